@@ -1,0 +1,24 @@
+.PHONY: install demo test test-all check
+PYTHON ?= python3
+BIN := .venv/bin
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt -e ".[train,demo,dev]"
+	touch $@
+
+demo: install
+	$(BIN)/sertone demo
+
+test: install
+	$(BIN)/pytest
+
+test-all: install
+	$(BIN)/pytest -m "slow or not slow"
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright

@@ -1,0 +1,53 @@
+"""The corpora: one data sheet per file, and the folder is the list.
+
+Each module's docstring says what the corpus is, who made it, its licence and its file tree. Each has
+
+    TITLE, LICENCE, CITATION   for protocol cards and reports
+    EMOTIONS                   raw label -> name in `labels.EMOTIONS`
+    SCALES                     rating -> `labels.Scale`
+    utterances(root, report)   the reader; problems go to `report`
+    fake(root, full=False)     writes a synthetic miniature of the real tree
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from sertone.errors import SertoneError
+from sertone.schema import Report, Utterance, stop
+
+
+def names() -> list[str]:
+    """The names of all corpora."""
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in found if not name.startswith("_"))
+
+
+def sheet(name: str) -> ModuleType:
+    """The module of one corpus.
+
+    Raises:
+        SertoneError: `unknown_corpus`.
+    """
+    if name not in names():
+        raise SertoneError("unknown_corpus", f"corpus {name!r}", f"one of {', '.join(names())}")
+    return importlib.import_module(f"sertone.corpora.{name}")
+
+
+def utterances(name: str, root: str | Path, report: Report = stop) -> Iterator[Utterance]:
+    """The utterances of a corpus, in a fixed order.
+
+    Args:
+        name: one of `names()`.
+        root: its folder, or the manifest's file.
+        report: called with every problem; by default an error ends the reading.
+
+    Raises:
+        SertoneError: `unknown_corpus`, `missing_root`, or the code of the first problem.
+    """
+    module, root = sheet(name), Path(root)
+    if not root.exists():
+        raise SertoneError("missing_root", f"{root} does not exist", f"the root of {name}")
+    return module.utterances(root, report)

@@ -1,0 +1,193 @@
+"""The corpus doctor: counts and problems of a corpus, never stopping at the first problem."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sertone import audio, corpora
+from sertone.errors import AudioError
+from sertone.labels import Scale, class_map, class_names
+from sertone.schema import Problem, Utterance
+
+DURATION_TOLERANCE_S = 0.025
+
+
+@dataclass(frozen=True)
+class CorpusReport:
+    """What `check` found.
+
+    Attributes:
+        corpus: name.
+        root: where it was read.
+        utterances: how many there are.
+        hours: of speech.
+        speakers: how many.
+        by_label: raw label -> utterances.
+        by_class: class -> utterances.
+        by_session: session -> class -> utterances.
+        by_speaker: speaker -> utterances in classes.
+        by_style: style -> utterances.
+        problems: everything that was found.
+    """
+
+    corpus: str
+    root: str
+    utterances: int
+    hours: float
+    speakers: int
+    by_label: dict[str, int]
+    by_class: dict[str, int]
+    by_session: dict[str, dict[str, int]]
+    by_speaker: dict[str, int]
+    by_style: dict[str, int]
+    problems: list[Problem]
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing was found that would change a result."""
+        return all(problem.severity == "note" for problem in self.problems)
+
+    def to_json(self) -> dict:
+        """As a JSON object."""
+        return asdict(self)
+
+
+def check(name: str, root: str | Path, classes: str | dict[str, str] = "all") -> CorpusReport:
+    """Reads a whole corpus and lists every problem.
+
+    Args:
+        name: corpus.
+        root: its folder, or the manifest's file.
+        classes: the class map that results would be computed with.
+
+    Raises:
+        SertoneError: where there is no such corpus at that place.
+    """
+    problems: list[Problem] = []
+    found = list(corpora.utterances(name, root, problems.append))
+    problems += _row_problems(found)
+    problems += _rating_problems(found, corpora.sheet(name).SCALES)
+    lengths = {path: _length(path, problems) for path in {u.path: None for u in found}}
+    problems += _segment_problems(found, lengths)
+    problems += _twins(found, [path for path, length in lengths.items() if length])
+    return _count(name, root, classes, found, lengths, problems)
+
+
+def _count(
+    name: str,
+    root: str | Path,
+    classes: str | dict[str, str],
+    found: list[Utterance],
+    lengths: dict[Path, float],
+    problems: list[Problem],
+) -> CorpusReport:
+    mapping = class_map(classes, {str(u.labels["emotion"]) for u in found if "emotion" in u.labels})
+    order = class_names(mapping)
+    named = [(u, mapping[e]) for u in found if (e := u.labels.get("emotion")) in mapping]
+    sessions = {u.session: [c for v, c in named if v.session == u.session] for u in found}
+    return CorpusReport(
+        corpus=name,
+        root=str(root),
+        utterances=len(found),
+        hours=round(sum(_seconds(u, lengths) for u in found) / 3600, 4),
+        speakers=len({u.speaker for u in found}),
+        by_label=_tally(str(u.labels.get("raw_emotion", "(missing)")) for u in found),
+        by_class=_tally((c for _, c in named), order),
+        by_session={s: _tally(cs, order) for s, cs in sorted(sessions.items(), key=str) if s},
+        by_speaker=_tally((u.speaker for u, _ in named), sorted({u.speaker for u in found})),
+        by_style=_tally(str(u.labels["style"]) for u in found if "style" in u.labels),
+        problems=sorted(problems, key=lambda problem: (problem.severity, problem.code)),
+    )
+
+
+def _tally(values: Iterable[str], order: list[str] | None = None) -> dict[str, int]:
+    counts = Counter(values)
+    return {name: counts[name] for name in (order or [name for name, _ in counts.most_common()])}
+
+
+def _seconds(utterance: Utterance, lengths: dict[Path, float]) -> float:
+    end = utterance.end_s if utterance.end_s is not None else lengths[utterance.path]
+    return max(end - utterance.start_s, 0.0)
+
+
+def _length(path: Path, problems: list[Problem]) -> float:
+    """Seconds of a file by its header; 0 and a problem where it cannot be read."""
+    try:
+        return audio.inspect(path).duration_s
+    except AudioError as error:
+        problems.append(Problem(error.code, str(path), str(error)))
+        return 0.0
+
+
+def _row_problems(found: list[Utterance]) -> list[Problem]:
+    """Ids that occur twice, and rows that speak about the same stretch of the same file."""
+    problems = []
+    for name, same in _groups(found, lambda u: u.id).items():
+        if len(same) > 1:
+            paths = ", ".join(str(u.path) for u in same)
+            problems.append(Problem("duplicate_id", name, f"{len(same)} utterances: {paths}"))
+    for (path, *_), same in _groups(found, lambda u: (u.path, u.start_s, u.end_s)).items():
+        if len(same) > 1:
+            labels = {str(u.labels.get("emotion")) for u in same}
+            code = "conflicting_labels" if len(labels) > 1 else "duplicate_row"
+            ids = ", ".join(u.id for u in same)
+            problems.append(Problem(code, str(path), f"{ids}: {', '.join(sorted(labels))}"))
+    return problems
+
+
+def _groups(found: list[Utterance], key: Callable) -> dict:
+    groups = defaultdict(list)
+    for utterance in found:
+        groups[key(utterance)].append(utterance)
+    return groups
+
+
+def _rating_problems(found: list[Utterance], scales: dict[str, Scale]) -> list[Problem]:
+    return [
+        Problem(
+            "rating_off_scale", u.id, f"{name} {value}; expected {scale.low} to {scale.high}", "note"
+        )
+        for u in found
+        for name, scale in scales.items()
+        if isinstance(value := u.labels.get(name), float) and not scale.low <= value <= scale.high
+    ]
+
+
+def _segment_problems(found: list[Utterance], lengths: dict[Path, float]) -> list[Problem]:
+    """Segments beyond the end of their file, and stated durations that are not the file's."""
+    problems = []
+    for u in found:
+        length, stated = lengths[u.path], u.labels.get("duration_s")
+        end = length if u.end_s is None else u.end_s
+        if length and not 0 <= u.start_s < end <= length + DURATION_TOLERANCE_S:
+            message = f"{u.start_s} to {end} s; the file has {length:.3f} s"
+            problems.append(Problem("bad_segment", u.id, message))
+        elif length and isinstance(stated, float):
+            if abs(stated - (end - u.start_s)) > DURATION_TOLERANCE_S:
+                message = f"{stated} s stated; found {end - u.start_s:.3f} s"
+                problems.append(Problem("other_duration", u.id, message, "note"))
+    return problems
+
+
+def _twins(found: list[Utterance], readable: list[Path]) -> list[Problem]:
+    """Files of the same bytes: harmless only where speaker and emotion are the same too.
+
+    Files of a size of their own need not be read.
+    """
+    sizes = Counter(path.stat().st_size for path in readable)
+    hashes = defaultdict(list)
+    for path in readable:
+        if sizes[path.stat().st_size] > 1:
+            hashes[audio.file_hash(path)].append(path)
+    said = {u.path: (u.speaker, u.labels.get("emotion")) for u in found}
+    return [
+        Problem(
+            "same_audio",
+            str(same[0]),
+            f"the same bytes as {', '.join(str(path) for path in same[1:])}",
+            "note" if len({said[path] for path in same}) == 1 else "error",
+        )
+        for same in hashes.values()
+        if len(same) > 1
+    ]

@@ -1,0 +1,218 @@
+"""A demonstration corpus of synthetic speech: made on the spot, nothing to download.
+
+Ten voices in five sessions of a woman and a man each, four emotions, improvised and scripted,
+transcripts, and ratings of arousal, valence and dominance on a scale of 1 to 5; 400 recordings,
+0.3 h, 16 kHz mono. eSpeak NG speaks; an emotion is a speaking rate, pitch, pitch range and loudness
+that differ by speaker and overlap between emotions. It shows that a pipeline works and says nothing
+about human emotion.
+
+Tree, written by `fake`:
+    metadata.csv           a manifest
+    wav/S1F_angry_00.wav   voice, emotion, number
+"""
+
+import csv
+import ctypes
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import soundfile
+import soxr
+
+from sertone.corpora import manifest
+from sertone.errors import SertoneError
+from sertone.labels import DIMENSIONS, Scale
+from sertone.schema import Report, Utterance, stop
+
+TITLE = "Sertone's demo (synthetic speech)"
+LICENCE = "CC0-1.0 for the recordings; eSpeak NG, which makes them, is GPL-3.0-or-later"
+CITATION = "eSpeak NG, https://github.com/espeak-ng/espeak-ng"
+EMOTIONS = {name: name for name in ("neutral", "happy", "angry", "sad")}
+SCALES = {name: Scale(1.0, 5.0) for name in DIMENSIONS}
+
+VARIANTS = {"F": ("f1", "f2", "f3", "f4", "f5"), "M": ("m1", "m3", "m4", "m6", "m7")}
+ACCENTS = ("en-us", "en-gb-x-rp", "en-gb-scotland", "en-us", "en-gb-x-rp")
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How an emotion is spoken: words per minute, pitch and range (0-100), loudness in dB."""
+
+    rate: float
+    pitch: float
+    range: float
+    loudness_db: float
+
+    def shifted(self, draw: Random, spread: float) -> "Manner":
+        """Moved at random, by `spread` in units that are about equally audible."""
+        return Manner(
+            self.rate + draw.gauss(0, 18 * spread),
+            self.pitch + draw.gauss(0, 10 * spread),
+            self.range + draw.gauss(0, 15 * spread),
+            self.loudness_db + draw.gauss(0, 3 * spread),
+        )
+
+
+NEUTRAL = Manner(165, 45, 45, -23)
+MANNERS = {
+    "neutral": NEUTRAL,
+    "happy": Manner(185, 66, 80, -20),
+    "angry": Manner(195, 50, 62, -15),
+    "sad": Manner(132, 36, 22, -28),
+}
+RATINGS = {
+    "neutral": (2.8, 3.0, 3.0),
+    "happy": (3.8, 4.2, 3.4),
+    "angry": (4.2, 1.8, 4.1),
+    "sad": (2.0, 1.9, 2.2),
+}  # in the order of labels.DIMENSIONS
+SPEAKER_SPREAD, TAKE_SPREAD = 0.5, 0.75
+
+SCRIPTED = (
+    "The train leaves at a quarter past nine.",
+    "Please put the letter on the table.",
+    "They have moved the meeting to Friday.",
+    "There is a message from your brother.",
+    "We will see what the doctor says.",
+)
+OPENINGS = ("well", "you know", "so", "oh", "look", "right")
+MIDDLES = (
+    "I was just talking to my neighbour",
+    "they told me the car was ready",
+    "she came back without the milk",
+    "nobody said anything about it",
+    "we waited there for an hour",
+    "he called me twice today",
+)
+ENDINGS = ("and that was it", "or so", "you see", "I think", "if you ask me")
+
+
+def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
+    """Reads the manifest that `fake` wrote."""
+    return manifest.utterances(root, report)
+
+
+def fake(root: Path, full: bool = True, seed: int = 0) -> None:
+    """Speaks the corpus: 400 recordings, or 40 without `full`. The same seed, the same bytes.
+
+    Raises:
+        SertoneError: `missing_extra` without espeakng-loader.
+    """
+    voice = _Voice()
+    (root / "wav").mkdir(parents=True, exist_ok=True)
+    rows = []
+    for session in range(1, 6):
+        for sex in "FM":
+            rows += _speak_as(voice, root, session, sex, 10 if full else 1, seed)
+    with open(root / "metadata.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _speak_as(
+    voice: "_Voice", root: Path, session: int, sex: str, takes: int, seed: int
+) -> list[dict]:
+    """All recordings of one speaker, as manifest rows."""
+    speaker = f"S{session}{sex}"
+    draw = Random(f"{seed} {speaker}")
+    voice.choose(f"{ACCENTS[session - 1]}+{VARIANTS[sex][session - 1]}")
+    shift = Manner(0, 0, 0, 0).shifted(draw, SPEAKER_SPREAD)
+    rows = []
+    for emotion, manner in MANNERS.items():
+        own = Manner(*(getattr(manner, f) + getattr(shift, f) for f in Manner.__annotations__))
+        for take in range(takes):
+            scripted = take < (takes + 1) // 2
+            text = SCRIPTED[take % len(SCRIPTED)] if scripted else _improvise(draw)
+            path = f"wav/{speaker}_{emotion}_{take:02d}.wav"
+            samples = voice.speak(text, own.shifted(draw, TAKE_SPREAD))
+            soundfile.write(root / path, samples, 16000, subtype="PCM_16")
+            rows.append(
+                {
+                    "path": path,
+                    "speaker": speaker,
+                    "session": f"Session{session}",
+                    "gender": "female" if sex == "F" else "male",
+                    "style": "scripted" if scripted else "improvised",
+                    "emotion": emotion,
+                    **_ratings(emotion, draw),
+                    "text": text,
+                }
+            )
+    return rows
+
+
+def _improvise(draw: Random) -> str:
+    middle = draw.choice(MIDDLES)
+    if draw.random() < 0.5:
+        return f"{draw.choice(OPENINGS).capitalize()}, {middle}."
+    return f"{middle[0].upper()}{middle[1:]}, {draw.choice(ENDINGS)}."
+
+
+def _ratings(emotion: str, draw: Random) -> dict[str, float]:
+    """The mean of three raters who each miss by a little."""
+    scale = SCALES["arousal"]
+    values = (np.mean([centre + draw.gauss(0, 0.6) for _ in range(3)]) for centre in RATINGS[emotion])
+    clipped = (round(float(np.clip(value, scale.low, scale.high)), 2) for value in values)
+    return dict(zip(DIMENSIONS, clipped, strict=True))
+
+
+class _Voice:
+    """eSpeak NG through its C interface (speak_lib.h)."""
+
+    SYNCHRONOUS, UTF8, RATE, PITCH, RANGE = 2, 1, 1, 3, 4
+
+    def __init__(self) -> None:
+        try:
+            import espeakng_loader
+        except ImportError:
+            raise SertoneError(
+                "missing_extra",
+                "espeakng-loader is not installed",
+                way_out='pip install "sertone[demo]"',
+            ) from None
+        # A private copy of the library starts with fresh state: the same seed, the same bytes.
+        with tempfile.TemporaryDirectory() as folder:
+            copy = shutil.copy(espeakng_loader.get_library_path(), folder)
+            self.library = ctypes.CDLL(copy)
+        data = espeakng_loader.get_data_path().encode()
+        self.rate = self.library.espeak_Initialize(self.SYNCHRONOUS, 0, data, 0)
+        self.library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # noise in the voice, else by the clock
+        self.chunks: list[np.ndarray] = []
+        kind = ctypes.CFUNCTYPE(
+            ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+        )
+        self.callback = kind(self._collect)
+        self.library.espeak_SetSynthCallback(self.callback)
+
+    def _collect(self, samples, count: int, _events) -> int:
+        if samples and count:
+            self.chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        return 0
+
+    def choose(self, name: str) -> None:
+        """Chooses a voice such as `en-us+f2`."""
+        if self.library.espeak_SetVoiceByName(name.encode()):
+            raise SertoneError("unknown_voice", f"eSpeak NG has no voice {name!r}")
+
+    def speak(self, text: str, manner: Manner) -> np.ndarray:
+        """Speaks at the given manner: float samples at 16 kHz."""
+        for parameter, value, low, high in (
+            (self.RATE, manner.rate, 90, 320),
+            (self.PITCH, manner.pitch, 0, 99),
+            (self.RANGE, manner.range, 0, 99),
+        ):
+            value = round(min(max(value, low), high))
+            self.library.espeak_SetParameter(parameter, value, 0)
+        content = text.encode()
+        self.chunks.clear()
+        self.library.espeak_Synth(content, len(content) + 1, 0, 1, 0, self.UTF8, None, None)
+        samples = np.concatenate(self.chunks).astype(np.float64) / 32768.0
+        samples = soxr.resample(samples, self.rate, 16000)
+        level = 10.0 ** (manner.loudness_db / 20.0) / np.sqrt(np.mean(samples**2))
+        return np.clip(samples * level, -0.98, 0.98)

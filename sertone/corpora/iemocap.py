@@ -1,0 +1,120 @@
+"""IEMOCAP, the Interactive Emotional Dyadic Motion Capture database: English, acted dialogues.
+
+Ten actors in five sessions of a woman and a man each; improvised and scripted; 10 039 utterances,
+12 h, 16 kHz mono; labels of three raters, and ratings of valence, activation and dominance.
+
+Source: https://sail.usc.edu/iemocap, Busso et al. (2008). Given on request, for research only.
+
+Expected tree (`IEMOCAP_full_release`):
+    Session1/dialog/EmoEvaluation/Ses01F_impro01.txt       labels and ratings
+    Session1/dialog/transcriptions/Ses01F_impro01.txt      `utterance [start-end]: text`
+    Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav
+
+Traps survived here: the letter in `Ses01F` is the actor who wore the markers, the talker is the
+letter after the last underscore; sub-folders of EmoEvaluation hold other .txt files; headers contain
+brackets too; transcripts hold lines without a label (`M: ...`, `_FXX0`), some in Latin-1; copies
+made on macOS bring `._*` files; a few ratings lie outside the scale of 1 to 5.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from sertone.corpora._files import require, visible
+from sertone.corpora._iemocap_fake import write
+from sertone.labels import Scale, emotion_labels
+from sertone.schema import Problem, Report, Utterance, stop
+
+TITLE = "IEMOCAP"
+LICENCE = "IEMOCAP release form: research only, not to be passed on"
+CITATION = "Busso et al., IEMOCAP, Language Resources and Evaluation 2008"
+EMOTIONS = {
+    "neu": "neutral",
+    "hap": "happy",
+    "exc": "excited",
+    "ang": "angry",
+    "sad": "sad",
+    "fru": "frustrated",
+    "sur": "surprised",
+    "fea": "fearful",
+    "dis": "disgusted",
+    "oth": "other",
+    "xxx": "no_agreement",
+}
+SCALES = {name: Scale(1.0, 5.0) for name in ("valence", "arousal", "dominance")}
+RATINGS = re.compile(r"\[\s*([-\d.]+),\s*([-\d.]+),\s*([-\d.]+)\s*\]")
+GENDERS = {"F": "female", "M": "male"}
+
+
+def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
+    """Reads the sessions in order; `activation` is called arousal."""
+    for session in range(1, 6):
+        dialog = require(root / f"Session{session}" / "dialog", "iemocap")
+        for evaluation in visible((dialog / "EmoEvaluation").glob("Ses*.txt")):
+            texts = _transcripts(dialog / "transcriptions" / evaluation.name, report)
+            yield from _dialogue(evaluation, session, texts, report)
+
+
+def _dialogue(
+    evaluation: Path, session: int, texts: dict[str, str], report: Report
+) -> Iterator[Utterance]:
+    wav = evaluation.parents[2] / "sentences" / "wav" / evaluation.stem
+    for line in _text(evaluation).splitlines():
+        fields = line.split("\t")
+        if not line.startswith("[") or len(fields) != 4:
+            continue
+        name, raw, ratings = fields[1].strip(), fields[2].strip(), fields[3]
+        talker = name.rsplit("_", 1)[-1][:1]
+        if talker not in GENDERS or not name.startswith(evaluation.stem):
+            report(Problem("bad_name", str(evaluation), f"utterance {name!r}"))
+            continue
+        if name not in texts:
+            report(Problem("missing_transcript", name, f"not in {evaluation.name}", "note"))
+        labels = emotion_labels(raw, EMOTIONS, name, report) | {
+            "gender": GENDERS[talker],
+            "style": "improvised" if "_impro" in name else "scripted",
+        }
+        yield Utterance(
+            id=name,
+            path=wav / f"{name}.wav",
+            speaker=f"Ses0{session}{talker}",
+            session=f"Session{session}",
+            labels=labels | _ratings(ratings, name, report),
+            text=texts.get(name),
+        )
+
+
+def _ratings(text: str, name: str, report: Report) -> dict[str, float]:
+    match = RATINGS.match(text.strip())
+    if not match:
+        report(Problem("bad_rating", name, f"{text!r}; expected [val, act, dom]", "note"))
+        return {}
+    valence, activation, dominance = (float(value) for value in match.groups())
+    return {"valence": valence, "arousal": activation, "dominance": dominance}
+
+
+def _transcripts(path: Path, report: Report) -> dict[str, str]:
+    """Utterance -> text; lines of other forms and speech without a label are passed over."""
+    if not path.is_file():
+        report(Problem("missing_transcript", str(path), "no such file", "note"))
+        return {}
+    texts = {}
+    for line in _text(path).splitlines():
+        head, found, text = line.partition("]:")
+        name = head.split(" ", 1)[0]
+        if found and name.startswith("Ses") and "XX" not in name:
+            texts[name] = text.strip()
+    return texts
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def fake(root: Path, full: bool = False) -> None:
+    """Writes 200 utterances of the tree, or with `full` all 10 039 with the published counts."""
+    write(root, full)

@@ -1,0 +1,138 @@
+"""A corpus of one's own: one table, one row per utterance. CSV, JSON lines or Parquet.
+
+Columns:
+    path (or file)             relative paths resolve against the manifest's folder
+    speaker                    who speaks; folds never share a speaker
+    emotion, gender, style     any label columns; an empty cell is a missing label
+    arousal, valence, dominance, duration_s   numbers
+    id, text, session, split, start_s, end_s   optional
+Names such as `anger` and `joy` are read as `angry` and `happy`; any other emotion is its own class.
+
+Expected tree:
+    metadata.csv, and the files that it names
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from sertone.corpora._files import write_tone
+from sertone.errors import SertoneError
+from sertone.labels import DIMENSIONS, SYNONYMS, Scale
+from sertone.schema import Problem, Report, Utterance, stop
+
+TITLE = "a manifest"
+LICENCE = "stated by its owner"
+CITATION = ""
+EMOTIONS = SYNONYMS
+SCALES: dict[str, Scale] = {}
+FIELDS = ("id", "path", "file", "speaker", "text", "session", "split", "start_s", "end_s")
+NUMBERS = (*DIMENSIONS, "duration_s")
+SPLITS = {"dev": "validation", "valid": "validation", "development": "validation"}
+
+
+def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
+    """Reads a manifest: the file, or the `metadata.csv` of a folder.
+
+    Raises:
+        SertoneError: `not_a_manifest`, `missing_column`.
+    """
+    root = root / "metadata.csv" if root.is_dir() else root
+    rows = _rows(root)
+    _require_columns(rows[0] if rows else {}, root)
+    seen: Counter[str] = Counter()
+    for number, row in enumerate(rows, 1):
+        row = {name: cell.strip() for name, cell in row.items() if cell and cell.strip()}
+        where = f"{root}, row {number}"
+        path = row.get("path") or row.get("file")
+        if not path or "speaker" not in row:
+            report(Problem("missing_cell", where, "expected a path and a speaker"))
+            continue
+        stem = path.rsplit(".", 1)[0]
+        seen[stem] += 1
+        yield Utterance(
+            id=row.get("id") or (stem if seen[stem] == 1 else f"{stem}#{seen[stem]}"),
+            path=root.parent / path,
+            speaker=row["speaker"],
+            labels=_labels(row, where, report),
+            text=row.get("text"),
+            session=row.get("session"),
+            split=_split(row, where, report),
+            start_s=_number(row, "start_s", where, report) or 0.0,
+            end_s=_number(row, "end_s", where, report),
+        )
+
+
+def _rows(root: Path) -> list[dict[str, str | None]]:
+    """All cells as text, so that a speaker `03` stays `03`."""
+    import polars
+
+    readers = {
+        ".csv": lambda p: polars.read_csv(p, infer_schema=False),
+        ".tsv": lambda p: polars.read_csv(p, infer_schema=False, separator="\t"),
+        ".jsonl": polars.read_ndjson,
+        ".parquet": polars.read_parquet,
+    }
+    if root.suffix not in readers or not root.is_file():
+        raise SertoneError(
+            "not_a_manifest", str(root), f"a file ending in {', '.join(readers)}", "name the file"
+        )
+    try:
+        table = readers[root.suffix](root)
+    except polars.exceptions.PolarsError as error:
+        raise SertoneError("not_a_manifest", f"{root}: {error}", "a readable table") from None
+    return table.select(polars.all().cast(polars.String)).to_dicts()
+
+
+def _require_columns(row: dict, root: Path) -> None:
+    missing = [] if {"path", "file"} & set(row) else ["path"]
+    missing += [] if "speaker" in row else ["speaker"]
+    if missing:
+        raise SertoneError(
+            "missing_column",
+            f"{root} has the columns {', '.join(row) or '(none)'}",
+            f"a column {' and a column '.join(missing)}",
+            "without speakers no split is speaker-independent",
+        )
+
+
+def _labels(row: dict[str, str], where: str, report: Report) -> dict[str, str | float]:
+    labels: dict[str, str | float] = {
+        name: cell for name, cell in row.items() if name not in FIELDS + NUMBERS
+    }
+    if "emotion" in row:
+        raw = row["emotion"]
+        labels |= {"emotion": SYNONYMS.get(raw.lower(), raw.lower()), "raw_emotion": raw}
+    for name in NUMBERS:
+        if (value := _number(row, name, where, report)) is not None:
+            labels[name] = value
+    return labels
+
+
+def _number(row: dict[str, str], name: str, where: str, report: Report) -> float | None:
+    if name not in row:
+        return None
+    try:
+        return float(row[name])
+    except ValueError:
+        report(Problem("bad_number", where, f"{name} is {row[name]!r}; expected a number"))
+        return None
+
+
+def _split(row: dict[str, str], where: str, report: Report) -> str | None:
+    split = row.get("split", "").lower()
+    split = SPLITS.get(split, split)
+    if split not in ("", "train", "validation", "test"):
+        report(Problem("bad_split", where, f"{split!r}; expected train, validation or test"))
+    return split or None
+
+
+def fake(root: Path, full: bool = False) -> None:
+    """Writes a manifest of four speakers; with a missing label and an emotion of its own."""
+    lines = ["path,speaker,gender,emotion,text,valence"]
+    for number in range(400 if full else 40):
+        speaker, emotion = number % 4, ("joy", "anger", "neutral", "sadness", "awe", "")[number % 6]
+        write_tone(root / f"clips/{number:03d}.wav", number)
+        gender = "female" if speaker % 2 else "male"
+        lines.append(f"clips/{number:03d}.wav,0{speaker},{gender},{emotion},hello there,{number % 5}")
+    (root / "metadata.csv").write_text("\n".join(lines) + "\n")

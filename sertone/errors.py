@@ -1,0 +1,25 @@
+"""The one error users meet: a stable code, what was found, what was expected, the way out."""
+
+
+class SertoneError(Exception):
+    """Something the caller can mend.
+
+    Args:
+        code: stable short name, such as `missing_file`.
+        found: what was found.
+        expected: what was expected instead.
+        way_out: what to do about it.
+    """
+
+    def __init__(self, code: str, found: str, expected: str = "", way_out: str = "") -> None:
+        self.code, self.found, self.expected, self.way_out = code, found, expected, way_out
+        parts = [found, f"expected {expected}" if expected else "", way_out]
+        super().__init__("; ".join(part for part in parts if part))
+
+    def __reduce__(self) -> tuple:
+        """Lets the error cross process borders with its parts."""
+        return type(self), (self.code, self.found, self.expected, self.way_out)
+
+
+class AudioError(SertoneError):
+    """A recording that cannot be used; other recordings are not affected."""

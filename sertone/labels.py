@@ -1,0 +1,103 @@
+"""Vocabularies of emotion, class maps, rating scales, and the letters of transcripts.
+
+A corpus names its emotions in its own raw words and maps them to the names of EMOTIONS; a class map
+then says which of those names a model learns, and under which class.
+"""
+
+import re
+from dataclasses import dataclass
+
+from sertone.errors import SertoneError
+from sertone.schema import Problem, Report
+
+EMOTIONS = (
+    "neutral", "calm", "happy", "excited", "angry", "frustrated", "sad", "fearful", "disgusted",
+    "surprised", "bored", "contempt", "other", "no_agreement",
+)  # fmt: skip
+NOT_CLASSES = ("other", "no_agreement")
+
+SYNONYMS = {
+    "anger": "angry",
+    "boredom": "bored",
+    "disgust": "disgusted",
+    "excitement": "excited",
+    "fear": "fearful",
+    "frustration": "frustrated",
+    "happiness": "happy",
+    "joy": "happy",
+    "sadness": "sad",
+    "surprise": "surprised",
+}
+
+FOUR = {
+    "neutral": "neutral",
+    "happy": "happy",
+    "excited": "happy",
+    "angry": "angry",
+    "sad": "sad",
+}
+
+CLASS_MAPS = ("four", "all")
+"""`four`: neutral, happy (with excited), angry, sad. `all`: every emotion its own class."""
+
+GENDERS = ("female", "male")
+STYLES = ("improvised", "scripted")
+DIMENSIONS = ("arousal", "valence", "dominance")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A rating scale: the lowest and the highest value a rater could choose, and its unit."""
+
+    low: float
+    high: float
+    unit: str = "points"
+
+
+def emotion_labels(raw: str, names: dict[str, str], path: str, report: Report) -> dict[str, str]:
+    """The labels `emotion` and `raw_emotion` of an utterance; a raw label not in `names` is reported."""
+    if raw not in names:
+        report(
+            Problem("unknown_label", path, f"emotion {raw!r}; expected one of {', '.join(names)}")
+        )
+        return {"raw_emotion": raw}
+    return {"emotion": names[raw], "raw_emotion": raw}
+
+
+def class_map(classes: str | dict[str, str], found: set[str]) -> dict[str, str]:
+    """Emotion -> class.
+
+    Args:
+        classes: a name of CLASS_MAPS, or a mapping of one's own.
+        found: the emotions that occur in the corpus.
+
+    Raises:
+        SertoneError: `unknown_class_map`.
+    """
+    if isinstance(classes, dict):
+        return classes
+    if classes == "four":
+        return FOUR
+    if classes == "all":
+        known = [name for name in EMOTIONS if name in found]
+        own = sorted(found - set(EMOTIONS))
+        return {name: name for name in known + own if name not in NOT_CLASSES}
+    raise SertoneError(
+        "unknown_class_map",
+        f"classes {classes!r}",
+        f"one of {', '.join(CLASS_MAPS)}, or a mapping from emotion to class",
+    )
+
+
+def class_names(mapping: dict[str, str]) -> list[str]:
+    """The classes of a map, each once, in the map's order."""
+    return list(dict.fromkeys(mapping.values()))
+
+
+def spoken_text(text: str) -> str:
+    """A transcript as it is spoken: lower-case letters, digits, apostrophes and single spaces.
+
+    Tags such as [LAUGHTER] and all punctuation go.
+    """
+    text = re.sub(r"\[[^\]]*\]", " ", text).replace("’", "'").lower()
+    return " ".join(re.sub(r"[^\w']|_", " ", text).split())

@@ -1,0 +1,142 @@
+"""Scores of categorical emotion, of classes and of transcripts, with intervals over speakers.
+
+Conventions: targets and predictions are equally long sequences of class names or texts; scores lie in
+[0, 1] (error rates may exceed 1). A class that does not occur among the targets has no recall and
+does not count.
+
+    ua          unweighted accuracy: mean of the classes' recalls
+    wa          weighted accuracy: share of correct utterances
+    macro_f1    mean of the classes' F1
+    accuracy    share of correct utterances
+    cer, wer    edits per character and per word of the references
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
+
+from sertone.errors import SertoneError
+
+RESAMPLES = 2000
+
+
+def emotion_scores(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
+    """Unweighted accuracy, weighted accuracy and macro-F1.
+
+    Raises:
+        SertoneError: `no_targets`.
+    """
+    _require(targets)
+    present = sorted(set(targets))
+    options = {"labels": present, "average": "macro", "zero_division": 0}
+    return {
+        "ua": float(recall_score(targets, predictions, **options)),
+        "wa": float(accuracy_score(targets, predictions)),
+        "macro_f1": float(f1_score(targets, predictions, **options)),
+    }
+
+
+def class_scores(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
+    """Accuracy.
+
+    Raises:
+        SertoneError: `no_targets`.
+    """
+    _require(targets)
+    return {"accuracy": float(accuracy_score(targets, predictions))}
+
+
+def transcript_scores(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
+    """Character and word error rate over all texts together.
+
+    Raises:
+        SertoneError: `no_targets`.
+    """
+    import jiwer
+
+    pairs = [(t, p) for t, p in zip(targets, predictions, strict=True) if t]
+    _require(pairs)
+    texts, answers = [t for t, _ in pairs], [p for _, p in pairs]
+    return {"cer": float(jiwer.cer(texts, answers)), "wer": float(jiwer.wer(texts, answers))}
+
+
+SCORES: dict[str, Callable[[Sequence[str], Sequence[str]], dict[str, float]]] = {
+    "emotion": emotion_scores,
+    "accuracy": class_scores,
+    "error_rates": transcript_scores,
+}
+
+DEFINITIONS = {
+    "ua": "unweighted accuracy: mean of the classes' recalls",
+    "wa": "weighted accuracy: share of correct utterances",
+    "macro_f1": "mean of the classes' F1",
+    "ci95": "percentile bootstrap over speakers, all utterances of a drawn speaker together",
+    "cer": "character edits per reference character, best-path decoding",
+    "wer": "word edits per reference word, best-path decoding",
+}
+
+
+def confusion(
+    targets: Sequence[str], predictions: Sequence[str], classes: Sequence[str]
+) -> np.ndarray:
+    """Counts, rows by target, columns by prediction: (K, K)."""
+    return confusion_matrix(targets, predictions, labels=list(classes))
+
+
+def speaker_interval(
+    targets: Sequence[str],
+    predictions: Sequence[str],
+    speakers: Sequence[str],
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, list[float]]:
+    """Percentile bootstrap of the emotion scores over speakers.
+
+    Utterances of one speaker resemble each other, so whole speakers are drawn, with replacement. A
+    draw without any utterance of a class scores the classes that it has.
+
+    Args:
+        targets: class names.
+        predictions: class names.
+        speakers: who spoke each utterance.
+        level: share of draws between the two bounds.
+        seed: of the draws.
+
+    Returns:
+        score -> [low, high].
+    """
+    _require(targets)
+    classes = sorted(set(targets) | set(predictions))
+    columns = np.asarray([targets, predictions, speakers])
+    tables = np.stack(
+        [confusion(*columns[:2, columns[2] == name], classes) for name in sorted(set(speakers))]
+    )  # (speakers, K, K)
+    draws = np.random.default_rng(seed).integers(len(tables), size=(RESAMPLES, len(tables)))
+    counts = np.stack([np.bincount(draw, minlength=len(tables)) for draw in draws])
+    scores = scores_of_confusion(np.einsum("rs,sij->rij", counts, tables))
+    tail = (1 - level) / 2
+    return {
+        name: [float(bound) for bound in np.quantile(values, [tail, 1 - tail])]
+        for name, values in scores.items()
+    }
+
+
+def scores_of_confusion(tables: np.ndarray) -> dict[str, np.ndarray]:
+    """The emotion scores of many confusion matrices: (R, K, K) -> score -> (R,)."""
+    hits = np.diagonal(tables, axis1=1, axis2=2).astype(float)
+    targets, predictions = tables.sum(2), tables.sum(1)
+    present = targets > 0
+    recalls = np.where(present, hits / np.maximum(targets, 1), 0.0)
+    f1 = np.where(present, 2 * hits / np.maximum(targets + predictions, 1), 0.0)
+    return {
+        "ua": recalls.sum(1) / present.sum(1),
+        "wa": hits.sum(1) / targets.sum(1),
+        "macro_f1": f1.sum(1) / present.sum(1),
+    }
+
+
+def _require(targets: Sequence) -> None:
+    if not len(targets):
+        raise SertoneError("no_targets", "no utterance has a label", "at least one, to score")

@@ -1,0 +1,55 @@
+"""The systems: one paper, one file, and the folder is the list.
+
+Each file has `Config`, the model's part of a recipe, and `Model(config, vocabulary)` with
+    forward(batch) -> {task: HeadOutput}
+    stages()       -> what is trained when
+    encoder, heads (task -> head)
+"""
+
+import importlib
+from typing import Any, Protocol
+
+from torch import nn
+
+from sertone.errors import SertoneError
+from sertone.models.stage import Stage
+from sertone.nn.batch import Batch
+from sertone.nn.encoder import Encoder
+from sertone.nn.heads import HeadOutput
+from sertone.nn.vocabulary import Vocabulary
+from sertone.recipe import Settings, parse
+
+MODELS = ("baseline", "wan2025")
+
+
+class SpeechModel(Protocol):
+    """What the training loop relies on; every model is also an `nn.Module`."""
+
+    encoder: Encoder
+    heads: nn.ModuleDict
+
+    def __call__(self, batch: Batch) -> dict[str, HeadOutput]: ...
+    def stages(self) -> list[Stage]: ...
+
+
+def configure(values: dict[str, Any]) -> Settings:
+    """Checks the `model` part of a recipe.
+
+    Raises:
+        SertoneError: `unknown_model`, `bad_recipe`.
+    """
+    options = dict(values)
+    name = options.pop("name", None)
+    if name not in MODELS:
+        raise SertoneError("unknown_model", f"model.name {name!r}", f"one of {', '.join(MODELS)}")
+    return parse(importlib.import_module(f"sertone.models.{name}").Config, options, "model")
+
+
+def build(values: dict[str, Any], vocabulary: Vocabulary) -> Any:
+    """Builds the model that the `model` part of a recipe names.
+
+    Raises:
+        SertoneError: as `configure`; as the encoder's loading.
+    """
+    config = configure(values)
+    return importlib.import_module(config.__module__).Model(config, vocabulary)

@@ -1,0 +1,59 @@
+"""The baseline of wan2025 (arXiv 2412.20707, Table I): SSL encoder, mean pooling, one FC layer stack.
+
+    waveform -> encoder, last layer -> mean over time -> two FC layers -> emotion
+
+One stage: the CNN is frozen and all Transformer layers are trained with the cross-entropy of emotion.
+The sizes of the FC layers are not published; `hidden` is ours.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import nn
+
+from sertone.models.stage import Stage
+from sertone.nn.batch import Batch
+from sertone.nn.encoders import EncoderConfig
+from sertone.nn.heads import ClassHead, HeadOutput
+from sertone.nn.vocabulary import Vocabulary
+from sertone.recipe import Settings
+
+
+class Config(Settings):
+    """The baseline's part of a recipe."""
+
+    encoder: EncoderConfig
+    hidden: int = Field(256, ge=1)
+    """Width of the hidden FC layer."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    pooling: Literal["mean", "statistics"] = "mean"
+    """`mean` is the paper's; `statistics` adds the standard deviation."""
+    frozen_layers: int = Field(0, ge=-1)
+    """Encoder layers that are not trained; 0: the front end only, -1: none."""
+
+
+class Model(nn.Module):
+    """Encoder and emotion head."""
+
+    def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = config.encoder.build()
+        head = ClassHead(
+            self.encoder.width,
+            config.hidden,
+            vocabulary.classes["emotion"],
+            config.dropout,
+            config.pooling,
+            metric="emotion",
+        )
+        self.heads = nn.ModuleDict({"emotion": head})
+
+    def forward(self, batch: Batch) -> dict[str, HeadOutput]:
+        """Batch -> output of the emotion head."""
+        hidden, frames = batch.encode(self.encoder)
+        return {"emotion": self.heads["emotion"](hidden[:, -1], frames)}
+
+    def stages(self) -> list[Stage]:
+        """One stage."""
+        return [Stage("emotion", {"emotion": 1.0}, self.config.frozen_layers)]

@@ -1,0 +1,121 @@
+"""Metadata-enhanced speech emotion recognition with ARI and co-attention, trained in two stages.
+
+Wan, Qiu, Liu, Zhang: "Metadata-Enhanced Speech Emotion Recognition: Augmented Residual Integration
+and Co-Attention in Two-Stage Fine-Tuning", ICASSP 2025, arXiv 2412.20707.
+
+    waveform -> SSL encoder -> ARI over all layers -+-> gender, speaker, style, transcript heads
+                                                    |        | their hidden layers
+                                                    +-> co-attention -> emotion head
+
+Stage 1 (eq. 1): the auxiliary tasks only; the CNN is frozen, all Transformer layers are trained.
+Stage 2 (eq. 2): the emotion loss is added; the CNN and the first four layers are frozen.
+
+Our reading, where the paper is silent:
+    - W_l of ARI (eq. 3) is a full matrix, zero at first; `ari_diagonal` and `ari_scalar` are options.
+    - Every auxiliary head has one hidden layer of `hidden` units; the transcript head's is averaged
+      over time before it goes into the co-attention.
+    - Co-attention: masked scaled dot-product attention, one query per auxiliary task; its results are
+      averaged over the tasks. The emotion head sees them beside the pooled ARI features and the
+      auxiliary hidden layers, concatenated.
+    - The loss weights of the tasks are not published: `tasks` sets them, all 1 if not told otherwise.
+    - With four layers frozen, so are the feature projection and the positional convolution below them.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from sertone.models.stage import Stage
+from sertone.nn.attention import CoAttention
+from sertone.nn.batch import Batch
+from sertone.nn.encoders import EncoderConfig
+from sertone.nn.fusions import FUSIONS
+from sertone.nn.heads import ClassHead, HeadOutput, TranscriptHead, pool
+from sertone.nn.vocabulary import TRANSCRIPT, Vocabulary
+from sertone.recipe import Settings
+
+
+class Tasks(Settings):
+    """Weight of each auxiliary loss; 0 leaves the task out."""
+
+    gender: float = Field(1.0, ge=0)
+    speaker: float = Field(1.0, ge=0)
+    style: float = Field(1.0, ge=0)
+    asr: float = Field(1.0, ge=0)
+
+    def chosen(self) -> dict[str, float]:
+        """The tasks that take part."""
+        return {task: weight for task, weight in self.model_dump().items() if weight > 0}
+
+
+class Config(Settings):
+    """This model's part of a recipe."""
+
+    encoder: EncoderConfig
+    tasks: Tasks = Tasks()
+    """Weights of the auxiliary losses."""
+    fusion: Literal["ari_full", "ari_diagonal", "ari_scalar", "weighted_sum", "last"] = "ari_full"
+    """How the layers become one sequence."""
+    co_attention: bool = True
+    """Off: the emotion head sees the pooled features alone."""
+    hidden: int = Field(256, ge=1)
+    """Width of the heads' hidden layers."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    pooling: Literal["mean", "statistics"] = "mean"
+    """`mean` is the paper's; `statistics` adds the standard deviation."""
+    frozen_layers: int = Field(4, ge=0)
+    """Encoder layers that stage 2 does not train."""
+    freeze_fusion_in_stage_1: bool = False
+    """The paper's remedy where few auxiliary tasks are used."""
+
+
+class Model(nn.Module):
+    """Encoder, fusion, auxiliary heads, co-attention and emotion head."""
+
+    def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.config, self.tasks = config, config.tasks.chosen()
+        self.encoder = config.encoder.build()
+        width, hidden, dropout = self.encoder.width, config.hidden, config.dropout
+        self.fusion = FUSIONS[config.fusion](self.encoder.depth, width)
+        self.heads = nn.ModuleDict()
+        for task in self.tasks:
+            self.heads[task] = (
+                TranscriptHead(width, hidden, vocabulary.characters, dropout)
+                if task == TRANSCRIPT
+                else ClassHead(width, hidden, vocabulary.classes[task], dropout)
+            )
+        pooled = 2 * width if config.pooling == "statistics" else width
+        self.co_attention = None
+        if config.co_attention and self.tasks:
+            self.co_attention = CoAttention(width, hidden)
+            pooled += width + hidden * len(self.tasks)
+        emotions = vocabulary.classes["emotion"]
+        self.heads["emotion"] = ClassHead(pooled, hidden, emotions, dropout, metric="emotion")
+
+    def forward(self, batch: Batch) -> dict[str, HeadOutput]:
+        """Batch -> output of every head."""
+        hidden, frames = batch.encode(self.encoder)  # (B, L+1, T, D)
+        features = self.fusion(hidden)  # (B, T, D)
+        outputs = {task: self.heads[task](features, frames) for task in self.tasks}
+        pooled = self._emotion_features(features, frames, outputs)
+        return outputs | {"emotion": self.heads["emotion"].classify(pooled, frames)}
+
+    def _emotion_features(
+        self, features: Tensor, frames: Tensor, outputs: dict[str, HeadOutput]
+    ) -> Tensor:
+        pooled = pool(features, frames, self.config.pooling)
+        if self.co_attention is None:
+            return pooled
+        auxiliary = torch.stack([output.hidden for output in outputs.values()], 1)  # (B, A, H)
+        weighted, _ = self.co_attention(auxiliary, features, frames)
+        return torch.cat([pooled, weighted.mean(1), auxiliary.flatten(1)], -1)
+
+    def stages(self) -> list[Stage]:
+        """Auxiliary tasks, then all; without auxiliary tasks only the second."""
+        fusion = ("fusion",) if self.config.freeze_fusion_in_stage_1 else ()
+        first = Stage("auxiliary", self.tasks, 0, fusion)
+        second = Stage("emotion", self.tasks | {"emotion": 1.0}, self.config.frozen_layers)
+        return [first, second] if self.tasks else [second]

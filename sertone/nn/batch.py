@@ -1,0 +1,39 @@
+"""What a model is given: padded waveforms, lengths, targets, and perhaps the encoder's prefix."""
+
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from torch import Tensor
+
+from sertone.nn.encoder import Encoder, Prefix
+
+
+@dataclass
+class Batch:
+    """One batch.
+
+    Attributes:
+        waveforms: 16 kHz samples, zero beyond each utterance's end, (B, N).
+        lengths: samples per utterance, (B,).
+        targets: by task, (B,) for classes and (B, S) for transcripts.
+        prefix: the output of the encoder's frozen part, where it is already known.
+    """
+
+    waveforms: Tensor
+    lengths: Tensor
+    targets: dict[str, Tensor] = field(default_factory=dict)
+    prefix: Prefix | None = None
+
+    def to(self, device) -> Self:
+        """The same batch on another device."""
+        targets = {task: target.to(device) for task, target in self.targets.items()}
+        return replace(
+            self,
+            waveforms=self.waveforms.to(device),
+            lengths=self.lengths.to(device),
+            targets=targets,
+        )
+
+    def encode(self, encoder: Encoder) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, L+1, T, D) and frames (B,), from the prefix where there is one."""
+        return encoder.suffix(self.prefix or encoder.prefix(self.waveforms, self.lengths))

@@ -1,0 +1,146 @@
+"""What every speech encoder is: waveforms in, hidden states of all layers out, lengths kept.
+
+Contract (B batch, N samples, T frames, L layers, D width):
+    (waveforms (B, N), lengths (B,)) -> hidden (B, L+1, T, D), frames (B,)
+hidden[:, 0] is the input of the first layer and hidden[:, l] the output of layer l. Padding never
+changes the answer.
+
+An encoder can be cut into a frozen prefix and a trained suffix. The cut is a number:
+    NOTHING (-1)  nothing is frozen
+    0             the front end is frozen: the convolutions of wav2vec 2.0, or the log-mel features
+    k >= 1        the front end, its projection and the layers 1..k are frozen
+The prefix runs without gradient and always in eval mode, so it is a function of the audio alone.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sertone.errors import SertoneError
+from sertone.nn.masks import frame_mask
+
+NOTHING = -1
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The output of the frozen part of an encoder.
+
+    Attributes:
+        states: features of the front end (B, T, C) for a cut of 0 or less, hidden states
+            0..cut (B, cut+1, T, D) for a deeper one.
+        frames: real frames per utterance, (B,).
+        cut: where the encoder was cut.
+    """
+
+    states: Tensor
+    frames: Tensor
+    cut: int
+
+
+class Encoder(nn.Module):
+    """Base of all encoders: subclasses give `front`, `embed`, `context`, `layer` and their parts.
+
+    Attributes:
+        width: D.
+        depth: L.
+        min_samples: samples at 16 kHz that give at least one frame.
+        cut: where the frozen prefix ends, set by `freeze`.
+    """
+
+    width: int
+    depth: int
+    min_samples: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut = NOTHING
+
+    def describe(self) -> dict[str, Any]:
+        """The configuration that builds this architecture again, without its weights."""
+        raise NotImplementedError
+
+    def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms (B, N), lengths (B,) -> features (B, T, C), frames (B,)."""
+        raise NotImplementedError
+
+    def embed(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Features (B, T, C), mask of real frames (B, T) -> hidden state 0 (B, T, D)."""
+        raise NotImplementedError
+
+    def context(self, mask: Tensor) -> dict[str, Tensor]:
+        """What every layer needs beside its input, computed once: attention masks, position bias."""
+        raise NotImplementedError
+
+    def layer(self, index: int, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:
+        """Layer `index` (1..L): (B, T, D) -> (B, T, D)."""
+        raise NotImplementedError
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        """What is applied to the last layer's output only (B, T, D); nothing by default."""
+        return hidden
+
+    def parts(self) -> list[list[nn.Module]]:
+        """The encoder's modules in order: [front], [embedding, layer 1], [layer 2], ... [layer L]."""
+        raise NotImplementedError
+
+    def freeze(self, cut: int) -> None:
+        """Freezes everything up to `cut` and thaws the rest.
+
+        Raises:
+            SertoneError: `bad_cut` where the encoder has fewer layers than that.
+        """
+        if not NOTHING <= cut <= self.depth:
+            raise SertoneError(
+                "bad_cut",
+                f"{cut} frozen layers asked of an encoder of {self.depth}",
+                f"a number from 0 (front end only) to {self.depth}, or {NOTHING} for nothing",
+                "lower model.frozen_layers",
+            )
+        self.cut = cut
+        for index, modules in enumerate(self.parts()):
+            for module in modules:
+                module.requires_grad_(index > cut)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """Like `nn.Module.train`, but the frozen prefix stays in eval mode."""
+        super().train(mode)
+        for modules in self.parts()[: self.cut + 1]:
+            for module in modules:
+                module.eval()
+        return self
+
+    def prefix(self, waveforms: Tensor, lengths: Tensor) -> Prefix:
+        """The frozen part: waveforms (B, N), lengths (B,) -> Prefix. No gradient where it is frozen."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.cut == NOTHING):
+            features, frames = self.front(waveforms, lengths)
+            if self.cut < 1:
+                return Prefix(features, frames, self.cut)
+            mask = frame_mask(frames, features.shape[1])
+            states = self._run([self.embed(features, mask)], mask, self.cut)
+            return Prefix(torch.stack(states, 1), frames, self.cut)
+
+    def suffix(self, prefix: Prefix) -> tuple[Tensor, Tensor]:
+        """The trained part: Prefix -> hidden (B, L+1, T, D), frames (B,)."""
+        mask = frame_mask(prefix.frames, prefix.states.shape[-2])
+        if prefix.cut < 1:
+            states = [self.embed(prefix.states, mask)]
+        else:
+            states = list(prefix.states.unbind(1))
+        states = self._run(states, mask, self.depth)
+        return torch.stack(states, 1) * mask[:, None, :, None], prefix.frames
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms (B, N), lengths (B,) -> hidden (B, L+1, T, D), frames (B,)."""
+        return self.suffix(self.prefix(waveforms, lengths))
+
+    def _run(self, states: list[Tensor], mask: Tensor, until: int) -> list[Tensor]:
+        """Appends the outputs of the layers not yet run, up to layer `until`."""
+        context = self.context(mask)
+        for index in range(len(states), until + 1):
+            hidden = self.layer(index, states[-1], context)
+            states = [*states, self.finish(hidden) if index == self.depth else hidden]
+        return states

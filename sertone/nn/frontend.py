@@ -1,0 +1,124 @@
+"""A fixed front end without weights: log-mel energies and, on request, pitch and loudness.
+
+Frames of 25 ms every 10 ms at 16 kHz. No frame reaches beyond the end of its utterance, so padding
+never changes a value. All features are computed in float32.
+
+Axis letters: B batch, N samples, T frames, C features.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sertone.nn.masks import frame_mask, masked_mean, masked_std
+
+SAMPLING_RATE = 16000
+WINDOW = 400  # 25 ms
+HOP = 160  # 10 ms
+FFT = 512
+PITCH_WINDOW = 800  # 50 ms: two periods of a 60 Hz voice and a margin
+PITCH_DECIMATION = 4
+OCTAVE_COST = 0.06  # correlation given up per octave of a longer lag
+PITCH_MIN_HZ, PITCH_MAX_HZ = 60.0, 450.0
+
+
+def mel_filters(bands: int, low_hz: float = 60.0, high_hz: float = 7600.0) -> Tensor:
+    """Triangular filters on the mel scale (O'Shaughnessy's formula): (FFT // 2 + 1, bands)."""
+    mel = torch.linspace(_hz_to_mel(low_hz), _hz_to_mel(high_hz), bands + 2)
+    edges = 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    bins = torch.linspace(0, SAMPLING_RATE / 2, FFT // 2 + 1)[:, None]
+    rise = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    fall = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    return torch.minimum(rise, fall).clamp(min=0.0)
+
+
+def _hz_to_mel(hz: float) -> float:
+    return 2595.0 * math.log10(1.0 + hz / 700.0)
+
+
+class FrontEnd(nn.Module):
+    """Waveforms (B, N), lengths (B,) -> features (B, T, C), frames (B,).
+
+    Args:
+        bands: mel bands.
+        prosody: add log pitch, voicing and loudness, each also relative to the utterance's mean.
+    """
+
+    def __init__(self, bands: int = 64, prosody: bool = False) -> None:
+        super().__init__()
+        self.prosody = prosody
+        self.features = bands + (5 if prosody else 0)
+        self.min_samples = PITCH_WINDOW if prosody else WINDOW
+        self.register_buffer("filters", mel_filters(bands), persistent=False)
+        self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
+
+    @torch.autocast("cpu", enabled=False)
+    @torch.autocast("cuda", enabled=False)
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        frames = torch.div(lengths - self.min_samples, HOP, rounding_mode="floor") + 1
+        slices = waveforms.float().unfold(1, self.min_samples, HOP)  # (B, T, window)
+        mask = frame_mask(frames, slices.shape[1])[..., None]
+        mel = self._log_mel(slices)
+        parts = [(mel - masked_mean(mel, frames)[:, None]) / masked_std(mel, frames)[:, None]]
+        if self.prosody:
+            parts.append(_prosody(slices, frames))
+        return torch.cat(parts, -1) * mask, frames
+
+    def _log_mel(self, slices: Tensor) -> Tensor:
+        """(B, T, window) -> (B, T, bands): of each slice the 25 ms in its middle."""
+        start = (slices.shape[-1] - WINDOW) // 2
+        spectrum = torch.fft.rfft(slices[..., start : start + WINDOW] * self.window, FFT)
+        return (torch.view_as_real(spectrum).square().sum(-1) @ self.filters + 1e-8).log()
+
+
+def _prosody(slices: Tensor, frames: Tensor) -> Tensor:
+    """(B, T, window) -> (B, T, 5): pitch, relative pitch, voicing, loudness, relative loudness."""
+    pitch_hz, voicing = track_pitch(slices)
+    voiced = (voicing > 0.5).float()
+    octaves = torch.log2(pitch_hz / 150.0)
+    share = masked_mean(voiced[..., None], frames).clamp(min=1e-3)
+    mean = masked_mean((octaves * voiced)[..., None], frames) / share  # (B, 1)
+    loudness = slices.square().mean(-1).add(1e-8).log() / 4.0 + 2.0
+    level = masked_mean(loudness[..., None], frames)
+    return torch.stack(
+        [octaves * voiced, (octaves - mean) * voiced, voicing, loudness, loudness - level], -1
+    )
+
+
+def track_pitch(slices: Tensor) -> tuple[Tensor, Tensor]:
+    """Pitch from the highest peak of the normalised autocorrelation, at a quarter of the rate.
+
+    Args:
+        slices: frames of samples at 16 kHz, (B, T, window).
+
+    Returns:
+        pitch in Hz (B, T) and the correlation at its lag, 0 to 1 (B, T).
+    """
+    rate = SAMPLING_RATE // PITCH_DECIMATION
+    shortest, longest = int(rate / PITCH_MAX_HZ), int(rate / PITCH_MIN_HZ) + 1
+    slices = slices.unflatten(-1, (-1, PITCH_DECIMATION)).mean(-1)
+    slices = slices - slices.mean(-1, keepdim=True)
+    size = slices.shape[-1]
+    spectrum = torch.view_as_real(torch.fft.rfft(slices, size + longest + 1))
+    power = spectrum.square().sum(-1)
+    correlation = torch.fft.irfft(torch.complex(power, torch.zeros_like(power)), size + longest + 1)
+    energy = F.pad(slices.square(), (1, 0)).cumsum(-1)  # energy[k]: of the first k samples
+    head = energy[..., size - longest :].flip(-1)  # lags 0..longest
+    tail = energy[..., -1:] - energy[..., : longest + 1]
+    normalised = correlation[..., : longest + 1] / (head * tail + 1e-10).sqrt()
+    lags = torch.arange(shortest, longest, device=slices.device)
+    cost = OCTAVE_COST * torch.log2(lags / shortest)  # as in Boersma 1993: multiples of the period
+    best = (normalised[..., shortest:longest] - cost).argmax(-1) + shortest
+    voicing = normalised.gather(-1, best[..., None])[..., 0].clamp(0.0, 1.0)
+    return rate / (best + _parabola(normalised, best)), voicing
+
+
+def _parabola(curve: Tensor, peak: Tensor) -> Tensor:
+    """Offset of the true maximum from a sampled one, -0.5 to 0.5: (B, T, K), (B, T) -> (B, T)."""
+    left, centre, right = (
+        curve.gather(-1, (peak + step)[..., None])[..., 0] for step in (-1, 0, 1)
+    )
+    bend = (left - 2.0 * centre + right).clamp(max=-1e-6)
+    return (0.5 * (left - right) / bend).clamp(-0.5, 0.5)

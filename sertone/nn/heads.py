@@ -1,0 +1,166 @@
+"""Task heads: from features to logits, a loss in which a missing label costs nothing, and answers.
+
+Every head has
+    forward(features (B, T, D), frames (B,)) -> HeadOutput    logits and the head's hidden layer
+    loss(output, target, weights)            -> scalar        zero where no utterance has a label
+    decode(output)                           -> one answer per utterance
+    metric                                   name of the score in `metrics.SCORES`
+
+Axis letters: B batch, T frames, D width, H hidden width, K outputs, S target length.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sertone.nn.masks import masked_mean, masked_std
+
+MISSING = -1
+"""Class target of an utterance without a label."""
+
+
+@dataclass
+class HeadOutput:
+    """What a head gives.
+
+    Attributes:
+        logits: (B, K), or (B, T, K) for a transcript.
+        hidden: the head's hidden layer, pooled over time, (B, H).
+        frames: real frames, (B,).
+    """
+
+    logits: Tensor
+    hidden: Tensor
+    frames: Tensor
+
+
+class Head(Protocol):
+    """What the loop and the models rely on."""
+
+    metric: str
+
+    def __call__(self, features: Tensor, frames: Tensor) -> HeadOutput: ...
+    def loss(self, output: HeadOutput, target: Tensor) -> Tensor: ...
+    def decode(self, output: HeadOutput) -> list: ...
+
+
+class ClassHead(nn.Module):
+    """Pooling over time, a hidden layer, one logit per class.
+
+    Args:
+        width: D.
+        hidden: H.
+        classes: names, in the order of the logits.
+        dropout: before each linear layer.
+        pooling: `mean`, or `statistics` for mean and standard deviation.
+        smoothing: label smoothing of the loss.
+        metric: name of its score.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        classes: list[str],
+        dropout: float = 0.1,
+        pooling: str = "mean",
+        smoothing: float = 0.0,
+        metric: str = "accuracy",
+    ) -> None:
+        super().__init__()
+        self.classes, self.pooling, self.smoothing, self.metric = classes, pooling, smoothing, metric
+        inputs = 2 * width if pooling == "statistics" else width
+        self.inner = nn.Sequential(nn.Dropout(dropout), nn.Linear(inputs, hidden), nn.GELU())
+        self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, len(classes)))
+        self.register_buffer("class_weights", torch.ones(len(classes)), persistent=False)
+
+    def forward(self, features: Tensor, frames: Tensor) -> HeadOutput:
+        return self.classify(pool(features, frames, self.pooling), frames)
+
+    def classify(self, pooled: Tensor, frames: Tensor) -> HeadOutput:
+        """Utterance vectors (B, D or 2 D) -> output."""
+        hidden = self.inner(pooled)
+        return HeadOutput(self.output(hidden), hidden, frames)
+
+    def loss(self, output: HeadOutput, target: Tensor) -> Tensor:
+        """Mean cross-entropy over the labelled utterances: target (B,), MISSING without a label."""
+        labelled = target != MISSING
+        losses = F.cross_entropy(
+            output.logits.float(),
+            target.clamp(min=0),
+            weight=self.class_weights,
+            label_smoothing=self.smoothing,
+            reduction="none",
+        )
+        total = (self.class_weights[target.clamp(min=0)] * labelled).sum()
+        return (losses * labelled).sum() / total.clamp(min=1e-6)
+
+    def decode(self, output: HeadOutput) -> list[str]:
+        """The most probable class of each utterance."""
+        return [self.classes[index] for index in output.logits.argmax(-1).tolist()]
+
+
+class TranscriptHead(nn.Module):
+    """Character recognition by connectionist temporal classification (Graves et al. 2006).
+
+    Args:
+        width: D.
+        hidden: H.
+        characters: the alphabet; the blank is added before it.
+        dropout: before each linear layer.
+    """
+
+    metric = "error_rates"
+
+    def __init__(self, width: int, hidden: int, characters: list[str], dropout: float = 0.1) -> None:
+        super().__init__()
+        self.characters = characters
+        self.inner = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, hidden), nn.GELU())
+        self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, len(characters) + 1))
+
+    def forward(self, features: Tensor, frames: Tensor) -> HeadOutput:
+        hidden = self.inner(features)  # (B, T, H)
+        return HeadOutput(self.output(hidden), masked_mean(hidden, frames), frames)
+
+    def loss(self, output: HeadOutput, target: Tensor) -> Tensor:
+        """Mean over the usable transcripts of the loss per character: target (B, S), 0 after the end.
+
+        A transcript that is missing or does not fit into its frames (`unfit`) is left out: its loss
+        would be infinite and its gradient not a number.
+        """
+        sizes = (target > 0).sum(1)
+        usable = (sizes > 0) & ~self.unfit(output, target)
+        losses = F.ctc_loss(
+            output.logits.float().log_softmax(-1).transpose(0, 1),  # (T, B, K)
+            torch.where(usable[:, None], target, 0),
+            output.frames,
+            torch.where(usable, sizes, 0),
+            reduction="none",
+        )
+        losses = torch.where(usable, losses / sizes.clamp(min=1), 0.0)
+        return losses.sum() / usable.sum().clamp(min=1)
+
+    @staticmethod
+    def unfit(output: HeadOutput, target: Tensor) -> Tensor:
+        """Where a transcript needs more frames (one per character, one more per repeat) than there are."""
+        repeats = ((target[:, 1:] == target[:, :-1]) & (target[:, 1:] > 0)).sum(1)
+        return (target > 0).sum(1) + repeats > output.frames
+
+    def decode(self, output: HeadOutput) -> list[str]:
+        """Best path: the likeliest character of each frame, repeats merged, blanks dropped."""
+        texts = []
+        for row, frames in zip(output.logits.argmax(-1), output.frames.tolist(), strict=True):
+            path = row[:frames].unique_consecutive().tolist()
+            texts.append("".join(self.characters[index - 1] for index in path if index))
+        return texts
+
+
+def pool(features: Tensor, frames: Tensor, pooling: str) -> Tensor:
+    """Over the real frames: (B, T, D) -> (B, D) by `mean`, (B, 2 D) by `statistics`."""
+    mean = masked_mean(features, frames)
+    if pooling == "mean":
+        return mean
+    return torch.cat([mean, masked_std(features, frames)], -1)

@@ -1,0 +1,241 @@
+"""Any wav2vec 2.0, HuBERT or WavLM of Hugging Face as an encoder whose padding changes nothing.
+
+The modules and weights are those of `transformers`; this file runs them layer by layer, so that the
+encoder can be cut anywhere, and differs in three places:
+    - the group norm of the first convolution (base models) averages over the real samples only;
+    - layer drop and the built-in time masking are off: every layer's output is always there;
+    - the mask of real frames is always given, also to layer-norm models.
+
+Axis letters: B batch, N samples, T frames, C channels, D width.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PretrainedConfig
+
+from sertone.errors import SertoneError
+from sertone.nn.encoder import Encoder
+from sertone.nn.masks import frame_mask, masked_mean
+from sertone.recipe import Settings
+
+FAMILIES = ("wav2vec2", "hubert", "wavlm")
+
+
+class PretrainedEncoderConfig(Settings):
+    """A pretrained encoder, by hub id or folder."""
+
+    name: Literal["pretrained"] = "pretrained"
+    source: str
+    """Such as `facebook/wav2vec2-base`, or a folder written by `save_pretrained`."""
+    normalize: bool | None = None
+    """Zero mean and unit variance of every waveform; None: as `preprocessor_config.json` says."""
+
+    def build(self) -> Encoder:
+        """Loads the weights; every one of them has to be there."""
+        normalize = self.normalize
+        if normalize is None:
+            normalize = _normalize_of(self.source)
+        return HuggingFaceEncoder(_load(self.source), normalize)
+
+
+class ArchitectureConfig(Settings):
+    """An encoder without weights: how a checkpoint remembers a pretrained one."""
+
+    name: Literal["architecture"] = "architecture"
+    config: dict[str, Any]
+    """A Hugging Face configuration."""
+    normalize: bool
+
+    def build(self) -> Encoder:
+        """Builds it with random weights."""
+        values = dict(self.config)
+        config = AutoConfig.for_model(values.pop("model_type"), **values)
+        return HuggingFaceEncoder(AutoModel.from_config(config), self.normalize)
+
+
+class TinyEncoderConfig(Settings):
+    """The wav2vec 2.0 architecture at toy width with random weights, for tests."""
+
+    name: Literal["tiny"] = "tiny"
+    family: Literal["wav2vec2", "hubert", "wavlm"] = "wav2vec2"
+    norm: Literal["group", "layer"] = "group"
+    """`group` as in the base models, `layer` as in the large ones."""
+    width: int = Field(32, ge=8)
+    depth: int = Field(2, ge=1)
+
+    def build(self) -> Encoder:
+        """Builds it with random weights."""
+        config = AutoConfig.for_model(
+            self.family,
+            hidden_size=self.width,
+            num_hidden_layers=self.depth,
+            num_attention_heads=4,
+            intermediate_size=2 * self.width,
+            conv_dim=[self.width] * 7,
+            num_conv_pos_embeddings=16,
+            num_conv_pos_embedding_groups=4,
+            feat_extract_norm=self.norm,
+            do_stable_layer_norm=self.norm == "layer",
+            conv_bias=self.norm == "layer",
+        )
+        return HuggingFaceEncoder(AutoModel.from_config(_plain(config)), normalize=True)
+
+
+class HuggingFaceEncoder(Encoder):
+    """Wraps a `Wav2Vec2Model`, `HubertModel` or `WavLMModel`.
+
+    Args:
+        model: the Hugging Face model.
+        normalize: whether waveforms are brought to zero mean and unit variance.
+    """
+
+    def __init__(self, model: Any, normalize: bool) -> None:
+        super().__init__()
+        self.config, self.normalize = model.config, normalize
+        self.width, self.depth = self.config.hidden_size, self.config.num_hidden_layers
+        self.stable = bool(getattr(self.config, "do_stable_layer_norm", False))
+        self.min_samples = _samples_for_one_frame(self.config)
+        self.convolutions = model.feature_extractor.conv_layers
+        self.projection = model.feature_projection
+        self.transformer = model.encoder
+
+    def describe(self) -> dict[str, Any]:
+        config = self.config.to_diff_dict() | {"model_type": self.config.model_type}
+        return ArchitectureConfig(config=config, normalize=self.normalize).model_dump()
+
+    def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms (B, N), lengths (B,) -> features (B, T, C), frames (B,)."""
+        if self.normalize:
+            waveforms = _standardised(waveforms, lengths)
+        features, frames = waveforms[:, None], lengths  # (B, 1, N)
+        for index, convolution in enumerate(self.convolutions):
+            kernel, stride = self.config.conv_kernel[index], self.config.conv_stride[index]
+            frames = torch.div(frames - kernel, stride, rounding_mode="floor") + 1
+            if index == 0 and self.config.feat_extract_norm == "group":
+                features = _masked_group_norm(convolution, features, frames)
+            else:
+                features = convolution(features)
+        return features.transpose(1, 2), frames
+
+    def embed(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Features (B, T, C) -> hidden state 0 (B, T, D)."""
+        hidden = self.projection(features)
+        hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+        hidden = hidden * mask[..., None]
+        hidden = hidden + self.transformer.pos_conv_embed(hidden)
+        if not self.stable:
+            hidden = self.transformer.layer_norm(hidden)
+        return self.transformer.dropout(hidden)
+
+    def context(self, mask: Tensor) -> dict[str, Tensor]:
+        if self.config.model_type != "wavlm":
+            return {"attention_mask": mask[:, None, None]}
+        batch, frames = mask.shape
+        bias = self.transformer.layers[0].attention.compute_bias(frames, frames)  # (heads, T, T)
+        bias = bias.repeat(batch, 1, 1)  # (B heads, T, T): utterance by utterance
+        return {"attention_mask": mask, "position_bias": bias}
+
+    def layer(self, index: int, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:
+        output = self.transformer.layers[index - 1](hidden, **context)
+        return output[0] if isinstance(output, tuple) else output
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        return self.transformer.layer_norm(hidden) if self.stable else hidden
+
+    def parts(self) -> list[list[nn.Module]]:
+        inner = self.transformer
+        embedding = [self.projection, inner.pos_conv_embed, inner.dropout]
+        layers = [[layer] for layer in inner.layers]
+        layers[0] += embedding
+        (layers[-1] if self.stable else layers[0]).append(inner.layer_norm)
+        return [[self.convolutions], *layers]
+
+
+def _samples_for_one_frame(config: PretrainedConfig) -> int:
+    samples = 1
+    for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+        samples = (samples - 1) * stride + kernel
+    return samples
+
+
+def _standardised(waveforms: Tensor, lengths: Tensor) -> Tensor:
+    """Zero mean, unit variance over the real samples, as Hugging Face's feature extractor does."""
+    mask = frame_mask(lengths, waveforms.shape[1])
+    count = lengths[:, None]
+    mean = (waveforms * mask).sum(1, keepdim=True) / count
+    variance = ((waveforms - mean).square() * mask).sum(1, keepdim=True) / count
+    return (waveforms - mean) / (variance + 1e-7).sqrt() * mask
+
+
+def _masked_group_norm(convolution: Any, features: Tensor, frames: Tensor) -> Tensor:
+    """The first convolution with one group per channel: (B, 1, N), (B,) -> (B, C, T)."""
+    norm = convolution.layer_norm
+    features = convolution.conv(features).transpose(1, 2).float()  # (B, T, C)
+    mean = masked_mean(features, frames)[:, None]
+    variance = masked_mean((features - mean).square(), frames)[:, None]
+    features = (features - mean) / (variance + norm.eps).sqrt()
+    return convolution.activation((features * norm.weight + norm.bias).transpose(1, 2))
+
+
+def _plain(config: PretrainedConfig) -> PretrainedConfig:
+    """Without layer drop and masking: all hidden states are used, and the same at every pass."""
+    config.update({"layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0})
+    return config
+
+
+def _load(source: str) -> Any:
+    config = _config_of(source)
+    try:
+        model, report = AutoModel.from_pretrained(
+            source, config=config, output_loading_info=True, dtype=torch.float32
+        )
+    except Exception as error:  # safetensors, shapes, pickles that torch refuses: one way out
+        raise SertoneError(
+            "bad_weights", f"{source}: {error}", f"intact weights of a {config.model_type} encoder"
+        ) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise SertoneError(
+            "missing_weights",
+            f"{source} lacks {len(missing)} weights: {', '.join(missing[:5])}",
+            "every weight of the encoder in the file",
+            "they would be random; fetch the model again",
+        )
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise SertoneError("bad_weights", f"{source}: {name} is not finite", "finite weights")
+    return model
+
+
+def _config_of(source: str) -> PretrainedConfig:
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise SertoneError(
+            "missing_encoder",
+            f"no encoder at {source!r}: {str(error).splitlines()[0]}",
+            "a Hugging Face id or a folder with config.json",
+            "without a network, download it elsewhere and give its folder",
+        ) from error
+    if config.model_type not in FAMILIES:
+        raise SertoneError(
+            "unknown_encoder", f"{source} is a {config.model_type}", f"one of {', '.join(FAMILIES)}"
+        )
+    return _plain(config)
+
+
+def _normalize_of(source: str) -> bool:
+    try:
+        return bool(AutoFeatureExtractor.from_pretrained(source).do_normalize)
+    except (OSError, ValueError, AttributeError) as error:
+        raise SertoneError(
+            "missing_preprocessor",
+            f"{source} has no preprocessor_config.json",
+            "to know whether waveforms are normalised",
+            "add the file, or set model.encoder.normalize: true or false",
+        ) from error

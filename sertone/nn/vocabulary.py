@@ -1,0 +1,74 @@
+"""What the outputs of a model's heads mean: classes by task, and the alphabet of transcripts."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from sertone.labels import GENDERS, STYLES, class_names, spoken_text
+from sertone.nn.heads import MISSING
+from sertone.schema import Utterance
+
+TRANSCRIPT = "asr"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Names behind the logits.
+
+    Attributes:
+        class_map: emotion -> class.
+        classes: task -> names, in the order of the logits.
+        characters: alphabet of transcripts, without the blank.
+    """
+
+    class_map: dict[str, str]
+    classes: dict[str, list[str]]
+    characters: list[str]
+
+    @classmethod
+    def of(cls, training: Iterable[Utterance], class_map: dict[str, str]) -> Self:
+        """From the utterances of a training fold: its speakers, its letters."""
+        training = list(training)
+        classes = {
+            "emotion": class_names(class_map),
+            "gender": list(GENDERS),
+            "style": list(STYLES),
+            "speaker": sorted({u.speaker for u in training}),
+        }
+        letters = {letter for u in training for letter in spoken_text(u.text or "")}
+        return cls(class_map, classes, sorted(letters))
+
+    def to_json(self) -> dict:
+        """As a JSON object."""
+        return asdict(self)
+
+    def label(self, task: str, utterance: Utterance) -> str | None:
+        """The class of an utterance, its spoken text for a transcript, None where it is missing."""
+        if task == TRANSCRIPT:
+            return spoken_text(utterance.text) if utterance.text else None
+        if task == "speaker":
+            return utterance.speaker
+        value = utterance.labels.get(task)
+        if task == "emotion":
+            return self.class_map.get(str(value))
+        return None if value is None else str(value)
+
+    def targets(self, task: str, utterances: Sequence[Utterance]) -> Tensor:
+        """(B,) class indices, or (B, S) characters counted from 1 and 0 after the end."""
+        labels = [self.label(task, u) for u in utterances]
+        if task == TRANSCRIPT:
+            return self._characters(labels)
+        names = self.classes[task]
+        index = {name: number for number, name in enumerate(names)}
+        return torch.tensor([MISSING if v is None else index.get(v, MISSING) for v in labels])
+
+    def _characters(self, texts: list[str | None]) -> Tensor:
+        index = {letter: number for number, letter in enumerate(self.characters, 1)}
+        rows = [[index[letter] for letter in text or "" if letter in index] for text in texts]
+        target = torch.zeros(len(rows), max(1, *map(len, rows)), dtype=torch.long)
+        for number, row in enumerate(rows):
+            target[number, : len(row)] = torch.tensor(row, dtype=torch.long)
+        return target

@@ -1,0 +1,316 @@
+"""Who trains, who validates, who tests; the check that nothing leaks; the protocol card.
+
+A fold never has one speaker, or the same recording, on two sides. What can be the same on both sides
+without being an error (scripted sentences, dialogues with a partner) is written on the card.
+"""
+
+import platform
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+
+from sertone import audio, corpora, metrics
+from sertone.errors import SertoneError
+from sertone.labels import spoken_text
+from sertone.schema import Utterance
+
+SPLITS = ("official", "leave_one_session_out", "leave_one_speaker_out", "grouped_k_fold")
+PACKAGES = ("sertone", "torch", "transformers", "lightning-fabric", "numpy", "soundfile", "soxr")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One split.
+
+    Attributes:
+        name: what is held out.
+        train, validation, test: utterances; validation may be empty.
+    """
+
+    name: str
+    train: list[Utterance]
+    validation: list[Utterance]
+    test: list[Utterance]
+
+    @property
+    def sides(self) -> dict[str, list[Utterance]]:
+        """The three sides by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def make_folds(
+    utterances: Sequence[Utterance], split: str, *, folds: int = 5, validation: str = "none"
+) -> list[Fold]:
+    """Splits a corpus.
+
+    Args:
+        utterances: those that are in the classes.
+        split: one of SPLITS.
+        folds: how many folds `grouped_k_fold` makes.
+        validation: `speaker` takes one speaker out of training to choose the epoch; leave-one-speaker-
+            out always does, and official splits bring their own validation side.
+
+    Raises:
+        SertoneError: `no_sessions`, `no_official_split`, `too_few_speakers`.
+    """
+    if split == "official":
+        return [_official(utterances)]
+    groups = _held_out_groups(utterances, split, folds)
+    takes_speaker = validation == "speaker" or split == "leave_one_speaker_out"
+    made = []
+    for number, (name, held_out) in enumerate(groups.items()):
+        test = [u for u in utterances if u.speaker in held_out]
+        rest = [u for u in utterances if u.speaker not in held_out]
+        chooser = _validation_speaker(test, rest, number) if takes_speaker else None
+        made.append(
+            Fold(
+                name,
+                [u for u in rest if u.speaker != chooser],
+                [u for u in rest if u.speaker == chooser],
+                test,
+            )
+        )
+    return made
+
+
+def _held_out_groups(
+    utterances: Sequence[Utterance], split: str, folds: int
+) -> dict[str, set[str]]:
+    """Fold name -> the speakers held out."""
+    speakers = sorted({u.speaker for u in utterances})
+    if split == "leave_one_speaker_out":
+        _need(len(speakers), 3, "leave_one_speaker_out")
+        return {speaker: {speaker} for speaker in speakers}
+    if split == "leave_one_session_out":
+        return _sessions(utterances)
+    _need(len(speakers), folds, f"grouped_k_fold with {folds} folds")
+    from sklearn.model_selection import GroupKFold
+
+    groups = [u.speaker for u in utterances]
+    parts = GroupKFold(folds).split(groups, groups=groups)
+    held_out = [{groups[index] for index in test} for _, test in parts]
+    return {" ".join(sorted(names)): names for names in held_out}
+
+
+def _sessions(utterances: Sequence[Utterance]) -> dict[str, set[str]]:
+    sessions = defaultdict(set)
+    for u in utterances:
+        sessions[u.session].add(u.speaker)
+    if None in sessions or len(sessions) < 2:
+        raise SertoneError(
+            "no_sessions",
+            f"{len(sessions)} sessions, some utterances without: {None in sessions}",
+            "two or more, and one for every utterance",
+            "use protocol.split: grouped_k_fold",
+        )
+    times = Counter(speaker for speakers in sessions.values() for speaker in speakers)
+    if several := sorted(speaker for speaker, n in times.items() if n > 1):
+        raise SertoneError(
+            "speaker_in_two_sessions",
+            f"{', '.join(several)} in more than one session",
+            "sessions that share no speaker",
+            "use protocol.split: grouped_k_fold",
+        )
+    return {str(name): speakers for name, speakers in sorted(sessions.items(), key=str)}
+
+
+def _need(found: int, expected: int, rule: str) -> None:
+    if found < expected:
+        raise SertoneError(
+            "too_few_speakers", f"{found} speakers", f"at least {expected} for {rule}"
+        )
+
+
+def _validation_speaker(test: list[Utterance], rest: list[Utterance], number: int) -> str:
+    """The test speaker's partner in the same session where there is one, else another in turn."""
+    sessions = {u.session for u in test} - {None}
+    partners = sorted({u.speaker for u in rest if u.session in sessions})
+    others = sorted({u.speaker for u in rest})
+    return partners[0] if partners else others[number % len(others)]
+
+
+def _official(utterances: Sequence[Utterance]) -> Fold:
+    sides = {
+        side: [u for u in utterances if u.split == side] for side in ("train", "validation", "test")
+    }
+    if not sides["train"] or not sides["test"]:
+        raise SertoneError(
+            "no_official_split",
+            f"{len(sides['train'])} training and {len(sides['test'])} test utterances",
+            "both, marked in the corpus (a manifest's column `split`)",
+            "use protocol.split: grouped_k_fold",
+        )
+    return Fold("official", **sides)
+
+
+@dataclass(frozen=True)
+class LeakReport:
+    """What stands on two sides of one fold.
+
+    Attributes:
+        fold: its name.
+        speakers: names on two sides: an error.
+        recordings: ids of recordings on two sides, pairwise: an error.
+        scripted_texts: spoken texts that occur in training and in test.
+        test_in_texts: share of the test utterances whose text also occurs in training.
+        sessions: sessions that occur in training and in test: partners of one dialogue.
+    """
+
+    fold: str
+    speakers: list[str] = field(default_factory=list)
+    recordings: list[str] = field(default_factory=list)
+    scripted_texts: list[str] = field(default_factory=list)
+    test_in_texts: float = 0.0
+    sessions: list[str] = field(default_factory=list)
+
+
+def check_leaks(fold: Fold, hashes: Mapping[str, str]) -> LeakReport:
+    """Compares the sides of a fold.
+
+    Args:
+        fold: the split.
+        hashes: utterance id -> hash of its recording (`recording_hashes`).
+    """
+    train_texts, test_texts = set(_texts(fold.train)), list(_texts(fold.test))
+    shared = [text for text in test_texts if text in train_texts]
+    sessions = [{u.session for u in side if u.session} for side in (fold.train, fold.test)]
+    return LeakReport(
+        fold=fold.name,
+        speakers=sorted(_on_two_sides(fold, lambda u: u.speaker)),
+        recordings=sorted(
+            " = ".join(ids) for ids in _on_two_sides(fold, lambda u: hashes[u.id]).values()
+        ),
+        scripted_texts=sorted(set(shared)),
+        test_in_texts=len(shared) / max(1, len(fold.test)),
+        sessions=sorted(sessions[0] & sessions[1]),
+    )
+
+
+def _texts(utterances: list[Utterance]) -> Iterator[str]:
+    return (spoken_text(u.text) for u in utterances if u.text)
+
+
+def _on_two_sides(fold: Fold, key: Callable[[Utterance], str]) -> dict[str, list[str]]:
+    """Value -> utterance ids, one for each side, of what stands on more than one side."""
+    places: dict[str, dict[str, str]] = defaultdict(dict)
+    for side, utterances in fold.sides.items():
+        for u in utterances:
+            places[key(u)].setdefault(side, u.id)
+    return {value: list(ids.values()) for value, ids in places.items() if len(ids) > 1}
+
+
+def recording_hashes(utterances: Sequence[Utterance]) -> dict[str, str]:
+    """Utterance id -> hash of its file's bytes, and of where in the file it lies."""
+    files = {path: audio.file_hash(path) for path in {u.path for u in utterances}}
+    return {
+        u.id: f"{files[u.path]} {u.start_s:.3f}-{u.end_s or 'end'}"
+        if u.start_s or u.end_s
+        else files[u.path]
+        for u in utterances
+    }
+
+
+def require_sound(fold: Fold, leaks: LeakReport, classes: Mapping[str, str]) -> None:
+    """Refuses a fold that cannot give a result to believe.
+
+    Args:
+        fold: the split.
+        leaks: what `check_leaks` found.
+        classes: emotion -> class.
+
+    Raises:
+        SertoneError: `speaker_leak`, `audio_leak`, `missing_class`.
+    """
+    if leaks.speakers:
+        raise SertoneError(
+            "speaker_leak",
+            f"fold {fold.name}: {', '.join(leaks.speakers)} on two sides",
+            "every speaker on one side",
+            "mend the split, or split by speaker: protocol.split: grouped_k_fold",
+        )
+    if leaks.recordings:
+        raise SertoneError(
+            "audio_leak",
+            f"fold {fold.name}: the same recording on two sides: {'; '.join(leaks.recordings[:5])}",
+            "every recording on one side",
+            "take one of them out of the corpus",
+        )
+    present = {classes.get(str(u.labels.get("emotion"))) for u in fold.train}
+    absent = [name for name in dict.fromkeys(classes.values()) if name not in present]
+    if absent:
+        raise SertoneError(
+            "missing_class",
+            f"fold {fold.name}: no training utterance is {' or '.join(absent)}",
+            "every class in every training side",
+            "leave the class out of data.classes, or use other folds",
+        )
+
+
+def protocol_card(
+    corpus: str,
+    found: int,
+    folds: Sequence[Fold],
+    leaks: Sequence[LeakReport],
+    class_map: Mapping[str, str],
+    hashes: Mapping[str, str],
+    rule: Mapping[str, object],
+    seed: int,
+) -> dict:
+    """Everything that a score depends on besides the model, as a JSON object.
+
+    Args:
+        corpus: name.
+        found: utterances of the whole corpus, in classes or not.
+        folds: the splits.
+        leaks: one report per fold.
+        class_map: emotion -> class.
+        hashes: utterance id -> hash of its recording.
+        rule: the protocol's settings.
+        seed: of training.
+    """
+    sheet = corpora.sheet(corpus)
+    used = {u.id: u for fold in folds for side in fold.sides.values() for u in side}
+    counts = Counter(class_map.get(str(u.labels.get("emotion")), "(missing)") for u in used.values())
+    return {
+        "corpus": {
+            "name": corpus,
+            "title": sheet.TITLE,
+            "licence": sheet.LICENCE,
+            "citation": sheet.CITATION,
+            "utterances_found": found,
+            "utterances_used": len(used),
+            "speakers": len({u.speaker for u in used.values()}),
+            "by_class": dict(counts),
+        },
+        "class_map": dict(class_map),
+        "split": dict(rule) | {"speaker_independent": True},
+        "selection": _selection(folds),
+        "folds": [
+            {"name": fold.name}
+            | {f"{side}_speakers": sorted({u.speaker for u in us}) for side, us in fold.sides.items()}
+            | {f"{side}_utterances": len(us) for side, us in fold.sides.items()}
+            for fold in folds
+        ],
+        "leaks": [vars(report) for report in leaks],
+        "metrics": metrics.DEFINITIONS,
+        "seed": seed,
+        "versions": {"python": platform.python_version()} | _versions(),
+        "file_hashes": {name: hashes[name] for name in sorted(used)},
+    }
+
+
+def _selection(folds: Sequence[Fold]) -> str:
+    if any(fold.validation for fold in folds):
+        return "the epoch with the best UA on the validation side; the test side plays no part"
+    return "the last epoch of a fixed number; the test side plays no part"
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

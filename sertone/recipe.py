@@ -1,0 +1,201 @@
+"""A recipe: one YAML file that says everything about an experiment, checked before anything runs.
+
+    data       which corpus, which classes
+    protocol   how it is split
+    model      which system; its options are those of its own `Config`
+    train      how it is trained
+
+An unknown key is an error that names the nearest known one.
+"""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from sertone.errors import SertoneError
+
+
+class Settings(BaseModel):
+    """Base of every part of a recipe: immutable, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_every_key(cls, values: Any) -> Any:
+        for key in values if isinstance(values, dict) else ():
+            if key not in cls.model_fields:
+                known = ", ".join(cls.model_fields)
+                near = difflib.get_close_matches(str(key), cls.model_fields, 1, 0.0)
+                raise PydanticCustomError(
+                    "unknown_key",
+                    "unknown key {key}; did you mean {near}? known here: {known}",
+                    {"key": repr(key), "near": repr(near[0]), "known": known},
+                )
+        return values
+
+
+class DataConfig(Settings):
+    """Which corpus."""
+
+    corpus: str
+    """Its name: `sertone corpora list` shows them."""
+    root: str
+    """Its folder, or the manifest's file; relative to the working directory."""
+    classes: str | dict[str, str] = "four"
+    """`four`, `all`, or a mapping from emotion to class."""
+
+
+class ProtocolConfig(Settings):
+    """How the corpus is split. No speaker is ever on two sides."""
+
+    split: Literal[
+        "official", "leave_one_session_out", "leave_one_speaker_out", "grouped_k_fold"
+    ] = "leave_one_session_out"
+    """The rule that makes the folds."""
+    folds: int = Field(5, ge=2)
+    """How many folds `grouped_k_fold` makes."""
+    validation: Literal["none", "speaker"] = "none"
+    """`none`: the last epoch is taken, the papers' way. `speaker`: one speaker is taken out of
+    training and chooses the epoch. Official splits and leave-one-speaker-out bring their own."""
+
+
+class Rates(Settings):
+    """Learning rates of the two parts."""
+
+    encoder: float = Field(1e-4, gt=0)
+    """Of the speech encoder."""
+    downstream: float = Field(1e-3, gt=0)
+    """Of fusion, heads and all else."""
+
+
+class TrainConfig(Settings):
+    """How the model is trained."""
+
+    epochs: list[int] = Field([30], min_length=1)
+    """Of each stage of the model."""
+    batch_size: int | None = Field(None, ge=1)
+    """Utterances per batch; or else"""
+    batch_seconds: float | None = Field(None, gt=0)
+    """seconds of audio per batch, padding included."""
+    learning_rate: str | Rates = Rates()
+    """Two rates, or the name of one of `learning_rates`."""
+    learning_rates: dict[str, Rates] = {}
+    """Named readings of the rates, to choose from."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Of the learning rates, within each stage; `cosine` falls to zero after a warm-up."""
+    warmup: float = Field(0.0, ge=0, lt=1)
+    """Share of a stage's steps in which the rates rise from zero."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Of AdamW."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
+    speeds: list[float] = Field([0.8, 1.0, 1.2], min_length=1)
+    """Speed perturbation (TDSA): one of these at random for every utterance and epoch."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Of the emotion loss."""
+    class_weights: bool = False
+    """Weigh the emotion loss by inverse class frequency."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Of the arithmetic."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where it runs."""
+    seed: int = Field(0, ge=0)
+    """Everything random follows from it."""
+    save_every: int = Field(5, ge=1)
+    """Epochs between two saves to resume from; the end of a stage is always saved."""
+    audio_cache_gb: float = Field(4.0, ge=0)
+    """Decoded audio kept in memory."""
+    max_bad_steps: int = Field(5, ge=1)
+    """Steps in a row with a loss or gradient that is not finite before training stops."""
+
+    @model_validator(mode="after")
+    def _one_batch_rule(self) -> Self:
+        if (self.batch_size is None) == (self.batch_seconds is None):
+            raise ValueError("give either batch_size or batch_seconds")
+        if isinstance(self.learning_rate, str) and self.learning_rate not in self.learning_rates:
+            known = ", ".join(self.learning_rates) or "none"
+            raise ValueError(f"learning_rate {self.learning_rate!r} is not named; known: {known}")
+        return self
+
+    @property
+    def rates(self) -> Rates:
+        """The learning rates chosen."""
+        if isinstance(self.learning_rate, str):
+            return self.learning_rates[self.learning_rate]
+        return self.learning_rate
+
+
+class Recipe(Settings):
+    """The whole experiment."""
+
+    data: DataConfig
+    protocol: ProtocolConfig = ProtocolConfig()
+    model: dict[str, Any]
+    """`name`, and the options of that model's `Config`."""
+    train: TrainConfig
+
+
+Checked = TypeVar("Checked", bound=Settings)
+
+
+def parse(kind: type[Checked], values: Any, where: str) -> Checked:
+    """Checks values against a part of a recipe.
+
+    Raises:
+        SertoneError: `bad_recipe`, naming the key, what it holds and what it should hold.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            key = ".".join(str(step) for step in item["loc"])
+            value = item["input"] if not isinstance(item["input"], dict) else "..."
+            found = "" if item["type"] in ("unknown_key", "missing") else f" (found {value!r})"
+            lines.append(f"{key or 'top level'}: {item['msg']}{found}")
+        raise SertoneError("bad_recipe", f"{where}: " + "; ".join(lines)) from None
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Reads a recipe.
+
+    Args:
+        path: YAML file.
+        overrides: settings such as `train.seed=1`, applied in order.
+
+    Raises:
+        SertoneError: `missing_recipe`, `bad_recipe`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SertoneError("missing_recipe", f"no file {path}", "a recipe, such as those in recipes/")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for override in overrides:
+            _override(values, override)
+    except yaml.YAMLError as error:
+        raise SertoneError("bad_recipe", f"{path}: {error}", "YAML") from None
+    return parse(Recipe, values, str(path))
+
+
+def _override(values: dict, override: str) -> None:
+    name, found, text = override.partition("=")
+    if not found:
+        raise SertoneError("bad_override", f"--set {override}", "KEY=VALUE, as in train.seed=1")
+    *parents, last = name.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise SertoneError("bad_override", f"--set {name}: {parent} holds no keys", "a section")
+    values[last] = yaml.safe_load(text)
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML, defaults written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,102 @@
+"""The records that cross rooms: an utterance, a problem found with one, an answer about one."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from sertone.errors import SertoneError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Utterance:
+    """One stretch of speech by one speaker, with what is known about it.
+
+    Attributes:
+        id: unique within its corpus.
+        path: audio file.
+        speaker: unique within its corpus; never shared by two people.
+        labels: what the corpus says, by task: `emotion` (a name of `labels.EMOTIONS`, or the
+            user's own), `raw_emotion` (the corpus's word for it), `gender`, `style`, and ratings
+            such as `valence` on the corpus's own scale. A task without a label is absent.
+        text: transcript, or None.
+        session: recording session, or None.
+        split: `train`, `validation` or `test` where the corpus has official partitions.
+        start_s: where the utterance starts in its file, in seconds.
+        end_s: where it ends, in seconds; None for the end of the file.
+    """
+
+    id: str
+    path: Path
+    speaker: str
+    labels: dict[str, str | float] = field(default_factory=dict)
+    text: str | None = None
+    session: str | None = None
+    split: str | None = None
+    start_s: float = 0.0
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with a corpus.
+
+    Attributes:
+        code: stable short name.
+        path: the file or utterance concerned.
+        message: what was found and what was expected.
+        severity: `error` where it would change a result, else `note`.
+    """
+
+    code: str
+    path: str
+    message: str
+    severity: Literal["error", "note"] = "error"
+
+    def to_json(self) -> dict:
+        """As a JSON object."""
+        return asdict(self)
+
+
+Report = Callable[[Problem], None]
+
+
+def stop(problem: Problem) -> None:
+    """The default way to report a problem: an error ends the reading, a note does not.
+
+    Raises:
+        SertoneError: with the problem's own code.
+    """
+    if problem.severity == "error":
+        raise SertoneError(
+            problem.code,
+            f"{problem.path}: {problem.message}",
+            way_out="`sertone corpora check` lists every problem of the corpus",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """The answer about one recording: there is always exactly one.
+
+    Attributes:
+        file: the input as it was given.
+        status: `ok`, `warning` (answered, with a reservation) or `error` (not answered).
+        code: stable name of the error or of the first warning; empty when ok.
+        message: in words.
+        duration_s: length of the recording in seconds, None where it could not be read.
+        label: the most probable class, None on error.
+        probabilities: by class; empty on error.
+    """
+
+    file: str
+    status: Literal["ok", "warning", "error"]
+    code: str = ""
+    message: str = ""
+    duration_s: float | None = None
+    label: str | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict:
+        """As a JSON object."""
+        return asdict(self)

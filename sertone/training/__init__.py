@@ -1,0 +1,1 @@
+"""Training, cross-validation, checkpoints, and prediction straight from a checkpoint."""

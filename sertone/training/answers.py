@@ -1,0 +1,82 @@
+"""What a model says about utterances, and how that scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from sertone import metrics
+from sertone.nn.vocabulary import Vocabulary
+from sertone.schema import Utterance
+from sertone.training.batches import plan_batches
+from sertone.training.recordings import Recordings
+
+EVALUATION_SECONDS = 60.0
+
+
+@dataclass
+class Answers:
+    """What a model says about utterances.
+
+    Attributes:
+        predictions: task -> answer per utterance.
+        probabilities: of the emotion classes, (utterances, K).
+    """
+
+    predictions: dict[str, list[str]]
+    probabilities: np.ndarray
+
+
+@torch.no_grad()
+def answer(
+    model: Any,
+    vocabulary: Vocabulary,
+    utterances: Sequence[Utterance],
+    recordings: Recordings,
+    fabric: Fabric,
+) -> Answers:
+    """What a model says about utterances, each task; the mode of the model is restored.
+
+    Args:
+        model: on the device of `fabric`.
+        vocabulary: of its outputs.
+        utterances: which.
+        recordings: their audio.
+        fabric: device and precision.
+    """
+    was_training = model.training
+    model.eval()
+    predictions: dict[str, list] = {task: [None] * len(utterances) for task in model.heads}
+    probabilities = np.zeros((len(utterances), len(vocabulary.classes["emotion"])))
+    seconds = [recordings.lengths[u.id] / 16000 for u in utterances]
+    for indices in plan_batches(seconds, batch_seconds=EVALUATION_SECONDS):
+        batch = recordings.batch([utterances[i] for i in indices], vocabulary, [])
+        with fabric.autocast():
+            outputs = model(batch.to(fabric.device))
+        for task, head in model.heads.items():
+            for i, value in zip(indices, head.decode(outputs[task]), strict=True):
+                predictions[task][i] = value
+        probabilities[indices] = outputs["emotion"].logits.float().softmax(-1).cpu().numpy()
+    model.train(was_training)
+    return Answers(predictions, probabilities)
+
+
+def score_tasks(
+    answers: Answers, labels: dict[str, list[str | None]], kinds: dict[str, str]
+) -> dict[str, dict[str, float]]:
+    """Scores of every task that has labels.
+
+    Args:
+        answers: of the model.
+        labels: task -> true answer per utterance, None where it is missing.
+        kinds: task -> name in `metrics.SCORES`.
+    """
+    scores = {}
+    for task, kind in kinds.items():
+        pairs = [(t, p) for t, p in zip(labels[task], answers.predictions[task], strict=True) if t]
+        if pairs:
+            scores[task] = metrics.SCORES[kind]([t for t, _ in pairs], [p for _, p in pairs])
+    return scores

@@ -1,0 +1,189 @@
+"""Checkpoints: safetensors and JSON only, written aside and renamed, the marker last.
+
+    checkpoint/                a trained model
+        model.safetensors      weights
+        checkpoint.json        model configuration, vocabulary, protocol card; its presence marks the rest complete
+    resume/0003/               training between two epochs, the highest complete number counts
+        model.safetensors, optimizer.safetensors, state.json
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sertone import models
+from sertone.errors import SertoneError
+from sertone.nn.vocabulary import Vocabulary
+
+FORMAT = 1
+MARKER = "checkpoint.json"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    aside = path.with_name(f".{path.name}.part")
+    with open(aside, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def save_model(
+    folder: Path, model: Any, options: dict, vocabulary: Vocabulary, card: dict
+) -> None:
+    """Writes a checkpoint.
+
+    Args:
+        folder: replaced if it is there.
+        model: the trained model.
+        options: the `model` part of the recipe.
+        vocabulary: what its outputs mean.
+        card: protocol card and whatever else should travel with the weights.
+    """
+    described = options | {"encoder": model.encoder.describe()}
+    about = {
+        "format": FORMAT,
+        "model": described,
+        "vocabulary": vocabulary.to_json(),
+        "sampling_rate": 16000,
+        "min_samples": model.encoder.min_samples,
+        "card": card,
+    }
+    aside = _fresh(folder.with_name(f".{folder.name}.part"))
+    _save_tensors(aside / "model.safetensors", _state(model))
+    write_json(aside / MARKER, about)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.replace(folder)
+
+
+def load_model(folder: Path) -> tuple[Any, Vocabulary, dict]:
+    """Reads a checkpoint.
+
+    Returns:
+        the model in eval mode, its vocabulary, and what `checkpoint.json` holds.
+
+    Raises:
+        SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`.
+    """
+    if not (folder / MARKER).is_file():
+        raise SertoneError(
+            "not_a_checkpoint", f"no {MARKER} in {folder}", "a run or a checkpoint folder"
+        )
+    about = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    if about.get("format") != FORMAT:
+        raise SertoneError(
+            "other_format", f"{folder} has format {about.get('format')}", f"format {FORMAT}"
+        )
+    vocabulary = Vocabulary(**about["vocabulary"])
+    model = models.build(about["model"], vocabulary)
+    _restore(model, _load_tensors(folder / "model.safetensors"), folder)
+    return model.eval(), vocabulary, about
+
+
+def save_resume(
+    folder: Path, number: int, model: Any, optimizer: torch.optim.Optimizer, state: dict, best: dict
+) -> None:
+    """Writes what training needs to go on, then removes older saves.
+
+    Args:
+        folder: of all saves.
+        number: grows with every save.
+        model: with its present weights.
+        optimizer: with its moments.
+        state: JSON: stage, epoch, history.
+        best: weights of the best epoch so far; may be empty.
+    """
+    aside = _fresh(folder / ".part")
+    _save_tensors(aside / "model.safetensors", _state(model))
+    _save_tensors(aside / "optimizer.safetensors", _optimizer_tensors(optimizer))
+    if best:
+        _save_tensors(aside / "best.safetensors", best)
+    write_json(aside / "state.json", state)
+    aside.replace(folder / f"{number:06d}")
+    for older in _saves(folder)[:-1]:
+        shutil.rmtree(older)
+
+
+def find_resume(folder: Path) -> Path | None:
+    """The newest complete save, or None."""
+    saves = _saves(folder)
+    return saves[-1] if saves else None
+
+
+def load_resume(save: Path, model: Any) -> tuple[dict, dict[str, Tensor], dict[str, Tensor]]:
+    """Restores a model from a save.
+
+    Returns:
+        the JSON state, the optimizer's tensors (`restore_optimizer`), the best weights so far.
+    """
+    _restore(model, _load_tensors(save / "model.safetensors"), save)
+    best = save / "best.safetensors"
+    return (
+        json.loads((save / "state.json").read_text(encoding="utf-8")),
+        _load_tensors(save / "optimizer.safetensors"),
+        _load_tensors(best) if best.exists() else {},
+    )
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Puts an optimizer's moments back."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{key}": t for index, values in state.items() for key, t in values.items()}
+
+
+def _saves(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("[0-9]*") if (p / "state.json").is_file())
+
+
+def _fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _state(model: Any) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+
+
+def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise SertoneError("bad_weights", f"{path}: {error}", "an intact file") from None
+
+
+def _restore(model: Any, tensors: dict[str, Tensor], where: Path) -> None:
+    bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if bad:
+        raise SertoneError("bad_weights", f"{where}: {bad[0]} is not finite", "finite weights")
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise SertoneError("bad_weights", f"{where}: {error}", "the weights of this model") from None

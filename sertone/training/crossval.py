@@ -1,0 +1,257 @@
+"""Cross-validation: from a recipe to a run folder with scores, predictions and a checkpoint per fold.
+
+    run/recipe.yaml, protocol.json, results.json, predictions.csv, report.html
+    run/fold_0/checkpoint/    the trained model        fold_0/result.json marks the fold complete
+"""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sertone import corpora, metrics, models, protocols
+from sertone import recipe as recipes
+from sertone.errors import SertoneError
+from sertone.labels import class_map, class_names
+from sertone.nn.vocabulary import Vocabulary
+from sertone.protocols import Fold
+from sertone.recipe import Recipe
+from sertone.schema import Utterance
+from sertone.training import checkpoint
+from sertone.training.answers import answer, score_tasks
+from sertone.training.loop import Trainer
+from sertone.training.progress import Progress
+from sertone.training.recordings import Recordings
+from sertone.training.run_folder import claim
+
+SPEAKER_NOTE = "not defined: speakers are disjoint"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe with its corpus read and split.
+
+    Attributes:
+        recipe: as given.
+        class_map: emotion -> class.
+        utterances: those that take part.
+        folds: the splits.
+        card: the protocol card.
+    """
+
+    recipe: Recipe
+    class_map: dict[str, str]
+    utterances: list[Utterance]
+    folds: list[Fold]
+    card: dict = field(repr=False)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        return class_names(self.class_map)
+
+
+def prepare(recipe: Recipe) -> Experiment:
+    """Reads and splits the corpus, and refuses what could not give a result to believe.
+
+    Raises:
+        SertoneError: of the recipe, the corpus, the split, or a leak.
+    """
+    models.configure(recipe.model)
+    data, protocol = recipe.data, recipe.protocol
+    found = list(corpora.utterances(data.corpus, data.root))
+    emotions = {str(u.labels["emotion"]) for u in found if "emotion" in u.labels}
+    mapping = class_map(data.classes, emotions)
+    used = [u for u in found if u.labels.get("emotion") in (None, *mapping)]
+    _require_distinct(used)
+    folds = protocols.make_folds(
+        used, protocol.split, folds=protocol.folds, validation=protocol.validation
+    )
+    hashes = protocols.recording_hashes(used)
+    leaks = [protocols.check_leaks(fold, hashes) for fold in folds]
+    for fold, report in zip(folds, leaks, strict=True):
+        protocols.require_sound(fold, report, mapping)
+    rule = protocol.model_dump()
+    seed = recipe.train.seed
+    card = protocols.protocol_card(
+        data.corpus, len(found), folds, leaks, mapping, hashes, rule, seed
+    )
+    return Experiment(recipe, mapping, used, folds, card)
+
+
+def _require_distinct(utterances: Sequence[Utterance]) -> None:
+    ids = [u.id for u in utterances]
+    if not ids:
+        raise SertoneError("no_utterances", "no utterance is in the classes", "some", "see `check`")
+    if twice := sorted({name for name in ids if ids.count(name) > 1} if _has_twins(ids) else ()):
+        raise SertoneError(
+            "duplicate_id", f"ids that occur twice: {', '.join(twice[:5])}", "one utterance per id"
+        )
+    if missing := [str(u.path) for u in utterances if not u.path.is_file()]:
+        raise SertoneError(
+            "missing_file",
+            f"{len(missing)} recordings are not there, such as {missing[0]}",
+            way_out="`sertone corpora check` lists them all",
+        )
+
+
+def _has_twins(ids: list[str]) -> bool:
+    return len(set(ids)) < len(ids)
+
+
+def cross_validate(
+    recipe: Recipe, out: str | Path, *, force: bool = False, fresh: bool = False, quiet: bool = False
+) -> Path:
+    """Trains and tests every fold; goes on with a run that was interrupted.
+
+    Args:
+        recipe: the experiment.
+        out: run folder.
+        force: go on although recipe or protocol have changed.
+        fresh: throw away what is in the folder.
+        quiet: no progress lines.
+
+    Returns:
+        the run folder.
+
+    Raises:
+        SertoneError: as `prepare` and the training; `run_in_use`, `other_experiment`.
+    """
+    from sertone import report
+
+    out = Path(out)
+    experiment = prepare(recipe)
+    with claim(out, recipes.dump(recipe), experiment.card, force=force, fresh=fresh):
+        epochs = sum(recipe.train.epochs)
+        progress = Progress(epochs * len(experiment.folds), quiet)
+        recordings = None
+        for number in range(len(experiment.folds)):
+            if (out / f"fold_{number}" / "result.json").is_file():
+                progress.skip(epochs)
+                continue
+            recordings = recordings or load_recordings(experiment)
+            _run_fold(experiment, number, out, recordings, progress)
+        results = _collect(experiment, out)
+        checkpoint.write_json(out / "results.json", results)
+        report.write(out)
+    return out
+
+
+def load_recordings(experiment: Experiment) -> Recordings:
+    """Decodes all audio of an experiment, as long as its model needs it to be.
+
+    Raises:
+        SertoneError: `unreadable_audio`.
+    """
+    vocabulary = Vocabulary.of(experiment.utterances, experiment.class_map)
+    model = models.build(experiment.recipe.model, vocabulary)
+    recordings = Recordings(model.encoder.min_samples, experiment.recipe.train.audio_cache_gb)
+    recordings.load(experiment.utterances)
+    return recordings
+
+
+def fit(
+    experiment: Experiment,
+    number: int,
+    folder: Path,
+    recordings: Recordings,
+    progress: Progress,
+) -> tuple[Trainer, Vocabulary]:
+    """Trains one fold and writes its checkpoint."""
+    recipe, fold = experiment.recipe, experiment.folds[number]
+    torch.manual_seed(recipe.train.seed * 1000 + number)
+    vocabulary = Vocabulary.of(fold.train, experiment.class_map)
+    model = models.build(recipe.model, vocabulary)
+    trainer = Trainer(
+        model, vocabulary, fold, number, recipe.train, recordings, folder / "resume", progress
+    )
+    trainer.train()
+    card = {key: value for key, value in experiment.card.items() if key != "file_hashes"}
+    checkpoint.save_model(
+        folder / "checkpoint", model, recipe.model, vocabulary, card | {"fold": fold.name}
+    )
+    return trainer, vocabulary
+
+
+def _run_fold(
+    experiment: Experiment, number: int, out: Path, recordings: Recordings, progress: Progress
+) -> None:
+    """Trains and tests one fold; `result.json` comes last."""
+    folder, fold = out / f"fold_{number}", experiment.folds[number]
+    trainer, vocabulary = fit(experiment, number, folder, recordings, progress)
+    test = [u for u in fold.test if u.labels.get("emotion")]
+    model = trainer.model.to(trainer.fabric.device)
+    answers = answer(model, vocabulary, test, recordings, trainer.fabric)
+    labels = {task: [vocabulary.label(task, u) for u in test] for task in model.heads}
+    kinds = {task: head.metric for task, head in model.heads.items() if task != "speaker"}
+    scores: dict[str, dict[str, Any]] = dict(score_tasks(answers, labels, kinds))
+    if "speaker" in model.heads:
+        scores["speaker"] = {"note": SPEAKER_NOTE}
+    rows = [
+        {
+            "id": u.id,
+            "fold": number,
+            "speaker": u.speaker,
+            "target": target,
+            "prediction": prediction,
+        }
+        | {f"p_{name}": round(float(p), 6) for name, p in zip(experiment.classes, row, strict=True)}
+        for u, target, prediction, row in zip(
+            test,
+            labels["emotion"],
+            answers.predictions["emotion"],
+            answers.probabilities,
+            strict=True,
+        )
+    ]
+    result = {"name": fold.name, "metrics": scores}
+    result |= {"train": len(fold.train), "validation": len(fold.validation), "test": len(test)}
+    result |= {"history": trainer.history, "rows": rows}
+    checkpoint.write_json(folder / "result.json", result)
+    shutil.rmtree(folder / "resume", ignore_errors=True)
+    progress.say(f"fold {number} ({fold.name})  test UA {scores['emotion']['ua']:.3f}")
+
+
+def _collect(experiment: Experiment, out: Path) -> dict:
+    """All folds together: mean over folds, and pooled with intervals. Writes predictions.csv."""
+    folds = [
+        json.loads((out / f"fold_{number}" / "result.json").read_text(encoding="utf-8"))
+        for number in range(len(experiment.folds))
+    ]
+    rows = [row for fold in folds for row in fold.pop("rows")]
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    checkpoint.write_text(out / "predictions.csv", table.getvalue())
+    columns = [[row[name] for row in rows] for name in ("target", "prediction", "speaker")]
+    pooled: dict[str, Any] = dict(metrics.emotion_scores(*columns[:2]))
+    pooled["ci95"] = metrics.speaker_interval(*columns, seed=experiment.recipe.train.seed)
+    pooled["confusion"] = metrics.confusion(*columns[:2], experiment.classes).tolist()
+    return {
+        "corpus": experiment.recipe.data.corpus,
+        "model": experiment.recipe.model["name"],
+        "classes": experiment.classes,
+        "folds": folds,
+        "mean": _mean([fold["metrics"] for fold in folds]),
+        "pooled": {"emotion": pooled},
+    }
+
+
+def _mean(scores: list[dict[str, dict]]) -> dict[str, dict]:
+    """Mean over folds of every score; notes are kept."""
+    means: dict[str, dict] = {}
+    for task in dict.fromkeys(task for fold in scores for task in fold):
+        folds = [fold[task] for fold in scores if task in fold]
+        if "note" in folds[0]:
+            means[task] = folds[0]
+        else:
+            means[task] = {k: float(np.mean([fold[k] for fold in folds])) for k in folds[0]}
+    return means

@@ -1,0 +1,238 @@
+"""The training loop: every stage of a model, epoch by epoch, in a straight line.
+
+Every epoch draws from a generator seeded by (seed, fold, stage, epoch). So an interrupted run goes on
+from its last save exactly as if nothing had happened.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from sertone.errors import SertoneError
+from sertone.models.stage import Stage
+from sertone.nn.heads import MISSING
+from sertone.nn.vocabulary import Vocabulary
+from sertone.protocols import Fold
+from sertone.recipe import TrainConfig
+from sertone.schema import Utterance
+from sertone.training import checkpoint
+from sertone.training.answers import answer, score_tasks
+from sertone.training.batches import padding_factor, plan_batches
+from sertone.training.progress import Progress
+from sertone.training.recordings import Recordings
+from sertone.training.tally import Tally
+
+@dataclass
+class Trainer:
+    """Trains one model on one fold.
+
+    Args:
+        model: with heads, encoder and stages.
+        vocabulary: of its outputs.
+        fold: the split; only its training and validation sides are looked at.
+        number: of the fold, for the seeds.
+        config: the `train` part of the recipe.
+        recordings: decoded audio.
+        folder: where to save; None saves nothing.
+        progress: where to report.
+    """
+
+    model: Any
+    vocabulary: Vocabulary
+    fold: Fold
+    number: int
+    config: TrainConfig
+    recordings: Recordings
+    folder: Path | None
+    progress: Progress
+    history: list[dict] = field(default_factory=list)
+
+    def train(self) -> list[dict]:
+        """Trains all stages.
+
+        Returns:
+            one entry per epoch: stage, losses, scores, seconds.
+
+        Raises:
+            SertoneError: `wrong_epochs`, `not_finite`, `out_of_memory`.
+        """
+        stages = self.model.stages()
+        if len(self.config.epochs) != len(stages):
+            names = ", ".join(stage.name for stage in stages)
+            raise SertoneError(
+                "wrong_epochs",
+                f"train.epochs has {len(self.config.epochs)} numbers",
+                f"{len(stages)}, one for each stage ({names})",
+            )
+        self._prepare_emotion_loss()
+        self.fabric = Fabric(
+            accelerator=self.config.device, devices=1, precision=self.config.precision
+        )
+        self.best: dict[str, Tensor] = {}
+        save = checkpoint.find_resume(self.folder) if self.folder else None
+        state, moments = {"stage": 0, "epoch": 0, "best_ua": -1.0}, None
+        if save:
+            state, moments, self.best = checkpoint.load_resume(save, self.model)
+            self.history = state["history"]
+            self.progress.skip(len(self.history))
+        for index in range(state["stage"], len(stages)):
+            self._train_stage(index, stages[index], state, moments)
+            state, moments = {"stage": index + 1, "epoch": 0, "best_ua": -1.0}, None
+        self.model.to("cpu")
+        return self.history
+
+    def _prepare_emotion_loss(self) -> None:
+        head = self.model.heads["emotion"]
+        head.smoothing = self.config.label_smoothing
+        if self.config.class_weights:
+            targets = self.vocabulary.targets("emotion", self.fold.train)
+            counts = torch.bincount(targets[targets != MISSING], minlength=len(head.classes))
+            head.class_weights.copy_(counts.sum() / (len(counts) * counts.clamp(min=1)))
+
+    def _train_stage(self, index: int, stage: Stage, state: dict, moments: dict | None) -> None:
+        """Trains one stage from `state` on."""
+        epochs = self.config.epochs[index]
+        _freeze(self.model, stage)
+        raw = self._optimizer()
+        model, optimizer = self.fabric.setup(self.model, raw)
+        if moments:
+            checkpoint.restore_optimizer(raw, moments)
+        for epoch in range(state["epoch"], epochs):
+            started = time.monotonic()
+            seed = [self.config.seed, self.number, index, epoch]
+            entry = self._epoch(model, optimizer, stage, epoch / epochs, 1 / epochs, seed)
+            if self.fold.validation:
+                self._validate(entry, state, last_stage=index == len(self.config.epochs) - 1)
+            entry |= {"stage": stage.name, "epoch": epoch, "seconds": time.monotonic() - started}
+            self.history.append(entry)
+            shown = {"loss": entry["loss"]} | {k: entry[k] for k in ("ua", "val_ua") if k in entry}
+            head = f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})"
+            self.progress.epoch(head, epoch + 1, epochs, shown)
+            state["stage"], state["epoch"] = index, epoch + 1
+            if self.folder and ((epoch + 1) % self.config.save_every == 0 or epoch + 1 == epochs):
+                checkpoint.save_resume(
+                    self.folder,
+                    len(self.history),
+                    self.model,
+                    raw,
+                    state | {"history": self.history},
+                    self.best,
+                )
+        if self.best:
+            self.model.load_state_dict(self.best)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        encoder = {id(p) for p in self.model.encoder.parameters()}
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if id(p) in encoder], "peak": self.config.rates.encoder},
+            {
+                "params": [p for p in trained if id(p) not in encoder],
+                "peak": self.config.rates.downstream,
+            },
+        ]
+        return torch.optim.AdamW(groups, weight_decay=self.config.weight_decay, fused=True)
+
+    def _epoch(
+        self, model: Any, optimizer: Any, stage: Stage, start: float, share: float, seed: list[int]
+    ) -> dict:
+        """One pass over the training side.
+
+        Args:
+            model: as set up by Fabric.
+            optimizer: likewise.
+            stage: what counts.
+            start: share of the stage already done.
+            share: of the stage that this epoch is.
+            seed: of everything random.
+        """
+        draw = np.random.default_rng(seed)
+        torch.manual_seed(int(draw.integers(2**62)))
+        train = self.fold.train
+        speeds = draw.choice(self.config.speeds, len(train))
+        seconds = [
+            self.recordings.lengths[u.id] / 16000 / speed
+            for u, speed in zip(train, speeds, strict=True)
+        ]
+        batches = plan_batches(
+            seconds,
+            batch_size=self.config.batch_size,
+            batch_seconds=self.config.batch_seconds,
+            draw=draw,
+        )
+        tally = Tally(self.config.max_bad_steps)
+        model.train()
+        for step, indices in enumerate(batches):
+            utterances = [train[i] for i in indices]
+            factor = _schedule(self.config, start + share * step / len(batches))
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * factor
+            batch = self.recordings.batch(
+                utterances, self.vocabulary, list(stage.weights), [speeds[i] for i in indices]
+            ).to(self.fabric.device)
+            try:
+                outputs = model(batch)
+                losses = {
+                    task: self.model.heads[task].loss(outputs[task], batch.targets[task])
+                    for task in stage.weights
+                }
+                weighted = [weight * losses[task] for task, weight in stage.weights.items()]
+                loss = torch.stack(weighted).sum()
+                optimizer.zero_grad()
+                self.fabric.backward(loss)
+                norm = self.fabric.clip_gradients(
+                    model, optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False
+                )
+            except torch.OutOfMemoryError:
+                raise _out_of_memory(utterances, batch.lengths) from None
+            if tally.step(losses, loss.item(), float(norm), utterances):
+                optimizer.step()
+            tally.outputs(outputs, batch.targets)
+        return tally.summary() | {"padding_factor": padding_factor(seconds, batches)}
+
+    def _validate(self, entry: dict, state: dict, last_stage: bool) -> None:
+        """Scores the validation side; in the last stage the best epoch's weights are kept."""
+        answers = answer(
+            self.model, self.vocabulary, self.fold.validation, self.recordings, self.fabric
+        )
+        labels = [self.vocabulary.label("emotion", u) for u in self.fold.validation]
+        scores = score_tasks(answers, {"emotion": labels}, {"emotion": "emotion"})
+        entry["val_ua"] = scores["emotion"]["ua"]
+        if last_stage and entry["val_ua"] > state["best_ua"]:
+            state["best_ua"] = entry["val_ua"]
+            self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+
+
+def _freeze(model: Any, stage: Stage) -> None:
+    """Freezes what the stage does not train and thaws the rest."""
+    model.requires_grad_(True)
+    model.encoder.freeze(stage.cut)
+    for name in stage.frozen:
+        getattr(model, name).requires_grad_(False)
+
+
+def _schedule(config: TrainConfig, progress: float) -> float:
+    """Factor of the learning rates after this share of a stage."""
+    if progress < config.warmup:
+        return progress / config.warmup
+    if config.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (progress - config.warmup) / (1 - config.warmup)))
+
+
+def _out_of_memory(utterances: Sequence[Utterance], lengths: Tensor) -> SertoneError:
+    longest = utterances[int(lengths.argmax())].id
+    return SertoneError(
+        "out_of_memory",
+        f"{len(utterances)} utterances of up to {int(lengths.max()) / 16000:.1f} s ({longest})",
+        "a batch that fits the device",
+        "lower train.batch_seconds or train.batch_size, or cut that utterance",
+    )
