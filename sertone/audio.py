@@ -6,30 +6,20 @@ said in warnings. Nothing is invented and nothing is cut without a word.
 Conventions: samples are float32 in [-1, 1]; durations are seconds of the file's own clock.
 """
 
-import errno
 import hashlib
-import os
-import stat
-import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 
+from sertone.decoding import AudioInfo, Warnings, check_format, open_audio
 from sertone.errors import AudioError
 
 SAMPLING_RATE = 16000
 MIN_SAMPLES = 400  # 25 ms: one frame of every encoder
 MAX_SECONDS = 600.0  # of one utterance; attention grows with its square
-MAX_CHANNELS = 8
-MAX_RATE_HZ = 768_000
-BLOCK = 1 << 16
-
-Warnings = dict[str, str]
-"""Code of a warning -> what was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +37,6 @@ class Recording:
     duration_s: float
     sampling_rate: int
     warnings: Warnings = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class AudioInfo:
-    """What a file's header says; `frames` are samples per channel."""
-
-    sampling_rate: int
-    channels: int
-    frames: int
-
-    @property
-    def duration_s(self) -> float:
-        """Length in seconds."""
-        return self.frames / self.sampling_rate
 
 
 def read(
@@ -84,14 +60,14 @@ def read(
             `decode_failed`, `too_long`, `too_short`, `non_finite`, `bad_segment`.
     """
     path = Path(path)
-    blocks, info, warnings = _open(path)
+    blocks, info, warnings = open_audio(path)
     first = round(start_s * info.sampling_rate)
     last = None if end_s is None else round(end_s * info.sampling_rate)
     limit = first + round(max_seconds * info.sampling_rate)
     samples = _collect(blocks, first, last, limit, path)
     if not len(samples) and first:
         raise AudioError("bad_segment", f"{path}: no samples after {start_s} s", "start_s in file")
-    if info.frames > 0 and last is None and first + len(samples) < info.frames:
+    if info.exact and last is None and first + len(samples) < info.frames:
         raise AudioError(
             "decode_failed",
             f"{path}: {len(samples)} samples decoded",
@@ -109,7 +85,7 @@ def from_array(samples: np.ndarray, sampling_rate: int) -> Recording:
     """
     columns = np.asarray(samples, dtype=np.float32).reshape(len(samples), -1)
     name = Path("<array>")
-    _check_format(sampling_rate, columns.shape[1], name)
+    check_format(sampling_rate, columns.shape[1], name)
     return _prepare(columns, sampling_rate, {}, name)
 
 
@@ -119,9 +95,7 @@ def inspect(path: str | Path) -> AudioInfo:
     Raises:
         AudioError: as `read`, for what a header can show.
     """
-    blocks, info, _ = _open(Path(path))
-    blocks.close()
-    return info
+    return open_audio(Path(path))[1]
 
 
 def file_hash(path: str | Path) -> str:
@@ -161,9 +135,7 @@ def _prepare(columns: np.ndarray, rate: int, warnings: Warnings, path: Path) -> 
     warnings = warnings | _doubts(columns, mono)
     samples = soxr.resample(mono, rate, SAMPLING_RATE) if rate != SAMPLING_RATE else mono
     if len(samples) < MIN_SAMPLES:
-        raise AudioError(
-            "too_short", f"{path}: {len(samples)} samples at 16 kHz", f"at least {MIN_SAMPLES}"
-        )
+        raise AudioError("too_short", f"{path}: {len(samples)} samples at 16 kHz", f"at least {MIN_SAMPLES}")
     return Recording(samples.astype(np.float32, copy=False), len(columns) / rate, rate, warnings)
 
 
@@ -179,147 +151,3 @@ def _doubts(columns: np.ndarray, mono: np.ndarray) -> Warnings:
     elif mono.std() < 0.1 * loudest:
         found["anti_phase"] = "the channels cancel each other when mixed"
     return found
-
-
-def _open(path: Path) -> tuple[Iterator[np.ndarray], AudioInfo, Warnings]:
-    """A stream of blocks (N, channels), the header, and warnings about it."""
-    head = _head(path)
-    warnings: Warnings = {}
-    offset = None
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        warnings, offset = _check_wav(path)
-    try:
-        file = soundfile.SoundFile(_restated(path, *offset) if offset else path)
-    except soundfile.LibsndfileError as error:
-        if head[:4] in (b"RIFF", b"fLaC", b"OggS", b"FORM"):
-            raise AudioError("bad_header", f"{path}: {error.error_string}", "a sound file") from None
-        return _open_av(path)
-    info = AudioInfo(file.samplerate, file.channels, file.frames)
-    _check_format(info.sampling_rate, info.channels, path)
-    if info.frames == 0:
-        file.close()
-        raise AudioError("no_samples", f"{path}: a header without samples", "a recording")
-    return _sndfile_blocks(file, path), info, warnings
-
-
-def _sndfile_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
-    with file:
-        while True:
-            try:
-                block = file.read(BLOCK, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError as error:
-                raise AudioError("decode_failed", f"{path}: {error}", "intact audio") from None
-            if not len(block):
-                return
-            yield block
-
-
-def _head(path: Path) -> bytes:
-    """The first bytes of a regular, readable, non-empty file."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise AudioError("not_a_file", f"{path}: {kind}", "a sound file")
-        with open(path, "rb") as file:
-            head = file.read(200)
-    except OSError as error:
-        code = "no_permission" if error.errno in (errno.EACCES, errno.EPERM) else "missing_file"
-        raise AudioError(code, f"{path}: {os.strerror(error.errno or 0)}") from None
-    if not head:
-        raise AudioError("empty_file", f"{path}: zero bytes", "a sound file")
-    if head.startswith(b"version https://git-lfs"):
-        raise AudioError(
-            "not_audio", f"{path}: a git-LFS pointer", "the audio itself", "run `git lfs pull`"
-        )
-    return head
-
-
-def _check_format(rate: int, channels: int, path: Path) -> None:
-    if not 1 <= channels <= MAX_CHANNELS:
-        raise AudioError("bad_channels", f"{path}: {channels} channels", f"1 to {MAX_CHANNELS}")
-    if not 1 <= rate <= MAX_RATE_HZ:
-        raise AudioError("bad_rate", f"{path}: {rate} Hz", f"1 to {MAX_RATE_HZ} Hz")
-
-
-def _check_wav(path: Path) -> tuple[Warnings, tuple[int, int] | None]:
-    """Holds a WAV header against the file.
-
-    Returns:
-        Warnings, and (offset, size) of the data where its stated size has to be replaced.
-    """
-    available = path.stat().st_size
-    with open(path, "rb") as file:
-        file.seek(12)
-        frame = 0
-        while len(chunk := file.read(8)) == 8:
-            name, size = struct.unpack("<4sI", chunk)
-            if name == b"fmt ":
-                fields = file.read(16)
-                if len(fields) < 16:
-                    break
-                _, channels, rate, _, frame, _ = struct.unpack("<HHIIHH", fields)
-                _check_format(rate, channels, path)
-                size -= 16
-            elif name == b"data":
-                return _check_data(size, file.tell(), available, frame)
-            file.seek(size + size % 2, os.SEEK_CUR)
-    raise AudioError("bad_header", f"{path}: no complete WAV header", "chunks `fmt ` and `data`")
-
-
-def _check_data(
-    size: int, start: int, available: int, frame: int
-) -> tuple[Warnings, tuple[int, int] | None]:
-    present = available - start
-    if size in (0, 0xFFFFFFFF) and present:
-        message = "the header gives no length (a streamed file): read to its end"
-        return {"streamed_header": message}, (start, present)
-    if size > present and frame:
-        message = f"{present // frame} of the {size // frame} samples of its header are there"
-        return {"truncated": message}, None
-    return {}, None
-
-
-def _restated(path: Path, start: int, size: int):
-    """The file in memory with the true size of its data chunk in the header."""
-    import io
-
-    content = bytearray(path.read_bytes())
-    content[start - 4 : start] = struct.pack("<I", min(size, 0xFFFFFFFE))
-    return io.BytesIO(content)
-
-
-def _open_av(path: Path) -> tuple[Iterator[np.ndarray], AudioInfo, Warnings]:
-    """As `_open`, for containers only FFmpeg knows (m4a, mp4, webm)."""
-    try:
-        import av
-    except ImportError:
-        raise AudioError(
-            "not_audio",
-            f"{path}: libsndfile does not know this format",
-            "WAV, FLAC, MP3, Ogg or AIFF",
-            'for m4a, mp4 and webm: pip install "sertone[media]"',
-        ) from None
-    try:
-        container = av.open(str(path))
-    except (av.FFmpegError, ValueError):
-        raise AudioError("not_audio", f"{path}: no known audio format", "a sound file") from None
-    if not container.streams.audio:
-        raise AudioError("not_audio", f"{path}: no audio stream", "a sound file")
-    stream = container.streams.audio[0]
-    _check_format(stream.rate or 0, stream.channels, path)
-    # Containers state durations in rounded units: a frame count is not to be had before decoding.
-    return _av_blocks(container, path), AudioInfo(stream.rate, stream.channels, 0), {}
-
-
-def _av_blocks(container, path: Path) -> Iterator[np.ndarray]:
-    import av
-
-    resampler = av.AudioResampler(format="fltp")
-    with container:
-        try:
-            for frame in container.decode(audio=0):
-                for part in resampler.resample(frame):
-                    yield part.to_ndarray().T
-        except av.FFmpegError as error:
-            raise AudioError("decode_failed", f"{path}: {error}", "intact audio") from None

@@ -57,9 +57,7 @@ class Scale:
 def emotion_labels(raw: str, names: dict[str, str], path: str, report: Report) -> dict[str, str]:
     """The labels `emotion` and `raw_emotion` of an utterance; a raw label not in `names` is reported."""
     if raw not in names:
-        report(
-            Problem("unknown_label", path, f"emotion {raw!r}; expected one of {', '.join(names)}")
-        )
+        report(Problem("unknown_label", path, f"emotion {raw!r}; expected one of {', '.join(names)}"))
         return {"raw_emotion": raw}
     return {"emotion": names[raw], "raw_emotion": raw}
 

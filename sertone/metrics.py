@@ -77,9 +77,7 @@ DEFINITIONS = {
 }
 
 
-def confusion(
-    targets: Sequence[str], predictions: Sequence[str], classes: Sequence[str]
-) -> np.ndarray:
+def confusion(targets: Sequence[str], predictions: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     """Counts, rows by target, columns by prediction: (K, K)."""
     return confusion_matrix(targets, predictions, labels=list(classes))
 
@@ -109,9 +107,9 @@ def speaker_interval(
     """
     _require(targets)
     classes = sorted(set(targets) | set(predictions))
-    columns = np.asarray([targets, predictions, speakers])
+    spoken, answered, who = (np.asarray(column) for column in (targets, predictions, speakers))
     tables = np.stack(
-        [confusion(*columns[:2, columns[2] == name], classes) for name in sorted(set(speakers))]
+        [confusion(spoken[who == name], answered[who == name], classes) for name in sorted(set(speakers))]
     )  # (speakers, K, K)
     draws = np.random.default_rng(seed).integers(len(tables), size=(RESAMPLES, len(tables)))
     counts = np.stack([np.bincount(draw, minlength=len(tables)) for draw in draws])

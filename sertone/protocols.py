@@ -1,22 +1,19 @@
-"""Who trains, who validates, who tests; the check that nothing leaks; the protocol card.
+"""Who trains, who validates, who tests; and the check that nothing leaks.
 
 A fold never has one speaker, or the same recording, on two sides. What can be the same on both sides
-without being an error (scripted sentences, dialogues with a partner) is written on the card.
+without being an error (scripted sentences, dialogues with a partner) is reported.
 """
 
-import platform
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 
-from sertone import audio, corpora, metrics
+from sertone import audio
 from sertone.errors import SertoneError
 from sertone.labels import spoken_text
 from sertone.schema import Utterance
 
 SPLITS = ("official", "leave_one_session_out", "leave_one_speaker_out", "grouped_k_fold")
-PACKAGES = ("sertone", "torch", "transformers", "lightning-fabric", "numpy", "soundfile", "soxr")
 
 
 @dataclass(frozen=True)
@@ -74,9 +71,21 @@ def make_folds(
     return made
 
 
-def _held_out_groups(
-    utterances: Sequence[Utterance], split: str, folds: int
-) -> dict[str, set[str]]:
+def everything(utterances: Sequence[Utterance], validation: str = "none") -> Fold:
+    """One fold that trains on all, to be used rather than scored.
+
+    With `validation` = `speaker` the last speaker is kept out to choose the epoch.
+    """
+    chooser = max(u.speaker for u in utterances) if validation == "speaker" else None
+    return Fold(
+        "all",
+        [u for u in utterances if u.speaker != chooser],
+        [u for u in utterances if u.speaker == chooser],
+        [],
+    )
+
+
+def _held_out_groups(utterances: Sequence[Utterance], split: str, folds: int) -> dict[str, set[str]]:
     """Fold name -> the speakers held out."""
     speakers = sorted({u.speaker for u in utterances})
     if split == "leave_one_speaker_out":
@@ -117,9 +126,7 @@ def _sessions(utterances: Sequence[Utterance]) -> dict[str, set[str]]:
 
 def _need(found: int, expected: int, rule: str) -> None:
     if found < expected:
-        raise SertoneError(
-            "too_few_speakers", f"{found} speakers", f"at least {expected} for {rule}"
-        )
+        raise SertoneError("too_few_speakers", f"{found} speakers", f"at least {expected} for {rule}")
 
 
 def _validation_speaker(test: list[Utterance], rest: list[Utterance], number: int) -> str:
@@ -131,9 +138,7 @@ def _validation_speaker(test: list[Utterance], rest: list[Utterance], number: in
 
 
 def _official(utterances: Sequence[Utterance]) -> Fold:
-    sides = {
-        side: [u for u in utterances if u.split == side] for side in ("train", "validation", "test")
-    }
+    sides = {side: [u for u in utterances if u.split == side] for side in ("train", "validation", "test")}
     if not sides["train"] or not sides["test"]:
         raise SertoneError(
             "no_official_split",
@@ -178,9 +183,7 @@ def check_leaks(fold: Fold, hashes: Mapping[str, str]) -> LeakReport:
     return LeakReport(
         fold=fold.name,
         speakers=sorted(_on_two_sides(fold, lambda u: u.speaker)),
-        recordings=sorted(
-            " = ".join(ids) for ids in _on_two_sides(fold, lambda u: hashes[u.id]).values()
-        ),
+        recordings=sorted(" = ".join(ids) for ids in _on_two_sides(fold, lambda u: hashes[u.id]).values()),
         scripted_texts=sorted(set(shared)),
         test_in_texts=len(shared) / max(1, len(fold.test)),
         sessions=sorted(sessions[0] & sessions[1]),
@@ -204,9 +207,7 @@ def recording_hashes(utterances: Sequence[Utterance]) -> dict[str, str]:
     """Utterance id -> hash of its file's bytes, and of where in the file it lies."""
     files = {path: audio.file_hash(path) for path in {u.path for u in utterances}}
     return {
-        u.id: f"{files[u.path]} {u.start_s:.3f}-{u.end_s or 'end'}"
-        if u.start_s or u.end_s
-        else files[u.path]
+        u.id: f"{files[u.path]} {u.start_s:.3f}-{u.end_s or 'end'}" if u.start_s or u.end_s else files[u.path]
         for u in utterances
     }
 
@@ -245,72 +246,3 @@ def require_sound(fold: Fold, leaks: LeakReport, classes: Mapping[str, str]) -> 
             "every class in every training side",
             "leave the class out of data.classes, or use other folds",
         )
-
-
-def protocol_card(
-    corpus: str,
-    found: int,
-    folds: Sequence[Fold],
-    leaks: Sequence[LeakReport],
-    class_map: Mapping[str, str],
-    hashes: Mapping[str, str],
-    rule: Mapping[str, object],
-    seed: int,
-) -> dict:
-    """Everything that a score depends on besides the model, as a JSON object.
-
-    Args:
-        corpus: name.
-        found: utterances of the whole corpus, in classes or not.
-        folds: the splits.
-        leaks: one report per fold.
-        class_map: emotion -> class.
-        hashes: utterance id -> hash of its recording.
-        rule: the protocol's settings.
-        seed: of training.
-    """
-    sheet = corpora.sheet(corpus)
-    used = {u.id: u for fold in folds for side in fold.sides.values() for u in side}
-    counts = Counter(class_map.get(str(u.labels.get("emotion")), "(missing)") for u in used.values())
-    return {
-        "corpus": {
-            "name": corpus,
-            "title": sheet.TITLE,
-            "licence": sheet.LICENCE,
-            "citation": sheet.CITATION,
-            "utterances_found": found,
-            "utterances_used": len(used),
-            "speakers": len({u.speaker for u in used.values()}),
-            "by_class": dict(counts),
-        },
-        "class_map": dict(class_map),
-        "split": dict(rule) | {"speaker_independent": True},
-        "selection": _selection(folds),
-        "folds": [
-            {"name": fold.name}
-            | {f"{side}_speakers": sorted({u.speaker for u in us}) for side, us in fold.sides.items()}
-            | {f"{side}_utterances": len(us) for side, us in fold.sides.items()}
-            for fold in folds
-        ],
-        "leaks": [vars(report) for report in leaks],
-        "metrics": metrics.DEFINITIONS,
-        "seed": seed,
-        "versions": {"python": platform.python_version()} | _versions(),
-        "file_hashes": {name: hashes[name] for name in sorted(used)},
-    }
-
-
-def _selection(folds: Sequence[Fold]) -> str:
-    if any(fold.validation for fold in folds):
-        return "the epoch with the best UA on the validation side; the test side plays no part"
-    return "the last epoch of a fixed number; the test side plays no part"
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

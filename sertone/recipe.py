@@ -54,11 +54,11 @@ class DataConfig(Settings):
 class ProtocolConfig(Settings):
     """How the corpus is split. No speaker is ever on two sides."""
 
-    split: Literal[
-        "official", "leave_one_session_out", "leave_one_speaker_out", "grouped_k_fold"
-    ] = "leave_one_session_out"
+    split: Literal["official", "leave_one_session_out", "leave_one_speaker_out", "grouped_k_fold"] = (
+        "leave_one_session_out"
+    )
     """The rule that makes the folds."""
-    folds: int = Field(5, ge=2)
+    folds: int = Field(default=5, ge=2)
     """How many folds `grouped_k_fold` makes."""
     validation: Literal["none", "speaker"] = "none"
     """`none`: the last epoch is taken, the papers' way. `speaker`: one speaker is taken out of
@@ -68,20 +68,20 @@ class ProtocolConfig(Settings):
 class Rates(Settings):
     """Learning rates of the two parts."""
 
-    encoder: float = Field(1e-4, gt=0)
+    encoder: float = Field(default=1e-4, gt=0)
     """Of the speech encoder."""
-    downstream: float = Field(1e-3, gt=0)
+    downstream: float = Field(default=1e-3, gt=0)
     """Of fusion, heads and all else."""
 
 
 class TrainConfig(Settings):
     """How the model is trained."""
 
-    epochs: list[int] = Field([30], min_length=1)
+    epochs: list[int] = Field(default=[30], min_length=1)
     """Of each stage of the model."""
-    batch_size: int | None = Field(None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
     """Utterances per batch; or else"""
-    batch_seconds: float | None = Field(None, gt=0)
+    batch_seconds: float | None = Field(default=None, gt=0)
     """seconds of audio per batch, padding included."""
     learning_rate: str | Rates = Rates()
     """Two rates, or the name of one of `learning_rates`."""
@@ -89,15 +89,15 @@ class TrainConfig(Settings):
     """Named readings of the rates, to choose from."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Of the learning rates, within each stage; `cosine` falls to zero after a warm-up."""
-    warmup: float = Field(0.0, ge=0, lt=1)
+    warmup: float = Field(default=0.0, ge=0, lt=1)
     """Share of a stage's steps in which the rates rise from zero."""
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
     """Of AdamW."""
-    clip_norm: float = Field(1.0, gt=0)
+    clip_norm: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
-    speeds: list[float] = Field([0.8, 1.0, 1.2], min_length=1)
+    speeds: list[float] = Field(default=[0.8, 1.0, 1.2], min_length=1)
     """Speed perturbation (TDSA): one of these at random for every utterance and epoch."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Of the emotion loss."""
     class_weights: bool = False
     """Weigh the emotion loss by inverse class frequency."""
@@ -105,13 +105,13 @@ class TrainConfig(Settings):
     """Of the arithmetic."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where it runs."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Everything random follows from it."""
-    save_every: int = Field(5, ge=1)
+    save_every: int = Field(default=5, ge=1)
     """Epochs between two saves to resume from; the end of a stage is always saved."""
-    audio_cache_gb: float = Field(4.0, ge=0)
+    audio_cache_gb: float = Field(default=4.0, ge=0)
     """Decoded audio kept in memory."""
-    max_bad_steps: int = Field(5, ge=1)
+    max_bad_steps: int = Field(default=5, ge=1)
     """Steps in a row with a loss or gradient that is not finite before training stops."""
 
     @model_validator(mode="after")
@@ -156,9 +156,9 @@ def parse(kind: type[Checked], values: Any, where: str) -> Checked:
         lines = []
         for item in error.errors():
             key = ".".join(str(step) for step in item["loc"])
-            value = item["input"] if not isinstance(item["input"], dict) else "..."
-            found = "" if item["type"] in ("unknown_key", "missing") else f" (found {value!r})"
-            lines.append(f"{key or 'top level'}: {item['msg']}{found}")
+            message = item["msg"].removeprefix("Value error, ")
+            found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+            lines.append(f"{key or 'top level'}: {message}{found}")
         raise SertoneError("bad_recipe", f"{where}: " + "; ".join(lines)) from None
 
 
@@ -182,6 +182,21 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     except yaml.YAMLError as error:
         raise SertoneError("bad_recipe", f"{path}: {error}", "YAML") from None
     return parse(Recipe, values, str(path))
+
+
+def shipped(name: str) -> Path:
+    """The path of a recipe that comes with Sertone, such as `demo`.
+
+    Raises:
+        SertoneError: `unknown_recipe`.
+    """
+    package = Path(__file__).parent  # installed: inside the package; a source tree: beside it
+    folder = next(p for p in (package / "recipes", package.parent / "recipes") if p.is_dir())
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise SertoneError("unknown_recipe", f"recipe {name!r}", f"one of {known}")
+    return path
 
 
 def _override(values: dict, override: str) -> None:

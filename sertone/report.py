@@ -1,1 +1,213 @@
-def write(out): pass
+"""One self-contained HTML page for a run: scores, confusion, curves, speakers, protocol, recipe."""
+
+import csv
+import json
+from collections import defaultdict
+from itertools import groupby
+from pathlib import Path
+
+from sertone import metrics, plots
+
+TASK_NAMES = {
+    "gender": "gender",
+    "style": "style",
+    "speaker": "speaker",
+    "asr": "transcript",
+}
+SCORE_NAMES = {
+    "ua": "Unweighted accuracy (UA)",
+    "wa": "Weighted accuracy (WA)",
+    "macro_f1": "Macro-F1",
+    "accuracy": "accuracy",
+    "cer": "character error rate",
+    "wer": "word error rate",
+}
+
+
+def write(run: Path) -> Path:
+    """Writes `report.html` from the other files of a run folder.
+
+    Args:
+        run: with recipe.yaml, protocol.json, results.json and predictions.csv.
+
+    Returns:
+        the page's path.
+    """
+    from jinja2 import Environment, PackageLoader
+    from markupsafe import Markup
+
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    card = json.loads((run / "protocol.json").read_text(encoding="utf-8"))
+    with open(run / "predictions.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    recipe = (run / "recipe.yaml").read_text(encoding="utf-8")
+    chance = 1 / len(results["classes"])
+    curves = _curves(results["folds"])
+    environment = Environment(loader=PackageLoader("sertone"), autoescape=True, trim_blocks=True)
+    environment.globals |= {"pct": lambda v: f"{v:.1%}", "pct0": lambda v: f"{v:.0%}"}
+    page = environment.get_template("report.html").render(
+        title=f"{results['model']} on {card['corpus']['title']}",
+        subtitle=_subtitle(card, results),
+        card=card,
+        classes=results["classes"],
+        folds=results["folds"],
+        chance=chance,
+        headline=_headline(results),
+        confusion=_confusion(results["pooled"]["emotion"]["confusion"]),
+        speaker_plot=Markup(_speakers(rows, chance)),
+        auxiliary=_auxiliary(results["mean"]),
+        curves=[curve | {"svg": Markup(curve["svg"])} for curve in curves],
+        trouble=_trouble(results["folds"]),
+        leaks=_leaks(card["leaks"]),
+        protocol=_protocol(card),
+        recipe=recipe,
+    )
+    path = run / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _subtitle(card: dict, results: dict) -> str:
+    corpus = card["corpus"]
+    split = card["split"]["split"].replace("_", " ")
+    return (
+        f"{corpus['utterances_used']} utterances of {corpus['speakers']} speakers, "
+        f"{len(results['folds'])} folds ({split}), speaker-independent, seed {card['seed']}"
+    )
+
+
+def _headline(results: dict) -> list[dict]:
+    pooled, mean = results["pooled"]["emotion"], results["mean"]["emotion"]
+    return [
+        {
+            "name": SCORE_NAMES[score],
+            "value": pooled[score],
+            "low": pooled["ci95"][score][0],
+            "high": pooled["ci95"][score][1],
+            "mean": mean[score],
+            "chance": score == "ua",
+        }
+        for score in ("ua", "wa", "macro_f1")
+    ]
+
+
+def _confusion(table: list[list[int]]) -> list[list[dict]]:
+    return [[{"count": count, "share": count / max(1, sum(row))} for count in row] for row in table]
+
+
+def _speakers(rows: list[dict], chance: float) -> str:
+    """Scores of each speaker; the interval draws that speaker's utterances one by one."""
+    by_speaker = defaultdict(list)
+    for row in rows:
+        by_speaker[row["speaker"]].append(row)
+    shown = []
+    for speaker, own in sorted(by_speaker.items()):
+        targets, predictions = [r["target"] for r in own], [r["prediction"] for r in own]
+        ua = metrics.emotion_scores(targets, predictions)["ua"]
+        low, high = metrics.speaker_interval(targets, predictions, [r["id"] for r in own])["ua"]
+        shown.append((f"{speaker} ({len(own)})", low, ua, high))
+    words = ", ".join(f"{name} {ua:.0%}" for name, _, ua, _ in shown)
+    return plots.intervals(shown, chance, f"Unweighted accuracy by speaker: {words}")
+
+
+def _auxiliary(mean: dict[str, dict]) -> list[dict]:
+    lines = []
+    for task, scores in mean.items():
+        if task == "emotion":
+            continue
+        for score, value in scores.items():
+            note = score == "note"
+            lines.append(
+                {
+                    "task": TASK_NAMES.get(task, task),
+                    "score": "accuracy" if note else SCORE_NAMES[score],
+                    "value": value if note else f"{value:.1%}",
+                }
+            )
+    return lines
+
+
+def _curves(folds: list[dict]) -> list[dict]:
+    """Loss and accuracy by stage, one line per fold."""
+    by_stage: dict[str, dict[str, list[dict]]] = defaultdict(dict)
+    for fold in folds:
+        for stage, entries in groupby(fold["history"], key=lambda entry: entry["stage"]):
+            by_stage[stage][fold["name"]] = list(entries)
+    curves = []
+    for number, (stage, runs) in enumerate(by_stage.items(), 1):
+        for key, name in (
+            ("loss", "loss"),
+            ("ua", "UA in training"),
+            ("val_ua", "UA of the validation speaker"),
+        ):
+            series = {f: [e[key] for e in es if key in e] for f, es in runs.items()}
+            series = {fold: values for fold, values in series.items() if values}
+            if series:
+                title = f"Stage {number}, {stage}: {name}"
+                alt = f"{title}, from {_ends(series, 0)} to {_ends(series, -1)} over the epochs"
+                svg = plots.lines(series, "epoch", alt)
+                curves.append({"title": title, "svg": svg, "names": list(series)})
+    return curves
+
+
+def _ends(series: dict[str, list[float]], index: int) -> str:
+    values = [row[index] for row in series.values()]
+    return f"{sum(values) / len(values):.2f}"
+
+
+def _trouble(folds: list[dict]) -> str:
+    """What went wrong on the way without ending the run."""
+    entries = [entry for fold in folds for entry in fold["history"]]
+    skipped = sum(entry["skipped_steps"] for entry in entries)
+    unfit = max((entry["unfit_transcripts"] for entry in entries), default=0)
+    parts = []
+    if skipped:
+        parts.append(f"{skipped} steps without a finite loss or gradient were skipped.")
+    if unfit:
+        parts.append(f"Up to {unfit} transcripts per epoch did not fit their frames and did not count.")
+    return " ".join(parts)
+
+
+def _leaks(reports: list[dict]) -> list[dict]:
+    lines = []
+    shared = [report for report in reports if report["scripted_texts"]]
+    if shared:
+        shares = [report["test_in_texts"] for report in shared]
+        texts = {text for report in shared for text in report["scripted_texts"]}
+        lines.append(
+            {
+                "level": "care",
+                "text": f"In {len(shared)} of {len(reports)} folds, {min(shares):.0%} to {max(shares):.0%} "
+                f"of the test utterances have words that also occur in training ({len(texts)} texts, such as "
+                f"“{min(texts)}”). A model that reads words could profit from that.",
+            }
+        )
+    else:
+        lines.append({"level": "good", "text": "No spoken text occurs in training and in test."})
+    partners = [report["fold"] for report in reports if report["sessions"]]
+    if partners:
+        lines.append(
+            {
+                "level": "care",
+                "text": f"Dialogue partners of test speakers are in training in {len(partners)} folds.",
+            }
+        )
+    return lines
+
+
+def _protocol(card: dict) -> list[tuple[str, str]]:
+    corpus = card["corpus"]
+    classes = ", ".join(f"{name} {count}" for name, count in corpus["by_class"].items())
+    merged = ", ".join(f"{a} as {b}" for a, b in card["class_map"].items() if a != b)
+    return [
+        ("Corpus", f"{corpus['title']}. {corpus['citation']}"),
+        ("Licence", corpus["licence"]),
+        ("Utterances", f"{corpus['utterances_used']} used of {corpus['utterances_found']} found"),
+        ("Classes", classes + (f" ({merged})" if merged else "")),
+        ("Split", ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in card["split"].items())),
+        ("Selection", card["selection"]),
+        *((name, text) for name, text in card["metrics"].items()),
+        ("Seed", str(card["seed"])),
+        ("Versions", ", ".join(f"{name} {number}" for name, number in card["versions"].items())),
+        ("File hashes", f"{len(card['file_hashes'])}, in protocol.json"),
+    ]

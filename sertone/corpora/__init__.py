@@ -3,6 +3,7 @@
 Each module's docstring says what the corpus is, who made it, its licence and its file tree. Each has
 
     TITLE, LICENCE, CITATION   for protocol cards and reports
+    NOTE                       what to keep in mind when reading scores on it
     EMOTIONS                   raw label -> name in `labels.EMOTIONS`
     SCALES                     rating -> `labels.Scale`
     utterances(root, report)   the reader; problems go to `report`

@@ -52,6 +52,28 @@ class CorpusReport:
         """As a JSON object."""
         return asdict(self)
 
+    def to_text(self) -> str:
+        """For people."""
+        title = f"{self.corpus} at {self.root}"
+        parts = [f"{title}\n{self.utterances} utterances, {self.hours:.2f} h, {self.speakers} speakers"]
+        for name, counts in (
+            ("label", self.by_label),
+            ("class", self.by_class),
+            ("style", self.by_style),
+            ("speaker (in classes)", self.by_speaker),
+        ):
+            if counts:
+                parts.append(f"by {name}\n" + _columns(counts))
+        for session, counts in self.by_session.items():
+            parts.append(f"{session}\n" + _columns(counts))
+        parts += [f"{p.severity} [{p.code}] {p.path}: {p.message}" for p in self.problems]
+        parts.append("nothing that would change a result" if self.sound else "mend the errors first")
+        return "\n".join(parts)
+
+
+def _columns(counts: dict[str, int]) -> str:
+    return "  " + "  ".join(f"{name} {count}" for name, count in counts.items())
+
 
 def check(name: str, root: str | Path, classes: str | dict[str, str] = "all") -> CorpusReport:
     """Reads a whole corpus and lists every problem.
@@ -146,7 +168,10 @@ def _groups(found: list[Utterance], key: Callable) -> dict:
 def _rating_problems(found: list[Utterance], scales: dict[str, Scale]) -> list[Problem]:
     return [
         Problem(
-            "rating_off_scale", u.id, f"{name} {value}; expected {scale.low} to {scale.high}", "note"
+            "rating_off_scale",
+            u.id,
+            f"{name} {value}; expected {scale.low} to {scale.high}",
+            "note",
         )
         for u in found
         for name, scale in scales.items()
@@ -163,11 +188,14 @@ def _segment_problems(found: list[Utterance], lengths: dict[Path, float]) -> lis
         if length and not 0 <= u.start_s < end <= length + DURATION_TOLERANCE_S:
             message = f"{u.start_s} to {end} s; the file has {length:.3f} s"
             problems.append(Problem("bad_segment", u.id, message))
-        elif length and isinstance(stated, float):
-            if abs(stated - (end - u.start_s)) > DURATION_TOLERANCE_S:
-                message = f"{stated} s stated; found {end - u.start_s:.3f} s"
-                problems.append(Problem("other_duration", u.id, message, "note"))
+        elif length and isinstance(stated, float) and _differ(stated, end - u.start_s):
+            message = f"{stated} s stated; found {end - u.start_s:.3f} s"
+            problems.append(Problem("other_duration", u.id, message, "note"))
     return problems
+
+
+def _differ(stated_s: float, found_s: float) -> bool:
+    return abs(stated_s - found_s) > DURATION_TOLERANCE_S
 
 
 def _twins(found: list[Utterance], readable: list[Path]) -> list[Problem]:

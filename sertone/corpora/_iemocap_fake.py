@@ -37,7 +37,26 @@ OFF_SCALE = {
 }
 TAGS = ["[LAUGHTER]"] * 120 + ["[BREATHING]"] * 27 + ["[GARBAGE]"] * 21
 TAGS += ["[garbage]"] * 8 + ["[laughter]"]
-WORDS = "well i know you are not going to the store today because it was so much fun yesterday".split()
+WORDS = [
+    "well",
+    "i",
+    "know",
+    "you",
+    "are",
+    "not",
+    "going",
+    "to",
+    "the",
+    "store",
+    "today",
+    "because",
+    "it",
+    "was",
+    "so",
+    "much",
+    "fun",
+    "yesterday",
+]
 
 
 @dataclass
@@ -159,7 +178,10 @@ def _write_dialogue(dialog: Path, name: str, members: list[tuple[_Turn, str]], d
         lines.append(f"{turn.name} [{start:08.4f}-{start + 4.5:08.4f}]: {text}\n")
     lines.append(f"{name}_{members[0][0].talker}XX0 [900.0000-901.0000]: Speech without a label.\n")
     lines.append("M: A line without an utterance.\n")
-    for folder, content in (("EmoEvaluation", "\n".join(blocks)), ("transcriptions", "".join(lines))):
+    for folder, content in (
+        ("EmoEvaluation", "\n".join(blocks)),
+        ("transcriptions", "".join(lines)),
+    ):
         (dialog / folder).mkdir(parents=True, exist_ok=True)
         (dialog / folder / f"{name}.txt").write_text(content, encoding="utf-8")
 

@@ -23,6 +23,7 @@ from sertone.schema import Problem, Report, Utterance, stop
 TITLE = "CREMA-D"
 LICENCE = "Open Database License (ODbL) 1.0"
 CITATION = "Cao et al., CREMA-D, IEEE Transactions on Affective Computing 2014"
+NOTE = "Acted speech: spontaneous speech scores lower."
 EMOTIONS = {
     "NEU": "neutral",
     "HAP": "happy",

@@ -32,6 +32,7 @@ from sertone.schema import Report, Utterance, stop
 TITLE = "Sertone's demo (synthetic speech)"
 LICENCE = "CC0-1.0 for the recordings; eSpeak NG, which makes them, is GPL-3.0-or-later"
 CITATION = "eSpeak NG, https://github.com/espeak-ng/espeak-ng"
+NOTE = "Synthetic speech: these scores say that the pipeline works, and nothing about human emotion."
 EMOTIONS = {name: name for name in ("neutral", "happy", "angry", "sad")}
 SCALES = {name: Scale(1.0, 5.0) for name in DIMENSIONS}
 
@@ -115,9 +116,7 @@ def fake(root: Path, full: bool = True, seed: int = 0) -> None:
         writer.writerows(rows)
 
 
-def _speak_as(
-    voice: "_Voice", root: Path, session: int, sex: str, takes: int, seed: int
-) -> list[dict]:
+def _speak_as(voice: "_Voice", root: Path, session: int, sex: str, takes: int, seed: int) -> list[dict]:
     """All recordings of one speaker, as manifest rows."""
     speaker = f"S{session}{sex}"
     draw = Random(f"{seed} {speaker}")
@@ -184,9 +183,7 @@ class _Voice:
         self.rate = self.library.espeak_Initialize(self.SYNCHRONOUS, 0, data, 0)
         self.library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # noise in the voice, else by the clock
         self.chunks: list[np.ndarray] = []
-        kind = ctypes.CFUNCTYPE(
-            ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
-        )
+        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
         self.callback = kind(self._collect)
         self.library.espeak_SetSynthCallback(self.callback)
 

@@ -19,6 +19,7 @@ from sertone.schema import Problem, Report, Utterance, stop
 TITLE = "EmoDB"
 LICENCE = "CC0-1.0, as stated by the audEERING emodb data card; check the terms of your copy"
 CITATION = "Burkhardt et al., A Database of German Emotional Speech, Interspeech 2005"
+NOTE = "Acted speech: spontaneous speech scores lower."
 EMOTIONS = {
     "N": "neutral",
     "F": "happy",

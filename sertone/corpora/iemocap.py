@@ -28,6 +28,7 @@ from sertone.schema import Problem, Report, Utterance, stop
 TITLE = "IEMOCAP"
 LICENCE = "IEMOCAP release form: research only, not to be passed on"
 CITATION = "Busso et al., IEMOCAP, Language Resources and Evaluation 2008"
+NOTE = "Acted dialogues, half of them improvised."
 EMOTIONS = {
     "neu": "neutral",
     "hap": "happy",
@@ -55,9 +56,7 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
             yield from _dialogue(evaluation, session, texts, report)
 
 
-def _dialogue(
-    evaluation: Path, session: int, texts: dict[str, str], report: Report
-) -> Iterator[Utterance]:
+def _dialogue(evaluation: Path, session: int, texts: dict[str, str], report: Report) -> Iterator[Utterance]:
     wav = evaluation.parents[2] / "sentences" / "wav" / evaluation.stem
     for line in _text(evaluation).splitlines():
         fields = line.split("\t")

@@ -24,6 +24,7 @@ from sertone.schema import Problem, Report, Utterance, stop
 TITLE = "a manifest"
 LICENCE = "stated by its owner"
 CITATION = ""
+NOTE = ""
 EMOTIONS = SYNONYMS
 SCALES: dict[str, Scale] = {}
 FIELDS = ("id", "path", "file", "speaker", "text", "session", "split", "start_s", "end_s")

@@ -23,6 +23,7 @@ from sertone.schema import Problem, Report, Utterance, stop
 TITLE = "RAVDESS"
 LICENCE = "CC BY-NC-SA 4.0: not for commercial use"
 CITATION = "Livingstone, Russo, RAVDESS, PLoS ONE 2018, doi 10.1371/journal.pone.0196391"
+NOTE = "Acted speech: spontaneous speech scores lower."
 EMOTIONS = {
     "01": "neutral",
     "02": "calm",

@@ -23,12 +23,12 @@ class Config(Settings):
     """The baseline's part of a recipe."""
 
     encoder: EncoderConfig
-    hidden: int = Field(256, ge=1)
+    hidden: int = Field(default=256, ge=1)
     """Width of the hidden FC layer."""
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
     pooling: Literal["mean", "statistics"] = "mean"
     """`mean` is the paper's; `statistics` adds the standard deviation."""
-    frozen_layers: int = Field(0, ge=-1)
+    frozen_layers: int = Field(default=0, ge=-1)
     """Encoder layers that are not trained; 0: the front end only, -1: none."""
 
 

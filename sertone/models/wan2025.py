@@ -40,10 +40,10 @@ from sertone.recipe import Settings
 class Tasks(Settings):
     """Weight of each auxiliary loss; 0 leaves the task out."""
 
-    gender: float = Field(1.0, ge=0)
-    speaker: float = Field(1.0, ge=0)
-    style: float = Field(1.0, ge=0)
-    asr: float = Field(1.0, ge=0)
+    gender: float = Field(default=1.0, ge=0)
+    speaker: float = Field(default=1.0, ge=0)
+    style: float = Field(default=1.0, ge=0)
+    asr: float = Field(default=1.0, ge=0)
 
     def chosen(self) -> dict[str, float]:
         """The tasks that take part."""
@@ -60,12 +60,12 @@ class Config(Settings):
     """How the layers become one sequence."""
     co_attention: bool = True
     """Off: the emotion head sees the pooled features alone."""
-    hidden: int = Field(256, ge=1)
+    hidden: int = Field(default=256, ge=1)
     """Width of the heads' hidden layers."""
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
     pooling: Literal["mean", "statistics"] = "mean"
     """`mean` is the paper's; `statistics` adds the standard deviation."""
-    frozen_layers: int = Field(4, ge=0)
+    frozen_layers: int = Field(default=4, ge=0)
     """Encoder layers that stage 2 does not train."""
     freeze_fusion_in_stage_1: bool = False
     """The paper's remedy where few auxiliary tasks are used."""
@@ -88,7 +88,7 @@ class Model(nn.Module):
                 else ClassHead(width, hidden, vocabulary.classes[task], dropout)
             )
         pooled = 2 * width if config.pooling == "statistics" else width
-        self.co_attention = None
+        self.co_attention: CoAttention | None = None
         if config.co_attention and self.tasks:
             self.co_attention = CoAttention(width, hidden)
             pooled += width + hidden * len(self.tasks)
@@ -103,9 +103,7 @@ class Model(nn.Module):
         pooled = self._emotion_features(features, frames, outputs)
         return outputs | {"emotion": self.heads["emotion"].classify(pooled, frames)}
 
-    def _emotion_features(
-        self, features: Tensor, frames: Tensor, outputs: dict[str, HeadOutput]
-    ) -> Tensor:
+    def _emotion_features(self, features: Tensor, frames: Tensor, outputs: dict[str, HeadOutput]) -> Tensor:
         pooled = pool(features, frames, self.config.pooling)
         if self.co_attention is None:
             return pooled

@@ -23,17 +23,17 @@ class CompactEncoderConfig(Settings):
     """A compact encoder."""
 
     name: Literal["compact"] = "compact"
-    width: int = Field(96, ge=8)
+    width: int = Field(default=96, ge=8)
     """D, a multiple of `attention_heads`."""
-    depth: int = Field(4, ge=1)
+    depth: int = Field(default=4, ge=1)
     """L, the number of layers."""
-    attention_heads: int = Field(4, ge=1)
-    bands: int = Field(64, ge=8)
+    attention_heads: int = Field(default=4, ge=1)
+    bands: int = Field(default=64, ge=8)
     """Mel bands."""
     prosody: bool = False
     """Pitch and loudness beside the mel bands."""
     block: Literal["transformer", "conformer"] = "transformer"
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
     """After every sub-layer."""
 
     def build(self) -> Encoder:
@@ -56,6 +56,7 @@ class CompactEncoder(Encoder):
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
         self.position = nn.Conv1d(width, width, 15, padding=7, groups=width)
         self.dropout = nn.Dropout(config.dropout)
+        self.norm = nn.LayerNorm(width)
         block = BLOCKS[config.block]
         self.layers = nn.ModuleList(
             [block(width, config.attention_heads, config.dropout) for _ in range(config.depth)]
@@ -86,9 +87,14 @@ class CompactEncoder(Encoder):
     def layer(self, index: int, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:
         return self.layers[index - 1](hidden, context["mask"])
 
+    def finish(self, hidden: Tensor) -> Tensor:
+        return self.norm(hidden)
+
     def parts(self) -> list[list[nn.Module]]:
-        embedding = [self.convolutions, self.norms, self.position, self.dropout, self.layers[0]]
-        return [[self.frontend], embedding, *([layer] for layer in self.layers[1:])]
+        layers: list[list[nn.Module]] = [[layer] for layer in self.layers]
+        layers[0] += [self.convolutions, self.norms, self.position, self.dropout]
+        layers[-1].append(self.norm)
+        return [[self.frontend], *layers]
 
 
 class TransformerBlock(nn.Module):

@@ -126,11 +126,8 @@ class Encoder(nn.Module):
     def suffix(self, prefix: Prefix) -> tuple[Tensor, Tensor]:
         """The trained part: Prefix -> hidden (B, L+1, T, D), frames (B,)."""
         mask = frame_mask(prefix.frames, prefix.states.shape[-2])
-        if prefix.cut < 1:
-            states = [self.embed(prefix.states, mask)]
-        else:
-            states = list(prefix.states.unbind(1))
-        states = self._run(states, mask, self.depth)
+        known = [self.embed(prefix.states, mask)] if prefix.cut < 1 else list(prefix.states.unbind(1))
+        states = self._run(known, mask, self.depth)
         return torch.stack(states, 1) * mask[:, None, :, None], prefix.frames
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -46,6 +46,9 @@ class FrontEnd(nn.Module):
         prosody: add log pitch, voicing and loudness, each also relative to the utterance's mean.
     """
 
+    filters: Tensor
+    window: Tensor
+
     def __init__(self, bands: int = 64, prosody: bool = False) -> None:
         super().__init__()
         self.prosody = prosody
@@ -57,53 +60,54 @@ class FrontEnd(nn.Module):
     @torch.autocast("cpu", enabled=False)
     @torch.autocast("cuda", enabled=False)
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        waveforms = waveforms.float()
         frames = torch.div(lengths - self.min_samples, HOP, rounding_mode="floor") + 1
-        slices = waveforms.float().unfold(1, self.min_samples, HOP)  # (B, T, window)
-        mask = frame_mask(frames, slices.shape[1])[..., None]
-        mel = self._log_mel(slices)
+        total = (waveforms.shape[1] - self.min_samples) // HOP + 1
+        mel = self._log_mel(waveforms)[:, :total]
         parts = [(mel - masked_mean(mel, frames)[:, None]) / masked_std(mel, frames)[:, None]]
         if self.prosody:
-            parts.append(_prosody(slices, frames))
-        return torch.cat(parts, -1) * mask, frames
+            parts.append(_prosody(waveforms, frames))
+        return torch.cat(parts, -1) * frame_mask(frames, total)[..., None], frames
 
-    def _log_mel(self, slices: Tensor) -> Tensor:
-        """(B, T, window) -> (B, T, bands): of each slice the 25 ms in its middle."""
-        start = (slices.shape[-1] - WINDOW) // 2
-        spectrum = torch.fft.rfft(slices[..., start : start + WINDOW] * self.window, FFT)
-        return (torch.view_as_real(spectrum).square().sum(-1) @ self.filters + 1e-8).log()
+    def _log_mel(self, waveforms: Tensor) -> Tensor:
+        """(B, N) -> (B, T, bands); of each frame of `min_samples` the 25 ms in its middle."""
+        start = (self.min_samples - WINDOW) // 2
+        slices = waveforms[:, start:].unfold(1, WINDOW, HOP) * self.window
+        spectrum = torch.view_as_real(torch.fft.rfft(slices, FFT))
+        return (spectrum.square().sum(-1) @ self.filters + 1e-8).log()
 
 
-def _prosody(slices: Tensor, frames: Tensor) -> Tensor:
-    """(B, T, window) -> (B, T, 5): pitch, relative pitch, voicing, loudness, relative loudness."""
-    pitch_hz, voicing = track_pitch(slices)
+def _prosody(waveforms: Tensor, frames: Tensor) -> Tensor:
+    """(B, N) -> (B, T, 5): pitch, relative pitch, voicing, loudness, relative loudness."""
+    pitch_hz, voicing = track_pitch(waveforms)
     voiced = (voicing > 0.5).float()
     octaves = torch.log2(pitch_hz / 150.0)
     share = masked_mean(voiced[..., None], frames).clamp(min=1e-3)
     mean = masked_mean((octaves * voiced)[..., None], frames) / share  # (B, 1)
-    loudness = slices.square().mean(-1).add(1e-8).log() / 4.0 + 2.0
+    power = F.avg_pool1d(waveforms.square()[:, None], PITCH_WINDOW, HOP)[:, 0]  # (B, T)
+    loudness = power.add(1e-8).log() / 4.0 + 2.0
     level = masked_mean(loudness[..., None], frames)
-    return torch.stack(
-        [octaves * voiced, (octaves - mean) * voiced, voicing, loudness, loudness - level], -1
-    )
+    return torch.stack([octaves * voiced, (octaves - mean) * voiced, voicing, loudness, loudness - level], -1)
 
 
-def track_pitch(slices: Tensor) -> tuple[Tensor, Tensor]:
+def track_pitch(waveforms: Tensor) -> tuple[Tensor, Tensor]:
     """Pitch from the highest peak of the normalised autocorrelation, at a quarter of the rate.
 
     Args:
-        slices: frames of samples at 16 kHz, (B, T, window).
+        waveforms: samples at 16 kHz, (B, N); frames of 50 ms every 10 ms.
 
     Returns:
         pitch in Hz (B, T) and the correlation at its lag, 0 to 1 (B, T).
     """
     rate = SAMPLING_RATE // PITCH_DECIMATION
     shortest, longest = int(rate / PITCH_MAX_HZ), int(rate / PITCH_MIN_HZ) + 1
-    slices = slices.unflatten(-1, (-1, PITCH_DECIMATION)).mean(-1)
+    slower = F.avg_pool1d(waveforms[:, None], PITCH_DECIMATION)[:, 0]
+    size = PITCH_WINDOW // PITCH_DECIMATION
+    slices = slower.unfold(1, size, HOP // PITCH_DECIMATION)  # (B, T, size)
     slices = slices - slices.mean(-1, keepdim=True)
-    size = slices.shape[-1]
-    spectrum = torch.view_as_real(torch.fft.rfft(slices, size + longest + 1))
-    power = spectrum.square().sum(-1)
-    correlation = torch.fft.irfft(torch.complex(power, torch.zeros_like(power)), size + longest + 1)
+    length = -(-(size + longest + 1) // 32) * 32  # no wrap-around, and a size that FFTs like
+    power = torch.view_as_real(torch.fft.rfft(slices, length)).square().sum(-1)
+    correlation = torch.fft.irfft(torch.complex(power, torch.zeros_like(power)), length)
     energy = F.pad(slices.square(), (1, 0)).cumsum(-1)  # energy[k]: of the first k samples
     head = energy[..., size - longest :].flip(-1)  # lags 0..longest
     tail = energy[..., -1:] - energy[..., : longest + 1]
@@ -117,8 +121,6 @@ def track_pitch(slices: Tensor) -> tuple[Tensor, Tensor]:
 
 def _parabola(curve: Tensor, peak: Tensor) -> Tensor:
     """Offset of the true maximum from a sampled one, -0.5 to 0.5: (B, T, K), (B, T) -> (B, T)."""
-    left, centre, right = (
-        curve.gather(-1, (peak + step)[..., None])[..., 0] for step in (-1, 0, 1)
-    )
+    left, centre, right = (curve.gather(-1, (peak + step)[..., None])[..., 0] for step in (-1, 0, 1))
     bend = (left - 2.0 * centre + right).clamp(max=-1e-6)
     return (0.5 * (left - right) / bend).clamp(-0.5, 0.5)

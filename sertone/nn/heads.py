@@ -60,6 +60,8 @@ class ClassHead(nn.Module):
         metric: name of its score.
     """
 
+    class_weights: Tensor
+
     def __init__(
         self,
         width: int,
@@ -71,7 +73,12 @@ class ClassHead(nn.Module):
         metric: str = "accuracy",
     ) -> None:
         super().__init__()
-        self.classes, self.pooling, self.smoothing, self.metric = classes, pooling, smoothing, metric
+        self.classes, self.pooling, self.smoothing, self.metric = (
+            classes,
+            pooling,
+            smoothing,
+            metric,
+        )
         inputs = 2 * width if pooling == "statistics" else width
         self.inner = nn.Sequential(nn.Dropout(dropout), nn.Linear(inputs, hidden), nn.GELU())
         self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, len(classes)))

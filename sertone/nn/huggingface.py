@@ -9,13 +9,11 @@ encoder can be cut anywhere, and differs in three places:
 Axis letters: B batch, N samples, T frames, C channels, D width.
 """
 
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PretrainedConfig
 
 from sertone.errors import SertoneError
@@ -65,8 +63,8 @@ class TinyEncoderConfig(Settings):
     family: Literal["wav2vec2", "hubert", "wavlm"] = "wav2vec2"
     norm: Literal["group", "layer"] = "group"
     """`group` as in the base models, `layer` as in the large ones."""
-    width: int = Field(32, ge=8)
-    depth: int = Field(2, ge=1)
+    width: int = Field(default=32, ge=8)
+    depth: int = Field(default=2, ge=1)
 
     def build(self) -> Encoder:
         """Builds it with random weights."""

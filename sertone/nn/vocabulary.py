@@ -34,8 +34,8 @@ class Vocabulary:
         training = list(training)
         classes = {
             "emotion": class_names(class_map),
-            "gender": list(GENDERS),
-            "style": list(STYLES),
+            "gender": _found(training, "gender") or list(GENDERS),
+            "style": _found(training, "style") or list(STYLES),
             "speaker": sorted({u.speaker for u in training}),
         }
         letters = {letter for u in training for letter in spoken_text(u.text or "")}
@@ -72,3 +72,7 @@ class Vocabulary:
         for number, row in enumerate(rows):
             target[number, : len(row)] = torch.tensor(row, dtype=torch.long)
         return target
+
+
+def _found(training: list[Utterance], task: str) -> list[str]:
+    return sorted({str(u.labels[task]) for u in training if task in u.labels})

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-JITTER = 0.1
+JITTER = 0.03
 """Share by which lengths are moved at random before sorting, so that batches differ by epoch."""
 
 
@@ -48,4 +48,4 @@ def plan_batches(
 def padding_factor(lengths: Sequence[float], batches: Sequence[Sequence[int]]) -> float:
     """Computed seconds per second of speech: 1 without padding."""
     padded = sum(len(batch) * max(lengths[index] for index in batch) for batch in batches)
-    return padded / sum(lengths)
+    return float(padded / sum(lengths))

@@ -1,10 +1,10 @@
 """Checkpoints: safetensors and JSON only, written aside and renamed, the marker last.
 
-    checkpoint/                a trained model
-        model.safetensors      weights
-        checkpoint.json        model configuration, vocabulary, protocol card; its presence marks the rest complete
-    resume/0003/               training between two epochs, the highest complete number counts
-        model.safetensors, optimizer.safetensors, state.json
+checkpoint/                a trained model
+    model.safetensors      weights
+    checkpoint.json        configuration, vocabulary, protocol card; marks the folder complete
+resume/0003/               training between two epochs, the highest complete number counts
+    model.safetensors, optimizer.safetensors, state.json
 """
 
 import json
@@ -41,9 +41,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
 
 
-def save_model(
-    folder: Path, model: Any, options: dict, vocabulary: Vocabulary, card: dict
-) -> None:
+def save_model(folder: Path, model: Any, options: dict, vocabulary: Vocabulary, card: dict) -> None:
     """Writes a checkpoint.
 
     Args:
@@ -79,14 +77,10 @@ def load_model(folder: Path) -> tuple[Any, Vocabulary, dict]:
         SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`.
     """
     if not (folder / MARKER).is_file():
-        raise SertoneError(
-            "not_a_checkpoint", f"no {MARKER} in {folder}", "a run or a checkpoint folder"
-        )
+        raise SertoneError("not_a_checkpoint", f"no {MARKER} in {folder}", "a run or a checkpoint folder")
     about = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     if about.get("format") != FORMAT:
-        raise SertoneError(
-            "other_format", f"{folder} has format {about.get('format')}", f"format {FORMAT}"
-        )
+        raise SertoneError("other_format", f"{folder} has format {about.get('format')}", f"format {FORMAT}")
     vocabulary = Vocabulary(**about["vocabulary"])
     model = models.build(about["model"], vocabulary)
     _restore(model, _load_tensors(folder / "model.safetensors"), folder)

@@ -1,13 +1,14 @@
 """Cross-validation: from a recipe to a run folder with scores, predictions and a checkpoint per fold.
 
-    run/recipe.yaml, protocol.json, results.json, predictions.csv, report.html
-    run/fold_0/checkpoint/    the trained model        fold_0/result.json marks the fold complete
+run/recipe.yaml, protocol.json, results.json, predictions.csv, report.html
+run/fold_0/checkpoint/    the trained model        fold_0/result.json marks the fold complete
 """
 
 import csv
 import io
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.labels import class_map, class_names
 from sertone.nn.vocabulary import Vocabulary
+from sertone.protocol_card import protocol_card
 from sertone.protocols import Fold
 from sertone.recipe import Recipe
 from sertone.schema import Utterance
@@ -58,8 +60,12 @@ class Experiment:
         return class_names(self.class_map)
 
 
-def prepare(recipe: Recipe) -> Experiment:
+def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
     """Reads and splits the corpus, and refuses what could not give a result to believe.
+
+    Args:
+        recipe: the experiment.
+        everything: train on all instead of splitting; nothing is left to test on.
 
     Raises:
         SertoneError: of the recipe, the corpus, the split, or a leak.
@@ -71,18 +77,21 @@ def prepare(recipe: Recipe) -> Experiment:
     mapping = class_map(data.classes, emotions)
     used = [u for u in found if u.labels.get("emotion") in (None, *mapping)]
     _require_distinct(used)
-    folds = protocols.make_folds(
-        used, protocol.split, folds=protocol.folds, validation=protocol.validation
-    )
+    unused = set() if protocol.split == "grouped_k_fold" else {"folds"}
+    rule: dict[str, Any] = protocol.model_dump(exclude=unused) | {"speaker_independent": True}
+    if everything:
+        folds = [protocols.everything(used, protocol.validation)]
+        rule = {"split": "everything", "validation": protocol.validation}
+    else:
+        folds = protocols.make_folds(
+            used, protocol.split, folds=protocol.folds, validation=protocol.validation
+        )
     hashes = protocols.recording_hashes(used)
     leaks = [protocols.check_leaks(fold, hashes) for fold in folds]
     for fold, report in zip(folds, leaks, strict=True):
         protocols.require_sound(fold, report, mapping)
-    rule = protocol.model_dump()
     seed = recipe.train.seed
-    card = protocols.protocol_card(
-        data.corpus, len(found), folds, leaks, mapping, hashes, rule, seed
-    )
+    card = protocol_card(data.corpus, len(found), folds, leaks, mapping, hashes, rule, seed)
     return Experiment(recipe, mapping, used, folds, card)
 
 
@@ -90,7 +99,7 @@ def _require_distinct(utterances: Sequence[Utterance]) -> None:
     ids = [u.id for u in utterances]
     if not ids:
         raise SertoneError("no_utterances", "no utterance is in the classes", "some", "see `check`")
-    if twice := sorted({name for name in ids if ids.count(name) > 1} if _has_twins(ids) else ()):
+    if twice := [name for name, count in Counter(ids).items() if count > 1]:
         raise SertoneError(
             "duplicate_id", f"ids that occur twice: {', '.join(twice[:5])}", "one utterance per id"
         )
@@ -102,12 +111,13 @@ def _require_distinct(utterances: Sequence[Utterance]) -> None:
         )
 
 
-def _has_twins(ids: list[str]) -> bool:
-    return len(set(ids)) < len(ids)
-
-
 def cross_validate(
-    recipe: Recipe, out: str | Path, *, force: bool = False, fresh: bool = False, quiet: bool = False
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    force: bool = False,
+    fresh: bool = False,
+    quiet: bool = False,
 ) -> Path:
     """Trains and tests every fold; goes on with a run that was interrupted.
 
@@ -169,14 +179,13 @@ def fit(
     torch.manual_seed(recipe.train.seed * 1000 + number)
     vocabulary = Vocabulary.of(fold.train, experiment.class_map)
     model = models.build(recipe.model, vocabulary)
-    trainer = Trainer(
-        model, vocabulary, fold, number, recipe.train, recordings, folder / "resume", progress
-    )
+    trainer = Trainer(model, vocabulary, fold, number, recipe.train, recordings, folder / "resume", progress)
+    for task in model.heads:
+        if all(vocabulary.label(task, u) is None for u in fold.train):
+            progress.say(f"fold {number} ({fold.name})  no utterance has a label for {task}")
     trainer.train()
     card = {key: value for key, value in experiment.card.items() if key != "file_hashes"}
-    checkpoint.save_model(
-        folder / "checkpoint", model, recipe.model, vocabulary, card | {"fold": fold.name}
-    )
+    checkpoint.save_model(folder / "checkpoint", model, recipe.model, vocabulary, card | {"fold": fold.name})
     return trainer, vocabulary
 
 
@@ -231,10 +240,11 @@ def _collect(experiment: Experiment, out: Path) -> dict:
     writer.writeheader()
     writer.writerows(rows)
     checkpoint.write_text(out / "predictions.csv", table.getvalue())
-    columns = [[row[name] for row in rows] for name in ("target", "prediction", "speaker")]
-    pooled: dict[str, Any] = dict(metrics.emotion_scores(*columns[:2]))
-    pooled["ci95"] = metrics.speaker_interval(*columns, seed=experiment.recipe.train.seed)
-    pooled["confusion"] = metrics.confusion(*columns[:2], experiment.classes).tolist()
+    targets, predictions, speakers = ([row[k] for row in rows] for k in ("target", "prediction", "speaker"))
+    pooled: dict[str, Any] = dict(metrics.emotion_scores(targets, predictions))
+    seed = experiment.recipe.train.seed
+    pooled["ci95"] = metrics.speaker_interval(targets, predictions, speakers, seed=seed)
+    pooled["confusion"] = metrics.confusion(targets, predictions, experiment.classes).tolist()
     return {
         "corpus": experiment.recipe.data.corpus,
         "model": experiment.recipe.model["name"],

@@ -30,6 +30,7 @@ from sertone.training.progress import Progress
 from sertone.training.recordings import Recordings
 from sertone.training.tally import Tally
 
+
 @dataclass
 class Trainer:
     """Trains one model on one fold.
@@ -73,9 +74,7 @@ class Trainer:
                 f"{len(stages)}, one for each stage ({names})",
             )
         self._prepare_emotion_loss()
-        self.fabric = Fabric(
-            accelerator=self.config.device, devices=1, precision=self.config.precision
-        )
+        self.fabric = Fabric(accelerator=self.config.device, devices=1, precision=self.config.precision)
         self.best: dict[str, Tensor] = {}
         save = checkpoint.find_resume(self.folder) if self.folder else None
         state, moments = {"stage": 0, "epoch": 0, "best_ua": -1.0}, None
@@ -159,8 +158,7 @@ class Trainer:
         train = self.fold.train
         speeds = draw.choice(self.config.speeds, len(train))
         seconds = [
-            self.recordings.lengths[u.id] / 16000 / speed
-            for u, speed in zip(train, speeds, strict=True)
+            self.recordings.lengths[u.id] / 16000 / speed for u, speed in zip(train, speeds, strict=True)
         ]
         batches = plan_batches(
             seconds,
@@ -188,21 +186,25 @@ class Trainer:
                 loss = torch.stack(weighted).sum()
                 optimizer.zero_grad()
                 self.fabric.backward(loss)
-                norm = self.fabric.clip_gradients(
-                    model, optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False
-                )
+                norm = self._clip(model, optimizer)
             except torch.OutOfMemoryError:
                 raise _out_of_memory(utterances, batch.lengths) from None
-            if tally.step(losses, loss.item(), float(norm), utterances):
+            if tally.step(losses, loss.item(), norm.item(), utterances):
                 optimizer.step()
             tally.outputs(outputs, batch.targets)
         return tally.summary() | {"padding_factor": padding_factor(seconds, batches)}
 
+    def _clip(self, model: Any, optimizer: Any) -> Tensor:
+        """Clips the gradient; returns the norm it had."""
+        norm = self.fabric.clip_gradients(
+            model, optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False
+        )
+        assert norm is not None
+        return norm
+
     def _validate(self, entry: dict, state: dict, last_stage: bool) -> None:
         """Scores the validation side; in the last stage the best epoch's weights are kept."""
-        answers = answer(
-            self.model, self.vocabulary, self.fold.validation, self.recordings, self.fabric
-        )
+        answers = answer(self.model, self.vocabulary, self.fold.validation, self.recordings, self.fabric)
         labels = [self.vocabulary.label("emotion", u) for u in self.fold.validation]
         scores = score_tasks(answers, {"emotion": labels}, {"emotion": "emotion"})
         entry["val_ua"] = scores["emotion"]["ua"]

@@ -67,9 +67,7 @@ class Recordings:
 
     def _read(self, utterance: Utterance, speed: float) -> np.ndarray:
         if speed == 1.0:
-            recording = audio.read(
-                utterance.path, start_s=utterance.start_s, end_s=utterance.end_s
-            )
+            recording = audio.read(utterance.path, start_s=utterance.start_s, end_s=utterance.end_s)
             samples = recording.samples
         else:
             rate = audio.SAMPLING_RATE

@@ -32,7 +32,10 @@ def claim(folder: Path, recipe: str, card: dict, *, force: bool, fresh: bool) ->
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise SertoneError(
-                "run_in_use", f"another process writes {folder}", "a folder of one's own", "use --out"
+                "run_in_use",
+                f"another process writes {folder}",
+                "a folder of one's own",
+                "use --out",
             ) from None
         if fresh:
             _empty(folder)

@@ -1,0 +1,45 @@
+"""A corpus as a manifest: one CSV with a row per utterance."""
+
+import csv
+from pathlib import Path
+
+from sertone import corpora
+from sertone.schema import Utterance
+
+FIELDS = ("id", "path", "start_s", "end_s", "speaker", "session", "split", "text")
+
+
+def export(name: str, root: Path, out: Path) -> int:
+    """Writes a manifest; paths are relative to it where they can be.
+
+    Args:
+        name: corpus.
+        root: its folder.
+        out: CSV file.
+
+    Returns:
+        number of utterances.
+
+    Raises:
+        SertoneError: the corpus's first problem that would change a result.
+    """
+    found = list(corpora.utterances(name, root))
+    tasks = sorted({task for u in found for task in u.labels} - {"raw_emotion"})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with open(out, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*FIELDS, *tasks])
+        writer.writeheader()
+        writer.writerows(_row(u, out.parent.resolve()) for u in found)
+    return len(found)
+
+
+def _row(utterance: Utterance, folder: Path) -> dict:
+    path = utterance.path.resolve()
+    relative = path.relative_to(folder) if path.is_relative_to(folder) else path
+    values = {name: getattr(utterance, name) for name in FIELDS} | {"path": relative.as_posix()}
+    values["start_s"] = utterance.start_s or ""
+    return {
+        name: "" if v is None else v
+        for name, v in (values | utterance.labels).items()
+        if name != "raw_emotion"
+    }

@@ -1,0 +1,180 @@
+"""Opening sound files: a header that holds, and a stream of decoded blocks.
+
+libsndfile reads WAV, FLAC, MP3, Ogg and AIFF; FFmpeg, through PyAV (extra `media`), the rest. What
+libsndfile passes over in silence (WAV files shorter than their header says, streams without a length)
+is found here.
+"""
+
+import errno
+import io
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from sertone.errors import AudioError
+
+MAX_CHANNELS = 8
+MAX_RATE_HZ = 768_000
+BLOCK = 1 << 16
+
+Warnings = dict[str, str]
+"""Code of a warning -> what was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioInfo:
+    """What a file's header says: `frames` are samples per channel, estimated where not `exact`."""
+
+    sampling_rate: int
+    channels: int
+    frames: int
+    exact: bool = True
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.sampling_rate
+
+
+def open_audio(path: Path) -> tuple[Iterator[np.ndarray], AudioInfo, Warnings]:
+    """A stream of blocks (N, channels), the header, and warnings about it."""
+    head = _head(path)
+    warnings: Warnings = {}
+    offset = None
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        warnings, offset = _check_wav(path)
+    try:
+        file = soundfile.SoundFile(_restated(path, *offset) if offset else path)
+    except soundfile.LibsndfileError as error:
+        if head[:4] in (b"RIFF", b"fLaC", b"OggS", b"FORM"):
+            raise AudioError("bad_header", f"{path}: {error.error_string}", "a sound file") from None
+        return _open_av(path)
+    info = AudioInfo(file.samplerate, file.channels, file.frames)
+    check_format(info.sampling_rate, info.channels, path)
+    if info.frames == 0:
+        file.close()
+        raise AudioError("no_samples", f"{path}: a header without samples", "a recording")
+    return _sndfile_blocks(file, path), info, warnings
+
+
+def _sndfile_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
+    with file:
+        while True:
+            try:
+                block = file.read(BLOCK, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                raise AudioError("decode_failed", f"{path}: {error}", "intact audio") from None
+            if not len(block):
+                return
+            yield block
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a regular, readable, non-empty file."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise AudioError("not_a_file", f"{path}: {kind}", "a sound file")
+        with open(path, "rb") as file:
+            head = file.read(200)
+    except OSError as error:
+        code = "no_permission" if error.errno in (errno.EACCES, errno.EPERM) else "missing_file"
+        raise AudioError(code, f"{path}: {os.strerror(error.errno or 0)}") from None
+    if not head:
+        raise AudioError("empty_file", f"{path}: zero bytes", "a sound file")
+    if head.startswith(b"version https://git-lfs"):
+        raise AudioError("not_audio", f"{path}: a git-LFS pointer", "the audio itself", "run `git lfs pull`")
+    return head
+
+
+def check_format(rate: int, channels: int, path: Path) -> None:
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise AudioError("bad_channels", f"{path}: {channels} channels", f"1 to {MAX_CHANNELS}")
+    if not 1 <= rate <= MAX_RATE_HZ:
+        raise AudioError("bad_rate", f"{path}: {rate} Hz", f"1 to {MAX_RATE_HZ} Hz")
+
+
+def _check_wav(path: Path) -> tuple[Warnings, tuple[int, int] | None]:
+    """Holds a WAV header against the file.
+
+    Returns:
+        Warnings, and (offset, size) of the data where its stated size has to be replaced.
+    """
+    available = path.stat().st_size
+    with open(path, "rb") as file:
+        file.seek(12)
+        frame = 0
+        while len(chunk := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", chunk)
+            if name == b"fmt ":
+                fields = file.read(16)
+                if len(fields) < 16:
+                    break
+                _, channels, rate, _, frame, _ = struct.unpack("<HHIIHH", fields)
+                check_format(rate, channels, path)
+                size -= 16
+            elif name == b"data":
+                return _check_data(size, file.tell(), available, frame)
+            file.seek(size + size % 2, os.SEEK_CUR)
+    raise AudioError("bad_header", f"{path}: no complete WAV header", "chunks `fmt ` and `data`")
+
+
+def _check_data(size: int, start: int, available: int, frame: int) -> tuple[Warnings, tuple[int, int] | None]:
+    present = available - start
+    if size in (0, 0xFFFFFFFF) and present:
+        message = "the header gives no length (a streamed file): read to its end"
+        return {"streamed_header": message}, (start, present)
+    if size > present and frame:
+        message = f"{present // frame} of the {size // frame} samples of its header are there"
+        return {"truncated": message}, None
+    return {}, None
+
+
+def _restated(path: Path, start: int, size: int):
+    """The file in memory with the true size of its data chunk in the header."""
+    content = bytearray(path.read_bytes())
+    content[start - 4 : start] = struct.pack("<I", min(size, 0xFFFFFFFE))
+    return io.BytesIO(content)
+
+
+def _open_av(path: Path) -> tuple[Iterator[np.ndarray], AudioInfo, Warnings]:
+    """As `open_audio`, for containers only FFmpeg knows (m4a, mp4, webm)."""
+    try:
+        import av
+    except ImportError:
+        raise AudioError(
+            "not_audio",
+            f"{path}: libsndfile does not know this format",
+            "WAV, FLAC, MP3, Ogg or AIFF",
+            'for m4a, mp4 and webm: pip install "sertone[media]"',
+        ) from None
+    try:
+        container = av.open(str(path))
+    except (av.error.FFmpegError, ValueError):
+        raise AudioError("not_audio", f"{path}: no known audio format", "a sound file") from None
+    if not container.streams.audio:
+        raise AudioError("not_audio", f"{path}: no audio stream", "a sound file")
+    stream = container.streams.audio[0]
+    check_format(stream.rate or 0, stream.channels, path)
+    frames = round((container.duration or 0) / 1e6 * stream.rate)  # rounded by the container
+    return _av_blocks(container, path), AudioInfo(stream.rate, stream.channels, frames, exact=False), {}
+
+
+def _av_blocks(container, path: Path) -> Iterator[np.ndarray]:
+    import av
+
+    resampler = av.AudioResampler(format="fltp")
+    with container:
+        try:
+            for frame in container.decode(audio=0):
+                for part in resampler.resample(frame):
+                    yield part.to_ndarray().T
+        except av.error.FFmpegError as error:
+            raise AudioError("decode_failed", f"{path}: {error}", "intact audio") from None

@@ -1,0 +1,102 @@
+"""Small SVG plots for HTML pages: colours come from the page, so that they follow light and dark.
+
+Every plot has a text alternative. Classes used: `axis`, `grid`, `line`, `dot`, `bar`, `band`.
+"""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+WIDTH, HEIGHT = 460, 220
+LEFT, RIGHT, TOP, BOTTOM = 44, 20, 12, 34
+
+
+def lines(series: Mapping[str, Sequence[float]], x_label: str, alt: str) -> str:
+    """One line per series over 1, 2, 3, ...
+
+    Args:
+        series: name -> values.
+        x_label: below the horizontal axis.
+        alt: what the plot shows, in words.
+    """
+    values = [value for row in series.values() for value in row]
+    steps = max(len(row) for row in series.values())
+    low, high = min([0.0, *values]), max(values) * 1.05 or 1.0
+    body = [_y_axis(low, high), _x_axis(steps), _label(x_label)]
+    for number, (name, row) in enumerate(series.items()):
+        points = " ".join(f"{_x(i, steps):.1f},{_y(value, low, high):.1f}" for i, value in enumerate(row))
+        body.append(
+            f'<polyline class="line c{number % 6}" points="{points}"><title>{escape(name)}</title></polyline>'
+        )
+    return _svg(body, HEIGHT, alt)
+
+
+def intervals(rows: Sequence[tuple[str, float, float, float]], chance: float, alt: str) -> str:
+    """A dot with an interval per row, on an axis from 0 to 100 %.
+
+    Args:
+        rows: name, low, value, high; all from 0 to 1.
+        chance: where a dashed line stands.
+        alt: what the plot shows, in words.
+    """
+    height = 26 * len(rows) + BOTTOM
+    left = 110
+
+    def place(value: float) -> float:
+        return left + value * (WIDTH - left - RIGHT)
+
+    body = []
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x = place(tick)
+        body.append(f'<line class="grid" x1="{x}" x2="{x}" y1="0" y2="{height - BOTTOM}"/>')
+        body.append(f'<text class="axis" x="{x}" y="{height - 14}" text-anchor="middle">{tick:.0%}</text>')
+    x = place(chance)
+    body.append(f'<line class="chance" x1="{x}" x2="{x}" y1="0" y2="{height - BOTTOM}"/>')
+    for number, (name, low, value, high) in enumerate(rows):
+        y = 26 * number + 13
+        body.append(f'<text class="axis" x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(name)}</text>')
+        body.append(f'<line class="band" x1="{place(low)}" x2="{place(high)}" y1="{y}" y2="{y}"/>')
+        body.append(
+            f'<circle class="dot" cx="{place(value)}" cy="{y}" r="5">'
+            f"<title>{escape(name)}: {value:.1%}</title></circle>"
+        )
+    return _svg(body, height, alt)
+
+
+def _x(index: int, steps: int) -> float:
+    return LEFT + index / max(1, steps - 1) * (WIDTH - LEFT - RIGHT)
+
+
+def _y(value: float, low: float, high: float) -> float:
+    return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
+
+
+def _y_axis(low: float, high: float) -> str:
+    parts = []
+    for step in range(5):
+        value = low + step / 4 * (high - low)
+        y = _y(value, low, high)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(
+            f'<text class="axis" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.2f}</text>'
+        )
+    return "".join(parts)
+
+
+def _x_axis(steps: int) -> str:
+    ticks = sorted({0, (steps - 1) // 2, steps - 1})
+    return "".join(
+        f'<text class="axis" x="{_x(i, steps):.1f}" y="{HEIGHT - 18}" text-anchor="middle">{i + 1}</text>'
+        for i in ticks
+    )
+
+
+def _label(x_label: str) -> str:
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    return f'<text class="axis" x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text>'
+
+
+def _svg(body: Sequence[str], height: int, alt: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(alt)}">'
+        f"<title>{escape(alt)}</title>{''.join(body)}</svg>"
+    )

@@ -1,0 +1,54 @@
+"""The whole story on synthetic speech: corpus, cross-validation, report, one prediction."""
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sertone import corpora
+from sertone import recipe as recipes
+from sertone.schema import Prediction
+from sertone.training.crossval import cross_validate
+from sertone.training.predict import Predictor
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made.
+
+    Attributes:
+        corpus: folder of the recordings.
+        run: run folder.
+        scores: pooled scores of emotion, with `ci95`.
+        spoken: the true class of the recording predicted.
+        prediction: by the model that never heard its speaker.
+    """
+
+    corpus: Path
+    run: Path
+    scores: dict
+    spoken: str
+    prediction: Prediction
+
+
+def demo(folder: Path, overrides: Iterable[str] = ()) -> Demo:
+    """Writes `folder/corpora/demo` and `folder/runs/demo`; what is already there is kept.
+
+    Args:
+        folder: made if need be.
+        overrides: settings of the recipe such as `train.seed=1`.
+
+    Raises:
+        SertoneError: `missing_extra` without espeakng-loader.
+    """
+    corpus, run = folder / "corpora" / "demo", folder / "runs" / "demo"
+    if not (corpus / "metadata.csv").is_file():
+        corpora.sheet("demo").fake(corpus, True)
+    recipe = recipes.load(recipes.shipped("demo"), [f"data.root={corpus}", *overrides])
+    cross_validate(recipe, run)
+    with open(run / "predictions.csv", newline="", encoding="utf-8") as file:
+        row = next(csv.DictReader(file))
+    prediction = Predictor(run / f"fold_{row['fold']}").predict(corpus / f"{row['id']}.wav")
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    return Demo(corpus, run, results["pooled"]["emotion"], row["target"], prediction)

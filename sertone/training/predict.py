@@ -1,0 +1,107 @@
+"""Prediction straight from a training checkpoint: one answer per recording, always."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sertone import audio
+from sertone.audio import Recording
+from sertone.errors import AudioError, SertoneError
+from sertone.isolation import Isolated
+from sertone.nn.batch import Batch
+from sertone.schema import Prediction
+from sertone.training import checkpoint
+
+
+class Predictor:
+    """A trained model, or the models of all folds of a run together.
+
+    Args:
+        path: a checkpoint folder, a fold, or a run. The answer of a run is the mean of the
+            probabilities of its folds' models.
+
+    Raises:
+        SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        loaded = [checkpoint.load_model(folder) for folder in _checkpoints(Path(path))]
+        self.models = [model for model, _, _ in loaded]
+        self.classes: list[str] = loaded[0][1].classes["emotion"]
+        self.min_samples: int = loaded[0][2]["min_samples"]
+        self.card: dict = loaded[0][2]["card"]
+
+    def __repr__(self) -> str:
+        return (
+            f"Predictor({len(self.models)} models: mono waveform at 16 kHz, at least "
+            f"{self.min_samples} samples -> {', '.join(self.classes)})"
+        )
+
+    def predict(self, source: str | Path | np.ndarray, sampling_rate: int | None = None) -> Prediction:
+        """Predicts one recording.
+
+        Args:
+            source: a file, or samples (N,) or (N, channels).
+            sampling_rate: of samples, in Hz.
+
+        Returns:
+            a prediction, with status `error` where the recording cannot be used.
+
+        Raises:
+            ValueError: samples without a sampling rate.
+        """
+        if isinstance(source, np.ndarray):
+            if sampling_rate is None:
+                raise ValueError("samples need their sampling_rate in Hz")
+            return self._answer("<array>", lambda: audio.from_array(source, sampling_rate))
+        return self._answer(str(source), lambda: audio.read(source))
+
+    def predict_files(self, files: Iterable[str | Path]) -> Iterator[Prediction]:
+        """Predicts files one by one; decoding runs in a process of its own."""
+        with Isolated() as isolated:
+            for file in files:
+                yield self._answer(str(file), lambda file=file: isolated(audio.read, file))
+
+    def _answer(self, name: str, read) -> Prediction:
+        try:
+            recording: Recording = read()
+        except AudioError as error:
+            return Prediction(file=name, status="error", code=error.code, message=str(error))
+        warnings, samples = dict(recording.warnings), recording.samples
+        if len(samples) < self.min_samples:
+            found = f"{len(samples)} samples, padded to the {self.min_samples} the model needs"
+            warnings["padded"] = found
+            samples = np.pad(samples, (0, self.min_samples - len(samples)))
+        probabilities = self._probabilities(samples)
+        return Prediction(
+            file=name,
+            status="warning" if warnings else "ok",
+            code=next(iter(warnings), ""),
+            message="; ".join(warnings.values()),
+            duration_s=round(recording.duration_s, 4),
+            label=max(probabilities, key=lambda name: probabilities[name]),
+            probabilities=probabilities,
+        )
+
+    @torch.inference_mode()
+    def _probabilities(self, samples: np.ndarray) -> dict[str, float]:
+        batch = Batch(torch.from_numpy(samples)[None], torch.tensor([len(samples)]))
+        logits = [model(batch)["emotion"].logits[0] for model in self.models]
+        mean = torch.stack([row.softmax(-1) for row in logits]).mean(0)
+        return {name: float(p) for name, p in zip(self.classes, mean, strict=True)}
+
+
+def _checkpoints(path: Path) -> list[Path]:
+    """The checkpoint folders at or below a path."""
+    for found in ([path], [path / "checkpoint"], sorted(path.glob("fold_*/checkpoint"))):
+        complete = [folder for folder in found if (folder / checkpoint.MARKER).is_file()]
+        if complete:
+            return complete
+    raise SertoneError(
+        "not_a_checkpoint",
+        f"no checkpoint in {path}",
+        "a run folder, a fold of it, or a checkpoint folder",
+        "`sertone crossval` and `sertone train` write them",
+    )

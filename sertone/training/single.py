@@ -1,0 +1,42 @@
+"""One model from the whole corpus, to be used rather than scored."""
+
+from pathlib import Path
+
+from sertone import recipe as recipes
+from sertone.recipe import Recipe
+from sertone.training.crossval import fit, load_recordings, prepare
+from sertone.training.progress import Progress
+from sertone.training.run_folder import claim
+
+
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    force: bool = False,
+    fresh: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Trains on every utterance of the corpus and writes `out/checkpoint`.
+
+    There is no test side, so there is no score: cross-validate the same recipe for that. With
+    `protocol.validation: speaker` the last speaker is kept out to choose the epoch.
+
+    Args:
+        recipe: the experiment.
+        out: run folder.
+        force: go on although the recipe has changed.
+        fresh: throw away what is in the folder.
+        quiet: no progress lines.
+
+    Returns:
+        the checkpoint folder.
+
+    Raises:
+        SertoneError: as `crossval.prepare` and the training.
+    """
+    out, experiment = Path(out), prepare(recipe, everything=True)
+    with claim(out, recipes.dump(recipe), experiment.card, force=force, fresh=fresh):
+        progress = Progress(sum(recipe.train.epochs), quiet)
+        fit(experiment, 0, out, load_recordings(experiment), progress)
+    return out / "checkpoint"
