@@ -148,6 +148,7 @@ def _open_av(path: Path) -> tuple[Iterator[np.ndarray], AudioInfo, Warnings]:
     """As `open_audio`, for containers only FFmpeg knows (m4a, mp4, webm)."""
     try:
         import av
+        from av.error import FFmpegError
     except ImportError:
         raise AudioError(
             "not_audio",
@@ -157,7 +158,7 @@ def _open_av(path: Path) -> tuple[Iterator[np.ndarray], AudioInfo, Warnings]:
         ) from None
     try:
         container = av.open(str(path))
-    except (av.error.FFmpegError, ValueError):
+    except (FFmpegError, ValueError):
         raise AudioError("not_audio", f"{path}: no known audio format", "a sound file") from None
     if not container.streams.audio:
         raise AudioError("not_audio", f"{path}: no audio stream", "a sound file")
@@ -169,6 +170,7 @@ def _open_av(path: Path) -> tuple[Iterator[np.ndarray], AudioInfo, Warnings]:
 
 def _av_blocks(container, path: Path) -> Iterator[np.ndarray]:
     import av
+    from av.error import FFmpegError
 
     resampler = av.AudioResampler(format="fltp")
     with container:
@@ -176,5 +178,5 @@ def _av_blocks(container, path: Path) -> Iterator[np.ndarray]:
             for frame in container.decode(audio=0):
                 for part in resampler.resample(frame):
                     yield part.to_ndarray().T
-        except av.error.FFmpegError as error:
+        except FFmpegError as error:
             raise AudioError("decode_failed", f"{path}: {error}", "intact audio") from None

@@ -14,6 +14,7 @@ does not count.
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
 from sertone.errors import SertoneError
@@ -77,7 +78,7 @@ DEFINITIONS = {
 }
 
 
-def confusion(targets: Sequence[str], predictions: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+def confusion(targets: ArrayLike, predictions: ArrayLike, classes: Sequence[str]) -> np.ndarray:
     """Counts, rows by target, columns by prediction: (K, K)."""
     return confusion_matrix(targets, predictions, labels=list(classes))
 

@@ -129,10 +129,10 @@ def _split(row: dict[str, str], where: str, report: Report) -> str | None:
 
 
 def fake(root: Path, full: bool = False) -> None:
-    """Writes a manifest of four speakers; with a missing label and an emotion of its own."""
+    """Writes a manifest of six speakers; with a missing label and an emotion of its own."""
     lines = ["path,speaker,gender,emotion,text,valence"]
     for number in range(400 if full else 40):
-        speaker, emotion = number % 4, ("joy", "anger", "neutral", "sadness", "awe", "")[number % 6]
+        speaker, emotion = number % 6, ("joy", "anger", "neutral", "sadness", "awe", "")[number // 6 % 6]
         write_tone(root / f"clips/{number:03d}.wav", number)
         gender = "female" if speaker % 2 else "male"
         lines.append(f"clips/{number:03d}.wav,0{speaker},{gender},{emotion},hello there,{number % 5}")

@@ -21,7 +21,7 @@ Our reading, where the paper is silent:
     - With four layers frozen, so are the feature projection and the positional convolution below them.
 """
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from pydantic import Field
@@ -101,7 +101,7 @@ class Model(nn.Module):
         features = self.fusion(hidden)  # (B, T, D)
         outputs = {task: self.heads[task](features, frames) for task in self.tasks}
         pooled = self._emotion_features(features, frames, outputs)
-        return outputs | {"emotion": self.heads["emotion"].classify(pooled, frames)}
+        return outputs | {"emotion": cast(ClassHead, self.heads["emotion"]).classify(pooled, frames)}
 
     def _emotion_features(self, features: Tensor, frames: Tensor, outputs: dict[str, HeadOutput]) -> Tensor:
         pooled = pool(features, frames, self.config.pooling)

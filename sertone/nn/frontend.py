@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sertone.nn.masks import frame_mask, masked_mean, masked_std
+from sertone.nn.masks import frame_mask, masked_mean
 
 SAMPLING_RATE = 16000
 WINDOW = 400  # 25 ms
@@ -64,7 +64,8 @@ class FrontEnd(nn.Module):
         frames = torch.div(lengths - self.min_samples, HOP, rounding_mode="floor") + 1
         total = (waveforms.shape[1] - self.min_samples) // HOP + 1
         mel = self._log_mel(waveforms)[:, :total]
-        parts = [(mel - masked_mean(mel, frames)[:, None]) / masked_std(mel, frames)[:, None]]
+        # Loudness goes, the long-term spectrum stays: its tilt tells a raised voice.
+        parts = [(mel - masked_mean(mel, frames).mean(1)[:, None, None]) / 3.0]
         if self.prosody:
             parts.append(_prosody(waveforms, frames))
         return torch.cat(parts, -1) * frame_mask(frames, total)[..., None], frames

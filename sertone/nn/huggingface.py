@@ -9,6 +9,7 @@ encoder can be cut anywhere, and differs in three places:
 Axis letters: B batch, N samples, T frames, C channels, D width.
 """
 
+import warnings
 from typing import Any, Literal
 
 import torch
@@ -23,6 +24,9 @@ from sertone.recipe import Settings
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm")
 
+# WavLM of transformers gives torch's attention a boolean and a float mask; both are right.
+warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)
+
 
 class PretrainedEncoderConfig(Settings):
     """A pretrained encoder, by hub id or folder."""
@@ -35,10 +39,9 @@ class PretrainedEncoderConfig(Settings):
 
     def build(self) -> Encoder:
         """Loads the weights; every one of them has to be there."""
-        normalize = self.normalize
-        if normalize is None:
-            normalize = _normalize_of(self.source)
-        return HuggingFaceEncoder(_load(self.source), normalize)
+        model = _load(self.source)
+        normalize = _normalize_of(self.source) if self.normalize is None else self.normalize
+        return HuggingFaceEncoder(model, normalize)
 
 
 class ArchitectureConfig(Settings):

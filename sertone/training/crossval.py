@@ -181,8 +181,8 @@ def fit(
     model = models.build(recipe.model, vocabulary)
     trainer = Trainer(model, vocabulary, fold, number, recipe.train, recordings, folder / "resume", progress)
     for task in model.heads:
-        if all(vocabulary.label(task, u) is None for u in fold.train):
-            progress.say(f"fold {number} ({fold.name})  no utterance has a label for {task}")
+        if len({vocabulary.label(task, u) for u in fold.train} - {None}) < 2:
+            progress.say(f"fold {number} ({fold.name})  {task}: fewer than two labels, nothing to learn")
     trainer.train()
     card = {key: value for key, value in experiment.card.items() if key != "file_hashes"}
     checkpoint.save_model(folder / "checkpoint", model, recipe.model, vocabulary, card | {"fold": fold.name})

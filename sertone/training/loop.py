@@ -42,7 +42,7 @@ class Trainer:
         number: of the fold, for the seeds.
         config: the `train` part of the recipe.
         recordings: decoded audio.
-        folder: where to save; None saves nothing.
+        folder: where to save what a resumed training needs.
         progress: where to report.
     """
 
@@ -52,9 +52,10 @@ class Trainer:
     number: int
     config: TrainConfig
     recordings: Recordings
-    folder: Path | None
+    folder: Path
     progress: Progress
     history: list[dict] = field(default_factory=list)
+    bad_in_a_row: int = 0
 
     def train(self) -> list[dict]:
         """Trains all stages.
@@ -76,7 +77,7 @@ class Trainer:
         self._prepare_emotion_loss()
         self.fabric = Fabric(accelerator=self.config.device, devices=1, precision=self.config.precision)
         self.best: dict[str, Tensor] = {}
-        save = checkpoint.find_resume(self.folder) if self.folder else None
+        save = checkpoint.find_resume(self.folder)
         state, moments = {"stage": 0, "epoch": 0, "best_ua": -1.0}, None
         if save:
             state, moments, self.best = checkpoint.load_resume(save, self.model)
@@ -116,7 +117,7 @@ class Trainer:
             head = f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})"
             self.progress.epoch(head, epoch + 1, epochs, shown)
             state["stage"], state["epoch"] = index, epoch + 1
-            if self.folder and ((epoch + 1) % self.config.save_every == 0 or epoch + 1 == epochs):
+            if (epoch + 1) % self.config.save_every == 0 or epoch + 1 == epochs:
                 checkpoint.save_resume(
                     self.folder,
                     len(self.history),
@@ -166,7 +167,7 @@ class Trainer:
             batch_seconds=self.config.batch_seconds,
             draw=draw,
         )
-        tally = Tally(self.config.max_bad_steps)
+        tally = Tally(self.config.max_bad_steps, self.bad_in_a_row)
         model.train()
         for step, indices in enumerate(batches):
             utterances = [train[i] for i in indices]
@@ -192,6 +193,7 @@ class Trainer:
             if tally.step(losses, loss.item(), norm.item(), utterances):
                 optimizer.step()
             tally.outputs(outputs, batch.targets)
+        self.bad_in_a_row = tally.bad_in_a_row
         return tally.summary() | {"padding_factor": padding_factor(seconds, batches)}
 
     def _clip(self, model: Any, optimizer: Any) -> Tensor:

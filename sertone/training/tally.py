@@ -18,12 +18,13 @@ class Tally:
 
     Args:
         max_bad_steps: steps in a row without a finite loss or gradient before training stops.
+        bad_in_a_row: such steps at the end of the epoch before.
     """
 
-    def __init__(self, max_bad_steps: int) -> None:
-        self.max_bad_steps = max_bad_steps
+    def __init__(self, max_bad_steps: int, bad_in_a_row: int = 0) -> None:
+        self.max_bad_steps, self.bad_in_a_row = max_bad_steps, bad_in_a_row
         self.sums: dict[str, float] = defaultdict(float)
-        self.steps = self.bad = self.bad_in_a_row = self.unfit = 0
+        self.steps = self.bad = self.unfit = 0
         self.targets: list[int] = []
         self.predictions: list[int] = []
 

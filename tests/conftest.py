@@ -1,0 +1,86 @@
+"""What many tests need: recordings, a small demo corpus, tiny encoders as Hugging Face folders."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from sertone import corpora
+
+torch.set_num_threads(1)
+
+REPOSITORY = Path(__file__).parent.parent
+REAL_SPEECH = REPOSITORY.parent / "shared" / "data"
+
+
+@pytest.fixture
+def tone(tmp_path):
+    """Writes a WAV of noise and a tone: tone(name, seconds, rate, channels) -> path."""
+
+    def write(name="tone.wav", seconds=1.0, rate=16000, channels=1, **options) -> Path:
+        draw = np.random.default_rng(0)
+        time = np.arange(round(seconds * rate)) / rate
+        samples = 0.2 * np.sin(2 * np.pi * 200 * time) + 0.02 * draw.standard_normal(len(time))
+        path = tmp_path / name
+        soundfile.write(path, np.stack([samples] * channels, 1), rate, **options)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def small_demo(tmp_path_factory) -> Path:
+    """Forty recordings of the demo corpus."""
+    root = tmp_path_factory.mktemp("demo")
+    corpora.sheet("demo").fake(root, False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory):
+    """Writes a tiny Hugging Face encoder the way the hub serves them: tiny_encoder(family, norm) -> folder."""
+    from transformers import AutoModel, Wav2Vec2FeatureExtractor
+
+    from sertone.nn.huggingface import TinyEncoderConfig
+
+    def write(family="wav2vec2", norm="group") -> Path:
+        folder = tmp_path_factory.mktemp(f"{family}_{norm}")
+        torch.manual_seed(0)
+        config = TinyEncoderConfig(family=family, norm=norm).build().config
+        config.update({"mask_time_prob": 0.05, "layerdrop": 0.1})
+        AutoModel.from_config(config).save_pretrained(folder)
+        Wav2Vec2FeatureExtractor(do_normalize=family != "wavlm").save_pretrained(folder)
+        return folder
+
+    return write
+
+
+TINY_MODEL = {
+    "name": "wan2025",
+    "encoder": {"name": "compact", "width": 16, "depth": 2, "attention_heads": 2},
+    "hidden": 16,
+    "frozen_layers": 1,
+}
+
+
+@pytest.fixture
+def demo_recipe(small_demo):
+    """A recipe of one epoch per stage on the small demo corpus: demo_recipe(**train) -> Recipe."""
+    from sertone.recipe import Recipe
+
+    def make(model=None, protocol=None, **train):
+        return Recipe.model_validate(
+            {
+                "data": {"corpus": "demo", "root": str(small_demo)},
+                "protocol": {"split": "grouped_k_fold", "folds": 2} | (protocol or {}),
+                "model": model or TINY_MODEL,
+                "train": {"epochs": [1, 1], "batch_size": 8} | train,
+            }
+        )
+
+    return make

@@ -1,0 +1,132 @@
+"""Imports point down only; the light half imports no torch; the README's commands run."""
+
+import ast
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY, TINY_MODEL
+
+PACKAGE = REPOSITORY / "sertone"
+LEVELS = [
+    {"errors"},
+    {"schema"},
+    {"recipe", "labels", "decoding", "isolation", "plots"},
+    {"audio"},
+    {"corpora", "metrics"},
+    {"protocols"},
+    {"protocol_card"},
+    {"nn", "report"},
+    {"models"},
+    {"training"},
+    {"__init__"},
+    {"cli"},
+    {"__main__"},
+]
+LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path):
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0].removesuffix(".py")
+
+
+def imported_rooms(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "sertone":
+            parts = node.module.split(".")
+            names = [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
+            yield from (name if name in LEVEL else "__init__" for name in names)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "sertone":
+                    yield (alias.name.split(".") + ["__init__"])[1]
+
+
+def test_every_file_has_a_level():
+    assert {room_of(path) for path in FILES} == set(LEVEL)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    own = room_of(path)
+    for other in imported_rooms(path):
+        if own != other and other != "__init__":
+            assert LEVEL[other] < LEVEL[own], f"{own} imports {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_tell_their_story_and_stay_short(path):
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text))
+    assert len(text.splitlines()) <= 300
+
+
+@pytest.mark.parametrize(
+    "module", ["sertone", "sertone.cli", "sertone.audio", "sertone.corpora._check", "sertone.corpora.iemocap"]
+)
+def test_the_light_half_imports_no_torch(module):
+    code = f"import sys, {module}; print([m for m in ('torch', 'transformers', 'sklearn', 'pydantic') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def readme_commands():
+    text = (REPOSITORY / "README.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.S)
+    return [line.split("#")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_the_readme_opens_with_the_two_commands():
+    assert readme_commands()[:2] == ["make demo", "make test"]
+    for target in ("demo", "test"):
+        plan = subprocess.run(
+            ["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+        assert {"demo": "sertone demo", "test": "pytest"}[target] in plan.stdout
+
+
+def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder):
+    """As they stand, but with one epoch, and a tiny encoder in the place of the hub's."""
+    from sertone import corpora
+
+    corpora.sheet("manifest").fake(tmp_path / "my_speech", True)
+    corpora.sheet("iemocap").fake(tmp_path / "IEMOCAP_full_release")
+    shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
+    quick = ["--set", "train.epochs=[1,1]"]
+    small = ["--set", f"model.encoder={TINY_MODEL['encoder']}"]
+    tiny = ["--set", f"model.encoder.source={tiny_encoder('wavlm')}", "--set", "model.frozen_layers=1"]
+    commands = [shlex.split(line) for line in readme_commands()[2:]]
+    assert len(commands) == 6 and all(command[0] == "sertone" for command in commands)
+    for command in commands:
+        if command[1] in ("crossval", "train"):
+            command += quick + (tiny if "wavlm" in command[2] else small)
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (command, done.stderr)
+    assert (tmp_path / "runs/mine/report.html").is_file()
+    assert (tmp_path / "runs/wan2025_wavlm/report.html").is_file()
+
+
+def test_the_python_of_the_readme_is_the_api():
+    import sertone
+
+    text = (REPOSITORY / "README.md").read_text()
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        for name in re.findall(r"sertone\.(\w+)\(", block):
+            assert callable(getattr(sertone, name))
+
+
+def test_links_of_the_docs_lead_somewhere():
+    for page in [
+        REPOSITORY / "README.md",
+        REPOSITORY / "CONTRIBUTING.md",
+        *(REPOSITORY / "docs").glob("*.md"),
+    ]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

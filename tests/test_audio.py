@@ -1,0 +1,204 @@
+"""Recordings as users have them: each is read as it is, or refused with its own code."""
+
+import os
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sertone import audio
+from sertone.errors import AudioError
+from sertone.isolation import Isolated
+
+
+def code_of(path, **options) -> str:
+    with pytest.raises(AudioError) as caught:
+        audio.read(path, **options)
+    assert str(path) in str(caught.value)
+    return caught.value.code
+
+
+def patched(path, offset, data):
+    content = bytearray(path.read_bytes())
+    content[offset : offset + len(data)] = data
+    path.write_bytes(content)
+    return path
+
+
+def test_reads_a_wav_sample_by_sample(tone):
+    path = tone(seconds=0.5)
+    recording = audio.read(path)
+    expected, _ = soundfile.read(path, dtype="float32")
+    np.testing.assert_array_equal(recording.samples, expected)
+    assert (recording.duration_s, recording.sampling_rate, recording.warnings) == (0.5, 16000, {})
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000])
+def test_other_rates_keep_pitch_and_duration(tone, rate):
+    recording = audio.read(tone(seconds=1.0, rate=rate))
+    assert abs(len(recording.samples) - 16000) <= 1
+    spectrum = np.abs(np.fft.rfft(recording.samples))
+    assert abs(np.argmax(spectrum) - 200) <= 1
+    assert recording.sampling_rate == rate
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "ULAW", "FLOAT", "DOUBLE"])
+def test_all_sample_formats_agree_within_their_quantisation(tone, subtype):
+    exact = audio.read(tone("exact.wav", subtype="DOUBLE")).samples
+    found = audio.read(tone("other.wav", subtype=subtype)).samples
+    assert np.abs(found - exact).max() < (0.02 if subtype in ("PCM_U8", "ULAW") else 1e-4)
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.mp3"])
+def test_compressed_files(tone, name):
+    assert audio.read(tone(name)).duration_s == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("container, codec", [("m4a", "aac"), ("webm", "libopus")])
+def test_containers_that_only_ffmpeg_reads(tmp_path, container, codec):
+    av = pytest.importorskip("av")
+    path = tmp_path / f"a.{container}"
+    samples = (0.3 * np.sin(np.arange(48000) * 0.05)).astype(np.float32)[None]
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=48000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        frame.sample_rate = 48000
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            out.mux(packet)
+    assert audio.read(path).duration_s == pytest.approx(1.0, abs=0.1)
+    assert audio.inspect(path).duration_s == pytest.approx(1.0, abs=0.1)
+
+
+def test_stereo_is_mixed_before_resampling(tmp_path):
+    left, right = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 48000))
+    path = tmp_path / "stereo.wav"
+    soundfile.write(path, np.stack([left, right], 1), 48000, subtype="DOUBLE")
+    mixed = audio.from_array((left + right) / 2, 48000)
+    np.testing.assert_allclose(audio.read(path).samples, mixed.samples, atol=1e-6)
+
+
+def test_segments(tone):
+    whole = audio.read(tone(seconds=1.0)).samples
+    part = audio.read(tone(seconds=1.0), start_s=0.25, end_s=0.75)
+    np.testing.assert_array_equal(part.samples, whole[4000:12000])
+    assert code_of(tone(), start_s=5.0) == "bad_segment"
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(400, 70000), st.integers(0, 60000), st.integers(400, 70000))
+def test_any_segment_is_the_slice_of_the_whole(total, start, length):
+    samples = np.arange(total, dtype=np.float32) / total
+    blocks = [samples[i : i + 777, None] for i in range(0, total, 777)]
+    found = audio._collect(blocks, start, start + length, 10**9, "x")
+    np.testing.assert_array_equal(found.ravel(), samples[start : start + length])
+
+
+def test_files_that_are_no_recordings(tmp_path):
+    empty = tmp_path / "empty.wav"
+    empty.touch()
+    assert code_of(empty) == "empty_file"
+    assert code_of(tmp_path / "missing.wav") == "missing_file"
+    assert code_of(tmp_path) == "not_a_file"
+    assert code_of("/dev/zero") == "not_a_file"
+    loop = tmp_path / "loop.wav"
+    loop.symlink_to(loop)
+    assert code_of(loop) == "missing_file"
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    assert code_of(pipe) == "not_a_file"
+    for name, content in (("html.wav", b"<html>" * 99), ("zip.wav", b"PK\3\4" + bytes(500))):
+        (tmp_path / name).write_bytes(content)
+        assert code_of(tmp_path / name) == "not_audio"
+    pointer = tmp_path / "pointer.wav"
+    pointer.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    assert code_of(pointer) == "not_audio"
+    with pytest.raises(AudioError, match="git lfs pull"):
+        audio.read(pointer)
+
+
+def test_damaged_headers(tone):
+    assert code_of(patched(tone(), 22, struct.pack("<H", 0))) == "bad_channels"
+    assert code_of(patched(tone(), 22, struct.pack("<H", 65535))) == "bad_channels"
+    assert code_of(patched(tone(), 24, struct.pack("<I", 0))) == "bad_rate"
+    assert code_of(patched(tone(), 24, struct.pack("<I", 1_000_000))) == "bad_rate"
+    path = tone()
+    path.write_bytes(path.read_bytes()[:30])
+    assert code_of(path) == "bad_header"
+    path = tone()
+    path.write_bytes(path.read_bytes()[:40] + bytes(4))
+    assert code_of(path) == "no_samples"
+
+
+def test_a_truncated_wav_is_read_with_a_warning(tone):
+    path = tone()
+    path.write_bytes(path.read_bytes()[:10044])
+    recording = audio.read(path)
+    assert len(recording.samples) == 5000
+    assert "5000 of the 16000" in recording.warnings["truncated"]
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+def test_a_streamed_wav_is_read_to_its_end(tone, size):
+    whole = audio.read(tone()).samples
+    recording = audio.read(patched(tone(), 40, struct.pack("<I", size)))
+    np.testing.assert_array_equal(recording.samples, whole)
+    assert "streamed_header" in recording.warnings
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.mp3"])
+def test_truncated_compressed_files(tone, name):
+    path = tone(name)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert code_of(path) == "decode_failed"
+
+
+def test_a_flipped_bit_in_a_flac(tone):
+    path = tone("a.flac")
+    middle = path.stat().st_size // 2
+    assert code_of(patched(path, middle, bytes([path.read_bytes()[middle] ^ 0xFF]))) == "decode_failed"
+
+
+def test_short_non_finite_silent_clipped(tmp_path):
+    def write(samples, **options):
+        path = tmp_path / "x.wav"
+        soundfile.write(path, samples, 16000, **options)
+        return path
+
+    assert code_of(write(np.zeros(399))) == "too_short"
+    bad = np.zeros(1000)
+    bad[7] = np.nan
+    assert code_of(write(bad, subtype="FLOAT")) == "non_finite"
+    assert "no_speech" in audio.read(write(np.zeros(1000))).warnings
+    assert "no_speech" in audio.read(write(np.full(1000, 0.3))).warnings
+    draw = np.random.default_rng(0).standard_normal(16000)
+    assert "clipped" in audio.read(write(np.clip(draw, -1, 1))).warnings
+    assert "anti_phase" in audio.read(write(np.stack([draw, -draw], 1) * 0.1)).warnings
+    assert audio.read(write(draw * 0.1)).warnings == {}
+
+
+def test_a_decompression_bomb_stops_at_the_limit(tmp_path):
+    path = tmp_path / "bomb.flac"
+    soundfile.write(path, np.zeros(16000 * 900, np.int16), 16000)
+    assert path.stat().st_size < 400_000
+    assert code_of(path) == "too_long"
+    assert len(audio.read(path, start_s=700, end_s=701).samples) == 16000
+
+
+def _die(_):
+    os.abort()
+
+
+def test_a_crashing_decoder_ends_one_call_only(tone):
+    path = tone()
+    with Isolated() as isolated:
+        assert len(isolated(audio.read, path).samples) == 16000
+        with pytest.raises(AudioError) as caught:
+            isolated(_die, path)
+        assert caught.value.code == "decoder_crashed"
+        assert len(isolated(audio.read, path).samples) == 16000
+        with pytest.raises(AudioError) as caught:
+            isolated(audio.read, path.with_name("missing.wav"))
+        assert caught.value.code == "missing_file"

@@ -1,0 +1,240 @@
+"""Every corpus: its miniature is read back; IEMOCAP has the published counts; the doctor finds all."""
+
+import json
+import shutil
+from collections import Counter
+
+import polars
+import pytest
+from conftest import REAL_SPEECH
+
+from sertone import cli, corpora
+from sertone.corpora._check import check
+from sertone.errors import SertoneError
+from sertone.labels import CLASS_MAPS, EMOTIONS, class_map, emotion_labels, spoken_text
+from sertone.schema import Utterance
+
+FOUR = ("neutral", "happy", "angry", "sad")
+
+
+@pytest.mark.parametrize("name", corpora.names())
+def test_contract(name, tmp_path):
+    sheet = corpora.sheet(name)
+    assert sheet.TITLE and sheet.LICENCE and len(sheet.__doc__) > 200
+    assert set(sheet.EMOTIONS.values()) <= set(EMOTIONS)
+    sheet.fake(tmp_path, False)
+    found = list(corpora.utterances(name, tmp_path))
+    assert found == list(corpora.utterances(name, tmp_path))
+    assert len({u.id for u in found}) == len(found) > 20
+    assert len({u.speaker for u in found}) >= 4
+    assert all(u.path.is_file() and isinstance(u, Utterance) for u in found)
+    assert all("emotion" in u.labels for u in found if name != "manifest")
+    report = check(name, tmp_path, "four")
+    assert report.sound, report.problems
+    assert report.utterances == len(found)
+    assert set(report.by_class) == set(FOUR) and all(report.by_class.values())
+    assert sum(report.by_speaker.values()) == sum(report.by_class.values())
+    assert report.hours > 0
+
+
+@pytest.mark.parametrize("name", corpora.names())
+def test_export_is_read_back_by_manifest(name, tmp_path, capsys):
+    corpora.sheet(name).fake(tmp_path / "corpus", False)
+    out = tmp_path / "out.csv"
+    assert cli.app(["corpora", "export", name, str(tmp_path / "corpus"), str(out)]) == 0
+    before = list(corpora.utterances(name, tmp_path / "corpus"))
+    after = list(corpora.utterances("manifest", out))
+    for a, b in zip(before, after, strict=True):
+        assert a.path.samefile(b.path)
+        assert (a.id, a.speaker, a.session, a.text) == (b.id, b.speaker, b.session, b.text)
+        expected = {k: v for k, v in a.labels.items() if k != "raw_emotion"}
+        assert {k: v for k, v in b.labels.items() if k != "raw_emotion"} == expected
+
+
+@pytest.mark.parametrize("name", corpora.names())
+def test_a_missing_or_wrong_root_is_an_error(name, tmp_path):
+    for root in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(SertoneError):
+            list(corpora.utterances(name, root))
+
+
+@pytest.fixture(scope="module")
+def iemocap(tmp_path_factory):
+    root = tmp_path_factory.mktemp("iemocap")
+    corpora.sheet("iemocap").fake(root, True)
+    return root
+
+
+def test_iemocap_has_the_published_counts(iemocap):
+    report = check("iemocap", iemocap, "four")
+    assert report.utterances == 10039
+    assert report.by_label == {
+        "xxx": 2507, "fru": 1849, "neu": 1708, "ang": 1103, "sad": 1084, "exc": 1041, "hap": 595,
+        "sur": 107, "fea": 40, "oth": 3, "dis": 2,
+    }  # fmt: skip
+    assert report.by_class == {"neutral": 1708, "happy": 1636, "angry": 1103, "sad": 1084}
+    assert [sum(s.values()) for s in report.by_session.values()] == [1085, 1023, 1151, 1031, 1241]
+    assert report.by_session["Session5"] == {"neutral": 384, "happy": 442, "angry": 170, "sad": 245}
+    assert list(report.by_speaker.values()) == [528, 557, 481, 542, 522, 629, 528, 503, 590, 651]
+    assert report.by_style == {"scripted": 5255, "improvised": 4784}
+    assert {p.code for p in report.problems} == {"rating_off_scale"} and len(report.problems) == 5
+    assert report.sound
+
+
+def test_iemocap_talkers_and_texts(iemocap):
+    found = list(corpora.utterances("iemocap", iemocap))
+    four = [u for u in found if u.labels["raw_emotion"] in ("neu", "hap", "exc", "ang", "sad")]
+    assert sum(u.speaker[-1] != u.id[5] for u in four) == 2750
+    assert len({u.id.rsplit("_", 1)[0] for u in found}) == 151
+    assert Counter(u.labels["style"] for u in four) == {"improvised": 2943, "scripted": 2588}
+    assert all(u.labels["gender"] == {"F": "female", "M": "male"}[u.id[-4]] for u in found)
+    assert all(u.text and "\t" not in u.text and "]:" not in u.text for u in found)
+    assert sum("[LAUGHTER]" in u.text for u in found) == 120
+    assert not any("XX" in u.id or u.id.startswith(".") for u in found)
+
+
+def test_the_demo_corpus_is_the_same_from_the_same_seed(tmp_path, small_demo):
+    sheet = corpora.sheet("demo")
+    sheet.fake(tmp_path / "same", False, seed=0)
+    sheet.fake(tmp_path / "other", False, seed=1)
+    names = sorted(p.relative_to(small_demo) for p in small_demo.rglob("*.wav"))
+    assert len(names) == 40
+    assert all((small_demo / n).read_bytes() == (tmp_path / "same" / n).read_bytes() for n in names)
+    assert all((small_demo / n).read_bytes() != (tmp_path / "other" / n).read_bytes() for n in names)
+
+
+def test_the_demo_corpus_has_sessions_of_a_woman_and_a_man(small_demo):
+    found = list(corpora.utterances("demo", small_demo))
+    by_session = {u.session: set() for u in found}
+    for u in found:
+        by_session[u.session].add(u.labels["gender"])
+    assert len(by_session) == 5 and all(v == {"female", "male"} for v in by_session.values())
+    assert all(1 <= u.labels[d] <= 5 for u in found for d in ("arousal", "valence", "dominance"))
+    assert all(u.text for u in found)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_manifest_formats(tmp_path, tone, suffix):
+    tone("a.wav")
+    rows = {
+        "path": ["a.wav", "a.wav", "a.wav"],
+        "speaker": ["03", "03", "04"],
+        "emotion": ["Anger", "joy", None],
+        "valence": ["1.5", "2", None],
+        "start_s": ["0", "0.5", "0"],
+        "end_s": ["0.5", "1.0", None],
+        "text": ["Hello, you", None, "x"],
+    }
+    table, path = polars.DataFrame(rows), tmp_path / f"m.{suffix}"
+    if suffix in ("csv", "tsv"):
+        table.write_csv(path, separator="\t" if suffix == "tsv" else ",")
+    else:
+        getattr(table, {"jsonl": "write_ndjson", "parquet": "write_parquet"}[suffix])(path)
+    first, second, third = corpora.utterances("manifest", path)
+    assert first.path == tmp_path / "a.wav" and first.speaker == "03"
+    assert first.labels == {"emotion": "angry", "raw_emotion": "Anger", "valence": 1.5}
+    assert second.labels["emotion"] == "happy" and (second.start_s, second.end_s) == (0.5, 1.0)
+    assert third.labels == {} and third.end_s is None
+    assert len({first.id, second.id, third.id}) == 3
+
+
+def manifest(tmp_path, text):
+    (tmp_path / "m.csv").write_text(text)
+    return tmp_path / "m.csv"
+
+
+@pytest.mark.parametrize(
+    "text, code",
+    [
+        ("path,emotion\na.wav,sad\n", "missing_column"),
+        ("name,speaker\na.wav,1\n", "missing_column"),
+        ("", "not_a_manifest"),
+    ],
+)
+def test_tables_that_are_no_manifest(tmp_path, text, code):
+    with pytest.raises(SertoneError) as caught:
+        list(corpora.utterances("manifest", manifest(tmp_path, text)))
+    assert caught.value.code == code
+
+
+def test_the_doctor_finds_every_problem_and_goes_on(tmp_path, tone, capsys):
+    path, twin = tone("a.wav"), tmp_path / "twin.wav"
+    shutil.copy(path, twin)
+    (tmp_path / "noise.wav").write_bytes(b"no sound at all")
+    tone("d.wav", 2.0)
+    tone("e.wav", 2.5)
+    rows = [
+        "id,path,speaker,emotion,start_s,end_s,valence,duration_s,split",
+        "1,a.wav,s1,sad,,,,,",
+        "2,twin.wav,s2,sad,,,,,",
+        "3,missing.wav,s1,sad,,,,,",
+        "4,noise.wav,s1,sad,,,,,",
+        "5,d.wav,s1,sad,1.0,9.0,,,",
+        "5,d.wav,s1,happy,0,1,,,",
+        "6,d.wav,s1,sad,0,1,,,",
+        "7,e.wav,s1,sad,,,high,2.0,",
+        "8,,s1,sad,,,,,",
+        "9,e.wav,s1,sad,0.5,1,,,holdout",
+    ]
+    source = manifest(tmp_path, "\n".join(rows) + "\n")
+    status = cli.app(["corpora", "check", "manifest", str(source), "--json"])
+    report = json.loads(capsys.readouterr().out)
+    codes = Counter(problem["code"] for problem in report["problems"])
+    assert status == 1
+    assert codes == {
+        "same_audio": 1,
+        "missing_file": 1,
+        "not_audio": 1,
+        "bad_segment": 1,
+        "duplicate_id": 1,
+        "conflicting_labels": 1,
+        "bad_number": 1,
+        "other_duration": 1,
+        "missing_cell": 1,
+        "bad_split": 1,
+    }
+    assert all(problem["path"] and problem["message"] for problem in report["problems"])
+    expected = (
+        "corpus root utterances hours speakers by_label by_class by_session by_speaker by_style problems"
+    )
+    assert list(report) == expected.split()
+    with pytest.raises(SertoneError):
+        list(corpora.utterances("manifest", source))
+
+
+def test_unknown_labels_are_reported_or_end_the_reading(tmp_path):
+    corpora.sheet("emodb").fake(tmp_path)
+    (tmp_path / "wav" / "03a01Na.wav").rename(tmp_path / "wav" / "03a01Xa.wav")
+    assert [p.code for p in check("emodb", tmp_path).problems] == ["unknown_label"]
+    with pytest.raises(SertoneError, match="'X'"):
+        list(corpora.utterances("emodb", tmp_path))
+
+
+REAL = [("emodb", "emodb4", (79, 71, 127, 62)), ("ravdess", "ravdess4", (96, 192, 192, 192))]
+
+
+@pytest.mark.parametrize("name, folder, counts", [r for r in REAL if (REAL_SPEECH / r[1]).is_dir()])
+def test_real_recordings(name, folder, counts):
+    report = check(name, REAL_SPEECH / folder, "four")
+    assert tuple(report.by_class.values()) == counts
+    twins = [p for p in report.problems if p.code == "same_audio"]
+    assert len(report.problems) == len(twins) == (name == "ravdess")
+    assert all("Actor_07" in p.path for p in twins)
+
+
+def test_class_maps():
+    assert class_map("four", set())["excited"] == "happy"
+    found = {"awe", "sad", "neutral", "other", "no_agreement"}
+    assert list(class_map("all", found)) == ["neutral", "sad", "awe"]
+    assert class_map({"sad": "low"}, found) == {"sad": "low"}
+    with pytest.raises(SertoneError, match=", ".join(CLASS_MAPS)):
+        class_map("five", found)
+
+
+def test_spoken_text():
+    assert spoken_text("[LAUGHTER] Well,  I'm   OK -- [garbage] yes!") == "well i'm ok yes"
+    assert spoken_text("Schöne Grüße") == "schöne grüße"
+
+
+def test_emotion_labels_keep_the_raw_word():
+    assert emotion_labels("W", {"W": "angry"}, "x", print) == {"emotion": "angry", "raw_emotion": "W"}

@@ -1,0 +1,234 @@
+"""Encoders: padding changes nothing, hidden states are Hugging Face's, cuts are exact, weights complete."""
+
+import json
+import math
+
+import pytest
+import torch
+from conftest import TINY_MODEL
+from safetensors.torch import load_file, save_file
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModel
+
+from sertone import models
+from sertone.errors import SertoneError
+from sertone.labels import FOUR
+from sertone.nn.batch import Batch
+from sertone.nn.compact import BLOCKS, CompactEncoderConfig
+from sertone.nn.frontend import FrontEnd, track_pitch
+from sertone.nn.huggingface import FAMILIES, PretrainedEncoderConfig, TinyEncoderConfig
+from sertone.nn.vocabulary import Vocabulary
+
+CONFIGS = {f"{f}_{n}": TinyEncoderConfig(family=f, norm=n) for f in FAMILIES for n in ("group", "layer")}
+for block in BLOCKS:
+    for prosody in (False, True):
+        name = f"compact_{block}_{'prosody' if prosody else 'mel'}"
+        CONFIGS[name] = CompactEncoderConfig(width=16, depth=3, block=block, prosody=prosody)
+
+
+@pytest.fixture(params=CONFIGS)
+def encoder(request):
+    torch.manual_seed(0)
+    return CONFIGS[request.param].build().eval()
+
+
+def clips(*lengths):
+    draw = torch.Generator().manual_seed(1)
+    return [torch.randn(n, generator=draw) * 0.1 + 0.02 for n in lengths]
+
+
+def padded(waveforms):
+    return pad_sequence(waveforms, batch_first=True), torch.tensor([len(w) for w in waveforms])
+
+
+@torch.no_grad()
+def test_a_batch_answers_what_each_clip_alone_answers(encoder):
+    waveforms = clips(16000, encoder.min_samples, 41611, 5003)
+    hidden, frames = encoder(*padded(waveforms))
+    assert hidden.shape == (4, encoder.depth + 1, int(frames.max()), encoder.width)
+    assert int(frames[1]) >= 1
+    for row, waveform in enumerate(waveforms):
+        alone, (count,) = encoder(*padded([waveform]))
+        assert count == frames[row] == alone.shape[2]
+        scale = alone.abs().max()
+        assert (hidden[row, :, :count] - alone[0]).abs().max() / scale < 1e-5
+        assert not hidden[row, :, count:].any()
+
+
+@torch.no_grad()
+def test_silence_beyond_the_batch_changes_nothing(encoder):
+    waveforms, lengths = padded(clips(9000, 12345))
+    longer = torch.nn.functional.pad(waveforms, (0, 7777))
+    before, frames = encoder(waveforms, lengths)
+    after, _ = encoder(longer, lengths)
+    torch.testing.assert_close(after[:, :, : before.shape[2]], before, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_every_cut_gives_the_same_hidden_states(encoder):
+    inputs = padded(clips(16000, 7000))
+    expected, _ = encoder(*inputs)
+    for cut in range(-1, encoder.depth + 1):
+        encoder.freeze(cut)
+        prefix = encoder.prefix(*inputs)
+        assert prefix.cut == cut
+        torch.testing.assert_close(encoder.suffix(prefix)[0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_frozen_prefix_is_deterministic_and_learns_nothing(encoder):
+    inputs = padded(clips(16000, 7000))
+    encoder.freeze(1)
+    encoder.train()
+    before = {name: p.clone() for name, p in encoder.named_parameters()}
+    first, second = encoder.prefix(*inputs), encoder.prefix(*inputs)
+    assert torch.equal(first.states, second.states) and not first.states.requires_grad
+    optimizer = torch.optim.SGD([p for p in encoder.parameters() if p.requires_grad], 0.1)
+    encoder.suffix(first)[0].square().sum().backward()
+    optimizer.step()
+    frozen = {id(p) for part in encoder.parts()[:2] for m in part for p in m.parameters()}
+    changed = {n for n, p in encoder.named_parameters() if not torch.equal(p, before[n])}
+    assert changed and not changed & {n for n, p in encoder.named_parameters() if id(p) in frozen}
+    trained = {n for n, p in encoder.named_parameters() if id(p) not in frozen}
+    assert {n.split(".")[0] for n in trained} >= {n.split(".")[0] for n in changed}
+
+
+def test_parts_hold_every_parameter_once(encoder):
+    listed = [id(p) for part in encoder.parts() for module in part for p in module.parameters()]
+    assert sorted(listed) == sorted(id(p) for p in encoder.parameters())
+    assert len(encoder.parts()) == encoder.depth + 1
+
+
+def test_a_cut_beyond_the_last_layer_is_an_error(encoder):
+    with pytest.raises(SertoneError, match=f"from 0 .* to {encoder.depth}"):
+        encoder.freeze(encoder.depth + 1)
+
+
+def test_a_description_builds_the_same_architecture(encoder):
+    from pydantic import TypeAdapter
+
+    from sertone.nn.encoders import EncoderConfig
+
+    described = json.loads(json.dumps(encoder.describe()))
+    again = TypeAdapter(EncoderConfig).validate_python(described).build().eval()
+    again.load_state_dict(encoder.state_dict())
+    inputs = padded(clips(8000))
+    assert torch.equal(again(*inputs)[0], encoder(*inputs)[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("norm", ["group", "layer"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hidden_states_are_those_of_hugging_face(tiny_encoder, family, norm):
+    folder = tiny_encoder(family, norm)
+    theirs = AutoModel.from_pretrained(folder).eval()
+    ours = PretrainedEncoderConfig(source=str(folder)).build().eval()
+    (waveform,) = clips(16000)
+    inputs = waveform
+    if family != "wavlm":  # its feature extractor normalises
+        inputs = (waveform - waveform.mean()) / math.sqrt(waveform.var(correction=0) + 1e-7)
+    expected = theirs(inputs[None], output_hidden_states=True)
+    hidden, _ = ours(waveform[None], torch.tensor([16000]))
+    for layer, state in enumerate(expected.hidden_states[:-1]):
+        torch.testing.assert_close(hidden[:, layer], state, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(hidden[:, -1], expected.last_hidden_state, atol=1e-4, rtol=1e-4)
+
+
+def load(folder, **options):
+    with pytest.raises(SertoneError) as caught:
+        PretrainedEncoderConfig(source=str(folder), **options).build()
+    return caught.value
+
+
+def test_a_missing_weight_is_an_error_that_names_it(tiny_encoder):
+    folder = tiny_encoder()
+    weights = load_file(folder / "model.safetensors")
+    gone = "encoder.layers.1.attention.k_proj.weight"
+    del weights[gone]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    error = load(folder)
+    assert error.code == "missing_weights" and gone in str(error)
+
+
+def test_damaged_weights_are_errors(tiny_encoder):
+    folder = tiny_encoder("hubert")
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert load(folder).code == "bad_weights"
+    weights = tiny_encoder("hubert") / "model.safetensors"
+    tensors = load_file(weights)
+    name = "encoder.layers.0.attention.k_proj.weight"
+    save_file(tensors | {name: tensors[name] * math.nan}, path, {"format": "pt"})
+    assert load(folder).code == "bad_weights"
+    save_file(tensors | {name: tensors[name][:3].clone()}, path, {"format": "pt"})
+    assert load(folder).code == "bad_weights"
+
+
+def test_what_is_no_encoder(tmp_path, tiny_encoder):
+    error = load(tmp_path / "nowhere")
+    assert error.code == "missing_encoder" and "folder" in str(error)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    assert load(tmp_path).code == "unknown_encoder"
+    folder = tiny_encoder()
+    (folder / "preprocessor_config.json").unlink()
+    assert load(folder).code == "missing_preprocessor"
+    assert PretrainedEncoderConfig(source=str(folder), normalize=True).build().normalize
+
+
+@pytest.mark.parametrize("hz", [70, 120, 200, 330])
+def test_pitch(hz):
+    time = torch.arange(32000) / 16000
+    harmonics = torch.stack([torch.sin(2 * math.pi * hz * k * time) / k for k in range(1, 6)]).sum(0)
+    pitch, voicing = track_pitch(harmonics[None])
+    assert pitch.median().item() == pytest.approx(hz, rel=0.01) and voicing.mean() > 0.95
+    noise = torch.randn(1, 32000, generator=torch.Generator().manual_seed(0))
+    assert track_pitch(noise)[1].mean() < 0.5
+
+
+def test_log_mel_does_not_hear_loudness_and_prosody_does():
+    (waveform,) = clips(16000)
+    for prosody in (False, True):
+        front = FrontEnd(40, prosody)
+        quiet, _ = front(waveform[None] * 0.5, torch.tensor([16000]))
+        loud, _ = front(waveform[None], torch.tensor([16000]))
+        torch.testing.assert_close(quiet[..., :40], loud[..., :40], atol=1e-3, rtol=1e-3)
+        if prosody:
+            difference = (loud - quiet)[..., 43]  # loudness: a quarter of the natural log of power
+            assert difference.mean().item() == pytest.approx(math.log(4) / 4, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_one_step_of_wan2025_at_full_base_size(tmp_path):
+    """Random weights, saved as a Hugging Face folder and loaded back through the real path."""
+    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+    Wav2Vec2Model(Wav2Vec2Config()).save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    options = {"name": "wan2025", "encoder": {"name": "pretrained", "source": str(tmp_path)}}
+    vocabulary = Vocabulary(
+        FOUR,
+        {"emotion": ["a", "b"], "gender": ["f", "m"], "style": ["i", "s"], "speaker": ["x", "y"]},
+        list("abc"),
+    )
+    model = models.build(options, vocabulary).train()
+    assert 94e6 < sum(p.numel() for p in model.encoder.parameters()) < 96e6
+    stage = model.stages()[1]
+    model.encoder.freeze(stage.cut)
+    inputs = padded(clips(32000, 20000))
+    classes = torch.tensor([0, 1])
+    targets = dict.fromkeys(("emotion", "gender", "style", "speaker"), classes)
+    targets["asr"] = torch.tensor([[1, 2, 3], [2, 1, 0]])
+    outputs = model(Batch(*inputs, targets))
+    loss = sum(model.heads[task].loss(outputs[task], targets[task]) for task in stage.weights)
+    loss.backward()
+    assert loss.isfinite()
+    gradients = {n for n, p in model.encoder.named_parameters() if p.grad is not None and p.grad.any()}
+    layers = {int(n.split(".")[2]) for n in gradients if n.startswith("transformer.layers")}
+    assert layers == set(range(4, 12)) and not any(n.startswith("convolutions") for n in gradients)
+
+
+def test_tiny_model_is_tiny():
+    vocabulary = Vocabulary(
+        FOUR, {"emotion": ["a"], "gender": ["f"], "style": ["i"], "speaker": ["x"]}, ["a"]
+    )
+    assert sum(p.numel() for p in models.build(TINY_MODEL, vocabulary).parameters()) < 30_000

@@ -1,0 +1,129 @@
+"""Fusions, heads and attention against naive loops; a missing label costs nothing."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from sertone.nn.attention import CoAttention
+from sertone.nn.fusions import FUSIONS
+from sertone.nn.heads import MISSING, ClassHead, HeadOutput, TranscriptHead, pool
+from sertone.nn.masks import masked_mean, masked_std
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+@pytest.mark.parametrize("name", FUSIONS)
+def test_fusion_against_its_formula(name, depth):
+    batch, frames, width = 2, 3, 4
+    hidden = drawn(batch, depth + 1, frames, width)
+    fusion = FUSIONS[name](depth, width)
+    if name.startswith("ari"):
+        assert torch.equal(fusion(hidden), hidden[:, -1])  # at step 0
+    for parameter in fusion.parameters():
+        parameter.data = drawn(*parameter.shape, seed=1)
+    found = fusion(hidden)
+    for b in range(batch):
+        for t in range(frames):
+            layers = [hidden[b, layer, t] for layer in range(1, depth + 1)]
+            if name == "last":
+                expected = layers[-1]
+            elif name == "weighted_sum":
+                shares = [math.exp(w) for w in fusion.weights.tolist()]
+                expected = sum(s / sum(shares) * h for s, h in zip(shares, layers, strict=True))
+            else:
+                expected = layers[-1].clone()
+                for weight, h in zip(fusion.weights, layers[:-1], strict=True):
+                    expected += weight @ h if name == "ari_full" else weight * h
+            torch.testing.assert_close(found[b, t], expected)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(0, 3))
+def test_masked_statistics(lengths, seed):
+    features = drawn(len(lengths), 6, 3, seed=seed)
+    frames = torch.tensor(lengths)
+    for row, n in enumerate(lengths):
+        real = features[row, :n]
+        torch.testing.assert_close(masked_mean(features, frames)[row], real.mean(0))
+        std = (real.var(0, correction=0) + 1e-5).sqrt()
+        torch.testing.assert_close(masked_std(features, frames)[row], std)
+    assert pool(features, frames, "statistics").shape == (len(lengths), 6)
+
+
+def test_co_attention_against_a_loop():
+    attention = CoAttention(width=4, hidden=3)
+    auxiliary, features, frames = drawn(2, 3, 3), drawn(2, 5, 4, seed=1), torch.tensor([5, 2])
+    found, weights = attention(auxiliary, features, frames)
+    for b in range(2):
+        for a in range(3):
+            query = attention.query(auxiliary[b, a])
+            n = int(frames[b])
+            scores = [(query @ attention.key(features[b, t])).item() / 2.0 for t in range(n)]
+            total = sum(math.exp(s) for s in scores)
+            shares = [math.exp(s) / total for s in scores]
+            expected = sum(s * attention.value(features[b, t]) for t, s in enumerate(shares))
+            torch.testing.assert_close(found[b, a], expected)
+            assert weights[b, a, n:].eq(0).all()
+
+
+def test_class_loss_is_the_cross_entropy_of_the_labelled():
+    head = ClassHead(4, 5, ["a", "b", "c"], smoothing=0.1).eval()
+    head.class_weights.copy_(torch.tensor([1.0, 2.0, 0.5]))
+    output = head(drawn(4, 6, 4), torch.tensor([6, 5, 4, 1]))
+    target = torch.tensor([2, MISSING, 0, 1])
+    expected = F.cross_entropy(
+        output.logits[[0, 2, 3]], target[[0, 2, 3]], weight=head.class_weights, label_smoothing=0.1
+    )
+    torch.testing.assert_close(head.loss(output, target), expected)
+    assert head.decode(output) == [head.classes[i] for i in output.logits.argmax(1)]
+
+
+def test_no_label_at_all_costs_nothing_and_moves_nothing():
+    for head, target in (
+        (ClassHead(4, 5, ["a", "b"]), torch.tensor([MISSING, MISSING])),
+        (TranscriptHead(4, 5, ["a", "b"]), torch.zeros(2, 1, dtype=torch.long)),
+    ):
+        loss = head.loss(head(drawn(2, 6, 4), torch.tensor([6, 5])), target)
+        loss.backward()
+        assert loss == 0
+        assert all(p.grad is None or not p.grad.any() for p in head.parameters())
+
+
+def ctc_by_enumeration(log_probabilities, target):
+    """Minus log of the summed probability of every path that reads as `target`."""
+    frames, symbols = log_probabilities.shape
+    total = 0.0
+    for code in range(symbols**frames):
+        path = [code // symbols**t % symbols for t in range(frames)]
+        merged = [s for i, s in enumerate(path) if s and (i == 0 or path[i - 1] != s)]
+        if merged == target:
+            total += math.exp(sum(log_probabilities[t, s].item() for t, s in enumerate(path)))
+    return -math.log(total)
+
+
+def test_ctc_loss_by_enumerating_all_paths():
+    head = TranscriptHead(4, 5, ["a", "b"]).eval()
+    output = head(drawn(3, 4, 4), torch.tensor([4, 3, 2]))
+    target = torch.tensor([[1, 2, 1], [1, 1, 0], [2, 2, 0]])  # the last does not fit: 2 + 1 repeat > 2
+    assert head.unfit(output, target).tolist() == [False, False, True]
+    rows = output.logits.log_softmax(-1)
+    expected = ctc_by_enumeration(rows[0], [1, 2, 1]) / 3 + ctc_by_enumeration(rows[1, :3], [1, 1]) / 2
+    loss = head.loss(output, target)
+    assert loss.item() == pytest.approx(expected / 2, rel=1e-5)
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in head.parameters())
+
+
+def test_ctc_decoding():
+    head = TranscriptHead(4, 5, ["a", "b"])
+    path = [[0, 1, 1, 0, 1, 2], [2, 2, 0, 0, 1, 1]]
+    logits = F.one_hot(torch.tensor(path), 3).float()
+    output = HeadOutput(logits, torch.zeros(2, 5), torch.tensor([6, 3]))
+    assert head.decode(output) == ["aab", "b"]

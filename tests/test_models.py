@@ -1,0 +1,161 @@
+"""The systems: every option runs, every stage trains what it says, missing labels cost nothing."""
+
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY_MODEL
+
+from sertone import models
+from sertone.errors import SertoneError
+from sertone.labels import FOUR
+from sertone.nn.batch import Batch
+from sertone.nn.fusions import FUSIONS
+from sertone.nn.heads import MISSING
+from sertone.nn.vocabulary import Vocabulary
+from sertone.schema import Utterance
+
+TASKS = ("gender", "speaker", "style", "asr")
+SUBSETS = [s for n in range(5) for s in combinations(TASKS, n)]
+LABELS = {"gender": "male", "style": "scripted"}
+UTTERANCES = [
+    Utterance(id="1", path=Path("1"), speaker="x", labels=LABELS | {"emotion": "sad"}, text="ab"),
+    Utterance(id="2", path=Path("2"), speaker="y", labels={"emotion": "excited"}),
+    Utterance(
+        id="3", path=Path("3"), speaker="y", labels={"gender": "female", "style": "improvised"}, text="ba b"
+    ),
+]
+VOCABULARY = Vocabulary.of(UTTERANCES, FOUR)
+
+
+def build(**options):
+    torch.manual_seed(0)
+    return models.build(TINY_MODEL | options, VOCABULARY)
+
+
+def batch(utterances=UTTERANCES):
+    waveforms = torch.randn(3, 9000, generator=torch.Generator().manual_seed(1))[: len(utterances)]
+    lengths = torch.tensor([9000, 7000, 5000])[: len(utterances)]
+    mask = torch.arange(9000) < lengths[:, None]
+    targets = {t: VOCABULARY.targets(t, utterances) for t in (*TASKS, "emotion")}
+    return Batch(waveforms * mask * 0.1, lengths, targets)
+
+
+def loss_of(model, stage, data):
+    outputs = model(data)
+    return sum(w * model.heads[t].loss(outputs[t], data.targets[t]) for t, w in stage.weights.items())
+
+
+def with_gradient(model):
+    return {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+
+
+@pytest.mark.parametrize("subset", SUBSETS, ids=lambda s: "+".join(s) or "none")
+@pytest.mark.parametrize("co_attention", [True, False])
+def test_every_subset_of_auxiliary_tasks(subset, co_attention):
+    model = build(tasks={t: float(t in subset) for t in TASKS}, co_attention=co_attention)
+    assert set(model.heads) == {*subset, "emotion"}
+    assert [set(s.weights) for s in model.stages()] == [{*subset}, {*subset, "emotion"}][not subset :]
+    for stage in model.stages():
+        loss = loss_of(model, stage, batch())
+        assert loss.isfinite() and loss > 0
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_fusion(fusion):
+    model = build(fusion=fusion)
+    outputs = model(batch())
+    assert outputs["emotion"].logits.shape == (3, 4) and outputs["asr"].logits.shape[0] == 3
+
+
+def test_the_stages_train_what_the_paper_says():
+    model = build(fusion="ari_full", frozen_layers=1)
+    first, second = model.stages()
+    for stage in (first, second):
+        model.requires_grad_(True)
+        model.zero_grad()
+        model.encoder.freeze(stage.cut)
+        loss_of(model, stage, batch()).backward()
+        moved = with_gradient(model)
+        parts = {name.split(".")[0] for name in moved}
+        layers = {name.split(".")[2] for name in moved if name.startswith("encoder.layers")}
+        if stage is first:
+            assert not any(name.startswith(("heads.emotion", "co_attention")) for name in moved)
+            assert layers == {"0", "1"} and {"fusion", "heads"} <= parts
+        else:
+            assert {"fusion", "co_attention", "heads"} <= parts and layers == {"1"}
+            assert any(name.startswith("heads.emotion") for name in moved)
+
+
+def test_the_fusion_can_be_frozen_in_stage_1():
+    first, second = build(freeze_fusion_in_stage_1=True).stages()
+    assert first.frozen == ("fusion",) and second.frozen == ()
+
+
+def test_answers_do_not_depend_on_neighbours():
+    for options in ({}, {"pooling": "statistics"}, {"name": "baseline"}):
+        values = TINY_MODEL | options
+        if options.get("name") == "baseline":
+            values = {k: values[k] for k in ("name", "encoder", "hidden")}
+        torch.manual_seed(0)
+        model = models.build(values, VOCABULARY).eval()
+        together = model(batch())["emotion"].logits
+        data = batch()
+        for row in range(3):
+            n = int(data.lengths[row])
+            alone = model(Batch(data.waveforms[row : row + 1, :n], data.lengths[row : row + 1]))
+            torch.testing.assert_close(alone["emotion"].logits[0], together[row], atol=1e-5, rtol=1e-5)
+
+
+def test_a_known_prefix_gives_the_same_answer():
+    model = build().eval()
+    model.encoder.freeze(1)
+    data = batch()
+    known = Batch(
+        data.waveforms[:, :0], data.lengths, prefix=model.encoder.prefix(data.waveforms, data.lengths)
+    )
+    assert torch.equal(model(known)["emotion"].logits, model(data)["emotion"].logits)
+
+
+def test_an_utterance_without_labels_changes_no_gradient():
+    labelled, bare = UTTERANCES[0], Utterance(id="4", path=Path("4"), speaker="nobody")
+    gradients = []
+    for utterances in ([labelled], [labelled, bare]):
+        model = build().eval()
+        loss_of(model, model.stages()[-1], batch(utterances)).backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_vocabulary():
+    assert VOCABULARY.classes["emotion"] == ["neutral", "happy", "angry", "sad"]
+    assert VOCABULARY.classes["gender"] == ["female", "male"] and VOCABULARY.classes["speaker"] == ["x", "y"]
+    assert VOCABULARY.targets("emotion", UTTERANCES).tolist() == [3, 1, MISSING]
+    assert VOCABULARY.targets("gender", UTTERANCES).tolist() == [1, MISSING, 0]
+    assert VOCABULARY.characters == [" ", "a", "b"]
+    assert VOCABULARY.targets("asr", UTTERANCES).tolist() == [[2, 3, 0, 0], [0, 0, 0, 0], [3, 2, 1, 3]]
+    assert Vocabulary(**VOCABULARY.to_json()) == VOCABULARY
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"name": "wan2026"}, "baseline, wan2025"),
+        (TINY_MODEL | {"fusoin": "last"}, "did you mean 'fusion'"),
+        (TINY_MODEL | {"fusion": "ari"}, "fusion"),
+        (TINY_MODEL | {"tasks": {"genre": 1}}, "did you mean 'gender'"),
+        (TINY_MODEL | {"encoder": {"name": "compact", "widht": 3}}, "did you mean 'width'"),
+        (TINY_MODEL | {"encoder": {"name": "huge"}}, "compact"),
+    ],
+)
+def test_wrong_options_are_named(values, message):
+    with pytest.raises(SertoneError, match=message):
+        models.configure(values)
+
+
+def test_the_table_of_models_is_the_folder():
+    folder = Path(models.__file__).parent
+    files = {p.stem for p in folder.glob("*.py")} - {"__init__", "stage"}
+    assert files == set(models.MODELS)

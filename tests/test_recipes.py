@@ -1,0 +1,89 @@
+"""Recipes: the shipped ones are sound, and what is wrong with one is named."""
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+
+from sertone import corpora, models
+from sertone import recipe as recipes
+from sertone.errors import SertoneError
+
+SHIPPED = sorted((REPOSITORY / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_recipes(path):
+    recipe = recipes.load(path)
+    config = models.configure(recipe.model)
+    assert recipe.data.corpus in corpora.names()
+    assert recipes.shipped(path.stem) == path
+    assert len(recipe.train.epochs) == (1 if recipe.model["name"] == "baseline" else 2)
+    assert yaml.safe_load(recipes.dump(recipe))["train"]["seed"] == 0
+    again = recipes.parse(recipes.Recipe, yaml.safe_load(recipes.dump(recipe)), "again")
+    assert again == recipe and models.configure(again.model) == config
+
+
+def test_the_recipes_that_the_docs_name_are_there():
+    names = {path.stem for path in SHIPPED}
+    assert names >= {
+        "demo", "wan2025_wav2vec2", "wan2025_hubert", "wan2025_wavlm", "emodb_compact", "ravdess_compact",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["wav2vec2", "hubert", "wavlm"])
+def test_the_papers_settings_and_both_readings_of_its_rates(name):
+    path = recipes.shipped(f"wan2025_{name}")
+    recipe = recipes.load(path)
+    assert recipe.train.epochs == [100, 100] and recipe.train.batch_size == 4
+    assert recipe.train.speeds == [0.8, 1.0, 1.2]
+    assert (recipe.train.rates.downstream, recipe.train.rates.encoder) == (1e-3, 1e-4)
+    other = recipes.load(path, ["train.learning_rate=power_of_ten"])
+    assert (other.train.rates.downstream, other.train.rates.encoder) == (1e-4, 1e-5)
+
+
+def write(tmp_path, **changes):
+    values = yaml.safe_load(recipes.shipped("demo").read_text()) | changes
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(values))
+    return tmp_path / "r.yaml"
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("trian.seed=1", "unknown key 'trian'; did you mean 'train'"),
+        ("train.epoch=[1,1]", "unknown key 'epoch'; did you mean 'epochs'"),
+        ("data.corpsu=x", "did you mean 'corpus'"),
+        ("protocol.split=random", "grouped_k_fold"),
+        ("train.seed=one", "train.seed"),
+        ("train.batch_seconds=60", "either batch_size or batch_seconds"),
+        ("train.learning_rate=fast", "'fast' is not named"),
+        ("train.seed", "KEY=VALUE"),
+        ("train.seed.x=1", "holds no keys"),
+        ("train.clip_norm=0", "greater than 0"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, override, message):
+    with pytest.raises(SertoneError, match=message):
+        recipes.load(write(tmp_path), [override])
+
+
+def test_overrides(tmp_path):
+    recipe = recipes.load(
+        write(tmp_path), ["train.seed=7", "model.encoder.width=32", "data.classes={sad: low}"]
+    )
+    assert recipe.train.seed == 7 and recipe.model["encoder"]["width"] == 32
+    assert recipe.data.classes == {"sad": "low"}
+
+
+def test_files_that_are_no_recipe(tmp_path):
+    with pytest.raises(SertoneError, match="no file"):
+        recipes.load(tmp_path / "nowhere.yaml")
+    (tmp_path / "x.yaml").write_text("a: [")
+    with pytest.raises(SertoneError, match="YAML"):
+        recipes.load(tmp_path / "x.yaml")
+    (tmp_path / "x.yaml").write_text("- 1\n- 2\n")
+    with pytest.raises(SertoneError) as caught:
+        recipes.load(tmp_path / "x.yaml")
+    assert caught.value.code == "bad_recipe"
+    with pytest.raises(SertoneError, match="demo"):
+        recipes.shipped("nothing")

@@ -1,0 +1,347 @@
+"""Batches, resuming, steps that cannot be taken, checkpoints."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_MODEL
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from sertone import recipe as recipes
+from sertone.errors import SertoneError
+from sertone.training import checkpoint
+from sertone.training.batches import padding_factor, plan_batches
+from sertone.training.crossval import cross_validate, fit, load_recordings, prepare
+from sertone.training.progress import Progress
+from sertone.training.recordings import Recordings
+from sertone.training.run_folder import claim
+from sertone.training.tally import Tally
+
+durations = st.lists(st.floats(0.3, 35.0), min_size=1, max_size=200)
+
+
+@given(durations, st.integers(1, 40), st.integers(0, 5) | st.none())
+def test_batches_by_size(lengths, size, seed):
+    draw = None if seed is None else np.random.default_rng(seed)
+    batches = plan_batches(lengths, batch_size=size, draw=draw)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    assert len(batches) == math.ceil(len(lengths) / size)
+
+
+@given(durations, st.floats(1.0, 90.0), st.integers(0, 5))
+def test_batches_by_seconds(lengths, seconds, seed):
+    batches = plan_batches(lengths, batch_seconds=seconds, draw=np.random.default_rng(seed))
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= seconds
+    assert batches == plan_batches(lengths, batch_seconds=seconds, draw=np.random.default_rng(seed))
+
+
+def test_little_padding_on_lengths_like_iemocaps():
+    draw = np.random.default_rng(0)
+    sigma = 0.65
+    lengths = np.clip(draw.lognormal(math.log(4.55) - sigma**2 / 2, sigma, 5531), 0.58, 34.14).tolist()
+    one = plan_batches(lengths, batch_seconds=60, draw=np.random.default_rng(1))
+    other = plan_batches(lengths, batch_seconds=60, draw=np.random.default_rng(2))
+    assert padding_factor(lengths, one) < 1.05
+    assert {frozenset(b) for b in one} != {frozenset(b) for b in other}
+
+
+def test_speed_changes_length_and_pitch(small_demo, tone):
+    from sertone.schema import Utterance
+
+    utterance = Utterance(id="x", path=tone(seconds=2.0), speaker="s")
+    recordings = Recordings(400, cache_gb=1)
+    assert len(recordings.samples(utterance, 0.8)) == 40000
+    fast = recordings.samples(utterance, 1.25)
+    assert len(fast) == 25600
+    peak = np.argmax(np.abs(np.fft.rfft(fast))) * 16000 / len(fast)
+    assert peak == pytest.approx(250, abs=2)
+    without_cache = Recordings(400, cache_gb=0)
+    np.testing.assert_array_equal(without_cache.samples(utterance, 0.8), recordings.samples(utterance, 0.8))
+    assert not without_cache.kept
+
+
+def test_all_unreadable_recordings_are_named_before_training(demo_recipe, tmp_path, small_demo):
+    import shutil
+
+    root = shutil.copytree(small_demo, tmp_path / "copy")
+    broken = sorted((root / "wav").iterdir())[:2]
+    broken[0].write_bytes(b"RIFF")
+    broken[1].write_bytes(b"")
+    recipe = demo_recipe()
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": str(root)})})
+    with pytest.raises(SertoneError) as caught:
+        cross_validate(recipe, tmp_path / "run", quiet=True)
+    assert caught.value.code == "unreadable_audio"
+    assert all(path.name in str(caught.value) for path in broken)
+
+
+def weights(folder):
+    return load_file(folder / "checkpoint" / "model.safetensors")
+
+
+def train_fold(recipe, folder):
+    experiment = prepare(recipe)
+    return fit(experiment, 0, folder, load_recordings(experiment), Progress(0, quiet=True))
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 5])
+def test_an_interrupted_training_ends_with_the_same_weights(demo_recipe, tmp_path, monkeypatch, stop_after):
+    recipe = demo_recipe(epochs=[2, 4], save_every=1, schedule="cosine", warmup=0.1)
+    train_fold(recipe, tmp_path / "whole")
+
+    save = checkpoint.save_resume
+
+    def save_and_stop(folder, number, *rest):
+        save(folder, number, *rest)
+        if number == stop_after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save_resume", save_and_stop)
+        train_fold(recipe, tmp_path / "parts")
+    trainer, _ = train_fold(recipe, tmp_path / "parts")
+    assert len(trainer.history) == 6
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_validation_speaker_chooses_the_epoch_and_survives_an_interruption(
+    demo_recipe, tmp_path, monkeypatch
+):
+    recipe = demo_recipe(epochs=[1, 4], save_every=2, protocol={"validation": "speaker"})
+    trainer, _ = train_fold(recipe, tmp_path / "whole")
+    scores = [entry["val_ua"] for entry in trainer.history if entry["stage"] == "emotion"]
+    assert len(scores) == 4
+    save = checkpoint.save_resume
+
+    def save_and_stop(folder, number, *rest):
+        save(folder, number, *rest)
+        if number == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save_resume", save_and_stop)
+        train_fold(recipe, tmp_path / "parts")
+    again, _ = train_fold(recipe, tmp_path / "parts")
+    assert [e["val_ua"] for e in again.history] == [e["val_ua"] for e in trainer.history]
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_the_kept_epoch_is_the_best_one(demo_recipe, tmp_path):
+    """Weights after n epochs of a constant rate do not depend on how many follow."""
+    protocol = {"validation": "speaker"}
+    trainer, _ = train_fold(demo_recipe(epochs=[1, 5], protocol=protocol), tmp_path / "five")
+    scores = [entry["val_ua"] for entry in trainer.history[1:]]
+    best = scores.index(max(scores)) + 1
+    train_fold(demo_recipe(epochs=[1, best], protocol=protocol), tmp_path / "best")
+    five, expected = weights(tmp_path / "five"), weights(tmp_path / "best")
+    assert all(torch.equal(five[name], expected[name]) for name in five)
+
+
+def test_a_killed_run_goes_on(demo_recipe, tmp_path):
+    """SIGKILL at any instant: the same command ends with the same scores."""
+    recipe = demo_recipe(epochs=[3, 3], save_every=1)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipes.dump(recipe))
+    command = [sys.executable, "-m", "sertone", "crossval", str(path), "--out", str(tmp_path / "run")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "run").glob("fold_1/resume/*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "run" / "results.json").exists()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    cross_validate(recipe, tmp_path / "whole", quiet=True)
+    killed, whole = (json.loads((tmp_path / d / "results.json").read_text()) for d in ("run", "whole"))
+    assert killed["pooled"] == whole["pooled"]
+    for number in (0, 1):
+        a, b = (weights(tmp_path / d / f"fold_{number}") for d in ("run", "whole"))
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_incomplete_saves_are_ignored(tmp_path):
+    (tmp_path / "000002").mkdir(parents=True)
+    (tmp_path / "000002" / "state.json").write_text("{}")
+    (tmp_path / "000007").mkdir()
+    (tmp_path / ".part").mkdir()
+    assert checkpoint.find_resume(tmp_path) == tmp_path / "000002"
+    assert checkpoint.find_resume(tmp_path / "nowhere") is None
+
+
+def test_a_run_folder_belongs_to_one_experiment_and_one_process(tmp_path):
+    card = {"seed": 1}
+    with claim(tmp_path, "a: 1\n", card, force=False, fresh=False):
+        with pytest.raises(SertoneError) as caught, claim(tmp_path, "a: 1\n", card, force=False, fresh=False):
+            pass
+        assert caught.value.code == "run_in_use"
+    with claim(tmp_path, "a: 1\n", card, force=False, fresh=False):
+        pass
+    for recipe, other in (("a: 2\n", card), ("a: 1\n", {"seed": 2})):
+        with (
+            pytest.raises(SertoneError, match="--fresh") as caught,
+            claim(tmp_path, recipe, other, force=False, fresh=False),
+        ):
+            pass
+        assert caught.value.code == "other_experiment" and "2" in str(caught.value)
+    (tmp_path / "fold_0").mkdir()
+    with claim(tmp_path, "a: 2\n", card, force=True, fresh=False):
+        assert (tmp_path / "fold_0").exists()
+    with claim(tmp_path, "a: 3\n", card, force=False, fresh=True):
+        assert not (tmp_path / "fold_0").exists()
+
+
+def test_steps_that_are_not_finite_are_skipped_then_end_the_training(demo_recipe, small_demo):
+    from sertone import corpora
+
+    clips = list(corpora.utterances("demo", small_demo))[:2]
+    tally = Tally(max_bad_steps=3)
+    one = {"emotion": torch.tensor(1.0)}
+    assert tally.step(one, 1.0, 1.0, clips)
+    assert not tally.step(one, math.nan, 1.0, clips)
+    assert not tally.step(one, 1.0, math.inf, clips)
+    assert tally.step(one, 1.0, 1.0, clips)
+    assert tally.summary()["skipped_steps"] == 2 and tally.summary()["loss"] == 1.0
+    tally.step(one, math.nan, 1.0, clips)
+    tally.step(one, math.nan, 1.0, clips)
+    with pytest.raises(SertoneError, match=clips[0].id) as caught:
+        tally.step(one, math.nan, 1.0, clips)
+    assert caught.value.code == "not_finite"
+
+
+def test_a_diverging_run_stops_and_keeps_finite_weights(demo_recipe, tmp_path):
+    recipe = demo_recipe(learning_rate={"encoder": 1e30, "downstream": 1e30}, epochs=[3, 3], clip_norm=1e30)
+    with pytest.raises(SertoneError) as caught:
+        train_fold(recipe, tmp_path)
+    assert caught.value.code == "not_finite"
+
+
+def test_the_number_of_epochs_is_that_of_the_stages(demo_recipe, tmp_path):
+    with pytest.raises(SertoneError, match="auxiliary, emotion"):
+        train_fold(demo_recipe(epochs=[1]), tmp_path)
+
+
+def test_a_task_whose_texts_do_not_fit_is_counted(demo_recipe, tmp_path):
+    trainer, _ = train_fold(demo_recipe(speeds=[2.5]), tmp_path)
+    assert trainer.history[0]["unfit_transcripts"] > 0
+    assert all(math.isfinite(entry["loss"]) for entry in trainer.history)
+
+
+def test_class_weights_are_inverse_frequencies(demo_recipe, tmp_path):
+    trainer, vocabulary = train_fold(demo_recipe(class_weights=True), tmp_path)
+    counts = torch.bincount(vocabulary.targets("emotion", trainer.fold.train)).float()
+    found = trainer.model.heads["emotion"].class_weights
+    torch.testing.assert_close(found * counts, (counts.sum() / 4).expand(4))
+
+
+def test_training_in_bf16_learns_the_same(demo_recipe, tmp_path):
+    exact, _ = train_fold(demo_recipe(epochs=[2, 2]), tmp_path / "a")
+    rounded, _ = train_fold(demo_recipe(epochs=[2, 2], precision="bf16-mixed"), tmp_path / "b")
+    for a, b in zip(exact.history, rounded.history, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=0.05)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, small_demo):
+    from sertone.recipe import Recipe
+
+    values = {
+        "data": {"corpus": "demo", "root": str(small_demo)},
+        "protocol": {"split": "grouped_k_fold", "folds": 2},
+        "model": TINY_MODEL,
+        "train": {"epochs": [1, 1], "batch_size": 8},
+    }
+    folder = tmp_path_factory.mktemp("trained")
+    trainer, _ = train_fold(Recipe.model_validate(values), folder)
+    return trainer, folder / "checkpoint"
+
+
+def test_a_checkpoint_explains_itself(trained):
+    trainer, folder = trained
+    model, vocabulary, about = checkpoint.load_model(folder)
+    assert vocabulary == trainer.vocabulary
+    assert about["card"]["split"]["split"] == "grouped_k_fold" and "file_hashes" not in about["card"]
+    before = trainer.model.state_dict()
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+    assert not any(p.suffix in (".pt", ".bin", ".pkl") for p in folder.iterdir())
+
+
+def damaged(trained, tmp_path):
+    import shutil
+
+    return shutil.copytree(trained[1], tmp_path / "checkpoint")
+
+
+def test_damaged_checkpoints_are_refused(trained, tmp_path):
+    def code():
+        with pytest.raises(SertoneError) as caught:
+            checkpoint.load_model(folder)
+        return caught.value.code
+
+    folder = damaged(trained, tmp_path)
+    path, marker = folder / "model.safetensors", folder / checkpoint.MARKER
+    good, about = path.read_bytes(), json.loads(marker.read_text())
+    path.write_bytes(good[:-100])
+    assert code() == "bad_weights"
+    path.write_bytes(good)
+    tensors = load_file(path)
+    name = "fusion.weights"
+    save_file(tensors | {name: tensors[name] + math.nan}, path)
+    assert code() == "bad_weights"
+    save_file({k: v for k, v in tensors.items() if k != name}, path)
+    assert code() == "bad_weights"
+    path.write_bytes(good)
+    about["vocabulary"]["classes"]["emotion"].pop()
+    marker.write_text(json.dumps(about))
+    assert code() == "bad_weights"
+    marker.write_text(json.dumps(about | {"format": 99}))
+    assert code() == "other_format"
+    marker.unlink()
+    assert code() == "not_a_checkpoint"
+
+
+@settings(deadline=None, max_examples=5)
+@given(st.integers(0, 100))
+def test_the_optimizer_survives_the_disk(seed):
+    import tempfile
+    from pathlib import Path
+
+    torch.manual_seed(seed)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    model[0].bias.requires_grad_(False)
+
+    def optimizer_of(model):
+        return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
+
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        model(torch.ones(2, 3)).square().sum().backward()
+        optimizer.step()
+
+    first = optimizer_of(model)
+    step(model, first)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint.save_resume(Path(folder), 1, model, first, {"history": []}, {})
+        copy = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+        copy[0].bias.requires_grad_(False)
+        state, moments, best = checkpoint.load_resume(Path(folder) / "000001", copy)
+    second = optimizer_of(copy)
+    checkpoint.restore_optimizer(second, moments)
+    step(model, first)
+    step(copy, second)
+    assert state == {"history": []} and best == {}
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), copy.parameters(), strict=True))
