@@ -83,6 +83,9 @@ class TrainConfig(Settings):
     """Utterances per batch; or else"""
     batch_seconds: float | None = Field(default=None, gt=0)
     """seconds of audio per batch, padding included."""
+    length_mixing: float = Field(default=0.03, ge=0)
+    """How much lengths are mixed within a batch: 0.03 pads little, 1 mixes all. In a small corpus
+    length goes with emotion and sentence, and batches of one length learn worse."""
     learning_rate: str | Rates = Rates()
     """Two rates, or the name of one of `learning_rates`."""
     learning_rates: dict[str, Rates] = {}

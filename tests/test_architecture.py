@@ -44,7 +44,7 @@ def imported_rooms(path):
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.split(".")[0] == "sertone":
-                    yield (alias.name.split(".") + ["__init__"])[1]
+                    yield [*alias.name.split("."), "__init__"][1]
 
 
 def test_every_file_has_a_level():
@@ -94,7 +94,7 @@ def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder):
     """As they stand, but with one epoch, and a tiny encoder in the place of the hub's."""
     from sertone import corpora
 
-    corpora.sheet("manifest").fake(tmp_path / "my_speech", True)
+    corpora.sheet("manifest").fake(tmp_path / "my_speech")
     corpora.sheet("iemocap").fake(tmp_path / "IEMOCAP_full_release")
     shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
     quick = ["--set", "train.epochs=[1,1]"]

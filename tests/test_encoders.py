@@ -59,7 +59,7 @@ def test_a_batch_answers_what_each_clip_alone_answers(encoder):
 def test_silence_beyond_the_batch_changes_nothing(encoder):
     waveforms, lengths = padded(clips(9000, 12345))
     longer = torch.nn.functional.pad(waveforms, (0, 7777))
-    before, frames = encoder(waveforms, lengths)
+    before, _ = encoder(waveforms, lengths)
     after, _ = encoder(longer, lengths)
     torch.testing.assert_close(after[:, :, : before.shape[2]], before, atol=1e-5, rtol=1e-5)
 

@@ -39,19 +39,20 @@ def test_batches_by_size(lengths, size, seed):
 
 @given(durations, st.floats(1.0, 90.0), st.integers(0, 5))
 def test_batches_by_seconds(lengths, seconds, seed):
-    batches = plan_batches(lengths, batch_seconds=seconds, draw=np.random.default_rng(seed))
+    options = {"batch_seconds": seconds, "mixing": seed / 3}
+    batches = plan_batches(lengths, **options, draw=np.random.default_rng(seed))
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= seconds
-    assert batches == plan_batches(lengths, batch_seconds=seconds, draw=np.random.default_rng(seed))
+    assert batches == plan_batches(lengths, **options, draw=np.random.default_rng(seed))
 
 
 def test_little_padding_on_lengths_like_iemocaps():
     draw = np.random.default_rng(0)
     sigma = 0.65
     lengths = np.clip(draw.lognormal(math.log(4.55) - sigma**2 / 2, sigma, 5531), 0.58, 34.14).tolist()
-    one = plan_batches(lengths, batch_seconds=60, draw=np.random.default_rng(1))
-    other = plan_batches(lengths, batch_seconds=60, draw=np.random.default_rng(2))
+    one = plan_batches(lengths, batch_seconds=60, mixing=0.03, draw=np.random.default_rng(1))
+    other = plan_batches(lengths, batch_seconds=60, mixing=0.03, draw=np.random.default_rng(2))
     assert padding_factor(lengths, one) < 1.05
     assert {frozenset(b) for b in one} != {frozenset(b) for b in other}
 

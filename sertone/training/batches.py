@@ -4,15 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-JITTER = 0.03
-"""Share by which lengths are moved at random before sorting, so that batches differ by epoch."""
-
 
 def plan_batches(
     lengths: Sequence[float],
     *,
     batch_size: int | None = None,
     batch_seconds: float | None = None,
+    mixing: float = 0.0,
     draw: np.random.Generator | None = None,
 ) -> list[list[int]]:
     """Groups utterances by length.
@@ -22,6 +20,8 @@ def plan_batches(
         batch_size: utterances per batch; or else
         batch_seconds: seconds per batch, padding included. One utterance longer than that is a batch
             of its own.
+        mixing: standard deviation by which logarithmic lengths are moved at random before sorting. 0.03
+            lets batches differ by epoch and pads little; 1 mixes all lengths and pads much.
         draw: shuffles; without it the batches come in order of length.
 
     Returns:
@@ -29,7 +29,7 @@ def plan_batches(
     """
     keys = np.asarray(lengths, dtype=float)
     if draw is not None:
-        keys = keys * draw.uniform(1 - JITTER, 1 + JITTER, len(keys))
+        keys = keys * np.exp(mixing * draw.standard_normal(len(keys)))
     batches: list[list[int]] = [[]]
     longest = 0.0
     for index in np.argsort(keys, kind="stable").tolist():

@@ -165,6 +165,7 @@ class Trainer:
             seconds,
             batch_size=self.config.batch_size,
             batch_seconds=self.config.batch_seconds,
+            mixing=self.config.length_mixing,
             draw=draw,
         )
         tally = Tally(self.config.max_bad_steps, self.bad_in_a_row)
