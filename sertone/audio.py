@@ -89,13 +89,14 @@ def from_array(samples: np.ndarray, sampling_rate: int) -> Recording:
     return _prepare(columns, sampling_rate, {}, name)
 
 
-def inspect(path: str | Path) -> AudioInfo:
-    """What the header says, without decoding.
+def inspect(path: str | Path) -> tuple[AudioInfo, Warnings]:
+    """What the header says, and warnings about it, without decoding.
 
     Raises:
         AudioError: as `read`, for what a header can show.
     """
-    return open_audio(Path(path))[1]
+    _, info, warnings = open_audio(Path(path))
+    return info, warnings
 
 
 def file_hash(path: str | Path) -> str:

@@ -72,7 +72,7 @@ def fake(name: str, root: Path, /, *, full: Flag = False) -> int:
         root: where to write it; made if need be.
         full: as many utterances as the real corpus.
     """
-    corpora.sheet(name).fake(root, full or name == "demo")
+    corpora.sheet(name).fake(root, full)
     print(root)
     return 0
 
@@ -152,19 +152,20 @@ def train(
 
 
 @app.command
-def predict(model: Path, /, *files: Path) -> int:
+def predict(model: Path, /, *files: Path, strict: Flag = False) -> int:
     """Predict recordings: one JSON object per line and file, in the order given.
 
     Args:
         model: a run, one fold of it, or a checkpoint folder.
         files: recordings of any rate and number of channels.
+        strict: refuse what would be answered with a warning, such as a truncated file.
     """
     from sertone import load
 
     if not files:
         raise SertoneError("no_files", "no recordings given", "sertone predict MODEL FILE...")
     failed = False
-    for prediction in load(model).predict_files(files):
+    for prediction in load(model).predict_files(files, strict=strict):
         print(json.dumps(prediction.to_json(), ensure_ascii=False), flush=True)
         failed |= prediction.status == "error"
     return int(failed)

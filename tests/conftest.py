@@ -37,7 +37,7 @@ def tone(tmp_path):
 def small_demo(tmp_path_factory) -> Path:
     """Forty recordings of the demo corpus."""
     root = tmp_path_factory.mktemp("demo")
-    corpora.sheet("demo").fake(root, False)
+    corpora.sheet("demo").fake(root, takes=1)
     return root
 
 

@@ -69,7 +69,7 @@ def test_containers_that_only_ffmpeg_reads(tmp_path, container, codec):
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             out.mux(packet)
     assert audio.read(path).duration_s == pytest.approx(1.0, abs=0.1)
-    assert audio.inspect(path).duration_s == pytest.approx(1.0, abs=0.1)
+    assert audio.inspect(path)[0].duration_s == pytest.approx(1.0, abs=0.1)
 
 
 def test_stereo_is_mixed_before_resampling(tmp_path):

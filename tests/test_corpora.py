@@ -22,7 +22,7 @@ def test_contract(name, tmp_path):
     sheet = corpora.sheet(name)
     assert sheet.TITLE and sheet.LICENCE and len(sheet.__doc__) > 200
     assert set(sheet.EMOTIONS.values()) <= set(EMOTIONS)
-    sheet.fake(tmp_path, False)
+    sheet.fake(tmp_path)
     found = list(corpora.utterances(name, tmp_path))
     assert found == list(corpora.utterances(name, tmp_path))
     assert len({u.id for u in found}) == len(found) > 20
@@ -39,7 +39,7 @@ def test_contract(name, tmp_path):
 
 @pytest.mark.parametrize("name", corpora.names())
 def test_export_is_read_back_by_manifest(name, tmp_path, capsys):
-    corpora.sheet(name).fake(tmp_path / "corpus", False)
+    corpora.sheet(name).fake(tmp_path / "corpus")
     out = tmp_path / "out.csv"
     assert cli.app(["corpora", "export", name, str(tmp_path / "corpus"), str(out)]) == 0
     before = list(corpora.utterances(name, tmp_path / "corpus"))
@@ -95,8 +95,8 @@ def test_iemocap_talkers_and_texts(iemocap):
 
 def test_the_demo_corpus_is_the_same_from_the_same_seed(tmp_path, small_demo):
     sheet = corpora.sheet("demo")
-    sheet.fake(tmp_path / "same", False, seed=0)
-    sheet.fake(tmp_path / "other", False, seed=1)
+    sheet.fake(tmp_path / "same", takes=1, seed=0)
+    sheet.fake(tmp_path / "other", takes=1, seed=1)
     names = sorted(p.relative_to(small_demo) for p in small_demo.rglob("*.wav"))
     assert len(names) == 40
     assert all((small_demo / n).read_bytes() == (tmp_path / "same" / n).read_bytes() for n in names)

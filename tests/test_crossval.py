@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -186,11 +187,10 @@ def test_train_makes_one_model_of_everything(run, tmp_path, small_demo, capsys):
 
 
 def test_a_leak_is_refused_before_training(tmp_path, small_demo):
-    rows = (small_demo / "metadata.csv").read_text().splitlines()
-    header, first = rows[0], rows[1].replace("S1F,", "S9X,", 1)
-    text = "\n".join([header + ",id", *(f"{row},{n}" for n, row in enumerate([*rows[1:], first]))])
+    rows = (small_demo / "metadata.csv").read_text().replace("wav/", f"{small_demo}/wav/").splitlines()
+    shutil.copy(small_demo / "wav" / "S1F_neutral_00.wav", tmp_path / "copy.wav")
     table = tmp_path / "leaky.csv"
-    table.write_text(text.replace("wav/", f"{small_demo}/wav/"))
+    table.write_text("\n".join([*rows, "copy.wav,S9X," + rows[1].split(",", 2)[2]]))
     values = {
         "data": {"corpus": "manifest", "root": str(table)},
         "protocol": {"split": "leave_one_speaker_out"},
@@ -239,8 +239,6 @@ def test_a_pretrained_encoder_goes_the_whole_way(
 
 
 def test_the_demo(tmp_path, monkeypatch, capsys, small_demo):
-    import shutil
-
     shutil.copytree(small_demo, tmp_path / "corpora" / "demo")
     settings = ["--set", "train.epochs=[1,1]", "--set", f"model.encoder={TINY_MODEL['encoder']}"]
     assert cli.app(["demo", str(tmp_path), *settings]) == 0
@@ -266,3 +264,22 @@ def test_exit_status_and_messages(tmp_path):
     assert help_text.returncode == 0 and "--set" in help_text.stdout
     listed = sertone_command("corpora", "list")
     assert all(name in listed.stdout for name in corpora.names())
+
+
+def test_strict_refuses_what_is_doubtful(run, tone, capsys):
+    path = tone()
+    path.write_bytes(path.read_bytes()[:20000])
+    assert cli.app(["predict", str(run), str(path)]) == 0
+    assert cli.app(["predict", str(run), str(path), "--strict"]) == 1
+    lenient, strict = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (lenient["status"], lenient["code"]) == ("warning", "truncated") and lenient["label"]
+    assert (strict["status"], strict["code"], strict["label"]) == ("error", "truncated", None)
+
+
+def test_conflicting_rows_are_refused_before_training(tmp_path, small_demo):
+    lines = (small_demo / "metadata.csv").read_text().replace("wav/", f"{small_demo}/wav/").splitlines()
+    twice = lines[1].replace("neutral,", "happy,", 1) if ",neutral," in lines[1] else lines[1]
+    (tmp_path / "m.csv").write_text("\n".join([*lines, twice]))
+    with pytest.raises(SertoneError) as caught:
+        corpora.load("manifest", tmp_path / "m.csv")
+    assert caught.value.code == "conflicting_labels" and "happy, neutral" in str(caught.value)

@@ -232,3 +232,16 @@ def test_tiny_model_is_tiny():
         FOUR, {"emotion": ["a"], "gender": ["f"], "style": ["i"], "speaker": ["x"]}, ["a"]
     )
     assert sum(p.numel() for p in models.build(TINY_MODEL, vocabulary).parameters()) < 30_000
+
+
+class _Pickled:
+    def __reduce__(self):
+        return print, ("code from a model file was run",)
+
+
+def test_pickled_code_is_not_run(tiny_encoder, capsys):
+    folder = tiny_encoder()
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": _Pickled()}, folder / "pytorch_model.bin")
+    assert load(folder).code == "bad_weights"
+    assert "was run" not in capsys.readouterr().out

@@ -93,7 +93,8 @@ def weights(folder):
 
 def train_fold(recipe, folder):
     experiment = prepare(recipe)
-    return fit(experiment, 0, folder, load_recordings(experiment), Progress(0, quiet=True))
+    progress = Progress(0, quiet=True)
+    return fit(experiment, 0, folder, load_recordings(experiment, progress), progress)
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 5])

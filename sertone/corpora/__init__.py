@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+from sertone.corpora._rows import row_problems
 from sertone.errors import SertoneError
-from sertone.schema import Report, Utterance, stop
+from sertone.schema import Problem, Report, Utterance, stop
 
 
 def names() -> list[str]:
@@ -52,3 +53,18 @@ def utterances(name: str, root: str | Path, report: Report = stop) -> Iterator[U
     if not root.exists():
         raise SertoneError("missing_root", f"{root} does not exist", f"the root of {name}")
     return module.utterances(root, report)
+
+
+def load(name: str, root: str | Path) -> list[Utterance]:
+    """All utterances of a corpus that is fit to train on.
+
+    Raises:
+        SertoneError: as `utterances`; `duplicate_id`, `conflicting_labels`, `duplicate_row`,
+            `missing_file`.
+    """
+    found = list(utterances(name, root))
+    for problem in row_problems(found):
+        stop(problem)
+    if missing := [u.path for u in found if not u.path.is_file()]:
+        stop(Problem("missing_file", str(missing[0]), f"and {len(missing) - 1} more are not there"))
+    return found

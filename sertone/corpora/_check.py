@@ -1,11 +1,12 @@
 """The corpus doctor: counts and problems of a corpus, never stopping at the first problem."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sertone import audio, corpora
+from sertone.corpora._rows import row_problems
 from sertone.errors import AudioError
 from sertone.labels import Scale, class_map, class_names
 from sertone.schema import Problem, Utterance
@@ -88,7 +89,7 @@ def check(name: str, root: str | Path, classes: str | dict[str, str] = "all") ->
     """
     problems: list[Problem] = []
     found = list(corpora.utterances(name, root, problems.append))
-    problems += _row_problems(found)
+    problems += row_problems(found)
     problems += _rating_problems(found, corpora.sheet(name).SCALES)
     lengths = {path: _length(path, problems) for path in {u.path: None for u in found}}
     problems += _segment_problems(found, lengths)
@@ -136,33 +137,14 @@ def _seconds(utterance: Utterance, lengths: dict[Path, float]) -> float:
 def _length(path: Path, problems: list[Problem]) -> float:
     """Seconds of a file by its header; 0 and a problem where it cannot be read."""
     try:
-        return audio.inspect(path).duration_s
+        info, warnings = audio.inspect(path)
     except AudioError as error:
         problems.append(Problem(error.code, str(path), str(error)))
         return 0.0
-
-
-def _row_problems(found: list[Utterance]) -> list[Problem]:
-    """Ids that occur twice, and rows that speak about the same stretch of the same file."""
-    problems = []
-    for name, same in _groups(found, lambda u: u.id).items():
-        if len(same) > 1:
-            paths = ", ".join(str(u.path) for u in same)
-            problems.append(Problem("duplicate_id", name, f"{len(same)} utterances: {paths}"))
-    for (path, *_), same in _groups(found, lambda u: (u.path, u.start_s, u.end_s)).items():
-        if len(same) > 1:
-            labels = {str(u.labels.get("emotion")) for u in same}
-            code = "conflicting_labels" if len(labels) > 1 else "duplicate_row"
-            ids = ", ".join(u.id for u in same)
-            problems.append(Problem(code, str(path), f"{ids}: {', '.join(sorted(labels))}"))
-    return problems
-
-
-def _groups(found: list[Utterance], key: Callable) -> dict:
-    groups = defaultdict(list)
-    for utterance in found:
-        groups[key(utterance)].append(utterance)
-    return groups
+    for code, message in warnings.items():
+        severity = "error" if code == "truncated" else "note"
+        problems.append(Problem(code, str(path), message, severity))
+    return info.duration_s
 
 
 def _rating_problems(found: list[Utterance], scales: dict[str, Scale]) -> list[Problem]:

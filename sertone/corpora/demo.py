@@ -98,8 +98,14 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
     return manifest.utterances(root, report)
 
 
-def fake(root: Path, full: bool = True, seed: int = 0) -> None:
-    """Speaks the corpus: 400 recordings, or 40 without `full`. The same seed, the same bytes.
+def fake(root: Path, full: bool = False, *, seed: int = 0, takes: int = 10) -> None:
+    """Speaks the corpus. The same seed, the same bytes.
+
+    Args:
+        root: where to write it.
+        full: makes no difference; there is no larger original.
+        seed: of everything random.
+        takes: recordings per speaker and emotion.
 
     Raises:
         SertoneError: `missing_extra` without espeakng-loader.
@@ -109,7 +115,7 @@ def fake(root: Path, full: bool = True, seed: int = 0) -> None:
     rows = []
     for session in range(1, 6):
         for sex in "FM":
-            rows += _speak_as(voice, root, session, sex, 10 if full else 1, seed)
+            rows += _speak_as(voice, root, session, sex, takes, seed)
     with open(root / "metadata.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

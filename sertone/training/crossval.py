@@ -8,8 +8,6 @@ import csv
 import io
 import json
 import shutil
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,11 +70,12 @@ def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
     """
     models.configure(recipe.model)
     data, protocol = recipe.data, recipe.protocol
-    found = list(corpora.utterances(data.corpus, data.root))
+    found = corpora.load(data.corpus, data.root)
     emotions = {str(u.labels["emotion"]) for u in found if "emotion" in u.labels}
     mapping = class_map(data.classes, emotions)
     used = [u for u in found if u.labels.get("emotion") in (None, *mapping)]
-    _require_distinct(used)
+    if not used:
+        raise SertoneError("no_utterances", f"none of {len(found)} utterances is in the classes", "some")
     unused = set() if protocol.split == "grouped_k_fold" else {"folds"}
     rule: dict[str, Any] = protocol.model_dump(exclude=unused) | {"speaker_independent": True}
     if everything:
@@ -93,22 +92,6 @@ def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
     seed = recipe.train.seed
     card = protocol_card(data.corpus, len(found), folds, leaks, mapping, hashes, rule, seed)
     return Experiment(recipe, mapping, used, folds, card)
-
-
-def _require_distinct(utterances: Sequence[Utterance]) -> None:
-    ids = [u.id for u in utterances]
-    if not ids:
-        raise SertoneError("no_utterances", "no utterance is in the classes", "some", "see `check`")
-    if twice := [name for name, count in Counter(ids).items() if count > 1]:
-        raise SertoneError(
-            "duplicate_id", f"ids that occur twice: {', '.join(twice[:5])}", "one utterance per id"
-        )
-    if missing := [str(u.path) for u in utterances if not u.path.is_file()]:
-        raise SertoneError(
-            "missing_file",
-            f"{len(missing)} recordings are not there, such as {missing[0]}",
-            way_out="`sertone corpora check` lists them all",
-        )
 
 
 def cross_validate(
@@ -146,7 +129,7 @@ def cross_validate(
             if (out / f"fold_{number}" / "result.json").is_file():
                 progress.skip(epochs)
                 continue
-            recordings = recordings or load_recordings(experiment)
+            recordings = recordings or load_recordings(experiment, progress)
             _run_fold(experiment, number, out, recordings, progress)
         results = _collect(experiment, out)
         checkpoint.write_json(out / "results.json", results)
@@ -154,8 +137,10 @@ def cross_validate(
     return out
 
 
-def load_recordings(experiment: Experiment) -> Recordings:
+def load_recordings(experiment: Experiment, progress: Progress) -> Recordings:
     """Decodes all audio of an experiment, as long as its model needs it to be.
+
+    What is doubtful about recordings is said in the progress lines.
 
     Raises:
         SertoneError: `unreadable_audio`.
@@ -164,6 +149,8 @@ def load_recordings(experiment: Experiment) -> Recordings:
     model = models.build(experiment.recipe.model, vocabulary)
     recordings = Recordings(model.encoder.min_samples, experiment.recipe.train.audio_cache_gb)
     recordings.load(experiment.utterances)
+    for code, ids in recordings.warnings.items():
+        progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
     return recordings
 
 

@@ -44,7 +44,7 @@ def demo(folder: Path, overrides: Iterable[str] = ()) -> Demo:
     """
     corpus, run = folder / "corpora" / "demo", folder / "runs" / "demo"
     if not (corpus / "metadata.csv").is_file():
-        corpora.sheet("demo").fake(corpus, True)
+        corpora.sheet("demo").fake(corpus)
     recipe = recipes.load(recipes.shipped("demo"), [f"data.root={corpus}", *overrides])
     cross_validate(recipe, run)
     with open(run / "predictions.csv", newline="", encoding="utf-8") as file:

@@ -1,6 +1,7 @@
 """Prediction straight from a training checkpoint: one answer per recording, always."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,11 +59,19 @@ class Predictor:
             return self._answer("<array>", lambda: audio.from_array(source, sampling_rate))
         return self._answer(str(source), lambda: audio.read(source))
 
-    def predict_files(self, files: Iterable[str | Path]) -> Iterator[Prediction]:
-        """Predicts files one by one; decoding runs in a process of its own."""
+    def predict_files(self, files: Iterable[str | Path], *, strict: bool = False) -> Iterator[Prediction]:
+        """Predicts files one by one; decoding runs in a process of its own.
+
+        Args:
+            files: in any number; each gives one prediction.
+            strict: refuse what would be answered with a warning.
+        """
         with Isolated() as isolated:
             for file in files:
-                yield self._answer(str(file), lambda file=file: isolated(audio.read, file))
+                made = self._answer(str(file), lambda file=file: isolated(audio.read, file))
+                if strict and made.status == "warning":
+                    made = replace(made, status="error", label=None, probabilities={})
+                yield made
 
     def _answer(self, name: str, read) -> Prediction:
         try:

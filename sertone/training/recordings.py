@@ -3,6 +3,7 @@
 Axis letters: B batch, N samples.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,12 +23,17 @@ class Recordings:
     Args:
         min_samples: shorter utterances are padded with silence to this many samples.
         cache_gb: memory for decoded audio; what does not fit is decoded again when needed.
+
+    Attributes:
+        lengths: samples by utterance id, once loaded.
+        warnings: code -> ids of the utterances it was given for.
     """
 
     def __init__(self, min_samples: int, cache_gb: float) -> None:
         self.min_samples, self.room = min_samples, int(cache_gb * 1e9)
         self.kept: dict[tuple[str, float], np.ndarray] = {}
         self.lengths: dict[str, int] = {}
+        self.warnings: dict[str, list[str]] = defaultdict(list)
 
     def load(self, utterances: Sequence[Utterance]) -> None:
         """Reads all, so that every unreadable file is known before anything is trained.
@@ -69,6 +75,8 @@ class Recordings:
         if speed == 1.0:
             recording = audio.read(utterance.path, start_s=utterance.start_s, end_s=utterance.end_s)
             samples = recording.samples
+            for code in recording.warnings:
+                self.warnings[code].append(utterance.id)
         else:
             rate = audio.SAMPLING_RATE
             samples = soxr.resample(self.samples(utterance), rate * speed, rate)

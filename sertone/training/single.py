@@ -38,5 +38,5 @@ def train(
     out, experiment = Path(out), prepare(recipe, everything=True)
     with claim(out, recipes.dump(recipe), experiment.card, force=force, fresh=fresh):
         progress = Progress(sum(recipe.train.epochs), quiet)
-        fit(experiment, 0, out, load_recordings(experiment), progress)
+        fit(experiment, 0, out, load_recordings(experiment, progress), progress)
     return out / "checkpoint"
