@@ -1,4 +1,4 @@
-.PHONY: install demo test test-all check
+.PHONY: install demo test test-all check schema
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -22,3 +22,6 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+schema: install
+	$(BIN)/python -c "import json; from sertone.models import recipe_schema; print(json.dumps(recipe_schema(), indent=1))" > recipes/schema.json

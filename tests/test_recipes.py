@@ -1,5 +1,7 @@
 """Recipes: the shipped ones are sound, and what is wrong with one is named."""
 
+import json
+
 import pytest
 import yaml
 from conftest import REPOSITORY
@@ -87,3 +89,12 @@ def test_files_that_are_no_recipe(tmp_path):
     assert caught.value.code == "bad_recipe"
     with pytest.raises(SertoneError, match="demo"):
         recipes.shipped("nothing")
+
+
+def test_the_schema_for_editors_is_up_to_date_and_accepts_the_recipes():
+    schema = json.loads((REPOSITORY / "recipes" / "schema.json").read_text())
+    assert schema == models.recipe_schema(), "write it again: make schema"
+    for path in SHIPPED:
+        assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n")
+        keys = set(yaml.safe_load(path.read_text())["model"])
+        assert any(keys <= set(choice["properties"]) for choice in schema["properties"]["model"]["oneOf"])

@@ -20,7 +20,7 @@ from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.training import checkpoint
 from sertone.training.batches import padding_factor, plan_batches
-from sertone.training.crossval import cross_validate, fit, load_recordings, prepare
+from sertone.training.crossval import cross_validate, fit, prepare
 from sertone.training.progress import Progress
 from sertone.training.recordings import Recordings
 from sertone.training.run_folder import claim
@@ -61,13 +61,13 @@ def test_speed_changes_length_and_pitch(small_demo, tone):
     from sertone.schema import Utterance
 
     utterance = Utterance(id="x", path=tone(seconds=2.0), speaker="s")
-    recordings = Recordings(400, cache_gb=1)
+    recordings = Recordings(cache_gb=1)
     assert len(recordings.samples(utterance, 0.8)) == 40000
     fast = recordings.samples(utterance, 1.25)
     assert len(fast) == 25600
     peak = np.argmax(np.abs(np.fft.rfft(fast))) * 16000 / len(fast)
     assert peak == pytest.approx(250, abs=2)
-    without_cache = Recordings(400, cache_gb=0)
+    without_cache = Recordings(cache_gb=0)
     np.testing.assert_array_equal(without_cache.samples(utterance, 0.8), recordings.samples(utterance, 0.8))
     assert not without_cache.kept
 
@@ -94,7 +94,7 @@ def weights(folder):
 def train_fold(recipe, folder):
     experiment = prepare(recipe)
     progress = Progress(0, quiet=True)
-    return fit(experiment, 0, folder, load_recordings(experiment, progress), progress)
+    return fit(experiment, 0, folder, Recordings(1.0), progress)
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 5])

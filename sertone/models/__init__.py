@@ -17,7 +17,7 @@ from sertone.nn.batch import Batch
 from sertone.nn.encoder import Encoder
 from sertone.nn.heads import HeadOutput
 from sertone.nn.vocabulary import Vocabulary
-from sertone.recipe import Settings, parse
+from sertone.recipe import Recipe, Settings, parse
 
 MODELS = ("baseline", "wan2025")
 
@@ -43,6 +43,19 @@ def configure(values: dict[str, Any]) -> Settings:
     if name not in MODELS:
         raise SertoneError("unknown_model", f"model.name {name!r}", f"one of {', '.join(MODELS)}")
     return parse(importlib.import_module(f"sertone.models.{name}").Config, options, "model")
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON Schema of recipes, for editors: that of `Recipe` with the options of every model."""
+    schema = Recipe.model_json_schema()
+    choices = []
+    for name in MODELS:
+        options = importlib.import_module(f"sertone.models.{name}").Config.model_json_schema()
+        schema["$defs"] |= options.pop("$defs", {})
+        options["properties"] = {"name": {"const": name}} | options["properties"]
+        choices.append(options | {"required": ["name", *options.get("required", ())]})
+    schema["properties"]["model"] = {"oneOf": choices}
+    return schema
 
 
 def build(values: dict[str, Any], vocabulary: Vocabulary) -> Any:

@@ -124,34 +124,16 @@ def cross_validate(
     with claim(out, recipes.dump(recipe), experiment.card, force=force, fresh=fresh):
         epochs = sum(recipe.train.epochs)
         progress = Progress(epochs * len(experiment.folds), quiet)
-        recordings = None
+        recordings = Recordings(recipe.train.audio_cache_gb)
         for number in range(len(experiment.folds)):
             if (out / f"fold_{number}" / "result.json").is_file():
                 progress.skip(epochs)
                 continue
-            recordings = recordings or load_recordings(experiment, progress)
             _run_fold(experiment, number, out, recordings, progress)
         results = _collect(experiment, out)
         checkpoint.write_json(out / "results.json", results)
         report.write(out)
     return out
-
-
-def load_recordings(experiment: Experiment, progress: Progress) -> Recordings:
-    """Decodes all audio of an experiment, as long as its model needs it to be.
-
-    What is doubtful about recordings is said in the progress lines.
-
-    Raises:
-        SertoneError: `unreadable_audio`.
-    """
-    vocabulary = Vocabulary.of(experiment.utterances, experiment.class_map)
-    model = models.build(experiment.recipe.model, vocabulary)
-    recordings = Recordings(model.encoder.min_samples, experiment.recipe.train.audio_cache_gb)
-    recordings.load(experiment.utterances)
-    for code, ids in recordings.warnings.items():
-        progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
-    return recordings
 
 
 def fit(
@@ -161,11 +143,17 @@ def fit(
     recordings: Recordings,
     progress: Progress,
 ) -> tuple[Trainer, Vocabulary]:
-    """Trains one fold and writes its checkpoint."""
+    """Trains one fold and writes its checkpoint.
+
+    Raises:
+        SertoneError: `unreadable_audio`; as the building and the training of the model.
+    """
     recipe, fold = experiment.recipe, experiment.folds[number]
     torch.manual_seed(recipe.train.seed * 1000 + number)
     vocabulary = Vocabulary.of(fold.train, experiment.class_map)
     model = models.build(recipe.model, vocabulary)
+    for code, ids in recordings.load(experiment.utterances, model.encoder.min_samples).items():
+        progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
     trainer = Trainer(model, vocabulary, fold, number, recipe.train, recordings, folder / "resume", progress)
     for task in model.heads:
         if len({vocabulary.label(task, u) for u in fold.train} - {None}) < 2:

@@ -21,28 +21,37 @@ class Recordings:
     """Reads each utterance once and keeps it as 16-bit samples.
 
     Args:
-        min_samples: shorter utterances are padded with silence to this many samples.
         cache_gb: memory for decoded audio; what does not fit is decoded again when needed.
 
     Attributes:
         lengths: samples by utterance id, once loaded.
-        warnings: code -> ids of the utterances it was given for.
     """
 
-    def __init__(self, min_samples: int, cache_gb: float) -> None:
-        self.min_samples, self.room = min_samples, int(cache_gb * 1e9)
+    def __init__(self, cache_gb: float) -> None:
+        self.min_samples, self.room = audio.MIN_SAMPLES, int(cache_gb * 1e9)
         self.kept: dict[tuple[str, float], np.ndarray] = {}
         self.lengths: dict[str, int] = {}
-        self.warnings: dict[str, list[str]] = defaultdict(list)
+        self._warnings: dict[str, list[str]] = defaultdict(list)
 
-    def load(self, utterances: Sequence[Utterance]) -> None:
+    def load(self, utterances: Sequence[Utterance], min_samples: int) -> dict[str, list[str]]:
         """Reads all, so that every unreadable file is known before anything is trained.
+
+        Args:
+            utterances: what is read already is not read again.
+            min_samples: shorter utterances are padded with silence to this many samples.
+
+        Returns:
+            code -> ids of the utterances read now about which there was a warning.
 
         Raises:
             SertoneError: `unreadable_audio`, naming them.
         """
+        self.min_samples = min_samples
+        self._warnings.clear()
         errors = []
         for utterance in utterances:
+            if utterance.id in self.lengths:
+                continue
             try:
                 self.lengths[utterance.id] = len(self.samples(utterance))
             except AudioError as error:
@@ -54,6 +63,7 @@ class Recordings:
                 f"{len(errors)} of {len(utterances)} recordings: {'; '.join(errors[:5])}{more}",
                 way_out="`sertone corpora check` lists them all; mend them or leave them out",
             )
+        return dict(self._warnings)
 
     def samples(self, utterance: Utterance, speed: float = 1.0) -> np.ndarray:
         """Samples of an utterance, (N,), float32.
@@ -76,7 +86,7 @@ class Recordings:
             recording = audio.read(utterance.path, start_s=utterance.start_s, end_s=utterance.end_s)
             samples = recording.samples
             for code in recording.warnings:
-                self.warnings[code].append(utterance.id)
+                self._warnings[code].append(utterance.id)
         else:
             rate = audio.SAMPLING_RATE
             samples = soxr.resample(self.samples(utterance), rate * speed, rate)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from sertone import recipe as recipes
 from sertone.recipe import Recipe
-from sertone.training.crossval import fit, load_recordings, prepare
+from sertone.training.crossval import fit, prepare
 from sertone.training.progress import Progress
+from sertone.training.recordings import Recordings
 from sertone.training.run_folder import claim
 
 
@@ -38,5 +39,5 @@ def train(
     out, experiment = Path(out), prepare(recipe, everything=True)
     with claim(out, recipes.dump(recipe), experiment.card, force=force, fresh=fresh):
         progress = Progress(sum(recipe.train.epochs), quiet)
-        fit(experiment, 0, out, load_recordings(experiment, progress), progress)
+        fit(experiment, 0, out, Recordings(recipe.train.audio_cache_gb), progress)
     return out / "checkpoint"
