@@ -71,8 +71,8 @@ def _subtitle(card: dict, results: dict) -> str:
     corpus = card["corpus"]
     split = card["split"]["split"].replace("_", " ")
     return (
-        f"{corpus['utterances_used']} utterances of {corpus['speakers']} speakers, "
-        f"{len(results['folds'])} folds ({split}), speaker-independent, seed {card['seed']}"
+        f"Encoder {results['encoder']}; {corpus['utterances_used']} utterances of "
+        f"{corpus['speakers']} speakers, {len(results['folds'])} folds ({split}), speaker-independent, seed {card['seed']}"
     )
 
 

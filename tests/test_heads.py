@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sertone.nn.attention import CoAttention
 from sertone.nn.fusions import FUSIONS
-from sertone.nn.heads import MISSING, ClassHead, HeadOutput, TranscriptHead, pool
+from sertone.nn.heads import MISSING, ClassHead, HeadOutput, Pooling, TranscriptHead
 from sertone.nn.masks import masked_mean, masked_std
 
 
@@ -54,7 +54,13 @@ def test_masked_statistics(lengths, seed):
         torch.testing.assert_close(masked_mean(features, frames)[row], real.mean(0))
         std = (real.var(0, correction=0) + 1e-5).sqrt()
         torch.testing.assert_close(masked_std(features, frames)[row], std)
-    assert pool(features, frames, "statistics").shape == (len(lengths), 6)
+    pooled = Pooling(3, "statistics")(features, frames)
+    both = torch.cat([masked_mean(features, frames), masked_std(features, frames)], -1)
+    torch.testing.assert_close(
+        pooled,
+        (both - both.mean(-1, keepdim=True)) / (both.var(-1, correction=0, keepdim=True) + 1e-5).sqrt(),
+    )
+    torch.testing.assert_close(Pooling(3, "mean")(features, frames), masked_mean(features, frames))
 
 
 def test_co_attention_against_a_loop():

@@ -6,7 +6,7 @@ One stage: the CNN is frozen and all Transformer layers are trained with the cro
 The sizes of the FC layers are not published; `hidden` is ours.
 """
 
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import Field
 from torch import nn
@@ -14,7 +14,7 @@ from torch import nn
 from sertone.models.stage import Stage
 from sertone.nn.batch import Batch
 from sertone.nn.encoders import EncoderConfig
-from sertone.nn.heads import ClassHead, HeadOutput
+from sertone.nn.heads import ClassHead, HeadOutput, Pooling
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import Settings
 
@@ -39,20 +39,16 @@ class Model(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = config.encoder.build()
-        head = ClassHead(
-            self.encoder.width,
-            config.hidden,
-            vocabulary.classes["emotion"],
-            config.dropout,
-            config.pooling,
-            metric="emotion",
-        )
+        self.pooling = Pooling(self.encoder.width, config.pooling)
+        emotions = vocabulary.classes["emotion"]
+        head = ClassHead(self.pooling.outputs, config.hidden, emotions, config.dropout, metric="emotion")
         self.heads = nn.ModuleDict({"emotion": head})
 
     def forward(self, batch: Batch) -> dict[str, HeadOutput]:
         """Batch -> output of the emotion head."""
         hidden, frames = batch.encode(self.encoder)
-        return {"emotion": self.heads["emotion"](hidden[:, -1], frames)}
+        pooled = self.pooling(hidden[:, -1], frames)
+        return {"emotion": cast(ClassHead, self.heads["emotion"]).classify(pooled, frames)}
 
     def stages(self) -> list[Stage]:
         """One stage."""

@@ -32,7 +32,7 @@ from sertone.nn.attention import CoAttention
 from sertone.nn.batch import Batch
 from sertone.nn.encoders import EncoderConfig
 from sertone.nn.fusions import FUSIONS
-from sertone.nn.heads import ClassHead, HeadOutput, TranscriptHead, pool
+from sertone.nn.heads import ClassHead, HeadOutput, Pooling, TranscriptHead
 from sertone.nn.vocabulary import TRANSCRIPT, Vocabulary
 from sertone.recipe import Settings
 
@@ -87,7 +87,8 @@ class Model(nn.Module):
                 if task == TRANSCRIPT
                 else ClassHead(width, hidden, vocabulary.classes[task], dropout)
             )
-        pooled = 2 * width if config.pooling == "statistics" else width
+        self.pooling = Pooling(width, config.pooling)
+        pooled = self.pooling.outputs
         self.co_attention: CoAttention | None = None
         if config.co_attention and self.tasks:
             self.co_attention = CoAttention(width, hidden)
@@ -104,7 +105,7 @@ class Model(nn.Module):
         return outputs | {"emotion": cast(ClassHead, self.heads["emotion"]).classify(pooled, frames)}
 
     def _emotion_features(self, features: Tensor, frames: Tensor, outputs: dict[str, HeadOutput]) -> Tensor:
-        pooled = pool(features, frames, self.config.pooling)
+        pooled = self.pooling(features, frames)
         if self.co_attention is None:
             return pooled
         auxiliary = torch.stack([output.hidden for output in outputs.values()], 1)  # (B, A, H)

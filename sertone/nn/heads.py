@@ -47,15 +47,34 @@ class Head(Protocol):
     def decode(self, output: HeadOutput) -> list: ...
 
 
-class ClassHead(nn.Module):
-    """Pooling over time, a hidden layer, one logit per class.
+class Pooling(nn.Module):
+    """Over the real frames: (B, T, D), (B,) -> (B, `outputs`).
 
     Args:
         width: D.
+        kind: `mean`; or `statistics`, mean and standard deviation brought to one scale by a layer norm.
+    """
+
+    def __init__(self, width: int, kind: str) -> None:
+        super().__init__()
+        self.outputs = 2 * width if kind == "statistics" else width
+        self.norm = nn.LayerNorm(self.outputs) if kind == "statistics" else None
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        mean = masked_mean(features, frames)
+        if self.norm is None:
+            return mean
+        return self.norm(torch.cat([mean, masked_std(features, frames)], -1))
+
+
+class ClassHead(nn.Module):
+    """A hidden layer and one logit per class, over the mean of the frames or a pooled vector.
+
+    Args:
+        width: D, or the width of the pooled vector.
         hidden: H.
         classes: names, in the order of the logits.
         dropout: before each linear layer.
-        pooling: `mean`, or `statistics` for mean and standard deviation.
         smoothing: label smoothing of the loss.
         metric: name of its score.
     """
@@ -68,27 +87,20 @@ class ClassHead(nn.Module):
         hidden: int,
         classes: list[str],
         dropout: float = 0.1,
-        pooling: str = "mean",
         smoothing: float = 0.0,
         metric: str = "accuracy",
     ) -> None:
         super().__init__()
-        self.classes, self.pooling, self.smoothing, self.metric = (
-            classes,
-            pooling,
-            smoothing,
-            metric,
-        )
-        inputs = 2 * width if pooling == "statistics" else width
-        self.inner = nn.Sequential(nn.Dropout(dropout), nn.Linear(inputs, hidden), nn.GELU())
+        self.classes, self.smoothing, self.metric = classes, smoothing, metric
+        self.inner = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, hidden), nn.GELU())
         self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, len(classes)))
         self.register_buffer("class_weights", torch.ones(len(classes)), persistent=False)
 
     def forward(self, features: Tensor, frames: Tensor) -> HeadOutput:
-        return self.classify(pool(features, frames, self.pooling), frames)
+        return self.classify(masked_mean(features, frames), frames)
 
     def classify(self, pooled: Tensor, frames: Tensor) -> HeadOutput:
-        """Utterance vectors (B, D or 2 D) -> output."""
+        """Utterance vectors (B, D) -> output."""
         hidden = self.inner(pooled)
         return HeadOutput(self.output(hidden), hidden, frames)
 
@@ -163,11 +175,3 @@ class TranscriptHead(nn.Module):
             path = row[:frames].unique_consecutive().tolist()
             texts.append("".join(self.characters[index - 1] for index in path if index))
         return texts
-
-
-def pool(features: Tensor, frames: Tensor, pooling: str) -> Tensor:
-    """Over the real frames: (B, T, D) -> (B, D) by `mean`, (B, 2 D) by `statistics`."""
-    mean = masked_mean(features, frames)
-    if pooling == "mean":
-        return mean
-    return torch.cat([mean, masked_std(features, frames)], -1)

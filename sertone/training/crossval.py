@@ -220,9 +220,11 @@ def _collect(experiment: Experiment, out: Path) -> dict:
     seed = experiment.recipe.train.seed
     pooled["ci95"] = metrics.speaker_interval(targets, predictions, speakers, seed=seed)
     pooled["confusion"] = metrics.confusion(targets, predictions, experiment.classes).tolist()
+    encoder = experiment.recipe.model["encoder"]
     return {
         "corpus": experiment.recipe.data.corpus,
         "model": experiment.recipe.model["name"],
+        "encoder": encoder.get("source", encoder["name"]),
         "classes": experiment.classes,
         "folds": folds,
         "mean": _mean([fold["metrics"] for fold in folds]),
