@@ -19,6 +19,7 @@ from sertone.errors import AudioError
 
 SAMPLING_RATE = 16000
 MIN_SAMPLES = 400  # 25 ms: one frame of every encoder
+SEGMENT_TOLERANCE_S = 0.025  # between a stated and the real end of a file
 MAX_SECONDS = 600.0  # of one utterance; attention grows with its square
 
 
@@ -61,16 +62,15 @@ def read(
     """
     path = Path(path)
     blocks, info, warnings = open_audio(path)
+    _check_segment(start_s, end_s, info, path)
     first = round(start_s * info.sampling_rate)
-    last = None if end_s is None else round(end_s * info.sampling_rate)
-    limit = first + round(max_seconds * info.sampling_rate)
-    samples = _collect(blocks, first, last, limit, path)
-    if not len(samples) and first:
-        raise AudioError("bad_segment", f"{path}: no samples after {start_s} s", "start_s in file")
-    if info.exact and last is None and first + len(samples) < info.frames:
+    limit = round(max_seconds * info.sampling_rate)
+    wanted = None if end_s is None else round(end_s * info.sampling_rate) - first
+    samples = _collect(blocks(first), wanted, limit, path)
+    if info.exact and first + len(samples) < min(info.frames, first + (wanted or info.frames)):
         raise AudioError(
             "decode_failed",
-            f"{path}: {len(samples)} samples decoded",
+            f"{path}: decoding ended after {first + len(samples)} samples",
             f"the {info.frames} of its header",
             "the file is damaged; fetch it again",
         )
@@ -89,14 +89,13 @@ def from_array(samples: np.ndarray, sampling_rate: int) -> Recording:
     return _prepare(columns, sampling_rate, {}, name)
 
 
-def inspect(path: str | Path) -> tuple[AudioInfo, Warnings]:
-    """What the header says, and warnings about it, without decoding.
+def inspect(path: str | Path) -> AudioInfo:
+    """What the header says, without decoding.
 
     Raises:
         AudioError: as `read`, for what a header can show.
     """
-    _, info, warnings = open_audio(Path(path))
-    return info, warnings
+    return open_audio(Path(path))[1]
 
 
 def file_hash(path: str | Path) -> str:
@@ -105,21 +104,28 @@ def file_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _collect(
-    blocks: Iterable[np.ndarray], first: int, last: int | None, limit: int, path: Path
-) -> np.ndarray:
-    """Samples first..last of a stream of blocks, (N, channels); stops as soon as it has them."""
-    parts, position = [], 0
+def _check_segment(start_s: float, end_s: float | None, info: AudioInfo, path: Path) -> None:
+    """Refuses what does not lie in the file; header lengths of some containers are estimates."""
+    end = info.duration_s if end_s is None else end_s
+    inside = end <= info.duration_s + SEGMENT_TOLERANCE_S or not info.exact
+    if not (0.0 <= start_s < end and inside):
+        raise AudioError(
+            "bad_segment", f"{path}: {start_s} to {end_s} s", f"a stretch of its {info.duration_s:.3f} s"
+        )
+
+
+def _collect(blocks: Iterable[np.ndarray], wanted: int | None, limit: int, path: Path) -> np.ndarray:
+    """The first `wanted` samples of a stream, or all: (N, channels). Stops as soon as it has them."""
+    parts, count = [], 0
     for block in blocks:
-        begin, end = max(first - position, 0), len(block) if last is None else last - position
-        parts.append(block[begin : max(end, 0)])
-        position += len(block)
-        if last is not None and position >= last:
+        parts.append(block if wanted is None else block[: wanted - count])
+        count += len(parts[-1])
+        if wanted is not None and count >= wanted:
             break
-        if position > limit:
+        if count > limit:
             raise AudioError(
                 "too_long",
-                f"{path}: more than {limit - first} samples",
+                f"{path}: more than {limit} samples",
                 "a shorter utterance",
                 "cut the recording into utterances (start_s, end_s in a manifest)",
             )

@@ -72,7 +72,7 @@ def fake(name: str, root: Path, /, *, full: Flag = False) -> int:
         root: where to write it; made if need be.
         full: as many utterances as the real corpus.
     """
-    corpora.sheet(name).fake(root, full)
+    corpora.fake(name, root, full)
     print(root)
     return 0
 

@@ -10,7 +10,7 @@ import io
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from sertone.errors import AudioError
 MAX_CHANNELS = 8
 MAX_RATE_HZ = 768_000
 BLOCK = 1 << 16
+CHUNKS = (b"LIST", b"fact", b"bext", b"cue ", b"smpl", b"JUNK", b"iXML", b"id3 ", b"ID3 ", b"PEAK")
+"""What may follow the samples of a WAV file."""
 
 Warnings = dict[str, str]
 """Code of a warning -> what was found."""
@@ -42,8 +44,16 @@ class AudioInfo:
         return self.frames / self.sampling_rate
 
 
-def open_audio(path: Path) -> tuple[Iterator[np.ndarray], AudioInfo, Warnings]:
-    """A stream of blocks (N, channels), the header, and warnings about it."""
+Blocks = Callable[[int], Iterator[np.ndarray]]
+"""First sample wanted -> decoded blocks (N, channels) from there to the end."""
+
+
+def open_audio(path: Path) -> tuple[Blocks, AudioInfo, Warnings]:
+    """A stream of blocks, the header, and warnings about it.
+
+    Raises:
+        AudioError: for what is no sound file, or has a header that cannot be right.
+    """
     head = _head(path)
     warnings: Warnings = {}
     offset = None
@@ -51,28 +61,28 @@ def open_audio(path: Path) -> tuple[Iterator[np.ndarray], AudioInfo, Warnings]:
         warnings, offset = _check_wav(path)
     try:
         file = soundfile.SoundFile(_restated(path, *offset) if offset else path)
-    except soundfile.LibsndfileError as error:
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: raw samples, by their name
         if head[:4] in (b"RIFF", b"fLaC", b"OggS", b"FORM"):
-            raise AudioError("bad_header", f"{path}: {error.error_string}", "a sound file") from None
+            raise AudioError("bad_header", f"{path}: {error}", "a sound file") from None
         return _open_av(path)
     info = AudioInfo(file.samplerate, file.channels, file.frames)
     check_format(info.sampling_rate, info.channels, path)
     if info.frames == 0:
         file.close()
         raise AudioError("no_samples", f"{path}: a header without samples", "a recording")
-    return _sndfile_blocks(file, path), info, warnings
+    return lambda first: _sndfile_blocks(file, first, path), info, warnings
 
 
-def _sndfile_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
+def _sndfile_blocks(file: soundfile.SoundFile, first: int, path: Path) -> Iterator[np.ndarray]:
     with file:
-        while True:
-            try:
-                block = file.read(BLOCK, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError as error:
-                raise AudioError("decode_failed", f"{path}: {error}", "intact audio") from None
-            if not len(block):
-                return
-            yield block
+        try:
+            if file.format in ("WAV", "WAVEX", "FLAC"):  # where seeking is exact
+                first -= file.seek(min(first, file.frames))
+            while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+                yield block[min(first, len(block)) :]
+                first = max(0, first - len(block))
+        except soundfile.LibsndfileError as error:
+            raise AudioError("decode_failed", f"{path}: {error}", "intact audio") from None
 
 
 def _head(path: Path) -> bytes:
@@ -121,14 +131,18 @@ def _check_wav(path: Path) -> tuple[Warnings, tuple[int, int] | None]:
                 check_format(rate, channels, path)
                 size -= 16
             elif name == b"data":
-                return _check_data(size, file.tell(), available, frame)
+                start = file.tell()
+                return _check_data(size, start, available, frame, file.read(4))
             file.seek(size + size % 2, os.SEEK_CUR)
     raise AudioError("bad_header", f"{path}: no complete WAV header", "chunks `fmt ` and `data`")
 
 
-def _check_data(size: int, start: int, available: int, frame: int) -> tuple[Warnings, tuple[int, int] | None]:
+def _check_data(
+    size: int, start: int, available: int, frame: int, following: bytes
+) -> tuple[Warnings, tuple[int, int] | None]:
     present = available - start
-    if size in (0, 0xFFFFFFFF) and present:
+    streamed = size == 0xFFFFFFFF or (size == 0 and following not in CHUNKS)
+    if streamed and present:
         message = "the header gives no length (a streamed file): read to its end"
         return {"streamed_header": message}, (start, present)
     if size > present and frame:
@@ -144,7 +158,7 @@ def _restated(path: Path, start: int, size: int):
     return io.BytesIO(content)
 
 
-def _open_av(path: Path) -> tuple[Iterator[np.ndarray], AudioInfo, Warnings]:
+def _open_av(path: Path) -> tuple[Blocks, AudioInfo, Warnings]:
     """As `open_audio`, for containers only FFmpeg knows (m4a, mp4, webm)."""
     try:
         import av
@@ -165,10 +179,14 @@ def _open_av(path: Path) -> tuple[Iterator[np.ndarray], AudioInfo, Warnings]:
     stream = container.streams.audio[0]
     check_format(stream.rate or 0, stream.channels, path)
     frames = round((container.duration or 0) / 1e6 * stream.rate)  # rounded by the container
-    return _av_blocks(container, path), AudioInfo(stream.rate, stream.channels, frames, exact=False), {}
+    return (
+        lambda first: _av_blocks(container, first, path),
+        AudioInfo(stream.rate, stream.channels, frames, exact=False),
+        {},
+    )
 
 
-def _av_blocks(container, path: Path) -> Iterator[np.ndarray]:
+def _av_blocks(container, first: int, path: Path) -> Iterator[np.ndarray]:
     import av
     from av.error import FFmpegError
 
@@ -177,6 +195,8 @@ def _av_blocks(container, path: Path) -> Iterator[np.ndarray]:
         try:
             for frame in container.decode(audio=0):
                 for part in resampler.resample(frame):
-                    yield part.to_ndarray().T
+                    block = part.to_ndarray().T
+                    yield block[min(first, len(block)) :]
+                    first = max(0, first - len(block))
         except FFmpegError as error:
             raise AudioError("decode_failed", f"{path}: {error}", "intact audio") from None

@@ -70,9 +70,10 @@ def write(run: Path) -> Path:
 def _subtitle(card: dict, results: dict) -> str:
     corpus = card["corpus"]
     split = card["split"]["split"].replace("_", " ")
+    folds = f"{len(results['folds'])} folds ({split})"
     return (
         f"Encoder {results['encoder']}; {corpus['utterances_used']} utterances of "
-        f"{corpus['speakers']} speakers, {len(results['folds'])} folds ({split}), speaker-independent, seed {card['seed']}"
+        f"{corpus['speakers']} speakers, {folds}, speaker-independent, seed {card['seed']}"
     )
 
 

@@ -88,7 +88,8 @@ def test_iemocap_talkers_and_texts(iemocap):
     assert len({u.id.rsplit("_", 1)[0] for u in found}) == 151
     assert Counter(u.labels["style"] for u in four) == {"improvised": 2943, "scripted": 2588}
     assert all(u.labels["gender"] == {"F": "female", "M": "male"}[u.id[-4]] for u in found)
-    assert all(u.text and "\t" not in u.text and "]:" not in u.text for u in found)
+    assert all(u.text and "\t" not in u.text and not u.text.endswith("\r") for u in found)
+    assert sum(u.text.endswith("So I said]: café\x85 and tea.") for u in found) == 1
     assert sum("[LAUGHTER]" in u.text for u in found) == 120
     assert not any("XX" in u.id or u.id.startswith(".") for u in found)
 
@@ -149,6 +150,7 @@ def manifest(tmp_path, text):
         ("path,emotion\na.wav,sad\n", "missing_column"),
         ("name,speaker\na.wav,1\n", "missing_column"),
         ("", "not_a_manifest"),
+        ("path,speaker\n", "no_rows"),
     ],
 )
 def test_tables_that_are_no_manifest(tmp_path, text, code):
@@ -163,6 +165,7 @@ def test_the_doctor_finds_every_problem_and_goes_on(tmp_path, tone, capsys):
     (tmp_path / "noise.wav").write_bytes(b"no sound at all")
     tone("d.wav", 2.0)
     tone("e.wav", 2.5)
+    tone("short.wav", 0.02)
     rows = [
         "id,path,speaker,emotion,start_s,end_s,valence,duration_s,split",
         "1,a.wav,s1,sad,,,,,",
@@ -174,6 +177,7 @@ def test_the_doctor_finds_every_problem_and_goes_on(tmp_path, tone, capsys):
         "6,d.wav,s1,sad,0,1,,,",
         "7,e.wav,s1,sad,,,high,2.0,",
         "8,,s1,sad,,,,,",
+        "10,short.wav,s1,sad,,,,,",
         "9,e.wav,s1,sad,0.5,1,,,holdout",
     ]
     source = manifest(tmp_path, "\n".join(rows) + "\n")
@@ -186,6 +190,7 @@ def test_the_doctor_finds_every_problem_and_goes_on(tmp_path, tone, capsys):
         "missing_file": 1,
         "not_audio": 1,
         "bad_segment": 1,
+        "too_short": 1,
         "duplicate_id": 1,
         "conflicting_labels": 1,
         "bad_number": 1,
@@ -238,3 +243,37 @@ def test_spoken_text():
 
 def test_emotion_labels_keep_the_raw_word():
     assert emotion_labels("W", {"W": "angry"}, "x", print) == {"emotion": "angry", "raw_emotion": "W"}
+
+
+def test_json_lines_whose_columns_come_late(tmp_path):
+    rows = [{"path": f"{n}.wav", "speaker": n} for n in range(150)]
+    rows[149] |= {"emotion": "sad", "speaker": "07b"}
+    path = tmp_path / "m.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    found = list(corpora.utterances("manifest", path))
+    assert found[149].labels["emotion"] == "sad"
+    assert [u.speaker for u in found][148:] == ["148", "07b"]
+    path.write_text('{"path": "a.wav", "speaker": "1", "emotion": {"sad": 1}}')
+    with pytest.raises(SertoneError, match="line 1 is not a flat object"):
+        list(corpora.utterances("manifest", path))
+
+
+def test_nothing_real_is_overwritten(tmp_path):
+    table = manifest(tmp_path, "path,speaker\na.wav,1\n")
+    for command in (["fake", "emodb", str(tmp_path)], ["export", "manifest", str(table), str(table)]):
+        with pytest.raises(SertoneError) as caught:
+            cli.app(["corpora", *command])
+        assert caught.value.code == "not_empty" and table.read_text() == "path,speaker\na.wav,1\n"
+
+
+def test_a_damaged_iemocap_is_read_to_its_end(tmp_path):
+    corpora.sheet("iemocap").fake(tmp_path)
+    whole = check("iemocap", tmp_path)
+    shutil.rmtree(tmp_path / "Session3")
+    first, second = sorted((tmp_path / "Session1/dialog/EmoEvaluation").glob("Ses*.txt"))[:2]
+    first.unlink()
+    second.write_text("% nothing\n")
+    report = check("iemocap", tmp_path)
+    codes = Counter(p.code for p in report.problems if p.severity == "error")
+    assert codes == {"missing_session": 1, "missing_evaluation": 1, "empty_evaluation": 1}
+    assert 0 < report.utterances < whole.utterances - 40 and not report.sound

@@ -55,6 +55,23 @@ def utterances(name: str, root: str | Path, report: Report = stop) -> Iterator[U
     return module.utterances(root, report)
 
 
+def fake(name: str, root: str | Path, full: bool = False) -> None:
+    """Writes a synthetic miniature of a corpus's tree into an empty or new folder.
+
+    Args:
+        name: one of `names()`.
+        root: the folder.
+        full: as many utterances as the real corpus.
+
+    Raises:
+        SertoneError: `unknown_corpus`; `not_empty`, so that no real corpus is overwritten.
+    """
+    module, root = sheet(name), Path(root)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise SertoneError("not_empty", f"{root} is there already", "a new or empty folder")
+    module.fake(root, full)
+
+
 def load(name: str, root: str | Path) -> list[Utterance]:
     """All utterances of a corpus that is fit to train on.
 

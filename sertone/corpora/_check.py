@@ -92,7 +92,7 @@ def check(name: str, root: str | Path, classes: str | dict[str, str] = "all") ->
     problems += row_problems(found)
     problems += _rating_problems(found, corpora.sheet(name).SCALES)
     lengths = {path: _length(path, problems) for path in {u.path: None for u in found}}
-    problems += _segment_problems(found, lengths)
+    problems += _signal_problems(found, lengths)
     problems += _twins(found, [path for path, length in lengths.items() if length])
     return _count(name, root, classes, found, lengths, problems)
 
@@ -108,7 +108,10 @@ def _count(
     mapping = class_map(classes, {str(u.labels["emotion"]) for u in found if "emotion" in u.labels})
     order = class_names(mapping)
     named = [(u, mapping[e]) for u in found if (e := u.labels.get("emotion")) in mapping]
-    sessions = {u.session: [c for v, c in named if v.session == u.session] for u in found}
+    sessions: dict[str, list[str]] = {u.session: [] for u in found if u.session}
+    for u, name_of_class in named:
+        if u.session:
+            sessions[u.session].append(name_of_class)
     return CorpusReport(
         corpus=name,
         root=str(root),
@@ -117,7 +120,7 @@ def _count(
         speakers=len({u.speaker for u in found}),
         by_label=_tally(str(u.labels.get("raw_emotion", "(missing)")) for u in found),
         by_class=_tally((c for _, c in named), order),
-        by_session={s: _tally(cs, order) for s, cs in sorted(sessions.items(), key=str) if s},
+        by_session={s: _tally(cs, order) for s, cs in sorted(sessions.items())},
         by_speaker=_tally((u.speaker for u, _ in named), sorted({u.speaker for u in found})),
         by_style=_tally(str(u.labels["style"]) for u in found if "style" in u.labels),
         problems=sorted(problems, key=lambda problem: (problem.severity, problem.code)),
@@ -137,14 +140,10 @@ def _seconds(utterance: Utterance, lengths: dict[Path, float]) -> float:
 def _length(path: Path, problems: list[Problem]) -> float:
     """Seconds of a file by its header; 0 and a problem where it cannot be read."""
     try:
-        info, warnings = audio.inspect(path)
+        return audio.inspect(path).duration_s
     except AudioError as error:
         problems.append(Problem(error.code, str(path), str(error)))
         return 0.0
-    for code, message in warnings.items():
-        severity = "error" if code == "truncated" else "note"
-        problems.append(Problem(code, str(path), message, severity))
-    return info.duration_s
 
 
 def _rating_problems(found: list[Utterance], scales: dict[str, Scale]) -> list[Problem]:
@@ -161,17 +160,23 @@ def _rating_problems(found: list[Utterance], scales: dict[str, Scale]) -> list[P
     ]
 
 
-def _segment_problems(found: list[Utterance], lengths: dict[Path, float]) -> list[Problem]:
-    """Segments beyond the end of their file, and stated durations that are not the file's."""
+def _signal_problems(found: list[Utterance], lengths: dict[Path, float]) -> list[Problem]:
+    """What shows only when an utterance is decoded, and stated durations that are not the file's."""
     problems = []
     for u in found:
-        length, stated = lengths[u.path], u.labels.get("duration_s")
-        end = length if u.end_s is None else u.end_s
-        if length and not 0 <= u.start_s < end <= length + DURATION_TOLERANCE_S:
-            message = f"{u.start_s} to {end} s; the file has {length:.3f} s"
-            problems.append(Problem("bad_segment", u.id, message))
-        elif length and isinstance(stated, float) and _differ(stated, end - u.start_s):
-            message = f"{stated} s stated; found {end - u.start_s:.3f} s"
+        if not lengths[u.path]:
+            continue
+        try:
+            recording = audio.read(u.path, start_s=u.start_s, end_s=u.end_s)
+        except AudioError as error:
+            problems.append(Problem(error.code, u.id, str(error)))
+            continue
+        for code, message in recording.warnings.items():
+            severity = "error" if code in ("truncated", "no_speech") else "note"
+            problems.append(Problem(code, str(u.path), message, severity))
+        stated = u.labels.get("duration_s")
+        if isinstance(stated, float) and _differ(stated, recording.duration_s):
+            message = f"{stated} s stated; found {recording.duration_s:.3f} s"
             problems.append(Problem("other_duration", u.id, message, "note"))
     return problems
 

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 from sertone import corpora
+from sertone.errors import SertoneError
 from sertone.schema import Utterance
 
 FIELDS = ("id", "path", "start_s", "end_s", "speaker", "session", "split", "text")
@@ -21,8 +22,10 @@ def export(name: str, root: Path, out: Path) -> int:
         number of utterances.
 
     Raises:
-        SertoneError: the corpus's first problem that would change a result.
+        SertoneError: `not_empty`; the corpus's first problem that would change a result.
     """
+    if out.exists():
+        raise SertoneError("not_empty", f"{out} is there already", "a new file")
     found = list(corpora.utterances(name, root))
     tasks = sorted({task for u in found for task in u.labels} - {"raw_emotion"})
     out.parent.mkdir(parents=True, exist_ok=True)

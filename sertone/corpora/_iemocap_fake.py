@@ -193,7 +193,8 @@ def _write_traps(root: Path, turn: _Turn) -> None:
         other.parent.mkdir(parents=True, exist_ok=True)
         other.write_text(f"{turn.name} :Neutral state; :()\n")
     transcript = dialog / "transcriptions" / f"{turn.dialogue}.txt"
-    latin = f"{turn.dialogue}_MXX1 [902.0000-903.0000]: A caf\xe9.\n".encode("latin-1")
-    transcript.write_bytes(transcript.read_bytes() + latin)
+    lines = transcript.read_bytes().split(b"\n")
+    lines[0] += " So I said]: caf\xe9\x85 and tea.".encode("latin-1")
+    transcript.write_bytes(b"\r\n".join(lines))
     for path in (transcript, dialog / "EmoEvaluation" / f"{turn.dialogue}.txt", _wav(root, turn)):
         (path.parent / f"._{path.name}").write_bytes(b"\0\5\x16\7AppleDouble")

@@ -49,16 +49,27 @@ GENDERS = {"F": "female", "M": "male"}
 
 def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
     """Reads the sessions in order; `activation` is called arousal."""
+    if not any((root / f"Session{session}" / "dialog").is_dir() for session in range(1, 6)):
+        require(root / "Session1" / "dialog", "iemocap")
     for session in range(1, 6):
-        dialog = require(root / f"Session{session}" / "dialog", "iemocap")
-        for evaluation in visible((dialog / "EmoEvaluation").glob("Ses*.txt")):
+        dialog = root / f"Session{session}" / "dialog"
+        evaluations = visible((dialog / "EmoEvaluation").glob("Ses*.txt"))
+        if not evaluations:
+            report(Problem("missing_session", str(dialog), "no evaluation files"))
+        for folder in visible((dialog.parent / "sentences" / "wav").glob("Ses*")):
+            if folder.name not in {path.stem for path in evaluations}:
+                report(Problem("missing_evaluation", str(folder), "recordings without labels"))
+        for evaluation in evaluations:
             texts = _transcripts(dialog / "transcriptions" / evaluation.name, report)
-            yield from _dialogue(evaluation, session, texts, report)
+            turns = list(_dialogue(evaluation, session, texts, report))
+            if not turns:
+                report(Problem("empty_evaluation", str(evaluation), "no utterance in it"))
+            yield from turns
 
 
 def _dialogue(evaluation: Path, session: int, texts: dict[str, str], report: Report) -> Iterator[Utterance]:
     wav = evaluation.parents[2] / "sentences" / "wav" / evaluation.stem
-    for line in _text(evaluation).splitlines():
+    for line in _lines(evaluation):
         fields = line.split("\t")
         if not line.startswith("[") or len(fields) != 4:
             continue
@@ -98,7 +109,7 @@ def _transcripts(path: Path, report: Report) -> dict[str, str]:
         report(Problem("missing_transcript", str(path), "no such file", "note"))
         return {}
     texts = {}
-    for line in _text(path).splitlines():
+    for line in _lines(path):
         head, found, text = line.partition("]:")
         name = head.split(" ", 1)[0]
         if found and name.startswith("Ses") and "XX" not in name:
@@ -106,12 +117,14 @@ def _transcripts(path: Path, report: Report) -> dict[str, str]:
     return texts
 
 
-def _text(path: Path) -> str:
+def _lines(path: Path) -> list[str]:
+    """Split at line feeds alone: Latin-1 texts hold other characters that `splitlines` splits at."""
     content = path.read_bytes()
     try:
-        return content.decode("utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError:
-        return content.decode("latin-1")
+        text = content.decode("latin-1")
+    return [line.rstrip("\r") for line in text.split("\n")]
 
 
 def fake(root: Path, full: bool = False) -> None:

@@ -12,8 +12,10 @@ Expected tree:
     metadata.csv, and the files that it names
 """
 
+import json
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sertone.corpora._files import write_tone
@@ -36,11 +38,10 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
     """Reads a manifest: the file, or the `metadata.csv` of a folder.
 
     Raises:
-        SertoneError: `not_a_manifest`, `missing_column`.
+        SertoneError: `not_a_manifest`, `missing_column`, `no_rows`.
     """
     root = root / "metadata.csv" if root.is_dir() else root
     rows = _rows(root)
-    _require_columns(rows[0] if rows else {}, root)
     seen: Counter[str] = Counter()
     for number, row in enumerate(rows, 1):
         row = {name: cell.strip() for name, cell in row.items() if cell and cell.strip()}
@@ -65,33 +66,53 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
 
 
 def _rows(root: Path) -> list[dict[str, str | None]]:
-    """All cells as text, so that a speaker `03` stays `03`."""
+    """All cells as text, so that a speaker `03` stays `03`.
+
+    Raises:
+        SertoneError: `not_a_manifest`, `missing_column`, `no_rows`.
+    """
     import polars
 
     readers = {
-        ".csv": lambda p: polars.read_csv(p, infer_schema=False),
-        ".tsv": lambda p: polars.read_csv(p, infer_schema=False, separator="\t"),
-        ".jsonl": polars.read_ndjson,
-        ".parquet": polars.read_parquet,
+        ".csv": lambda p: polars.read_csv(p, infer_schema=False).to_dicts(),
+        ".tsv": lambda p: polars.read_csv(p, infer_schema=False, separator="\t").to_dicts(),
+        ".jsonl": _json_lines,
+        ".parquet": lambda p: polars.read_parquet(p).select(polars.all().cast(polars.String)).to_dicts(),
     }
     if root.suffix not in readers or not root.is_file():
         raise SertoneError(
             "not_a_manifest", str(root), f"a file ending in {', '.join(readers)}", "name the file"
         )
     try:
-        table = readers[root.suffix](root)
-    except polars.exceptions.PolarsError as error:
+        rows = readers[root.suffix](root)
+    except (polars.exceptions.PolarsError, ValueError) as error:
         raise SertoneError("not_a_manifest", f"{root}: {error}", "a readable table") from None
-    return table.select(polars.all().cast(polars.String)).to_dicts()
+    if not rows:
+        raise SertoneError("no_rows", f"{root} has no rows", "one row per utterance")
+    _require_columns(dict.fromkeys(name for row in rows for name in row), root)
+    return rows
 
 
-def _require_columns(row: dict, root: Path) -> None:
-    missing = [] if {"path", "file"} & set(row) else ["path"]
-    missing += [] if "speaker" in row else ["speaker"]
+def _json_lines(path: Path) -> list[dict[str, str | None]]:
+    """One object per line; cells that are objects or lists are refused."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        cells = json.loads(line) if line.strip() else {}
+        if not isinstance(cells, dict) or any(isinstance(cell, dict | list) for cell in cells.values()):
+            raise ValueError(f"line {number} is not a flat object")
+        if cells:
+            rows.append({name: None if cell is None else str(cell) for name, cell in cells.items()})
+    return rows
+
+
+def _require_columns(columns: Iterable[str], root: Path) -> None:
+    columns = list(columns)
+    missing = [] if {"path", "file"} & set(columns) else ["path"]
+    missing += [] if "speaker" in columns else ["speaker"]
     if missing:
         raise SertoneError(
             "missing_column",
-            f"{root} has the columns {', '.join(row) or '(none)'}",
+            f"{root} has the columns {', '.join(columns)}",
             f"a column {' and a column '.join(missing)}",
             "without speakers no split is speaker-independent",
         )
@@ -114,10 +135,13 @@ def _number(row: dict[str, str], name: str, where: str, report: Report) -> float
     if name not in row:
         return None
     try:
-        return float(row[name])
+        value = float(row[name])
+        if math.isfinite(value):
+            return value
     except ValueError:
-        report(Problem("bad_number", where, f"{name} is {row[name]!r}; expected a number"))
-        return None
+        pass
+    report(Problem("bad_number", where, f"{name} is {row[name]!r}; expected a number"))
+    return None
 
 
 def _split(row: dict[str, str], where: str, report: Report) -> str | None:

@@ -78,6 +78,9 @@ class Predictor:
             recording: Recording = read()
         except AudioError as error:
             return Prediction(file=name, status="error", code=error.code, message=str(error))
+        except Exception as error:  # one recording never ends a run
+            message = f"{type(error).__name__}: {error}"
+            return Prediction(file=name, status="error", code="failed", message=message)
         warnings, samples = dict(recording.warnings), recording.samples
         if len(samples) < self.min_samples:
             found = f"{len(samples)} samples, padded to the {self.min_samples} the model needs"
