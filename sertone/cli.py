@@ -5,6 +5,7 @@ Exit status: 0 all well; 1 something was found wrong or some items failed; 2 cou
 
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -218,6 +219,12 @@ def main() -> None:
             'pip install "sertone[train]"',
             file=sys.stderr,
         )
+        status = 2
+    except OSError as error:
+        print(f"error [os] {error}", file=sys.stderr)
+        status = 2
+    except Exception:  # a fault of ours: shown whole, but told apart from "some items failed"
+        traceback.print_exc()
         status = 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last save", file=sys.stderr)

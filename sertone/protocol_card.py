@@ -62,6 +62,7 @@ def protocol_card(
         "seed": seed,
         "versions": {"python": platform.python_version()} | _versions(),
         "file_hashes": {name: hashes[name] for name in sorted(used)},
+        "segments": {name: [u.start_s, u.end_s] for name, u in sorted(used.items()) if u.start_s or u.end_s},
     }
 
 

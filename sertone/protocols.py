@@ -4,8 +4,9 @@ A fold never has one speaker, or the same recording, on two sides. What can be t
 without being an error (scripted sentences, dialogues with a partner) is reported.
 """
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sertone import audio
@@ -42,7 +43,8 @@ def make_folds(
     """Splits a corpus.
 
     Args:
-        utterances: those that are in the classes.
+        utterances: those that are in the classes, or have no emotion label. A speaker without any label
+            is never held out: there would be nothing to score.
         split: one of SPLITS.
         folds: how many folds `grouped_k_fold` makes.
         validation: `speaker` takes one speaker out of training to choose the epoch; leave-one-speaker-
@@ -53,13 +55,14 @@ def make_folds(
     """
     if split == "official":
         return [_official(utterances)]
-    groups = _held_out_groups(utterances, split, folds)
+    scored = [u for u in utterances if "emotion" in u.labels]
     takes_speaker = validation == "speaker" or split == "leave_one_speaker_out"
     made = []
-    for number, (name, held_out) in enumerate(groups.items()):
+    for number, (name, held_out) in enumerate(_held_out_groups(scored, split, folds).items()):
         test = [u for u in utterances if u.speaker in held_out]
         rest = [u for u in utterances if u.speaker not in held_out]
-        chooser = _validation_speaker(test, rest, number) if takes_speaker else None
+        choosers = [u for u in scored if u.speaker not in held_out]
+        chooser = _validation_speaker(test, choosers, number) if takes_speaker else None
         made.append(
             Fold(
                 name,
@@ -76,7 +79,8 @@ def everything(utterances: Sequence[Utterance], validation: str = "none") -> Fol
 
     With `validation` = `speaker` the last speaker is kept out to choose the epoch.
     """
-    chooser = max(u.speaker for u in utterances) if validation == "speaker" else None
+    labelled = [u.speaker for u in utterances if "emotion" in u.labels]
+    chooser = max(labelled) if validation == "speaker" else None
     return Fold(
         "all",
         [u for u in utterances if u.speaker != chooser],
@@ -99,7 +103,11 @@ def _held_out_groups(utterances: Sequence[Utterance], split: str, folds: int) ->
     groups = [u.speaker for u in utterances]
     parts = GroupKFold(folds).split(groups, groups=groups)
     held_out = [{groups[index] for index in test} for _, test in parts]
-    return {" ".join(sorted(names)): names for names in held_out}
+    return {_group_name(number, names): names for number, names in enumerate(held_out, 1)}
+
+
+def _group_name(number: int, speakers: set[str]) -> str:
+    return " ".join(sorted(speakers)) if len(speakers) < 4 else f"group {number}"
 
 
 def _sessions(utterances: Sequence[Utterance]) -> dict[str, set[str]]:
@@ -182,8 +190,8 @@ def check_leaks(fold: Fold, hashes: Mapping[str, str]) -> LeakReport:
     sessions = [{u.session for u in side if u.session} for side in (fold.train, fold.test)]
     return LeakReport(
         fold=fold.name,
-        speakers=sorted(_on_two_sides(fold, lambda u: u.speaker)),
-        recordings=sorted(" = ".join(ids) for ids in _on_two_sides(fold, lambda u: hashes[u.id]).values()),
+        speakers=_speakers_on_two_sides(fold),
+        recordings=_recordings_on_two_sides(fold, hashes),
         scripted_texts=sorted(set(shared)),
         test_in_texts=len(shared) / max(1, len(fold.test)),
         sessions=sorted(sessions[0] & sessions[1]),
@@ -194,22 +202,33 @@ def _texts(utterances: list[Utterance]) -> Iterator[str]:
     return (spoken_text(u.text) for u in utterances if u.text)
 
 
-def _on_two_sides(fold: Fold, key: Callable[[Utterance], str]) -> dict[str, list[str]]:
-    """Value -> utterance ids, one for each side, of what stands on more than one side."""
-    places: dict[str, dict[str, str]] = defaultdict(dict)
+def _speakers_on_two_sides(fold: Fold) -> list[str]:
+    counts = Counter(speaker for side in fold.sides.values() for speaker in {u.speaker for u in side})
+    return sorted(speaker for speaker, sides in counts.items() if sides > 1)
+
+
+def _recordings_on_two_sides(fold: Fold, hashes: Mapping[str, str]) -> list[str]:
+    """Pairs of utterances on two sides that share samples: equal bytes, overlapping in time."""
+    places: dict[str, list[tuple[float, float, str, str]]] = defaultdict(list)
     for side, utterances in fold.sides.items():
         for u in utterances:
-            places[key(u)].setdefault(side, u.id)
-    return {value: list(ids.values()) for value, ids in places.items() if len(ids) > 1}
+            end = math.inf if u.end_s is None else u.end_s
+            places[hashes[u.id]].append((u.start_s, end, side, u.id))
+    found = []
+    for stretches in places.values():
+        reached: dict[str, tuple[float, str]] = {}  # side -> how far its stretches go, and whose
+        for start, end, side, name in sorted(stretches):
+            for other, (other_end, other_name) in reached.items():
+                if other != side and start < other_end:
+                    found.append(" = ".join(sorted((other_name, name))))
+            reached[side] = max(reached.get(side, (0.0, "")), (end, name))
+    return sorted(found)
 
 
 def recording_hashes(utterances: Sequence[Utterance]) -> dict[str, str]:
-    """Utterance id -> hash of its file's bytes, and of where in the file it lies."""
+    """Utterance id -> SHA-256 of its file's bytes."""
     files = {path: audio.file_hash(path) for path in {u.path for u in utterances}}
-    return {
-        u.id: f"{files[u.path]} {u.start_s:.3f}-{u.end_s or 'end'}" if u.start_s or u.end_s else files[u.path]
-        for u in utterances
-    }
+    return {u.id: files[u.path] for u in utterances}
 
 
 def require_sound(fold: Fold, leaks: LeakReport, classes: Mapping[str, str]) -> None:
@@ -221,7 +240,7 @@ def require_sound(fold: Fold, leaks: LeakReport, classes: Mapping[str, str]) -> 
         classes: emotion -> class.
 
     Raises:
-        SertoneError: `speaker_leak`, `audio_leak`, `missing_class`.
+        SertoneError: `speaker_leak`, `audio_leak`, `no_labels`, `missing_class`.
     """
     if leaks.speakers:
         raise SertoneError(
@@ -237,6 +256,13 @@ def require_sound(fold: Fold, leaks: LeakReport, classes: Mapping[str, str]) -> 
             "every recording on one side",
             "take one of them out of the corpus",
         )
+    for side, utterances in fold.sides.items():
+        if utterances and not any("emotion" in u.labels for u in utterances):
+            raise SertoneError(
+                "no_labels",
+                f"fold {fold.name}: no utterance of its {side} side has an emotion label",
+                "some, to train on and to score",
+            )
     present = {classes.get(str(u.labels.get("emotion"))) for u in fold.train}
     absent = [name for name in dict.fromkeys(classes.values()) if name not in present]
     if absent:

@@ -11,7 +11,7 @@ An unknown key is an error that names the nearest known one.
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -77,7 +77,7 @@ class Rates(Settings):
 class TrainConfig(Settings):
     """How the model is trained."""
 
-    epochs: list[int] = Field(default=[30], min_length=1)
+    epochs: list[Annotated[int, Field(ge=0)]] = Field(default=[30], min_length=1)
     """Of each stage of the model."""
     batch_size: int | None = Field(default=None, ge=1)
     """Utterances per batch; or else"""
@@ -98,8 +98,8 @@ class TrainConfig(Settings):
     """Of AdamW."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
-    speeds: list[float] = Field(default=[0.8, 1.0, 1.2], min_length=1)
-    """Speed perturbation (TDSA): one of these at random for every utterance and epoch."""
+    speeds: list[Annotated[float, Field(ge=0.5, le=2.0)]] = Field(default=[0.8, 1.0, 1.2], min_length=1)
+    """Speed perturbation (TDSA): one of these at random for every utterance and epoch; 0.8 is 80 %."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Of the emotion loss."""
     class_weights: bool = False
@@ -120,7 +120,7 @@ class TrainConfig(Settings):
     @model_validator(mode="after")
     def _one_batch_rule(self) -> Self:
         if (self.batch_size is None) == (self.batch_seconds is None):
-            raise ValueError("give either batch_size or batch_seconds")
+            raise ValueError("give either batch_size or batch_seconds, and null for the other")
         if isinstance(self.learning_rate, str) and self.learning_rate not in self.learning_rates:
             known = ", ".join(self.learning_rates) or "none"
             raise ValueError(f"learning_rate {self.learning_rate!r} is not named; known: {known}")
@@ -180,6 +180,8 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         raise SertoneError("missing_recipe", f"no file {path}", "a recipe, such as those in recipes/")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise SertoneError("bad_recipe", f"{path} holds no keys", "data, protocol, model, train")
         for override in overrides:
             _override(values, override)
     except yaml.YAMLError as error:

@@ -117,10 +117,35 @@ def test_the_same_audio_on_two_sides_is_an_error(tone, tmp_path):
     assert code_of(require_sound, fold, leaks, {"sad": "sad"}) == "audio_leak"
 
 
-def test_segments_of_one_file_are_not_the_same_audio(tone):
-    path = tone()
-    us = [Utterance(id=f"{s}", path=path, speaker=f"{s}", start_s=s, end_s=s + 0.1) for s in (0.0, 0.5)]
-    assert len(set(recording_hashes(us).values())) == 2
+@pytest.mark.parametrize(
+    "one, other, leaks",
+    [
+        ((0.0, 0.5), (0.5, 1.0), False),
+        ((0.0, 0.5), (0.4, 1.0), True),
+        ((0.0, None), (0.4, 0.6), True),
+        ((0.0, 1.0), (0.0, None), True),
+        ((0.5, None), (0.0, 0.5), False),
+    ],
+)
+def test_segments_leak_where_they_overlap(tone, one, other, leaks):
+    path, copy = tone("a.wav"), tone("b.wav")
+    for first, second in ((path, path), (path, copy)):
+        us = [
+            Utterance(id="1", path=first, speaker="1", start_s=one[0], end_s=one[1]),
+            Utterance(id="2", path=second, speaker="2", start_s=other[0], end_s=other[1]),
+        ]
+        found = check_leaks(fold_of(us[:1], us[1:]), recording_hashes(us)).recordings
+        assert bool(found) == leaks
+
+
+def test_speakers_without_labels_are_never_held_out():
+    us = [utterance(n, f"s{n % 6}", labels={} if n % 6 == 5 else {"emotion": "sad"}) for n in range(24)]
+    for split in ("leave_one_speaker_out", "grouped_k_fold"):
+        for fold in make_folds(us, split, folds=3, validation="speaker"):
+            assert "s5" in {u.speaker for u in fold.train}
+    bare = fold_of(us[:5], us[5:6])
+    report = check_leaks(bare, {u.id: u.id for u in us})
+    assert code_of(require_sound, bare, report, {"sad": "sad"}) == "no_labels"
 
 
 def test_shared_texts_and_sessions_are_reported_not_refused():

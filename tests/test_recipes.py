@@ -62,6 +62,8 @@ def write(tmp_path, **changes):
         ("train.seed", "KEY=VALUE"),
         ("train.seed.x=1", "holds no keys"),
         ("train.clip_norm=0", "greater than 0"),
+        ("train.speeds=[80, 100, 120]", "less than or equal to 2"),
+        ("train.epochs=[-1, 1]", "greater than or equal to 0"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, override, message):

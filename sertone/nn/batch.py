@@ -32,6 +32,7 @@ class Batch:
             waveforms=self.waveforms.to(device),
             lengths=self.lengths.to(device),
             targets=targets,
+            prefix=self.prefix.to(device) if self.prefix else None,
         )
 
     def encode(self, encoder: Encoder) -> tuple[Tensor, Tensor]:

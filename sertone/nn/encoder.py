@@ -24,7 +24,7 @@ from sertone.nn.masks import frame_mask
 NOTHING = -1
 
 
-@dataclass(frozen=True)
+@dataclass
 class Prefix:
     """The output of the frozen part of an encoder.
 
@@ -38,6 +38,10 @@ class Prefix:
     states: Tensor
     frames: Tensor
     cut: int
+
+    def to(self, device) -> "Prefix":
+        """The same on another device."""
+        return Prefix(self.states.to(device), self.frames.to(device), self.cut)
 
 
 class Encoder(nn.Module):

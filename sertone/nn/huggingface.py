@@ -97,6 +97,8 @@ class HuggingFaceEncoder(Encoder):
 
     def __init__(self, model: Any, normalize: bool) -> None:
         super().__init__()
+        if model.config.model_type != "wavlm":  # which has attention of its own
+            model.set_attn_implementation("sdpa")  # others read a mask differently
         self.config, self.normalize = model.config, normalize
         self.width, self.depth = self.config.hidden_size, self.config.num_hidden_layers
         self.stable = bool(getattr(self.config, "do_stable_layer_norm", False))

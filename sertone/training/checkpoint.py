@@ -78,7 +78,10 @@ def load_model(folder: Path) -> tuple[Any, Vocabulary, dict]:
     """
     if not (folder / MARKER).is_file():
         raise SertoneError("not_a_checkpoint", f"no {MARKER} in {folder}", "a run or a checkpoint folder")
-    about = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    try:
+        about = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SertoneError("bad_weights", f"{folder / MARKER}: {error}", "an intact file") from None
     if about.get("format") != FORMAT:
         raise SertoneError("other_format", f"{folder} has format {about.get('format')}", f"format {FORMAT}")
     vocabulary = Vocabulary(**about["vocabulary"])

@@ -5,6 +5,7 @@ run/fold_0/checkpoint/    the trained model        fold_0/result.json marks the 
 """
 
 import csv
+import hashlib
 import io
 import json
 import shutil
@@ -26,7 +27,7 @@ from sertone.recipe import Recipe
 from sertone.schema import Utterance
 from sertone.training import checkpoint
 from sertone.training.answers import answer, score_tasks
-from sertone.training.loop import Trainer
+from sertone.training.loop import Trainer, check_plan
 from sertone.training.progress import Progress
 from sertone.training.recordings import Recordings
 from sertone.training.run_folder import claim
@@ -74,8 +75,7 @@ def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
     emotions = {str(u.labels["emotion"]) for u in found if "emotion" in u.labels}
     mapping = class_map(data.classes, emotions)
     used = [u for u in found if u.labels.get("emotion") in (None, *mapping)]
-    if not used:
-        raise SertoneError("no_utterances", f"none of {len(found)} utterances is in the classes", "some")
+    _require_classes(mapping, emotions)
     unused = set() if protocol.split == "grouped_k_fold" else {"folds"}
     rule: dict[str, Any] = protocol.model_dump(exclude=unused) | {"speaker_independent": True}
     if everything:
@@ -92,6 +92,17 @@ def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
     seed = recipe.train.seed
     card = protocol_card(data.corpus, len(found), folds, leaks, mapping, hashes, rule, seed)
     return Experiment(recipe, mapping, used, folds, card)
+
+
+def _require_classes(mapping: dict[str, str], found: set[str]) -> None:
+    if len({mapping[name] for name in found if name in mapping}) < 2:
+        raise SertoneError(
+            "no_classes",
+            f"the corpus's emotions are {', '.join(sorted(found)) or 'not given'}; of them "
+            f"data.classes takes {', '.join(sorted(found & set(mapping))) or 'none'}",
+            "at least two classes",
+            "look at `sertone corpora check`; a manifest needs a column `emotion`",
+        )
 
 
 def cross_validate(
@@ -155,6 +166,7 @@ def fit(
     for code, ids in recordings.load(experiment.utterances, model.encoder.min_samples).items():
         progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
     trainer = Trainer(model, vocabulary, fold, number, recipe.train, recordings, folder / "resume", progress)
+    check_plan(model, recipe.train)
     for task in model.heads:
         if len({vocabulary.label(task, u) for u in fold.train} - {None}) < 2:
             progress.say(f"fold {number} ({fold.name})  {task}: fewer than two labels, nothing to learn")
@@ -195,7 +207,13 @@ def _run_fold(
             strict=True,
         )
     ]
-    result = {"name": fold.name, "metrics": scores}
+    auxiliary = {
+        task: {"targets": labels[task], "predictions": answers.predictions[task], "metric": kinds[task]}
+        for task in scores
+        if task in kinds and task != "emotion"
+    }
+    result = {"name": fold.name, "metrics": scores, "experiment": _fingerprint(experiment)}
+    result |= {"confusion": _confusion(rows, experiment.classes), "auxiliary": auxiliary}
     result |= {"train": len(fold.train), "validation": len(fold.validation), "test": len(test)}
     result |= {"history": trainer.history, "rows": rows}
     checkpoint.write_json(folder / "result.json", result)
@@ -210,6 +228,7 @@ def _collect(experiment: Experiment, out: Path) -> dict:
         for number in range(len(experiment.folds))
     ]
     rows = [row for fold in folds for row in fold.pop("rows")]
+    auxiliary = [fold.pop("auxiliary") for fold in folds]
     table = io.StringIO()
     writer = csv.DictWriter(table, list(rows[0]))
     writer.writeheader()
@@ -219,7 +238,8 @@ def _collect(experiment: Experiment, out: Path) -> dict:
     pooled: dict[str, Any] = dict(metrics.emotion_scores(targets, predictions))
     seed = experiment.recipe.train.seed
     pooled["ci95"] = metrics.speaker_interval(targets, predictions, speakers, seed=seed)
-    pooled["confusion"] = metrics.confusion(targets, predictions, experiment.classes).tolist()
+    pooled["confusion"] = _confusion(rows, experiment.classes)
+    own = _fingerprint(experiment)
     encoder = experiment.recipe.model["encoder"]
     return {
         "corpus": experiment.recipe.data.corpus,
@@ -228,8 +248,35 @@ def _collect(experiment: Experiment, out: Path) -> dict:
         "classes": experiment.classes,
         "folds": folds,
         "mean": _mean([fold["metrics"] for fold in folds]),
-        "pooled": {"emotion": pooled},
+        "pooled": {"emotion": pooled} | _pooled_auxiliary(auxiliary),
+        "folds_of_other_settings": [fold["name"] for fold in folds if fold["experiment"] != own],
     }
+
+
+def _fingerprint(experiment: Experiment) -> str:
+    """Of recipe and protocol: tells folds that `--force` kept from before a change."""
+    text = recipes.dump(experiment.recipe) + json.dumps(experiment.card, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _confusion(rows: list[dict], classes: list[str]) -> list[list[int]]:
+    targets, predictions = ([row[key] for row in rows] for key in ("target", "prediction"))
+    return metrics.confusion(targets, predictions, classes).tolist()
+
+
+def _pooled_auxiliary(folds: list[dict[str, dict]]) -> dict[str, dict[str, float]]:
+    """Scores of the auxiliary tasks over the test sides of all folds together."""
+    pooled = {}
+    for task in dict.fromkeys(task for fold in folds for task in fold):
+        own = [fold[task] for fold in folds if task in fold]
+        pairs = [
+            pair
+            for part in own
+            for pair in zip(part["targets"], part["predictions"], strict=True)
+            if pair[0] is not None
+        ]
+        pooled[task] = metrics.SCORES[own[0]["metric"]](*map(list, zip(*pairs, strict=True)))
+    return pooled
 
 
 def _mean(scores: list[dict[str, dict]]) -> dict[str, dict]:

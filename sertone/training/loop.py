@@ -64,16 +64,9 @@ class Trainer:
             one entry per epoch: stage, losses, scores, seconds.
 
         Raises:
-            SertoneError: `wrong_epochs`, `not_finite`, `out_of_memory`.
+            SertoneError: `not_finite`, `out_of_memory`.
         """
         stages = self.model.stages()
-        if len(self.config.epochs) != len(stages):
-            names = ", ".join(stage.name for stage in stages)
-            raise SertoneError(
-                "wrong_epochs",
-                f"train.epochs has {len(self.config.epochs)} numbers",
-                f"{len(stages)}, one for each stage ({names})",
-            )
         self._prepare_emotion_loss()
         self.fabric = Fabric(accelerator=self.config.device, devices=1, precision=self.config.precision)
         self.best: dict[str, Tensor] = {}
@@ -109,8 +102,8 @@ class Trainer:
             started = time.monotonic()
             seed = [self.config.seed, self.number, index, epoch]
             entry = self._epoch(model, optimizer, stage, epoch / epochs, 1 / epochs, seed)
-            if self.fold.validation:
-                self._validate(entry, state, last_stage=index == len(self.config.epochs) - 1)
+            if self.fold.validation and "emotion" in stage.weights:
+                self._validate(entry, state)
             entry |= {"stage": stage.name, "epoch": epoch, "seconds": time.monotonic() - started}
             self.history.append(entry)
             shown = {"loss": entry["loss"]} | {k: entry[k] for k in ("ua", "val_ua") if k in entry}
@@ -205,15 +198,37 @@ class Trainer:
         assert norm is not None
         return norm
 
-    def _validate(self, entry: dict, state: dict, last_stage: bool) -> None:
-        """Scores the validation side; in the last stage the best epoch's weights are kept."""
+    def _validate(self, entry: dict, state: dict) -> None:
+        """Scores the validation side and keeps the weights of the best epoch."""
         answers = answer(self.model, self.vocabulary, self.fold.validation, self.recordings, self.fabric)
         labels = [self.vocabulary.label("emotion", u) for u in self.fold.validation]
         scores = score_tasks(answers, {"emotion": labels}, {"emotion": "emotion"})
         entry["val_ua"] = scores["emotion"]["ua"]
-        if last_stage and entry["val_ua"] > state["best_ua"]:
+        if entry["val_ua"] > state["best_ua"]:
             state["best_ua"] = entry["val_ua"]
             self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+
+
+def check_plan(model: Any, config: TrainConfig) -> None:
+    """Refuses, before anything is trained, a plan that would fail half-way.
+
+    Args:
+        model: with its stages.
+        config: the `train` part of the recipe.
+
+    Raises:
+        SertoneError: `wrong_epochs`, `bad_cut`.
+    """
+    stages = model.stages()
+    if len(config.epochs) != len(stages):
+        names = ", ".join(stage.name for stage in stages)
+        raise SertoneError(
+            "wrong_epochs",
+            f"train.epochs has {len(config.epochs)} numbers",
+            f"{len(stages)}, one for each stage ({names})",
+        )
+    for stage in stages:
+        _freeze(model, stage)
 
 
 def _freeze(model: Any, stage: Stage) -> None:

@@ -11,6 +11,11 @@ from pathlib import Path
 from sertone.errors import SertoneError
 from sertone.training.checkpoint import write_json, write_text
 
+WRITTEN = (
+    *("recipe.yaml", "protocol.json", "results.json", "predictions.csv", "report.html"),
+    *("fold_[0-9]*", "checkpoint", "resume"),
+)
+
 
 @contextlib.contextmanager
 def claim(folder: Path, recipe: str, card: dict, *, force: bool, fresh: bool) -> Iterator[None]:
@@ -21,7 +26,7 @@ def claim(folder: Path, recipe: str, card: dict, *, force: bool, fresh: bool) ->
         recipe: as YAML.
         card: the protocol card.
         force: go on although recipe or protocol have changed since the run began.
-        fresh: throw away what is there.
+        fresh: throw away what a run has written there.
 
     Raises:
         SertoneError: `run_in_use`, `other_experiment`.
@@ -47,10 +52,11 @@ def claim(folder: Path, recipe: str, card: dict, *, force: bool, fresh: bool) ->
 
 
 def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir():
+    """Removes what a run writes, and nothing else."""
+    for path in [path for pattern in WRITTEN for path in folder.glob(pattern)]:
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != ".lock":
+        else:
             path.unlink()
 
 
