@@ -157,7 +157,8 @@ def predict(model: Path, /, *files: Path, strict: Flag = False) -> int:
     """Predict recordings: one JSON object per line and file, in the order given.
 
     Args:
-        model: a run, one fold of it, or a checkpoint folder.
+        model: a checkpoint folder, or a run. A run answers with the mean of its folds' models, most of
+            which were trained on a recording that belongs to the corpus.
         files: recordings of any rate and number of channels.
         strict: refuse what would be answered with a warning, such as a truncated file.
     """
@@ -173,16 +174,17 @@ def predict(model: Path, /, *files: Path, strict: Flag = False) -> int:
 
 
 @app.command
-def demo(folder: Path = Path(), /, *, overrides: Overrides = None) -> int:
+def demo(folder: Path = Path(), /, *, overrides: Overrides = None, fresh: Flag = False) -> int:
     """Show the whole story on synthetic speech: corpus, cross-validation, report, prediction.
 
     Args:
         folder: where `corpora/demo` and `runs/demo` are written.
         overrides: change a setting of the recipe: --set train.seed=1. May be repeated.
+        fresh: train again although there is a run.
     """
     from sertone.training.demo import demo as run
 
-    made = run(folder, overrides or ())
+    made = run(folder, overrides or (), fresh=fresh)
     answer = made.prediction
     print(f"corpus      {made.corpus}  (synthetic speech)")
     print(f"scores      {_score_line(made.scores)}; chance 25 %")
@@ -193,7 +195,7 @@ def demo(folder: Path = Path(), /, *, overrides: Overrides = None) -> int:
     )
     print(f"            spoken as {made.spoken}, by a speaker whom the model never heard")
     print(f"report      {made.run / 'report.html'}")
-    print(f"try         sertone predict {made.run} {answer.file}")
+    print(f"try         {Path(sys.argv[0])} predict {made.model} {answer.file}")
     return 0
 
 

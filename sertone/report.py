@@ -57,7 +57,7 @@ def write(run: Path) -> Path:
         speaker_plot=Markup(_speakers(rows, chance)),
         auxiliary=_auxiliary(results["mean"]),
         curves=[curve | {"svg": Markup(curve["svg"])} for curve in curves],
-        trouble=_trouble(results["folds"]),
+        trouble=_trouble(results),
         leaks=_leaks(card["leaks"]),
         protocol=_protocol(card),
         recipe=recipe,
@@ -156,12 +156,15 @@ def _ends(series: dict[str, list[float]], index: int) -> str:
     return f"{sum(values) / len(values):.2f}"
 
 
-def _trouble(folds: list[dict]) -> str:
+def _trouble(results: dict) -> str:
     """What went wrong on the way without ending the run."""
+    folds = results["folds"]
     entries = [entry for fold in folds for entry in fold["history"]]
     skipped = sum(entry["skipped_steps"] for entry in entries)
     unfit = max((entry["unfit_transcripts"] for entry in entries), default=0)
     parts = []
+    if mixed := results["folds_of_other_settings"]:
+        parts.append(f"Trained with other settings than this page shows: {', '.join(mixed)}.")
     if skipped:
         parts.append(f"{skipped} steps without a finite loss or gradient were skipped.")
     if unfit:

@@ -37,6 +37,8 @@ def room_of(path):
 
 def imported_rooms(path):
     for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "sertone":
             parts = node.module.split(".")
             names = [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
@@ -109,17 +111,11 @@ def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder):
             [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, (command, done.stderr)
+    for block in re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.S):
+        done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0 and "Prediction(" in done.stdout, done.stderr
     assert (tmp_path / "runs/mine/report.html").is_file()
     assert (tmp_path / "runs/wan2025_wavlm/report.html").is_file()
-
-
-def test_the_python_of_the_readme_is_the_api():
-    import sertone
-
-    text = (REPOSITORY / "README.md").read_text()
-    for block in re.findall(r"```python\n(.*?)```", text, re.S):
-        for name in re.findall(r"sertone\.(\w+)\(", block):
-            assert callable(getattr(sertone, name))
 
 
 def test_links_of_the_docs_lead_somewhere():
@@ -129,4 +125,4 @@ def test_links_of_the_docs_lead_somewhere():
         *(REPOSITORY / "docs").glob("*.md"),
     ]:
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            assert (page.parent / target).stat().st_size > 100, f"{page.name}: {target}"

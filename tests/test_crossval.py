@@ -71,7 +71,12 @@ def test_results_follow_from_the_predictions(run, small_demo):
 
 
 def test_auxiliary_scores(run):
-    mean = results_of(run)["mean"]
+    results = results_of(run)
+    mean, pooled = results["mean"], results["pooled"]
+    assert pooled["gender"]["accuracy"] == pytest.approx(mean["gender"]["accuracy"])  # folds of one size
+    assert pooled["asr"].keys() == {"cer", "wer"} and "auxiliary" not in results["folds"][0]
+    tables = np.array([fold["confusion"] for fold in results["folds"]])
+    assert tables.sum(0).tolist() == pooled["emotion"]["confusion"] and tables.sum() == 40
     assert set(mean) == {"emotion", "gender", "speaker", "style", "asr"}
     assert 0 <= mean["gender"]["accuracy"] <= 1 and 0 <= mean["style"]["accuracy"] <= 1
     assert mean["asr"].keys() == {"cer", "wer"} and all(np.isfinite(v) for v in mean["asr"].values())
@@ -283,3 +288,33 @@ def test_conflicting_rows_are_refused_before_training(tmp_path, small_demo):
     with pytest.raises(SertoneError) as caught:
         corpora.load("manifest", tmp_path / "m.csv")
     assert caught.value.code == "conflicting_labels" and "happy, neutral" in str(caught.value)
+
+
+def test_a_manifest_without_emotions_is_refused(tmp_path, small_demo):
+    lines = (small_demo / "metadata.csv").read_text().replace("wav/", f"{small_demo}/wav/")
+    (tmp_path / "m.csv").write_text(lines.replace(",emotion,", ",feeling,", 1))
+    values = {
+        "data": {"corpus": "manifest", "root": str(tmp_path / "m.csv"), "classes": "all"},
+        "model": TINY_MODEL,
+        "train": {"epochs": [1, 1], "batch_size": 8},
+    }
+    with pytest.raises(SertoneError, match="a manifest needs a column `emotion`"):
+        prepare(recipes.Recipe.model_validate(values))
+
+
+def test_folds_kept_from_other_settings_are_named(run, tmp_path):
+    recipe = recipes.load(run / "recipe.yaml")
+    copy = shutil.copytree(run, tmp_path / "run")
+    assert results_of(copy)["folds_of_other_settings"] == []
+    shutil.rmtree(copy / "fold_1")
+    changed = recipe.model_copy(update={"train": recipe.train.model_copy(update={"clip_norm": 2.0})})
+    cross_validate(changed, copy, force=True, quiet=True)
+    assert results_of(copy)["folds_of_other_settings"] == [results_of(copy)["folds"][0]["name"]]
+    assert "other settings" in (copy / "report.html").read_text()
+
+
+def test_an_unexpected_fault_of_one_recording_is_one_answer(run, small_demo, monkeypatch):
+    predictor = sertone.load(run)
+    monkeypatch.setattr("sertone.audio.read", None)
+    answer = predictor.predict(small_demo / "wav" / "S1F_sad_00.wav")
+    assert (answer.status, answer.code) == ("error", "failed") and "TypeError" in answer.message

@@ -245,3 +245,34 @@ def test_pickled_code_is_not_run(tiny_encoder, capsys):
     torch.save({"weight": _Pickled()}, folder / "pytorch_model.bin")
     assert load(folder).code == "bad_weights"
     assert "was run" not in capsys.readouterr().out
+
+
+@torch.no_grad()
+def test_the_kind_of_attention_in_a_folder_does_not_let_padding_in(tiny_encoder):
+    folder = tiny_encoder("hubert")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"attn_implementation": "eager"}))
+    ours = PretrainedEncoderConfig(source=str(folder)).build().eval()
+    waveforms = clips(16000, 5000)
+    together, frames = ours(*padded(waveforms))
+    alone, _ = ours(*padded(waveforms[1:]))
+    torch.testing.assert_close(together[1, :, : frames[1]], alone[0], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_as_old_hub_files_hold_them(tiny_encoder, family):
+    """A pickled state dict of a model with a head, and weight norm under its old names."""
+    folder = tiny_encoder(family)
+    waveform = clips(9000)
+    expected = PretrainedEncoderConfig(source=str(folder)).build().eval()(*padded(waveform))[0]
+    old = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    renamed = {}
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        for new, before in old.items():
+            name = name.replace(new, before)
+        renamed[f"{family}.{name}"] = tensor
+    (folder / "model.safetensors").unlink()
+    torch.save(renamed | {"lm_head.weight": torch.zeros(3, 32)}, folder / "pytorch_model.bin")
+    found = PretrainedEncoderConfig(source=str(folder)).build().eval()(*padded(waveform))[0]
+    assert torch.equal(found, expected)

@@ -18,6 +18,11 @@ Our reading, where the paper is silent:
       averaged over the tasks. The emotion head sees them beside the pooled ARI features and the
       auxiliary hidden layers, concatenated.
     - The loss weights of the tasks are not published: `tasks` sets them, all 1 if not told otherwise.
+    - Each stage has 100 epochs; an epoch hears every utterance once, at one of the three speeds drawn
+      at random.
+    - AdamW with weight decay 0.01, a constant rate, gradients clipped at norm 1. `hidden` is 256,
+      dropout 0.1, the activation GELU. Emotion has weight 1 in stage 2.
+    - No layer drop and no masking of features.
     - With four layers frozen, so are the feature projection and the positional convolution below them.
 """
 

@@ -23,6 +23,7 @@ class Demo:
         scores: pooled scores of emotion, with `ci95`.
         spoken: the true class of the recording predicted.
         prediction: by the model that never heard its speaker.
+        model: that model's folder.
     """
 
     corpus: Path
@@ -30,14 +31,16 @@ class Demo:
     scores: dict
     spoken: str
     prediction: Prediction
+    model: Path
 
 
-def demo(folder: Path, overrides: Iterable[str] = ()) -> Demo:
+def demo(folder: Path, overrides: Iterable[str] = (), *, fresh: bool = False) -> Demo:
     """Writes `folder/corpora/demo` and `folder/runs/demo`; what is already there is kept.
 
     Args:
         folder: made if need be.
         overrides: settings of the recipe such as `train.seed=1`.
+        fresh: train again although there is a run.
 
     Raises:
         SertoneError: `missing_extra` without espeakng-loader.
@@ -46,9 +49,10 @@ def demo(folder: Path, overrides: Iterable[str] = ()) -> Demo:
     if not (corpus / "metadata.csv").is_file():
         corpora.sheet("demo").fake(corpus)
     recipe = recipes.load(recipes.shipped("demo"), [f"data.root={corpus}", *overrides])
-    cross_validate(recipe, run)
+    cross_validate(recipe, run, fresh=fresh)
     with open(run / "predictions.csv", newline="", encoding="utf-8") as file:
         row = next(csv.DictReader(file))
-    prediction = Predictor(run / f"fold_{row['fold']}").predict(corpus / f"{row['id']}.wav")
+    model = run / f"fold_{row['fold']}"
+    prediction = Predictor(model).predict(corpus / f"{row['id']}.wav")
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    return Demo(corpus, run, results["pooled"]["emotion"], row["target"], prediction)
+    return Demo(corpus, run, results["pooled"]["emotion"], row["target"], prediction, model)
