@@ -149,7 +149,7 @@ def manifest(tmp_path, text):
     [
         ("path,emotion\na.wav,sad\n", "missing_column"),
         ("name,speaker\na.wav,1\n", "missing_column"),
-        ("", "not_a_manifest"),
+        ("", "no_rows"),
         ("path,speaker\n", "no_rows"),
     ],
 )
@@ -277,3 +277,12 @@ def test_a_damaged_iemocap_is_read_to_its_end(tmp_path):
     codes = Counter(p.code for p in report.problems if p.severity == "error")
     assert codes == {"missing_session": 1, "missing_evaluation": 1, "empty_evaluation": 1}
     assert 0 < report.utterances < whole.utterances - 40 and not report.sound
+
+
+def test_rows_with_too_many_cells_and_damaged_parquet(tmp_path):
+    with pytest.raises(SertoneError, match="row 1 has more cells"):
+        list(corpora.utterances("manifest", manifest(tmp_path, "path,speaker\na.wav,1,x\n")))
+    (tmp_path / "m.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(SertoneError) as caught:
+        list(corpora.utterances("manifest", tmp_path / "m.parquet"))
+    assert caught.value.code == "not_a_manifest"

@@ -12,6 +12,7 @@ Expected tree:
     metadata.csv, and the files that it names
 """
 
+import csv
 import json
 import math
 from collections import Counter
@@ -71,13 +72,11 @@ def _rows(root: Path) -> list[dict[str, str | None]]:
     Raises:
         SertoneError: `not_a_manifest`, `missing_column`, `no_rows`.
     """
-    import polars
-
     readers = {
-        ".csv": lambda p: polars.read_csv(p, infer_schema=False).to_dicts(),
-        ".tsv": lambda p: polars.read_csv(p, infer_schema=False, separator="\t").to_dicts(),
+        ".csv": lambda path: _separated(path, ","),
+        ".tsv": lambda path: _separated(path, "\t"),
         ".jsonl": _json_lines,
-        ".parquet": lambda p: polars.read_parquet(p).select(polars.all().cast(polars.String)).to_dicts(),
+        ".parquet": _parquet,
     }
     if root.suffix not in readers or not root.is_file():
         raise SertoneError(
@@ -85,12 +84,33 @@ def _rows(root: Path) -> list[dict[str, str | None]]:
         )
     try:
         rows = readers[root.suffix](root)
-    except (polars.exceptions.PolarsError, ValueError) as error:
+    except (ValueError, csv.Error) as error:
         raise SertoneError("not_a_manifest", f"{root}: {error}", "a readable table") from None
     if not rows:
         raise SertoneError("no_rows", f"{root} has no rows", "one row per utterance")
     _require_columns(dict.fromkeys(name for row in rows for name in row), root)
     return rows
+
+
+def _separated(path: Path, separator: str) -> list[dict[str, str | None]]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file, delimiter=separator, strict=True))
+    if long := next((number for number, row in enumerate(rows, 1) if None in row), None):
+        raise ValueError(f"row {long} has more cells than there are columns")
+    return rows
+
+
+def _parquet(path: Path) -> list[dict[str, str | None]]:
+    try:
+        import polars
+    except ImportError:
+        raise SertoneError(
+            "missing_extra", f"{path}: Parquet needs polars", way_out='pip install "sertone[train]"'
+        ) from None
+    try:
+        return polars.read_parquet(path).select(polars.all().cast(polars.String)).to_dicts()
+    except polars.exceptions.PolarsError as error:
+        raise ValueError(str(error)) from None
 
 
 def _json_lines(path: Path) -> list[dict[str, str | None]]:
