@@ -19,6 +19,7 @@ app = App(
     help="Speech emotion recognition: train, check and use models that one can believe.",
     version=__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # main() says how to go on
 )
 corpora_app = App(name="corpora", help="What can be read, and whether a copy of it is sound.")
 app.command(corpora_app)

@@ -12,6 +12,7 @@ An encoder can be cut into a frozen prefix and a trained suffix. The cut is a nu
 The prefix runs without gradient and always in eval mode, so it is a function of the audio alone.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ class Prefix:
         return Prefix(self.states.to(device), self.frames.to(device), self.cut)
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """Base of all encoders: subclasses give `front`, `embed`, `context`, `layer` and their parts.
 
     Attributes:
@@ -62,33 +63,33 @@ class Encoder(nn.Module):
         super().__init__()
         self.cut = NOTHING
 
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """The configuration that builds this architecture again, without its weights."""
-        raise NotImplementedError
 
+    @abstractmethod
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms (B, N), lengths (B,) -> features (B, T, C), frames (B,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def embed(self, features: Tensor, mask: Tensor) -> Tensor:
         """Features (B, T, C), mask of real frames (B, T) -> hidden state 0 (B, T, D)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def context(self, mask: Tensor) -> dict[str, Tensor]:
         """What every layer needs beside its input, computed once: attention masks, position bias."""
-        raise NotImplementedError
 
+    @abstractmethod
     def layer(self, index: int, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:
         """Layer `index` (1..L): (B, T, D) -> (B, T, D)."""
-        raise NotImplementedError
 
     def finish(self, hidden: Tensor) -> Tensor:
         """What is applied to the last layer's output only (B, T, D); nothing by default."""
         return hidden
 
+    @abstractmethod
     def parts(self) -> list[list[nn.Module]]:
         """The encoder's modules in order: [front], [embedding, layer 1], [layer 2], ... [layer L]."""
-        raise NotImplementedError
 
     def freeze(self, cut: int) -> None:
         """Freezes everything up to `cut` and thaws the rest.

@@ -5,6 +5,8 @@ Contract (B batch, L layers, T frames, D width):
 hidden[:, 0] is the input of the first layer and is not fused.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -30,7 +32,7 @@ class WeightedSum(nn.Module):
         return torch.einsum("l,bltd->btd", self.weights.softmax(0), hidden[:, 1:])
 
 
-class AugmentedResidual(nn.Module):
+class AugmentedResidual(nn.Module, ABC):
     """Augmented Residual Integration, H = H_L + sum over l < L of W_l H_l (wan2025, eq. 3).
 
     W_l is called a weighted matrix in the paper. All start at zero: H = H_L at step 0.
@@ -38,9 +40,9 @@ class AugmentedResidual(nn.Module):
 
     weights: nn.Parameter
 
+    @abstractmethod
     def residual(self, earlier: Tensor) -> Tensor:
         """Sum over l < L of W_l H_l: (B, L-1, T, D) -> (B, T, D)."""
-        raise NotImplementedError
 
     def forward(self, hidden: Tensor) -> Tensor:
         return hidden[:, -1] + self.residual(hidden[:, 1:-1])
