@@ -24,8 +24,14 @@ app = App(
 corpora_app = App(name="corpora", help="What can be read, and whether a copy of it is sound.")
 app.command(corpora_app)
 
-Overrides = Annotated[list[str] | None, Parameter(name="--set", negative="")]
 Flag = Annotated[bool, Parameter(negative="")]
+RecipePath = Annotated[Path, Parameter(help="YAML file, see recipes/.")]
+Overrides = Annotated[
+    list[str] | None,
+    Parameter(name="--set", negative="", help="Change a setting: --set train.seed=1. May be repeated."),
+]
+Force = Annotated[Flag, Parameter(help="Go on although recipe or data have changed since the run began.")]
+Fresh = Annotated[Flag, Parameter(help="Throw away what a run has written there, and begin again.")]
 
 
 @corpora_app.command(name="list")
@@ -96,24 +102,20 @@ def export(name: str, root: Path, out: Path, /) -> int:
 
 @app.command
 def crossval(
-    recipe: Path,
+    recipe: RecipePath,
     /,
     *,
     out: Path | None = None,
     overrides: Overrides = None,
-    force: Flag = False,
-    fresh: Flag = False,
+    force: Force = False,
+    fresh: Fresh = False,
 ) -> int:
     """Cross-validate a recipe: train and test every fold, write scores and a report.
 
     A run that was interrupted goes on where it stopped.
 
     Args:
-        recipe: YAML file, see recipes/.
-        out: run folder; runs/NAME of the recipe if not given.
-        overrides: change a setting: --set train.seed=1. May be repeated.
-        force: go on although recipe or data have changed since the run began.
-        fresh: throw away what is in the run folder.
+        out: Run folder; runs/NAME of the recipe if not given.
     """
     from sertone import recipe as recipes
     from sertone.training.crossval import cross_validate
@@ -128,22 +130,18 @@ def crossval(
 
 @app.command
 def train(
-    recipe: Path,
+    recipe: RecipePath,
     /,
     *,
     out: Path | None = None,
     overrides: Overrides = None,
-    force: Flag = False,
-    fresh: Flag = False,
+    force: Force = False,
+    fresh: Fresh = False,
 ) -> int:
     """Train one model on the whole corpus of a recipe, for use. Scores come from `crossval`.
 
     Args:
-        recipe: YAML file, see recipes/.
-        out: run folder; runs/NAME-all if not given.
-        overrides: change a setting: --set train.seed=1. May be repeated.
-        force: go on although recipe or data have changed since the run began.
-        fresh: throw away what is in the run folder.
+        out: Run folder; runs/NAME-all if not given.
     """
     from sertone import recipe as recipes
     from sertone.training import single
@@ -175,13 +173,11 @@ def predict(model: Path, /, *files: Path, strict: Flag = False) -> int:
 
 
 @app.command
-def demo(folder: Path = Path(), /, *, overrides: Overrides = None, fresh: Flag = False) -> int:
+def demo(folder: Path = Path(), /, *, overrides: Overrides = None, fresh: Fresh = False) -> int:
     """Show the whole story on synthetic speech: corpus, cross-validation, report, prediction.
 
     Args:
         folder: where `corpora/demo` and `runs/demo` are written.
-        overrides: change a setting of the recipe: --set train.seed=1. May be repeated.
-        fresh: train again although there is a run.
     """
     from sertone.training.demo import demo as run
 
