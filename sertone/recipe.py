@@ -122,8 +122,8 @@ class TrainConfig(Settings):
         if (self.batch_size is None) == (self.batch_seconds is None):
             raise ValueError("give either batch_size or batch_seconds, and null for the other")
         if isinstance(self.learning_rate, str) and self.learning_rate not in self.learning_rates:
-            known = ", ".join(self.learning_rates) or "none"
-            raise ValueError(f"learning_rate {self.learning_rate!r} is not named; known: {known}")
+            known = " or ".join(["{encoder: ..., downstream: ...}", *self.learning_rates])
+            raise ValueError(f"learning_rate {self.learning_rate!r} is neither two rates nor named: {known}")
         return self
 
     @property
@@ -213,7 +213,10 @@ def _override(values: dict, override: str) -> None:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise SertoneError("bad_override", f"--set {name}: {parent} holds no keys", "a section")
-    values[last] = yaml.safe_load(text)
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SertoneError("bad_override", f"--set {override}", "a YAML value, as in [1, 2]") from None
 
 
 def dump(recipe: Recipe) -> str:

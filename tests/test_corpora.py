@@ -280,9 +280,32 @@ def test_a_damaged_iemocap_is_read_to_its_end(tmp_path):
 
 
 def test_rows_with_too_many_cells_and_damaged_parquet(tmp_path):
-    with pytest.raises(SertoneError, match="row 1 has more cells"):
+    with pytest.raises(SertoneError, match="line 2 has more cells"):
         list(corpora.utterances("manifest", manifest(tmp_path, "path,speaker\na.wav,1,x\n")))
     (tmp_path / "m.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(SertoneError) as caught:
         list(corpora.utterances("manifest", tmp_path / "m.parquet"))
     assert caught.value.code == "not_a_manifest"
+
+
+def test_tables_as_spreadsheets_write_them(tmp_path):
+    text = "path;speaker;emotion;gender;text\na.wav;1;joy;W;Grüß Gott, du\n"
+    (found,) = corpora.utterances("manifest", manifest(tmp_path, text))
+    assert found.labels["emotion"] == "happy" and found.labels["gender"] == "female"
+    assert found.text == "Grüß Gott, du"
+    (tmp_path / "m.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(SertoneError, match="save the table as CSV UTF-8"):
+        list(corpora.utterances("manifest", tmp_path / "m.csv"))
+
+
+def test_the_doctor_looks_at_labels(tmp_path, tone):
+    for name in "abcd":
+        tone(f"{name}.wav", 0.5 + ord(name) / 1000)
+    rows = ["a.wav,1,hapiness,x", "b.wav,1,sad,f", "c.wav,1,sad,f", "d.wav,1,,m"]
+    report = check("manifest", manifest(tmp_path, "path,speaker,emotion,gender\n" + "\n".join(rows) + "\n"))
+    codes = {p.code: p for p in report.problems}
+    assert set(codes) == {"too_few_speakers", "rare_label", "missing_label", "unknown_gender"}
+    assert codes["too_few_speakers"].severity == "error" and "'happiness'" in codes["rare_label"].message
+    bare = "path,speaker,feeling\na.wav,1,sad\nb.wav,2,happy\n"
+    report = check("manifest", manifest(tmp_path, bare))
+    assert [p.code for p in report.problems if p.severity == "error"] == ["no_classes"]

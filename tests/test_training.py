@@ -200,15 +200,14 @@ def test_a_run_folder_belongs_to_one_experiment_and_one_process(tmp_path):
             pass
         assert caught.value.code == "run_in_use"
     with claim(tmp_path, "a: 1\n", card, force=False, fresh=False):
-        pass
+        (tmp_path / "fold_0").mkdir()
     for recipe, other in (("a: 2\n", card), ("a: 1\n", {"seed": 2})):
         with (
             pytest.raises(SertoneError, match="--fresh") as caught,
             claim(tmp_path, recipe, other, force=False, fresh=False),
         ):
             pass
-        assert caught.value.code == "other_experiment" and "2" in str(caught.value)
-    (tmp_path / "fold_0").mkdir()
+        assert caught.value.code == "other_experiment" and "was 1, now 2" in str(caught.value)
     (tmp_path / "thesis").mkdir()
     with claim(tmp_path, "a: 2\n", card, force=True, fresh=False):
         assert (tmp_path / "fold_0").exists()

@@ -1,5 +1,6 @@
 """The corpus doctor: counts and problems of a corpus, never stopping at the first problem."""
 
+import difflib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from sertone import audio, corpora
 from sertone.corpora._rows import row_problems
 from sertone.errors import AudioError
-from sertone.labels import Scale, class_map, class_names
+from sertone.labels import EMOTIONS, GENDERS, SYNONYMS, Scale, class_map, class_names
 from sertone.schema import Problem, Utterance
 
 DURATION_TOLERANCE_S = 0.025
@@ -90,6 +91,7 @@ def check(name: str, root: str | Path, classes: str | dict[str, str] = "all") ->
     problems: list[Problem] = []
     found = list(corpora.utterances(name, root, problems.append))
     problems += row_problems(found)
+    problems += _label_problems(found, classes)
     problems += _rating_problems(found, corpora.sheet(name).SCALES)
     lengths = {path: _length(path, problems) for path in {u.path: None for u in found}}
     problems += _signal_problems(found, lengths)
@@ -142,8 +144,34 @@ def _length(path: Path, problems: list[Problem]) -> float:
     try:
         return audio.inspect(path).duration_s
     except AudioError as error:
-        problems.append(Problem(error.code, str(path), str(error)))
+        problems.append(Problem(error.code, str(path), _without(path, error)))
         return 0.0
+
+
+def _label_problems(found: list[Utterance], classes: str | dict[str, str]) -> list[Problem]:
+    """Labels that are missing, too few, or look like slips of the pen."""
+    emotions = Counter(str(u.labels["emotion"]) for u in found if "emotion" in u.labels)
+    mapping = class_map(classes, set(emotions))
+    problems = []
+    if len({mapping[name] for name in emotions if name in mapping}) < 2:
+        message = f"emotions found: {', '.join(emotions) or 'none'}; expected at least two classes"
+        problems.append(Problem("no_classes", "(labels)", message))
+    if len(speakers := {u.speaker for u in found}) < 2:
+        message = f"{len(speakers)} speaker; no split is speaker-independent"
+        problems.append(Problem("too_few_speakers", "(labels)", message))
+    if missing := [u.id for u in found if "emotion" not in u.labels and "raw_emotion" not in u.labels]:
+        message = f"{len(missing)} utterances without an emotion; they teach other tasks only"
+        problems.append(Problem("missing_label", missing[0], message, "note"))
+    for name, count in emotions.items():
+        near = difflib.get_close_matches(name, {*EMOTIONS, *SYNONYMS} - {name}, 1, 0.8)
+        if name not in EMOTIONS and (near or count < 3):
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            first = next(u.id for u in found if u.labels.get("emotion") == name)
+            problems.append(Problem("rare_label", first, f"{count} x emotion {name!r}{hint}", "note"))
+    for u in found:
+        if (gender := u.labels.get("gender", "female")) not in GENDERS:
+            problems.append(Problem("unknown_gender", u.id, f"{gender!r}; expected female or male", "note"))
+    return problems
 
 
 def _rating_problems(found: list[Utterance], scales: dict[str, Scale]) -> list[Problem]:
@@ -169,7 +197,7 @@ def _signal_problems(found: list[Utterance], lengths: dict[Path, float]) -> list
         try:
             recording = audio.read(u.path, start_s=u.start_s, end_s=u.end_s)
         except AudioError as error:
-            problems.append(Problem(error.code, u.id, str(error)))
+            problems.append(Problem(error.code, u.id, _without(u.path, error)))
             continue
         for code, message in recording.warnings.items():
             severity = "error" if code in ("truncated", "no_speech") else "note"
@@ -179,6 +207,10 @@ def _signal_problems(found: list[Utterance], lengths: dict[Path, float]) -> list
             message = f"{stated} s stated; found {recording.duration_s:.3f} s"
             problems.append(Problem("other_duration", u.id, message, "note"))
     return problems
+
+
+def _without(path: Path, error: AudioError) -> str:
+    return str(error).removeprefix(f"{path}: ")
 
 
 def _differ(stated_s: float, found_s: float) -> bool:

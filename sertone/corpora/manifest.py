@@ -13,6 +13,7 @@ Expected tree:
 """
 
 import csv
+import io
 import json
 import math
 from collections import Counter
@@ -32,6 +33,8 @@ EMOTIONS = SYNONYMS
 SCALES: dict[str, Scale] = {}
 FIELDS = ("id", "path", "file", "speaker", "text", "session", "split", "start_s", "end_s")
 NUMBERS = (*DIMENSIONS, "duration_s")
+GENDER_NAMES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
+GENDER_NAMES |= {"female": "female", "male": "male"}
 SPLITS = {"dev": "validation", "valid": "validation", "development": "validation"}
 
 
@@ -44,12 +47,12 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
     root = root / "metadata.csv" if root.is_dir() else root
     rows = _rows(root)
     seen: Counter[str] = Counter()
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(rows, 2 if root.suffix in (".csv", ".tsv") else 1):  # as in an editor
         row = {name: cell.strip() for name, cell in row.items() if cell and cell.strip()}
-        where = f"{root}, row {number}"
+        where = f"{root}, line {number}"
         path = row.get("path") or row.get("file")
         if not path or "speaker" not in row:
-            report(Problem("missing_cell", where, "expected a path and a speaker"))
+            report(Problem("missing_cell", where, f"no {'speaker' if path else 'path'} given"))
             continue
         stem = path.rsplit(".", 1)[0]
         seen[stem] += 1
@@ -93,10 +96,17 @@ def _rows(root: Path) -> list[dict[str, str | None]]:
 
 
 def _separated(path: Path, separator: str) -> list[dict[str, str | None]]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, delimiter=separator, strict=True))
-    if long := next((number for number, row in enumerate(rows, 1) if None in row), None):
-        raise ValueError(f"row {long} has more cells than there are columns")
+    """A text table; European spreadsheets write semicolons where others write commas."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8; save the table as CSV UTF-8") from None
+    header = text.split("\n", 1)[0]
+    if header.count(";") > header.count(separator):
+        separator = ";"
+    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+    if long := next((number for number, row in enumerate(rows, 2) if None in row), None):
+        raise ValueError(f"line {long} has more cells than there are columns")
     return rows
 
 
@@ -145,6 +155,8 @@ def _labels(row: dict[str, str], where: str, report: Report) -> dict[str, str | 
     if "emotion" in row:
         raw = row["emotion"]
         labels |= {"emotion": SYNONYMS.get(raw.lower(), raw.lower()), "raw_emotion": raw}
+    if "gender" in labels:
+        labels["gender"] = GENDER_NAMES.get(str(labels["gender"]).lower(), labels["gender"])
     for name in NUMBERS:
         if (value := _number(row, name, where, report)) is not None:
             labels[name] = value

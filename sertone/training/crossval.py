@@ -70,6 +70,7 @@ def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
         SertoneError: of the recipe, the corpus, the split, or a leak.
     """
     models.configure(recipe.model)
+    _require_device(recipe.train.device)
     data, protocol = recipe.data, recipe.protocol
     found = corpora.load(data.corpus, data.root)
     emotions = {str(u.labels["emotion"]) for u in found if "emotion" in u.labels}
@@ -92,6 +93,12 @@ def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
     seed = recipe.train.seed
     card = protocol_card(data.corpus, len(found), folds, leaks, mapping, hashes, rule, seed)
     return Experiment(recipe, mapping, used, folds, card)
+
+
+def _require_device(device: str) -> None:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device, True):
+        raise SertoneError("no_device", f"train.device {device!r}, which torch does not see", "auto or cpu")
 
 
 def _require_classes(mapping: dict[str, str], found: set[str]) -> None:

@@ -106,7 +106,8 @@ class Trainer:
                 self._validate(entry, state)
             entry |= {"stage": stage.name, "epoch": epoch, "seconds": time.monotonic() - started}
             self.history.append(entry)
-            shown = {"loss": entry["loss"]} | {k: entry[k] for k in ("ua", "val_ua") if k in entry}
+            names = {"loss": "loss", "ua": "train UA", "val_ua": "validation UA"}
+            shown = {name: entry[key] for key, name in names.items() if key in entry}
             head = f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})"
             self.progress.epoch(head, epoch + 1, epochs, shown)
             state["stage"], state["epoch"] = index, epoch + 1

@@ -1,12 +1,14 @@
 """A run's folder: one process at a time, and only one experiment per folder."""
 
 import contextlib
-import difflib
 import fcntl
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from sertone.errors import SertoneError
 from sertone.training.checkpoint import write_json, write_text
@@ -61,24 +63,37 @@ def _empty(folder: Path) -> None:
 
 
 def _refuse_other(folder: Path, recipe: str, card: dict) -> None:
-    """Compares with what the folder was begun with."""
-    for name, now in (("recipe.yaml", recipe), ("protocol.json", json.dumps(card, indent=1))):
-        path = folder / name
-        if not path.is_file():
-            continue
-        before = path.read_text(encoding="utf-8")
-        if name.endswith("json"):
-            before, now = (json.dumps(json.loads(text), indent=1) for text in (before, now))
-        changed = [
-            line
-            for line in difflib.unified_diff(before.splitlines(), now.splitlines(), n=0, lineterm="")
-            if not line.startswith(("---", "+++", "@@"))
-        ]
-        if changed:
-            shown = " | ".join(changed[:8])
-            raise SertoneError(
-                "other_experiment",
-                f"{folder} was begun with another {name}: {shown}",
-                "the same experiment, to go on with it",
-                "choose another --out, start again with --fresh, or insist with --force",
-            )
+    """Compares with what the folder was begun with; where nothing was trained there is nothing to mix."""
+    if not any(any(folder.glob(pattern)) for pattern in ("fold_*", "checkpoint", "resume")):
+        return
+    changed = []
+    for name, now in (("recipe.yaml", yaml.safe_load(recipe)), ("protocol.json", json.loads(_json(card)))):
+        if (folder / name).is_file():
+            before = yaml.safe_load((folder / name).read_text(encoding="utf-8"))
+            changed += _changes(before, now)
+    if changed:
+        more = f"; and {len(changed) - 5} more" if len(changed) > 5 else ""
+        raise SertoneError(
+            "other_experiment",
+            f"{folder} was begun with other settings or data: {'; '.join(changed[:5])}{more}",
+            "the same experiment, to go on with it",
+            "choose another --out, start again with --fresh, or insist with --force",
+        )
+
+
+def _json(value: dict) -> str:
+    return json.dumps(value, default=str)
+
+
+def _changes(before: Any, now: Any, name: str = "") -> list[str]:
+    """Every setting that differs, as `train.epochs: was [3, 37], now [1, 2]`."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = dict.fromkeys([*before, *now])
+        parts = [_changes(before.get(k), now.get(k), f"{name}.{k}".lstrip(".")) for k in keys]
+        return [change for part in parts for change in part]
+    return [] if before == now else [f"{name}: was {_short(before)}, now {_short(now)}"]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) < 80 else f"{text[:77]}..."

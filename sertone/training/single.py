@@ -1,5 +1,6 @@
 """One model from the whole corpus, to be used rather than scored."""
 
+import shutil
 from pathlib import Path
 
 from sertone import recipe as recipes
@@ -40,4 +41,5 @@ def train(
     with claim(out, recipes.dump(recipe), experiment.card, force=force, fresh=fresh):
         progress = Progress(sum(recipe.train.epochs), quiet)
         fit(experiment, 0, out, Recordings(recipe.train.audio_cache_gb), progress)
+        shutil.rmtree(out / "resume")
     return out / "checkpoint"
