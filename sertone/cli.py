@@ -3,6 +3,7 @@
 Exit status: 0 all well; 1 something was found wrong or some items failed; 2 could not run.
 """
 
+import inspect
 import json
 import sys
 import traceback
@@ -35,8 +36,15 @@ Fresh = Annotated[Flag, Parameter(help="Throw away what a run has written there,
 
 
 @corpora_app.command(name="list")
-def list_corpora() -> int:
-    """List the corpora that can be read."""
+def list_corpora(name: str | None = None, /) -> int:
+    """List the corpora that can be read, or show the data sheet of one.
+
+    Args:
+        name: a corpus; its files, labels and traps are shown.
+    """
+    if name:
+        print(inspect.cleandoc(corpora.sheet(name).__doc__ or ""))
+        return 0
     for name in corpora.names():
         sheet = corpora.sheet(name)
         print(f"{name:10} {(sheet.__doc__ or '').splitlines()[0]}")

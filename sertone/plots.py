@@ -27,6 +27,8 @@ def lines(series: Mapping[str, Sequence[float]], x_label: str, alt: str) -> str:
         body.append(
             f'<polyline class="line c{number % 6}" points="{points}"><title>{escape(name)}</title></polyline>'
         )
+        if len(row) == 1:
+            body.append(f'<circle class="dot" cx="{LEFT}" cy="{_y(row[0], low, high):.1f}" r="3"/>')
     return _svg(body, HEIGHT, alt)
 
 

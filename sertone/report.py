@@ -55,7 +55,7 @@ def write(run: Path) -> Path:
         headline=_headline(results),
         confusion=_confusion(results["pooled"]["emotion"]["confusion"]),
         speaker_plot=Markup(_speakers(rows, chance)),
-        auxiliary=_auxiliary(results["mean"]),
+        auxiliary=_auxiliary(results["mean"] | results["pooled"]),
         curves=[curve | {"svg": Markup(curve["svg"])} for curve in curves],
         trouble=_trouble(results),
         leaks=_leaks(card["leaks"]),
@@ -111,9 +111,10 @@ def _speakers(rows: list[dict], chance: float) -> str:
     return plots.intervals(shown, chance, f"Unweighted accuracy by speaker: {words}")
 
 
-def _auxiliary(mean: dict[str, dict]) -> list[dict]:
+def _auxiliary(scored: dict[str, dict]) -> list[dict]:
+    """Pooled scores: a fold of one gender, say, has little to tell alone."""
     lines = []
-    for task, scores in mean.items():
+    for task, scores in scored.items():
         if task == "emotion":
             continue
         for score, value in scores.items():
@@ -181,7 +182,7 @@ def _leaks(reports: list[dict]) -> list[dict]:
         lines.append(
             {
                 "level": "care",
-                "text": f"In {len(shared)} of {len(reports)} folds, {min(shares):.0%} to {max(shares):.0%} "
+                "text": f"In {len(shared)} of {len(reports)} folds, {_span(shares)} "
                 f"of the test utterances have words that also occur in training ({len(texts)} texts, such as "
                 f"“{min(texts)}”). A model that reads words could profit from that.",
             }
@@ -197,6 +198,11 @@ def _leaks(reports: list[dict]) -> list[dict]:
             }
         )
     return lines
+
+
+def _span(shares: list[float]) -> str:
+    low, high = f"{min(shares):.0%}", f"{max(shares):.0%}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _protocol(card: dict) -> list[tuple[str, str]]:
