@@ -10,10 +10,10 @@ install: .venv/installed
 	touch $@
 
 demo: install
-	$(BIN)/sertone demo
+	$(BIN)/sertone demo $(ARGS)
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest $(ARGS)
 
 test-all: install
 	$(BIN)/pytest -m "slow or not slow"

@@ -8,13 +8,15 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 from sertone import audio
 from sertone.errors import SertoneError
 from sertone.labels import spoken_text
+from sertone.recipe import Split
 from sertone.schema import Utterance
 
-SPLITS = ("official", "leave_one_session_out", "leave_one_speaker_out", "grouped_k_fold")
+SPLITS = get_args(Split)
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,10 @@ def make_folds(
             out always does, and official splits bring their own validation side.
 
     Raises:
-        SertoneError: `no_sessions`, `no_official_split`, `too_few_speakers`.
+        SertoneError: `unknown_split`, `no_sessions`, `no_official_split`, `too_few_speakers`.
     """
+    if split not in SPLITS:
+        raise SertoneError("unknown_split", f"split {split!r}", f"one of {', '.join(SPLITS)}")
     if split == "official":
         return [_official(utterances)]
     scored = [u for u in utterances if "emotion" in u.labels]

@@ -19,6 +19,9 @@ from pydantic_core import PydanticCustomError
 
 from sertone.errors import SertoneError
 
+Split = Literal["official", "leave_one_session_out", "leave_one_speaker_out", "grouped_k_fold"]
+"""The rules that make folds; `protocols.make_folds` carries them out."""
+
 
 class Settings(BaseModel):
     """Base of every part of a recipe: immutable, and without unknown keys."""
@@ -54,9 +57,7 @@ class DataConfig(Settings):
 class ProtocolConfig(Settings):
     """How the corpus is split. No speaker is ever on two sides."""
 
-    split: Literal["official", "leave_one_session_out", "leave_one_speaker_out", "grouped_k_fold"] = (
-        "leave_one_session_out"
-    )
+    split: Split = "leave_one_session_out"
     """The rule that makes the folds."""
     folds: int = Field(default=5, ge=2)
     """How many folds `grouped_k_fold` makes."""

@@ -77,6 +77,7 @@ def test_official_split():
 def test_splits_that_cannot_be_made():
     us = [utterance(n, f"s{n % 2}") for n in range(8)]
     assert code_of(make_folds, us, "leave_one_session_out") == "no_sessions"
+    assert code_of(make_folds, us, "random") == "unknown_split"
     assert code_of(make_folds, us, "grouped_k_fold") == "too_few_speakers"
     assert code_of(make_folds, us, "leave_one_speaker_out") == "too_few_speakers"
     wandering = [utterance(n, "s0", session=f"S{n % 2}") for n in range(4)]

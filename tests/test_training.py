@@ -72,6 +72,22 @@ def test_speed_changes_length_and_pitch(small_demo, tone):
     assert not without_cache.kept
 
 
+def test_doubtful_recordings_are_told_once(tmp_path, tone):
+    import soundfile
+
+    from sertone.schema import Utterance
+
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
+    utterances = [
+        Utterance(id="silent", path=tmp_path / "silent.wav", speaker="s"),
+        Utterance(id="sound", path=tone(seconds=0.1), speaker="s"),
+    ]
+    recordings = Recordings(1.0)
+    assert recordings.load(utterances, min_samples=2000) == {"no_speech": ["silent"]}
+    assert recordings.load(utterances, min_samples=2000) == {}
+    assert recordings.lengths == {"silent": 16000, "sound": 2000}  # padded to what the model needs
+
+
 def test_all_unreadable_recordings_are_named_before_training(demo_recipe, tmp_path, small_demo):
     import shutil
 
@@ -92,10 +108,11 @@ def weights(folder):
 
 
 def test_a_plan_that_fails_half_way_is_refused_at_once(demo_recipe, tmp_path):
-    recipe = demo_recipe(model=TINY_MODEL | {"frozen_layers": 3})
+    experiment = prepare(demo_recipe(model=TINY_MODEL | {"frozen_layers": 3}))
+    recordings = Recordings(1.0)
     with pytest.raises(SertoneError) as caught:
-        train_fold(recipe, tmp_path)
-    assert caught.value.code == "bad_cut" and not (tmp_path / "resume").exists()
+        fit(experiment, 0, tmp_path, recordings, Progress(0, quiet=True))
+    assert caught.value.code == "bad_cut" and not recordings.lengths and not (tmp_path / "resume").exists()
 
 
 def train_fold(recipe, folder):

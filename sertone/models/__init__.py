@@ -1,4 +1,4 @@
-"""The systems: one paper, one file, and the folder is the list.
+"""The systems: one paper, one file; MODELS lists them.
 
 Each file has `Config`, the model's part of a recipe, and `Model(config, vocabulary)` with
     forward(batch) -> {task: HeadOutput}
@@ -7,29 +7,13 @@ Each file has `Config`, the model's part of a recipe, and `Model(config, vocabul
 """
 
 import importlib
-from typing import Any, Protocol
-
-from torch import nn
+from typing import Any
 
 from sertone.errors import SertoneError
-from sertone.models.stage import Stage
-from sertone.nn.batch import Batch
-from sertone.nn.encoder import Encoder
-from sertone.nn.heads import HeadOutput
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import Recipe, Settings, parse
 
 MODELS = ("baseline", "wan2025")
-
-
-class SpeechModel(Protocol):
-    """What the training loop relies on; every model is also an `nn.Module`."""
-
-    encoder: Encoder
-    heads: nn.ModuleDict
-
-    def __call__(self, batch: Batch) -> dict[str, HeadOutput]: ...
-    def stages(self) -> list[Stage]: ...
 
 
 def configure(values: dict[str, Any]) -> Settings:

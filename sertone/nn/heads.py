@@ -10,7 +10,6 @@ Axis letters: B batch, T frames, D width, H hidden width, K outputs, S target le
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -35,16 +34,6 @@ class HeadOutput:
     logits: Tensor
     hidden: Tensor
     frames: Tensor
-
-
-class Head(Protocol):
-    """What the loop and the models rely on."""
-
-    metric: str
-
-    def __call__(self, features: Tensor, frames: Tensor) -> HeadOutput: ...
-    def loss(self, output: HeadOutput, target: Tensor) -> Tensor: ...
-    def decode(self, output: HeadOutput) -> list: ...
 
 
 class Pooling(nn.Module):

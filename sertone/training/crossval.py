@@ -32,6 +32,8 @@ from sertone.training.progress import Progress
 from sertone.training.recordings import Recordings
 from sertone.training.run_folder import claim
 
+PER_FILE = ("file_hashes", "segments")
+"""Parts of the protocol card that grow with the corpus; a checkpoint leaves them out."""
 SPEAKER_NOTE = "not defined: speakers are disjoint"
 
 
@@ -164,21 +166,21 @@ def fit(
     """Trains one fold and writes its checkpoint.
 
     Raises:
-        SertoneError: `unreadable_audio`; as the building and the training of the model.
+        SertoneError: `unreadable_audio`; as the building, `check_plan` and the training of the model.
     """
     recipe, fold = experiment.recipe, experiment.folds[number]
     torch.manual_seed(recipe.train.seed * 1000 + number)
     vocabulary = Vocabulary.of(fold.train, experiment.class_map)
     model = models.build(recipe.model, vocabulary)
+    check_plan(model, recipe.train)
     for code, ids in recordings.load(experiment.utterances, model.encoder.min_samples).items():
         progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
     trainer = Trainer(model, vocabulary, fold, number, recipe.train, recordings, folder / "resume", progress)
-    check_plan(model, recipe.train)
     for task in model.heads:
         if len({vocabulary.label(task, u) for u in fold.train} - {None}) < 2:
             progress.say(f"fold {number} ({fold.name})  {task}: fewer than two labels, nothing to learn")
     trainer.train()
-    card = {key: value for key, value in experiment.card.items() if key != "file_hashes"}
+    card = {key: value for key, value in experiment.card.items() if key not in PER_FILE}
     checkpoint.save_model(folder / "checkpoint", model, recipe.model, vocabulary, card | {"fold": fold.name})
     return trainer, vocabulary
 
