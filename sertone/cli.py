@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, validators
 
 from sertone import __version__, corpora
 from sertone.errors import SertoneError
@@ -32,6 +32,13 @@ Overrides = Annotated[
     Parameter(name="--set", negative="", help="Change a setting: --set train.seed=1. May be repeated."),
 ]
 Force = Annotated[Flag, Parameter(help="Go on although recipe or data have changed since the run began.")]
+Jobs = Annotated[
+    int | None,
+    Parameter(
+        validator=validators.Number(gte=1),
+        help="Folds trained side by side; one per card, or one per core, if not given.",
+    ),
+]
 Fresh = Annotated[Flag, Parameter(help="Throw away what a run has written there, and begin again.")]
 
 
@@ -115,6 +122,7 @@ def crossval(
     *,
     out: Path | None = None,
     overrides: Overrides = None,
+    jobs: Jobs = None,
     force: Force = False,
     fresh: Fresh = False,
 ) -> int:
@@ -129,7 +137,7 @@ def crossval(
     from sertone.training.crossval import cross_validate
 
     out = out or Path("runs") / recipe.stem
-    cross_validate(recipes.load(recipe, overrides or ()), out, force=force, fresh=fresh)
+    cross_validate(recipes.load(recipe, overrides or ()), out, jobs=jobs, force=force, fresh=fresh)
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     print(_score_line(results["pooled"]["emotion"]))
     print(f"report  {out / 'report.html'}")

@@ -1,82 +1,193 @@
-"""Calls in a process of their own: what kills it ends one call, not the program.
+"""Calls in processes of their own: what kills one ends one call, not the program.
 
-The process runs this module as a program. It shares nothing with the caller's `__main__`, so scripts
-need no guard, and starts in a fraction of a second.
+A child is a fresh interpreter. It shares nothing with the caller's `__main__`, so scripts need no
+guard, and it ends when the caller does, however the caller ends.
 """
 
 import os
 import pickle
+import queue
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from sertone.errors import AudioError
+from sertone.errors import SertoneError
+
+SERVE = "from sertone.isolation import serve; serve()"
+
+
+class ChildDiedError(SertoneError):
+    """The process of a call died: code `process_died`."""
 
 
 class Isolated:
     """Runs calls one after the other in a child process, which is replaced when it dies.
 
     Use as a context manager. Functions have to be importable, arguments and results picklable.
+
+    Args:
+        environment: variables that the child sees beside the caller's own.
+        on_event: called with every value that the function hands to `emit`.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        environment: dict[str, str] | None = None,
+        on_event: Callable[[Any], None] = lambda _: None,
+    ) -> None:
+        self.environment, self.on_event = environment or {}, on_event
         self._child: subprocess.Popen | None = None
 
     def __enter__(self) -> "Isolated":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self.close()
 
     def __call__(self, function: Callable, *arguments: Any) -> Any:
         """The function's result, or its error.
 
         Raises:
-            AudioError: `decoder_crashed` where the process died.
+            ChildDiedError: the process died, or was closed.
         """
         if self._child is None:
-            command = [sys.executable, "-m", "sertone.isolation"]
-            self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self._child.stdin and self._child.stdout
+            self._child = subprocess.Popen(
+                [sys.executable, "-c", SERVE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=os.environ | self.environment,
+                start_new_session=True,  # Ctrl-C is the caller's, who then closes
+            )
+        child = self._child
+        assert child.stdin and child.stdout
         try:
-            pickle.dump((function, arguments), self._child.stdin)
-            self._child.stdin.flush()
-            answer = pickle.load(self._child.stdout)
+            pickle.dump((function, arguments), child.stdin)
+            child.stdin.flush()
+            while True:
+                kind, value = pickle.load(child.stdout)
+                if kind != "event":
+                    break
+                self.on_event(value)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-            self._close()
-            raise AudioError(
-                "decoder_crashed",
-                f"{arguments[0] if arguments else function}: the decoder died",
-                "audio that the decoder survives",
+            self.close()
+            raise ChildDiedError(
+                "process_died",
+                f"the process of {function.__name__} ended with status {child.returncode}",
+                "it to live",
             ) from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        if kind == "error":
+            raise value
+        return value
 
-    def _close(self) -> None:
-        if self._child is not None:
-            self._child.kill()
-            self._child.communicate()
-            self._child = None
+    def close(self) -> None:
+        """Ends the child, also in the middle of a call."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.wait()
+
+
+def side_by_side(
+    jobs: int,
+    function: Callable,
+    calls: Iterable[tuple],
+    *,
+    environment: dict[str, str] | None = None,
+    on_event: Callable[[Any], None] = lambda _: None,
+) -> Iterator[tuple[tuple, Future]]:
+    """Calls a function in `jobs` child processes at a time.
+
+    Args:
+        jobs: children.
+        function: what to call.
+        calls: the arguments of each call; taken as they are needed.
+        environment: as `Isolated`.
+        on_event: as `Isolated`; called from several threads, one at a time.
+
+    Yields:
+        arguments and finished future of each call, as they come in.
+    """
+    lock = threading.Lock()
+
+    def tell(value: Any) -> None:
+        with lock:
+            on_event(value)
+
+    idle: queue.SimpleQueue[Isolated] = queue.SimpleQueue()
+    children = [Isolated(environment, tell) for _ in range(jobs)]
+    for child in children:
+        idle.put(child)
+
+    def run(arguments: tuple) -> Any:
+        child = idle.get()
+        try:
+            return child(function, *arguments)
+        finally:
+            idle.put(child)
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        pending: dict[Future, tuple] = {}
+        for arguments in calls:
+            pending[pool.submit(run, arguments)] = arguments
+            while len(pending) > 2 * jobs:
+                yield _next(pending)
+        while pending:
+            yield _next(pending)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in children:
+            child.close()
+        pool.shutdown()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _next(pending: dict[Future, tuple]) -> tuple[tuple, Future]:
+    """Waits for a future and takes it out."""
+    done = wait(pending, return_when=FIRST_COMPLETED).done.pop()
+    return pending.pop(done), done
+
+
+_answers: Any = None
+
+
+def emit(value: Any) -> None:
+    """Sends a value to the caller before the answer; does nothing outside a child."""
+    if _answers is not None:
+        _send("event", value)
+
+
+def _send(kind: str, value: Any) -> None:
+    _answers.write(pickle.dumps((kind, value)))
+    _answers.flush()
 
 
 def serve() -> None:
     """Answers calls from standard input on standard output until the caller closes them."""
-    answers = os.fdopen(os.dup(1), "wb")
+    global _answers
+    _answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # decoders that print must not print into the answers
+    calls: queue.SimpleQueue[tuple] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(calls,), daemon=True).start()
+    while True:
+        function, arguments = calls.get()
+        try:
+            kind, value = "answer", function(*arguments)
+        except Exception as error:
+            kind, value = "error", error
+        _send(kind, value)
+
+
+def _listen(calls: queue.SimpleQueue) -> None:
     while True:
         try:
-            function, arguments = pickle.load(sys.stdin.buffer)
+            calls.put(pickle.load(sys.stdin.buffer))
         except EOFError:
-            return
-        try:
-            answer = function(*arguments)
-        except Exception as error:
-            answer = error
-        pickle.dump(answer, answers)
-        answers.flush()
-
-
-if __name__ == "__main__":
-    serve()
+            os._exit(0)  # the caller is gone, and with it whoever wants the answer

@@ -75,6 +75,30 @@ class Rates(Settings):
     """Of fusion, heads and all else."""
 
 
+class CacheConfig(Settings):
+    """Where the output of the encoder's frozen prefix is kept, computed once per utterance and speed.
+
+    `cache: off` and the other single words set `where`.
+    """
+
+    where: Literal["auto", "memory", "file", "off"] = "auto"
+    """`auto`: in memory, as deep a prefix as fits. `memory`: the same, but refuse where it cannot be.
+    `file`: in `folder`, where later runs and other folds find it. `off`: computed at every step."""
+    limit_gb: float = Field(default=8.0, gt=0)
+    """Of one cache in memory, or of all files in `folder`, the oldest of which go first."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Of what is kept; null: that of the training."""
+    folder: str = "~/.cache/sertone/prefixes"
+    """Of the files."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_word(cls, values: Any) -> Any:
+        if isinstance(values, str | bool):
+            return {"where": "off" if values is False else values}  # YAML reads a bare `off` as false
+        return values
+
+
 class TrainConfig(Settings):
     """How the model is trained."""
 
@@ -114,7 +138,9 @@ class TrainConfig(Settings):
     save_every: int = Field(default=5, ge=1)
     """Epochs between two saves to resume from; the end of a stage is always saved."""
     audio_cache_gb: float = Field(default=4.0, ge=0)
-    """Decoded audio kept in memory."""
+    """Decoded audio kept in memory, as 16-bit samples."""
+    cache: CacheConfig = CacheConfig()
+    """Of the frozen prefix's output."""
     max_bad_steps: int = Field(default=5, ge=1)
     """Steps in a row with a loss or gradient that is not finite before training stops."""
 

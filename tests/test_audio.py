@@ -2,7 +2,10 @@
 
 import os
 import struct
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 
 from sertone import audio
 from sertone.errors import AudioError
-from sertone.isolation import Isolated
+from sertone.isolation import ChildDiedError, Isolated, emit, side_by_side
 
 
 def code_of(path, **options) -> str:
@@ -208,10 +211,46 @@ def test_a_crashing_decoder_ends_one_call_only(tone):
     path = tone()
     with Isolated() as isolated:
         assert len(isolated(audio.read, path).samples) == 16000
-        with pytest.raises(AudioError) as caught:
+        with pytest.raises(ChildDiedError, match="status -6"):
             isolated(os.abort)
-        assert caught.value.code == "decoder_crashed"
         assert len(isolated(audio.read, path).samples) == 16000
         with pytest.raises(AudioError) as caught:
             isolated(audio.read, path.with_name("missing.wav"))
         assert caught.value.code == "missing_file"
+
+
+def talk(number):
+    emit(("before", number))
+    return 10 * number
+
+
+def test_calls_side_by_side_answer_and_tell(tmp_path):
+    heard = []
+    calls = [(number,) for number in range(7)]
+    found = {}
+    for (number,), future in side_by_side(
+        3, talk, calls, environment={"PYTHONPATH": str(Path(__file__).parent)}, on_event=heard.append
+    ):
+        found[number] = future.result()
+    assert found == {number: 10 * number for number in range(7)}
+    assert sorted(heard) == [("before", number) for number in range(7)]
+    assert emit("nobody listens") is None
+
+
+def test_children_end_with_their_caller(tmp_path):
+    """Also when the caller is killed in the middle of a call."""
+    code = (
+        "import os, time, sertone.isolation as i\n"
+        "with i.Isolated() as child:\n"
+        "    print(child(os.getpid), flush=True)\n"
+        "    child(time.sleep, 60)\n"
+    )
+    caller = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    child = int(caller.stdout.readline())
+    os.kill(child, 0)
+    caller.kill()
+    caller.wait()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
+        assert time.monotonic() < deadline, "the child lives on"
+        time.sleep(0.05)

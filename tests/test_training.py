@@ -7,20 +7,26 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import TINY_MODEL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from sertone import corpora
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
+from sertone.schema import Utterance
 from sertone.training import checkpoint
 from sertone.training.batches import padding_factor, plan_batches
-from sertone.training.crossval import cross_validate, fit, prepare
+from sertone.training.crossval import cross_validate
+from sertone.training.experiment import prepare
+from sertone.training.folds import fit, gather
 from sertone.training.progress import Progress
 from sertone.training.recordings import Recordings
 from sertone.training.run_folder import claim
@@ -57,35 +63,51 @@ def test_little_padding_on_lengths_like_iemocaps():
     assert {frozenset(b) for b in one} != {frozenset(b) for b in other}
 
 
-def test_speed_changes_length_and_pitch(small_demo, tone):
-    from sertone.schema import Utterance
-
+def test_speed_changes_length_and_pitch(tone):
     utterance = Utterance(id="x", path=tone(seconds=2.0), speaker="s")
-    recordings = Recordings(cache_gb=1)
+    recordings = Recordings(1.0, [0.8, 1.25])
+    recordings.load([utterance])
+    assert recordings.lengths == {"x": 32000}
     assert len(recordings.samples(utterance, 0.8)) == 40000
     fast = recordings.samples(utterance, 1.25)
-    assert len(fast) == 25600
+    assert len(fast) == 25600 and fast.dtype == np.int16
     peak = np.argmax(np.abs(np.fft.rfft(fast))) * 16000 / len(fast)
     assert peak == pytest.approx(250, abs=2)
-    without_cache = Recordings(cache_gb=0)
-    np.testing.assert_array_equal(without_cache.samples(utterance, 0.8), recordings.samples(utterance, 0.8))
-    assert not without_cache.kept
+    without_room = Recordings(0.0, [0.8])
+    without_room.load([utterance])
+    np.testing.assert_array_equal(without_room.samples(utterance, 0.8), recordings.samples(utterance, 0.8))
 
 
-def test_doubtful_recordings_are_told_once(tmp_path, tone):
-    import soundfile
-
-    from sertone.schema import Utterance
-
+@pytest.mark.parametrize("children", [0, 2])
+def test_doubtful_recordings_are_told_once(tmp_path, tone, children):
     soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
     utterances = [
         Utterance(id="silent", path=tmp_path / "silent.wav", speaker="s"),
         Utterance(id="sound", path=tone(seconds=0.1), speaker="s"),
     ]
     recordings = Recordings(1.0)
-    assert recordings.load(utterances, min_samples=2000) == {"no_speech": ["silent"]}
-    assert recordings.load(utterances, min_samples=2000) == {}
-    assert recordings.lengths == {"silent": 16000, "sound": 2000}  # padded to what the model needs
+    assert recordings.load(utterances, children) == {"no_speech": ["silent"]}
+    assert recordings.load(utterances, children) == {}
+    assert recordings.lengths == {"silent": 16000, "sound": 1600}
+
+
+def die(*_):
+    os.abort()
+
+
+def test_decoding_in_children_gives_the_same_and_survives_a_crash(small_demo, monkeypatch):
+    utterances = list(corpora.utterances("demo", small_demo))[:6]
+    here, there = Recordings(1.0, [0.8]), Recordings(1.0, [0.8])
+    here.load(utterances, 0)
+    there.load(utterances, 2)
+    assert here.lengths == there.lengths and here.hashes == there.hashes
+    for utterance in utterances:
+        np.testing.assert_array_equal(here.samples(utterance, 0.8), there.samples(utterance, 0.8))
+    monkeypatch.setattr("sertone.training.recordings.decode", die)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    with pytest.raises(SertoneError) as caught:
+        Recordings(1.0).load(utterances[:2], 1)
+    assert caught.value.code == "unreadable_audio" and "decoder_crashed" in str(caught.value)
 
 
 def test_all_unreadable_recordings_are_named_before_training(demo_recipe, tmp_path, small_demo):
@@ -107,18 +129,17 @@ def weights(folder):
     return load_file(folder / "checkpoint" / "model.safetensors")
 
 
-def test_a_plan_that_fails_half_way_is_refused_at_once(demo_recipe, tmp_path):
-    experiment = prepare(demo_recipe(model=TINY_MODEL | {"frozen_layers": 3}))
-    recordings = Recordings(1.0)
+def test_a_plan_that_fails_half_way_is_refused_at_once(demo_recipe, tmp_path, monkeypatch):
+    recipe = demo_recipe(model=TINY_MODEL | {"frozen_layers": 3})
+    monkeypatch.setattr(Recordings, "load", lambda *_: pytest.fail("decoded"))
     with pytest.raises(SertoneError) as caught:
-        fit(experiment, 0, tmp_path, recordings, Progress(0, quiet=True))
-    assert caught.value.code == "bad_cut" and not recordings.lengths and not (tmp_path / "resume").exists()
+        cross_validate(recipe, tmp_path, quiet=True)
+    assert caught.value.code == "bad_cut" and not list(tmp_path.glob("fold_*"))
 
 
 def train_fold(recipe, folder):
-    experiment = prepare(recipe)
-    progress = Progress(0, quiet=True)
-    return fit(experiment, 0, folder, Recordings(1.0), progress)
+    experiment, progress = prepare(recipe), Progress(1, quiet=True)
+    return fit(experiment, 0, folder, gather(experiment, progress), progress)
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 5])
@@ -136,7 +157,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(demo_recipe, tmp_pat
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoint, "save_resume", save_and_stop)
         train_fold(recipe, tmp_path / "parts")
-    trainer, _ = train_fold(recipe, tmp_path / "parts")
+    trainer = train_fold(recipe, tmp_path / "parts")
     assert len(trainer.history) == 6
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert whole.keys() == parts.keys()
@@ -147,7 +168,7 @@ def test_a_validation_speaker_chooses_the_epoch_and_survives_an_interruption(
     demo_recipe, tmp_path, monkeypatch
 ):
     recipe = demo_recipe(epochs=[1, 4], save_every=2, protocol={"validation": "speaker"})
-    trainer, _ = train_fold(recipe, tmp_path / "whole")
+    trainer = train_fold(recipe, tmp_path / "whole")
     scores = [entry["val_ua"] for entry in trainer.history if entry["stage"] == "emotion"]
     assert len(scores) == 4
     save = checkpoint.save_resume
@@ -160,7 +181,7 @@ def test_a_validation_speaker_chooses_the_epoch_and_survives_an_interruption(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoint, "save_resume", save_and_stop)
         train_fold(recipe, tmp_path / "parts")
-    again, _ = train_fold(recipe, tmp_path / "parts")
+    again = train_fold(recipe, tmp_path / "parts")
     assert [e.get("val_ua") for e in again.history] == [e.get("val_ua") for e in trainer.history]
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -169,7 +190,7 @@ def test_a_validation_speaker_chooses_the_epoch_and_survives_an_interruption(
 def test_the_kept_epoch_is_the_best_one(demo_recipe, tmp_path):
     """Weights after n epochs of a constant rate do not depend on how many follow."""
     protocol = {"validation": "speaker"}
-    trainer, _ = train_fold(demo_recipe(epochs=[1, 5], protocol=protocol), tmp_path / "five")
+    trainer = train_fold(demo_recipe(epochs=[1, 5], protocol=protocol), tmp_path / "five")
     scores = [entry["val_ua"] for entry in trainer.history[1:]]
     best = scores.index(max(scores)) + 1
     assert best < 5, "choose another seed: the last epoch must not be the best one"
@@ -232,21 +253,20 @@ def test_a_run_folder_belongs_to_one_experiment_and_one_process(tmp_path):
         assert not (tmp_path / "fold_0").exists() and (tmp_path / "thesis").exists()
 
 
-def test_steps_that_are_not_finite_are_skipped_then_end_the_training(demo_recipe, small_demo):
-    from sertone import corpora
-
+def test_steps_that_are_not_finite_are_skipped_then_end_the_training(small_demo):
     clips = list(corpora.utterances("demo", small_demo))[:2]
     tally = Tally(max_bad_steps=3)
-    one = {"emotion": torch.tensor(1.0)}
-    assert tally.step(one, 1.0, 1.0, clips)
-    assert not tally.step(one, math.nan, 1.0, clips)
-    assert not tally.step(one, 1.0, math.inf, clips)
-    assert tally.step(one, 1.0, 1.0, clips)
+    one, nan, inf = (torch.tensor(value) for value in (1.0, math.nan, math.inf))
+    losses = {"emotion": one}
+    assert tally.step(losses, one, one, clips)
+    assert not tally.step(losses, nan, one, clips)
+    assert not tally.step(losses, one, inf, clips)
+    assert tally.step(losses, one, one, clips)
     assert tally.summary()["skipped_steps"] == 2 and tally.summary()["loss"] == 1.0
-    tally.step(one, math.nan, 1.0, clips)
-    tally.step(one, math.nan, 1.0, clips)
+    tally.step(losses, nan, one, clips)
+    tally.step(losses, nan, one, clips)
     with pytest.raises(SertoneError, match=clips[0].id) as caught:
-        tally.step(one, math.nan, 1.0, clips)
+        tally.step(losses, nan, one, clips)
     assert caught.value.code == "not_finite"
 
 
@@ -263,21 +283,21 @@ def test_the_number_of_epochs_is_that_of_the_stages(demo_recipe, tmp_path):
 
 
 def test_a_task_whose_texts_do_not_fit_is_counted(demo_recipe, tmp_path):
-    trainer, _ = train_fold(demo_recipe(speeds=[2.0]), tmp_path)
+    trainer = train_fold(demo_recipe(speeds=[2.0]), tmp_path)
     assert trainer.history[0]["unfit_transcripts"] > 0
     assert all(math.isfinite(entry["loss"]) for entry in trainer.history)
 
 
 def test_class_weights_are_inverse_frequencies(demo_recipe, tmp_path):
-    trainer, vocabulary = train_fold(demo_recipe(class_weights=True), tmp_path)
-    counts = torch.bincount(vocabulary.targets("emotion", trainer.fold.train)).float()
+    trainer = train_fold(demo_recipe(class_weights=True), tmp_path)
+    counts = torch.bincount(trainer.vocabulary.targets("emotion", trainer.fold.train)).float()
     found = trainer.model.heads["emotion"].class_weights
     torch.testing.assert_close(found * counts, (counts.sum() / 4).expand(4))
 
 
 def test_training_in_bf16_learns_the_same(demo_recipe, tmp_path):
-    exact, _ = train_fold(demo_recipe(epochs=[2, 2]), tmp_path / "a")
-    rounded, _ = train_fold(demo_recipe(epochs=[2, 2], precision="bf16-mixed"), tmp_path / "b")
+    exact = train_fold(demo_recipe(epochs=[2, 2]), tmp_path / "a")
+    rounded = train_fold(demo_recipe(epochs=[2, 2], precision="bf16-mixed"), tmp_path / "b")
     for a, b in zip(exact.history, rounded.history, strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=0.05) and b["loss"] != a["loss"]
 
@@ -293,7 +313,7 @@ def trained(tmp_path_factory, small_demo):
         "train": {"epochs": [1, 1], "batch_size": 8},
     }
     folder = tmp_path_factory.mktemp("trained")
-    trainer, _ = train_fold(Recipe.model_validate(values), folder)
+    trainer = train_fold(Recipe.model_validate(values), folder)
     return trainer, folder / "checkpoint"
 
 

@@ -52,4 +52,4 @@ class Model(nn.Module):
 
     def stages(self) -> list[Stage]:
         """One stage."""
-        return [Stage("emotion", {"emotion": 1.0}, self.config.frozen_layers)]
+        return [Stage("emotion", {"emotion": 1.0}, self.config.frozen_layers, (self.encoder.depth,))]

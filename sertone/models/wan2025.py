@@ -120,6 +120,8 @@ class Model(nn.Module):
     def stages(self) -> list[Stage]:
         """Auxiliary tasks, then all; without auxiliary tasks only the second."""
         fusion = ("fusion",) if self.config.freeze_fusion_in_stage_1 else ()
-        first = Stage("auxiliary", self.tasks, 0, fusion)
-        second = Stage("emotion", self.tasks | {"emotion": 1.0}, self.config.frozen_layers)
+        depth = self.encoder.depth
+        needs = (depth,) if self.config.fusion == "last" else tuple(range(1, depth + 1))
+        first = Stage("auxiliary", self.tasks, 0, needs, fusion)
+        second = Stage("emotion", self.tasks | {"emotion": 1.0}, self.config.frozen_layers, needs)
         return [first, second] if self.tasks else [second]

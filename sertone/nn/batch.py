@@ -13,13 +13,13 @@ class Batch:
     """One batch.
 
     Attributes:
-        waveforms: 16 kHz samples, zero beyond each utterance's end, (B, N).
+        waveforms: 16 kHz samples, zero beyond each utterance's end, (B, N); None where the prefix is known.
         lengths: samples per utterance, (B,).
         targets: by task, (B,) for classes and (B, S) for transcripts.
         prefix: the output of the encoder's frozen part, where it is already known.
     """
 
-    waveforms: Tensor
+    waveforms: Tensor | None
     lengths: Tensor
     targets: dict[str, Tensor] = field(default_factory=dict)
     prefix: Prefix | None = None
@@ -29,7 +29,7 @@ class Batch:
         targets = {task: target.to(device) for task, target in self.targets.items()}
         return replace(
             self,
-            waveforms=self.waveforms.to(device),
+            waveforms=None if self.waveforms is None else self.waveforms.to(device),
             lengths=self.lengths.to(device),
             targets=targets,
             prefix=self.prefix.to(device) if self.prefix else None,
@@ -37,4 +37,7 @@ class Batch:
 
     def encode(self, encoder: Encoder) -> tuple[Tensor, Tensor]:
         """Hidden states (B, L+1, T, D) and frames (B,), from the prefix where there is one."""
-        return encoder.suffix(self.prefix or encoder.prefix(self.waveforms, self.lengths))
+        if self.prefix is not None:
+            return encoder.suffix(self.prefix)
+        assert self.waveforms is not None, "a batch has waveforms or a prefix"
+        return encoder(self.waveforms, self.lengths)

@@ -14,8 +14,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sertone.nn import kernels
 from sertone.nn.encoder import Encoder
 from sertone.nn.frontend import FrontEnd
+from sertone.nn.kernels import Dropout
 from sertone.recipe import Settings
 
 
@@ -55,7 +57,7 @@ class CompactEncoder(Encoder):
         )
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
         self.position = nn.Conv1d(width, width, 15, padding=7, groups=width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.norm = nn.LayerNorm(width)
         block = BLOCKS[config.block]
         self.layers = nn.ModuleList(
@@ -140,7 +142,7 @@ class SelfAttention(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.inputs = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         query, key, value = (
@@ -148,7 +150,7 @@ class SelfAttention(nn.Module):
             .unflatten(-1, (3, self.attention_heads, -1))
             .permute(2, 0, 3, 1, 4)  # (3, B, H, T, D/H)
         )
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
+        mixed = kernels.attention(query, key, value, mask[:, None, None])
         return self.dropout(self.output(mixed.transpose(1, 2).flatten(2)))
 
 
@@ -162,7 +164,7 @@ class ConvolutionModule(nn.Module):
         self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
         self.inner_norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         hidden = F.glu(self.gate(self.norm(hidden))) * mask[..., None]
@@ -176,9 +178,9 @@ def feed_forward(width: int, dropout: float, expansion: int = 4) -> nn.Sequentia
         nn.LayerNorm(width),
         nn.Linear(width, expansion * width),
         nn.GELU(),
-        nn.Dropout(dropout),
+        Dropout(dropout),
         nn.Linear(expansion * width, width),
-        nn.Dropout(dropout),
+        Dropout(dropout),
     )
 
 

@@ -12,7 +12,9 @@ An encoder can be cut into a frozen prefix and a trained suffix. The cut is a nu
 The prefix runs without gradient and always in eval mode, so it is a function of the audio alone.
 """
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,22 +29,21 @@ NOTHING = -1
 
 @dataclass
 class Prefix:
-    """The output of the frozen part of an encoder.
+    """The output of the frozen part of an encoder, or of a part of it.
 
     Attributes:
-        states: features of the front end (B, T, C) for a cut of 0 or less, hidden states
-            0..cut (B, cut+1, T, D) for a deeper one.
+        states: features of the front end (B, T, C), or hidden states (B, S, T, D).
         frames: real frames per utterance, (B,).
-        cut: where the encoder was cut.
+        layers: which S hidden states they are, the deepest last; empty: features.
     """
 
     states: Tensor
     frames: Tensor
-    cut: int
+    layers: tuple[int, ...] = ()
 
     def to(self, device) -> "Prefix":
         """The same on another device."""
-        return Prefix(self.states.to(device), self.frames.to(device), self.cut)
+        return Prefix(self.states.to(device), self.frames.to(device), self.layers)
 
 
 class Encoder(nn.Module, ABC):
@@ -118,21 +119,49 @@ class Encoder(nn.Module, ABC):
                 module.eval()
         return self
 
+    def changing(self) -> str:
+        """Why the prefix is not the same function of the audio at every step; empty where it is."""
+        if self.cut == NOTHING:
+            return "nothing of the encoder is frozen"
+        for module in [module for modules in self.parts()[: self.cut + 1] for module in modules]:
+            if any(parameter.requires_grad for parameter in module.parameters()):
+                return f"its {type(module).__name__} is trained"
+            if any(inner.training for inner in module.modules()):
+                return f"its {type(module).__name__} is in training mode, where dropout is random"
+        return ""
+
     def prefix(self, waveforms: Tensor, lengths: Tensor) -> Prefix:
         """The frozen part: waveforms (B, N), lengths (B,) -> Prefix. No gradient where it is frozen."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.cut == NOTHING):
-            features, frames = self.front(waveforms, lengths)
-            if self.cut < 1:
-                return Prefix(features, frames, self.cut)
-            mask = frame_mask(frames, features.shape[1])
-            states = self._run([self.embed(features, mask)], mask, self.cut)
-            return Prefix(torch.stack(states, 1), frames, self.cut)
+            features = Prefix(*self.front(waveforms, lengths))
+            return features if self.cut < 1 else self.deepen(features, range(self.cut + 1))
+
+    @torch.no_grad()
+    def deepen(self, features: Prefix, layers: Iterable[int]) -> Prefix:
+        """Runs the frozen layers.
+
+        Args:
+            features: of the front end.
+            layers: hidden states to give, in order, the last at the cut.
+        """
+        mask = frame_mask(features.frames, features.states.shape[1])
+        states = self._run([self.embed(features.states, mask)], mask, self.cut)
+        layers = tuple(layers)
+        return Prefix(torch.stack([states[layer] for layer in layers], 1), features.frames, layers)
 
     def suffix(self, prefix: Prefix) -> tuple[Tensor, Tensor]:
-        """The trained part: Prefix -> hidden (B, L+1, T, D), frames (B,)."""
+        """The trained part: Prefix -> hidden (B, L+1, T, D), frames (B,).
+
+        Hidden states that a prefix leaves out are NaN, so that nobody reads them unnoticed.
+        """
         mask = frame_mask(prefix.frames, prefix.states.shape[-2])
-        known = [self.embed(prefix.states, mask)] if prefix.cut < 1 else list(prefix.states.unbind(1))
-        states = self._run(known, mask, self.depth)
+        if prefix.layers:
+            known = dict(zip(prefix.layers, prefix.states.unbind(1), strict=True))
+            absent = torch.full_like(prefix.states[:, 0], math.nan)
+            states = [known.get(layer, absent) for layer in range(prefix.layers[-1] + 1)]
+        else:
+            states = [self.embed(prefix.states, mask)]
+        states = self._run(states, mask, self.depth)
         return torch.stack(states, 1) * mask[:, None, :, None], prefix.frames
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

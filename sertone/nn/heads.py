@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sertone.nn.kernels import Dropout
 from sertone.nn.masks import masked_mean, masked_std
 
 MISSING = -1
@@ -81,8 +82,8 @@ class ClassHead(nn.Module):
     ) -> None:
         super().__init__()
         self.classes, self.smoothing, self.metric = classes, smoothing, metric
-        self.inner = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, hidden), nn.GELU())
-        self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, len(classes)))
+        self.inner = nn.Sequential(Dropout(dropout), nn.Linear(width, hidden), nn.GELU())
+        self.output = nn.Sequential(Dropout(dropout), nn.Linear(hidden, len(classes)))
         self.register_buffer("class_weights", torch.ones(len(classes)), persistent=False)
 
     def forward(self, features: Tensor, frames: Tensor) -> HeadOutput:
@@ -126,8 +127,8 @@ class TranscriptHead(nn.Module):
     def __init__(self, width: int, hidden: int, characters: list[str], dropout: float = 0.1) -> None:
         super().__init__()
         self.characters = characters
-        self.inner = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, hidden), nn.GELU())
-        self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, len(characters) + 1))
+        self.inner = nn.Sequential(Dropout(dropout), nn.Linear(width, hidden), nn.GELU())
+        self.output = nn.Sequential(Dropout(dropout), nn.Linear(hidden, len(characters) + 1))
 
     def forward(self, features: Tensor, frames: Tensor) -> HeadOutput:
         hidden = self.inner(features)  # (B, T, H)

@@ -1,15 +1,16 @@
 """Any wav2vec 2.0, HuBERT or WavLM of Hugging Face as an encoder whose padding changes nothing.
 
 The modules and weights are those of `transformers`; this file runs them layer by layer, so that the
-encoder can be cut anywhere, and differs in three places:
+encoder can be cut anywhere, and differs in four places:
     - the group norm of the first convolution (base models) averages over the real samples only;
     - layer drop and the built-in time masking are off: every layer's output is always there;
-    - the mask of real frames is always given, also to layer-norm models.
+    - the mask of real frames is always given, also to layer-norm models;
+    - attention and dropout are those of `kernels`.
 
 Axis letters: B batch, N samples, T frames, C channels, D width.
 """
 
-import warnings
+import math
 from typing import Any, Literal
 
 import torch
@@ -18,14 +19,13 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PretrainedConfig
 
 from sertone.errors import SertoneError
+from sertone.nn import kernels
 from sertone.nn.encoder import Encoder
+from sertone.nn.kernels import use_own_dropout
 from sertone.nn.masks import frame_mask, masked_mean
 from sertone.recipe import Settings
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm")
-
-# WavLM of transformers gives torch's attention a boolean and a float mask; both are right.
-warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)
 
 
 class PretrainedEncoderConfig(Settings):
@@ -97,8 +97,7 @@ class HuggingFaceEncoder(Encoder):
 
     def __init__(self, model: Any, normalize: bool) -> None:
         super().__init__()
-        if model.config.model_type != "wavlm":  # which has attention of its own
-            model.set_attn_implementation("sdpa")  # others read a mask differently
+        use_own_dropout(model)
         self.config, self.normalize = model.config, normalize
         self.width, self.depth = self.config.hidden_size, self.config.num_hidden_layers
         self.stable = bool(getattr(self.config, "do_stable_layer_norm", False))
@@ -136,16 +135,22 @@ class HuggingFaceEncoder(Encoder):
         return self.transformer.dropout(hidden)
 
     def context(self, mask: Tensor) -> dict[str, Tensor]:
-        if self.config.model_type != "wavlm":
-            return {"attention_mask": mask[:, None, None]}
-        batch, frames = mask.shape
-        bias = self.transformer.layers[0].attention.compute_bias(frames, frames)  # (heads, T, T)
-        bias = bias.repeat(batch, 1, 1)  # (B heads, T, T): utterance by utterance
-        return {"attention_mask": mask, "position_bias": bias}
+        context = {} if mask.all() else {"mask": mask[:, None, None]}
+        if self.config.model_type == "wavlm":
+            frames = mask.shape[1]
+            context["bias"] = self.transformer.layers[0].attention.compute_bias(frames, frames)
+        return context
 
     def layer(self, index: int, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:
-        output = self.transformer.layers[index - 1](hidden, **context)
-        return output[0] if isinstance(output, tuple) else output
+        layer = self.transformer.layers[index - 1]
+        if not self.stable:
+            mixed = layer.dropout(_attend(layer.attention, hidden, context))
+            hidden = layer.layer_norm(hidden + mixed)
+            return layer.final_layer_norm(hidden + layer.feed_forward(hidden))
+        hidden = hidden + layer.dropout(_attend(layer.attention, layer.layer_norm(hidden), context))
+        hidden = hidden + layer.feed_forward(layer.final_layer_norm(hidden))
+        adapter = getattr(layer, "adapter_layer", None)  # of MMS models
+        return hidden + adapter(hidden) if adapter is not None else hidden
 
     def finish(self, hidden: Tensor) -> Tensor:
         return self.transformer.layer_norm(hidden) if self.stable else hidden
@@ -157,6 +162,32 @@ class HuggingFaceEncoder(Encoder):
         layers[0] += embedding
         (layers[-1] if self.stable else layers[0]).append(inner.layer_norm)
         return [[self.convolutions], *layers]
+
+
+def _attend(attention: Any, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:
+    """Self-attention with Hugging Face's weights: (B, T, D) -> (B, T, D).
+
+    Args:
+        attention: a `Wav2Vec2Attention`, `HubertAttention` or `WavLMAttention`.
+        hidden: (B, T, D).
+        context: `mask` of real keys (B, 1, 1, T) where there is padding; WavLM's `bias` (heads, T, T).
+    """
+    split = (attention.num_heads, -1)
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    query, key, value = (p(hidden).unflatten(-1, split).transpose(1, 2) for p in projections)
+    mask = context.get("mask")
+    if "bias" in context:
+        bias = _position_gate(attention, hidden.unflatten(-1, split).transpose(1, 2)) * context["bias"]
+        mask = (bias if mask is None else bias.masked_fill(~mask, -math.inf)).to(query.dtype)
+    mixed = kernels.attention(query, key, value, mask, attention.dropout if attention.training else 0.0)
+    return attention.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+def _position_gate(attention: Any, hidden: Tensor) -> Tensor:
+    """Gate of the relative position bias (WavLM, arXiv 2110.13900): (B, H, T, D) -> (B, H, T, 1)."""
+    projected = attention.gru_rel_pos_linear(hidden).unflatten(-1, (2, 4)).sum(-1)  # (B, H, T, 2)
+    update, reset = projected.sigmoid().chunk(2, -1)
+    return update * (reset * attention.gru_rel_pos_const - 1.0) + 2.0
 
 
 def _samples_for_one_frame(config: PretrainedConfig) -> int:

@@ -9,10 +9,11 @@ import torch
 from lightning_fabric import Fabric
 
 from sertone import metrics
+from sertone.audio import SAMPLING_RATE
 from sertone.nn.vocabulary import Vocabulary
 from sertone.schema import Utterance
 from sertone.training.batches import plan_batches
-from sertone.training.recordings import Recordings
+from sertone.training.loader import Loader
 
 EVALUATION_SECONDS = 60.0
 
@@ -35,7 +36,7 @@ def answer(
     model: Any,
     vocabulary: Vocabulary,
     utterances: Sequence[Utterance],
-    recordings: Recordings,
+    loader: Loader,
     fabric: Fabric,
 ) -> Answers:
     """What a model says about utterances, each task; the mode of the model is restored.
@@ -44,16 +45,17 @@ def answer(
         model: on the device of `fabric`.
         vocabulary: of its outputs.
         utterances: which.
-        recordings: their audio.
+        loader: makes the batches.
         fabric: device and precision.
     """
     was_training = model.training
     model.eval()
     predictions: dict[str, list] = {task: [None] * len(utterances) for task in model.heads}
     probabilities = np.zeros((len(utterances), len(vocabulary.classes["emotion"])))
-    seconds = [recordings.lengths[u.id] / 16000 for u in utterances]
-    for indices in plan_batches(seconds, batch_seconds=EVALUATION_SECONDS):
-        batch = recordings.batch([utterances[i] for i in indices], vocabulary, [])
+    seconds = [loader.recordings.lengths[u.id] / SAMPLING_RATE for u in utterances]
+    plan = plan_batches(seconds, batch_seconds=EVALUATION_SECONDS)
+    rows = [[(utterances[i], 1.0) for i in indices] for indices in plan]
+    for indices, batch in zip(plan, loader.batches(rows, []), strict=True):
         with fabric.autocast():
             outputs = model(batch.to(fabric.device))
         for task, head in model.heads.items():

@@ -16,9 +16,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.models.stage import Stage
-from sertone.nn.heads import MISSING
+from sertone.nn.batch import Batch
+from sertone.nn.heads import MISSING, HeadOutput
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocols import Fold
 from sertone.recipe import TrainConfig
@@ -26,8 +28,10 @@ from sertone.schema import Utterance
 from sertone.training import checkpoint
 from sertone.training.answers import answer, score_tasks
 from sertone.training.batches import padding_factor, plan_batches
-from sertone.training.progress import Progress
-from sertone.training.recordings import Recordings
+from sertone.training.loader import Loader, Row
+from sertone.training.material import Material
+from sertone.training.prefixes import Audio, PrefixCache
+from sertone.training.progress import Reporter
 from sertone.training.tally import Tally
 
 
@@ -41,9 +45,13 @@ class Trainer:
         fold: the split; only its training and validation sides are looked at.
         number: of the fold, for the seeds.
         config: the `train` part of the recipe.
-        recordings: decoded audio.
+        material: decoded audio, and where prefixes are kept.
         folder: where to save what a resumed training needs.
         progress: where to report.
+
+    Attributes:
+        history: one entry per epoch: stage, losses, scores, seconds, share of the time that was busy.
+        loader: makes batches for the model as it is.
     """
 
     model: Any
@@ -51,25 +59,28 @@ class Trainer:
     fold: Fold
     number: int
     config: TrainConfig
-    recordings: Recordings
+    material: Material
     folder: Path
-    progress: Progress
+    progress: Reporter
     history: list[dict] = field(default_factory=list)
     bad_in_a_row: int = 0
+
+    def __post_init__(self) -> None:
+        self.fabric = Fabric(accelerator=self.config.device, devices=1, precision=self.config.precision)
+        self.loader = self._loader(None)
+        self.best: dict[str, Tensor] = {}
 
     def train(self) -> list[dict]:
         """Trains all stages.
 
         Returns:
-            one entry per epoch: stage, losses, scores, seconds.
+            the history.
 
         Raises:
-            SertoneError: `not_finite`, `out_of_memory`.
+            SertoneError: `not_finite`, `out_of_memory`, `not_cacheable`, `cache_too_small`.
         """
         stages = self.model.stages()
         self._prepare_emotion_loss()
-        self.fabric = Fabric(accelerator=self.config.device, devices=1, precision=self.config.precision)
-        self.best: dict[str, Tensor] = {}
         save = checkpoint.find_resume(self.folder)
         state, moments = {"stage": 0, "epoch": 0, "best_ua": -1.0}, None
         if save:
@@ -77,10 +88,14 @@ class Trainer:
             self.history = state["history"]
             self.progress.skip(len(self.history))
         for index in range(state["stage"], len(stages)):
-            self._train_stage(index, stages[index], state, moments)
+            own = any(stages[index].cut > earlier.cut for earlier in stages[:index])
+            self._train_stage(index, stages[index], own, state, moments)
             state, moments = {"stage": index + 1, "epoch": 0, "best_ua": -1.0}, None
         self.model.to("cpu")
         return self.history
+
+    def _loader(self, cache: PrefixCache | None) -> Loader:
+        return Loader(self.material.recordings, self.vocabulary, self.model.encoder.min_samples, cache)
 
     def _prepare_emotion_loss(self) -> None:
         head = self.model.heads["emotion"]
@@ -90,38 +105,53 @@ class Trainer:
             counts = torch.bincount(targets[targets != MISSING], minlength=len(head.classes))
             head.class_weights.copy_(counts.sum() / (len(counts) * counts.clamp(min=1)))
 
-    def _train_stage(self, index: int, stage: Stage, state: dict, moments: dict | None) -> None:
-        """Trains one stage from `state` on."""
+    def _train_stage(self, index: int, stage: Stage, own: bool, state: dict, moments: dict | None) -> None:
+        """Trains one stage from `state` on; `own` where an earlier one has trained a part of its prefix."""
         epochs = self.config.epochs[index]
         _freeze(self.model, stage)
         raw = self._optimizer()
         model, optimizer = self.fabric.setup(self.model, raw)
         if moments:
             checkpoint.restore_optimizer(raw, moments)
+        self.loader = self._loader(self._cache(index, stage, own))
         for epoch in range(state["epoch"], epochs):
             started = time.monotonic()
             seed = [self.config.seed, self.number, index, epoch]
             entry = self._epoch(model, optimizer, stage, epoch / epochs, 1 / epochs, seed)
             if self.fold.validation and "emotion" in stage.weights:
                 self._validate(entry, state)
-            entry |= {"stage": stage.name, "epoch": epoch, "seconds": time.monotonic() - started}
+            seconds = time.monotonic() - started
+            entry |= {"stage": stage.name, "epoch": epoch, "seconds": seconds}
+            entry["busy"] = 1 - self.loader.pop_waited() / seconds
             self.history.append(entry)
-            names = {"loss": "loss", "ua": "train UA", "val_ua": "validation UA"}
-            shown = {name: entry[key] for key, name in names.items() if key in entry}
-            head = f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})"
-            self.progress.epoch(head, epoch + 1, epochs, shown)
+            self._report(index, stage, epoch + 1, entry)
             state["stage"], state["epoch"] = index, epoch + 1
             if (epoch + 1) % self.config.save_every == 0 or epoch + 1 == epochs:
-                checkpoint.save_resume(
-                    self.folder,
-                    len(self.history),
-                    self.model,
-                    raw,
-                    state | {"history": self.history},
-                    self.best,
-                )
+                now = state | {"history": self.history}
+                number = len(self.history)
+                checkpoint.save_resume(self.folder, number, self.model, raw, now, self.best)
         if self.best:
             self.model.load_state_dict(self.best)
+
+    def _cache(self, index: int, stage: Stage, own: bool) -> PrefixCache | None:
+        def say(line: str) -> None:
+            self.progress.say(f"stage {index + 1} ({stage.name})  {line}")
+
+        sides = [(self.fold.train, self.config.speeds), (self.fold.validation + self.fold.test, [1.0])]
+        seconds = sum(
+            self.material.recordings.lengths[utterance.id] / SAMPLING_RATE / speed
+            for utterances, speeds in sides
+            for utterance in utterances
+            for speed in set(speeds)
+        )
+        audio = Audio(self.material.recordings, seconds)
+        return self.material.prefixes.open(self.model.encoder, stage.needs, own, audio, self.fabric, say)
+
+    def _report(self, index: int, stage: Stage, epoch: int, entry: dict) -> None:
+        names = {"loss": "loss", "ua": "train UA", "val_ua": "validation UA"}
+        shown = {name: entry[key] for key, name in names.items() if key in entry}
+        head = f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})"
+        self.progress.epoch(head, epoch, self.config.epochs[index], shown)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         encoder = {id(p) for p in self.model.encoder.parameters()}
@@ -150,11 +180,33 @@ class Trainer:
         """
         draw = np.random.default_rng(seed)
         torch.manual_seed(int(draw.integers(2**62)))
-        train = self.fold.train
-        speeds = draw.choice(self.config.speeds, len(train))
-        seconds = [
-            self.recordings.lengths[u.id] / 16000 / speed for u, speed in zip(train, speeds, strict=True)
-        ]
+        plan, padding = self._plan(draw)
+        tally = Tally(self.config.max_bad_steps, self.bad_in_a_row)
+        model.train()
+        for step, batch in enumerate(self.loader.batches(plan, list(stage.weights))):
+            utterances = [utterance for utterance, _ in plan[step]]
+            factor = _schedule(self.config, start + share * step / len(plan))
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * factor
+            try:
+                batch = batch.to(self.fabric.device)
+                outputs, losses, loss = self._losses(model, batch, stage)
+                optimizer.zero_grad()
+                self.fabric.backward(loss)
+                norm = self._clip(model, optimizer)
+            except torch.OutOfMemoryError:
+                raise _out_of_memory(utterances, batch.lengths) from None
+            if tally.step(losses, loss, norm, utterances):
+                optimizer.step()
+            tally.outputs(outputs, batch.targets)
+        self.bad_in_a_row = tally.bad_in_a_row
+        return tally.summary() | {"padding_factor": padding}
+
+    def _plan(self, draw: np.random.Generator) -> tuple[list[list[Row]], float]:
+        """Utterances and speeds of each batch of an epoch, and their padding factor."""
+        train, lengths = self.fold.train, self.material.recordings.lengths
+        speeds = draw.choice(self.config.speeds, len(train)).tolist()
+        seconds = [lengths[u.id] / SAMPLING_RATE / speed for u, speed in zip(train, speeds, strict=True)]
         batches = plan_batches(
             seconds,
             batch_size=self.config.batch_size,
@@ -162,34 +214,19 @@ class Trainer:
             mixing=self.config.length_mixing,
             draw=draw,
         )
-        tally = Tally(self.config.max_bad_steps, self.bad_in_a_row)
-        model.train()
-        for step, indices in enumerate(batches):
-            utterances = [train[i] for i in indices]
-            factor = _schedule(self.config, start + share * step / len(batches))
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * factor
-            batch = self.recordings.batch(
-                utterances, self.vocabulary, list(stage.weights), [speeds[i] for i in indices]
-            ).to(self.fabric.device)
-            try:
-                outputs = model(batch)
-                losses = {
-                    task: self.model.heads[task].loss(outputs[task], batch.targets[task])
-                    for task in stage.weights
-                }
-                weighted = [weight * losses[task] for task, weight in stage.weights.items()]
-                loss = torch.stack(weighted).sum()
-                optimizer.zero_grad()
-                self.fabric.backward(loss)
-                norm = self._clip(model, optimizer)
-            except torch.OutOfMemoryError:
-                raise _out_of_memory(utterances, batch.lengths) from None
-            if tally.step(losses, loss.item(), norm.item(), utterances):
-                optimizer.step()
-            tally.outputs(outputs, batch.targets)
-        self.bad_in_a_row = tally.bad_in_a_row
-        return tally.summary() | {"padding_factor": padding_factor(seconds, batches)}
+        plan = [[(train[index], speeds[index]) for index in batch] for batch in batches]
+        return plan, padding_factor(seconds, batches)
+
+    def _losses(
+        self, model: Any, batch: Batch, stage: Stage
+    ) -> tuple[dict[str, HeadOutput], dict[str, Tensor], Tensor]:
+        """Outputs, the loss of each task, and the loss to go down."""
+        outputs = model(batch)
+        losses = {
+            task: self.model.heads[task].loss(outputs[task], batch.targets[task]) for task in stage.weights
+        }
+        weighted = [weight * losses[task] for task, weight in stage.weights.items()]
+        return outputs, losses, torch.stack(weighted).sum()
 
     def _clip(self, model: Any, optimizer: Any) -> Tensor:
         """Clips the gradient; returns the norm it had."""
@@ -201,7 +238,7 @@ class Trainer:
 
     def _validate(self, entry: dict, state: dict) -> None:
         """Scores the validation side and keeps the weights of the best epoch."""
-        answers = answer(self.model, self.vocabulary, self.fold.validation, self.recordings, self.fabric)
+        answers = answer(self.model, self.vocabulary, self.fold.validation, self.loader, self.fabric)
         labels = [self.vocabulary.label("emotion", u) for u in self.fold.validation]
         scores = score_tasks(answers, {"emotion": labels}, {"emotion": "emotion"})
         entry["val_ua"] = scores["emotion"]["ua"]

@@ -10,7 +10,7 @@ import torch
 from sertone import audio
 from sertone.audio import Recording
 from sertone.errors import AudioError, SertoneError
-from sertone.isolation import Isolated
+from sertone.isolation import ChildDiedError, Isolated
 from sertone.nn.batch import Batch
 from sertone.schema import Prediction
 from sertone.training import checkpoint
@@ -68,7 +68,7 @@ class Predictor:
         """
         with Isolated() as isolated:
             for file in files:
-                made = self._answer(str(file), lambda file=file: isolated(audio.read, file))
+                made = self._answer(str(file), lambda file=file: _read_apart(isolated, file))
                 if strict and made.status == "warning":
                     made = replace(made, status="error", label=None, probabilities={})
                 yield made
@@ -103,6 +103,15 @@ class Predictor:
         logits = [model(batch)["emotion"].logits[0] for model in self.models]
         mean = torch.stack([row.softmax(-1) for row in logits]).mean(0)
         return {name: float(p) for name, p in zip(self.classes, mean, strict=True)}
+
+
+def _read_apart(isolated: Isolated, file: str | Path) -> Recording:
+    try:
+        return isolated(audio.read, file)
+    except ChildDiedError as error:
+        raise AudioError(
+            "decoder_crashed", f"{file}: {error.found}", "audio that the decoder survives"
+        ) from None
 
 
 def _checkpoints(path: Path) -> list[Path]:

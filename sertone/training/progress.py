@@ -1,30 +1,55 @@
-"""Progress on stderr: one line per fold and stage, rewritten in place on a terminal."""
+"""Progress on stderr: a row per fold that is running and one for the whole, or plain lines in a log."""
 
 import sys
 import time
-from dataclasses import dataclass, field
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as Rows
+
+from sertone.isolation import emit
 
 
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+class Relay:
+    """A `Progress` in another process: passes everything on to the caller's."""
+
+    def skip(self, epochs: int) -> None:
+        emit(("skip", epochs))
+
+    def epoch(self, head: str, epoch: int, epochs: int, scores: dict[str, float]) -> None:
+        emit(("epoch", head, epoch, epochs, scores))
+
+    def say(self, line: str) -> None:
+        emit(("say", line))
 
 
-@dataclass
 class Progress:
-    """Prints how a run is getting on.
+    """How a run is getting on. Use as a context manager.
 
     Args:
         total: epochs of the whole run, all folds and stages.
         quiet: print nothing.
     """
 
-    total: int
-    quiet: bool = False
-    done: int = 0
-    skipped: int = 0
-    started: float = field(default_factory=time.monotonic)
+    def __init__(self, total: int, quiet: bool = False) -> None:
+        self.total, self.quiet = total, quiet
+        self.done = self.skipped = 0
+        self.started = time.monotonic()
+        self._said: set[str] = set()
+        self._tasks: dict[str, TaskID] = {}
+        console = Console(stderr=True, quiet=quiet)
+        columns = (TextColumn("{task.description}"), BarColumn(16), MofNCompleteColumn())
+        self._rows = Rows(*columns, TextColumn("{task.fields[note]}"), console=console, transient=True)
+        self._all = self._rows.add_task("all epochs", total=total, note="")
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._rows.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rows.stop()
 
     def skip(self, epochs: int) -> None:
         """Counts epochs that an earlier run has done."""
@@ -42,20 +67,39 @@ class Progress:
         """
         self.done += 1
         spent = time.monotonic() - self.started
-        left = spent / (self.done - self.skipped) * (self.total - self.done)
+        left = f"{_clock(spent / (self.done - self.skipped) * (self.total - self.done))} left"
         shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
-        last = epoch == epochs
-        line = f"{head}  epoch {epoch}/{epochs}  {shown}  {_clock(left)} left"
-        self._print(line, last)
+        if self._live:
+            if head not in self._tasks:
+                self._tasks[head] = self._rows.add_task(head, total=epochs, note="")
+            self._rows.update(self._tasks[head], completed=epoch, note=shown)
+            self._rows.update(self._all, completed=self.done, note=left)
+            if epoch == epochs:
+                self._rows.remove_task(self._tasks.pop(head))
+        if epoch == epochs:
+            self._print(f"{head}  {epochs} epochs  {shown}  {left}")
 
     def say(self, line: str) -> None:
-        """A line of its own."""
-        self._print(line, True)
+        """A line of its own; said once, however many folds say it."""
+        if line not in self._said:
+            self._said.add(line)
+            self._print(line)
 
-    def _print(self, line: str, last: bool) -> None:
-        if self.quiet:
-            return
-        if sys.stderr.isatty():
-            print(f"\r\033[K{line}", end="\n" if last else "", file=sys.stderr, flush=True)
-        elif last:
+    @property
+    def _live(self) -> bool:
+        return self._rows.console.is_terminal and not self.quiet
+
+    def _print(self, line: str) -> None:
+        if self._live:
+            self._rows.console.print(line, highlight=False, markup=False)
+        elif not self.quiet:
             print(line, file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+Reporter = Progress | Relay

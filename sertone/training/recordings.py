@@ -1,44 +1,54 @@
-"""Decoded audio, kept in memory, at several speeds; batches made of it.
+"""Decoded audio, kept as 16-bit samples in a store that processes share, at several speeds.
 
-Axis letters: B batch, N samples.
+No torch here: decoding children start in a fraction of a second.
+
+Axis letters: N samples.
 """
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import soxr
-import torch
 
 from sertone import audio
+from sertone.audio import SAMPLING_RATE
 from sertone.errors import AudioError, SertoneError
-from sertone.nn.batch import Batch
-from sertone.nn.vocabulary import Vocabulary
+from sertone.isolation import ChildDiedError, cores, side_by_side
 from sertone.schema import Utterance
+from sertone.training.store import Store
+
+WORTH_CHILDREN = 256
+"""Recordings from which on starting processes to decode them pays."""
 
 
 class Recordings:
     """Reads each utterance once and keeps it as 16-bit samples.
 
+    Pickled, it shares what is kept with the process that made it.
+
     Args:
         cache_gb: memory for decoded audio; what does not fit is decoded again when needed.
+        speeds: at which it will be asked for; 0.8 is slower, longer and lower, as when a tape runs slowly.
 
     Attributes:
-        lengths: samples by utterance id, once loaded.
+        lengths: samples at speed 1 by utterance id, once loaded.
+        hashes: SHA-256 of these samples by utterance id.
     """
 
-    def __init__(self, cache_gb: float) -> None:
-        self.min_samples, self.room = audio.MIN_SAMPLES, int(cache_gb * 1e9)
-        self.kept: dict[tuple[str, float], np.ndarray] = {}
+    def __init__(self, cache_gb: float, speeds: Sequence[float] = (1.0,)) -> None:
+        self.speeds = tuple(dict.fromkeys([1.0, *speeds]))
+        self.store = Store(limit=int(cache_gb * 1e9))
         self.lengths: dict[str, int] = {}
-        self._warnings: dict[str, list[str]] = defaultdict(list)
+        self.hashes: dict[str, bytes] = {}
 
-    def load(self, utterances: Sequence[Utterance], min_samples: int) -> dict[str, list[str]]:
+    def load(self, utterances: Iterable[Utterance], children: int | None = None) -> dict[str, list[str]]:
         """Reads all, so that every unreadable file is known before anything is trained.
 
         Args:
             utterances: what is read already is not read again.
-            min_samples: shorter utterances are padded with silence to this many samples.
+            children: processes that decode; None: one per core where there are many recordings.
 
         Returns:
             code -> ids of the utterances read now about which there was a warning.
@@ -46,74 +56,76 @@ class Recordings:
         Raises:
             SertoneError: `unreadable_audio`, naming them.
         """
-        self.min_samples = min_samples
-        self._warnings.clear()
-        errors = []
-        for utterance in utterances:
-            if utterance.id in self.lengths:
-                continue
-            try:
-                self.lengths[utterance.id] = len(self.samples(utterance))
-            except AudioError as error:
-                errors.append(f"{error.code}: {error}")
+        new = {u.id: u for u in utterances if u.id not in self.lengths}
+        if children is None:
+            children = cores() if len(new) >= WORTH_CHILDREN else 0
+        warnings: dict[str, list[str]] = defaultdict(list)
+        errors: dict[str, str] = {}
+        for id_, found in self._decoded(new.values(), children):
+            if isinstance(found, SertoneError):
+                errors[id_] = f"{found.code}: {found}"
+            else:
+                self._keep(id_, found[0])
+                for code in found[1]:
+                    warnings[code].append(id_)
         if errors:
-            more = f"; and {len(errors) - 5} more" if len(errors) > 5 else ""
+            named = [errors[id_] for id_ in new if id_ in errors]
+            more = f"; and {len(named) - 5} more" if len(named) > 5 else ""
             raise SertoneError(
                 "unreadable_audio",
-                f"{len(errors)} of {len(utterances)} recordings: {'; '.join(errors[:5])}{more}",
+                f"{len(named)} of {len(new)} recordings: {'; '.join(named[:5])}{more}",
                 way_out="`sertone corpora check` lists them all; mend them or leave them out",
             )
-        return dict(self._warnings)
+        return dict(warnings)
 
     def samples(self, utterance: Utterance, speed: float = 1.0) -> np.ndarray:
-        """Samples of an utterance, (N,), float32.
+        """Samples of an utterance at a speed, (N,), int16."""
+        kept = self.store.get(_key(utterance.id, speed))
+        return kept if kept is not None else decode(utterance, (speed,))[0][speed]
 
-        Args:
-            utterance: which.
-            speed: 0.8 is slower, longer and lower, as when a tape runs slowly.
-        """
-        key = (utterance.id, speed)
-        if key not in self.kept:
-            samples = self._read(utterance, speed)
-            if self.room < samples.nbytes:
-                return samples.astype(np.float32) / 32768.0
-            self.kept[key] = samples
-            self.room -= samples.nbytes
-        return self.kept[key].astype(np.float32) / 32768.0
+    def _decoded(self, utterances: Iterable[Utterance], children: int) -> Iterable[tuple]:
+        """Id and what `decode` gives, or its error, of each utterance."""
+        if children:
+            calls = ((utterance, self.speeds) for utterance in utterances)
+            for (utterance, _), future in side_by_side(children, decode, calls):
+                error = future.exception()
+                if isinstance(error, ChildDiedError):
+                    error = AudioError("decoder_crashed", f"{utterance.path}: the decoder died")
+                if error and not isinstance(error, AudioError):
+                    raise error
+                yield utterance.id, error or future.result()
+            return
+        for utterance in utterances:
+            try:
+                yield utterance.id, decode(utterance, self.speeds)
+            except AudioError as error:
+                yield utterance.id, error
 
-    def _read(self, utterance: Utterance, speed: float) -> np.ndarray:
-        if speed == 1.0:
-            recording = audio.read(utterance.path, start_s=utterance.start_s, end_s=utterance.end_s)
-            samples = recording.samples
-            for code in recording.warnings:
-                self._warnings[code].append(utterance.id)
-        else:
-            rate = audio.SAMPLING_RATE
-            samples = soxr.resample(self.samples(utterance), rate * speed, rate)
-        samples = np.pad(samples, (0, max(0, self.min_samples - len(samples))))
-        return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+    def _keep(self, id_: str, variants: dict[float, np.ndarray]) -> None:
+        self.lengths[id_] = len(variants[1.0])
+        self.hashes[id_] = hashlib.sha256(variants[1.0].tobytes()).digest()
+        for speed, samples in variants.items():
+            self.store.put(_key(id_, speed), samples)
 
-    def batch(
-        self,
-        utterances: Sequence[Utterance],
-        vocabulary: Vocabulary,
-        tasks: Sequence[str],
-        speeds: Sequence[float] | None = None,
-    ) -> Batch:
-        """Pads utterances to one batch with the targets of `tasks`.
 
-        Args:
-            utterances: B of them.
-            vocabulary: of the targets.
-            tasks: whose targets are wanted.
-            speeds: of each utterance; None for 1.
-        """
-        rows = [
-            torch.from_numpy(self.samples(u, speed))
-            for u, speed in zip(utterances, speeds or [1.0] * len(utterances), strict=True)
-        ]
-        return Batch(
-            torch.nn.utils.rnn.pad_sequence(rows, batch_first=True),
-            torch.tensor([len(row) for row in rows]),
-            {task: vocabulary.targets(task, utterances) for task in tasks},
-        )
+def decode(utterance: Utterance, speeds: Sequence[float]) -> tuple[dict[float, np.ndarray], list[str]]:
+    """Reads one utterance.
+
+    Returns:
+        speed -> samples (N,), int16; the codes of its warnings.
+
+    Raises:
+        AudioError: as `audio.read`.
+    """
+    recording = audio.read(utterance.path, start_s=utterance.start_s, end_s=utterance.end_s)
+    variants = {}
+    for speed in speeds:
+        samples = recording.samples
+        if speed != 1.0:
+            samples = soxr.resample(samples, SAMPLING_RATE * speed, SAMPLING_RATE)
+        variants[speed] = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+    return variants, list(recording.warnings)
+
+
+def _key(id_: str, speed: float) -> bytes:
+    return hashlib.sha256(f"{speed} {id_}".encode()).digest()

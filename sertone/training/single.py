@@ -5,9 +5,9 @@ from pathlib import Path
 
 from sertone import recipe as recipes
 from sertone.recipe import Recipe
-from sertone.training.crossval import fit, prepare
+from sertone.training.experiment import prepare
+from sertone.training.folds import fit, gather
 from sertone.training.progress import Progress
-from sertone.training.recordings import Recordings
 from sertone.training.run_folder import claim
 
 
@@ -35,11 +35,11 @@ def train(
         the checkpoint folder.
 
     Raises:
-        SertoneError: as `crossval.prepare` and the training.
+        SertoneError: as `prepare`, `gather` and the training.
     """
     out, experiment = Path(out), prepare(recipe, everything=True)
     with claim(out, recipes.dump(recipe), experiment.card, force=force, fresh=fresh):
-        progress = Progress(sum(recipe.train.epochs), quiet)
-        fit(experiment, 0, out, Recordings(recipe.train.audio_cache_gb), progress)
+        with Progress(sum(recipe.train.epochs), quiet) as progress:
+            fit(experiment, 0, out, gather(experiment, progress), progress)
         shutil.rmtree(out / "resume")
     return out / "checkpoint"

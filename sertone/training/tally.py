@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from sertone import metrics
@@ -24,15 +25,16 @@ class Tally:
     def __init__(self, max_bad_steps: int, bad_in_a_row: int = 0) -> None:
         self.max_bad_steps, self.bad_in_a_row = max_bad_steps, bad_in_a_row
         self.sums: dict[str, float] = defaultdict(float)
-        self.steps = self.bad = self.unfit = 0
-        self.targets: list[int] = []
-        self.predictions: list[int] = []
+        self.steps = self.bad = 0
+        self.pairs: list[Tensor] = []
+        self.unfit: list[Tensor] = []
 
     def step(
-        self, losses: dict[str, Tensor], loss: float, norm: float, utterances: Sequence[Utterance]
+        self, losses: dict[str, Tensor], loss: Tensor, norm: Tensor, utterances: Sequence[Utterance]
     ) -> bool:
-        """Whether the step may be taken."""
-        if not (math.isfinite(loss) and math.isfinite(norm)):
+        """Whether the step may be taken; looks at the device once."""
+        total, length, *parts = torch.stack([loss, norm, *losses.values()]).detach().tolist()
+        if not (math.isfinite(total) and math.isfinite(length)):
             self.bad += 1
             self.bad_in_a_row += 1
             if self.bad_in_a_row >= self.max_bad_steps:
@@ -46,26 +48,25 @@ class Tally:
             return False
         self.bad_in_a_row = 0
         self.steps += 1
-        self.sums["loss"] += loss
-        for task, value in losses.items():
-            self.sums[f"loss_{task}"] += value.item()
+        self.sums["loss"] += total
+        for task, value in zip(losses, parts, strict=True):
+            self.sums[f"loss_{task}"] += value
         return True
 
     def outputs(self, outputs: dict[str, HeadOutput], targets: dict[str, Tensor]) -> None:
-        """Counts what the batch's answers were."""
+        """Takes note of the batch's answers, without waiting for the device."""
         if "emotion" in targets:
-            self.targets += targets["emotion"].tolist()
-            self.predictions += outputs["emotion"].logits.argmax(-1).tolist()
+            self.pairs.append(torch.stack([targets["emotion"], outputs["emotion"].logits.argmax(-1)]))
         if TRANSCRIPT in targets:
-            unfit = TranscriptHead.unfit(outputs[TRANSCRIPT], targets[TRANSCRIPT])
-            self.unfit += int(unfit.sum())
+            self.unfit.append(TranscriptHead.unfit(outputs[TRANSCRIPT], targets[TRANSCRIPT]).sum())
 
     def summary(self) -> dict:
         """The epoch's means and counts."""
         entry: dict = {name: total / max(1, self.steps) for name, total in self.sums.items()}
-        entry |= {"skipped_steps": self.bad, "unfit_transcripts": self.unfit}
-        pairs = [p for p in zip(self.targets, self.predictions, strict=True) if p[0] != MISSING]
-        if pairs:
-            targets, predictions = ([str(value) for value in side] for side in zip(*pairs, strict=True))
-            entry["ua"] = metrics.emotion_scores(targets, predictions)["ua"]
+        unfit = int(torch.stack(self.unfit).sum()) if self.unfit else 0
+        entry |= {"skipped_steps": self.bad, "unfit_transcripts": unfit}
+        pairs = torch.cat(self.pairs, 1).T.tolist() if self.pairs else []
+        labelled = [(str(target), str(answer)) for target, answer in pairs if target != MISSING]
+        if labelled:
+            entry["ua"] = metrics.emotion_scores(*map(list, zip(*labelled, strict=True)))["ua"]
         return {"loss": math.nan} | entry

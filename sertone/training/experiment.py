@@ -1,0 +1,91 @@
+"""A recipe with its corpus read and split, refused where it could not give a result to believe."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from sertone import corpora, models, protocols
+from sertone.errors import SertoneError
+from sertone.labels import class_map, class_names
+from sertone.protocol_card import protocol_card
+from sertone.protocols import Fold
+from sertone.recipe import Recipe
+from sertone.schema import Utterance
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe with its corpus read and split.
+
+    Attributes:
+        recipe: as given.
+        class_map: emotion -> class.
+        utterances: those that take part.
+        folds: the splits.
+        card: the protocol card.
+    """
+
+    recipe: Recipe
+    class_map: dict[str, str]
+    utterances: list[Utterance]
+    folds: list[Fold]
+    card: dict = field(repr=False)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        return class_names(self.class_map)
+
+
+def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
+    """Reads and splits the corpus, and refuses what could not give a result to believe.
+
+    Args:
+        recipe: the experiment.
+        everything: train on all instead of splitting; nothing is left to test on.
+
+    Raises:
+        SertoneError: of the recipe, the corpus, the split, or a leak.
+    """
+    models.configure(recipe.model)
+    _require_device(recipe.train.device)
+    data, protocol = recipe.data, recipe.protocol
+    found = corpora.load(data.corpus, data.root)
+    emotions = {str(u.labels["emotion"]) for u in found if "emotion" in u.labels}
+    mapping = class_map(data.classes, emotions)
+    used = [u for u in found if u.labels.get("emotion") in (None, *mapping)]
+    _require_classes(mapping, emotions)
+    unused = set() if protocol.split == "grouped_k_fold" else {"folds"}
+    rule: dict[str, Any] = protocol.model_dump(exclude=unused) | {"speaker_independent": True}
+    if everything:
+        folds = [protocols.everything(used, protocol.validation)]
+        rule = {"split": "everything", "validation": protocol.validation}
+    else:
+        folds = protocols.make_folds(
+            used, protocol.split, folds=protocol.folds, validation=protocol.validation
+        )
+    hashes = protocols.recording_hashes(used)
+    leaks = [protocols.check_leaks(fold, hashes) for fold in folds]
+    for fold, report in zip(folds, leaks, strict=True):
+        protocols.require_sound(fold, report, mapping)
+    seed = recipe.train.seed
+    card = protocol_card(data.corpus, len(found), folds, leaks, mapping, hashes, rule, seed)
+    return Experiment(recipe, mapping, used, folds, card)
+
+
+def _require_device(device: str) -> None:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device, True):
+        raise SertoneError("no_device", f"train.device {device!r}, which torch does not see", "auto or cpu")
+
+
+def _require_classes(mapping: dict[str, str], found: set[str]) -> None:
+    if len({mapping[name] for name in found if name in mapping}) < 2:
+        raise SertoneError(
+            "no_classes",
+            f"the corpus's emotions are {', '.join(sorted(found)) or 'not given'}; of them "
+            f"data.classes takes {', '.join(sorted(found & set(mapping))) or 'none'}",
+            "at least two classes",
+            "look at `sertone corpora check`; a manifest needs a column `emotion`",
+        )

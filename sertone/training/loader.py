@@ -1,0 +1,96 @@
+"""Batches for the device, made ahead of their time, from cached prefixes or from waveforms."""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from sertone.nn.batch import Batch
+from sertone.nn.vocabulary import Vocabulary
+from sertone.schema import Utterance
+from sertone.training.prefixes import PrefixCache, waveform
+from sertone.training.recordings import Recordings
+
+AHEAD = 3
+"""Batches made in advance."""
+
+Row = tuple[Utterance, float]
+"""An utterance and its speed."""
+
+
+class Loader:
+    """Makes batches in a thread beside the training; what a cache lacks is computed when it is needed.
+
+    The thread uses numpy alone: torch's own threads belong to the training.
+
+    Args:
+        recordings: decoded audio.
+        vocabulary: of the targets.
+        min_samples: that the encoder needs.
+        cache: of the encoder's prefix.
+
+    Attributes:
+        waited: seconds that the training has waited for batches.
+    """
+
+    def __init__(
+        self,
+        recordings: Recordings,
+        vocabulary: Vocabulary,
+        min_samples: int,
+        cache: PrefixCache | None = None,
+    ) -> None:
+        self.recordings, self.vocabulary, self.min_samples = recordings, vocabulary, min_samples
+        self.cache = cache
+        self.waited = 0.0
+
+    def pop_waited(self) -> float:
+        """Seconds waited since the last call."""
+        waited, self.waited = self.waited, 0.0
+        return waited
+
+    def batches(self, plan: Sequence[Sequence[Row]], tasks: Sequence[str]) -> Iterator[Batch]:
+        """Batches on the CPU, in the order of the plan.
+
+        Args:
+            plan: utterances and speeds of each batch.
+            tasks: whose targets are wanted.
+        """
+        with ThreadPoolExecutor(1) as thread:
+            made = deque(thread.submit(self._make, rows) for rows in plan[:AHEAD])
+            for number, rows in enumerate(plan):
+                if number + AHEAD < len(plan):
+                    made.append(thread.submit(self._make, plan[number + AHEAD]))
+                started = time.monotonic()
+                batch = made.popleft().result()
+                self.waited += time.monotonic() - started
+                utterances = [utterance for utterance, _ in rows]
+                targets = {task: self.vocabulary.targets(task, utterances) for task in tasks}
+                yield replace(batch or self._computed(rows), targets=targets)
+
+    def _make(self, rows: Sequence[Row]) -> Batch | None:
+        """A batch without targets; None where the cache lacks one of the rows."""
+        if self.cache is None:
+            waveforms = [waveform(self.recordings, *row, self.min_samples) for row in rows]
+            padded = np.zeros((len(rows), max(map(len, waveforms))), np.float32)
+            for target, samples in zip(padded, waveforms, strict=True):
+                target[: len(samples)] = samples
+            return Batch(torch.from_numpy(padded), torch.tensor([len(each) for each in waveforms]))
+        kept = [each for row in rows if (each := self.cache.get(*row)) is not None]
+        return self._from_cache(rows, kept) if len(kept) == len(rows) else None
+
+    def _computed(self, rows: Sequence[Row]) -> Batch:
+        """A batch from the cache, which computes what it lacks."""
+        assert self.cache is not None
+        kept = [self.cache.get(*row) for row in rows]
+        pairs = zip(rows, kept, strict=True)
+        return self._from_cache(rows, [self.cache.compute(*r) if k is None else k for r, k in pairs])
+
+    def _from_cache(self, rows: Sequence[Row], kept: Sequence[np.ndarray]) -> Batch:
+        assert self.cache is not None
+        lengths = [round(self.recordings.lengths[u.id] / speed) for u, speed in rows]
+        return Batch(None, torch.tensor(lengths), prefix=self.cache.batch(kept))
