@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from sertone import corpora
 
@@ -58,6 +59,17 @@ def tiny_encoder(tmp_path_factory):
         return folder
 
     return write
+
+
+def clips(*lengths):
+    """Noise, the same at every call."""
+    draw = torch.Generator().manual_seed(1)
+    return [torch.randn(n, generator=draw) * 0.1 + 0.02 for n in lengths]
+
+
+def padded(waveforms):
+    """Waveforms (B, N) and lengths (B,)."""
+    return pad_sequence(waveforms, batch_first=True), torch.tensor([len(w) for w in waveforms])
 
 
 TINY_MODEL = {

@@ -2,10 +2,13 @@
 
 import csv
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +20,10 @@ import sertone
 from sertone import cli, corpora, metrics
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
-from sertone.training.crossval import cross_validate, prepare
+from sertone.training.crossval import cross_validate
+from sertone.training.experiment import prepare
 from sertone.training.predict import Predictor
+from sertone.training.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +38,10 @@ def run(tmp_path_factory, small_demo):
     }
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(values))
-    assert cli.app(["crossval", str(path), "--out", str(folder / "run"), "--set", "train.seed=3"]) == 0
+    assert (
+        cli.app(["crossval", str(path), "--out", str(folder / "run"), "--jobs", "1", "--set", "train.seed=3"])
+        == 0
+    )
     return folder / "run"
 
 
@@ -94,12 +102,12 @@ def test_the_run_folder(run):
     assert len(card["file_hashes"]) == 40 and len(card["leaks"]) == 2
 
 
-def test_the_same_seed_gives_the_same_scores_and_another_gives_others(run, tmp_path):
+def test_the_same_seed_gives_the_same_scores_side_by_side_and_another_gives_others(run, tmp_path):
     recipe = recipes.load(run / "recipe.yaml")
-    cross_validate(recipe, tmp_path / "again", quiet=True)
+    cross_validate(recipe, tmp_path / "again", jobs=2, quiet=True)
     assert rows_of(tmp_path / "again") == rows_of(run)
     other = recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": 4})})
-    cross_validate(other, tmp_path / "other", quiet=True)
+    cross_validate(other, tmp_path / "other", jobs=1, quiet=True)
     assert rows_of(tmp_path / "other") != rows_of(run)
 
 
@@ -224,7 +232,7 @@ def test_utterances_without_an_emotion_still_teach_the_other_tasks(tmp_path, sma
     experiment = prepare(recipes.Recipe.model_validate(values))
     assert experiment.classes == ["neutral", "happy", "sad"]
     assert len(experiment.utterances) == 40
-    run = cross_validate(experiment.recipe, tmp_path / "run", quiet=True)
+    run = cross_validate(experiment.recipe, tmp_path / "run", jobs=1, quiet=True)
     assert len(rows_of(run)) == 30
 
 
@@ -234,7 +242,7 @@ def test_a_pretrained_encoder_goes_the_whole_way(
 ):
     source = tiny_encoder(family, norm)
     model = TINY_MODEL | {"encoder": {"name": "pretrained", "source": str(source)}}
-    run = cross_validate(demo_recipe(model=model), tmp_path / "run", quiet=True)
+    run = cross_validate(demo_recipe(model=model), tmp_path / "run", jobs=1, quiet=True)
     source.rename(tmp_path / "gone")  # the checkpoint needs the folder no more
     answer = sertone.load(run / "fold_0").predict(small_demo / "wav" / "S1F_sad_00.wav")
     row = next(r for r in rows_of(run) if r["fold"] == "0")
@@ -318,3 +326,42 @@ def test_an_unexpected_fault_of_one_recording_is_one_answer(run, small_demo, mon
     monkeypatch.setattr("sertone.audio.read", None)
     answer = predictor.predict(small_demo / "wav" / "S1F_sad_00.wav")
     assert (answer.status, answer.code) == ("error", "failed") and "TypeError" in answer.message
+
+
+def kill_itself(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_fold_that_fails_or_dies_ends_the_run_with_its_error(run, tmp_path, monkeypatch):
+    recipe = recipes.load(run / "recipe.yaml", ["train.learning_rate={encoder: 1e30, downstream: 1e30}"])
+    with pytest.raises(SertoneError) as caught:
+        cross_validate(recipe, tmp_path / "diverges", jobs=2, quiet=True)
+    assert caught.value.code == "not_finite"
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setattr("sertone.training.crossval.run_fold_in_child", kill_itself)
+    with pytest.raises(SertoneError, match=r"status -9.*--jobs") as caught:
+        cross_validate(recipe, tmp_path / "dies", jobs=2, quiet=True)
+    assert caught.value.code == "fold_died"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_one_view_of_all_folds(terminal, monkeypatch, capsys):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1" if terminal else "0")
+    with Progress(8) as progress:
+        progress.skip(2)
+        for fold in (0, 1):
+            progress.say("the front end is kept in memory")
+            progress.epoch(f"fold {fold}", 1, 2, {"loss": 0.5})
+        if terminal:
+            tasks = {task.description: (task.completed, task.total) for task in progress._rows.tasks}
+            assert tasks == {"all epochs": (4, 8), "fold 0": (1, 2), "fold 1": (1, 2)}
+        progress.epoch("fold 1", 2, 2, {"loss": 0.25})
+        if terminal:
+            assert {task.description for task in progress._rows.tasks} == {"all epochs", "fold 0"}
+    shown = capsys.readouterr()
+    assert not shown.out and shown.err.count("the front end is kept in memory") == 1
+    assert "fold 1  2 epochs  loss 0.250" in shown.err
+    if not terminal:
+        assert "\x1b" not in shown.err and "fold 0" not in shown.err
+    Progress(1, quiet=True).say("nothing")
+    assert capsys.readouterr().err == ""

@@ -5,9 +5,8 @@ import math
 
 import pytest
 import torch
-from conftest import TINY_MODEL
+from conftest import TINY_MODEL, clips, padded
 from safetensors.torch import load_file, save_file
-from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel
 
 from sertone import models
@@ -30,15 +29,6 @@ for block in BLOCKS:
 def encoder(request):
     torch.manual_seed(0)
     return CONFIGS[request.param].build().eval()
-
-
-def clips(*lengths):
-    draw = torch.Generator().manual_seed(1)
-    return [torch.randn(n, generator=draw) * 0.1 + 0.02 for n in lengths]
-
-
-def padded(waveforms):
-    return pad_sequence(waveforms, batch_first=True), torch.tensor([len(w) for w in waveforms])
 
 
 @torch.no_grad()

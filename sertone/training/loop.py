@@ -30,7 +30,7 @@ from sertone.training.answers import answer, score_tasks
 from sertone.training.batches import padding_factor, plan_batches
 from sertone.training.loader import Loader, Row
 from sertone.training.material import Material
-from sertone.training.prefixes import Audio, PrefixCache
+from sertone.training.prefixes import PrefixCache
 from sertone.training.progress import Reporter
 from sertone.training.tally import Tally
 
@@ -135,17 +135,12 @@ class Trainer:
 
     def _cache(self, index: int, stage: Stage, own: bool) -> PrefixCache | None:
         def say(line: str) -> None:
-            self.progress.say(f"stage {index + 1} ({stage.name})  {line}")
+            head = f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})  "
+            self.progress.say(head + line if own else line)
 
-        sides = [(self.fold.train, self.config.speeds), (self.fold.validation + self.fold.test, [1.0])]
-        seconds = sum(
-            self.material.recordings.lengths[utterance.id] / SAMPLING_RATE / speed
-            for utterances, speeds in sides
-            for utterance in utterances
-            for speed in set(speeds)
-        )
-        audio = Audio(self.material.recordings, seconds)
-        return self.material.prefixes.open(self.model.encoder, stage.needs, own, audio, self.fabric, say)
+        needs, recordings = stage.needs, self.material.recordings
+        encoder = self.model.encoder
+        return self.material.prefixes.open(encoder, needs, own, recordings, self.fabric, say)
 
     def _report(self, index: int, stage: Stage, epoch: int, entry: dict) -> None:
         names = {"loss": "loss", "ua": "train UA", "val_ua": "validation UA"}

@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -107,18 +106,6 @@ def waveform(recordings: Recordings, utterance: Utterance, speed: float, min_sam
     return padded
 
 
-class Audio(NamedTuple):
-    """What a cache will be asked for.
-
-    Attributes:
-        recordings: the decoded audio.
-        seconds: of all utterances at all their speeds.
-    """
-
-    recordings: Recordings
-    seconds: float
-
-
 class PrefixCaches:
     """Where a run keeps the prefixes of its folds and stages.
 
@@ -138,7 +125,7 @@ class PrefixCaches:
         encoder: Encoder,
         needs: Sequence[int],
         own: bool,
-        audio: Audio,
+        recordings: Recordings,
         fabric: Fabric,
         say: Callable[[str], None],
     ) -> PrefixCache | None:
@@ -148,7 +135,7 @@ class PrefixCaches:
             encoder: on its device, frozen up to its cut.
             needs: hidden states that the model reads.
             own: the prefix has been trained in this fold, so that no other fold has the same.
-            audio: what it will be asked for.
+            recordings: the audio.
             fabric: device and precision.
             say: told the size, or why there is no cache.
 
@@ -162,15 +149,15 @@ class PrefixCaches:
         choices = [()]
         if encoder.cut > 0:
             choices.insert(0, tuple(sorted({n for n in needs if n < encoder.cut} | {encoder.cut})))
-        sizes = [_gigabytes(encoder, layers, dtype, audio.seconds, fabric) for layers in choices]
+        sizes = [_gigabytes(encoder, layers, dtype, recordings.seconds, fabric) for layers in choices]
         fitting = [pair for pair in zip(choices, sizes, strict=True) if pair[1] <= self.config.cache.limit_gb]
         if not fitting or (where != "auto" and len(fitting) < len(choices)):
             return self._too_small(sizes, say)
         layers, size = fitting[0]
-        cache = PrefixCache(encoder, layers, dtype, self.shared, audio.recordings, fabric)
+        cache = PrefixCache(encoder, layers, dtype, self.shared, recordings, fabric)
         cache.store = self._store(cache.name, size, own=own and bool(layers))
         if layers:
-            cache.features = PrefixCache(encoder, (), dtype, self.shared, audio.recordings, fabric)
+            cache.features = PrefixCache(encoder, (), dtype, self.shared, recordings, fabric)
             if where == "file" and self._path(cache.features.name).exists():
                 cache.features.store = Store(self._path(cache.features.name), self.limit)
         what = f"encoder up to layer {layers[-1]}" if layers else "front end"

@@ -43,6 +43,11 @@ class Recordings:
         self.lengths: dict[str, int] = {}
         self.hashes: dict[str, bytes] = {}
 
+    @property
+    def seconds(self) -> float:
+        """Of all recordings at all speeds."""
+        return sum(self.lengths.values()) / SAMPLING_RATE * sum(1 / speed for speed in self.speeds)
+
     def load(self, utterances: Iterable[Utterance], children: int | None = None) -> dict[str, list[str]]:
         """Reads all, so that every unreadable file is known before anything is trained.
 

@@ -1,0 +1,350 @@
+"""The frozen prefix: computed once, found again by what it follows from, the same losses with and without."""
+
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_MODEL
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightning_fabric import Fabric
+
+from sertone import corpora
+from sertone.errors import SertoneError
+from sertone.isolation import Isolated
+from sertone.nn.compact import CompactEncoderConfig
+from sertone.nn.fusions import FUSIONS
+from sertone.nn.huggingface import TinyEncoderConfig
+from sertone.recipe import CacheConfig, TrainConfig
+from sertone.training.experiment import prepare
+from sertone.training.folds import fit, gather
+from sertone.training.loader import Loader
+from sertone.training.prefixes import PrefixCaches, _name
+from sertone.training.progress import Progress
+from sertone.training.recordings import Recordings
+from sertone.training.store import Store
+
+arrays = st.tuples(
+    st.sampled_from(["<i2", "<f4", "<u1"]), st.lists(st.integers(0, 5), min_size=1, max_size=4)
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(arrays, max_size=12), st.booleans())
+def test_a_store_gives_back_what_was_put(tmp_path_factory, made, on_disk):
+    draw = np.random.default_rng(len(made))
+    expected = {}
+    path = tmp_path_factory.mktemp("store") / "a" if on_disk else None
+    store = Store(path)
+    other = Store(store.path)
+    for number, (dtype, shape) in enumerate(made):
+        key = bytes([number]) * 32
+        expected[key] = draw.integers(0, 100, shape).astype(dtype)
+        assert other.get(key) is None
+        assert (store if number % 2 else other).put(key, expected[key])
+    for reader in (store, other, Store(store.path)):
+        for key, array in expected.items():
+            found = reader.get(key)
+            assert found is not None and found.dtype == array.dtype
+            np.testing.assert_array_equal(found, array)
+    assert store.get(b"x" * 32) is None
+
+
+def test_a_store_has_a_limit_and_cannot_be_written_through():
+    store = Store(limit=1000)
+    assert store.put(b"a" * 32, np.ones(100, np.float32))
+    assert not store.put(b"b" * 32, np.ones(200, np.float32)) and store.get(b"b" * 32) is None
+    assert store.used <= 1000
+    with pytest.raises(ValueError, match="read-only"):
+        store.get(b"a" * 32)[0] = 2
+    assert store.put(b"a" * 32, np.zeros(3)) and store.get(b"a" * 32).sum() == 100
+
+
+@pytest.mark.parametrize("damage", [b"", b"RIFF", os.urandom(5000), None])
+def test_a_damaged_or_foreign_file_is_begun_anew(tmp_path, damage):
+    path = tmp_path / "store"
+    Store(path).put(b"a" * 32, np.ones(1000))
+    path.write_bytes(path.read_bytes()[:500] if damage is None else damage)
+    store = Store(path)
+    assert store.get(b"a" * 32) is None
+    assert store.put(b"a" * 32, np.full(10, 7)) and store.get(b"a" * 32)[3] == 7
+
+
+def test_a_half_written_record_is_overwritten(tmp_path):
+    """What a killed process leaves behind lies beyond the end that the header names."""
+    path = tmp_path / "store"
+    first = Store(path)
+    first.put(b"a" * 32, np.ones(10))
+    with open(path, "ab") as file:
+        file.write(os.urandom(300))
+    second = Store(path)
+    assert second.put(b"b" * 32, np.arange(50))
+    np.testing.assert_array_equal(first.get(b"b" * 32), np.arange(50))
+
+
+def write_many(store, worker):
+    for number in range(100):
+        store.put(b"%32d" % number, np.full(number, number))
+        store.put(b"%16d%16d" % (worker, number), np.full(3, worker))
+
+
+def test_processes_write_one_store_at_once():
+    store = Store()
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=write_many, args=(store, n)) for n in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    for number in range(100):
+        np.testing.assert_array_equal(store.get(b"%32d" % number), np.full(number, number))
+        for worker in range(2):
+            assert store.get(b"%16d%16d" % (worker, number)).tolist() == [worker] * 3
+
+
+ENCODERS = {
+    "compact": CompactEncoderConfig(width=16, depth=3, attention_heads=2, prosody=True),
+    "conformer": CompactEncoderConfig(width=16, depth=3, attention_heads=2, block="conformer"),
+    "wav2vec2": TinyEncoderConfig(width=16, depth=3),
+    "hubert_layer": TinyEncoderConfig(family="hubert", norm="layer", width=16, depth=3),
+    "wavlm": TinyEncoderConfig(family="wavlm", width=16, depth=3),
+}
+
+
+@pytest.fixture(scope="module")
+def recordings(small_demo):
+    found = Recordings(1.0, [0.8, 1.0, 1.2])
+    found.utterances = list(corpora.utterances("demo", small_demo))[:8]
+    found.load(found.utterances)
+    return found
+
+
+def fabric(precision="32-true"):
+    return Fabric(accelerator="cpu", devices=1, precision=precision)
+
+
+def caches(precision="32-true", **options):
+    return PrefixCaches(TrainConfig(batch_size=4, precision=precision, cache=CacheConfig(**options)))
+
+
+def open_cache(encoder, recordings, places=None, needs=(1, 2, 3), own=False, said=None):
+    places = places or caches()
+    say = (said if said is not None else []).append
+    return places.open(encoder, needs, own, recordings, fabric(places.config.precision), say)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("cut", [0, 2])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_hidden_states_from_the_cache_are_those_of_the_encoder(name, cut, precision, recordings):
+    torch.manual_seed(0)
+    encoder = ENCODERS[name].build()
+    encoder.freeze(cut)
+    encoder.eval()
+    cache = open_cache(encoder, recordings, caches(precision))
+    rows = [(utterance, speed) for utterance in recordings.utterances[:4] for speed in (0.8, 1.0)]
+    plain = Loader(recordings, None, encoder.min_samples)
+    kept = Loader(recordings, None, encoder.min_samples, cache)
+    with torch.no_grad(), fabric(precision).autocast():
+        ((expected, frames),) = [batch.encode(encoder) for batch in plain.batches([rows], [])]
+        for _ in range(2):  # computed, then found
+            ((hidden, counted),) = [batch.encode(encoder) for batch in kept.batches([rows], [])]
+            assert torch.equal(frames, counted)
+            close = {"atol": 1e-5, "rtol": 1e-5} if precision == "32-true" else {"atol": 0.1, "rtol": 0.05}
+            torch.testing.assert_close(hidden[:, 1:].float(), expected[:, 1:].float(), **close)
+            assert hidden[:, 0].isnan().all() == (cut > 0)
+
+
+def test_what_is_known_is_not_computed_again(recordings, monkeypatch):
+    encoder = ENCODERS["wav2vec2"].build()
+    encoder.freeze(0)
+    encoder.train()
+    places = caches()
+    rows = [(utterance, 1.0) for utterance in recordings.utterances]
+    calls = []
+    front = type(encoder).front
+    monkeypatch.setattr(type(encoder), "front", lambda *a: calls.append(a[1].shape[0]) or front(*a))
+
+    def run():
+        cache = open_cache(encoder, recordings, places)
+        calls.clear()
+        loader = Loader(recordings, None, encoder.min_samples, cache)
+        list(loader.batches([rows[:5], rows[5:]], []))
+        return len(calls)
+
+    assert run() == len(rows) and set(calls) == {1}, "each once, alone and so without padding"
+    assert run() == 0
+    encoder.freeze(2)
+    assert run() == 0, "the layers begin from the features that are known"
+    assert run() == 0
+    with torch.no_grad():
+        next(encoder.convolutions.parameters()).mul_(1.5)
+    encoder.freeze(0)
+    assert run() == len(rows), "other weights, another prefix"
+
+
+def test_the_name_follows_from_all_that_the_prefix_follows_from(monkeypatch):
+    torch.manual_seed(0)
+    encoder = ENCODERS["wavlm"].build()
+    encoder.freeze(2)
+
+    def name(layers=(1, 2), dtype=torch.float32, precision="32-true"):
+        return _name(encoder, layers, dtype, fabric(precision))
+
+    first = name()
+    assert name() == first
+    others = [name((2,)), name(()), name(dtype=torch.bfloat16), name(precision="bf16-mixed")]
+    with torch.no_grad():
+        encoder.transformer.layers[2].final_layer_norm.bias.add_(1)  # behind the cut
+        assert name() == first
+        encoder.transformer.layers[1].final_layer_norm.bias.add_(1)
+        others.append(name())
+        encoder.transformer.layers[0].attention.rel_attn_embed.weight[0, 0] += 1
+        others.append(name())
+        encoder.normalize = not encoder.normalize
+        others.append(name())
+        monkeypatch.setattr("sertone.training.prefixes._code_hash", lambda: "other code")
+        others.append(name())
+    assert len({first, *others}) == len(others) + 1
+
+
+@pytest.mark.parametrize("where", ["auto", "memory", "file"])
+def test_a_prefix_that_changes_is_refused(where, recordings, tmp_path):
+    encoder = ENCODERS["compact"].build()
+    places = caches(where=where, folder=str(tmp_path))
+
+    def reason(break_it):
+        encoder.freeze(1)
+        encoder.train()
+        break_it()
+        if where == "auto":
+            assert open_cache(encoder, recordings, places) is None
+            return encoder.changing()
+        with pytest.raises(SertoneError) as caught:
+            open_cache(encoder, recordings, places)
+        assert caught.value.code == "not_cacheable" and "frozen_layers" in str(caught.value)
+        return str(caught.value)
+
+    assert "nothing of the encoder is frozen" in reason(lambda: encoder.freeze(-1))
+    assert "is trained" in reason(lambda: encoder.norms.requires_grad_(True))
+    assert "dropout is random" in reason(lambda: encoder.layers[0].train())
+    encoder.freeze(1)
+    encoder.train()
+    assert open_cache(encoder, recordings, places) is not None
+
+
+def test_the_deepest_prefix_that_fits_is_taken_and_its_size_is_told(recordings):
+    encoder = ENCODERS["wav2vec2"].build()  # 50 frames/s: 3.2 kB/s of features, and so much per layer
+    encoder.freeze(2)
+    seconds = recordings.seconds
+    features, layers = seconds * 50 * 16 * 4 / 1e9, seconds * 50 * 16 * 2 * 4 / 1e9
+    said = []
+    deep = open_cache(encoder, recordings, caches(limit_gb=layers * 1.01), said=said)
+    assert deep.layers == (1, 2) and f"{layers:.2g} GB" in said[-1]
+    assert open_cache(encoder, recordings, caches(limit_gb=layers * 1.01), needs=(3,)).layers == (2,)
+    shallow = open_cache(encoder, recordings, caches(limit_gb=features * 1.01), said=said)
+    assert shallow.layers == () and "front end" in said[-1]
+    assert open_cache(encoder, recordings, caches(limit_gb=features * 0.9), said=said) is None
+    assert "no cache" in said[-1]
+    with pytest.raises(SertoneError) as caught:
+        open_cache(encoder, recordings, caches(where="memory", limit_gb=features * 1.01))
+    assert caught.value.code == "cache_too_small"
+    for row in ((u, s) for u in recordings.utterances for s in recordings.speeds):
+        deep.compute(*row)
+    assert 0.8 * layers < deep.store.used / 1e9 < 1.1 * layers, "the estimate is about right"
+
+
+def test_half_the_size_in_bf16():
+    assert caches()._dtype() == torch.float32 and caches("bf16-mixed")._dtype() == torch.bfloat16
+    halved = CacheConfig(precision="bf16")
+    assert PrefixCaches(TrainConfig(batch_size=4, cache=halved))._dtype() == torch.bfloat16
+
+
+def test_a_cache_without_room_computes_each_time(recordings):
+    encoder = ENCODERS["compact"].build()
+    encoder.freeze(0)
+    cache = open_cache(encoder, recordings)
+    cache.store.limit = 1
+    row = recordings.utterances[0], 1.0
+    expected = cache.compute(*row)
+    assert cache.get(*row) is None
+    np.testing.assert_array_equal(cache.compute(*row), expected)
+
+
+def test_files_are_shared_by_runs_and_the_oldest_go_first(recordings, tmp_path):
+    torch.manual_seed(0)
+    encoders = [ENCODERS["wav2vec2"].build() for _ in range(3)]
+    for encoder in encoders:
+        encoder.freeze(0)
+    row = recordings.utterances[0], 1.0
+    sizes = {"where": "file", "folder": str(tmp_path)}
+    first = open_cache(encoders[0], recordings, caches(**sizes))
+    first.compute(*row)
+    assert open_cache(encoders[0], recordings, caches(**sizes)).get(*row) is not None
+    assert open_cache(encoders[1], recordings, caches(**sizes)).get(*row) is None
+    assert len(list(tmp_path.iterdir())) == 2
+    os.utime(tmp_path / f"{first.name}.prefix", (1, 1))
+    room = recordings.seconds * 50 * 16 * 4 / 1e9 * 1.0001
+    open_cache(encoders[2], recordings, caches(**sizes, limit_gb=room))
+    assert not (tmp_path / f"{first.name}.prefix").exists() and len(list(tmp_path.iterdir())) == 2
+
+
+def test_processes_share_what_is_in_memory(recordings):
+    encoder = ENCODERS["compact"].build()
+    encoder.freeze(0)
+    places = caches()
+    row = recordings.utterances[0], 1.0
+    expected = open_cache(encoder, recordings, places).compute(*row)
+    with Isolated({"PYTHONPATH": os.path.dirname(__file__)}) as child:  # noqa: PTH120
+        found = child(read_in_child, encoder, recordings, places, row)
+    np.testing.assert_array_equal(found, expected)
+
+
+def read_in_child(encoder, recordings, places, row):
+    return np.array(open_cache(encoder, recordings, places).get(*row))
+
+
+def losses(demo_recipe, tmp_path, monkeypatch, **train):
+    """The losses of every step."""
+    from sertone.training.tally import Tally
+
+    found = []
+    step = Tally.step
+    monkeypatch.setattr(
+        Tally, "step", lambda self, a, b, *rest: found.append(b.item()) or step(self, a, b, *rest)
+    )
+    experiment, progress = prepare(demo_recipe(**train)), Progress(1, quiet=True)
+    trainer = fit(experiment, 0, tmp_path, gather(experiment, progress), progress)
+    return found, trainer
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("encoder", ["compact", "wav2vec2", "wavlm"])
+def test_with_and_without_cache_every_step_has_the_same_loss(
+    demo_recipe, tmp_path, monkeypatch, encoder, fusion
+):
+    """Both stages of wan2025, dropout on, the second with two frozen layers."""
+    model = TINY_MODEL | {"encoder": ENCODERS[encoder].model_dump(), "frozen_layers": 2, "fusion": fusion}
+    options = {"model": model, "epochs": [1, 2], "speeds": [0.9, 1.0]}
+    with monkeypatch.context() as patch:
+        without, _ = losses(demo_recipe, tmp_path / "a", patch, cache="off", **options)
+    with monkeypatch.context() as patch:
+        cached, trainer = losses(demo_recipe, tmp_path / "b", patch, cache="memory", **options)
+    assert trainer.loader.cache.layers == ((2,) if fusion == "last" else (1, 2))
+    assert len(cached) == 9 and np.abs(np.subtract(cached, without)).max() < 1e-5
+    assert all(0 < entry["busy"] <= 1 for entry in trainer.history)
+
+
+def test_a_word_for_the_cache():
+    import yaml
+
+    def cache(text):
+        return TrainConfig(batch_size=1, **yaml.safe_load(text)).cache
+
+    assert cache("cache: off").where == "off" and cache("cache: file").where == "file"
+    assert cache("cache: {limit_gb: 2}") == CacheConfig(where="auto", limit_gb=2)
+    with pytest.raises(ValueError, match="where"):
+        cache("cache: on")
