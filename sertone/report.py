@@ -58,6 +58,7 @@ def write(run: Path) -> Path:
         auxiliary=_auxiliary(results["mean"] | results["pooled"]),
         curves=[curve | {"svg": Markup(curve["svg"])} for curve in curves],
         trouble=_trouble(results),
+        cost=_cost(results),
         leaks=_leaks(card["leaks"]),
         protocol=_protocol(card),
         recipe=recipe,
@@ -171,6 +172,20 @@ def _trouble(results: dict) -> str:
     if unfit:
         parts.append(f"Up to {unfit} transcripts per epoch did not fit their frames and did not count.")
     return " ".join(parts)
+
+
+def _cost(results: dict) -> str:
+    """What the training took, and what of it was padding and waiting."""
+    entries = [entry for fold in results["folds"] for entry in fold["history"]]
+    seconds = sum(entry["seconds"] for entry in entries)
+    if not seconds:
+        return ""
+    busy = sum(entry["busy"] * entry["seconds"] for entry in entries) / seconds
+    padding = sum(entry["padding_factor"] for entry in entries) / len(entries)
+    return (
+        f"{len(entries)} epochs of {seconds / len(entries):.1f} s on average. Of the time {busy:.1%} was "
+        f"computing rather than waiting for data; {padding:.3f} s were computed per second of speech."
+    )
 
 
 def _leaks(reports: list[dict]) -> list[dict]:

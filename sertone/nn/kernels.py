@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_own = True
 STEPS = 1 << 16
 """A random number of 16 bits decides about one element: probabilities are multiples of 1 / STEPS."""
 
@@ -24,9 +25,15 @@ class Dropout(nn.Dropout):
         return dropout(input, self.p) if self.training else input
 
 
+def choose(kind: str) -> None:
+    """Which kernels this process uses from now on: `own` where they pay, or always `torch`'s."""
+    global _own
+    _own = kind == "own"
+
+
 def dropout(values: Tensor, p: float) -> Tensor:
     """Zeroes each element with probability `p`, to within 1e-5, and scales the others by 1 / (1 - p)."""
-    if p == 0.0 or p == 1.0 or values.device.type != "cpu":
+    if p in (0.0, 1.0) or values.device.type != "cpu" or not _own:
         return F.dropout(values, p)
     dropped = round(p * STEPS)
     words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
@@ -46,7 +53,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, p:
         mask: true where a key counts, or what is added to the scores; broadcasts to (B, H, T, T).
         p: share of the weights that is dropped.
     """
-    if p == 0.0 or query.device.type != "cpu":
+    if p == 0.0 or query.device.type != "cpu" or not _own:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p)
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
     if mask is not None:

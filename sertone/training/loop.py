@@ -6,7 +6,6 @@ from its last save exactly as if nothing had happened.
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,10 @@ from torch import Tensor
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.models.stage import Stage
-from sertone.nn.batch import Batch
-from sertone.nn.heads import MISSING, HeadOutput
+from sertone.nn.heads import MISSING
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocols import Fold
 from sertone.recipe import TrainConfig
-from sertone.schema import Utterance
 from sertone.training import checkpoint
 from sertone.training.answers import answer, score_tasks
 from sertone.training.batches import padding_factor, plan_batches
@@ -32,6 +29,7 @@ from sertone.training.loader import Loader, Row
 from sertone.training.material import Material
 from sertone.training.prefixes import PrefixCache
 from sertone.training.progress import Reporter
+from sertone.training.step import Stepper, freeze
 from sertone.training.tally import Tally
 
 
@@ -88,8 +86,7 @@ class Trainer:
             self.history = state["history"]
             self.progress.skip(len(self.history))
         for index in range(state["stage"], len(stages)):
-            own = any(stages[index].cut > earlier.cut for earlier in stages[:index])
-            self._train_stage(index, stages[index], own, state, moments)
+            self._train_stage(index, stages[index], state, moments)
             state, moments = {"stage": index + 1, "epoch": 0, "best_ua": -1.0}, None
         self.model.to("cpu")
         return self.history
@@ -105,19 +102,24 @@ class Trainer:
             counts = torch.bincount(targets[targets != MISSING], minlength=len(head.classes))
             head.class_weights.copy_(counts.sum() / (len(counts) * counts.clamp(min=1)))
 
-    def _train_stage(self, index: int, stage: Stage, own: bool, state: dict, moments: dict | None) -> None:
-        """Trains one stage from `state` on; `own` where an earlier one has trained a part of its prefix."""
+    def begin(self, index: int) -> Stepper:
+        """Prepares a stage: what is frozen, the optimizer, the cache of the frozen prefix."""
+        stages = self.model.stages()
+        stepper = Stepper(self.model, stages[index], self.config, self.fabric)
+        own = any(stages[index].cut > earlier.cut for earlier in stages[:index])
+        self.loader = self._loader(self._cache(index, stages[index], own))
+        return stepper
+
+    def _train_stage(self, index: int, stage: Stage, state: dict, moments: dict | None) -> None:
+        """Trains one stage from `state` on."""
         epochs = self.config.epochs[index]
-        _freeze(self.model, stage)
-        raw = self._optimizer()
-        model, optimizer = self.fabric.setup(self.model, raw)
+        stepper = self.begin(index)
         if moments:
-            checkpoint.restore_optimizer(raw, moments)
-        self.loader = self._loader(self._cache(index, stage, own))
+            checkpoint.restore_optimizer(stepper.optimizer, moments)
         for epoch in range(state["epoch"], epochs):
             started = time.monotonic()
             seed = [self.config.seed, self.number, index, epoch]
-            entry = self._epoch(model, optimizer, stage, epoch / epochs, 1 / epochs, seed)
+            entry = self._epoch(stepper, epoch / epochs, 1 / epochs, seed)
             if self.fold.validation and "emotion" in stage.weights:
                 self._validate(entry, state)
             seconds = time.monotonic() - started
@@ -129,7 +131,7 @@ class Trainer:
             if (epoch + 1) % self.config.save_every == 0 or epoch + 1 == epochs:
                 now = state | {"history": self.history}
                 number = len(self.history)
-                checkpoint.save_resume(self.folder, number, self.model, raw, now, self.best)
+                checkpoint.save_resume(self.folder, number, self.model, stepper.optimizer, now, self.best)
         if self.best:
             self.model.load_state_dict(self.best)
 
@@ -148,27 +150,11 @@ class Trainer:
         head = f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})"
         self.progress.epoch(head, epoch, self.config.epochs[index], shown)
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        encoder = {id(p) for p in self.model.encoder.parameters()}
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if id(p) in encoder], "peak": self.config.rates.encoder},
-            {
-                "params": [p for p in trained if id(p) not in encoder],
-                "peak": self.config.rates.downstream,
-            },
-        ]
-        return torch.optim.AdamW(groups, weight_decay=self.config.weight_decay, fused=True)
-
-    def _epoch(
-        self, model: Any, optimizer: Any, stage: Stage, start: float, share: float, seed: list[int]
-    ) -> dict:
+    def _epoch(self, stepper: Stepper, start: float, share: float, seed: list[int]) -> dict:
         """One pass over the training side.
 
         Args:
-            model: as set up by Fabric.
-            optimizer: likewise.
-            stage: what counts.
+            stepper: of the stage.
             start: share of the stage already done.
             share: of the stage that this epoch is.
             seed: of everything random.
@@ -177,23 +163,10 @@ class Trainer:
         torch.manual_seed(int(draw.integers(2**62)))
         plan, padding = self._plan(draw)
         tally = Tally(self.config.max_bad_steps, self.bad_in_a_row)
-        model.train()
-        for step, batch in enumerate(self.loader.batches(plan, list(stage.weights))):
-            utterances = [utterance for utterance, _ in plan[step]]
+        stepper.train()
+        for step, batch in enumerate(self.loader.batches(plan, list(stepper.stage.weights))):
             factor = _schedule(self.config, start + share * step / len(plan))
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * factor
-            try:
-                batch = batch.to(self.fabric.device)
-                outputs, losses, loss = self._losses(model, batch, stage)
-                optimizer.zero_grad()
-                self.fabric.backward(loss)
-                norm = self._clip(model, optimizer)
-            except torch.OutOfMemoryError:
-                raise _out_of_memory(utterances, batch.lengths) from None
-            if tally.step(losses, loss, norm, utterances):
-                optimizer.step()
-            tally.outputs(outputs, batch.targets)
+            stepper.step(batch, factor, [utterance for utterance, _ in plan[step]], tally)
         self.bad_in_a_row = tally.bad_in_a_row
         return tally.summary() | {"padding_factor": padding}
 
@@ -211,25 +184,6 @@ class Trainer:
         )
         plan = [[(train[index], speeds[index]) for index in batch] for batch in batches]
         return plan, padding_factor(seconds, batches)
-
-    def _losses(
-        self, model: Any, batch: Batch, stage: Stage
-    ) -> tuple[dict[str, HeadOutput], dict[str, Tensor], Tensor]:
-        """Outputs, the loss of each task, and the loss to go down."""
-        outputs = model(batch)
-        losses = {
-            task: self.model.heads[task].loss(outputs[task], batch.targets[task]) for task in stage.weights
-        }
-        weighted = [weight * losses[task] for task, weight in stage.weights.items()]
-        return outputs, losses, torch.stack(weighted).sum()
-
-    def _clip(self, model: Any, optimizer: Any) -> Tensor:
-        """Clips the gradient; returns the norm it had."""
-        norm = self.fabric.clip_gradients(
-            model, optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False
-        )
-        assert norm is not None
-        return norm
 
     def _validate(self, entry: dict, state: dict) -> None:
         """Scores the validation side and keeps the weights of the best epoch."""
@@ -261,15 +215,7 @@ def check_plan(model: Any, config: TrainConfig) -> None:
             f"{len(stages)}, one for each stage ({names})",
         )
     for stage in stages:
-        _freeze(model, stage)
-
-
-def _freeze(model: Any, stage: Stage) -> None:
-    """Freezes what the stage does not train and thaws the rest."""
-    model.requires_grad_(True)
-    model.encoder.freeze(stage.cut)
-    for name in stage.frozen:
-        getattr(model, name).requires_grad_(False)
+        freeze(model, stage)
 
 
 def _schedule(config: TrainConfig, progress: float) -> float:
@@ -279,13 +225,3 @@ def _schedule(config: TrainConfig, progress: float) -> float:
     if config.schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (progress - config.warmup) / (1 - config.warmup)))
-
-
-def _out_of_memory(utterances: Sequence[Utterance], lengths: Tensor) -> SertoneError:
-    longest = utterances[int(lengths.argmax())].id
-    return SertoneError(
-        "out_of_memory",
-        f"{len(utterances)} utterances of up to {int(lengths.max()) / 16000:.1f} s ({longest})",
-        "a batch that fits the device",
-        "lower train.batch_seconds or train.batch_size, or cut that utterance",
-    )

@@ -1,0 +1,120 @@
+"""One step of training: outputs, losses, gradient, update; and what a stage freezes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from sertone.audio import SAMPLING_RATE
+from sertone.errors import SertoneError
+from sertone.models.stage import Stage
+from sertone.nn import kernels
+from sertone.nn.batch import Batch
+from sertone.nn.heads import HeadOutput
+from sertone.recipe import TrainConfig
+from sertone.schema import Utterance
+from sertone.training.tally import Tally
+
+
+class Stepper:
+    """Trains a model by the losses of one stage.
+
+    Args:
+        model: with heads and encoder; what the stage does not train is frozen here.
+        stage: what counts.
+        config: the `train` part of the recipe.
+        fabric: device and precision.
+
+    Attributes:
+        optimizer: AdamW, with the encoder's and the other weights in groups of their own.
+    """
+
+    def __init__(self, model: Any, stage: Stage, config: TrainConfig, fabric: Fabric) -> None:
+        freeze(model, stage)
+        kernels.choose(config.kernels)
+        self.model, self.stage, self.config, self.fabric = model, stage, config, fabric
+        self.optimizer = self._adamw()
+        self._wrapped: Any
+        self._stepping: Any
+        self._wrapped, self._stepping = fabric.setup(model, self.optimizer)
+
+    def step(self, batch: Batch, factor: float, utterances: Sequence[Utterance], tally: Tally) -> None:
+        """One update, unless loss or gradient is not finite.
+
+        Args:
+            batch: on any device.
+            factor: of the learning rates.
+            utterances: of the batch.
+            tally: told losses and answers.
+
+        Raises:
+            SertoneError: `out_of_memory`; as `tally.step`.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        try:
+            batch = batch.to(self.fabric.device)
+            outputs, losses, loss = self._losses(batch)
+            self._stepping.zero_grad()
+            self.fabric.backward(loss)
+            norm = self._clip()
+        except torch.OutOfMemoryError:
+            raise _out_of_memory(utterances, batch.lengths) from None
+        if tally.step(losses, loss, norm, utterances):
+            self._stepping.step()
+        tally.outputs(outputs, batch.targets)
+
+    def train(self) -> None:
+        """Dropout on, but for what is frozen."""
+        self._wrapped.train()
+
+    def _losses(self, batch: Batch) -> tuple[dict[str, HeadOutput], dict[str, Tensor], Tensor]:
+        """Outputs, the loss of each task, and the loss to go down."""
+        outputs = self._wrapped(batch)
+        weights, heads = self.stage.weights, self.model.heads
+        losses = {task: heads[task].loss(outputs[task], batch.targets[task]) for task in weights}
+        weighted = [weight * losses[task] for task, weight in weights.items()]
+        return outputs, losses, torch.stack(weighted).sum()
+
+    def _clip(self) -> Tensor:
+        """Clips the gradient; returns the norm it had."""
+        norm = self.fabric.clip_gradients(
+            self._wrapped, self._stepping, max_norm=self.config.clip_norm, error_if_nonfinite=False
+        )
+        assert norm is not None
+        return norm
+
+    def _adamw(self) -> torch.optim.Optimizer:
+        encoder = {id(p) for p in self.model.encoder.parameters()}
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        inside = [p for p in trained if id(p) in encoder]
+        outside = [p for p in trained if id(p) not in encoder]
+        groups = [
+            {"params": inside, "peak": self.config.rates.encoder},
+            {"params": outside, "peak": self.config.rates.downstream},
+        ]
+        return torch.optim.AdamW(groups, weight_decay=self.config.weight_decay, fused=True)
+
+
+def freeze(model: Any, stage: Stage) -> None:
+    """Freezes what the stage does not train and thaws the rest.
+
+    Raises:
+        SertoneError: `bad_cut`.
+    """
+    model.requires_grad_(True)
+    model.encoder.freeze(stage.cut)
+    for name in stage.frozen:
+        getattr(model, name).requires_grad_(False)
+
+
+def _out_of_memory(utterances: Sequence[Utterance], lengths: Tensor) -> SertoneError:
+    longest = utterances[int(lengths.argmax())].id
+    return SertoneError(
+        "out_of_memory",
+        f"{len(utterances)} utterances of up to {int(lengths.max()) / SAMPLING_RATE:.1f} s ({longest})",
+        "a batch that fits the device",
+        "lower train.batch_seconds or train.batch_size, or cut that utterance",
+    )
