@@ -119,7 +119,7 @@ class Trainer:
         for epoch in range(state["epoch"], epochs):
             started = time.monotonic()
             seed = [self.config.seed, self.number, index, epoch]
-            entry = self._epoch(stepper, epoch / epochs, 1 / epochs, seed)
+            entry = self.epoch(stepper, seed, epoch / epochs, 1 / epochs)
             if self.fold.validation and "emotion" in stage.weights:
                 self._validate(entry, state)
             seconds = time.monotonic() - started
@@ -150,14 +150,17 @@ class Trainer:
         head = f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})"
         self.progress.epoch(head, epoch, self.config.epochs[index], shown)
 
-    def _epoch(self, stepper: Stepper, start: float, share: float, seed: list[int]) -> dict:
+    def epoch(self, stepper: Stepper, seed: list[int], start: float = 0.0, share: float = 1.0) -> dict:
         """One pass over the training side.
 
         Args:
-            stepper: of the stage.
+            stepper: of the stage that has begun.
+            seed: of everything random.
             start: share of the stage already done.
             share: of the stage that this epoch is.
-            seed: of everything random.
+
+        Returns:
+            losses, scores and counts.
         """
         draw = np.random.default_rng(seed)
         torch.manual_seed(int(draw.integers(2**62)))

@@ -1,0 +1,51 @@
+"""Cost against hours of audio: whole epochs of a small model on corpora of 1, 2 and 4 times the size."""
+
+import statistics
+import time
+
+import torch
+from speech import MEAN_S, Speech
+
+from sertone import models
+from sertone.labels import FOUR
+from sertone.nn.vocabulary import Vocabulary
+from sertone.protocols import Fold
+from sertone.recipe import TrainConfig
+from sertone.training.loop import Trainer
+from sertone.training.material import Material
+from sertone.training.prefixes import PrefixCaches
+from sertone.training.progress import Progress
+
+MODEL = {"name": "wan2025", "encoder": {"name": "compact", "width": 32, "depth": 2}, "frozen_layers": 0}
+
+
+def cost_by_hours(hours: float) -> dict[str, dict[str, float]]:
+    """Seconds per epoch and gigabytes of cache, per hour of audio, at 1, 2 and 4 times `hours`."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    found = {f"{size}x": _cost(round(size * hours * 3600 / MEAN_S)) for size in (1, 2, 4)}
+    torch.set_num_threads(threads)
+    return found
+
+
+def _cost(count: int) -> dict[str, float]:
+    speech = Speech(count, longest_s=12.0)
+    vocabulary = Vocabulary.of(speech.utterances, FOUR)
+    config = TrainConfig(epochs=[1, 1], batch_seconds=60.0, speeds=[1.0], device="cpu")
+    material = Material(speech, PrefixCaches(config))  # pyright: ignore[reportArgumentType]
+    fold = Fold("bench", speech.utterances, [], [])
+    model = models.build(MODEL, vocabulary)
+    trainer = Trainer(model, vocabulary, fold, 0, config, material, None, Progress(1, quiet=True))  # pyright: ignore[reportArgumentType]
+    stepper = trainer.begin(1)
+    trainer.epoch(stepper, [0])
+    times = []
+    for seed in (1, 2, 3):
+        started = time.perf_counter()
+        trainer.epoch(stepper, [seed])
+        times.append(time.perf_counter() - started)
+    hours = speech.seconds / 3600
+    return {
+        "hours": hours,
+        "epoch_s_per_hour": statistics.median(times) / hours,
+        "cache_gb_per_hour": material.prefixes.shared.used / 1e9 / hours,
+    }

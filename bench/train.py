@@ -1,0 +1,289 @@
+"""How fast `wan2025` trains here: Sertone's way against the usual way, and against what is possible.
+
+    python bench/train.py --quick            a look, three minutes on two cores
+    python bench/train.py --json             more pairs; the last line is one JSON object
+
+Synthetic speech with IEMOCAP's 5 531 durations, random weights of the real shape. Both ways train the
+same model, alternately, in processes of their own. Some batches stand for an epoch: those at evenly
+spaced places of the epoch's batches in order of size; their seconds per second of computed audio times
+the epoch's computed audio is the epoch's time. See docs/performance.md.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from floor import Counts, multiplication_speed
+from linear import cost_by_hours
+from speech import LONGEST_S, durations
+from transformers import AutoConfig
+from ways import Way, call, fabric_device, start
+
+from sertone.isolation import Isolated, cores
+from sertone.training.batches import padding_factor, plan_batches
+
+HERE = str(Path(__file__).parent)
+HIDDEN, CHARACTERS, FROZEN = 256, 18, 4
+EPOCHS, FOLDS, SPEEDS = 100, 5, 3
+QUICK_LONGEST_S = 6.0
+TINY = (("hidden_size", 32), ("num_hidden_layers", 3), ("num_attention_heads", 4), ("intermediate_size", 64))
+
+
+class Plan:
+    """Batches of one epoch.
+
+    Args:
+        batches: indices into the durations.
+        lengths: durations in seconds.
+    """
+
+    def __init__(self, batches: list[list[int]], lengths: Sequence[float]) -> None:
+        self.lengths = lengths
+        self.batches = sorted(batches, key=self.cost)
+        self.padding = padding_factor(lengths, batches)
+        self.computed_s = sum(map(self.cost, batches))
+
+    def cost(self, batch: list[int]) -> float:
+        """Seconds of audio that a batch computes, padding included."""
+        return len(batch) * max(self.lengths[index] for index in batch)
+
+    def sample(self, count: int) -> list[list[int]]:
+        """Batches at evenly spaced places in order of size."""
+        return [self.batches[int((k + 0.5) / count * len(self.batches))] for k in range(count)]
+
+    def epoch_s(self, batch: list[int], seconds: float) -> float:
+        """An epoch's time, from that of one batch."""
+        return seconds / self.cost(batch) * self.computed_s
+
+
+def random_plan(lengths: Sequence[float], size: int) -> Plan:
+    """Batches drawn at random: the usual way."""
+    order = np.random.default_rng(0).permutation(len(lengths)).tolist()
+    return Plan([order[i : i + size] for i in range(0, len(order), size)], lengths)
+
+
+def bucketed_plan(lengths: Sequence[float], seconds: float) -> Plan:
+    """Sertone's."""
+    draw = np.random.default_rng(0)
+    return Plan(plan_batches(lengths, batch_seconds=seconds, mixing=0.03, draw=draw), lengths)
+
+
+class Child:
+    """A process that trains one way, then perhaps another."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        environment = {"PYTHONPATH": HERE, "HF_HUB_OFFLINE": "1"}
+        if threads:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        self.process = Isolated(environment)
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.close()
+
+    def become(self, way: Way) -> "Child":
+        """Trains this way from now on."""
+        self.process(start, way)
+        return self
+
+    def begin(self, stage: int, batches: Sequence[list[int]]) -> float:
+        """Goes to a stage, fills the cache for some batches, warms up; seconds per second filled."""
+        self.process(call, "begin", stage)
+        filled = self.process(call, "fill", [index for batch in batches for index in batch])
+        self.process(call, "step", batches[-1])
+        return filled
+
+    def step(self, batch: list[int]) -> float:
+        """Seconds of one update."""
+        return self.process(call, "step", batch)[0]
+
+    def losses(self, batches: Sequence[list[int]]) -> list[float]:
+        """Of one update after the other."""
+        return [self.process(call, "step", batch)[1] for batch in batches]
+
+    @property
+    def memory(self) -> float:
+        """In GB."""
+        return self.process(call, "memory")
+
+
+def race(
+    first: Child, second: Child, plans: tuple[Plan, Plan], stage: int, count: int
+) -> list[tuple[float, float]]:
+    """Epoch times of two ways, in pairs: alternating, the order swapped from pair to pair."""
+    samples = plans[0].sample(count), plans[1].sample(count)
+    first.begin(stage, samples[0])
+    second.begin(stage, samples[1])
+    pairs = []
+    for number, batches in enumerate(zip(*samples, strict=True)):
+        found = [0.0, 0.0]
+        for side in (0, 1) if number % 2 else (1, 0):
+            seconds = (first, second)[side].step(batches[side])
+            found[side] = plans[side].epoch_s(batches[side], seconds)
+        pairs.append((found[0], found[1]))
+    return pairs
+
+
+def ratio(pairs: list[tuple[float, float]]) -> float:
+    """Median over pairs of the first time over the second."""
+    return statistics.median(first / second for first, second in pairs)
+
+
+def side_by_side(ours: Child, way: Way, samples: list[list[int]]) -> float:
+    """Updates per second of one fold per core over those of one fold with all cores."""
+    jobs = cores()
+    one = sum(ours.step(batch) for batch in samples)
+    children = [Child(1) for _ in range(jobs)]
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda child: child.become(way).begin(0, samples), children))
+        started = time.perf_counter()
+        list(pool.map(lambda child: [child.step(batch) for batch in samples], children))
+        spent = time.perf_counter() - started
+    for child in children:
+        child.process.close()
+    return jobs * one / spent
+
+
+def loss_distance(child: Child, ours: Way, steps: int) -> float:
+    """Largest relative distance of the loss curves in bf16 and fp32 from the same start, dropout the same."""
+    batches = [[3 * step, 3 * step + 1, 3 * step + 2] for step in range(steps)]
+    curves = []
+    for precision in ("32-true", "bf16-mixed"):
+        child.become(replace(ours, precision=precision, longest_s=1.5))
+        child.process(call, "begin", 0)
+        curves.append(child.losses(batches))
+    exact, rounded = map(np.array, curves)
+    return float(np.abs(rounded / exact - 1).max())
+
+
+def measure(options: argparse.Namespace) -> dict:
+    """Everything; see the module."""
+    say = lambda text: print(text, flush=True)  # noqa: E731
+    longest = QUICK_LONGEST_S if options.quick else LONGEST_S
+    lengths = np.minimum(durations(), longest).tolist()
+    device = fabric_device(options.device)
+    base = Way("ours", options.family, TINY if options.tiny else (), device=options.device, longest_s=longest)
+    usual = replace(base, name="usual", usual=True, precision="32-true")
+    plans = {"usual": random_plan(lengths, 4), "ours": bucketed_plan(lengths, 4 * statistics.mean(lengths))}
+    config = AutoConfig.for_model(options.family, **dict(base.shape))
+    count = options.pairs or (2 if options.quick else 8)
+    found: dict = {"seconds_per_epoch": {}, "seconds_per_step": {}, "memory_gb": {}, "shares": {}}
+
+    say(
+        f"{options.family}, {'toy' if options.tiny else 'base'} shape, on {device.type}; {count} pairs of batches per stage"
+    )
+    totals: list[list[float]] = [[0.0, 0.0] for _ in range(count)]
+    with Child() as other, Child() as ours:
+        other.become(usual)
+        ours.become(base)
+        for stage in (0, 1):
+            pairs = race(other, ours, (plans["usual"], plans["ours"]), stage, count)
+            found[f"speedup_stage_{stage + 1}"] = ratio(pairs)
+            for total, pair in zip(totals, pairs, strict=True):
+                total[0] += pair[0] / 2
+                total[1] += pair[1] / 2
+            say(f"stage {stage + 1}: {ratio(pairs):.2f} times the usual way per epoch")
+        for side, child, name in ((0, other, "usual"), (1, ours, "ours")):
+            found["memory_gb"][name] = child.memory
+            found["seconds_per_epoch"][name] = statistics.median(total[side] for total in totals)
+            found["seconds_per_step"][name] = found["seconds_per_epoch"][name] / len(plans[name].batches)
+        found["speedup_vs_usual"] = ratio([(total[0], total[1]) for total in totals])
+        some = max(1, count // 2)
+        left_out = [
+            ("kernels", replace(base, kernels="torch"), plans["ours"]),
+            ("cache", replace(base, cache="off"), plans["ours"]),
+            ("precision", replace(base, precision="32-true"), plans["ours"]),
+            ("buckets", base, plans["usual"]),
+        ]
+        for name, way, plan in left_out:
+            pairs = race(other.become(way), ours, (plan, plans["ours"]), 0, some)
+            found["shares"][name] = ratio(pairs)
+            say(f"without {name}: {found['shares'][name]:.2f} times as long (stage 1)")
+        if not options.quick:
+            compiled = other.become(replace(base, compiled=True))
+            pairs = race(compiled, ours, (plans["ours"], plans["ours"]), 0, some)
+            found["with_torch_compile"] = ratio(pairs)
+            say(f"with torch.compile: {found['with_torch_compile']:.2f} times as long")
+        samples = plans["ours"].sample(some)
+        found["fill_s_per_audio_s"] = ours.begin(0, samples)
+        if device.type == "cpu":
+            found["shares"]["side_by_side"] = side_by_side(ours, base, samples)
+            say(f"folds side by side: {found['shares']['side_by_side']:.2f} times as many updates per second")
+        found["loss_distance_bf16"] = loss_distance(other, base, 3 if options.quick else 10)
+    say(f"loss curve in bf16 within {found['loss_distance_bf16']:.2%} of fp32")
+    found["linear"] = cost_by_hours(0.02 if options.quick else 0.1)
+    say(f"an epoch of 1, 2, 4 times the audio (compact encoder): {found['linear']}")
+    return found | floor_and_whole(found, lengths, config, device, plans)
+
+
+def floor_and_whole(
+    found: dict, lengths: Sequence[float], config, device: torch.device, plans: dict[str, Plan]
+) -> dict:
+    """Least time for the operations of an epoch, and what the whole experiment would take here."""
+    speed = {
+        name: multiplication_speed(device, dtype)
+        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    }
+    counts = [Counts(config, int(seconds * 16000)) for seconds in lengths]
+    needed = [sum(c.cached(HIDDEN, CHARACTERS, frozen) for c in counts) for frozen in (0, FROZEN)]
+    floor_s = statistics.mean(needed) / max(speed.values())
+    epoch_s = found["seconds_per_epoch"]["ours"]
+    hours = FOLDS * 2 * EPOCHS * 0.8 * epoch_s / 3600
+    return {
+        "operations_per_epoch": {"stage_1": needed[0], "stage_2": needed[1]},
+        "operations_per_second": speed,
+        "floor_s_per_epoch": floor_s,
+        "floor_fraction": floor_s / epoch_s,
+        "padding_factor": plans["ours"].padding,
+        "padding_factor_60s": bucketed_plan(lengths, 60.0).padding,
+        "padding_factor_usual": plans["usual"].padding,
+        "whole_experiment_hours_here": hours,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else _processor(),
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{cores()} cores, {names[0] if names else platform.processor() or platform.machine()}"
+
+
+def main() -> None:
+    """Measures and prints."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    quick = f"two pairs, utterances cut at {QUICK_LONGEST_S:g} s"
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--pairs", type=int, help="pairs of batches per stage (8; with --quick 2)")
+    parser.add_argument("--family", choices=("wav2vec2", "hubert", "wavlm"), default="wav2vec2")
+    parser.add_argument("--tiny", action="store_true", help="a toy shape, to see that everything runs")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+    options = parser.parse_args()
+    started = time.monotonic()
+    found = measure(options) | {"family": options.family, "quick": options.quick}
+    found["wall_s"] = time.monotonic() - started
+    print(
+        f"\n{found['speedup_vs_usual']:.2f} times the usual way per epoch; padding factor "
+        f"{found['padding_factor']:.3f} ({found['padding_factor_60s']:.3f} at 60 s per batch, usual "
+        f"{found['padding_factor_usual']:.2f}); {found['floor_fraction']:.0%} of what the matrix products "
+        f"alone would allow on {found['device']}"
+    )
+    if options.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""The two ways of training the same model, each in a process of its own: Sertone's and the usual one.
+
+The usual way is what a Hugging Face tutorial ends with: batches drawn at random and padded, the frozen
+convolutions computed at every step, fp32, torch's AdamW.
+"""
+
+import copy
+import resource
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from floor import synchronize
+from lightning_fabric import Fabric
+from speech import Speech
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+
+from sertone import models
+from sertone.labels import FOUR
+from sertone.nn.batch import Batch
+from sertone.nn.huggingface import ArchitectureConfig
+from sertone.nn.vocabulary import Vocabulary
+from sertone.protocols import Fold
+from sertone.recipe import TrainConfig
+from sertone.training.loader import Loader
+from sertone.training.loop import Trainer
+from sertone.training.material import Material
+from sertone.training.prefixes import PrefixCaches
+from sertone.training.progress import Progress
+from sertone.training.tally import Tally
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to train.
+
+    Attributes:
+        name: of the way.
+        family: of the encoder: wav2vec2, hubert, wavlm.
+        shape: what the encoder's configuration differs in from the base shape.
+        usual: the usual way rather than Sertone's.
+        precision: as in a recipe.
+        cache: likewise.
+        kernels: likewise.
+        device: likewise.
+        compiled: whether torch.compile takes each layer's feed-forward part, its norms and GELU.
+        longest_s: utterances are cut to so many seconds.
+    """
+
+    name: str
+    family: str
+    shape: tuple[tuple[str, int], ...] = ()
+    usual: bool = False
+    precision: str = "bf16-mixed"
+    cache: str = "memory"
+    kernels: str = "own"
+    device: str = "auto"
+    compiled: bool = False
+    longest_s: float = 34.14
+
+
+class Running:
+    """One model being trained one way."""
+
+    def __init__(self, way: Way) -> None:
+        torch.manual_seed(0)
+        self.way, self.speech = way, Speech(longest_s=way.longest_s)
+        values = {**AutoConfig.for_model(way.family).to_diff_dict(), **dict(way.shape)}
+        values |= {"model_type": way.family, "activation_dropout": 0.0}  # as facebook/wav2vec2-base has it
+        encoder = ArchitectureConfig(config=values, normalize=way.family != "wavlm").model_dump()
+        vocabulary = Vocabulary.of(self.speech.utterances, FOUR)
+        frozen = min(4, values.get("num_hidden_layers", 12) // 3)
+        options = {"name": "wan2025", "encoder": encoder, "frozen_layers": frozen}
+        model = models.build(options, vocabulary)
+        config = TrainConfig.model_validate(
+            {
+                "epochs": [1, 1],
+                "batch_size": 4,
+                "precision": "32-true" if way.usual else way.precision,
+                "cache": {"where": way.cache, "limit_gb": 1000},
+                "kernels": way.kernels,
+                "device": way.device,
+                "speeds": [1.0],
+            }
+        )
+        material = Material(self.speech, PrefixCaches(config))  # pyright: ignore[reportArgumentType]
+        fold = Fold("bench", self.speech.utterances, [], [])
+        progress = Progress(1, quiet=True)
+        self.trainer = Trainer(model, vocabulary, fold, 0, config, material, None, progress)  # pyright: ignore[reportArgumentType]
+        self.device = self.trainer.fabric.device
+        self.tasks = [list(stage.weights) for stage in model.stages()]
+        if way.usual:
+            self.usual = UsualLoop(model, way, self.device)
+        if way.compiled:
+            for layer in model.encoder.transformer.layers:
+                layer.feed_forward.compile(dynamic=True)
+                layer.final_layer_norm.compile(dynamic=True)
+
+    def begin(self, stage: int) -> None:
+        """Goes to a stage of the training."""
+        self.stage = stage
+        if self.way.usual:
+            self.usual.begin(stage)
+        else:
+            self.stepper = self.trainer.begin(stage)
+            self.stepper.train()
+
+    def fill(self, indices: list[int]) -> float:
+        """Computes the prefixes of some utterances; seconds it took per second of audio."""
+        cache = self.trainer.loader.cache
+        if self.way.usual or cache is None:
+            return 0.0
+        rows = [self.speech.utterances[index] for index in indices]
+        started = time.perf_counter()
+        for utterance in rows:
+            cache.compute(utterance, 1.0)
+        synchronize(self.device)
+        return (time.perf_counter() - started) / sum(self.speech.lengths[u.id] / 16000 for u in rows)
+
+    def step(self, indices: list[int]) -> tuple[float, float]:
+        """One update on a batch: seconds, loss."""
+        rows = [(self.speech.utterances[index], 1.0) for index in indices]
+        tasks = self.tasks[self.stage]
+        synchronize(self.device)
+        started = time.perf_counter()
+        tally = Tally(5)
+        if self.way.usual:
+            plain = Loader(self.speech, self.trainer.vocabulary, 400)  # pyright: ignore[reportArgumentType]
+            (batch,) = plain.batches([rows], tasks)
+            loss = self.usual.step(batch)
+        else:
+            (batch,) = self.trainer.loader.batches([rows], tasks)
+            self.stepper.step(batch, 1.0, [utterance for utterance, _ in rows], tally)
+            loss = tally.summary()["loss"]
+        synchronize(self.device)
+        return time.perf_counter() - started, loss
+
+    def memory(self) -> float:
+        """Most that was used, in GB: of the GPU, or of this process."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated() / 1e9
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+class UsualEncoder(nn.Module):
+    """Hugging Face's own forward pass, with its attention mask."""
+
+    def __init__(self, hf: Any, normalize: bool) -> None:
+        super().__init__()
+        self.hf, self.normalize = hf, normalize
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        mask = torch.arange(waveforms.shape[1], device=lengths.device) < lengths[:, None]
+        if self.normalize:  # as its feature extractor does
+            rows = [row[:n] for row, n in zip(waveforms, lengths.tolist(), strict=True)]
+            rows = [(row - row.mean()) / (row.var(correction=0) + 1e-7).sqrt() for row in rows]
+            waveforms = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        states = self.hf(waveforms, attention_mask=mask.long(), output_hidden_states=True).hidden_states
+        return torch.stack(states, 1), self.hf._get_feat_extract_output_lengths(lengths)
+
+
+class UsualLoop:
+    """Forward, backward, clip, step."""
+
+    def __init__(self, model: Any, way: Way, device: torch.device) -> None:
+        config = copy.deepcopy(model.encoder.config)
+        config.update({"layerdrop": 0.0, "mask_time_prob": 0.0})
+        stages = model.stages()
+        self.device, self.autocast = device, way.precision == "bf16-mixed"
+        self.frozen, self.weights = [stage.cut for stage in stages], [stage.weights for stage in stages]
+        model.encoder = UsualEncoder(AutoModel.from_config(config), way.family != "wavlm")
+        self.model = model.to(device).train()
+
+    def begin(self, stage: int) -> None:
+        """Freezes, and makes a new optimizer."""
+        hf = self.model.encoder.hf
+        self.model.requires_grad_(True)
+        hf.feature_extractor._freeze_parameters()
+        if hasattr(hf, "masked_spec_embed"):
+            hf.masked_spec_embed.requires_grad_(False)
+        depth = self.frozen[stage]
+        if depth:
+            for part in (hf.feature_projection, hf.encoder.pos_conv_embed, *hf.encoder.layers[:depth]):
+                part.requires_grad_(False)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer, self.tasks = torch.optim.AdamW(self.trained, lr=1e-4), self.weights[stage]
+
+    def step(self, batch: Batch) -> float:
+        """One update; the loss."""
+        batch = batch.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            outputs = self.model(batch)
+        losses = [w * self.model.heads[t].loss(outputs[t], batch.targets[t]) for t, w in self.tasks.items()]
+        loss = torch.stack(losses).sum()
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
+        return loss.item()
+
+
+_running: Running | None = None
+
+
+def start(way: Way) -> None:
+    """Makes this process train one way."""
+    global _running
+    _running = None  # frees its memory first
+    _running = Running(way)
+
+
+def call(method: str, *arguments: Any) -> Any:
+    """Calls a method of what `start` made."""
+    return getattr(_running, method)(*arguments)
+
+
+def fabric_device(device: str) -> torch.device:
+    """What a recipe's `train.device` means here."""
+    return Fabric(accelerator=device, devices=1).device

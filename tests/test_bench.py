@@ -1,0 +1,102 @@
+"""The benchmark: its operation counts, its data, and that it runs."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModel
+
+BENCH = REPOSITORY / "bench"
+
+
+@pytest.fixture(autouse=True)
+def on_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+
+
+@pytest.mark.parametrize(
+    "shape", [{}, {"feat_extract_norm": "layer", "num_hidden_layers": 3, "hidden_size": 96}]
+)
+def test_operations_are_those_that_torch_counts(shape):
+    from floor import Counts
+
+    config = AutoConfig.for_model("wav2vec2", **shape)
+    model = AutoModel.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 48000))
+    counts = Counts(config, 48000)
+    ours = counts.convolutions + counts.embedding + config.num_hidden_layers * counts.layer
+    assert ours == pytest.approx(counter.get_total_flops(), rel=1e-3)
+    assert counts.frames == 149
+
+
+def test_the_speech_has_iemocaps_durations():
+    from speech import COUNT, Speech, durations
+
+    from sertone.training.batches import padding_factor
+
+    found = durations()
+    assert len(found) == COUNT == 5531 and found.mean() == pytest.approx(4.55, rel=0.01)
+    assert found.min() >= 0.58 and found.max() <= 34.14
+    order = np.random.default_rng(1).permutation(COUNT).tolist()
+    random_fours = [order[i : i + 4] for i in range(0, COUNT, 4)]
+    assert padding_factor(found.tolist(), random_fours) == pytest.approx(1.70, abs=0.03)
+    speech = Speech(20)
+    first = speech.utterances[0]
+    assert len(speech.samples(first)) == speech.lengths[first.id]
+    assert np.array_equal(speech.samples(first), Speech(20).samples(first))
+
+
+def test_both_ways_train_the_same_model():
+    """From the same weights, without dropout and without padding, the first losses agree."""
+    from train import TINY
+    from ways import Running, Way
+
+    losses = []
+    for usual in (True, False):
+        running = Running(Way("", "wav2vec2", TINY, usual, precision="32-true", device="cpu", longest_s=1.0))
+        model = running.trainer.model
+        if usual:
+            weights = {k: v.clone() for k, v in model.encoder.hf.state_dict().items()}
+            heads = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith("encoder.")}
+        else:
+            renamed = {
+                "feature_extractor.conv_layers": "convolutions",
+                "feature_projection": "projection",
+                "encoder": "transformer",
+            }
+            for old, new in renamed.items():
+                weights = {
+                    (new + k.removeprefix(old)) if k.startswith(f"{old}.") else k: v
+                    for k, v in weights.items()
+                }
+            model.encoder.load_state_dict({k: v for k, v in weights.items() if k != "masked_spec_embed"})
+            model.load_state_dict(heads, strict=False)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+            elif type(module).__name__.endswith("Attention"):
+                module.dropout = 0.0
+        running.begin(0)
+        running.fill([5])
+        losses.append(running.step([5])[1])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_the_benchmark_runs_and_ends_with_one_json_object():
+    command = [sys.executable, str(BENCH / "train.py"), "--quick", "--tiny", "--json", "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert {"speedup_vs_usual", "padding_factor", "floor_fraction", "shares", "device"} <= set(found)
+    assert found["speedup_vs_usual"] > 0 and 0 < found["floor_fraction"] < 1
+    assert found["padding_factor_60s"] <= 1.05 < found["padding_factor_usual"]
+    assert set(found["shares"]) == {"cache", "buckets", "precision", "kernels", "side_by_side"}
+    sizes = [found["linear"][f"{k}x"]["cache_gb_per_hour"] for k in (1, 2, 4)]
+    assert max(sizes) == pytest.approx(min(sizes), rel=0.02), "the cache grows linearly with the audio"
