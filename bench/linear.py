@@ -29,7 +29,7 @@ def cost_by_hours(hours: float) -> dict[str, dict[str, float]]:
 
 
 def _cost(count: int) -> dict[str, float]:
-    speech = Speech(count, longest_s=12.0)
+    speech = Speech(count)
     vocabulary = Vocabulary.of(speech.utterances, FOUR)
     config = TrainConfig(epochs=[1, 1], batch_seconds=60.0, speeds=[1.0], device="cpu")
     material = Material(speech, PrefixCaches(config))  # pyright: ignore[reportArgumentType]

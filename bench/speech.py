@@ -26,15 +26,15 @@ class Speech:
     Args:
         count: utterances.
         seed: of durations and labels.
-        longest_s: longer ones are cut.
+        scale: of the durations.
     """
 
     speeds = (1.0,)
 
-    def __init__(self, count: int = COUNT, seed: int = 0, longest_s: float = LONGEST_S) -> None:
+    def __init__(self, count: int = COUNT, seed: int = 0, scale: float = 1.0) -> None:
         draw = np.random.default_rng(seed + 1)
         self.utterances, self.lengths, self.hashes = [], {}, {}
-        for number, seconds in enumerate(np.minimum(durations(count, seed), longest_s)):
+        for number, seconds in enumerate(durations(count, seed) * scale):
             id_ = f"Ses{number:05d}"
             text = "".join(draw.choice(list("abcdefghijkl mnop"), max(1, int(10 * seconds))))
             labels: dict[str, str | float] = {

@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
 from floor import Counts, multiplication_speed
 from linear import cost_by_hours
-from speech import LONGEST_S, durations
+from speech import durations
 from transformers import AutoConfig
 from ways import Way, call, fabric_device, start
 
@@ -34,7 +35,7 @@ from sertone.training.batches import padding_factor, plan_batches
 HERE = str(Path(__file__).parent)
 HIDDEN, CHARACTERS, FROZEN = 256, 18, 4
 EPOCHS, FOLDS, SPEEDS = 100, 5, 3
-QUICK_LONGEST_S = 6.0
+QUICK_SCALE = 0.6
 TINY = (("hidden_size", 32), ("num_hidden_layers", 3), ("num_attention_heads", 4), ("intermediate_size", 64))
 
 
@@ -101,7 +102,8 @@ class Child:
         """Goes to a stage, fills the cache for some batches, warms up; seconds per second filled."""
         self.process(call, "begin", stage)
         filled = self.process(call, "fill", [index for batch in batches for index in batch])
-        self.process(call, "step", batches[-1])
+        for _ in range(2):
+            self.process(call, "step", batches[-1])
         return filled
 
     def step(self, batch: list[int]) -> float:
@@ -141,8 +143,8 @@ def ratio(pairs: list[tuple[float, float]]) -> float:
 
 
 def side_by_side(ours: Child, way: Way, samples: list[list[int]]) -> float:
-    """Updates per second of one fold per core over those of one fold with all cores."""
-    jobs = cores()
+    """Updates per second of folds that share the cores or the card over those of one fold alone."""
+    jobs = FOLDS if torch.cuda.is_available() else min(FOLDS, cores())
     one = sum(ours.step(batch) for batch in samples)
     children = [Child(1) for _ in range(jobs)]
     with ThreadPoolExecutor(jobs) as pool:
@@ -160,75 +162,100 @@ def loss_distance(child: Child, ours: Way, steps: int) -> float:
     batches = [[3 * step, 3 * step + 1, 3 * step + 2] for step in range(steps)]
     curves = []
     for precision in ("32-true", "bf16-mixed"):
-        child.become(replace(ours, precision=precision, longest_s=1.5))
+        child.become(replace(ours, precision=precision, scale=0.3))
         child.process(call, "begin", 0)
         curves.append(child.losses(batches))
     exact, rounded = map(np.array, curves)
     return float(np.abs(rounded / exact - 1).max())
 
 
-def measure(options: argparse.Namespace) -> dict:
-    """Everything; see the module."""
-    say = lambda text: print(text, flush=True)  # noqa: E731
-    longest = QUICK_LONGEST_S if options.quick else LONGEST_S
-    lengths = np.minimum(durations(), longest).tolist()
-    device = fabric_device(options.device)
-    base = Way("ours", options.family, TINY if options.tiny else (), device=options.device, longest_s=longest)
-    usual = replace(base, name="usual", usual=True, precision="32-true")
-    plans = {"usual": random_plan(lengths, 4), "ours": bucketed_plan(lengths, 4 * statistics.mean(lengths))}
-    config = AutoConfig.for_model(options.family, **dict(base.shape))
-    count = options.pairs or (2 if options.quick else 8)
-    found: dict = {"seconds_per_epoch": {}, "seconds_per_step": {}, "memory_gb": {}, "shares": {}}
+class Bench:
+    """One run of the benchmark.
 
-    say(
-        f"{options.family}, {'toy' if options.tiny else 'base'} shape, on {device.type}; {count} pairs of batches per stage"
-    )
-    totals: list[list[float]] = [[0.0, 0.0] for _ in range(count)]
-    with Child() as other, Child() as ours:
+    Args:
+        options: of the command line.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        scale = QUICK_SCALE if options.quick else 1.0
+        shape = TINY if options.tiny else ()
+        self.quick, self.count = options.quick, options.pairs or (2 if options.quick else 8)
+        self.lengths = (durations() * scale).tolist()
+        self.device = fabric_device(options.device)
+        self.config = AutoConfig.for_model(options.family, **dict(shape))
+        self.base = Way("ours", options.family, shape, device=options.device, scale=scale)
+        budget = 60.0 if self.device.type == "cuda" else 4 * statistics.mean(self.lengths)
+        self.plan, self.random = bucketed_plan(self.lengths, budget), random_plan(self.lengths, 4)
+        self.found: dict = {"family": options.family, "shape": "toy" if options.tiny else "base"}
+        self.found |= {"quick": options.quick, "batch_s": budget, "pairs": self.count}
+
+    def measure(self) -> dict:
+        """Everything; see the module."""
+        print(f"{self.found['family']}, {self.found['shape']} shape, on {self.device.type}", flush=True)
+        with Child() as other, Child() as ours:
+            self._against_the_usual_way(other, ours)
+            self._left_out(other, ours)
+            self._others(other, ours)
+        self.found["linear"] = cost_by_hours(0.02 if self.quick else 0.1)
+        hours = {size: f"{cost['epoch_s_per_hour']:.2f}" for size, cost in self.found["linear"].items()}
+        print(f"seconds per epoch and hour of audio, compact encoder: {hours}", flush=True)
+        return self.found | floor_and_whole(self.found, self.lengths, self.config, self.device, self.plan)
+
+    def _against_the_usual_way(self, other: Child, ours: Child) -> None:
+        usual = replace(self.base, usual=True, precision="32-true")
+        totals = np.zeros((self.count, 2))
         other.become(usual)
-        ours.become(base)
+        ours.become(self.base)
         for stage in (0, 1):
-            pairs = race(other, ours, (plans["usual"], plans["ours"]), stage, count)
-            found[f"speedup_stage_{stage + 1}"] = ratio(pairs)
-            for total, pair in zip(totals, pairs, strict=True):
-                total[0] += pair[0] / 2
-                total[1] += pair[1] / 2
-            say(f"stage {stage + 1}: {ratio(pairs):.2f} times the usual way per epoch")
-        for side, child, name in ((0, other, "usual"), (1, ours, "ours")):
-            found["memory_gb"][name] = child.memory
-            found["seconds_per_epoch"][name] = statistics.median(total[side] for total in totals)
-            found["seconds_per_step"][name] = found["seconds_per_epoch"][name] / len(plans[name].batches)
-        found["speedup_vs_usual"] = ratio([(total[0], total[1]) for total in totals])
-        some = max(1, count // 2)
-        left_out = [
-            ("kernels", replace(base, kernels="torch"), plans["ours"]),
-            ("cache", replace(base, cache="off"), plans["ours"]),
-            ("precision", replace(base, precision="32-true"), plans["ours"]),
-            ("buckets", base, plans["usual"]),
-        ]
-        for name, way, plan in left_out:
-            pairs = race(other.become(way), ours, (plan, plans["ours"]), 0, some)
-            found["shares"][name] = ratio(pairs)
-            say(f"without {name}: {found['shares'][name]:.2f} times as long (stage 1)")
-        if not options.quick:
-            compiled = other.become(replace(base, compiled=True))
-            pairs = race(compiled, ours, (plans["ours"], plans["ours"]), 0, some)
-            found["with_torch_compile"] = ratio(pairs)
-            say(f"with torch.compile: {found['with_torch_compile']:.2f} times as long")
-        samples = plans["ours"].sample(some)
-        found["fill_s_per_audio_s"] = ours.begin(0, samples)
-        if device.type == "cpu":
-            found["shares"]["side_by_side"] = side_by_side(ours, base, samples)
-            say(f"folds side by side: {found['shares']['side_by_side']:.2f} times as many updates per second")
-        found["loss_distance_bf16"] = loss_distance(other, base, 3 if options.quick else 10)
-    say(f"loss curve in bf16 within {found['loss_distance_bf16']:.2%} of fp32")
-    found["linear"] = cost_by_hours(0.02 if options.quick else 0.1)
-    say(f"an epoch of 1, 2, 4 times the audio (compact encoder): {found['linear']}")
-    return found | floor_and_whole(found, lengths, config, device, plans)
+            pairs = race(other, ours, (self.random, self.plan), stage, self.count)
+            totals += np.array(pairs) / 2
+            self._tell(f"speedup_stage_{stage + 1}", ratio(pairs), "times the usual way per epoch")
+        self._tell("speedup_vs_usual", ratio([(a, b) for a, b in totals.tolist()]), "over both stages")
+        self.found["memory_gb"] = {"usual": other.memory, "ours": ours.memory}
+        usual_s, ours_s = np.median(totals, 0).tolist()
+        self.found["seconds_per_epoch"] = {"usual": usual_s, "ours": ours_s}
+        steps = len(self.random.batches), len(self.plan.batches)
+        self.found["seconds_per_step"] = {"usual": usual_s / steps[0], "ours": ours_s / steps[1]}
+        if self.device.type == "cuda":
+            for precision in ("32-true", "bf16-mixed"):
+                other.become(replace(usual, precision=precision))
+                pairs = race(other, ours, (random_plan(self.lengths, 32), self.plan), 0, self.count)
+                self._tell(f"speedup_vs_usual_32_{precision}", ratio(pairs), "times batches of 32, stage 1")
+
+    def _left_out(self, other: Child, ours: Child) -> None:
+        """How many times as long an epoch of stage 1 takes without each measure."""
+        shares = self.found["shares"] = {}
+        some = max(1, self.count // 2)
+        for name, changes, plan in (
+            ("kernels", {"kernels": "torch"}, self.plan),
+            ("cache", {"cache": "off"}, self.plan),
+            ("precision", {"precision": "32-true"}, self.plan),
+            ("buckets", {}, self.random),
+        ):
+            other.become(replace(self.base, **changes))
+            shares[name] = ratio(race(other, ours, (plan, self.plan), 0, some))
+            print(f"without {name}: {shares[name]:.2f} times as long", flush=True)
+        samples = self.plan.sample(some)
+        self.found["fill_s_per_audio_s"] = ours.begin(0, samples)
+        shares["side_by_side"] = side_by_side(ours, self.base, samples)
+        gain = f"{shares['side_by_side']:.2f} times as many updates per second"
+        print(f"folds side by side: {gain}", flush=True)
+
+    def _others(self, other: Child, ours: Child) -> None:
+        if not self.quick:
+            other.become(replace(self.base, compiled=True))
+            pairs = race(other, ours, (self.plan, self.plan), 0, max(1, self.count // 2))
+            self._tell("with_torch_compile", ratio(pairs), "times as long")
+        distance = loss_distance(other, self.base, 3 if self.quick else 10)
+        self._tell("loss_distance_bf16", distance, "relative distance of the loss curves in bf16 and fp32")
+
+    def _tell(self, name: str, value: float, meaning: str) -> None:
+        self.found[name] = value
+        print(f"{name}: {value:.3g} {meaning}", flush=True)
 
 
 def floor_and_whole(
-    found: dict, lengths: Sequence[float], config, device: torch.device, plans: dict[str, Plan]
+    found: dict, lengths: Sequence[float], config: Any, device: torch.device, plan: Plan
 ) -> dict:
     """Least time for the operations of an epoch, and what the whole experiment would take here."""
     speed = {
@@ -245,9 +272,9 @@ def floor_and_whole(
         "operations_per_second": speed,
         "floor_s_per_epoch": floor_s,
         "floor_fraction": floor_s / epoch_s,
-        "padding_factor": plans["ours"].padding,
+        "padding_factor": plan.padding,
         "padding_factor_60s": bucketed_plan(lengths, 60.0).padding,
-        "padding_factor_usual": plans["usual"].padding,
+        "padding_factor_usual": random_plan(lengths, 4).padding,
         "whole_experiment_hours_here": hours,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else _processor(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
@@ -264,7 +291,7 @@ def main() -> None:
     """Measures and prints."""
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
-    quick = f"two pairs, utterances cut at {QUICK_LONGEST_S:g} s"
+    quick = f"two pairs, durations times {QUICK_SCALE:g}"
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--pairs", type=int, help="pairs of batches per stage (8; with --quick 2)")
     parser.add_argument("--family", choices=("wav2vec2", "hubert", "wavlm"), default="wav2vec2")
@@ -273,7 +300,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     options = parser.parse_args()
     started = time.monotonic()
-    found = measure(options) | {"family": options.family, "quick": options.quick}
+    found = Bench(options).measure()
     found["wall_s"] = time.monotonic() - started
     print(
         f"\n{found['speedup_vs_usual']:.2f} times the usual way per epoch; padding factor "

@@ -46,7 +46,7 @@ class Way:
         kernels: likewise.
         device: likewise.
         compiled: whether torch.compile takes each layer's feed-forward part, its norms and GELU.
-        longest_s: utterances are cut to so many seconds.
+        scale: of the durations.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Way:
     kernels: str = "own"
     device: str = "auto"
     compiled: bool = False
-    longest_s: float = 34.14
+    scale: float = 1.0
 
 
 class Running:
@@ -66,7 +66,7 @@ class Running:
 
     def __init__(self, way: Way) -> None:
         torch.manual_seed(0)
-        self.way, self.speech = way, Speech(longest_s=way.longest_s)
+        self.way, self.speech = way, Speech(scale=way.scale)
         values = {**AutoConfig.for_model(way.family).to_diff_dict(), **dict(way.shape)}
         values |= {"model_type": way.family, "activation_dropout": 0.0}  # as facebook/wav2vec2-base has it
         encoder = ArchitectureConfig(config=values, normalize=way.family != "wavlm").model_dump()
