@@ -137,6 +137,10 @@ class Running:
         synchronize(self.device)
         return time.perf_counter() - started, loss
 
+    def seed(self, number: int) -> None:
+        """Of dropout."""
+        torch.manual_seed(number)
+
     def memory(self) -> float:
         """Most that was used, in GB: of the GPU, or of this process."""
         if self.device.type == "cuda":

@@ -5,6 +5,7 @@ Exit status: 0 all well; 1 something was found wrong or some items failed; 2 cou
 
 import inspect
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -220,7 +221,9 @@ def _score_line(scores: dict) -> str:
 
 
 def main() -> None:
-    """Runs the command line and exits with its status."""
+    """Runs the command line and exits with its status. Of several ranks (torchrun) the first one prints."""
+    if os.environ.get("RANK", "0") != "0":
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         status = app(exit_on_error=False)
     except CycloptsError:

@@ -119,9 +119,10 @@ class Model(nn.Module):
 
     def stages(self) -> list[Stage]:
         """Auxiliary tasks, then all; without auxiliary tasks only the second."""
-        fusion = ("fusion",) if self.config.freeze_fusion_in_stage_1 else ()
+        unused = ["heads.emotion", "pooling", *(["co_attention"] if self.co_attention else [])]
+        first_frozen = (*unused, *(["fusion"] if self.config.freeze_fusion_in_stage_1 else []))
         depth = self.encoder.depth
         needs = (depth,) if self.config.fusion == "last" else tuple(range(1, depth + 1))
-        first = Stage("auxiliary", self.tasks, 0, needs, fusion)
+        first = Stage("auxiliary", self.tasks, 0, needs, first_frozen)
         second = Stage("emotion", self.tasks | {"emotion": 1.0}, self.config.frozen_layers, needs)
         return [first, second] if self.tasks else [second]

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sertone.errors import SertoneError
+
 
 def plan_batches(
     lengths: Sequence[float],
@@ -12,6 +14,7 @@ def plan_batches(
     batch_seconds: float | None = None,
     mixing: float = 0.0,
     draw: np.random.Generator | None = None,
+    ranks: int = 1,
 ) -> list[list[int]]:
     """Groups utterances by length.
 
@@ -23,9 +26,14 @@ def plan_batches(
         mixing: standard deviation by which logarithmic lengths are moved at random before sorting. 0.03
             lets batches differ by epoch and pads little; 1 mixes all lengths and pads much.
         draw: shuffles; without it the batches come in order of length.
+        ranks: processes that take the batches in turn; all get equally many, of about the same length at
+            the same time.
 
     Returns:
         Indices into `lengths`; every one is in exactly one batch.
+
+    Raises:
+        SertoneError: `too_few_utterances` for so many ranks.
     """
     keys = np.asarray(lengths, dtype=float)
     if draw is not None:
@@ -40,9 +48,27 @@ def plan_batches(
             batches.append([])
             longest = lengths[index]
         batches[-1].append(index)
+    batches = _divisible([batch for batch in batches if batch], ranks)
+    turns = [batches[start : start + ranks] for start in range(0, len(batches), ranks)]
     if draw is not None:
-        draw.shuffle(batches)
-    return [batch for batch in batches if batch]
+        draw.shuffle(turns)
+    return [batch for turn in turns for batch in turn]
+
+
+def _divisible(batches: list[list[int]], ranks: int) -> list[list[int]]:
+    """Halves the fullest batches until all ranks get equally many."""
+    while len(batches) % ranks:
+        fullest = max(range(len(batches)), key=lambda number: len(batches[number]))
+        half = len(batches[fullest]) // 2
+        if not half:
+            raise SertoneError(
+                "too_few_utterances",
+                f"{len(batches)} utterances for {ranks} ranks",
+                "at least one batch for each, and equally many",
+                "use fewer ranks",
+            )
+        batches[fullest : fullest + 1] = [batches[fullest][:half], batches[fullest][half:]]
+    return batches
 
 
 def padding_factor(lengths: Sequence[float], batches: Sequence[Sequence[int]]) -> float:

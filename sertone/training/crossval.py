@@ -18,7 +18,7 @@ from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.isolation import ChildDiedError, cores, side_by_side
 from sertone.recipe import Recipe
-from sertone.training import checkpoint
+from sertone.training import checkpoint, ranks
 from sertone.training.experiment import Experiment, prepare
 from sertone.training.folds import confusion, fingerprint, gather, run_fold, run_fold_in_child
 from sertone.training.progress import Progress
@@ -53,6 +53,7 @@ def cross_validate(
     """
     from sertone import report
 
+    ranks.join(recipe.train.device)
     out = Path(out)
     experiment = prepare(recipe)
     epochs, folds = sum(recipe.train.epochs), len(experiment.folds)
@@ -64,13 +65,18 @@ def cross_validate(
         progress.skip(epochs * (folds - len(left)))
         if left:
             _run(experiment, left, out, jobs or _fitting_jobs(recipe.train.device), progress)
-        checkpoint.write_json(out / "results.json", _collect(experiment, out))
-        report.write(out)
+        ranks.wait()  # for the last fold's result
+        if ranks.first():
+            checkpoint.write_json(out / "results.json", _collect(experiment, out))
+            report.write(out)
+        ranks.wait()
     return out
 
 
 def _fitting_jobs(device: str) -> int:
-    """One fold per card; without a card one per core."""
+    """One fold per card; without a card one per core; one where several ranks train each."""
+    if ranks.world() > 1:
+        return 1
     if device != "cpu" and torch.cuda.is_available():
         return torch.cuda.device_count()
     return 1 if device == "mps" else cores()

@@ -14,7 +14,7 @@ import torch
 from sertone import metrics, models
 from sertone import recipe as recipes
 from sertone.nn.vocabulary import Vocabulary
-from sertone.training import checkpoint
+from sertone.training import checkpoint, ranks
 from sertone.training.answers import Answers, answer, score_tasks
 from sertone.training.experiment import Experiment
 from sertone.training.loop import Trainer, check_plan
@@ -57,7 +57,10 @@ def fit(experiment: Experiment, number: int, folder: Path, material: Material, p
             progress.say(f"fold {number} ({fold.name})  {task}: fewer than two labels, nothing to learn")
     trainer.train()
     card = {key: value for key, value in experiment.card.items() if key not in PER_FILE}
-    checkpoint.save_model(folder / "checkpoint", model, recipe.model, vocabulary, card | {"fold": fold.name})
+    if ranks.first():
+        about = card | {"fold": fold.name}
+        checkpoint.save_model(folder / "checkpoint", model, recipe.model, vocabulary, about)
+    ranks.wait()
     return trainer
 
 
@@ -103,8 +106,9 @@ def run_fold(experiment: Experiment, number: int, out: Path, material: Material,
         "history": trainer.history,
         "rows": rows,
     }
-    checkpoint.write_json(folder / "result.json", result)
-    shutil.rmtree(folder / "resume", ignore_errors=True)
+    if ranks.first():
+        checkpoint.write_json(folder / "result.json", result)
+        shutil.rmtree(folder / "resume", ignore_errors=True)
     progress.say(f"fold {number} ({fold.name})  test UA {scores['emotion']['ua']:.3f}")
 
 

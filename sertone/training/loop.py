@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from sertone.audio import SAMPLING_RATE
@@ -22,7 +21,7 @@ from sertone.nn.heads import MISSING
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocols import Fold
 from sertone.recipe import TrainConfig
-from sertone.training import checkpoint
+from sertone.training import checkpoint, ranks
 from sertone.training.answers import answer, score_tasks
 from sertone.training.batches import padding_factor, plan_batches
 from sertone.training.loader import Loader, Row
@@ -64,7 +63,7 @@ class Trainer:
     bad_in_a_row: int = 0
 
     def __post_init__(self) -> None:
-        self.fabric = Fabric(accelerator=self.config.device, devices=1, precision=self.config.precision)
+        self.fabric = ranks.fabric(self.config, self.number)
         self.loader = self._loader(None)
         self.best: dict[str, Tensor] = {}
 
@@ -128,7 +127,8 @@ class Trainer:
             self.history.append(entry)
             self._report(index, stage, epoch + 1, entry)
             state["stage"], state["epoch"] = index, epoch + 1
-            if (epoch + 1) % self.config.save_every == 0 or epoch + 1 == epochs:
+            due = (epoch + 1) % self.config.save_every == 0 or epoch + 1 == epochs
+            if due and ranks.first():
                 now = state | {"history": self.history}
                 number = len(self.history)
                 checkpoint.save_resume(self.folder, number, self.model, stepper.optimizer, now, self.best)
@@ -163,7 +163,7 @@ class Trainer:
             losses, scores and counts.
         """
         draw = np.random.default_rng(seed)
-        torch.manual_seed(int(draw.integers(2**62)))
+        torch.manual_seed(int(draw.integers(2**62)) + ranks.rank())
         plan, padding = self._plan(draw)
         tally = Tally(self.config.max_bad_steps, self.bad_in_a_row)
         stepper.train()
@@ -174,7 +174,7 @@ class Trainer:
         return tally.summary() | {"padding_factor": padding}
 
     def _plan(self, draw: np.random.Generator) -> tuple[list[list[Row]], float]:
-        """Utterances and speeds of each batch of an epoch, and their padding factor."""
+        """Utterances and speeds of this rank's batches of an epoch; the padding factor of all."""
         train, lengths = self.fold.train, self.material.recordings.lengths
         speeds = draw.choice(self.config.speeds, len(train)).tolist()
         seconds = [lengths[u.id] / SAMPLING_RATE / speed for u, speed in zip(train, speeds, strict=True)]
@@ -184,8 +184,10 @@ class Trainer:
             batch_seconds=self.config.batch_seconds,
             mixing=self.config.length_mixing,
             draw=draw,
+            ranks=ranks.world(),
         )
-        plan = [[(train[index], speeds[index]) for index in batch] for batch in batches]
+        own = batches[ranks.rank() :: ranks.world()]
+        plan = [[(train[index], speeds[index]) for index in batch] for batch in own]
         return plan, padding_factor(seconds, batches)
 
     def _validate(self, entry: dict, state: dict) -> None:

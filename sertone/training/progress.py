@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Rows
 
 from sertone.isolation import emit
+from sertone.training import ranks
 
 
 class Relay:
@@ -33,12 +34,12 @@ class Progress:
     """
 
     def __init__(self, total: int, quiet: bool = False) -> None:
-        self.total, self.quiet = total, quiet
+        self.total, self.quiet = total, quiet or not ranks.first()
         self.done = self.skipped = 0
         self.started = time.monotonic()
         self._said: set[str] = set()
         self._tasks: dict[str, TaskID] = {}
-        console = Console(stderr=True, quiet=quiet)
+        console = Console(stderr=True, quiet=self.quiet)
         columns = (TextColumn("{task.description}"), BarColumn(16), MofNCompleteColumn())
         self._rows = Rows(*columns, TextColumn("{task.fields[note]}"), console=console, transient=True)
         self._all = self._rows.add_task("all epochs", total=total, note="")

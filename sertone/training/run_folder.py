@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from sertone.errors import SertoneError
+from sertone.training import ranks
 from sertone.training.checkpoint import write_json, write_text
 
 WRITTEN = (
@@ -21,7 +22,7 @@ WRITTEN = (
 
 @contextlib.contextmanager
 def claim(folder: Path, recipe: str, card: dict, *, force: bool, fresh: bool) -> Iterator[None]:
-    """Claims a folder for one experiment, for as long as the context lasts.
+    """Claims a folder for one experiment, for as long as the context lasts; the first rank does it for all.
 
     Args:
         folder: made if need be.
@@ -33,6 +34,10 @@ def claim(folder: Path, recipe: str, card: dict, *, force: bool, fresh: bool) ->
     Raises:
         SertoneError: `run_in_use`, `other_experiment`.
     """
+    if not ranks.first():
+        ranks.wait()  # for the first one's claim
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         try:
@@ -50,6 +55,7 @@ def claim(folder: Path, recipe: str, card: dict, *, force: bool, fresh: bool) ->
             _refuse_other(folder, recipe, card)
         write_text(folder / "recipe.yaml", recipe)
         write_json(folder / "protocol.json", card)
+        ranks.wait()
         yield
 
 

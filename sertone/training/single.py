@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sertone import recipe as recipes
 from sertone.recipe import Recipe
+from sertone.training import ranks
 from sertone.training.experiment import prepare
 from sertone.training.folds import fit, gather
 from sertone.training.progress import Progress
@@ -37,9 +38,11 @@ def train(
     Raises:
         SertoneError: as `prepare`, `gather` and the training.
     """
+    ranks.join(recipe.train.device)
     out, experiment = Path(out), prepare(recipe, everything=True)
     with claim(out, recipes.dump(recipe), experiment.card, force=force, fresh=fresh):
         with Progress(sum(recipe.train.epochs), quiet) as progress:
             fit(experiment, 0, out, gather(experiment, progress), progress)
-        shutil.rmtree(out / "resume")
+        if ranks.first():
+            shutil.rmtree(out / "resume")
     return out / "checkpoint"

@@ -107,7 +107,7 @@ def freeze(model: Any, stage: Stage) -> None:
     model.requires_grad_(True)
     model.encoder.freeze(stage.cut)
     for name in stage.frozen:
-        getattr(model, name).requires_grad_(False)
+        model.get_submodule(name).requires_grad_(False)
 
 
 def _out_of_memory(utterances: Sequence[Utterance], lengths: Tensor) -> SertoneError:

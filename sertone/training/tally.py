@@ -12,6 +12,7 @@ from sertone.errors import SertoneError
 from sertone.nn.heads import MISSING, HeadOutput, TranscriptHead
 from sertone.nn.vocabulary import TRANSCRIPT
 from sertone.schema import Utterance
+from sertone.training import ranks
 
 
 class Tally:
@@ -32,8 +33,9 @@ class Tally:
     def step(
         self, losses: dict[str, Tensor], loss: Tensor, norm: Tensor, utterances: Sequence[Utterance]
     ) -> bool:
-        """Whether the step may be taken; looks at the device once."""
-        total, length, *parts = torch.stack([loss, norm, *losses.values()]).detach().tolist()
+        """Whether the step may be taken, the same on all ranks; looks at the device once."""
+        values = ranks.mean(torch.stack([loss, norm, *losses.values()]).detach())
+        total, length, *parts = values.tolist()
         if not (math.isfinite(total) and math.isfinite(length)):
             self.bad += 1
             self.bad_in_a_row += 1
@@ -61,11 +63,12 @@ class Tally:
             self.unfit.append(TranscriptHead.unfit(outputs[TRANSCRIPT], targets[TRANSCRIPT]).sum())
 
     def summary(self) -> dict:
-        """The epoch's means and counts."""
+        """The epoch's means and counts, over all ranks."""
         entry: dict = {name: total / max(1, self.steps) for name, total in self.sums.items()}
         unfit = int(torch.stack(self.unfit).sum()) if self.unfit else 0
-        entry |= {"skipped_steps": self.bad, "unfit_transcripts": unfit}
-        pairs = torch.cat(self.pairs, 1).T.tolist() if self.pairs else []
+        entry |= {"skipped_steps": self.bad, "unfit_transcripts": sum(ranks.gather(unfit))}
+        own = torch.cat(self.pairs, 1).T.tolist() if self.pairs else []
+        pairs = [pair for pairs in ranks.gather(own) for pair in pairs]
         labelled = [(str(target), str(answer)) for target, answer in pairs if target != MISSING]
         if labelled:
             entry["ua"] = metrics.emotion_scores(*map(list, zip(*labelled, strict=True)))["ua"]

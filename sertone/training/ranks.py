@@ -1,0 +1,85 @@
+"""Several processes training one model: torchrun or SLURM start them, each sees a share of every epoch.
+
+`torchrun --nproc-per-node 2 -m sertone train RECIPE` gives each of two processes every second batch and
+averages their gradients. Only the first one writes and reports.
+"""
+
+import os
+from typing import TypeVar
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch import distributed as dist
+
+from sertone.recipe import TrainConfig
+
+Value = TypeVar("Value")
+
+
+def world() -> int:
+    """How many there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Which one this is, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def first() -> bool:
+    """Whether this one writes and reports."""
+    return rank() == 0
+
+
+def fabric(config: TrainConfig, number: int) -> Fabric:
+    """Device and precision of one fold: a share of a model with several ranks, or a card by its number.
+
+    Args:
+        config: the `train` part of the recipe.
+        number: of the fold; folds take the cards in turn.
+    """
+    if world() > 1:
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", world()))
+        made = Fabric(
+            accelerator=config.device,
+            devices=here,
+            num_nodes=world() // here,
+            strategy="ddp",
+            precision=config.precision,
+        )
+        made.launch()
+        return made
+    cuda = config.device in ("auto", "cuda") and torch.cuda.is_available()
+    devices = [number % torch.cuda.device_count()] if cuda else 1
+    return Fabric(accelerator=config.device, devices=devices, precision=config.precision)
+
+
+def join(device: str) -> None:
+    """Meets the other ranks, if there are any."""
+    if world() > 1 and not dist.is_initialized():
+        cuda = device in ("auto", "cuda") and torch.cuda.is_available()
+        dist.init_process_group("nccl" if cuda else "gloo")
+
+
+def wait() -> None:
+    """Until all ranks are here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def mean(values: Tensor) -> Tensor:
+    """Over the ranks."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+        values /= world()
+    return values
+
+
+def gather(value: Value) -> list[Value]:
+    """The values of all ranks, in order."""
+    if not dist.is_initialized():
+        return [value]
+    values: list = [None] * world()
+    dist.all_gather_object(values, value)
+    return values

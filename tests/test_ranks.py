@@ -1,0 +1,122 @@
+"""Several ranks train one model: equal shares, one gradient, one writer."""
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from conftest import TINY_MODEL
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sertone import recipe as recipes
+from sertone.errors import SertoneError
+from sertone.isolation import Isolated
+from sertone.training import ranks
+from sertone.training.batches import plan_batches
+from sertone.training.experiment import prepare
+from sertone.training.folds import fit, gather
+from sertone.training.progress import Progress
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0.3, 35.0), min_size=1, max_size=150), st.integers(1, 9), st.floats(5.0, 60.0))
+def test_all_ranks_get_equally_many_batches_and_nothing_is_lost(lengths, count, seconds):
+    import numpy as np
+
+    try:
+        batches = plan_batches(lengths, batch_seconds=seconds, draw=np.random.default_rng(0), ranks=count)
+    except SertoneError as error:
+        assert error.code == "too_few_utterances"
+        alone = plan_batches(lengths, batch_seconds=seconds)
+        assert -(-len(alone) // count) * count > len(lengths), "there was nothing left to halve"
+        return
+    shares = [batches[number::count] for number in range(count)]
+    assert len({len(share) for share in shares}) == 1
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    assert all(len(b) == 1 or len(b) * max(lengths[i] for i in b) <= seconds for b in batches)
+
+
+def ranks_environment(count):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "NODE_RANK": "0"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    shared |= {"PYTHONPATH": os.path.dirname(__file__)}  # noqa: PTH120
+    return [shared | {"RANK": str(n), "LOCAL_RANK": str(n)} for n in range(count)]
+
+
+def train(recipe, folder):
+    ranks.join(recipe.train.device)
+    experiment, progress = prepare(recipe), Progress(1, quiet=True)
+    trainer = fit(experiment, 0, folder, gather(experiment, progress), progress)
+    weights = {name: tensor.numpy() for name, tensor in trainer.model.state_dict().items()}
+    return trainer.history, weights, trainer.fabric.world_size
+
+
+def train_with_two_ranks(recipe, folder):
+    children = [Isolated(environment) for environment in ranks_environment(2)]
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(lambda child: child(train, recipe, folder), children))
+    finally:
+        for child in children:
+            child.close()
+
+
+def test_two_ranks_end_with_the_same_weights_and_the_losses_of_one(demo_recipe, tmp_path):
+    """Without dropout and with next to no learning, the epoch's mean loss is that of a single process."""
+    encoder = TINY_MODEL["encoder"] | {"dropout": 0.0}
+    still = {"model": TINY_MODEL | {"encoder": encoder, "dropout": 0.0}, "batch_size": 5, "device": "cpu"}
+    still["learning_rate"] = {"encoder": 1e-12, "downstream": 1e-12}
+    (first, weights, world), (second, others, _) = train_with_two_ranks(
+        demo_recipe(**still), tmp_path / "two"
+    )
+    assert world == 2
+    assert all((weights[name] == others[name]).all() for name in weights)
+    alone, _, _ = train(demo_recipe(**still), tmp_path / "one")
+    for a, b, c in zip(alone, first, second, strict=True):
+        assert b["loss"] == c["loss"] == pytest.approx(a["loss"], rel=1e-5)
+        assert b.get("ua") == c.get("ua") == pytest.approx(a["ua"]) if "ua" in a else True
+        assert b["unfit_transcripts"] == a["unfit_transcripts"]
+
+
+def test_two_ranks_average_their_gradients(demo_recipe, tmp_path):
+    recipe = demo_recipe(batch_size=5, device="cpu", epochs=[1, 2], model=TINY_MODEL)
+    (first, weights, _), (second, others, _) = train_with_two_ranks(recipe, tmp_path)
+    assert [e["loss"] for e in first] == [e["loss"] for e in second]
+    assert all((weights[name] == others[name]).all() for name in weights)
+    torch.manual_seed(recipe.train.seed * 1000)
+    assert not (tmp_path / "resume" / ".part").exists() and (tmp_path / "checkpoint").is_dir()
+
+
+def test_torchrun_cross_validates_with_one_writer(demo_recipe, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipes.dump(demo_recipe(device="cpu")))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += [
+        "--master-port",
+        ranks_environment(1)[0]["MASTER_PORT"],
+        "-m",
+        "sertone",
+        "crossval",
+        str(path),
+    ]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("95 % interval") == 1 and done.stderr.count("test UA") == 2
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert sum(fold["test"] for fold in results["folds"]) == 40
+    with open(tmp_path / "run" / "predictions.csv", newline="") as file:
+        assert len({row["id"] for row in csv.DictReader(file)}) == 40
