@@ -13,7 +13,7 @@ from sertone.protocols import Fold
 from sertone.recipe import TrainConfig
 from sertone.training.loop import Trainer
 from sertone.training.material import Material
-from sertone.training.prefixes import PrefixCaches
+from sertone.training.prefix_caches import PrefixCaches
 from sertone.training.progress import Progress
 
 MODEL = {"name": "wan2025", "encoder": {"name": "compact", "width": 32, "depth": 2}, "frozen_layers": 0}

@@ -34,6 +34,7 @@ class Speech:
     def __init__(self, count: int = COUNT, seed: int = 0, scale: float = 1.0) -> None:
         draw = np.random.default_rng(seed + 1)
         self.utterances, self.lengths, self.hashes = [], {}, {}
+        self._made: dict[str, np.ndarray] = {}
         for number, seconds in enumerate(durations(count, seed) * scale):
             id_ = f"Ses{number:05d}"
             text = "".join(draw.choice(list("abcdefghijkl mnop"), max(1, int(10 * seconds))))
@@ -55,5 +56,8 @@ class Speech:
 
     def samples(self, utterance: Utterance, speed: float = 1.0) -> np.ndarray:
         """Noise, the same for the same utterance, int16."""
-        draw = np.random.default_rng(int(utterance.id[3:]))
-        return (draw.standard_normal(self.lengths[utterance.id]) * 3000).astype(np.int16)
+        if utterance.id not in self._made:
+            draw = np.random.default_rng(int(utterance.id[3:]))
+            noise = draw.standard_normal(self.lengths[utterance.id]) * 3000
+            self._made[utterance.id] = noise.astype(np.int16)
+        return self._made[utterance.id]

@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -146,14 +147,12 @@ def side_by_side(ours: Child, way: Way, samples: list[list[int]]) -> float:
     """Updates per second of folds that share the cores or the card over those of one fold alone."""
     jobs = FOLDS if torch.cuda.is_available() else min(FOLDS, cores())
     one = sum(ours.step(batch) for batch in samples)
-    children = [Child(1) for _ in range(jobs)]
-    with ThreadPoolExecutor(jobs) as pool:
+    with ExitStack() as stack, ThreadPoolExecutor(jobs) as pool:
+        children = [stack.enter_context(Child(max(1, cores() // jobs))) for _ in range(jobs)]
         list(pool.map(lambda child: child.become(way).begin(0, samples), children))
         started = time.perf_counter()
         list(pool.map(lambda child: [child.step(batch) for batch in samples], children))
         spent = time.perf_counter() - started
-    for child in children:
-        child.process.close()
     return jobs * one / spent
 
 
@@ -272,9 +271,13 @@ def floor_and_whole(
     needed = [sum(c.cached(HIDDEN, CHARACTERS, frozen) for c in counts) for frozen in (0, FROZEN)]
     floor_s = statistics.mean(needed) / max(speed.values())
     epoch_s = found["seconds_per_epoch"]["ours"]
-    hours = FOLDS * 2 * EPOCHS * 0.8 * epoch_s / 3600
+    fills_s = (1 + FOLDS) * SPEEDS * sum(lengths) * found["fill_s_per_audio_s"]
+    hours = (FOLDS * 2 * EPOCHS * 0.8 * epoch_s + fills_s) / 3600
+    usual = statistics.mean(
+        sum(c.usual(HIDDEN, CHARACTERS, frozen) for c in counts) for frozen in (0, FROZEN)
+    )
     return {
-        "operations_per_epoch": {"stage_1": needed[0], "stage_2": needed[1]},
+        "operations_per_epoch": {"stage_1": needed[0], "stage_2": needed[1], "usual_without_padding": usual},
         "operations_per_second": speed,
         "floor_s_per_epoch": floor_s,
         "floor_fraction": floor_s / epoch_s,

@@ -6,6 +6,7 @@ convolutions computed at every step, fp32, torch's AdamW.
 
 import copy
 import resource
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ from sertone.recipe import TrainConfig
 from sertone.training.loader import Loader
 from sertone.training.loop import Trainer
 from sertone.training.material import Material
-from sertone.training.prefixes import PrefixCaches
+from sertone.training.prefix_caches import PrefixCaches
 from sertone.training.progress import Progress
 from sertone.training.tally import Tally
 
@@ -110,9 +111,11 @@ class Running:
     def fill(self, indices: list[int]) -> float:
         """Computes the prefixes of some utterances; seconds it took per second of audio."""
         cache = self.trainer.loader.cache
+        rows = [self.speech.utterances[index] for index in indices]
+        for utterance in rows:
+            self.speech.samples(utterance)  # made before any clock runs
         if self.way.usual or cache is None:
             return 0.0
-        rows = [self.speech.utterances[index] for index in indices]
         started = time.perf_counter()
         for utterance in rows:
             cache.compute(utterance, 1.0)
@@ -145,7 +148,8 @@ class Running:
         """Most that was used, in GB: of the GPU, or of this process."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated() / 1e9
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 class UsualEncoder(nn.Module):

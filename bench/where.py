@@ -58,9 +58,8 @@ def draw(bars: dict[str, dict[str, float]]) -> str:
         body.append(f'<text x="{LEFT - 8}" y="{y + 19}" text-anchor="end">{escape(name)}</text>')
         for colour, (kind, seconds) in zip(COLOURS, parts.items(), strict=True):
             title = f"<title>{kind}: {seconds:.3f} s per second of speech</title>"
-            body.append(
-                f'<rect x="{x:.1f}" y="{y}" width="{seconds * scale:.1f}" height="28" fill="{colour}">{title}</rect>'
-            )
+            place = f'x="{x:.1f}" y="{y}" width="{seconds * scale:.1f}" height="28"'
+            body.append(f'<rect {place} fill="{colour}">{title}</rect>')
             x += seconds * scale
         body.append(f'<text x="{x + 6:.1f}" y="{y + 19}">{sum(parts.values()):.2f} s</text>')
     bottom = 10 + len(bars) * ROW
@@ -88,11 +87,7 @@ def main() -> None:
     base = Way("ours", "wav2vec2", device="cpu")
     tutorial = replace(base, usual=True, precision="32-true")
     ways: dict[str, tuple[Way, Plan, int]] = {
-        "usual way, stage 1": (
-            Way("usual", "wav2vec2", usual=True, precision="32-true", device="cpu"),
-            usual,
-            0,
-        ),
+        "usual way, stage 1": (tutorial, usual, 0),
         "Sertone, stage 1": (base, ours, 0),
         "Sertone, stage 2": (base, ours, 1),
     }

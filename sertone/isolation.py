@@ -10,7 +10,8 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import traceback
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -40,6 +41,7 @@ class Isolated:
     ) -> None:
         self.environment, self.on_event = environment or {}, on_event
         self._child: subprocess.Popen | None = None
+        self._lock, self._closed = threading.Lock(), False
 
     def __enter__(self) -> "Isolated":
         return self
@@ -53,15 +55,7 @@ class Isolated:
         Raises:
             ChildDiedError: the process died, or was closed.
         """
-        if self._child is None:
-            self._child = subprocess.Popen(
-                [sys.executable, "-c", SERVE],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=os.environ | self.environment,
-                start_new_session=True,  # Ctrl-C is the caller's, who then closes
-            )
-        child = self._child
+        child = self._living(function)
         assert child.stdin and child.stdout
         try:
             pickle.dump((function, arguments), child.stdin)
@@ -72,39 +66,58 @@ class Isolated:
                     break
                 self.on_event(value)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-            self.close()
-            raise ChildDiedError(
-                "process_died",
-                f"the process of {function.__name__} ended with status {child.returncode}",
-                "it to live",
-            ) from None
+            self._end()
+            raise _died(function, child.returncode) from None
         if kind == "error":
             raise value
         return value
 
     def close(self) -> None:
-        """Ends the child, also in the middle of a call."""
-        child, self._child = self._child, None
+        """Ends the child for good, also in the middle of a call."""
+        self._closed = True
+        self._end()
+
+    def _living(self, function: Callable) -> subprocess.Popen:
+        with self._lock:
+            if self._closed:
+                raise _died(function, "closed")
+            if self._child is None:
+                self._child = subprocess.Popen(
+                    [sys.executable, "-c", SERVE],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=os.environ | self.environment,
+                    start_new_session=True,  # Ctrl-C is the caller's, who then closes
+                )
+            return self._child
+
+    def _end(self) -> None:
+        with self._lock:
+            child, self._child = self._child, None
         if child is not None:
             child.kill()
             child.wait()
 
 
+def _died(function: Callable, status: object) -> ChildDiedError:
+    found = f"the process of {function.__name__} ended with status {status}"
+    return ChildDiedError("process_died", found, "it to live")
+
+
 def side_by_side(
-    jobs: int,
+    environments: Sequence[dict[str, str]],
     function: Callable,
     calls: Iterable[tuple],
-    *,
-    environment: dict[str, str] | None = None,
     on_event: Callable[[Any], None] = lambda _: None,
-) -> Iterator[tuple[tuple, Future]]:
-    """Calls a function in `jobs` child processes at a time.
+) -> Generator[tuple[tuple, Future], None, None]:
+    """Calls a function in child processes, each of which takes the next call when it is free.
+
+    Close the generator (`contextlib.closing`) to end the children where not all calls are waited for.
 
     Args:
-        jobs: children.
+        environments: of each child, see `Isolated`.
         function: what to call.
         calls: the arguments of each call; taken as they are needed.
-        environment: as `Isolated`.
         on_event: as `Isolated`; called from several threads, one at a time.
 
     Yields:
@@ -117,7 +130,7 @@ def side_by_side(
             on_event(value)
 
     idle: queue.SimpleQueue[Isolated] = queue.SimpleQueue()
-    children = [Isolated(environment, tell) for _ in range(jobs)]
+    children, jobs = [Isolated(environment, tell) for environment in environments], len(environments)
     for child in children:
         idle.put(child)
 
@@ -181,6 +194,8 @@ def serve() -> None:
         try:
             kind, value = "answer", function(*arguments)
         except Exception as error:
+            if not isinstance(error, SertoneError):
+                error.add_note(f"In the child process:\n{traceback.format_exc()}")
             kind, value = "error", error
         _send(kind, value)
 
@@ -191,3 +206,9 @@ def _listen(calls: queue.SimpleQueue) -> None:
             calls.put(pickle.load(sys.stdin.buffer))
         except EOFError:
             os._exit(0)  # the caller is gone, and with it whoever wants the answer
+        except Exception as error:  # what was sent cannot be had here: the call's error
+            calls.put((_raise, (error,)))
+
+
+def _raise(error: Exception) -> None:
+    raise error

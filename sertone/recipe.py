@@ -248,6 +248,16 @@ def _override(values: dict, override: str) -> None:
         raise SertoneError("bad_override", f"--set {override}", "a YAML value, as in [1, 2]") from None
 
 
+NEUTRAL = ("cache", "audio_cache_gb", "save_every")
+"""Settings of `train` on which no result depends, beyond rounding."""
+
+
+def deciding(values: dict[str, Any]) -> dict[str, Any]:
+    """A dumped recipe without what no result depends on."""
+    train = {key: value for key, value in values["train"].items() if key not in NEUTRAL}
+    return values | {"train": train}
+
+
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML, defaults written out."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,5 +1,6 @@
 """Recordings as users have them: each is read as it is, or refused with its own code."""
 
+import contextlib
 import os
 import struct
 import subprocess
@@ -228,13 +229,42 @@ def test_calls_side_by_side_answer_and_tell(tmp_path):
     heard = []
     calls = [(number,) for number in range(7)]
     found = {}
-    for (number,), future in side_by_side(
-        3, talk, calls, environment={"PYTHONPATH": str(Path(__file__).parent)}, on_event=heard.append
-    ):
+    environments = [{"PYTHONPATH": str(Path(__file__).parent)}] * 3
+    for (number,), future in side_by_side(environments, talk, calls, heard.append):
         found[number] = future.result()
     assert found == {number: 10 * number for number in range(7)}
     assert sorted(heard) == [("before", number) for number in range(7)]
     assert emit("nobody listens") is None
+
+
+def fail_or_sleep(seconds):
+    if not seconds:
+        raise ValueError("the first call fails")
+    time.sleep(seconds)
+
+
+def test_closing_ends_calls_that_still_run():
+    """Also while somebody holds the error, whose traceback knows the generator."""
+    environments = [{"PYTHONPATH": str(Path(__file__).parent)}] * 2
+    calls = [(0,), (60,), (60,), (60,)]
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="first call") as caught:  # noqa: SIM117
+        with contextlib.closing(side_by_side(environments, fail_or_sleep, calls)) as running:
+            for _, future in running:
+                future.result()
+    assert time.monotonic() - started < 50
+    assert "In the child process" in "".join(caught.value.__notes__)
+    here = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    assert not [pid for pid in here if "sertone.isolation" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def test_a_call_that_the_child_cannot_read_is_an_error(monkeypatch):
+    with Isolated() as child, pytest.raises(ModuleNotFoundError):
+        child(fail_or_sleep, 0)  # this module is not on the child's path
+    closed = Isolated()
+    closed.close()
+    with pytest.raises(ChildDiedError, match="closed"):
+        closed(os.getpid)
 
 
 def test_children_end_with_their_caller(tmp_path):

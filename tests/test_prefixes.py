@@ -21,7 +21,8 @@ from sertone.recipe import CacheConfig, TrainConfig
 from sertone.training.experiment import prepare
 from sertone.training.folds import fit, gather
 from sertone.training.loader import Loader
-from sertone.training.prefixes import PrefixCaches, _name
+from sertone.training.prefix_caches import PrefixCaches
+from sertone.training.prefixes import prefix_name
 from sertone.training.progress import Progress
 from sertone.training.recordings import Recordings
 from sertone.training.store import Store
@@ -192,7 +193,7 @@ def test_the_name_follows_from_all_that_the_prefix_follows_from(monkeypatch):
     encoder.freeze(2)
 
     def name(layers=(1, 2), dtype=torch.float32, precision="32-true"):
-        return _name(encoder, layers, dtype, fabric(precision))
+        return prefix_name(encoder, layers, dtype, fabric(precision))
 
     first = name()
     assert name() == first
@@ -266,30 +267,56 @@ def test_half_the_size_in_bf16():
 def test_a_cache_without_room_computes_each_time(recordings):
     encoder = ENCODERS["compact"].build()
     encoder.freeze(0)
-    cache = open_cache(encoder, recordings)
+    said = []
+    cache = open_cache(encoder, recordings, said=said)
     cache.store.limit = 1
     row = recordings.utterances[0], 1.0
     expected = cache.compute(*row)
     assert cache.get(*row) is None
     np.testing.assert_array_equal(cache.compute(*row), expected)
+    assert len(said) == 2 and "full" in said[-1], "told once"
 
 
-def test_files_are_shared_by_runs_and_the_oldest_go_first(recordings, tmp_path):
+def test_files_are_shared_by_runs_and_those_not_opened_for_long_go_first(recordings, tmp_path):
     torch.manual_seed(0)
     encoders = [ENCODERS["wav2vec2"].build() for _ in range(3)]
     for encoder in encoders:
         encoder.freeze(0)
     row = recordings.utterances[0], 1.0
     sizes = {"where": "file", "folder": str(tmp_path)}
-    first = open_cache(encoders[0], recordings, caches(**sizes))
-    first.compute(*row)
+    first, second = (open_cache(encoder, recordings, caches(**sizes)) for encoder in encoders[:2])
+    for cache in (first, second):
+        cache.compute(*row)
     assert open_cache(encoders[0], recordings, caches(**sizes)).get(*row) is not None
-    assert open_cache(encoders[1], recordings, caches(**sizes)).get(*row) is None
-    assert len(list(tmp_path.iterdir())) == 2
-    os.utime(tmp_path / f"{first.name}.prefix", (1, 1))
-    room = recordings.seconds * 50 * 16 * 4 / 1e9 * 1.0001
-    open_cache(encoders[2], recordings, caches(**sizes, limit_gb=room))
-    assert not (tmp_path / f"{first.name}.prefix").exists() and len(list(tmp_path.iterdir())) == 2
+    for age, cache in ((1, second), (2, first)):
+        os.utime(tmp_path / f"{cache.name}.prefix", (age, age))
+    open_cache(encoders[1], recordings, caches(**sizes))  # opened: no longer the one to go
+    room = recordings.seconds * 50 * 16 * 4 / 1e9 + second.store.used / 1e9 * 1.5
+    third = open_cache(encoders[2], recordings, caches(**sizes, limit_gb=room))
+    assert {path.stem for path in tmp_path.iterdir()} == {second.name, third.name}
+    encoders[2].freeze(2)
+    own = open_cache(encoders[2], recordings, caches(**sizes), own=True)
+    own.compute(*row)
+    assert own.get(*row) is not None and own.features.store.path == third.store.path
+    assert len(list(tmp_path.iterdir())) == 2, "what no other fold can use leaves no file behind"
+
+
+def test_what_a_crash_has_spoilt_is_not_read(tmp_path):
+    store = Store(tmp_path / "store")
+    store.put(b"a" * 32, np.arange(1000))
+    store.put(b"b" * 32, np.arange(1000))
+    whole = bytearray((tmp_path / "store").read_bytes())
+    whole[whole.index(np.arange(1000).tobytes()) + 100] ^= 1
+    (tmp_path / "copy").write_bytes(whole)
+    spoilt = Store(tmp_path / "copy")
+    assert spoilt.get(b"a" * 32) is None and spoilt.get(b"b" * 32) is not None
+
+
+def test_a_cache_that_cannot_be_is_refused_before_anything_is_trained(demo_recipe, tmp_path):
+    recipe = demo_recipe(cache={"where": "memory", "limit_gb": 0.001})
+    with pytest.raises(SertoneError) as caught:
+        gather(prepare(recipe), Progress(1, quiet=True))
+    assert caught.value.code == "cache_too_small"
 
 
 def test_processes_share_what_is_in_memory(recordings):
@@ -336,6 +363,17 @@ def test_with_and_without_cache_every_step_has_the_same_loss(
     assert trainer.loader.cache.layers == ((2,) if fusion == "last" else (1, 2))
     assert len(cached) == 9 and np.abs(np.subtract(cached, without)).max() < 1e-5
     assert all(0 < entry["busy"] <= 1 for entry in trainer.history)
+
+
+def test_a_cache_in_bf16_serves_a_training_in_fp32(demo_recipe, tmp_path, monkeypatch):
+    model = TINY_MODEL | {"encoder": ENCODERS["wav2vec2"].model_dump(), "frozen_layers": 2}
+    options = {"model": model, "epochs": [1, 1], "speeds": [1.0]}
+    with monkeypatch.context() as patch:
+        exact, _ = losses(demo_recipe, tmp_path / "a", patch, **options)
+    with monkeypatch.context() as patch:
+        rounded, trainer = losses(demo_recipe, tmp_path / "b", patch, cache={"precision": "bf16"}, **options)
+    assert trainer.loader.cache.dtype == torch.bfloat16
+    assert rounded != exact and rounded == pytest.approx(exact, rel=0.01)
 
 
 def test_a_word_for_the_cache():

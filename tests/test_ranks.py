@@ -8,27 +8,29 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY_MODEL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sertone import models
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.isolation import Isolated
+from sertone.nn.vocabulary import Vocabulary
 from sertone.training import ranks
 from sertone.training.batches import plan_batches
 from sertone.training.experiment import prepare
 from sertone.training.folds import fit, gather
+from sertone.training.loop import Trainer
 from sertone.training.progress import Progress
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0.3, 35.0), min_size=1, max_size=150), st.integers(1, 9), st.floats(5.0, 60.0))
 def test_all_ranks_get_equally_many_batches_and_nothing_is_lost(lengths, count, seconds):
-    import numpy as np
-
     try:
         batches = plan_batches(lengths, batch_seconds=seconds, draw=np.random.default_rng(0), ranks=count)
     except SertoneError as error:
@@ -87,13 +89,45 @@ def test_two_ranks_end_with_the_same_weights_and_the_losses_of_one(demo_recipe, 
         assert b["unfit_transcripts"] == a["unfit_transcripts"]
 
 
-def test_two_ranks_average_their_gradients(demo_recipe, tmp_path):
-    recipe = demo_recipe(batch_size=5, device="cpu", epochs=[1, 2], model=TINY_MODEL)
-    (first, weights, _), (second, others, _) = train_with_two_ranks(recipe, tmp_path)
-    assert [e["loss"] for e in first] == [e["loss"] for e in second]
+def test_two_ranks_take_the_step_of_their_mean_loss(demo_recipe, tmp_path):
+    """One step on two batches of ten, against the gradient of the mean of both losses in one process."""
+    encoder = TINY_MODEL["encoder"] | {"dropout": 0.0}
+    model = TINY_MODEL | {"encoder": encoder, "dropout": 0.0}
+    recipe = demo_recipe(model=model, batch_size=10, device="cpu", epochs=[1, 0], speeds=[1.0], clip_norm=1e9)
+    (_, weights, _), (_, others, _) = train_with_two_ranks(recipe, tmp_path)
     assert all((weights[name] == others[name]).all() for name in weights)
+
+    experiment = prepare(recipe)
+    material = gather(experiment, Progress(1, quiet=True))
     torch.manual_seed(recipe.train.seed * 1000)
-    assert not (tmp_path / "resume" / ".part").exists() and (tmp_path / "checkpoint").is_dir()
+    fold = experiment.folds[0]
+    vocabulary = Vocabulary.of(fold.train, experiment.class_map)
+    alone = models.build(recipe.model, vocabulary)
+    trainer = Trainer(alone, vocabulary, fold, 0, recipe.train, material, tmp_path / "x", Progress(1, True))
+    stepper = trainer.begin(0)
+    stepper.train()
+    plan, _ = trainer._plan(np.random.default_rng(0))
+    assert len(plan) == 2
+    losses = [stepper._losses(b)[2] for b in trainer.loader.batches(plan, list(stepper.stage.weights))]
+    (sum(losses) / 2).backward()
+    for group in stepper.optimizer.param_groups:
+        group["lr"] = group["peak"]
+    before = {name: tensor.clone() for name, tensor in alone.state_dict().items()}
+    stepper.optimizer.step()
+    for name, tensor in alone.state_dict().items():
+        torch.testing.assert_close(torch.from_numpy(weights[name]), tensor, atol=1e-6, rtol=1e-4)
+    moved = [name for name, tensor in alone.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert len(moved) > 20
+
+
+def test_jobs_and_ranks_exclude_each_other(demo_recipe, tmp_path, monkeypatch):
+    from sertone.training.crossval import cross_validate
+
+    monkeypatch.setattr(ranks, "world", lambda: 2)
+    monkeypatch.setattr(ranks, "join", lambda _: None)
+    with pytest.raises(SertoneError, match="--jobs 2") as caught:
+        cross_validate(demo_recipe(), tmp_path / "run", jobs=2)
+    assert caught.value.code == "jobs_and_ranks"
 
 
 def test_torchrun_cross_validates_with_one_writer(demo_recipe, tmp_path):

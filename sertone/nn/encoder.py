@@ -32,7 +32,7 @@ class Prefix:
     """The output of the frozen part of an encoder, or of a part of it.
 
     Attributes:
-        states: features of the front end (B, T, C), or hidden states (B, S, T, D).
+        states: features of the front end (B, T, C), or hidden states (B, S, T, D); any precision.
         frames: real frames per utterance, (B,).
         layers: which S hidden states they are, the deepest last; empty: features.
     """
@@ -145,7 +145,7 @@ class Encoder(nn.Module, ABC):
             layers: hidden states to give, in order, the last at the cut.
         """
         mask = frame_mask(features.frames, features.states.shape[1])
-        states = self._run([self.embed(features.states, mask)], mask, self.cut)
+        states = self._run([self.embed(features.states.float(), mask)], mask, self.cut)
         layers = tuple(layers)
         return Prefix(torch.stack([states[layer] for layer in layers], 1), features.frames, layers)
 
@@ -155,12 +155,13 @@ class Encoder(nn.Module, ABC):
         Hidden states that a prefix leaves out are NaN, so that nobody reads them unnoticed.
         """
         mask = frame_mask(prefix.frames, prefix.states.shape[-2])
+        given = prefix.states.float()
         if prefix.layers:
-            known = dict(zip(prefix.layers, prefix.states.unbind(1), strict=True))
-            absent = torch.full_like(prefix.states[:, 0], math.nan)
+            known = dict(zip(prefix.layers, given.unbind(1), strict=True))
+            absent = torch.full_like(given[:, 0], math.nan)
             states = [known.get(layer, absent) for layer in range(prefix.layers[-1] + 1)]
         else:
-            states = [self.embed(prefix.states, mask)]
+            states = [self.embed(given, mask)]
         states = self._run(states, mask, self.depth)
         return torch.stack(states, 1) * mask[:, None, :, None], prefix.frames
 

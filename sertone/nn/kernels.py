@@ -28,7 +28,10 @@ class Dropout(nn.Dropout):
 
 
 def choose(kind: str) -> None:
-    """Which kernels this process uses from now on: `own` where they pay, or always `torch`'s."""
+    """Which kernels this process uses from now on: `own` where they pay, or always `torch`'s.
+
+    That freed memory is kept, which belongs to `own`, cannot be taken back in the same process.
+    """
     global _own
     _own = kind == "own"
     if _own and not torch.cuda.is_available():

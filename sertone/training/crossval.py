@@ -4,9 +4,11 @@ run/recipe.yaml, protocol.json, results.json, predictions.csv, report.html
 run/fold_0/               as `folds` says
 """
 
+import contextlib
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +51,13 @@ def cross_validate(
         the run folder.
 
     Raises:
-        SertoneError: as `prepare` and the training; `run_in_use`, `other_experiment`, `fold_died`.
+        SertoneError: as `prepare` and the training; `run_in_use`, `other_experiment`, `fold_died`,
+            `jobs_and_ranks`.
     """
     from sertone import report
 
     ranks.join(recipe.train.device)
-    out = Path(out)
+    out, jobs = Path(out), _jobs(jobs, recipe.train.device)
     experiment = prepare(recipe)
     epochs, folds = sum(recipe.train.epochs), len(experiment.folds)
     with (
@@ -64,7 +67,7 @@ def cross_validate(
         left = [n for n in range(folds) if not (out / f"fold_{n}" / "result.json").is_file()]
         progress.skip(epochs * (folds - len(left)))
         if left:
-            _run(experiment, left, out, jobs or _fitting_jobs(recipe.train.device), progress)
+            _run(experiment, left, out, jobs, progress)
         ranks.wait()  # for the last fold's result
         if ranks.first():
             checkpoint.write_json(out / "results.json", _collect(experiment, out))
@@ -73,13 +76,32 @@ def cross_validate(
     return out
 
 
-def _fitting_jobs(device: str) -> int:
-    """One fold per card; without a card one per core; one where several ranks train each."""
+def _jobs(wanted: int | None, device: str) -> int:
+    """Folds at a time: one per card; without a card one per core; one where several ranks train each."""
     if ranks.world() > 1:
+        if wanted not in (None, 1):
+            raise SertoneError(
+                "jobs_and_ranks",
+                f"--jobs {wanted} in one of {ranks.world()} ranks",
+                "either folds side by side or several ranks for each fold",
+                "leave --jobs out, or start without torchrun",
+            )
         return 1
-    if device != "cpu" and torch.cuda.is_available():
+    if wanted:
+        return wanted
+    if device in ("auto", "cuda") and torch.cuda.is_available():
         return torch.cuda.device_count()
-    return 1 if device == "mps" else cores()
+    return 1 if device in ("auto", "mps") and torch.backends.mps.is_available() else cores()
+
+
+def _environments(jobs: int) -> list[dict[str, str]]:
+    """What each child sees: its share of the cores, and one card, in turn."""
+    shared = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    cards = visible.split(",") if visible else [str(card) for card in range(torch.cuda.device_count())]
+    if not cards:
+        return [shared] * jobs
+    return [shared | {"CUDA_VISIBLE_DEVICES": cards[job % len(cards)]} for job in range(jobs)]
 
 
 def _run(experiment: Experiment, numbers: list[int], out: Path, jobs: int, progress: Progress) -> None:
@@ -90,25 +112,26 @@ def _run(experiment: Experiment, numbers: list[int], out: Path, jobs: int, progr
         for number in numbers:
             run_fold(experiment, number, out, material, progress)
         return
-    threads = str(max(1, cores() // jobs))
     calls = [(experiment, number, out, material) for number in numbers]
-    children = side_by_side(
-        jobs,
-        run_fold_in_child,
-        calls,
-        environment={"OMP_NUM_THREADS": threads},
-        on_event=lambda event: getattr(progress, event[0])(*event[1:]),
-    )
-    for (_, number, *_), future in children:
-        try:
+
+    def tell(event: tuple) -> None:
+        getattr(progress, event[0])(*event[1:])
+
+    running = side_by_side(_environments(jobs), run_fold_in_child, calls, tell)
+    with contextlib.closing(running) as folds:
+        for (_, number, *_), future in folds:
+            error = future.exception()
+            if isinstance(error, ChildDiedError):
+                raise SertoneError(
+                    "fold_died",
+                    f"fold {number}: {error.found}",
+                    "a fold that ends",
+                    "was memory short? run fewer side by side with --jobs; what is done is kept",
+                )
+            if isinstance(error, SertoneError):
+                found = f"fold {number}: {error.found}"
+                raise SertoneError(error.code, found, error.expected, error.way_out)
             future.result()
-        except ChildDiedError as error:
-            raise SertoneError(
-                "fold_died",
-                f"fold {number}: {error.found}",
-                "a fold that ends",
-                "was memory short? run fewer side by side with --jobs; what is done is kept",
-            ) from None
 
 
 def _collect(experiment: Experiment, out: Path) -> dict:

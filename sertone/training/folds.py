@@ -20,6 +20,7 @@ from sertone.training.experiment import Experiment
 from sertone.training.loop import Trainer, check_plan
 from sertone.training.material import Material
 from sertone.training.progress import Relay, Reporter
+from sertone.training.step import freeze
 
 PER_FILE = ("file_hashes", "segments")
 """Parts of the protocol card that grow with the corpus; a checkpoint leaves them out."""
@@ -30,14 +31,20 @@ def gather(experiment: Experiment, progress: Reporter) -> Material:
     """Decodes the audio of all folds, after a look at whether the plan can be carried out.
 
     Raises:
-        SertoneError: `unreadable_audio`; as the building and `check_plan`.
+        SertoneError: `unreadable_audio`, `not_cacheable`, `cache_too_small`; as the building and
+            `check_plan`.
     """
     recipe = experiment.recipe
     vocabulary = Vocabulary.of(experiment.folds[0].train, experiment.class_map)
-    check_plan(models.build(recipe.model, vocabulary), recipe.train)
+    model = models.build(recipe.model, vocabulary)
+    check_plan(model, recipe.train)
     material = Material.of(recipe.train)
     for code, ids in material.recordings.load(experiment.utterances).items():
         progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
+    fabric = ranks.fabric(recipe.train)
+    for stage in model.stages():
+        freeze(model.train(), stage)
+        material.prefixes.choose(model.encoder, stage.needs, material.recordings, fabric, progress.say)
     return material
 
 
@@ -136,5 +143,6 @@ def confusion(rows: list[dict], classes: list[str]) -> list[list[int]]:
 
 def fingerprint(experiment: Experiment) -> str:
     """Of recipe and protocol: tells folds that `--force` kept from before a change."""
-    text = recipes.dump(experiment.recipe) + json.dumps(experiment.card, sort_keys=True, default=str)
+    deciding = recipes.deciding(experiment.recipe.model_dump(mode="json"))
+    text = json.dumps(deciding, sort_keys=True) + json.dumps(experiment.card, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -63,7 +63,7 @@ class Trainer:
     bad_in_a_row: int = 0
 
     def __post_init__(self) -> None:
-        self.fabric = ranks.fabric(self.config, self.number)
+        self.fabric = ranks.fabric(self.config)
         self.loader = self._loader(None)
         self.best: dict[str, Tensor] = {}
 

@@ -1,9 +1,10 @@
-"""Several processes training one model: torchrun or SLURM start them, each sees a share of every epoch.
+"""Several processes training one model: torchrun starts them, each sees a share of every epoch.
 
 `torchrun --nproc-per-node 2 -m sertone train RECIPE` gives each of two processes every second batch and
 averages their gradients. Only the first one writes and reports.
 """
 
+import logging
 import os
 from typing import TypeVar
 
@@ -15,6 +16,8 @@ from torch import distributed as dist
 from sertone.recipe import TrainConfig
 
 Value = TypeVar("Value")
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces itself in every process
 
 
 def world() -> int:
@@ -32,13 +35,8 @@ def first() -> bool:
     return rank() == 0
 
 
-def fabric(config: TrainConfig, number: int) -> Fabric:
-    """Device and precision of one fold: a share of a model with several ranks, or a card by its number.
-
-    Args:
-        config: the `train` part of the recipe.
-        number: of the fold; folds take the cards in turn.
-    """
+def fabric(config: TrainConfig) -> Fabric:
+    """Device and precision of one model, or of this rank's share of it."""
     if world() > 1:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", world()))
         made = Fabric(
@@ -50,15 +48,15 @@ def fabric(config: TrainConfig, number: int) -> Fabric:
         )
         made.launch()
         return made
-    cuda = config.device in ("auto", "cuda") and torch.cuda.is_available()
-    devices = [number % torch.cuda.device_count()] if cuda else 1
-    return Fabric(accelerator=config.device, devices=devices, precision=config.precision)
+    return Fabric(accelerator=config.device, devices=1, precision=config.precision)
 
 
 def join(device: str) -> None:
     """Meets the other ranks, if there are any."""
     if world() > 1 and not dist.is_initialized():
         cuda = device in ("auto", "cuda") and torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group("nccl" if cuda else "gloo")
 
 

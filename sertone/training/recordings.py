@@ -5,6 +5,7 @@ No torch here: decoding children start in a fraction of a second.
 Axis letters: N samples.
 """
 
+import contextlib
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -92,13 +93,14 @@ class Recordings:
         """Id and what `decode` gives, or its error, of each utterance."""
         if children:
             calls = ((utterance, self.speeds) for utterance in utterances)
-            for (utterance, _), future in side_by_side(children, decode, calls):
-                error = future.exception()
-                if isinstance(error, ChildDiedError):
-                    error = AudioError("decoder_crashed", f"{utterance.path}: the decoder died")
-                if error and not isinstance(error, AudioError):
-                    raise error
-                yield utterance.id, error or future.result()
+            with contextlib.closing(side_by_side([{}] * children, decode, calls)) as answers:
+                for (utterance, _), future in answers:
+                    error = future.exception()
+                    if isinstance(error, ChildDiedError):
+                        error = AudioError("decoder_crashed", f"{utterance.path}: the decoder died")
+                    if error and not isinstance(error, AudioError):
+                        raise error
+                    yield utterance.id, error or future.result()
             return
         for utterance in utterances:
             try:

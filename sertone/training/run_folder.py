@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.training import ranks
 from sertone.training.checkpoint import write_json, write_text
@@ -77,6 +78,7 @@ def _refuse_other(folder: Path, recipe: str, card: dict) -> None:
         if (folder / name).is_file():
             before = yaml.safe_load((folder / name).read_text(encoding="utf-8"))
             changed += _changes(before, now)
+    changed = [change for change in changed if not change.startswith(NEUTRAL)]
     if changed:
         more = f"; and {len(changed) - 5} more" if len(changed) > 5 else ""
         raise SertoneError(
@@ -85,6 +87,10 @@ def _refuse_other(folder: Path, recipe: str, card: dict) -> None:
             "the same experiment, to go on with it",
             "choose another --out, start again with --fresh, or insist with --force",
         )
+
+
+NEUTRAL = tuple(f"train.{name}" for name in recipes.NEUTRAL)
+"""Settings that may change while a run goes on."""
 
 
 def _json(value: dict) -> str:

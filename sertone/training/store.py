@@ -2,19 +2,22 @@
 
 The file grows by records and never changes what it holds: a record counts once the header says that
 the file reaches beyond it. So a process that is killed while writing leaves nothing half-written to
-read, and readers need no lock. Arrays are read through a memory map, without a copy.
+read, and readers need no lock. What a crash of the machine has spoilt fails its checksum and is not read.
+Arrays are read through a memory map, without a copy.
 
     header    magic, end of the last record
-    record    key, dtype, shape, then the array from the next multiple of 64 bytes
+    record    key, dtype, shape, checksum, then the array from the next multiple of 64 bytes
 """
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
 import struct
 import tempfile
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -23,7 +26,7 @@ import numpy as np
 
 MAGIC = b"sertone1"
 HEADER = struct.Struct("<8sQ")
-RECORD = struct.Struct("<32s8s5Q")
+RECORD = struct.Struct("<32s8s5QI")
 ALIGNMENT = 64
 
 
@@ -43,7 +46,8 @@ class Store:
         self.limit = limit
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         self._lock = threading.RLock()
-        self._known: dict[bytes, tuple[np.dtype, tuple[int, ...], int]] = {}
+        self._known: dict[bytes, tuple[np.dtype, tuple[int, ...], int, int]] = {}
+        self._checked: set[bytes] = set()
         self._seen = HEADER.size
         self._map: mmap.mmap | None = None
         with self._alone():
@@ -64,24 +68,25 @@ class Store:
         return self._end()
 
     def get(self, key: bytes) -> np.ndarray | None:
-        """The array of a key, read-only, or None."""
+        """The array of a key, read-only, or None where there is none that is whole."""
         if key not in self._known:
             self._catch_up()
         if key not in self._known:
             return None
-        dtype, shape, offset = self._known[key]
+        dtype, shape, offset, checksum = self._known[key]
         count = int(np.prod(shape))
         mapped = self._map
         if mapped is None or offset + count * dtype.itemsize > len(mapped):
             mapped = self._map = mmap.mmap(self._file, self._end(), access=mmap.ACCESS_READ)
-        return np.frombuffer(mapped, dtype, count, offset).reshape(shape)
+        found = np.frombuffer(mapped, dtype, count, offset)
+        if key not in self._checked:
+            if zlib.crc32(found.view(np.uint8).data) != checksum:
+                return None
+            self._checked.add(key)
+        return found.reshape(shape)
 
     def put(self, key: bytes, array: np.ndarray) -> bool:
-        """Adds an array; False where there is no room. What is there already stays.
-
-        Raises:
-            OSError: a full disk.
-        """
+        """Adds an array; False where there is no room. What is there already stays."""
         with self._alone():
             self._catch_up()
             if key in self._known:
@@ -91,10 +96,17 @@ class Store:
             end = _aligned(offset + array.nbytes)
             if end > self.limit:
                 return False
+            bits = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
             shape = (*array.shape, *[0] * (4 - array.ndim))
-            os.pwrite(self._file, RECORD.pack(key, array.dtype.str.encode(), array.ndim, *shape), start)
-            _write(self._file, np.ascontiguousarray(array), offset)
-            os.ftruncate(self._file, end)
+            about = (key, array.dtype.str.encode(), array.ndim, *shape, zlib.crc32(bits))
+            try:
+                _write(self._file, memoryview(RECORD.pack(*about)), start)
+                _write(self._file, bits, offset)
+                os.ftruncate(self._file, end)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    return False
+                raise
             self._commit(end)
             return True
 
@@ -103,10 +115,12 @@ class Store:
         end = self._end()
         with self._lock:
             while self._seen < end:
-                key, dtype, axes, *shape = RECORD.unpack(os.pread(self._file, RECORD.size, self._seen))
+                key, dtype, axes, *shape, checksum = RECORD.unpack(
+                    os.pread(self._file, RECORD.size, self._seen)
+                )
                 kind, shape = np.dtype(dtype.rstrip(b"\0").decode()), tuple(shape[:axes])
                 offset = _aligned(self._seen + RECORD.size)
-                self._known[key] = kind, shape, offset
+                self._known[key] = kind, shape, offset, checksum
                 self._seen = _aligned(offset + int(np.prod(shape)) * kind.itemsize)
 
     def _end(self) -> int:
@@ -138,8 +152,7 @@ def _aligned(position: int) -> int:
     return -(-position // ALIGNMENT) * ALIGNMENT
 
 
-def _write(file: int, array: np.ndarray, offset: int) -> None:
-    view = array.reshape(-1).view(np.uint8).data
+def _write(file: int, view: memoryview, offset: int) -> None:
     while view:
         written = os.pwrite(file, view, offset)
         view, offset = view[written:], offset + written
