@@ -1,4 +1,4 @@
-.PHONY: install demo test test-all check schema
+.PHONY: install demo test test-all check schema bench
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -17,6 +17,9 @@ test: install
 
 test-all: install
 	$(BIN)/pytest -m "slow or not slow"
+
+bench: install
+	$(BIN)/python bench/train.py --quick $(ARGS)
 
 check: install
 	$(BIN)/ruff check .
