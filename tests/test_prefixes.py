@@ -1,7 +1,9 @@
 """The frozen prefix: computed once, found again by what it follows from, the same losses with and without."""
 
+import contextlib
 import multiprocessing
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -256,6 +258,17 @@ def test_the_deepest_prefix_that_fits_is_taken_and_its_size_is_told(recordings):
     for row in ((u, s) for u in recordings.utterances for s in recordings.speeds):
         deep.compute(*row)
     assert 0.8 * layers < deep.store.used / 1e9 < 1.1 * layers, "the estimate is about right"
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_size_is_known_before_the_encoder_is_on_its_device(name, recordings):
+    """As in the process that starts the folds; a device without data stands for the GPU."""
+    encoder = ENCODERS[name].build()
+    encoder.freeze(1)
+    elsewhere = SimpleNamespace(device=torch.device("meta"), autocast=contextlib.nullcontext)
+    chosen = caches().choose(encoder, (1, 2, 3), recordings, elsewhere, pytest.fail)
+    assert chosen == caches().choose(encoder, (1, 2, 3), recordings, fabric(), pytest.fail)
+    assert chosen[0] == (1,) and chosen[1] > 0
 
 
 def test_half_the_size_in_bf16():

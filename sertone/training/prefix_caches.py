@@ -83,7 +83,7 @@ class PrefixCaches:
         """Which hidden states would be kept (none: the front end's features), and in how many GB.
 
         Args:
-            encoder: frozen up to its cut.
+            encoder: on any device, frozen up to its cut.
             needs: hidden states that the model reads.
             recordings: the audio.
             fabric: device and precision.
@@ -170,9 +170,10 @@ def _make_room(kept: Path, limit: float) -> None:
 def _gigabytes(
     encoder: Encoder, layers: tuple[int, ...], dtype: torch.dtype, seconds: float, fabric: Fabric
 ) -> float:
-    """What the prefixes of so much audio take."""
+    """What the prefixes of so much audio take; the encoder may be on any device."""
+    device = next(encoder.parameters()).device
     with torch.no_grad(), fabric.autocast():
-        counts = torch.tensor([1, 2], device=fabric.device) * SAMPLING_RATE
-        features, frames = encoder.front(torch.zeros(2, 2 * SAMPLING_RATE, device=fabric.device), counts)
+        counts = torch.tensor([1, 2], device=device) * SAMPLING_RATE
+        features, frames = encoder.front(torch.zeros(2, 2 * SAMPLING_RATE, device=device), counts)
     width = encoder.width * len(layers) if layers else features.shape[-1]
     return seconds * int(frames[1] - frames[0]) * width * dtype.itemsize / 1e9
