@@ -131,8 +131,8 @@ class TrainConfig(Settings):
     """Weigh the emotion loss by inverse class frequency."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Of the arithmetic."""
-    kernels: Literal["own", "torch"] = "own"
-    """Of dropout and attention on a CPU: Sertone's faster ones, or torch's."""
+    kernels: Literal["own", "torch"] = "torch"
+    """Of dropout and attention on a CPU: torch's, or Sertone's faster ones, whose masks are other draws."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where it runs."""
     seed: int = Field(default=0, ge=0)

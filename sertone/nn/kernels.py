@@ -30,11 +30,12 @@ class Dropout(nn.Dropout):
 def choose(kind: str) -> None:
     """Which kernels this process uses from now on: `own` where they pay, or always `torch`'s.
 
-    That freed memory is kept, which belongs to `own`, cannot be taken back in the same process.
+    Own dropout masks are other draws of the same distribution. From now on freed memory is kept, whatever
+    the kind, which cannot be taken back in the same process.
     """
     global _own
     _own = kind == "own"
-    if _own and not torch.cuda.is_available():
+    if not torch.cuda.is_available():
         _keep_freed_memory()
 
 
