@@ -258,7 +258,7 @@ def test_closing_ends_calls_that_still_run():
     assert not [pid for pid in here if "sertone.isolation" in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
-def test_a_call_that_the_child_cannot_read_is_an_error(monkeypatch):
+def test_a_call_that_the_child_cannot_read_is_an_error():
     with Isolated() as child, pytest.raises(ModuleNotFoundError):
         child(fail_or_sleep, 0)  # this module is not on the child's path
     closed = Isolated()

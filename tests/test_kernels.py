@@ -10,6 +10,25 @@ from transformers import AutoModel
 
 from sertone.nn import kernels
 from sertone.nn.huggingface import FAMILIES, PretrainedEncoderConfig, TinyEncoderConfig
+from sertone.recipe import TrainConfig
+
+
+@pytest.fixture(autouse=True)
+def own_kernels():
+    kernels.choose("own")
+    yield
+    kernels.choose("torch")
+
+
+def test_torchs_kernels_are_a_switch_away_and_the_default():
+    values = torch.randn(50, 40)
+    for kind in ("own", "torch"):
+        kernels.choose(kind)
+        torch.manual_seed(1)
+        ours = kernels.dropout(values, 0.3)
+        torch.manual_seed(1)
+        assert torch.equal(ours, F.dropout(values, 0.3)) == (kind == "torch")
+    assert TrainConfig(batch_size=1).kernels == "torch"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

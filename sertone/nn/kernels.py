@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
-_own = True
+_own = False
 STEPS = 1 << 16
 """A random number of 16 bits decides about one element: probabilities are multiples of 1 / STEPS."""
 
