@@ -15,7 +15,7 @@ PACKAGE = REPOSITORY / "sertone"
 LEVELS = [
     {"errors"},
     {"schema"},
-    {"recipe", "labels", "decoding", "isolation", "plots"},
+    {"recipe", "labels", "decoding", "isolation"},
     {"audio"},
     {"corpora", "metrics"},
     {"protocols"},

@@ -54,7 +54,7 @@ def cross_validate(
         SertoneError: as `prepare` and the training; `run_in_use`, `other_experiment`, `fold_died`,
             `jobs_and_ranks`.
     """
-    from sertone import report
+    from sertone.report import run as report
 
     ranks.join(recipe.train.device)
     out, jobs = Path(out), _jobs(jobs, recipe.train.device)

@@ -6,7 +6,8 @@ from collections import defaultdict
 from itertools import groupby
 from pathlib import Path
 
-from sertone import metrics, plots
+from sertone import metrics
+from sertone.report import page, plots
 
 TASK_NAMES = {
     "gender": "gender",
@@ -33,7 +34,6 @@ def write(run: Path) -> Path:
     Returns:
         the page's path.
     """
-    from jinja2 import Environment, PackageLoader
     from markupsafe import Markup
 
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
@@ -43,9 +43,9 @@ def write(run: Path) -> Path:
     recipe = (run / "recipe.yaml").read_text(encoding="utf-8")
     chance = 1 / len(results["classes"])
     curves = _curves(results["folds"])
-    environment = Environment(loader=PackageLoader("sertone"), autoescape=True, trim_blocks=True)
-    environment.globals |= {"pct": lambda v: f"{v:.1%}", "pct0": lambda v: f"{v:.0%}"}
-    page = environment.get_template("report.html").render(
+    return page.write(
+        run / "report.html",
+        "run.html",
         title=f"{results['model']} on {card['corpus']['title']}",
         subtitle=_subtitle(card, results),
         card=card,
@@ -63,9 +63,6 @@ def write(run: Path) -> Path:
         protocol=_protocol(card),
         recipe=recipe,
     )
-    path = run / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
 
 
 def _subtitle(card: dict, results: dict) -> str:
