@@ -214,10 +214,12 @@ def demo(folder: Path = Path(), /, *, overrides: Overrides = None, fresh: Fresh 
 
 
 def _score_line(scores: dict) -> str:
-    low, high = scores["ci95"]["ua"]
-    return (
-        f"UA {scores['ua']:.1%} (95 % interval over speakers {low:.1%} to {high:.1%}), WA {scores['wa']:.1%}"
-    )
+    over = scores["intervals"].get("speakers")
+    span = "one speaker: no interval"
+    if over:
+        low, high = over["ua"]
+        span = f"95 % interval over {over['units']} speakers {low:.1%} to {high:.1%}"
+    return f"UA {scores['ua']:.1%} ({span}), WA {scores['wa']:.1%}"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Scores of categorical emotion, of classes and of transcripts, with intervals over speakers.
+"""Scores of categorical emotion, of classes and of transcripts; `intervals` says how far to believe them.
 
 Conventions: targets and predictions are equally long sequences of class names or texts; scores lie in
 [0, 1] (error rates may exceed 1). A class that does not occur among the targets has no recall and
@@ -18,8 +18,6 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
 from sertone.errors import SertoneError
-
-RESAMPLES = 2000
 
 
 def emotion_scores(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
@@ -72,7 +70,7 @@ DEFINITIONS = {
     "ua": "unweighted accuracy: mean of the classes' recalls",
     "wa": "weighted accuracy: share of correct utterances",
     "macro_f1": "mean of the classes' F1",
-    "ci95": "percentile bootstrap over speakers, all utterances of a drawn speaker together",
+    "intervals": "95 %, expanded percentile bootstrap: whole speakers, or whole folds, are drawn",
     "cer": "character edits per reference character, best-path decoding",
     "wer": "word edits per reference word, best-path decoding",
 }
@@ -81,45 +79,6 @@ DEFINITIONS = {
 def confusion(targets: ArrayLike, predictions: ArrayLike, classes: Sequence[str]) -> np.ndarray:
     """Counts, rows by target, columns by prediction: (K, K)."""
     return confusion_matrix(targets, predictions, labels=list(classes))
-
-
-def speaker_interval(
-    targets: Sequence[str],
-    predictions: Sequence[str],
-    speakers: Sequence[str],
-    *,
-    level: float = 0.95,
-    seed: int = 0,
-) -> dict[str, list[float]]:
-    """Percentile bootstrap of the emotion scores over speakers.
-
-    Utterances of one speaker resemble each other, so whole speakers are drawn, with replacement. A
-    draw without any utterance of a class scores the classes that it has.
-
-    Args:
-        targets: class names.
-        predictions: class names.
-        speakers: who spoke each utterance.
-        level: share of draws between the two bounds.
-        seed: of the draws.
-
-    Returns:
-        score -> [low, high].
-    """
-    _require(targets)
-    classes = sorted(set(targets) | set(predictions))
-    spoken, answered, who = (np.asarray(column) for column in (targets, predictions, speakers))
-    tables = np.stack(
-        [confusion(spoken[who == name], answered[who == name], classes) for name in sorted(set(speakers))]
-    )  # (speakers, K, K)
-    draws = np.random.default_rng(seed).integers(len(tables), size=(RESAMPLES, len(tables)))
-    counts = np.stack([np.bincount(draw, minlength=len(tables)) for draw in draws])
-    scores = scores_of_confusion(np.einsum("rs,sij->rij", counts, tables))
-    tail = (1 - level) / 2
-    return {
-        name: [float(bound) for bound in np.quantile(values, [tail, 1 - tail])]
-        for name, values in scores.items()
-    }
 
 
 def scores_of_confusion(tables: np.ndarray) -> dict[str, np.ndarray]:

@@ -72,8 +72,9 @@ def test_results_follow_from_the_predictions(run, small_demo):
     pooled = metrics.emotion_scores([r["target"] for r in rows], [r["prediction"] for r in rows])
     for score in ("ua", "wa", "macro_f1"):
         assert results["pooled"]["emotion"][score] == pytest.approx(pooled[score])
-        low, high = results["pooled"]["emotion"]["ci95"][score]
-        assert low <= pooled[score] <= high
+        for unit in ("speakers", "folds"):
+            low, high = results["pooled"]["emotion"]["intervals"][unit][score]
+            assert low <= pooled[score] <= high
         mean = np.mean([fold["metrics"]["emotion"][score] for fold in results["folds"]])
         assert results["mean"]["emotion"][score] == pytest.approx(mean)
 
@@ -116,7 +117,7 @@ def test_a_finished_run_is_not_run_again_and_another_is_refused(run, capsys):
     path = str(run / "recipe.yaml")
     assert cli.app(["crossval", path, "--out", str(run)]) == 0
     assert (run / "fold_0" / "checkpoint" / "model.safetensors").stat().st_mtime_ns == before
-    assert "95 % interval over speakers" in capsys.readouterr().out
+    assert "95 % interval over 10 speakers" in capsys.readouterr().out
     with pytest.raises(SertoneError) as caught:
         cli.app(["crossval", path, "--out", str(run), "--set", "train.clip_norm=2"])
     assert caught.value.code == "other_experiment" and "clip_norm" in str(caught.value)
@@ -256,7 +257,7 @@ def test_the_demo(tmp_path, monkeypatch, capsys, small_demo):
     settings = ["--set", "train.epochs=[1,1]", "--set", f"model.encoder={TINY_MODEL['encoder']}"]
     assert cli.app(["demo", str(tmp_path), *settings]) == 0
     out = capsys.readouterr().out
-    assert "95 % interval over speakers" in out and "never heard" in out
+    assert "95 % interval over 10 speakers" in out and "never heard" in out
     for name in re.findall(rf"{tmp_path}\S+", out):
         assert (tmp_path / name.rstrip(":")).exists(), name
 

@@ -1,6 +1,5 @@
-"""Scores against formulas written a second time, and intervals that cover what they should."""
+"""Scores against formulas written a second time."""
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -80,20 +79,3 @@ def test_accuracy_and_empty_input():
     for score in metrics.SCORES.values():
         with pytest.raises(SertoneError):
             score([], [])
-
-
-def test_the_interval_draws_speakers_not_utterances():
-    """Ten speakers all right or all wrong: the interval is that of ten throws, not of a thousand."""
-    speakers = np.repeat([f"s{n}" for n in range(10)], 100)
-    targets = np.tile(["a", "b"], 500)
-    wrong = np.where(targets == "a", "b", "a")
-    predictions = np.where(np.isin(speakers, ["s0", "s1", "s2", "s3"]), wrong, targets)
-    low, high = metrics.speaker_interval(targets, predictions, speakers)["wa"]
-    assert low == pytest.approx(0.3, abs=0.051) and high == pytest.approx(0.9, abs=0.051)
-
-
-def test_the_interval_of_one_speaker_is_a_point_and_repeats():
-    targets, predictions = ["a", "b", "a"], ["a", "a", "a"]
-    first = metrics.speaker_interval(targets, predictions, ["s"] * 3)
-    assert first["wa"] == pytest.approx([2 / 3, 2 / 3])
-    assert first == metrics.speaker_interval(targets, predictions, ["s"] * 3)

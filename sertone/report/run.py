@@ -6,7 +6,7 @@ from collections import defaultdict
 from itertools import groupby
 from pathlib import Path
 
-from sertone import metrics
+from sertone import intervals, metrics
 from sertone.report import page, plots
 
 TASK_NAMES = {
@@ -54,7 +54,7 @@ def write(run: Path) -> Path:
         chance=chance,
         headline=_headline(results),
         confusion=_confusion(results["pooled"]["emotion"]["confusion"]),
-        speaker_plot=Markup(_speakers(rows, chance)),
+        speaker_plot=Markup(_speakers(rows, results["classes"], chance)),
         auxiliary=_auxiliary(results["mean"] | results["pooled"]),
         curves=[curve | {"svg": Markup(curve["svg"])} for curve in curves],
         trouble=_trouble(results),
@@ -81,8 +81,10 @@ def _headline(results: dict) -> list[dict]:
         {
             "name": SCORE_NAMES[score],
             "value": pooled[score],
-            "low": pooled["ci95"][score][0],
-            "high": pooled["ci95"][score][1],
+            "intervals": [
+                {"over": f"{own['units']} {unit}", "low": own[score][0], "high": own[score][1]}
+                for unit, own in pooled["intervals"].items()
+            ],
             "mean": mean[score],
             "chance": score == "ua",
         }
@@ -94,7 +96,7 @@ def _confusion(table: list[list[int]]) -> list[list[dict]]:
     return [[{"count": count, "share": count / max(1, sum(row))} for count in row] for row in table]
 
 
-def _speakers(rows: list[dict], chance: float) -> str:
+def _speakers(rows: list[dict], classes: list[str], chance: float) -> str:
     """Scores of each speaker; the interval draws that speaker's utterances one by one."""
     by_speaker = defaultdict(list)
     for row in rows:
@@ -103,7 +105,8 @@ def _speakers(rows: list[dict], chance: float) -> str:
     for speaker, own in sorted(by_speaker.items()):
         targets, predictions = [r["target"] for r in own], [r["prediction"] for r in own]
         ua = metrics.emotion_scores(targets, predictions)["ua"]
-        low, high = metrics.speaker_interval(targets, predictions, [r["id"] for r in own])["ua"]
+        bounds = intervals.interval(intervals.tables(targets, predictions, range(len(own)), classes)[1])
+        low, high = bounds["ua"] if bounds else (ua, ua)
         shown.append((f"{speaker} ({len(own)})", low, ua, high))
     words = ", ".join(f"{name} {ua:.0%}" for name, _, ua, _ in shown)
     return plots.intervals(shown, chance, f"Unweighted accuracy by speaker: {words}")

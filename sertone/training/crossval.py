@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sertone import metrics
+from sertone import intervals, metrics
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.isolation import ChildDiedError, cores, side_by_side
@@ -147,10 +147,10 @@ def _collect(experiment: Experiment, out: Path) -> dict:
     writer.writeheader()
     writer.writerows(rows)
     checkpoint.write_text(out / "predictions.csv", table.getvalue())
-    targets, predictions, speakers = ([row[k] for row in rows] for k in ("target", "prediction", "speaker"))
+    targets, predictions = ([row[key] for row in rows] for key in ("target", "prediction"))
     pooled: dict[str, Any] = dict(metrics.emotion_scores(targets, predictions))
     seed = experiment.recipe.train.seed
-    pooled["ci95"] = metrics.speaker_interval(targets, predictions, speakers, seed=seed)
+    pooled["intervals"] = intervals.by_unit(rows, experiment.classes, seed=seed)
     pooled["confusion"] = confusion(rows, experiment.classes)
     own = fingerprint(experiment)
     encoder = experiment.recipe.model["encoder"]

@@ -20,7 +20,7 @@ class Demo:
     Attributes:
         corpus: folder of the recordings.
         run: run folder.
-        scores: pooled scores of emotion, with `ci95`.
+        scores: pooled scores of emotion, with their `intervals`.
         spoken: the true class of the recording predicted.
         prediction: by the model that never heard its speaker.
         model: that model's folder.

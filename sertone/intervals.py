@@ -1,0 +1,220 @@
+"""How far a score can be believed: intervals, and differences between runs.
+
+Utterances of one speaker resemble each other, so whole units are drawn with replacement: speakers, or
+folds (whose speakers also share a trained model), and training seeds where there are several. Between the
+few units of this field the plain percentile interval is too short, 90 % instead of 95 % for ten speakers;
+the bounds are therefore the quantiles Phi(-+ sqrt(n / (n-1)) t) of the draws, with t from Student's
+distribution with n - 1 degrees of freedom ("expanded percentile", Hesterberg 2015, arXiv 1411.5279).
+Draws of fewer than five units cannot reach that far; there it is Student's interval with the draws'
+standard deviation, which is wide, as it must be.
+
+Axis letters: U units, S seeds, K classes, R draws.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from sertone.metrics import scores_of_confusion
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+FEW = 5
+"""Units from which on quantiles of the draws are taken."""
+
+Bounds = dict[str, list[float]]
+"""Score -> [low, high]."""
+
+
+def tables(
+    targets: ArrayLike, predictions: ArrayLike, units: ArrayLike, classes: Sequence[str]
+) -> tuple[list[str], np.ndarray]:
+    """Confusion counts of each unit.
+
+    Args:
+        targets: class names.
+        predictions: class names.
+        units: who spoke each utterance, or the fold it belongs to.
+        classes: all class names.
+
+    Returns:
+        the units' names in order, and counts by unit, target and prediction, (U, K, K).
+    """
+    names, unit = np.unique(np.asarray(units), return_inverse=True)
+    index = {name: number for number, name in enumerate(classes)}
+    counts = np.zeros((len(names), len(classes), len(classes)), dtype=int)
+    target, prediction = (
+        np.array([index[name] for name in np.asarray(column).tolist()], int)
+        for column in (targets, predictions)
+    )
+    np.add.at(counts, (unit, target, prediction), 1)
+    return names.tolist(), counts
+
+
+def interval(counts: np.ndarray, *, level: float = LEVEL, seed: int = 0) -> Bounds | None:
+    """Interval of the emotion scores, drawing units, and training seeds where there are several.
+
+    Args:
+        counts: by unit, (U, K, K), or by seed and unit, (S, U, K, K); the score of several seeds is the
+            mean of theirs.
+        level: how often the interval is to hold the true score.
+        seed: of the draws.
+
+    Returns:
+        score -> [low, high]; None for fewer than two units, which show nothing.
+    """
+    counts = counts.reshape(-1, *counts.shape[-3:])
+    units = counts.shape[1]
+    if units < 2:
+        return None
+    whole, drawn = _whole(counts), _scores(counts, *_draws(len(counts), units, seed))
+    return {
+        name: [min(max(bound, 0.0), 1.0) for bound in _bounds(values, whole[name], units, level)]
+        for name, values in drawn.items()
+    }
+
+
+def by_unit(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], *, seed: int = 0) -> dict[str, dict]:
+    """Intervals of a run's scores, for each kind of unit that there are two of.
+
+    Args:
+        rows: `target`, `prediction`, `speaker` and `fold` of every utterance.
+        classes: all class names.
+        seed: of the draws.
+
+    Returns:
+        `speakers` and `folds`, each with `units`, how many there are, and the bounds of every score.
+    """
+    targets, predictions = ([row[key] for row in rows] for key in ("target", "prediction"))
+    found = {}
+    for name, key in (("speakers", "speaker"), ("folds", "fold")):
+        units, counts = tables(targets, predictions, [row[key] for row in rows], classes)
+        bounds = interval(counts, seed=seed)
+        if bounds:
+            found[name] = {"units": len(units)} | bounds
+    return found
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much one run scores higher than another.
+
+    Attributes:
+        value: the difference of the two scores.
+        low: lower bound of its interval.
+        high: upper bound.
+        p: the smallest error level whose interval leaves out zero; interval and p agree.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+    def to_json(self) -> dict:
+        """As a JSON object."""
+        return asdict(self)
+
+
+def difference(
+    first: np.ndarray, second: np.ndarray, *, level: float = LEVEL, seed: int = 0
+) -> dict[str, Difference]:
+    """Second minus first, by paired draws: both runs are scored on the same drawn speakers.
+
+    Args:
+        first: counts of one run, (U, K, K) or (S, U, K, K).
+        second: of the other, of the same units in the same order; seeds may be others.
+        level: of the interval.
+        seed: of the draws.
+
+    Raises:
+        ValueError: fewer than two units, or not the same number.
+    """
+    sides = [side.reshape(-1, *side.shape[-3:]) for side in (first, second)]
+    units = sides[0].shape[1]
+    if units < 2 or sides[1].shape[1] != units:
+        raise ValueError(f"{units} and {sides[1].shape[1]} units; the same number, two or more")
+    drawn_units = _draws(1, units, seed)[1]
+    drawn = [
+        _scores(side, _draws(len(side), units, seed + number)[0], drawn_units)
+        for number, side in enumerate(sides)
+    ]
+    found, whole = {}, [_whole(side) for side in sides]
+    for name in drawn[0]:
+        value, values = whole[1][name] - whole[0][name], drawn[1][name] - drawn[0][name]
+        low, high = _bounds(values, value, units, level)
+        found[name] = Difference(value, max(low, -1.0), min(high, 1.0), _p(values, value, units))
+    return found
+
+
+def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> dict[str, float]:
+    """McNemar's exact test on utterances of which one run is right and the other wrong.
+
+    It takes utterances for independent, which those of one speaker are not: its p is too small.
+
+    Args:
+        first_right: whether one run is right, by utterance.
+        second_right: whether the other is.
+
+    Returns:
+        `only_first`, `only_second`: utterances that only one has right; `p`.
+    """
+    first, second = np.asarray(first_right, bool), np.asarray(second_right, bool)
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    total = only_first + only_second
+    p = float(stats.binomtest(only_first, total).pvalue) if total else 1.0
+    return {"only_first": only_first, "only_second": only_second, "p": p}
+
+
+def _draws(seeds: int, units: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each seed, (R, S), and each unit, (R, U), is drawn.
+
+    The units' draws are the same for any number of seeds, so that they pair runs.
+    """
+    chosen = [
+        np.random.default_rng([seed, part]).multinomial(number, np.full(number, 1 / number), RESAMPLES)
+        for part, number in enumerate((seeds, units))
+    ]
+    return chosen[0], chosen[1]
+
+
+def _scores(counts: np.ndarray, seeds: np.ndarray, units: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of each draw, mean over the drawn seeds: (S, U, K, K), (R, S), (R, U) -> score -> (R,)."""
+    by_seed = [scores_of_confusion(np.einsum("ru,uij->rij", units, table)) for table in counts]
+    weights = seeds / seeds.sum(1, keepdims=True)
+    return {name: (weights * np.stack([own[name] for own in by_seed], 1)).sum(1) for name in by_seed[0]}
+
+
+def _whole(counts: np.ndarray) -> dict[str, float]:
+    """Scores without any drawing, mean over the seeds: (S, U, K, K) -> score -> value."""
+    return {name: float(values.mean()) for name, values in scores_of_confusion(counts.sum(1)).items()}
+
+
+def _bounds(values: np.ndarray, value: float, units: int, level: float) -> tuple[float, float]:
+    """The interval of a value of which `values` were drawn."""
+    t = float(stats.t.isf((1 - level) / 2, units - 1))
+    if units < FEW:
+        reach = t * _error(values, units)
+        return value - reach, value + reach
+    tail = stats.norm.sf(np.sqrt(units / (units - 1)) * t)
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _p(values: np.ndarray, value: float, units: int) -> float:
+    """`_bounds` turned round: the error level at which one bound reaches zero."""
+    if units < FEW:
+        error = _error(values, units)
+        return float(2 * stats.t.sf(abs(value) / error, units - 1)) if error else float(value == 0)
+    tail = max(min((values <= 0).mean(), (values >= 0).mean()), 1 / (len(values) + 1))
+    t = stats.norm.isf(min(tail, 0.5)) * np.sqrt((units - 1) / units)
+    return float(2 * stats.t.sf(t, units - 1))
+
+
+def _error(values: np.ndarray, units: int) -> float:
+    """Standard error: the deviation of the draws, which is too small by a factor that is known."""
+    return float(values.std() * np.sqrt(units / (units - 1)))
