@@ -339,7 +339,7 @@ def test_a_fold_that_fails_or_dies_ends_the_run_with_its_error(run, tmp_path, mo
         cross_validate(recipe, tmp_path / "diverges", jobs=2, quiet=True)
     assert caught.value.code == "not_finite"
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.setattr("sertone.training.crossval.run_fold_in_child", kill_itself)
+    monkeypatch.setattr("sertone.training.cells._in_child", kill_itself)
     with pytest.raises(SertoneError, match=r"status -9.*--jobs") as caught:
         cross_validate(recipe, tmp_path / "dies", jobs=2, quiet=True)
     assert caught.value.code == "fold_died"

@@ -6,7 +6,8 @@ One stage: the CNN is frozen and all Transformer layers are trained with the cro
 The sizes of the FC layers are not published; `hidden` is ours.
 """
 
-from typing import Literal, cast
+from collections.abc import Collection
+from typing import ClassVar, Literal, cast
 
 from pydantic import Field
 from torch import nn
@@ -21,6 +22,9 @@ from sertone.recipe import Settings
 
 class Config(Settings):
     """The baseline's part of a recipe."""
+
+    later: ClassVar = ()
+    """There is no second stage."""
 
     encoder: EncoderConfig
     hidden: int = Field(default=256, ge=1)
@@ -44,8 +48,8 @@ class Model(nn.Module):
         head = ClassHead(self.pooling.outputs, config.hidden, emotions, config.dropout, metric="emotion")
         self.heads = nn.ModuleDict({"emotion": head})
 
-    def forward(self, batch: Batch) -> dict[str, HeadOutput]:
-        """Batch -> output of the emotion head."""
+    def forward(self, batch: Batch, tasks: Collection[str] = ("emotion",)) -> dict[str, HeadOutput]:
+        """Batch -> output of the emotion head, the only one."""
         hidden, frames = batch.encode(self.encoder)
         pooled = self.pooling(hidden[:, -1], frames)
         return {"emotion": cast(ClassHead, self.heads["emotion"]).classify(pooled, frames)}

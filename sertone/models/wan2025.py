@@ -26,7 +26,8 @@ Our reading, where the paper is silent:
     - With four layers frozen, so are the feature projection and the positional convolution below them.
 """
 
-from typing import Literal, cast
+from collections.abc import Collection
+from typing import ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -57,6 +58,9 @@ class Tasks(Settings):
 
 class Config(Settings):
     """This model's part of a recipe."""
+
+    later: ClassVar = ("co_attention", "pooling", "frozen_layers")
+    """Options on which only the second stage depends."""
 
     encoder: EncoderConfig
     tasks: Tasks = Tasks()
@@ -101,11 +105,13 @@ class Model(nn.Module):
         emotions = vocabulary.classes["emotion"]
         self.heads["emotion"] = ClassHead(pooled, hidden, emotions, dropout, metric="emotion")
 
-    def forward(self, batch: Batch) -> dict[str, HeadOutput]:
-        """Batch -> output of every head."""
+    def forward(self, batch: Batch, tasks: Collection[str] = ("emotion",)) -> dict[str, HeadOutput]:
+        """Batch -> output of every auxiliary head, and of the emotion head where `tasks` has it."""
         hidden, frames = batch.encode(self.encoder)  # (B, L+1, T, D)
         features = self.fusion(hidden)  # (B, T, D)
         outputs = {task: self.heads[task](features, frames) for task in self.tasks}
+        if "emotion" not in tasks:
+            return outputs
         pooled = self._emotion_features(features, frames, outputs)
         return outputs | {"emotion": cast(ClassHead, self.heads["emotion"]).classify(pooled, frames)}
 

@@ -61,7 +61,7 @@ def save_model(folder: Path, model: Any, options: dict, vocabulary: Vocabulary, 
         "card": card,
     }
     aside = _fresh(folder.with_name(f".{folder.name}.part"))
-    _save_tensors(aside / "model.safetensors", _state(model))
+    save_tensors(aside / "model.safetensors", _state(model))
     write_json(aside / MARKER, about)
     shutil.rmtree(folder, ignore_errors=True)
     aside.replace(folder)
@@ -86,7 +86,7 @@ def load_model(folder: Path) -> tuple[Any, Vocabulary, dict]:
         raise SertoneError("other_format", f"{folder} has format {about.get('format')}", f"format {FORMAT}")
     vocabulary = Vocabulary(**about["vocabulary"])
     model = models.build(about["model"], vocabulary)
-    _restore(model, _load_tensors(folder / "model.safetensors"), folder)
+    restore(model, load_tensors(folder / "model.safetensors"), folder)
     return model.eval(), vocabulary, about
 
 
@@ -104,10 +104,10 @@ def save_resume(
         best: weights of the best epoch so far; may be empty.
     """
     aside = _fresh(folder / ".part")
-    _save_tensors(aside / "model.safetensors", _state(model))
-    _save_tensors(aside / "optimizer.safetensors", _optimizer_tensors(optimizer))
+    save_tensors(aside / "model.safetensors", _state(model))
+    save_tensors(aside / "optimizer.safetensors", _optimizer_tensors(optimizer))
     if best:
-        _save_tensors(aside / "best.safetensors", best)
+        save_tensors(aside / "best.safetensors", best)
     write_json(aside / "state.json", state)
     aside.replace(folder / f"{number:06d}")
     for older in _saves(folder)[:-1]:
@@ -126,12 +126,12 @@ def load_resume(save: Path, model: Any) -> tuple[dict, dict[str, Tensor], dict[s
     Returns:
         the JSON state, the optimizer's tensors (`restore_optimizer`), the best weights so far.
     """
-    _restore(model, _load_tensors(save / "model.safetensors"), save)
+    restore(model, load_tensors(save / "model.safetensors"), save)
     best = save / "best.safetensors"
     return (
         json.loads((save / "state.json").read_text(encoding="utf-8")),
-        _load_tensors(save / "optimizer.safetensors"),
-        _load_tensors(best) if best.exists() else {},
+        load_tensors(save / "optimizer.safetensors"),
+        load_tensors(best) if best.exists() else {},
     )
 
 
@@ -163,24 +163,43 @@ def _state(model: Any) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
 
 
-def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Writes a safetensors file to the disk itself."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
-def _load_tensors(path: Path) -> dict[str, Tensor]:
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads a safetensors file.
+
+    Raises:
+        SertoneError: `bad_weights`.
+    """
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise SertoneError("bad_weights", f"{path}: {error}", "an intact file") from None
 
 
-def _restore(model: Any, tensors: dict[str, Tensor], where: Path) -> None:
+def restore(model: Any, tensors: dict[str, Tensor], where: Path, *, whole: bool = True) -> None:
+    """Puts weights into a model.
+
+    Args:
+        model: whose weights they are.
+        tensors: by name.
+        where: they come from.
+        whole: they are all that the model has; or else some of them.
+
+    Raises:
+        SertoneError: `bad_weights`.
+    """
     bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if bad:
         raise SertoneError("bad_weights", f"{where}: {bad[0]} is not finite", "finite weights")
     try:
-        model.load_state_dict(tensors)
+        unknown = model.load_state_dict(tensors, strict=whole).unexpected_keys
     except RuntimeError as error:
         raise SertoneError("bad_weights", f"{where}: {error}", "the weights of this model") from None
+    if unknown:
+        raise SertoneError("bad_weights", f"{where} has {unknown[0]}", "the weights of this model")

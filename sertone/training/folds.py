@@ -17,9 +17,10 @@ from sertone.nn.vocabulary import Vocabulary
 from sertone.training import checkpoint, ranks
 from sertone.training.answers import Answers, answer, score_tasks
 from sertone.training.experiment import Experiment
+from sertone.training.first_stages import FirstStages
 from sertone.training.loop import Trainer, check_plan
 from sertone.training.material import Material
-from sertone.training.progress import Relay, Reporter
+from sertone.training.progress import Reporter
 from sertone.training.step import freeze
 
 PER_FILE = ("file_hashes", "segments")
@@ -27,8 +28,13 @@ PER_FILE = ("file_hashes", "segments")
 SPEAKER_NOTE = "not defined: speakers are disjoint"
 
 
-def gather(experiment: Experiment, progress: Reporter) -> Material:
+def gather(experiment: Experiment, progress: Reporter, material: Material | None = None) -> Material:
     """Decodes the audio of all folds, after a look at whether the plan can be carried out.
+
+    Args:
+        experiment: of whose folds.
+        progress: where to report.
+        material: to go on with, where an experiment before had the same encoder and settings.
 
     Raises:
         SertoneError: `unreadable_audio`, `not_cacheable`, `cache_too_small`; as the building and
@@ -38,7 +44,7 @@ def gather(experiment: Experiment, progress: Reporter) -> Material:
     vocabulary = Vocabulary.of(experiment.folds[0].train, experiment.class_map)
     model = models.build(recipe.model, vocabulary)
     check_plan(model, recipe.train)
-    material = Material.of(recipe.train)
+    material = material or Material.of(recipe.train)
     for code, ids in material.recordings.load(experiment.utterances).items():
         progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
     fabric = ranks.fabric(recipe.train)
@@ -48,8 +54,23 @@ def gather(experiment: Experiment, progress: Reporter) -> Material:
     return material
 
 
-def fit(experiment: Experiment, number: int, folder: Path, material: Material, progress: Reporter) -> Trainer:
+def fit(
+    experiment: Experiment,
+    number: int,
+    folder: Path,
+    material: Material,
+    progress: Reporter,
+    first_stages: FirstStages | None = None,
+) -> Trainer:
     """Trains one fold and writes its checkpoint.
+
+    Args:
+        experiment: of which it is a fold.
+        number: of the fold.
+        folder: of the fold.
+        material: of the run.
+        progress: where to report.
+        first_stages: shared with other runs, or None.
 
     Raises:
         SertoneError: as the building and the training of the model.
@@ -58,7 +79,18 @@ def fit(experiment: Experiment, number: int, folder: Path, material: Material, p
     torch.manual_seed(recipe.train.seed * 1000 + number)
     vocabulary = Vocabulary.of(fold.train, experiment.class_map)
     model = models.build(recipe.model, vocabulary)
-    trainer = Trainer(model, vocabulary, fold, number, recipe.train, material, folder / "resume", progress)
+    trainer = Trainer(
+        model,
+        vocabulary,
+        fold,
+        number,
+        recipe.train,
+        material,
+        folder / "resume",
+        progress,
+        first_stages,
+        _about(experiment, number),
+    )
     for task in model.heads:
         if len({vocabulary.label(task, u) for u in fold.train} - {None}) < 2:
             progress.say(f"fold {number} ({fold.name})  {task}: fewer than two labels, nothing to learn")
@@ -71,7 +103,23 @@ def fit(experiment: Experiment, number: int, folder: Path, material: Material, p
     return trainer
 
 
-def run_fold(experiment: Experiment, number: int, out: Path, material: Material, progress: Reporter) -> None:
+def _about(experiment: Experiment, number: int) -> dict:
+    """What the training of a fold depends on that neither recipe nor model nor utterances tell."""
+    hashes = experiment.card["file_hashes"]
+    heard = {u.id: hashes[u.id] for u in experiment.folds[number].train}
+    return {"fold": number, "heard": heard, "versions": experiment.card["versions"]}
+
+
+def run_fold(
+    experiment: Experiment,
+    number: int,
+    out: Path,
+    material: Material,
+    progress: Reporter,
+    *,
+    first_stages: FirstStages | None = None,
+    keep_checkpoint: bool = True,
+) -> None:
     """Trains and tests one fold; `result.json` comes last.
 
     Args:
@@ -80,12 +128,14 @@ def run_fold(experiment: Experiment, number: int, out: Path, material: Material,
         out: run folder.
         material: of the run.
         progress: where to report.
+        first_stages: shared with other runs, or None.
+        keep_checkpoint: or else it goes once the fold is tested.
 
     Raises:
         SertoneError: as `fit`.
     """
     folder, fold = out / f"fold_{number}", experiment.folds[number]
-    trainer = fit(experiment, number, folder, material, progress)
+    trainer = fit(experiment, number, folder, material, progress, first_stages)
     vocabulary, heads = trainer.vocabulary, trainer.model.heads
     test = [u for u in fold.test if u.labels.get("emotion")]
     trainer.model.to(trainer.fabric.device)
@@ -115,13 +165,9 @@ def run_fold(experiment: Experiment, number: int, out: Path, material: Material,
     }
     if ranks.first():
         checkpoint.write_json(folder / "result.json", result)
-        shutil.rmtree(folder / "resume", ignore_errors=True)
+        for done in ("resume",) if keep_checkpoint else ("resume", "checkpoint"):
+            shutil.rmtree(folder / done, ignore_errors=True)
     progress.say(f"fold {number} ({fold.name})  test UA {scores['emotion']['ua']:.3f}")
-
-
-def run_fold_in_child(experiment: Experiment, number: int, out: Path, material: Material) -> None:
-    """`run_fold` in a child process, whose caller is told of the progress."""
-    run_fold(experiment, number, out, material, Relay())
 
 
 def _rows(experiment: Experiment, number: int, targets: list[str | None], answers: Answers) -> list[dict]:

@@ -24,6 +24,7 @@ from sertone.recipe import TrainConfig
 from sertone.training import checkpoint, ranks
 from sertone.training.answers import answer, score_tasks
 from sertone.training.batches import padding_factor, plan_batches
+from sertone.training.first_stages import FirstStages, first_stage_key
 from sertone.training.loader import Loader, Row
 from sertone.training.material import Material
 from sertone.training.prefixes import PrefixCache
@@ -45,6 +46,8 @@ class Trainer:
         material: decoded audio, and where prefixes are kept.
         folder: where to save what a resumed training needs.
         progress: where to report.
+        first_stages: shared with other runs, or None.
+        about: what a first stage depends on beside the other arguments.
 
     Attributes:
         history: one entry per epoch: stage, losses, scores, seconds, share of the time that was busy.
@@ -59,6 +62,8 @@ class Trainer:
     material: Material
     folder: Path
     progress: Reporter
+    first_stages: FirstStages | None = None
+    about: dict = field(default_factory=dict)
     history: list[dict] = field(default_factory=list)
     bad_in_a_row: int = 0
 
@@ -78,6 +83,7 @@ class Trainer:
         """
         stages = self.model.stages()
         self._prepare_emotion_loss()
+        key = self._first_stage_key(stages)
         save = checkpoint.find_resume(self.folder)
         state, moments = {"stage": 0, "epoch": 0, "best_ua": -1.0}, None
         if save:
@@ -85,7 +91,10 @@ class Trainer:
             self.history = state["history"]
             self.progress.skip(len(self.history))
         for index in range(state["stage"], len(stages)):
-            self._train_stage(index, stages[index], state, moments)
+            if index == 0 and key and self.first_stages:
+                self._share_first_stage(self.first_stages, key, stages[0], state, moments)
+            else:
+                self._train_stage(index, stages[index], state, moments)
             state, moments = {"stage": index + 1, "epoch": 0, "best_ua": -1.0}, None
         self.model.to("cpu")
         return self.history
@@ -108,6 +117,25 @@ class Trainer:
         own = any(stages[index].cut > earlier.cut for earlier in stages[:index])
         self.loader = self._loader(self._cache(index, stages[index], own))
         return stepper
+
+    def _first_stage_key(self, stages: list[Stage]) -> str | None:
+        """Of the first stage, taken before anything is trained; None where it is not shared."""
+        if self.first_stages is None or len(stages) < 2:
+            return None
+        return first_stage_key(self.model, stages[0], self.config, self.fold.train, self.about)
+
+    def _share_first_stage(
+        self, shared: FirstStages, key: str, stage: Stage, state: dict, moments: dict | None
+    ) -> None:
+        """Takes the first stage from a run that has trained it, or trains it and leaves it to others."""
+        with shared.claim(key):
+            history = shared.load(key, self.model)
+            if history is None:
+                self._train_stage(0, stage, state, moments)
+                shared.keep(key, self.model, stage, self.history)
+            else:
+                self.progress.skip(len(history) - len(self.history))
+                self.history = history
 
     def _train_stage(self, index: int, stage: Stage, state: dict, moments: dict | None) -> None:
         """Trains one stage from `state` on."""

@@ -103,4 +103,25 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-Reporter = Progress | Relay
+class Labelled:
+    """Passes everything on, with a label in front of every line.
+
+    Args:
+        inner: where to.
+        label: such as the cell of a study; may be empty.
+    """
+
+    def __init__(self, inner: Progress | Relay, label: str) -> None:
+        self.inner, self.label = inner, label
+
+    def skip(self, epochs: int) -> None:
+        self.inner.skip(epochs)
+
+    def epoch(self, head: str, epoch: int, epochs: int, scores: dict[str, float]) -> None:
+        self.inner.epoch(self.label + head, epoch, epochs, scores)
+
+    def say(self, line: str) -> None:
+        self.inner.say(self.label + line)
+
+
+Reporter = Progress | Relay | Labelled

@@ -39,17 +39,7 @@ def claim(folder: Path, recipe: str, card: dict, *, force: bool, fresh: bool) ->
         ranks.wait()  # for the first one's claim
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SertoneError(
-                "run_in_use",
-                f"another process writes {folder}",
-                "a folder of one's own",
-                "use --out",
-            ) from None
+    with lock(folder):
         if fresh:
             _empty(folder)
         elif not force:
@@ -57,6 +47,27 @@ def claim(folder: Path, recipe: str, card: dict, *, force: bool, fresh: bool) ->
         write_text(folder / "recipe.yaml", recipe)
         write_json(folder / "protocol.json", card)
         ranks.wait()
+        yield
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keeps other processes from writing a folder, which is made if need be.
+
+    Raises:
+        SertoneError: `run_in_use`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SertoneError(
+                "run_in_use",
+                f"another process writes {folder}",
+                "a folder of one's own",
+                "use --out",
+            ) from None
         yield
 
 

@@ -72,8 +72,8 @@ class Stepper:
 
     def _losses(self, batch: Batch) -> tuple[dict[str, HeadOutput], dict[str, Tensor], Tensor]:
         """Outputs, the loss of each task, and the loss to go down."""
-        outputs = self._wrapped(batch)
         weights, heads = self.stage.weights, self.model.heads
+        outputs = self._wrapped(batch, tuple(weights))
         losses = {task: heads[task].loss(outputs[task], batch.targets[task]) for task in weights}
         weighted = [weight * losses[task] for task, weight in weights.items()]
         return outputs, losses, torch.stack(weighted).sum()

@@ -1,0 +1,174 @@
+"""Runs to cross-validate, all their folds side by side on one machine.
+
+A cell is one recipe in one run folder. `crossval` has one, a study many; the folds of different cells do
+not wait for each other.
+"""
+
+import contextlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sertone.errors import SertoneError
+from sertone.isolation import ChildDiedError, cores, side_by_side
+from sertone.training import ranks
+from sertone.training.experiment import Experiment
+from sertone.training.first_stages import FirstStages
+from sertone.training.folds import gather, run_fold
+from sertone.training.material import Material
+from sertone.training.progress import Labelled, Progress, Relay
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One recipe to cross-validate.
+
+    Attributes:
+        experiment: the recipe, its corpus read and split.
+        out: run folder.
+        label: in front of progress lines; empty where there is only one cell.
+        first_stages: shared with other cells, or None.
+        keep_checkpoints: or else they go when their fold is tested.
+    """
+
+    experiment: Experiment
+    out: Path
+    label: str = ""
+    first_stages: FirstStages | None = None
+    keep_checkpoints: bool = True
+
+    @property
+    def epochs(self) -> int:
+        """Of one fold."""
+        return sum(self.experiment.recipe.train.epochs)
+
+    @property
+    def left(self) -> list[int]:
+        """Numbers of the folds without a result."""
+        numbers = range(len(self.experiment.folds))
+        return [n for n in numbers if not (self.out / f"fold_{n}" / "result.json").is_file()]
+
+
+def run(cells: Sequence[Cell], jobs: int, progress: Progress, finished: Callable[[Cell], None]) -> None:
+    """Runs the folds that are left, cell by cell, `jobs` at a time; the first that fails ends all.
+
+    Args:
+        cells: on one machine, their folders claimed.
+        jobs: folds at a time.
+        progress: whose total counts the epochs of all folds.
+        finished: called with every cell whose folds are all done, when they are.
+
+    Raises:
+        SertoneError: as `gather` and the training; `fold_died`.
+    """
+    left = {id(cell): Counter(cell.left) for cell in cells}
+    for cell in cells:
+        progress.skip(cell.epochs * (len(cell.experiment.folds) - left[id(cell)].total()))
+        if not left[id(cell)]:
+            finished(cell)
+    for cell, number in _done(cells, jobs, progress):
+        del left[id(cell)][number]
+        if not left[id(cell)]:
+            finished(cell)
+
+
+def _done(cells: Sequence[Cell], jobs: int, progress: Progress) -> Iterator[tuple[Cell, int]]:
+    """Every fold that was left, when it is done."""
+    jobs = min(jobs, sum(len(cell.left) for cell in cells))
+    calls = _calls(cells, progress)
+    if jobs <= 1:
+        for cell, number, material in calls:
+            reporter = Labelled(progress, cell.label)
+            run_fold(cell.experiment, number, cell.out, material, reporter, **_choices(cell))
+            yield cell, number
+        return
+
+    def tell(event: tuple) -> None:
+        getattr(progress, event[0])(*event[1:])
+
+    with contextlib.closing(side_by_side(environments(jobs), _in_child, calls, tell)) as folds:
+        for (cell, number, _), future in folds:
+            _raise(cell, number, future.exception())
+            yield cell, number
+
+
+def _in_child(cell: Cell, number: int, material: Material) -> None:
+    """One fold in a child process, whose caller is told of the progress."""
+    reporter = Labelled(Relay(), cell.label)
+    run_fold(cell.experiment, number, cell.out, material, reporter, **_choices(cell))
+
+
+def _choices(cell: Cell) -> dict[str, Any]:
+    return {"first_stages": cell.first_stages, "keep_checkpoint": cell.keep_checkpoints}
+
+
+def _raise(cell: Cell, number: int, error: BaseException | None) -> None:
+    """Says which fold an error is of."""
+    where = f"{cell.label}fold {number}"
+    if isinstance(error, ChildDiedError):
+        raise SertoneError(
+            "fold_died",
+            f"{where}: {error.found}",
+            "a fold that ends",
+            "was memory short? run fewer side by side with --jobs; what is done is kept",
+        )
+    if isinstance(error, SertoneError):
+        raise SertoneError(error.code, f"{where}: {error.found}", error.expected, error.way_out)
+    if error:
+        raise error
+
+
+def _calls(cells: Sequence[Cell], progress: Progress) -> Iterator[tuple[Cell, int, Material]]:
+    """Every fold that is left, with the material that its cell shares with the cell before, if it can."""
+    material, shared = None, ""
+    for cell in cells:
+        if numbers := cell.left:
+            wanted = _sharing(cell)
+            material = gather(cell.experiment, progress, material if wanted == shared else None)
+            shared = wanted
+            yield from ((cell, number, material) for number in numbers)
+
+
+def _sharing(cell: Cell) -> str:
+    """What two cells must have in common to share decoded audio and frozen prefixes."""
+    recipe = cell.experiment.recipe
+    train = recipe.train.model_dump(mode="json", include={"cache", "audio_cache_gb", "speeds", "precision"})
+    return json.dumps([train, recipe.model["encoder"]])
+
+
+def jobs_for(wanted: int | None, device: str) -> int:
+    """Folds at a time: one per card; without a card one per core; one where several ranks train each.
+
+    Raises:
+        SertoneError: `jobs_and_ranks`.
+    """
+    if ranks.world() > 1:
+        if wanted not in (None, 1):
+            raise SertoneError(
+                "jobs_and_ranks",
+                f"--jobs {wanted} in one of {ranks.world()} ranks",
+                "either folds side by side or several ranks for each fold",
+                "leave --jobs out, or start without torchrun",
+            )
+        return 1
+    if wanted:
+        return wanted
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.cuda.device_count()
+    return 1 if device in ("auto", "mps") and torch.backends.mps.is_available() else cores()
+
+
+def environments(jobs: int) -> list[dict[str, str]]:
+    """What each child sees: its share of the cores, and one card, in turn."""
+    shared = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    cards = visible.split(",") if visible else [str(card) for card in range(torch.cuda.device_count())]
+    if not cards:
+        return [shared] * jobs
+    return [shared | {"CUDA_VISIBLE_DEVICES": cards[job % len(cards)]} for job in range(jobs)]

@@ -1,0 +1,97 @@
+"""Trained first stages that several runs of a study share.
+
+A first stage (auxiliary tasks only) does not look at every option of its model: runs that differ only
+in `Config.later` have the same one. Whoever comes first trains it and leaves the weights; the others
+begin with their second stage, exactly as if they had trained the first themselves.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sertone.models.stage import Stage
+from sertone.recipe import NEUTRAL, TrainConfig
+from sertone.schema import Utterance
+from sertone.training import checkpoint
+
+
+class FirstStages:
+    """A folder of trained first stages.
+
+    Args:
+        folder: made when the first one is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextlib.contextmanager
+    def claim(self, key: str) -> Iterator[None]:
+        """Waits until no other process is training this stage."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / f"{key}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def load(self, key: str, model: Any) -> list[dict] | None:
+        """Puts a trained stage into a model.
+
+        Returns:
+            its history, or None where there is none.
+
+        Raises:
+            SertoneError: `bad_weights`.
+        """
+        kept = self.folder / key
+        if not (kept / "history.json").is_file():
+            return None
+        checkpoint.restore(model, checkpoint.load_tensors(kept / "model.safetensors"), kept, whole=False)
+        return json.loads((kept / "history.json").read_text(encoding="utf-8"))
+
+    def keep(self, key: str, model: Any, stage: Stage, history: list[dict]) -> None:
+        """Keeps what a stage has trained."""
+        kept = self.folder / key
+        kept.mkdir(exist_ok=True)  # the history comes last and marks it complete
+        checkpoint.save_tensors(kept / "model.safetensors", _used(model, stage))
+        checkpoint.write_json(kept / "history.json", history)
+
+
+def first_stage_key(
+    model: Any, stage: Stage, config: TrainConfig, training: list[Utterance], about: dict
+) -> str:
+    """Names everything that a trained first stage depends on.
+
+    Args:
+        model: as it begins.
+        stage: the first.
+        config: the `train` part of the recipe.
+        training: the fold's training side.
+        about: whatever else counts: hashes of the recordings, number of the fold, versions.
+    """
+    settings = config.model_dump(mode="json", exclude={*NEUTRAL, "epochs"}) | {"epochs": config.epochs[0]}
+    options = model.config.model_dump(mode="json", exclude=set(model.config.later))
+    known = [type(model).__module__, options, asdict(stage) | {"frozen": None}, settings, about]
+    rows = [asdict(utterance) | {"path": None} for utterance in training]
+    text = hashlib.sha256(json.dumps([known, rows], sort_keys=True, default=str).encode())
+    for name, tensor in sorted(_used(model, stage).items()):
+        text.update(name.encode())
+        text.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return text.hexdigest()[:32]
+
+
+def _used(model: Any, stage: Stage) -> dict[str, Tensor]:
+    """Weights of a model on which a stage depends or which it changes."""
+    unused = tuple(f"{name}." for name in stage.frozen)
+    return {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+        if not name.startswith(unused)
+    }

@@ -1,0 +1,88 @@
+"""All folds of a run together: scores, predictions, report.
+
+run/results.json, predictions.csv, report.html
+"""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sertone import intervals, metrics
+from sertone.report import run as report
+from sertone.training import checkpoint
+from sertone.training.experiment import Experiment
+from sertone.training.folds import confusion, fingerprint
+
+
+def collect(experiment: Experiment, out: Path) -> None:
+    """Writes what a run whose folds are all done has to say.
+
+    Args:
+        experiment: of the run.
+        out: its folder.
+    """
+    checkpoint.write_json(out / "results.json", _results(experiment, out))
+    report.write(out)
+
+
+def _results(experiment: Experiment, out: Path) -> dict:
+    """Mean over folds, and pooled with intervals. Writes predictions.csv."""
+    folds = [
+        json.loads((out / f"fold_{number}" / "result.json").read_text(encoding="utf-8"))
+        for number in range(len(experiment.folds))
+    ]
+    rows = [row for fold in folds for row in fold.pop("rows")]
+    auxiliary = [fold.pop("auxiliary") for fold in folds]
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    checkpoint.write_text(out / "predictions.csv", table.getvalue())
+    targets, predictions = ([row[key] for row in rows] for key in ("target", "prediction"))
+    pooled: dict[str, Any] = dict(metrics.emotion_scores(targets, predictions))
+    seed = experiment.recipe.train.seed
+    pooled["intervals"] = intervals.by_unit(rows, experiment.classes, seed=seed)
+    pooled["confusion"] = confusion(rows, experiment.classes)
+    own = fingerprint(experiment)
+    encoder = experiment.recipe.model["encoder"]
+    return {
+        "corpus": experiment.recipe.data.corpus,
+        "model": experiment.recipe.model["name"],
+        "encoder": encoder.get("source", encoder["name"]),
+        "classes": experiment.classes,
+        "folds": folds,
+        "mean": _mean([fold["metrics"] for fold in folds]),
+        "pooled": {"emotion": pooled} | _pooled_auxiliary(auxiliary),
+        "folds_of_other_settings": [fold["name"] for fold in folds if fold["experiment"] != own],
+    }
+
+
+def _pooled_auxiliary(folds: list[dict[str, dict]]) -> dict[str, dict[str, float]]:
+    """Scores of the auxiliary tasks over the test sides of all folds together."""
+    pooled = {}
+    for task in dict.fromkeys(task for fold in folds for task in fold):
+        own = [fold[task] for fold in folds if task in fold]
+        pairs = [
+            pair
+            for part in own
+            for pair in zip(part["targets"], part["predictions"], strict=True)
+            if pair[0] is not None
+        ]
+        pooled[task] = metrics.SCORES[own[0]["metric"]](*map(list, zip(*pairs, strict=True)))
+    return pooled
+
+
+def _mean(scores: list[dict[str, dict]]) -> dict[str, dict]:
+    """Mean over folds of every score; notes are kept."""
+    means: dict[str, dict] = {}
+    for task in dict.fromkeys(task for fold in scores for task in fold):
+        folds = [fold[task] for fold in scores if task in fold]
+        if "note" in folds[0]:
+            means[task] = folds[0]
+        else:
+            means[task] = {k: float(np.mean([fold[k] for fold in folds])) for k in folds[0]}
+    return means
