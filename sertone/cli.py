@@ -146,6 +146,52 @@ def crossval(
 
 
 @app.command
+def ablate(
+    study: Annotated[Path, Parameter(help="YAML file, see studies/.")],
+    /,
+    *,
+    out: Path | None = None,
+    overrides: Overrides = None,
+    jobs: Jobs = None,
+    force: Force = False,
+    fresh: Fresh = False,
+) -> int:
+    """Run a study: cross-validate every cell of a table, and print the table.
+
+    A study that was interrupted goes on where it stopped.
+
+    Args:
+        out: Folder of the study; runs/NAME of the study if not given.
+    """
+    from sertone.analysis.ablate import ablate as run
+
+    out = run(study, out or Path("runs") / study.stem, overrides or (), jobs=jobs, force=force, fresh=fresh)
+    print((out / "table.md").read_text(encoding="utf-8"))
+    print(f"report  {out / 'report.html'}")
+    return 0
+
+
+@app.command
+def compare(
+    *runs: Path,
+    force: Annotated[Flag, Parameter(help="Compare although the protocols differ, and say so.")] = False,
+    json_: Annotated[Flag, Parameter(name="--json")] = False,
+) -> int:
+    """Compare runs with the first one: scores, paired differences with 95 % intervals and p.
+
+    Args:
+        runs: run folders, or folders of runs that differ in their seeds, as a study writes them.
+        json_: print one JSON object instead of a text.
+    """
+    from sertone.analysis.compare import compare as examine
+    from sertone.analysis.compare import to_text
+
+    found = examine(runs, force=force)
+    print(json.dumps(found, ensure_ascii=False) if json_ else to_text(found))
+    return 0
+
+
+@app.command
 def train(
     recipe: RecipePath,
     /,

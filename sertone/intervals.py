@@ -55,6 +55,16 @@ def tables(
     return names.tolist(), counts
 
 
+def scores(counts: np.ndarray) -> dict[str, float]:
+    """The emotion scores over all units, mean over the seeds.
+
+    Args:
+        counts: (U, K, K) or (S, U, K, K).
+    """
+    counts = counts.reshape(-1, *counts.shape[-3:])
+    return {name: float(values.mean()) for name, values in scores_of_confusion(counts.sum(1)).items()}
+
+
 def interval(counts: np.ndarray, *, level: float = LEVEL, seed: int = 0) -> Bounds | None:
     """Interval of the emotion scores, drawing units, and training seeds where there are several.
 
@@ -71,7 +81,7 @@ def interval(counts: np.ndarray, *, level: float = LEVEL, seed: int = 0) -> Boun
     units = counts.shape[1]
     if units < 2:
         return None
-    whole, drawn = _whole(counts), _scores(counts, *_draws(len(counts), units, seed))
+    whole, drawn = scores(counts), _scores(counts, *_draws(len(counts), units, seed))
     return {
         name: [min(max(bound, 0.0), 1.0) for bound in _bounds(values, whole[name], units, level)]
         for name, values in drawn.items()
@@ -143,7 +153,7 @@ def difference(
         _scores(side, _draws(len(side), units, seed + number)[0], drawn_units)
         for number, side in enumerate(sides)
     ]
-    found, whole = {}, [_whole(side) for side in sides]
+    found, whole = {}, [scores(side) for side in sides]
     for name in drawn[0]:
         value, values = whole[1][name] - whole[0][name], drawn[1][name] - drawn[0][name]
         low, high = _bounds(values, value, units, level)
@@ -187,11 +197,6 @@ def _scores(counts: np.ndarray, seeds: np.ndarray, units: np.ndarray) -> dict[st
     by_seed = [scores_of_confusion(np.einsum("ru,uij->rij", units, table)) for table in counts]
     weights = seeds / seeds.sum(1, keepdims=True)
     return {name: (weights * np.stack([own[name] for own in by_seed], 1)).sum(1) for name in by_seed[0]}
-
-
-def _whole(counts: np.ndarray) -> dict[str, float]:
-    """Scores without any drawing, mean over the seeds: (S, U, K, K) -> score -> value."""
-    return {name: float(values.mean()) for name, values in scores_of_confusion(counts.sum(1)).items()}
 
 
 def _bounds(values: np.ndarray, value: float, units: int, level: float) -> tuple[float, float]:

@@ -176,11 +176,11 @@ class Recipe(Settings):
 Checked = TypeVar("Checked", bound=Settings)
 
 
-def parse(kind: type[Checked], values: Any, where: str) -> Checked:
+def parse(kind: type[Checked], values: Any, where: str, code: str = "bad_recipe") -> Checked:
     """Checks values against a part of a recipe.
 
     Raises:
-        SertoneError: `bad_recipe`, naming the key, what it holds and what it should hold.
+        SertoneError: `code`, naming the key, what it holds and what it should hold.
     """
     try:
         return kind.model_validate(values)
@@ -191,7 +191,30 @@ def parse(kind: type[Checked], values: Any, where: str) -> Checked:
             message = item["msg"].removeprefix("Value error, ")
             found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
             lines.append(f"{key or 'top level'}: {message}{found}")
-        raise SertoneError("bad_recipe", f"{where}: " + "; ".join(lines)) from None
+        raise SertoneError(code, f"{where}: " + "; ".join(lines)) from None
+
+
+def read(path: str | Path, what: str, parts: str) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Args:
+        path: the file.
+        what: `recipe` or `study`, for errors.
+        parts: the keys expected.
+
+    Raises:
+        SertoneError: `missing_recipe` and `bad_recipe`, or the same of a study.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SertoneError(f"missing_{what}", f"no file {path}", f"a {what}, as those that come with Sertone")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise SertoneError(f"bad_{what}", f"{path}: {error}", "YAML") from None
+    if not isinstance(values, dict):
+        raise SertoneError(f"bad_{what}", f"{path} holds no keys", parts)
+    return values
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -204,17 +227,9 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         SertoneError: `missing_recipe`, `bad_recipe`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise SertoneError("missing_recipe", f"no file {path}", "a recipe, such as those in recipes/")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise SertoneError("bad_recipe", f"{path} holds no keys", "data, protocol, model, train")
-        for override in overrides:
-            _override(values, override)
-    except yaml.YAMLError as error:
-        raise SertoneError("bad_recipe", f"{path}: {error}", "YAML") from None
+    values = read(path, "recipe", "data, protocol, model, train")
+    for override in overrides:
+        change(values, *parse_override(override))
     return parse(Recipe, values, str(path))
 
 
@@ -233,19 +248,33 @@ def shipped(name: str) -> Path:
     return path
 
 
-def _override(values: dict, override: str) -> None:
+def parse_override(override: str) -> tuple[str, Any]:
+    """Name and value of a setting such as `train.seed=1`.
+
+    Raises:
+        SertoneError: `bad_override`.
+    """
     name, found, text = override.partition("=")
     if not found:
         raise SertoneError("bad_override", f"--set {override}", "KEY=VALUE, as in train.seed=1")
+    try:
+        return name, yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SertoneError("bad_override", f"--set {override}", "a YAML value, as in [1, 2]") from None
+
+
+def change(values: dict, name: str, value: Any) -> None:
+    """Sets `train.seed`, say, in what a recipe file holds.
+
+    Raises:
+        SertoneError: `bad_override`.
+    """
     *parents, last = name.split(".")
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
-            raise SertoneError("bad_override", f"--set {name}: {parent} holds no keys", "a section")
-    try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise SertoneError("bad_override", f"--set {override}", "a YAML value, as in [1, 2]") from None
+            raise SertoneError("bad_override", f"{name}: {parent} holds no keys", "a section")
+    values[last] = value
 
 
 NEUTRAL = ("cache", "audio_cache_gb", "save_every")

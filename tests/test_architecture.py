@@ -23,6 +23,7 @@ LEVELS = [
     {"nn", "report"},
     {"models"},
     {"training"},
+    {"analysis"},
     {"__init__"},
     {"cli"},
     {"__main__"},

@@ -3,7 +3,7 @@
 Every plot has a text alternative. Classes used: `axis`, `grid`, `line`, `dot`, `bar`, `band`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 460, 220
@@ -53,15 +53,42 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], chance: float, al
         body.append(f'<text class="axis" x="{x}" y="{height - 14}" text-anchor="middle">{tick:.0%}</text>')
     x = place(chance)
     body.append(f'<line class="chance" x1="{x}" x2="{x}" y1="0" y2="{height - BOTTOM}"/>')
-    for number, (name, low, value, high) in enumerate(rows):
-        y = 26 * number + 13
-        body.append(f'<text class="axis" x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(name)}</text>')
-        body.append(f'<line class="band" x1="{place(low)}" x2="{place(high)}" y1="{y}" y2="{y}"/>')
-        body.append(
-            f'<circle class="dot" cx="{place(value)}" cy="{y}" r="5">'
-            f"<title>{escape(name)}: {value:.1%}</title></circle>"
-        )
+    body += [_interval_row(number, left, row, place) for number, row in enumerate(rows)]
     return _svg(body, height, alt)
+
+
+def differences(rows: Sequence[tuple[str, float, float, float]], alt: str) -> str:
+    """A dot with an interval per row, on an axis of points about zero.
+
+    Args:
+        rows: name, low, value, high; in points.
+        alt: what the plot shows, in words.
+    """
+    left, height = 190, 26 * len(rows) + BOTTOM
+    reach = max(1.0, *(abs(bound) for _, low, _, high in rows for bound in (low, high)))
+
+    def place(value: float) -> float:
+        return round(left + (value + reach) / (2 * reach) * (WIDTH - left - RIGHT), 1)
+
+    body = []
+    for tick in (-reach, -reach / 2, 0.0, reach / 2, reach):
+        x, kind = place(tick), "grid" if tick else "chance"
+        body.append(f'<line class="{kind}" x1="{x}" x2="{x}" y1="0" y2="{height - BOTTOM}"/>')
+        body.append(f'<text class="axis" x="{x}" y="{height - 14}" text-anchor="middle">{tick:+.0f}</text>')
+    body += [_interval_row(number, left, row, place) for number, row in enumerate(rows)]
+    return _svg(body, height, alt)
+
+
+def _interval_row(
+    number: int, left: int, row: tuple[str, float, float, float], place: Callable[[float], float]
+) -> str:
+    name, low, value, high = row
+    y = 26 * number + 13
+    return (
+        f'<text class="axis" x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(name)}</text>'
+        f'<line class="band" x1="{place(low)}" x2="{place(high)}" y1="{y}" y2="{y}"/>'
+        f'<circle class="dot" cx="{place(value)}" cy="{y}" r="5"><title>{escape(name)}</title></circle>'
+    )
 
 
 def _x(index: int, steps: int) -> float:

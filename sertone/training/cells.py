@@ -20,7 +20,7 @@ from sertone.isolation import ChildDiedError, cores, side_by_side
 from sertone.training import ranks
 from sertone.training.experiment import Experiment
 from sertone.training.first_stages import FirstStages
-from sertone.training.folds import gather, run_fold
+from sertone.training.folds import check, gather, run_fold
 from sertone.training.material import Material
 from sertone.training.progress import Labelled, Progress, Relay
 
@@ -68,6 +68,9 @@ def run(cells: Sequence[Cell], jobs: int, progress: Progress, finished: Callable
         SertoneError: as `gather` and the training; `fold_died`.
     """
     left = {id(cell): Counter(cell.left) for cell in cells}
+    for cell in cells if len(cells) > 1 else ():  # a single one is checked when its audio is gathered
+        if left[id(cell)]:
+            _check(cell)
     for cell in cells:
         progress.skip(cell.epochs * (len(cell.experiment.folds) - left[id(cell)].total()))
         if not left[id(cell)]:
@@ -76,6 +79,16 @@ def run(cells: Sequence[Cell], jobs: int, progress: Progress, finished: Callable
         del left[id(cell)][number]
         if not left[id(cell)]:
             finished(cell)
+
+
+def _check(cell: Cell) -> None:
+    """Refuses what would fail hours later."""
+    try:
+        check(cell.experiment)
+    except SertoneError as error:
+        raise SertoneError(
+            error.code, f"{cell.label.strip()}: {error.found}", error.expected, error.way_out
+        ) from None
 
 
 def _done(cells: Sequence[Cell], jobs: int, progress: Progress) -> Iterator[tuple[Cell, int]]:

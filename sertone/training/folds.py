@@ -28,8 +28,20 @@ PER_FILE = ("file_hashes", "segments")
 SPEAKER_NOTE = "not defined: speakers are disjoint"
 
 
+def check(experiment: Experiment) -> Any:
+    """A model as the first fold would have it, after a look at whether its plan can be carried out.
+
+    Raises:
+        SertoneError: as the building and `check_plan`.
+    """
+    vocabulary = Vocabulary.of(experiment.folds[0].train, experiment.class_map)
+    model = models.build(experiment.recipe.model, vocabulary)
+    check_plan(model, experiment.recipe.train)
+    return model
+
+
 def gather(experiment: Experiment, progress: Reporter, material: Material | None = None) -> Material:
-    """Decodes the audio of all folds, after a look at whether the plan can be carried out.
+    """Decodes the audio of all folds, after a look at whether the cache asked for can be had.
 
     Args:
         experiment: of whose folds.
@@ -40,10 +52,7 @@ def gather(experiment: Experiment, progress: Reporter, material: Material | None
         SertoneError: `unreadable_audio`, `not_cacheable`, `cache_too_small`; as the building and
             `check_plan`.
     """
-    recipe = experiment.recipe
-    vocabulary = Vocabulary.of(experiment.folds[0].train, experiment.class_map)
-    model = models.build(recipe.model, vocabulary)
-    check_plan(model, recipe.train)
+    recipe, model = experiment.recipe, check(experiment)
     material = material or Material.of(recipe.train)
     for code, ids in material.recordings.load(experiment.utterances).items():
         progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")

@@ -1,0 +1,1 @@
+"""What many runs say together: ablation studies, comparisons, evaluation on another corpus."""

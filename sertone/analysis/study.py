@@ -1,0 +1,180 @@
+"""A study: one YAML file that turns a recipe into a table.
+
+    title, recipe     what it is, and the recipe it starts from (relative to the study's file)
+    set               settings changed for all of it
+    rows, columns     name -> settings changed; a column is usually an encoder
+    seeds             of training; a score is their mean
+    scores            what the table shows
+    published         the paper's figures, in percent as printed; reference: those of other work
+
+A setting is `model.fusion: last` as with `--set`, or a whole part such as `model: {name: baseline, ...}`.
+They are applied in the order recipe, set, row, column, seed. Rows and columns change the model and its
+training, never the data or the protocol: the figures of one table are comparable.
+"""
+
+import copy
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from sertone import models
+from sertone import recipe as recipes
+from sertone.errors import SertoneError
+from sertone.recipe import Recipe, Settings
+
+SCORES = {
+    "ua": "UA",
+    "wa": "WA",
+    "macro_f1": "macro-F1",
+    "gender.accuracy": "gender",
+    "style.accuracy": "style",
+    "asr.cer": "CER",
+    "asr.wer": "WER",
+}
+"""Scores that a table can show: `ua` of emotion, or another task's."""
+
+Changes = dict[str, Any]
+Figures = dict[str, float]
+"""Score -> percent, as printed."""
+
+
+class Published(Settings):
+    """The paper's own figures."""
+
+    source: str
+    """Where they are printed."""
+    rows: dict[str, dict[str, Figures]] = Field(default_factory=dict)
+    """Row -> column, or `mean` over the columns -> figures."""
+
+
+class Reference(Settings):
+    """A figure of other work, to print below the table."""
+
+    name: str
+    """Who, and what."""
+    source: str = ""
+    """Where, under which protocol."""
+    figures: Figures
+    """Its figures."""
+
+
+class Study(Settings):
+    """The whole study."""
+
+    title: str
+    recipe: str
+    set: Changes = Field(default_factory=dict)
+    columns: dict[str, Changes] = Field(min_length=1)
+    rows: dict[str, Changes] = Field(min_length=1)
+    seeds: list[int] = Field(default=[0], min_length=1)
+    scores: list[str] = Field(default=["ua", "wa"], min_length=1)
+    compare_to: str | None = None
+    """Row that the others are compared with; the first one if not given."""
+    published: Published | None = None
+    reference: list[Reference] = Field(default_factory=list)
+    note: str = ""
+    """What the reader of the table should know."""
+    keep_checkpoints: bool = False
+    """A study of large encoders has hundreds of models; only their answers are needed."""
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        if unknown := [name for name in self.scores if name not in SCORES]:
+            raise ValueError(f"scores {', '.join(unknown)}; known are {', '.join(SCORES)}")
+        if self.compare_to not in (None, *self.rows):
+            raise ValueError(f"compare_to {self.compare_to!r} is no row")
+        for names in (self.rows, self.columns):
+            if len({slug(name) for name in names}) < len(names):
+                raise ValueError(f"names that give the same folder: {', '.join(names)}")
+        for row, columns in (self.published.rows if self.published else {}).items():
+            if row not in self.rows or not set(columns) <= {*self.columns, "mean"}:
+                raise ValueError(
+                    f"published figures of {row!r} ({', '.join(columns)}): no such row or column"
+                )
+        return self
+
+    @property
+    def first(self) -> str:
+        """The row that the others are compared with."""
+        return self.compare_to or next(iter(self.rows))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a recipe stands in the table, and its folder below the study's."""
+
+    row: str
+    column: str
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        """Of its run, relative to the study's."""
+        return Path("cells", slug(self.row), slug(self.column), f"seed_{self.seed}")
+
+
+def slug(name: str) -> str:
+    """A name as part of a path."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("+", " and ")).strip("-") or "cell"
+
+
+def load(path: str | Path, overrides: tuple[str, ...] = ()) -> tuple[Study, dict[Place, Recipe]]:
+    """Reads a study and makes its recipes.
+
+    Args:
+        path: YAML file.
+        overrides: settings such as `data.root=IEMOCAP`, changed for the whole study.
+
+    Returns:
+        the study, and the recipe of each place, columns first, then seeds, then rows.
+
+    Raises:
+        SertoneError: `missing_study`, `bad_study`, `missing_recipe`, `bad_recipe`, `bad_override`.
+    """
+    values = recipes.read(path, "study", "title, recipe, rows, columns")
+    study = recipes.parse(Study, values, str(path), "bad_study")
+    base = recipes.read(Path(path).parent / study.recipe, "recipe", "data, protocol, model, train")
+    common = study.set | dict(recipes.parse_override(override) for override in overrides)
+    _apply(base, common)
+    made = {}
+    for column, of_column in study.columns.items():
+        for seed in study.seeds:
+            for row, of_row in study.rows.items():
+                own = copy.deepcopy(base)
+                for changes in (of_row, of_column, {"train.seed": seed}):
+                    _apply(own, changes)
+                made[Place(row, column, seed)] = _checked(own, f"{path}, {row}, {column}")
+    _require_one_protocol(study, made)
+    return study, made
+
+
+def _checked(values: dict, where: str) -> Recipe:
+    recipe = recipes.parse(Recipe, values, where)
+    try:
+        models.configure(recipe.model)
+    except SertoneError as error:
+        raise SertoneError(error.code, f"{where}: {error.found}", error.expected, error.way_out) from None
+    return recipe
+
+
+def _apply(values: dict, changes: Changes) -> None:
+    for name, value in changes.items():
+        recipes.change(values, name, copy.deepcopy(value))
+
+
+def _require_one_protocol(study: Study, made: dict[Place, Recipe]) -> None:
+    protocols = {
+        recipe.model_dump_json(include={"data", "protocol"}): place for place, recipe in made.items()
+    }
+    if len(protocols) > 1:
+        first, second, *_ = protocols.values()
+        raise SertoneError(
+            "bad_study",
+            f"{study.title}: {first.row}, {first.column} and {second.row}, {second.column} have other data "
+            "or another protocol",
+            "rows and columns that change `model` and `train` alone",
+            "make it two studies",
+        )

@@ -1,0 +1,202 @@
+"""Studies: the shipped ones are sound, cells share what they can, a killed one ends as if nothing had been."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import REPOSITORY, TINY_MODEL
+
+from sertone import recipe as recipes
+from sertone.analysis import study as studies
+from sertone.analysis.ablate import ablate
+from sertone.errors import SertoneError
+from sertone.training.crossval import cross_validate
+
+SHIPPED = sorted((REPOSITORY / "studies").glob("*.yaml"))
+FILES = ("table.md", "table.csv", "table.tex", "results.json", "report.html")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_studies(path):
+    study, made = studies.load(path)
+    assert len(made) == len(study.rows) * len(study.columns) * len(study.seeds)
+    assert len({json.dumps(recipe.model_dump(mode="json")) for recipe in made.values()}) == len(made)
+    assert len({place.folder for place in made}) == len(made)
+    wrong = yaml.safe_load(path.read_text()) | {"compare_to": "nobody"}
+    with pytest.raises(SertoneError, match="'nobody' is no row"):
+        recipes.parse(studies.Study, wrong, "study", "bad_study")
+
+
+@pytest.mark.parametrize("stem", ["wan2025_table4", "demo_table4"])
+def test_table_4_has_every_subset_of_the_tasks(stem):
+    _, made = studies.load(REPOSITORY / "studies" / f"{stem}.yaml")
+    found = {}
+    for place, recipe in made.items():
+        tasks = frozenset(task for task, weight in recipe.model["tasks"].items() if weight)
+        found.setdefault(place.column, set()).add(tasks)
+        named = set() if place.row == "SER alone" else set(place.row.split(" + "))
+        assert tasks == named and len(recipe.train.epochs) == (2 if tasks else 1)
+    assert len(found) == 3 and all(len(subsets) == 16 for subsets in found.values())
+
+
+def test_the_papers_own_figures_are_consistent():
+    """The means that the text implies are those of Table III's encoders."""
+    study, _ = studies.load(REPOSITORY / "studies" / "wan2025_table2.yaml")
+    assert study.published
+    full = study.published.rows["full"]
+    for score in ("ua", "wa"):
+        own = [full[encoder][score] for encoder in study.columns]
+        assert full["mean"][score] == pytest.approx(np.mean(own), abs=0.006)
+
+
+def write_study(folder, corpus, **changes):
+    """Two systems with one first stage, and one without, on the small demo corpus."""
+    recipe = {
+        "data": {"corpus": "demo", "root": str(corpus)},
+        "protocol": {"split": "grouped_k_fold", "folds": 2},
+        "model": TINY_MODEL,
+        "train": {"epochs": [1, 1], "batch_size": 8},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    study = {
+        "title": "a & b_2",
+        "recipe": "recipe.yaml",
+        "columns": {"tiny": {}, "tinier": {"model.encoder": TINY_MODEL["encoder"] | {"depth": 1}}},
+        "rows": {
+            "baseline": {"model": {"name": "baseline", "hidden": 8}, "train.epochs": [1]},
+            "w/o co-attention": {"model.co_attention": False},
+            "full": {},
+        },
+        "set": {"model.frozen_layers": 0},
+        "published": {"source": "nowhere", "rows": {"full": {"tiny": {"ua": 12.34}, "mean": {"wa": 56.7}}}},
+    }
+    study["columns"]["tiny"] = {"model.encoder": TINY_MODEL["encoder"]}
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(study | changes, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, small_demo):
+    """A finished study: its YAML file and its folder."""
+    folder = tmp_path_factory.mktemp("study")
+    path = write_study(folder, small_demo)
+    return path, ablate(path, folder / "out", jobs=2, quiet=True)
+
+
+def test_rows_with_the_same_first_stage_train_it_once_and_answer_as_if_alone(done, tmp_path):
+    path, out = done
+    _, made = studies.load(path)
+    seconds = {}
+    for place, recipe in made.items():
+        folds = json.loads((out / place.folder / "results.json").read_text())["folds"]
+        first = [entry for fold in folds for entry in fold["history"] if entry["stage"] == "auxiliary"]
+        seconds[place.row, place.column] = [entry["seconds"] for entry in first]
+        if (place.row, place.column) == ("full", "tiny"):
+            alone = cross_validate(recipe, tmp_path / "alone", jobs=2, quiet=True)
+            shared = (out / place.folder / "predictions.csv").read_bytes()
+            assert (alone / "predictions.csv").read_bytes() == shared
+    for column in ("tiny", "tinier"):  # measured once: the same seconds, to the last digit
+        assert seconds["full", column] == seconds["w/o co-attention", column] != []
+    assert seconds["full", "tiny"] != seconds["full", "tinier"]
+    assert not (out / "first_stages").exists()
+    assert not list(out.glob("cells/**/checkpoint"))
+
+
+def test_the_table_holds_what_the_runs_scored(done):
+    _, out = done
+    text = (out / "table.md").read_text()
+    with open(out / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    by_cell = {}
+    for row in rows:
+        if row["column"] != "mean":
+            results = json.loads((out / row["runs"] / "results.json").read_text())
+            score = results["pooled"]["emotion"][row["score"]]
+            assert float(row["value"]) == pytest.approx(score)
+            by_cell.setdefault((row["row"], row["score"]), []).append(score)
+            low, high = results["pooled"]["emotion"]["intervals"]["speakers"][row["score"]]
+            assert (float(row["low"]), float(row["high"])) == pytest.approx((low, high))
+            assert f"{100 * score:.1f}" in text
+    for row in rows:
+        if row["column"] == "mean":
+            assert float(row["value"]) == pytest.approx(np.mean(by_cell[row["row"], row["score"]]))
+    assert "(paper 12.34)" in text and "(paper 56.7)" in text and "seed 0" in text
+    apart = next(r for r in rows if (r["row"], r["column"], r["score"]) == ("full", "tiny", "ua"))
+    difference = by_cell["full", "ua"][0] - by_cell["baseline", "ua"][0]
+    assert float(apart["difference"]) == pytest.approx(difference)
+    tex = (out / "table.tex").read_text()
+    body = tex[tex.index("\\toprule") :]
+    assert all(not re.search(r"(?<!\\)[%#_]", line) for line in body.splitlines())
+    assert "% a & b_2" in tex and tex.count("&") > 6
+    page = (out / "report.html").read_text()
+    for link in re.findall(r'href="([^"]+)"', page):
+        assert (out / link).is_file(), link
+    assert page.count("<svg") == page.count('role="img"') == 2
+
+
+def test_several_seeds_give_mean_and_spread(tmp_path, small_demo):
+    one_row = {"rows": {"full": {}}, "columns": {"tiny": {}}, "seeds": [3, 5], "published": None}
+    scores = ["ua", "wa", "asr.cer", "gender.accuracy"]
+    path = write_study(tmp_path, small_demo, scores=scores, **one_row)
+    out = ablate(path, tmp_path / "out", jobs=2, quiet=True)
+    runs = sorted((out / "cells").glob("*/*/*"))
+    assert [run.name for run in runs] == ["seed_3", "seed_5"]
+    ways = [json.loads((run / "results.json").read_text())["pooled"]["asr"]["cer"] for run in runs]
+    (cell,) = json.loads((out / "results.json").read_text())["rows"][0]["cells"].values()
+    found = cell["scores"]["asr.cer"]
+    assert found["value"] == pytest.approx(sum(ways) / 2)
+    assert found["spread"] == pytest.approx(abs(ways[0] - ways[1]) / 2**0.5)
+    text = (out / "table.md").read_text()
+    assert "mean ± standard deviation over seeds 3, 5" in text
+    assert "|  |  | UA | WA | CER | gender |" in text  # columns below each other
+
+
+def test_killed_at_a_random_moment_the_table_is_the_same(done, tmp_path):
+    path, out = done
+    command = [sys.executable, "-m", "sertone", "ablate", str(path), "--out", str(tmp_path / "out")]
+    started = subprocess.Popen(
+        [*command, "--jobs", "2"], start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    assert started.stderr
+    for line in started.stderr:
+        if "test UA" in line:
+            break
+    time.sleep(np.random.default_rng(os.getpid()).uniform(0, 1))
+    os.killpg(started.pid, signal.SIGKILL)
+    started.communicate()
+    results = list((tmp_path / "out").glob("cells/*/*/*/fold_*/result.json"))
+    assert results and not (tmp_path / "out" / "table.md").exists()
+    subprocess.run([*command, "--jobs", "2"], check=True, capture_output=True)
+    for name in ("table.md", "table.csv", "table.tex", "results.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (out / name).read_bytes(), name
+
+
+def test_what_is_wrong_with_a_study_is_named(tmp_path, small_demo):
+    def refused(**changes):
+        with pytest.raises(SertoneError) as caught:
+            ablate(write_study(tmp_path, small_demo, **changes), tmp_path / "out", quiet=True)
+        return f"{caught.value.code} {caught.value}"
+
+    assert "bad_study" in refused(scores=["accuracy"])
+    assert "same folder" in refused(rows={"a b": {}, "a-b": {}})
+    assert "another protocol" in refused(rows={"a": {}, "b": {"protocol.folds": 3}}, published=None)
+    found = refused(rows={"a": {}, "b": {"model.fusio": "last"}}, published=None)
+    assert "did you mean 'fusion'" in found and "b, tiny" in found
+    assert "wrong_epochs" in refused(rows={"a": {}, "b": {"train.epochs": [1]}}, published=None)
+    assert not list(tmp_path.glob("out/cells/*/*/*/fold_*")), "nothing is trained before all is checked"
+    with pytest.raises(SertoneError, match="no file"):
+        studies.load(tmp_path / "nothing.yaml")
+    broken = Path(tmp_path / "broken.yaml")
+    broken.write_text("- a list\n")
+    with pytest.raises(SertoneError, match="holds no keys"):
+        studies.load(broken)
