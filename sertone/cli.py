@@ -8,12 +8,13 @@ import json
 import os
 import sys
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter, validators
 
-from sertone import __version__, corpora
+from sertone import __version__, corpora, licences
 from sertone.errors import SertoneError
 
 app = App(
@@ -56,7 +57,7 @@ def list_corpora(name: str | None = None, /) -> int:
     for name in corpora.names():
         sheet = corpora.sheet(name)
         print(f"{name:10} {(sheet.__doc__ or '').splitlines()[0]}")
-        print(f"{'':10} licence: {sheet.LICENCE}")
+        print(f"{'':10} licence: {licences.in_words(asdict(sheet.LICENCE))}")
     return 0
 
 

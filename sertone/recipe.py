@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from sertone import licences
 from sertone.errors import SertoneError
 
 Split = Literal["official", "leave_one_session_out", "leave_one_speaker_out", "grouped_k_fold"]
@@ -52,6 +53,16 @@ class DataConfig(Settings):
     """Its folder, or the manifest's file; relative to the working directory."""
     classes: str | dict[str, str] = "four"
     """`four`, `all`, or a mapping from emotion to class."""
+    licence: str | None = None
+    """Of your copy, as the Hugging Face hub names it: `cc-by-4.0`, `other`. null: as the corpus's data
+    sheet says, which knows nothing of a manifest."""
+
+    @field_validator("licence")
+    @classmethod
+    def _know_the_licence(cls, value: str | None) -> str | None:
+        if value is not None and value not in licences.KNOWN:
+            raise ValueError(f"no licence known here; expected one of {', '.join(licences.KNOWN)}")
+        return value
 
 
 class ProtocolConfig(Settings):

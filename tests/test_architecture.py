@@ -14,7 +14,7 @@ from conftest import REPOSITORY, TINY_MODEL
 PACKAGE = REPOSITORY / "sertone"
 LEVELS = [
     {"errors"},
-    {"schema"},
+    {"schema", "licences"},
     {"recipe", "labels", "decoding", "isolation"},
     {"audio"},
     {"corpora", "metrics"},
