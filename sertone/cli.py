@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -174,8 +175,8 @@ def predict(model: Path, /, *files: Path, strict: Flag = False) -> int:
     """Predict recordings: one JSON object per line and file, in the order given.
 
     Args:
-        model: a checkpoint folder, or a run. A run answers with the mean of its folds' models, most of
-            which were trained on a recording that belongs to the corpus.
+        model: a checkpoint folder, a run, or OWNER/NAME on the Hugging Face hub. A run answers with the
+            mean of its folds' models, most of which were trained on a recording that belongs to the corpus.
         files: recordings of any rate and number of channels.
         strict: refuse what would be answered with a warning, such as a truncated file.
     """
@@ -188,6 +189,31 @@ def predict(model: Path, /, *files: Path, strict: Flag = False) -> int:
         print(json.dumps(prediction.to_json(), ensure_ascii=False), flush=True)
         failed |= prediction.status == "error"
     return int(failed)
+
+
+@app.command
+def push(
+    model: Path,
+    repository: str,
+    /,
+    *,
+    private: Flag = False,
+    scores: Path | None = None,
+    message: str = "A model of Sertone",
+) -> int:
+    """Publish a model with its model card on the Hugging Face hub.
+
+    Args:
+        model: a checkpoint folder, a fold, or what `sertone train` wrote.
+        repository: OWNER/NAME; made if need be.
+        private: only for those whom the owner lets in.
+        scores: run of a cross-validation of the same recipe, for the card to state its scores.
+        message: of the commit.
+    """
+    from sertone.sharing.push import push as upload
+
+    print(upload(model, repository, private=private, scores=scores, message=message))
+    return 0
 
 
 @app.command
@@ -225,6 +251,7 @@ def main() -> None:
     """Runs the command line and exits with its status. Of several ranks (torchrun) the first one prints."""
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    warnings.showwarning = lambda message, *_, **__: print(f"warning  {message}", file=sys.stderr)
     try:
         status = app(exit_on_error=False)
     except CycloptsError:

@@ -20,6 +20,7 @@ LEVELS = [
     {"corpora", "metrics"},
     {"protocols"},
     {"protocol_card"},
+    {"sharing"},
     {"nn", "report"},
     {"models"},
     {"training"},
