@@ -20,14 +20,20 @@ __all__ = ["crossval", "load", "train"]
 
 
 def load(path: str | Path) -> "Predictor":
-    """Loads a trained model: a run, one fold of it, or a checkpoint folder.
+    """Loads a trained model, and warns where it is not for commercial use (`licences.LicenceWarning`).
+
+    Args:
+        path: a run, one fold of it, a checkpoint folder, or OWNER/NAME on the Hugging Face hub.
 
     Raises:
         SertoneError: where there is none, or it is damaged.
     """
+    from sertone import licences
     from sertone.training.predict import Predictor
 
-    return Predictor(path)
+    predictor = Predictor(path)
+    licences.warn(predictor.licences)
+    return predictor
 
 
 def crossval(recipe: str | Path, out: str | Path, overrides: Iterable[str] = ()) -> Path:

@@ -3,9 +3,10 @@
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 
-from sertone import corpora, metrics
+from sertone import corpora, licences, metrics
 from sertone.protocols import Fold, LeakReport
 
 PACKAGES = ("sertone", "torch", "transformers", "lightning-fabric", "numpy", "soundfile", "soxr")
@@ -20,6 +21,7 @@ def protocol_card(
     hashes: Mapping[str, str],
     rule: Mapping[str, object],
     seed: int,
+    licence: str | None = None,
 ) -> dict:
     """Everything that a score depends on besides the model, as a JSON object.
 
@@ -32,6 +34,7 @@ def protocol_card(
         hashes: utterance id -> hash of its recording.
         rule: the protocol's settings.
         seed: of training.
+        licence: of the user's copy of the corpus, an id of `licences.KNOWN`; None: as the data sheet says.
     """
     sheet = corpora.sheet(corpus)
     used = {u.id: u for fold in folds for side in fold.sides.values() for u in side}
@@ -40,7 +43,8 @@ def protocol_card(
         "corpus": {
             "name": corpus,
             "title": sheet.TITLE,
-            "licence": sheet.LICENCE,
+            "licence": asdict(licences.KNOWN[licence] if licence else sheet.LICENCE),
+            "language": sheet.LANGUAGE,
             "citation": sheet.CITATION,
             "note": sheet.NOTE,
             "utterances_found": found,

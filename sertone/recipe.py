@@ -8,39 +8,19 @@
 An unknown key is an error that names the nearest known one.
 """
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, field_validator, model_validator
 
+from sertone import licences
 from sertone.errors import SertoneError
+from sertone.settings import Settings, change, parse, parse_override, read
 
 Split = Literal["official", "leave_one_session_out", "leave_one_speaker_out", "grouped_k_fold"]
 """The rules that make folds; `protocols.make_folds` carries them out."""
-
-
-class Settings(BaseModel):
-    """Base of every part of a recipe: immutable, and without unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _know_every_key(cls, values: Any) -> Any:
-        for key in values if isinstance(values, dict) else ():
-            if key not in cls.model_fields:
-                known = ", ".join(cls.model_fields)
-                near = difflib.get_close_matches(str(key), cls.model_fields, 1, 0.0)
-                raise PydanticCustomError(
-                    "unknown_key",
-                    "unknown key {key}; did you mean {near}? known here: {known}",
-                    {"key": repr(key), "near": repr(near[0]), "known": known},
-                )
-        return values
 
 
 class DataConfig(Settings):
@@ -52,6 +32,16 @@ class DataConfig(Settings):
     """Its folder, or the manifest's file; relative to the working directory."""
     classes: str | dict[str, str] = "four"
     """`four`, `all`, or a mapping from emotion to class."""
+    licence: str | None = None
+    """Of your copy, as the Hugging Face hub names it: `cc-by-4.0`, `other`. null: as the corpus's data
+    sheet says, which knows nothing of a manifest."""
+
+    @field_validator("licence")
+    @classmethod
+    def _know_the_licence(cls, value: str | None) -> str | None:
+        if value is not None and value not in licences.KNOWN:
+            raise ValueError(f"no licence known here; expected one of {', '.join(licences.KNOWN)}")
+        return value
 
 
 class ProtocolConfig(Settings):
@@ -113,7 +103,7 @@ class TrainConfig(Settings):
     length goes with emotion and sentence, and batches of one length learn worse."""
     learning_rate: str | Rates = Rates()
     """Two rates, or the name of one of `learning_rates`."""
-    learning_rates: dict[str, Rates] = {}
+    learning_rates: dict[str, Rates] = Field(default_factory=dict)
     """Named readings of the rates, to choose from."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Of the learning rates, within each stage; `cosine` falls to zero after a warm-up."""
@@ -173,50 +163,6 @@ class Recipe(Settings):
     train: TrainConfig
 
 
-Checked = TypeVar("Checked", bound=Settings)
-
-
-def parse(kind: type[Checked], values: Any, where: str, code: str = "bad_recipe") -> Checked:
-    """Checks values against a part of a recipe.
-
-    Raises:
-        SertoneError: `code`, naming the key, what it holds and what it should hold.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        lines = []
-        for item in error.errors():
-            key = ".".join(str(step) for step in item["loc"])
-            message = item["msg"].removeprefix("Value error, ")
-            found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
-            lines.append(f"{key or 'top level'}: {message}{found}")
-        raise SertoneError(code, f"{where}: " + "; ".join(lines)) from None
-
-
-def read(path: str | Path, what: str, parts: str) -> dict[str, Any]:
-    """The mapping that a YAML file holds.
-
-    Args:
-        path: the file.
-        what: `recipe` or `study`, for errors.
-        parts: the keys expected.
-
-    Raises:
-        SertoneError: `missing_recipe` and `bad_recipe`, or the same of a study.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise SertoneError(f"missing_{what}", f"no file {path}", f"a {what}, as those that come with Sertone")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise SertoneError(f"bad_{what}", f"{path}: {error}", "YAML") from None
-    if not isinstance(values, dict):
-        raise SertoneError(f"bad_{what}", f"{path} holds no keys", parts)
-    return values
-
-
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Reads a recipe.
 
@@ -246,35 +192,6 @@ def shipped(name: str) -> Path:
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise SertoneError("unknown_recipe", f"recipe {name!r}", f"one of {known}")
     return path
-
-
-def parse_override(override: str) -> tuple[str, Any]:
-    """Name and value of a setting such as `train.seed=1`.
-
-    Raises:
-        SertoneError: `bad_override`.
-    """
-    name, found, text = override.partition("=")
-    if not found:
-        raise SertoneError("bad_override", f"--set {override}", "KEY=VALUE, as in train.seed=1")
-    try:
-        return name, yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise SertoneError("bad_override", f"--set {override}", "a YAML value, as in [1, 2]") from None
-
-
-def change(values: dict, name: str, value: Any) -> None:
-    """Sets `train.seed`, say, in what a recipe file holds.
-
-    Raises:
-        SertoneError: `bad_override`.
-    """
-    *parents, last = name.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise SertoneError("bad_override", f"{name}: {parent} holds no keys", "a section")
-    values[last] = value
 
 
 NEUTRAL = ("cache", "audio_cache_gb", "save_every")

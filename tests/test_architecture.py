@@ -1,6 +1,7 @@
 """Imports point down only; the light half imports no torch; the README's commands run."""
 
 import ast
+import os
 import re
 import shlex
 import shutil
@@ -10,16 +11,19 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, TINY_MODEL
+from hub import running
 
 PACKAGE = REPOSITORY / "sertone"
 LEVELS = [
     {"errors"},
-    {"schema"},
+    {"schema", "licences"},
+    {"settings"},
     {"recipe", "labels", "decoding", "isolation"},
     {"audio"},
     {"corpora", "metrics"},
     {"protocols", "intervals"},
     {"protocol_card"},
+    {"sharing"},
     {"nn", "report"},
     {"models"},
     {"training"},
@@ -71,7 +75,11 @@ def test_files_tell_their_story_and_stay_short(path):
 
 
 @pytest.mark.parametrize(
-    "module", ["sertone", "sertone.cli", "sertone.audio", "sertone.corpora._check", "sertone.corpora.iemocap"]
+    "module",
+    [
+        *("sertone", "sertone.cli", "sertone.audio", "sertone.corpora._check", "sertone.corpora.iemocap"),
+        *("sertone.sharing.push", "sertone.sharing.model_card"),
+    ],
 )
 def test_the_light_half_imports_no_torch(module):
     code = f"import sys, {module}; print([m for m in ('torch', 'transformers', 'sklearn', 'pydantic') if m in sys.modules])"
@@ -115,7 +123,7 @@ def test_make_test(tmp_path, outcome):
 
 
 def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder):
-    """As they stand, but with one epoch, and a tiny encoder in the place of the hub's."""
+    """As they stand, but with one epoch, a tiny encoder in the place of the hub's, and a stand-in of the hub."""
     from sertone import corpora
 
     corpora.sheet("manifest").fake(tmp_path / "my_speech")
@@ -125,14 +133,20 @@ def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder):
     small = ["--set", f"model.encoder={TINY_MODEL['encoder']}"]
     tiny = ["--set", f"model.encoder.source={tiny_encoder('wavlm')}", "--set", "model.frozen_layers=1"]
     commands = [shlex.split(line) for line in readme_commands()[2:]]
-    assert len(commands) == 6 and all(command[0] == "sertone" for command in commands)
-    for command in commands:
-        if command[1] in ("crossval", "train"):
-            command += quick + (tiny if "wavlm" in command[2] else small)
-        done = subprocess.run(
-            [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, (command, done.stderr)
+    assert len(commands) == 8 and all(command[0] == "sertone" for command in commands)
+    with running() as hub:
+        environment = os.environ | hub.environment(tmp_path / "cache")
+        for command in commands:
+            if command[1] in ("crossval", "train"):
+                command += quick + (tiny if "wavlm" in command[2] else small)
+            done = subprocess.run(
+                [sys.executable, "-m", *command],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                env=environment,
+            )
+            assert done.returncode == 0, (command, done.stderr)
     for block in re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.S):
         done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0 and "Prediction(" in done.stdout, done.stderr

@@ -9,6 +9,7 @@ from conftest import REPOSITORY
 from sertone import corpora, models
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
+from sertone.settings import parse
 
 SHIPPED = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 
@@ -21,7 +22,7 @@ def test_shipped_recipes(path):
     assert recipes.shipped(path.stem) == path
     assert len(recipe.train.epochs) == (1 if recipe.model["name"] == "baseline" else 2)
     assert yaml.safe_load(recipes.dump(recipe))["train"]["seed"] == 0
-    again = recipes.parse(recipes.Recipe, yaml.safe_load(recipes.dump(recipe)), "again")
+    again = parse(recipes.Recipe, yaml.safe_load(recipes.dump(recipe)), "again")
     assert again == recipe and models.configure(again.model) == config
 
 

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from conftest import REPOSITORY, TINY_MODEL
 
-from sertone import recipe as recipes
 from sertone.analysis import study as studies
 from sertone.analysis.ablate import ablate
 from sertone.errors import SertoneError
+from sertone.settings import parse
 from sertone.training.crossval import cross_validate
 
 SHIPPED = sorted((REPOSITORY / "studies").glob("*.yaml"))
@@ -33,7 +33,7 @@ def test_shipped_studies(path):
     assert len({place.folder for place in made}) == len(made)
     wrong = yaml.safe_load(path.read_text()) | {"compare_to": "nobody"}
     with pytest.raises(SertoneError, match="'nobody' is no row"):
-        recipes.parse(studies.Study, wrong, "study", "bad_study")
+        parse(studies.Study, wrong, "study", "bad_study")
 
 
 @pytest.mark.parametrize("stem", ["wan2025_table4", "demo_table4"])
@@ -141,7 +141,7 @@ def test_the_table_holds_what_the_runs_scored(done):
     page = (out / "report.html").read_text()
     for link in re.findall(r'href="([^"]+)"', page):
         assert (out / link).is_file(), link
-    assert page.count("<svg") == page.count('role="img"') == 2
+    assert page.count("<svg") == page.count('role="img"') == 3
 
 
 def test_several_seeds_give_mean_and_spread(tmp_path, small_demo):

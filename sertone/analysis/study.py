@@ -21,9 +21,9 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from sertone import models
-from sertone import recipe as recipes
 from sertone.errors import SertoneError
-from sertone.recipe import Recipe, Settings
+from sertone.recipe import Recipe
+from sertone.settings import Settings, change, parse, parse_override, read
 
 SCORES = {
     "ua": "UA",
@@ -134,10 +134,10 @@ def load(path: str | Path, overrides: tuple[str, ...] = ()) -> tuple[Study, dict
     Raises:
         SertoneError: `missing_study`, `bad_study`, `missing_recipe`, `bad_recipe`, `bad_override`.
     """
-    values = recipes.read(path, "study", "title, recipe, rows, columns")
-    study = recipes.parse(Study, values, str(path), "bad_study")
-    base = recipes.read(Path(path).parent / study.recipe, "recipe", "data, protocol, model, train")
-    common = study.set | dict(recipes.parse_override(override) for override in overrides)
+    values = read(path, "study", "title, recipe, rows, columns")
+    study = parse(Study, values, str(path), "bad_study")
+    base = read(Path(path).parent / study.recipe, "recipe", "data, protocol, model, train")
+    common = study.set | dict(parse_override(override) for override in overrides)
     _apply(base, common)
     made = {}
     for column, of_column in study.columns.items():
@@ -152,7 +152,7 @@ def load(path: str | Path, overrides: tuple[str, ...] = ()) -> tuple[Study, dict
 
 
 def _checked(values: dict, where: str) -> Recipe:
-    recipe = recipes.parse(Recipe, values, where)
+    recipe = parse(Recipe, values, where)
     try:
         models.configure(recipe.model)
     except SertoneError as error:
@@ -162,7 +162,7 @@ def _checked(values: dict, where: str) -> Recipe:
 
 def _apply(values: dict, changes: Changes) -> None:
     for name, value in changes.items():
-        recipes.change(values, name, copy.deepcopy(value))
+        change(values, name, copy.deepcopy(value))
 
 
 def _require_one_protocol(study: Study, made: dict[Place, Recipe]) -> None:

@@ -2,7 +2,9 @@
 
 Each module's docstring says what the corpus is, who made it, its licence and its file tree. Each has
 
-    TITLE, LICENCE, CITATION   for protocol cards and reports
+    TITLE, CITATION            for protocol cards and reports
+    LICENCE                    `licences.Licence`: what its owners allow
+    LANGUAGE                   ISO 639-1 code; empty where the user's data decide
     NOTE                       what to keep in mind when reading scores on it
     EMOTIONS                   raw label -> name in `labels.EMOTIONS`
     SCALES                     rating -> `labels.Scale`

@@ -18,10 +18,12 @@ from pathlib import Path
 
 from sertone.corpora._files import audio_files, require, write_tone
 from sertone.labels import Scale, emotion_labels
+from sertone.licences import KNOWN
 from sertone.schema import Problem, Report, Utterance, stop
 
 TITLE = "CREMA-D"
-LICENCE = "Open Database License (ODbL) 1.0"
+LICENCE = KNOWN["odbl"]
+LANGUAGE = "en"
 CITATION = "Cao et al., CREMA-D, IEEE Transactions on Affective Computing 2014"
 NOTE = "Acted speech: spontaneous speech scores lower."
 EMOTIONS = {

@@ -27,10 +27,14 @@ import soxr
 from sertone.corpora import manifest
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, Scale
+from sertone.licences import CC0, Licence
 from sertone.schema import Report, Utterance, stop
 
 TITLE = "Sertone's demo (synthetic speech)"
-LICENCE = "CC0-1.0 for the recordings; eSpeak NG, which makes them, is GPL-3.0-or-later"
+LICENCE = Licence(
+    "CC0 1.0 for the recordings; eSpeak NG, which makes them, is GPL-3.0-or-later", "cc0-1.0", True, CC0.url
+)
+LANGUAGE = "en"
 CITATION = "eSpeak NG, https://github.com/espeak-ng/espeak-ng"
 NOTE = "Synthetic speech: these scores say that the pipeline works, and nothing about human emotion."
 EMOTIONS = {name: name for name in ("neutral", "happy", "angry", "sad")}

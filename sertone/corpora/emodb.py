@@ -14,10 +14,17 @@ from pathlib import Path
 
 from sertone.corpora._files import audio_files, require, write_tone
 from sertone.labels import Scale, emotion_labels
+from sertone.licences import Licence
 from sertone.schema import Problem, Report, Utterance, stop
 
 TITLE = "EmoDB"
-LICENCE = "CC0-1.0, as stated by the audEERING emodb data card; check the terms of your copy"
+LICENCE = Licence(
+    "CC0 1.0, as stated by the audEERING emodb data card; check the terms of your copy",
+    "cc0-1.0",
+    True,
+    "https://audeering.github.io/datasets/datasets/emodb.html",
+)
+LANGUAGE = "de"
 CITATION = "Burkhardt et al., A Database of German Emotional Speech, Interspeech 2005"
 NOTE = "Acted speech: spontaneous speech scores lower."
 EMOTIONS = {

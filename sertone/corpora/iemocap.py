@@ -23,10 +23,17 @@ from pathlib import Path
 from sertone.corpora._files import require, visible
 from sertone.corpora._iemocap_fake import write
 from sertone.labels import Scale, emotion_labels
+from sertone.licences import Licence
 from sertone.schema import Problem, Report, Utterance, stop
 
 TITLE = "IEMOCAP"
-LICENCE = "IEMOCAP release form: research only, not to be passed on"
+LICENCE = Licence(
+    "IEMOCAP release form: research only, not to be passed on",
+    "other",
+    False,
+    "https://sail.usc.edu/iemocap/Data_Release_Form_IEMOCAP.pdf",
+)
+LANGUAGE = "en"
 CITATION = "Busso et al., IEMOCAP, Language Resources and Evaluation 2008"
 NOTE = "Acted dialogues, half of them improvised."
 EMOTIONS = {

@@ -7,6 +7,7 @@ Columns:
     arousal, valence, dominance, duration_s   numbers
     id, text, session, split, start_s, end_s   optional
 Names such as `anger` and `joy` are read as `angry` and `happy`; any other emotion is its own class.
+Its licence is what the recipe says in `data.licence`, an identifier such as `cc-by-4.0`.
 
 Expected tree:
     metadata.csv, and the files that it names
@@ -23,10 +24,12 @@ from pathlib import Path
 from sertone.corpora._files import write_tone
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, SYNONYMS, Scale
+from sertone.licences import UNKNOWN
 from sertone.schema import Problem, Report, Utterance, stop
 
 TITLE = "a manifest"
-LICENCE = "stated by its owner"
+LICENCE = UNKNOWN
+LANGUAGE = ""
 CITATION = ""
 NOTE = ""
 EMOTIONS = SYNONYMS

@@ -18,10 +18,12 @@ from pathlib import Path
 
 from sertone.corpora._files import audio_files, require, write_tone
 from sertone.labels import Scale, emotion_labels
+from sertone.licences import KNOWN
 from sertone.schema import Problem, Report, Utterance, stop
 
 TITLE = "RAVDESS"
-LICENCE = "CC BY-NC-SA 4.0: not for commercial use"
+LICENCE = KNOWN["cc-by-nc-sa-4.0"]
+LANGUAGE = "en"
 CITATION = "Livingstone, Russo, RAVDESS, PLoS ONE 2018, doi 10.1371/journal.pone.0196391"
 NOTE = "Acted speech: spontaneous speech scores lower."
 EMOTIONS = {

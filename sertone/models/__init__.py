@@ -12,7 +12,8 @@ from typing import Any
 
 from sertone.errors import SertoneError
 from sertone.nn.vocabulary import Vocabulary
-from sertone.recipe import Recipe, Settings, parse
+from sertone.recipe import Recipe
+from sertone.settings import Settings, parse
 
 MODELS = ("baseline", "wan2025")
 

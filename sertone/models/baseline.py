@@ -17,7 +17,7 @@ from sertone.nn.batch import Batch
 from sertone.nn.encoders import EncoderConfig
 from sertone.nn.heads import ClassHead, HeadOutput, Pooling
 from sertone.nn.vocabulary import Vocabulary
-from sertone.recipe import Settings
+from sertone.settings import Settings
 
 
 class Config(Settings):

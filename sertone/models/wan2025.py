@@ -40,7 +40,7 @@ from sertone.nn.encoders import EncoderConfig
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.heads import ClassHead, HeadOutput, Pooling, TranscriptHead
 from sertone.nn.vocabulary import TRANSCRIPT, Vocabulary
-from sertone.recipe import Settings
+from sertone.settings import Settings
 
 
 class Tasks(Settings):

@@ -18,7 +18,7 @@ from sertone.nn import kernels
 from sertone.nn.encoder import Encoder
 from sertone.nn.frontend import FrontEnd
 from sertone.nn.kernels import Dropout
-from sertone.recipe import Settings
+from sertone.settings import Settings
 
 
 class CompactEncoderConfig(Settings):

@@ -23,7 +23,7 @@ from sertone.nn import kernels
 from sertone.nn.encoder import Encoder
 from sertone.nn.kernels import use_own_dropout
 from sertone.nn.masks import frame_mask, masked_mean
-from sertone.recipe import Settings
+from sertone.settings import Settings
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm")
 

@@ -64,7 +64,8 @@ def differences(rows: Sequence[tuple[str, float, float, float]], alt: str) -> st
         rows: name, low, value, high; in points.
         alt: what the plot shows, in words.
     """
-    left, height = 190, 26 * len(rows) + BOTTOM
+    left = 20 + 6 * max(len(name) for name, *_ in rows)
+    height = 26 * len(rows) + BOTTOM
     reach = max(1.0, *(abs(bound) for _, low, _, high in rows for bound in (low, high)))
 
     def place(value: float) -> float:
@@ -74,9 +75,15 @@ def differences(rows: Sequence[tuple[str, float, float, float]], alt: str) -> st
     for tick in (-reach, -reach / 2, 0.0, reach / 2, reach):
         x, kind = place(tick), "grid" if tick else "chance"
         body.append(f'<line class="{kind}" x1="{x}" x2="{x}" y1="0" y2="{height - BOTTOM}"/>')
-        body.append(f'<text class="axis" x="{x}" y="{height - 14}" text-anchor="middle">{tick:+.0f}</text>')
+        body.append(
+            f'<text class="axis" x="{x}" y="{height - 14}" text-anchor="middle">{_points(tick)}</text>'
+        )
     body += [_interval_row(number, left, row, place) for number, row in enumerate(rows)]
     return _svg(body, height, alt)
+
+
+def _points(value: float) -> str:
+    return f"{value:+.3g}" if value else "0"
 
 
 def _interval_row(

@@ -6,7 +6,7 @@ from collections import defaultdict
 from itertools import groupby
 from pathlib import Path
 
-from sertone import intervals, metrics
+from sertone import intervals, licences, metrics
 from sertone.report import page, plots
 
 TASK_NAMES = {
@@ -226,7 +226,7 @@ def _protocol(card: dict) -> list[tuple[str, str]]:
     merged = ", ".join(f"{a} as {b}" for a, b in card["class_map"].items() if a != b)
     return [
         ("Corpus", f"{corpus['title']}. {corpus['citation']}"),
-        ("Licence", corpus["licence"]),
+        ("Licence", licences.in_words(corpus["licence"])),
         ("Utterances", f"{corpus['utterances_used']} used of {corpus['utterances_found']} found"),
         ("Classes", classes + (f" ({merged})" if merged else "")),
         ("Split", ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in card["split"].items())),

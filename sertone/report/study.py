@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sertone import licences
 from sertone.report import page, plots
 
 
@@ -27,10 +28,11 @@ def write(study: Path) -> Path:
         found=found,
         shown=[column for column in found["columns"] if any(column in row["cells"] for row in found["rows"])],
         plots=[
-            {"name": label, "svg": Markup(svg)}
-            for score, label in found["scores"].items()
-            if (svg := _differences(found, score, label))
+            {"name": column, "svg": Markup(svg)}
+            for column in found["columns"]
+            if (svg := _differences(found, column))
         ],
+        licence=licences.in_words(found["corpus"]["licence"]),
         comparisons=_comparisons(found),
     )
 
@@ -45,22 +47,25 @@ def _subtitle(found: dict[str, Any]) -> str:
     )
 
 
-def _differences(found: dict[str, Any], score: str, label: str) -> str:
-    """Every row's difference from the one compared to, with its interval."""
+def _differences(found: dict[str, Any], column: str) -> str:
+    """Every row's difference in the first score from the one compared to, with its interval."""
+    score, label = next(iter(found["scores"].items()))
     shown = []
     for row in found["rows"]:
-        for column, cell in row["cells"].items():
-            difference = cell["scores"][score]["difference"]
-            if difference:
-                values = [100 * difference[key] for key in ("low", "value", "high")]
-                shown.append((f"{row['name']}, {column}", *values))
+        difference = row["cells"].get(column, {"scores": {}})["scores"].get(score, {}).get("difference")
+        if difference:
+            low, value, high = (100 * difference[key] for key in ("low", "value", "high"))
+            shown.append((row["name"], low, value, high))
     if not shown:
         return ""
     words = "; ".join(f"{name} {value:+.1f} ({low:+.1f} to {high:+.1f})" for name, low, value, high in shown)
-    return plots.differences(shown, f"{label}: difference from {found['compared_to']} in points. {words}")
+    return plots.differences(
+        shown, f"{label} of {column}: difference from {found['compared_to']} in points. {words}"
+    )
 
 
 def _comparisons(found: dict[str, Any]) -> int:
     """How many differences the page shows: so many chances of a false alarm."""
+    score = next(iter(found["scores"]))
     cells = [cell for row in found["rows"] for cell in row["cells"].values()]
-    return sum(bool(score["difference"]) for cell in cells for score in cell["scores"].values())
+    return sum(bool(cell["scores"][score]["difference"]) for cell in cells)

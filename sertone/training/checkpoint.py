@@ -2,7 +2,8 @@
 
 checkpoint/                a trained model
     model.safetensors      weights
-    checkpoint.json        configuration, vocabulary, protocol card; marks the folder complete
+    card.md                model card
+    checkpoint.json        configuration, vocabulary, protocol card, licences; marks the folder complete
 resume/0003/               training between two epochs, the highest complete number counts
     model.safetensors, optimizer.safetensors, state.json
 """
@@ -18,12 +19,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sertone import models
+from sertone import licences, models
 from sertone.errors import SertoneError
 from sertone.nn.vocabulary import Vocabulary
-
-FORMAT = 1
-MARKER = "checkpoint.json"
+from sertone.sharing import folder as folders
+from sertone.sharing import model_card
+from sertone.sharing.folder import CARD, FORMAT, MARKER, WEIGHTS
+from sertone.sharing.scores import Scores
 
 
 def write_text(path: Path, text: str) -> None:
@@ -59,12 +61,19 @@ def save_model(folder: Path, model: Any, options: dict, vocabulary: Vocabulary, 
         "sampling_rate": 16000,
         "min_samples": model.encoder.min_samples,
         "card": card,
+        "licences": licences.ledger(card["corpus"], options["encoder"]),
     }
     aside = _fresh(folder.with_name(f".{folder.name}.part"))
-    save_tensors(aside / "model.safetensors", _state(model))
+    save_tensors(aside / WEIGHTS, _state(model))
+    write_text(aside / CARD, model_card.render(about))
     write_json(aside / MARKER, about)
     shutil.rmtree(folder, ignore_errors=True)
     aside.replace(folder)
+
+
+def state_scores(folder: Path, scores: Scores) -> None:
+    """Writes the model card of a checkpoint again, with its scores."""
+    write_text(folder / CARD, model_card.render(folders.about(folder), scores))
 
 
 def load_model(folder: Path) -> tuple[Any, Vocabulary, dict]:
@@ -76,17 +85,10 @@ def load_model(folder: Path) -> tuple[Any, Vocabulary, dict]:
     Raises:
         SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`.
     """
-    if not (folder / MARKER).is_file():
-        raise SertoneError("not_a_checkpoint", f"no {MARKER} in {folder}", "a run or a checkpoint folder")
-    try:
-        about = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SertoneError("bad_weights", f"{folder / MARKER}: {error}", "an intact file") from None
-    if about.get("format") != FORMAT:
-        raise SertoneError("other_format", f"{folder} has format {about.get('format')}", f"format {FORMAT}")
+    about = folders.about(folder)
     vocabulary = Vocabulary(**about["vocabulary"])
     model = models.build(about["model"], vocabulary)
-    restore(model, load_tensors(folder / "model.safetensors"), folder)
+    restore(model, load_tensors(folder / WEIGHTS), folder)
     return model.eval(), vocabulary, about
 
 

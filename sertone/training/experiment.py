@@ -70,7 +70,7 @@ def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
     for fold, report in zip(folds, leaks, strict=True):
         protocols.require_sound(fold, report, mapping)
     seed = recipe.train.seed
-    card = protocol_card(data.corpus, len(found), folds, leaks, mapping, hashes, rule, seed)
+    card = protocol_card(data.corpus, len(found), folds, leaks, mapping, hashes, rule, seed, data.licence)
     return Experiment(recipe, mapping, used, folds, card)
 
 

@@ -14,6 +14,7 @@ import torch
 from sertone import metrics, models
 from sertone import recipe as recipes
 from sertone.nn.vocabulary import Vocabulary
+from sertone.sharing.scores import Scores
 from sertone.training import checkpoint, ranks
 from sertone.training.answers import Answers, answer, score_tasks
 from sertone.training.experiment import Experiment
@@ -106,7 +107,8 @@ def fit(
     trainer.train()
     card = {key: value for key, value in experiment.card.items() if key not in PER_FILE}
     if ranks.first():
-        about = card | {"fold": fold.name}
+        settings = recipes.deciding(recipe.model_dump(mode="json"))["train"]
+        about = card | {"fold": fold.name, "train": settings}
         checkpoint.save_model(folder / "checkpoint", model, recipe.model, vocabulary, about)
     ranks.wait()
     return trainer
@@ -173,6 +175,7 @@ def run_fold(
         "rows": rows,
     }
     if ranks.first():
+        checkpoint.state_scores(folder / "checkpoint", Scores.of_fold(result))
         checkpoint.write_json(folder / "result.json", result)
         for done in ("resume",) if keep_checkpoint else ("resume", "checkpoint"):
             shutil.rmtree(folder / done, ignore_errors=True)

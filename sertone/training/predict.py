@@ -9,10 +9,11 @@ import torch
 
 from sertone import audio
 from sertone.audio import Recording
-from sertone.errors import AudioError, SertoneError
+from sertone.errors import AudioError
 from sertone.isolation import ChildDiedError, Isolated
 from sertone.nn.batch import Batch
 from sertone.schema import Prediction
+from sertone.sharing.folder import checkpoints
 from sertone.training import checkpoint
 
 
@@ -20,19 +21,24 @@ class Predictor:
     """A trained model, or the models of all folds of a run together.
 
     Args:
-        path: a checkpoint folder, a fold, or a run. The answer of a run is the mean of the
-            probabilities of its folds' models.
+        path: a checkpoint folder, a fold, a run, or OWNER/NAME on the Hugging Face hub. The answer of
+            a run is the mean of the probabilities of its folds' models.
+
+    Attributes:
+        card: the protocol card.
+        licences: the ledger of what the models are made of; see `sertone.licences`.
 
     Raises:
         SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`.
     """
 
     def __init__(self, path: str | Path) -> None:
-        loaded = [checkpoint.load_model(folder) for folder in _checkpoints(Path(path))]
+        loaded = [checkpoint.load_model(folder) for folder in checkpoints(path)]
         self.models = [model for model, _, _ in loaded]
         self.classes: list[str] = loaded[0][1].classes["emotion"]
         self.min_samples: int = loaded[0][2]["min_samples"]
         self.card: dict = loaded[0][2]["card"]
+        self.licences: list[dict] = loaded[0][2]["licences"]  # the same for all folds
 
     def __repr__(self) -> str:
         return (
@@ -112,17 +118,3 @@ def _read_apart(isolated: Isolated, file: str | Path) -> Recording:
         raise AudioError(
             "decoder_crashed", f"{file}: {error.found}", "audio that the decoder survives"
         ) from None
-
-
-def _checkpoints(path: Path) -> list[Path]:
-    """The checkpoint folders at or below a path."""
-    for found in ([path], [path / "checkpoint"], sorted(path.glob("fold_*/checkpoint"))):
-        complete = [folder for folder in found if (folder / checkpoint.MARKER).is_file()]
-        if complete:
-            return complete
-    raise SertoneError(
-        "not_a_checkpoint",
-        f"no checkpoint in {path}",
-        "a run folder, a fold of it, or a checkpoint folder",
-        "`sertone crossval` and `sertone train` write them",
-    )

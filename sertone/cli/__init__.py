@@ -1,0 +1,46 @@
+"""The command line: parse, one library call, print. Results on stdout, progress on stderr.
+
+Exit status: 0 all well; 1 something was found wrong or some items failed; 2 could not run.
+"""
+
+import os
+import sys
+import traceback
+import warnings
+
+from cyclopts import CycloptsError
+
+from sertone.cli import corpora, models, training  # noqa: F401  each adds its commands
+from sertone.cli.parts import app
+from sertone.errors import SertoneError
+
+
+def main() -> None:
+    """Runs the command line and exits with its status. Of several ranks (torchrun) the first one prints."""
+    if os.environ.get("RANK", "0") != "0":
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    warnings.showwarning = lambda message, *_, **__: print(f"warning  {message}", file=sys.stderr)
+    try:
+        status = app(exit_on_error=False)
+    except CycloptsError:
+        status = 2
+    except SertoneError as error:
+        print(f"error [{error.code}] {error}", file=sys.stderr)
+        status = 2
+    except ModuleNotFoundError as error:
+        print(
+            f"error [missing_extra] {error.name} is not installed; this command needs "
+            'pip install "sertone[train]"',
+            file=sys.stderr,
+        )
+        status = 2
+    except OSError as error:
+        print(f"error [os] {error}", file=sys.stderr)
+        status = 2
+    except Exception:  # a fault of ours: shown whole, but told apart from "some items failed"
+        traceback.print_exc()
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last save", file=sys.stderr)
+        status = 2
+    sys.exit(status)

@@ -1,0 +1,85 @@
+"""Commands about corpora."""
+
+import inspect
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from sertone import corpora, licences
+from sertone.cli.parts import Flag, corpora_app
+
+
+@corpora_app.command(name="list")
+def list_corpora(name: str | None = None, /) -> int:
+    """List the corpora that can be read, or show the data sheet of one.
+
+    Args:
+        name: a corpus; its files, labels and traps are shown.
+    """
+    if name:
+        print(inspect.cleandoc(corpora.sheet(name).__doc__ or ""))
+        return 0
+    for name in corpora.names():
+        sheet = corpora.sheet(name)
+        print(f"{name:10} {(sheet.__doc__ or '').splitlines()[0]}")
+        print(f"{'':10} licence: {licences.in_words(asdict(sheet.LICENCE))}")
+    return 0
+
+
+@corpora_app.command
+def check(
+    name: str,
+    root: Path,
+    /,
+    *,
+    classes: str = "all",
+    json_: Annotated[Flag, Parameter(name="--json")] = False,
+) -> int:
+    """Count a corpus and list every problem of it.
+
+    Args:
+        name: the corpus, see `sertone corpora list`.
+        root: its folder, or the manifest's file.
+        classes: `four` (neutral, happy with excited, angry, sad) or `all`.
+        json_: print one JSON object instead of tables.
+    """
+    from sertone.corpora._check import check as examine
+
+    report = examine(name, root, classes)
+    if json_:
+        print(json.dumps(report.to_json(), ensure_ascii=False))
+    else:
+        print(report.to_text())
+    return 0 if report.sound else 1
+
+
+@corpora_app.command
+def fake(name: str, root: Path, /, *, full: Flag = False) -> int:
+    """Write a synthetic miniature of a corpus's file tree.
+
+    Args:
+        name: the corpus.
+        root: where to write it; made if need be.
+        full: as many utterances as the real corpus.
+    """
+    corpora.fake(name, root, full)
+    print(root)
+    return 0
+
+
+@corpora_app.command
+def export(name: str, root: Path, out: Path, /) -> int:
+    """Write a corpus as a manifest (CSV) that `manifest` reads.
+
+    Args:
+        name: the corpus.
+        root: its folder.
+        out: the CSV file.
+    """
+    from sertone.corpora._export import export as write
+
+    print(f"{write(name, root, out)} utterances in {out}")
+    return 0

@@ -1,0 +1,76 @@
+"""Commands about what has been trained: compare, predict, publish."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from sertone.cli.parts import Flag, app
+from sertone.errors import SertoneError
+
+
+@app.command
+def compare(
+    *runs: Path,
+    force: Annotated[Flag, Parameter(help="Compare although the protocols differ, and say so.")] = False,
+    json_: Annotated[Flag, Parameter(name="--json")] = False,
+) -> int:
+    """Compare runs with the first one: scores, paired differences with 95 % intervals and p.
+
+    Args:
+        runs: run folders, or folders of runs that differ in their seeds, as a study writes them.
+        json_: print one JSON object instead of a text.
+    """
+    from sertone.analysis.compare import compare as examine
+    from sertone.analysis.compare import to_text
+
+    found = examine(runs, force=force)
+    print(json.dumps(found, ensure_ascii=False) if json_ else to_text(found))
+    return 0
+
+
+@app.command
+def predict(model: Path, /, *files: Path, strict: Flag = False) -> int:
+    """Predict recordings: one JSON object per line and file, in the order given.
+
+    Args:
+        model: a checkpoint folder, a run, or OWNER/NAME on the Hugging Face hub. A run answers with the
+            mean of its folds' models, most of which were trained on a recording that belongs to the corpus.
+        files: recordings of any rate and number of channels.
+        strict: refuse what would be answered with a warning, such as a truncated file.
+    """
+    from sertone import load
+
+    if not files:
+        raise SertoneError("no_files", "no recordings given", "sertone predict MODEL FILE...")
+    failed = False
+    for prediction in load(model).predict_files(files, strict=strict):
+        print(json.dumps(prediction.to_json(), ensure_ascii=False), flush=True)
+        failed |= prediction.status == "error"
+    return int(failed)
+
+
+@app.command
+def push(
+    model: Path,
+    repository: str,
+    /,
+    *,
+    private: Flag = False,
+    scores: Path | None = None,
+    message: str = "A model of Sertone",
+) -> int:
+    """Publish a model with its model card on the Hugging Face hub.
+
+    Args:
+        model: a checkpoint folder, a fold, or what `sertone train` wrote.
+        repository: OWNER/NAME; made if need be.
+        private: only for those whom the owner lets in.
+        scores: run of a cross-validation of the same recipe, for the card to state its scores.
+        message: of the commit.
+    """
+    from sertone.sharing.push import push as upload
+
+    print(upload(model, repository, private=private, scores=scores, message=message))
+    return 0

@@ -1,0 +1,121 @@
+"""Commands that train: one recipe, one model, a whole study, the demo."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from sertone.cli.parts import Force, Fresh, Jobs, Overrides, RecipePath, app
+
+
+@app.command
+def crossval(
+    recipe: RecipePath,
+    /,
+    *,
+    out: Path | None = None,
+    overrides: Overrides = None,
+    jobs: Jobs = None,
+    force: Force = False,
+    fresh: Fresh = False,
+) -> int:
+    """Cross-validate a recipe: train and test every fold, write scores and a report.
+
+    A run that was interrupted goes on where it stopped.
+
+    Args:
+        out: Run folder; runs/NAME of the recipe if not given.
+    """
+    from sertone import recipe as recipes
+    from sertone.training.crossval import cross_validate
+
+    out = out or Path("runs") / recipe.stem
+    cross_validate(recipes.load(recipe, overrides or ()), out, jobs=jobs, force=force, fresh=fresh)
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    print(_score_line(results["pooled"]["emotion"]))
+    print(f"report  {out / 'report.html'}")
+    return 0
+
+
+@app.command
+def train(
+    recipe: RecipePath,
+    /,
+    *,
+    out: Path | None = None,
+    overrides: Overrides = None,
+    force: Force = False,
+    fresh: Fresh = False,
+) -> int:
+    """Train one model on the whole corpus of a recipe, for use. Scores come from `crossval`.
+
+    Args:
+        out: Run folder; runs/NAME-all if not given.
+    """
+    from sertone import recipe as recipes
+    from sertone.training import single
+
+    out = out or Path("runs") / f"{recipe.stem}-all"
+    print(single.train(recipes.load(recipe, overrides or ()), out, force=force, fresh=fresh))
+    return 0
+
+
+@app.command
+def ablate(
+    study: Annotated[Path, Parameter(help="YAML file, see studies/.")],
+    /,
+    *,
+    out: Path | None = None,
+    overrides: Overrides = None,
+    jobs: Jobs = None,
+    force: Force = False,
+    fresh: Fresh = False,
+) -> int:
+    """Run a study: cross-validate every cell of a table, and print the table.
+
+    A study that was interrupted goes on where it stopped.
+
+    Args:
+        out: Folder of the study; runs/NAME of the study if not given.
+    """
+    from sertone.analysis.ablate import ablate as run
+
+    out = run(study, out or Path("runs") / study.stem, overrides or (), jobs=jobs, force=force, fresh=fresh)
+    print((out / "table.md").read_text(encoding="utf-8"))
+    print(f"report  {out / 'report.html'}")
+    return 0
+
+
+@app.command
+def demo(folder: Path = Path(), /, *, overrides: Overrides = None, fresh: Fresh = False) -> int:
+    """Show the whole story on synthetic speech: corpus, cross-validation, report, prediction.
+
+    Args:
+        folder: where `corpora/demo` and `runs/demo` are written.
+    """
+    from sertone.training.demo import demo as run
+
+    made = run(folder, overrides or (), fresh=fresh)
+    answer = made.prediction
+    print(f"corpus      {made.corpus}  (synthetic speech)")
+    print(f"scores      {_score_line(made.scores)}; chance 25 %")
+    print(
+        f"prediction  {answer.file}: {answer.label} ({answer.probabilities[answer.label]:.0%})"
+        if answer.label
+        else f"prediction  {answer.message}"
+    )
+    print(f"            spoken as {made.spoken}, by a speaker whom the model never heard")
+    print(f"report      {made.run / 'report.html'}")
+    print(f"try         {Path(sys.argv[0])} predict {made.model} {answer.file}")
+    return 0
+
+
+def _score_line(scores: dict) -> str:
+    over = scores["intervals"].get("speakers")
+    span = "one speaker: no interval"
+    if over:
+        low, high = over["ua"]
+        span = f"95 % interval over {over['units']} speakers {low:.1%} to {high:.1%}"
+    return f"UA {scores['ua']:.1%} ({span}), WA {scores['wa']:.1%}"

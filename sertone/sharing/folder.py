@@ -1,0 +1,70 @@
+"""Where a model is, on the disk or on the Hugging Face hub, and what it says about itself."""
+
+import json
+import re
+from pathlib import Path
+
+from sertone.errors import SertoneError
+
+FORMAT = 2
+MARKER, WEIGHTS, CARD = "checkpoint.json", "model.safetensors", "card.md"
+"""The files of a checkpoint; the marker makes it complete. On the hub the card is README.md."""
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def checkpoints(source: str | Path) -> list[Path]:
+    """The checkpoint folders of a model.
+
+    Args:
+        source: a checkpoint folder, a fold, a run, or OWNER/NAME on the hub, which is downloaded once.
+
+    Raises:
+        SertoneError: `not_a_checkpoint`.
+    """
+    path = Path(source)
+    if not path.exists() and HUB_ID.fullmatch(path.as_posix()):
+        path = _download(path.as_posix())
+    for found in ([path], [path / "checkpoint"], sorted(path.glob("fold_*/checkpoint"))):
+        complete = [folder for folder in found if (folder / MARKER).is_file()]
+        if complete:
+            return complete
+    raise SertoneError(
+        "not_a_checkpoint",
+        f"no checkpoint in {source}",
+        "a run folder, a fold of it, a checkpoint folder, or OWNER/NAME on the Hugging Face hub",
+        "`sertone crossval` and `sertone train` write them",
+    )
+
+
+def about(folder: Path) -> dict:
+    """What `checkpoint.json` holds.
+
+    Raises:
+        SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`.
+    """
+    if not (folder / MARKER).is_file():
+        raise SertoneError("not_a_checkpoint", f"no {MARKER} in {folder}", "a run or a checkpoint folder")
+    try:
+        said = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SertoneError("bad_weights", f"{folder / MARKER}: {error}", "an intact file") from None
+    if said.get("format") != FORMAT:
+        raise SertoneError("other_format", f"{folder} has format {said.get('format')}", f"format {FORMAT}")
+    return said
+
+
+def _download(repository: str) -> Path:
+    """The files of a model on the hub that are data: no pickle, no code."""
+    import httpx2
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=[MARKER, WEIGHTS]))
+    except (httpx2.HTTPError, OSError, HFValidationError) as error:
+        raise SertoneError(
+            "not_a_checkpoint",
+            f"no folder {repository}, and no such model from the hub: {str(error).splitlines()[0]}",
+            "a run folder, a fold of it, a checkpoint folder, or OWNER/NAME on the Hugging Face hub",
+            "without a network only what was downloaded before can be loaded",
+        ) from error

@@ -1,0 +1,135 @@
+"""The model card of a checkpoint, in the form of the Hugging Face hub: YAML metadata, then Markdown.
+
+Everything in it follows from `checkpoint.json` and the scores; `templates/card.md` has the words.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from sertone import licences
+from sertone.sharing.scores import NAMES, Scores
+
+REPOSITORY = "OWNER/NAME"
+"""Stands for the repository until the model is pushed to one."""
+PRIVATE = ("manifest", "demo")
+"""Corpora that nobody else knows by that name."""
+HUB_METRICS = {"ua": "recall", "wa": "accuracy"}
+
+
+def render(about: dict, scores: Scores | None = None) -> str:
+    """The model card.
+
+    Args:
+        about: what the checkpoint says of itself (`folder.about`).
+        scores: None where the model has not been scored.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sertone.sharing"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"code": _code, "pct": lambda v: f"{v:.1%}", "licence": licences.in_words}
+    card, licence = about["card"], licence_of(about["licences"])
+    body = environment.get_template("card.md").render(
+        repository=REPOSITORY,
+        model=about["model"]["name"],
+        encoder=_encoder(about),
+        classes=about["vocabulary"]["classes"]["emotion"],
+        merged={a: b for a, b in card["class_map"].items() if a != b},
+        card=card,
+        fold=next(fold for fold in card["folds"] if fold["name"] == card["fold"]),
+        leak=next(report for report in card["leaks"] if report["fold"] == card["fold"]),
+        everything=card["split"]["split"] == "everything",
+        min_samples=about["min_samples"],
+        licences=about["licences"],
+        licence=licence.get("license_name", licence["license"]),
+        reservation=licences.reservation(about["licences"]),
+        scores=scores,
+        names=NAMES,
+    )
+    return f"---\n{_metadata(about, scores).to_yaml()}\n---\n\n{body}"
+
+
+def licence_of(entries: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The licence of a model as metadata of the hub: the most restrictive one among its parts.
+
+    Where several restrict it most and are not the same, or the hub has no identifier: `other`, with a name.
+    """
+    top = max(map(_restriction, entries))
+    most = list({entry["id"]: entry for entry in entries if _restriction(entry) == top}.values())
+    if len(most) == 1 and most[0]["id"] != "other":
+        return {"license": most[0]["id"]}
+    names = [entry["name"].split(":")[0] if entry["id"] == "other" else entry["id"] for entry in most]
+    named = {"license": "other", "license_name": "-and-".join(map(_slug, names))}
+    return named | ({"license_link": most[0]["url"]} if len(most) == 1 and most[0]["url"] else {})
+
+
+def _restriction(entry: dict[str, Any]) -> tuple[int, bool, bool]:
+    """Grows with what is asked: no commerce, then the same terms for what is derived, then attribution."""
+    commerce = {False: 2, None: 1, True: 0}[entry["commercial"]]
+    bound = bool(re.search(r"-sa-|-nd-|odbl|sharing", entry["id"]))
+    return commerce, bound, entry["id"] not in ("cc0-1.0", "pddl")
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+
+
+def _metadata(about: dict, scores: Scores | None) -> Any:
+    from huggingface_hub import ModelCardData
+
+    corpus, model = about["card"]["corpus"], about["model"]["name"]
+    hub = [entry["of"] for entry in about["licences"] if entry["what"] == "encoder" and "/" in entry["of"]]
+    licence = licence_of(about["licences"])
+    return ModelCardData(
+        license=licence["license"],
+        license_name=licence.get("license_name"),
+        license_link=licence.get("license_link"),
+        language=corpus["language"] or None,
+        library_name="sertone",
+        pipeline_tag="audio-classification",
+        tags=["speech-emotion-recognition", "emotion-recognition", "speech", model],
+        base_model=hub[0] if hub else None,
+        datasets=None if corpus["name"] in PRIVATE else [corpus["name"]],
+        metrics=list(HUB_METRICS.values()) if scores else None,
+        model_name=f"{model}-{corpus['name']}" if scores else None,
+        eval_results=_results(about["card"], scores) if scores else None,
+    )
+
+
+def _results(card: dict, scores: Scores) -> list:
+    from huggingface_hub import EvalResult
+
+    split = card["split"]["split"].replace("_", " ")
+    return [
+        EvalResult(
+            task_type="audio-classification",
+            task_name="Speech emotion recognition",
+            dataset_type=card["corpus"]["name"],
+            dataset_name=card["corpus"]["title"],
+            dataset_config="cross-validation, pooled" if scores.folds else f"{split}, fold {card['fold']}",
+            dataset_split="test",
+            metric_type=metric,
+            metric_name=f"{NAMES[name]}, {card['metrics'][name]}",
+            metric_value=round(scores.values[name], 4),
+            metric_args={"average": "macro"} if metric == "recall" else None,
+        )
+        for name, metric in HUB_METRICS.items()
+    ]
+
+
+def _encoder(about: dict) -> str:
+    pretrained = next((entry["of"] for entry in about["licences"] if entry["what"] == "encoder"), None)
+    if pretrained:
+        return f"the pretrained encoder {_code(pretrained)}"
+    return f"the encoder {_code(about['model']['encoder']['name'])}, trained from scratch"
+
+
+def _code(text: object) -> str:
+    """A name from a corpus, out of reach of Markdown."""
+    return f"`{' '.join(str(text).replace('`', chr(39)).split())}`"

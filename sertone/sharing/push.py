@@ -1,0 +1,112 @@
+"""Publishing a checkpoint on the Hugging Face hub: weights, JSON and the model card, in one commit."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from sertone import licences
+from sertone.errors import SertoneError
+from sertone.sharing import folder as folders
+from sertone.sharing import model_card
+from sertone.sharing.folder import CARD, MARKER, WEIGHTS
+from sertone.sharing.scores import Scores
+
+
+def push(
+    model: str | Path,
+    repository: str,
+    *,
+    private: bool = False,
+    scores: str | Path | None = None,
+    message: str = "A model of Sertone",
+) -> str:
+    """Uploads one checkpoint; the repository is made if need be. The token is that of `hf auth login`.
+
+    Args:
+        model: a checkpoint folder, a fold, or what `sertone train` wrote.
+        repository: OWNER/NAME.
+        private: only for those whom the owner lets in.
+        scores: run of a cross-validation of the same recipe, whose scores the card is to state. Without
+            it the card goes up as it is in the folder.
+        message: of the commit.
+
+    Returns:
+        the address of the model.
+
+    Raises:
+        SertoneError: `not_a_checkpoint`, `many_models`, `not_a_run`, `other_recipe`, `no_token`,
+            `public_repository`, `hub_refused`, `hub_unreachable`, `bad_repository`.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+
+    folder = _one(model)
+    about = folders.about(folder)
+    card = (folder / CARD).read_text(encoding="utf-8")
+    if scores is not None:
+        card = model_card.render(about, Scores.of_run(Path(scores), about))
+    if not get_token():
+        raise SertoneError(
+            "no_token",
+            "no token of the Hugging Face hub",
+            "one that may write",
+            "set HF_TOKEN, or `hf auth login`",
+        )
+    _warn(about)
+    readme = card.replace(model_card.REPOSITORY, repository).encode()
+    files = {MARKER: folder / MARKER, WEIGHTS: folder / WEIGHTS, "README.md": readme}
+    api = HfApi(library_name="sertone")
+    with _hub_errors(repository):
+        address = api.create_repo(repository, private=private or None, exist_ok=True)
+        if private and not api.model_info(repository).private:
+            found = f"{repository} is there already, open to all"
+            raise SertoneError("public_repository", found, "a private one", "choose another name")
+        added = [CommitOperationAdd(name, content) for name, content in files.items()]
+        api.create_commit(repository, added, commit_message=message)
+    return str(address)
+
+
+def _one(model: str | Path) -> Path:
+    found = folders.checkpoints(model)
+    if len(found) > 1:
+        raise SertoneError(
+            "many_models",
+            f"{model} holds {len(found)} models, one per fold",
+            "one model",
+            "name a fold, or train one on all the data with `sertone train`",
+        )
+    return found[0]
+
+
+def _warn(about: dict) -> None:
+    """Says what one may not want to publish."""
+    licences.warn(about["licences"], stacklevel=3)
+    corpus = about["card"]["corpus"]
+    if corpus["name"] == "manifest":
+        said = f"{MARKER} and the model card name the {corpus['speakers']} speakers as your table does"
+        warnings.warn(said, stacklevel=3)
+
+
+@contextlib.contextmanager
+def _hub_errors(repository: str) -> Iterator[None]:
+    """Errors of the hub and of the way to it, in our form."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        raise SertoneError(
+            "hub_refused",
+            f"{repository}: {error.server_message or str(error).splitlines()[0]}",
+            "a token that may write there",
+            "`hf auth whoami` says whose it is",
+        ) from error
+    except HFValidationError as error:
+        raise SertoneError("bad_repository", str(error), "OWNER/NAME") from error
+    except ValueError as error:  # of metadata that were edited by hand
+        found = f"{repository}: {error}"
+        raise SertoneError("hub_refused", found, "a sound model card", f"mend {CARD}") from error
+    except (httpx2.HTTPError, OSError, RuntimeError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise SertoneError("hub_unreachable", found, "a way to the Hugging Face hub") from error

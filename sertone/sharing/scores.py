@@ -1,0 +1,109 @@
+"""What a model card says about scores: of one fold's test side, or of a whole cross-validation."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from sertone.errors import SertoneError
+from sertone.sharing import folder
+
+NAMES = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1"}
+FEW_SPEAKERS = 5
+"""With fewer, an interval over speakers has too few different draws to be one."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of emotion with 95 % intervals.
+
+    Attributes:
+        values: by score.
+        intervals: by score, [low, high]; empty where there is nothing to draw.
+        drawn: what the intervals draw: speakers or utterances.
+        utterances: how many were scored.
+        speakers: how many spoke them.
+        folds: how many models were scored together; None for the model itself.
+    """
+
+    values: dict[str, float]
+    intervals: dict[str, list[float]]
+    drawn: str
+    utterances: int
+    speakers: int
+    folds: int | None = None
+
+    @classmethod
+    def of_fold(cls, result: dict) -> Self:
+        """Of the test side of a fold, from its `result.json`."""
+        from sertone import intervals
+
+        targets, predictions, speakers, ids = (
+            [row[key] for row in result["rows"]] for key in ("target", "prediction", "speaker", "id")
+        )
+        few = len(set(speakers)) < FEW_SPEAKERS
+        classes = sorted({*targets, *predictions})
+        counts = intervals.tables(targets, predictions, ids if few else speakers, classes)[1]
+        drawn, bounds = "utterances" if few else "speakers", intervals.interval(counts) or {}
+        values = {name: result["metrics"]["emotion"][name] for name in NAMES}
+        return cls(values, bounds, drawn, len(targets), len(set(speakers)))
+
+    @classmethod
+    def of_run(cls, run: Path, about: dict) -> Self:
+        """Pooled over the folds of a cross-validation of the same recipe.
+
+        Args:
+            run: its folder.
+            about: what the model says of itself (`folder.about`).
+
+        Raises:
+            SertoneError: `not_a_run`, `other_recipe`.
+        """
+        if not (run / "results.json").is_file():
+            raise SertoneError(
+                "not_a_run", f"no results.json in {run}", "the folder of a finished `sertone crossval`"
+            )
+        results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+        _require_same(run, results, about)
+        pooled = results["pooled"]["emotion"]
+        scored = sum(map(sum, pooled["confusion"]))
+        speakers = len({s for fold in _card(run)["folds"] for s in fold["test_speakers"]})
+        values = {name: pooled[name] for name in NAMES}
+        over = pooled["intervals"].get("speakers", {})
+        bounds = {name: over[name] for name in NAMES if name in over}
+        return cls(values, bounds, "speakers", scored, speakers, len(results["folds"]))
+
+
+def _card(run: Path) -> dict:
+    return json.loads((run / "protocol.json").read_text(encoding="utf-8"))
+
+
+def _require_same(run: Path, results: dict, about: dict) -> None:
+    """Scores of one recipe say nothing about a model of another."""
+    own, theirs = _identity(about), _identity(folder.about(folder.checkpoints(run)[0]))
+    differing = [
+        f"{part}.{key}"
+        for part in own
+        for key in sorted({*own[part], *theirs[part]})
+        if own[part].get(key) != theirs[part].get(key)
+    ]
+    differing += [f"settings of {name}" for name in results["folds_of_other_settings"]]
+    if differing:
+        raise SertoneError(
+            "other_recipe",
+            f"{run} and the model differ in {', '.join(differing)}",
+            "a cross-validation of the recipe that the model was trained with",
+            "`sertone crossval` it, or push without --scores",
+        )
+
+
+def _identity(about: dict) -> dict[str, dict[str, Any]]:
+    """All that decides what a model is, but for which utterances it was trained on."""
+    corpus = about["card"]["corpus"]
+    return {
+        "model": about["model"],
+        "classes": about["vocabulary"]["class_map"],
+        "corpus": {key: corpus[key] for key in ("name", "utterances_found")},
+        "made of": {entry["what"]: entry["of"] for entry in about["licences"]},
+        "train": about["card"]["train"],
+    }

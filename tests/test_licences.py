@@ -1,0 +1,152 @@
+"""Licences: of every corpus, of encoders, of a model made of both, and what is said about them."""
+
+import warnings
+from dataclasses import asdict
+
+import pytest
+from conftest import TINY_MODEL
+from hub import LICENCES
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sertone import cli, corpora, licences
+from sertone import recipe as recipes
+from sertone.errors import SertoneError
+from sertone.licences import KNOWN, Licence, LicenceWarning
+from sertone.settings import parse
+from sertone.sharing.model_card import licence_of
+
+
+@pytest.mark.parametrize("name", corpora.names())
+def test_every_corpus_states_licence_and_language(name, capsys):
+    sheet = corpora.sheet(name)
+    assert isinstance(sheet.LICENCE, Licence) and sheet.LICENCE.id in LICENCES
+    assert name == "manifest" or (sheet.LICENCE.commercial is not None and sheet.LICENCE.url)
+    assert len(sheet.LANGUAGE) == (0 if name == "manifest" else 2)
+    assert cli.app(["corpora", "list"]) == 0
+    assert f"licence: {sheet.LICENCE.name}" in capsys.readouterr().out
+
+
+def test_known_licences_are_the_hubs():
+    assert KNOWN.keys() <= LICENCES and all(licence.id == key for key, licence in KNOWN.items())
+    for licence in (*KNOWN.values(), *licences.ENCODERS.values()):
+        expected = None if licence.id in ("unknown", "other") else "-nc" not in licence.id
+        assert licence.commercial is expected and bool(licence.url) is (expected is not None)
+
+
+def test_the_recipe_says_the_licence_of_a_manifest(tmp_path):
+    values = {
+        "data": {"corpus": "manifest", "root": "x", "licence": "cc-by-4"},
+        "model": TINY_MODEL,
+        "train": {"epochs": [1, 1], "batch_size": 8},
+    }
+    with pytest.raises(SertoneError, match=r"cc-by-4\.0") as caught:
+        parse(recipes.Recipe, values, "recipe")
+    assert caught.value.code == "bad_recipe" and "data.licence" in str(caught.value)
+    values["data"]["licence"] = "cc-by-4.0"
+    assert parse(recipes.Recipe, values, "recipe").data.licence == "cc-by-4.0"
+
+
+@pytest.mark.parametrize(
+    "metadata, expected",
+    [
+        ("license: cc-by-nc-4.0", ("cc-by-nc-4.0", False)),
+        ("license: apache-2.0", ("apache-2.0", True)),
+        ("license: cc-by-nc-2.0", ("cc-by-nc-2.0", False)),
+        ("license: llama2", ("llama2", None)),
+        ("license: other\nlicense_name: fair-noncommercial-research", ("other", False)),
+        ("license: other\nlicense_name: house-terms\nlicense_link: http://x.y", ("other", None)),
+        ("license: [mit, apache-2.0]", ("other", None)),
+        ("language: en", ("unknown", None)),
+        ("license: [", ("unknown", None)),
+        ("- a list", ("unknown", None)),
+    ],
+)
+def test_an_encoders_folder_states_its_licence(tmp_path, metadata, expected):
+    (tmp_path / "README.md").write_text(f"---\n{metadata}\n---\n# A model\n")
+    found = licences.of_encoder(str(tmp_path))
+    assert (found.id, found.commercial) == expected
+    if "link" in metadata:
+        assert (found.name, found.url) == ("house-terms", "http://x.y")
+
+
+def test_an_encoder_without_a_model_card_has_the_hubs_licence_or_an_unknown_one(tmp_path):
+    assert licences.of_encoder("facebook/hubert-base-ls960").id == "apache-2.0"
+    assert licences.of_encoder("microsoft/wavlm-base").id == "cc-by-sa-3.0"
+    assert licences.of_encoder(str(tmp_path)) == licences.of_encoder("who/knows") == licences.UNKNOWN
+    (tmp_path / "README.md").write_text("no metadata")
+    assert licences.of_encoder(str(tmp_path)) == licences.UNKNOWN
+
+
+def ledger(corpus="demo", **encoder):
+    sheet = corpora.sheet(corpus)
+    return licences.ledger({"title": sheet.TITLE, "licence": asdict(sheet.LICENCE)}, encoder)
+
+
+def test_the_ledger_names_the_parts_and_no_folder_of_ones_machine(tmp_path):
+    assert [e["of"] for e in ledger(name="compact")] == ["Sertone's demo (synthetic speech)"]
+    source = tmp_path / "secret" / "wavlm"
+    source.mkdir(parents=True)
+    found = ledger("emodb", name="pretrained", source=str(source))
+    assert [(e["what"], e["of"], e["id"]) for e in found] == [
+        ("corpus", "EmoDB", "cc0-1.0"),
+        ("encoder", "wavlm", "unknown"),
+    ]
+    assert found[0].keys() == {"what", "of", "name", "id", "commercial", "url"}
+
+
+def test_what_excludes_commercial_use_is_named_once():
+    free = ledger("emodb", source="facebook/wav2vec2-base")
+    assert licences.reservation(free) == ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        licences.warn(free)
+    with pytest.warns(LicenceWarning) as caught:
+        licences.warn(ledger("ravdess", source="facebook/mms-300m"))
+    assert len(caught) == 1
+    said = str(caught[0].message)
+    assert "RAVDESS (CC BY-NC-SA 4.0)" in said and "facebook/mms-300m (CC BY-NC 4.0)" in said
+    assert "mms" not in licences.reservation(ledger("ravdess", source="ntu-spml/distilhubert"))
+
+
+def entries(*found):
+    return [{"what": "corpus", "of": "x"} | asdict(licence) for licence in found]
+
+
+@pytest.mark.parametrize(
+    "ids, expected",
+    [
+        (["cc0-1.0"], "cc0-1.0"),
+        (["cc0-1.0", "apache-2.0"], "apache-2.0"),
+        (["cc0-1.0", "cc-by-sa-3.0"], "cc-by-sa-3.0"),
+        (["cc-by-nc-sa-4.0", "apache-2.0"], "cc-by-nc-sa-4.0"),
+        (["cc-by-nc-4.0", "cc-by-nc-sa-4.0"], "cc-by-nc-sa-4.0"),
+        (["apache-2.0", "unknown"], "unknown"),
+        (["cc-by-nc-4.0", "unknown"], "cc-by-nc-4.0"),
+    ],
+)
+def test_a_model_has_the_most_restrictive_licence_of_its_parts(ids, expected):
+    found = entries(*(KNOWN[name] for name in ids))
+    assert licence_of(found) == licence_of(found[::-1]) == {"license": expected}
+
+
+def test_licences_that_do_not_agree_or_have_no_identifier_get_a_name():
+    both = licence_of(entries(KNOWN["odbl"], licences.WAVLM))
+    assert both == {"license": "other", "license_name": "odbl-and-cc-by-sa-3.0"}
+    sheet = corpora.sheet("iemocap").LICENCE
+    found = licence_of(entries(sheet, licences.WAVLM))
+    assert found == {
+        "license": "other", "license_name": "iemocap-release-form", "license_link": sheet.url,
+    }  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(list(KNOWN.values())), min_size=1, max_size=4))
+def test_a_models_licence_never_allows_commerce_that_a_part_forbids(found):
+    said = licence_of(entries(*found))
+    parts = [said["license"]] if "license_name" not in said else said["license_name"].split("-and-")
+    assert said["license"] in LICENCES
+    if any(licence.commercial is False for licence in found):
+        assert all("-nc" in part for part in parts)
+    assert licence_of(entries(*found, found[0])) == said
+    if any(licence.id not in ("cc0-1.0", "pddl") for licence in found):
+        assert licence_of(entries(*found, licences.CC0)) == said
