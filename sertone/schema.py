@@ -19,6 +19,8 @@ class Utterance:
         labels: what the corpus says, by task: `emotion` (a name of `labels.EMOTIONS`, or the
             user's own), `raw_emotion` (the corpus's word for it), `gender`, `style`, and ratings
             such as `valence` on the corpus's own scale. A task without a label is absent.
+        votes: emotion -> share of the annotators who heard it; adds up to 1, or empty where the
+            corpus does not say. Names as in `labels`.
         text: transcript, or None.
         session: recording session, or None.
         split: `train`, `validation` or `test` where the corpus has official partitions.
@@ -30,6 +32,7 @@ class Utterance:
     path: Path
     speaker: str
     labels: dict[str, str | float] = field(default_factory=dict)
+    votes: dict[str, float] = field(default_factory=dict)
     text: str | None = None
     session: str | None = None
     split: str | None = None

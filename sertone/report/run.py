@@ -53,6 +53,7 @@ def write(run: Path) -> Path:
         folds=results["folds"],
         chance=chance,
         headline=_headline(results),
+        soft=_soft(results["pooled"]["emotion"]["soft"]),
         confusion=_confusion(results["pooled"]["emotion"]["confusion"]),
         speaker_plot=Markup(_speakers(rows, chance)),
         auxiliary=_auxiliary(results["mean"] | results["pooled"]),
@@ -88,6 +89,17 @@ def _headline(results: dict) -> list[dict]:
         }
         for score in ("ua", "wa", "macro_f1")
     ]
+
+
+def _soft(scores: dict | None) -> str:
+    """How the probabilities agree with the annotators' votes, in one line."""
+    if not scores:
+        return ""
+    return (
+        f"Against the votes of the annotators, which {scores['utterances']} test utterances have: "
+        f"Jensen-Shannon divergence {scores['jsd']:.3f} bits (0: equal, 1: nothing in common), "
+        f"cosine {scores['cosine']:.3f} (1: equal)."
+    )
 
 
 def _confusion(table: list[list[int]]) -> list[list[dict]]:

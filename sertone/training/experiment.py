@@ -7,7 +7,7 @@ import torch
 
 from sertone import corpora, models, protocols
 from sertone.errors import SertoneError
-from sertone.labels import class_map, class_names
+from sertone.labels import class_map, class_names, class_shares
 from sertone.protocol_card import protocol_card
 from sertone.protocols import Fold
 from sertone.recipe import Recipe
@@ -65,6 +65,8 @@ def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
         folds = protocols.make_folds(
             used, protocol.split, folds=protocol.folds, validation=protocol.validation
         )
+    if recipe.train.targets == "soft":
+        _require_votes(folds, mapping)
     hashes = protocols.recording_hashes(used)
     leaks = [protocols.check_leaks(fold, hashes) for fold in folds]
     for fold, report in zip(folds, leaks, strict=True):
@@ -78,6 +80,18 @@ def _require_device(device: str) -> None:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(device, True):
         raise SertoneError("no_device", f"train.device {device!r}, which torch does not see", "auto or cpu")
+
+
+def _require_votes(folds: list[Fold], mapping: dict[str, str]) -> None:
+    for fold in folds:
+        if not any(class_shares(u.votes, mapping) for u in fold.train):
+            raise SertoneError(
+                "no_votes",
+                f"train.targets: soft, and no training utterance of fold {fold.name} has annotators' votes "
+                "for one of the classes",
+                "votes, such as the columns vote_happy, vote_sad of a manifest",
+                "`sertone corpora check` counts them; train.targets: hard does without",
+            )
 
 
 def _require_classes(mapping: dict[str, str], found: set[str]) -> None:

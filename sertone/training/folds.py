@@ -14,7 +14,7 @@ import torch
 from sertone import metrics, models
 from sertone import recipe as recipes
 from sertone.nn.vocabulary import Vocabulary
-from sertone.training import checkpoint, ranks
+from sertone.training import checkpoint, ranks, votes
 from sertone.training.answers import Answers, answer, score_tasks
 from sertone.training.experiment import Experiment
 from sertone.training.loop import Trainer, check_plan
@@ -101,9 +101,11 @@ def run_fold(experiment: Experiment, number: int, out: Path, material: Material,
     if "speaker" in heads:
         scores["speaker"] = {"note": SPEAKER_NOTE}
     rows = _rows(experiment, number, labels["emotion"], answers)
+    rows = [row | own for row, own in zip(rows, votes.columns(experiment, test), strict=True)]
     result = {
         "name": fold.name,
         "metrics": scores,
+        "soft": votes.scores(rows, experiment.classes),
         "experiment": fingerprint(experiment),
         "confusion": confusion(rows, experiment.classes),
         "auxiliary": auxiliary,
