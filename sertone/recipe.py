@@ -132,6 +132,9 @@ class TrainConfig(Settings):
     """Of the emotion loss."""
     class_weights: bool = False
     """Weigh the emotion loss by inverse class frequency."""
+    coverage: float | None = Field(default=None, gt=0, lt=1)
+    """Share of recordings that shall get an answer; the least confident others are marked unsure. The
+    validation speakers, who also choose the epoch, tell where that is. null: none is unsure."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Of the arithmetic."""
     kernels: Literal["own", "torch"] = "torch"

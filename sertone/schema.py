@@ -89,7 +89,9 @@ class Prediction:
         message: in words.
         duration_s: length of the recording in seconds, None where it could not be read.
         label: the most probable class, None on error.
-        probabilities: by class; empty on error.
+        probabilities: by class, calibrated where the model was; empty on error.
+        confidence: probability of the label, None on error.
+        unsure: whether the confidence is too low for the coverage that was wanted; the label stays.
     """
 
     file: str
@@ -99,6 +101,8 @@ class Prediction:
     duration_s: float | None = None
     label: str | None = None
     probabilities: dict[str, float] = field(default_factory=dict)
+    confidence: float | None = None
+    unsure: bool = False
 
     def to_json(self) -> dict:
         """As a JSON object."""

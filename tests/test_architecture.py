@@ -17,7 +17,7 @@ LEVELS = [
     {"schema"},
     {"recipe", "labels", "decoding", "isolation"},
     {"audio"},
-    {"corpora", "metrics"},
+    {"corpora", "metrics", "calibration"},
     {"protocols"},
     {"protocol_card"},
     {"nn", "report"},
@@ -70,7 +70,15 @@ def test_files_tell_their_story_and_stay_short(path):
 
 
 @pytest.mark.parametrize(
-    "module", ["sertone", "sertone.cli", "sertone.audio", "sertone.corpora._check", "sertone.corpora.iemocap"]
+    "module",
+    [
+        "sertone",
+        "sertone.cli",
+        "sertone.audio",
+        "sertone.calibration",
+        "sertone.corpora._check",
+        "sertone.corpora.iemocap",
+    ],
 )
 def test_the_light_half_imports_no_torch(module):
     code = f"import sys, {module}; print([m for m in ('torch', 'transformers', 'sklearn', 'pydantic') if m in sys.modules])"

@@ -139,6 +139,7 @@ def test_manifest_takes_counts_and_shares(tmp_path, tone):
 counts = st.dictionaries(st.sampled_from(["happy", "excited", "sad", "awe", "other"]), st.floats(0, 20))
 
 
+@settings(deadline=None)
 @given(counts)
 def test_shares_by_class(found):
     votes = shares(found)
@@ -236,6 +237,7 @@ distributions = st.lists(
 ).map(lambda rows: np.array([[v / sum(row) for v in row] for row in rows]))
 
 
+@settings(deadline=None)
 @given(distributions, st.integers(0, 99))
 def test_soft_scores_against_scipy(votes, seed):
     answers = np.random.default_rng(seed).dirichlet(np.ones(4), len(votes))

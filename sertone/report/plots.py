@@ -64,6 +64,58 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], chance: float, al
     return _svg(body, height, alt)
 
 
+def diagonal(marks: Sequence[tuple[float, float, float, str]], x_label: str, y_label: str, alt: str) -> str:
+    """Dots beside the diagonal, both axes from 0 to 100 %.
+
+    Args:
+        marks: where (x, y), the share that a dot's area stands for, and its words.
+        x_label: below the horizontal axis.
+        y_label: above the vertical axis.
+        alt: what the plot shows, in words.
+    """
+    body = [_percent_axes(1.0), _label(x_label), _above(y_label)]
+    ends = f'x1="{_share_x(0)}" y1="{_y(0, 0, 1)}" x2="{_share_x(1)}" y2="{_y(1, 0, 1)}"'
+    body.append(f'<line class="chance" {ends}/>')
+    for x, y, share, words in marks:
+        radius = 2 + 14 * share**0.5
+        body.append(
+            f'<circle class="dot" cx="{_share_x(x):.1f}" cy="{_y(y, 0, 1):.1f}" r="{radius:.1f}" '
+            f'fill-opacity="0.7"><title>{escape(words)}</title></circle>'
+        )
+    return _svg(body, HEIGHT, alt)
+
+
+def curve(points: Sequence[Sequence[float]], x_label: str, y_label: str, alt: str) -> str:
+    """A line through points (x, y); x from 0 to 100 %, y from 0 to as high as it gets.
+
+    Args:
+        points: in order of x.
+        x_label: below the horizontal axis.
+        y_label: above the vertical axis.
+        alt: what the plot shows, in words.
+    """
+    high = max(y for _, y in points) * 1.05 or 1.0
+    line = " ".join(f"{_share_x(x):.1f},{_y(y, 0, high):.1f}" for x, y in points)
+    body = [_percent_axes(high), _label(x_label), _above(y_label)]
+    body.append(f'<polyline class="line c0" points="{line}"/>')
+    return _svg(body, HEIGHT, alt)
+
+
+def _share_x(share: float) -> float:
+    return LEFT + share * (WIDTH - LEFT - RIGHT)
+
+
+def _percent_axes(high: float) -> str:
+    return _y_axis(0.0, high) + "".join(
+        f'<text class="axis" x="{_share_x(tick)}" y="{HEIGHT - 18}" text-anchor="middle">{tick:.0%}</text>'
+        for tick in (0.0, 0.25, 0.5, 0.75, 1.0)
+    )
+
+
+def _above(y_label: str) -> str:
+    return f'<text class="axis" x="{LEFT}" y="{TOP - 2}">{escape(y_label)}</text>'
+
+
 def _x(index: int, steps: int) -> float:
     return LEFT + index / max(1, steps - 1) * (WIDTH - LEFT - RIGHT)
 

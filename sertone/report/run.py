@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from sertone import metrics
-from sertone.report import page, plots
+from sertone.report import confidence, page, plots
 
 TASK_NAMES = {
     "gender": "gender",
@@ -53,6 +53,7 @@ def write(run: Path) -> Path:
         folds=results["folds"],
         chance=chance,
         headline=_headline(results),
+        confidence=confidence.section(results),
         soft=_soft(results["pooled"]["emotion"]["soft"]),
         confusion=_confusion(results["pooled"]["emotion"]["confusion"]),
         speaker_plot=Markup(_speakers(rows, chance)),

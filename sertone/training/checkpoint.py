@@ -2,7 +2,7 @@
 
 checkpoint/                a trained model
     model.safetensors      weights
-    checkpoint.json        configuration, vocabulary, protocol card; marks the folder complete
+    checkpoint.json        configuration, vocabulary, calibration, protocol card; marks the folder complete
 resume/0003/               training between two epochs, the highest complete number counts
     model.safetensors, optimizer.safetensors, state.json
 """
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sertone import models
+from sertone.calibration import Calibration
 from sertone.errors import SertoneError
 from sertone.nn.vocabulary import Vocabulary
 
@@ -41,7 +42,9 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
 
 
-def save_model(folder: Path, model: Any, options: dict, vocabulary: Vocabulary, card: dict) -> None:
+def save_model(
+    folder: Path, model: Any, options: dict, vocabulary: Vocabulary, card: dict, calibration: Calibration
+) -> None:
     """Writes a checkpoint.
 
     Args:
@@ -50,6 +53,7 @@ def save_model(folder: Path, model: Any, options: dict, vocabulary: Vocabulary, 
         options: the `model` part of the recipe.
         vocabulary: what its outputs mean.
         card: protocol card and whatever else should travel with the weights.
+        calibration: of its confidence.
     """
     described = options | {"encoder": model.encoder.describe()}
     about = {
@@ -58,6 +62,7 @@ def save_model(folder: Path, model: Any, options: dict, vocabulary: Vocabulary, 
         "vocabulary": vocabulary.to_json(),
         "sampling_rate": 16000,
         "min_samples": model.encoder.min_samples,
+        "calibration": calibration.to_json(),
         "card": card,
     }
     aside = _fresh(folder.with_name(f".{folder.name}.part"))

@@ -21,6 +21,7 @@ from sertone.errors import SertoneError
 from sertone.isolation import ChildDiedError, cores, side_by_side
 from sertone.recipe import Recipe
 from sertone.training import checkpoint, ranks, votes
+from sertone.training.calibrate import pooled_scores
 from sertone.training.experiment import Experiment, prepare
 from sertone.training.folds import confusion, fingerprint, gather, run_fold, run_fold_in_child
 from sertone.training.progress import Progress
@@ -153,6 +154,7 @@ def _collect(experiment: Experiment, out: Path) -> dict:
     pooled["ci95"] = metrics.speaker_interval(targets, predictions, speakers, seed=seed)
     pooled["confusion"] = confusion(rows, experiment.classes)
     pooled["soft"] = votes.scores(rows, experiment.classes)
+    pooled["confidence"] = pooled_scores(rows, experiment.classes, [fold["confidence"] for fold in folds])
     own = fingerprint(experiment)
     encoder = experiment.recipe.model["encoder"]
     return {

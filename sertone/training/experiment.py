@@ -67,6 +67,8 @@ def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
         )
     if recipe.train.targets == "soft":
         _require_votes(folds, mapping)
+    if recipe.train.coverage is not None:
+        _require_validation(folds)
     hashes = protocols.recording_hashes(used)
     leaks = [protocols.check_leaks(fold, hashes) for fold in folds]
     for fold, report in zip(folds, leaks, strict=True):
@@ -92,6 +94,16 @@ def _require_votes(folds: list[Fold], mapping: dict[str, str]) -> None:
                 "votes, such as the columns vote_happy, vote_sad of a manifest",
                 "`sertone corpora check` counts them; train.targets: hard does without",
             )
+
+
+def _require_validation(folds: list[Fold]) -> None:
+    if without := [fold.name for fold in folds if not fold.validation]:
+        raise SertoneError(
+            "no_validation",
+            f"train.coverage is set, and fold {without[0]} has no validation speakers",
+            "some, who tell which confidence gives that coverage",
+            "set protocol.validation: speaker, or leave train.coverage null",
+        )
 
 
 def _require_classes(mapping: dict[str, str], found: set[str]) -> None:

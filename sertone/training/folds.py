@@ -6,6 +6,7 @@ fold_0/checkpoint/    the trained model        fold_0/result.json marks the fold
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sertone import recipe as recipes
 from sertone.nn.vocabulary import Vocabulary
 from sertone.training import checkpoint, ranks, votes
 from sertone.training.answers import Answers, answer, score_tasks
+from sertone.training.calibrate import calibrate, fold_scores
 from sertone.training.experiment import Experiment
 from sertone.training.loop import Trainer, check_plan
 from sertone.training.material import Material
@@ -63,10 +65,12 @@ def fit(experiment: Experiment, number: int, folder: Path, material: Material, p
         if len({vocabulary.label(task, u) for u in fold.train} - {None}) < 2:
             progress.say(f"fold {number} ({fold.name})  {task}: fewer than two labels, nothing to learn")
     trainer.train()
+    trainer.calibration = calibrate(trainer)
     card = {key: value for key, value in experiment.card.items() if key not in PER_FILE}
     if ranks.first():
         about = card | {"fold": fold.name}
-        checkpoint.save_model(folder / "checkpoint", model, recipe.model, vocabulary, about)
+        calibration = trainer.calibration
+        checkpoint.save_model(folder / "checkpoint", model, recipe.model, vocabulary, about, calibration)
     ranks.wait()
     return trainer
 
@@ -90,6 +94,7 @@ def run_fold(experiment: Experiment, number: int, out: Path, material: Material,
     test = [u for u in fold.test if u.labels.get("emotion")]
     trainer.model.to(trainer.fabric.device)
     answers = answer(trainer.model, vocabulary, test, trainer.loader, trainer.fabric)
+    answers = replace(answers, probabilities=trainer.calibration.probabilities(answers.logits))
     labels = {task: [vocabulary.label(task, u) for u in test] for task in heads}
     kinds = {task: head.metric for task, head in heads.items() if task != "speaker"}
     scores: dict[str, dict[str, Any]] = dict(score_tasks(answers, labels, kinds))
@@ -106,6 +111,7 @@ def run_fold(experiment: Experiment, number: int, out: Path, material: Material,
         "name": fold.name,
         "metrics": scores,
         "soft": votes.scores(rows, experiment.classes),
+        "confidence": fold_scores(answers, trainer.calibration, vocabulary, test),
         "experiment": fingerprint(experiment),
         "confusion": confusion(rows, experiment.classes),
         "auxiliary": auxiliary,
@@ -132,7 +138,7 @@ def _rows(experiment: Experiment, number: int, targets: list[str | None], answer
     predictions = answers.predictions["emotion"]
     return [
         {"id": u.id, "fold": number, "speaker": u.speaker, "target": target, "prediction": prediction}
-        | {f"p_{name}": round(float(p), 6) for name, p in zip(experiment.classes, row, strict=True)}
+        | {f"p_{name}": float(f"{p:.6g}") for name, p in zip(experiment.classes, row, strict=True)}
         for u, target, prediction, row in zip(test, targets, predictions, answers.probabilities, strict=True)
     ]
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sertone.audio import SAMPLING_RATE
+from sertone.calibration import Calibration
 from sertone.errors import SertoneError
 from sertone.models.stage import Stage
 from sertone.nn.vocabulary import Vocabulary
@@ -48,6 +49,7 @@ class Trainer:
     Attributes:
         history: one entry per epoch: stage, losses, scores, seconds, share of the time that was busy.
         loader: makes batches for the model as it is.
+        calibration: of the trained model's confidence.
     """
 
     model: Any
@@ -60,6 +62,7 @@ class Trainer:
     progress: Reporter
     history: list[dict] = field(default_factory=list)
     bad_in_a_row: int = 0
+    calibration: Calibration = field(default_factory=Calibration)
 
     def __post_init__(self) -> None:
         self.fabric = ranks.fabric(self.config)
