@@ -5,6 +5,8 @@ then says which of those names a model learns, and under which class.
 """
 
 import re
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sertone.errors import SertoneError
@@ -90,6 +92,26 @@ def class_map(classes: str | dict[str, str], found: set[str]) -> dict[str, str]:
 def class_names(mapping: dict[str, str]) -> list[str]:
     """The classes of a map, each once, in the map's order."""
     return list(dict.fromkeys(mapping.values()))
+
+
+def shares(counts: Mapping[str, float]) -> dict[str, float]:
+    """Counts as shares that add up to 1, without those that are zero; empty where nothing was counted."""
+    total = sum(counts.values())
+    return {name: count / total for name, count in counts.items() if count > 0}
+
+
+def class_shares(votes: Mapping[str, float], mapping: Mapping[str, str]) -> dict[str, float]:
+    """Votes by class: emotions of one class together, those of none left out; adds up to 1, or empty.
+
+    Args:
+        votes: emotion -> share of the annotators.
+        mapping: emotion -> class.
+    """
+    counts: dict[str, float] = defaultdict(float)
+    for emotion, share in votes.items():
+        if emotion in mapping:
+            counts[mapping[emotion]] += share
+    return shares(counts)
 
 
 def spoken_text(text: str) -> str:

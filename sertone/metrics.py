@@ -9,9 +9,12 @@ does not count.
     macro_f1    mean of the classes' F1
     accuracy    share of correct utterances
     cer, wer    edits per character and per word of the references
+    jsd         Jensen-Shannon divergence of the annotators' votes and the probabilities, in bits: 0 equal, 1
+                nothing in common (Uma et al., Learning from Disagreement, JAIR 72, 2021)
+    cosine      cosine of the two as vectors: 1 equal (Geng, Label Distribution Learning, TKDE 28, 2016)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -60,6 +63,24 @@ def transcript_scores(targets: Sequence[str], predictions: Sequence[str]) -> dic
     return {"cer": float(jiwer.cer(texts, answers)), "wer": float(jiwer.wer(texts, answers))}
 
 
+def soft_scores(votes: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
+    """Jensen-Shannon divergence and cosine of two sets of distributions, both (N, K); means over N.
+
+    Raises:
+        SertoneError: `no_targets`.
+    """
+    p, q = np.asarray(votes, float), np.asarray(probabilities, float)
+    _require(p)
+    lengths = np.linalg.norm(p, axis=1) * np.linalg.norm(q, axis=1)
+    divergences = _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2
+    return {"jsd": float(divergences.mean()), "cosine": float(((p * q).sum(1) / lengths).mean())}
+
+
+def _entropy(distributions: np.ndarray) -> np.ndarray:
+    """In bits: (N, K) -> (N,)."""
+    return -(distributions * np.log2(np.where(distributions > 0, distributions, 1))).sum(1)
+
+
 SCORES: dict[str, Callable[[Sequence[str], Sequence[str]], dict[str, float]]] = {
     "emotion": emotion_scores,
     "accuracy": class_scores,
@@ -73,6 +94,8 @@ DEFINITIONS = {
     "intervals": "95 %, expanded percentile bootstrap: whole speakers, or whole folds, are drawn",
     "cer": "character edits per reference character, best-path decoding",
     "wer": "word edits per reference word, best-path decoding",
+    "jsd": "Jensen-Shannon divergence of annotators' votes and probabilities, in bits; mean over utterances",
+    "cosine": "cosine of annotators' votes and probabilities; mean over utterances",
 }
 
 
@@ -95,6 +118,6 @@ def scores_of_confusion(tables: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _require(targets: Sequence) -> None:
+def _require(targets: Sized) -> None:
     if not len(targets):
         raise SertoneError("no_targets", "no utterance has a label", "at least one, to score")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 
-from sertone import corpora, licences, metrics
+from sertone import calibration, corpora, licences, metrics
 from sertone.protocols import Fold, LeakReport
 
 PACKAGES = ("sertone", "torch", "transformers", "lightning-fabric", "numpy", "soundfile", "soxr")
@@ -62,7 +62,7 @@ def protocol_card(
             for fold in folds
         ],
         "leaks": [vars(report) for report in leaks],
-        "metrics": metrics.DEFINITIONS,
+        "metrics": metrics.DEFINITIONS | calibration.DEFINITIONS,
         "seed": seed,
         "versions": {"python": platform.python_version()} | _versions(),
         "file_hashes": {name: hashes[name] for name in sorted(used)},

@@ -115,10 +115,16 @@ class TrainConfig(Settings):
     """Largest norm of the gradient."""
     speeds: list[Annotated[float, Field(ge=0.5, le=2.0)]] = Field(default=[0.8, 1.0, 1.2], min_length=1)
     """Speed perturbation (TDSA): one of these at random for every utterance and epoch; 0.8 is 80 %."""
+    targets: Literal["hard", "soft"] = "hard"
+    """Of the emotion loss: the label; or `soft`, the shares of the annotators' votes by class, and the
+    label where there are none."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Of the emotion loss."""
     class_weights: bool = False
     """Weigh the emotion loss by inverse class frequency."""
+    coverage: float | None = Field(default=None, gt=0, lt=1)
+    """Share of recordings that shall get an answer; the least confident others are marked unsure. The
+    validation speakers, who also choose the epoch, tell where that is. null: none is unsure."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Of the arithmetic."""
     kernels: Literal["own", "torch"] = "torch"

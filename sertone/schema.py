@@ -19,6 +19,8 @@ class Utterance:
         labels: what the corpus says, by task: `emotion` (a name of `labels.EMOTIONS`, or the
             user's own), `raw_emotion` (the corpus's word for it), `gender`, `style`, and ratings
             such as `valence` on the corpus's own scale. A task without a label is absent.
+        votes: emotion -> share of the annotators who heard it; adds up to 1, or empty where the
+            corpus does not say. Names as in `labels`.
         text: transcript, or None.
         session: recording session, or None.
         split: `train`, `validation` or `test` where the corpus has official partitions.
@@ -30,6 +32,7 @@ class Utterance:
     path: Path
     speaker: str
     labels: dict[str, str | float] = field(default_factory=dict)
+    votes: dict[str, float] = field(default_factory=dict)
     text: str | None = None
     session: str | None = None
     split: str | None = None
@@ -86,7 +89,9 @@ class Prediction:
         message: in words.
         duration_s: length of the recording in seconds, None where it could not be read.
         label: the most probable class, None on error.
-        probabilities: by class; empty on error.
+        probabilities: by class, calibrated where the model was; empty on error.
+        confidence: probability of the label, None on error.
+        unsure: whether the confidence is too low for the coverage that was wanted; the label stays.
     """
 
     file: str
@@ -96,6 +101,8 @@ class Prediction:
     duration_s: float | None = None
     label: str | None = None
     probabilities: dict[str, float] = field(default_factory=dict)
+    confidence: float | None = None
+    unsure: bool = False
 
     def to_json(self) -> dict:
         """As a JSON object."""

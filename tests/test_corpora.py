@@ -32,6 +32,8 @@ def test_contract(name, tmp_path):
     report = check(name, tmp_path, "four")
     assert report.sound, report.problems
     assert report.utterances == len(found)
+    assert report.voted == sum(bool(u.votes) for u in found)
+    assert all(sum(u.votes.values()) == pytest.approx(1) for u in found if u.votes)
     assert set(report.by_class) == set(FOUR) and all(report.by_class.values())
     assert sum(report.by_speaker.values()) == sum(report.by_class.values())
     assert report.hours > 0
@@ -49,6 +51,7 @@ def test_export_is_read_back_by_manifest(name, tmp_path, capsys):
         assert (a.id, a.speaker, a.session, a.text) == (b.id, b.speaker, b.session, b.text)
         expected = {k: v for k, v in a.labels.items() if k != "raw_emotion"}
         assert {k: v for k, v in b.labels.items() if k != "raw_emotion"} == expected
+        assert b.votes == pytest.approx(a.votes)
 
 
 @pytest.mark.parametrize("name", corpora.names())
@@ -199,9 +202,7 @@ def test_the_doctor_finds_every_problem_and_goes_on(tmp_path, tone, capsys):
         "bad_split": 1,
     }
     assert all(problem["path"] and problem["message"] for problem in report["problems"])
-    expected = (
-        "corpus root utterances hours speakers by_label by_class by_session by_speaker by_style problems"
-    )
+    expected = "corpus root utterances voted hours speakers by_label by_class by_session by_speaker by_style problems"
     assert list(report) == expected.split()
     with pytest.raises(SertoneError):
         list(corpora.utterances("manifest", source))

@@ -149,10 +149,13 @@ def test_predict_answers_every_file(run, small_demo, tmp_path, tone, capsys):
     assert [a["status"] for a in answers] == ["ok", "error", "error", "ok", "error", "ok", "ok"]
     assert [a["code"] for a in answers] == ["", "missing_file", "empty_file", "", "not_audio", "", ""]
     for answer in answers:
-        assert list(answer) == ["file", "status", "code", "message", "duration_s", "label", "probabilities"]
+        keys = "file status code message duration_s label probabilities confidence unsure"
+        assert list(answer) == keys.split() and not answer["unsure"]
         if answer["status"] == "error":
             assert answer["label"] is None and answer["probabilities"] == {} and answer["message"]
+            assert answer["confidence"] is None
         else:
+            assert answer["confidence"] == answer["probabilities"][answer["label"]]
             assert sum(answer["probabilities"].values()) == pytest.approx(1)
             assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
     assert answers[3]["duration_s"] == 1.0

@@ -13,7 +13,6 @@ from sertone.errors import SertoneError
 from sertone.labels import FOUR
 from sertone.nn.batch import Batch
 from sertone.nn.fusions import FUSIONS
-from sertone.nn.heads import MISSING
 from sertone.nn.vocabulary import Vocabulary
 from sertone.schema import Utterance
 
@@ -138,8 +137,8 @@ def test_an_utterance_without_labels_changes_no_gradient():
 def test_vocabulary():
     assert VOCABULARY.classes["emotion"] == ["neutral", "happy", "angry", "sad"]
     assert VOCABULARY.classes["gender"] == ["female", "male"] and VOCABULARY.classes["speaker"] == ["x", "y"]
-    assert VOCABULARY.targets("emotion", UTTERANCES).tolist() == [3, 1, MISSING]
-    assert VOCABULARY.targets("gender", UTTERANCES).tolist() == [1, MISSING, 0]
+    assert VOCABULARY.targets("emotion", UTTERANCES).tolist() == [[0, 0, 0, 1], [0, 1, 0, 0], [0] * 4]
+    assert VOCABULARY.targets("gender", UTTERANCES).tolist() == [[0, 1], [0, 0], [1, 0]]
     assert VOCABULARY.characters == [" ", "a", "b"]
     assert VOCABULARY.targets("asr", UTTERANCES).tolist() == [[2, 3, 0, 0], [0, 0, 0, 0], [3, 2, 1, 3]]
     assert Vocabulary(**VOCABULARY.to_json()) == VOCABULARY

@@ -290,7 +290,7 @@ def test_a_task_whose_texts_do_not_fit_is_counted(demo_recipe, tmp_path):
 
 def test_class_weights_are_inverse_frequencies(demo_recipe, tmp_path):
     trainer = train_fold(demo_recipe(class_weights=True), tmp_path)
-    counts = torch.bincount(trainer.vocabulary.targets("emotion", trainer.fold.train)).float()
+    counts = trainer.vocabulary.targets("emotion", trainer.fold.train).sum(0)
     found = trainer.model.heads["emotion"].class_weights
     torch.testing.assert_close(found * counts, (counts.sum() / 4).expand(4))
 

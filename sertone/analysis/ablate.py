@@ -9,7 +9,6 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from sertone.training import cells, ranks
 from sertone.training.cells import Cell, jobs_for
 from sertone.training.checkpoint import write_json, write_text
 from sertone.training.crossval import finish
-from sertone.training.experiment import Experiment, prepare
+from sertone.training.experiment import prepare
 from sertone.training.first_stages import FirstStages
 from sertone.training.progress import Progress
 from sertone.training.run_folder import claim, lock
@@ -93,18 +92,13 @@ def _cells(study: Study, made: dict[Place, Recipe], out: Path) -> dict[Place, Ce
     for place, recipe in made.items():
         several = shared[_first_stage(recipe)] > 1 and ranks.world() == 1
         planned[place] = Cell(
-            _experiment(base, recipe),
+            base.with_recipe(recipe),
             out / place.folder,
             label=f"{place.row}, {place.column}, seed {place.seed}  ",
             first_stages=FirstStages(out / "first_stages") if several else None,
             keep_checkpoints=study.keep_checkpoints,
         )
     return planned
-
-
-def _experiment(base: Experiment, recipe: Recipe) -> Experiment:
-    """The same data and folds with another recipe."""
-    return replace(base, recipe=recipe, card=base.card | {"seed": recipe.train.seed})
 
 
 def _first_stage(recipe: Recipe) -> str:

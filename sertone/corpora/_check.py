@@ -23,6 +23,7 @@ class CorpusReport:
         corpus: name.
         root: where it was read.
         utterances: how many there are.
+        voted: how many of them have annotators' votes.
         hours: of speech.
         speakers: how many.
         by_label: raw label -> utterances.
@@ -36,6 +37,7 @@ class CorpusReport:
     corpus: str
     root: str
     utterances: int
+    voted: int
     hours: float
     speakers: int
     by_label: dict[str, int]
@@ -58,6 +60,7 @@ class CorpusReport:
         """For people."""
         title = f"{self.corpus} at {self.root}"
         parts = [f"{title}\n{self.utterances} utterances, {self.hours:.2f} h, {self.speakers} speakers"]
+        parts += [f"{self.voted} utterances with annotators' votes"] if self.voted else []
         for name, counts in (
             ("label", self.by_label),
             ("class", self.by_class),
@@ -118,6 +121,7 @@ def _count(
         corpus=name,
         root=str(root),
         utterances=len(found),
+        voted=sum(bool(u.votes) for u in found),
         hours=round(sum(_seconds(u, lengths) for u in found) / 3600, 4),
         speakers=len({u.speaker for u in found}),
         by_label=_tally(str(u.labels.get("raw_emotion", "(missing)")) for u in found),

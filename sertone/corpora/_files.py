@@ -1,12 +1,15 @@
 """What several readers and writers of miniatures share."""
 
-from collections.abc import Iterator
+import csv
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
 from sertone.errors import SertoneError
+from sertone.schema import Problem, Report
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 
@@ -35,6 +38,35 @@ def require(folder: Path, corpus: str) -> Path:
             f"the tree of {corpus} (`sertone corpora fake {corpus} DIR` writes a small one)",
         )
     return folder
+
+
+def table(path: Path, columns: Sequence[str], report: Report) -> list[dict[str, str]]:
+    """The rows of a table that a corpus can do without; it is reported where it is not what it should be.
+
+    Args:
+        path: CSV file.
+        columns: those that are wanted.
+        report: told of a table that cannot be read or lacks one of them.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = [{name: row[name] or "" for name in columns} for row in csv.DictReader(file)]
+    except KeyError as error:
+        report(Problem("missing_column", str(path), f"no column {error}; the table is passed over", "note"))
+        return []
+    except (UnicodeDecodeError, csv.Error) as error:
+        report(Problem("bad_table", str(path), f"{error}; the table is passed over", "note"))
+        return []
+    return rows
+
+
+def number(cell: str) -> float | None:
+    """A cell of a table as a finite number, or None."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def write_tone(path: Path, seed: int, seconds: float = 0.5, rate: int = 16000) -> None:

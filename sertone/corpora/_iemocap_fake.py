@@ -37,6 +37,19 @@ OFF_SCALE = {
 }
 TAGS = ["[LAUGHTER]"] * 120 + ["[BREATHING]"] * 27 + ["[GARBAGE]"] * 21
 TAGS += ["[garbage]"] * 8 + ["[laughter]"]
+CATEGORIES = {
+    "neu": "Neutral",
+    "hap": "Happiness",
+    "exc": "Excited",
+    "ang": "Anger",
+    "sad": "Sadness",
+    "fru": "Frustration",
+    "sur": "Surprise",
+    "fea": "Fear",
+    "dis": "Disgust",
+    "oth": "Other",
+}
+COMMENTS = ("", "a bit", "Anger; then amused", "mocking (?)")
 WORDS = [
     "well",
     "i",
@@ -172,7 +185,7 @@ def _write_dialogue(dialog: Path, name: str, members: list[tuple[_Turn, str]], d
         times = f"[{start:.4f} - {start + 4.5:.4f}]"
         blocks.append(
             f"{times}\t{turn.name}\t{turn.label}\t[{values}]\n"
-            "C-E2:\tNeutral;\t()\nC-E3:\tNeutral; Happiness;\t(a bit)\nC-F1:\tNeutral;\t()\n"
+            f"{_votes(turn.label, draw)}C-F1:\tDisgust;\t()\nC-M1:\tDisgust; Fear;\t()\n"
             "A-E3:\tval 3; act 2; dom  3;\t()\n"
         )
         lines.append(f"{turn.name} [{start:08.4f}-{start + 4.5:08.4f}]: {text}\n")
@@ -184,6 +197,17 @@ def _write_dialogue(dialog: Path, name: str, members: list[tuple[_Turn, str]], d
     ):
         (dialog / folder).mkdir(parents=True, exist_ok=True)
         (dialog / folder / f"{name}.txt").write_text(content, encoding="utf-8")
+
+
+def _votes(label: str, draw: Random) -> str:
+    """Lines of three raters: two of them give the label, or all three something else where there is none."""
+    words = draw.sample(list(CATEGORIES.values()), 3)
+    if label in CATEGORIES:
+        words[:2] = [CATEGORIES[label], CATEGORIES[label]]
+    words[2] += f"; {words[2]}; {draw.choice(list(CATEGORIES.values()))}"  # the same twice, and another
+    raters = draw.sample(range(1, 5), 3)
+    lines = [f"C-E{n}:\t{word};\t({draw.choice(COMMENTS)})\n" for n, word in zip(raters, words, strict=True)]
+    return "".join(lines) + "C-E9:\t;\t()\n"  # one who gave none
 
 
 def _write_traps(root: Path, turn: _Turn) -> None:

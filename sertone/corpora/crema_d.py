@@ -7,17 +7,21 @@ Source: https://github.com/CheyneyComputerScience/CREMA-D, Cao et al. (2014).
 Expected tree (WAV, or FLAC under the same names):
     AudioWAV/1001_IEO_ANG_HI.wav     actor_sentence_emotion_level
     VideoDemographics.csv            ActorID,Age,Sex,Race,Ethnicity
+    processedResults/tabulatedVotes.csv      counts in the columns A, D, F, H, N, S; fileName
+Votes are those of the raters who only heard the recording: in the nameless first column, 100000 times
+the kind of query plus the clip's number, the kind is 1 (2 is the face alone, 3 both).
 1076_MTI_SAD_XX has no signal: it is reported and left out. A clone without git-LFS holds pointers of
 130 bytes instead of audio.
 """
 
 import csv
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from sertone.corpora._files import audio_files, require, write_tone
-from sertone.labels import Scale, emotion_labels
+from sertone.corpora._files import audio_files, number, require, table, write_tone
+from sertone.labels import Scale, emotion_labels, shares
 from sertone.licences import KNOWN
 from sertone.schema import Problem, Report, Utterance, stop
 
@@ -34,6 +38,8 @@ EMOTIONS = {
     "FEA": "fearful",
     "DIS": "disgusted",
 }
+VOTES = {letter: EMOTIONS[raw] for letter, raw in zip("NHSAFD", EMOTIONS, strict=True)}
+VOICE_ONLY = 1
 SCALES: dict[str, Scale] = {}
 TEXTS = {
     "IEO": "It's eleven o'clock.",
@@ -54,8 +60,9 @@ NAME = re.compile(r"(1\d{3})_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX|X)")
 
 
 def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
-    """Reads `root/AudioWAV` and the actors' sex from `root/VideoDemographics.csv`."""
+    """Reads `root/AudioWAV`, the actors' sex from `root/VideoDemographics.csv`, and the raters' votes."""
     genders = _genders(root / "VideoDemographics.csv", report)
+    votes = _votes(root / "processedResults" / "tabulatedVotes.csv", report)
     for path in audio_files(require(root / "AudioWAV", "crema_d")):
         match = NAME.fullmatch(path.stem)
         if not match:
@@ -74,6 +81,7 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
             path=path,
             speaker=actor,
             labels=dict(labels),
+            votes=votes.get(path.stem, {}),
             text=TEXTS.get(sentence),
         )
 
@@ -84,6 +92,22 @@ def _genders(path: Path, report: Report) -> dict[str, str]:
         return {}
     with open(path, newline="", encoding="utf-8-sig") as file:
         return {row["ActorID"]: row["Sex"].strip().lower() for row in csv.DictReader(file)}
+
+
+def _votes(path: Path, report: Report) -> dict[str, dict[str, float]]:
+    """Recording -> shares of the raters who only heard it."""
+    if not path.is_file():
+        report(Problem("missing_votes", str(path), "no annotators' votes without it", "note"))
+        return {}
+    counts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for row in table(path, ("", *VOTES, "fileName"), report):
+        key, cells = number(row[""]), [number(row[letter]) for letter in VOTES]
+        if key is None or any(cell is None or cell < 0 for cell in cells):
+            report(Problem("bad_number", f"{path}, {row['fileName']}", "expected a key and six counts"))
+        elif key // 100_000 == VOICE_ONLY:
+            for emotion, cell in zip(VOTES.values(), cells, strict=True):
+                counts[row["fileName"]][emotion] += cell or 0
+    return {name: shares(own) for name, own in counts.items()}
 
 
 def fake(root: Path, full: bool = False) -> None:
@@ -97,3 +121,17 @@ def fake(root: Path, full: bool = False) -> None:
     rows = [f"{a},30,{'Female' if int(a) % 2 else 'Male'},Unknown,Unknown" for a in actors]
     text = "\n".join(["ActorID,Age,Sex,Race,Ethnicity", *rows])
     (root / "VideoDemographics.csv").write_text(text + "\n")
+    _fake_votes(root / "processedResults" / "tabulatedVotes.csv", names)
+
+
+def _fake_votes(path: Path, names: list[str]) -> None:
+    """Ten raters of the voice, who are right or say neutral, and ten of the face, who all see joy."""
+    lines = [",A,D,F,H,N,S,fileName,numResponses"]
+    for query in (VOICE_ONLY, 2):
+        for clip, name in enumerate(names, 1):
+            right = 10 - clip % 6 if query == VOICE_ONLY else 0
+            meant, other = EMOTIONS[name[9:12]], "neutral" if query == VOICE_ONLY else "happy"
+            counts = [right * (VOTES[x] == meant) + (10 - right) * (VOTES[x] == other) for x in "ADFHNS"]
+            lines.append(f'"{100_000 * query + clip}",{",".join(map(str, counts))},"{name}",10')
+    path.parent.mkdir(parents=True)
+    path.write_text("\n".join(lines) + "\n")

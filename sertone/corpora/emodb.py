@@ -6,14 +6,18 @@ Source: http://emodb.bilderbar.info, Burkhardt, Paeschke, Rolfes, Sendlmeier, We
 
 Expected tree (WAV, or FLAC under the same names):
     wav/03a01Fa.wav        speaker (2), sentence (3), emotion letter, take
+    metadata.csv           may be missing; of its columns `file` and `listener_agreement` are read
+
+`listener_agreement` is the share of twenty listeners who heard the intended emotion. What the others
+heard is not told: our reading spreads their share evenly over the other six emotions of the corpus.
 """
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sertone.corpora._files import audio_files, require, write_tone
-from sertone.labels import Scale, emotion_labels
+from sertone.corpora._files import audio_files, number, require, table, write_tone
+from sertone.labels import Scale, emotion_labels, shares
 from sertone.licences import Licence
 from sertone.schema import Problem, Report, Utterance, stop
 
@@ -56,6 +60,7 @@ NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])[a-z]")
 
 def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
     """Reads `root/wav`. All speech is scripted; the sentence number gives the transcript."""
+    agreement = _agreement(root / "metadata.csv", report)
     for path in audio_files(require(root / "wav", "emodb")):
         match = NAME.fullmatch(path.stem)
         if not match or match[1] not in MEN + WOMEN:
@@ -65,8 +70,36 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
         labels = emotion_labels(letter, EMOTIONS, str(path), report)
         labels |= {"gender": "male" if speaker in MEN else "female", "style": "scripted"}
         yield Utterance(
-            id=path.stem, path=path, speaker=speaker, labels=dict(labels), text=TEXTS.get(sentence)
+            id=path.stem,
+            path=path,
+            speaker=speaker,
+            labels=dict(labels),
+            votes=_votes(EMOTIONS.get(letter), agreement.get(path.stem)),
+            text=TEXTS.get(sentence),
         )
+
+
+def _votes(intended: str | None, agreement: float | None) -> dict[str, float]:
+    if intended is None or agreement is None:
+        return {}
+    rest = (1 - agreement) / (len(EMOTIONS) - 1)
+    return shares({name: agreement if name == intended else rest for name in EMOTIONS.values()})
+
+
+def _agreement(path: Path, report: Report) -> dict[str, float]:
+    """Name of a recording -> share of the listeners who heard what was meant."""
+    if not path.is_file():
+        return {}
+    found = {}
+    for row in table(path, ("file", "listener_agreement"), report):
+        cell = row["listener_agreement"]
+        share = number(cell)
+        if share is not None and 0 <= share <= 1:
+            found[Path(row["file"]).stem] = share
+        elif cell:
+            message = f"listener_agreement is {cell!r}; expected a share from 0 to 1"
+            report(Problem("bad_number", f"{path}, {row['file']}", message))
+    return found
 
 
 def fake(root: Path, full: bool = False) -> None:
@@ -75,4 +108,6 @@ def fake(root: Path, full: bool = False) -> None:
     names = [f"{s}{t}{e}a" for s in sorted(MEN + WOMEN) for t in sentences for e in EMOTIONS]
     for seed, name in enumerate(names):
         write_tone(root / "wav" / f"{name}.wav", seed)
+    rows = [f"wav/{name}.wav,{(20 - n % 8) / 20}" for n, name in enumerate(names) if n % 5]
+    (root / "metadata.csv").write_text("\n".join(["file,listener_agreement", *rows]) + "\n")
     (root / "wav" / "._03a01Fa.wav").write_bytes(b"\0\5\x16\7AppleDouble")

@@ -2,27 +2,32 @@
 
 Ten actors in five sessions of a woman and a man each; improvised and scripted; 10 039 utterances,
 12 h, 16 kHz mono; labels of three raters, and ratings of valence, activation and dominance.
+Votes are those of the external raters (`C-E#` lines): each has one, split equally over the categories
+that a rater gave. The actors' reports about themselves and each other (`C-F#`, `C-M#`) do not count.
 
 Source: https://sail.usc.edu/iemocap, Busso et al. (2008). Given on request, for research only.
 
 Expected tree (`IEMOCAP_full_release`):
-    Session1/dialog/EmoEvaluation/Ses01F_impro01.txt       labels and ratings
+    Session1/dialog/EmoEvaluation/Ses01F_impro01.txt       labels, votes and ratings
     Session1/dialog/transcriptions/Ses01F_impro01.txt      `utterance [start-end]: text`
     Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav
 
 Traps survived here: the letter in `Ses01F` is the actor who wore the markers, the talker is the
 letter after the last underscore; sub-folders of EmoEvaluation hold other .txt files; headers contain
 brackets too; transcripts hold lines without a label (`M: ...`, `_FXX0`), some in Latin-1; copies
-made on macOS bring `._*` files; a few ratings lie outside the scale of 1 to 5.
+made on macOS bring `._*` files; a few ratings lie outside the scale of 1 to 5; comments behind the
+votes are free text.
 """
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from sertone.corpora._files import require, visible
 from sertone.corpora._iemocap_fake import write
-from sertone.labels import Scale, emotion_labels
+from sertone.labels import Scale, emotion_labels, shares
 from sertone.licences import Licence
 from sertone.schema import Problem, Report, Utterance, stop
 
@@ -49,7 +54,21 @@ EMOTIONS = {
     "oth": "other",
     "xxx": "no_agreement",
 }
+CATEGORIES = {
+    "neutral": "neutral",
+    "neutral state": "neutral",
+    "happiness": "happy",
+    "excited": "excited",
+    "anger": "angry",
+    "sadness": "sad",
+    "frustration": "frustrated",
+    "surprise": "surprised",
+    "fear": "fearful",
+    "disgust": "disgusted",
+    "other": "other",
+}
 SCALES = {name: Scale(1.0, 5.0) for name in ("valence", "arousal", "dominance")}
+VOTE = re.compile(r"C-E\d+:([^(]*)")
 RATINGS = re.compile(r"\[\s*([-\d.]+),\s*([-\d.]+),\s*([-\d.]+)\s*\]")
 GENDERS = {"F": "female", "M": "male"}
 
@@ -76,10 +95,7 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
 
 def _dialogue(evaluation: Path, session: int, texts: dict[str, str], report: Report) -> Iterator[Utterance]:
     wav = evaluation.parents[2] / "sentences" / "wav" / evaluation.stem
-    for line in _lines(evaluation):
-        fields = line.split("\t")
-        if not line.startswith("[") or len(fields) != 4:
-            continue
+    for fields, rest in _blocks(_lines(evaluation)):
         name, raw, ratings = fields[1].strip(), fields[2].strip(), fields[3]
         talker = name.rsplit("_", 1)[-1][:1]
         if talker not in GENDERS or not name.startswith(evaluation.stem):
@@ -97,8 +113,31 @@ def _dialogue(evaluation: Path, session: int, texts: dict[str, str], report: Rep
             speaker=f"Ses0{session}{talker}",
             session=f"Session{session}",
             labels=labels | _ratings(ratings, name, report),
+            votes=_votes(rest, name, report),
             text=texts.get(name),
         )
+
+
+def _blocks(lines: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """The four fields of each utterance's first line, and the lines below it."""
+    starts = [n for n, line in enumerate(lines) if line.startswith("[") and line.count("\t") == 3]
+    for start, end in pairwise([*starts, len(lines)]):
+        yield lines[start].split("\t"), list(lines[start + 1 : end])
+
+
+def _votes(lines: Sequence[str], name: str, report: Report) -> dict[str, float]:
+    """One vote per external rater; a category that is not known is reported and does not count."""
+    counts: dict[str, float] = defaultdict(float)
+    for line in lines:
+        if not (match := VOTE.match(line)):
+            continue
+        given = dict.fromkeys(word for part in match[1].split(";") if (word := part.strip().lower()))
+        known = [CATEGORIES[word] for word in given if word in CATEGORIES]
+        if len(known) < len(given):
+            report(Problem("unknown_vote", name, f"{line!r}; expected categories of the corpus", "note"))
+        for emotion in known:
+            counts[emotion] += 1 / len(known)
+    return shares(counts)
 
 
 def _ratings(text: str, name: str, report: Report) -> dict[str, float]:

@@ -5,6 +5,7 @@ Columns:
     speaker                    who speaks; folds never share a speaker
     emotion, gender, style     any label columns; an empty cell is a missing label
     arousal, valence, dominance, duration_s   numbers
+    vote_happy, vote_sad, ...  annotators who heard that emotion, as counts or shares
     id, text, session, split, start_s, end_s   optional
 Names such as `anger` and `joy` are read as `angry` and `happy`; any other emotion is its own class.
 Its licence is what the recipe says in `data.licence`, an identifier such as `cc-by-4.0`.
@@ -16,14 +17,13 @@ Expected tree:
 import csv
 import io
 import json
-import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sertone.corpora._files import write_tone
+from sertone.corpora._files import number, write_tone
 from sertone.errors import SertoneError
-from sertone.labels import DIMENSIONS, SYNONYMS, Scale
+from sertone.labels import DIMENSIONS, SYNONYMS, Scale, shares
 from sertone.licences import UNKNOWN
 from sertone.schema import Problem, Report, Utterance, stop
 
@@ -36,6 +36,7 @@ EMOTIONS = SYNONYMS
 SCALES: dict[str, Scale] = {}
 FIELDS = ("id", "path", "file", "speaker", "text", "session", "split", "start_s", "end_s")
 NUMBERS = (*DIMENSIONS, "duration_s")
+VOTE = "vote_"
 GENDER_NAMES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
 GENDER_NAMES |= {"female": "female", "male": "male"}
 SPLITS = {"dev": "validation", "valid": "validation", "development": "validation"}
@@ -50,9 +51,9 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
     root = root / "metadata.csv" if root.is_dir() else root
     rows = _rows(root)
     seen: Counter[str] = Counter()
-    for number, row in enumerate(rows, 2 if root.suffix in (".csv", ".tsv") else 1):  # as in an editor
+    for count, row in enumerate(rows, 2 if root.suffix in (".csv", ".tsv") else 1):  # as in an editor
         row = {name: cell.strip() for name, cell in row.items() if cell and cell.strip()}
-        where = f"{root}, line {number}"
+        where = f"{root}, line {count}"
         path = row.get("path") or row.get("file")
         if not path or "speaker" not in row:
             report(Problem("missing_cell", where, f"no {'speaker' if path else 'path'} given"))
@@ -64,6 +65,7 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
             path=root.parent / path,
             speaker=row["speaker"],
             labels=_labels(row, where, report),
+            votes=_votes(row, where, report),
             text=row.get("text"),
             session=row.get("session"),
             split=_split(row, where, report),
@@ -129,10 +131,10 @@ def _parquet(path: Path) -> list[dict[str, str | None]]:
 def _json_lines(path: Path) -> list[dict[str, str | None]]:
     """One object per line; cells that are objects or lists are refused."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for count, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         cells = json.loads(line) if line.strip() else {}
         if not isinstance(cells, dict) or any(isinstance(cell, dict | list) for cell in cells.values()):
-            raise ValueError(f"line {number} is not a flat object")
+            raise ValueError(f"line {count} is not a flat object")
         if cells:
             rows.append({name: None if cell is None else str(cell) for name, cell in cells.items()})
     return rows
@@ -153,11 +155,10 @@ def _require_columns(columns: Iterable[str], root: Path) -> None:
 
 def _labels(row: dict[str, str], where: str, report: Report) -> dict[str, str | float]:
     labels: dict[str, str | float] = {
-        name: cell for name, cell in row.items() if name not in FIELDS + NUMBERS
+        name: cell for name, cell in row.items() if name not in FIELDS + NUMBERS and not name.startswith(VOTE)
     }
     if "emotion" in row:
-        raw = row["emotion"]
-        labels |= {"emotion": SYNONYMS.get(raw.lower(), raw.lower()), "raw_emotion": raw}
+        labels |= {"emotion": _emotion(row["emotion"]), "raw_emotion": row["emotion"]}
     if "gender" in labels:
         labels["gender"] = GENDER_NAMES.get(str(labels["gender"]).lower(), labels["gender"])
     for name in NUMBERS:
@@ -166,17 +167,29 @@ def _labels(row: dict[str, str], where: str, report: Report) -> dict[str, str | 
     return labels
 
 
+def _emotion(word: str) -> str:
+    return SYNONYMS.get(word.lower(), word.lower())
+
+
+def _votes(row: dict[str, str], where: str, report: Report) -> dict[str, float]:
+    """Shares of the annotators; a row with a count that cannot be one has no votes."""
+    counts: dict[str, float] = defaultdict(float)
+    for name in [name for name in row if name.startswith(VOTE)]:
+        count = number(row[name])
+        if count is None or count < 0:
+            report(Problem("bad_number", where, f"{name} is {row[name]!r}; expected a count or a share"))
+            return {}
+        counts[_emotion(name.removeprefix(VOTE))] += count
+    return shares(counts)
+
+
 def _number(row: dict[str, str], name: str, where: str, report: Report) -> float | None:
     if name not in row:
         return None
-    try:
-        value = float(row[name])
-        if math.isfinite(value):
-            return value
-    except ValueError:
-        pass
-    report(Problem("bad_number", where, f"{name} is {row[name]!r}; expected a number"))
-    return None
+    value = number(row[name])
+    if value is None:
+        report(Problem("bad_number", where, f"{name} is {row[name]!r}; expected a number"))
+    return value
 
 
 def _split(row: dict[str, str], where: str, report: Report) -> str | None:
@@ -188,11 +201,12 @@ def _split(row: dict[str, str], where: str, report: Report) -> str | None:
 
 
 def fake(root: Path, full: bool = False) -> None:
-    """Writes a manifest of six speakers; with a missing label and an emotion of its own."""
-    lines = ["path,speaker,gender,emotion,text,valence"]
-    for number in range(400 if full else 40):
-        speaker, emotion = number % 6, ("joy", "anger", "neutral", "sadness", "awe", "")[number // 6 % 6]
-        write_tone(root / f"clips/{number:03d}.wav", number)
+    """Writes a manifest of six speakers; with missing labels and votes, and an emotion of its own."""
+    lines = ["path,speaker,gender,emotion,text,valence,vote_joy,vote_awe"]
+    for row in range(400 if full else 40):
+        speaker, emotion = row % 6, ("joy", "anger", "neutral", "sadness", "awe", "")[row // 6 % 6]
+        write_tone(root / f"clips/{row:03d}.wav", row)
         gender = "female" if speaker % 2 else "male"
-        lines.append(f"clips/{number:03d}.wav,0{speaker},{gender},{emotion},hello there,{number % 5}")
+        votes = f"{row % 4},{4 - row % 4}" if emotion in ("joy", "awe") else ","
+        lines.append(f"clips/{row:03d}.wav,0{speaker},{gender},{emotion},hello there,{row % 5},{votes}")
     (root / "metadata.csv").write_text("\n".join(lines) + "\n")

@@ -15,7 +15,7 @@ class Batch:
     Attributes:
         waveforms: 16 kHz samples, zero beyond each utterance's end, (B, N); None where the prefix is known.
         lengths: samples per utterance, (B,).
-        targets: by task, (B,) for classes and (B, S) for transcripts.
+        targets: by task, (B, K) for classes and (B, S) for transcripts.
         prefix: the output of the encoder's frozen part, where it is already known.
     """
 

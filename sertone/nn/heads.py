@@ -2,7 +2,7 @@
 
 Every head has
     forward(features (B, T, D), frames (B,)) -> HeadOutput    logits and the head's hidden layer
-    loss(output, target, weights)            -> scalar        zero where no utterance has a label
+    loss(output, target)                     -> scalar        zero where no utterance has a label
     decode(output)                           -> one answer per utterance
     metric                                   name of the score in `metrics.SCORES`
 
@@ -17,9 +17,6 @@ from torch.nn import functional as F
 
 from sertone.nn.kernels import Dropout
 from sertone.nn.masks import masked_mean, masked_std
-
-MISSING = -1
-"""Class target of an utterance without a label."""
 
 
 @dataclass
@@ -95,16 +92,22 @@ class ClassHead(nn.Module):
         return HeadOutput(self.output(hidden), hidden, frames)
 
     def loss(self, output: HeadOutput, target: Tensor) -> Tensor:
-        """Mean cross-entropy over the labelled utterances: target (B,), MISSING without a label."""
-        labelled = target != MISSING
-        losses = F.cross_entropy(
-            output.logits.float(),
-            target.clamp(min=0),
-            weight=self.class_weights,
-            label_smoothing=self.smoothing,
-            reduction="none",
-        )
-        total = (self.class_weights[target.clamp(min=0)] * labelled).sum()
+        """Mean cross-entropy over the labelled utterances.
+
+        With target p, answer q, class weights w and smoothing e, over the utterances b and classes k:
+
+            sum_bk w_k ((1 - e) p_bk + e / K) (- log q_bk)  /  sum_bk w_k p_bk
+
+        Args:
+            output: of the batch.
+            target: shares of the classes, (B, K): a one for a class, a distribution for annotators'
+                votes, zeros without a label.
+        """
+        surprise = -output.logits.float().log_softmax(-1) * self.class_weights  # (B, K)
+        labelled = target.any(-1)
+        spread = surprise.sum(-1) * (self.smoothing / len(self.classes))
+        losses = (1 - self.smoothing) * (surprise * target).sum(-1) + spread
+        total = (self.class_weights * target).sum()
         return (losses * labelled).sum() / total.clamp(min=1e-6)
 
     def decode(self, output: HeadOutput) -> list[str]:

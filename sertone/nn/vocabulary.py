@@ -7,8 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sertone.labels import GENDERS, STYLES, class_names, spoken_text
-from sertone.nn.heads import MISSING
+from sertone.labels import GENDERS, STYLES, class_names, class_shares, spoken_text
 from sertone.schema import Utterance
 
 TRANSCRIPT = "asr"
@@ -56,14 +55,29 @@ class Vocabulary:
             return self.class_map.get(str(value))
         return None if value is None else str(value)
 
-    def targets(self, task: str, utterances: Sequence[Utterance]) -> Tensor:
-        """(B,) class indices, or (B, S) characters counted from 1 and 0 after the end."""
+    def targets(self, task: str, utterances: Sequence[Utterance], *, soft: bool = False) -> Tensor:
+        """What a head should answer.
+
+        Args:
+            task: whose.
+            utterances: of the batch.
+            soft: of emotion, the annotators' votes where any of them are in the classes.
+
+        Returns:
+            (B, K) shares of the classes, zeros where the label is missing or not among them; or (B, S)
+            characters counted from 1 and 0 after the end.
+        """
         labels = [self.label(task, u) for u in utterances]
         if task == TRANSCRIPT:
             return self._characters(labels)
-        names = self.classes[task]
-        index = {name: number for number, name in enumerate(names)}
-        return torch.tensor([MISSING if v is None else index.get(v, MISSING) for v in labels])
+        index = {name: number for number, name in enumerate(self.classes[task])}
+        target = torch.zeros(len(labels), len(index))
+        for row, (label, utterance) in enumerate(zip(labels, utterances, strict=True)):
+            votes = class_shares(utterance.votes, self.class_map) if soft and task == "emotion" else {}
+            for name, share in (votes or {label: 1.0}).items():
+                if name in index:
+                    target[row, index[name]] = share
+        return target
 
     def _characters(self, texts: list[str | None]) -> Tensor:
         index = {letter: number for number, letter in enumerate(self.characters, 1)}

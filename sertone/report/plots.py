@@ -75,15 +75,10 @@ def differences(rows: Sequence[tuple[str, float, float, float]], alt: str) -> st
     for tick in (-reach, -reach / 2, 0.0, reach / 2, reach):
         x, kind = place(tick), "grid" if tick else "chance"
         body.append(f'<line class="{kind}" x1="{x}" x2="{x}" y1="0" y2="{height - BOTTOM}"/>')
-        body.append(
-            f'<text class="axis" x="{x}" y="{height - 14}" text-anchor="middle">{_points(tick)}</text>'
-        )
+        words = f"{tick:+.3g}" if tick else "0"
+        body.append(f'<text class="axis" x="{x}" y="{height - 14}" text-anchor="middle">{words}</text>')
     body += [_interval_row(number, left, row, place) for number, row in enumerate(rows)]
     return _svg(body, height, alt)
-
-
-def _points(value: float) -> str:
-    return f"{value:+.3g}" if value else "0"
 
 
 def _interval_row(
@@ -96,6 +91,58 @@ def _interval_row(
         f'<line class="band" x1="{place(low)}" x2="{place(high)}" y1="{y}" y2="{y}"/>'
         f'<circle class="dot" cx="{place(value)}" cy="{y}" r="5"><title>{escape(name)}</title></circle>'
     )
+
+
+def diagonal(marks: Sequence[tuple[float, float, float, str]], x_label: str, y_label: str, alt: str) -> str:
+    """Dots beside the diagonal, both axes from 0 to 100 %.
+
+    Args:
+        marks: where (x, y), the share that a dot's area stands for, and its words.
+        x_label: below the horizontal axis.
+        y_label: above the vertical axis.
+        alt: what the plot shows, in words.
+    """
+    body = [_percent_axes(1.0), _label(x_label), _above(y_label)]
+    ends = f'x1="{_share_x(0)}" y1="{_y(0, 0, 1)}" x2="{_share_x(1)}" y2="{_y(1, 0, 1)}"'
+    body.append(f'<line class="chance" {ends}/>')
+    for x, y, share, words in marks:
+        radius = 2 + 14 * share**0.5
+        body.append(
+            f'<circle class="dot" cx="{_share_x(x):.1f}" cy="{_y(y, 0, 1):.1f}" r="{radius:.1f}" '
+            f'fill-opacity="0.7"><title>{escape(words)}</title></circle>'
+        )
+    return _svg(body, HEIGHT, alt)
+
+
+def curve(points: Sequence[Sequence[float]], x_label: str, y_label: str, alt: str) -> str:
+    """A line through points (x, y); x from 0 to 100 %, y from 0 to as high as it gets.
+
+    Args:
+        points: in order of x.
+        x_label: below the horizontal axis.
+        y_label: above the vertical axis.
+        alt: what the plot shows, in words.
+    """
+    high = max(y for _, y in points) * 1.05 or 1.0
+    line = " ".join(f"{_share_x(x):.1f},{_y(y, 0, high):.1f}" for x, y in points)
+    body = [_percent_axes(high), _label(x_label), _above(y_label)]
+    body.append(f'<polyline class="line c0" points="{line}"/>')
+    return _svg(body, HEIGHT, alt)
+
+
+def _share_x(share: float) -> float:
+    return LEFT + share * (WIDTH - LEFT - RIGHT)
+
+
+def _percent_axes(high: float) -> str:
+    return _y_axis(0.0, high) + "".join(
+        f'<text class="axis" x="{_share_x(tick)}" y="{HEIGHT - 18}" text-anchor="middle">{tick:.0%}</text>'
+        for tick in (0.0, 0.25, 0.5, 0.75, 1.0)
+    )
+
+
+def _above(y_label: str) -> str:
+    return f'<text class="axis" x="{LEFT}" y="{TOP - 2}">{escape(y_label)}</text>'
 
 
 def _x(index: int, steps: int) -> float:

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from sertone import intervals, licences, metrics
-from sertone.report import page, plots
+from sertone.report import confidence, page, plots
 
 TASK_NAMES = {
     "gender": "gender",
@@ -53,6 +53,8 @@ def write(run: Path) -> Path:
         folds=results["folds"],
         chance=chance,
         headline=_headline(results),
+        confidence=confidence.section(results),
+        soft=_soft(results["pooled"]["emotion"]["soft"]),
         confusion=_confusion(results["pooled"]["emotion"]["confusion"]),
         speaker_plot=Markup(_speakers(rows, results["classes"], chance)),
         auxiliary=_auxiliary(results["mean"] | results["pooled"]),
@@ -90,6 +92,17 @@ def _headline(results: dict) -> list[dict]:
         }
         for score in ("ua", "wa", "macro_f1")
     ]
+
+
+def _soft(scores: dict | None) -> str:
+    """How the probabilities agree with the annotators' votes, in one line."""
+    if not scores:
+        return ""
+    return (
+        f"Against the votes of the annotators, which {scores['utterances']} test utterances have: "
+        f"Jensen-Shannon divergence {scores['jsd']:.3f} bits (0: equal, 1: nothing in common), "
+        f"cosine {scores['cosine']:.3f} (1: equal)."
+    )
 
 
 def _confusion(table: list[list[int]]) -> list[list[dict]]:

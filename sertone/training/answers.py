@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from sertone import metrics
+from sertone import calibration, metrics
 from sertone.audio import SAMPLING_RATE
 from sertone.nn.vocabulary import Vocabulary
 from sertone.schema import Utterance
@@ -24,10 +24,12 @@ class Answers:
 
     Attributes:
         predictions: task -> answer per utterance.
-        probabilities: of the emotion classes, (utterances, K).
+        logits: of the emotion classes, (utterances, K).
+        probabilities: of the emotion classes, (utterances, K); not calibrated as `answer` gives them.
     """
 
     predictions: dict[str, list[str]]
+    logits: np.ndarray
     probabilities: np.ndarray
 
 
@@ -51,7 +53,7 @@ def answer(
     was_training = model.training
     model.eval()
     predictions: dict[str, list] = {task: [None] * len(utterances) for task in model.heads}
-    probabilities = np.zeros((len(utterances), len(vocabulary.classes["emotion"])))
+    logits = np.zeros((len(utterances), len(vocabulary.classes["emotion"])))
     seconds = [loader.recordings.lengths[u.id] / SAMPLING_RATE for u in utterances]
     plan = plan_batches(seconds, batch_seconds=EVALUATION_SECONDS)
     rows = [[(utterances[i], 1.0) for i in indices] for indices in plan]
@@ -61,9 +63,9 @@ def answer(
         for task, head in model.heads.items():
             for i, value in zip(indices, head.decode(outputs[task]), strict=True):
                 predictions[task][i] = value
-        probabilities[indices] = outputs["emotion"].logits.float().softmax(-1).cpu().numpy()
+        logits[indices] = outputs["emotion"].logits.float().cpu().numpy()
     model.train(was_training)
-    return Answers(predictions, probabilities)
+    return Answers(predictions, logits, calibration.probabilities(logits))
 
 
 def score_tasks(

@@ -3,7 +3,8 @@
 checkpoint/                a trained model
     model.safetensors      weights
     card.md                model card
-    checkpoint.json        configuration, vocabulary, protocol card, licences; marks the folder complete
+    checkpoint.json        configuration, vocabulary, calibration, protocol card, licences; marks the folder
+                           complete
 resume/0003/               training between two epochs, the highest complete number counts
     model.safetensors, optimizer.safetensors, state.json
 """
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sertone import licences, models
+from sertone.calibration import Calibration
 from sertone.errors import SertoneError
 from sertone.nn.vocabulary import Vocabulary
 from sertone.sharing import folder as folders
@@ -43,7 +45,9 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
 
 
-def save_model(folder: Path, model: Any, options: dict, vocabulary: Vocabulary, card: dict) -> None:
+def save_model(
+    folder: Path, model: Any, options: dict, vocabulary: Vocabulary, card: dict, calibration: Calibration
+) -> None:
     """Writes a checkpoint.
 
     Args:
@@ -52,6 +56,7 @@ def save_model(folder: Path, model: Any, options: dict, vocabulary: Vocabulary, 
         options: the `model` part of the recipe.
         vocabulary: what its outputs mean.
         card: protocol card and whatever else should travel with the weights.
+        calibration: of its confidence.
     """
     described = options | {"encoder": model.encoder.describe()}
     about = {
@@ -60,6 +65,7 @@ def save_model(folder: Path, model: Any, options: dict, vocabulary: Vocabulary, 
         "vocabulary": vocabulary.to_json(),
         "sampling_rate": 16000,
         "min_samples": model.encoder.min_samples,
+        "calibration": calibration.to_json(),
         "card": card,
         "licences": licences.ledger(card["corpus"], options["encoder"]),
     }

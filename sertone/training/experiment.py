@@ -1,13 +1,13 @@
 """A recipe with its corpus read and split, refused where it could not give a result to believe."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import torch
 
 from sertone import corpora, models, protocols
 from sertone.errors import SertoneError
-from sertone.labels import class_map, class_names
+from sertone.labels import class_map, class_names, class_shares
 from sertone.protocol_card import protocol_card
 from sertone.protocols import Fold
 from sertone.recipe import Recipe
@@ -37,6 +37,15 @@ class Experiment:
         """Names of the classes."""
         return class_names(self.class_map)
 
+    def with_recipe(self, recipe: Recipe) -> Self:
+        """The same data and folds with another model or training.
+
+        Raises:
+            SertoneError: `no_device`, `no_votes`, `no_validation`.
+        """
+        _require_what_training_needs(recipe, self.folds, self.class_map)
+        return replace(self, recipe=recipe, card=self.card | {"seed": recipe.train.seed})
+
 
 def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
     """Reads and splits the corpus, and refuses what could not give a result to believe.
@@ -49,7 +58,6 @@ def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
         SertoneError: of the recipe, the corpus, the split, or a leak.
     """
     models.configure(recipe.model)
-    _require_device(recipe.train.device)
     data, protocol = recipe.data, recipe.protocol
     found = corpora.load(data.corpus, data.root)
     emotions = {str(u.labels["emotion"]) for u in found if "emotion" in u.labels}
@@ -65,6 +73,7 @@ def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
         folds = protocols.make_folds(
             used, protocol.split, folds=protocol.folds, validation=protocol.validation
         )
+    _require_what_training_needs(recipe, folds, mapping)
     hashes = protocols.recording_hashes(used)
     leaks = [protocols.check_leaks(fold, hashes) for fold in folds]
     for fold, report in zip(folds, leaks, strict=True):
@@ -74,10 +83,40 @@ def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
     return Experiment(recipe, mapping, used, folds, card)
 
 
+def _require_what_training_needs(recipe: Recipe, folds: list[Fold], mapping: dict[str, str]) -> None:
+    _require_device(recipe.train.device)
+    if recipe.train.targets == "soft":
+        _require_votes(folds, mapping)
+    if recipe.train.coverage is not None:
+        _require_validation(folds)
+
+
 def _require_device(device: str) -> None:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(device, True):
         raise SertoneError("no_device", f"train.device {device!r}, which torch does not see", "auto or cpu")
+
+
+def _require_votes(folds: list[Fold], mapping: dict[str, str]) -> None:
+    for fold in folds:
+        if not any(class_shares(u.votes, mapping) for u in fold.train):
+            raise SertoneError(
+                "no_votes",
+                f"train.targets: soft, and no training utterance of fold {fold.name} has annotators' votes "
+                "for one of the classes",
+                "votes, such as the columns vote_happy, vote_sad of a manifest",
+                "`sertone corpora check` counts them; train.targets: hard does without",
+            )
+
+
+def _require_validation(folds: list[Fold]) -> None:
+    if without := [fold.name for fold in folds if not fold.validation]:
+        raise SertoneError(
+            "no_validation",
+            f"train.coverage is set, and fold {without[0]} has no validation speakers",
+            "some, who tell which confidence gives that coverage",
+            "set protocol.validation: speaker, or leave train.coverage null",
+        )
 
 
 def _require_classes(mapping: dict[str, str], found: set[str]) -> None:

@@ -6,6 +6,7 @@ fold_0/checkpoint/    the trained model        fold_0/result.json marks the fold
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from sertone import metrics, models
 from sertone import recipe as recipes
 from sertone.nn.vocabulary import Vocabulary
 from sertone.sharing.scores import Scores
-from sertone.training import checkpoint, ranks
+from sertone.training import checkpoint, ranks, votes
 from sertone.training.answers import Answers, answer, score_tasks
+from sertone.training.calibrate import calibrate, fold_scores
 from sertone.training.experiment import Experiment
 from sertone.training.first_stages import FirstStages
 from sertone.training.loop import Trainer, check_plan
@@ -105,11 +107,13 @@ def fit(
         if len({vocabulary.label(task, u) for u in fold.train} - {None}) < 2:
             progress.say(f"fold {number} ({fold.name})  {task}: fewer than two labels, nothing to learn")
     trainer.train()
+    trainer.calibration = calibrate(trainer)
     card = {key: value for key, value in experiment.card.items() if key not in PER_FILE}
     if ranks.first():
         settings = recipes.deciding(recipe.model_dump(mode="json"))["train"]
         about = card | {"fold": fold.name, "train": settings}
-        checkpoint.save_model(folder / "checkpoint", model, recipe.model, vocabulary, about)
+        calibration = trainer.calibration
+        checkpoint.save_model(folder / "checkpoint", model, recipe.model, vocabulary, about, calibration)
     ranks.wait()
     return trainer
 
@@ -151,6 +155,7 @@ def run_fold(
     test = [u for u in fold.test if u.labels.get("emotion")]
     trainer.model.to(trainer.fabric.device)
     answers = answer(trainer.model, vocabulary, test, trainer.loader, trainer.fabric)
+    answers = replace(answers, probabilities=trainer.calibration.probabilities(answers.logits))
     labels = {task: [vocabulary.label(task, u) for u in test] for task in heads}
     kinds = {task: head.metric for task, head in heads.items() if task != "speaker"}
     scores: dict[str, dict[str, Any]] = dict(score_tasks(answers, labels, kinds))
@@ -162,9 +167,12 @@ def run_fold(
     if "speaker" in heads:
         scores["speaker"] = {"note": SPEAKER_NOTE}
     rows = _rows(experiment, number, labels["emotion"], answers)
+    rows = [row | own for row, own in zip(rows, votes.columns(experiment, test), strict=True)]
     result = {
         "name": fold.name,
         "metrics": scores,
+        "soft": votes.scores(rows, experiment.classes),
+        "confidence": fold_scores(answers, trainer.calibration, vocabulary, test),
         "experiment": fingerprint(experiment),
         "confusion": confusion(rows, experiment.classes),
         "auxiliary": auxiliary,
@@ -188,7 +196,7 @@ def _rows(experiment: Experiment, number: int, targets: list[str | None], answer
     predictions = answers.predictions["emotion"]
     return [
         {"id": u.id, "fold": number, "speaker": u.speaker, "target": target, "prediction": prediction}
-        | {f"p_{name}": round(float(p), 6) for name, p in zip(experiment.classes, row, strict=True)}
+        | {f"p_{name}": float(f"{p:.6g}") for name, p in zip(experiment.classes, row, strict=True)}
         for u, target, prediction, row in zip(test, targets, predictions, answers.probabilities, strict=True)
     ]
 

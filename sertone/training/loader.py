@@ -32,6 +32,7 @@ class Loader:
         vocabulary: of the targets.
         min_samples: that the encoder needs.
         cache: of the encoder's prefix.
+        soft: annotators' votes as targets of emotion.
 
     Attributes:
         waited: seconds that the training has waited for batches.
@@ -43,9 +44,11 @@ class Loader:
         vocabulary: Vocabulary,
         min_samples: int,
         cache: PrefixCache | None = None,
+        *,
+        soft: bool = False,
     ) -> None:
         self.recordings, self.vocabulary, self.min_samples = recordings, vocabulary, min_samples
-        self.cache = cache
+        self.cache, self.soft = cache, soft
         self.waited = 0.0
 
     def pop_waited(self) -> float:
@@ -69,7 +72,7 @@ class Loader:
                 batch = made.popleft().result()
                 self.waited += time.monotonic() - started
                 utterances = [utterance for utterance, _ in rows]
-                targets = {task: self.vocabulary.targets(task, utterances) for task in tasks}
+                targets = {t: self.vocabulary.targets(t, utterances, soft=self.soft) for t in tasks}
                 yield replace(batch or self._computed(rows), targets=targets)
 
     def _make(self, rows: Sequence[Row]) -> Batch | None:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from sertone.audio import SAMPLING_RATE
+from sertone.calibration import Calibration
 from sertone.errors import SertoneError
 from sertone.models.stage import Stage
-from sertone.nn.heads import MISSING
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocols import Fold
 from sertone.recipe import TrainConfig
@@ -52,6 +52,7 @@ class Trainer:
     Attributes:
         history: one entry per epoch: stage, losses, scores, seconds, share of the time that was busy.
         loader: makes batches for the model as it is.
+        calibration: of the trained model's confidence.
     """
 
     model: Any
@@ -66,11 +67,17 @@ class Trainer:
     about: dict = field(default_factory=dict)
     history: list[dict] = field(default_factory=list)
     bad_in_a_row: int = 0
+    calibration: Calibration = field(default_factory=Calibration)
 
     def __post_init__(self) -> None:
         self.fabric = ranks.fabric(self.config)
         self.loader = self._loader(None)
         self.best: dict[str, Tensor] = {}
+
+    @property
+    def soft(self) -> bool:
+        """Whether annotators' votes are the targets of emotion."""
+        return self.config.targets == "soft"
 
     def train(self) -> list[dict]:
         """Trains all stages.
@@ -100,14 +107,14 @@ class Trainer:
         return self.history
 
     def _loader(self, cache: PrefixCache | None) -> Loader:
-        return Loader(self.material.recordings, self.vocabulary, self.model.encoder.min_samples, cache)
+        recordings, samples, soft = self.material.recordings, self.model.encoder.min_samples, self.soft
+        return Loader(recordings, self.vocabulary, samples, cache, soft=soft)
 
     def _prepare_emotion_loss(self) -> None:
         head = self.model.heads["emotion"]
         head.smoothing = self.config.label_smoothing
         if self.config.class_weights:
-            targets = self.vocabulary.targets("emotion", self.fold.train)
-            counts = torch.bincount(targets[targets != MISSING], minlength=len(head.classes))
+            counts = self.vocabulary.targets("emotion", self.fold.train, soft=self.soft).sum(0)
             head.class_weights.copy_(counts.sum() / (len(counts) * counts.clamp(min=1)))
 
     def begin(self, index: int) -> Stepper:

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from sertone import audio
 from sertone.audio import Recording
+from sertone.calibration import Calibration
 from sertone.errors import AudioError
 from sertone.isolation import ChildDiedError, Isolated
 from sertone.nn.batch import Batch
@@ -16,13 +18,18 @@ from sertone.schema import Prediction
 from sertone.sharing.folder import checkpoints
 from sertone.training import checkpoint
 
+NO_ANSWER: dict[str, Any] = {"label": None, "probabilities": {}, "confidence": None, "unsure": False}
+
 
 class Predictor:
     """A trained model, or the models of all folds of a run together.
 
     Args:
-        path: a checkpoint folder, a fold, a run, or OWNER/NAME on the Hugging Face hub. The answer of
-            a run is the mean of the probabilities of its folds' models.
+        path: a checkpoint folder, a fold, a run, or OWNER/NAME on the Hugging Face hub. The answer of a
+            run is the mean of the calibrated probabilities of its folds' models. Its threshold for
+            `unsure` is the mean of theirs, which is approximate: a mean of models is as a rule less
+            confident than each, so more recordings are unsure than the coverage says. None is new to all
+            folds, so there is none to fit it on.
 
     Attributes:
         card: the protocol card.
@@ -39,6 +46,9 @@ class Predictor:
         self.min_samples: int = loaded[0][2]["min_samples"]
         self.card: dict = loaded[0][2]["card"]
         self.licences: list[dict] = loaded[0][2]["licences"]  # the same for all folds
+        self.calibrations = [Calibration(**about.get("calibration", {})) for _, _, about in loaded]
+        thresholds = [each.threshold for each in self.calibrations if each.threshold is not None]
+        self.threshold = float(np.mean(thresholds)) if len(thresholds) == len(loaded) else None
 
     def __repr__(self) -> str:
         return (
@@ -76,7 +86,7 @@ class Predictor:
             for file in files:
                 made = self._answer(str(file), lambda file=file: _read_apart(isolated, file))
                 if strict and made.status == "warning":
-                    made = replace(made, status="error", label=None, probabilities={})
+                    made = replace(made, status="error", **NO_ANSWER)
                 yield made
 
     def _answer(self, name: str, read) -> Prediction:
@@ -93,6 +103,7 @@ class Predictor:
             warnings["padded"] = found
             samples = np.pad(samples, (0, self.min_samples - len(samples)))
         probabilities = self._probabilities(samples)
+        confidence = max(probabilities.values())
         return Prediction(
             file=name,
             status="warning" if warnings else "ok",
@@ -101,13 +112,16 @@ class Predictor:
             duration_s=round(recording.duration_s, 4),
             label=max(probabilities, key=lambda name: probabilities[name]),
             probabilities=probabilities,
+            confidence=confidence,
+            unsure=self.threshold is not None and confidence < self.threshold,
         )
 
     @torch.inference_mode()
     def _probabilities(self, samples: np.ndarray) -> dict[str, float]:
         batch = Batch(torch.from_numpy(samples)[None], torch.tensor([len(samples)]))
-        logits = [model(batch)["emotion"].logits[0] for model in self.models]
-        mean = torch.stack([row.softmax(-1) for row in logits]).mean(0)
+        logits = [model(batch)["emotion"].logits[0].float().numpy() for model in self.models]
+        pairs = zip(self.calibrations, logits, strict=True)
+        mean = np.mean([by.probabilities(row) for by, row in pairs], axis=0)
         return {name: float(p) for name, p in zip(self.classes, mean, strict=True)}
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from sertone import intervals, metrics
 from sertone.report import run as report
-from sertone.training import checkpoint
+from sertone.training import checkpoint, votes
+from sertone.training.calibrate import pooled_scores
 from sertone.training.experiment import Experiment
 from sertone.training.folds import confusion, fingerprint
 
@@ -47,6 +48,8 @@ def _results(experiment: Experiment, out: Path) -> dict:
     seed = experiment.recipe.train.seed
     pooled["intervals"] = intervals.by_unit(rows, experiment.classes, seed=seed)
     pooled["confusion"] = confusion(rows, experiment.classes)
+    pooled["soft"] = votes.scores(rows, experiment.classes)
+    pooled["confidence"] = pooled_scores(rows, experiment.classes, [fold["confidence"] for fold in folds])
     own = fingerprint(experiment)
     encoder = experiment.recipe.model["encoder"]
     return {

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from sertone import metrics
 from sertone.errors import SertoneError
-from sertone.nn.heads import MISSING, HeadOutput, TranscriptHead
+from sertone.nn.heads import HeadOutput, TranscriptHead
 from sertone.nn.vocabulary import TRANSCRIPT
 from sertone.schema import Utterance
 from sertone.training import ranks
+
+MISSING = -1
 
 
 class Tally:
@@ -58,7 +60,9 @@ class Tally:
     def outputs(self, outputs: dict[str, HeadOutput], targets: dict[str, Tensor]) -> None:
         """Takes note of the batch's answers, without waiting for the device."""
         if "emotion" in targets:
-            self.pairs.append(torch.stack([targets["emotion"], outputs["emotion"].logits.argmax(-1)]))
+            target, answer = targets["emotion"], outputs["emotion"].logits.argmax(-1)
+            spoken = torch.where(target.any(-1), target.argmax(-1), MISSING)
+            self.pairs.append(torch.stack([spoken, answer]))
         if TRANSCRIPT in targets:
             self.unfit.append(TranscriptHead.unfit(outputs[TRANSCRIPT], targets[TRANSCRIPT]).sum())
 

@@ -1,0 +1,207 @@
+"""Confidence that can be believed: a model's temperature, how far its confidence is off, when not to answer.
+
+Conventions: N utterances, K classes; logits and probabilities are (N, K), targets (N,) class indices. The
+answer is the most probable class and its probability the confidence. No torch here: what predicts without
+it uses this too.
+
+    nll             mean negative log-likelihood of the targets, in nats
+    brier           mean squared distance of probabilities and target, summed over the classes: 0 to 2
+    ece             expected calibration error: |accuracy - mean confidence| in each of BINS bins of equal
+                    width, weighted by utterances (Guo et al., On Calibration of Modern Neural Networks, 2017)
+    classwise_ece   the same for the probability of each class, mean over the classes (Kull et al. 2019)
+    aurc            area under the risk-coverage curve: mean over all coverages of the share of wrong
+                    answers among the most confident (Geifman, Uziel, El-Yaniv 2019)
+
+One temperature divides all logits. It moves confidence and never the answer.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+BINS = 15
+POINTS = 50
+"""Of the risk-coverage curve, for a plot."""
+BOUNDS = (0.05, 20.0)
+"""Between which temperatures are looked for."""
+NOT_FITTED = "not fitted: no validation speakers"
+DEFINITIONS = {
+    "nll": "mean negative log-likelihood, in nats",
+    "brier": "squared distance of probabilities and target, summed over classes, mean over utterances",
+    "ece": f"expected calibration error of the top label, {BINS} bins of equal width",
+    "classwise_ece": f"the same for each class's probability, {BINS} bins, mean over classes",
+    "aurc": "area under the risk-coverage curve, most confident answers first",
+}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How logits become probabilities, and from which confidence on they make an answer.
+
+    Attributes:
+        temperature: divides the logits.
+        coverage: share of recordings that shall get an answer; None: all.
+        threshold: confidence below which an answer is unsure; None: none is.
+        fitted_on: `speakers` and number of `utterances`; empty where nothing was fitted.
+        note: what to keep in mind.
+    """
+
+    temperature: float = 1.0
+    coverage: float | None = None
+    threshold: float | None = None
+    fitted_on: dict = field(default_factory=dict)
+    note: str = NOT_FITTED
+
+    def to_json(self) -> dict:
+        """As a JSON object."""
+        return asdict(self)
+
+    def probabilities(self, logits: ArrayLike) -> np.ndarray:
+        """Logits (..., K) -> calibrated probabilities (..., K)."""
+        return probabilities(logits, self.temperature)
+
+
+def probabilities(logits: ArrayLike, temperature: float = 1.0) -> np.ndarray:
+    """Softmax of logits (..., K) at a temperature."""
+    scaled = np.asarray(logits, float) / temperature
+    powers = np.exp(scaled - scaled.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def fit(
+    logits: ArrayLike, targets: ArrayLike, coverage: float | None = None, speakers: Sequence[str] = ()
+) -> Calibration:
+    """Temperature, and the threshold for a coverage, from utterances that the model was not trained on.
+
+    The temperature is never below 1: those who chose the epoch are answered better than others will be, and
+    a temperature that sharpens on them makes the model too sure of everybody else. So they can only
+    lower its confidence.
+
+    Args:
+        logits: (N, K).
+        targets: (N,).
+        coverage: share of utterances that shall get an answer.
+        speakers: who spoke them.
+    """
+    logits, targets = np.asarray(logits, float), np.asarray(targets)
+    best = fit_temperature(logits, targets)
+    temperature = max(1.0, best)
+    confidence = probabilities(logits, temperature).max(1)
+    return Calibration(
+        temperature=temperature,
+        coverage=coverage,
+        threshold=None if coverage is None else threshold_for(confidence, coverage),
+        fitted_on={"speakers": sorted(set(speakers)), "utterances": len(targets)},
+        note="fitted on the validation speakers, who also chose the epoch" + _doubt(best),
+    )
+
+
+def _doubt(best: float) -> str:
+    if best < 1:
+        return f"; the temperature is kept from falling to the {best:.2f} that fits them best"
+    return "; the temperature is at its bound" if best > 0.999 * BOUNDS[1] else ""
+
+
+def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
+    """The temperature of the lowest negative log-likelihood within BOUNDS; 1 where no other is better."""
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_temperature: float) -> float:
+        return nll(probabilities(logits, math.exp(log_temperature)), targets)
+
+    low, high = (math.log(bound) for bound in BOUNDS)
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
+    return math.exp(found.x) if found.fun < loss(0.0) else 1.0
+
+
+def nll(probabilities: ArrayLike, targets: ArrayLike) -> float:
+    """Mean negative log-likelihood in nats."""
+    own = np.take_along_axis(np.asarray(probabilities, float), np.asarray(targets)[:, None], 1)
+    return float(-np.log(np.maximum(own, np.finfo(float).tiny)).mean())
+
+
+def brier(probabilities: ArrayLike, targets: ArrayLike) -> float:
+    """Brier score over all classes, from 0 to 2."""
+    p = np.asarray(probabilities, float)
+    return float(((p - _one_hot(targets, p.shape[1])) ** 2).sum(1).mean())
+
+
+def reliability(confidence: ArrayLike, correct: ArrayLike) -> list[dict[str, float]]:
+    """The bins that are not empty: bounds (low, high], utterances, mean confidence, share of correct."""
+    confidence, correct = np.asarray(confidence, float), np.asarray(correct, float)
+    edges = np.arange(BINS + 1) / BINS
+    where = np.searchsorted(edges[1:-1], confidence)
+    return [
+        {
+            "low": float(edges[number]),
+            "high": float(edges[number + 1]),
+            "utterances": int(inside.sum()),
+            "confidence": float(confidence[inside].mean()),
+            "accuracy": float(correct[inside].mean()),
+        }
+        for number in range(BINS)
+        if (inside := where == number).any()
+    ]
+
+
+def ece(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """Expected calibration error, from 0 to 1."""
+    bins = reliability(confidence, correct)
+    gaps = [bin["utterances"] * abs(bin["accuracy"] - bin["confidence"]) for bin in bins]
+    return float(sum(gaps) / sum(bin["utterances"] for bin in bins))
+
+
+def classwise_ece(probabilities: ArrayLike, targets: ArrayLike) -> float:
+    """Expected calibration error of each class's probability, mean over the classes."""
+    p = np.asarray(probabilities, float)
+    hits = _one_hot(targets, p.shape[1])
+    return float(np.mean([ece(p[:, k], hits[:, k]) for k in range(p.shape[1])]))
+
+
+def risks(confidence: ArrayLike, correct: ArrayLike) -> np.ndarray:
+    """Share of wrong answers among the n most confident, for n = 1 to N; equal ones in random order: (N,)."""
+    confidence, wrong = np.asarray(confidence, float), 1 - np.asarray(correct, float)
+    _, group = np.unique(-confidence, return_inverse=True)
+    expected = np.bincount(group, wrong) / np.bincount(group)
+    return np.cumsum(expected[np.sort(group)]) / np.arange(1, len(wrong) + 1)
+
+
+def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """Area under the risk-coverage curve, from 0 to 1."""
+    return float(risks(confidence, correct).mean())
+
+
+def threshold_for(confidence: ArrayLike, coverage: float) -> float:
+    """The highest threshold that at least this share of the confidences reaches."""
+    ordered = np.sort(np.asarray(confidence, float))[::-1]
+    return float(ordered[math.ceil(coverage * len(ordered) - 1e-9) - 1])
+
+
+def scores(probabilities: ArrayLike, targets: ArrayLike) -> dict[str, float]:
+    """All scores of DEFINITIONS."""
+    p = np.asarray(probabilities, float)
+    confidence, correct = p.max(1), p.argmax(1) == np.asarray(targets)
+    return {
+        "nll": nll(p, targets),
+        "brier": brier(p, targets),
+        "ece": ece(confidence, correct),
+        "classwise_ece": classwise_ece(p, targets),
+        "aurc": aurc(confidence, correct),
+    }
+
+
+def curves(probabilities: ArrayLike, targets: ArrayLike) -> dict[str, list]:
+    """What is drawn: the bins of `reliability`, and points (coverage, risk) of the risk-coverage curve."""
+    p = np.asarray(probabilities, float)
+    confidence, correct = p.max(1), p.argmax(1) == np.asarray(targets)
+    risk = risks(confidence, correct)
+    counts = np.unique(np.ceil(np.arange(1, POINTS + 1) / POINTS * len(risk)).astype(int))
+    points = [[float(count / len(risk)), float(risk[count - 1])] for count in counts]
+    return {"reliability": reliability(confidence, correct), "risk_coverage": points}
+
+
+def _one_hot(targets: ArrayLike, classes: int) -> np.ndarray:
+    return np.eye(classes)[np.asarray(targets)]

@@ -1,0 +1,65 @@
+"""The page's section on confidence: calibration before and after, reliability, risk and coverage."""
+
+from sertone.calibration import NOT_FITTED
+from sertone.report import plots
+
+
+def section(results: dict) -> dict:
+    """What `_confidence.html` shows.
+
+    Args:
+        results: of a run, as in results.json.
+    """
+    from markupsafe import Markup
+
+    pooled = results["pooled"]["emotion"]["confidence"]
+    return {
+        "scores": pooled,
+        "reliability": Markup(_reliability(pooled["reliability"])),
+        "risk": Markup(_risk(pooled["risk_coverage"])),
+        "folds": [_fold(fold) for fold in results["folds"]],
+        "fitted": any(fold["confidence"]["calibration"]["fitted_on"] for fold in results["folds"]),
+        "not_fitted": NOT_FITTED,
+        "answered": _answered(results, pooled),
+    }
+
+
+def _reliability(bins: list[dict]) -> str:
+    words = ", ".join(f"{b['accuracy']:.0%} at {b['confidence']:.0%}" for b in bins)
+    total = sum(b["utterances"] for b in bins)
+    marks = [
+        (
+            b["confidence"],
+            b["accuracy"],
+            b["utterances"] / total,
+            f"{b['utterances']} utterances: mean confidence {b['confidence']:.1%}, right {b['accuracy']:.1%}",
+        )
+        for b in bins
+    ]
+    return plots.diagonal(marks, "confidence", "share of right answers", f"Share of right answers: {words}")
+
+
+def _risk(points: list[list[float]]) -> str:
+    shown = points[max(0, len(points) // 4 - 1) :: max(1, len(points) // 4)]
+    words = ", ".join(f"{risk:.0%} at {coverage:.0%}" for coverage, risk in shown)
+    alt = f"Share of wrong answers by share of recordings answered, most confident first: {words}"
+    return plots.curve(points, "share of recordings answered", "share of wrong answers", alt)
+
+
+def _fold(fold: dict) -> dict:
+    own = fold["confidence"]
+    speakers = ", ".join(own["calibration"]["fitted_on"].get("speakers", ()))
+    return {"name": fold["name"], "speakers": speakers} | own
+
+
+def _answered(results: dict, pooled: dict) -> str:
+    """What the thresholds for the wanted coverage come to on speakers never heard."""
+    coverage = results["folds"][0]["confidence"]["calibration"]["coverage"]
+    if coverage is None:
+        return ""
+    total, sure = sum(fold["test"] for fold in results["folds"]), pooled["sure"]
+    right = f" and {pooled['sure_and_right'] / sure:.1%} of these answers are right" if sure else ""
+    return (
+        f"Wanted: an answer for {coverage:.0%} of the recordings. With the thresholds of the validation "
+        f"speakers {sure / total:.1%} of the test recordings get one{right}; the others are marked unsure."
+    )
