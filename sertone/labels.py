@@ -6,8 +6,11 @@ then says which of those names a model learns, and under which class.
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from sertone.errors import SertoneError
 from sertone.schema import Problem, Report
@@ -121,3 +124,59 @@ def spoken_text(text: str) -> str:
     """
     text = re.sub(r"\[[^\]]*\]", " ", text).replace("’", "'").lower()
     return " ".join(re.sub(r"[^\w']|_", " ", text).split())
+
+
+def parse_map(text: str, what: str) -> dict[str, str]:
+    """A mapping from names to names: `happy=positive,excited=positive,sad`, or a YAML file that holds one.
+
+    A name by itself stands for itself; a name that is not there is left out.
+
+    Args:
+        text: the pairs, or the file's name.
+        what: is mapped, for errors.
+
+    Raises:
+        SertoneError: `bad_map`.
+    """
+    if Path(text).is_file():
+        import yaml
+
+        mapping = yaml.safe_load(Path(text).read_text(encoding="utf-8"))
+    else:
+        pairs = [part.partition("=") for part in text.split(",")]
+        mapping = {old.strip(): (new or old).strip() for old, _, new in pairs}
+    if not isinstance(mapping, dict) or not all(
+        isinstance(name, str) and name for pair in mapping.items() for name in pair
+    ):
+        raise SertoneError(
+            "bad_map", f"{what} {text!r}", "OLD=NEW,OLD=NEW or a YAML file with a mapping of names"
+        )
+    return mapping
+
+
+def remap(probabilities: np.ndarray, classes: Sequence[str], mapping: Mapping[str, str]) -> np.ndarray:
+    """Probabilities of other classes: what is merged is added, what is left out is divided among the rest.
+
+    Args:
+        probabilities: (N, K), in the order of `classes`.
+        classes: of the model.
+        mapping: class of the model -> class wanted; classes that are not there are left out.
+
+    Returns:
+        (N, J), in the order of `class_names(mapping)`; rows add up to 1.
+
+    Raises:
+        SertoneError: `unknown_class`.
+    """
+    if unknown := [name for name in mapping if name not in classes]:
+        raise SertoneError(
+            "unknown_class",
+            f"{', '.join(unknown)}, which the model does not know",
+            f"some of {', '.join(classes)}",
+        )
+    wanted = class_names(dict(mapping))
+    chosen = np.zeros((len(classes), len(wanted)))
+    for old, new in mapping.items():
+        chosen[classes.index(old), wanted.index(new)] = 1.0
+    kept = np.asarray(probabilities, float) @ chosen
+    return kept / np.maximum(kept.sum(-1, keepdims=True), np.finfo(float).tiny)

@@ -1,12 +1,13 @@
 """Commands about what has been trained: compare, predict, publish."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from sertone.cli.parts import Flag, app
+from sertone.cli.parts import Flag, app, score_line
 from sertone.errors import SertoneError
 
 
@@ -27,6 +28,48 @@ def compare(
 
     found = examine(runs, force=force)
     print(json.dumps(found, ensure_ascii=False) if json_ else to_text(found))
+    return 0
+
+
+@app.command
+def evaluate(
+    model: Path,
+    corpus: str,
+    root: Path,
+    /,
+    *,
+    out: Path | None = None,
+    classes: str | None = None,
+    emotions: str | None = None,
+) -> int:
+    """Score a trained model on another corpus: scores, predictions, report.
+
+    Warns of recordings and speakers that the model has heard in training.
+
+    Args:
+        model: a checkpoint folder, a fold, a run (the mean of its folds' models), or OWNER/NAME on the
+            Hugging Face hub.
+        corpus: its name, see `sertone corpora list`.
+        root: its folder, or the manifest's file.
+        out: folder to write; runs/evaluate-CORPUS if not given.
+        classes: classes to report, of those of the model: `angry,sad` leaves the others out,
+            `happy=positive,sad=negative` renames and merges. Or a YAML file with a mapping.
+        emotions: emotion of the corpus = class of the model, as `joy=happy,rage=angry`, where the names
+            are not the same.
+    """
+    from sertone.analysis.evaluate import evaluate as examine
+    from sertone.labels import parse_map
+
+    out = out or Path("runs") / f"evaluate-{corpus}"
+    maps = {
+        "classes": parse_map(classes, "--classes") if classes else None,
+        "emotions": parse_map(emotions, "--emotions") if emotions else None,
+    }
+    for warning in examine(model, corpus, root, out, **maps):
+        print(f"warning  {warning}", file=sys.stderr)
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    print(score_line(results["pooled"]["emotion"]))
+    print(f"report  {out / 'report.html'}")
     return 0
 
 

@@ -32,3 +32,13 @@ Jobs = Annotated[
     ),
 ]
 Fresh = Annotated[Flag, Parameter(help="Throw away what a run has written there, and begin again.")]
+
+
+def score_line(scores: dict) -> str:
+    """Pooled scores of emotion in one line."""
+    over = scores["intervals"].get("speakers")
+    span = "one speaker: no interval"
+    if over:
+        low, high = over["ua"]
+        span = f"95 % interval over {over['units']} speakers {low:.1%} to {high:.1%}"
+    return f"UA {scores['ua']:.1%} ({span}), WA {scores['wa']:.1%}"

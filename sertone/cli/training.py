@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sertone.cli.parts import Force, Fresh, Jobs, Overrides, RecipePath, app
+from sertone.cli.parts import Force, Fresh, Jobs, Overrides, RecipePath, app, score_line
 
 
 @app.command
@@ -34,7 +34,7 @@ def crossval(
     out = out or Path("runs") / recipe.stem
     cross_validate(recipes.load(recipe, overrides or ()), out, jobs=jobs, force=force, fresh=fresh)
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    print(_score_line(results["pooled"]["emotion"]))
+    print(score_line(results["pooled"]["emotion"]))
     print(f"report  {out / 'report.html'}")
     return 0
 
@@ -100,7 +100,7 @@ def demo(folder: Path = Path(), /, *, overrides: Overrides = None, fresh: Fresh 
     made = run(folder, overrides or (), fresh=fresh)
     answer = made.prediction
     print(f"corpus      {made.corpus}  (synthetic speech)")
-    print(f"scores      {_score_line(made.scores)}; chance 25 %")
+    print(f"scores      {score_line(made.scores)}; chance 25 %")
     print(
         f"prediction  {answer.file}: {answer.label} ({answer.probabilities[answer.label]:.0%})"
         if answer.label
@@ -110,12 +110,3 @@ def demo(folder: Path = Path(), /, *, overrides: Overrides = None, fresh: Fresh 
     print(f"report      {made.run / 'report.html'}")
     print(f"try         {Path(sys.argv[0])} predict {made.model} {answer.file}")
     return 0
-
-
-def _score_line(scores: dict) -> str:
-    over = scores["intervals"].get("speakers")
-    span = "one speaker: no interval"
-    if over:
-        low, high = over["ua"]
-        span = f"95 % interval over {over['units']} speakers {low:.1%} to {high:.1%}"
-    return f"UA {scores['ua']:.1%} ({span}), WA {scores['wa']:.1%}"

@@ -40,7 +40,8 @@ def write(run: Path) -> Path:
     card = json.loads((run / "protocol.json").read_text(encoding="utf-8"))
     with open(run / "predictions.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    recipe = (run / "recipe.yaml").read_text(encoding="utf-8")
+    written = run / "recipe.yaml"  # not there where a model was evaluated on another corpus
+    recipe = written.read_text(encoding="utf-8") if written.is_file() else ""
     chance = 1 / len(results["classes"])
     curves = _curves(results["folds"])
     return page.write(
@@ -61,7 +62,7 @@ def write(run: Path) -> Path:
         curves=[curve | {"svg": Markup(curve["svg"])} for curve in curves],
         trouble=_trouble(results),
         cost=_cost(results),
-        leaks=_leaks(card["leaks"]),
+        leaks=_leaks(card["leaks"]) if recipe else _heard(card["leaks"][0]),
         protocol=_protocol(card),
         recipe=recipe,
     )
@@ -202,7 +203,13 @@ def _cost(results: dict) -> str:
 
 
 def _leaks(reports: list[dict]) -> list[dict]:
-    lines = []
+    lines = [
+        {"level": "good", "text": "No speaker stands on two sides of a fold."},
+        {
+            "level": "good",
+            "text": "No recording stands on two sides of a fold (compared by the SHA-256 of its file).",
+        },
+    ]
     shared = [report for report in reports if report["scripted_texts"]]
     if shared:
         shares = [report["test_in_texts"] for report in shared]
@@ -225,6 +232,18 @@ def _leaks(reports: list[dict]) -> list[dict]:
                 "text": f"Dialogue partners of test speakers are in training in {len(partners)} folds.",
             }
         )
+    return lines
+
+
+def _heard(report: dict) -> list[dict]:
+    """What of another corpus a model has heard in training."""
+    lines = []
+    for what, names in (("recording", report["recordings"]), ("speaker", report["speakers"])):
+        if names:
+            text = f"The model has heard {len(names)} of these {what}s in training, such as {names[0]}."
+            lines.append({"level": "bad", "text": text})
+        else:
+            lines.append({"level": "good", "text": f"The model has heard no {what} of these in training."})
     return lines
 
 

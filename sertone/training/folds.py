@@ -6,24 +6,24 @@ fold_0/checkpoint/    the trained model        fold_0/result.json marks the fold
 import hashlib
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sertone import metrics, models
+from sertone import models
 from sertone import recipe as recipes
 from sertone.nn.vocabulary import Vocabulary
 from sertone.sharing.scores import Scores
-from sertone.training import checkpoint, ranks, votes
-from sertone.training.answers import Answers, answer, score_tasks
-from sertone.training.calibrate import calibrate, fold_scores
+from sertone.training import checkpoint, heard, ranks
+from sertone.training.answers import answer, score_tasks
+from sertone.training.calibrate import calibrate
 from sertone.training.experiment import Experiment
 from sertone.training.first_stages import FirstStages
 from sertone.training.loop import Trainer, check_plan
 from sertone.training.material import Material
 from sertone.training.progress import Reporter
+from sertone.training.scored import scored
 from sertone.training.step import freeze
 
 PER_FILE = ("file_hashes", "segments")
@@ -111,7 +111,8 @@ def fit(
     card = {key: value for key, value in experiment.card.items() if key not in PER_FILE}
     if ranks.first():
         settings = recipes.deciding(recipe.model_dump(mode="json"))["train"]
-        about = card | {"fold": fold.name, "train": settings}
+        known = heard.names(fold.train + fold.validation, experiment.card)
+        about = card | {"fold": fold.name, "train": settings, "heard": known}
         calibration = trainer.calibration
         checkpoint.save_model(folder / "checkpoint", model, recipe.model, vocabulary, about, calibration)
     ranks.wait()
@@ -155,7 +156,6 @@ def run_fold(
     test = [u for u in fold.test if u.labels.get("emotion")]
     trainer.model.to(trainer.fabric.device)
     answers = answer(trainer.model, vocabulary, test, trainer.loader, trainer.fabric)
-    answers = replace(answers, probabilities=trainer.calibration.probabilities(answers.logits))
     labels = {task: [vocabulary.label(task, u) for u in test] for task in heads}
     kinds = {task: head.metric for task, head in heads.items() if task != "speaker"}
     scores: dict[str, dict[str, Any]] = dict(score_tasks(answers, labels, kinds))
@@ -166,21 +166,26 @@ def run_fold(
     }
     if "speaker" in heads:
         scores["speaker"] = {"note": SPEAKER_NOTE}
-    rows = _rows(experiment, number, labels["emotion"], answers)
-    rows = [row | own for row, own in zip(rows, votes.columns(experiment, test), strict=True)]
+    calibrated = trainer.calibration.probabilities(answers.logits)
+    voted = any(u.votes for u in experiment.utterances)
     result = {
         "name": fold.name,
         "metrics": scores,
-        "soft": votes.scores(rows, experiment.classes),
-        "confidence": fold_scores(answers, trainer.calibration, vocabulary, test),
+        **scored(
+            test,
+            experiment.class_map,
+            experiment.classes,
+            calibrated,
+            answers.probabilities,
+            trainer.calibration,
+            fold=number,
+            with_votes=voted,
+        ),
         "experiment": fingerprint(experiment),
-        "confusion": confusion(rows, experiment.classes),
         "auxiliary": auxiliary,
         "train": len(fold.train),
         "validation": len(fold.validation),
-        "test": len(test),
         "history": trainer.history,
-        "rows": rows,
     }
     if ranks.first():
         checkpoint.state_scores(folder / "checkpoint", Scores.of_fold(result))
@@ -188,23 +193,6 @@ def run_fold(
         for done in ("resume",) if keep_checkpoint else ("resume", "checkpoint"):
             shutil.rmtree(folder / done, ignore_errors=True)
     progress.say(f"fold {number} ({fold.name})  test UA {scores['emotion']['ua']:.3f}")
-
-
-def _rows(experiment: Experiment, number: int, targets: list[str | None], answers: Answers) -> list[dict]:
-    """One row per test utterance."""
-    test = [u for u in experiment.folds[number].test if u.labels.get("emotion")]
-    predictions = answers.predictions["emotion"]
-    return [
-        {"id": u.id, "fold": number, "speaker": u.speaker, "target": target, "prediction": prediction}
-        | {f"p_{name}": float(f"{p:.6g}") for name, p in zip(experiment.classes, row, strict=True)}
-        for u, target, prediction, row in zip(test, targets, predictions, answers.probabilities, strict=True)
-    ]
-
-
-def confusion(rows: list[dict], classes: list[str]) -> list[list[int]]:
-    """Counts of target and prediction over rows."""
-    targets, predictions = ([row[key] for row in rows] for key in ("target", "prediction"))
-    return metrics.confusion(targets, predictions, classes).tolist()
 
 
 def fingerprint(experiment: Experiment) -> str:

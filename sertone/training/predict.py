@@ -32,6 +32,9 @@ class Predictor:
             folds, so there is none to fit it on.
 
     Attributes:
+        abouts: what `checkpoint.json` of each model holds.
+        classes: names of the classes.
+        class_map: emotion -> class.
         card: the protocol card.
         licences: the ledger of what the models are made of; see `sertone.licences`.
 
@@ -42,11 +45,15 @@ class Predictor:
     def __init__(self, path: str | Path) -> None:
         loaded = [checkpoint.load_model(folder) for folder in checkpoints(path)]
         self.models = [model for model, _, _ in loaded]
-        self.classes: list[str] = loaded[0][1].classes["emotion"]
-        self.min_samples: int = loaded[0][2]["min_samples"]
-        self.card: dict = loaded[0][2]["card"]
-        self.licences: list[dict] = loaded[0][2]["licences"]  # the same for all folds
-        self.calibrations = [Calibration(**about.get("calibration", {})) for _, _, about in loaded]
+        self.vocabularies = [vocabulary for _, vocabulary, _ in loaded]
+        self.abouts = [about for _, _, about in loaded]
+        self.about: dict = self.abouts[0]  # what follows is the same for all folds
+        self.classes: list[str] = self.vocabularies[0].classes["emotion"]
+        self.class_map: dict[str, str] = self.vocabularies[0].class_map
+        self.min_samples: int = self.about["min_samples"]
+        self.card: dict = self.about["card"]
+        self.licences: list[dict] = self.about["licences"]
+        self.calibrations = [Calibration(**about.get("calibration", {})) for about in self.abouts]
         thresholds = [each.threshold for each in self.calibrations if each.threshold is not None]
         self.threshold = float(np.mean(thresholds)) if len(thresholds) == len(loaded) else None
 

@@ -16,7 +16,7 @@ from sertone.report import run as report
 from sertone.training import checkpoint, votes
 from sertone.training.calibrate import pooled_scores
 from sertone.training.experiment import Experiment
-from sertone.training.folds import confusion, fingerprint
+from sertone.training.folds import fingerprint
 
 
 def collect(experiment: Experiment, out: Path) -> None:
@@ -26,16 +26,32 @@ def collect(experiment: Experiment, out: Path) -> None:
         experiment: of the run.
         out: its folder.
     """
-    checkpoint.write_json(out / "results.json", _results(experiment, out))
-    report.write(out)
-
-
-def _results(experiment: Experiment, out: Path) -> dict:
-    """Mean over folds, and pooled with intervals. Writes predictions.csv."""
     folds = [
         json.loads((out / f"fold_{number}" / "result.json").read_text(encoding="utf-8"))
         for number in range(len(experiment.folds))
     ]
+    recipe, own = experiment.recipe, fingerprint(experiment)
+    encoder = recipe.model["encoder"]
+    about = {
+        "corpus": recipe.data.corpus,
+        "model": recipe.model["name"],
+        "encoder": encoder.get("source", encoder["name"]),
+        "classes": experiment.classes,
+        "folds_of_other_settings": [fold["name"] for fold in folds if fold["experiment"] != own],
+    }
+    write(out, folds, about, seed=recipe.train.seed)
+
+
+def write(out: Path, folds: list[dict], about: dict[str, Any], *, seed: int = 0) -> None:
+    """Writes results.json, predictions.csv and report.html.
+
+    Args:
+        out: a folder with protocol.json.
+        folds: of each, `name`, `metrics`, `train`, `validation`, `history`, `auxiliary` and what `scored`
+            gives.
+        about: `corpus`, `model`, `encoder`, `classes`, `folds_of_other_settings`.
+        seed: of the intervals' draws.
+    """
     rows = [row for fold in folds for row in fold.pop("rows")]
     auxiliary = [fold.pop("auxiliary") for fold in folds]
     table = io.StringIO()
@@ -43,24 +59,24 @@ def _results(experiment: Experiment, out: Path) -> dict:
     writer.writeheader()
     writer.writerows(rows)
     checkpoint.write_text(out / "predictions.csv", table.getvalue())
-    targets, predictions = ([row[key] for row in rows] for key in ("target", "prediction"))
-    pooled: dict[str, Any] = dict(metrics.emotion_scores(targets, predictions))
-    seed = experiment.recipe.train.seed
-    pooled["intervals"] = intervals.by_unit(rows, experiment.classes, seed=seed)
-    pooled["confusion"] = confusion(rows, experiment.classes)
-    pooled["soft"] = votes.scores(rows, experiment.classes)
-    pooled["confidence"] = pooled_scores(rows, experiment.classes, [fold["confidence"] for fold in folds])
-    own = fingerprint(experiment)
-    encoder = experiment.recipe.model["encoder"]
-    return {
-        "corpus": experiment.recipe.data.corpus,
-        "model": experiment.recipe.model["name"],
-        "encoder": encoder.get("source", encoder["name"]),
-        "classes": experiment.classes,
+    pooled = {"emotion": _pooled(rows, about["classes"], folds, seed)} | _pooled_auxiliary(auxiliary)
+    results = about | {
         "folds": folds,
         "mean": _mean([fold["metrics"] for fold in folds]),
-        "pooled": {"emotion": pooled} | _pooled_auxiliary(auxiliary),
-        "folds_of_other_settings": [fold["name"] for fold in folds if fold["experiment"] != own],
+        "pooled": pooled,
+    }
+    checkpoint.write_json(out / "results.json", results)
+    report.write(out)
+
+
+def _pooled(rows: list[dict], classes: list[str], folds: list[dict], seed: int) -> dict[str, Any]:
+    """Scores of emotion over the test sides of all folds together."""
+    targets, predictions = ([row[key] for row in rows] for key in ("target", "prediction"))
+    return metrics.emotion_scores(targets, predictions) | {
+        "intervals": intervals.by_unit(rows, classes, seed=seed),
+        "confusion": metrics.confusion(targets, predictions, classes).tolist(),
+        "soft": votes.scores(rows, classes),
+        "confidence": pooled_scores(rows, classes, [fold["confidence"] for fold in folds]),
     }
 
 

@@ -5,21 +5,16 @@ from collections.abc import Sequence
 from sertone import metrics
 from sertone.labels import class_shares
 from sertone.schema import Utterance
-from sertone.training.experiment import Experiment
 
 COLUMN = "v_"
 
 
-def columns(experiment: Experiment, utterances: Sequence[Utterance]) -> list[dict[str, float | str]]:
-    """Column -> share of the votes for a class, of each utterance.
-
-    Cells are empty where an utterance has no votes; there are no columns where none of the corpus has any.
-    """
-    if not any(u.votes for u in experiment.utterances):
-        return [{} for _ in utterances]
-    shares = [class_shares(u.votes, experiment.class_map) for u in utterances]
-    names = experiment.classes
-    return [{COLUMN + c: round(own.get(c, 0.0), 6) if own else "" for c in names} for own in shares]
+def columns(
+    utterance: Utterance, class_map: dict[str, str], classes: Sequence[str]
+) -> dict[str, float | str]:
+    """Column -> share of the votes for a class; empty cells where the utterance has none."""
+    own = class_shares(utterance.votes, class_map)
+    return {COLUMN + name: round(own.get(name, 0.0), 6) if own else "" for name in classes}
 
 
 def scores(rows: Sequence[dict], classes: Sequence[str]) -> dict[str, float] | None:

@@ -1,0 +1,144 @@
+"""A model on another corpus: label maps as data, what was heard before, the same look as a run."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import TINY_MODEL
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sertone import cli, corpora
+from sertone.analysis.evaluate import evaluate
+from sertone.errors import SertoneError
+from sertone.labels import class_names, parse_map, remap
+from sertone.metrics import emotion_scores
+from sertone.recipe import Recipe
+from sertone.training import single
+from sertone.training.predict import Predictor
+
+CLASSES = ["neutral", "happy", "angry", "sad"]
+
+
+@pytest.fixture(scope="module")
+def model(small_demo, tmp_path_factory):
+    """Trained on all of the small demo corpus."""
+    values = {
+        "data": {"corpus": "demo", "root": str(small_demo)},
+        "model": TINY_MODEL,
+        "train": {"epochs": [1, 1], "batch_size": 8},
+    }
+    return single.train(Recipe.model_validate(values), tmp_path_factory.mktemp("model"), quiet=True)
+
+
+@pytest.fixture(scope="module")
+def emodb(tmp_path_factory):
+    """Another corpus: tones under EmoDB's names."""
+    root = tmp_path_factory.mktemp("emodb") / "corpus"
+    corpora.fake("emodb", root)
+    return root
+
+
+def rows_of(out):
+    with open(out / "predictions.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_another_corpus(model, emodb, tmp_path, capsys):
+    assert cli.app(["evaluate", str(model), "emodb", str(emodb), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr()
+    assert "interval over 10 speakers" in printed.out
+    assert "30 of 70 utterances have an emotion outside the classes" in printed.err
+    assert "has heard" not in printed.err
+    rows, predictor = rows_of(tmp_path / "out"), Predictor(model)
+    assert len(rows) == 40
+    for row in rows[::7]:
+        alone = predictor.predict(emodb / "wav" / f"{row['id']}.wav")
+        assert alone.label == row["prediction"]
+        assert [float(row[f"p_{c}"]) for c in CLASSES] == pytest.approx(
+            list(alone.probabilities.values()), abs=1e-4
+        )
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    expected = emotion_scores([r["target"] for r in rows], [r["prediction"] for r in rows])
+    assert {k: results["pooled"]["emotion"][k] for k in expected} == pytest.approx(expected)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "heard no recording of these in training" in page and "<h2>Training</h2>" not in page
+    assert "Recipe" not in page
+
+
+def test_what_was_heard_in_training_is_named(model, small_demo, tmp_path):
+    warnings = evaluate(model, "demo", small_demo, tmp_path / "same")
+    assert "has heard 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
+    page = (tmp_path / "same" / "report.html").read_text()
+    assert "has heard 40 of these recordings" in page
+    copy = tmp_path / "copy"
+    shutil.copytree(small_demo, copy)
+    for path in (copy / "wav").glob("*.wav"):  # one speaker's voice recorded anew, under the same name
+        if not path.name.startswith("S1F"):
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes() + b"\0\0")
+    text = (copy / "metadata.csv").read_text().splitlines()
+    kept = [line for line in text if "S1F" in line or line == text[0]]
+    (copy / "metadata.csv").write_text("\n".join(kept) + "\n")
+    (warning,) = evaluate(model, "demo", copy, tmp_path / "new")
+    assert "1 of these speakers in training, such as S1F" in warning
+    heard = json.loads((model / "checkpoint.json").read_text())["card"]["heard"]
+    assert "S1F" not in json.dumps(heard), "kept as hashes"
+
+
+def test_classes_are_left_out_merged_and_renamed(model, emodb, tmp_path):
+    evaluate(model, "emodb", emodb, tmp_path / "whole")
+    merge = {"neutral": "calm", "happy": "loud", "angry": "loud"}
+    evaluate(model, "emodb", emodb, tmp_path / "merged", classes=merge)
+    whole, merged = ({row["id"]: row for row in rows_of(tmp_path / name)} for name in ("whole", "merged"))
+    assert set(merged) == {name for name, row in whole.items() if row["target"] != "sad"}
+    for name, row in merged.items():
+        p = {c: float(whole[name][f"p_{c}"]) for c in CLASSES}
+        loud = (p["happy"] + p["angry"]) / (1 - p["sad"])
+        assert float(row["p_loud"]) == pytest.approx(loud, abs=1e-4)
+        assert row["target"] == merge[whole[name]["target"]]
+        assert row["prediction"] == ("loud" if loud > 0.5 else "calm")
+
+
+def test_emotions_of_the_corpus_under_other_names(model, emodb, tmp_path):
+    evaluate(model, "emodb", emodb, tmp_path / "out", emotions={"bored": "sad", "happy": "happy"})
+    rows = rows_of(tmp_path / "out")
+    assert {row["target"] for row in rows} == {"sad", "happy"} and len(rows) == 20
+    with pytest.raises(SertoneError, match="glad, which the model does not know"):
+        evaluate(model, "emodb", emodb, tmp_path / "out", emotions={"happy": "glad"})
+    with pytest.raises(SertoneError, match="glad, which the model does not know"):
+        evaluate(model, "emodb", emodb, tmp_path / "out", classes={"glad": "good"})
+    with pytest.raises(SertoneError, match="--emotions says") as caught:
+        evaluate(model, "emodb", emodb, tmp_path / "out", emotions={"frustrated": "angry"})
+    assert caught.value.code == "no_targets"
+
+
+def test_maps_as_text_and_as_a_file(tmp_path):
+    assert parse_map("happy=positive, sad", "--classes") == {"happy": "positive", "sad": "sad"}
+    (tmp_path / "map.yaml").write_text("happy: positive\nsad: negative\n")
+    assert parse_map(str(tmp_path / "map.yaml"), "--classes") == {"happy": "positive", "sad": "negative"}
+    (tmp_path / "list.yaml").write_text("[happy, sad]\n")
+    for wrong in ("", "=sad", str(tmp_path / "list.yaml")):
+        with pytest.raises(SertoneError, match="OLD=NEW") as caught:
+            parse_map(wrong, "--classes")
+        assert caught.value.code == "bad_map"
+
+
+@given(
+    st.lists(st.tuples(*[st.floats(0.01, 1)] * 4), min_size=1, max_size=5),
+    st.dictionaries(st.sampled_from(CLASSES), st.sampled_from("xy"), min_size=1),
+)
+def test_remapped_probabilities_are_the_conditional_ones(rows, mapping):
+    p = np.array(rows) / np.sum(rows, 1, keepdims=True)
+    found = remap(p, CLASSES, mapping)
+    assert found.sum(1) == pytest.approx(1)
+    for row, answer in zip(p, found, strict=True):
+        kept = {old: share for old, share in zip(CLASSES, row, strict=True) if old in mapping}
+        for new, share in zip(class_names(mapping), answer, strict=True):
+            expected = sum(s for old, s in kept.items() if mapping[old] == new) / sum(kept.values())
+            assert share == pytest.approx(expected)
+    with pytest.raises(SertoneError, match="bored"):
+        remap(p, CLASSES, {"bored": "x"})
