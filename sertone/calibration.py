@@ -1,8 +1,8 @@
 """Confidence that can be believed: a model's temperature, how far its confidence is off, when not to answer.
 
 Conventions: N utterances, K classes; logits and probabilities are (N, K), targets (N,) class indices. The
-answer is the most probable class and its probability the confidence. No torch here: what predicts without
-it uses this too.
+answer is the most probable class and its probability the confidence. No torch here, so that probabilities
+are calibrated where it is not installed, too.
 
     nll             mean negative log-likelihood of the targets, in nats
     brier           mean squared distance of probabilities and target, summed over the classes: 0 to 2
@@ -150,8 +150,8 @@ def reliability(confidence: ArrayLike, correct: ArrayLike) -> list[dict[str, flo
 def ece(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Expected calibration error, from 0 to 1."""
     bins = reliability(confidence, correct)
-    gaps = [bin["utterances"] * abs(bin["accuracy"] - bin["confidence"]) for bin in bins]
-    return float(sum(gaps) / sum(bin["utterances"] for bin in bins))
+    gaps = [each["utterances"] * abs(each["accuracy"] - each["confidence"]) for each in bins]
+    return float(sum(gaps) / sum(each["utterances"] for each in bins))
 
 
 def classwise_ece(probabilities: ArrayLike, targets: ArrayLike) -> float:
