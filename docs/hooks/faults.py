@@ -29,6 +29,8 @@ SECTIONS = {
 }
 HEARERS = ("audio.py", "decoding.py", "predict.py")
 """The files whose warnings are about a recording."""
+SPELT_OUT = ast.JoinedStr | ast.Constant | ast.UnaryOp
+"""Values that are shown in the place of the variable that holds them."""
 Values = dict[str, ast.expr]
 """What is known of variables."""
 
@@ -150,7 +152,9 @@ def _text(node: ast.AST, values: Values) -> str:
         return _text(node.value, values)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return _text(node.left, values) + _text(node.right, values)
-    if isinstance(node, ast.Name) and isinstance(values.get(node.id), ast.JoinedStr | ast.Constant):
+    if isinstance(node, ast.UnaryOp):
+        return ast.unparse(node)
+    if isinstance(node, ast.Name) and isinstance(values.get(node.id), SPELT_OUT):
         return _text(values[node.id], {name: values[name] for name in values if name != node.id})
     name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
     return f"<var>{name.replace('_', ' ').strip()}</var>" if name else "…"
