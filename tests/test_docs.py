@@ -169,6 +169,10 @@ def test_no_page_needs_the_net(site):
             assert not re.search(r"""(?:src|href|data)=["']?(?:https?:)?//""", tag), (name, tag)
     for style in site.rglob("*.css"):
         assert not re.search(r"""(?:url\(|@import)\s*["']?(?:https?:)?//""", style.read_text()), style
+    own_scripts = (
+        set(site.rglob("*.js")) - set(site.glob("assets/javascripts/**/*")) - set(site.glob("search/*"))
+    )
+    assert own_scripts and not [script for script in own_scripts if re.search("https?:", script.read_text())]
     assert (site / "search/search_index.js").read_text().startswith("var __index")
 
 
