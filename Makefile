@@ -1,4 +1,4 @@
-.PHONY: install demo test test-all check schema bench
+.PHONY: install demo test test-all check schema bench docs
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -20,6 +20,9 @@ test-all: install
 
 bench: install
 	$(BIN)/python bench/train.py --quick $(ARGS)
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
 
 check: install
 	$(BIN)/ruff check .

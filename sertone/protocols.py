@@ -25,7 +25,9 @@ class Fold:
 
     Attributes:
         name: what is held out.
-        train, validation, test: utterances; validation may be empty.
+        train: utterances to learn from.
+        validation: utterances that choose the epoch; may be empty.
+        test: utterances to score.
     """
 
     name: str

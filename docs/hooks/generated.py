@@ -1,0 +1,200 @@
+"""Text of pages that is made from the package: corpora, modules, commands, settings of recipes."""
+
+import ast
+import importlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import docstrings
+import faults
+
+from sertone import corpora
+from sertone.cli import app
+from sertone.labels import FOUR
+from sertone.models import MODELS, recipe_schema
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "sertone"
+
+
+def modules() -> dict[str, str]:
+    """Public module -> first line of its docstring. Corpora and the command line have pages of their own."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = ("sertone", *path.relative_to(PACKAGE).with_suffix("").parts)
+        name = ".".join(part for part in parts if part != "__init__")
+        sheet = parts[1] == "corpora" and parts[2] != "__init__"
+        if sheet or name == "sertone.cli" or any(part.startswith("_") for part in name.split(".")):
+            continue
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        found[name] = docstring.split("\n")[0]
+    return found
+
+
+def page_of(path: str) -> str:
+    """The page of a source file, given without its suffix."""
+    folder, name = path.rsplit("/", 1)
+    if folder == "sertone/corpora" and name in corpora.names():
+        return f"corpora/{name}.md"
+    return f"api/{path.replace('/', '.').removesuffix('.__init__')}.md"
+
+
+def groups() -> dict[str, list[str]]:
+    """Package -> its public modules; those with children head a group of their own."""
+    grouped: dict[str, list[str]] = {"sertone": []}
+    for name in modules():
+        parts = name.split(".")
+        is_package = (PACKAGE.parent / Path(*parts) / "__init__.py").is_file()
+        home = name if is_package else ".".join(parts[:-1])
+        grouped.setdefault(home, []).append(name)
+    return grouped
+
+
+def module_page(name: str) -> str:
+    """The API page of one module."""
+    return f"# {name}\n\n::: {name}\n"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def module_table() -> str:
+    """Links to all modules, by package."""
+    about = modules()
+    listed = (name for names in groups().values() for name in names)
+    return table(("module", ""), ((f"[`{name}`](api/{name}.md)", about[name]) for name in listed))
+
+
+def corpus_page(name: str) -> str:
+    """The page of one corpus, from its data sheet."""
+    sheet = corpora.sheet(name)
+    folder = "my_speech" if name == "manifest" else name
+    miniature = f"sertone corpora fake {name} {folder}\nfind {folder} -type f | sort | head -8"
+    example = 'exec="1" source="material-block" result="text"'
+    parts = [
+        f"# {name}",
+        docstrings.markdown(sheet.__doc__ or ""),
+        _facts(name, sheet),
+        "## Emotions",
+        _emotions(sheet),
+        _scales(sheet),
+        "## A miniature, and what `check` says of it",
+        f"Written without any recording of the corpus:\n\n```bash {example}\n{miniature}\n```",
+        f"```bash {example}\nsertone corpora check {name} {folder}\n```",
+        "## Functions",
+        *(f"::: sertone.corpora.{name}.{function}\n    options: {{show_root_heading: true, heading_level: 3}}"
+          for function in ("utterances", "fake")),
+    ]  # fmt: skip
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _facts(name: str, sheet: ModuleType) -> str:
+    rows = {"in a recipe": f"`data.corpus: {name}`", "licence": sheet.LICENCE}
+    rows |= {"citation": sheet.CITATION, "when reading scores": sheet.NOTE}
+    return table((sheet.TITLE, ""), (row for row in rows.items() if row[1]))
+
+
+def _emotions(sheet: ModuleType) -> str:
+    head = ("label of the corpus", "emotion", "class with `data.classes: four`")
+    return table(head, ((f"`{raw}`", name, FOUR.get(name, "-")) for raw, name in sheet.EMOTIONS.items()))
+
+
+def _scales(sheet: ModuleType) -> str:
+    rows = ((name, f"{scale.low:g} to {scale.high:g} {scale.unit}") for name, scale in sheet.SCALES.items())
+    return "## Ratings\n\n" + table(("rating", "scale"), rows) if sheet.SCALES else ""
+
+
+def corpus_table() -> str:
+    """Links to all corpora, with their licences."""
+    sheets = {name: corpora.sheet(name) for name in corpora.names()}
+    rows = (
+        (f"[`{name}`](corpora/{name}.md)", (sheet.__doc__ or "").split("\n")[0], sheet.LICENCE)
+        for name, sheet in sheets.items()
+    )
+    return table(("corpus", "", "licence"), rows)
+
+
+def commands() -> str:
+    """The help of every command, as the command line has it."""
+    text = app.generate_docs(output_format="markdown", heading_level=1, flatten_commands=False)
+    return text[text.index("\n## sertone") :]
+
+
+def settings() -> str:
+    """Every key of a recipe, with its default and what it says."""
+    schema = recipe_schema()
+    parts = []
+    for section in ("data", "protocol", "train"):
+        parts.append(f"## `{section}`")
+        parts.append(_section(schema, _resolve(schema, schema["properties"][section]), section))
+    options = dict(zip(MODELS, schema["properties"]["model"]["oneOf"], strict=True))
+    for name, option in options.items():
+        parts += [f"## `model` with `name: {name}`", _section(schema, option, "model")]
+    for encoder in options[MODELS[0]]["properties"]["encoder"]["oneOf"]:
+        section = _resolve(schema, encoder)
+        parts.append(f"## `model.encoder` with `name: {section['properties']['name']['const']}`")
+        parts += [section.get("description", ""), _section(schema, section, "model.encoder")]
+    return "\n\n".join(parts)
+
+
+def _section(schema: dict, part: dict, prefix: str) -> str:
+    rows = ((f"`{key}`", default, text) for key, default, text in _keys(schema, part, prefix))
+    return table(("key", "default", ""), rows)
+
+
+def _keys(schema: dict, part: dict, prefix: str) -> Iterator[tuple[str, str, str]]:
+    """Key with its dots, default, description; sections within sections are unfolded."""
+    for name, field in part["properties"].items():
+        inner, key = _resolve(schema, field), f"{prefix}.{name}"
+        if "const" in field:
+            continue
+        if key == "model.encoder":
+            yield key, "required", "See below."
+            continue
+        options = [_resolve(schema, option) for option in inner.get("anyOf", ())]
+        sections = [option for option in (inner, *options) if "properties" in option]
+        yield key, _default(field, sections), _describe(field, inner)
+        for section in sections:
+            yield from _keys(schema, section, key)
+
+
+def _resolve(schema: dict, field: dict) -> dict[str, Any]:
+    if "$ref" in field:
+        return schema["$defs"][field["$ref"].rsplit("/", 1)[-1]]
+    return field
+
+
+def _default(field: dict, sections: list[dict]) -> str:
+    if sections:
+        return ""
+    return f"`{json.dumps(field['default'])}`" if "default" in field else "required"
+
+
+def _describe(field: dict, inner: dict) -> str:
+    text = field.get("description") or inner.get("description") or ""
+    choices = [f"`{value}`" for value in inner.get("enum", ())]
+    if not all(choice in text for choice in choices):
+        text = f"{text} One of {', '.join(choices)}."
+    return " ".join(text.split()).replace("|", "&#124;")
+
+
+def docstring(module: str) -> str:
+    """The docstring of a module."""
+    return docstrings.markdown(importlib.import_module(module).__doc__ or "")
+
+
+MAKERS = {
+    "modules": module_table,
+    "corpora": corpus_table,
+    "commands": commands,
+    "settings": settings,
+    "faults": lambda: faults.page(PACKAGE),
+    "docstring": docstring,
+}
+"""What `<!-- generated: NAME ARGUMENT -->` in a page stands for."""

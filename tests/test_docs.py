@@ -1,0 +1,216 @@
+"""The documentation: what is made from the package is complete, and the site builds offline."""
+
+import ast
+import html
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sertone
+from sertone import corpora
+
+DOCS = REPOSITORY / "docs"
+HOOKS = DOCS / "hooks"
+PACKAGE = REPOSITORY / "sertone"
+EXECUTED = re.compile(r'^```\w+ exec="1".*result="', re.M)
+FORMULA = re.compile(r"^```math$|\$`.+?`\$", re.M)
+
+
+@pytest.fixture(autouse=True)
+def on_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(HOOKS))
+
+
+def public_modules():
+    """By import rather than by file: those that no part of whose name is private."""
+    found = {"sertone"} | {m.name for m in pkgutil.walk_packages(sertone.__path__, "sertone.")}
+    return {name for name in found if not any(part.startswith("_") for part in name.split("."))}
+
+
+def own_pages():
+    return {f"sertone.corpora.{name}" for name in corpora.names()} | {"sertone.cli"}
+
+
+def test_every_public_module_has_a_page_and_a_place_in_one_group():
+    import generated
+
+    pages = set(generated.modules())
+    assert pages == public_modules() - own_pages()
+    assert sorted(name for names in generated.groups().values() for name in names) == sorted(pages)
+    assert all(generated.modules().values())
+
+
+def test_every_code_of_an_error_is_in_the_table():
+    import faults
+
+    known = {fault.code for fault in faults.faults(PACKAGE)}
+    for path in PACKAGE.rglob("*.py"):
+        said = re.findall(
+            r'\b(?:SertoneError|AudioError|ChildDiedError|Problem)\(\s*"(\w+)",', path.read_text()
+        )
+        assert set(said) <= known, path
+    page = faults.page(PACKAGE)
+    assert all(f"| `{code}` |" in page for code in known)
+
+
+def test_warnings_and_chosen_codes_are_in_the_table():
+    import faults
+
+    found = {(fault.kind, fault.code) for fault in faults.faults(PACKAGE)}
+    warnings = {"truncated", "streamed_header", "clipped", "no_speech", "anti_phase", "padded"}
+    assert {code for kind, code in found if kind == "warning"} == warnings
+    assert {("AudioError", "no_permission"), ("Problem", "conflicting_labels")} <= found
+
+
+def test_messages_are_those_of_the_call(tmp_path):
+    import faults
+
+    source = """
+LIMIT = 8
+def read(path, n):
+    message = f"{n} of {LIMIT}"
+    report(Problem("too_many", str(path), message))
+    message = "another"
+    raise SertoneError("no_such", f"{path.name!r} <b>", "one of " + ", ".join(known()), way_out="look")
+"""
+    (tmp_path / "reader.py").write_text(source)
+    problem, error = sorted(faults.faults(tmp_path), key=lambda fault: fault.kind)
+    assert (problem.kind, problem.code, problem.says) == ("Problem", "too_many", "<var>n</var> of 8")
+    assert error.says == "<var>name</var> &lt;b&gt;; expected one of …; look"
+
+
+def keys(values, prefix=""):
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and name not in ("learning_rates", "encoder_config"):
+            yield from keys(value, f"{key}.")
+        else:
+            yield key
+
+
+@pytest.mark.parametrize("recipe", sorted((REPOSITORY / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_key_of_the_recipes_is_explained(recipe):
+    import generated
+
+    text = generated.settings()
+    used = set(keys(yaml.safe_load(recipe.read_text()))) - {"model.name", "model.encoder.name"}
+    assert not [key for key in used if f"| `{key}` |" not in text]
+
+
+def test_every_command_has_its_help():
+    import generated
+
+    text = generated.commands()
+    tree = ast.parse((PACKAGE / "cli.py").read_text())
+    commands = {
+        (node, ast.unparse(decorator))
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        for decorator in node.decorator_list
+        if ".command" in ast.unparse(decorator) or "app.command" in ast.unparse(decorator)
+    }
+    assert len(commands) >= 8
+    for node, decorator in commands:
+        first = (ast.get_docstring(node) or "").split("\n")[0].split(".")[0]
+        assert f"\n{first}" in text, (node.name, decorator)
+
+
+@given(st.lists(st.sampled_from(["word", "    - item", "      more", "    a  tree", "", "two: words"])))
+def test_nothing_of_a_docstring_is_lost(lines):
+    import inspect
+
+    import docstrings
+
+    text = "\n".join(["First.", "", *lines])
+    made = docstrings.markdown(text).replace("```text", " ").replace("```", " ")
+    assert made.split() == inspect.cleandoc(text).split()
+
+
+def test_trees_and_lists_of_docstrings_keep_their_form():
+    import docstrings
+
+    made = docstrings.markdown(
+        "What.\n\nTree:\n    a/b   file\n      c\n\n    d\nThen:\n    - one\n      two\n"
+    )
+    assert "Tree:\n\n```text\na/b   file\n  c\n\nd\n```\n\nThen:\n\n- one\n  two" in made
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The built site; whatever would look for the net finds a closed port."""
+    folder = tmp_path_factory.mktemp("site")
+    closed = "http://127.0.0.1:9"
+    quiet = {"http_proxy": closed, "https_proxy": closed, "NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=REPOSITORY, env=os.environ | quiet, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr.strip(), done.stderr
+    return folder
+
+
+def pages(site):
+    return {path.relative_to(site).as_posix(): path.read_text() for path in site.rglob("*.html")}
+
+
+@pytest.mark.slow
+def test_no_page_needs_the_net(site):
+    built = pages(site)
+    assert len(built) > 50
+    for name, text in built.items():
+        for tag in re.findall(r"<(?:script|link|img|iframe|source|video|audio|object)\b[^>]*>", text):
+            assert not re.search(r"""(?:src|href|data)=["']?(?:https?:)?//""", tag), (name, tag)
+    for style in site.rglob("*.css"):
+        assert not re.search(r"""(?:url\(|@import)\s*["']?(?:https?:)?//""", style.read_text()), style
+    own_scripts = (
+        set(site.rglob("*.js")) - set(site.glob("assets/javascripts/**/*")) - set(site.glob("search/*"))
+    )
+    assert own_scripts and not [script for script in own_scripts if re.search("https?:", script.read_text())]
+    assert (site / "search/search_index.js").read_text().startswith("var __index")
+
+
+@pytest.mark.slow
+def test_every_corpus_module_and_command_has_its_page(site):
+    built = pages(site)
+    assert {f"corpora/{name}.html" for name in corpora.names()} <= set(built)
+    assert {f"api/{name}.html" for name in public_modules() - own_pages()} <= set(built)
+    for name in corpora.names():
+        text = html.unescape(re.sub(r"<[^>]+>", "", built[f"corpora/{name}.html"]))
+        sheet = corpora.sheet(name)
+        assert sheet.LICENCE in text and all(label in text for label in sheet.EMOTIONS)
+    for command in ("corpora check", "corpora list", "crossval", "train", "predict", "demo"):
+        assert f'id="sertone-{command.replace(" ", "-")}"' in built["commands.html"]
+
+
+@pytest.mark.slow
+def test_examples_ran_and_show_their_output(site):
+    built = pages(site)
+    assert not [name for name, text in built.items() if "Traceback (most recent" in text]
+    for source in DOCS.glob("*.md"):
+        wanted = len(EXECUTED.findall(source.read_text()))
+        assert built[source.stem + ".html"].count('class="result"') == wanted, source
+    assert "95 % interval over speakers" in built["quick-start.html"]
+    for word in ("missing_cell", "neutrall", "truncated", "empty_file"):
+        assert word in built["own-data.html"]
+    assert "error [speaker_leak]" in html.unescape(built["protocols.html"])
+
+
+@pytest.mark.slow
+def test_formulas_are_mathml(site):
+    built = pages(site)
+    sources = {page: len(FORMULA.findall(page.read_text())) for page in DOCS.glob("*.md")}
+    assert sum(sources.values()) > 10
+    for source, count in sources.items():
+        assert len(re.findall(r"<math\b", built[source.stem + ".html"])) == count, source
+
+
+@pytest.mark.slow
+def test_no_marker_is_left(site):
+    assert not [name for name, text in pages(site).items() if "<!-- generated:" in text]
