@@ -8,15 +8,15 @@
 Importing this package imports no torch; the functions do, when they need it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sertone.training.predict import Predictor
 
 __version__ = "0.1.0"
-__all__ = ["crossval", "load", "train"]
+__all__ = ["ablate", "compare", "crossval", "evaluate", "load", "train"]
 
 
 def load(path: str | Path) -> "Predictor":
@@ -68,3 +68,58 @@ def train(recipe: str | Path, out: str | Path, overrides: Iterable[str] = ()) ->
     from sertone.training import single
 
     return single.train(recipes.load(recipe, overrides), out)
+
+
+def ablate(study: str | Path, out: str | Path, overrides: Iterable[str] = ()) -> Path:
+    """Runs a study file; see `analysis.ablate.ablate`.
+
+    Args:
+        study: YAML file.
+        out: folder of the study; an interrupted one goes on.
+        overrides: settings such as `data.root=IEMOCAP`, changed for all of it.
+
+    Returns:
+        the study's folder.
+    """
+    from sertone.analysis.ablate import ablate as run
+
+    return run(study, out, overrides)
+
+
+def compare(runs: Sequence[str | Path], *, force: bool = False) -> dict[str, Any]:
+    """Compares runs with the first one; see `analysis.compare.compare`.
+
+    Args:
+        runs: run folders.
+        force: although their protocols differ.
+    """
+    from sertone.analysis.compare import compare as examine
+
+    return examine(runs, force=force)
+
+
+def evaluate(
+    model: str | Path,
+    corpus: str,
+    root: str | Path,
+    out: str | Path,
+    *,
+    classes: Mapping[str, str] | None = None,
+    emotions: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Scores a model on a corpus; see `analysis.evaluate.evaluate`.
+
+    Args:
+        model: a checkpoint, a fold, a run, or OWNER/NAME on the hub.
+        corpus: name of the corpus.
+        root: its folder, or the manifest's file.
+        out: folder to write.
+        classes: class of the model -> class to report.
+        emotions: emotion of the corpus -> class of the model.
+
+    Returns:
+        warnings, such as recordings that the model has heard in training.
+    """
+    from sertone.analysis.evaluate import evaluate as examine
+
+    return examine(model, corpus, root, out, classes=classes, emotions=emotions)

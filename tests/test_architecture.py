@@ -128,12 +128,13 @@ def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder):
 
     corpora.sheet("manifest").fake(tmp_path / "my_speech")
     corpora.sheet("iemocap").fake(tmp_path / "IEMOCAP_full_release")
+    corpora.sheet("emodb").fake(tmp_path / "corpora" / "emodb")
     shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
     quick = ["--set", "train.epochs=[1,1]"]
     small = ["--set", f"model.encoder={TINY_MODEL['encoder']}"]
     tiny = ["--set", f"model.encoder.source={tiny_encoder('wavlm')}", "--set", "model.frozen_layers=1"]
     commands = [shlex.split(line) for line in readme_commands()[2:]]
-    assert len(commands) == 8 and all(command[0] == "sertone" for command in commands)
+    assert len(commands) == 11 and all(command[0] == "sertone" for command in commands)
     with running() as hub:
         environment = os.environ | hub.environment(tmp_path / "cache")
         for command in commands:

@@ -196,7 +196,7 @@ def test_examples_ran_and_show_their_output(site):
     for source in DOCS.glob("*.md"):
         wanted = len(EXECUTED.findall(source.read_text()))
         assert built[source.stem + ".html"].count('class="result"') == wanted, source
-    assert "95 % interval over speakers" in built["quick-start.html"]
+    assert "95 % interval over 10 speakers" in built["quick-start.html"]
     for word in ("missing_cell", "neutrall", "truncated", "empty_file"):
         assert word in built["own-data.html"]
     assert "error [speaker_leak]" in html.unescape(built["protocols.html"])
