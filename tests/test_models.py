@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from sertone import models
 from sertone.errors import SertoneError
 from sertone.labels import FOUR
+from sertone.models import wan2025
 from sertone.nn.batch import Batch
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.vocabulary import Vocabulary
@@ -93,6 +94,31 @@ def test_the_fusion_can_be_frozen_in_stage_1():
     assert "fusion" in first.frozen and second.frozen == ()
     usual, _ = build().stages()
     assert set(usual.frozen) == {"heads.emotion", "pooling", "co_attention"}, "what stage 1 has no loss for"
+
+
+LATER = {"co_attention": False, "pooling": "statistics", "frozen_layers": 2}
+
+
+@pytest.mark.parametrize("option", wan2025.Config.later)
+def test_the_first_stage_does_not_depend_on_what_comes_later(option):
+    """Same seed, dropout on: the same loss and the same gradients, so that studies may share the stage."""
+    sides = []
+    for changes in ({}, {option: LATER[option]}):
+        torch.manual_seed(0)
+        model = build(dropout=0.3, **changes).train()
+        stage = model.stages()[0]
+        torch.manual_seed(1)
+        outputs = model(batch(), tuple(stage.weights))
+        targets = batch().targets
+        losses = [w * model.heads[t].loss(outputs[t], targets[t]) for t, w in stage.weights.items()]
+        torch.stack(losses).sum().backward()
+        kept = {n: p for n, p in model.named_parameters() if not n.startswith(tuple(stage.frozen))}
+        sides.append((torch.stack(losses), {n: p.grad for n, p in kept.items()}))
+    assert torch.equal(sides[0][0], sides[1][0]) and sides[0][1].keys() == sides[1][1].keys()
+    for name, gradient in sides[0][1].items():
+        assert (gradient is None) == (sides[1][1][name] is None)
+        assert gradient is None or torch.equal(gradient, sides[1][1][name]), name
+    assert set(LATER) == set(wan2025.Config.later)
 
 
 def test_answers_do_not_depend_on_neighbours():

@@ -36,6 +36,12 @@ def test_shipped_studies(path):
         parse(studies.Study, wrong, "study", "bad_study")
 
 
+def test_the_schema_for_editors_is_up_to_date():
+    schema = json.loads((REPOSITORY / "studies" / "schema.json").read_text())
+    assert schema == studies.Study.model_json_schema(), "write it again: make schema"
+    assert all("$schema=schema.json" in path.read_text().splitlines()[0] for path in SHIPPED)
+
+
 @pytest.mark.parametrize("stem", ["wan2025_table4", "demo_table4"])
 def test_table_4_has_every_subset_of_the_tasks(stem):
     _, made = studies.load(REPOSITORY / "studies" / f"{stem}.yaml")

@@ -27,7 +27,7 @@ def modules() -> dict[str, str]:
         parts = ("sertone", *path.relative_to(PACKAGE).with_suffix("").parts)
         name = ".".join(part for part in parts if part != "__init__")
         sheet = parts[1] == "corpora" and parts[2] != "__init__"
-        if sheet or name == "sertone.cli" or any(part.startswith("_") for part in name.split(".")):
+        if sheet or parts[1] == "cli" or any(part.startswith("_") for part in name.split(".")):
             continue
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         found[name] = docstring.split("\n")[0]
