@@ -57,16 +57,16 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], chance: float, al
     return _svg(body, height, alt)
 
 
-def differences(rows: Sequence[tuple[str, float, float, float]], alt: str) -> str:
+def differences(rows: Sequence[tuple[str, float, float, float]], reach: float, alt: str) -> str:
     """A dot with an interval per row, on an axis of points about zero.
 
     Args:
         rows: name, low, value, high; in points.
+        reach: where the axis ends on both sides.
         alt: what the plot shows, in words.
     """
     left = 20 + 6 * max(len(name) for name, *_ in rows)
     height = 26 * len(rows) + BOTTOM
-    reach = max(1.0, *(abs(bound) for _, low, _, high in rows for bound in (low, high)))
 
     def place(value: float) -> float:
         return round(left + (value + reach) / (2 * reach) * (WIDTH - left - RIGHT), 1)

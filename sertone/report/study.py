@@ -1,6 +1,7 @@
 """The page of a study: its table, the differences between its rows, the paper's figures beside."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,7 @@ def write(study: Path) -> Path:
         subtitle=_subtitle(found),
         found=found,
         shown=[column for column in found["columns"] if any(column in row["cells"] for row in found["rows"])],
-        plots=[
-            {"name": column, "svg": Markup(svg)}
-            for column in found["columns"]
-            if (svg := _differences(found, column))
-        ],
+        plots=[{"name": column, "svg": Markup(svg)} for column, svg in _plots(found).items()],
         licence=licences.in_words(found["corpus"]["licence"]),
         comparisons=_comparisons(found),
     )
@@ -47,21 +44,32 @@ def _subtitle(found: dict[str, Any]) -> str:
     )
 
 
-def _differences(found: dict[str, Any], column: str) -> str:
-    """Every row's difference in the first score from the one compared to, with its interval."""
+def _plots(found: dict[str, Any]) -> dict[str, str]:
+    """Column -> plot of its rows' differences in the first score, all on one scale."""
     score, label = next(iter(found["scores"].items()))
+    rows = {column: _differences(found, column, score) for column in found["columns"]}
+    bounds = [abs(bound) for own in rows.values() for _, low, _, high in own for bound in (low, high)]
+    reach = 10.0 * math.ceil(max(bounds, default=10.0) / 10)
+    made = {}
+    for column, own in rows.items():
+        words = "; ".join(
+            f"{name} {value:+.1f} ({low:+.1f} to {high:+.1f})" for name, low, value, high in own
+        )
+        alt = f"{label} of {column}: difference from {found['compared_to']} in points. {words}"
+        if own:
+            made[column] = plots.differences(own, reach, alt)
+    return made
+
+
+def _differences(found: dict[str, Any], column: str, score: str) -> list[tuple[str, float, float, float]]:
+    """Name, lower bound, value and upper bound of every row's difference, in points."""
     shown = []
     for row in found["rows"]:
         difference = row["cells"].get(column, {"scores": {}})["scores"].get(score, {}).get("difference")
         if difference:
             low, value, high = (100 * difference[key] for key in ("low", "value", "high"))
             shown.append((row["name"], low, value, high))
-    if not shown:
-        return ""
-    words = "; ".join(f"{name} {value:+.1f} ({low:+.1f} to {high:+.1f})" for name, low, value, high in shown)
-    return plots.differences(
-        shown, f"{label} of {column}: difference from {found['compared_to']} in points. {words}"
-    )
+    return shown
 
 
 def _comparisons(found: dict[str, Any]) -> int:
