@@ -53,7 +53,12 @@ def utterances(name: str, root: str | Path, report: Report = stop) -> Iterator[U
     """
     module, root = sheet(name), Path(root)
     if not root.exists():
-        raise SertoneError("missing_root", f"{root} does not exist", f"the root of {name}")
+        raise SertoneError(
+            "missing_root",
+            f"{root} does not exist",
+            f"the root of {name}",
+            f"`sertone corpora fake {name} {root}` writes a synthetic miniature to try things on",
+        )
     return module.utterances(root, report)
 
 
