@@ -8,7 +8,8 @@ distribution with n - 1 degrees of freedom ("expanded percentile", Hesterberg 20
 Draws of fewer than five units cannot reach that far; there it is Student's interval with the draws'
 standard deviation, which is wide, as it must be.
 
-Axis letters: U units, S seeds, K classes, R draws.
+Axis letters: C columns of a table (encoders, say), S seeds, U units, K classes, R draws. A mean over columns
+takes them as they are: they are what the table is about, not a sample of something.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,29 +60,28 @@ def scores(counts: np.ndarray) -> dict[str, float]:
     """The emotion scores over all units, mean over the seeds.
 
     Args:
-        counts: (U, K, K) or (S, U, K, K).
+        counts: (U, K, K), (S, U, K, K) or (C, S, U, K, K), of which the mean is taken.
     """
-    counts = counts.reshape(-1, *counts.shape[-3:])
-    return {name: float(values.mean()) for name, values in scores_of_confusion(counts.sum(1)).items()}
+    whole = counts.sum(-3).reshape(-1, *counts.shape[-2:])
+    return {name: float(values.mean()) for name, values in scores_of_confusion(whole).items()}
 
 
 def interval(counts: np.ndarray, *, level: float = LEVEL, seed: int = 0) -> Bounds | None:
     """Interval of the emotion scores, drawing units, and training seeds where there are several.
 
     Args:
-        counts: by unit, (U, K, K), or by seed and unit, (S, U, K, K); the score of several seeds is the
-            mean of theirs.
+        counts: by unit, (U, K, K), by seed and unit, (S, U, K, K), or by column as well, (C, S, U, K, K);
+            the score of several seeds or columns is the mean of theirs.
         level: how often the interval is to hold the true score.
         seed: of the draws.
 
     Returns:
         score -> [low, high]; None for fewer than two units, which show nothing.
     """
-    counts = counts.reshape(-1, *counts.shape[-3:])
-    units = counts.shape[1]
+    units = counts.shape[-3]
     if units < 2:
         return None
-    whole, drawn = scores(counts), _scores(counts, *_draws(len(counts), units, seed))
+    whole, drawn = scores(counts), _scores(counts, _drawn_units(units, seed), seed)
     return {
         name: [min(max(bound, 0.0), 1.0) for bound in _bounds(values, whole[name], units, level)]
         for name, values in drawn.items()
@@ -136,24 +136,20 @@ def difference(
     """Second minus first, by paired draws: both runs are scored on the same drawn speakers.
 
     Args:
-        first: counts of one run, (U, K, K) or (S, U, K, K).
-        second: of the other, of the same units in the same order; seeds may be others.
+        first: counts of one run, (U, K, K) up to (C, S, U, K, K).
+        second: of the other, of the same units and columns in the same order; seeds may be others.
         level: of the interval.
         seed: of the draws.
 
     Raises:
         ValueError: fewer than two units, or not the same number.
     """
-    sides = [side.reshape(-1, *side.shape[-3:]) for side in (first, second)]
-    units = sides[0].shape[1]
-    if units < 2 or sides[1].shape[1] != units:
-        raise ValueError(f"{units} and {sides[1].shape[1]} units; the same number, two or more")
-    drawn_units = _draws(1, units, seed)[1]
-    drawn = [
-        _scores(side, _draws(len(side), units, seed + number)[0], drawn_units)
-        for number, side in enumerate(sides)
-    ]
-    found, whole = {}, [scores(side) for side in sides]
+    sides, units = (first, second), first.shape[-3]
+    if units < 2 or second.shape[-3] != units:
+        raise ValueError(f"{units} and {second.shape[-3]} units; the same number, two or more")
+    chosen = _drawn_units(units, seed)
+    drawn = [_scores(side, chosen, seed + number) for number, side in enumerate(sides)]
+    found, whole = {}, (scores(first), scores(second))
     for name in drawn[0]:
         value, values = whole[1][name] - whole[0][name], drawn[1][name] - drawn[0][name]
         low, high = _bounds(values, value, units, level)
@@ -180,23 +176,28 @@ def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> dict[str, float]
     return {"only_first": only_first, "only_second": only_second, "p": p}
 
 
-def _draws(seeds: int, units: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often each seed, (R, S), and each unit, (R, U), is drawn.
+def _drawn_units(units: int, seed: int) -> np.ndarray:
+    """How often each unit is drawn, (R, U)."""
+    return np.random.default_rng([seed, 0]).multinomial(units, np.full(units, 1 / units), RESAMPLES)
 
-    The units' draws are the same for any number of seeds, so that they pair runs.
+
+def _scores(counts: np.ndarray, units: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Scores of each draw: counts of up to (C, S, U, K, K), units (R, U) -> score -> (R,).
+
+    In every column as many seeds are drawn as there are.
     """
-    chosen = [
-        np.random.default_rng([seed, part]).multinomial(number, np.full(number, 1 / number), RESAMPLES)
-        for part, number in enumerate((seeds, units))
-    ]
-    return chosen[0], chosen[1]
-
-
-def _scores(counts: np.ndarray, seeds: np.ndarray, units: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of each draw, mean over the drawn seeds: (S, U, K, K), (R, S), (R, U) -> score -> (R,)."""
-    by_seed = [scores_of_confusion(np.einsum("ru,uij->rij", units, table)) for table in counts]
-    weights = seeds / seeds.sum(1, keepdims=True)
-    return {name: (weights * np.stack([own[name] for own in by_seed], 1)).sum(1) for name in by_seed[0]}
+    while counts.ndim < 5:
+        counts = counts[None]
+    columns, seeds = counts.shape[:2]
+    random = np.random.default_rng([seed, 1])
+    weights = random.multinomial(seeds, np.full(seeds, 1 / seeds), (RESAMPLES, columns)) / (seeds * columns)
+    total: dict[str, np.ndarray] = {}
+    for column in range(columns):
+        for number in range(seeds):
+            drawn = np.einsum("ru,uij->rij", units, counts[column, number])
+            for name, values in scores_of_confusion(drawn).items():
+                total[name] = total.get(name, 0.0) + weights[:, column, number] * values
+    return total
 
 
 def _bounds(values: np.ndarray, value: float, units: int, level: float) -> tuple[float, float]:

@@ -51,14 +51,12 @@ def results(study: Study, done: Mapping[Place, Path], out: Path, card: dict) -> 
 def _row(study: Study, name: str, done: Mapping[Place, Path], out: Path) -> dict[str, Any]:
     """One row of the table: its cells by column, and the mean over the columns where all are there."""
     cells = {}
-    for column in study.columns:
-        runs = _runs(name, column, done)
-        cells[column] = _cell(study, name, column, runs, _runs(study.first, column, done))
-        cells[column]["runs"] = [run.relative_to(out).as_posix() for run in runs]
-    whole = [_runs(name, column, done) for column in study.columns]
-    if len(whole) > 1 and all(whole):
-        base = [run for column in study.columns for run in _runs(study.first, column, done)]
-        cells[MEAN] = _cell(study, name, MEAN, [run for runs in whole for run in runs], base) | {"runs": []}
+    own, base = ([_runs(row, column, done) for column in study.columns] for row in (name, study.first))
+    for column, runs, compared in zip(study.columns, own, base, strict=True):
+        paths = [run.relative_to(out).as_posix() for run in runs]
+        cells[column] = _cell(study, name, column, [runs], [compared]) | {"runs": paths}
+    if len(own) > 1 and all(len(runs) == len(study.seeds) for runs in own):
+        cells[MEAN] = _cell(study, name, MEAN, own, base) | {"runs": []}
     return {"name": name, "cells": cells}
 
 
@@ -67,11 +65,17 @@ def _runs(row: str, column: str, done: Mapping[Place, Path]) -> list[Path]:
     return [run for place, run in done.items() if (place.row, place.column) == (row, column)]
 
 
-def _cell(study: Study, row: str, column: str, runs: list[Path], base: list[Path]) -> dict[str, Any]:
-    """Scores of some runs together, each with what is known about it."""
+def _cell(
+    study: Study, row: str, column: str, runs: list[list[Path]], base: list[list[Path]]
+) -> dict[str, Any]:
+    """Scores of one column's runs, or of several columns', each with what is known about it."""
     published = study.published.rows.get(row, {}).get(column, {}) if study.published else {}
-    found = [json.loads((run / "results.json").read_text(encoding="utf-8"))["pooled"] for run in runs]
-    bounds, differences = _evidence(runs, base if row != study.first else [])
+    found = [
+        json.loads((run / "results.json").read_text(encoding="utf-8"))["pooled"]
+        for own in runs
+        for run in own
+    ]
+    bounds, differences = _evidence(runs, base if row != study.first else [[]])
     cell = {}
     for name in study.scores:
         values = [value for pooled in found if (value := _score(pooled, name)) is not None]
@@ -91,16 +95,22 @@ def _score(pooled: dict, name: str) -> float | None:
     return pooled.get(task or "emotion", {}).get(score)
 
 
-def _evidence(runs: list[Path], base: list[Path]) -> tuple[dict, dict]:
+def _evidence(runs: list[list[Path]], base: list[list[Path]]) -> tuple[dict, dict]:
     """Intervals of the emotion scores, and their differences from those of the base."""
-    if not runs:
+    if not all(runs):
         return {}, {}
-    counts = counts_of([read_rows(run) for run in runs])
-    bounds = intervals.interval(counts) or {}
-    if not base or counts.shape[1] < 2:
-        return bounds, {}
-    against = intervals.difference(counts_of([read_rows(run) for run in base]), counts)
+    counts = _counts(runs)
+    bounds = intervals.interval(counts)
+    if bounds is None or any(len(there) != len(runs[0]) for there in base):
+        return bounds or {}, {}
+    against = intervals.difference(_counts(base), counts)
     return bounds, {name: difference.to_json() for name, difference in against.items()}
+
+
+def _counts(runs: list[list[Path]]) -> np.ndarray:
+    """Of each column the same number of runs: (C, S, U, K, K)."""
+    counts = counts_of([read_rows(run) for own in runs for run in own])
+    return counts.reshape(len(runs), -1, *counts.shape[1:])
 
 
 def _lines(found: dict[str, Any]) -> tuple[list[str], list[list[str]], list[list[dict | None]]]:
