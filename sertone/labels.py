@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -138,13 +139,13 @@ def parse_map(text: str, what: str) -> dict[str, str]:
     Raises:
         SertoneError: `bad_map`.
     """
-    if Path(text).is_file():
-        import yaml
-
-        mapping = yaml.safe_load(Path(text).read_text(encoding="utf-8"))
+    if text.endswith((".yaml", ".yml")):
+        mapping = _map_of_file(Path(text))
     else:
         pairs = [part.partition("=") for part in text.split(",")]
         mapping = {old.strip(): (new or old).strip() for old, _, new in pairs}
+        if len(mapping) < len(pairs):
+            raise SertoneError("bad_map", f"{what} {text!r}", "every name once")
     if not isinstance(mapping, dict) or not all(
         isinstance(name, str) and name for pair in mapping.items() for name in pair
     ):
@@ -152,6 +153,15 @@ def parse_map(text: str, what: str) -> dict[str, str]:
             "bad_map", f"{what} {text!r}", "OLD=NEW,OLD=NEW or a YAML file with a mapping of names"
         )
     return mapping
+
+
+def _map_of_file(path: Path) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise SertoneError("bad_map", f"{path}: {error}", "a YAML file with a mapping of names") from None
 
 
 def remap(probabilities: np.ndarray, classes: Sequence[str], mapping: Mapping[str, str]) -> np.ndarray:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sertone import cli, corpora
+from sertone.analysis.compare import compare
 from sertone.analysis.evaluate import evaluate
 from sertone.errors import SertoneError
 from sertone.labels import class_names, parse_map, remap
@@ -73,6 +74,7 @@ def test_what_was_heard_in_training_is_named(model, small_demo, tmp_path):
     assert "has heard 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
     page = (tmp_path / "same" / "report.html").read_text()
     assert "has heard 40 of these recordings" in page
+    assert "speaker-independent" not in page and "never seen in training" not in page
     copy = tmp_path / "copy"
     shutil.copytree(small_demo, copy)
     for path in (copy / "wav").glob("*.wav"):  # one speaker's voice recorded anew, under the same name
@@ -111,9 +113,30 @@ def test_emotions_of_the_corpus_under_other_names(model, emodb, tmp_path):
         evaluate(model, "emodb", emodb, tmp_path / "out", emotions={"happy": "glad"})
     with pytest.raises(SertoneError, match="glad, which the model does not know"):
         evaluate(model, "emodb", emodb, tmp_path / "out", classes={"glad": "good"})
-    with pytest.raises(SertoneError, match="--emotions says") as caught:
+    with pytest.raises(SertoneError, match="frustrated, which the corpus does not have"):
         evaluate(model, "emodb", emodb, tmp_path / "out", emotions={"frustrated": "angry"})
+    with pytest.raises(SertoneError, match="--emotions says") as caught:
+        evaluate(model, "emodb", emodb, tmp_path / "out", emotions={"happy": "happy"}, classes={"sad": "sad"})
     assert caught.value.code == "no_targets"
+
+
+def test_what_is_there_is_not_written_over_and_two_models_are_compared(model, emodb, tmp_path):
+    shutil.copytree(model, tmp_path / "other")
+    evaluate(model, "emodb", emodb, tmp_path / "first")
+    before = (tmp_path / "first" / "predictions.csv").read_bytes()
+    evaluate(model, "emodb", emodb, tmp_path / "first")
+    with pytest.raises(SertoneError, match="holds an evaluation of") as caught:
+        evaluate(tmp_path / "other", "emodb", emodb, tmp_path / "first")
+    assert caught.value.code == "other_experiment"
+    assert (tmp_path / "first" / "predictions.csv").read_bytes() == before
+    run = model.parent
+    (tmp_path / "run").mkdir()
+    shutil.copy(run / "protocol.json", tmp_path / "run")
+    with pytest.raises(SertoneError, match="holds a run of its own"):
+        evaluate(model, "emodb", emodb, tmp_path / "run")
+    evaluate(tmp_path / "other", "emodb", emodb, tmp_path / "second")
+    found = compare([tmp_path / "first", tmp_path / "second"])
+    assert found["differences"][0]["scores"]["ua"]["value"] == 0
 
 
 def test_maps_as_text_and_as_a_file(tmp_path):
@@ -121,10 +144,13 @@ def test_maps_as_text_and_as_a_file(tmp_path):
     (tmp_path / "map.yaml").write_text("happy: positive\nsad: negative\n")
     assert parse_map(str(tmp_path / "map.yaml"), "--classes") == {"happy": "positive", "sad": "negative"}
     (tmp_path / "list.yaml").write_text("[happy, sad]\n")
-    for wrong in ("", "=sad", str(tmp_path / "list.yaml")):
-        with pytest.raises(SertoneError, match="OLD=NEW") as caught:
-            parse_map(wrong, "--classes")
+    (tmp_path / "broken.yaml").write_text("{happy: [")
+    wrong = ["", "=sad", "happy=a,happy=b", "x" * 400 + "="]
+    for text in (*wrong[:3], *(str(tmp_path / f"{name}.yaml") for name in ("list", "broken", "nowhere"))):
+        with pytest.raises(SertoneError) as caught:
+            parse_map(text, "--classes")
         assert caught.value.code == "bad_map"
+    assert parse_map(wrong[3], "--classes") == {"x" * 400: "x" * 400}
 
 
 @given(

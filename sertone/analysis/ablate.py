@@ -1,6 +1,7 @@
 """Runs a study: every cell of its table is a cross-validated run, resumable, side by side.
 
-study/study.yaml, results.json, table.md, table.csv, table.tex, report.html
+study/study.yaml, recipe.yaml    the study again, to be run from here
+study/results.json, table.md, table.csv, table.tex, report.html
 study/cells/ROW/COLUMN/seed_0/    run folders
 """
 
@@ -8,7 +9,7 @@ import contextlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import yaml
 from sertone import models
 from sertone import recipe as recipes
 from sertone.analysis import tables
-from sertone.analysis.study import Place, Study, load
+from sertone.analysis.study import Place, Study, load, slug
+from sertone.errors import SertoneError
 from sertone.recipe import Recipe
 from sertone.report import study as report
 from sertone.training import cells, ranks
@@ -29,12 +31,15 @@ from sertone.training.first_stages import FirstStages
 from sertone.training.progress import Progress
 from sertone.training.run_folder import claim, lock
 
+STAGES = "first_stages"
+
 
 def ablate(
     path: str | Path,
     out: str | Path,
     overrides: Iterable[str] = (),
     *,
+    seeds: Sequence[int] | None = None,
     jobs: int | None = None,
     force: bool = False,
     fresh: bool = False,
@@ -48,6 +53,7 @@ def ablate(
         path: the study's YAML file.
         out: folder of the study.
         overrides: settings such as `data.root=IEMOCAP`, changed for the whole study.
+        seeds: instead of the study's.
         jobs: folds at a time, of whichever cells; None: one per card, or one per core.
         force: go on although recipes or data have changed.
         fresh: throw away what is in the cells' folders.
@@ -59,29 +65,32 @@ def ablate(
     Raises:
         SertoneError: as `study.load`, `prepare` and `cells.run`; `run_in_use`, `other_experiment`.
     """
-    out, (study, made) = Path(out), load(path, tuple(overrides))
-    device = next(iter(made.values())).train.device
+    out, (study, made) = Path(out), load(path, overrides, seeds)
+    base, device = Path(path).parent / study.recipe, next(iter(made.values())).train.device
     ranks.join(device)
     planned = _cells(study, made, out)
     total = sum(cell.epochs * len(cell.experiment.folds) for cell in planned.values())
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_study_lock(out))
+        stack.enter_context(lock(out) if ranks.first() else contextlib.nullcontext())
         for cell in planned.values():
             recipe, card = recipes.dump(cell.experiment.recipe), cell.experiment.card
             stack.enter_context(claim(cell.out, recipe, card, force=force, fresh=fresh))
         progress = stack.enter_context(Progress(total, quiet))
+
+        def finished(cell: Cell) -> None:
+            finish(cell)
+            _drop_first_stages(cell, planned.values())
+
+        if fresh:
+            shutil.rmtree(out / STAGES, ignore_errors=True)
         try:
-            cells.run(list(planned.values()), jobs_for(jobs, device), progress, finish)
-        finally:
-            if ranks.first():
-                _write(study, planned, out)
-        if ranks.first():
-            shutil.rmtree(out / "first_stages", ignore_errors=True)
+            cells.run(list(planned.values()), jobs_for(jobs, device), progress, finished)
+        except BaseException:
+            with contextlib.suppress(SertoneError):  # the table so far must not hide what ended the study
+                _write(study, base, planned, out)
+            raise
+        _write(study, base, planned, out)
     return out
-
-
-def _study_lock(out: Path) -> contextlib.AbstractContextManager:
-    return lock(out) if ranks.first() else contextlib.nullcontext()
 
 
 def _cells(study: Study, made: dict[Place, Recipe], out: Path) -> dict[Place, Cell]:
@@ -95,10 +104,27 @@ def _cells(study: Study, made: dict[Place, Recipe], out: Path) -> dict[Place, Ce
             base.with_recipe(recipe),
             out / place.folder,
             label=f"{place.row}, {place.column}, seed {place.seed}  ",
-            first_stages=FirstStages(out / "first_stages") if several else None,
+            first_stages=_first_stages(place, out) if several else None,
             keep_checkpoints=study.keep_checkpoints,
         )
     return planned
+
+
+def _first_stages(place: Place, out: Path) -> FirstStages:
+    """Of one column and seed: nothing else can share them."""
+    return FirstStages(out / STAGES / slug(place.column) / f"seed_{place.seed}")
+
+
+def _drop_first_stages(done: Cell, cells: Iterable[Cell]) -> None:
+    """Removes trained first stages that no cell waits for any more."""
+    if done.first_stages:
+        folder = done.first_stages.folder
+        sharing = [cell for cell in cells if cell.first_stages and cell.first_stages.folder == folder]
+        if not any(cell.left for cell in sharing):
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # others are still in use
+                folder.parent.rmdir()
+                folder.parent.parent.rmdir()
 
 
 def _first_stage(recipe: Recipe) -> str:
@@ -110,11 +136,15 @@ def _first_stage(recipe: Recipe) -> str:
     return json.dumps([recipe.model["name"], options, train], sort_keys=True)
 
 
-def _write(study: Study, planned: dict[Place, Cell], out: Path) -> None:
-    """The table so far, in every form."""
+def _write(study: Study, base: Path, planned: dict[Place, Cell], out: Path) -> None:
+    """The table so far, in every form; the first rank does it for all."""
+    if not ranks.first():
+        return
     done = {place: cell.out for place, cell in planned.items() if (cell.out / "results.json").is_file()}
     card = next(iter(planned.values())).experiment.card
-    write_text(out / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
+    write_text(out / "recipe.yaml", base.read_text(encoding="utf-8"))
+    own = study.model_copy(update={"recipe": "recipe.yaml"})
+    write_text(out / "study.yaml", yaml.safe_dump(own.model_dump(mode="json"), sort_keys=False))
     results = tables.results(study, done, out, card)
     write_json(out / "results.json", results)
     for suffix, form in tables.FORMS.items():

@@ -17,6 +17,7 @@ PARTS = {
     "class_map": "the classes",
     "split": "the split",
     "test_speakers": "who is held out in which fold",
+    "labels": "the labels",
 }
 """Parts of a protocol card that have to be equal."""
 SHOWN = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1"}
@@ -39,7 +40,7 @@ def compare(paths: Sequence[str | Path], *, force: bool = False) -> dict[str, An
     if len(paths) < 2:
         raise SertoneError("too_few_runs", f"{len(paths)} run", "two or more to compare")
     sides = [[read_rows(run) for run in _runs(Path(path))] for path in paths]
-    differing = _differing([_protocol(side[0].run) for side in sides])
+    differing = _differing([_protocol(side[0]) for side in sides])
     if differing and not force:
         raise SertoneError(
             "unlike_protocols",
@@ -69,9 +70,11 @@ def _runs(path: Path) -> list[Path]:
     return sorted(folder for folder in path.glob("seed_*") if folder.is_dir()) or [path]
 
 
-def _protocol(run: Path) -> dict[str, Any]:
-    card = json.loads((run / "protocol.json").read_text(encoding="utf-8"))
-    return card | {"test_speakers": [fold["test_speakers"] for fold in card["folds"]]}
+def _protocol(run: Rows) -> dict[str, Any]:
+    """The card, with who is held out, and the labels, which it does not hold."""
+    card = json.loads((run.run / "protocol.json").read_text(encoding="utf-8"))
+    labels = dict(zip(run.column("id"), run.column("target"), strict=True))
+    return card | {"test_speakers": [fold["test_speakers"] for fold in card["folds"]], "labels": labels}
 
 
 def _differing(cards: list[dict[str, Any]]) -> list[str]:
@@ -117,11 +120,18 @@ def _difference(
             for run in (first[0], second[0])
         ]
         found["mcnemar"] = intervals.mcnemar(*right)
-    return found | {"sentence": sentence(found["scores"].get("ua"), first_counts.shape[1])}
+    once = min(len(first), len(second)) == 1
+    return found | {"sentence": sentence(found["scores"].get("ua"), first_counts.shape[1], once=once)}
 
 
-def sentence(ua: dict[str, float] | None, speakers: int) -> str:
-    """What a difference in UA says, in plain words."""
+def sentence(ua: dict[str, float] | None, speakers: int, *, once: bool) -> str:
+    """What a difference in UA says, in plain words.
+
+    Args:
+        ua: of UA.
+        speakers: how many there are.
+        once: one side is a single training, whose seed nobody has varied.
+    """
     if ua is None:
         return "With one speaker nothing can be said about others."
     points, p = abs(100 * ua["value"]), ua["p"]
@@ -133,6 +143,7 @@ def sentence(ua: dict[str, float] | None, speakers: int) -> str:
         return (
             f"It scores {points:.1f} points of UA {way}, by {reach[0]:.1f} to {reach[1]:.1f} with 95 % "
             f"confidence: a difference that {speakers} speakers do show ({p_text(p)})."
+            + (" Of one training each; another seed may turn it: compare several." if once else "")
         )
     return (
         f"It scores {points:.1f} points of UA {way}, but anything from {100 * ua['low']:+.1f} to "

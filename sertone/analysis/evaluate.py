@@ -3,6 +3,7 @@
 out/protocol.json, results.json, predictions.csv, report.html    as of a run with one fold
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sertone import corpora, metrics, protocols
+from sertone.calibration import Calibration
 from sertone.calibration import probabilities as softmax
 from sertone.errors import SertoneError
 from sertone.labels import class_names, remap
@@ -53,12 +55,13 @@ def evaluate(
 
     Raises:
         SertoneError: of the model or the corpus; `unknown_class`, `no_targets`, `unreadable_audio`,
-            `run_in_use`.
+            `unknown_emotion`, `run_in_use`, `other_experiment`.
     """
     predictor, out = Predictor(model), Path(out)
     wanted = dict(classes or {name: name for name in predictor.classes})
     mapping = _mapping(predictor, wanted, emotions)
     found = corpora.load(corpus, root)
+    _require_emotions(emotions or {}, found)
     test = [u for u in found if u.labels.get("emotion") in mapping]
     _require_some(test, found, mapping)
     card = _card(predictor, corpus, found, test, mapping, str(model))
@@ -72,9 +75,22 @@ def evaluate(
         "folds_of_other_settings": [],
     }
     with lock(out):
+        _refuse_other(out, card)
         checkpoint.write_json(out / "protocol.json", card)
         results.write(out, [fold], about)
     return _warnings(card["leaks"][0], found, test)
+
+
+def _refuse_other(out: Path, card: dict[str, Any]) -> None:
+    """A folder that holds something else than an evaluation of this model is not written over."""
+    if not (out / "protocol.json").is_file():
+        return
+    before = json.loads((out / "protocol.json").read_text(encoding="utf-8")).get("evaluated")
+    if before != card["evaluated"]:
+        holds = f"an evaluation of {before['model']}" if before else "a run of its own"
+        raise SertoneError(
+            "other_experiment", f"{out} holds {holds}", "a folder of this evaluation", "choose another --out"
+        )
 
 
 def _mapping(
@@ -98,12 +114,37 @@ def _fold(
     before, after = _probabilities(predictor, test, wanted)
     unchanged = wanted == {name: name for name in predictor.classes}
     threshold = predictor.threshold if unchanged else None  # of other classes nothing is known
-    by = replace(predictor.calibrations[0], threshold=threshold)
+    by = replace(_mean_calibration(predictor), threshold=threshold)
     voted = any(u.votes for u in test)
     fold = scored(test, mapping, class_names(wanted), after, before, by, with_votes=voted)
     targets, answers = ([row[key] for row in fold["rows"]] for key in ("target", "prediction"))
     scores = {"emotion": metrics.emotion_scores(targets, answers)}
     return fold | {"metrics": scores, "train": 0, "validation": 0, "history": [], "auxiliary": {}}
+
+
+def _mean_calibration(predictor: Predictor) -> Calibration:
+    """What several models were calibrated on, together."""
+    own = predictor.calibrations
+    if len(own) == 1:
+        return own[0]
+    speakers = sorted({name for by in own for name in by.fitted_on.get("speakers", ())})
+    utterances = sum(by.fitted_on.get("utterances", 0) for by in own)
+    return Calibration(
+        temperature=float(np.mean([by.temperature for by in own])),
+        coverage=own[0].coverage,
+        fitted_on={"speakers": speakers, "utterances": utterances} if speakers else {},
+        note=f"mean of {len(own)} models, each with a temperature of its own",
+    )
+
+
+def _require_emotions(emotions: Mapping[str, str], found: list[Utterance]) -> None:
+    there = {str(u.labels["emotion"]) for u in found if "emotion" in u.labels}
+    if unknown := sorted(set(emotions) - there):
+        raise SertoneError(
+            "unknown_emotion",
+            f"--emotions names {', '.join(unknown)}, which the corpus does not have",
+            f"some of {', '.join(sorted(there))}",
+        )
 
 
 def _require_some(test: list[Utterance], found: list[Utterance], mapping: Mapping[str, str]) -> None:
@@ -128,9 +169,10 @@ def _card(
 ) -> dict[str, Any]:
     """Protocol card of the evaluation; its leak report names what the model has heard."""
     title, hashes = corpora.sheet(corpus).TITLE, protocols.recording_hashes(test)
-    rule = {"split": "another corpus", "model": model, "trained_on": predictor.card["corpus"]["title"]}
-    leak = LeakReport(title)
+    rule, leak = {"split": "another corpus"}, LeakReport(title)
     card = protocol_card(corpus, len(found), [Fold(title, [], [], test)], [leak], mapping, hashes, rule, 0)
+    card["evaluated"] = {"model": model, "trained_on": predictor.card["corpus"]["title"]}
+    card["selection"] = predictor.card["selection"]
     ids, speakers = heard.again(test, card, [each["card"]["heard"] for each in predictor.abouts])
     card["leaks"] = [vars(leak) | {"recordings": ids, "speakers": speakers}]
     return card

@@ -14,6 +14,7 @@ training, never the data or the protocol: the figures of one table are comparabl
 
 import copy
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -47,7 +48,17 @@ class Published(Settings):
     source: str
     """Where they are printed."""
     rows: dict[str, dict[str, Figures]] = Field(default_factory=dict)
-    """Row -> column, or `mean` over the columns -> figures."""
+    """Row -> column, or `mean` over the columns -> figures as printed."""
+    inferred: dict[str, dict[str, Figures]] = Field(default_factory=dict)
+    """The same of figures that are not printed but follow from the text."""
+
+    def figure(self, row: str, column: str, score: str) -> dict[str, Any] | None:
+        """`percent`, and whether it was `inferred`; None where the paper has none."""
+        for inferred, rows in ((False, self.rows), (True, self.inferred)):
+            percent = rows.get(row, {}).get(column, {}).get(score)
+            if percent is not None:
+                return {"percent": percent, "inferred": inferred}
+        return None
 
 
 class Reference(Settings):
@@ -89,17 +100,25 @@ class Study(Settings):
         for names in (self.rows, self.columns):
             if len({slug(name) for name in names}) < len(names):
                 raise ValueError(f"names that give the same folder: {', '.join(names)}")
-        for row, columns in (self.published.rows if self.published else {}).items():
+        for row, columns in self._published():
             if row not in self.rows or not set(columns) <= {*self.columns, "mean"}:
                 raise ValueError(
                     f"published figures of {row!r} ({', '.join(columns)}): no such row or column"
                 )
         return self
 
+    def _published(self) -> list[tuple[str, dict[str, Figures]]]:
+        return [*self.published.rows.items(), *self.published.inferred.items()] if self.published else []
+
     @property
     def first(self) -> str:
         """The row that the others are compared with."""
         return self.compare_to or next(iter(self.rows))
+
+    @property
+    def main_score(self) -> str:
+        """The first score of emotion: what differences are shown of."""
+        return next((name for name in self.scores if "." not in name), "ua")
 
 
 @dataclass(frozen=True)
@@ -121,12 +140,15 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("+", " and ")).strip("-") or "cell"
 
 
-def load(path: str | Path, overrides: tuple[str, ...] = ()) -> tuple[Study, dict[Place, Recipe]]:
+def load(
+    path: str | Path, overrides: Iterable[str] = (), seeds: Sequence[int] | None = None
+) -> tuple[Study, dict[Place, Recipe]]:
     """Reads a study and makes its recipes.
 
     Args:
         path: YAML file.
         overrides: settings such as `data.root=IEMOCAP`, changed for the whole study.
+        seeds: instead of the study's.
 
     Returns:
         the study, and the recipe of each place, columns first, then seeds, then rows.
@@ -136,9 +158,12 @@ def load(path: str | Path, overrides: tuple[str, ...] = ()) -> tuple[Study, dict
     """
     values = read(path, "study", "title, recipe, rows, columns")
     study = parse(Study, values, str(path), "bad_study")
+    own = [parse_override(override) for override in overrides]
+    _refuse_changed(study, [name for name, _ in own])
+    changes: dict[str, Any] = {"set": study.set | dict(own)} | ({"seeds": list(seeds)} if seeds else {})
+    study = study.model_copy(update=changes)
     base = read(Path(path).parent / study.recipe, "recipe", "data, protocol, model, train")
-    common = study.set | dict(parse_override(override) for override in overrides)
-    _apply(base, common)
+    _apply(base, study.set)
     made = {}
     for column, of_column in study.columns.items():
         for seed in study.seeds:
@@ -149,6 +174,22 @@ def load(path: str | Path, overrides: tuple[str, ...] = ()) -> tuple[Study, dict
                 made[Place(row, column, seed)] = _checked(own, f"{path}, {row}, {column}")
     _require_one_protocol(study, made)
     return study, made
+
+
+def _refuse_changed(study: Study, names: Sequence[str]) -> None:
+    """An override that a row or column changes again would be lost without a word."""
+    changed = {"train.seed": "the seeds"}
+    for kind, parts in (("row", study.rows), ("column", study.columns)):
+        changed |= {name: f"{kind} {part!r}" for part, own in parts.items() for name in own}
+    for name in names:
+        for other, where in changed.items():
+            if f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}."):
+                raise SertoneError(
+                    "bad_override",
+                    f"--set {name}, which {where} of the study sets by {other}",
+                    "a setting that is the same in the whole study",
+                    "--seeds changes the seeds; for the rest change the study's file, or a copy beside it",
+                )
 
 
 def _checked(values: dict, where: str) -> Recipe:

@@ -37,6 +37,7 @@ def results(study: Study, done: Mapping[Place, Path], out: Path, card: dict) -> 
         "columns": [*study.columns, *([MEAN] if len(study.columns) > 1 else [])],
         "rows": [_row(study, name, done, out) for name in study.rows],
         "compared_to": study.first,
+        "main_score": study.main_score,
         "published": study.published.source if study.published else None,
         "reference": [reference.model_dump() for reference in study.reference],
         "cells": len(study.rows) * len(study.columns) * len(study.seeds),
@@ -69,24 +70,20 @@ def _cell(
     study: Study, row: str, column: str, runs: list[list[Path]], base: list[list[Path]]
 ) -> dict[str, Any]:
     """Scores of one column's runs, or of several columns', each with what is known about it."""
-    published = study.published.rows.get(row, {}).get(column, {}) if study.published else {}
-    found = [
-        json.loads((run / "results.json").read_text(encoding="utf-8"))["pooled"]
-        for own in runs
-        for run in own
-    ]
+    paths = [run / "results.json" for own in runs for run in own]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     bounds, differences = _evidence(runs, base if row != study.first else [[]])
     cell = {}
     for name in study.scores:
-        values = [value for pooled in found if (value := _score(pooled, name)) is not None]
+        values = [value for run in found if (value := _score(run["pooled"], name)) is not None]
         cell[name] = {
             "value": float(np.mean(values)) if values else None,
             "spread": float(np.std(values, ddof=1)) if len(values) > 1 and column != MEAN else None,
             "interval": bounds.get(name),
             "difference": differences.get(name),
-            "published": published.get(name),
+            "published": study.published.figure(row, column, name) if study.published else None,
         }
-    return {"scores": cell}
+    return {"scores": cell, "other_settings": any(run["folds_of_other_settings"] for run in found)}
 
 
 def _score(pooled: dict, name: str) -> float | None:
@@ -136,75 +133,109 @@ def _lines(found: dict[str, Any]) -> tuple[list[str], list[list[str]], list[list
 
 
 def _get(row: dict, column: str, score: str) -> dict | None:
-    return row["cells"].get(column, {}).get("scores", {}).get(score)
+    cell = row["cells"].get(column)
+    return cell["scores"][score] | {"mark": "*" if cell["other_settings"] else ""} if cell else None
 
 
 def _shown(score: dict | None, plus_minus: str) -> str:
     """`71.2 ± 1.3 (paper 76.64)`."""
     if not score or (score["value"] is None and score["published"] is None):
         return ""
-    text = "-" if score["value"] is None else f"{score['value'] * 100:.1f}"
+    text = "-" if score["value"] is None else f"{score['value'] * 100:.1f}{score['mark']}"
     if score["spread"] is not None:
         text += f" {plus_minus} {score['spread'] * 100:.1f}"
-    return text if score["published"] is None else f"{text} (paper {score['published']:g})"
+    paper = score["published"]
+    return f"{text} ({'inferred' if paper['inferred'] else 'paper'} {paper['percent']:g})" if paper else text
 
 
-def markdown(found: dict[str, Any]) -> str:
-    """The table for GitHub, with what its figures mean."""
+def markdown(found: dict[str, Any], *, links: bool = True) -> str:
+    """The table for GitHub, with what its figures mean.
+
+    Args:
+        found: what `results` gave.
+        links: from every cell to its runs.
+    """
     header, names, cells = _lines(found)
     rows = [[*name, *(_shown(cell, "±") for cell in line)] for name, line in zip(names, cells, strict=True)]
-    ruler = ["---"] * len(header)
-    lines = [f"| {' | '.join(row)} |" for row in (header, ruler, *rows)]
-    parts = [f"# {found['title']}", caption(found), "\n".join(lines)]
+    parts = [f"# {found['title']}", caption(found), _table([header, *rows])]
     if found["reference"]:
-        parts.append("\n".join(_reference(found)))
+        parts.append(_table(_reference(found)))
     if differences := _differences(found):
-        parts += [f"Differences from {found['compared_to']}, in points:", "\n".join(differences)]
+        parts += [f"{difference_words(found)}:", _table(differences)]
+    if links:
+        parts.append(_table(_links(found)))
     return "\n\n".join(parts) + "\n"
+
+
+def _table(rows: list[list[str]]) -> str:
+    """Rows, the first one the header, as Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:]))
 
 
 def caption(found: dict[str, Any]) -> str:
     """What the figures of the table are."""
     seeds = found["seeds"]
-    mean = (
-        f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
-        if len(seeds) > 1
-        else (f"seed {seeds[0]}")
-    )
+    mean = f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
     corpus, split = found["corpus"], found["split"]["split"].replace("_", " ")
-    state = "" if found["done"] == found["cells"] else f" {found['done']} of {found['cells']} runs are done."
-    paper = f" In parentheses the paper's figures ({found['published']})." if found["published"] else ""
-    note = f" {found['note']}" if found["note"] else ""
-    return (
+    parts = [
         f"Percent, pooled over {found['folds']} folds ({split}) of {corpus['title']}, "
         f"{corpus['utterances_used']} utterances of {corpus['speakers']} speakers; "
-        f"{mean}.{paper}{note}{state}"
+        f"{mean if len(seeds) > 1 else f'seed {seeds[0]}'}.",
+        f"In parentheses the paper's figures ({found['published']})." if found["published"] else "",
+        found["note"],
+        "" if found["done"] == found["cells"] else f"{found['done']} of {found['cells']} runs are done.",
+        "* trained with other settings than the study has now (--force)." if _forced(found) else "",
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def _forced(found: dict[str, Any]) -> bool:
+    return any(cell["other_settings"] for row in found["rows"] for cell in row["cells"].values())
+
+
+def difference_words(found: dict[str, Any]) -> str:
+    """What the differences are, and what their intervals hold."""
+    several = len(found["seeds"]) > 1
+    count = len(_differences(found)) - 1
+    return (
+        f"Differences from {found['compared_to']} in {SCORES[found['main_score']]}, in points, with 95 % "
+        f"intervals over {found['corpus']['speakers']} speakers{' and the seeds' if several else ''}, paired"
+        + ("" if several else "; one training each, so another seed may turn them")
+        + (f". Of {count} differences about {count * 0.05:.1f} leave out zero by chance" if count > 1 else "")
     )
 
 
-def _reference(found: dict[str, Any]) -> list[str]:
-    lines = ["| other work, as published | " + " | ".join(found["scores"].values()) + " |"]
-    lines.append("| --- " * (1 + len(found["scores"])) + "|")
-    for reference in found["reference"]:
-        figures = [f"{reference['figures'].get(name, '-')}" for name in found["scores"]]
-        name = f"{reference['name']} ({reference['source']})" if reference["source"] else reference["name"]
-        lines.append(f"| {name} | {' | '.join(figures)} |")
-    return lines
+def _reference(found: dict[str, Any]) -> list[list[str]]:
+    rows = [["other work, as published", *found["scores"].values()]]
+    for work in found["reference"]:
+        name = f"{work['name']} ({work['source']})" if work["source"] else work["name"]
+        rows.append([name, *(f"{work['figures'].get(score, '-')}" for score in found["scores"])])
+    return rows
 
 
-def _differences(found: dict[str, Any]) -> list[str]:
-    """A line for every row and column whose difference in the first score is known."""
-    lines = ["| | | | difference | 95 % interval | p |", "| --- | --- | --- | --- | --- | --- |"]
-    name, label = next(iter(found["scores"].items()))
+def _differences(found: dict[str, Any]) -> list[list[str]]:
+    """A row for every difference in the main score that is known; no rows, not even a header, without any."""
+    rows = []
     for column in found["columns"]:
         for row in found["rows"]:
-            difference = (_get(row, column, name) or {}).get("difference")
+            difference = (_get(row, column, found["main_score"]) or {}).get("difference")
             if difference:
                 value, low, high = (100 * difference[key] for key in ("value", "low", "high"))
-                span = f"{low:+.1f} to {high:+.1f}"
                 p = f"{difference['p']:.3f}"
-                lines.append(f"| {column} | {row['name']} | {label} | {value:+.1f} | {span} | {p} |")
-    return lines if len(lines) > 2 else []
+                rows.append([column, row["name"], f"{value:+.1f}", f"{low:+.1f} to {high:+.1f}", p])
+    return [["", "", "difference", "95 % interval", "p"], *rows] if rows else []
+
+
+def _links(found: dict[str, Any]) -> list[list[str]]:
+    """The run folders of every cell."""
+    columns = [column for column in found["columns"] if column != MEAN]
+    rows = [["runs", *columns]]
+    for row in found["rows"]:
+        runs = [row["cells"].get(column, {}).get("runs", []) for column in columns]
+        rows.append(
+            [row["name"], *(" ".join(f"[{Path(r).name}]({r}/report.html)" for r in own) for own in runs)]
+        )
+    return rows
 
 
 def as_csv(found: dict[str, Any]) -> str:
@@ -212,17 +243,16 @@ def as_csv(found: dict[str, Any]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     known = ("value", "spread", "low", "high", "difference", "difference_low", "difference_high", "p")
-    writer.writerow(["row", "column", "score", *known, "published_percent", "runs"])
+    writer.writerow(["row", "column", "score", *known, "published_percent", "inferred", "runs"])
     for row in found["rows"]:
         for column, cell in row["cells"].items():
             for name, score in cell["scores"].items():
                 low, high = score["interval"] or (None, None)
-                apart = score["difference"] or {}
+                apart, paper = score["difference"] or {}, score["published"] or {}
                 figures = [score["value"], score["spread"], low, high]
                 figures += [apart.get(key) for key in ("value", "low", "high", "p")]
-                writer.writerow(
-                    [row["name"], column, name, *figures, score["published"], " ".join(cell["runs"])]
-                )
+                figures += [paper.get("percent"), paper.get("inferred"), " ".join(cell["runs"])]
+                writer.writerow([row["name"], column, name, *figures])
     return text.getvalue()
 
 
@@ -234,7 +264,8 @@ def latex(found: dict[str, Any]) -> str:
     for name, line in zip(names, cells, strict=True):
         shown = [_shown(cell, r"$\pm$") for cell in line]
         lines.append(" & ".join([*map(_escape, name), *shown]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+    runs = [f"% {line}" for line in _table(_links(found)).splitlines()]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *runs, ""])
 
 
 def _escape(text: str) -> str:

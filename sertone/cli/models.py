@@ -51,7 +51,7 @@ def evaluate(
             Hugging Face hub.
         corpus: its name, see `sertone corpora list`.
         root: its folder, or the manifest's file.
-        out: folder to write; runs/evaluate-CORPUS if not given.
+        out: folder to write; runs/MODEL-on-CORPUS if not given.
         classes: classes to report, of those of the model: `angry,sad` leaves the others out,
             `happy=positive,sad=negative` renames and merges. Or a YAML file with a mapping.
         emotions: emotion of the corpus = class of the model, as `joy=happy,rage=angry`, where the names
@@ -60,7 +60,7 @@ def evaluate(
     from sertone.analysis.evaluate import evaluate as examine
     from sertone.labels import parse_map
 
-    out = out or Path("runs") / f"evaluate-{corpus}"
+    out = out or Path("runs") / f"{'-'.join(model.parts[-2:]).strip('/')}-on-{corpus}"
     maps = {
         "classes": parse_map(classes, "--classes") if classes else None,
         "emotions": parse_map(emotions, "--emotions") if emotions else None,

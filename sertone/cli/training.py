@@ -69,6 +69,7 @@ def ablate(
     *,
     out: Path | None = None,
     overrides: Overrides = None,
+    seeds: Annotated[list[int] | None, Parameter(consume_multiple=True, negative="")] = None,
     jobs: Jobs = None,
     force: Force = False,
     fresh: Fresh = False,
@@ -79,11 +80,14 @@ def ablate(
 
     Args:
         out: Folder of the study; runs/NAME of the study if not given.
+        seeds: Instead of the study's: --seeds 0 1 2.
     """
     from sertone.analysis.ablate import ablate as run
+    from sertone.analysis.tables import markdown
 
-    out = run(study, out or Path("runs") / study.stem, overrides or (), jobs=jobs, force=force, fresh=fresh)
-    print((out / "table.md").read_text(encoding="utf-8"))
+    out = out or Path("runs") / study.stem
+    run(study, out, overrides or (), seeds=seeds, jobs=jobs, force=force, fresh=fresh)
+    print(markdown(json.loads((out / "results.json").read_text(encoding="utf-8")), links=False))
     print(f"report  {out / 'report.html'}")
     return 0
 

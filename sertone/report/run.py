@@ -42,6 +42,7 @@ def write(run: Path) -> Path:
         rows = list(csv.DictReader(file))
     written = run / "recipe.yaml"  # not there where a model was evaluated on another corpus
     recipe = written.read_text(encoding="utf-8") if written.is_file() else ""
+    evaluated = card.get("evaluated")  # a model from elsewhere, rather than a cross-validation
     chance = 1 / len(results["classes"])
     curves = _curves(results["folds"])
     return page.write(
@@ -62,7 +63,8 @@ def write(run: Path) -> Path:
         curves=[curve | {"svg": Markup(curve["svg"])} for curve in curves],
         trouble=_trouble(results),
         cost=_cost(results),
-        leaks=_leaks(card["leaks"]) if recipe else _heard(card["leaks"][0]),
+        evaluated=evaluated,
+        leaks=_heard(card["leaks"][0]) if evaluated else _leaks(card["leaks"]),
         protocol=_protocol(card),
         recipe=recipe,
     )
@@ -71,6 +73,11 @@ def write(run: Path) -> Path:
 def _subtitle(card: dict, results: dict) -> str:
     corpus = card["corpus"]
     split = card["split"]["split"].replace("_", " ")
+    if evaluated := card.get("evaluated"):
+        return (
+            f"Encoder {results['encoder']}, {evaluated['model']}, trained on {evaluated['trained_on']}; "
+            f"{corpus['utterances_used']} utterances of {corpus['speakers']} speakers"
+        )
     folds = f"{len(results['folds'])} folds ({split})"
     return (
         f"Encoder {results['encoder']}; {corpus['utterances_used']} utterances of "

@@ -31,6 +31,7 @@ def write(study: Path) -> Path:
         plots=[{"name": column, "svg": Markup(svg)} for column, svg in _plots(found).items()],
         licence=licences.in_words(found["corpus"]["licence"]),
         comparisons=_comparisons(found),
+        forced=any(cell["other_settings"] for row in found["rows"] for cell in row["cells"].values()),
     )
 
 
@@ -46,10 +47,11 @@ def _subtitle(found: dict[str, Any]) -> str:
 
 def _plots(found: dict[str, Any]) -> dict[str, str]:
     """Column -> plot of its rows' differences in the first score, all on one scale."""
-    score, label = next(iter(found["scores"].items()))
+    score = found["main_score"]
+    label = found["scores"][score]
     rows = {column: _differences(found, column, score) for column in found["columns"]}
     bounds = [abs(bound) for own in rows.values() for _, low, _, high in own for bound in (low, high)]
-    reach = 10.0 * math.ceil(max(bounds, default=10.0) / 10)
+    reach = 10.0 * max(1, math.ceil(max(bounds, default=0.0) / 10))
     made = {}
     for column, own in rows.items():
         words = "; ".join(
@@ -74,6 +76,6 @@ def _differences(found: dict[str, Any], column: str, score: str) -> list[tuple[s
 
 def _comparisons(found: dict[str, Any]) -> int:
     """How many differences the page shows: so many chances of a false alarm."""
-    score = next(iter(found["scores"]))
+    score = found["main_score"]
     cells = [cell for row in found["rows"] for cell in row["cells"].values()]
     return sum(bool(cell["scores"][score]["difference"]) for cell in cells)

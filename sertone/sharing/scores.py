@@ -9,8 +9,6 @@ from sertone.errors import SertoneError
 from sertone.sharing import folder
 
 NAMES = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1"}
-FEW_SPEAKERS = 5
-"""With fewer, an interval over speakers has too few different draws to be one."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Scores:
         targets, predictions, speakers, ids = (
             [row[key] for row in result["rows"]] for key in ("target", "prediction", "speaker", "id")
         )
-        few = len(set(speakers)) < FEW_SPEAKERS
+        few = len(set(speakers)) < intervals.FEW  # an interval over them would be as wide as the axis
         classes = sorted({*targets, *predictions})
         counts = intervals.tables(targets, predictions, ids if few else speakers, classes)[1]
         drawn, bounds = "utterances" if few else "speakers", intervals.interval(counts) or {}

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,9 @@ class Cell:
 
 
 def run(cells: Sequence[Cell], jobs: int, progress: Progress, finished: Callable[[Cell], None]) -> None:
-    """Runs the folds that are left, cell by cell, `jobs` at a time; the first that fails ends all.
+    """Runs the folds that are left, cell by cell, `jobs` at a time.
+
+    A cell that fails does not keep the others from being done; its error comes at the end.
 
     Args:
         cells: on one machine, their folders claimed.
@@ -65,41 +67,62 @@ def run(cells: Sequence[Cell], jobs: int, progress: Progress, finished: Callable
         finished: called with every cell whose folds are all done, when they are.
 
     Raises:
-        SertoneError: as `gather` and the training; `fold_died`.
+        SertoneError: as `gather` and the training; `fold_died`, `cells_failed`.
     """
     left = {id(cell): Counter(cell.left) for cell in cells}
-    for cell in cells if len(cells) > 1 else ():  # a single one is checked when its audio is gathered
-        if left[id(cell)]:
-            _check(cell)
+    if len(cells) > 1:  # a single one is checked when its audio is gathered
+        _check([cell for cell in cells if left[id(cell)]])
     for cell in cells:
         progress.skip(cell.epochs * (len(cell.experiment.folds) - left[id(cell)].total()))
         if not left[id(cell)]:
             finished(cell)
-    for cell, number in _done(cells, jobs, progress):
-        del left[id(cell)][number]
-        if not left[id(cell)]:
-            finished(cell)
+    failed: dict[int, SertoneError] = {}
+    with contextlib.closing(_done(cells, jobs, progress, failed)) as done:
+        for cell, number, error in done:
+            if error and (len(cells) == 1 or ranks.world() > 1):
+                raise error
+            if error:
+                failed.setdefault(id(cell), error)
+                progress.say(f"FAILED  {error}")
+                continue
+            del left[id(cell)][number]
+            if not left[id(cell)]:
+                finished(cell)
+    if failed:
+        raise _failures(list(failed.values()), len(cells))
 
 
-def _check(cell: Cell) -> None:
+def _check(cells: Sequence[Cell]) -> None:
     """Refuses what would fail hours later."""
-    try:
-        check(cell.experiment)
-    except SertoneError as error:
-        raise SertoneError(
-            error.code, f"{cell.label.strip()}: {error.found}", error.expected, error.way_out
-        ) from None
+    known = set()
+    for cell in cells:
+        recipe = cell.experiment.recipe
+        plan = json.dumps([recipe.model, len(recipe.train.epochs)], sort_keys=True)
+        if plan not in known:
+            known.add(plan)
+            try:
+                check(cell.experiment)
+            except SertoneError as error:
+                raise _of(cell.label.strip(), error) from None
 
 
-def _done(cells: Sequence[Cell], jobs: int, progress: Progress) -> Iterator[tuple[Cell, int]]:
-    """Every fold that was left, when it is done."""
+def _failures(errors: Sequence[SertoneError], total: int) -> SertoneError:
+    if len(errors) == 1:
+        return errors[0]
+    found = "; ".join(error.found for error in errors[:5]) + ("; ..." if len(errors) > 5 else "")
+    way_out = "the others are done and kept; the same command tries these again"
+    return SertoneError("cells_failed", f"{len(errors)} of {total} runs: {found}", way_out=way_out)
+
+
+def _done(
+    cells: Sequence[Cell], jobs: int, progress: Progress, failed: Container[int]
+) -> Generator[tuple[Cell, int, SertoneError | None], None, None]:
+    """Every fold that was left, when it is done, or its error; none of a cell that has failed."""
     jobs = min(jobs, sum(len(cell.left) for cell in cells))
-    calls = _calls(cells, progress)
+    calls = _calls(cells, progress, failed)
     if jobs <= 1:
         for cell, number, material in calls:
-            reporter = Labelled(progress, cell.label)
-            run_fold(cell.experiment, number, cell.out, material, reporter, **_choices(cell))
-            yield cell, number
+            yield cell, number, _run_here(cell, number, material, progress)
         return
 
     def tell(event: tuple) -> None:
@@ -107,8 +130,16 @@ def _done(cells: Sequence[Cell], jobs: int, progress: Progress) -> Iterator[tupl
 
     with contextlib.closing(side_by_side(environments(jobs), _in_child, calls, tell)) as folds:
         for (cell, number, _), future in folds:
-            _raise(cell, number, future.exception())
-            yield cell, number
+            yield cell, number, _error(cell, number, future.exception())
+
+
+def _run_here(cell: Cell, number: int, material: Material, progress: Progress) -> SertoneError | None:
+    try:
+        reporter = Labelled(progress, cell.label)
+        run_fold(cell.experiment, number, cell.out, material, reporter, **_choices(cell))
+    except SertoneError as error:
+        return _error(cell, number, error)
+    return None
 
 
 def _in_child(cell: Cell, number: int, material: Material) -> None:
@@ -121,23 +152,34 @@ def _choices(cell: Cell) -> dict[str, Any]:
     return {"first_stages": cell.first_stages, "keep_checkpoint": cell.keep_checkpoints}
 
 
-def _raise(cell: Cell, number: int, error: BaseException | None) -> None:
-    """Says which fold an error is of."""
+def _error(cell: Cell, number: int, error: BaseException | None) -> SertoneError | None:
+    """Says which fold an error is of.
+
+    Raises:
+        BaseException: one that is a fault of ours.
+    """
     where = f"{cell.label}fold {number}"
     if isinstance(error, ChildDiedError):
-        raise SertoneError(
+        return SertoneError(
             "fold_died",
             f"{where}: {error.found}",
             "a fold that ends",
             "was memory short? run fewer side by side with --jobs; what is done is kept",
         )
     if isinstance(error, SertoneError):
-        raise SertoneError(error.code, f"{where}: {error.found}", error.expected, error.way_out)
+        return _of(where, error)
     if error:
         raise error
+    return None
 
 
-def _calls(cells: Sequence[Cell], progress: Progress) -> Iterator[tuple[Cell, int, Material]]:
+def _of(where: str, error: SertoneError) -> SertoneError:
+    return SertoneError(error.code, f"{where}: {error.found}", error.expected, error.way_out)
+
+
+def _calls(
+    cells: Sequence[Cell], progress: Progress, failed: Container[int]
+) -> Iterator[tuple[Cell, int, Material]]:
     """Every fold that is left, with the material that its cell shares with the cell before, if it can."""
     material, shared = None, ""
     for cell in cells:
@@ -145,7 +187,7 @@ def _calls(cells: Sequence[Cell], progress: Progress) -> Iterator[tuple[Cell, in
             wanted = _sharing(cell)
             material = gather(cell.experiment, progress, material if wanted == shared else None)
             shared = wanted
-            yield from ((cell, number, material) for number in numbers)
+            yield from ((cell, number, material) for number in numbers if id(cell) not in failed)
 
 
 def _sharing(cell: Cell) -> str:

@@ -27,7 +27,8 @@ from sertone.training.scored import scored
 from sertone.training.step import freeze
 
 PER_FILE = ("file_hashes", "segments")
-"""Parts of the protocol card that grow with the corpus; a checkpoint leaves them out."""
+"""Parts of the protocol card that grow with the corpus; a checkpoint leaves them out, and of the texts that
+training and test have in common it only has the number: they are not ours to pass on."""
 SPEAKER_NOTE = "not defined: speakers are disjoint"
 
 
@@ -109,6 +110,7 @@ def fit(
     trainer.train()
     trainer.calibration = calibrate(trainer)
     card = {key: value for key, value in experiment.card.items() if key not in PER_FILE}
+    card["leaks"] = [leak | {"scripted_texts": len(leak["scripted_texts"])} for leak in card["leaks"]]
     if ranks.first():
         settings = recipes.deciding(recipe.model_dump(mode="json"))["train"]
         known = heard.names(fold.train + fold.validation, experiment.card)
