@@ -185,7 +185,7 @@ def test_every_corpus_module_and_command_has_its_page(site):
     for name in corpora.names():
         text = html.unescape(re.sub(r"<[^>]+>", "", built[f"corpora/{name}.html"]))
         sheet = corpora.sheet(name)
-        assert sheet.LICENCE in text and all(label in text for label in sheet.EMOTIONS)
+        assert sheet.LICENCE.name in text and all(label in text for label in sheet.EMOTIONS)
     for command in ("corpora check", "corpora list", "crossval", "train", "predict", "demo"):
         assert f'id="sertone-{command.replace(" ", "-")}"' in built["commands.html"]
 

@@ -4,6 +4,7 @@ import ast
 import importlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import docstrings
 import faults
 
-from sertone import corpora
+from sertone import corpora, licences
 from sertone.cli import app
 from sertone.labels import FOUR
 from sertone.models import MODELS, recipe_schema
@@ -94,8 +95,13 @@ def corpus_page(name: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _licence(sheet: ModuleType) -> str:
+    words, url = licences.in_words(asdict(sheet.LICENCE)), sheet.LICENCE.url
+    return f"[{words}]({url})" if url else words
+
+
 def _facts(name: str, sheet: ModuleType) -> str:
-    rows = {"in a recipe": f"`data.corpus: {name}`", "licence": sheet.LICENCE}
+    rows = {"in a recipe": f"`data.corpus: {name}`", "licence": _licence(sheet), "language": sheet.LANGUAGE}
     rows |= {"citation": sheet.CITATION, "when reading scores": sheet.NOTE}
     return table((sheet.TITLE, ""), (row for row in rows.items() if row[1]))
 
@@ -114,7 +120,7 @@ def corpus_table() -> str:
     """Links to all corpora, with their licences."""
     sheets = {name: corpora.sheet(name) for name in corpora.names()}
     rows = (
-        (f"[`{name}`](corpora/{name}.md)", (sheet.__doc__ or "").split("\n")[0], sheet.LICENCE)
+        (f"[`{name}`](corpora/{name}.md)", (sheet.__doc__ or "").split("\n")[0], _licence(sheet))
         for name, sheet in sheets.items()
     )
     return table(("corpus", "", "licence"), rows)
