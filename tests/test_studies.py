@@ -87,6 +87,7 @@ def write_study(folder, corpus, **changes):
             "rows": {"full": {"tiny": {"ua": 12.34}}},
             "inferred": {"full": {"mean": {"wa": 56.7}}},
         },
+        "reference": [{"name": "Others & co", "source": "elsewhere", "figures": {"ua": 65.4}}],
     }
     study["columns"]["tiny"] = {"model.encoder": TINY_MODEL["encoder"]}
     path = folder / "study.yaml"
@@ -128,7 +129,7 @@ def test_the_table_holds_what_the_runs_scored(done):
         rows = list(csv.DictReader(file))
     by_cell = {}
     for row in rows:
-        if row["column"] != "mean":
+        if row["runs"]:
             results = json.loads((out / row["runs"] / "results.json").read_text())
             score = results["pooled"]["emotion"][row["score"]]
             assert float(row["value"]) == pytest.approx(score)
@@ -136,6 +137,7 @@ def test_the_table_holds_what_the_runs_scored(done):
             low, high = results["pooled"]["emotion"]["intervals"]["speakers"][row["score"]]
             assert (float(row["low"]), float(row["high"])) == pytest.approx((low, high))
             assert f"{100 * score:.1f}" in text
+    assert rows.pop()["published_percent"] == "65.4" and "65.4" in text
     for row in rows:
         if row["column"] == "mean":
             assert float(row["value"]) == pytest.approx(np.mean(by_cell[row["row"], row["score"]]))
@@ -147,6 +149,7 @@ def test_the_table_holds_what_the_runs_scored(done):
     body = tex[tex.index("\\toprule") :]
     shown = [line for line in body.splitlines() if not line.startswith("%")]
     assert len(shown) > 5 and all(not re.search(r"(?<!\\)[%#_]", line) for line in shown)
+    assert r"Others \& co (elsewhere) & 65.4 & - \\" in tex
     assert "% a & b_2" in tex and tex.count("&") > 6
     page = (out / "report.html").read_text()
     for link in re.findall(r'href="([^"]+)"', page):

@@ -253,19 +253,30 @@ def as_csv(found: dict[str, Any]) -> str:
                 figures += [apart.get(key) for key in ("value", "low", "high", "p")]
                 figures += [paper.get("percent"), paper.get("inferred"), " ".join(cell["runs"])]
                 writer.writerow([row["name"], column, name, *figures])
+    for work in found["reference"]:
+        for name, percent in work["figures"].items():
+            writer.writerow([work["name"], "", name, *[None] * len(known), percent, False, ""])
     return text.getvalue()
 
 
 def latex(found: dict[str, Any]) -> str:
     """The table for a paper, with booktabs."""
     header, names, cells = _lines(found)
-    lines = [f"% {found['title']}. {caption(found)}", rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}"]
-    lines += [r"\toprule", " & ".join(map(_escape, header)) + r" \\", r"\midrule"]
-    for name, line in zip(names, cells, strict=True):
-        shown = [_shown(cell, r"$\pm$") for cell in line]
-        lines.append(" & ".join([*map(_escape, name), *shown]) + r" \\")
-    runs = [f"% {line}" for line in _table(_links(found)).splitlines()]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *runs, ""])
+    own = [
+        [*map(_escape, name), *(_shown(cell, r"$\pm$") for cell in line)]
+        for name, line in zip(names, cells, strict=True)
+    ]
+    lines = [f"% {found['title']}. {caption(found)}", *_tabular([[*map(_escape, header)], *own])]
+    if found["reference"]:
+        lines += _tabular([[_escape(text) for text in row] for row in _reference(found)])
+    return "\n".join([*lines, *(f"% {line}" for line in _table(_links(found)).splitlines()), ""])
+
+
+def _tabular(rows: list[list[str]]) -> list[str]:
+    """Rows of escaped text, the first one the header, as lines of LaTeX."""
+    header, *body = (" & ".join(row) + r" \\" for row in rows)
+    begin = rf"\begin{{tabular}}{{l{'r' * (len(rows[0]) - 1)}}}"
+    return [begin, r"\toprule", header, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
 
 
 def _escape(text: str) -> str:

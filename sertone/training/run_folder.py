@@ -96,7 +96,7 @@ def _refuse_other(folder: Path, recipe: str, card: dict) -> None:
             "other_experiment",
             f"{folder} was begun with other settings or data: {'; '.join(changed[:5])}{more}",
             "the same experiment, to go on with it",
-            "choose another --out, start again with --fresh, or insist with --force",
+            "choose another --out, remove that folder, start again with --fresh, or insist with --force",
         )
 
 
