@@ -17,6 +17,7 @@ from sertone.recipe import Split
 from sertone.schema import Utterance
 
 SPLITS = get_args(Split)
+EMOTION = ("emotion",)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,12 @@ class Fold:
 
 
 def make_folds(
-    utterances: Sequence[Utterance], split: str, *, folds: int = 5, validation: str = "none"
+    utterances: Sequence[Utterance],
+    split: str,
+    *,
+    folds: int = 5,
+    validation: str = "none",
+    answers: Sequence[str] = EMOTION,
 ) -> list[Fold]:
     """Splits a corpus.
 
@@ -53,6 +59,7 @@ def make_folds(
         folds: how many folds `grouped_k_fold` makes.
         validation: `speaker` takes one speaker out of training to choose the epoch; leave-one-speaker-
             out always does, and official splits bring their own validation side.
+        answers: the tasks that the model is for, of which an utterance must have one to be scored.
 
     Raises:
         SertoneError: `unknown_split`, `no_sessions`, `no_official_split`, `too_few_speakers`.
@@ -61,7 +68,7 @@ def make_folds(
         raise SertoneError("unknown_split", f"split {split!r}", f"one of {', '.join(SPLITS)}")
     if split == "official":
         return [_official(utterances)]
-    scored = [u for u in utterances if "emotion" in u.labels]
+    scored = [u for u in utterances if has_label(u, answers)]
     takes_speaker = validation == "speaker" or split == "leave_one_speaker_out"
     made = []
     for number, (name, held_out) in enumerate(_held_out_groups(scored, split, folds).items()):
@@ -80,12 +87,19 @@ def make_folds(
     return made
 
 
-def everything(utterances: Sequence[Utterance], validation: str = "none") -> Fold:
+def has_label(utterance: Utterance, answers: Sequence[str]) -> bool:
+    """Whether an utterance has a label of one of these tasks."""
+    return any(task in utterance.labels for task in answers)
+
+
+def everything(
+    utterances: Sequence[Utterance], validation: str = "none", answers: Sequence[str] = EMOTION
+) -> Fold:
     """One fold that trains on all, to be used rather than scored.
 
     With `validation` = `speaker` the last speaker is kept out to choose the epoch.
     """
-    labelled = [u.speaker for u in utterances if "emotion" in u.labels]
+    labelled = [u.speaker for u in utterances if has_label(u, answers)]
     chooser = max(labelled) if validation == "speaker" else None
     return Fold(
         "all",
@@ -237,16 +251,19 @@ def recording_hashes(utterances: Sequence[Utterance]) -> dict[str, str]:
     return {u.id: files[u.path] for u in utterances}
 
 
-def require_sound(fold: Fold, leaks: LeakReport, classes: Mapping[str, str]) -> None:
+def require_sound(
+    fold: Fold, leaks: LeakReport, classes: Mapping[str, str], answers: Sequence[str] = EMOTION
+) -> None:
     """Refuses a fold that cannot give a result to believe.
 
     Args:
         fold: the split.
         leaks: what `check_leaks` found.
         classes: emotion -> class.
+        answers: the tasks that the model is for.
 
     Raises:
-        SertoneError: `speaker_leak`, `audio_leak`, `no_labels`, `missing_class`.
+        SertoneError: `speaker_leak`, `audio_leak`, `no_labels`, `missing_class`, `constant_rating`.
     """
     if leaks.speakers:
         raise SertoneError(
@@ -263,12 +280,30 @@ def require_sound(fold: Fold, leaks: LeakReport, classes: Mapping[str, str]) -> 
             "take one of them out of the corpus",
         )
     for side, utterances in fold.sides.items():
-        if utterances and not any("emotion" in u.labels for u in utterances):
-            raise SertoneError(
-                "no_labels",
-                f"fold {fold.name}: no utterance of its {side} side has an emotion label",
-                "some, to train on and to score",
-            )
+        for task in answers:
+            if utterances and not any(task in u.labels for u in utterances):
+                raise SertoneError(
+                    "no_labels",
+                    f"fold {fold.name}: no utterance of its {side} side has a label of {task}",
+                    "some, to train on and to score",
+                )
+    for task in set(answers) - set(EMOTION):
+        _require_variation(fold, task)
+    if "emotion" in answers:
+        _require_classes(fold, classes)
+
+
+def _require_variation(fold: Fold, task: str) -> None:
+    if len({u.labels[task] for u in fold.train if task in u.labels}) < 2:
+        raise SertoneError(
+            "constant_rating",
+            f"fold {fold.name}: {task} has one value in its whole training side",
+            "ratings that differ",
+            "leave the task out of model.tasks",
+        )
+
+
+def _require_classes(fold: Fold, classes: Mapping[str, str]) -> None:
     present = {classes.get(str(u.labels.get("emotion"))) for u in fold.train}
     absent = [name for name in dict.fromkeys(classes.values()) if name not in present]
     if absent:

@@ -88,10 +88,13 @@ class Prediction:
         code: stable name of the error or of the first warning; empty when ok.
         message: in words.
         duration_s: length of the recording in seconds, None where it could not be read.
-        label: the most probable class, None on error.
-        probabilities: by class, calibrated where the model was; empty on error.
-        confidence: probability of the label, None on error.
+        label: the most probable class, None on error or where the model answers no classes.
+        probabilities: by class, calibrated where the model was; empty where there is no label.
+        confidence: probability of the label, None where there is none.
         unsure: whether the confidence is too low for the coverage that was wanted; the label stays.
+        dimensions: arousal, valence, dominance on the scale of the corpus that the model learnt them from;
+            empty on error or where the model answers none.
+        text: what the model read beside the audio, None where it read nothing.
     """
 
     file: str
@@ -103,6 +106,8 @@ class Prediction:
     probabilities: dict[str, float] = field(default_factory=dict)
     confidence: float | None = None
     unsure: bool = False
+    dimensions: dict[str, float] = field(default_factory=dict)
+    text: str | None = None
 
     def to_json(self) -> dict:
         """As a JSON object."""

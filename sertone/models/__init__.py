@@ -1,21 +1,24 @@
 """The systems: one paper, one file; MODELS lists them.
 
-Each file has `Config`, the model's part of a recipe, in which `later` names the options that the first
-of several stages does not depend on, and `Model(config, vocabulary)` with
+Each file has `Config`, the model's part of a recipe, in which `answers` names the tasks that the model is for
+and `later` the options that the first of several stages does not depend on, and `Model(config, vocabulary)` with
     forward(batch, tasks) -> {task: HeadOutput}, at least those of `tasks`
     stages()       -> what is trained when
-    encoder, heads (task -> head)
+    encoder, text (or None), heads (task -> head)
 """
 
 import importlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sertone.errors import SertoneError
+from sertone.labels import DIMENSIONS, Scale
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import Recipe
+from sertone.schema import Utterance
 from sertone.settings import Settings, parse
 
-MODELS = ("baseline", "wan2025")
+MODELS = ("baseline", "ispas2023", "wan2025")
 
 
 def configure(values: dict[str, Any]) -> Settings:
@@ -29,6 +32,30 @@ def configure(values: dict[str, Any]) -> Settings:
     if name not in MODELS:
         raise SertoneError("unknown_model", f"model.name {name!r}", f"one of {', '.join(MODELS)}")
     return parse(importlib.import_module(f"sertone.models.{name}").Config, options, "model")
+
+
+def vocabulary(
+    values: dict[str, Any],
+    training: Sequence[Utterance],
+    class_map: dict[str, str],
+    scales: Mapping[str, Scale],
+) -> Vocabulary:
+    """What goes into the model that the `model` part of a recipe names, and what its outputs mean.
+
+    Args:
+        values: the part of the recipe.
+        training: utterances of a training side.
+        class_map: emotion -> class.
+        scales: rating -> scale of the corpus; at least those of the ratings that the model answers.
+
+    Raises:
+        SertoneError: as `configure`; `missing_tokenizer`.
+    """
+    config: Any = configure(values)
+    ratings = {name: scales[name] for name in config.answers if name in DIMENSIONS}
+    mapping = class_map if "emotion" in config.answers else {}
+    tokenizer = config.text.tokenizer([u.text for u in training if u.text]) if config.text else ""
+    return Vocabulary.of(training, mapping, ratings, tokenizer)
 
 
 def recipe_schema() -> dict[str, Any]:

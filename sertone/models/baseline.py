@@ -26,6 +26,11 @@ class Config(Settings):
     later: ClassVar = ()
     """There is no second stage."""
 
+    answers: ClassVar = ("emotion",)
+    """The tasks that the model is for."""
+    text: ClassVar = None
+    """It reads none."""
+
     encoder: EncoderConfig
     hidden: int = Field(default=256, ge=1)
     """Width of the hidden FC layer."""
@@ -38,6 +43,8 @@ class Config(Settings):
 
 class Model(nn.Module):
     """Encoder and emotion head."""
+
+    text = None
 
     def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
         super().__init__()

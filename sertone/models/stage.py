@@ -1,6 +1,48 @@
-"""One stage of a training plan: which losses count, and what stays as it is."""
+"""One stage of a training plan: which losses count, what stays as it is, and what is withheld."""
 
+import math
 from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from sertone.settings import Settings
+
+MODALITIES = ("audio", "text")
+
+
+class Masking(Settings):
+    """Random Modality Masking (ispas2023, arXiv 2401.00536): audio or text is withheld in training."""
+
+    per: Literal["off", "epoch", "utterance"] = "epoch"
+    """`epoch`: of all utterances of an epoch at once, and its encoder is not trained in it, the paper's way.
+    `utterance`: of each one by itself."""
+    probability: float = Field(default=0.8, ge=0, le=1)
+    """At the beginning of the stage; falls to zero as a cosine."""
+    least: float = Field(default=0.1, ge=0, le=1)
+    """A probability below this is zero."""
+    text: float = Field(default=0.6, ge=0, le=1)
+    """Share of the maskings that withhold the text; the others withhold the audio."""
+
+    def probability_after(self, done: float) -> float:
+        """Of withholding something, after this share of the stage."""
+        probability = self.probability * (1 + math.cos(math.pi * done)) / 2
+        return probability if self.per != "off" and probability >= self.least else 0.0
+
+    def draw(self, random: np.random.Generator, done: float, utterances: int) -> list[str]:
+        """What of each utterance is withheld in an epoch: `audio`, `text` or nothing.
+
+        Args:
+            random: numbers are drawn from it also where nothing is withheld.
+            done: share of the stage before the epoch.
+            utterances: how many.
+        """
+        draws = 1 if self.per == "epoch" else utterances
+        masked = random.random(draws) < self.probability_after(done)
+        text = random.random(draws) < self.text
+        chosen = [MODALITIES[int(t)] if m else "" for m, t in zip(masked, text, strict=True)]
+        return chosen * utterances if self.per == "epoch" else chosen
 
 
 @dataclass(frozen=True)
@@ -13,6 +55,7 @@ class Stage:
         cut: where the encoder's frozen prefix ends (see `nn.encoder`).
         needs: the encoder's hidden states that the model reads; a cache keeps no others.
         frozen: names of further modules that are not trained.
+        masking: what is withheld at random; None: nothing.
     """
 
     name: str
@@ -20,3 +63,4 @@ class Stage:
     cut: int
     needs: tuple[int, ...]
     frozen: tuple[str, ...] = ()
+    masking: Masking | None = None

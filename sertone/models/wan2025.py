@@ -62,6 +62,11 @@ class Config(Settings):
     later: ClassVar = ("co_attention", "pooling", "frozen_layers")
     """Options on which only the second stage depends."""
 
+    answers: ClassVar = ("emotion",)
+    """The tasks that the model is for."""
+    text: ClassVar = None
+    """It reads none."""
+
     encoder: EncoderConfig
     tasks: Tasks = Tasks()
     """Weights of the auxiliary losses."""
@@ -82,6 +87,8 @@ class Config(Settings):
 
 class Model(nn.Module):
     """Encoder, fusion, auxiliary heads, co-attention and emotion head."""
+
+    text = None
 
     def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a model is given: padded waveforms, lengths, targets, and perhaps the encoder's prefix."""
+"""What a model is given: padded waveforms, lengths, tokens, targets, and perhaps the encoder's prefix."""
 
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -7,14 +7,20 @@ from torch import Tensor
 
 from sertone.nn.encoder import Encoder, Prefix
 
+TEXT = ("heard", "tokens", "counts")
+
 
 @dataclass
 class Batch:
     """One batch.
 
     Attributes:
-        waveforms: 16 kHz samples, zero beyond each utterance's end, (B, N); None where the prefix is known.
+        waveforms: 16 kHz samples, zero beyond each utterance's end, (B, N); None where the prefix is known,
+            or nothing of the batch may be heard.
         lengths: samples per utterance, (B,).
+        heard: which utterances may be heard, (B,); None: all.
+        tokens: text, (B, S); None where the model reads none, or no utterance of the batch has any.
+        counts: tokens per utterance, (B,), 0 where there is no text.
         targets: by task, (B, K) for classes and (B, S) for transcripts.
         prefix: the output of the encoder's frozen part, where it is already known.
     """
@@ -23,6 +29,9 @@ class Batch:
     lengths: Tensor
     targets: dict[str, Tensor] = field(default_factory=dict)
     prefix: Prefix | None = None
+    heard: Tensor | None = None
+    tokens: Tensor | None = None
+    counts: Tensor | None = None
 
     def to(self, device) -> Self:
         """The same batch on another device."""
@@ -33,7 +42,13 @@ class Batch:
             lengths=self.lengths.to(device),
             targets=targets,
             prefix=self.prefix.to(device) if self.prefix else None,
+            **{name: None if (t := getattr(self, name)) is None else t.to(device) for name in TEXT},
         )
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing of the batch may be heard."""
+        return self.waveforms is None and self.prefix is None
 
     def encode(self, encoder: Encoder) -> tuple[Tensor, Tensor]:
         """Hidden states (B, L+1, T, D) and frames (B,), from the prefix where there is one."""

@@ -39,7 +39,7 @@ class PretrainedEncoderConfig(Settings):
 
     def build(self) -> Encoder:
         """Loads the weights; every one of them has to be there."""
-        model = _load(self.source)
+        model = load_weights(self.source, _speech_config(self.source))
         normalize = _normalize_of(self.source) if self.normalize is None else self.normalize
         return HuggingFaceEncoder(model, normalize)
 
@@ -222,8 +222,26 @@ def _plain(config: PretrainedConfig) -> PretrainedConfig:
     return config
 
 
-def _load(source: str) -> Any:
-    config = _config_of(source)
+def _speech_config(source: str) -> PretrainedConfig:
+    config = config_of(source)
+    if config.model_type not in FAMILIES:
+        raise SertoneError(
+            "unknown_encoder", f"{source} is a {config.model_type}", f"one of {', '.join(FAMILIES)}"
+        )
+    return _plain(config)
+
+
+def load_weights(source: str, config: PretrainedConfig, optional: tuple[str, ...] = ()) -> Any:
+    """A pretrained model, all of whose weights come from the file.
+
+    Args:
+        source: hub id or folder.
+        config: of the model.
+        optional: beginnings of the names that may be missing.
+
+    Raises:
+        SertoneError: `bad_weights`, `missing_weights`.
+    """
     try:
         model, report = AutoModel.from_pretrained(
             source, config=config, output_loading_info=True, dtype=torch.float32
@@ -232,7 +250,7 @@ def _load(source: str) -> Any:
         raise SertoneError(
             "bad_weights", f"{source}: {error}", f"intact weights of a {config.model_type} encoder"
         ) from error
-    missing = sorted(report["missing_keys"])
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith(optional))
     if missing:
         raise SertoneError(
             "missing_weights",
@@ -246,9 +264,17 @@ def _load(source: str) -> Any:
     return model
 
 
-def _config_of(source: str) -> PretrainedConfig:
+def config_of(source: str) -> PretrainedConfig:
+    """The configuration of a pretrained model.
+
+    Args:
+        source: hub id or folder.
+
+    Raises:
+        SertoneError: `missing_encoder`.
+    """
     try:
-        config = AutoConfig.from_pretrained(source)
+        return AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise SertoneError(
             "missing_encoder",
@@ -256,11 +282,6 @@ def _config_of(source: str) -> PretrainedConfig:
             "a Hugging Face id or a folder with config.json",
             "without a network, download it elsewhere and give its folder",
         ) from error
-    if config.model_type not in FAMILIES:
-        raise SertoneError(
-            "unknown_encoder", f"{source} is a {config.model_type}", f"one of {', '.join(FAMILIES)}"
-        )
-    return _plain(config)
 
 
 def _normalize_of(source: str) -> bool:

@@ -1,13 +1,15 @@
-"""What the outputs of a model's heads mean: classes by task, and the alphabet of transcripts."""
+"""What goes into a model as text, and what its heads' outputs mean: classes, rating scales, an alphabet."""
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Self
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from sertone.labels import GENDERS, STYLES, class_names, class_shares, spoken_text
+from sertone.labels import GENDERS, STYLES, Scale, class_names, class_shares, spoken_text
+from sertone.nn import tokens
 from sertone.schema import Utterance
 
 TRANSCRIPT = "asr"
@@ -21,14 +23,24 @@ class Vocabulary:
         class_map: emotion -> class.
         classes: task -> names, in the order of the logits.
         characters: alphabet of transcripts, without the blank.
+        ratings: dimension -> scale of the corpus, of those that a model rates.
+        tokenizer: of the text that a model reads, as JSON; empty where it reads none.
     """
 
     class_map: dict[str, str]
     classes: dict[str, list[str]]
     characters: list[str]
+    ratings: dict[str, Scale] = field(default_factory=dict)
+    tokenizer: str = ""
 
     @classmethod
-    def of(cls, training: Iterable[Utterance], class_map: dict[str, str]) -> Self:
+    def of(
+        cls,
+        training: Iterable[Utterance],
+        class_map: dict[str, str],
+        ratings: dict[str, Scale] | None = None,
+        tokenizer: str = "",
+    ) -> Self:
         """From the utterances of a training fold: its speakers, its letters."""
         training = list(training)
         classes = {
@@ -38,19 +50,27 @@ class Vocabulary:
             "speaker": sorted({u.speaker for u in training}),
         }
         letters = {letter for u in training for letter in spoken_text(u.text or "")}
-        return cls(class_map, classes, sorted(letters))
+        return cls(class_map, classes, sorted(letters), ratings or {}, tokenizer)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], tokenizer: str = "") -> Self:
+        """What `to_json` gave, and the tokenizer."""
+        ratings = {name: Scale(**scale) for name, scale in values.get("ratings", {}).items()}
+        return cls(values["class_map"], values["classes"], values["characters"], ratings, tokenizer)
 
     def to_json(self) -> dict:
-        """As a JSON object."""
-        return asdict(self)
+        """As a JSON object, without the tokenizer, which has a file of its own."""
+        return {name: value for name, value in asdict(self).items() if name != "tokenizer"}
 
-    def label(self, task: str, utterance: Utterance) -> str | None:
-        """The class of an utterance, its spoken text for a transcript, None where it is missing."""
+    def label(self, task: str, utterance: Utterance) -> str | float | None:
+        """The class or rating of an utterance, its spoken text for a transcript, None where it is missing."""
         if task == TRANSCRIPT:
             return spoken_text(utterance.text) if utterance.text else None
         if task == "speaker":
             return utterance.speaker
         value = utterance.labels.get(task)
+        if task in self.ratings:
+            return value if isinstance(value, float) else None
         if task == "emotion":
             return self.class_map.get(str(value))
         return None if value is None else str(value)
@@ -64,12 +84,14 @@ class Vocabulary:
             soft: of emotion, the annotators' votes where any of them are in the classes.
 
         Returns:
-            (B, K) shares of the classes, zeros where the label is missing or not among them; or (B, S)
-            characters counted from 1 and 0 after the end.
+            (B, K) shares of the classes, zeros where the label is missing or not among them; (B, S)
+            characters counted from 1 and 0 after the end; or (B,) ratings, NaN where there is none.
         """
-        labels = [self.label(task, u) for u in utterances]
+        labels: list[Any] = [self.label(task, u) for u in utterances]
         if task == TRANSCRIPT:
             return self._characters(labels)
+        if task in self.ratings:
+            return torch.tensor([math.nan if label is None else label for label in labels])
         index = {name: number for number, name in enumerate(self.classes[task])}
         target = torch.zeros(len(labels), len(index))
         for row, (label, utterance) in enumerate(zip(labels, utterances, strict=True)):
@@ -78,6 +100,10 @@ class Vocabulary:
                 if name in index:
                     target[row, index[name]] = share
         return target
+
+    def tokens(self, texts: Sequence[str | None]) -> tuple[Tensor, Tensor]:
+        """Tokens (B, S) of what a model reads, and how many count, (B,): none where there is no text."""
+        return tokens.encode(self.tokenizer, texts)
 
     def _characters(self, texts: list[str | None]) -> Tensor:
         index = {letter: number for number, letter in enumerate(self.characters, 1)}

@@ -7,8 +7,9 @@ from pathlib import Path
 from sertone.errors import SertoneError
 
 FORMAT = 2
-MARKER, WEIGHTS, CARD = "checkpoint.json", "model.safetensors", "card.md"
-"""The files of a checkpoint; the marker makes it complete. On the hub the card is README.md."""
+MARKER, WEIGHTS, CARD, TOKENIZER = "checkpoint.json", "model.safetensors", "card.md", "tokenizer.json"
+"""The files of a checkpoint, the last one only of a model that reads text; the marker makes it complete. On the
+hub the card is README.md."""
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -50,6 +51,8 @@ def about(folder: Path) -> dict:
         raise SertoneError("bad_weights", f"{folder / MARKER}: {error}", "an intact file") from None
     if said.get("format") != FORMAT:
         raise SertoneError("other_format", f"{folder} has format {said.get('format')}", f"format {FORMAT}")
+    if said["model"].get("text") and not (folder / TOKENIZER).is_file():
+        raise SertoneError("not_a_checkpoint", f"no {TOKENIZER} in {folder}", "that of a model that reads text")
     return said
 
 
@@ -60,7 +63,7 @@ def _download(repository: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(repository, allow_patterns=[MARKER, WEIGHTS]))
+        return Path(snapshot_download(repository, allow_patterns=[MARKER, WEIGHTS, TOKENIZER]))
     except (httpx2.HTTPError, OSError, HFValidationError) as error:
         raise SertoneError(
             "not_a_checkpoint",

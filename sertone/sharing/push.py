@@ -9,7 +9,7 @@ from sertone import licences
 from sertone.errors import SertoneError
 from sertone.sharing import folder as folders
 from sertone.sharing import model_card
-from sertone.sharing.folder import CARD, MARKER, WEIGHTS
+from sertone.sharing.folder import CARD, MARKER, TOKENIZER, WEIGHTS
 from sertone.sharing.scores import Scores
 
 
@@ -54,7 +54,8 @@ def push(
         )
     _warn(about)
     readme = card.replace(model_card.REPOSITORY, repository).encode()
-    files = {MARKER: folder / MARKER, WEIGHTS: folder / WEIGHTS, "README.md": readme}
+    data = (MARKER, WEIGHTS, TOKENIZER)
+    files = {name: folder / name for name in data if (folder / name).is_file()} | {"README.md": readme}
     api = HfApi(library_name="sertone")
     with _hub_errors(repository):
         address = api.create_repo(repository, private=private or None, exist_ok=True)

@@ -1,6 +1,6 @@
 """What a model says about utterances, and how that scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from sertone.audio import SAMPLING_RATE
 from sertone.nn.vocabulary import Vocabulary
 from sertone.schema import Utterance
 from sertone.training.batches import plan_batches
-from sertone.training.loader import Loader
+from sertone.training.loader import Loader, Row
 
 EVALUATION_SECONDS = 60.0
 
@@ -23,12 +23,12 @@ class Answers:
     """What a model says about utterances.
 
     Attributes:
-        predictions: task -> answer per utterance.
-        logits: of the emotion classes, (utterances, K).
+        predictions: task -> answer per utterance: a class, a text, or a rating on the corpus's scale.
+        logits: of the emotion classes, (utterances, K); K is 0 where the model has none.
         probabilities: of the emotion classes, (utterances, K); not calibrated as `answer` gives them.
     """
 
-    predictions: dict[str, list[str]]
+    predictions: dict[str, list]
     logits: np.ndarray
     probabilities: np.ndarray
 
@@ -40,6 +40,7 @@ def answer(
     utterances: Sequence[Utterance],
     loader: Loader,
     fabric: Fabric,
+    withheld: str = "",
 ) -> Answers:
     """What a model says about utterances, each task; the mode of the model is restored.
 
@@ -49,27 +50,29 @@ def answer(
         utterances: which.
         loader: makes the batches.
         fabric: device and precision.
+        withheld: `audio` or `text` that the model shall do without.
     """
     was_training = model.training
     model.eval()
     predictions: dict[str, list] = {task: [None] * len(utterances) for task in model.heads}
-    logits = np.zeros((len(utterances), len(vocabulary.classes["emotion"])))
+    logits = np.zeros((len(utterances), len(vocabulary.classes["emotion"]) if "emotion" in model.heads else 0))
     seconds = [loader.recordings.lengths[u.id] / SAMPLING_RATE for u in utterances]
     plan = plan_batches(seconds, batch_seconds=EVALUATION_SECONDS)
-    rows = [[(utterances[i], 1.0) for i in indices] for indices in plan]
+    rows = [[Row(utterances[i], 1.0, withheld) for i in indices] for indices in plan]
     for indices, batch in zip(plan, loader.batches(rows, []), strict=True):
         with fabric.autocast():
             outputs = model(batch.to(fabric.device))
         for task, head in model.heads.items():
             for i, value in zip(indices, head.decode(outputs[task]), strict=True):
                 predictions[task][i] = value
-        logits[indices] = outputs["emotion"].logits.float().cpu().numpy()
+        if "emotion" in outputs:
+            logits[indices] = outputs["emotion"].logits.float().cpu().numpy()
     model.train(was_training)
     return Answers(predictions, logits, calibration.probabilities(logits))
 
 
 def score_tasks(
-    answers: Answers, labels: dict[str, list[str | None]], kinds: dict[str, str]
+    answers: Answers, labels: Mapping[str, Sequence[str | float | None]], kinds: Mapping[str, str]
 ) -> dict[str, dict[str, float]]:
     """Scores of every task that has labels.
 
@@ -80,7 +83,8 @@ def score_tasks(
     """
     scores = {}
     for task, kind in kinds.items():
-        pairs = [(t, p) for t, p in zip(labels[task], answers.predictions[task], strict=True) if t]
+        both = zip(labels[task], answers.predictions[task], strict=True)
+        pairs: list[tuple[Any, Any]] = [(t, p) for t, p in both if t not in (None, "")]
         if pairs:
             scores[task] = metrics.SCORES[kind]([t for t, _ in pairs], [p for _, p in pairs])
     return scores

@@ -18,6 +18,8 @@ from sertone.training.loop import Trainer
 def calibrate(trainer: Trainer) -> Calibration:
     """Temperature and threshold from the validation side, for the weights that the training ended with."""
     label = trainer.vocabulary.label
+    if "emotion" not in trainer.model.heads:
+        return Calibration()
     side = [u for u in trainer.fold.validation if label("emotion", u)]
     if not side:
         return Calibration()

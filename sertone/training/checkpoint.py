@@ -2,6 +2,7 @@
 
 checkpoint/                a trained model
     model.safetensors      weights
+    tokenizer.json         of a model that reads text
     card.md                model card
     checkpoint.json        configuration, vocabulary, calibration, protocol card, licences; marks the folder
                            complete
@@ -26,7 +27,7 @@ from sertone.errors import SertoneError
 from sertone.nn.vocabulary import Vocabulary
 from sertone.sharing import folder as folders
 from sertone.sharing import model_card
-from sertone.sharing.folder import CARD, FORMAT, MARKER, WEIGHTS
+from sertone.sharing.folder import CARD, FORMAT, MARKER, TOKENIZER, WEIGHTS
 from sertone.sharing.scores import Scores
 
 
@@ -59,6 +60,8 @@ def save_model(
         calibration: of its confidence.
     """
     described = options | {"encoder": model.encoder.describe()}
+    if model.text:
+        described["text"] = model.text.describe()
     about = {
         "format": FORMAT,
         "model": described,
@@ -71,6 +74,8 @@ def save_model(
     }
     aside = _fresh(folder.with_name(f".{folder.name}.part"))
     save_tensors(aside / WEIGHTS, _state(model))
+    if vocabulary.tokenizer:
+        write_text(aside / TOKENIZER, vocabulary.tokenizer)
     write_text(aside / CARD, model_card.render(about))
     write_json(aside / MARKER, about)
     shutil.rmtree(folder, ignore_errors=True)
@@ -92,7 +97,8 @@ def load_model(folder: Path) -> tuple[Any, Vocabulary, dict]:
         SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`.
     """
     about = folders.about(folder)
-    vocabulary = Vocabulary(**about["vocabulary"])
+    tokenizer = (folder / TOKENIZER).read_text(encoding="utf-8") if about["model"].get("text") else ""
+    vocabulary = Vocabulary.from_json(about["vocabulary"], tokenizer)
     model = models.build(about["model"], vocabulary)
     restore(model, load_tensors(folder / WEIGHTS), folder)
     return model.eval(), vocabulary, about

@@ -1,5 +1,6 @@
 """A recipe with its corpus read and split, refused where it could not give a result to believe."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -7,7 +8,8 @@ import torch
 
 from sertone import corpora, models, protocols
 from sertone.errors import SertoneError
-from sertone.labels import class_map, class_names, class_shares
+from sertone.labels import DIMENSIONS, Scale, class_map, class_names, class_shares
+from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol_card import protocol_card
 from sertone.protocols import Fold
 from sertone.recipe import Recipe
@@ -33,16 +35,39 @@ class Experiment:
     card: dict = field(repr=False)
 
     @property
+    def answers(self) -> tuple[str, ...]:
+        """The tasks that the model is for."""
+        config: Any = models.configure(self.recipe.model)
+        return config.answers
+
+    @property
     def classes(self) -> list[str]:
-        """Names of the classes."""
-        return class_names(self.class_map)
+        """Names of the classes; none where the model does not answer emotions."""
+        return class_names(self.class_map) if "emotion" in self.answers else []
+
+    @property
+    def ratings(self) -> dict[str, Scale]:
+        """Scales of the corpus's ratings that the model answers."""
+        known = corpora.scales(self.recipe.data)
+        return {name: known[name] for name in self.answers if name in DIMENSIONS}
+
+    def vocabulary(self, number: int) -> Vocabulary:
+        """What goes into the model of a fold, and what comes out of it."""
+        training = self.folds[number].train
+        return models.vocabulary(self.recipe.model, training, self.class_map, self.ratings)
+
+    def scored(self, utterances: Iterable[Utterance]) -> list[Utterance]:
+        """Those with a label of one of the tasks that the model is for."""
+        return [u for u in utterances if protocols.has_label(u, self.answers)]
 
     def with_recipe(self, recipe: Recipe) -> Self:
         """The same data and folds with another model or training.
 
         Raises:
-            SertoneError: `no_device`, `no_votes`, `no_validation`.
+            SertoneError: `no_device`, `no_votes`, `no_validation`, `no_scale`.
         """
+        config: Any = models.configure(recipe.model)
+        _require_scales(recipe, config.answers)
         _require_what_training_needs(recipe, self.folds, self.class_map)
         return replace(self, recipe=recipe, card=self.card | {"seed": recipe.train.seed})
 
@@ -57,27 +82,30 @@ def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
     Raises:
         SertoneError: of the recipe, the corpus, the split, or a leak.
     """
-    models.configure(recipe.model)
+    config: Any = models.configure(recipe.model)
+    answers = config.answers
+    _require_scales(recipe, answers)
     data, protocol = recipe.data, recipe.protocol
     found = corpora.load(data.corpus, data.root)
     emotions = {str(u.labels["emotion"]) for u in found if "emotion" in u.labels}
     mapping = class_map(data.classes, emotions)
     used = [u for u in found if u.labels.get("emotion") in (None, *mapping)]
-    _require_classes(mapping, emotions)
+    if "emotion" in answers:
+        _require_classes(mapping, emotions)
     unused = set() if protocol.split == "grouped_k_fold" else {"folds"}
     rule: dict[str, Any] = protocol.model_dump(exclude=unused) | {"speaker_independent": True}
     if everything:
-        folds = [protocols.everything(used, protocol.validation)]
+        folds = [protocols.everything(used, protocol.validation, answers)]
         rule = {"split": "everything", "validation": protocol.validation}
     else:
         folds = protocols.make_folds(
-            used, protocol.split, folds=protocol.folds, validation=protocol.validation
+            used, protocol.split, folds=protocol.folds, validation=protocol.validation, answers=answers
         )
     _require_what_training_needs(recipe, folds, mapping)
     hashes = protocols.recording_hashes(used)
     leaks = [protocols.check_leaks(fold, hashes) for fold in folds]
     for fold, report in zip(folds, leaks, strict=True):
-        protocols.require_sound(fold, report, mapping)
+        protocols.require_sound(fold, report, mapping, answers)
     seed = recipe.train.seed
     card = protocol_card(data.corpus, len(found), folds, leaks, mapping, hashes, rule, seed, data.licence)
     return Experiment(recipe, mapping, used, folds, card)
@@ -89,6 +117,18 @@ def _require_what_training_needs(recipe: Recipe, folds: list[Fold], mapping: dic
         _require_votes(folds, mapping)
     if recipe.train.coverage is not None:
         _require_validation(folds)
+
+
+def _require_scales(recipe: Recipe, answers: Sequence[str]) -> None:
+    known = corpora.scales(recipe.data)
+    for name in answers:
+        if name in DIMENSIONS and name not in known:
+            raise SertoneError(
+                "no_scale",
+                f"the model is to rate {name}, whose scale in {recipe.data.corpus} is not known",
+                "the lowest and highest rating",
+                f"set data.scales: {{{name}: [1, 5]}}, say",
+            )
 
 
 def _require_device(device: str) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 
-from sertone import models
+from sertone import metrics, models
 from sertone import recipe as recipes
-from sertone.nn.vocabulary import Vocabulary
 from sertone.sharing.scores import Scores
 from sertone.training import checkpoint, heard, ranks
 from sertone.training.answers import answer, score_tasks
@@ -22,6 +21,7 @@ from sertone.training.experiment import Experiment
 from sertone.training.first_stages import FirstStages
 from sertone.training.loop import Trainer, check_plan
 from sertone.training.material import Material
+from sertone.training.modalities import rows_by_condition
 from sertone.training.progress import Reporter
 from sertone.training.scored import scored
 from sertone.training.step import freeze
@@ -38,7 +38,7 @@ def check(experiment: Experiment) -> Any:
     Raises:
         SertoneError: as the building and `check_plan`.
     """
-    vocabulary = Vocabulary.of(experiment.folds[0].train, experiment.class_map)
+    vocabulary = experiment.vocabulary(0)
     model = models.build(experiment.recipe.model, vocabulary)
     check_plan(model, experiment.recipe.train)
     return model
@@ -90,7 +90,7 @@ def fit(
     """
     recipe, fold = experiment.recipe, experiment.folds[number]
     torch.manual_seed(recipe.train.seed * 1000 + number)
-    vocabulary = Vocabulary.of(fold.train, experiment.class_map)
+    vocabulary = experiment.vocabulary(number)
     model = models.build(recipe.model, vocabulary)
     trainer = Trainer(
         model,
@@ -155,7 +155,7 @@ def run_fold(
     folder, fold = out / f"fold_{number}", experiment.folds[number]
     trainer = fit(experiment, number, folder, material, progress, first_stages)
     vocabulary, heads = trainer.vocabulary, trainer.model.heads
-    test = [u for u in fold.test if u.labels.get("emotion")]
+    test = experiment.scored(fold.test)
     trainer.model.to(trainer.fabric.device)
     answers = answer(trainer.model, vocabulary, test, trainer.loader, trainer.fabric)
     labels = {task: [vocabulary.label(task, u) for u in test] for task in heads}
@@ -164,11 +164,11 @@ def run_fold(
     auxiliary = {
         task: {"targets": labels[task], "predictions": answers.predictions[task], "metric": kinds[task]}
         for task in scores
-        if task != "emotion"
+        if task not in experiment.answers
     }
     if "speaker" in heads:
         scores["speaker"] = {"note": SPEAKER_NOTE}
-    calibrated = trainer.calibration.probabilities(answers.logits)
+    calibrated = trainer.calibration.probabilities(answers.logits) if experiment.classes else None
     voted = any(u.votes for u in experiment.utterances)
     result = {
         "name": fold.name,
@@ -180,11 +180,13 @@ def run_fold(
             calibrated,
             answers.probabilities,
             trainer.calibration,
+            ratings={task: answers.predictions[task] for task in experiment.ratings},
             fold=number,
             with_votes=voted,
         ),
         "experiment": fingerprint(experiment),
         "auxiliary": auxiliary,
+        "modalities": rows_by_condition(trainer, experiment, test, number) if trainer.model.text else {},
         "train": len(fold.train),
         "validation": len(fold.validation),
         "history": trainer.history,
@@ -194,7 +196,9 @@ def run_fold(
         checkpoint.write_json(folder / "result.json", result)
         for done in ("resume",) if keep_checkpoint else ("resume", "checkpoint"):
             shutil.rmtree(folder / done, ignore_errors=True)
-    progress.say(f"fold {number} ({fold.name})  test UA {scores['emotion']['ua']:.3f}")
+    main = {task: scores[task][metrics.MAIN[kinds[task]]] for task in experiment.answers if task in scores}
+    shown = (f"UA {v:.3f}" if task == "emotion" else f"CCC {task} {v:.3f}" for task, v in main.items())
+    progress.say(f"fold {number} ({fold.name})  test {', '.join(shown)}")
 
 
 def fingerprint(experiment: Experiment) -> str:

@@ -1,14 +1,16 @@
-"""Batches for the device, made ahead of their time, from cached prefixes or from waveforms."""
+"""Batches for the device, made ahead of their time, from cached prefixes or from waveforms, and from text."""
 
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from sertone.labels import spoken_text
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
 from sertone.schema import Utterance
@@ -18,8 +20,23 @@ from sertone.training.recordings import Recordings
 AHEAD = 3
 """Batches made in advance."""
 
-Row = tuple[Utterance, float]
-"""An utterance and its speed."""
+
+class Row(NamedTuple):
+    """What a batch takes of an utterance: its speed, and what is withheld: `audio`, `text` or nothing."""
+
+    utterance: Utterance
+    speed: float = 1.0
+    withheld: str = ""
+
+
+def readable(utterance: Utterance) -> bool:
+    """Whether there is text, with a word in it."""
+    return bool(utterance.text and spoken_text(utterance.text))
+
+
+def sparing(utterance: Utterance, speed: float, withheld: str) -> Row:
+    """A row that leaves something of the utterance: of one without text the audio is never withheld."""
+    return Row(utterance, speed, "" if withheld == "audio" and not readable(utterance) else withheld)
 
 
 class Loader:
@@ -60,7 +77,7 @@ class Loader:
         """Batches on the CPU, in the order of the plan.
 
         Args:
-            plan: utterances and speeds of each batch.
+            plan: the utterances of each batch.
             tasks: whose targets are wanted.
         """
         with ThreadPoolExecutor(1) as thread:
@@ -71,29 +88,46 @@ class Loader:
                 started = time.monotonic()
                 batch = made.popleft().result()
                 self.waited += time.monotonic() - started
-                utterances = [utterance for utterance, _ in rows]
+                utterances = [row.utterance for row in rows]
                 targets = {t: self.vocabulary.targets(t, utterances, soft=self.soft) for t in tasks}
-                yield replace(batch or self._computed(rows), targets=targets)
+                read = self._read(rows) if self.vocabulary.tokenizer else {}
+                yield replace(batch or self._computed(rows), targets=targets, **read)
 
     def _make(self, rows: Sequence[Row]) -> Batch | None:
-        """A batch without targets; None where the cache lacks one of the rows."""
+        """A batch without targets and text; None where the cache lacks one of the rows."""
+        if all(row.withheld == "audio" for row in rows):
+            return Batch(None, self._lengths(rows))
         if self.cache is None:
-            waveforms = [waveform(self.recordings, *row, self.min_samples) for row in rows]
+            waveforms = [waveform(self.recordings, r.utterance, r.speed, self.min_samples) for r in rows]
             padded = np.zeros((len(rows), max(map(len, waveforms))), np.float32)
             for target, samples in zip(padded, waveforms, strict=True):
                 target[: len(samples)] = samples
             return Batch(torch.from_numpy(padded), torch.tensor([len(each) for each in waveforms]))
-        kept = [each for row in rows if (each := self.cache.get(*row)) is not None]
+        kept = [each for row in rows if (each := self.cache.get(row.utterance, row.speed)) is not None]
         return self._from_cache(rows, kept) if len(kept) == len(rows) else None
 
     def _computed(self, rows: Sequence[Row]) -> Batch:
         """A batch from the cache, which computes what it lacks."""
         assert self.cache is not None
-        kept = [self.cache.get(*row) for row in rows]
-        pairs = zip(rows, kept, strict=True)
-        return self._from_cache(rows, [self.cache.compute(*r) if k is None else k for r, k in pairs])
+        known = [self.cache.get(row.utterance, row.speed) for row in rows]
+        kept = [
+            self.cache.compute(row.utterance, row.speed) if each is None else each
+            for row, each in zip(rows, known, strict=True)
+        ]
+        return self._from_cache(rows, kept)
 
     def _from_cache(self, rows: Sequence[Row], kept: Sequence[np.ndarray]) -> Batch:
         assert self.cache is not None
-        lengths = [round(self.recordings.lengths[u.id] / speed) for u, speed in rows]
-        return Batch(None, torch.tensor(lengths), prefix=self.cache.batch(kept))
+        return Batch(None, self._lengths(rows), prefix=self.cache.batch(kept))
+
+    def _lengths(self, rows: Sequence[Row]) -> torch.Tensor:
+        return torch.tensor([round(self.recordings.lengths[r.utterance.id] / r.speed) for r in rows])
+
+    def _read(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """The text of a batch, where there is any, and who may be heard, where not all may."""
+        texts = [None if row.withheld == "text" else row.utterance.text for row in rows]
+        tokens, counts = self.vocabulary.tokens(texts)
+        read: dict[str, Any] = {"tokens": tokens, "counts": counts} if counts.any() else {}
+        if any(row.withheld == "audio" for row in rows):
+            read["heard"] = torch.tensor([row.withheld != "audio" for row in rows])
+        return read

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sertone import metrics
 from sertone.audio import SAMPLING_RATE
 from sertone.calibration import Calibration
 from sertone.errors import SertoneError
-from sertone.models.stage import Stage
+from sertone.labels import DIMENSIONS
+from sertone.models.stage import MODALITIES, Stage
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocols import Fold
 from sertone.recipe import TrainConfig
@@ -25,12 +27,22 @@ from sertone.training import checkpoint, ranks
 from sertone.training.answers import answer, score_tasks
 from sertone.training.batches import padding_factor, plan_batches
 from sertone.training.first_stages import FirstStages, first_stage_key
-from sertone.training.loader import Loader, Row
+from sertone.training.loader import Loader, Row, sparing
 from sertone.training.material import Material
 from sertone.training.prefixes import PrefixCache
 from sertone.training.progress import Reporter
 from sertone.training.step import Stepper, freeze
 from sertone.training.tally import Tally
+
+SHOWN = {
+    "loss": "loss",
+    "ua": "train UA",
+    "val_ua": "validation UA",
+    **{f"val_{name}": f"validation CCC {name}" for name in DIMENSIONS},
+}
+"""Entries of the history that a progress line shows."""
+LOWEST = -2.0
+"""Less than any mean of accuracies and concordances."""
 
 
 @dataclass
@@ -70,7 +82,7 @@ class Trainer:
     calibration: Calibration = field(default_factory=Calibration)
 
     def __post_init__(self) -> None:
-        self.fabric = ranks.fabric(self.config)
+        self.fabric = ranks.fabric(self.config, partial=self.model.text is not None)
         self.loader = self._loader(None)
         self.best: dict[str, Tensor] = {}
 
@@ -92,7 +104,7 @@ class Trainer:
         self._prepare_emotion_loss()
         key = self._first_stage_key(stages)
         save = checkpoint.find_resume(self.folder)
-        state, moments = {"stage": 0, "epoch": 0, "best_ua": -1.0}, None
+        state, moments = {"stage": 0, "epoch": 0, "best": LOWEST}, None
         if save:
             state, moments, self.best = checkpoint.load_resume(save, self.model)
             self.history = state["history"]
@@ -102,7 +114,7 @@ class Trainer:
                 self._share_first_stage(self.first_stages, key, stages[0], state, moments)
             else:
                 self._train_stage(index, stages[index], state, moments)
-            state, moments = {"stage": index + 1, "epoch": 0, "best_ua": -1.0}, None
+            state, moments = {"stage": index + 1, "epoch": 0, "best": LOWEST}, None
         self.model.to("cpu")
         return self.history
 
@@ -111,6 +123,8 @@ class Trainer:
         return Loader(recordings, self.vocabulary, samples, cache, soft=soft)
 
     def _prepare_emotion_loss(self) -> None:
+        if "emotion" not in self.model.heads:
+            return
         head = self.model.heads["emotion"]
         head.smoothing = self.config.label_smoothing
         if self.config.class_weights:
@@ -154,7 +168,7 @@ class Trainer:
             started = time.monotonic()
             seed = [self.config.seed, self.number, index, epoch]
             entry = self.epoch(stepper, seed, epoch / epochs, 1 / epochs)
-            if self.fold.validation and "emotion" in stage.weights:
+            if self.fold.validation and set(self.model.config.answers) <= set(stage.weights):
                 self._validate(entry, state)
             seconds = time.monotonic() - started
             entry |= {"stage": stage.name, "epoch": epoch, "seconds": seconds}
@@ -180,8 +194,7 @@ class Trainer:
         return self.material.prefixes.open(encoder, needs, own, recordings, self.fabric, say)
 
     def _report(self, index: int, stage: Stage, epoch: int, entry: dict) -> None:
-        names = {"loss": "loss", "ua": "train UA", "val_ua": "validation UA"}
-        shown = {name: entry[key] for key, name in names.items() if key in entry}
+        shown = {name: entry[key] for key, name in SHOWN.items() if key in entry}
         head = f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})"
         self.progress.epoch(head, epoch, self.config.epochs[index], shown)
 
@@ -199,17 +212,24 @@ class Trainer:
         """
         draw = np.random.default_rng(seed)
         torch.manual_seed(int(draw.integers(2**62)) + ranks.rank())
-        plan, padding = self._plan(draw)
+        withheld = self._withheld(stepper.stage, draw, start)
+        plan, padding = self._plan(draw, withheld)
         tally = Tally(self.config.max_bad_steps, self.bad_in_a_row)
-        stepper.train()
+        stepper.train(withheld)
         for step, batch in enumerate(self.loader.batches(plan, list(stepper.stage.weights))):
             factor = _schedule(self.config, start + share * step / len(plan))
-            stepper.step(batch, factor, [utterance for utterance, _ in plan[step]], tally)
+            stepper.step(batch, factor, [row.utterance for row in plan[step]], tally)
         self.bad_in_a_row = tally.bad_in_a_row
-        return tally.summary() | {"padding_factor": padding}
+        counts = {f"without_{name}": withheld.count(name) for name in MODALITIES if name in withheld}
+        return tally.summary() | {"padding_factor": padding} | counts
 
-    def _plan(self, draw: np.random.Generator) -> tuple[list[list[Row]], float]:
-        """Utterances and speeds of this rank's batches of an epoch; the padding factor of all."""
+    def _withheld(self, stage: Stage, draw: np.random.Generator, done: float) -> list[str]:
+        """What of each training utterance the model shall do without."""
+        count = len(self.fold.train)
+        return stage.masking.draw(draw, done, count) if stage.masking else [""] * count
+
+    def _plan(self, draw: np.random.Generator, withheld: list[str]) -> tuple[list[list[Row]], float]:
+        """This rank's batches of an epoch; the padding factor of all ranks'."""
         train, lengths = self.fold.train, self.material.recordings.lengths
         speeds = draw.choice(self.config.speeds, len(train)).tolist()
         seconds = [lengths[u.id] / SAMPLING_RATE / speed for u, speed in zip(train, speeds, strict=True)]
@@ -222,17 +242,21 @@ class Trainer:
             ranks=ranks.world(),
         )
         own = batches[ranks.rank() :: ranks.world()]
-        plan = [[(train[index], speeds[index]) for index in batch] for batch in own]
+        rows = [sparing(*each) for each in zip(train, speeds, withheld, strict=True)]
+        plan = [[rows[index] for index in batch] for batch in own]
         return plan, padding_factor(seconds, batches)
 
     def _validate(self, entry: dict, state: dict) -> None:
-        """Scores the validation side and keeps the weights of the best epoch."""
+        """Scores the validation side and keeps the weights of the best epoch: that of the highest mean."""
         answers = answer(self.model, self.vocabulary, self.fold.validation, self.loader, self.fabric)
-        labels = [self.vocabulary.label("emotion", u) for u in self.fold.validation]
-        scores = score_tasks(answers, {"emotion": labels}, {"emotion": "emotion"})
-        entry["val_ua"] = scores["emotion"]["ua"]
-        if entry["val_ua"] > state["best_ua"]:
-            state["best_ua"] = entry["val_ua"]
+        kinds = {task: self.model.heads[task].metric for task in self.model.config.answers}
+        labels = {task: [self.vocabulary.label(task, u) for u in self.fold.validation] for task in kinds}
+        scores = score_tasks(answers, labels, kinds)
+        main = {task: own[metrics.MAIN[kinds[task]]] for task, own in scores.items()}
+        entry |= {f"val_{'ua' if task == 'emotion' else task}": value for task, value in main.items()}
+        mean = float(np.mean(list(main.values()))) if main else LOWEST
+        if mean > state["best"]:
+            state["best"] = mean
             self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
 
 

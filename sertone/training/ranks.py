@@ -35,15 +35,20 @@ def first() -> bool:
     return rank() == 0
 
 
-def fabric(config: TrainConfig) -> Fabric:
-    """Device and precision of one model, or of this rank's share of it."""
+def fabric(config: TrainConfig, *, partial: bool = False) -> Fabric:
+    """Device and precision of one model, or of this rank's share of it.
+
+    Args:
+        config: the `train` part of the recipe.
+        partial: some steps leave weights out: those of an encoder whose input is missing.
+    """
     if world() > 1:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", world()))
         made = Fabric(
             accelerator=config.device,
             devices=here,
             num_nodes=world() // here,
-            strategy="ddp",
+            strategy="ddp_find_unused_parameters_true" if partial else "ddp",
             precision=config.precision,
         )
         made.launch()

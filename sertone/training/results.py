@@ -6,6 +6,7 @@ run/results.json, predictions.csv, report.html
 import csv
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def collect(experiment: Experiment, out: Path) -> None:
         "model": recipe.model["name"],
         "encoder": encoder.get("source", encoder["name"]),
         "classes": experiment.classes,
+        "ratings": {name: asdict(scale) for name, scale in experiment.ratings.items()},
         "folds_of_other_settings": [fold["name"] for fold in folds if fold["experiment"] != own],
     }
     write(out, folds, about, seed=recipe.train.seed)

@@ -17,6 +17,9 @@ from sertone.recipe import TrainConfig
 from sertone.schema import Utterance
 from sertone.training.tally import Tally
 
+ENCODERS = {"audio": "encoder", "text": "text"}
+"""Modality -> the model's encoder of it."""
+
 
 class Stepper:
     """Trains a model by the losses of one stage.
@@ -28,7 +31,7 @@ class Stepper:
         fabric: device and precision.
 
     Attributes:
-        optimizer: AdamW, with the encoder's and the other weights in groups of their own.
+        optimizer: AdamW, with the encoders' and the other weights in groups of their own.
     """
 
     def __init__(self, model: Any, stage: Stage, config: TrainConfig, fabric: Fabric) -> None:
@@ -66,8 +69,16 @@ class Stepper:
             self._stepping.step()
         tally.outputs(outputs, batch.targets)
 
-    def train(self) -> None:
-        """Dropout on, but for what is frozen."""
+    def train(self, withheld: Sequence[str] = ()) -> None:
+        """Dropout on, but for what is frozen; an encoder whose input is withheld throughout is not trained.
+
+        Args:
+            withheld: what of each utterance of the epoch is.
+        """
+        if self.stage.masking:
+            freeze(self.model, self.stage)
+            if len(set(withheld)) == 1 and withheld[0]:
+                self.model.get_submodule(ENCODERS[withheld[0]]).requires_grad_(False)
         self._wrapped.train()
 
     def _losses(self, batch: Batch) -> tuple[dict[str, HeadOutput], dict[str, Tensor], Tensor]:
@@ -87,7 +98,8 @@ class Stepper:
         return norm
 
     def _adamw(self) -> torch.optim.Optimizer:
-        encoder = {id(p) for p in self.model.encoder.parameters()}
+        encoders = [encoder for name in ENCODERS.values() if (encoder := getattr(self.model, name))]
+        encoder = {id(p) for encoder in encoders for p in encoder.parameters()}
         trained = [p for p in self.model.parameters() if p.requires_grad]
         inside = [p for p in trained if id(p) in encoder]
         outside = [p for p in trained if id(p) not in encoder]

@@ -1,0 +1,209 @@
+"""Audio and text, emotions and their dimensions: bridge tokens between two pretrained encoders.
+
+Ispas, Deschamps-Berger, Devillers: "A Multi-Task, Multi-Modal Approach for Predicting Categorical and
+Dimensional Emotions", ICMI 2023 companion, arXiv 2401.00536.
+
+    waveform -> speech encoder -> self-attention -+-> bridge tokens -> mean -+
+                                                  x                          mean -> classifier, regressor
+    text     -> text encoder   -> self-attention -+-> bridge tokens -> mean -+
+
+One stage. The loss is a weighted sum of cross-entropy and one minus the concordance of every rating; in some
+epochs one of the modalities is withheld (Random Modality Masking, `stage.Masking`).
+
+Our reading, where the paper is silent:
+    - "The shorter is padded to the longer": with zeros, within each utterance; what a batch pads beyond that
+      never counts. `pairing: stretch` repeats the states of the shorter one instead, so that a word meets the
+      sound of about its time.
+    - A modality that is missing or withheld has no tokens. The stream whose values it would be is left out
+      of the mean of the two; in plain cross-attention, which then has nothing to ask, the other modality goes
+      on as it is. No utterance is ever left without both.
+    - Self-attention has a residual connection and a layer norm (`residual`); attention between modalities has
+      neither, as the formula says. Where the encoders' widths differ, linear layers bring both to `width`.
+    - Classifier and regressor have one hidden layer of `hidden` units with dropout; both ratings share it
+      (`separate_regressors`: each has its own).
+    - Convolutions and the embeddings of text are frozen, all Transformer layers trained, at one rate.
+    - Ratings are divided by the top of their scale (`ratings_from: scale` maps the scale onto 0 to 1).
+    - Adam is AdamW without weight decay; the rate is constant. The epoch is chosen on the validation
+      speaker, by the mean of UA and concordances.
+"""
+
+from collections.abc import Collection
+from typing import ClassVar, Literal, cast
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from sertone.labels import DIMENSIONS
+from sertone.models.stage import Masking, Stage
+from sertone.nn.batch import Batch
+from sertone.nn.crossmodal import INTERACTIONS, Refinement, Sequence
+from sertone.nn.encoders import EncoderConfig
+from sertone.nn.heads import ClassHead, HeadOutput
+from sertone.nn.ratings import RatingHead, Regressor
+from sertone.nn.text import TextEncoder, TextEncoderConfig
+from sertone.nn.vocabulary import Vocabulary
+from sertone.settings import Settings
+
+
+class Tasks(Settings):
+    """Weight of each loss; 0 leaves the task out."""
+
+    emotion: float = Field(default=0.33, ge=0)
+    valence: float = Field(default=0.33, ge=0)
+    arousal: float = Field(default=0.33, ge=0)
+    dominance: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _some(self) -> "Tasks":
+        if not self.chosen():
+            raise ValueError("all weights are 0; at least one task has to be learnt")
+        return self
+
+    def chosen(self) -> dict[str, float]:
+        """The tasks that take part."""
+        return {task: weight for task, weight in self.model_dump().items() if weight > 0}
+
+
+class Config(Settings):
+    """This model's part of a recipe."""
+
+    later: ClassVar = ()
+    """There is no second stage."""
+
+    encoder: EncoderConfig
+    text: TextEncoderConfig | None
+    """Encoder of the text; null: audio alone."""
+    tasks: Tasks = Tasks()
+    """Weights of the losses."""
+    self_attention: bool = True
+    """Within each modality."""
+    interaction: Literal["none", "cross", "bridge"] = "bridge"
+    """Attention between the modalities."""
+    bridge_tokens: int = Field(default=30, ge=1)
+    """Of each stream."""
+    pairing: Literal["pad", "stretch"] = "pad"
+    """How keys of one modality and values of the other come to the same length."""
+    attention_heads: int = Field(default=32, ge=1)
+    """Of all attention outside the encoders; a divisor of `width`."""
+    width: int | None = Field(default=None, ge=1)
+    """Of both modalities behind their encoders; null: that of the speech encoder."""
+    residual: bool = True
+    """Around the self-attention."""
+    hidden: int = Field(default=256, ge=1)
+    """Width of the heads' hidden layers."""
+    separate_regressors: bool = False
+    """A hidden layer for each rating."""
+    ratings_from: Literal["zero", "scale"] = "zero"
+    """What the regressor's 0 stands for: `zero` divides ratings by the top of their scale, as published;
+    `scale` is the lowest rating."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Of heads and attention outside the encoders."""
+    masking: Masking = Masking()
+    """What is withheld in training."""
+    frozen_layers: int = Field(default=0, ge=-1)
+    """Layers of the speech encoder that are not trained; 0: the front end only, -1: none."""
+    freeze_embeddings: bool = True
+    """Of the text encoder."""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The tasks that the model is for."""
+        return tuple(self.tasks.chosen())
+
+
+class Model(nn.Module):
+    """Two encoders, attention within and between modalities, classifier and regressor."""
+
+    def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.config, self.tasks = config, config.tasks.chosen()
+        self.encoder = config.encoder.build()
+        self.text: TextEncoder | None = config.text.build(vocabulary.tokenizer) if config.text else None
+        width = config.width or self.encoder.width
+        shared = (width, config.attention_heads, config.dropout)
+        encoders = {"audio": self.encoder} | ({"text": self.text} if self.text else {})
+        self.projections = nn.ModuleDict({name: _projection(e.width, width) for name, e in encoders.items()})
+        self.refinements = nn.ModuleDict(
+            {name: Refinement(*shared, residual=config.residual) for name in encoders if config.self_attention}
+        )
+        interaction = config.interaction if self.text else "none"
+        self.interaction = INTERACTIONS[interaction](*shared, config.bridge_tokens, config.pairing)
+        self.regressors, self.heads = nn.ModuleDict(), nn.ModuleDict()
+        for task in self.tasks:
+            self._add_head(task, width, vocabulary)
+
+    def _add_head(self, task: str, width: int, vocabulary: Vocabulary) -> None:
+        config = self.config
+        if task not in DIMENSIONS:
+            classes = vocabulary.classes[task]
+            self.heads[task] = ClassHead(width, config.hidden, classes, config.dropout, metric=task)
+            return
+        if self._regressor(task) not in self.regressors:
+            self.regressors[self._regressor(task)] = Regressor(width, config.hidden, config.dropout)
+        self.heads[task] = RatingHead(
+            config.hidden,
+            vocabulary.ratings[task],
+            divided=config.ratings_from == "zero",
+            dropout=config.dropout,
+        )
+
+    def _regressor(self, task: str) -> str:
+        return task if self.config.separate_regressors else "shared"
+
+    def forward(self, batch: Batch, tasks: Collection[str] = ()) -> dict[str, HeadOutput]:
+        """Batch -> output of every head; which tasks are asked for makes no difference."""
+        audio, text = self._refined("audio", self._heard(batch)), self._read(batch)
+        streams = (audio,) if text is None else self.interaction(audio, self._refined("text", text))
+        pooled = _mean_of_streams(streams)  # (B, D)
+        hidden = {name: regressor(pooled) for name, regressor in self.regressors.items()}
+        return {
+            task: cast(ClassHead, head).classify(pooled, audio.counts)
+            if task not in DIMENSIONS
+            else cast(RatingHead, head).rate(hidden[self._regressor(task)], audio.counts)
+            for task, head in self.heads.items()
+        }
+
+    def _heard(self, batch: Batch) -> Sequence:
+        """Last layer of the speech encoder; one empty frame where nothing may be heard."""
+        if batch.silent:
+            empty = batch.lengths.new_zeros((len(batch.lengths), 1, self.encoder.width), dtype=torch.float32)
+            return Sequence(empty, torch.zeros_like(batch.lengths))
+        hidden, frames = batch.encode(self.encoder)
+        heard = frames if batch.heard is None else torch.where(batch.heard, frames, 0)
+        return Sequence(hidden[:, -1], heard)
+
+    def _read(self, batch: Batch) -> Sequence | None:
+        """Last layer of the text encoder; one empty token where there is no text, None without an encoder."""
+        if self.text is None:
+            return None
+        if batch.tokens is None or batch.counts is None:
+            empty = batch.lengths.new_zeros((len(batch.lengths), 1, self.text.width), dtype=torch.float32)
+            return Sequence(empty, torch.zeros_like(batch.lengths))
+        return Sequence(self.text(batch.tokens, batch.counts)[:, -1], batch.counts)
+
+    def _refined(self, name: str, own: Sequence) -> Sequence:
+        """At the common width, zero beyond what is real, after self-attention."""
+        states = self.projections[name](own.states) * own.mask[..., None]
+        own = Sequence(states, own.counts)
+        return self.refinements[name](own) if name in self.refinements else own
+
+    def stages(self) -> list[Stage]:
+        """One stage."""
+        config, frozen, masking = self.config, (), None
+        if self.text:
+            frozen = (f"text.{self.text.embeddings}",) if config.freeze_embeddings else ()
+            masking = config.masking if config.masking.per != "off" else None
+        needs = (self.encoder.depth,)
+        return [Stage("joint", self.tasks, config.frozen_layers, needs, frozen, masking)]
+
+
+def _projection(own: int, width: int) -> nn.Module:
+    return nn.Identity() if own == width else nn.Linear(own, width)
+
+
+def _mean_of_streams(streams: Collection[Sequence]) -> Tensor:
+    """Mean over the streams that are there of their means: (B, D)."""
+    there = torch.stack([stream.counts > 0 for stream in streams])[..., None]  # (streams, B, 1)
+    means = torch.stack([stream.mean() for stream in streams])  # (streams, B, D)
+    return (means * there).sum(0) / there.sum(0).clamp(min=1)

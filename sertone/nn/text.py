@@ -1,0 +1,167 @@
+"""Text encoders: tokens in, hidden states of all layers out; padding never changes the answer.
+
+Contract (B batch, S tokens, L layers, D width):
+    (tokens (B, S), counts (B,)) -> hidden (B, L+1, S, D)
+hidden[:, 0] are the embeddings and hidden[:, l] the output of layer l; zero beyond `counts`, so that a row
+without tokens is all zero. The configuration also knows the tokenizer (`nn.tokens`).
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig
+
+from sertone.errors import SertoneError
+from sertone.nn import tokens as tokenizers
+from sertone.nn.huggingface import config_of, load_weights
+from sertone.nn.kernels import use_own_dropout
+from sertone.nn.masks import frame_mask
+from sertone.settings import Settings
+
+
+class TextEncoder(nn.Module):
+    """An encoder of Hugging Face: BERT, RoBERTa, DeBERTa, DistilBERT and their like.
+
+    Args:
+        model: the Hugging Face model.
+    """
+
+    embeddings = "model.embeddings"
+    """Name of the module that the papers freeze."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        use_own_dropout(model)
+        self.model, self.config = model, model.config
+        self.width, self.depth = self.config.hidden_size, self.config.num_hidden_layers
+
+    def describe(self) -> dict[str, Any]:
+        """The configuration that builds this architecture again, without its weights."""
+        config = self.config.to_diff_dict() | {"model_type": self.config.model_type}
+        return TextArchitectureConfig(config=config).model_dump()
+
+    def forward(self, tokens: Tensor, counts: Tensor) -> Tensor:
+        """Tokens (B, S), counts (B,) -> hidden (B, L+1, S, D)."""
+        heard = frame_mask(counts.clamp(min=1), tokens.shape[1])  # attention needs one key in every row
+        output = self.model(input_ids=tokens, attention_mask=heard.long(), output_hidden_states=True)
+        mask = frame_mask(counts, tokens.shape[1])
+        return torch.stack(output.hidden_states, 1) * mask[:, None, :, None]
+
+
+class PretrainedTextConfig(Settings):
+    """A pretrained text encoder, by hub id or folder."""
+
+    name: Literal["pretrained"] = "pretrained"
+    source: str
+    """Such as `microsoft/deberta-v3-large`, or a folder written by `save_pretrained`."""
+
+    def tokenizer(self, texts: Iterable[str]) -> str:
+        """That of the encoder, as JSON."""
+        return tokenizers.pretrained(self.source)
+
+    def build(self, tokenizer: str) -> TextEncoder:
+        """Loads the weights; every one of them has to be there.
+
+        Raises:
+            SertoneError: `missing_encoder`, `unknown_encoder`, `missing_weights`, `bad_weights`,
+                `other_tokenizer`.
+        """
+        config = _checked(config_of(self.source), self.source)
+        model = load_weights(self.source, config, optional=("pooler.",))
+        encoder = _text_encoder(model, self.source)
+        _require_fitting(tokenizer, model.config.vocab_size, self.source)
+        return encoder
+
+
+class TextArchitectureConfig(Settings):
+    """A text encoder without weights: how a checkpoint remembers a pretrained one."""
+
+    name: Literal["architecture"] = "architecture"
+    config: dict[str, Any]
+    """A Hugging Face configuration."""
+
+    def tokenizer(self, texts: Iterable[str]) -> str:
+        """None is known: that of a checkpoint lies beside its weights."""
+        raise SertoneError(
+            "missing_tokenizer", "a bare text architecture", "model.text: {name: pretrained, source: ...}"
+        )
+
+    def build(self, tokenizer: str) -> TextEncoder:
+        """Builds it with random weights."""
+        values = dict(self.config)
+        config = AutoConfig.for_model(values.pop("model_type"), **values)
+        return _text_encoder(AutoModel.from_config(config), config.model_type)
+
+
+class TinyTextConfig(Settings):
+    """A small BERT trained from scratch on subwords of the training side's own texts: for tests and the demo."""
+
+    name: Literal["tiny"] = "tiny"
+    width: int = Field(default=64, ge=8)
+    """D, a multiple of `attention_heads`."""
+    depth: int = Field(default=2, ge=1)
+    """L, the number of layers."""
+    attention_heads: int = Field(default=4, ge=1)
+    subwords: int = Field(default=500, ge=50)
+    """Entries of the byte-pair vocabulary, at most."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+
+    def tokenizer(self, texts: Iterable[str]) -> str:
+        """Trained on the texts, as JSON."""
+        return tokenizers.trained(texts, self.subwords)
+
+    def build(self, tokenizer: str) -> TextEncoder:
+        """Builds it with random weights."""
+        config = AutoConfig.for_model(
+            "bert",
+            vocab_size=tokenizers.parsed(tokenizer).get_vocab_size(),
+            hidden_size=self.width,
+            num_hidden_layers=self.depth,
+            num_attention_heads=self.attention_heads,
+            intermediate_size=4 * self.width,
+            hidden_dropout_prob=self.dropout,
+            attention_probs_dropout_prob=self.dropout,
+        )
+        return _text_encoder(AutoModel.from_config(config), "tiny")
+
+
+TextEncoderConfig = Annotated[
+    TinyTextConfig | PretrainedTextConfig | TextArchitectureConfig, Field(discriminator="name")
+]
+"""The table of text encoders."""
+
+
+def _text_encoder(model: Any, source: str) -> TextEncoder:
+    if not hasattr(model, "embeddings"):
+        raise SertoneError(
+            "unknown_encoder",
+            f"{source} is a {model.config.model_type}",
+            "an encoder of text such as BERT, RoBERTa, DeBERTa or DistilBERT",
+        )
+    if hasattr(model, "pooler"):  # a layer over the first token, which nobody reads
+        model.pooler = None
+    return TextEncoder(model)
+
+
+def _checked(config: PretrainedConfig, source: str) -> PretrainedConfig:
+    if config.is_encoder_decoder or not hasattr(config, "vocab_size"):
+        raise SertoneError(
+            "unknown_encoder",
+            f"{source} is a {config.model_type}",
+            "an encoder of text such as BERT, RoBERTa, DeBERTa or DistilBERT",
+        )
+    return config
+
+
+def _require_fitting(tokenizer: str, embeddings: int, source: str) -> None:
+    """A tokenizer with more entries than there are embeddings belongs to another model."""
+    entries = tokenizers.parsed(tokenizer).get_vocab_size()
+    if entries > embeddings:
+        raise SertoneError(
+            "other_tokenizer",
+            f"{source}: the tokenizer has {entries} entries, the encoder {embeddings} embeddings",
+            "the tokenizer that the encoder was trained with",
+        )

@@ -1,0 +1,112 @@
+"""Text as tokens: a tokenizer is one JSON text, that of Hugging Face's `tokenizers`, and travels with the weights.
+
+Truncation and padding are part of it, so a checkpoint's `tokenizer.json` says everything about its input.
+Missing text is a row without tokens.
+
+Axis letters: B batch, S tokens.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+
+from sertone.errors import SertoneError
+from sertone.labels import spoken_text
+
+PAD, UNKNOWN, BEGIN, END = SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+LONGEST = 512
+"""Tokens of a text where a pretrained tokenizer sets no limit."""
+
+
+def trained(texts: Iterable[str], subwords: int) -> str:
+    """A byte-pair encoding of a corpus's own texts (Sennrich et al. 2016, arXiv 1508.07909).
+
+    Args:
+        texts: of the training side.
+        subwords: entries of the vocabulary, at most.
+
+    Returns:
+        the tokenizer as JSON; the same texts, the same tokenizer.
+    """
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.BpeTrainer(vocab_size=subwords, special_tokens=SPECIAL, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    ends = [(mark, tokenizer.token_to_id(mark)) for mark in (BEGIN, END)]
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BEGIN} $A {END}", special_tokens=ends)
+    tokenizer.enable_truncation(LONGEST)
+    tokenizer.enable_padding(pad_id=tokenizer.token_to_id(PAD), pad_token=PAD)
+    return tokenizer.to_str()
+
+
+def pretrained(source: str) -> str:
+    """The tokenizer of a pretrained text encoder, as JSON.
+
+    Args:
+        source: Hugging Face id or folder.
+
+    Raises:
+        SertoneError: `missing_tokenizer`.
+    """
+    found: Any = _load(source)
+    tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())
+    tokenizer.enable_truncation(min(found.model_max_length, LONGEST))
+    tokenizer.enable_padding(pad_id=found.pad_token_id, pad_token=found.pad_token)
+    return tokenizer.to_str()
+
+
+def _load(source: str) -> Any:
+    from transformers import AutoTokenizer
+
+    expected = "a Hugging Face id or a folder with a tokenizer that knows how to pad"
+    try:
+        found = AutoTokenizer.from_pretrained(source)
+    except Exception as error:  # from missing files to a converter that is not installed: one way out
+        raise SertoneError(
+            "missing_tokenizer",
+            f"no tokenizer at {source!r}: {str(error).splitlines()[0]}",
+            expected,
+            "without a network, download it elsewhere and give its folder",
+        ) from error
+    if getattr(found, "backend_tokenizer", None) is None or found.pad_token_id is None:
+        raise SertoneError("missing_tokenizer", f"{source}: {type(found).__name__}", expected)
+    return found
+
+
+@lru_cache(maxsize=16)
+def parsed(tokenizer: str) -> Tokenizer:
+    """A tokenizer from its JSON.
+
+    Raises:
+        SertoneError: `bad_tokenizer`.
+    """
+    try:
+        return Tokenizer.from_str(tokenizer)
+    except Exception as error:  # the library raises plain `Exception`
+        raise SertoneError("bad_tokenizer", str(error), "a tokenizer.json of Hugging Face") from None
+
+
+def encode(tokenizer: str, texts: Sequence[str | None]) -> tuple[Tensor, Tensor]:
+    """Tokens of texts, padded.
+
+    Args:
+        tokenizer: as JSON.
+        texts: None, or one without a spoken word, gives a row of padding.
+
+    Returns:
+        tokens (B, S), S at least 1, and how many of each row count, (B,).
+    """
+    there = [bool(text and spoken_text(text)) for text in texts]
+    rows = parsed(tokenizer).encode_batch([text or "" for text in texts])
+    counts = [sum(row.attention_mask) if known else 0 for row, known in zip(rows, there, strict=True)]
+    return torch.tensor([row.ids for row in rows]), torch.tensor(counts)
+
+
+def truncated(tokenizer: str, text: str) -> bool:
+    """Whether a text has more tokens than an encoder is given."""
+    return bool(parsed(tokenizer).encode(text).overflowing)

@@ -1,0 +1,66 @@
+"""What a model that hears and reads is worth when one of the two is missing, or the text is an ASR's.
+
+The same model answers the same test utterances, those that have text, under every condition. Errors of an ASR
+are simulated: words are replaced at a given rate by others of the training side (`transcripts.garbled`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sertone.labels import spoken_text
+from sertone.schema import Utterance
+from sertone.training.answers import answer
+from sertone.training.experiment import Experiment
+from sertone.training.loader import readable
+from sertone.training.loop import Trainer
+from sertone.training.scored import scored
+from sertone.transcripts import garbled
+
+WITHHELD = {"audio and text": "", "audio alone": "text", "text alone": "audio"}
+"""Condition -> what is withheld."""
+
+
+def rows_by_condition(
+    trainer: Trainer, experiment: Experiment, test: Sequence[Utterance], number: int
+) -> dict[str, list[dict]]:
+    """Answers under every condition, as rows of predictions.csv; empty where no test utterance has text.
+
+    Args:
+        trainer: whose model is trained and on its device.
+        experiment: of which it is a fold.
+        test: utterances with a label.
+        number: of the fold.
+    """
+    spoken = [u for u in test if readable(u)]
+    if not spoken:
+        return {}
+    found = {name: _rows(trainer, experiment, spoken, number, what) for name, what in WITHHELD.items()}
+    words = sorted({word for u in trainer.fold.train if u.text for word in spoken_text(u.text).split()})
+    for rate in experiment.recipe.data.text.error_rates:
+        heard = [replace(u, text=garbled(u.text or "", rate, words, _seed(trainer, u))) for u in spoken]
+        found[f"audio and text of {rate:.0%} WER"] = _rows(trainer, experiment, heard, number, "")
+    return found
+
+
+def _seed(trainer: Trainer, utterance: Utterance) -> str:
+    return f"{trainer.config.seed} {utterance.id}"
+
+
+def _rows(
+    trainer: Trainer, experiment: Experiment, test: Sequence[Utterance], number: int, withheld: str
+) -> list[dict]:
+    vocabulary, heads = trainer.vocabulary, trainer.model.heads
+    answers = answer(trainer.model, vocabulary, test, trainer.loader, trainer.fabric, withheld)
+    ratings = {task: answers.predictions[task] for task in vocabulary.ratings if task in heads}
+    probabilities = answers.probabilities if experiment.classes else None
+    rows = scored(
+        test,
+        experiment.class_map,
+        experiment.classes,
+        probabilities,
+        probabilities,
+        trainer.calibration,
+        ratings=ratings,
+        fold=number,
+    )["rows"]
+    return [{key: value for key, value in row.items() if not key.startswith("p_")} for row in rows]
