@@ -20,11 +20,11 @@ from sertone import recipe as recipes
 from sertone.analysis import tables
 from sertone.analysis.study import Place, Study, load, slug
 from sertone.errors import SertoneError
+from sertone.files import write_json, write_text
 from sertone.recipe import Recipe
 from sertone.report import study as report
 from sertone.training import cells, ranks
 from sertone.training.cells import Cell, jobs_for
-from sertone.training.checkpoint import write_json, write_text
 from sertone.training.crossval import finish
 from sertone.training.experiment import prepare
 from sertone.training.first_stages import FirstStages

@@ -13,6 +13,7 @@ import torch
 
 from sertone import models
 from sertone import recipe as recipes
+from sertone.files import write_json
 from sertone.nn.vocabulary import Vocabulary
 from sertone.sharing.scores import Scores
 from sertone.training import checkpoint, heard, ranks
@@ -191,7 +192,7 @@ def run_fold(
     }
     if ranks.first():
         checkpoint.state_scores(folder / "checkpoint", Scores.of_fold(result))
-        checkpoint.write_json(folder / "result.json", result)
+        write_json(folder / "result.json", result)
         for done in ("resume",) if keep_checkpoint else ("resume", "checkpoint"):
             shutil.rmtree(folder / done, ignore_errors=True)
     progress.say(f"fold {number} ({fold.name})  test UA {scores['emotion']['ua']:.3f}")

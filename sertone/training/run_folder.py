@@ -12,8 +12,8 @@ import yaml
 
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
+from sertone.files import write_json, write_text
 from sertone.training import ranks
-from sertone.training.checkpoint import write_json, write_text
 
 WRITTEN = (
     *("recipe.yaml", "protocol.json", "results.json", "predictions.csv", "report.html"),
