@@ -1,9 +1,9 @@
-"""Licences of what a model is made of: the corpus and, where it was pretrained, the encoder.
+"""Licences of what a model is made of: the corpus and, where they were pretrained, its encoders.
 
 Identifiers are those of the Hugging Face hub, https://huggingface.co/docs/hub/repositories-licenses.
 A ledger is a list of JSON objects that travels with the weights, one per part of the model:
 
-    what: corpus or encoder    of: its name    name, id, commercial, url: as `Licence`
+    what: corpus, encoder or text encoder    of: its name    name, id, commercial, url: as `Licence`
 """
 
 import re
@@ -43,6 +43,7 @@ def _creative_commons(kind: str, version: str) -> Licence:
 UNKNOWN = Licence("unknown", "unknown", None)
 CC0 = Licence("CC0 1.0", "cc0-1.0", True, "https://creativecommons.org/publicdomain/zero/1.0/")
 APACHE = Licence("Apache-2.0", "apache-2.0", True, "https://www.apache.org/licenses/LICENSE-2.0")
+MIT = Licence("MIT", "mit", True, "https://opensource.org/license/mit")
 NC_4 = _creative_commons("by-nc", "4.0")
 NC_SA_4 = _creative_commons("by-nc-sa", "4.0")
 KNOWN = {
@@ -61,7 +62,7 @@ KNOWN = {
         Licence("CDLA Permissive 2.0", "cdla-permissive-2.0", True, "https://cdla.dev/permissive-2-0/"),
         Licence("CDLA Sharing 1.0", "cdla-sharing-1.0", True, "https://cdla.dev/sharing-1-0/"),
         APACHE,
-        Licence("MIT", "mit", True, "https://opensource.org/license/mit"),
+        MIT,
     )
 }
 
@@ -84,6 +85,17 @@ ENCODERS = {
     "microsoft/wavlm-large": WAVLM,
     "ntu-spml/distilhubert": APACHE,
     "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim": NC_SA_4,
+    "microsoft/deberta-v3-small": MIT,
+    "microsoft/deberta-v3-base": MIT,
+    "microsoft/deberta-v3-large": MIT,
+    "FacebookAI/roberta-base": MIT,
+    "FacebookAI/roberta-large": MIT,
+    "distilbert/distilbert-base-uncased": APACHE,
+    "google-bert/bert-base-uncased": APACHE,
+    "roberta-base": MIT,  # the hub still answers to these names from before it had owners
+    "roberta-large": MIT,
+    "distilbert-base-uncased": APACHE,
+    "bert-base-uncased": APACHE,
 }
 """Hub id -> licence, as its model card says."""
 
@@ -93,17 +105,23 @@ def in_words(licence: Mapping[str, Any]) -> str:
     return licence["name"] + (" (not for commercial use)" if licence["commercial"] is False else "")
 
 
-def ledger(corpus: Mapping[str, Any], encoder: Mapping[str, Any]) -> list[dict[str, Any]]:
+PARTS = {"encoder": "encoder", "text": "text encoder"}
+"""Parts of a model that may be pretrained, and what a ledger calls them."""
+
+
+def ledger(corpus: Mapping[str, Any], model: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The licences of what a model is made of.
 
     Args:
         corpus: the part `corpus` of the protocol card.
-        encoder: the part `encoder` of the recipe; only a pretrained one has a licence of its own.
+        model: the part `model` of the recipe; of its encoders only pretrained ones, which have a `source`,
+            have licences of their own.
     """
     entries = [{"what": "corpus", "of": corpus["title"]} | corpus["licence"]]
-    if source := encoder.get("source"):
-        name = Path(source).name if Path(source).is_dir() else source  # folders tell of people's machines
-        entries.append({"what": "encoder", "of": name} | asdict(of_encoder(source)))
+    for part, what in PARTS.items():
+        if source := (model.get(part) or {}).get("source"):
+            name = Path(source).name if Path(source).is_dir() else source  # folders tell of people's machines
+            entries.append({"what": what, "of": name} | asdict(of_encoder(source)))
     return entries
 
 

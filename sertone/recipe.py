@@ -13,14 +13,60 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, FiniteFloat, field_validator, model_validator
 
 from sertone import licences
 from sertone.errors import SertoneError
+from sertone.labels import DIMENSIONS
 from sertone.settings import Settings, change, parse, parse_override, read
 
 Split = Literal["official", "leave_one_session_out", "leave_one_speaker_out", "grouped_k_fold"]
 """The rules that make folds; `protocols.make_folds` carries them out."""
+
+
+class AsrConfig(Settings):
+    """Speech recognition with faster-whisper, the extra `asr`."""
+
+    model: str = "small"
+    """A size such as `small` or `large-v3`, a converted Whisper on the hub, or a folder that holds one."""
+    language: str | None = None
+    """ISO 639-1 code of what is spoken. null: as the corpus's data sheet says, else recognised too."""
+    compute_type: Literal[
+        "default", "auto", "float32", "float16", "bfloat16", "int16", "int8", "int8_float32", "int8_float16",
+        "int8_bfloat16",
+    ] = "int8"  # fmt: skip
+    """Of the arithmetic, as CTranslate2 names it."""
+    beam_size: int = Field(default=5, ge=1)
+    """Hypotheses followed at a time."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where it runs."""
+    folder: str = "~/.cache/sertone/transcripts"
+    """Where what was recognised is kept."""
+
+
+class TextConfig(Settings):
+    """Where text comes from. `text: asr` and the other single words set `source`."""
+
+    source: Literal["corpus", "column", "asr", "none"] = "corpus"
+    """`corpus`: its own transcripts. `column`: of a manifest. `asr`: recognised from the audio, once.
+    `none`: there is none."""
+    column: str | None = None
+    """Of a manifest, with `source: column`."""
+    asr: AsrConfig = AsrConfig()
+    """With `source: asr`."""
+    error_rates: list[Annotated[float, Field(ge=0, le=1)]] = [0.1, 0.3]
+    """Word error rates at which a model that reads is tested as well: 0.3 replaces 30 % of the words."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_word(cls, values: Any) -> Any:
+        return {"source": values} if isinstance(values, str) else values
+
+    @model_validator(mode="after")
+    def _column_or_not(self) -> Self:
+        if (self.source == "column") != (self.column is not None):
+            raise ValueError("source: column and the name of a column go together; give both or neither")
+        return self
 
 
 class DataConfig(Settings):
@@ -35,12 +81,27 @@ class DataConfig(Settings):
     licence: str | None = None
     """Of your copy, as the Hugging Face hub names it: `cc-by-4.0`, `other`. null: as the corpus's data
     sheet says, which knows nothing of a manifest."""
+    text: TextConfig = TextConfig()
+    """Where text comes from."""
+    scales: dict[str, tuple[FiniteFloat, FiniteFloat]] = Field(default_factory=dict)
+    """Rating -> the lowest and the highest value that a rater could choose, as `{valence: [1, 7]}`, where
+    the corpus's data sheet does not say: of a manifest."""
 
     @field_validator("licence")
     @classmethod
     def _know_the_licence(cls, value: str | None) -> str | None:
         if value is not None and value not in licences.KNOWN:
             raise ValueError(f"no licence known here; expected one of {', '.join(licences.KNOWN)}")
+        return value
+
+    @field_validator("scales")
+    @classmethod
+    def _sound_scales(cls, value: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        for name, (low, high) in value.items():
+            if name not in DIMENSIONS:
+                raise ValueError(f"no rating {name!r}; expected some of {', '.join(DIMENSIONS)}")
+            if low >= high:
+                raise ValueError(f"{name} from {low:g} to {high:g}; expected the lower end first")
         return value
 
 

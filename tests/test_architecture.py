@@ -16,11 +16,11 @@ from hub import running
 PACKAGE = REPOSITORY / "sertone"
 LEVELS = [
     {"errors"},
-    {"schema", "licences"},
-    {"settings"},
-    {"recipe", "labels", "decoding", "isolation"},
+    {"schema", "licences", "files"},
+    {"settings", "labels"},
+    {"recipe", "decoding", "isolation"},
     {"audio"},
-    {"corpora", "metrics", "calibration"},
+    {"corpora", "metrics", "calibration", "transcripts"},
     {"protocols", "intervals"},
     {"protocol_card"},
     {"sharing"},

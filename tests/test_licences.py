@@ -78,9 +78,11 @@ def test_an_encoder_without_a_model_card_has_the_hubs_licence_or_an_unknown_one(
     assert licences.of_encoder(str(tmp_path)) == licences.UNKNOWN
 
 
-def ledger(corpus="demo", **encoder):
+def ledger(corpus="demo", text=None, **encoder):
     sheet = corpora.sheet(corpus)
-    return licences.ledger({"title": sheet.TITLE, "licence": asdict(sheet.LICENCE)}, encoder)
+    return licences.ledger(
+        {"title": sheet.TITLE, "licence": asdict(sheet.LICENCE)}, {"encoder": encoder, "text": text}
+    )
 
 
 def test_the_ledger_names_the_parts_and_no_folder_of_ones_machine(tmp_path):
@@ -93,6 +95,29 @@ def test_the_ledger_names_the_parts_and_no_folder_of_ones_machine(tmp_path):
         ("encoder", "wavlm", "unknown"),
     ]
     assert found[0].keys() == {"what", "of", "name", "id", "commercial", "url"}
+
+
+def test_the_ledger_names_a_text_encoder_where_the_model_has_one(tmp_path):
+    text = {"name": "pretrained", "source": "microsoft/deberta-v3-large"}
+    found = ledger("emodb", text=text, source="facebook/hubert-large-ll60k")
+    assert [(e["what"], e["of"], e["id"]) for e in found[1:]] == [
+        ("encoder", "facebook/hubert-large-ll60k", "apache-2.0"),
+        ("text encoder", "microsoft/deberta-v3-large", "mit"),
+    ]
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    own = ledger("emodb", text={"source": str(tmp_path)}, name="compact")
+    assert [(e["what"], e["of"]) for e in own[1:]] == [("text encoder", tmp_path.name)]
+    assert "text encoder" in licences.reservation(own)
+    sheet = {"title": "x", "licence": asdict(licences.CC0)}
+    assert len(licences.ledger(sheet, {"encoder": {}})) == len(licences.ledger(sheet, {})) == 1
+
+
+@pytest.mark.parametrize(
+    "old", ["roberta-base", "roberta-large", "bert-base-uncased", "distilbert-base-uncased"]
+)
+def test_old_names_of_text_encoders_have_the_licence_of_the_new(old):
+    (new,) = [name for name in licences.ENCODERS if name.endswith(f"/{old}")]
+    assert licences.of_encoder(old) == licences.of_encoder(new) != licences.UNKNOWN
 
 
 def test_what_excludes_commercial_use_is_named_once():

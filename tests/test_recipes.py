@@ -9,6 +9,7 @@ from conftest import REPOSITORY
 from sertone import corpora, models
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
+from sertone.labels import Scale
 from sertone.settings import parse
 
 SHIPPED = sorted((REPOSITORY / "recipes").glob("*.yaml"))
@@ -66,6 +67,15 @@ def write(tmp_path, **changes):
         ("train.clip_norm=0", "greater than 0"),
         ("train.speeds=[80, 100, 120]", "less than or equal to 2"),
         ("train.epochs=[-1, 1]", "greater than or equal to 0"),
+        ("data.text=audio", r"data.text.source: .*'corpus', 'column', 'asr' or 'none'.*found 'audio'"),
+        ("data.text=column", "source: column and the name of a column go together"),
+        ("data.text.column=words", "source: column and the name of a column go together"),
+        ("data.text.asr.modle=tiny", "did you mean 'model'"),
+        ("data.text.asr.beam_size=0", "greater than or equal to 1"),
+        ("data.scales={joy: [1, 5]}", "no rating 'joy'; expected some of arousal, valence, dominance"),
+        ("data.scales={valence: [5, 1]}", "valence from 5 to 1; expected the lower end first"),
+        ("data.scales={valence: [1, .inf]}", "finite number"),
+        ("data.scales={valence: [1, 2, 3]}", "data.scales.valence"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, override, message):
@@ -79,6 +89,24 @@ def test_overrides(tmp_path):
     )
     assert recipe.train.seed == 7 and recipe.model["encoder"]["width"] == 32
     assert recipe.data.classes == {"sad": "low"}
+
+
+@pytest.mark.parametrize("word", ["corpus", "asr", "none"])
+def test_one_word_says_where_text_comes_from(tmp_path, word):
+    recipe = recipes.load(write(tmp_path), [f"data.text={word}"])
+    assert recipe.data.text == recipes.TextConfig(source=word)
+    assert parse(recipes.Recipe, yaml.safe_load(recipes.dump(recipe)), "again") == recipe
+
+
+def test_a_recipes_scales_go_before_those_of_the_data_sheet(tmp_path):
+    plain = recipes.load(write(tmp_path)).data
+    assert plain.text.source == "corpus" and corpora.scales(plain) == corpora.sheet("demo").SCALES
+    own = recipes.load(write(tmp_path), ["data.scales={valence: [1, 7], arousal: [-1, 1]}"]).data
+    found = corpora.scales(own)
+    assert (found["valence"], found["arousal"]) == (Scale(1, 7), Scale(-1, 1))
+    assert found["dominance"] == corpora.sheet("demo").SCALES["dominance"]
+    manifest = own.model_copy(update={"corpus": "manifest"})
+    assert corpora.scales(manifest).keys() == {"valence", "arousal"}
 
 
 def test_files_that_are_no_recipe(tmp_path):

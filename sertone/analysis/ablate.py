@@ -20,11 +20,11 @@ from sertone import recipe as recipes
 from sertone.analysis import tables
 from sertone.analysis.study import Place, Study, load, slug
 from sertone.errors import SertoneError
+from sertone.files import write_json, write_text
 from sertone.recipe import Recipe
 from sertone.report import study as report
 from sertone.training import cells, ranks
 from sertone.training.cells import Cell, jobs_for
-from sertone.training.checkpoint import write_json, write_text
 from sertone.training.crossval import finish
 from sertone.training.experiment import prepare
 from sertone.training.first_stages import FirstStages
@@ -68,7 +68,7 @@ def ablate(
     out, (study, made) = Path(out), load(path, overrides, seeds)
     base, device = Path(path).parent / study.recipe, next(iter(made.values())).train.device
     ranks.join(device)
-    planned = _cells(study, made, out)
+    planned = _cells(study, made, out, quiet)
     total = sum(cell.epochs * len(cell.experiment.folds) for cell in planned.values())
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock(out) if ranks.first() else contextlib.nullcontext())
@@ -93,9 +93,9 @@ def ablate(
     return out
 
 
-def _cells(study: Study, made: dict[Place, Recipe], out: Path) -> dict[Place, Cell]:
+def _cells(study: Study, made: dict[Place, Recipe], out: Path, quiet: bool) -> dict[Place, Cell]:
     """A cell for each recipe; the corpus is read once."""
-    base = prepare(next(iter(made.values())))
+    base = prepare(next(iter(made.values())), say=Progress(0, quiet).say)
     shared = Counter(_first_stage(recipe) for recipe in made.values())
     planned = {}
     for place, recipe in made.items():

@@ -15,12 +15,13 @@ from sertone import corpora, metrics, protocols
 from sertone.calibration import Calibration
 from sertone.calibration import probabilities as softmax
 from sertone.errors import SertoneError
+from sertone.files import write_json
 from sertone.labels import class_names, remap
 from sertone.protocol_card import protocol_card
 from sertone.protocols import Fold, LeakReport
 from sertone.recipe import TrainConfig
 from sertone.schema import Utterance
-from sertone.training import checkpoint, heard, ranks, results
+from sertone.training import heard, ranks, results
 from sertone.training.answers import answer
 from sertone.training.loader import Loader
 from sertone.training.predict import Predictor
@@ -76,7 +77,7 @@ def evaluate(
     }
     with lock(out):
         _refuse_other(out, card)
-        checkpoint.write_json(out / "protocol.json", card)
+        write_json(out / "protocol.json", card)
         results.write(out, [fold], about)
     return _warnings(card["leaks"][0], found, test)
 

@@ -17,10 +17,15 @@ import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from sertone.corpora._rows import row_problems
 from sertone.errors import SertoneError
+from sertone.labels import Scale
 from sertone.schema import Problem, Report, Utterance, stop
+
+if TYPE_CHECKING:  # the light half does without pydantic
+    from sertone.recipe import DataConfig
 
 
 def names() -> list[str]:
@@ -38,6 +43,15 @@ def sheet(name: str) -> ModuleType:
     if name not in names():
         raise SertoneError("unknown_corpus", f"corpus {name!r}", f"one of {', '.join(names())}")
     return importlib.import_module(f"sertone.corpora.{name}")
+
+
+def scales(data: "DataConfig") -> dict[str, Scale]:
+    """Rating -> its scale, as the data sheet of the corpus says; what the recipe says goes before.
+
+    Raises:
+        SertoneError: `unknown_corpus`.
+    """
+    return sheet(data.corpus).SCALES | {name: Scale(*ends) for name, ends in data.scales.items()}
 
 
 def utterances(name: str, root: str | Path, report: Report = stop) -> Iterator[Utterance]:

@@ -259,6 +259,15 @@ def _span(shares: list[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def _text(text: dict) -> str:
+    counted = ("with_text", "without_text", "failed")
+    about = ((name.replace("_", " "), value) for name, value in text.items() if name not in counted)
+    said = ", ".join(f"{name}: {value}" for name, value in about)
+    failed = sum(map(len, text.get("failed", {}).values()))
+    unread = f", {failed} of them because their audio cannot be read" if failed else ""
+    return f"{said}; {text['with_text']} with text, {text['without_text']} without{unread}"
+
+
 def _protocol(card: dict) -> list[tuple[str, str]]:
     corpus = card["corpus"]
     classes = ", ".join(f"{name} {count}" for name, count in corpus["by_class"].items())
@@ -267,6 +276,7 @@ def _protocol(card: dict) -> list[tuple[str, str]]:
         ("Corpus", f"{corpus['title']}. {corpus['citation']}"),
         ("Licence", licences.in_words(corpus["licence"])),
         ("Utterances", f"{corpus['utterances_used']} used of {corpus['utterances_found']} found"),
+        *([("Text", _text(card["text"]))] if "text" in card else []),  # older runs do not say
         ("Classes", classes + (f" ({merged})" if merged else "")),
         ("Split", ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in card["split"].items())),
         ("Selection", card["selection"]),

@@ -24,26 +24,12 @@ from torch import Tensor
 from sertone import licences, models
 from sertone.calibration import Calibration
 from sertone.errors import SertoneError
+from sertone.files import write_json, write_text
 from sertone.nn.vocabulary import Vocabulary
 from sertone.sharing import folder as folders
 from sertone.sharing import model_card
 from sertone.sharing.folder import CARD, FORMAT, MARKER, TOKENIZER, WEIGHTS
 from sertone.sharing.scores import Scores
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    aside = path.with_name(f".{path.name}.part")
-    with open(aside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file whole or not at all."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
 
 
 def save_model(
@@ -70,7 +56,7 @@ def save_model(
         "min_samples": model.encoder.min_samples,
         "calibration": calibration.to_json(),
         "card": card,
-        "licences": licences.ledger(card["corpus"], options["encoder"]),
+        "licences": licences.ledger(card["corpus"], options),
     }
     aside = _fresh(folder.with_name(f".{folder.name}.part"))
     save_tensors(aside / WEIGHTS, _state(model))

@@ -1,12 +1,12 @@
 """A recipe with its corpus read and split, refused where it could not give a result to believe."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
 
-from sertone import corpora, models, protocols
+from sertone import corpora, models, protocols, transcripts
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, Scale, class_map, class_names, class_shares
 from sertone.nn.vocabulary import Vocabulary
@@ -23,7 +23,7 @@ class Experiment:
     Attributes:
         recipe: as given.
         class_map: emotion -> class.
-        utterances: those that take part.
+        utterances: those that take part, with the texts that the recipe chose.
         folds: the splits.
         card: the protocol card.
     """
@@ -72,15 +72,18 @@ class Experiment:
         return replace(self, recipe=recipe, card=self.card | {"seed": recipe.train.seed})
 
 
-def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
+def prepare(
+    recipe: Recipe, *, everything: bool = False, say: Callable[[str], None] = lambda _: None
+) -> Experiment:
     """Reads and splits the corpus, and refuses what could not give a result to believe.
 
     Args:
         recipe: the experiment.
         everything: train on all instead of splitting; nothing is left to test on.
+        say: told how speech recognition is getting on, where texts come from there.
 
     Raises:
-        SertoneError: of the recipe, the corpus, the split, or a leak.
+        SertoneError: of the recipe, the corpus, the split, a leak, or the texts.
     """
     config: Any = models.configure(recipe.model)
     answers = config.answers
@@ -107,8 +110,10 @@ def prepare(recipe: Recipe, *, everything: bool = False) -> Experiment:
     for fold, report in zip(folds, leaks, strict=True):
         protocols.require_sound(fold, report, mapping, answers)
     seed = recipe.train.seed
+    texts = transcripts.texts(data.text, used, hashes, say, corpora.sheet(data.corpus).LANGUAGE)
     card = protocol_card(data.corpus, len(found), folds, leaks, mapping, hashes, rule, seed, data.licence)
-    return Experiment(recipe, mapping, used, folds, card)
+    folds = [Fold(fold.name, *map(texts.given, fold.sides.values())) for fold in folds]
+    return Experiment(recipe, mapping, texts.given(used), folds, card | {"text": texts.card})
 
 
 def _require_what_training_needs(recipe: Recipe, folds: list[Fold], mapping: dict[str, str]) -> None:

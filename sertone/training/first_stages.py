@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sertone.files import write_json
 from sertone.models.stage import Stage
 from sertone.recipe import NEUTRAL, TrainConfig
 from sertone.schema import Utterance
@@ -61,7 +62,7 @@ class FirstStages:
         kept = self.folder / key
         kept.mkdir(exist_ok=True)  # the history comes last and marks it complete
         checkpoint.save_tensors(kept / "model.safetensors", _used(model, stage))
-        checkpoint.write_json(kept / "history.json", history)
+        write_json(kept / "history.json", history)
 
 
 def first_stage_key(

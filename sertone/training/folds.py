@@ -13,6 +13,7 @@ import torch
 
 from sertone import metrics, models
 from sertone import recipe as recipes
+from sertone.files import write_json
 from sertone.sharing.scores import Scores
 from sertone.training import checkpoint, heard, ranks
 from sertone.training.answers import answer, score_tasks
@@ -193,7 +194,7 @@ def run_fold(
     }
     if ranks.first():
         checkpoint.state_scores(folder / "checkpoint", Scores.of_fold(result))
-        checkpoint.write_json(folder / "result.json", result)
+        write_json(folder / "result.json", result)
         for done in ("resume",) if keep_checkpoint else ("resume", "checkpoint"):
             shutil.rmtree(folder / done, ignore_errors=True)
     main = {task: scores[task][metrics.MAIN[kinds[task]]] for task in experiment.answers if task in scores}

@@ -1,20 +1,19 @@
 """What a model that hears and reads is worth when one of the two is missing, or the text is an ASR's.
 
 The same model answers the same test utterances, those that have text, under every condition. Errors of an ASR
-are simulated: words are replaced at a given rate by others of the training side (`transcripts.garbled`).
+are simulated: words are replaced at a given rate by others of the training side (`transcripts.noise`).
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sertone.labels import spoken_text
 from sertone.schema import Utterance
 from sertone.training.answers import answer
 from sertone.training.experiment import Experiment
 from sertone.training.loader import readable
 from sertone.training.loop import Trainer
 from sertone.training.scored import scored
-from sertone.transcripts import garbled
+from sertone.transcripts.noise import garbled, vocabulary
 
 WITHHELD = {"audio and text": "", "audio alone": "text", "text alone": "audio"}
 """Condition -> what is withheld."""
@@ -35,23 +34,20 @@ def rows_by_condition(
     if not spoken:
         return {}
     found = {name: _rows(trainer, experiment, spoken, number, what) for name, what in WITHHELD.items()}
-    words = sorted({word for u in trainer.fold.train if u.text for word in spoken_text(u.text).split()})
-    for rate in experiment.recipe.data.text.error_rates:
-        heard = [replace(u, text=garbled(u.text or "", rate, words, _seed(trainer, u))) for u in spoken]
+    words = vocabulary(u.text for u in trainer.fold.train if u.text)
+    rates = experiment.recipe.data.text.error_rates if len(words) > 1 else []
+    for rate in rates:
+        seed = trainer.config.seed
+        heard = [replace(u, text=garbled(u.text or "", rate, words, seed)) for u in spoken]
         found[f"audio and text of {rate:.0%} WER"] = _rows(trainer, experiment, heard, number, "")
     return found
-
-
-def _seed(trainer: Trainer, utterance: Utterance) -> str:
-    return f"{trainer.config.seed} {utterance.id}"
 
 
 def _rows(
     trainer: Trainer, experiment: Experiment, test: Sequence[Utterance], number: int, withheld: str
 ) -> list[dict]:
-    vocabulary, heads = trainer.vocabulary, trainer.model.heads
-    answers = answer(trainer.model, vocabulary, test, trainer.loader, trainer.fabric, withheld)
-    ratings = {task: answers.predictions[task] for task in vocabulary.ratings if task in heads}
+    answers = answer(trainer.model, trainer.vocabulary, test, trainer.loader, trainer.fabric, withheld)
+    ratings = {task: answers.predictions[task] for task in experiment.ratings}
     probabilities = answers.probabilities if experiment.classes else None
     rows = scored(
         test,

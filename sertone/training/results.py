@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from sertone import intervals, metrics
+from sertone.files import write_json, write_text
 from sertone.report import run as report
-from sertone.training import checkpoint, votes
+from sertone.training import votes
 from sertone.training.calibrate import pooled_scores
 from sertone.training.experiment import Experiment
 from sertone.training.folds import fingerprint
@@ -60,14 +61,14 @@ def write(out: Path, folds: list[dict], about: dict[str, Any], *, seed: int = 0)
     writer = csv.DictWriter(table, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-    checkpoint.write_text(out / "predictions.csv", table.getvalue())
+    write_text(out / "predictions.csv", table.getvalue())
     pooled = {"emotion": _pooled(rows, about["classes"], folds, seed)} | _pooled_auxiliary(auxiliary)
     results = about | {
         "folds": folds,
         "mean": _mean([fold["metrics"] for fold in folds]),
         "pooled": pooled,
     }
-    checkpoint.write_json(out / "results.json", results)
+    write_json(out / "results.json", results)
     report.write(out)
 
 

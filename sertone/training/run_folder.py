@@ -12,8 +12,8 @@ import yaml
 
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
+from sertone.files import write_json, write_text
 from sertone.training import ranks
-from sertone.training.checkpoint import write_json, write_text
 
 WRITTEN = (
     *("recipe.yaml", "protocol.json", "results.json", "predictions.csv", "report.html"),
@@ -102,6 +102,7 @@ def _refuse_other(folder: Path, recipe: str, card: dict) -> None:
 
 NEUTRAL = tuple(f"train.{name}" for name in recipes.NEUTRAL)
 """Settings that may change while a run goes on."""
+MISSING = "not there"
 
 
 def _json(value: dict) -> str:
@@ -109,11 +110,14 @@ def _json(value: dict) -> str:
 
 
 def _changes(before: Any, now: Any, name: str = "") -> list[str]:
-    """Every setting that differs, as `train.epochs: was [3, 37], now [1, 2]`."""
+    """Every setting that differs, as `train.epochs: was [3, 37], now [1, 2]`.
+
+    A run of an older version lacks what has come since.
+    """
     if isinstance(before, dict) and isinstance(now, dict):
         keys = dict.fromkeys([*before, *now])
-        parts = [_changes(before.get(k), now.get(k), f"{name}.{k}".lstrip(".")) for k in keys]
-        return [change for part in parts for change in part]
+        pairs = ((before.get(k, MISSING), now.get(k, MISSING), f"{name}.{k}".lstrip(".")) for k in keys)
+        return [change for pair in pairs for change in _changes(*pair)]
     return [] if before == now else [f"{name}: was {_short(before)}, now {_short(now)}"]
 
 

@@ -39,7 +39,7 @@ def train(
         SertoneError: as `prepare`, `gather` and the training.
     """
     ranks.join(recipe.train.device)
-    out, experiment = Path(out), prepare(recipe, everything=True)
+    out, experiment = Path(out), prepare(recipe, everything=True, say=Progress(0, quiet).say)
     with claim(out, recipes.dump(recipe), experiment.card, force=force, fresh=fresh):
         with Progress(sum(recipe.train.epochs), quiet) as progress:
             fit(experiment, 0, out, gather(experiment, progress), progress)
