@@ -25,7 +25,7 @@ from sertone.nn.huggingface import ArchitectureConfig
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocols import Fold
 from sertone.recipe import TrainConfig
-from sertone.training.loader import Loader
+from sertone.training.loader import Loader, Row
 from sertone.training.loop import Trainer
 from sertone.training.material import Material
 from sertone.training.prefix_caches import PrefixCaches
@@ -124,7 +124,7 @@ class Running:
 
     def step(self, indices: list[int]) -> tuple[float, float]:
         """One update on a batch: seconds, loss."""
-        rows = [(self.speech.utterances[index], 1.0) for index in indices]
+        rows = [Row(self.speech.utterances[index]) for index in indices]
         tasks = self.tasks[self.stage]
         synchronize(self.device)
         started = time.perf_counter()
@@ -135,7 +135,7 @@ class Running:
             loss = self.usual.step(batch)
         else:
             (batch,) = self.trainer.loader.batches([rows], tasks)
-            self.stepper.step(batch, 1.0, [utterance for utterance, _ in rows], tally)
+            self.stepper.step(batch, 1.0, [row.utterance for row in rows], tally)
             loss = tally.summary()["loss"]
         synchronize(self.device)
         return time.perf_counter() - started, loss

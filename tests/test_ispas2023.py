@@ -37,10 +37,19 @@ TINY = {
 SCALES = {name: Scale(1.0, 5.0) for name in DIMENSIONS}
 UTTERANCES = [
     Utterance(
-        id=str(n), path=Path(str(n)), speaker="xy"[n % 2], text=text, labels={"emotion": emotion, "valence": v}
+        id=str(n),
+        path=Path(str(n)),
+        speaker="xy"[n % 2],
+        text=text,
+        labels={"emotion": emotion, "valence": v},
     )
     for n, (text, emotion, v) in enumerate(
-        [("what a lovely day", "happy", 4.5), (None, "sad", 1.5), ("no", "angry", 2.0), ("so it is", "neutral", 3.0)]
+        [
+            ("what a lovely day", "happy", 4.5),
+            (None, "sad", 1.5),
+            ("no", "angry", 2.0),
+            ("so it is", "neutral", 3.0),
+        ]
     )
 ]
 LENGTHS = (9000, 16000, 5000, 12000)
@@ -98,7 +107,9 @@ def test_answers_do_not_depend_on_neighbours_or_padding(interaction, pairing):
     for row, utterance in enumerate(UTTERANCES):
         alone = model(batch(vocabulary, [utterance]))
         for task in model.heads:
-            torch.testing.assert_close(alone[task].logits[0], together[task].logits[row], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                alone[task].logits[0], together[task].logits[row], atol=1e-5, rtol=1e-5
+            )
 
 
 @pytest.mark.parametrize("interaction", ["none", "cross", "bridge"])
@@ -210,7 +221,9 @@ def train_fold(recipe, folder):
     return fit(experiment, 0, folder, gather(experiment, progress), progress)
 
 
-@pytest.mark.parametrize("withheld, still, moved", [("text", "text.", "encoder."), ("audio", "encoder.", "text.")])
+@pytest.mark.parametrize(
+    "withheld, still, moved", [("text", "text.", "encoder."), ("audio", "encoder.", "text.")]
+)
 def test_the_encoder_of_a_withheld_modality_is_not_trained(demo_recipe, tmp_path, withheld, still, moved):
     """Masked at every epoch: neither gradient nor weight decay nor momentum moves it."""
     masking = {"probability": 1.0, "least": 0.0, "text": float(withheld == "text")}

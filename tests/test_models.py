@@ -167,13 +167,13 @@ def test_vocabulary():
     assert VOCABULARY.targets("gender", UTTERANCES).tolist() == [[0, 1], [0, 0], [1, 0]]
     assert VOCABULARY.characters == [" ", "a", "b"]
     assert VOCABULARY.targets("asr", UTTERANCES).tolist() == [[2, 3, 0, 0], [0, 0, 0, 0], [3, 2, 1, 3]]
-    assert Vocabulary(**VOCABULARY.to_json()) == VOCABULARY
+    assert Vocabulary.from_json(VOCABULARY.to_json()) == VOCABULARY
 
 
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"name": "wan2026"}, "baseline, wan2025"),
+        ({"name": "wan2026"}, "baseline, ispas2023, wan2025"),
         (TINY_MODEL | {"fusoin": "last"}, "did you mean 'fusion'"),
         (TINY_MODEL | {"fusion": "ari"}, "fusion"),
         (TINY_MODEL | {"tasks": {"genre": 1}}, "did you mean 'gender'"),

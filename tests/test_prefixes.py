@@ -16,15 +16,17 @@ from sertone.isolation import Isolated
 from sertone.nn.compact import CompactEncoderConfig
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.huggingface import TinyEncoderConfig
+from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import CacheConfig, TrainConfig
 from sertone.training.experiment import prepare
 from sertone.training.folds import fit, gather
-from sertone.training.loader import Loader
+from sertone.training.loader import Loader, Row
 from sertone.training.prefix_caches import PrefixCaches
 from sertone.training.prefixes import prefix_name
 from sertone.training.progress import Progress
 from sertone.training.recordings import Recordings
 
+NOTHING = Vocabulary({}, {}, [])
 ENCODERS = {
     "compact": CompactEncoderConfig(width=16, depth=3, attention_heads=2, prosody=True),
     "conformer": CompactEncoderConfig(width=16, depth=3, attention_heads=2, block="conformer"),
@@ -65,9 +67,9 @@ def test_hidden_states_from_the_cache_are_those_of_the_encoder(name, cut, precis
     encoder.freeze(cut)
     encoder.eval()
     cache = open_cache(encoder, recordings, caches(precision))
-    rows = [(utterance, speed) for utterance in recordings.utterances[:4] for speed in (0.8, 1.0)]
-    plain = Loader(recordings, None, encoder.min_samples)
-    kept = Loader(recordings, None, encoder.min_samples, cache)
+    rows = [Row(utterance, speed) for utterance in recordings.utterances[:4] for speed in (0.8, 1.0)]
+    plain = Loader(recordings, NOTHING, encoder.min_samples)
+    kept = Loader(recordings, NOTHING, encoder.min_samples, cache)
     with torch.no_grad(), fabric(precision).autocast():
         ((expected, frames),) = [batch.encode(encoder) for batch in plain.batches([rows], [])]
         for _ in range(2):  # computed, then found
@@ -83,7 +85,7 @@ def test_what_is_known_is_not_computed_again(recordings, monkeypatch):
     encoder.freeze(0)
     encoder.train()
     places = caches()
-    rows = [(utterance, 1.0) for utterance in recordings.utterances]
+    rows = [Row(utterance) for utterance in recordings.utterances]
     calls = []
     front = type(encoder).front
     monkeypatch.setattr(type(encoder), "front", lambda *a: calls.append(a[1].shape[0]) or front(*a))
@@ -91,7 +93,7 @@ def test_what_is_known_is_not_computed_again(recordings, monkeypatch):
     def run():
         cache = open_cache(encoder, recordings, places)
         calls.clear()
-        loader = Loader(recordings, None, encoder.min_samples, cache)
+        loader = Loader(recordings, NOTHING, encoder.min_samples, cache)
         list(loader.batches([rows[:5], rows[5:]], []))
         return len(calls)
 

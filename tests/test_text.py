@@ -44,9 +44,9 @@ def text_encoder(tmp_path_factory):
         tokenizer = Tokenizer.from_str(tokens.trained(TEXTS, 100))
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad, model_max_length=64).save_pretrained(
-            folder
-        )
+        PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, pad_token=pad, model_max_length=64
+        ).save_pretrained(folder)
         return folder
 
     return write

@@ -134,7 +134,7 @@ def _inputs(
 
 def _recogniser(model: str, language: str) -> Callable:
     from sertone.recipe import AsrConfig
-    from sertone.transcripts import Recogniser
+    from sertone.transcripts.recogniser import Recogniser
 
     return Recogniser(AsrConfig(model=model), language)
 

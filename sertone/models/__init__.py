@@ -1,7 +1,8 @@
 """The systems: one paper, one file; MODELS lists them.
 
-Each file has `Config`, the model's part of a recipe, in which `answers` names the tasks that the model is for
-and `later` the options that the first of several stages does not depend on, and `Model(config, vocabulary)` with
+Each file has `Config`, the model's part of a recipe, in which `answers` names the tasks that the model is
+for and `later` the options that the first of several stages does not depend on, and
+`Model(config, vocabulary)` with
     forward(batch, tasks) -> {task: HeadOutput}, at least those of `tasks`
     stages()       -> what is trained when
     encoder, text (or None), heads (task -> head)

@@ -125,7 +125,11 @@ class Model(nn.Module):
         encoders = {"audio": self.encoder} | ({"text": self.text} if self.text else {})
         self.projections = nn.ModuleDict({name: _projection(e.width, width) for name, e in encoders.items()})
         self.refinements = nn.ModuleDict(
-            {name: Refinement(*shared, residual=config.residual) for name in encoders if config.self_attention}
+            {
+                name: Refinement(*shared, residual=config.residual)
+                for name in encoders
+                if config.self_attention
+            }
         )
         interaction = config.interaction if self.text else "none"
         self.interaction = INTERACTIONS[interaction](*shared, config.bridge_tokens, config.pairing)

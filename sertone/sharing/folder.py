@@ -52,7 +52,9 @@ def about(folder: Path) -> dict:
     if said.get("format") != FORMAT:
         raise SertoneError("other_format", f"{folder} has format {said.get('format')}", f"format {FORMAT}")
     if said["model"].get("text") and not (folder / TOKENIZER).is_file():
-        raise SertoneError("not_a_checkpoint", f"no {TOKENIZER} in {folder}", "that of a model that reads text")
+        raise SertoneError(
+            "not_a_checkpoint", f"no {TOKENIZER} in {folder}", "that of a model that reads text"
+        )
     return said
 
 

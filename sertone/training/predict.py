@@ -69,7 +69,8 @@ class Predictor:
         self.threshold = float(np.mean(thresholds)) if len(thresholds) == len(loaded) else None
 
     def __repr__(self) -> str:
-        inputs = f"mono waveform at 16 kHz, at least {self.min_samples} samples{', text' if self.reads else ''}"
+        inputs = f"mono waveform at 16 kHz, at least {self.min_samples} samples"
+        inputs += ", text" if self.reads else ""
         rated = [f"{name} {scale.low:g}-{scale.high:g}" for name, scale in self.scales.items()]
         return f"Predictor({len(self.models)} models: {inputs} -> {', '.join([*self.classes, *rated])})"
 
@@ -154,7 +155,8 @@ class Predictor:
     def _readable(self, text: str | None) -> tuple[str | None, dict[str, str]]:
         """The text that the model reads, and what there is to say about it."""
         if not self.reads:
-            return None, {"text_not_read": "the model hears only; the text made no difference"} if text else {}
+            said = {"text_not_read": "the model hears only; the text made no difference"}
+            return None, said if text else {}
         if not text or not spoken_text(text):
             return None, {"no_text": "answered from the audio alone: no text, or none with a word in it"}
         if any(truncated(vocabulary.tokenizer, text) for vocabulary in self.vocabularies):
