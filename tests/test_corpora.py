@@ -3,15 +3,22 @@
 import json
 import shutil
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import polars
 import pytest
 from conftest import REAL_SPEECH
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
 
 from sertone import cli, corpora
 from sertone.corpora._check import check
+from sertone.corpora.manifest import recordings
 from sertone.errors import SertoneError
-from sertone.labels import CLASS_MAPS, EMOTIONS, class_map, emotion_labels, spoken_text
+from sertone.labels import CLASS_MAPS, DIMENSIONS, EMOTIONS, STYLES, class_map, emotion_labels, spoken_text
 from sertone.schema import Utterance
 
 FOUR = ("neutral", "happy", "angry", "sad")
@@ -117,6 +124,55 @@ def test_the_demo_corpus_has_sessions_of_a_woman_and_a_man(small_demo):
     assert all(u.text for u in found)
 
 
+@pytest.fixture(scope="module")
+def whole_demo(tmp_path_factory):
+    root = tmp_path_factory.mktemp("whole_demo")
+    corpora.fake("demo", root)
+    return corpora.load("demo", root)
+
+
+def ccc(answers, ratings):
+    covariance = np.cov(answers, ratings, bias=True)[0, 1]
+    return 2 * covariance / (np.var(answers) + np.var(ratings) + (np.mean(answers) - np.mean(ratings)) ** 2)
+
+
+def heard_in_words(found, ratings):
+    """CCC of what a bag of words says of ratings of speakers whom it has not met."""
+    words = make_pipeline(CountVectorizer(), Ridge())
+    speakers = [u.speaker for u in found]
+    answers = cross_val_predict(words, [u.text for u in found], ratings, groups=speakers, cv=GroupKFold(5))
+    return ccc(answers, ratings)
+
+
+def test_what_is_said_in_the_demo_tells_of_valence_and_not_of_arousal(whole_demo):
+    assert len(whole_demo) == 400
+    by_style = {style: [u for u in whole_demo if u.labels["style"] == style] for style in STYLES}
+    ratings = {s: {d: np.array([u.labels[d] for u in us]) for d in DIMENSIONS} for s, us in by_style.items()}
+    improvised = by_style["improvised"]
+    assert heard_in_words(whole_demo, np.array([u.labels["valence"] for u in whole_demo])) > 0.25
+    assert heard_in_words(improvised, ratings["improvised"]["valence"]) > 0.5
+    assert abs(heard_in_words(improvised, ratings["improvised"]["arousal"])) < 0.15
+    assert all(abs(heard_in_words(by_style["scripted"], ratings["scripted"][d])) < 0.1 for d in DIMENSIONS)
+    means = {e: np.mean([u.labels["valence"] for u in improvised if u.labels["emotion"] == e]) for e in FOUR}
+    beyond = ratings["improvised"]["valence"] - [means[u.labels["emotion"]] for u in improvised]
+    assert heard_in_words(improvised, beyond) > 0.3  # within an emotion, where the voice does not tell
+
+
+def test_sentences_of_the_demo_go_with_valence_in_most_cases_and_are_said_by_several(whole_demo):
+    sheet = corpora.sheet("demo")
+    improvised = [u for u in whole_demo if u.labels["style"] == "improvised"]
+    said, right = {}, []
+    for u in improvised:
+        ((news, middle),) = [(n, m) for n, ms in sheet.MIDDLES.items() for m in ms if m[1:] in u.text]
+        said.setdefault(middle, set()).add(u.speaker)
+        valence = u.labels["valence"]
+        right.append(
+            news == ("bad" if valence < sheet.LOW else "good" if valence > sheet.HIGH else "neither")
+        )
+    assert 0.78 < np.mean(right) < 0.92
+    assert len(said) == 18 and min(map(len, said.values())) > 2
+
+
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
 def test_manifest_formats(tmp_path, tone, suffix):
     tone("a.wav")
@@ -140,6 +196,11 @@ def test_manifest_formats(tmp_path, tone, suffix):
     assert second.labels["emotion"] == "happy" and (second.start_s, second.end_s) == (0.5, 1.0)
     assert third.labels == {} and third.end_s is None
     assert len({first.id, second.id, third.id}) == 3
+    assert recordings(path) == [
+        (tmp_path / "a.wav", "Hello, you"),
+        (tmp_path / "a.wav", None),
+        (tmp_path / "a.wav", "x"),
+    ]
 
 
 def manifest(tmp_path, text):
@@ -159,6 +220,28 @@ def manifest(tmp_path, text):
 def test_tables_that_are_no_manifest(tmp_path, text, code):
     with pytest.raises(SertoneError) as caught:
         list(corpora.utterances("manifest", manifest(tmp_path, text)))
+    assert caught.value.code == code
+
+
+def test_a_table_to_predict_needs_no_more_than_a_path(tmp_path):
+    rows = "file,text\na.wav, Well \n/b/c.wav,\n"
+    assert recordings(manifest(tmp_path, rows)) == [(tmp_path / "a.wav", "Well"), (Path("/b/c.wav"), None)]
+    (tmp_path / "m.csv").rename(tmp_path / "metadata.csv")
+    assert len(recordings(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    "text, code, message",
+    [
+        ("name,text\na.wav,x\n", "missing_column", r"a column path$"),
+        ("path,text\na.wav,x\n,y\n", "missing_cell", "line 3: no path given"),
+        ("path\n", "no_rows", "one row per utterance"),
+        ("path\na.wav,b\n", "not_a_manifest", "line 2 has more cells"),
+    ],
+)
+def test_tables_that_cannot_be_predicted(tmp_path, text, code, message):
+    with pytest.raises(SertoneError, match=message) as caught:
+        recordings(manifest(tmp_path, text))
     assert caught.value.code == code
 
 

@@ -3,8 +3,11 @@
 Ten voices in five sessions of a woman and a man each, four emotions, improvised and scripted,
 transcripts, and ratings of arousal, valence and dominance on a scale of 1 to 5; 400 recordings,
 0.3 h, 16 kHz mono. eSpeak NG speaks; an emotion is a speaking rate, pitch, pitch range and loudness
-that differ by speaker and overlap between emotions. It shows that a pipeline works and says nothing
-about human emotion.
+that differ by speaker and overlap between emotions. What is said tells of valence and not of arousal:
+within an emotion valence varies, which nobody can hear, and an improvised sentence is good news, bad
+news or neither, as the utterance's valence is high, low or between, in 85 % of cases, and one of the
+other two in the rest. Scripted sentences are neither. It shows that a pipeline works and says nothing about
+human emotion.
 
 Tree, written by `fake`:
     metadata.csv           a manifest
@@ -71,11 +74,12 @@ MANNERS = {
     "sad": Manner(132, 36, 22, -28),
 }
 RATINGS = {
-    "neutral": (2.8, 3.0, 3.0),
-    "happy": (3.8, 4.2, 3.4),
-    "angry": (4.2, 1.8, 4.1),
-    "sad": (2.0, 1.9, 2.2),
+    "neutral": (3.0, 3.0, 3.0),
+    "happy": (3.5, 3.8, 3.4),
+    "angry": (4.2, 2.3, 4.1),
+    "sad": (2.0, 2.3, 2.2),
 }  # in the order of labels.DIMENSIONS
+SPREAD = (0.0, 0.7, 0.0)  # of utterances of one emotion, beyond what raters disagree in
 SPEAKER_SPREAD, TAKE_SPREAD = 0.5, 0.75
 
 SCRIPTED = (
@@ -86,14 +90,34 @@ SCRIPTED = (
     "We will see what the doctor says.",
 )
 OPENINGS = ("well", "you know", "so", "oh", "look", "right")
-MIDDLES = (
-    "I was just talking to my neighbour",
-    "they told me the car was ready",
-    "she came back without the milk",
-    "nobody said anything about it",
-    "we waited there for an hour",
-    "he called me twice today",
-)
+MIDDLES = {
+    "bad": (
+        "my neighbour complained about us again",
+        "they told me I lost the job",
+        "she came back with terrible news",
+        "everybody said it was a failure",
+        "we wasted an awful hour in the rain",
+        "he shouted at me twice today",
+    ),
+    "neither": (
+        "I was just talking to my neighbour",
+        "they told me the car was ready",
+        "she came back with the milk",
+        "nobody said anything about it",
+        "we waited there for an hour",
+        "he called me twice today",
+    ),
+    "good": (
+        "my neighbour brought us a lovely cake",
+        "they told me I got the job",
+        "she came back with wonderful news",
+        "everybody said it was a great success",
+        "we had a beautiful hour in the park",
+        "he thanked me twice today",
+    ),
+}
+LOW, HIGH = 2.6, 3.4  # valence of bad news is below, of good news above
+RIGHT = 0.85
 ENDINGS = ("and that was it", "or so", "you see", "I think", "if you ask me")
 
 
@@ -137,7 +161,8 @@ def _speak_as(voice: "_Voice", root: Path, session: int, sex: str, takes: int, s
         own = Manner(*(getattr(manner, f) + getattr(shift, f) for f in Manner.__annotations__))
         for take in range(takes):
             scripted = take < (takes + 1) // 2
-            text = SCRIPTED[take % len(SCRIPTED)] if scripted else _improvise(draw)
+            ratings = _ratings(emotion, draw)
+            text = SCRIPTED[take % len(SCRIPTED)] if scripted else _improvise(draw, ratings["valence"])
             path = f"wav/{speaker}_{emotion}_{take:02d}.wav"
             samples = voice.speak(text, own.shifted(draw, TAKE_SPREAD))
             soundfile.write(root / path, samples, 16000, subtype="PCM_16")
@@ -149,24 +174,31 @@ def _speak_as(voice: "_Voice", root: Path, session: int, sex: str, takes: int, s
                     "gender": "female" if sex == "F" else "male",
                     "style": "scripted" if scripted else "improvised",
                     "emotion": emotion,
-                    **_ratings(emotion, draw),
+                    **ratings,
                     "text": text,
                 }
             )
     return rows
 
 
-def _improvise(draw: Random) -> str:
-    middle = draw.choice(MIDDLES)
+def _improvise(draw: Random, valence: float) -> str:
+    middle = draw.choice(MIDDLES[_news(draw, valence)])
     if draw.random() < 0.5:
         return f"{draw.choice(OPENINGS).capitalize()}, {middle}."
     return f"{middle[0].upper()}{middle[1:]}, {draw.choice(ENDINGS)}."
 
 
+def _news(draw: Random, valence: float) -> str:
+    """What goes with the valence, or now and then something else."""
+    right = "bad" if valence < LOW else "good" if valence > HIGH else "neither"
+    return right if draw.random() < RIGHT else draw.choice([name for name in MIDDLES if name != right])
+
+
 def _ratings(emotion: str, draw: Random) -> dict[str, float]:
     """The mean of three raters who each miss by a little."""
     scale = SCALES["arousal"]
-    values = (np.mean([centre + draw.gauss(0, 0.6) for _ in range(3)]) for centre in RATINGS[emotion])
+    centres = [centre + draw.gauss(0, by) for centre, by in zip(RATINGS[emotion], SPREAD, strict=True)]
+    values = (np.mean([centre + draw.gauss(0, 0.6) for _ in range(3)]) for centre in centres)
     clipped = (round(float(np.clip(value, scale.low, scale.high)), 2) for value in values)
     return dict(zip(DIMENSIONS, clipped, strict=True))
 

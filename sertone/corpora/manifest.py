@@ -7,8 +7,10 @@ Columns:
     arousal, valence, dominance, duration_s   numbers
     vote_happy, vote_sad, ...  annotators who heard that emotion, as counts or shares
     id, text, session, split, start_s, end_s   optional
+    any other                  a label; words in it can be the text (`data.text.column`)
 Names such as `anger` and `joy` are read as `angry` and `happy`; any other emotion is its own class.
-Its licence is what the recipe says in `data.licence`, an identifier such as `cc-by-4.0`.
+Its licence is what the recipe says in `data.licence`, an identifier such as `cc-by-4.0`; the scales of
+its ratings are what it says in `data.scales`, as `{valence: [1, 7]}`.
 
 Expected tree:
     metadata.csv, and the files that it names
@@ -18,7 +20,7 @@ import csv
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sertone.corpora._files import number, write_tone
@@ -51,8 +53,8 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
     root = root / "metadata.csv" if root.is_dir() else root
     rows = _rows(root)
     seen: Counter[str] = Counter()
-    for count, row in enumerate(rows, 2 if root.suffix in (".csv", ".tsv") else 1):  # as in an editor
-        row = {name: cell.strip() for name, cell in row.items() if cell and cell.strip()}
+    for count, cells in enumerate(rows, _first_line(root)):
+        row = _filled(cells)
         where = f"{root}, line {count}"
         path = row.get("path") or row.get("file")
         if not path or "speaker" not in row:
@@ -74,7 +76,36 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
         )
 
 
-def _rows(root: Path) -> list[dict[str, str | None]]:
+def recordings(path: Path) -> list[tuple[Path, str | None]]:
+    """The recordings that a table names, with their texts, in its order: what predicting needs.
+
+    Args:
+        path: a manifest: the file, or a folder with a `metadata.csv`; only the path (or file) is required.
+
+    Raises:
+        SertoneError: `not_a_manifest`, `missing_column`, `no_rows`, `missing_cell`.
+    """
+    path = path / "metadata.csv" if path.is_dir() else path
+    found = []
+    for count, cells in enumerate(_rows(path, ("path",)), _first_line(path)):
+        row = _filled(cells)
+        if not (name := row.get("path") or row.get("file")):
+            raise SertoneError("missing_cell", f"{path}, line {count}: no path given", "one in every row")
+        found.append((path.parent / name, row.get("text")))
+    return found
+
+
+def _first_line(path: Path) -> int:
+    """Number of the first row, as in an editor."""
+    return 2 if path.suffix in (".csv", ".tsv") else 1
+
+
+def _filled(cells: Mapping[str, str | None]) -> dict[str, str]:
+    """The cells of a row that hold something."""
+    return {name: cell.strip() for name, cell in cells.items() if cell and cell.strip()}
+
+
+def _rows(root: Path, required: Sequence[str] = ("path", "speaker")) -> list[dict[str, str | None]]:
     """All cells as text, so that a speaker `03` stays `03`.
 
     Raises:
@@ -96,7 +127,7 @@ def _rows(root: Path) -> list[dict[str, str | None]]:
         raise SertoneError("not_a_manifest", f"{root}: {error}", "a readable table") from None
     if not rows:
         raise SertoneError("no_rows", f"{root} has no rows", "one row per utterance")
-    _require_columns(dict.fromkeys(name for row in rows for name in row), root)
+    _require_columns(dict.fromkeys(name for row in rows for name in row), root, required)
     return rows
 
 
@@ -140,16 +171,16 @@ def _json_lines(path: Path) -> list[dict[str, str | None]]:
     return rows
 
 
-def _require_columns(columns: Iterable[str], root: Path) -> None:
+def _require_columns(columns: Iterable[str], root: Path, required: Sequence[str]) -> None:
     columns = list(columns)
-    missing = [] if {"path", "file"} & set(columns) else ["path"]
-    missing += [] if "speaker" in columns else ["speaker"]
+    there = {*columns, *(["path"] if "file" in columns else [])}
+    missing = [name for name in required if name not in there]
     if missing:
         raise SertoneError(
             "missing_column",
             f"{root} has the columns {', '.join(columns)}",
             f"a column {' and a column '.join(missing)}",
-            "without speakers no split is speaker-independent",
+            "without speakers no split is speaker-independent" if "speaker" in missing else "",
         )
 
 
