@@ -54,7 +54,7 @@ class TextConfig(Settings):
     """Of a manifest, with `source: column`."""
     asr: AsrConfig = AsrConfig()
     """With `source: asr`."""
-    error_rates: list[Annotated[float, Field(ge=0, le=1)]] = [0.1, 0.3]
+    error_rates: list[Annotated[float, Field(ge=0, le=1)]] = Field(default=[0.1, 0.3])
     """Word error rates at which a model that reads is tested as well: 0.3 replaces 30 % of the words."""
 
     @model_validator(mode="before")

@@ -1,7 +1,7 @@
 """Attention within and between audio and text (ispas2023, arXiv 2401.00536).
 
-A modality is a `Sequence`: states (B, T, D), zero beyond the real ones, and how many are real (B,); none where
-the utterance has no text, or nobody may hear it. No answer depends on the padding of the batch.
+A modality is a `Sequence`: states (B, T, D), zero beyond the real ones, and how many are real (B,); none
+where the utterance has no text, or nobody may hear it. No answer depends on the padding of the batch.
 
 Axis letters: B batch, T tokens (frames of audio, subwords of text), Q queries, H attention heads, D width.
 """

@@ -97,7 +97,7 @@ class TextArchitectureConfig(Settings):
 
 
 class TinyTextConfig(Settings):
-    """A small BERT trained from scratch on subwords of the training side's own texts: for tests and the demo."""
+    """A small BERT trained from scratch on subwords of the training side's texts: for tests and the demo."""
 
     name: Literal["tiny"] = "tiny"
     width: int = Field(default=64, ge=8)

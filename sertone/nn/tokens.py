@@ -1,4 +1,4 @@
-"""Text as tokens: a tokenizer is one JSON text, that of Hugging Face's `tokenizers`, and travels with the weights.
+"""Text as tokens: a tokenizer is one JSON text, that of Hugging Face's `tokenizers`, beside the weights.
 
 Truncation and padding are part of it, so a checkpoint's `tokenizer.json` says everything about its input.
 Missing text is a row without tokens.

@@ -8,8 +8,8 @@ from sertone.errors import SertoneError
 
 FORMAT = 2
 MARKER, WEIGHTS, CARD, TOKENIZER = "checkpoint.json", "model.safetensors", "card.md", "tokenizer.json"
-"""The files of a checkpoint, the last one only of a model that reads text; the marker makes it complete. On the
-hub the card is README.md."""
+"""The files of a checkpoint, the last one only of a model that reads text; the marker makes it complete.
+On the hub the card is README.md."""
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 

@@ -55,9 +55,7 @@ def answer(
     was_training = model.training
     model.eval()
     predictions: dict[str, list] = {task: [None] * len(utterances) for task in model.heads}
-    logits = np.zeros(
-        (len(utterances), len(vocabulary.classes["emotion"]) if "emotion" in model.heads else 0)
-    )
+    logits = np.zeros((len(utterances), len(vocabulary.classes["emotion"])))
     seconds = [loader.recordings.lengths[u.id] / SAMPLING_RATE for u in utterances]
     plan = plan_batches(seconds, batch_seconds=EVALUATION_SECONDS)
     rows = [[Row(utterances[i], 1.0, withheld) for i in indices] for indices in plan]
