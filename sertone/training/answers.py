@@ -68,7 +68,8 @@ def answer(
         if "emotion" in outputs:
             logits[indices] = outputs["emotion"].logits.float().cpu().numpy()
     model.train(was_training)
-    return Answers(predictions, logits, calibration.probabilities(logits))
+    known = calibration.probabilities(logits) if logits.size else logits
+    return Answers(predictions, logits, known)
 
 
 def score_tasks(
