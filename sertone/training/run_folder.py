@@ -16,8 +16,8 @@ from sertone.training import ranks
 from sertone.training.checkpoint import write_json, write_text
 
 WRITTEN = (
-    *("recipe.yaml", "protocol.json", "results.json", "predictions.csv", "report.html"),
-    *("fold_[0-9]*", "checkpoint", "resume"),
+    *("recipe.yaml", "protocol.json", "results.json", "predictions.csv", "modalities.csv"),
+    *("report.html", "fold_[0-9]*", "checkpoint", "resume"),
 )
 
 
