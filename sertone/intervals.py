@@ -8,8 +8,8 @@ distribution with n - 1 degrees of freedom ("expanded percentile", Hesterberg 20
 Draws of fewer than five units cannot reach that far; there it is Student's interval with the draws'
 standard deviation, which is wide, as it must be.
 
-Axis letters: C columns of a table (encoders, say), S seeds, U units, K classes, R draws. A mean over columns
-takes them as they are: they are what the table is about, not a sample of something.
+Axis letters: C columns of a table (encoders, say), S seeds, U units, R draws. A mean over columns takes
+them as they are: they are what the table is about, not a sample of something.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from sertone.metrics import scores_of_confusion
+from sertone.sums import Sums, labelled
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -31,81 +31,48 @@ Bounds = dict[str, list[float]]
 """Score -> [low, high]."""
 
 
-def tables(
-    targets: ArrayLike, predictions: ArrayLike, units: ArrayLike, classes: Sequence[str]
-) -> tuple[list[str], np.ndarray]:
-    """Confusion counts of each unit.
+def interval(sums: Sums, *, level: float = LEVEL, seed: int = 0) -> Bounds | None:
+    """Intervals of the scores, drawing units, and training seeds where there are several.
 
     Args:
-        targets: class names.
-        predictions: class names.
-        units: who spoke each utterance, or the fold it belongs to.
-        classes: all class names.
-
-    Returns:
-        the units' names in order, and counts by unit, target and prediction, (U, K, K).
-    """
-    names, unit = np.unique(np.asarray(units), return_inverse=True)
-    index = {name: number for number, name in enumerate(classes)}
-    counts = np.zeros((len(names), len(classes), len(classes)), dtype=int)
-    target, prediction = (
-        np.array([index[name] for name in np.asarray(column).tolist()], int)
-        for column in (targets, predictions)
-    )
-    np.add.at(counts, (unit, target, prediction), 1)
-    return names.tolist(), counts
-
-
-def scores(counts: np.ndarray) -> dict[str, float]:
-    """The emotion scores over all units, mean over the seeds.
-
-    Args:
-        counts: (U, K, K), (S, U, K, K) or (C, S, U, K, K), of which the mean is taken.
-    """
-    whole = counts.sum(-3).reshape(-1, *counts.shape[-2:])
-    return {name: float(values.mean()) for name, values in scores_of_confusion(whole).items()}
-
-
-def interval(counts: np.ndarray, *, level: float = LEVEL, seed: int = 0) -> Bounds | None:
-    """Interval of the emotion scores, drawing units, and training seeds where there are several.
-
-    Args:
-        counts: by unit, (U, K, K), by seed and unit, (S, U, K, K), or by column as well, (C, S, U, K, K);
-            the score of several seeds or columns is the mean of theirs.
+        sums: of each unit; the score of several seeds or columns is the mean of theirs.
         level: how often the interval is to hold the true score.
         seed: of the draws.
 
     Returns:
         score -> [low, high]; None for fewer than two units, which show nothing.
     """
-    units = counts.shape[-3]
+    units, whole = sums.units, sums.scores()
     if units < 2:
         return None
-    whole, drawn = scores(counts), _scores(counts, _drawn_units(units, seed), seed)
-    return {
-        name: [min(max(bound, 0.0), 1.0) for bound in _bounds(values, whole[name], units, level)]
-        for name, values in drawn.items()
-    }
+    found = {}
+    for name, values in _scores(sums, _drawn_units(units, seed), seed).items():
+        lowest, highest = sums.limits[name]
+        bounds = _bounds(values, whole[name], units, level)
+        found[name] = [min(max(bound, lowest), highest) for bound in bounds]
+    return found
 
 
-def by_unit(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], *, seed: int = 0) -> dict[str, dict]:
+def by_unit(
+    rows: Sequence[Mapping[str, Any]], task: str, classes: Sequence[str], *, seed: int = 0
+) -> dict[str, dict]:
     """Intervals of a run's scores, for each kind of unit that there are two of.
 
     Args:
-        rows: `target`, `prediction`, `speaker` and `fold` of every utterance.
+        rows: target and prediction of the task, `speaker` and `fold` of every utterance.
+        task: `emotion`, or a rating.
         classes: all class names.
         seed: of the draws.
 
     Returns:
         `speakers` and `folds`, each with `units`, how many there are, and the bounds of every score.
     """
-    targets, predictions = ([row[key] for row in rows] for key in ("target", "prediction"))
-    found = {}
+    rows, found = labelled(rows, task), {}
     for name, key in (("speakers", "speaker"), ("folds", "fold")):
-        units, counts = tables(targets, predictions, [row[key] for row in rows], classes)
-        bounds = interval(counts, seed=seed)
+        sums = Sums.of_rows(rows, task, classes, [row[key] for row in rows])
+        bounds = interval(sums, seed=seed)
         if bounds:
-            found[name] = {"units": len(units)} | bounds
+            found[name] = {"units": sums.units} | bounds
     return found
 
 
@@ -130,13 +97,11 @@ class Difference:
         return asdict(self)
 
 
-def difference(
-    first: np.ndarray, second: np.ndarray, *, level: float = LEVEL, seed: int = 0
-) -> dict[str, Difference]:
+def difference(first: Sums, second: Sums, *, level: float = LEVEL, seed: int = 0) -> dict[str, Difference]:
     """Second minus first, by paired draws: both runs are scored on the same drawn speakers.
 
     Args:
-        first: counts of one run, (U, K, K) up to (C, S, U, K, K).
+        first: of one run.
         second: of the other, of the same units and columns in the same order; seeds may be others.
         level: of the interval.
         seed: of the draws.
@@ -144,16 +109,18 @@ def difference(
     Raises:
         ValueError: fewer than two units, or not the same number.
     """
-    sides, units = (first, second), first.shape[-3]
-    if units < 2 or second.shape[-3] != units:
-        raise ValueError(f"{units} and {second.shape[-3]} units; the same number, two or more")
+    sides, units = (first, second), first.units
+    if units < 2 or second.units != units:
+        raise ValueError(f"{units} and {second.units} units; the same number, two or more")
     chosen = _drawn_units(units, seed)
     drawn = [_scores(side, chosen, seed + number) for number, side in enumerate(sides)]
-    found, whole = {}, (scores(first), scores(second))
+    found, whole = {}, [side.scores() for side in sides]
     for name in drawn[0]:
         value, values = whole[1][name] - whole[0][name], drawn[1][name] - drawn[0][name]
         low, high = _bounds(values, value, units, level)
-        found[name] = Difference(value, max(low, -1.0), min(high, 1.0), _p(values, value, units))
+        lowest, highest = first.limits[name]
+        widest = highest - lowest
+        found[name] = Difference(value, max(low, -widest), min(high, widest), _p(values, value, units))
     return found
 
 
@@ -181,21 +148,18 @@ def _drawn_units(units: int, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, 0]).multinomial(units, np.full(units, 1 / units), RESAMPLES)
 
 
-def _scores(counts: np.ndarray, units: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Scores of each draw: counts of up to (C, S, U, K, K), units (R, U) -> score -> (R,).
+def _scores(sums: Sums, units: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Scores of each draw: units (R, U) -> score -> (R,).
 
     In every column as many seeds are drawn as there are.
     """
-    while counts.ndim < 5:
-        counts = counts[None]
-    columns, seeds = counts.shape[:2]
+    columns, seeds = sums.values.shape[:2]
     random = np.random.default_rng([seed, 1])
     weights = random.multinomial(seeds, np.full(seeds, 1 / seeds), (RESAMPLES, columns)) / (seeds * columns)
     total: dict[str, np.ndarray] = {}
     for column in range(columns):
         for number in range(seeds):
-            drawn = np.einsum("ru,uij->rij", units, counts[column, number])
-            for name, values in scores_of_confusion(drawn).items():
+            for name, values in sums.score(units @ sums.values[column, number]).items():
                 total[name] = total.get(name, 0.0) + weights[:, column, number] * values
     return total
 

@@ -25,6 +25,7 @@ from sertone.sharing import folder as folders
 from sertone.sharing import model_card
 from sertone.sharing.push import push
 from sertone.sharing.scores import Scores
+from sertone.sums import Sums, tables
 from sertone.training import single
 from sertone.training.crossval import cross_validate
 from sertone.training.predict import Predictor
@@ -202,8 +203,8 @@ def test_intervals_are_over_speakers_unless_there_are_too_few(made):
             [r[key] for r in found["rows"]] for key in ("target", "prediction", unit)
         )
         scores = Scores.of_fold(found)
-        counts = intervals.tables(targets, predictions, units, sorted({*targets, *predictions}))[1]
-        assert scores.intervals == intervals.interval(counts)
+        counts = tables(targets, predictions, units, sorted({*targets, *predictions}))[1]
+        assert scores.intervals == intervals.interval(Sums.of_counts(counts))
         assert scores.intervals["ua"][0] < scores.intervals["ua"][1] and scores.speakers == speakers
         text = model_card.render(folders.about(fold(made)), scores)
         assert ("drawing whole speakers" in text) == (speakers == 5)

@@ -8,6 +8,7 @@ from scipy import stats
 
 from sertone import intervals
 from sertone.metrics import emotion_scores
+from sertone.sums import Sums, tables
 
 CLASSES = 4
 
@@ -23,12 +24,20 @@ def simulated(random, accuracy, speakers=10, spoken=10, spread=8.0):
     return tables
 
 
+def interval(counts):
+    return intervals.interval(Sums.of_counts(counts))
+
+
+def difference(first, second):
+    return intervals.difference(Sums.of_counts(first), Sums.of_counts(second))
+
+
 @pytest.mark.parametrize("accuracy", [0.5, 0.7, 0.85])
 def test_the_interval_of_ten_speakers_covers_a_known_accuracy(accuracy):
     random = np.random.default_rng(1)
     held = []
     for _ in range(250):
-        bounds = intervals.interval(simulated(random, accuracy))
+        bounds = interval(simulated(random, accuracy))
         held.append(bounds["ua"][0] <= accuracy <= bounds["ua"][1])
     assert 0.90 <= np.mean(held) <= 0.98
 
@@ -47,16 +56,13 @@ def test_drawing_utterances_instead_would_cover_far_less():
 
 def test_an_unbiased_null_is_rejected_about_as_often_as_it_should():
     random = np.random.default_rng(3)
-    found = [
-        intervals.difference(simulated(random, 0.7), simulated(random, 0.7))["ua"].p < 0.05
-        for _ in range(150)
-    ]
+    found = [difference(simulated(random, 0.7), simulated(random, 0.7))["ua"].p < 0.05 for _ in range(150)]
     assert np.mean(found) <= 0.10
 
 
 def test_tables_are_the_counts_of_each_unit():
     targets, answers = list("aabbab"), list("abbbaa")
-    units, counts = intervals.tables(targets, answers, ["y", "x", "x", "y", "y", "x"], "ab")
+    units, counts = tables(targets, answers, ["y", "x", "x", "y", "y", "x"], "ab")
     assert units == ["x", "y"]
     assert counts.tolist() == [[[0, 1], [1, 1]], [[2, 0], [0, 1]]]
 
@@ -64,12 +70,12 @@ def test_tables_are_the_counts_of_each_unit():
 def test_the_interval_draws_units_not_utterances():
     """Ten speakers all right or all wrong: the interval is that of ten throws, not of a thousand."""
     right = np.array([[[50, 0], [0, 50]]] * 6 + [[[0, 50], [50, 0]]] * 4)
-    low, high = intervals.interval(right)["wa"]
+    low, high = interval(right)["wa"]
     tail = stats.norm.sf(np.sqrt(10 / 9) * stats.t.isf(0.025, 9))
     throws = stats.binom.ppf([tail, 1 - tail], 10, 0.6) / 10
     assert [low, high] == pytest.approx(throws)
     many = np.repeat(right, 100, axis=0)
-    low, high = intervals.interval(many)["wa"]
+    low, high = interval(many)["wa"]
     normal = 1.96 * np.sqrt(0.6 * 0.4 / 1000)
     assert [low, high] == pytest.approx([0.6 - normal, 0.6 + normal], abs=0.003)
 
@@ -79,24 +85,24 @@ def test_with_many_units_it_is_the_interval_of_a_mean():
     counts = simulated(random, 0.7, speakers=200)
     own = np.trace(counts, axis1=1, axis2=2) / counts.sum((1, 2))
     expected = stats.t.interval(0.95, 199, own.mean(), own.std(ddof=1) / np.sqrt(200))
-    assert intervals.interval(counts)["wa"] == pytest.approx(expected, abs=0.003)
+    assert interval(counts)["wa"] == pytest.approx(expected, abs=0.003)
 
 
 def test_one_unit_shows_nothing_and_two_show_little():
     counts = simulated(np.random.default_rng(5), 0.7)
-    assert intervals.interval(counts[:1]) is None
+    assert interval(counts[:1]) is None
     three = np.array([[[9, 1], [1, 9]], [[8, 2], [2, 8]], [[7, 3], [3, 7]]])
     expected = stats.t.interval(0.95, 2, 0.8, np.std([0.9, 0.8, 0.7], ddof=1) / np.sqrt(3))
-    assert intervals.interval(three)["wa"] == pytest.approx([expected[0], 1.0], abs=0.01)
-    assert intervals.interval(three[[0, 2]])["wa"] == [0.0, 1.0]
+    assert interval(three)["wa"] == pytest.approx([expected[0], 1.0], abs=0.01)
+    assert interval(three[[0, 2]])["wa"] == [0.0, 1.0]
 
 
 def test_seeds_that_differ_widen_the_interval():
     base = simulated(np.random.default_rng(6), 0.7, speakers=40, spoken=50)
     swapped = base[:, :, [1, 0, 2, 3]]  # a seed that confuses two classes
-    same = intervals.interval(np.stack([base, base]))["ua"]
-    assert same == pytest.approx(intervals.interval(base)["ua"], abs=0.005)
-    low, high = intervals.interval(np.stack([base, swapped]))["ua"]
+    same = interval(np.stack([base, base]))["ua"]
+    assert same == pytest.approx(interval(base)["ua"], abs=0.005)
+    low, high = interval(np.stack([base, swapped]))["ua"]
     assert high - low > 3 * (same[1] - same[0])
 
 
@@ -111,10 +117,10 @@ def test_columns_are_taken_as_they_are():
         moved = np.minimum(2, table[index, (index + 1) % CLASSES])
         table[index, (index + 1) % CLASSES] -= moved
         table[index, index] += moved
-    found = intervals.difference(first, second)["ua"]
-    alone = [intervals.difference(first[c], second[c])["ua"].value for c in (0, 1)]
+    found = difference(first, second)["ua"]
+    alone = [difference(first[c], second[c])["ua"].value for c in (0, 1)]
     assert found.value == pytest.approx(np.mean(alone)) and found.low > 0
-    as_seeds = intervals.difference(first[:, 0], second[:, 0])["ua"]
+    as_seeds = difference(first[:, 0], second[:, 0])["ua"]
     assert as_seeds.value == pytest.approx(found.value) and as_seeds.low < 0
 
 
@@ -123,7 +129,7 @@ def test_columns_are_taken_as_they_are():
 def test_a_difference_is_that_of_the_scores_and_turns_with_its_sides(seed, speakers):
     random = np.random.default_rng(seed)
     first, second = (simulated(random, accuracy, speakers) for accuracy in (0.6, 0.8))
-    there, back = intervals.difference(first, second)["ua"], intervals.difference(second, first)["ua"]
+    there, back = difference(first, second)["ua"], difference(second, first)["ua"]
     value = scores(second)["ua"] - scores(first)["ua"]
     assert there.value == pytest.approx(value) and back.value == pytest.approx(-value)
     assert (there.low, there.high) == pytest.approx((-back.high, -back.low)) and there.p == back.p
@@ -138,7 +144,7 @@ def scores(counts):
 
 def test_equal_runs_do_not_differ():
     counts = simulated(np.random.default_rng(7), 0.7)
-    same = intervals.difference(counts, counts)["wa"]
+    same = difference(counts, counts)["wa"]
     assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
 
 
@@ -152,8 +158,8 @@ def test_pairing_tells_apart_what_unpaired_intervals_do_not():
             moved = table[target, (target + 1) % CLASSES] // 10
             table[target, (target + 1) % CLASSES] -= moved
             table[target, target] += moved
-    found = intervals.difference(first, second)["ua"]
-    low, high = intervals.interval(first)["ua"]
+    found = difference(first, second)["ua"]
+    low, high = interval(first)["ua"]
     assert found.low > 0 and found.p < 0.01 and found.value < (high - low) / 2
 
 
@@ -170,4 +176,4 @@ def test_mcnemar(pairs):
 def test_unlike_units_are_refused():
     counts = simulated(np.random.default_rng(9), 0.7)
     with pytest.raises(ValueError, match="9 and 10 units"):
-        intervals.difference(counts[1:], counts)
+        difference(counts[1:], counts)

@@ -137,7 +137,7 @@ def test_the_table_holds_what_the_runs_scored(done):
             low, high = results["pooled"]["emotion"]["intervals"]["speakers"][row["score"]]
             assert (float(row["low"]), float(row["high"])) == pytest.approx((low, high))
             assert f"{100 * score:.1f}" in text
-    assert rows.pop()["published_percent"] == "65.4" and "65.4" in text
+    assert rows.pop()["published_as_printed"] == "65.4" and "65.4" in text
     for row in rows:
         if row["column"] == "mean":
             assert float(row["value"]) == pytest.approx(np.mean(by_cell[row["row"], row["score"]]))

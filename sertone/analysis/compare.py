@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sertone import intervals
-from sertone.analysis.rows import Rows, counts_of, read_rows
+from sertone.analysis.rows import Rows, read_rows, sums_of, target_of
 from sertone.errors import SertoneError
+from sertone.figures import key, named
+from sertone.sums import Sums
 
 PARTS = {
     "file_hashes": "the recordings",
@@ -20,7 +23,8 @@ PARTS = {
     "labels": "the labels",
 }
 """Parts of a protocol card that have to be equal."""
-SHOWN = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1"}
+SAID = ("ua", "ccc")
+"""Scores whose differences are said in a sentence."""
 
 
 def compare(paths: Sequence[str | Path], *, force: bool = False) -> dict[str, Any]:
@@ -40,7 +44,8 @@ def compare(paths: Sequence[str | Path], *, force: bool = False) -> dict[str, An
     if len(paths) < 2:
         raise SertoneError("too_few_runs", f"{len(paths)} run", "two or more to compare")
     sides = [[read_rows(run) for run in _runs(Path(path))] for path in paths]
-    differing = _differing([_protocol(side[0]) for side in sides])
+    tasks = _tasks(sides)
+    differing = _differing([_protocol(side[0], tasks) for side in sides])
     if differing and not force:
         raise SertoneError(
             "unlike_protocols",
@@ -48,21 +53,39 @@ def compare(paths: Sequence[str | Path], *, force: bool = False) -> dict[str, An
             "runs of one protocol: their scores do not measure the same thing",
             "--force compares what they have in common and says so",
         )
-    sides = _in_common(sides) if differing else sides
-    counts = [counts_of(side) for side in sides]
+    sides = _in_common(sides, tasks) if differing else sides
+    sums = [{task: found for task in tasks if (found := sums_of([side], task))} for side in sides]
+    rows = sides[0][0].rows
     return {
         "unlike": differing,
-        "utterances": len(sides[0][0].rows),
-        "speakers": counts[0].shape[1],
+        "utterances": len(rows),
+        "speakers": len({row["speaker"] for row in rows}),
         "runs": [
             {"path": str(path), "seeds": len(side)} | _scores(own)
-            for path, side, own in zip(paths, sides, counts, strict=True)
+            for path, side, own in zip(paths, sides, sums, strict=True)
         ],
         "differences": [
-            {"path": str(path)} | _difference(sides[0], side, counts[0], own)
-            for path, side, own in list(zip(paths, sides, counts, strict=True))[1:]
+            {"path": str(path)} | _difference(sides[0], side, sums[0], own)
+            for path, side, own in list(zip(paths, sides, sums, strict=True))[1:]
         ],
     }
+
+
+def _tasks(sides: list[list[Rows]]) -> list[str]:
+    """What all runs answer: emotion, ratings.
+
+    Raises:
+        SertoneError: `nothing_in_common`.
+    """
+    runs = [run for side in sides for run in side]
+    tasks = [task for task in runs[0].tasks if all(task in run.tasks for run in runs)]
+    if not tasks:
+        raise SertoneError(
+            "nothing_in_common",
+            f"no task that all runs answer: {'; '.join(', '.join(run.tasks) for run in runs)}",
+            "emotion or a rating in all of them",
+        )
+    return tasks
 
 
 def _runs(path: Path) -> list[Path]:
@@ -70,11 +93,15 @@ def _runs(path: Path) -> list[Path]:
     return sorted(folder for folder in path.glob("seed_*") if folder.is_dir()) or [path]
 
 
-def _protocol(run: Rows) -> dict[str, Any]:
+def _protocol(run: Rows, tasks: list[str]) -> dict[str, Any]:
     """The card, with who is held out, and the labels, which it does not hold."""
     card = json.loads((run.run / "protocol.json").read_text(encoding="utf-8"))
-    labels = dict(zip(run.column("id"), run.column("target"), strict=True))
+    labels = {row["id"]: _labels(row, tasks) for row in run.rows}
     return card | {"test_speakers": [fold["test_speakers"] for fold in card["folds"]], "labels": labels}
+
+
+def _labels(row: dict[str, str], tasks: list[str]) -> tuple[str, ...]:
+    return tuple(row[target_of(task)] for task in tasks)
 
 
 def _differing(cards: list[dict[str, Any]]) -> list[str]:
@@ -82,10 +109,14 @@ def _differing(cards: list[dict[str, Any]]) -> list[str]:
     return [words for part, words in PARTS.items() if any(card[part] != cards[0][part] for card in cards)]
 
 
-def _in_common(sides: list[list[Rows]]) -> list[list[Rows]]:
-    """The utterances that all runs were tested on, with the same label."""
+def _in_common(sides: list[list[Rows]], tasks: list[str]) -> list[list[Rows]]:
+    """The utterances that all runs were tested on, with the same labels."""
+
+    def known(row: dict[str, str]) -> tuple:
+        return row["id"], row["speaker"], _labels(row, tasks)
+
     runs = [run for side in sides for run in side]
-    common = set.intersection(*({(row["id"], row["target"], row["speaker"]) for row in r.rows} for r in runs))
+    common = set.intersection(*({known(row) for row in run.rows} for run in runs))
     if not common:
         raise SertoneError(
             "nothing_in_common",
@@ -95,59 +126,68 @@ def _in_common(sides: list[list[Rows]]) -> list[list[Rows]]:
     classes = sorted({name for run in runs for name in run.classes})
 
     def kept(run: Rows) -> Rows:
-        rows = [row for row in run.rows if (row["id"], row["target"], row["speaker"]) in common]
-        return Rows(run.run, classes, rows)
+        return replace(run, classes=classes, rows=[row for row in run.rows if known(row) in common])
 
     return [[kept(run) for run in side] for side in sides]
 
 
-def _scores(counts: np.ndarray) -> dict[str, Any]:
-    bounds = intervals.interval(counts)
-    return {"scores": intervals.scores(counts), "intervals": bounds}
+def _scores(sums: dict[str, Sums]) -> dict[str, Any]:
+    """Scores and intervals by name; no intervals of a task with one speaker."""
+    scores, bounds = {}, {}
+    for task, own in sums.items():
+        scores |= {key(task, score): value for score, value in own.scores().items()}
+        bounds |= {key(task, score): pair for score, pair in (intervals.interval(own) or {}).items()}
+    return {"scores": scores, "intervals": bounds}
 
 
 def _difference(
-    first: list[Rows], second: list[Rows], first_counts: np.ndarray, second_counts: np.ndarray
+    first: list[Rows], second: list[Rows], first_sums: dict[str, Sums], second_sums: dict[str, Sums]
 ) -> dict[str, Any]:
-    """How a run differs from the first one; McNemar's test where each is one run."""
+    """How a run differs from the first one; McNemar's test of emotion where each is one run."""
     found: dict[str, Any] = {"scores": {}, "mcnemar": None}
-    if first_counts.shape[1] > 1:
-        apart = intervals.difference(first_counts, second_counts)
-        found["scores"] = {name: difference.to_json() for name, difference in apart.items()}
-    if len(first) == len(second) == 1:
-        right = [
-            np.array(run.column("target")) == np.array(run.column("prediction"))
-            for run in (first[0], second[0])
+    once, said = min(len(first), len(second)) == 1, []
+    for task, own in first_sums.items():
+        apart = intervals.difference(own, second_sums[task]) if own.units > 1 else {}
+        found["scores"] |= {key(task, score): each.to_json() for score, each in apart.items()}
+        said += [
+            sentence(found["scores"][key(task, score)], own.units, once=once, score=key(task, score))
+            for score in SAID
+            if score in apart
         ]
-        found["mcnemar"] = intervals.mcnemar(*right)
-    once = min(len(first), len(second)) == 1
-    return found | {"sentence": sentence(found["scores"].get("ua"), first_counts.shape[1], once=once)}
+    if "emotion" in first_sums and len(first) == len(second) == 1:
+        runs = (first[0].of("emotion"), second[0].of("emotion"))
+        found["mcnemar"] = intervals.mcnemar(
+            *(np.array(run.column("target")) == np.array(run.column("prediction")) for run in runs)
+        )
+    return found | {"sentence": " ".join(said) or "With one speaker nothing can be said about others."}
 
 
-def sentence(ua: dict[str, float] | None, speakers: int, *, once: bool) -> str:
-    """What a difference in UA says, in plain words.
+def sentence(found: dict[str, float], speakers: int, *, once: bool, score: str = "ua") -> str:
+    """What a difference says, in plain words.
 
     Args:
-        ua: of UA.
+        found: the difference.
         speakers: how many there are.
         once: one side is a single training, whose seed nobody has varied.
+        score: whose difference it is.
     """
-    if ua is None:
-        return "With one speaker nothing can be said about others."
-    points, p = abs(100 * ua["value"]), ua["p"]
-    if not points:
-        return f"It scores the same UA ({p_text(p)})."
-    way = "higher" if ua["value"] > 0 else "lower"
+    figure, p = named(score), found["p"]
+    if not found["value"]:
+        return f"It scores the same {figure.label} ({p_text(p)})."
+    way = "higher" if found["value"] > 0 else "lower"
+    amount = f"{figure.bare(abs(found['value']))}{figure.points} of {figure.label}"
     if p < 0.05:
-        reach = sorted(abs(100 * ua[key]) for key in ("low", "high"))
+        reach = sorted(abs(found[bound]) for bound in ("low", "high"))
+        least, most = map(figure.bare, reach)
         return (
-            f"It scores {points:.1f} points of UA {way}, by {reach[0]:.1f} to {reach[1]:.1f} with 95 % "
+            f"It scores {amount} {way}, by {least} to {most} with 95 % "
             f"confidence: a difference that {speakers} speakers do show ({p_text(p)})."
             + (" Of one training each; another seed may turn it: compare several." if once else "")
         )
+    low, high = (figure.bare(found[bound], "+") for bound in ("low", "high"))
     return (
-        f"It scores {points:.1f} points of UA {way}, but anything from {100 * ua['low']:+.1f} to "
-        f"{100 * ua['high']:+.1f} is compatible with these {speakers} speakers ({p_text(p)}): they do not "
+        f"It scores {amount} {way}, but anything from {low} to "
+        f"{high} is compatible with these {speakers} speakers ({p_text(p)}): they do not "
         "show which one is better."
     )
 
@@ -166,18 +206,18 @@ def to_text(found: dict[str, Any]) -> str:
             f"Compared on the {found['utterances']} utterances that all have in common; take it with care.",
             "",
         ]
+    width = max(len(named(name).label) for name in found["runs"][0]["scores"]) + 1
     for run in found["runs"]:
         seeds = f", mean of {run['seeds']} seeds" if run["seeds"] > 1 else ""
         lines.append(f"{run['path']}{seeds}")
-        lines += [f"    {label:9}{_score(run, name)}" for name, label in SHOWN.items()]
+        lines += [f"    {named(name).label:{width}}{_score(run, name)}" for name in run["scores"]]
     for difference in found["differences"]:
         lines += ["", f"{difference['path']} against {found['runs'][0]['path']}"]
-        for name, label in SHOWN.items():
-            if apart := difference["scores"].get(name):
-                value, low, high = (100 * apart[key] for key in ("value", "low", "high"))
-                lines.append(
-                    f"    {label:9}{value:+.1f} points   {low:+.1f} to {high:+.1f}   {p_text(apart['p'])}"
-                )
+        for name, apart in difference["scores"].items():
+            figure = named(name)
+            value, low, high = (figure.bare(apart[key], "+") for key in ("value", "low", "high"))
+            reach, p = f"{low} to {high}", p_text(apart["p"])
+            lines.append(f"    {figure.label:{width}}{value}{figure.points}   {reach}   {p}")
         if test := difference["mcnemar"]:
             lines.append(
                 f"    McNemar  only the first right: {test['only_first']}, only this one: "
@@ -190,8 +230,9 @@ def to_text(found: dict[str, Any]) -> str:
 
 
 def _score(run: dict[str, Any], name: str) -> str:
-    text = f"{run['scores'][name]:6.1%}"
-    if run["intervals"]:
-        low, high = run["intervals"][name]
-        text += f"   {low:.1%} to {high:.1%}"
+    figure = named(name)
+    text = f"{figure.text(run['scores'][name]):>6}"
+    if name in run["intervals"]:
+        low, high = map(figure.text, run["intervals"][name])
+        text += f"   {low} to {high}"
     return text

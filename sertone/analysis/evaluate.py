@@ -73,6 +73,7 @@ def evaluate(
         "model": predictor.about["model"]["name"],
         "encoder": encoder.get("source", encoder["name"]),
         "classes": class_names(wanted),
+        "ratings": {},
         "folds_of_other_settings": [],
     }
     with lock(out):

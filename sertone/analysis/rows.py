@@ -3,13 +3,12 @@
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from sertone import intervals
 from sertone.errors import SertoneError
+from sertone.sums import Sums, labelled
+from sertone.sums import columns as columns_of
 
 
 @dataclass(frozen=True)
@@ -19,12 +18,23 @@ class Rows:
     Attributes:
         run: its folder.
         classes: names of the classes.
+        ratings: names of the dimensions.
         rows: of predictions.csv.
     """
 
     run: Path
     classes: list[str]
+    ratings: list[str]
     rows: list[dict[str, str]]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Emotion, if there are classes, and the ratings: what has targets beside the answers."""
+        return (["emotion"] if self.classes else []) + self.ratings
+
+    def of(self, task: str) -> "Rows":
+        """Only the utterances that have a target of the task."""
+        return replace(self, rows=labelled(self.rows, task))
 
     def column(self, name: str) -> list[str]:
         """One column of all rows."""
@@ -44,28 +54,41 @@ def read_rows(run: Path) -> Rows:
             "the folder of a finished run, or of runs that differ in their seeds",
             "`sertone crossval` writes one",
         )
-    classes = json.loads((run / "results.json").read_text(encoding="utf-8"))["classes"]
+    found = json.loads((run / "results.json").read_text(encoding="utf-8"))
     with open(run / "predictions.csv", newline="", encoding="utf-8") as file:
-        return Rows(run, classes, sorted(csv.DictReader(file), key=lambda row: row["id"]))
+        rows = sorted(csv.DictReader(file), key=lambda row: row["id"])
+    return Rows(run, found["classes"], list(found.get("ratings", ())), rows)
 
 
-def counts_of(runs: Sequence[Rows]) -> np.ndarray:
-    """Confusion counts of runs on the same utterances, by run and speaker: (S, U, K, K).
+def sums_of(columns: Sequence[Sequence[Rows]], task: str) -> Sums | None:
+    """What adds up over the speakers of runs on the same utterances: (C, S, U, F).
+
+    Args:
+        columns: in each the same number of runs, which differ in their seeds.
+        task: `emotion`, or a rating.
+
+    Returns:
+        None where a run has no such task, or no target of it.
 
     Raises:
         SertoneError: `unlike_runs`, where they have not answered the same utterances.
     """
-    first = runs[0]
+    if any(task not in run.tasks for own in columns for run in own):
+        return None
+    runs = [run.of(task) for own in columns for run in own]
     for other in runs[1:]:
-        if any(other.column(key) != first.column(key) for key in ("id", "target", "speaker")):
+        if any(other.column(key) != runs[0].column(key) for key in ("id", "speaker", target_of(task))):
             raise SertoneError(
-                "unlike_runs", f"{first.run} and {other.run} were tested on other utterances", "the same ones"
+                "unlike_runs",
+                f"{runs[0].run} and {other.run} were tested on other utterances",
+                "the same ones",
             )
-    return np.stack(
-        [
-            intervals.tables(
-                own.column("target"), own.column("prediction"), own.column("speaker"), first.classes
-            )[1]
-            for own in runs
-        ]
-    )
+    if not runs[0].rows:
+        return None
+    first, *others = (Sums.of_rows(r.rows, task, runs[0].classes, r.column("speaker")) for r in runs)
+    return first.stacked(others, len(columns))
+
+
+def target_of(task: str) -> str:
+    """The column of a task's targets."""
+    return columns_of(task)[0]

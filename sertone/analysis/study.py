@@ -5,7 +5,7 @@
     rows, columns     name -> settings changed; a column is usually an encoder
     seeds             of training; a score is their mean
     scores            what the table shows
-    published         the paper's figures, in percent as printed; reference: those of other work
+    published         the paper's figures as printed, percent or .748; reference: those of other work
 
 A setting is `model.fusion: last` as with `--set`, or a whole part such as `model: {name: baseline, ...}`.
 They are applied in the order recipe, set, row, column, seed. Rows and columns change the model and its
@@ -21,15 +21,14 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from sertone import models
+from sertone import figures, labels, models
 from sertone.errors import SertoneError
 from sertone.recipe import Recipe
 from sertone.settings import Settings, change, parse, parse_override, read
 
-SCORES = {
-    "ua": "UA",
-    "wa": "WA",
-    "macro_f1": "macro-F1",
+EVIDENT = figures.names(["any"], labels.DIMENSIONS)
+"""Scores with intervals and differences: those of emotion, and `valence.ccc` and the like of ratings."""
+SCORES = {name: figures.named(name).label for name in EVIDENT} | {
     "gender.accuracy": "gender",
     "style.accuracy": "style",
     "asr.cer": "CER",
@@ -39,7 +38,7 @@ SCORES = {
 
 Changes = dict[str, Any]
 Figures = dict[str, float]
-"""Score -> percent, as printed."""
+"""Score -> what is printed: percent, or a correlation such as .748, or an error in units of the scale."""
 
 
 class Published(Settings):
@@ -53,11 +52,11 @@ class Published(Settings):
     """The same of figures that are not printed but follow from the text."""
 
     def figure(self, row: str, column: str, score: str) -> dict[str, Any] | None:
-        """`percent`, and whether it was `inferred`; None where the paper has none."""
+        """`printed`, and whether it was `inferred`; None where the paper has none."""
         for inferred, rows in ((False, self.rows), (True, self.inferred)):
-            percent = rows.get(row, {}).get(column, {}).get(score)
-            if percent is not None:
-                return {"percent": percent, "inferred": inferred}
+            printed = rows.get(row, {}).get(column, {}).get(score)
+            if printed is not None:
+                return {"printed": printed, "inferred": inferred}
         return None
 
 
@@ -117,8 +116,8 @@ class Study(Settings):
 
     @property
     def main_score(self) -> str:
-        """The first score of emotion: what differences are shown of."""
-        return next((name for name in self.scores if "." not in name), "ua")
+        """The first score of emotion or of a rating, else the first: what differences are shown of."""
+        return next((name for name in self.scores if name in EVIDENT), self.scores[0])
 
 
 @dataclass(frozen=True)

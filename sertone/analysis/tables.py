@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from sertone import intervals
-from sertone.analysis.rows import counts_of, read_rows
-from sertone.analysis.study import SCORES, Place, Study
+from sertone import figures, intervals
+from sertone.analysis.rows import read_rows, sums_of
+from sertone.analysis.study import EVIDENT, SCORES, Place, Study
 
 MEAN = "mean"
 """Name of the column that averages over the others."""
@@ -72,7 +72,7 @@ def _cell(
     """Scores of one column's runs, or of several columns', each with what is known about it."""
     paths = [run / "results.json" for own in runs for run in own]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    bounds, differences = _evidence(runs, base if row != study.first else [[]])
+    bounds, differences = _evidence(study.scores, runs, base if row != study.first else [[]])
     cell = {}
     for name in study.scores:
         values = [value for run in found if (value := _score(run["pooled"], name)) is not None]
@@ -88,26 +88,25 @@ def _cell(
 
 def _score(pooled: dict, name: str) -> float | None:
     """A score of SCORES in the pooled results of a run, None where the run has no such task."""
-    task, _, score = name.rpartition(".")
-    return pooled.get(task or "emotion", {}).get(score)
+    task, score = figures.parts(name)
+    return pooled.get(task, {}).get(score)
 
 
-def _evidence(runs: list[list[Path]], base: list[list[Path]]) -> tuple[dict, dict]:
-    """Intervals of the emotion scores, and their differences from those of the base."""
-    if not all(runs):
-        return {}, {}
-    counts = _counts(runs)
-    bounds = intervals.interval(counts)
-    if bounds is None or any(len(there) != len(runs[0]) for there in base):
-        return bounds or {}, {}
-    against = intervals.difference(_counts(base), counts)
-    return bounds, {name: difference.to_json() for name, difference in against.items()}
-
-
-def _counts(runs: list[list[Path]]) -> np.ndarray:
-    """Of each column the same number of runs: (C, S, U, K, K)."""
-    counts = counts_of([read_rows(run) for own in runs for run in own])
-    return counts.reshape(len(runs), -1, *counts.shape[1:])
+def _evidence(scores: list[str], runs: list[list[Path]], base: list[list[Path]]) -> tuple[dict, dict]:
+    """Intervals of the scores of emotion and of ratings, and their differences from those of the base."""
+    bounds, differences = {}, {}
+    own, against = ([[read_rows(run) for run in column] for column in side] for side in (runs, base))
+    for task in dict.fromkeys(figures.parts(name)[0] for name in scores if name in EVIDENT):
+        sums = sums_of(own, task) if all(own) else None
+        found = intervals.interval(sums) if sums else None
+        if sums is None or found is None:
+            continue
+        bounds |= {figures.key(task, score): each for score, each in found.items()}
+        other = sums_of(against, task) if all(len(there) == len(own[0]) for there in against) else None
+        if other is not None:
+            apart = intervals.difference(other, sums)
+            differences |= {figures.key(task, score): each.to_json() for score, each in apart.items()}
+    return bounds, differences
 
 
 def _lines(found: dict[str, Any]) -> tuple[list[str], list[list[str]], list[list[dict | None]]]:
@@ -134,18 +133,23 @@ def _lines(found: dict[str, Any]) -> tuple[list[str], list[list[str]], list[list
 
 def _get(row: dict, column: str, score: str) -> dict | None:
     cell = row["cells"].get(column)
-    return cell["scores"][score] | {"mark": "*" if cell["other_settings"] else ""} if cell else None
+    if cell is None:
+        return None
+    return cell["scores"][score] | {"name": score, "mark": "*" if cell["other_settings"] else ""}
 
 
 def _shown(score: dict | None, plus_minus: str) -> str:
-    """`71.2 ± 1.3 (paper 76.64)`."""
+    """`71.2 ± 1.3 (paper 76.64)`, or `.731 ± .012 (paper .748)`."""
     if not score or (score["value"] is None and score["published"] is None):
         return ""
-    text = "-" if score["value"] is None else f"{score['value'] * 100:.1f}{score['mark']}"
+    figure = figures.named(score["name"])
+    text = "-" if score["value"] is None else f"{figure.bare(score['value'])}{score['mark']}"
     if score["spread"] is not None:
-        text += f" {plus_minus} {score['spread'] * 100:.1f}"
+        text += f" {plus_minus} {figure.bare(score['spread'])}"
     paper = score["published"]
-    return f"{text} ({'inferred' if paper['inferred'] else 'paper'} {paper['percent']:g})" if paper else text
+    if not paper:
+        return text
+    return f"{text} ({'inferred' if paper['inferred'] else 'paper'} {figure.published(paper['printed'])})"
 
 
 def markdown(found: dict[str, Any], *, links: bool = True) -> str:
@@ -178,8 +182,8 @@ def caption(found: dict[str, Any]) -> str:
     mean = f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
     corpus, split = found["corpus"], found["split"]["split"].replace("_", " ")
     parts = [
-        f"Percent, pooled over {found['folds']} folds ({split}) of {corpus['title']}, "
-        f"{corpus['utterances_used']} utterances of {corpus['speakers']} speakers; "
+        f"{figures.units_in_words(found['scores'])}, pooled over {found['folds']} folds ({split}) of "
+        f"{corpus['title']}, {corpus['utterances_used']} utterances of {corpus['speakers']} speakers; "
         f"{mean if len(seeds) > 1 else f'seed {seeds[0]}'}.",
         f"In parentheses the paper's figures ({found['published']})." if found["published"] else "",
         found["note"],
@@ -195,10 +199,11 @@ def _forced(found: dict[str, Any]) -> bool:
 
 def difference_words(found: dict[str, Any]) -> str:
     """What the differences are, and what their intervals hold."""
-    several = len(found["seeds"]) > 1
+    several, score = len(found["seeds"]) > 1, found["main_score"]
     count = len(_differences(found)) - 1
+    points = ", in points" if figures.named(score).percent else ""
     return (
-        f"Differences from {found['compared_to']} in {SCORES[found['main_score']]}, in points, with 95 % "
+        f"Differences from {found['compared_to']} in {SCORES[score]}{points}, with 95 % "
         f"intervals over {found['corpus']['speakers']} speakers{' and the seeds' if several else ''}, paired"
         + ("" if several else "; one training each, so another seed may turn them")
         + (f". Of {count} differences about {count * 0.05:.1f} leave out zero by chance" if count > 1 else "")
@@ -209,20 +214,23 @@ def _reference(found: dict[str, Any]) -> list[list[str]]:
     rows = [["other work, as published", *found["scores"].values()]]
     for work in found["reference"]:
         name = f"{work['name']} ({work['source']})" if work["source"] else work["name"]
-        rows.append([name, *(f"{work['figures'].get(score, '-')}" for score in found["scores"])])
+        rows.append([name, *(_as_printed(work["figures"], score) for score in found["scores"])])
     return rows
+
+
+def _as_printed(of_paper: dict[str, float], score: str) -> str:
+    return figures.named(score).published(of_paper[score]) if score in of_paper else "-"
 
 
 def _differences(found: dict[str, Any]) -> list[list[str]]:
     """A row for every difference in the main score that is known; no rows, not even a header, without any."""
-    rows = []
+    rows, figure = [], figures.named(found["main_score"])
     for column in found["columns"]:
         for row in found["rows"]:
             difference = (_get(row, column, found["main_score"]) or {}).get("difference")
             if difference:
-                value, low, high = (100 * difference[key] for key in ("value", "low", "high"))
-                p = f"{difference['p']:.3f}"
-                rows.append([column, row["name"], f"{value:+.1f}", f"{low:+.1f} to {high:+.1f}", p])
+                value, low, high = (figure.bare(difference[key], "+") for key in ("value", "low", "high"))
+                rows.append([column, row["name"], value, f"{low} to {high}", f"{difference['p']:.3f}"])
     return [["", "", "difference", "95 % interval", "p"], *rows] if rows else []
 
 
@@ -243,7 +251,7 @@ def as_csv(found: dict[str, Any]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     known = ("value", "spread", "low", "high", "difference", "difference_low", "difference_high", "p")
-    writer.writerow(["row", "column", "score", *known, "published_percent", "inferred", "runs"])
+    writer.writerow(["row", "column", "score", *known, "published_as_printed", "inferred", "runs"])
     for row in found["rows"]:
         for column, cell in row["cells"].items():
             for name, score in cell["scores"].items():
@@ -251,11 +259,11 @@ def as_csv(found: dict[str, Any]) -> str:
                 apart, paper = score["difference"] or {}, score["published"] or {}
                 figures = [score["value"], score["spread"], low, high]
                 figures += [apart.get(key) for key in ("value", "low", "high", "p")]
-                figures += [paper.get("percent"), paper.get("inferred"), " ".join(cell["runs"])]
+                figures += [paper.get("printed"), paper.get("inferred"), " ".join(cell["runs"])]
                 writer.writerow([row["name"], column, name, *figures])
     for work in found["reference"]:
-        for name, percent in work["figures"].items():
-            writer.writerow([work["name"], "", name, *[None] * len(known), percent, False, ""])
+        for name, printed in work["figures"].items():
+            writer.writerow([work["name"], "", name, *[None] * len(known), printed, False, ""])
     return text.getvalue()
 
 

@@ -69,7 +69,7 @@ def evaluate(
     for warning in examine(model, corpus, root, out, **maps):
         print(f"warning  {warning}", file=sys.stderr)
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    print(score_line(results["pooled"]["emotion"]))
+    print(score_line(results["pooled"]))
     print(f"report  {out / 'report.html'}")
     return 0
 

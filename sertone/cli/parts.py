@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter, validators
 
-from sertone import __version__
+from sertone import __version__, figures
 
 app = App(
     name="sertone",
@@ -34,11 +34,22 @@ Jobs = Annotated[
 Fresh = Annotated[Flag, Parameter(help="Throw away what a run has written there, and begin again.")]
 
 
-def score_line(scores: dict) -> str:
-    """Pooled scores of emotion in one line."""
-    over = scores["intervals"].get("speakers")
-    span = "one speaker: no interval"
+def score_line(pooled: dict) -> str:
+    """Pooled scores of emotion and of ratings in one line, UA and CCC with their intervals."""
+    said = [_with_interval(pooled[figures.parts(name)[0]], name) for name in _said(pooled)]
+    if "emotion" in pooled:
+        said.insert(1, f"WA {pooled['emotion']['wa']:.1%}")
+    return ", ".join(said)
+
+
+def _said(pooled: dict) -> list[str]:
+    return [name for name in figures.found(pooled) if figures.parts(name)[1] in ("ua", "ccc")]
+
+
+def _with_interval(scores: dict, name: str) -> str:
+    figure, score = figures.named(name), figures.parts(name)[1]
+    over, span = scores["intervals"].get("speakers"), "one speaker: no interval"
     if over:
-        low, high = over["ua"]
-        span = f"95 % interval over {over['units']} speakers {low:.1%} to {high:.1%}"
-    return f"UA {scores['ua']:.1%} ({span}), WA {scores['wa']:.1%}"
+        low, high = map(figure.text, over[score])
+        span = f"95 % interval over {over['units']} speakers {low} to {high}"
+    return f"{figure.label} {figure.text(scores[score])} ({span})"

@@ -34,7 +34,7 @@ def crossval(
     out = out or Path("runs") / recipe.stem
     cross_validate(recipes.load(recipe, overrides or ()), out, jobs=jobs, force=force, fresh=fresh)
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    print(score_line(results["pooled"]["emotion"]))
+    print(score_line(results["pooled"]))
     print(f"report  {out / 'report.html'}")
     return 0
 

@@ -8,19 +8,20 @@ def section(results: dict) -> dict:
     """What `_confidence.html` shows.
 
     Args:
-        results: of a run, as in results.json.
+        results: of a run with emotions, as in results.json.
     """
     from markupsafe import Markup
 
     pooled = results["pooled"]["emotion"]["confidence"]
+    folds = [fold for fold in results["folds"] if "confidence" in fold]
     return {
         "scores": pooled,
         "reliability": Markup(_reliability(pooled["reliability"])),
         "risk": Markup(_risk(pooled["risk_coverage"])),
-        "folds": [_fold(fold) for fold in results["folds"]],
-        "fitted": any(fold["confidence"]["calibration"]["fitted_on"] for fold in results["folds"]),
+        "folds": [_fold(fold) for fold in folds],
+        "fitted": any(fold["confidence"]["calibration"]["fitted_on"] for fold in folds),
         "not_fitted": NOT_FITTED,
-        "answered": _answered(results, pooled),
+        "answered": _answered(folds, pooled),
     }
 
 
@@ -52,12 +53,13 @@ def _fold(fold: dict) -> dict:
     return {"name": fold["name"], "speakers": speakers} | own
 
 
-def _answered(results: dict, pooled: dict) -> str:
+def _answered(folds: list[dict], pooled: dict) -> str:
     """What the thresholds for the wanted coverage come to on speakers never heard."""
-    coverage = results["folds"][0]["confidence"]["calibration"]["coverage"]
+    coverage = folds[0]["confidence"]["calibration"]["coverage"]
     if coverage is None:
         return ""
-    total, sure = sum(fold["test"] for fold in results["folds"]), pooled["sure"]
+    total = sum(b["utterances"] for b in pooled["reliability"])
+    sure = pooled["sure"]
     right = f" and {pooled['sure_and_right'] / sure:.1%} of these answers are right" if sure else ""
     return (
         f"Wanted: an answer for {coverage:.0%} of the recordings. With the thresholds of the validation "

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from sertone import figures
+
 
 def write(path: Path, template: str, **values: object) -> Path:
     """Renders a page.
@@ -23,6 +25,10 @@ def write(path: Path, template: str, **values: object) -> Path:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.globals |= {"pct": lambda v: f"{v:.1%}", "pct0": lambda v: f"{v:.0%}"}
+    environment.globals |= {
+        "pct": lambda v: f"{v:.1%}",
+        "pct0": lambda v: f"{v:.0%}",
+        "figure": figures.named,
+    }
     path.write_text(environment.get_template(template).render(**values), encoding="utf-8")
     return path

@@ -1,10 +1,17 @@
 """Small SVG plots for HTML pages: colours come from the page, so that they follow light and dark.
 
-Every plot has a text alternative. Classes used: `axis`, `grid`, `line`, `dot`, `bar`, `band`.
+Every plot has a text alternative. Classes used: `axis`, `grid`, `line`, `dot`, `bar`, `band`, `spots`,
+`mean`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 WIDTH, HEIGHT = 460, 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 20, 12, 34
@@ -183,3 +190,110 @@ def _svg(body: Sequence[str], height: int, alt: str) -> str:
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(alt)}">'
         f"<title>{escape(alt)}</title>{''.join(body)}</svg>"
     )
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of a scatter plot, as long as the scale and whatever lies beyond it.
+
+    Attributes:
+        label: what it shows.
+        low: where it begins.
+        high: where it ends.
+    """
+
+    label: str
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, label: str, scale: Mapping[str, Any], values: np.ndarray) -> Self:
+        """For values that should lie on a scale with a `low` and a `high`."""
+        return cls(label, min(scale["low"], values.min()), max(scale["high"], values.max()))
+
+    def ticks(self) -> list[float]:
+        """Round values, at most seven."""
+        power = 10.0 ** math.floor(math.log10((self.high - self.low) / 6))
+        step = next(s * power for s in (1, 2, 5, 10) if s * power * 6 >= (self.high - self.low) * 0.999)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [number * step for number in range(first, last + 1)]
+
+
+def scatter(
+    groups: Mapping[str, np.ndarray],
+    x: Axis,
+    y: Axis,
+    alt: str,
+    *,
+    diagonal: bool = False,
+    marked: Mapping[str, np.ndarray] | None = None,
+) -> str:
+    """Dots on a square; one colour per named group, grey for the one without a name beside others.
+
+    Args:
+        groups: name -> points, (N, 2).
+        x: the horizontal axis.
+        y: the vertical axis.
+        alt: what the plot shows, in words.
+        diagonal: draw the line of equal values.
+        marked: name -> a point to be marked, in the colour of its group.
+    """
+    height = WIDTH - LEFT - RIGHT + TOP + BOTTOM
+
+    def place(point: ArrayLike) -> tuple[float, float]:
+        across, up = (np.asarray(point) - (x.low, y.low)) / (x.high - x.low, y.high - y.low)
+        return _share_x(across), height - BOTTOM - up * (height - TOP - BOTTOM)
+
+    body = [_square_axes(x, y, height, place)]
+    if diagonal:
+        ends = [max(x.low, y.low)] * 2, [min(x.high, y.high)] * 2
+        (x1, y1), (x2, y2) = map(place, ends)
+        body.append(f'<line class="chance" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
+    colours = {name: number % 6 for number, name in enumerate(name for name in groups if name)}
+    for name, points in groups.items():
+        colour = f"k{colours[name]}" if name else "soft" if colours else "k0"
+        dots = "".join(f'<circle cx="{px:.0f}" cy="{py:.0f}" r="2.5"/>' for px, py in map(place, points))
+        body.append(f'<g class="spots {colour}">{dots}</g>')
+    places = {name: place(point) for name, point in (marked or {}).items()}
+    body += [
+        f'<circle class="mean k{colours[name]}" cx="{px:.1f}" cy="{py:.1f}" r="6"/>'
+        for name, (px, py) in places.items()
+    ]
+    return _svg([*body, *_names(places)], height, alt)
+
+
+def _square_axes(x: Axis, y: Axis, height: int, place: Callable) -> str:
+    parts, bottom = [], height - BOTTOM
+    for tick in x.ticks():
+        across, _ = place((tick, y.low))
+        parts.append(
+            f'<line class="grid" x1="{across:.1f}" x2="{across:.1f}" y1="{TOP}" y2="{bottom}"/>'
+            f'<text class="axis" x="{across:.1f}" y="{bottom + 16}" text-anchor="middle">{tick:g}</text>'
+        )
+    for tick in y.ticks():
+        _, up = place((x.low, tick))
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up:.1f}" y2="{up:.1f}"/>'
+            f'<text class="axis" x="{LEFT - 6}" y="{up + 4:.1f}" text-anchor="end">{tick:g}</text>'
+        )
+    middle = (TOP + bottom) / 2
+    parts.append(
+        f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{height - 3}" text-anchor="middle">'
+        f"{escape(x.label)}</text>"
+        f'<text class="axis" transform="rotate(-90 12 {middle})" x="12" y="{middle}" text-anchor="middle">'
+        f"{escape(y.label)}</text>"
+    )
+    return "".join(parts)
+
+
+def _names(places: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Names beside marks, moved down where they would lie on each other."""
+    made, lowest = [], 0.0
+    for name, (x, y) in sorted(places.items(), key=lambda item: item[1][1]):
+        lowest = max(y + 4, lowest + 14)
+        side, anchor = (10, "start") if x < WIDTH * 0.75 else (-10, "end")
+        made.append(
+            f'<text class="axis name" x="{x + side:.1f}" y="{lowest:.1f}" text-anchor="{anchor}">'
+            f"{escape(name)}</text>"
+        )
+    return made

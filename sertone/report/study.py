@@ -5,7 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from sertone import licences
+from sertone import figures, licences
+from sertone.figures import Figure
 from sertone.report import page, plots
 
 
@@ -31,6 +32,7 @@ def write(study: Path) -> Path:
         plots=[{"name": column, "svg": Markup(svg)} for column, svg in _plots(found).items()],
         licence=licences.in_words(found["corpus"]["licence"]),
         comparisons=_comparisons(found),
+        units=figures.units_in_words(found["scores"]),
         forced=any(cell["other_settings"] for row in found["rows"] for cell in row["cells"].values()),
     )
 
@@ -46,30 +48,31 @@ def _subtitle(found: dict[str, Any]) -> str:
 
 
 def _plots(found: dict[str, Any]) -> dict[str, str]:
-    """Column -> plot of its rows' differences in the first score, all on one scale."""
-    score = found["main_score"]
-    label = found["scores"][score]
-    rows = {column: _differences(found, column, score) for column in found["columns"]}
+    """Column -> plot of its rows' differences in the main score, all on one scale."""
+    figure = figures.named(found["main_score"])
+    rows = {column: _differences(found, column, figure) for column in found["columns"]}
     bounds = [abs(bound) for own in rows.values() for _, low, _, high in own for bound in (low, high)]
-    reach = 10.0 * max(1, math.ceil(max(bounds, default=0.0) / 10))
+    step = figure.factor / 10
+    reach = step * max(1, math.ceil(max(bounds, default=0.0) / step))
     made = {}
     for column, own in rows.items():
         words = "; ".join(
-            f"{name} {value:+.1f} ({low:+.1f} to {high:+.1f})" for name, low, value, high in own
+            f"{name} {value:+.3g} ({low:+.3g} to {high:+.3g})" for name, low, value, high in own
         )
-        alt = f"{label} of {column}: difference from {found['compared_to']} in points. {words}"
+        points = " in points" if figure.percent else ""
+        alt = f"{figure.label} of {column}: difference from {found['compared_to']}{points}. {words}"
         if own:
             made[column] = plots.differences(own, reach, alt)
     return made
 
 
-def _differences(found: dict[str, Any], column: str, score: str) -> list[tuple[str, float, float, float]]:
-    """Name, lower bound, value and upper bound of every row's difference, in points."""
-    shown = []
+def _differences(found: dict[str, Any], column: str, figure: Figure) -> list[tuple[str, float, float, float]]:
+    """Name, lower bound, value and upper bound of every row's difference, in points or as printed."""
+    shown, score = [], found["main_score"]
     for row in found["rows"]:
         difference = row["cells"].get(column, {"scores": {}})["scores"].get(score, {}).get("difference")
         if difference:
-            low, value, high = (100 * difference[key] for key in ("low", "value", "high"))
+            low, value, high = (figure.factor * difference[key] for key in ("low", "value", "high"))
             shown.append((row["name"], low, value, high))
     return shown
 

@@ -4,17 +4,18 @@ Everything in it follows from `checkpoint.json` and the scores; `templates/card.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sertone import licences
-from sertone.sharing.scores import NAMES, Scores
+from sertone import figures, licences
+from sertone.sharing.scores import Scores
 
 REPOSITORY = "OWNER/NAME"
 """Stands for the repository until the model is pushed to one."""
 PRIVATE = ("manifest", "demo")
 """Corpora that nobody else knows by that name."""
-HUB_METRICS = {"ua": "recall", "wa": "accuracy"}
+HUB_METRICS = {"ua": "recall", "wa": "accuracy", "ccc": "ccc"}
+"""Score -> type of the metric on the hub; it has none of its own for CCC."""
 
 
 def render(about: dict, scores: Scores | None = None) -> str:
@@ -35,11 +36,13 @@ def render(about: dict, scores: Scores | None = None) -> str:
     )
     environment.filters |= {"code": _code, "pct": lambda v: f"{v:.1%}", "licence": licences.in_words}
     card, licence = about["card"], licence_of(about["licences"])
+    classes, ratings = about["vocabulary"]["classes"].get("emotion", []), _ratings(about)
     body = environment.get_template("card.md").render(
         repository=REPOSITORY,
         model=about["model"]["name"],
         encoder=_encoder(about),
-        classes=about["vocabulary"]["classes"]["emotion"],
+        classes=classes,
+        ratings=ratings,
         merged={a: b for a, b in card["class_map"].items() if a != b},
         card=card,
         fold=next(fold for fold in card["folds"] if fold["name"] == card["fold"]),
@@ -50,9 +53,21 @@ def render(about: dict, scores: Scores | None = None) -> str:
         licence=licence.get("license_name", licence["license"]),
         reservation=licences.reservation(about["licences"]),
         scores=scores,
-        names=NAMES,
+        figure=figures.named,
+        figures=_figures(classes, ratings),
     )
     return f"---\n{_metadata(about, scores).to_yaml()}\n---\n\n{body}"
+
+
+def _ratings(about: dict) -> dict[str, dict[str, Any]]:
+    """Rating -> its scale; checkpoints of models that have no ratings need not say so."""
+    return about["vocabulary"].get("ratings", {})
+
+
+def _figures(classes: Sequence[str], ratings: Iterable[str]) -> dict[str, figures.Figure]:
+    """The kinds of scores that a model has."""
+    scores = dict.fromkeys(figures.parts(name)[1] for name in figures.names(classes, ratings))
+    return {score: figures.FIGURES[score] for score in scores}
 
 
 def licence_of(entries: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -96,7 +111,7 @@ def _metadata(about: dict, scores: Scores | None) -> Any:
         tags=["speech-emotion-recognition", "emotion-recognition", "speech", model],
         base_model=hub[0] if hub else None,
         datasets=None if corpus["name"] in PRIVATE else [corpus["name"]],
-        metrics=list(HUB_METRICS.values()) if scores else None,
+        metrics=list(dict.fromkeys(metric for _, metric in _hub_metrics(scores))) if scores else None,
         model_name=f"{model}-{corpus['name']}" if scores else None,
         eval_results=_results(about["card"], scores) if scores else None,
     )
@@ -115,12 +130,18 @@ def _results(card: dict, scores: Scores) -> list:
             dataset_config="cross-validation, pooled" if scores.folds else f"{split}, fold {card['fold']}",
             dataset_split="test",
             metric_type=metric,
-            metric_name=f"{NAMES[name]}, {card['metrics'][name]}",
+            metric_name=f"{figures.named(name).label}, {card['metrics'][figures.parts(name)[1]]}",
             metric_value=round(scores.values[name], 4),
             metric_args={"average": "macro"} if metric == "recall" else None,
         )
-        for name, metric in HUB_METRICS.items()
+        for name, metric in _hub_metrics(scores)
     ]
+
+
+def _hub_metrics(scores: Scores) -> list[tuple[str, str]]:
+    """Name and the hub's type of every score that the metadata hold."""
+    types = [(name, HUB_METRICS.get(figures.parts(name)[1])) for name in scores.values]
+    return [(name, metric) for name, metric in types if metric]
 
 
 def _encoder(about: dict) -> str:

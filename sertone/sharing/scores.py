@@ -5,18 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from sertone import figures
 from sertone.errors import SertoneError
 from sertone.sharing import folder
-
-NAMES = {"ua": "UA", "wa": "WA", "macro_f1": "macro-F1"}
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of emotion with 95 % intervals.
+    """Scores of emotion and of ratings with 95 % intervals.
 
     Attributes:
-        values: by score.
+        values: by score, as `ua` and `valence.ccc`.
         intervals: by score, [low, high]; empty where there is nothing to draw.
         drawn: what the intervals draw: speakers or utterances.
         utterances: how many were scored.
@@ -35,16 +34,21 @@ class Scores:
     def of_fold(cls, result: dict) -> Self:
         """Of the test side of a fold, from its `result.json`."""
         from sertone import intervals
+        from sertone.sums import Sums, columns, labelled
 
-        targets, predictions, speakers, ids = (
-            [row[key] for row in result["rows"]] for key in ("target", "prediction", "speaker", "id")
-        )
-        few = len(set(speakers)) < intervals.FEW  # an interval over them would be as wide as the axis
-        classes = sorted({*targets, *predictions})
-        counts = intervals.tables(targets, predictions, ids if few else speakers, classes)[1]
-        drawn, bounds = "utterances" if few else "speakers", intervals.interval(counts) or {}
-        values = {name: result["metrics"]["emotion"][name] for name in NAMES}
-        return cls(values, bounds, drawn, len(targets), len(set(speakers)))
+        rows, metrics = result["rows"], result["metrics"]
+        names = figures.found(metrics)
+        speakers = len({row["speaker"] for row in rows})
+        few = speakers < intervals.FEW  # an interval over them would be as wide as the axis
+        bounds = {}
+        for task in dict.fromkeys(figures.parts(name)[0] for name in names):
+            known = labelled(rows, task)
+            classes = sorted({str(row[key]) for row in known for key in columns(task)})
+            units = [row["id" if few else "speaker"] for row in known]
+            drawn = intervals.interval(Sums.of_rows(known, task, classes, units)) or {}
+            bounds |= {figures.key(task, score): pair for score, pair in drawn.items()}
+        values = {name: _of(metrics, name) for name in names}
+        return cls(values, bounds, "utterances" if few else "speakers", len(rows), speakers)
 
     @classmethod
     def of_run(cls, run: Path, about: dict) -> Self:
@@ -63,13 +67,18 @@ class Scores:
             )
         results = json.loads((run / "results.json").read_text(encoding="utf-8"))
         _require_same(run, results, about)
-        pooled = results["pooled"]["emotion"]
-        scored = sum(map(sum, pooled["confusion"]))
+        pooled = results["pooled"]
+        scored = sum(fold["test"] for fold in results["folds"])
         speakers = len({s for fold in _card(run)["folds"] for s in fold["test_speakers"]})
-        values = {name: pooled[name] for name in NAMES}
-        over = pooled["intervals"].get("speakers", {})
-        bounds = {name: over[name] for name in NAMES if name in over}
+        values = {name: _of(pooled, name) for name in figures.found(pooled)}
+        over = {task: scores.get("intervals", {}).get("speakers", {}) for task, scores in pooled.items()}
+        bounds = {name: _of(over, name) for name in values if over[figures.parts(name)[0]]}
         return cls(values, bounds, "speakers", scored, speakers, len(results["folds"]))
+
+
+def _of(scored: dict[str, dict], name: str) -> Any:
+    task, score = figures.parts(name)
+    return scored[task][score]
 
 
 def _card(run: Path) -> dict:
@@ -101,6 +110,7 @@ def _identity(about: dict) -> dict[str, dict[str, Any]]:
     return {
         "model": about["model"],
         "classes": about["vocabulary"]["class_map"],
+        "ratings": about["vocabulary"].get("ratings", {}),
         "corpus": {key: corpus[key] for key in ("name", "utterances_found")},
         "made of": {entry["what"]: entry["of"] for entry in about["licences"]},
         "train": about["card"]["train"],

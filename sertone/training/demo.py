@@ -20,7 +20,7 @@ class Demo:
     Attributes:
         corpus: folder of the recordings.
         run: run folder.
-        scores: pooled scores of emotion, with their `intervals`.
+        scores: pooled, by task, with their `intervals`.
         spoken: the true class of the recording predicted.
         prediction: by the model that never heard its speaker.
         model: that model's folder.
@@ -55,4 +55,4 @@ def demo(folder: Path, overrides: Iterable[str] = (), *, fresh: bool = False) ->
     model = run / f"fold_{row['fold']}"
     prediction = Predictor(model).predict(corpus / f"{row['id']}.wav")
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    return Demo(corpus, run, results["pooled"]["emotion"], row["target"], prediction, model)
+    return Demo(corpus, run, results["pooled"], row["target"], prediction, model)

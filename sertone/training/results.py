@@ -1,18 +1,20 @@
 """All folds of a run together: scores, predictions, report.
 
 run/results.json, predictions.csv, report.html
+run/modalities.csv    where the model was also tested with less of its input, or a poorer one
 """
 
 import csv
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sertone import intervals, metrics
+from sertone import figures, intervals, metrics, sums
 from sertone.files import write_json, write_text
 from sertone.report import run as report
 from sertone.training import votes
@@ -46,41 +48,90 @@ def collect(experiment: Experiment, out: Path) -> None:
 
 
 def write(out: Path, folds: list[dict], about: dict[str, Any], *, seed: int = 0) -> None:
-    """Writes results.json, predictions.csv and report.html.
+    """Writes results.json, predictions.csv and report.html, and modalities.csv where there are any.
 
     Args:
         out: a folder with protocol.json.
-        folds: of each, `name`, `metrics`, `train`, `validation`, `history`, `auxiliary` and what `scored`
-            gives.
-        about: `corpus`, `model`, `encoder`, `classes`, `folds_of_other_settings`.
+        folds: of each, `name`, `metrics`, `train`, `validation`, `history`, `auxiliary` (of tasks other than
+            emotion and ratings) and what `scored` gives; perhaps `modalities`, condition -> rows like those
+            of predictions.csv.
+        about: `corpus`, `model`, `encoder`, `classes`, `folds_of_other_settings`, and `ratings`, each with
+            its scale (`low`, `high`, `unit`).
         seed: of the intervals' draws.
     """
     rows = [row for fold in folds for row in fold.pop("rows")]
     auxiliary = [fold.pop("auxiliary") for fold in folds]
-    table = io.StringIO()
-    writer = csv.DictWriter(table, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(out / "predictions.csv", table.getvalue())
-    pooled = {"emotion": _pooled(rows, about["classes"], folds, seed)} | _pooled_auxiliary(auxiliary)
+    conditions = _conditions([fold.pop("modalities", {}) for fold in folds])
+    _write_table(out / "predictions.csv", rows)
+    classes, ratings = about["classes"], about["ratings"]
+    pooled = _pooled(rows, classes, ratings, seed) | _pooled_auxiliary(auxiliary)
+    if "emotion" in pooled:
+        pooled["emotion"] |= _pooled_emotions(rows, classes, folds)
     results = about | {
         "folds": folds,
         "mean": _mean([fold["metrics"] for fold in folds]),
         "pooled": pooled,
     }
+    if conditions:
+        found = {name: _pooled(own, classes, ratings, seed) for name, own in conditions.items()}
+        results["modalities"] = found
+        _write_table(out / "modalities.csv", [_line(*item, classes, ratings) for item in found.items()])
     write_json(out / "results.json", results)
     report.write(out)
 
 
-def _pooled(rows: list[dict], classes: list[str], folds: list[dict], seed: int) -> dict[str, Any]:
-    """Scores of emotion over the test sides of all folds together."""
-    targets, predictions = ([row[key] for row in rows] for key in ("target", "prediction"))
-    return metrics.emotion_scores(targets, predictions) | {
-        "intervals": intervals.by_unit(rows, classes, seed=seed),
+def _write_table(path: Path, rows: list[dict]) -> None:
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, table.getvalue())
+
+
+def _conditions(folds: list[dict[str, list[dict]]]) -> dict[str, list[dict]]:
+    """Condition -> rows of all folds, in the order of the first fold."""
+    names = dict.fromkeys(name for fold in folds for name in fold)
+    return {name: [row for fold in folds for row in fold.get(name, [])] for name in names}
+
+
+def _pooled(rows: list[dict], classes: list[str], ratings: Iterable[str], seed: int) -> dict[str, dict]:
+    """Scores and their intervals over the test sides of all folds together, by task that has targets."""
+    pooled = {}
+    for task in [*(["emotion"] if classes else []), *ratings]:
+        known = sums.labelled(rows, task)
+        if known:
+            targets, predictions = ([row[name] for row in known] for name in sums.columns(task))
+            score = metrics.SCORES["emotion" if task == "emotion" else "ratings"]
+            pooled[task] = score(targets, predictions) | {
+                "utterances": len(known),
+                "intervals": intervals.by_unit(known, task, classes, seed=seed),
+            }
+    return pooled
+
+
+def _pooled_emotions(rows: list[dict], classes: list[str], folds: list[dict]) -> dict[str, Any]:
+    """What there is of emotions besides scores."""
+    known = sums.labelled(rows, "emotion")
+    targets, predictions = ([row[name] for row in known] for name in sums.columns("emotion"))
+    confidence = [fold["confidence"] for fold in folds if "confidence" in fold]
+    return {
         "confusion": metrics.confusion(targets, predictions, classes).tolist(),
-        "soft": votes.scores(rows, classes),
-        "confidence": pooled_scores(rows, classes, [fold["confidence"] for fold in folds]),
+        "soft": votes.scores(known, classes),
+        "confidence": pooled_scores(known, classes, confidence),
     }
+
+
+def _line(
+    condition: str, pooled: dict[str, dict], classes: list[str], ratings: Iterable[str]
+) -> dict[str, Any]:
+    """A condition as a row of modalities.csv: every score with its interval over the speakers."""
+    line: dict[str, Any] = {"condition": condition}
+    for name in figures.names(classes, ratings):
+        task, score = figures.parts(name)
+        found = pooled.get(task, {})
+        low, high = found.get("intervals", {}).get("speakers", {}).get(score, ("", ""))
+        line |= {name: found.get(score, ""), f"{name}_low": low, f"{name}_high": high}
+    return line
 
 
 def _pooled_auxiliary(folds: list[dict[str, dict]]) -> dict[str, dict[str, float]]:

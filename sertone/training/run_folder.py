@@ -16,8 +16,8 @@ from sertone.files import write_json, write_text
 from sertone.training import ranks
 
 WRITTEN = (
-    *("recipe.yaml", "protocol.json", "results.json", "predictions.csv", "report.html"),
-    *("fold_[0-9]*", "checkpoint", "resume"),
+    *("recipe.yaml", "protocol.json", "results.json", "predictions.csv", "modalities.csv"),
+    *("report.html", "fold_[0-9]*", "checkpoint", "resume"),
 )
 
 

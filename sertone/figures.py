@@ -1,0 +1,123 @@
+"""Scores as they are called, bounded and printed.
+
+Shares and error rates are printed in percent, correlations as papers do (.748), errors of ratings in the
+units of the scale. A score of emotion has its bare name (`ua`), one of another task is `valence.ccc`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+EMOTION = ("ua", "wa", "macro_f1")
+RATING = ("ccc", "pearson", "rmse")
+SPANS = {"percent": "percent", "unit": "from -1 to 1", "scale": "in points of the scale"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How one score is printed.
+
+    Attributes:
+        label: in the head of a table.
+        title: where there is room.
+        low: the lowest value that the score can have.
+        high: the highest.
+        span: `percent`; `unit`, a correlation; `scale`, in the units of what was rated.
+    """
+
+    label: str
+    title: str
+    low: float = 0.0
+    high: float = 1.0
+    span: str = "percent"
+
+    @property
+    def percent(self) -> bool:
+        """Whether it is printed in percent."""
+        return self.span == "percent"
+
+    @property
+    def factor(self) -> float:
+        """From the value to what is printed."""
+        return 100.0 if self.percent else 1.0
+
+    @property
+    def points(self) -> str:
+        """What differences are counted in."""
+        return " points" if self.percent else ""
+
+    def bare(self, value: float, sign: str = "") -> str:
+        """`71.2`, `.748` or `0.612`; with the sign of a difference where `sign` is `+`."""
+        if self.percent:
+            return f"{100 * value:{sign}.1f}"
+        text = f"{value:{sign}.3f}"
+        return text.replace("0.", ".", 1) if self.span == "unit" else text
+
+    def text(self, value: float) -> str:
+        """`71.2%`, `.748` or `0.612`."""
+        return self.bare(value) + ("%" if self.percent else "")
+
+    def published(self, value: float) -> str:
+        """A figure that a paper printed: as it stands there, and a correlation as ours."""
+        return self.bare(value) if self.span == "unit" else f"{value:g}"
+
+
+FIGURES = {
+    "ua": Figure("UA", "Unweighted accuracy (UA)"),
+    "wa": Figure("WA", "Weighted accuracy (WA)"),
+    "macro_f1": Figure("macro-F1", "Macro-F1"),
+    "accuracy": Figure("accuracy", "accuracy"),
+    "cer": Figure("CER", "character error rate", high=math.inf),
+    "wer": Figure("WER", "word error rate", high=math.inf),
+    "ccc": Figure("CCC", "Concordance (CCC)", -1.0, 1.0, "unit"),
+    "pearson": Figure("Pearson", "Pearson's correlation", -1.0, 1.0, "unit"),
+    "rmse": Figure("RMSE", "Root mean square error", 0.0, math.inf, "scale"),
+}
+
+
+def key(task: str, score: str) -> str:
+    """The name of a task's score."""
+    return score if task == "emotion" else f"{task}.{score}"
+
+
+def parts(name: str) -> tuple[str, str]:
+    """Task and score of a name."""
+    task, _, score = name.rpartition(".")
+    return task or "emotion", score
+
+
+def named(name: str) -> Figure:
+    """The figure of a score; one of a rating says which: `CCC valence`."""
+    task, score = parts(name)
+    figure = FIGURES[score]
+    if score not in RATING:
+        return figure
+    return replace(figure, label=f"{figure.label} {task}", title=f"{figure.title}, {task}")
+
+
+def names(classes: Sequence[str], ratings: Iterable[str]) -> list[str]:
+    """Names of all scores of a model that answers these classes, if any, and these ratings."""
+    own = list(EMOTION) if classes else []
+    return own + [key(rating, score) for rating in ratings for score in RATING]
+
+
+def found(scored: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names of the scores of emotion and of ratings among scores by task, as `pooled` in results.json."""
+    known = (*EMOTION, *RATING)
+    return [key(task, score) for task, scores in scored.items() for score in scores if score in known]
+
+
+def units_in_words(scores: Iterable[str]) -> str:
+    """What the printed figures are: `Percent`, or `UA and WA in percent, CCC from -1 to 1`."""
+    by_span: dict[str, list[str]] = {}
+    for score in scores:
+        figure = FIGURES[parts(score)[1]]
+        by_span.setdefault(figure.span, []).append(figure.label)
+    if list(by_span) == ["percent"]:
+        return "Percent"
+    said = [
+        f"{' and '.join(dict.fromkeys(labels))} {'in ' * (span == 'percent')}{SPANS[span]}"
+        for span, labels in by_span.items()
+    ]
+    return ", ".join(said)

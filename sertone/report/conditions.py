@@ -1,0 +1,43 @@
+"""The page's section on what a model answers when it is given less of its input, or a poorer one."""
+
+from sertone import figures
+from sertone.report import cards
+
+
+def section(results: dict) -> dict | None:
+    """A line for every condition, a cell for every score to look at first; None where there are none.
+
+    Args:
+        results: of a run, as in results.json.
+    """
+    found = results.get("modalities")
+    if not found:
+        return None
+    names = [name for name in cards.main_scores(results) if name != "macro_f1"]
+    return {
+        "head": [figures.named(name).label for name in names],
+        "rows": [(condition, [_cell(own, name) for name in names]) for condition, own in found.items()],
+        "words": " ".join(_words(found, name) for name in names if name != "wa"),
+    }
+
+
+def _cell(pooled: dict[str, dict], name: str) -> dict[str, str]:
+    (task, score), figure = figures.parts(name), figures.named(name)
+    if task not in pooled:
+        return {"value": "–", "interval": ""}
+    bounds = pooled[task]["intervals"].get("speakers")
+    span = " – ".join(map(figure.text, bounds[score])) if bounds else ""
+    return {"value": figure.text(pooled[task][score]), "interval": span}
+
+
+def _words(found: dict[str, dict], name: str) -> str:
+    """Where a score is highest, and where lowest."""
+    (task, score), figure = figures.parts(name), figures.named(name)
+    values = {condition: own[task][score] for condition, own in found.items() if task in own}
+    best, worst = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
+    if values[best] == values[worst]:
+        return f"{figure.label} is the same everywhere, {figure.text(values[best])}."
+    return (
+        f"{figure.label} is highest with {best} ({figure.text(values[best])}) and lowest with {worst} "
+        f"({figure.text(values[worst])})."
+    )

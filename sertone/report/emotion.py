@@ -1,0 +1,59 @@
+"""The page's sections on the emotion classes: confusion, speakers, the annotators' votes."""
+
+from collections import defaultdict
+
+from sertone import intervals, metrics
+from sertone.report import confidence, plots
+from sertone.sums import Sums, labelled
+
+
+def section(results: dict, rows: list[dict]) -> dict | None:
+    """What the page shows of emotions; None where there are no classes, or none of them was known.
+
+    Args:
+        results: of a run, as in results.json.
+        rows: of predictions.csv.
+    """
+    from markupsafe import Markup
+
+    pooled = results["pooled"].get("emotion")
+    if not pooled:
+        return None
+    return {
+        "classes": results["classes"],
+        "confusion": _confusion(pooled["confusion"]),
+        "speakers": Markup(_speakers(labelled(rows, "emotion"), results["classes"])),
+        "soft": _soft(pooled["soft"]),
+        "confidence": confidence.section(results),
+    }
+
+
+def _soft(scores: dict | None) -> str:
+    """How the probabilities agree with the annotators' votes, in one line."""
+    if not scores:
+        return ""
+    return (
+        f"Against the votes of the annotators, which {scores['utterances']} test utterances have: "
+        f"Jensen-Shannon divergence {scores['jsd']:.3f} bits (0: equal, 1: nothing in common), "
+        f"cosine {scores['cosine']:.3f} (1: equal)."
+    )
+
+
+def _confusion(table: list[list[int]]) -> list[list[dict]]:
+    return [[{"count": count, "share": count / max(1, sum(row))} for count in row] for row in table]
+
+
+def _speakers(rows: list[dict], classes: list[str]) -> str:
+    """Scores of each speaker; the interval draws that speaker's utterances one by one."""
+    by_speaker = defaultdict(list)
+    for row in rows:
+        by_speaker[row["speaker"]].append(row)
+    shown = []
+    for speaker, own in sorted(by_speaker.items()):
+        targets, predictions = [r["target"] for r in own], [r["prediction"] for r in own]
+        ua = metrics.emotion_scores(targets, predictions)["ua"]
+        bounds = intervals.interval(Sums.of_rows(own, "emotion", classes, range(len(own))))
+        low, high = bounds["ua"] if bounds else (ua, ua)
+        shown.append((f"{speaker} ({len(own)})", low, ua, high))
+    words = ", ".join(f"{name} {ua:.0%}" for name, _, ua, _ in shown)
+    return plots.intervals(shown, 1 / len(classes), f"Unweighted accuracy by speaker: {words}")

@@ -1,0 +1,91 @@
+"""The page's sections on what a score depends on: the leak check and the protocol card."""
+
+from sertone import licences
+
+
+def leaks(card: dict) -> list[dict]:
+    """What training and test have in common, each with a `level` and its `text`.
+
+    Args:
+        card: the protocol card of a cross-validation, or of a model evaluated on another corpus.
+    """
+    return _heard(card["leaks"][0]) if card.get("evaluated") else _leaks(card["leaks"])
+
+
+def _leaks(reports: list[dict]) -> list[dict]:
+    lines = [
+        {"level": "good", "text": "No speaker stands on two sides of a fold."},
+        {
+            "level": "good",
+            "text": "No recording stands on two sides of a fold (compared by the SHA-256 of its file).",
+        },
+    ]
+    shared = [report for report in reports if report["scripted_texts"]]
+    if shared:
+        shares = [report["test_in_texts"] for report in shared]
+        texts = {text for report in shared for text in report["scripted_texts"]}
+        lines.append(
+            {
+                "level": "care",
+                "text": f"In {len(shared)} of {len(reports)} folds, {_span(shares)} "
+                f"of the test utterances have words that also occur in training ({len(texts)} texts, such as "
+                f"“{min(texts)}”). A model that reads words could profit from that.",
+            }
+        )
+    else:
+        lines.append({"level": "good", "text": "No spoken text occurs in training and in test."})
+    partners = [report["fold"] for report in reports if report["sessions"]]
+    if partners:
+        lines.append(
+            {
+                "level": "care",
+                "text": f"Dialogue partners of test speakers are in training in {len(partners)} folds.",
+            }
+        )
+    return lines
+
+
+def _heard(report: dict) -> list[dict]:
+    """What of another corpus a model has heard in training."""
+    lines = []
+    for what, names in (("recording", report["recordings"]), ("speaker", report["speakers"])):
+        if names:
+            text = f"The model has heard {len(names)} of these {what}s in training, such as {names[0]}."
+            lines.append({"level": "bad", "text": text})
+        else:
+            lines.append({"level": "good", "text": f"The model has heard no {what} of these in training."})
+    return lines
+
+
+def _span(shares: list[float]) -> str:
+    low, high = f"{min(shares):.0%}", f"{max(shares):.0%}"
+    return low if low == high else f"{low} to {high}"
+
+
+def rows(card: dict) -> list[tuple[str, str]]:
+    """Name and content of every row of the protocol card."""
+    corpus = card["corpus"]
+    classes = ", ".join(f"{name} {count}" for name, count in corpus["by_class"].items())
+    merged = ", ".join(f"{a} as {b}" for a, b in card["class_map"].items() if a != b)
+    return [
+        ("Corpus", f"{corpus['title']}. {corpus['citation']}"),
+        ("Licence", licences.in_words(corpus["licence"])),
+        ("Utterances", f"{corpus['utterances_used']} used of {corpus['utterances_found']} found"),
+        *([("Text", _text(card["text"]))] if "text" in card else []),  # older runs do not say
+        *([("Classes", classes + (f" ({merged})" if merged else ""))] if card["class_map"] else []),
+        ("Split", ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in card["split"].items())),
+        ("Selection", card["selection"]),
+        *((name, text) for name, text in card["metrics"].items()),
+        ("Seed", str(card["seed"])),
+        ("Versions", ", ".join(f"{name} {number}" for name, number in card["versions"].items())),
+        ("File hashes", f"{len(card['file_hashes'])}, in protocol.json"),
+    ]
+
+
+def _text(text: dict) -> str:
+    counted = ("with_text", "without_text", "failed")
+    about = ((name.replace("_", " "), value) for name, value in text.items() if name not in counted)
+    said = ", ".join(f"{name}: {value}" for name, value in about)
+    failed = sum(map(len, text.get("failed", {}).values()))
+    unread = f", {failed} of them because their audio cannot be read" if failed else ""
+    return f"{said}; {text['with_text']} with text, {text['without_text']} without{unread}"
