@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import jiwer
@@ -105,6 +106,13 @@ def test_what_is_recognised_is_kept_and_nothing_asked_again(babbler, tmp_path, m
             with pytest.raises(SertoneError, match=r"sertone\[asr\]") as caught:
                 heard(*changed)
             assert caught.value.code == "missing_extra"
+
+
+def test_two_at_once_recognise_each_recording_once(babbler, tmp_path):
+    own, config, said = noises(tmp_path), asr(babbler, tmp_path / "kept"), []
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: heard(config, own, "", said.append), range(2))
+    assert first == second and first.with_text == 3 and len(said) == 3
 
 
 def test_a_model_is_known_by_its_files_wherever_it_lies(babbler, tmp_path, monkeypatch):
