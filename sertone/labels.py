@@ -60,6 +60,11 @@ class Scale:
     unit: str = "points"
 
 
+def rescaled(value: float, of: Scale, to: Scale) -> float:
+    """A rating on another scale: the ends of one are the ends of the other."""
+    return to.low + (value - of.low) / (of.high - of.low) * (to.high - to.low)
+
+
 def emotion_labels(raw: str, names: dict[str, str], path: str, report: Report) -> dict[str, str]:
     """The labels `emotion` and `raw_emotion` of an utterance; a raw label not in `names` is reported."""
     if raw not in names:

@@ -5,15 +5,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from sertone import calibration, corpora, licences, metrics
-from sertone.protocols import Fold, LeakReport
+from sertone.leaks import LeakReport
+from sertone.protocols import EMOTION, Fold
+
+if TYPE_CHECKING:
+    from sertone.recipe import DataConfig
 
 PACKAGES = ("sertone", "torch", "transformers", "lightning-fabric", "numpy", "soundfile", "soxr")
 
 
 def protocol_card(
-    corpus: str,
+    data: "DataConfig",
     found: int,
     folds: Sequence[Fold],
     leaks: Sequence[LeakReport],
@@ -21,12 +26,12 @@ def protocol_card(
     hashes: Mapping[str, str],
     rule: Mapping[str, object],
     seed: int,
-    licence: str | None = None,
+    answers: Sequence[str] = EMOTION,
 ) -> dict:
     """Everything that a score depends on besides the model, as a JSON object.
 
     Args:
-        corpus: name.
+        data: which corpus, the licence of the user's copy, and scales where the data sheet has none.
         found: utterances of the whole corpus, in classes or not.
         folds: the splits.
         leaks: one report per fold.
@@ -34,14 +39,14 @@ def protocol_card(
         hashes: utterance id -> hash of its recording.
         rule: the protocol's settings.
         seed: of training.
-        licence: of the user's copy of the corpus, an id of `licences.KNOWN`; None: as the data sheet says.
+        answers: the tasks that the model is for.
     """
-    sheet = corpora.sheet(corpus)
+    sheet, licence = corpora.sheet(data.corpus), data.licence
     used = {u.id: u for fold in folds for side in fold.sides.values() for u in side}
     counts = Counter(class_map.get(str(u.labels.get("emotion")), "(missing)") for u in used.values())
     return {
         "corpus": {
-            "name": corpus,
+            "name": data.corpus,
             "title": sheet.TITLE,
             "licence": asdict(licences.KNOWN[licence] if licence else sheet.LICENCE),
             "language": sheet.LANGUAGE,
@@ -54,7 +59,8 @@ def protocol_card(
         },
         "class_map": dict(class_map),
         "split": dict(rule),
-        "selection": _selection(folds),
+        "scales": {name: asdict(scale) for name, scale in corpora.scales(data).items()},
+        "selection": selection(folds, answers),
         "folds": [
             {"name": fold.name}
             | {f"{side}_speakers": sorted({u.speaker for u in us}) for side, us in fold.sides.items()}
@@ -70,9 +76,12 @@ def protocol_card(
     }
 
 
-def _selection(folds: Sequence[Fold]) -> str:
+def selection(folds: Sequence[Fold], answers: Sequence[str]) -> str:
+    """How the epoch is chosen whose weights count, in words."""
     if any(fold.validation for fold in folds):
-        return "the epoch with the best UA on the validation side; the test side plays no part"
+        scores = ["UA" if task == "emotion" else f"CCC of {task}" for task in answers]
+        best = f"mean of {', '.join(scores)}" if len(scores) > 1 else scores[0]
+        return f"the epoch with the best {best} on the validation side; the test side plays no part"
     return "the last epoch of a fixed number; the test side plays no part"
 
 

@@ -149,7 +149,7 @@ def test_predict_answers_every_file(run, small_demo, tmp_path, tone, capsys):
     assert [a["status"] for a in answers] == ["ok", "error", "error", "ok", "error", "ok", "ok"]
     assert [a["code"] for a in answers] == ["", "missing_file", "empty_file", "", "not_audio", "", ""]
     for answer in answers:
-        keys = "file status code message duration_s label probabilities confidence unsure"
+        keys = "file status code message duration_s label probabilities confidence unsure dimensions text"
         assert list(answer) == keys.split() and not answer["unsure"]
         if answer["status"] == "error":
             assert answer["label"] is None and answer["probabilities"] == {} and answer["message"]

@@ -68,6 +68,7 @@ def test_warnings_and_chosen_codes_are_in_the_table():
 
     found = {(fault.kind, fault.code) for fault in faults.faults(PACKAGE)}
     warnings = {"truncated", "streamed_header", "clipped", "no_speech", "anti_phase", "padded"}
+    warnings |= {"no_text", "text_truncated", "text_not_read"}
     assert {code for kind, code in found if kind == "warning"} == warnings
     assert {("AudioError", "no_permission"), ("Problem", "conflicting_labels")} <= found
 
@@ -103,7 +104,11 @@ def test_every_key_of_the_recipes_is_explained(recipe):
     import generated
 
     text = generated.settings()
-    used = set(keys(yaml.safe_load(recipe.read_text()))) - {"model.name", "model.encoder.name"}
+    used = set(keys(yaml.safe_load(recipe.read_text()))) - {
+        "model.name",
+        "model.encoder.name",
+        "model.text.name",
+    }
     assert not [key for key in used if f"| `{key}` |" not in text]
 
 

@@ -1,5 +1,6 @@
 """Splits that share no speaker, and the check that finds what leaks all the same."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,15 +10,10 @@ from hypothesis import strategies as st
 from sertone import corpora
 from sertone.errors import SertoneError
 from sertone.labels import FOUR
+from sertone.leaks import check_leaks, recording_hashes, require_labels, require_none
 from sertone.protocol_card import protocol_card
-from sertone.protocols import (
-    Fold,
-    check_leaks,
-    everything,
-    make_folds,
-    recording_hashes,
-    require_sound,
-)
+from sertone.protocols import Fold, everything, make_folds
+from sertone.recipe import DataConfig
 from sertone.schema import Utterance
 
 
@@ -100,7 +96,7 @@ def test_a_speaker_on_two_sides_is_an_error():
     fold = fold_of(us[:6], us[6:])
     leaks = check_leaks(fold, {u.id: u.id for u in us})
     assert leaks.speakers == ["s1"]
-    assert code_of(require_sound, fold, leaks, FOUR) == "speaker_leak"
+    assert code_of(require_none, fold, leaks) == "speaker_leak"
     in_validation = fold_of(us[:4], [], us[3:])
     assert check_leaks(in_validation, {u.id: u.id for u in us}).speakers == ["s0"]
 
@@ -115,7 +111,7 @@ def test_the_same_audio_on_two_sides_is_an_error(tone, tmp_path):
     fold = fold_of(us[:1], us[1:])
     leaks = check_leaks(fold, recording_hashes(us))
     assert leaks.recordings == ["a = b"]
-    assert code_of(require_sound, fold, leaks, {"sad": "sad"}) == "audio_leak"
+    assert code_of(require_none, fold, leaks) == "audio_leak"
 
 
 @pytest.mark.parametrize(
@@ -145,8 +141,7 @@ def test_speakers_without_labels_are_never_held_out():
         for fold in make_folds(us, split, folds=3, validation="speaker"):
             assert "s5" in {u.speaker for u in fold.train}
     bare = fold_of(us[:5], us[5:6])
-    report = check_leaks(bare, {u.id: u.id for u in us})
-    assert code_of(require_sound, bare, report, {"sad": "sad"}) == "no_labels"
+    assert code_of(require_labels, bare, {"sad": "sad"}) == "no_labels"
 
 
 def test_shared_texts_and_sessions_are_reported_not_refused():
@@ -155,14 +150,24 @@ def test_shared_texts_and_sessions_are_reported_not_refused():
     leaks = check_leaks(fold, {u.id: u.id for u in us})
     assert leaks.scripted_texts == [f"line {n}" for n in range(4)]
     assert leaks.test_in_texts == 1.0 and leaks.sessions == ["S"]
-    require_sound(fold, leaks, FOUR)
+    require_none(fold, leaks)
+    require_labels(fold, FOUR)
 
 
 def test_a_class_absent_from_training_is_an_error():
     us = [utterance(n, f"s{n // 4}") for n in range(8)]
     fold = fold_of([u for u in us[:4] if u.labels["emotion"] != "sad"], us[4:])
-    leaks = check_leaks(fold, {u.id: u.id for u in us})
-    assert code_of(require_sound, fold, leaks, FOUR) == "missing_class"
+    assert code_of(require_labels, fold, FOUR) == "missing_class"
+
+
+def test_ratings_need_labels_that_differ():
+    us = [utterance(n, f"s{n // 4}", labels={"valence": float(n % 3)}) for n in range(8)]
+    fold = fold_of(us[:4], us[4:])
+    require_labels(fold, {}, ("valence",))
+    assert code_of(require_labels, fold, {}, ("valence", "arousal")) == "no_labels"
+    same = [replace(u, labels={"valence": 2.0}) for u in us[:4]]
+    assert code_of(require_labels, fold_of(same, us[4:]), {}, ("valence",)) == "constant_rating"
+    assert [f.name for f in make_folds(us, "grouped_k_fold", folds=2, answers=("valence",))] == ["s0", "s1"]
 
 
 def test_the_card_says_what_a_score_depends_on(small_demo):
@@ -170,7 +175,9 @@ def test_the_card_says_what_a_score_depends_on(small_demo):
     folds = make_folds(us, "leave_one_session_out")
     hashes = recording_hashes(us)
     leaks = [check_leaks(fold, hashes) for fold in folds]
-    card = protocol_card("demo", len(us), folds, leaks, FOUR, hashes, {"split": "x"}, 3)
+    card = protocol_card(
+        DataConfig(corpus="demo", root="x"), len(us), folds, leaks, FOUR, hashes, {"split": "x"}, 3
+    )
     assert card["file_hashes"] == hashes and len(hashes) == 40
     assert card["seed"] == 3 and card["class_map"]["excited"] == "happy"
     assert card["folds"][0]["test_speakers"] == ["S1F", "S1M"]

@@ -1,124 +1,221 @@
-"""The concordance loss against the formula in float64, across ranks, and where there is nothing to measure."""
+"""Scores of ratings against formulas written a second time; intervals of CCC that cover a known one."""
 
-import socket
-from concurrent.futures import ThreadPoolExecutor
+import math
+from statistics import fmean, pstdev
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import distributed as dist
-from torch.nn.parallel import DistributedDataParallel
+from scipy import stats
 
-from sertone.isolation import Isolated
-from sertone.labels import Scale
-from sertone.nn.losses import concordance_loss
-from sertone.nn.ratings import RatingHead, Regressor
+from sertone import figures, intervals, metrics
+from sertone.sums import Sums, labelled
 
-
-def formula(predicted, target):
-    """1 - 2 rho s_p s_y / (s_p^2 + s_y^2 + (m_p - m_y)^2), through numpy's correlation, in float64."""
-    p, y = (np.asarray(values, np.float64) for values in (predicted, target))
-    rho = np.corrcoef(p, y)[0, 1]
-    return 1 - 2 * rho * p.std() * y.std() / (p.var() + y.var() + (p.mean() - y.mean()) ** 2)
+NAMES = ("ccc", "pearson", "rmse")
+ratings = st.integers(-500, 500).map(lambda number: number / 100)
+rated = st.lists(st.tuples(ratings, ratings), min_size=1, max_size=40)
 
 
-@settings(deadline=None)
-@given(st.integers(2, 60), st.floats(0, 30), st.integers(0, 10**6))
-def test_the_loss_is_the_formula(count, offset, seed):
+def expected_scores(targets, predictions):
+    """Lin's other form, 1 - E(t - p)^2 / what it would be of independent sides; z scores; a plain RMSE."""
+    errors = [(t - p) ** 2 for t, p in zip(targets, predictions, strict=True)]
+    mean_t, mean_p = fmean(targets), fmean(predictions)
+    sd_t, sd_p = pstdev(targets), pstdev(predictions)
+    found = {"ccc": 0.0, "pearson": 0.0, "rmse": math.sqrt(fmean(errors))}
+    if sd_t and sd_p:
+        found["ccc"] = 1 - fmean(errors) / (sd_t**2 + sd_p**2 + (mean_t - mean_p) ** 2)
+        z = [(t - mean_t) * (p - mean_p) for t, p in zip(targets, predictions, strict=True)]
+        found["pearson"] = fmean(z) / (sd_t * sd_p)
+    return found
+
+
+@given(rated)
+def test_rating_scores(pairs):
+    targets, predictions = (list(side) for side in zip(*pairs, strict=True))
+    found = metrics.rating_scores(targets, predictions)
+    assert found == pytest.approx(expected_scores(targets, predictions), abs=1e-9)
+    assert -1 <= found["ccc"] <= 1 and abs(found["ccc"]) <= abs(found["pearson"]) + 1e-9
+
+
+@given(rated, st.integers(-3, 3), st.floats(0.1, 50))
+def test_scale_and_offset_of_both_sides_leave_ccc_as_it_is(pairs, offset, factor):
+    targets, predictions = np.array(pairs).T
+    found = metrics.rating_scores(targets, predictions)
+    moved = metrics.rating_scores(1000 * offset + factor * targets, 1000 * offset + factor * predictions)
+    expected = found | {"rmse": factor * found["rmse"]}
+    assert moved == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_ccc_minds_offset_and_spread_where_pearson_does_not():
+    targets = np.array([1.0, 2, 3, 4, 5])
+    assert metrics.rating_scores(targets, targets) == pytest.approx({"ccc": 1, "pearson": 1, "rmse": 0})
+    higher = metrics.rating_scores(targets, targets + 2)
+    assert higher == pytest.approx({"ccc": 4 / 8, "pearson": 1.0, "rmse": 2.0})  # 2 * 2 / (2 + 2 + 2^2)
+    narrow = metrics.rating_scores(targets, 3 + (targets - 3) / 2)
+    assert narrow == pytest.approx({"ccc": 2 / 2.5, "pearson": 1.0, "rmse": math.sqrt(0.5)})
+    assert metrics.rating_scores(targets, targets[::-1])["ccc"] == pytest.approx(-1)
+
+
+@pytest.mark.parametrize(
+    "targets, predictions, rmse",
+    [
+        ([3.7], [3.7], 0),
+        ([2.0], [5.0], 3),
+        ([3.1] * 7, [1, 2, 3, 4, 5, 6, 7], None),
+        ([1, 2], [0.1, 0.1], None),
+    ],
+)
+def test_where_nothing_varies_the_correlations_are_zero(targets, predictions, rmse):
+    found = metrics.rating_scores(targets, predictions)
+    assert (found["ccc"], found["pearson"]) == (0.0, 0.0) and math.isfinite(found["rmse"])
+    assert rmse is None or found["rmse"] == pytest.approx(rmse)
+
+
+def rows_of(targets, predictions, speakers):
+    sides = zip(targets, predictions, speakers, strict=True)
+    return [
+        {"speaker": s, "fold": 0, "valence_target": t, "valence_prediction": p, "target": ""}
+        for t, p, s in sides
+    ]
+
+
+@settings(deadline=None, max_examples=50)
+@given(rated, st.integers(1, 6))
+def test_the_sums_over_speakers_give_the_scores_of_the_rows(pairs, speakers):
+    targets, predictions = zip(*pairs, strict=True)
+    rows = rows_of(map(str, targets), predictions, [n % speakers for n in range(len(pairs))])
+    rows.append(rows[0] | {"valence_target": ""})
+    known = labelled(rows, "valence")
+    found = Sums.of_rows(known, "valence", [], [row["speaker"] for row in known])
+    assert found.units == min(speakers, len(pairs))
+    assert found.scores() == pytest.approx(expected_scores(targets, predictions), abs=1e-9)
+
+
+def simulated(random, slope, noise, shift, speakers=10, spoken=40):
+    """Ratings of speakers with a mean, a slope and an offset of their own: targets, answers (U, N)."""
+    targets = 3 + random.normal(0, 0.5, (speakers, 1)) + random.normal(0, 1, (speakers, spoken))
+    slopes, shifts = random.normal(slope, 0.15, (speakers, 1)), random.normal(0, shift, (speakers, 1))
+    return targets, 3 + slopes * (targets - 3) + shifts + random.normal(0, noise, targets.shape)
+
+
+def true_ccc(slope, noise, shift):
+    """Of the population that `simulated` draws speakers from."""
+    targets = 1 + 0.5**2
+    answers = (slope**2 + 0.15**2) * targets + shift**2 + noise**2
+    return 2 * slope * targets / (targets + answers)
+
+
+def sums_of(targets, predictions):
+    rows = rows_of(targets.ravel(), predictions.ravel(), np.repeat(np.arange(len(targets)), targets.shape[1]))
+    return Sums.of_rows(rows, "valence", [], [row["speaker"] for row in rows])
+
+
+@pytest.mark.parametrize("case", [(0.8, 0.4, 0.1), (0.8, 0.4, 0.5), (0.5, 0.5, 0.1), (0.2, 0.5, 0.5)])
+def test_the_interval_of_ten_speakers_covers_a_known_ccc(case):
+    random = np.random.default_rng(1)
+    held = []
+    for _ in range(150):
+        low, high = intervals.interval(sums_of(*simulated(random, *case)))["ccc"]
+        held.append(low <= true_ccc(*case) <= high)
+    assert 0.90 <= np.mean(held) <= 0.98
+
+
+def test_with_many_speakers_it_is_the_interval_of_the_jackknife():
+    random = np.random.default_rng(2)
+    targets, predictions = simulated(random, 0.6, 0.6, 0.3, speakers=200)
+    low, high = intervals.interval(sums_of(targets, predictions))["ccc"]
+    whole = expected_scores(targets.ravel(), predictions.ravel())["ccc"]
+    left_out = [
+        expected_scores(np.delete(targets, u, 0).ravel(), np.delete(predictions, u, 0).ravel())["ccc"]
+        for u in range(200)
+    ]
+    error = np.sqrt(199 * np.var(left_out))
+    assert [low, high] == pytest.approx([whole - 1.97 * error, whole + 1.97 * error], abs=0.15 * error)
+
+
+def test_bounds_stay_where_scores_can_be():
+    targets = np.array([[1.0, 5.0], [2.0, 4.0], [5.0, 1.0]])
+    found = intervals.interval(sums_of(targets, np.array([[1.0, 5.0], [2.0, 4.0], [1.0, 5.0]])))
+    assert found["ccc"] == [-1.0, 1.0] and found["rmse"][0] == 0.0 < found["rmse"][1] < math.inf
+    assert intervals.interval(sums_of(targets[:1], targets[:1])) is None
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 1000), st.integers(2, 12))
+def test_a_difference_is_that_of_the_scores_and_turns_with_its_sides(seed, speakers):
     random = np.random.default_rng(seed)
-    target = random.normal(offset, 1, count)
-    predicted = target + random.normal(0.3, 0.7, count)
-    loss = concordance_loss(torch.tensor(predicted, dtype=torch.float32), torch.tensor(target))
-    assert loss.item() == pytest.approx(formula(predicted, target), abs=1e-4)
+    targets, first = simulated(random, 0.5, 0.5, 0.3, speakers)
+    second = 3 + 0.8 * (targets - 3) + random.normal(0, 0.5, targets.shape)
+    a, b = sums_of(targets, first), sums_of(targets, second)
+    there, back = intervals.difference(a, b), intervals.difference(b, a)
+    for name in NAMES:
+        scores = [expected_scores(targets.ravel(), side.ravel())[name] for side in (first, second)]
+        one, other = there[name], back[name]
+        assert one.value == pytest.approx(scores[1] - scores[0]) and other.value == pytest.approx(-one.value)
+        assert (one.low, one.high) == pytest.approx((-other.high, -other.low)) and one.p == other.p
+        assert (one.p < 0.05) == (one.low > 1e-12 or one.high < -1e-12)
 
 
-def test_its_gradient_is_that_of_the_formula():
-    def double(p, y):
-        p_mean, y_mean = p.mean(), y.mean()
-        covariance = ((p - p_mean) * (y - y_mean)).mean()
-        return 1 - 2 * covariance / (p.var(correction=0) + y.var(correction=0) + (p_mean - y_mean) ** 2)
-
-    target, values = torch.rand(9, dtype=torch.float64), torch.rand(9, dtype=torch.float64)
-    gradients = []
-    for loss in (concordance_loss, double):
-        predicted = values.clone().requires_grad_()
-        loss(predicted, target).backward()
-        gradients.append(predicted.grad)
-    torch.testing.assert_close(gradients[0].double(), gradients[1], atol=1e-5, rtol=1e-4)
+def test_pairing_tells_apart_what_unpaired_intervals_do_not():
+    """Speakers differ much; one system adds noise of the same size to every speaker."""
+    random = np.random.default_rng(3)
+    targets, first = simulated(random, 0.7, 0.3, 0.8)
+    second = first + random.normal(0, 0.3, targets.shape)
+    low, high = intervals.interval(sums_of(targets, first))["ccc"]
+    found = intervals.difference(sums_of(targets, first), sums_of(targets, second))["ccc"]
+    assert found.high < 0 and found.p < 0.05 and abs(found.value) < (high - low) / 2
 
 
-def test_a_missing_rating_costs_nothing():
-    predicted = torch.rand(6, requires_grad=True)
-    target = torch.tensor([1.0, float("nan"), 3.0, 2.0, float("nan"), 5.0])
-    loss = concordance_loss(predicted, target)
-    loss.backward()
-    rated = target.isfinite()
-    assert loss.item() == pytest.approx(formula(predicted.detach()[rated], target[rated]), abs=1e-5)
-    assert predicted.grad.isfinite().all() and not predicted.grad[~rated].any()
+def test_seeds_are_averaged_not_pooled():
+    random = np.random.default_rng(4)
+    targets, first = simulated(random, 0.9, 0.2, 0.1)
+    second = 6 - first  # the other way round: pooled they would cancel
+    both = sums_of(targets, first).stacked([sums_of(targets, second)])
+    scores = [expected_scores(targets.ravel(), side.ravel())["ccc"] for side in (first, second)]
+    assert both.values.shape[:3] == (1, 2, 10) and both.scores()["ccc"] == pytest.approx(np.mean(scores))
+    low, high = intervals.interval(both)["ccc"]
+    assert high - low > 1  # two seeds that far apart say nothing
 
 
-@pytest.mark.parametrize("target", [[3.0, 3.0, 3.0], [3.0], [float("nan")] * 3])
-@pytest.mark.parametrize("equal", [True, False])
-def test_nothing_to_measure_is_finite(target, equal):
-    target = torch.tensor(target)
-    predicted = torch.full_like(target, 3.0) if equal else torch.linspace(0, 1, len(target))
-    predicted.requires_grad_()
-    loss = concordance_loss(predicted, target)
-    loss.backward()
-    assert loss.item() == (1.0 if target.isfinite().any() else 0.0)
-    assert predicted.grad.isfinite().all()
+def test_an_equal_null_is_rejected_about_as_often_as_it_should():
+    random, found = np.random.default_rng(5), []
+    for _ in range(100):
+        targets, first = simulated(random, 0.6, 0.6, 0.0)
+        second = 3 + random.normal(0.6, 0.15, (10, 1)) * (targets - 3) + random.normal(0, 0.6, targets.shape)
+        found.append(intervals.difference(sums_of(targets, first), sums_of(targets, second))["ccc"].p < 0.05)
+    assert np.mean(found) <= 0.12
 
 
-@pytest.mark.parametrize("divided", [True, False])
-def test_a_head_keeps_the_scale_of_the_corpus(divided):
-    torch.manual_seed(0)
-    scale = Scale(1.0, 7.0)
-    head, regressor = RatingHead(8, scale, divided=divided, dropout=0.0), Regressor(5, 8, 0.0)
-    output = head.rate(regressor(torch.randn(50, 5) * 20), torch.ones(50))
-    shares = torch.sigmoid(output.logits[:, 0])
-    expected = 7 * shares if divided else 1 + 6 * shares
-    answers = head.decode(output)
-    assert answers == pytest.approx(expected.tolist())
-    assert min(answers) >= (0 if divided else 1) and max(answers) <= 7
-    target = torch.linspace(1, 7, 50)
-    assert head.loss(output, target).item() == pytest.approx(formula(answers, target), abs=1e-4)
+@given(st.floats(-1, 1))
+def test_correlations_are_printed_without_a_zero_in_front(value):
+    text = figures.named("valence.ccc").bare(value)
+    assert float(text) == pytest.approx(value, abs=5.1e-4)
+    assert text.lstrip("-").startswith(".") or abs(float(text)) == 1
 
 
-def on_a_rank(rank, port, rows, half):
-    """Loss, and gradient after the averaging of DDP, of one of two ranks."""
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    torch.manual_seed(0)
-    model = DistributedDataParallel(torch.nn.Linear(3, 1))
-    inputs, targets = (torch.tensor(part[rank * half :][: half if rank == 0 else None]) for part in rows)
-    loss = concordance_loss(model(inputs)[:, 0], targets)
-    loss.backward()
-    return loss.item(), [p.grad.tolist() for p in model.parameters()]
+def test_how_figures_are_printed():
+    ccc, rmse, ua = (figures.named(name) for name in ("arousal.ccc", "arousal.rmse", "ua"))
+    assert (ccc.label, ccc.text(0.7484), ccc.bare(-0.012), ccc.bare(0.012, "+")) == (
+        "CCC arousal", ".748", "-.012", "+.012",
+    )  # fmt: skip
+    assert (ccc.text(1.0), ccc.published(0.7), rmse.text(0.6124), rmse.text(10.5)) == (
+        "1.000", ".700", "0.612", "10.500",
+    )  # fmt: skip
+    assert (ua.text(0.7512), ua.bare(-0.012, "+"), ua.published(76.64)) == ("75.1%", "-1.2", "76.64")
+    assert figures.units_in_words(["ua", "asr.cer"]) == "Percent"
+    assert figures.units_in_words(["ua", "wa", "valence.ccc", "arousal.ccc", "valence.rmse"]) == (
+        "UA and WA in percent, CCC from -1 to 1, RMSE in points of the scale"
+    )
 
 
-@pytest.mark.parametrize("half", [3, 1])
-def test_two_ranks_have_the_loss_and_gradient_of_the_whole_batch(half):
-    """Shares of different size, one of a single utterance, one rating missing."""
-    random = np.random.default_rng(0)
-    rows = [random.normal(size=(8, 3)).astype(np.float32), random.normal(size=8).astype(np.float32)]
-    rows[1][4] = np.nan
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    children = [Isolated({"PYTHONPATH": __import__("os").path.dirname(__file__)}) for _ in range(2)]
-    try:
-        with ThreadPoolExecutor(2) as pool:
-            calls = [pool.submit(c, on_a_rank, n, port, rows, half) for n, c in enumerate(children)]
-            found = [call.result() for call in calls]
-    finally:
-        for child in children:
-            child.close()
-    torch.manual_seed(0)
-    model = torch.nn.Linear(3, 1)
-    loss = concordance_loss(model(torch.tensor(rows[0]))[:, 0], torch.tensor(rows[1]))
-    loss.backward()
-    for value, gradients in found:
-        assert value == pytest.approx(loss.item(), abs=1e-6)
-        for gradient, parameter in zip(gradients, model.parameters(), strict=True):
-            assert np.array(gradient) == pytest.approx(parameter.grad.numpy(), abs=1e-6)
+def test_the_second_interval_is_not_the_first():
+    """Over utterances the interval would be far too sure: why speakers are drawn."""
+    random = np.random.default_rng(6)
+    held = []
+    for _ in range(60):
+        targets, predictions = simulated(random, 0.8, 0.4, 0.5)
+        own = expected_scores(targets.ravel(), predictions.ravel())["ccc"]
+        reach = stats.norm.isf(0.025) * (1 - own**2) / math.sqrt(targets.size)
+        held.append(abs(own - true_ccc(0.8, 0.4, 0.5)) <= reach)
+    assert np.mean(held) < 0.8

@@ -15,7 +15,7 @@ from conftest import TINY_MODEL
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sertone import cli, corpora, protocols, transcripts
+from sertone import cli, corpora, leaks, transcripts
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.labels import spoken_text
@@ -51,7 +51,7 @@ def noises(folder, count=3):
 
 
 def heard(config, utterances, language="", say=lambda _: None):
-    return transcripts.texts(config, utterances, protocols.recording_hashes(utterances), say, language)
+    return transcripts.texts(config, utterances, leaks.recording_hashes(utterances), say, language)
 
 
 def asr(model, folder, **options):

@@ -142,10 +142,13 @@ def settings() -> str:
     options = dict(zip(MODELS, schema["properties"]["model"]["oneOf"], strict=True))
     for name, option in options.items():
         parts += [f"## `model` with `name: {name}`", _section(schema, option, "model")]
-    for encoder in options[MODELS[0]]["properties"]["encoder"]["oneOf"]:
-        section = _resolve(schema, encoder)
-        parts.append(f"## `model.encoder` with `name: {section['properties']['name']['const']}`")
-        parts += [section.get("description", ""), _section(schema, section, "model.encoder")]
+    fields = {"model.encoder": options["ispas2023"]["properties"]["encoder"]}
+    fields["model.text"] = options["ispas2023"]["properties"]["text"]["anyOf"][0]
+    for key, field in fields.items():
+        for encoder in field["oneOf"]:
+            section = _resolve(schema, encoder)
+            parts.append(f"## `{key}` with `name: {section['properties']['name']['const']}`")
+            parts += [section.get("description", ""), _section(schema, section, key)]
     return "\n\n".join(parts)
 
 
@@ -160,8 +163,8 @@ def _keys(schema: dict, part: dict, prefix: str) -> Iterator[tuple[str, str, str
         inner, key = _resolve(schema, field), f"{prefix}.{name}"
         if "const" in field:
             continue
-        if key == "model.encoder":
-            yield key, "required", "See below."
+        if key in ("model.encoder", "model.text"):
+            yield key, "required", f"{field.get('description', '')} See below.".strip()
             continue
         options = [_resolve(schema, option) for option in inner.get("anyOf", ())]
         sections = [option for option in (inner, *options) if "properties" in option]

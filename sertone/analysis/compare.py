@@ -175,18 +175,23 @@ def sentence(found: dict[str, float], speakers: int, *, once: bool, score: str =
     if not found["value"]:
         return f"It scores the same {figure.label} ({p_text(p)})."
     way = "higher" if found["value"] > 0 else "lower"
-    amount = f"{figure.bare(abs(found['value']))}{figure.points} of {figure.label}"
+    amount = figure.bare(abs(found["value"]))
+    said = (
+        f"It scores {amount} points of {figure.label}"
+        if figure.percent
+        else f"Its {figure.label} is {amount}"
+    )
     if p < 0.05:
         reach = sorted(abs(found[bound]) for bound in ("low", "high"))
         least, most = map(figure.bare, reach)
         return (
-            f"It scores {amount} {way}, by {least} to {most} with 95 % "
+            f"{said} {way}, by {least} to {most} with 95 % "
             f"confidence: a difference that {speakers} speakers do show ({p_text(p)})."
             + (" Of one training each; another seed may turn it: compare several." if once else "")
         )
     low, high = (figure.bare(found[bound], "+") for bound in ("low", "high"))
     return (
-        f"It scores {amount} {way}, but anything from {low} to "
+        f"{said} {way}, but anything from {low} to "
         f"{high} is compatible with these {speakers} speakers ({p_text(p)}): they do not "
         "show which one is better."
     )

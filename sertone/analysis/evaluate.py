@@ -4,25 +4,26 @@ out/protocol.json, results.json, predictions.csv, report.html    as of a run wit
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from sertone import corpora, metrics, protocols
+from sertone import corpora, metrics, transcripts
 from sertone.calibration import Calibration
-from sertone.calibration import probabilities as softmax
 from sertone.errors import SertoneError
 from sertone.files import write_json
-from sertone.labels import class_names, remap
+from sertone.labels import Scale, class_names, remap, rescaled
+from sertone.leaks import LeakReport, recording_hashes
 from sertone.protocol_card import protocol_card
-from sertone.protocols import Fold, LeakReport
-from sertone.recipe import TrainConfig
+from sertone.protocols import Fold, has_label
+from sertone.recipe import DataConfig, TextConfig, TrainConfig
 from sertone.schema import Utterance
 from sertone.training import heard, ranks, results
-from sertone.training.answers import answer
+from sertone.training.answers import Answers, answer
 from sertone.training.loader import Loader
 from sertone.training.predict import Predictor
 from sertone.training.recordings import Recordings
@@ -40,8 +41,11 @@ def evaluate(
     *,
     classes: Mapping[str, str] | None = None,
     emotions: Mapping[str, str] | None = None,
+    text: Literal["corpus", "asr", "none"] = "corpus",
 ) -> list[str]:
     """Scores a model on a corpus and writes a run folder with one fold.
+
+    Ratings are brought from the scale that the model learnt to that of the corpus.
 
     Args:
         model: a checkpoint, a fold, a run (mean of its folds' models), or OWNER/NAME on the hub.
@@ -50,37 +54,46 @@ def evaluate(
         out: where to write.
         classes: class of the model -> class to report: leave out, merge, rename; None: as they are.
         emotions: emotion of the corpus -> class of the model; None: as the model was trained.
+        text: where a model that reads has it from; as `data.text` of a recipe.
 
     Returns:
         warnings: what of the corpus the model has heard in training, and what was left out.
 
     Raises:
         SertoneError: of the model or the corpus; `unknown_class`, `no_targets`, `unreadable_audio`,
-            `unknown_emotion`, `run_in_use`, `other_experiment`.
+            `unknown_emotion`, `run_in_use`, `other_experiment`; of the texts.
     """
     predictor, out = Predictor(model), Path(out)
     wanted = dict(classes or {name: name for name in predictor.classes})
     mapping = _mapping(predictor, wanted, emotions)
+    data = DataConfig(corpus=corpus, root=str(root), text=TextConfig(source=text))
+    scales = {name: own for name, own in corpora.scales(data).items() if name in predictor.scales}
     found = corpora.load(corpus, root)
     _require_emotions(emotions or {}, found)
-    test = [u for u in found if u.labels.get("emotion") in mapping]
+    test = [u for u in found if u.labels.get("emotion") in mapping or has_label(u, tuple(scales))]
     _require_some(test, found, mapping)
-    card = _card(predictor, corpus, found, test, mapping, str(model))
-    fold = _fold(predictor, test, mapping, wanted) | {"name": card["corpus"]["title"]}
+    card = _card(predictor, data, found, test, mapping, str(model))
+    texts = transcripts.texts(data.text, test, card["file_hashes"], _say, card["corpus"]["language"])
+    card["text"] = texts.card
+    fold = _fold(predictor, texts.given(test), mapping, wanted, scales) | {"name": card["corpus"]["title"]}
     encoder = predictor.about["model"]["encoder"]
     about = {
         "corpus": corpus,
         "model": predictor.about["model"]["name"],
         "encoder": encoder.get("source", encoder["name"]),
         "classes": class_names(wanted),
-        "ratings": {},
+        "ratings": {name: asdict(scale) for name, scale in scales.items()},
         "folds_of_other_settings": [],
     }
     with lock(out):
         _refuse_other(out, card)
         write_json(out / "protocol.json", card)
         results.write(out, [fold], about)
-    return _warnings(card["leaks"][0], found, test)
+    return _warnings(predictor, card["leaks"][0], found, mapping, scales)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _refuse_other(out: Path, card: dict[str, Any]) -> None:
@@ -110,18 +123,37 @@ def _mapping(
 
 
 def _fold(
-    predictor: Predictor, test: list[Utterance], mapping: dict[str, str], wanted: dict[str, str]
+    predictor: Predictor,
+    test: list[Utterance],
+    mapping: dict[str, str],
+    wanted: dict[str, str],
+    scales: Mapping[str, Scale],
 ) -> dict[str, Any]:
     """The corpus as the one fold of a run."""
-    before, after = _probabilities(predictor, test, wanted)
+    answers = _answers(predictor, test)
+    before, after = _probabilities(predictor, answers, wanted) if wanted else (None, None)
+    ratings = {name: _ratings(predictor, answers, name, scale) for name, scale in scales.items()}
     unchanged = wanted == {name: name for name in predictor.classes}
     threshold = predictor.threshold if unchanged else None  # of other classes nothing is known
     by = replace(_mean_calibration(predictor), threshold=threshold)
     voted = any(u.votes for u in test)
-    fold = scored(test, mapping, class_names(wanted), after, before, by, with_votes=voted)
-    targets, answers = ([row[key] for row in fold["rows"]] for key in ("target", "prediction"))
-    scores = {"emotion": metrics.emotion_scores(targets, answers)}
+    names = class_names(wanted)
+    fold = scored(test, mapping, names, after, before, by, ratings=ratings, with_votes=voted)
+    scores = _scores(fold["rows"], bool(wanted), ratings)
     return fold | {"metrics": scores, "train": 0, "validation": 0, "history": [], "auxiliary": {}}
+
+
+def _scores(rows: list[dict[str, Any]], classes: bool, ratings: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Of emotion and of each rating, over the rows that have a label of it."""
+    kinds = {"": ("emotion", "emotion")} if classes else {}
+    kinds |= {f"{name}_": (name, "ratings") for name in ratings}
+    scores = {}
+    for mark, (task, kind) in kinds.items():
+        known = [row for row in rows if row[f"{mark}target"] != ""]
+        if known:
+            sides = ([row[f"{mark}{side}"] for row in known] for side in ("target", "prediction"))
+            scores[task] = metrics.SCORES[kind](*sides)
+    return scores
 
 
 def _mean_calibration(predictor: Predictor) -> Calibration:
@@ -163,16 +195,16 @@ def _require_some(test: list[Utterance], found: list[Utterance], mapping: Mappin
 
 def _card(
     predictor: Predictor,
-    corpus: str,
+    data: DataConfig,
     found: list[Utterance],
     test: list[Utterance],
     mapping: dict[str, str],
     model: str,
 ) -> dict[str, Any]:
     """Protocol card of the evaluation; its leak report names what the model has heard."""
-    title, hashes = corpora.sheet(corpus).TITLE, protocols.recording_hashes(test)
+    title, hashes = corpora.sheet(data.corpus).TITLE, recording_hashes(test)
     rule, leak = {"split": "another corpus"}, LeakReport(title)
-    card = protocol_card(corpus, len(found), [Fold(title, [], [], test)], [leak], mapping, hashes, rule, 0)
+    card = protocol_card(data, len(found), [Fold(title, [], [], test)], [leak], mapping, hashes, rule, 0)
     card["evaluated"] = {"model": model, "trained_on": predictor.card["corpus"]["title"]}
     card["selection"] = predictor.card["selection"]
     ids, speakers = heard.again(test, card, [each["card"]["heard"] for each in predictor.abouts])
@@ -180,27 +212,42 @@ def _card(
     return card
 
 
-def _probabilities(
-    predictor: Predictor, test: list[Utterance], wanted: Mapping[str, str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of the classes wanted, before and after calibration; mean over the models: (N, J) each."""
+def _answers(predictor: Predictor, test: list[Utterance]) -> list[Answers]:
+    """Of each model."""
     recordings = Recordings(CACHE_GB)
     recordings.load(test)
     fabric = ranks.fabric(TrainConfig(batch_size=1))
-    before, after = [], []
-    for model, vocabulary, by in zip(
-        predictor.models, predictor.vocabularies, predictor.calibrations, strict=True
-    ):
+    made = []
+    for model, vocabulary in zip(predictor.models, predictor.vocabularies, strict=True):
         loader = Loader(recordings, vocabulary, predictor.min_samples)
-        logits = answer(model.to(fabric.device), vocabulary, test, loader, fabric).logits
-        before.append(softmax(logits))
-        after.append(by.probabilities(logits))
-    sides = (np.mean(side, axis=0) for side in (before, after))
-    first, second = (remap(side, predictor.classes, wanted) for side in sides)
+        made.append(answer(model.to(fabric.device), vocabulary, test, loader, fabric))
+    return made
+
+
+def _probabilities(
+    predictor: Predictor, answers: list[Answers], wanted: Mapping[str, str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of the classes wanted, before and after calibration; mean over the models: (N, J) each."""
+    pairs = zip(predictor.calibrations, answers, strict=True)
+    before = np.mean([own.probabilities for own in answers], axis=0)
+    after = np.mean([by.probabilities(own.logits) for by, own in pairs], axis=0)
+    first, second = (remap(side, predictor.classes, wanted) for side in (before, after))
     return first, second
 
 
-def _warnings(leak: Mapping[str, Any], found: list[Utterance], test: list[Utterance]) -> list[str]:
+def _ratings(predictor: Predictor, answers: list[Answers], name: str, scale: Scale) -> list[float]:
+    """Mean over the models, on the scale of the corpus, (N,)."""
+    mean = np.mean([own.predictions[name] for own in answers], axis=0)
+    return [rescaled(value, predictor.scales[name], scale) for value in mean.tolist()]
+
+
+def _warnings(
+    predictor: Predictor,
+    leak: Mapping[str, Any],
+    found: list[Utterance],
+    mapping: Mapping[str, str],
+    scales: Mapping[str, Scale],
+) -> list[str]:
     """What the reader of the score must know."""
     said = []
     if ids := leak["recordings"]:
@@ -209,7 +256,8 @@ def _warnings(leak: Mapping[str, Any], found: list[Utterance], test: list[Uttera
         said.append(
             f"the model has heard {len(speakers)} of these speakers in training, such as {speakers[0]}"
         )
-    labelled = sum("emotion" in u.labels for u in found)
-    if labelled > len(test):
-        said.append(f"{labelled - len(test)} of {labelled} utterances have an emotion outside the classes")
+    emotions = [u.labels["emotion"] for u in found if "emotion" in u.labels]
+    if outside := sum(emotion not in mapping for emotion in emotions) if mapping else 0:
+        said.append(f"{outside} of {len(emotions)} utterances have an emotion outside the classes")
+    said += [f"{name} of the corpus has no known scale" for name in predictor.scales if name not in scales]
     return said

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -42,6 +42,7 @@ def evaluate(
     out: Path | None = None,
     classes: str | None = None,
     emotions: str | None = None,
+    text: Literal["corpus", "asr", "none"] = "corpus",
 ) -> int:
     """Score a trained model on another corpus: scores, predictions, report.
 
@@ -57,6 +58,8 @@ def evaluate(
             `happy=positive,sad=negative` renames and merges. Or a YAML file with a mapping.
         emotions: emotion of the corpus = class of the model, as `joy=happy,rage=angry`, where the names
             are not the same.
+        text: where a model that reads has its text from: the corpus's own transcripts, speech recognition, or
+            nowhere.
     """
     from sertone.analysis.evaluate import evaluate as examine
     from sertone.labels import parse_map
@@ -66,7 +69,7 @@ def evaluate(
         "classes": parse_map(classes, "--classes") if classes else None,
         "emotions": parse_map(emotions, "--emotions") if emotions else None,
     }
-    for warning in examine(model, corpus, root, out, **maps):
+    for warning in examine(model, corpus, root, out, text=text, **maps):
         print(f"warning  {warning}", file=sys.stderr)
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     print(score_line(results["pooled"]))

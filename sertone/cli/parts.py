@@ -36,20 +36,18 @@ Fresh = Annotated[Flag, Parameter(help="Throw away what a run has written there,
 
 def score_line(pooled: dict) -> str:
     """Pooled scores of emotion and of ratings in one line, UA and CCC with their intervals."""
-    said = [_with_interval(pooled[figures.parts(name)[0]], name) for name in _said(pooled)]
+    names = [name for name in figures.found(pooled) if figures.parts(name)[1] in ("ua", "ccc")]
+    said = [_with_interval(pooled[figures.parts(name)[0]], name, name == names[0]) for name in names]
     if "emotion" in pooled:
         said.insert(1, f"WA {pooled['emotion']['wa']:.1%}")
     return ", ".join(said)
 
 
-def _said(pooled: dict) -> list[str]:
-    return [name for name in figures.found(pooled) if figures.parts(name)[1] in ("ua", "ccc")]
-
-
-def _with_interval(scores: dict, name: str) -> str:
+def _with_interval(scores: dict, name: str, first: bool) -> str:
+    """The score, and the interval; what is said of the first one holds for all."""
     figure, score = figures.named(name), figures.parts(name)[1]
     over, span = scores["intervals"].get("speakers"), "one speaker: no interval"
     if over:
         low, high = map(figure.text, over[score])
-        span = f"95 % interval over {over['units']} speakers {low} to {high}"
+        span = f"95 % interval over {over['units']} speakers " * first + f"{low} to {high}"
     return f"{figure.label} {figure.text(scores[score])} ({span})"

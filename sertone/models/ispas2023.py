@@ -46,7 +46,7 @@ from sertone.nn.vocabulary import Vocabulary
 from sertone.settings import Settings
 
 
-class Tasks(Settings):
+class Weights(Settings):
     """Weight of each loss; 0 leaves the task out."""
 
     emotion: float = Field(default=0.33, ge=0)
@@ -55,7 +55,7 @@ class Tasks(Settings):
     dominance: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
-    def _some(self) -> "Tasks":
+    def _some(self) -> "Weights":
         if not self.chosen():
             raise ValueError("all weights are 0; at least one task has to be learnt")
         return self
@@ -74,7 +74,7 @@ class Config(Settings):
     encoder: EncoderConfig
     text: TextEncoderConfig | None
     """Encoder of the text; null: audio alone."""
-    tasks: Tasks = Tasks()
+    tasks: Weights = Weights()
     """Weights of the losses."""
     self_attention: bool = True
     """Within each modality."""

@@ -228,7 +228,7 @@ def scatter(
     diagonal: bool = False,
     marked: Mapping[str, np.ndarray] | None = None,
 ) -> str:
-    """Dots on a square; one colour per named group, grey for the one without a name beside others.
+    """Dots; one colour per named group, grey for the one without a name beside others.
 
     Args:
         groups: name -> points, (N, 2).
@@ -238,13 +238,13 @@ def scatter(
         diagonal: draw the line of equal values.
         marked: name -> a point to be marked, in the colour of its group.
     """
-    height = WIDTH - LEFT - RIGHT + TOP + BOTTOM
+    height = WIDTH - 80  # two rows of plots on a printed page
 
     def place(point: ArrayLike) -> tuple[float, float]:
         across, up = (np.asarray(point) - (x.low, y.low)) / (x.high - x.low, y.high - y.low)
         return _share_x(across), height - BOTTOM - up * (height - TOP - BOTTOM)
 
-    body = [_square_axes(x, y, height, place)]
+    body = [_scatter_axes(x, y, height, place)]
     if diagonal:
         ends = [max(x.low, y.low)] * 2, [min(x.high, y.high)] * 2
         (x1, y1), (x2, y2) = map(place, ends)
@@ -262,7 +262,7 @@ def scatter(
     return _svg([*body, *_names(places)], height, alt)
 
 
-def _square_axes(x: Axis, y: Axis, height: int, place: Callable) -> str:
+def _scatter_axes(x: Axis, y: Axis, height: int, place: Callable) -> str:
     parts, bottom = [], height - BOTTOM
     for tick in x.ticks():
         across, _ = place((tick, y.low))

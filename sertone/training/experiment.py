@@ -6,13 +6,13 @@ from typing import Any, Self
 
 import torch
 
-from sertone import corpora, models, protocols, transcripts
+from sertone import corpora, leaks, models, protocols, transcripts
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, Scale, class_map, class_names, class_shares
 from sertone.nn.vocabulary import Vocabulary
-from sertone.protocol_card import protocol_card
+from sertone.protocol_card import protocol_card, selection
 from sertone.protocols import Fold
-from sertone.recipe import Recipe
+from sertone.recipe import ProtocolConfig, Recipe
 from sertone.schema import Utterance
 
 
@@ -64,12 +64,12 @@ class Experiment:
         """The same data and folds with another model or training.
 
         Raises:
-            SertoneError: `no_device`, `no_votes`, `no_validation`, `no_scale`.
+            SertoneError: `no_device`, `no_votes`, `no_validation`, `no_scale`; as `leaks.require_labels`.
         """
         config: Any = models.configure(recipe.model)
-        _require_scales(recipe, config.answers)
-        _require_what_training_needs(recipe, self.folds, self.class_map)
-        return replace(self, recipe=recipe, card=self.card | {"seed": recipe.train.seed})
+        _require_what_training_needs(recipe, config.answers, self.folds, self.class_map)
+        chosen = {"seed": recipe.train.seed, "selection": selection(self.folds, config.answers)}
+        return replace(self, recipe=recipe, card=self.card | chosen)
 
 
 def prepare(
@@ -86,38 +86,46 @@ def prepare(
         SertoneError: of the recipe, the corpus, the split, a leak, or the texts.
     """
     config: Any = models.configure(recipe.model)
-    answers = config.answers
-    _require_scales(recipe, answers)
-    data, protocol = recipe.data, recipe.protocol
+    data, answers = recipe.data, config.answers
     found = corpora.load(data.corpus, data.root)
     emotions = {str(u.labels["emotion"]) for u in found if "emotion" in u.labels}
     mapping = class_map(data.classes, emotions)
-    used = [u for u in found if u.labels.get("emotion") in (None, *mapping)]
     if "emotion" in answers:
         _require_classes(mapping, emotions)
-    unused = set() if protocol.split == "grouped_k_fold" else {"folds"}
-    rule: dict[str, Any] = protocol.model_dump(exclude=unused) | {"speaker_independent": True}
-    if everything:
-        folds = [protocols.everything(used, protocol.validation, answers)]
-        rule = {"split": "everything", "validation": protocol.validation}
-    else:
-        folds = protocols.make_folds(
-            used, protocol.split, folds=protocol.folds, validation=protocol.validation, answers=answers
-        )
-    _require_what_training_needs(recipe, folds, mapping)
-    hashes = protocols.recording_hashes(used)
-    leaks = [protocols.check_leaks(fold, hashes) for fold in folds]
-    for fold, report in zip(folds, leaks, strict=True):
-        protocols.require_sound(fold, report, mapping, answers)
-    seed = recipe.train.seed
+    used = [u for u in found if u.labels.get("emotion") in (None, *mapping)]
+    folds, rule = _split(recipe.protocol, used, answers, everything)
+    hashes = leaks.recording_hashes(used)
+    reports = [leaks.check_leaks(fold, hashes) for fold in folds]
+    for fold, report in zip(folds, reports, strict=True):
+        leaks.require_none(fold, report)
+    _require_what_training_needs(recipe, answers, folds, mapping)
     texts = transcripts.texts(data.text, used, hashes, say, corpora.sheet(data.corpus).LANGUAGE)
-    card = protocol_card(data.corpus, len(found), folds, leaks, mapping, hashes, rule, seed, data.licence)
+    card = protocol_card(data, len(found), folds, reports, mapping, hashes, rule, recipe.train.seed, answers)
     folds = [Fold(fold.name, *map(texts.given, fold.sides.values())) for fold in folds]
     return Experiment(recipe, mapping, texts.given(used), folds, card | {"text": texts.card})
 
 
-def _require_what_training_needs(recipe: Recipe, folds: list[Fold], mapping: dict[str, str]) -> None:
+def _split(
+    protocol: ProtocolConfig, utterances: list[Utterance], answers: Sequence[str], everything: bool
+) -> tuple[list[Fold], dict[str, Any]]:
+    """The folds, and the rule that made them."""
+    if everything:
+        rule = {"split": "everything", "validation": protocol.validation}
+        return [protocols.everything(utterances, protocol.validation, answers)], rule
+    folds = protocols.make_folds(
+        utterances, protocol.split, folds=protocol.folds, validation=protocol.validation, answers=answers
+    )
+    unused = set() if protocol.split == "grouped_k_fold" else {"folds"}
+    return folds, protocol.model_dump(exclude=unused) | {"speaker_independent": True}
+
+
+def _require_what_training_needs(
+    recipe: Recipe, answers: Sequence[str], folds: list[Fold], mapping: dict[str, str]
+) -> None:
     _require_device(recipe.train.device)
+    _require_scales(recipe, answers)
+    for fold in folds:
+        leaks.require_labels(fold, mapping, answers)
     if recipe.train.targets == "soft":
         _require_votes(folds, mapping)
     if recipe.train.coverage is not None:

@@ -154,9 +154,10 @@ class Predictor:
 
     def _readable(self, text: str | None) -> tuple[str | None, dict[str, str]]:
         """The text that the model reads, and what there is to say about it."""
+        if not self.reads and text:
+            return None, {"text_not_read": "the model hears only; the text made no difference"}
         if not self.reads:
-            said = {"text_not_read": "the model hears only; the text made no difference"}
-            return None, said if text else {}
+            return None, {}
         if not text or not spoken_text(text):
             return None, {"no_text": "answered from the audio alone: no text, or none with a word in it"}
         if any(truncated(vocabulary.tokenizer, text) for vocabulary in self.vocabularies):
