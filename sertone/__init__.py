@@ -10,7 +10,7 @@ Importing this package imports no torch; the functions do, when they need it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from sertone.training.predict import Predictor
@@ -106,6 +106,8 @@ def evaluate(
     *,
     classes: Mapping[str, str] | None = None,
     emotions: Mapping[str, str] | None = None,
+    text: Literal["corpus", "asr", "none"] = "corpus",
+    scales: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[str]:
     """Scores a model on a corpus; see `analysis.evaluate.evaluate`.
 
@@ -116,10 +118,12 @@ def evaluate(
         out: folder to write.
         classes: class of the model -> class to report.
         emotions: emotion of the corpus -> class of the model.
+        text: where a model that reads has it from.
+        scales: rating of the corpus -> lowest and highest value.
 
     Returns:
         warnings, such as recordings that the model has heard in training.
     """
     from sertone.analysis.evaluate import evaluate as examine
 
-    return examine(model, corpus, root, out, classes=classes, emotions=emotions)
+    return examine(model, corpus, root, out, classes=classes, emotions=emotions, text=text, scales=scales)

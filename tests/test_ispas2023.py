@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from sertone import corpora, models
+from sertone import cli, corpora, models
+from sertone.analysis.evaluate import evaluate
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, FOUR, Scale
 from sertone.models.stage import Masking
@@ -340,6 +341,57 @@ def test_a_checkpoint_without_its_tokenizer_is_refused(run, tmp_path):
     (copy / "tokenizer.json").unlink()
     with pytest.raises(SertoneError, match=r"tokenizer\.json"):
         Predictor(copy)
+
+
+def test_the_command_line_takes_text_a_table_or_says_what_is_missing(run, small_demo, tmp_path, capsys):
+    model, clip = str(run / "fold_0"), str(small_demo / "wav" / "S1F_sad_00.wav")
+    assert cli.app(["predict", model, clip, "--text", "that was it"]) == 0
+    (alone,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (
+        alone["status"] == "ok"
+        and alone["text"] == "that was it"
+        and set(alone["dimensions"]) == set(DIMENSIONS)
+    )
+    (tmp_path / "calls.csv").write_text(f"path,text\n{clip},that was it\n{clip},\nmissing.wav,hello\n")
+    assert cli.app(["predict", model, "--manifest", str(tmp_path / "calls.csv")]) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["code"] for row in rows] == ["", "no_text", "missing_file"]
+    assert rows[0] | {"file": ""} == alone | {"file": ""}
+    for wrong, code in (
+        (["predict", model, clip, clip, "--text", "x"], "many_files"),
+        (["predict", model], "no_files"),
+        (["predict", model, clip, "--manifest", str(tmp_path / "calls.csv")], "no_files"),
+    ):
+        with pytest.raises(SertoneError) as caught:
+            cli.app(wrong)
+        assert caught.value.code == code
+
+
+def test_another_corpus_is_scored_on_its_own_scale(run, small_demo, tmp_path):
+    """The same recordings as a manifest whose ratings go from 0 to 100: the same concordance."""
+    with open(small_demo / "metadata.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    there = small_demo / "hundred.csv"
+    with open(there, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(row | {name: 25 * (float(row[name]) - 1) for name in DIMENSIONS})
+    first = evaluate(run, "demo", small_demo, tmp_path / "demo")
+    assert any("has heard" in line for line in first)
+    scores = json.loads((tmp_path / "demo" / "results.json").read_text())
+    assert list(scores["pooled"]) == ["emotion", "valence", "arousal", "dominance"]
+    second = evaluate(run, "manifest", there, tmp_path / "manifest")
+    assert "valence of the corpus has no known scale" in second
+    assert list(json.loads((tmp_path / "manifest" / "results.json").read_text())["pooled"]) == ["emotion"]
+    with_scale = evaluate(run, "manifest", there, tmp_path / "scaled", scales={"valence": (0, 100)})
+    scaled = json.loads((tmp_path / "scaled" / "results.json").read_text())["pooled"]["valence"]
+    assert "arousal of the corpus has no known scale" in with_scale
+    assert scaled["ccc"] == pytest.approx(scores["pooled"]["valence"]["ccc"], abs=1e-4)
+    assert scaled["rmse"] == pytest.approx(25 * scores["pooled"]["valence"]["rmse"], rel=1e-3)
+    unread = evaluate(run, "demo", small_demo, tmp_path / "unread", text="none")
+    card = json.loads((tmp_path / "unread" / "protocol.json").read_text())
+    assert unread == first and card["text"]["with_text"] == 0
 
 
 LARGE = """

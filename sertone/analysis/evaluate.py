@@ -42,6 +42,7 @@ def evaluate(
     classes: Mapping[str, str] | None = None,
     emotions: Mapping[str, str] | None = None,
     text: Literal["corpus", "asr", "none"] = "corpus",
+    scales: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[str]:
     """Scores a model on a corpus and writes a run folder with one fold.
 
@@ -55,6 +56,7 @@ def evaluate(
         classes: class of the model -> class to report: leave out, merge, rename; None: as they are.
         emotions: emotion of the corpus -> class of the model; None: as the model was trained.
         text: where a model that reads has it from; as `data.text` of a recipe.
+        scales: rating -> lowest and highest value, where the data sheet does not say.
 
     Returns:
         warnings: what of the corpus the model has heard in training, and what was left out.
@@ -66,30 +68,30 @@ def evaluate(
     predictor, out = Predictor(model), Path(out)
     wanted = dict(classes or {name: name for name in predictor.classes})
     mapping = _mapping(predictor, wanted, emotions)
-    data = DataConfig(corpus=corpus, root=str(root), text=TextConfig(source=text))
-    scales = {name: own for name, own in corpora.scales(data).items() if name in predictor.scales}
+    data = DataConfig(corpus=corpus, root=str(root), text=TextConfig(source=text), scales=dict(scales or {}))
+    known = {name: own for name, own in corpora.scales(data).items() if name in predictor.scales}
     found = corpora.load(corpus, root)
     _require_emotions(emotions or {}, found)
-    test = [u for u in found if u.labels.get("emotion") in mapping or has_label(u, tuple(scales))]
+    test = [u for u in found if u.labels.get("emotion") in mapping or has_label(u, tuple(known))]
     _require_some(test, found, mapping)
     card = _card(predictor, data, found, test, mapping, str(model))
     texts = transcripts.texts(data.text, test, card["file_hashes"], _say, card["corpus"]["language"])
     card["text"] = texts.card
-    fold = _fold(predictor, texts.given(test), mapping, wanted, scales) | {"name": card["corpus"]["title"]}
+    fold = _fold(predictor, texts.given(test), mapping, wanted, known) | {"name": card["corpus"]["title"]}
     encoder = predictor.about["model"]["encoder"]
     about = {
         "corpus": corpus,
         "model": predictor.about["model"]["name"],
         "encoder": encoder.get("source", encoder["name"]),
         "classes": class_names(wanted),
-        "ratings": {name: asdict(scale) for name, scale in scales.items()},
+        "ratings": {name: asdict(scale) for name, scale in known.items()},
         "folds_of_other_settings": [],
     }
     with lock(out):
         _refuse_other(out, card)
         write_json(out / "protocol.json", card)
         results.write(out, [fold], about)
-    return _warnings(predictor, card["leaks"][0], found, mapping, scales)
+    return _warnings(predictor, card["leaks"][0], found, mapping, known)
 
 
 def _say(line: str) -> None:

@@ -43,6 +43,7 @@ def evaluate(
     classes: str | None = None,
     emotions: str | None = None,
     text: Literal["corpus", "asr", "none"] = "corpus",
+    scales: str | None = None,
 ) -> int:
     """Score a trained model on another corpus: scores, predictions, report.
 
@@ -60,6 +61,7 @@ def evaluate(
             are not the same.
         text: where a model that reads has its text from: the corpus's own transcripts, speech recognition, or
             nowhere.
+        scales: of a manifest's ratings, lowest and highest: `valence=1:7,arousal=1:7`.
     """
     from sertone.analysis.evaluate import evaluate as examine
     from sertone.labels import parse_map
@@ -69,7 +71,7 @@ def evaluate(
         "classes": parse_map(classes, "--classes") if classes else None,
         "emotions": parse_map(emotions, "--emotions") if emotions else None,
     }
-    for warning in examine(model, corpus, root, out, text=text, **maps):
+    for warning in examine(model, corpus, root, out, text=text, scales=_scales(scales), **maps):
         print(f"warning  {warning}", file=sys.stderr)
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     print(score_line(results["pooled"]))
@@ -113,6 +115,17 @@ def predict(
         print(json.dumps(prediction.to_json(), ensure_ascii=False), flush=True)
         failed |= prediction.status == "error"
     return int(failed)
+
+
+def _scales(text: str | None) -> dict[str, tuple[float, float]]:
+    """`valence=1:7` -> valence from 1 to 7."""
+    from sertone.labels import parse_map
+
+    pairs = {name: ends.partition(":") for name, ends in parse_map(text, "--scales").items()} if text else {}
+    try:
+        return {name: (float(low), float(high)) for name, (low, _, high) in pairs.items()}
+    except ValueError:
+        raise SertoneError("bad_map", f"--scales {text!r}", "RATING=LOWEST:HIGHEST, as valence=1:7") from None
 
 
 def _inputs(
