@@ -274,8 +274,7 @@ def test_the_score_line_says_what_there_is(both, dimensions):
     line = score_line(pooled)
     assert line.startswith(f"UA {pooled['emotion']['ua']:.1%} (95 % interval over 10 speakers ")
     assert (
-        f"WA {pooled['emotion']['wa']:.1%}, CCC valence .{round(1000 * pooled['valence']['ccc'])} (."
-        in line
+        f"WA {pooled['emotion']['wa']:.1%}, CCC valence .{round(1000 * pooled['valence']['ccc'])} (." in line
     )
     pooled = results_of(dimensions)["pooled"]
     assert score_line(pooled).startswith(
