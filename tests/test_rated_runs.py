@@ -124,6 +124,16 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
+def edit(run, number, **changes):
+    """Changes a row of predictions.csv."""
+    rows = rows_of(run / "predictions.csv")
+    rows[number] |= changes
+    with open(run / "predictions.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def expected_of(rows, side):
     known = [row for row in rows if row[f"{side}_target"]]
     return expected_scores(
@@ -171,6 +181,16 @@ def test_emotion_counts_only_those_who_have_one_of_the_classes(both):
     assert np.sum(pooled["confusion"]) == np.sum([fold["confusion"] for fold in found["folds"]]) == 300
     assert sum(b["utterances"] for b in pooled["confidence"]["reliability"]) == 300
     assert [fold["test"] for fold in found["folds"]] == [80] * 5 and pooled["utterances"] == 300
+
+
+def test_confidence_is_of_those_who_have_one_of_the_classes():
+    fold = fold_of(0)
+    known = [row for row in fold["rows"] if row["target"]]
+    p = np.array([[row[f"p_{name}"] for name in CLASSES] for row in known])
+    own = p[np.arange(len(p)), [CLASSES.index(row["target"]) for row in known]]
+    assert fold["confidence"]["after"]["nll"] == pytest.approx(-np.log(own).mean(), abs=1e-5)
+    right = sum(row["prediction"] == row["target"] for row in known)
+    assert (fold["confidence"]["sure"], fold["confidence"]["sure_and_right"]) == (60, right)
 
 
 def test_without_classes_nothing_is_said_about_emotions(dimensions):
@@ -249,6 +269,16 @@ def test_the_page_shows_every_rating(name, request):
     planes = [words for words in plots if words.startswith("Valence and arousal")]
     assert len(planes) == 2 and ("angry" in planes[1]) == (name == "both")
     assert page.count("<svg") == len(plots)
+
+
+def test_the_plane_marks_the_mean_of_every_class(both):
+    page, rows = (both / "report.html").read_text(), rows_of(both / "predictions.csv")
+    for word, column in (("annotators", "target"), ("answered", "prediction")):
+        (words,) = re.findall(rf'aria-label="(Valence and arousal, {word}, [^"]*)"', page)
+        for name in CLASSES:
+            own = [row for row in rows if row["target"] == name and row["valence_target"]]
+            means = [np.mean([float(row[f"{side}_{column}"]) for row in own]) for side in SIDES]
+            assert f"{name} {means[0]:.2f} and {means[1]:.2f}" in words
 
 
 def test_the_scatter_plot_puts_answers_where_they_belong(dimensions):
@@ -382,15 +412,19 @@ def test_compare_takes_what_all_runs_answer(tmp_path, both, dimensions):
 
 def test_compare_notices_edited_ratings(tmp_path, both):
     second = write_run(tmp_path / "second", seed=3)
-    rows = rows_of(second / "predictions.csv")
-    rows[7]["valence_target"] = "1.25"
-    with open(second / "predictions.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    edit(second, 7, valence_target="1.25")
     with pytest.raises(SertoneError, match="differ in the labels"):
         compare([both, second])
     assert compare([both, second], force=True)["utterances"] == 399
+
+
+def test_seeds_with_other_ratings_are_not_averaged(tmp_path, both):
+    for seed in (0, 1):
+        write_run(tmp_path / "seeds" / f"seed_{seed}", classes=[], seed=seed)
+    edit(tmp_path / "seeds" / "seed_1", 3, arousal_target="1.25")
+    with pytest.raises(SertoneError, match="were tested on other utterances") as caught:
+        compare([both, tmp_path / "seeds"])
+    assert caught.value.code == "unlike_runs"
 
 
 def test_one_speaker_shows_nothing_about_others(tmp_path):

@@ -238,7 +238,7 @@ def scatter(
         diagonal: draw the line of equal values.
         marked: name -> a point to be marked, in the colour of its group.
     """
-    height = WIDTH - 80  # two rows of plots on a printed page
+    height = WIDTH - 96  # two rows of plots on a printed page
 
     def place(point: ArrayLike) -> tuple[float, float]:
         across, up = (np.asarray(point) - (x.low, y.low)) / (x.high - x.low, y.high - y.low)

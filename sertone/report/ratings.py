@@ -89,11 +89,17 @@ def _plane(results: dict, rows: list[dict], number: int, word: str) -> dict[str,
     )
     chosen, emotions = _chosen(len(rows)), np.array([row.get("target", "") for row in rows])
     classes = [name for name in results["classes"] if (emotions == name).any()]
-    groups = {name: points[chosen][emotions[chosen] == name] for name in ("", *classes)}
+    shown = points[chosen] + (_spread(len(chosen), x, y) if number == 0 else 0)
+    groups = {name: shown[emotions[chosen] == name] for name in ("", *classes)}
     means = {name: points[emotions == name].mean(0) for name in classes}
     svg = plots.scatter(groups, x, y, _means(word, points, means), marked=means)
     title, note = f"Valence and arousal, {word}", _note(chosen, rows)
     return {"title": title, "svg": Markup(svg), "note": note, "names": classes}
+
+
+def _spread(count: int, x: Axis, y: Axis) -> np.ndarray:
+    """Small shifts, (N, 2): mean ratings are few values, and dots would hide each other."""
+    return np.random.default_rng(0).uniform(-0.02, 0.02, (count, 2)) * (x.high - x.low, y.high - y.low)
 
 
 def _means(word: str, points: np.ndarray, means: dict[str, np.ndarray]) -> str:
