@@ -134,12 +134,16 @@ def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder):
     quick = ["--set", "train.epochs=[1,1]"]
     small = ["--set", f"model.encoder={TINY_MODEL['encoder']}"]
     tiny = ["--set", f"model.encoder.source={tiny_encoder('wavlm')}", "--set", "model.frozen_layers=1"]
+    read = "{name: tiny, width: 16, depth: 1, attention_heads: 2}"
+    reads = ["--set", f"model.text={read}", "--set", "model.attention_heads=4"]
     commands = [shlex.split(line) for line in readme_commands()[2:]]
-    assert len(commands) == 11 and all(command[0] == "sertone" for command in commands)
+    assert len(commands) == 13 and all(command[0] == "sertone" for command in commands)
     with running() as hub:
         environment = os.environ | hub.environment(tmp_path / "cache")
         for command in commands:
-            if command[1] in ("crossval", "train"):
+            if "ispas2023" in command[2] and command[1] == "crossval":
+                command += ["--set", "train.epochs=[1]", *small, *reads]
+            elif command[1] in ("crossval", "train"):
                 command += quick + (tiny if "wavlm" in command[2] else small)
             done = subprocess.run(
                 [sys.executable, "-m", *command],

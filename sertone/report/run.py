@@ -46,7 +46,7 @@ def write(run: Path) -> Path:
         modalities=conditions.section(results),
         folds=cards.folds(results),
         auxiliary=_auxiliary(results),
-        curves=[curve | {"svg": Markup(curve["svg"])} for curve in _curves(results["folds"])],
+        curves=[curve | {"svg": Markup(curve["svg"])} for curve in _curves(results)],
         trouble=_trouble(results),
         cost=_cost(results),
         evaluated=card.get("evaluated"),  # a model from elsewhere, rather than a cross-validation
@@ -89,10 +89,10 @@ def _auxiliary(results: dict) -> list[dict]:
     return lines
 
 
-def _curves(folds: list[dict]) -> list[dict]:
-    """Loss and accuracy by stage, one line per fold."""
+def _curves(results: dict) -> list[dict]:
+    """Loss and scores by stage, one line per fold."""
     by_stage: dict[str, dict[str, list[dict]]] = defaultdict(dict)
-    for fold in folds:
+    for fold in results["folds"]:
         for stage, entries in groupby(fold["history"], key=lambda entry: entry["stage"]):
             by_stage[stage][fold["name"]] = list(entries)
     curves = []
@@ -101,6 +101,7 @@ def _curves(folds: list[dict]) -> list[dict]:
             ("loss", "loss"),
             ("ua", "UA in training"),
             ("val_ua", "UA of the validation speaker"),
+            *((f"val_{name}", f"CCC of {name} of the validation speaker") for name in results["ratings"]),
         ):
             series = {f: [e[key] for e in es if key in e] for f, es in runs.items()}
             series = {fold: values for fold, values in series.items() if values}
@@ -144,4 +145,16 @@ def _cost(results: dict) -> str:
     return (
         f"{len(entries)} epochs of {seconds / len(entries):.1f} s on average. Of the time {busy:.1%} was "
         f"computing rather than waiting for data; {padding:.3f} s were computed per second of speech."
+        + _withheld(results)
     )
+
+
+def _withheld(results: dict) -> str:
+    """How much of the training went without text or audio."""
+    heard = sum(fold["train"] * len(fold["history"]) for fold in results["folds"])
+    parts = []
+    for name in ("text", "audio"):
+        entries = [entry for fold in results["folds"] for entry in fold["history"]]
+        if count := sum(entry.get(f"without_{name}", 0) for entry in entries):
+            parts.append(f"the {name} {count / heard:.0%}")
+    return f" Withheld in training, of all utterances of all epochs: {', '.join(parts)}." if parts else ""

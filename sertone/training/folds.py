@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 
-from sertone import metrics, models
+from sertone import models
 from sertone import recipe as recipes
 from sertone.files import write_json
 from sertone.sharing.scores import Scores
 from sertone.training import checkpoint, heard, ranks
-from sertone.training.answers import answer, score_tasks
 from sertone.training.calibrate import calibrate
 from sertone.training.experiment import Experiment
 from sertone.training.first_stages import FirstStages
@@ -24,13 +23,12 @@ from sertone.training.loop import Trainer, check_plan
 from sertone.training.material import Material
 from sertone.training.modalities import rows_by_condition
 from sertone.training.progress import Reporter
-from sertone.training.scored import scored
 from sertone.training.step import freeze
+from sertone.training.tested import in_words, tested
 
 PER_FILE = ("file_hashes", "segments")
 """Parts of the protocol card that grow with the corpus; a checkpoint leaves them out, and of the texts that
 training and test have in common it only has the number: they are not ours to pass on."""
-SPEAKER_NOTE = "not defined: speakers are disjoint"
 
 
 def check(experiment: Experiment) -> Any:
@@ -155,39 +153,12 @@ def run_fold(
     """
     folder, fold = out / f"fold_{number}", experiment.folds[number]
     trainer = fit(experiment, number, folder, material, progress, first_stages)
-    vocabulary, heads = trainer.vocabulary, trainer.model.heads
-    test = experiment.scored(fold.test)
     trainer.model.to(trainer.fabric.device)
-    answers = answer(trainer.model, vocabulary, test, trainer.loader, trainer.fabric)
-    labels = {task: [vocabulary.label(task, u) for u in test] for task in heads}
-    kinds = {task: head.metric for task, head in heads.items() if task != "speaker"}
-    scores: dict[str, dict[str, Any]] = dict(score_tasks(answers, labels, kinds))
-    auxiliary = {
-        task: {"targets": labels[task], "predictions": answers.predictions[task], "metric": kinds[task]}
-        for task in scores
-        if task not in experiment.answers
-    }
-    if "speaker" in heads:
-        scores["speaker"] = {"note": SPEAKER_NOTE}
-    calibrated = trainer.calibration.probabilities(answers.logits) if experiment.classes else None
-    voted = any(u.votes for u in experiment.utterances)
-    result = {
+    result: dict[str, Any] = {
         "name": fold.name,
-        "metrics": scores,
-        **scored(
-            test,
-            experiment.class_map,
-            experiment.classes,
-            calibrated,
-            answers.probabilities,
-            trainer.calibration,
-            ratings={task: answers.predictions[task] for task in experiment.ratings},
-            fold=number,
-            with_votes=voted,
-        ),
+        **tested(trainer, experiment, number),
         "experiment": fingerprint(experiment),
-        "auxiliary": auxiliary,
-        "modalities": rows_by_condition(trainer, experiment, test, number) if trainer.model.text else {},
+        "modalities": rows_by_condition(trainer, experiment, number) if trainer.model.text else {},
         "train": len(fold.train),
         "validation": len(fold.validation),
         "history": trainer.history,
@@ -197,9 +168,8 @@ def run_fold(
         write_json(folder / "result.json", result)
         for done in ("resume",) if keep_checkpoint else ("resume", "checkpoint"):
             shutil.rmtree(folder / done, ignore_errors=True)
-    main = {task: scores[task][metrics.MAIN[kinds[task]]] for task in experiment.answers if task in scores}
-    shown = (f"UA {v:.3f}" if task == "emotion" else f"CCC {task} {v:.3f}" for task, v in main.items())
-    progress.say(f"fold {number} ({fold.name})  test {', '.join(shown)}")
+    words = in_words(experiment, result["metrics"])
+    progress.say(f"fold {number} ({fold.name})  test {words}")
 
 
 def fingerprint(experiment: Experiment) -> str:

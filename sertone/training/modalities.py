@@ -12,25 +12,22 @@ from sertone.training.answers import answer
 from sertone.training.experiment import Experiment
 from sertone.training.loader import readable
 from sertone.training.loop import Trainer
-from sertone.training.scored import scored
+from sertone.training.tested import written
 from sertone.transcripts.noise import garbled, vocabulary
 
 WITHHELD = {"audio and text": "", "audio alone": "text", "text alone": "audio"}
 """Condition -> what is withheld."""
 
 
-def rows_by_condition(
-    trainer: Trainer, experiment: Experiment, test: Sequence[Utterance], number: int
-) -> dict[str, list[dict]]:
+def rows_by_condition(trainer: Trainer, experiment: Experiment, number: int) -> dict[str, list[dict]]:
     """Answers under every condition, as rows of predictions.csv; empty where no test utterance has text.
 
     Args:
         trainer: whose model is trained and on its device.
         experiment: of which it is a fold.
-        test: utterances with a label.
         number: of the fold.
     """
-    spoken = [u for u in test if readable(u)]
+    spoken = [u for u in experiment.scored(experiment.folds[number].test) if readable(u)]
     if not spoken:
         return {}
     found = {name: _rows(trainer, experiment, spoken, number, what) for name, what in WITHHELD.items()}
@@ -47,16 +44,5 @@ def _rows(
     trainer: Trainer, experiment: Experiment, test: Sequence[Utterance], number: int, withheld: str
 ) -> list[dict]:
     answers = answer(trainer.model, trainer.vocabulary, test, trainer.loader, trainer.fabric, withheld)
-    ratings = {task: answers.predictions[task] for task in experiment.ratings}
-    probabilities = answers.probabilities if experiment.classes else None
-    rows = scored(
-        test,
-        experiment.class_map,
-        experiment.classes,
-        probabilities,
-        probabilities,
-        trainer.calibration,
-        ratings=ratings,
-        fold=number,
-    )["rows"]
+    rows = written(trainer, experiment, test, answers, number)["rows"]
     return [{key: value for key, value in row.items() if not key.startswith("p_")} for row in rows]
