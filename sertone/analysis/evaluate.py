@@ -78,11 +78,10 @@ def evaluate(
     texts = transcripts.texts(data.text, test, card["file_hashes"], _say, card["corpus"]["language"])
     card["text"] = texts.card
     fold = _fold(predictor, texts.given(test), mapping, wanted, known) | {"name": card["corpus"]["title"]}
-    encoder = predictor.about["model"]["encoder"]
     about = {
         "corpus": corpus,
         "model": predictor.about["model"]["name"],
-        "encoder": encoder.get("source", encoder["name"]),
+        "encoder": results.encoders_in_words(predictor.about["model"]),
         "classes": class_names(wanted),
         "ratings": {name: asdict(scale) for name, scale in known.items()},
         "folds_of_other_settings": [],

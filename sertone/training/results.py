@@ -35,16 +35,22 @@ def collect(experiment: Experiment, out: Path) -> None:
         for number in range(len(experiment.folds))
     ]
     recipe, own = experiment.recipe, fingerprint(experiment)
-    encoder = recipe.model["encoder"]
     about = {
         "corpus": recipe.data.corpus,
         "model": recipe.model["name"],
-        "encoder": encoder.get("source", encoder["name"]),
+        "encoder": encoders_in_words(recipe.model),
         "classes": experiment.classes,
         "ratings": {name: asdict(scale) for name, scale in experiment.ratings.items()},
         "folds_of_other_settings": [fold["name"] for fold in folds if fold["experiment"] != own],
     }
     write(out, folds, about, seed=recipe.train.seed)
+
+
+def encoders_in_words(model: dict[str, Any]) -> str:
+    """The encoders of the `model` part of a recipe, or of a checkpoint."""
+    named = {part: model[part] for part in ("encoder", "text") if model.get(part)}
+    names = [config.get("source", config["name"]) for config in named.values()]
+    return " and ".join(map(str, names))
 
 
 def write(out: Path, folds: list[dict], about: dict[str, Any], *, seed: int = 0) -> None:
