@@ -40,6 +40,8 @@ def test_contract(name, tmp_path):
     assert report.sound, report.problems
     assert report.utterances == len(found)
     assert report.voted == sum(bool(u.votes) for u in found)
+    assert report.texts == sum(bool(u.text) for u in found)
+    assert all(report.rated[name] == sum(name in u.labels for u in found) for name in report.rated)
     assert all(sum(u.votes.values()) == pytest.approx(1) for u in found if u.votes)
     assert set(report.by_class) == set(FOUR) and all(report.by_class.values())
     assert sum(report.by_speaker.values()) == sum(report.by_class.values())
@@ -285,7 +287,7 @@ def test_the_doctor_finds_every_problem_and_goes_on(tmp_path, tone, capsys):
         "bad_split": 1,
     }
     assert all(problem["path"] and problem["message"] for problem in report["problems"])
-    expected = "corpus root utterances voted hours speakers by_label by_class by_session by_speaker by_style problems"
+    expected = "corpus root utterances voted texts rated hours speakers by_label by_class by_session by_speaker by_style problems"
     assert list(report) == expected.split()
     with pytest.raises(SertoneError):
         list(corpora.utterances("manifest", source))

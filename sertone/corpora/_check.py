@@ -9,7 +9,16 @@ from pathlib import Path
 from sertone import audio, corpora
 from sertone.corpora._rows import row_problems
 from sertone.errors import AudioError
-from sertone.labels import EMOTIONS, GENDERS, SYNONYMS, Scale, class_map, class_names
+from sertone.labels import (
+    DIMENSIONS,
+    EMOTIONS,
+    GENDERS,
+    SYNONYMS,
+    Scale,
+    class_map,
+    class_names,
+    spoken_text,
+)
 from sertone.schema import Problem, Utterance
 
 DURATION_TOLERANCE_S = 0.025
@@ -24,6 +33,8 @@ class CorpusReport:
         root: where it was read.
         utterances: how many there are.
         voted: how many of them have annotators' votes.
+        texts: how many have a transcript with a word in it.
+        rated: rating -> utterances that have it.
         hours: of speech.
         speakers: how many.
         by_label: raw label -> utterances.
@@ -38,6 +49,8 @@ class CorpusReport:
     root: str
     utterances: int
     voted: int
+    texts: int
+    rated: dict[str, int]
     hours: float
     speakers: int
     by_label: dict[str, int]
@@ -61,10 +74,12 @@ class CorpusReport:
         title = f"{self.corpus} at {self.root}"
         parts = [f"{title}\n{self.utterances} utterances, {self.hours:.2f} h, {self.speakers} speakers"]
         parts += [f"{self.voted} utterances with annotators' votes"] if self.voted else []
+        parts += [f"{self.texts} utterances with a transcript"] if self.texts else []
         for name, counts in (
             ("label", self.by_label),
             ("class", self.by_class),
             ("style", self.by_style),
+            ("rating", self.rated),
             ("speaker (in classes)", self.by_speaker),
         ):
             if counts:
@@ -122,6 +137,8 @@ def _count(
         root=str(root),
         utterances=len(found),
         voted=sum(bool(u.votes) for u in found),
+        texts=sum(bool(u.text and spoken_text(u.text)) for u in found),
+        rated={name: count for name in DIMENSIONS if (count := sum(name in u.labels for u in found))},
         hours=round(sum(_seconds(u, lengths) for u in found) / 3600, 4),
         speakers=len({u.speaker for u in found}),
         by_label=_tally(str(u.labels.get("raw_emotion", "(missing)")) for u in found),
