@@ -10,7 +10,7 @@ Importing this package imports no torch; the functions do, when they need it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sertone.training.predict import Predictor
@@ -106,7 +106,7 @@ def evaluate(
     *,
     classes: Mapping[str, str] | None = None,
     emotions: Mapping[str, str] | None = None,
-    text: Literal["corpus", "asr", "none"] = "corpus",
+    text: str | Mapping[str, Any] = "corpus",
     scales: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[str]:
     """Scores a model on a corpus; see `analysis.evaluate.evaluate`.
@@ -118,7 +118,7 @@ def evaluate(
         out: folder to write.
         classes: class of the model -> class to report.
         emotions: emotion of the corpus -> class of the model.
-        text: where a model that reads has it from.
+        text: where a model that reads has it from, as `data.text` of a recipe.
         scales: rating of the corpus -> lowest and highest value.
 
     Returns:

@@ -132,6 +132,11 @@ def spoken_text(text: str) -> str:
     return " ".join(re.sub(r"[^\w']|_", " ", text).split())
 
 
+def has_words(text: str | None) -> bool:
+    """Whether there is a text, and a spoken word in it."""
+    return bool(text and spoken_text(text))
+
+
 def parse_map(text: str, what: str) -> dict[str, str]:
     """A mapping from names to names: `happy=positive,excited=positive,sad`, or a YAML file that holds one.
 

@@ -78,6 +78,8 @@ class DataConfig(Settings):
     """Its folder, or the manifest's file; relative to the working directory."""
     classes: str | dict[str, str] = "four"
     """`four`, `all`, or a mapping from emotion to class."""
+    outside_classes: Literal["left_out", "kept"] = "left_out"
+    """Utterances whose emotion is in no class: left out, the papers' way, or kept for the other tasks."""
     licence: str | None = None
     """Of your copy, as the Hugging Face hub names it: `cc-by-4.0`, `other`. null: as the corpus's data
     sheet says, which knows nothing of a manifest."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from sertone.errors import SertoneError
 from sertone.isolation import Isolated
 from sertone.labels import Scale
 from sertone.nn.losses import concordance_loss
@@ -84,6 +85,17 @@ def test_a_head_keeps_the_scale_of_the_corpus(divided):
     assert min(answers) >= (0 if divided else 1) and max(answers) <= 7
     target = torch.linspace(1, 7, 50)
     assert head.loss(output, target).item() == pytest.approx(formula(answers, target), abs=1e-4)
+
+
+def test_a_scale_below_zero_is_mapped_and_never_divided():
+    head = RatingHead(4, Scale(-1.0, 1.0))
+    output = head.rate(torch.randn(200, 4) * 30, torch.ones(200))
+    answers = head.decode(output)
+    assert min(answers) < -0.5 and max(answers) > 0.5
+    for scale in (Scale(-1.0, 1.0), Scale(-3.0, 0.0)):
+        with pytest.raises(SertoneError, match="ratings_from: scale") as caught:
+            RatingHead(4, scale, divided=True)
+        assert caught.value.code == "bad_scale"
 
 
 def on_a_rank(rank, port, rows, half):

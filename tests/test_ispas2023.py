@@ -23,14 +23,13 @@ from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, FOUR, Scale
 from sertone.models.stage import Masking
 from sertone.nn.batch import Batch
-from sertone.recipe import Recipe
+from sertone.recipe import DataConfig, Recipe, TextConfig
 from sertone.schema import Utterance
 from sertone.training import checkpoint
 from sertone.training.answers import answer, score_tasks
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import prepare
 from sertone.training.folds import fit, gather
-from sertone.training.loader import Row, sparing
 from sertone.training.predict import Predictor
 from sertone.training.progress import Progress
 
@@ -207,12 +206,6 @@ def test_masking_by_utterance_has_the_shares_that_it_should():
     assert often.count("text") / 3000 == pytest.approx(0.48, abs=0.03)
 
 
-def test_audio_is_never_withheld_from_an_utterance_without_text():
-    assert sparing(UTTERANCES[1], 1.0, "audio") == Row(UTTERANCES[1], 1.0, "")
-    assert sparing(UTTERANCES[0], 1.0, "audio").withheld == "audio"
-    assert sparing(UTTERANCES[1], 1.0, "text").withheld == "text"
-
-
 def train_fold(recipe, folder):
     experiment, progress = prepare(recipe), Progress(1, quiet=True)
     return fit(experiment, 0, folder, gather(experiment, progress), progress)
@@ -234,6 +227,19 @@ def test_the_encoder_of_a_withheld_modality_is_not_trained(demo_recipe, tmp_path
     assert not any(name.startswith(still) for name in changed)
     assert any(name.startswith(moved) for name in changed)
     assert trainer.history[0][f"without_{withheld}"] == len(trainer.fold.train)
+
+
+def test_audio_is_never_withheld_from_an_utterance_without_text(demo_recipe, tmp_path):
+    """Nor is its encoder left untrained in an epoch in which others' audio is withheld."""
+    masking = {"probability": 1.0, "least": 0.0, "text": 0.0}
+    recipe = demo_recipe(TINY | {"masking": masking}, epochs=[1])
+    data = recipe.data.model_copy(update={"text": TextConfig(source="none")})
+    trainer = train_fold(recipe.model_copy(update={"data": data}), tmp_path)
+    assert "without_audio" not in trainer.history[0]
+    torch.manual_seed(recipe.train.seed * 1000)
+    before = models.build(recipe.model, trainer.vocabulary).state_dict()
+    moved = {n for n, t in trainer.model.state_dict().items() if not torch.equal(t, before[n])}
+    assert any(name.startswith("encoder.") for name in moved)
 
 
 @pytest.mark.parametrize("per", ["off", "epoch", "utterance"])
@@ -308,6 +314,38 @@ def test_a_run_scores_classes_ratings_and_missing_modalities(run):
     assert card["text"]["source"] == "corpus"
 
 
+def test_the_report_of_missing_modalities_is_of_what_it_says(run, small_demo):
+    """Against predictions from the checkpoint; without audio, other audio gives the same answers."""
+    fold = json.loads((run / "fold_0" / "result.json").read_text())
+    predictor = Predictor(run / "fold_0")
+    texts = {u.id: (u.path, u.text) for u in corpora.utterances("demo", small_demo)}
+    for row, silent in zip(fold["modalities"]["audio alone"], fold["modalities"]["text alone"], strict=True):
+        path, text = texts[row["id"]]
+        alone = predictor.predict(path)
+        assert alone.dimensions["valence"] == pytest.approx(row["valence_prediction"], abs=1e-4)
+        (model,), (vocabulary,) = predictor.models, predictor.vocabularies
+        tokens, counts = vocabulary.tokens([text])
+        unheard = model(Batch(None, torch.tensor([16000]), tokens=tokens, counts=counts))
+        expected = model.heads["valence"].decode(unheard["valence"])[0]
+        assert silent["valence_prediction"] == pytest.approx(expected, abs=1e-4)
+    noisy = fold["modalities"]["audio and text of 30% WER"]
+    both = fold["modalities"]["audio and text"]
+    differ = [a["valence_prediction"] != b["valence_prediction"] for a, b in zip(noisy, both, strict=True)]
+    assert np.mean(differ) > 0.3, "most texts of several words have an error"
+
+
+def test_no_text_ends_a_run_of_predictions(run, small_demo):
+    clip = small_demo / "wav" / "S1F_sad_00.wav"
+    found = list(Predictor(run / "fold_0").predict_files([clip] * 3, texts=["fine", "so \ud800", "fine"]))
+    assert [f.status for f in found] == ["ok", "error", "ok"] and found[1].code == "failed"
+
+
+def test_the_card_says_that_the_model_reads(run):
+    card = (run / "fold_0" / "checkpoint" / "card.md").read_text()
+    assert "It also reads what is said" in card and '--text "what is said"' in card
+    assert "the corpus's own transcripts" in card and "CCC valence" in card
+
+
 def test_prediction_with_text_and_without(run, small_demo):
     utterance = next(u for u in corpora.utterances("demo", small_demo) if u.text)
     predictor = Predictor(run / "fold_0")
@@ -345,8 +383,40 @@ def test_dimensions_alone_from_end_to_end(demo_recipe, tmp_path, small_demo):
     assert list(results["pooled"]) == ["valence", "arousal"] and results["classes"] == []
     assert (run / "report.html").is_file()
     answer = Predictor(run).predict(next((small_demo / "wav").iterdir()), text="hello")
+    card = (run / "fold_0" / "checkpoint" / "card.md").read_text()
+    assert "counts as" not in card and "emotions a voice carries" not in card
     assert answer.status == "ok" and answer.label is None and answer.probabilities == {}
     assert set(answer.dimensions) == {"valence", "arousal"}
+
+
+def test_utterances_outside_the_classes_can_teach_ratings(demo_recipe):
+    recipe = demo_recipe(TINY | {"tasks": {"emotion": 1, "valence": 1, "arousal": 0}}, epochs=[1])
+    data = recipe.data.model_copy(update={"classes": {"happy": "happy", "sad": "sad"}})
+    few = prepare(recipe.model_copy(update={"data": data}))
+    kept = data.model_copy(update={"outside_classes": "kept"})
+    more = prepare(recipe.model_copy(update={"data": kept}))
+    assert (len(few.utterances), len(more.utterances)) == (20, 40)
+    assert more.vocabulary(0).targets("emotion", more.utterances).sum() == 20
+    assert more.vocabulary(0).targets("valence", more.utterances).isfinite().all()
+
+
+def test_ratings_that_a_corpus_does_not_have_are_missed_before_anything_else(tmp_path, demo_recipe):
+    corpora.fake("ravdess", tmp_path / "ravdess")
+    recipe = demo_recipe(TINY, epochs=[1])
+    for scales, code in (({}, "no_scale"), ({"valence": (1, 5), "arousal": (1, 5)}, "no_labels")):
+        data = DataConfig(corpus="ravdess", root=str(tmp_path / "ravdess"), scales=scales)
+        for everything in (True, False):
+            with pytest.raises(SertoneError) as caught:
+                prepare(recipe.model_copy(update={"data": data}), everything=everything)
+            assert caught.value.code == code
+
+
+def test_options_that_do_not_fit_are_named():
+    with pytest.raises(SertoneError, match="divisor") as caught:
+        build(attention_heads=5)
+    assert caught.value.code == "bad_heads"
+    with pytest.raises(SertoneError, match="multiple"):
+        models.configure(TINY | {"text": {"name": "tiny", "width": 30, "attention_heads": 4}})
 
 
 def test_a_checkpoint_without_its_tokenizer_is_refused(run, tmp_path):
@@ -404,7 +474,13 @@ def test_another_corpus_is_scored_on_its_own_scale(run, small_demo, tmp_path):
     assert scaled["rmse"] == pytest.approx(25 * scores["pooled"]["valence"]["rmse"], rel=1e-3)
     unread = evaluate(run, "demo", small_demo, tmp_path / "unread", text="none")
     card = json.loads((tmp_path / "unread" / "protocol.json").read_text())
-    assert unread == first and card["text"]["with_text"] == 0
+    assert unread == [*first, "40 of 40 utterances have no text; the audio alone answered"]
+    assert card["text"]["with_text"] == 0
+    with pytest.raises(SertoneError, match="holds an evaluation"):
+        evaluate(run, "demo", small_demo, tmp_path / "unread")
+    for wrong in ({"valance": (1, 7)}, {"valence": (7, 1)}):
+        with pytest.raises(SertoneError, match="scales"):
+            evaluate(run, "demo", small_demo, tmp_path / "wrong", scales=wrong)
 
 
 LARGE = """
@@ -414,7 +490,7 @@ from sertone import models
 from sertone.labels import FOUR, Scale
 from sertone.nn import kernels, tokens
 from sertone.nn.batch import Batch
-from sertone.recipe import Recipe
+from sertone.recipe import DataConfig, Recipe, TextConfig
 from sertone.nn.vocabulary import Vocabulary
 
 torch.manual_seed(0)

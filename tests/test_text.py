@@ -99,6 +99,10 @@ def test_missing_weights_are_named(text_encoder):
 
 
 def test_what_is_no_text_encoder_is_refused(text_encoder, tiny_encoder, tmp_path):
+    with pytest.raises(SertoneError, match="no encoder") as caught:
+        load(tmp_path)
+    assert caught.value.code == "missing_encoder"
+    AutoConfig.for_model("bert").save_pretrained(tmp_path)
     with pytest.raises(SertoneError, match="no tokenizer") as caught:
         load(tmp_path)
     assert caught.value.code == "missing_tokenizer"
@@ -169,6 +173,19 @@ def test_long_texts_are_cut_and_said_to_be():
     ids, counts = tokens.encode(tokenizer, [long])
     assert ids.shape == (1, tokens.LONGEST) and counts.tolist() == [tokens.LONGEST]
     assert tokens.truncated(tokenizer, long) and not tokens.truncated(tokenizer, TEXTS[0])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_text_is_longer_than_an_encoder_has_positions(family, text_encoder):
+    """Also where the tokenizer sets no limit, as older ones on the hub."""
+    folder = text_encoder(family)
+    about = json.loads((folder / "tokenizer_config.json").read_text())
+    about.pop("model_max_length")
+    (folder / "tokenizer_config.json").write_text(json.dumps(about))
+    encoder, tokenizer = load(folder)
+    ids, counts = tokens.encode(tokenizer, ["friend " * 300])
+    assert counts[0] == (64 if family == "roberta" else 66)
+    assert encoder.eval()(ids, counts).isfinite().all()
 
 
 def test_tiny_learns_its_subwords_from_the_training_texts():

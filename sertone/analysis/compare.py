@@ -96,7 +96,7 @@ def _runs(path: Path) -> list[Path]:
 def _protocol(run: Rows, tasks: list[str]) -> dict[str, Any]:
     """The card, with who is held out, and the labels, which it does not hold."""
     card = json.loads((run.run / "protocol.json").read_text(encoding="utf-8"))
-    labels = {row["id"]: _labels(row, tasks) for row in run.rows}
+    labels = {row["id"]: own for row in run.rows if any(own := _labels(row, tasks))}
     return card | {"test_speakers": [fold["test_speakers"] for fold in card["folds"]], "labels": labels}
 
 

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from sertone import corpora, metrics, transcripts
+from sertone import corpora, metrics, sums, transcripts
 from sertone.calibration import Calibration
 from sertone.errors import SertoneError
 from sertone.files import write_json
@@ -20,8 +20,9 @@ from sertone.labels import Scale, class_names, remap, rescaled
 from sertone.leaks import LeakReport, recording_hashes
 from sertone.protocol_card import protocol_card
 from sertone.protocols import Fold, has_label
-from sertone.recipe import DataConfig, TextConfig, TrainConfig
+from sertone.recipe import DataConfig, TrainConfig
 from sertone.schema import Utterance
+from sertone.settings import parse
 from sertone.training import heard, ranks, results
 from sertone.training.answers import Answers, answer
 from sertone.training.loader import Loader
@@ -41,7 +42,7 @@ def evaluate(
     *,
     classes: Mapping[str, str] | None = None,
     emotions: Mapping[str, str] | None = None,
-    text: Literal["corpus", "asr", "none"] = "corpus",
+    text: str | Mapping[str, Any] = "corpus",
     scales: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[str]:
     """Scores a model on a corpus and writes a run folder with one fold.
@@ -55,7 +56,7 @@ def evaluate(
         out: where to write.
         classes: class of the model -> class to report: leave out, merge, rename; None: as they are.
         emotions: emotion of the corpus -> class of the model; None: as the model was trained.
-        text: where a model that reads has it from; as `data.text` of a recipe.
+        text: where a model that reads has it from, as `data.text` of a recipe: `none`, `asr`, or more of it.
         scales: rating -> lowest and highest value, where the data sheet does not say.
 
     Returns:
@@ -68,15 +69,17 @@ def evaluate(
     predictor, out = Predictor(model), Path(out)
     wanted = dict(classes or {name: name for name in predictor.classes})
     mapping = _mapping(predictor, wanted, emotions)
-    data = DataConfig(corpus=corpus, root=str(root), text=TextConfig(source=text), scales=dict(scales or {}))
+    settings = {"text": text if predictor.reads else "none", "scales": dict(scales or {})}
+    data = parse(DataConfig, {"corpus": corpus, "root": str(root), **settings}, "evaluate")
     known = {name: own for name, own in corpora.scales(data).items() if name in predictor.scales}
     found = corpora.load(corpus, root)
     _require_emotions(emotions or {}, found)
     test = [u for u in found if u.labels.get("emotion") in mapping or has_label(u, tuple(known))]
-    _require_some(test, found, mapping)
+    _require_some(predictor, test, found, mapping)
     card = _card(predictor, data, found, test, mapping, str(model))
     texts = transcripts.texts(data.text, test, card["file_hashes"], _say, card["corpus"]["language"])
     card["text"] = texts.card
+    card["evaluated"] |= {"text": texts.about, "scales": card["scales"]}
     fold = _fold(predictor, texts.given(test), mapping, wanted, known) | {"name": card["corpus"]["title"]}
     about = {
         "corpus": corpus,
@@ -90,7 +93,9 @@ def evaluate(
         _refuse_other(out, card)
         write_json(out / "protocol.json", card)
         results.write(out, [fold], about)
-    return _warnings(predictor, card["leaks"][0], found, mapping, known)
+    unread = len(test) - texts.with_text if predictor.reads else 0
+    said = [f"{unread} of {len(test)} utterances have no text; the audio alone answered"] if unread else []
+    return _warnings(predictor, card["leaks"][0], found, mapping, known) + said
 
 
 def _say(line: str) -> None:
@@ -146,14 +151,11 @@ def _fold(
 
 def _scores(rows: list[dict[str, Any]], classes: bool, ratings: Iterable[str]) -> dict[str, dict[str, float]]:
     """Of emotion and of each rating, over the rows that have a label of it."""
-    kinds = {"": ("emotion", "emotion")} if classes else {}
-    kinds |= {f"{name}_": (name, "ratings") for name in ratings}
     scores = {}
-    for mark, (task, kind) in kinds.items():
-        known = [row for row in rows if row[f"{mark}target"] != ""]
-        if known:
-            sides = ([row[f"{mark}{side}"] for row in known] for side in ("target", "prediction"))
-            scores[task] = metrics.SCORES[kind](*sides)
+    for task in [*(["emotion"] if classes else []), *ratings]:
+        if known := sums.labelled(rows, task):
+            sides = ([row[column] for row in known] for column in sums.columns(task))
+            scores[task] = metrics.SCORES["emotion" if task == "emotion" else "ratings"](*sides)
     return scores
 
 
@@ -182,7 +184,16 @@ def _require_emotions(emotions: Mapping[str, str], found: list[Utterance]) -> No
         )
 
 
-def _require_some(test: list[Utterance], found: list[Utterance], mapping: Mapping[str, str]) -> None:
+def _require_some(
+    predictor: Predictor, test: list[Utterance], found: list[Utterance], mapping: Mapping[str, str]
+) -> None:
+    if not test and not mapping:
+        raise SertoneError(
+            "no_targets",
+            f"the model rates {', '.join(predictor.scales)}; the corpus has no such rating on a known scale",
+            "one at least",
+            "--scales says the ends of a manifest's scales: valence=1:7",
+        )
     if not test:
         there = sorted({str(u.labels["emotion"]) for u in found if "emotion" in u.labels})
         raise SertoneError(

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -42,7 +42,7 @@ def evaluate(
     out: Path | None = None,
     classes: str | None = None,
     emotions: str | None = None,
-    text: Literal["corpus", "asr", "none"] = "corpus",
+    text: str = "corpus",
     scales: str | None = None,
 ) -> int:
     """Score a trained model on another corpus: scores, predictions, report.
@@ -59,10 +59,12 @@ def evaluate(
             `happy=positive,sad=negative` renames and merges. Or a YAML file with a mapping.
         emotions: emotion of the corpus = class of the model, as `joy=happy,rage=angry`, where the names
             are not the same.
-        text: where a model that reads has its text from: the corpus's own transcripts, speech recognition, or
-            nowhere.
+        text: where a model that reads has its text from, as `data.text` of a recipe: `corpus`, `none`, `asr`,
+            or `{source: asr, asr: {model: large-v3}}`.
         scales: of a manifest's ratings, lowest and highest: `valence=1:7,arousal=1:7`.
     """
+    import yaml
+
     from sertone.analysis.evaluate import evaluate as examine
     from sertone.labels import parse_map
 
@@ -71,7 +73,9 @@ def evaluate(
         "classes": parse_map(classes, "--classes") if classes else None,
         "emotions": parse_map(emotions, "--emotions") if emotions else None,
     }
-    for warning in examine(model, corpus, root, out, text=text, scales=_scales(scales), **maps):
+    for warning in examine(
+        model, corpus, root, out, text=yaml.safe_load(text), scales=_scales(scales), **maps
+    ):
         print(f"warning  {warning}", file=sys.stderr)
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     print(score_line(results["pooled"]))
@@ -103,14 +107,15 @@ def predict(
         asr: name or folder of a faster-whisper model, such as `small`, that writes down what is said where no
             text is given.
         language: of the speech, for the ASR, such as `en`; detected if not given.
-        strict: refuse what would be answered with a warning, such as a truncated file.
+        strict: refuse what would be answered with a warning, such as a truncated file, or one without text of
+            a model that reads.
     """
     from sertone import load
 
     chosen, texts = _inputs(files, text, manifest)
-    recogniser = _recogniser(asr, language) if asr else None
-    failed = False
-    made = load(model).predict_files(chosen, strict=strict, texts=texts, recogniser=recogniser)
+    predictor, failed = load(model), False
+    recogniser = _recogniser(asr, language) if asr and predictor.reads else None
+    made = predictor.predict_files(chosen, strict=strict, texts=texts, recogniser=recogniser)
     for prediction in made:
         print(json.dumps(prediction.to_json(), ensure_ascii=False), flush=True)
         failed |= prediction.status == "error"

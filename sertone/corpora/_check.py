@@ -17,7 +17,7 @@ from sertone.labels import (
     Scale,
     class_map,
     class_names,
-    spoken_text,
+    has_words,
 )
 from sertone.schema import Problem, Utterance
 
@@ -137,7 +137,7 @@ def _count(
         root=str(root),
         utterances=len(found),
         voted=sum(bool(u.votes) for u in found),
-        texts=sum(bool(u.text and spoken_text(u.text)) for u in found),
+        texts=sum(has_words(u.text) for u in found),
         rated={name: count for name in DIMENSIONS if (count := sum(name in u.labels for u in found))},
         hours=round(sum(_seconds(u, lengths) for u in found) / 3600, 4),
         speakers=len({u.speaker for u in found}),

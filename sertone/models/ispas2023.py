@@ -22,7 +22,8 @@ Our reading, where the paper is silent:
     - Classifier and regressor have one hidden layer of `hidden` units with dropout; both ratings share it
       (`separate_regressors`: each has its own).
     - Convolutions and the embeddings of text are frozen, all Transformer layers trained, at one rate.
-    - Ratings are divided by the top of their scale (`ratings_from: scale` maps the scale onto 0 to 1).
+    - The paper divides ratings by the top of their scale (`ratings_from: zero`); `scale` maps the ends of a
+      scale onto 0 and 1, also of one that reaches below zero. The concordance is the same for both.
     - Adam is AdamW without weight decay; the rate is constant. The epoch is chosen on the validation
       speaker, by the mean of UA and concordances.
 """
@@ -34,6 +35,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
 from sertone.models.stage import Masking, Stage
 from sertone.nn.batch import Batch
@@ -94,9 +96,9 @@ class Config(Settings):
     """Width of the heads' hidden layers."""
     separate_regressors: bool = False
     """A hidden layer for each rating."""
-    ratings_from: Literal["zero", "scale"] = "zero"
-    """What the regressor's 0 stands for: `zero` divides ratings by the top of their scale, as published;
-    `scale` is the lowest rating."""
+    ratings_from: Literal["zero", "scale"] = "scale"
+    """What the regressor's 0 stands for: `scale`, the lowest rating, and 1 the highest; `zero` divides
+    ratings by the top of their scale, as published, and wants a scale above zero."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Of heads and attention outside the encoders."""
     masking: Masking = Masking()
@@ -121,6 +123,7 @@ class Model(nn.Module):
         self.encoder = config.encoder.build()
         self.text: TextEncoder | None = config.text.build(vocabulary.tokenizer) if config.text else None
         width = config.width or self.encoder.width
+        _require_even_heads(width, config.attention_heads)
         shared = (width, config.attention_heads, config.dropout)
         encoders = {"audio": self.encoder} | ({"text": self.text} if self.text else {})
         self.projections = nn.ModuleDict({name: _projection(e.width, width) for name, e in encoders.items()})
@@ -200,6 +203,16 @@ class Model(nn.Module):
             masking = config.masking if config.masking.per != "off" else None
         needs = (self.encoder.depth,)
         return [Stage("joint", self.tasks, config.frozen_layers, needs, frozen, masking)]
+
+
+def _require_even_heads(width: int, attention_heads: int) -> None:
+    if width % attention_heads:
+        raise SertoneError(
+            "bad_heads",
+            f"model.attention_heads {attention_heads} at a width of {width}",
+            "a divisor of the width",
+            "set model.attention_heads, or model.width",
+        )
 
 
 def _projection(own: int, width: int) -> nn.Module:

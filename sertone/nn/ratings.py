@@ -9,6 +9,7 @@ Targets and answers are on the corpus's own scale. Axis letters: B batch, D widt
 import torch
 from torch import Tensor, nn
 
+from sertone.errors import SertoneError
 from sertone.labels import Scale
 from sertone.nn.heads import HeadOutput
 from sertone.nn.kernels import Dropout
@@ -31,12 +32,22 @@ class RatingHead(nn.Module):
         divided: whether a rating is divided by the top of its scale, or else its scale is mapped onto 0 to
             1. The concordance is the same for both; what differs is the part of the sigmoid that is used.
         dropout: before the linear layer.
+
+    Raises:
+        SertoneError: `bad_scale`, where a scale that reaches below zero is to be divided by its top.
     """
 
     metric = "ratings"
 
     def __init__(self, hidden: int, scale: Scale, *, divided: bool = False, dropout: float = 0.1) -> None:
         super().__init__()
+        if divided and (scale.low < 0 or scale.high <= 0):
+            raise SertoneError(
+                "bad_scale",
+                f"ratings from {scale.low:g} to {scale.high:g}, to be divided by the highest",
+                "a scale above zero",
+                "set model.ratings_from: scale",
+            )
         self.zero = 0.0 if divided else scale.low
         self.span = scale.high - self.zero
         self.output = nn.Sequential(Dropout(dropout), nn.Linear(hidden, 1))

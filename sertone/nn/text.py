@@ -6,11 +6,12 @@ hidden[:, 0] are the embeddings and hidden[:, l] the output of layer l; zero bey
 without tokens is all zero. The configuration also knows the tokenizer (`nn.tokens`).
 """
 
+import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
@@ -60,7 +61,7 @@ class PretrainedTextConfig(Settings):
 
     def tokenizer(self, texts: Iterable[str]) -> str:
         """That of the encoder, as JSON."""
-        return tokenizers.pretrained(self.source)
+        return tokenizers.pretrained(self.source, _positions(config_of(self.source)))
 
     def build(self, tokenizer: str) -> TextEncoder:
         """Loads the weights; every one of them has to be there.
@@ -109,6 +110,12 @@ class TinyTextConfig(Settings):
     """Entries of the byte-pair vocabulary, at most."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _even_heads(self) -> Self:
+        if self.width % self.attention_heads:
+            raise ValueError(f"width {self.width} is no multiple of attention_heads {self.attention_heads}")
+        return self
+
     def tokenizer(self, texts: Iterable[str]) -> str:
         """Trained on the texts, as JSON."""
         return tokenizers.trained(texts, self.subwords)
@@ -132,6 +139,13 @@ TextEncoderConfig = Annotated[
     TinyTextConfig | PretrainedTextConfig | TextArchitectureConfig, Field(discriminator="name")
 ]
 """The table of text encoders."""
+
+
+def _positions(config: PretrainedConfig) -> int:
+    """Tokens that an encoder has positions for; RoBERTa and its kin begin to count behind the padding."""
+    positions = getattr(config, "max_position_embeddings", tokenizers.LONGEST)
+    shifted = re.search(r"roberta|camembert|mpnet", config.model_type)
+    return positions - (config.pad_token_id + 1 if shifted else 0)
 
 
 def _text_encoder(model: Any, source: str) -> TextEncoder:

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor
 
 from sertone.errors import SertoneError
-from sertone.labels import spoken_text
+from sertone.labels import has_words
 
 PAD, UNKNOWN, BEGIN, END = SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 LONGEST = 512
@@ -44,18 +44,19 @@ def trained(texts: Iterable[str], subwords: int) -> str:
     return tokenizer.to_str()
 
 
-def pretrained(source: str) -> str:
+def pretrained(source: str, longest: int = LONGEST) -> str:
     """The tokenizer of a pretrained text encoder, as JSON.
 
     Args:
         source: Hugging Face id or folder.
+        longest: tokens that the encoder has positions for.
 
     Raises:
         SertoneError: `missing_tokenizer`.
     """
     found: Any = _load(source)
     tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())
-    tokenizer.enable_truncation(min(found.model_max_length, LONGEST))
+    tokenizer.enable_truncation(min(found.model_max_length, longest, LONGEST))
     tokenizer.enable_padding(pad_id=found.pad_token_id, pad_token=found.pad_token)
     return tokenizer.to_str()
 
@@ -71,10 +72,13 @@ def _load(source: str) -> Any:
             "missing_tokenizer",
             f"no tokenizer at {source!r}: {str(error).splitlines()[0]}",
             expected,
-            "without a network, download it elsewhere and give its folder",
+            "without a network, download it elsewhere and give its folder; one with spm.model alone, such as "
+            "DeBERTaV3, also needs sentencepiece and protobuf, which the extra `train` brings",
         ) from error
     if getattr(found, "backend_tokenizer", None) is None or found.pad_token_id is None:
         raise SertoneError("missing_tokenizer", f"{source}: {type(found).__name__}", expected)
+    if len(found) <= len(set(found.all_special_ids)):  # made up where the files of one are missing
+        raise SertoneError("missing_tokenizer", f"no tokenizer at {source!r}: it has no word", expected)
     return found
 
 
@@ -101,9 +105,9 @@ def encode(tokenizer: str, texts: Sequence[str | None]) -> tuple[Tensor, Tensor]
     Returns:
         tokens (B, S), S at least 1, and how many of each row count, (B,).
     """
-    there = [bool(text and spoken_text(text)) for text in texts]
     rows = parsed(tokenizer).encode_batch([text or "" for text in texts])
-    counts = [sum(row.attention_mask) if known else 0 for row, known in zip(rows, there, strict=True)]
+    pairs = zip(rows, texts, strict=True)
+    counts = [sum(row.attention_mask) if has_words(text) else 0 for row, text in pairs]
     return torch.tensor([row.ids for row in rows]), torch.tensor(counts)
 
 

@@ -34,6 +34,8 @@ def _words(found: dict[str, dict], name: str) -> str:
     """Where a score is highest, and where lowest."""
     (task, score), figure = figures.parts(name), figures.named(name)
     values = {condition: own[task][score] for condition, own in found.items() if task in own}
+    if not values:
+        return ""
     best, worst = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
     if values[best] == values[worst]:
         return f"{figure.label} is the same everywhere, {figure.text(values[best])}."

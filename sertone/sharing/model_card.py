@@ -41,9 +41,10 @@ def render(about: dict, scores: Scores | None = None) -> str:
         repository=REPOSITORY,
         model=about["model"]["name"],
         encoder=_encoder(about),
+        reads=_encoder(about, "text", "text encoder"),
         classes=classes,
         ratings=ratings,
-        merged={a: b for a, b in card["class_map"].items() if a != b},
+        merged={a: b for a, b in card["class_map"].items() if a != b} if classes else {},
         card=card,
         fold=next(fold for fold in card["folds"] if fold["name"] == card["fold"]),
         leak=next(report for report in card["leaks"] if report["fold"] == card["fold"]),
@@ -99,7 +100,7 @@ def _metadata(about: dict, scores: Scores | None) -> Any:
     from huggingface_hub import ModelCardData
 
     corpus, model = about["card"]["corpus"], about["model"]["name"]
-    hub = [entry["of"] for entry in about["licences"] if entry["what"] == "encoder" and "/" in entry["of"]]
+    hub = [entry["of"] for entry in about["licences"] if "encoder" in entry["what"] and "/" in entry["of"]]
     licence = licence_of(about["licences"])
     return ModelCardData(
         license=licence["license"],
@@ -109,7 +110,7 @@ def _metadata(about: dict, scores: Scores | None) -> Any:
         library_name="sertone",
         pipeline_tag="audio-classification",
         tags=["speech-emotion-recognition", "emotion-recognition", "speech", model],
-        base_model=hub[0] if hub else None,
+        base_model=(hub if len(hub) > 1 else hub[0]) if hub else None,
         datasets=None if corpus["name"] in PRIVATE else [corpus["name"]],
         metrics=list(dict.fromkeys(metric for _, metric in _hub_metrics(scores))) if scores else None,
         model_name=f"{model}-{corpus['name']}" if scores else None,
@@ -144,11 +145,17 @@ def _hub_metrics(scores: Scores) -> list[tuple[str, str]]:
     return [(name, metric) for name, metric in types if metric]
 
 
-def _encoder(about: dict) -> str:
-    pretrained = next((entry["of"] for entry in about["licences"] if entry["what"] == "encoder"), None)
+def _encoder(about: dict, part: str = "encoder", what: str = "encoder") -> str:
+    """An encoder in words; empty where the model has none of that kind."""
+    pretrained = next((entry["of"] for entry in about["licences"] if entry["what"] == what), None)
+    if not about["model"].get(part):
+        return ""
     if pretrained:
-        return f"the pretrained encoder {_code(pretrained)}"
-    return f"the encoder {_code(about['model']['encoder']['name'])}, trained from scratch"
+        return f"the pretrained {what} {_code(pretrained)}"
+    name = about["model"][part]
+    return (
+        f"the {what} {_code(name.get('config', name).get('model_type', name['name']))}, trained from scratch"
+    )
 
 
 def _code(text: object) -> str:

@@ -106,9 +106,12 @@ def _require_same(run: Path, results: dict, about: dict) -> None:
 
 def _identity(about: dict) -> dict[str, dict[str, Any]]:
     """All that decides what a model is, but for which utterances it was trained on."""
-    corpus = about["card"]["corpus"]
+    corpus, model = about["card"]["corpus"], about["model"]
+    if text := model.get("text"):  # a small tokenizer has as many entries as its training texts gave
+        config = {key: value for key, value in text["config"].items() if key != "vocab_size"}
+        model = model | {"text": text | {"config": config}}
     return {
-        "model": about["model"],
+        "model": model,
         "classes": about["vocabulary"]["class_map"],
         "ratings": about["vocabulary"].get("ratings", {}),
         "corpus": {key: corpus[key] for key in ("name", "utterances_found")},

@@ -67,6 +67,7 @@ class Experiment:
             SertoneError: `no_device`, `no_votes`, `no_validation`, `no_scale`; as `leaks.require_labels`.
         """
         config: Any = models.configure(recipe.model)
+        _require_scales(recipe, config.answers)
         _require_what_training_needs(recipe, config.answers, self.folds, self.class_map)
         chosen = {"seed": recipe.train.seed, "selection": selection(self.folds, config.answers)}
         return replace(self, recipe=recipe, card=self.card | chosen)
@@ -92,7 +93,9 @@ def prepare(
     mapping = class_map(data.classes, emotions)
     if "emotion" in answers:
         _require_classes(mapping, emotions)
-    used = [u for u in found if u.labels.get("emotion") in (None, *mapping)]
+    used = [u for u in found if data.outside_classes == "kept" or u.labels.get("emotion") in (None, *mapping)]
+    _require_scales(recipe, answers)
+    _require_some(used, answers)
     folds, rule = _split(recipe.protocol, used, answers, everything)
     hashes = leaks.recording_hashes(used)
     reports = [leaks.check_leaks(fold, hashes) for fold in folds]
@@ -123,7 +126,6 @@ def _require_what_training_needs(
     recipe: Recipe, answers: Sequence[str], folds: list[Fold], mapping: dict[str, str]
 ) -> None:
     _require_device(recipe.train.device)
-    _require_scales(recipe, answers)
     for fold in folds:
         leaks.require_labels(fold, mapping, answers)
     if recipe.train.targets == "soft":
@@ -141,6 +143,17 @@ def _require_scales(recipe: Recipe, answers: Sequence[str]) -> None:
                 f"the model is to rate {name}, whose scale in {recipe.data.corpus} is not known",
                 "the lowest and highest rating",
                 f"set data.scales: {{{name}: [1, 5]}}, say",
+            )
+
+
+def _require_some(utterances: Sequence[Utterance], answers: Sequence[str]) -> None:
+    for task in answers:
+        if not any(task in u.labels for u in utterances):
+            raise SertoneError(
+                "no_labels",
+                f"no utterance has a label of {task}, which the model is to learn",
+                "some, to train on and to score",
+                "`sertone corpora check` counts labels; leave the task out of model.tasks",
             )
 
 

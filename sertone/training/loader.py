@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from sertone.labels import spoken_text
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
 from sertone.schema import Utterance
@@ -27,16 +26,6 @@ class Row(NamedTuple):
     utterance: Utterance
     speed: float = 1.0
     withheld: str = ""
-
-
-def readable(utterance: Utterance) -> bool:
-    """Whether there is text, with a word in it."""
-    return bool(utterance.text and spoken_text(utterance.text))
-
-
-def sparing(utterance: Utterance, speed: float, withheld: str) -> Row:
-    """A row that leaves something of the utterance: of one without text the audio is never withheld."""
-    return Row(utterance, speed, "" if withheld == "audio" and not readable(utterance) else withheld)
 
 
 class Loader:

@@ -18,7 +18,7 @@ from sertone import metrics
 from sertone.audio import SAMPLING_RATE
 from sertone.calibration import Calibration
 from sertone.errors import SertoneError
-from sertone.labels import DIMENSIONS
+from sertone.labels import DIMENSIONS, has_words
 from sertone.models.stage import MODALITIES, Stage
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocols import Fold
@@ -27,7 +27,7 @@ from sertone.training import checkpoint, ranks
 from sertone.training.answers import answer, score_tasks
 from sertone.training.batches import padding_factor, plan_batches
 from sertone.training.first_stages import FirstStages, first_stage_key
-from sertone.training.loader import Loader, Row, sparing
+from sertone.training.loader import Loader, Row
 from sertone.training.material import Material
 from sertone.training.prefixes import PrefixCache
 from sertone.training.progress import Reporter
@@ -224,9 +224,15 @@ class Trainer:
         return tally.summary() | {"padding_factor": padding} | counts
 
     def _withheld(self, stage: Stage, draw: np.random.Generator, done: float) -> list[str]:
-        """What of each training utterance the model shall do without."""
-        count = len(self.fold.train)
-        return stage.masking.draw(draw, done, count) if stage.masking else [""] * count
+        """What of each training utterance the model shall do without.
+
+        Something is left of each: of one without text the audio is never withheld.
+        """
+        train = self.fold.train
+        if stage.masking is None:
+            return [""] * len(train)
+        drawn = zip(train, stage.masking.draw(draw, done, len(train)), strict=True)
+        return ["" if what == "audio" and not has_words(u.text) else what for u, what in drawn]
 
     def _plan(self, draw: np.random.Generator, withheld: list[str]) -> tuple[list[list[Row]], float]:
         """This rank's batches of an epoch; the padding factor of all ranks'."""
@@ -242,7 +248,7 @@ class Trainer:
             ranks=ranks.world(),
         )
         own = batches[ranks.rank() :: ranks.world()]
-        rows = [sparing(*each) for each in zip(train, speeds, withheld, strict=True)]
+        rows = [Row(*each) for each in zip(train, speeds, withheld, strict=True)]
         plan = [[rows[index] for index in batch] for batch in own]
         return plan, padding_factor(seconds, batches)
 

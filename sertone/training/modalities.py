@@ -7,10 +7,10 @@ are simulated: words are replaced at a given rate by others of the training side
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sertone.labels import has_words
 from sertone.schema import Utterance
 from sertone.training.answers import answer
 from sertone.training.experiment import Experiment
-from sertone.training.loader import readable
 from sertone.training.loop import Trainer
 from sertone.training.tested import written
 from sertone.transcripts.noise import garbled, vocabulary
@@ -27,7 +27,7 @@ def rows_by_condition(trainer: Trainer, experiment: Experiment, number: int) -> 
         experiment: of which it is a fold.
         number: of the fold.
     """
-    spoken = [u for u in experiment.scored(experiment.folds[number].test) if readable(u)]
+    spoken = [u for u in experiment.scored(experiment.folds[number].test) if has_words(u.text)]
     if not spoken:
         return {}
     found = {name: _rows(trainer, experiment, spoken, number, what) for name, what in WITHHELD.items()}

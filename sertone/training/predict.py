@@ -15,7 +15,7 @@ from sertone.audio import Recording
 from sertone.calibration import Calibration
 from sertone.errors import AudioError
 from sertone.isolation import ChildDiedError, Isolated
-from sertone.labels import Scale, spoken_text
+from sertone.labels import Scale, has_words
 from sertone.nn.batch import Batch
 from sertone.nn.tokens import truncated
 from sertone.schema import Prediction
@@ -122,19 +122,20 @@ class Predictor:
 
     def _answer(self, name: str, read: Callable[[], Recording], text_of: Recogniser) -> Prediction:
         try:
-            recording = read()
-            text = text_of(recording.samples)
+            return self._answered(name, read(), text_of)
         except AudioError as error:
             return Prediction(file=name, status="error", code=error.code, message=str(error))
         except Exception as error:  # one recording never ends a run
             message = f"{type(error).__name__}: {error}"
             return Prediction(file=name, status="error", code="failed", message=message)
+
+    def _answered(self, name: str, recording: Recording, text_of: Recogniser) -> Prediction:
         warnings, samples = dict(recording.warnings), recording.samples
         if len(samples) < self.min_samples:
             found = f"{len(samples)} samples, padded to the {self.min_samples} the model needs"
             warnings["padded"] = found
             samples = np.pad(samples, (0, self.min_samples - len(samples)))
-        text, said = self._readable(text)
+        text, said = self._readable(text_of(recording.samples))
         warnings |= said
         probabilities, dimensions = self._outputs(samples, text)
         confidence = max(probabilities.values(), default=None)
@@ -158,7 +159,7 @@ class Predictor:
             return None, {"text_not_read": "the model hears only; the text made no difference"}
         if not self.reads:
             return None, {}
-        if not text or not spoken_text(text):
+        if text is None or not has_words(text):
             return None, {"no_text": "answered from the audio alone: no text, or none with a word in it"}
         if any(truncated(vocabulary.tokenizer, text) for vocabulary in self.vocabularies):
             return text, {"text_truncated": "the text is longer than the model reads; its end was left out"}

@@ -70,7 +70,7 @@ class Stepper:
         tally.outputs(outputs, batch.targets)
 
     def train(self, withheld: Sequence[str] = ()) -> None:
-        """Dropout on, but for what is frozen; an encoder whose input is withheld throughout is not trained.
+        """Dropout on, but for the encoder's frozen prefix; an encoder that is given nothing is not trained.
 
         Args:
             withheld: what of each utterance of the epoch is.

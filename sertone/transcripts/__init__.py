@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sertone.errors import SertoneError
-from sertone.labels import spoken_text
+from sertone.labels import has_words
 from sertone.recipe import TextConfig
 from sertone.schema import Utterance
 from sertone.transcripts.recognised import Recognised
@@ -83,7 +83,7 @@ def texts(
 
 def _spoken(found: Mapping[str, str | None]) -> dict[str, str | None]:
     """None in the place of texts without a spoken word."""
-    return {id_: text if text and spoken_text(text) else None for id_, text in found.items()}
+    return {id_: text if has_words(text) else None for id_, text in found.items()}
 
 
 def _column(utterances: Sequence[Utterance], name: str) -> dict[str, str | None]:
