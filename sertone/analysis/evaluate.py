@@ -187,7 +187,7 @@ def _require_emotions(emotions: Mapping[str, str], found: list[Utterance]) -> No
 def _require_some(
     predictor: Predictor, test: list[Utterance], found: list[Utterance], mapping: Mapping[str, str]
 ) -> None:
-    if not test and not mapping:
+    if not test and not predictor.classes:
         raise SertoneError(
             "no_targets",
             f"the model rates {', '.join(predictor.scales)}; the corpus has no such rating on a known scale",
