@@ -96,3 +96,18 @@ def demo_recipe(small_demo):
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def both(tmp_path_factory):
+    from rated import write_run
+
+    conditions = {"audio and text": 0.5, "text alone": 1.2, "text of 10 % WER": 0.7}
+    return write_run(tmp_path_factory.mktemp("both") / "run", conditions=conditions)
+
+
+@pytest.fixture(scope="session")
+def dimensions(tmp_path_factory):
+    from rated import write_run
+
+    return write_run(tmp_path_factory.mktemp("dimensions") / "run", classes=[], noise=0.9, seed=1)
