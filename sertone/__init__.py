@@ -108,6 +108,7 @@ def evaluate(
     emotions: Mapping[str, str] | None = None,
     text: str | Mapping[str, Any] = "corpus",
     scales: Mapping[str, tuple[float, float]] | None = None,
+    only: Mapping[str, Sequence[str]] | None = None,
 ) -> list[str]:
     """Scores a model on a corpus; see `analysis.evaluate.evaluate`.
 
@@ -120,10 +121,12 @@ def evaluate(
         emotions: emotion of the corpus -> class of the model.
         text: where a model that reads has it from, as `data.text` of a recipe.
         scales: rating of the corpus -> lowest and highest value.
+        only: what of the corpus to take, as `{"partition": ["Test2"]}`.
 
     Returns:
         warnings, such as recordings that the model has heard in training.
     """
     from sertone.analysis.evaluate import evaluate as examine
 
-    return examine(model, corpus, root, out, classes=classes, emotions=emotions, text=text, scales=scales)
+    maps: dict[str, Any] = {"classes": classes, "emotions": emotions}
+    return examine(model, corpus, root, out, text=text, scales=scales, only=only, **maps)

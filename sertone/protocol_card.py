@@ -32,7 +32,7 @@ def protocol_card(
 
     Args:
         data: which corpus, the licence of the user's copy, and scales where the data sheet has none.
-        found: utterances of the whole corpus, in classes or not.
+        found: utterances that could take part, in classes or not.
         folds: the splits.
         leaks: one report per fold.
         class_map: emotion -> class.
@@ -52,6 +52,7 @@ def protocol_card(
             "language": sheet.LANGUAGE,
             "citation": sheet.CITATION,
             "note": sheet.NOTE,
+            "only": data.only,
             "utterances_found": found,
             "utterances_used": len(used),
             "speakers": len({u.speaker for u in used.values()}),

@@ -76,6 +76,9 @@ class DataConfig(Settings):
     """Its name: `sertone corpora list` shows them."""
     root: str
     """Its folder, or the manifest's file; relative to the working directory."""
+    only: dict[str, list[str]] = Field(default_factory=dict)
+    """Utterances that take part, by what the corpus says of them: `{style: improvised}`, or
+    `{session: [Session1, Session2]}`. Names are `speaker`, `session`, `split` or a label. Empty: all."""
     classes: str | dict[str, str] = "four"
     """`four`, `all`, or a mapping from emotion to class."""
     outside_classes: Literal["left_out", "kept"] = "left_out"
@@ -88,6 +91,12 @@ class DataConfig(Settings):
     scales: dict[str, tuple[FiniteFloat, FiniteFloat]] = Field(default_factory=dict)
     """Rating -> the lowest and the highest value that a rater could choose, as `{valence: [1, 7]}`, where
     the corpus's data sheet does not say: of a manifest."""
+
+    @field_validator("only", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        single = value if isinstance(value, dict) else {}
+        return {name: [v] if isinstance(v, str) else v for name, v in single.items()} or value
 
     @field_validator("licence")
     @classmethod

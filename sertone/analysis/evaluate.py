@@ -5,7 +5,7 @@ out/protocol.json, results.json, predictions.csv, report.html    as of a run wit
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ def evaluate(
     emotions: Mapping[str, str] | None = None,
     text: str | Mapping[str, Any] = "corpus",
     scales: Mapping[str, tuple[float, float]] | None = None,
+    only: Mapping[str, Sequence[str]] | None = None,
 ) -> list[str]:
     """Scores a model on a corpus and writes a run folder with one fold.
 
@@ -58,6 +59,7 @@ def evaluate(
         emotions: emotion of the corpus -> class of the model; None: as the model was trained.
         text: where a model that reads has it from, as `data.text` of a recipe: `none`, `asr`, or more of it.
         scales: rating -> lowest and highest value, where the data sheet does not say.
+        only: what of the corpus to take, as `data.only` of a recipe; None: all.
 
     Returns:
         warnings: what of the corpus the model has heard in training, and what was left out.
@@ -69,17 +71,21 @@ def evaluate(
     predictor, out = Predictor(model), Path(out)
     wanted = dict(classes or {name: name for name in predictor.classes})
     mapping = _mapping(predictor, wanted, emotions)
-    settings = {"text": text if predictor.reads else "none", "scales": dict(scales or {})}
+    settings = {
+        "text": text if predictor.reads else "none",
+        "scales": dict(scales or {}),
+        "only": dict(only or {}),
+    }
     data = parse(DataConfig, {"corpus": corpus, "root": str(root), **settings}, "evaluate")
     known = {name: own for name, own in corpora.scales(data).items() if name in predictor.scales}
-    found = corpora.load(corpus, root)
+    found = corpora.load(corpus, root, data.only)
     _require_emotions(emotions or {}, found)
     test = [u for u in found if u.labels.get("emotion") in mapping or has_label(u, tuple(known))]
     _require_some(predictor, test, found, mapping)
     card = _card(predictor, data, found, test, mapping, str(model))
     texts = transcripts.texts(data.text, test, card["file_hashes"], _say, card["corpus"]["language"])
     card["text"] = texts.card
-    card["evaluated"] |= {"text": texts.about, "scales": card["scales"]}
+    card["evaluated"] |= {"text": texts.about, "scales": card["scales"], "only": data.only}
     fold = _fold(predictor, texts.given(test), mapping, wanted, known) | {"name": card["corpus"]["title"]}
     about = {
         "corpus": corpus,

@@ -63,7 +63,7 @@ def fake(name: str, root: Path, /, *, full: Flag = False) -> int:
     Args:
         name: the corpus.
         root: where to write it; made if need be.
-        full: as many utterances as the real corpus.
+        full: as many utterances as the real corpus; of `demo`, ten more voices.
     """
     corpora.fake(name, root, full)
     print(root)

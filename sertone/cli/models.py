@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -44,6 +44,7 @@ def evaluate(
     emotions: str | None = None,
     text: str = "corpus",
     scales: str | None = None,
+    only: str | None = None,
 ) -> int:
     """Score a trained model on another corpus: scores, predictions, report.
 
@@ -62,6 +63,7 @@ def evaluate(
         text: where a model that reads has its text from, as `data.text` of a recipe: `corpus`, `none`, `asr`,
             or `{source: asr, asr: {model: large-v3}}`.
         scales: of a manifest's ratings, lowest and highest: `valence=1:7,arousal=1:7`.
+        only: what of the corpus to take, as `data.only` of a recipe: `{partition: Test2}`.
     """
     import yaml
 
@@ -69,13 +71,14 @@ def evaluate(
     from sertone.labels import parse_map
 
     out = out or Path("runs") / f"{'-'.join(model.parts[-2:]).strip('/')}-on-{corpus}"
-    maps = {
+    settings: dict[str, Any] = {
         "classes": parse_map(classes, "--classes") if classes else None,
         "emotions": parse_map(emotions, "--emotions") if emotions else None,
+        "text": yaml.safe_load(text),
+        "scales": _scales(scales),
+        "only": yaml.safe_load(only or "{}"),
     }
-    for warning in examine(
-        model, corpus, root, out, text=yaml.safe_load(text), scales=_scales(scales), **maps
-    ):
+    for warning in examine(model, corpus, root, out, **settings):
         print(f"warning  {warning}", file=sys.stderr)
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     print(score_line(results["pooled"]))

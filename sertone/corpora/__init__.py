@@ -14,7 +14,7 @@ Each module's docstring says what the corpus is, who made it, its licence and it
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -26,6 +26,10 @@ from sertone.schema import Problem, Report, Utterance, stop
 
 if TYPE_CHECKING:  # the light half does without pydantic
     from sertone.recipe import DataConfig
+
+
+SELECTED_BY = ("speaker", "session", "split")
+"""What utterances can be chosen by beside their labels."""
 
 
 def names() -> list[str]:
@@ -93,16 +97,41 @@ def fake(name: str, root: str | Path, full: bool = False) -> None:
     module.fake(root, full)
 
 
-def load(name: str, root: str | Path) -> list[Utterance]:
-    """All utterances of a corpus that is fit to train on.
+def load(name: str, root: str | Path, only: Mapping[str, Sequence[str]] | None = None) -> list[Utterance]:
+    """The utterances of a corpus that is fit to train on.
+
+    Args:
+        name: one of `names()`.
+        root: its folder, or the manifest's file.
+        only: what of them to take: `speaker`, `session`, `split` or a label -> values; None: all.
 
     Raises:
         SertoneError: as `utterances`; `duplicate_id`, `conflicting_labels`, `duplicate_row`,
-            `missing_file`.
+            `missing_file`, `nothing_selected`.
     """
-    found = list(utterances(name, root))
+    found = _selected(list(utterances(name, root)), only or {})
     for problem in row_problems(found):
         stop(problem)
     if missing := [u.path for u in found if not u.path.is_file()]:
         stop(Problem("missing_file", str(missing[0]), f"and {len(missing) - 1} more are not there"))
     return found
+
+
+def _selected(found: list[Utterance], only: Mapping[str, Sequence[str]]) -> list[Utterance]:
+    for name, wanted in only.items():
+        there = sorted({value for u in found if (value := _said(u, name))})
+        if strange := [value for value in wanted if value not in there]:
+            known = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")
+            raise SertoneError(
+                "nothing_selected",
+                f"data.only: no utterance has {name} {', '.join(strange)}",
+                f"some of {known}" if there else f"another name: none has a {name}",
+            )
+        found = [u for u in found if _said(u, name) in wanted]
+    return found
+
+
+def _said(utterance: Utterance, name: str) -> str | None:
+    """What the corpus says of an utterance under a name."""
+    value = getattr(utterance, name) if name in SELECTED_BY else utterance.labels.get(name)
+    return None if value is None else str(value)

@@ -71,6 +71,7 @@ def rows(card: dict) -> list[tuple[str, str]]:
         ("Corpus", f"{corpus['title']}. {corpus['citation']}"),
         ("Licence", licences.in_words(corpus["licence"])),
         ("Utterances", f"{corpus['utterances_used']} used of {corpus['utterances_found']} found"),
+        *([("Only", _only(only))] if (only := corpus.get("only")) else []),
         *([("Text", _text(card["text"]))] if "text" in card else []),  # older runs do not say
         *([("Classes", classes + (f" ({merged})" if merged else ""))] if card["class_map"] else []),
         ("Split", ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in card["split"].items())),
@@ -80,6 +81,10 @@ def rows(card: dict) -> list[tuple[str, str]]:
         ("Versions", ", ".join(f"{name} {number}" for name, number in card["versions"].items())),
         ("File hashes", f"{len(card['file_hashes'])}, in protocol.json"),
     ]
+
+
+def _only(only: dict) -> str:
+    return "; ".join(f"{name}: {', '.join(values)}" for name, values in only.items())
 
 
 def _text(text: dict) -> str:

@@ -88,7 +88,7 @@ def prepare(
     """
     config: Any = models.configure(recipe.model)
     data, answers = recipe.data, config.answers
-    found = corpora.load(data.corpus, data.root)
+    found = corpora.load(data.corpus, data.root, data.only)
     emotions = {str(u.labels["emotion"]) for u in found if "emotion" in u.labels}
     mapping = class_map(data.classes, emotions)
     if "emotion" in answers:
