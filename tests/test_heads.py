@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from sertone.nn.attention import CoAttention
 from sertone.nn.fusions import FUSIONS
-from sertone.nn.heads import ClassHead, HeadOutput, Pooling, TranscriptHead
+from sertone.nn.heads import ClassHead, HeadOutput, TranscriptHead
 from sertone.nn.masks import masked_mean, masked_std
+from sertone.nn.pooling import POOLINGS
 
 
 def drawn(*shape, seed=0):
@@ -54,13 +55,13 @@ def test_masked_statistics(lengths, seed):
         torch.testing.assert_close(masked_mean(features, frames)[row], real.mean(0))
         std = (real.var(0, correction=0) + 1e-5).sqrt()
         torch.testing.assert_close(masked_std(features, frames)[row], std)
-    pooled = Pooling(3, "statistics")(features, frames)
+    pooled = POOLINGS["statistics"](3)(features, frames)
     both = torch.cat([masked_mean(features, frames), masked_std(features, frames)], -1)
     torch.testing.assert_close(
         pooled,
         (both - both.mean(-1, keepdim=True)) / (both.var(-1, correction=0, keepdim=True) + 1e-5).sqrt(),
     )
-    torch.testing.assert_close(Pooling(3, "mean")(features, frames), masked_mean(features, frames))
+    torch.testing.assert_close(POOLINGS["mean"](3)(features, frames), masked_mean(features, frames))
 
 
 def test_co_attention_against_a_loop():

@@ -173,7 +173,7 @@ def test_vocabulary():
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"name": "wan2026"}, "baseline, ispas2023, wan2025"),
+        ({"name": "wan2026"}, "baseline, ispas2023, oliveira2023, wan2025"),
         (TINY_MODEL | {"fusoin": "last"}, "did you mean 'fusion'"),
         (TINY_MODEL | {"fusion": "ari"}, "fusion"),
         (TINY_MODEL | {"tasks": {"genre": 1}}, "did you mean 'gender'"),

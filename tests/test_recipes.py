@@ -1,5 +1,6 @@
 """Recipes: the shipped ones are sound, and what is wrong with one is named."""
 
+import importlib
 import json
 
 import pytest
@@ -130,3 +131,14 @@ def test_the_schema_for_editors_is_up_to_date_and_accepts_the_recipes():
         assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n")
         keys = set(yaml.safe_load(path.read_text())["model"])
         assert any(keys <= set(choice["properties"]) for choice in schema["properties"]["model"]["oneOf"])
+
+
+def test_no_two_parts_of_the_schema_share_a_name():
+    """They would be merged, and one of them lost."""
+    from sertone.models import MODELS
+
+    known = {}
+    for name in MODELS:
+        config = importlib.import_module(f"sertone.models.{name}").Config
+        for part, schema in config.model_json_schema().get("$defs", {}).items():
+            assert known.setdefault(part, schema) == schema, f"{name}: {part}"

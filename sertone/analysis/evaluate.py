@@ -100,7 +100,8 @@ def evaluate(
         write_json(out / "protocol.json", card)
         results.write(out, [fold], about)
     unread = len(test) - texts.with_text if predictor.reads else 0
-    said = [f"{unread} of {len(test)} utterances have no text; the audio alone answered"] if unread else []
+    alone = "the audio alone answered" if predictor.hears else "their answers are all the same"
+    said = [f"{unread} of {len(test)} utterances have no text; {alone}"] if unread else []
     return _warnings(predictor, card["leaks"][0], found, mapping, known) + said
 
 

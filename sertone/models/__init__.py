@@ -19,7 +19,7 @@ from sertone.recipe import Recipe
 from sertone.schema import Utterance
 from sertone.settings import Settings, parse
 
-MODELS = ("baseline", "ispas2023", "wan2025")
+MODELS = ("baseline", "ispas2023", "oliveira2023", "wan2025")
 
 
 def configure(values: dict[str, Any]) -> Settings:

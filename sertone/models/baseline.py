@@ -15,7 +15,8 @@ from torch import nn
 from sertone.models.stage import Stage
 from sertone.nn.batch import Batch
 from sertone.nn.encoders import EncoderConfig
-from sertone.nn.heads import ClassHead, HeadOutput, Pooling
+from sertone.nn.heads import ClassHead, HeadOutput
+from sertone.nn.pooling import POOLINGS
 from sertone.nn.vocabulary import Vocabulary
 from sertone.settings import Settings
 
@@ -35,8 +36,8 @@ class Config(Settings):
     hidden: int = Field(default=256, ge=1)
     """Width of the hidden FC layer."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    pooling: Literal["mean", "statistics"] = "mean"
-    """`mean` is the paper's; `statistics` adds the standard deviation."""
+    pooling: Literal["mean", "statistics", "attentive"] = "mean"
+    """`mean` is the paper's; `statistics` adds the standard deviation; `attentive` weighs frames."""
     frozen_layers: int = Field(default=0, ge=-1)
     """Encoder layers that are not trained; 0: the front end only, -1: none."""
 
@@ -50,7 +51,7 @@ class Model(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = config.encoder.build()
-        self.pooling = Pooling(self.encoder.width, config.pooling)
+        self.pooling = POOLINGS[config.pooling](self.encoder.width)
         emotions = vocabulary.classes["emotion"]
         head = ClassHead(self.pooling.outputs, config.hidden, emotions, config.dropout, metric="emotion")
         self.heads = nn.ModuleDict({"emotion": head})

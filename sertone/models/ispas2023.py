@@ -42,6 +42,7 @@ from sertone.nn.batch import Batch
 from sertone.nn.crossmodal import INTERACTIONS, Refinement, Sequence
 from sertone.nn.encoders import EncoderConfig
 from sertone.nn.heads import ClassHead, HeadOutput
+from sertone.nn.masks import frame_mask
 from sertone.nn.ratings import RatingHead, Regressor
 from sertone.nn.text import TextEncoder, TextEncoderConfig
 from sertone.nn.vocabulary import Vocabulary
@@ -160,8 +161,9 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch, tasks: Collection[str] = ()) -> dict[str, HeadOutput]:
         """Batch -> output of every head; which tasks are asked for makes no difference."""
-        audio, text = self._refined("audio", self._heard(batch)), self._read(batch)
-        streams = (audio,) if text is None else self.interaction(audio, self._refined("text", text))
+        streams = (audio := self._refined("audio", *batch.hear(self.encoder)),)
+        if self.text:
+            streams = self.interaction(audio, self._refined("text", *batch.read(self.text)))
         pooled = _mean_of_streams(streams)  # (B, D)
         hidden = {name: regressor(pooled) for name, regressor in self.regressors.items()}
         return {
@@ -171,28 +173,10 @@ class Model(nn.Module):
             for task, head in self.heads.items()
         }
 
-    def _heard(self, batch: Batch) -> Sequence:
-        """Last layer of the speech encoder; one empty frame where nothing may be heard."""
-        if batch.silent:
-            empty = batch.lengths.new_zeros((len(batch.lengths), 1, self.encoder.width), dtype=torch.float32)
-            return Sequence(empty, torch.zeros_like(batch.lengths))
-        hidden, frames = batch.encode(self.encoder)
-        heard = frames if batch.heard is None else torch.where(batch.heard, frames, 0)
-        return Sequence(hidden[:, -1], heard)
-
-    def _read(self, batch: Batch) -> Sequence | None:
-        """Last layer of the text encoder; one empty token where there is no text, None without an encoder."""
-        if self.text is None:
-            return None
-        if batch.tokens is None or batch.counts is None:
-            empty = batch.lengths.new_zeros((len(batch.lengths), 1, self.text.width), dtype=torch.float32)
-            return Sequence(empty, torch.zeros_like(batch.lengths))
-        return Sequence(self.text(batch.tokens, batch.counts)[:, -1], batch.counts)
-
-    def _refined(self, name: str, own: Sequence) -> Sequence:
-        """At the common width, zero beyond what is real, after self-attention."""
-        states = self.projections[name](own.states) * own.mask[..., None]
-        own = Sequence(states, own.counts)
+    def _refined(self, name: str, hidden: Tensor, counts: Tensor) -> Sequence:
+        """The last layer at the common width, zero beyond what is real, after self-attention."""
+        states = self.projections[name](hidden[:, -1])
+        own = Sequence(states * frame_mask(counts, states.shape[1])[..., None], counts)
         return self.refinements[name](own) if name in self.refinements else own
 
     def stages(self) -> list[Stage]:

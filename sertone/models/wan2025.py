@@ -38,7 +38,8 @@ from sertone.nn.attention import CoAttention
 from sertone.nn.batch import Batch
 from sertone.nn.encoders import EncoderConfig
 from sertone.nn.fusions import FUSIONS
-from sertone.nn.heads import ClassHead, HeadOutput, Pooling, TranscriptHead
+from sertone.nn.heads import ClassHead, HeadOutput, TranscriptHead
+from sertone.nn.pooling import POOLINGS
 from sertone.nn.vocabulary import TRANSCRIPT, Vocabulary
 from sertone.settings import Settings
 
@@ -77,8 +78,8 @@ class Config(Settings):
     hidden: int = Field(default=256, ge=1)
     """Width of the heads' hidden layers."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    pooling: Literal["mean", "statistics"] = "mean"
-    """`mean` is the paper's; `statistics` adds the standard deviation."""
+    pooling: Literal["mean", "statistics", "attentive"] = "mean"
+    """`mean` is the paper's; `statistics` adds the standard deviation; `attentive` weighs frames."""
     frozen_layers: int = Field(default=4, ge=0)
     """Encoder layers that stage 2 does not train."""
     freeze_fusion_in_stage_1: bool = False
@@ -103,7 +104,7 @@ class Model(nn.Module):
                 if task == TRANSCRIPT
                 else ClassHead(width, hidden, vocabulary.classes[task], dropout)
             )
-        self.pooling = Pooling(width, config.pooling)
+        self.pooling = POOLINGS[config.pooling](width)
         pooled = self.pooling.outputs
         self.co_attention: CoAttention | None = None
         if config.co_attention and self.tasks:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+import torch
 from torch import Tensor
 
 from sertone.nn.encoder import Encoder, Prefix
+from sertone.nn.text import TextEncoder
 
 TEXT = ("heard", "tokens", "counts")
 
@@ -56,3 +58,18 @@ class Batch:
             return encoder.suffix(self.prefix)
         assert self.waveforms is not None, "a batch has waveforms or a prefix"
         return encoder(self.waveforms, self.lengths)
+
+    def hear(self, encoder: Encoder) -> tuple[Tensor, Tensor]:
+        """As `encode`, where no frame of what is withheld counts; one empty frame where all is."""
+        if self.silent:
+            states = torch.zeros(len(self.lengths), encoder.depth + 1, 1, encoder.width)
+            return states.to(self.lengths.device), torch.zeros_like(self.lengths)
+        hidden, frames = self.encode(encoder)
+        return hidden, frames if self.heard is None else torch.where(self.heard, frames, 0)
+
+    def read(self, encoder: TextEncoder) -> tuple[Tensor, Tensor]:
+        """Hidden states of the text (B, L+1, S, D), tokens (B,); one empty token where there is no text."""
+        if self.tokens is None or self.counts is None:
+            states = torch.zeros(len(self.lengths), encoder.depth + 1, 1, encoder.width)
+            return states.to(self.lengths.device), torch.zeros_like(self.lengths)
+        return encoder(self.tokens, self.counts), self.counts

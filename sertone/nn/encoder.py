@@ -65,8 +65,8 @@ class Encoder(nn.Module, ABC):
         self.cut = NOTHING
 
     @abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """The configuration that builds this architecture again, without its weights."""
+    def describe(self) -> dict[str, Any] | None:
+        """The configuration that builds this architecture again, without its weights; None of no encoder."""
 
     @abstractmethod
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sertone.nn.kernels import Dropout
-from sertone.nn.masks import masked_mean, masked_std
+from sertone.nn.masks import masked_mean
 
 
 @dataclass
@@ -32,26 +32,6 @@ class HeadOutput:
     logits: Tensor
     hidden: Tensor
     frames: Tensor
-
-
-class Pooling(nn.Module):
-    """Over the real frames: (B, T, D), (B,) -> (B, `outputs`).
-
-    Args:
-        width: D.
-        kind: `mean`; or `statistics`, mean and standard deviation brought to one scale by a layer norm.
-    """
-
-    def __init__(self, width: int, kind: str) -> None:
-        super().__init__()
-        self.outputs = 2 * width if kind == "statistics" else width
-        self.norm = nn.LayerNorm(self.outputs) if kind == "statistics" else None
-
-    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        mean = masked_mean(features, frames)
-        if self.norm is None:
-            return mean
-        return self.norm(torch.cat([mean, masked_std(features, frames)], -1))
 
 
 class ClassHead(nn.Module):

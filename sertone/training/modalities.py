@@ -17,6 +17,8 @@ from sertone.transcripts.noise import garbled, vocabulary
 
 WITHHELD = {"audio and text": "", "audio alone": "text", "text alone": "audio"}
 """Condition -> what is withheld."""
+READING = {"text": ""}
+"""The same of a model that does not hear."""
 
 
 def rows_by_condition(trainer: Trainer, experiment: Experiment, number: int) -> dict[str, list[dict]]:
@@ -30,13 +32,14 @@ def rows_by_condition(trainer: Trainer, experiment: Experiment, number: int) -> 
     spoken = [u for u in experiment.scored(experiment.folds[number].test) if has_words(u.text)]
     if not spoken:
         return {}
-    found = {name: _rows(trainer, experiment, spoken, number, what) for name, what in WITHHELD.items()}
+    conditions = WITHHELD if trainer.model.encoder.width else READING
+    found = {name: _rows(trainer, experiment, spoken, number, what) for name, what in conditions.items()}
     words = vocabulary(u.text for u in trainer.fold.train if u.text)
     rates = experiment.recipe.data.text.error_rates if len(words) > 1 else []
     for rate in rates:
         seed = trainer.config.seed
         heard = [replace(u, text=garbled(u.text or "", rate, words, seed)) for u in spoken]
-        found[f"audio and text of {rate:.0%} WER"] = _rows(trainer, experiment, heard, number, "")
+        found[f"{next(iter(conditions))} of {rate:.0%} WER"] = _rows(trainer, experiment, heard, number, "")
     return found
 
 

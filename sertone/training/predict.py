@@ -42,7 +42,8 @@ class Predictor:
         abouts: what `checkpoint.json` of each model holds.
         classes: names of the classes; none where the model rates dimensions alone.
         scales: dimension -> lowest and highest value, and unit, of what the model rates.
-        reads: whether it reads text beside the audio.
+        hears: whether it hears the audio, or reads alone.
+        reads: whether it reads text.
         class_map: emotion -> class.
         card: the protocol card.
         licences: the ledger of what the models are made of; see `sertone.licences`.
@@ -59,6 +60,7 @@ class Predictor:
         self.about: dict = self.abouts[0]  # what follows is the same for all folds
         self.classes: list[str] = self.vocabularies[0].classes["emotion"]
         self.scales: dict[str, Scale] = self.vocabularies[0].ratings
+        self.hears = self.models[0].encoder.width > 0
         self.reads = bool(self.vocabularies[0].tokenizer)
         self.class_map: dict[str, str] = self.vocabularies[0].class_map
         self.min_samples: int = self.about["min_samples"]
@@ -160,10 +162,17 @@ class Predictor:
         if not self.reads:
             return None, {}
         if text is None or not has_words(text):
+            self._require_ears()
             return None, {"no_text": "answered from the audio alone: no text, or none with a word in it"}
         if any(truncated(vocabulary.tokenizer, text) for vocabulary in self.vocabularies):
             return text, {"text_truncated": "the text is longer than the model reads; its end was left out"}
         return text, {}
+
+    def _require_ears(self) -> None:
+        if not self.hears:
+            raise AudioError(
+                "no_text", "no text, or none with a word in it, and the model only reads", "what is said"
+            )
 
     @torch.inference_mode()
     def _outputs(self, samples: np.ndarray, text: str | None) -> tuple[dict[str, float], dict[str, float]]:

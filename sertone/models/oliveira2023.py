@@ -1,0 +1,172 @@
+"""Small distilled encoders of audio and text that rate arousal, valence and dominance.
+
+de Oliveira, Raj Prabhu, Gerkmann: "Leveraging Semantic Information for Efficient Self-Supervised Emotion
+Recognition with Audio-Textual Distilled Models", Interspeech 2023, arXiv 2305.19184.
+
+    waveform -> small speech encoder -> layers -> pooling -+
+                                                           joined -> three regressors
+    text     -> small text encoder   -> last   -> pooling -+
+
+Shallow layers of HuBERT matter more for arousal and deep ones for valence, says the paper; a distilled model
+lacks the deep ones, and what is said makes up for it. One stage; the loss is the weighted sum of one minus
+the concordance of every rating.
+
+Our reading, of the abstract alone (no table of the paper is reproduced, or known here):
+    - DistilHuBERT and DistilBERT, the convolutions and the embeddings of text frozen: some 20 % of the
+      trainable parameters of HuBERT-large without its convolutions (`sertone info`).
+    - `layers: weighted_sum` of the speech encoder with softmax weights, equal at first; `separate: true`
+      learns layer weights, pooling and joining for every rating, so that the weights can be compared.
+      `last` is the last layer alone. Of the text the last layer.
+    - Pooling is the mean; `attentive` statistics are an option. The vectors are concatenated; `gate` weighs
+      them. Every rating has a regressor of its own: one hidden layer, then a sigmoid over the scale.
+    - A modality that is missing is zeros in the concatenation and has no weight in the gate. `masking`
+      withholds one at random in training; off by default.
+    - `text: null` hears alone, `encoder: null` reads alone, and then says the same of all who said nothing.
+    - AdamW, a constant rate, the epoch chosen on the validation side by the mean of the concordances.
+"""
+
+from collections.abc import Collection
+from typing import ClassVar, Literal, Self, cast
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from sertone.models.stage import Masking, Stage
+from sertone.nn.batch import Batch
+from sertone.nn.encoders import EncoderConfig
+from sertone.nn.fusions import FUSIONS
+from sertone.nn.heads import HeadOutput
+from sertone.nn.joining import JOININGS
+from sertone.nn.pooling import POOLINGS
+from sertone.nn.ratings import RatingHead, Regressor
+from sertone.nn.silence import NoEncoder
+from sertone.nn.text import TextEncoder, TextEncoderConfig
+from sertone.nn.vocabulary import Vocabulary
+from sertone.settings import Settings
+
+SHARED = "shared"
+"""Name of what all ratings have in common."""
+
+
+class RatingWeights(Settings):
+    """Weight of each loss; 0 leaves the rating out."""
+
+    arousal: float = Field(default=1.0, ge=0)
+    valence: float = Field(default=1.0, ge=0)
+    dominance: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.chosen():
+            raise ValueError("all weights are 0; at least one rating has to be learnt")
+        return self
+
+    def chosen(self) -> dict[str, float]:
+        """The ratings that take part."""
+        return {task: weight for task, weight in self.model_dump().items() if weight > 0}
+
+
+class Config(Settings):
+    """This model's part of a recipe."""
+
+    later: ClassVar = ()
+    """There is no second stage."""
+
+    encoder: EncoderConfig | None
+    """Of the speech; null: text alone."""
+    text: TextEncoderConfig | None
+    """Encoder of the text; null: audio alone."""
+    tasks: RatingWeights = RatingWeights()
+    """RatingWeights of the losses."""
+    layers: Literal["last", "weighted_sum"] = "weighted_sum"
+    """Of the speech encoder, how they become one."""
+    pooling: Literal["mean", "statistics", "attentive"] = "mean"
+    """Over the frames, and over the tokens; `statistics` adds the standard deviation, `attentive` weighs."""
+    joining: Literal["concatenation", "gate"] = "concatenation"
+    """Of audio and text."""
+    separate: bool = False
+    """Layer weights, pooling and joining for every rating; or else all share them."""
+    hidden: int = Field(default=256, ge=1)
+    """Width of the regressors' hidden layers."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Of the regressors."""
+    masking: Masking = Masking(per="off")
+    """What is withheld in training."""
+    frozen_layers: int = Field(default=0, ge=-1)
+    """Layers of the speech encoder that are not trained; 0: the front end only, -1: none."""
+    freeze_embeddings: bool = True
+    """Of the text encoder."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.encoder and not self.text:
+            raise ValueError("neither encoder nor text; give one of them, or both")
+        return self
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The tasks that the model is for."""
+        return tuple(self.tasks.chosen())
+
+
+class Model(nn.Module):
+    """Encoders, pooling, joining, regressors."""
+
+    def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.config, self.tasks = config, config.tasks.chosen()
+        self.encoder = config.encoder.build() if config.encoder else NoEncoder()
+        self.text: TextEncoder | None = config.text.build(vocabulary.tokenizer) if config.text else None
+        names = list(self.tasks) if config.separate else [SHARED]
+        self.fusions = nn.ModuleDict({name: self._fusion() for name in names if config.encoder})
+        self.poolings = nn.ModuleDict({name: self._poolings() for name in names})
+        self.joinings = nn.ModuleDict({name: self._joining(name) for name in names})
+        self.regressors, self.heads = nn.ModuleDict(), nn.ModuleDict()
+        for task in self.tasks:
+            width = self.joinings[self._branch(task)].outputs
+            self.regressors[task] = Regressor(cast(int, width), config.hidden, config.dropout)
+            self.heads[task] = RatingHead(config.hidden, vocabulary.ratings[task], dropout=config.dropout)
+
+    def _fusion(self) -> nn.Module:
+        return FUSIONS[self.config.layers](self.encoder.depth, self.encoder.width)
+
+    def _poolings(self) -> nn.ModuleDict:
+        encoders = {"audio": self.encoder, "text": self.text}
+        widths = {name: encoder.width for name, encoder in encoders.items() if encoder and encoder.width}
+        return nn.ModuleDict({name: POOLINGS[self.config.pooling](width) for name, width in widths.items()})
+
+    def _joining(self, name: str) -> nn.Module:
+        poolings = cast(nn.ModuleDict, self.poolings[name])
+        return JOININGS[self.config.joining]([cast(int, pooling.outputs) for pooling in poolings.values()])
+
+    def _branch(self, task: str) -> str:
+        return task if self.config.separate else SHARED
+
+    def forward(self, batch: Batch, tasks: Collection[str] = ()) -> dict[str, HeadOutput]:
+        """Batch -> output of every head; which tasks are asked for makes no difference."""
+        states = {"audio": batch.hear(self.encoder)} if self.fusions else {}
+        if self.text:
+            states["text"] = batch.read(self.text)
+        joined = {name: self._joined(name, states) for name in self.joinings}
+        hidden = {task: regressor(joined[self._branch(task)]) for task, regressor in self.regressors.items()}
+        heads = {task: cast(RatingHead, head) for task, head in self.heads.items()}
+        return {task: head.rate(hidden[task], batch.lengths) for task, head in heads.items()}
+
+    def _joined(self, name: str, states: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
+        """What a branch makes of hidden states (B, L+1, T, D) and counts (B,) by modality: (B, `outputs`)."""
+        vectors, poolings = [], cast(nn.ModuleDict, self.poolings[name])
+        for modality, (hidden, counts) in states.items():
+            sequence = self.fusions[name](hidden) if modality == "audio" else hidden[:, -1]
+            vectors.append(poolings[modality](sequence, counts))
+        there = torch.stack([counts > 0 for _, counts in states.values()], 1)
+        return self.joinings[name](vectors, there)
+
+    def stages(self) -> list[Stage]:
+        """One stage."""
+        config, depth = self.config, self.encoder.depth
+        frozen = (f"text.{self.text.embeddings}",) if self.text and config.freeze_embeddings else ()
+        both = self.text is not None and config.encoder is not None
+        masking = config.masking if both and config.masking.per != "off" else None
+        needs = tuple(range(1, depth + 1)) if config.layers == "weighted_sum" else (depth,)
+        return [Stage("ratings", self.tasks, config.frozen_layers, needs, frozen, masking)]

@@ -1,0 +1,81 @@
+"""From frames to one vector per utterance: (B, T, D), frames (B,) -> (B, `outputs`).
+
+Only real frames count; an utterance without any gives what zero frames would.
+Axis letters: B batch, T frames, D width.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from sertone.nn.masks import frame_mask, masked_mean, masked_std
+
+
+class Pooling(nn.Module, ABC):
+    """Base of all: width D -> `outputs`."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    @abstractmethod
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        """(B, T, D), (B,) -> (B, `outputs`)."""
+
+
+class MeanPooling(Pooling):
+    """The mean."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width)
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        return masked_mean(features, frames)
+
+
+class StatisticsPooling(Pooling):
+    """Mean and standard deviation, brought to one scale by a layer norm."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 2 * width)
+        self.norm = nn.LayerNorm(self.outputs)
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        return self.norm(torch.cat([masked_mean(features, frames), masked_std(features, frames)], -1))
+
+
+class AttentivePooling(Pooling):
+    """Mean and standard deviation weighted by attention (Okabe et al. 2018, arXiv 1803.10963), layer norm.
+
+    The weight of a frame h is softmax over the frames of v' tanh(W h + b).
+
+    Args:
+        width: D.
+        hidden: rows of W.
+    """
+
+    def __init__(self, width: int, hidden: int = 128) -> None:
+        super().__init__(width, 2 * width)
+        self.attention = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+        self.norm = nn.LayerNorm(self.outputs)
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        weights = self.weights(features, frames)[..., None]  # (B, T, 1)
+        mean = (weights * features).sum(1, keepdim=True)
+        variance = (weights * (features - mean).square()).sum(1)
+        return self.norm(torch.cat([mean.squeeze(1), (variance + 1e-5).sqrt()], -1))
+
+    def weights(self, features: Tensor, frames: Tensor) -> Tensor:
+        """Of each frame, (B, T): they add up to 1, and are 0 beyond the real ones."""
+        mask = frame_mask(frames, features.shape[1])
+        scores = self.attention(features).squeeze(-1).float()
+        return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
+
+
+POOLINGS: dict[str, Callable[[int], Pooling]] = {
+    "mean": MeanPooling,
+    "statistics": StatisticsPooling,
+    "attentive": AttentivePooling,
+}

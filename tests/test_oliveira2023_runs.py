@@ -1,0 +1,67 @@
+"""Runs of small audio-textual models: one that only reads, and one that hears, reads and weighs its layers."""
+
+import json
+
+import pytest
+from test_oliveira2023 import AUDIO, TEXT
+
+from sertone import corpora
+from sertone.labels import DIMENSIONS
+from sertone.recipe import Recipe
+from sertone.sharing import folder as folders
+from sertone.training import checkpoint
+from sertone.training.crossval import cross_validate
+from sertone.training.predict import Predictor
+
+FORMS = {
+    "both": {"encoder": AUDIO, "text": TEXT, "separate": True, "masking": {"per": "utterance"}},
+    "text": {"encoder": None, "text": TEXT},
+}
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def run(request, tmp_path_factory, small_demo):
+    values = {
+        "data": {"corpus": "demo", "root": str(small_demo)},
+        "protocol": {"split": "grouped_k_fold", "folds": 2, "validation": "speaker"},
+        "model": {"name": "oliveira2023", "hidden": 8, "pooling": "attentive"} | FORMS[request.param],
+        "train": {"epochs": [2], "batch_size": 8},
+    }
+    out = tmp_path_factory.mktemp(request.param) / "run"
+    return request.param, cross_validate(Recipe.model_validate(values), out, jobs=1, quiet=True)
+
+
+def test_a_run_scores_its_ratings_and_says_what_it_was_given(run):
+    form, out = run
+    results = json.loads((out / "results.json").read_text())
+    assert list(results["pooled"]) == list(DIMENSIONS)
+    assert results["pooled"]["valence"]["utterances"] == 40
+    conditions = list(results["modalities"])
+    first = {"both": ["audio and text", "audio alone", "text alone"], "text": ["text"]}[form]
+    assert conditions == [*first, f"{first[0]} of 10% WER", f"{first[0]} of 30% WER"]
+    assert (out / "report.html").is_file()
+
+
+def test_a_checkpoint_answers_as_the_run_did(run, small_demo):
+    form, out = run
+    fold = json.loads((out / "fold_0" / "result.json").read_text())
+    predictor = Predictor(out / "fold_0")
+    said = {u.id: (u.path, u.text) for u in corpora.utterances("demo", small_demo)}
+    for row in fold["rows"][:4]:
+        path, text = said[row["id"]]
+        prediction = predictor.predict(path, text=text)
+        assert prediction.dimensions["arousal"] == pytest.approx(row["arousal_prediction"], abs=1e-3)
+        without = predictor.predict(path)
+        expected = {"both": ("warning", "no_text"), "text": ("error", "no_text")}[form]
+        assert (without.status, without.code) == expected
+        assert bool(without.dimensions) == (form == "both")
+
+
+def test_the_card_says_what_the_model_is(run):
+    form, out = run
+    card = (out / "fold_0" / "checkpoint" / folders.CARD).read_text()
+    assert ("does not hear how" in card) == (form == "text")
+    assert ("mono speech at 16 kHz" in card) == (form == "both")
+    model, _, about = checkpoint.load_model(out / "fold_0" / "checkpoint")
+    assert (about["model"]["encoder"] is None) == (form == "text") == (model.encoder.width == 0)
+    assert len(about["licences"]) == 1
