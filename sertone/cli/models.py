@@ -1,4 +1,4 @@
-"""Commands about what has been trained: compare, predict, publish."""
+"""Commands about what has been trained: compare, evaluate, predict, describe, publish."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sertone.cli.parts import Flag, app, score_line
+from sertone.cli.parts import Flag, Overrides, app, score_line
 from sertone.errors import SertoneError
 
 
@@ -161,6 +161,31 @@ def _recogniser(model: str, language: str) -> Callable:
     from sertone.transcripts.recogniser import Recogniser
 
     return Recogniser(AsrConfig(model=model), language)
+
+
+@app.command
+def info(
+    model: Path,
+    /,
+    *,
+    overrides: Overrides = None,
+    measure: Flag = False,
+    json_: Annotated[Flag, Parameter(name="--json")] = False,
+) -> int:
+    """Say what a model is: inputs, answers, parameters, licences.
+
+    Args:
+        model: a checkpoint folder, a fold, a run, OWNER/NAME on the Hugging Face hub; or a recipe, whose
+            corpus has to be there.
+        measure: speed and memory as well, on this machine.
+        json_: print one JSON object instead of lines.
+    """
+    from sertone.analysis.info import info as examine
+    from sertone.analysis.info import to_text
+
+    found = examine(model, overrides or (), measure=measure)
+    print(json.dumps(found, ensure_ascii=False) if json_ else to_text(found))
+    return 0
 
 
 @app.command

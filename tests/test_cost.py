@@ -1,0 +1,105 @@
+"""What models cost: parameters against Hugging Face's own counts, and what `sertone info` says."""
+
+import json
+
+import pytest
+import torch
+from conftest import TINY_MODEL
+from test_ispas2023 import SCALES, UTTERANCES
+from transformers import AutoConfig, AutoModel
+
+from sertone import cli, models
+from sertone.analysis import cost
+from sertone.labels import FOUR
+from sertone.recipe import dump
+from sertone.training import checkpoint, single
+
+DISTILHUBERT = {"model_type": "hubert", "num_hidden_layers": 2, "feat_proj_layer_norm": False}
+DISTILBERT = {"model_type": "distilbert"}
+LARGE = {"model_type": "hubert", "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+LARGE |= {
+    "intermediate_size": 4096,
+    "do_stable_layer_norm": True,
+    "feat_extract_norm": "layer",
+    "conv_bias": True,
+}
+
+
+def transformer(config):
+    """As Hugging Face builds it, without memory for its weights."""
+    values = dict(config)
+    with torch.device("meta"):
+        return AutoModel.from_config(AutoConfig.for_model(values.pop("model_type"), **values))
+
+
+def count(*modules):
+    return sum(weight.numel() for module in modules for weight in module.parameters())
+
+
+def build(**options):
+    values = {"name": "oliveira2023", "text": None} | options
+    return models.build(values, models.vocabulary(values, UTTERANCES, FOUR, SCALES))
+
+
+def architecture(config, **more):
+    return {"name": "architecture", "config": config} | more
+
+
+def test_distilhubert_and_distilbert_have_a_fifth_of_the_parameters_of_hubert_large():
+    encoder, text = architecture(DISTILHUBERT, normalize=False), architecture(DISTILBERT)
+    values = {"name": "oliveira2023", "encoder": encoder, "text": text}
+    tokenizer = {"name": "tiny", "width": 8, "depth": 1}  # a bare architecture has none
+    vocabulary = models.vocabulary(values | {"text": tokenizer}, UTTERANCES, {}, SCALES)
+    found = cost.parameters(models.build(values, vocabulary))
+    large, audio, words = map(transformer, (LARGE, DISTILHUBERT, DISTILBERT))
+    assert count(large) - count(large.feature_extractor) == cost.HUBERT_LARGE
+    encoders = count(audio, words) - count(audio.feature_extractor, words.embeddings)
+    rest = found["parts"]["rest"]["trained"]
+    assert found["trained"] == pytest.approx(encoders + rest, abs=1000)  # the mask embedding is not there
+    assert 0.19 < found["trained"] / cost.HUBERT_LARGE == found["share_of_hubert_large"] < 0.21
+
+
+@pytest.mark.parametrize("frozen", [-1, 0, 1, 2])
+def test_what_is_frozen_is_not_trained(frozen):
+    model = build(encoder=TINY_MODEL["encoder"], frozen_layers=frozen)
+    found = cost.parameters(model)
+    below = [module for modules in model.encoder.parts()[: frozen + 1] for module in modules]
+    assert found["total"] == count(model) and found["trained"] == count(model) - count(*below)
+    assert sum(part["total"] for part in found["parts"].values()) == found["total"]
+    assert sum(part["trained"] for part in found["parts"].values()) == found["trained"]
+
+
+def test_what_only_one_stage_trains_counts_once():
+    model = models.build(TINY_MODEL, models.vocabulary(TINY_MODEL, UTTERANCES, FOUR, {}))
+    found = cost.parameters(model)
+    assert list(found["stages"]) == ["auxiliary", "emotion"]
+    assert found["trained"] == count(model) and max(found["stages"].values()) < found["trained"]
+
+
+def test_a_larger_model_takes_more_memory_and_time():
+    found = []
+    for width, depth in ((16, 1), (256, 8)):
+        encoder = {"name": "compact", "width": width, "depth": depth}
+        values = {"name": "oliveira2023", "encoder": encoder, "text": None}
+        found.append(cost.cost(values, models.vocabulary(values, UTTERANCES, {}, SCALES)))
+    small, large = found
+    assert large["memory_mb"] > small["memory_mb"] + 4 * (large["total"] - small["total"]) / 1e6 * 0.8
+    assert large["real_time_factor"] > small["real_time_factor"] > 0
+
+
+def test_info_says_the_same_of_a_checkpoint_and_its_recipe(demo_recipe, tmp_path, capsys):
+    recipe = demo_recipe()
+    (tmp_path / "recipe.yaml").write_text(dump(recipe))
+    single.train(recipe, tmp_path / "run", quiet=True)
+    said = []
+    for source in ("recipe.yaml", "run", "run/checkpoint"):
+        assert cli.app(["info", str(tmp_path / source), "--json"]) == 0
+        said.append(json.loads(capsys.readouterr().out))
+    assert said[0] == said[1] == said[2]
+    model, _, _ = checkpoint.load_model(tmp_path / "run" / "checkpoint")
+    assert said[0]["cost"]["total"] == count(model)
+    assert said[0]["answers"] == {"emotion": ["neutral", "happy", "angry", "sad"]}
+    assert cli.app(["info", str(tmp_path / "run")]) == 0
+    text = capsys.readouterr().out
+    assert "wan2025, compact" in text and "of HuBERT-large" in text and "neutral, happy" in text
+    assert "faster than real time" not in text
