@@ -121,3 +121,33 @@ def units_in_words(scores: Iterable[str]) -> str:
         for span, labels in by_span.items()
     ]
     return ", ".join(said)
+
+
+COSTS = {
+    "total": "parameters, M",
+    "trained": "trained, M",
+    "real_time_factor": "real-time factor",
+    "memory_mb": "memory, MB",
+}
+"""What a table shows of what a model costs (`analysis.cost`)."""
+MILLION = 1e6
+
+
+def cost_text(cost: Mapping[str, Any] | None, name: str) -> str:
+    """A cost as printed: `61.8`, `0.046`; empty where it is not known."""
+    if not cost:
+        return ""
+    value = cost[name] / MILLION if name in ("total", "trained") else cost[name]
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def costs_in_words(rows: Iterable[Mapping[str, Any]]) -> str:
+    """What the costs in a study's rows are; empty where there are none."""
+    cells = (cell for row in rows for cell in row["cells"].values())
+    cost = next((cell["cost"] for cell in cells if cell.get("cost")), None)
+    if cost is None:
+        return ""
+    return (
+        f"Real-time factor: seconds of computing per second of audio, one clip of 5 s at a time on "
+        f"{cost['threads']} CPU threads, the fastest of several; memory: of weights and that answer."
+    )

@@ -1,15 +1,21 @@
 """What models cost: parameters against Hugging Face's own counts, and what `sertone info` says."""
 
+import csv
 import json
+import re
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import TINY_MODEL
 from test_ispas2023 import SCALES, UTTERANCES
 from transformers import AutoConfig, AutoModel
 
 from sertone import cli, models
 from sertone.analysis import cost
+from sertone.analysis.ablate import ablate
 from sertone.labels import FOUR
 from sertone.recipe import dump
 from sertone.training import checkpoint, single
@@ -103,3 +109,82 @@ def test_info_says_the_same_of_a_checkpoint_and_its_recipe(demo_recipe, tmp_path
     text = capsys.readouterr().out
     assert "wan2025, compact" in text and "of HuBERT-large" in text and "neutral, happy" in text
     assert "faster than real time" not in text
+
+
+@pytest.fixture(scope="module")
+def costed(tmp_path_factory, small_demo):
+    """A study of two rows that asks for costs, run twice."""
+    folder = tmp_path_factory.mktemp("costed")
+    recipe = {
+        "data": {"corpus": "demo", "root": str(small_demo)},
+        "protocol": {"split": "grouped_k_fold", "folds": 2},
+        "model": {"name": "oliveira2023", "encoder": TINY_MODEL["encoder"], "text": None, "hidden": 8},
+        "train": {"epochs": [1], "batch_size": 8},
+    }
+    text = {"name": "tiny", "width": 16, "depth": 1, "attention_heads": 2}
+    study = {
+        "title": "what it costs",
+        "recipe": "recipe.yaml",
+        "columns": {"small": {}},
+        "rows": {
+            "audio": {},
+            "audio & text": {"model.text": text},
+            "text": {"model.text": text, "model.encoder": None},
+        },
+        "scores": ["arousal.ccc", "valence.ccc"],
+        "costs": True,
+        "keep_checkpoints": True,
+    }
+    for name, values in (("recipe", recipe), ("study", study)):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    ablate(folder / "study.yaml", folder / "out", quiet=True)
+    files = [(folder / "out" / name).read_bytes() for name in ("results.json", "table.md", "costs.json")]
+    ablate(folder / "study.yaml", folder / "out", quiet=True)
+    assert files == [(folder / "out" / n).read_bytes() for n in ("results.json", "table.md", "costs.json")]
+    return folder / "out"
+
+
+def test_a_study_shows_what_its_models_cost(costed):
+    found = json.loads((costed / "results.json").read_text())
+    costs = {row["name"]: row["cells"]["small"]["cost"] for row in found["rows"]}
+    for name in ("audio", "text"):
+        model, _, _ = checkpoint.load_model(costed / f"cells/{name}/small/seed_0/fold_0/checkpoint")
+        assert costs[name]["total"] == count(model)
+    assert costs["audio & text"]["total"] > costs["audio"]["total"]
+    assert all(cost["real_time_factor"] > 0 and cost["memory_mb"] > 0 for cost in costs.values())
+
+
+def test_costs_stand_in_every_form_of_the_table(costed):
+    found = json.loads((costed / "results.json").read_text())
+    lines = [line for line in (costed / "table.md").read_text().splitlines() if line.startswith("|")]
+    assert (
+        lines[0]
+        == "|  | CCC arousal | CCC valence | parameters, M | trained, M | real-time factor | memory, MB |"
+    )
+    cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    cost = found["rows"][0]["cells"]["small"]["cost"]
+    assert cells[0] == "audio" and float(cells[3]) == pytest.approx(cost["total"] / 1e6, rel=1e-2)
+    rows = {
+        (r["row"], r["score"]): r for r in csv.DictReader((costed / "table.csv").read_text().splitlines())
+    }
+    assert (
+        float(rows["text", "memory_mb"]["value"]) == found["rows"][2]["cells"]["small"]["cost"]["memory_mb"]
+    )
+    assert all(len(row) == len(rows["text", "memory_mb"]) and None not in row for row in rows.values())
+    tex = (costed / "table.tex").read_text()
+    assert r"audio \& text" in tex and "real-time factor" in tex
+
+
+def test_the_page_plots_scores_against_costs(costed):
+    page = (costed / "report.html").read_text()
+    assert "Accuracy against cost" in page and "from left to right CCC arousal, CCC valence" in page
+    svg = re.findall(r"<svg.*?</svg>", page, re.S)[0]
+    drawn = ElementTree.fromstring(svg)
+    marks = [g for g in drawn.iter() if g.get("class", "").startswith("mark") and len(g) == 2]
+    assert len(marks) == 6  # three systems with two scores each
+    found = json.loads((costed / "results.json").read_text())
+    costs = sorted(row["cells"]["small"]["cost"]["trained"] for row in found["rows"])
+    places = sorted({float(mark[1].get("cx")) for mark in marks})
+    between = [(a + b) / 2 for a, b in zip(places[::2], places[1::2], strict=True)]
+    steps = np.diff(between) / np.diff(np.log(costs))  # a logarithmic axis
+    assert steps[0] == pytest.approx(steps[1], rel=0.05)

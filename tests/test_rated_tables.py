@@ -23,7 +23,7 @@ from rated import (
     write_run,
 )
 
-from sertone.analysis import tables
+from sertone.analysis import forms, tables
 from sertone.analysis.compare import compare, to_text
 from sertone.analysis.study import Place, Study
 from sertone.errors import SertoneError
@@ -59,7 +59,7 @@ def test_tables_show_both_kinds_and_nothing_where_there_is_none(cells):
     found = tables.results(study, done, out, card_of())
     pooled = {row: results_of(out / "cells" / row)["pooled"] for row in ("both", "dimensions", "emotion")}
     text, (ccc, ua) = (
-        tables.markdown(found),
+        forms.markdown(found),
         (pooled["both"]["valence"]["ccc"], pooled["both"]["emotion"]["ua"]),
     )
     assert f"| both | {100 * ua:.1f} (paper 75.71) | .{round(1000 * ccc)} (paper .740) |" in text
@@ -67,8 +67,8 @@ def test_tables_show_both_kinds_and_nothing_where_there_is_none(cells):
     assert f"| emotion | {100 * pooled['emotion']['emotion']['ua']:.1f} |  |" in text
     assert "UA in percent, CCC from -1 to 1, pooled over 5 folds" in text
     assert "Differences from both in UA, in points" in text and "| Others | - | .638 |" in text
-    assert r"Others & - & .638 \\" in tables.latex(found)
-    lines = {(r["row"], r["score"]): r for r in csv.DictReader(tables.as_csv(found).splitlines())}
+    assert r"Others & - & .638 \\" in forms.latex(found)
+    lines = {(r["row"], r["score"]): r for r in csv.DictReader(forms.as_csv(found).splitlines())}
     apart = lines["dimensions", "valence.ccc"]
     difference = pooled["dimensions"]["valence"]["ccc"] - ccc
     assert float(apart["difference"]) == pytest.approx(difference) and float(apart["p"]) < 0.05
@@ -85,7 +85,7 @@ def test_a_rating_can_be_what_differences_are_shown_of(cells):
         study.main_score == "arousal.ccc" and study_of(["asr.cer", "gender.accuracy"]).main_score == "asr.cer"
     )
     found = tables.results(study, done, out, card_of())
-    text = tables.markdown(found)
+    text = forms.markdown(found)
     assert "Differences from both in CCC arousal, with 95 % intervals" in text
     apart = found["rows"][1]["cells"]["c"]["scores"]["arousal.ccc"]["difference"]
     assert f"| c | dimensions | -.{round(-1000 * apart['value']):03d} | -." in text

@@ -2,6 +2,7 @@
 
 study/study.yaml, recipe.yaml    the study again, to be run from here
 study/results.json, table.md, table.csv, table.tex, report.html
+study/costs.json                 where the study asks for them
 study/cells/ROW/COLUMN/seed_0/    run folders
 """
 
@@ -17,7 +18,8 @@ import yaml
 
 from sertone import models
 from sertone import recipe as recipes
-from sertone.analysis import tables
+from sertone.analysis import forms, tables
+from sertone.analysis.costs import Costs, costs_of
 from sertone.analysis.study import Place, Study, load, slug
 from sertone.errors import SertoneError
 from sertone.files import write_json, write_text
@@ -89,7 +91,7 @@ def ablate(
             with contextlib.suppress(SertoneError):  # the table so far must not hide what ended the study
                 _write(study, base, planned, out)
             raise
-        _write(study, base, planned, out)
+        _write(study, base, planned, out, costs_of(planned, out, progress.say) if study.costs else None)
     return out
 
 
@@ -136,7 +138,9 @@ def _first_stage(recipe: Recipe) -> str:
     return json.dumps([recipe.model["name"], options, train], sort_keys=True)
 
 
-def _write(study: Study, base: Path, planned: dict[Place, Cell], out: Path) -> None:
+def _write(
+    study: Study, base: Path, planned: dict[Place, Cell], out: Path, costs: Costs | None = None
+) -> None:
     """The table so far, in every form; the first rank does it for all."""
     if not ranks.first():
         return
@@ -145,8 +149,8 @@ def _write(study: Study, base: Path, planned: dict[Place, Cell], out: Path) -> N
     write_text(out / "recipe.yaml", base.read_text(encoding="utf-8"))
     own = study.model_copy(update={"recipe": "recipe.yaml"})
     write_text(out / "study.yaml", yaml.safe_dump(own.model_dump(mode="json"), sort_keys=False))
-    results = tables.results(study, done, out, card)
+    results = tables.results(study, done, out, card, costs)
     write_json(out / "results.json", results)
-    for suffix, form in tables.FORMS.items():
+    for suffix, form in forms.FORMS.items():
         write_text(out / f"table.{suffix}", form(results))
     report.write(out)

@@ -4,7 +4,7 @@
     set               settings changed for all of it
     rows, columns     name -> settings changed; a column is usually an encoder
     seeds             of training; a score is their mean
-    scores            what the table shows
+    scores, costs     what the table shows
     published         the paper's figures as printed, percent or .748; reference: those of other work
 
 A setting is `model.fusion: last` as with `--set`, or a whole part such as `model: {name: baseline, ...}`.
@@ -87,6 +87,8 @@ class Study(Settings):
     reference: list[Reference] = Field(default_factory=list)
     note: str = ""
     """What the reader of the table should know."""
+    costs: bool = False
+    """Show parameters, speed and memory of every model, measured when all is trained."""
     keep_checkpoints: bool = False
     """A study of large encoders has hundreds of models; only their answers are needed."""
 

@@ -83,7 +83,7 @@ def ablate(
         seeds: Instead of the study's: --seeds 0 1 2.
     """
     from sertone.analysis.ablate import ablate as run
-    from sertone.analysis.tables import markdown
+    from sertone.analysis.forms import markdown
 
     out = out or Path("runs") / study.stem
     run(study, out, overrides or (), seeds=seeds, jobs=jobs, force=force, fresh=fresh)

@@ -36,7 +36,7 @@ def lines(series: Mapping[str, Sequence[float]], x_label: str, alt: str) -> str:
         )
         if len(row) == 1:
             body.append(f'<circle class="dot" cx="{LEFT}" cy="{_y(row[0], low, high):.1f}" r="3"/>')
-    return _svg(body, HEIGHT, alt)
+    return svg(body, HEIGHT, alt)
 
 
 def intervals(rows: Sequence[tuple[str, float, float, float]], chance: float, alt: str) -> str:
@@ -61,7 +61,7 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], chance: float, al
     x = place(chance)
     body.append(f'<line class="chance" x1="{x}" x2="{x}" y1="0" y2="{height - BOTTOM}"/>')
     body += [_interval_row(number, left, row, place) for number, row in enumerate(rows)]
-    return _svg(body, height, alt)
+    return svg(body, height, alt)
 
 
 def differences(rows: Sequence[tuple[str, float, float, float]], reach: float, alt: str) -> str:
@@ -85,7 +85,7 @@ def differences(rows: Sequence[tuple[str, float, float, float]], reach: float, a
         words = f"{tick:+.3g}" if tick else "0"
         body.append(f'<text class="axis" x="{x}" y="{height - 14}" text-anchor="middle">{words}</text>')
     body += [_interval_row(number, left, row, place) for number, row in enumerate(rows)]
-    return _svg(body, height, alt)
+    return svg(body, height, alt)
 
 
 def _interval_row(
@@ -118,7 +118,7 @@ def diagonal(marks: Sequence[tuple[float, float, float, str]], x_label: str, y_l
             f'<circle class="dot" cx="{_share_x(x):.1f}" cy="{_y(y, 0, 1):.1f}" r="{radius:.1f}" '
             f'fill-opacity="0.7"><title>{escape(words)}</title></circle>'
         )
-    return _svg(body, HEIGHT, alt)
+    return svg(body, HEIGHT, alt)
 
 
 def curve(points: Sequence[Sequence[float]], x_label: str, y_label: str, alt: str) -> str:
@@ -134,7 +134,7 @@ def curve(points: Sequence[Sequence[float]], x_label: str, y_label: str, alt: st
     line = " ".join(f"{_share_x(x):.1f},{_y(y, 0, high):.1f}" for x, y in points)
     body = [_percent_axes(high), _label(x_label), _above(y_label)]
     body.append(f'<polyline class="line c0" points="{line}"/>')
-    return _svg(body, HEIGHT, alt)
+    return svg(body, HEIGHT, alt)
 
 
 def _share_x(share: float) -> float:
@@ -185,7 +185,8 @@ def _label(x_label: str) -> str:
     return f'<text class="axis" x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text>'
 
 
-def _svg(body: Sequence[str], height: int, alt: str) -> str:
+def svg(body: Sequence[str], height: int, alt: str) -> str:
+    """Parts as one picture with its text alternative."""
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(alt)}">'
         f"<title>{escape(alt)}</title>{''.join(body)}</svg>"
@@ -259,7 +260,7 @@ def scatter(
         f'<circle class="mean k{colours[name]}" cx="{px:.1f}" cy="{py:.1f}" r="6"/>'
         for name, (px, py) in places.items()
     ]
-    return _svg([*body, *_names(places)], height, alt)
+    return svg([*body, *_names(places)], height, alt)
 
 
 def _scatter_axes(x: Axis, y: Axis, height: int, place: Callable) -> str:

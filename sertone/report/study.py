@@ -7,7 +7,8 @@ from typing import Any
 
 from sertone import figures, licences
 from sertone.figures import Figure
-from sertone.report import page, plots
+from sertone.report import cost_plot, page, plots
+from sertone.report.cost_plot import System
 
 
 def write(study: Path) -> Path:
@@ -31,6 +32,10 @@ def write(study: Path) -> Path:
         shown=[column for column in found["columns"] if any(column in row["cells"] for row in found["rows"])],
         plots=[{"name": column, "svg": Markup(svg)} for column, svg in _plots(found).items()],
         licence=licences.in_words(found["corpus"]["licence"]),
+        cost_plots=[{"name": column, "svg": Markup(svg)} for column, svg in _cost_plots(found).items()],
+        plotted=f"from left to right {', '.join(found['scores'][name] for name in _evident(found))}",
+        cost_words=figures.costs_in_words(found["rows"]),
+        cost=figures.cost_text,
         comparisons=_comparisons(found),
         units=figures.units_in_words(found["scores"]),
         forced=any(cell["other_settings"] for row in found["rows"] for cell in row["cells"].values()),
@@ -64,6 +69,38 @@ def _plots(found: dict[str, Any]) -> dict[str, str]:
         if own:
             made[column] = plots.differences(own, reach, alt)
     return made
+
+
+def _cost_plots(found: dict[str, Any]) -> dict[str, str]:
+    """Column -> plot of its rows' scores against what they cost; none without costs."""
+    made = {}
+    for column in found["columns"] if found["costs"] else ():
+        cells = {row["name"]: row["cells"][column] for row in found["rows"] if column in row["cells"]}
+        systems = [_system(name, cell, found) for name, cell in cells.items() if cell.get("cost")]
+        if systems := [system for system in systems if system.scores]:
+            words = "; ".join(
+                f"{s.name} {s.cost:.3g} M: " + ", ".join(f"{k} {v[1]:.3f}" for k, v in s.scores.items())
+                for s in systems
+            )
+            alt = f"{column}: scores against millions of trained parameters. {words}"
+            made[column] = cost_plot.against(systems, "trained parameters, millions", "score", alt)
+    return made
+
+
+def _evident(found: dict[str, Any]) -> list[str]:
+    """The scores that have intervals."""
+    cells = [cell for row in found["rows"] for cell in row["cells"].values()]
+    return [name for name in found["scores"] if any(cell["scores"][name]["interval"] for cell in cells)]
+
+
+def _system(name: str, cell: dict[str, Any], found: dict[str, Any]) -> System:
+    scores = {label: cell["scores"][key] for key, label in found["scores"].items()}
+    spans = {
+        label: (score["interval"][0], score["value"], score["interval"][1])
+        for label, score in scores.items()
+        if score["interval"]
+    }
+    return System(name, cell["cost"]["trained"] / 1e6, spans)
 
 
 def _differences(found: dict[str, Any], column: str, figure: Figure) -> list[tuple[str, float, float, float]]:

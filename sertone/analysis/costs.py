@@ -1,0 +1,38 @@
+"""What the models of a study cost, measured one by one once all is trained, and kept."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sertone.analysis.cost import cost
+from sertone.analysis.study import Place
+from sertone.files import write_json
+from sertone.training.cells import Cell
+
+Costs = dict[tuple[str, str], dict[str, Any]]
+"""Row and column -> what `cost.cost` gives."""
+
+
+def costs_of(cells: Mapping[Place, Cell], out: Path, say: Callable[[str], None]) -> Costs:
+    """The cost of every row and column, which other seeds share.
+
+    Args:
+        cells: of the study.
+        out: its folder; `costs.json` keeps what was measured, as long as the model is the same.
+        say: told what is measured.
+
+    Raises:
+        SertoneError: as the building of the models.
+    """
+    path, found = out / "costs.json", []
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    for (row, column), cell in {(p.row, p.column): cell for p, cell in cells.items()}.items():
+        place = {"row": row, "column": column, "model": cell.experiment.recipe.model}
+        kept = next((each for each in known if place.items() <= each.items()), None)
+        if kept is None:
+            say(f"{row}, {column}: measuring speed and memory")
+            kept = place | {"cost": cost(place["model"], cell.experiment.vocabulary(0))}
+        found.append(kept)
+        write_json(path, found)
+    return {(each["row"], each["column"]): each["cost"] for each in found}
