@@ -161,6 +161,20 @@ class CacheConfig(Settings):
         return values
 
 
+class TeacherConfig(Settings):
+    """A trained model whose answers are learnt. `teacher: runs/large` sets `source`."""
+
+    source: str
+    """A checkpoint, a run, or OWNER/NAME on the hub; of a cross-validated run each fold teaches its own."""
+    weight: float = Field(default=0.5, gt=0, le=1)
+    """Share of the teacher's answer in a target, the rest is the label; all of it where there is no label."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_word(cls, values: Any) -> Any:
+        return {"source": values} if isinstance(values, str) else values
+
+
 class TrainConfig(Settings):
     """How the model is trained."""
 
@@ -190,6 +204,8 @@ class TrainConfig(Settings):
     targets: Literal["hard", "soft"] = "hard"
     """Of the emotion loss: the label; or `soft`, the shares of the annotators' votes by class, and the
     label where there are none."""
+    teacher: TeacherConfig | None = None
+    """Another model whose calibrated answers are mixed into the targets of training; null: none."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Of the emotion loss."""
     class_weights: bool = False

@@ -16,7 +16,7 @@ from sertone import corpora, metrics, sums, transcripts
 from sertone.calibration import Calibration
 from sertone.errors import SertoneError
 from sertone.files import write_json
-from sertone.labels import Scale, class_names, remap, rescaled
+from sertone.labels import Scale, class_names, remap
 from sertone.leaks import LeakReport, recording_hashes
 from sertone.protocol_card import protocol_card
 from sertone.protocols import Fold, has_label
@@ -24,12 +24,12 @@ from sertone.recipe import DataConfig, TrainConfig
 from sertone.schema import Utterance
 from sertone.settings import parse
 from sertone.training import heard, ranks, results
-from sertone.training.answers import Answers, answer
-from sertone.training.loader import Loader
+from sertone.training.answers import Answers
 from sertone.training.predict import Predictor
 from sertone.training.recordings import Recordings
 from sertone.training.run_folder import lock
 from sertone.training.scored import scored
+from sertone.training.together import answers_of, mean_probabilities, mean_ratings
 
 CACHE_GB = 4.0
 
@@ -143,9 +143,11 @@ def _fold(
     scales: Mapping[str, Scale],
 ) -> dict[str, Any]:
     """The corpus as the one fold of a run."""
-    answers = _answers(predictor, test)
+    recordings = Recordings(CACHE_GB)
+    recordings.load(test)
+    answers = answers_of(predictor, test, recordings, ranks.fabric(TrainConfig(batch_size=1)))
     before, after = _probabilities(predictor, answers, wanted) if wanted else (None, None)
-    ratings = {name: _ratings(predictor, answers, name, scale) for name, scale in scales.items()}
+    ratings = {name: mean_ratings(predictor, answers, name, scale) for name, scale in scales.items()}
     unchanged = wanted == {name: name for name in predictor.classes}
     threshold = predictor.threshold if unchanged else None  # of other classes nothing is known
     by = replace(_mean_calibration(predictor), threshold=threshold)
@@ -231,33 +233,14 @@ def _card(
     return card
 
 
-def _answers(predictor: Predictor, test: list[Utterance]) -> list[Answers]:
-    """Of each model."""
-    recordings = Recordings(CACHE_GB)
-    recordings.load(test)
-    fabric = ranks.fabric(TrainConfig(batch_size=1))
-    made = []
-    for model, vocabulary in zip(predictor.models, predictor.vocabularies, strict=True):
-        loader = Loader(recordings, vocabulary, predictor.min_samples)
-        made.append(answer(model.to(fabric.device), vocabulary, test, loader, fabric))
-    return made
-
-
 def _probabilities(
     predictor: Predictor, answers: list[Answers], wanted: Mapping[str, str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of the classes wanted, before and after calibration; mean over the models: (N, J) each."""
-    pairs = zip(predictor.calibrations, answers, strict=True)
     before = np.mean([own.probabilities for own in answers], axis=0)
-    after = np.mean([by.probabilities(own.logits) for by, own in pairs], axis=0)
+    after = mean_probabilities(predictor, answers)
     first, second = (remap(side, predictor.classes, wanted) for side in (before, after))
     return first, second
-
-
-def _ratings(predictor: Predictor, answers: list[Answers], name: str, scale: Scale) -> list[float]:
-    """Mean over the models, on the scale of the corpus, (N,)."""
-    mean = np.mean([own.predictions[name] for own in answers], axis=0)
-    return [rescaled(value, predictor.scales[name], scale) for value in mean.tolist()]
 
 
 def _warnings(

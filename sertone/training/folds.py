@@ -24,6 +24,7 @@ from sertone.training.material import Material
 from sertone.training.modalities import rows_by_condition
 from sertone.training.progress import Reporter
 from sertone.training.step import freeze
+from sertone.training.taught import taught
 from sertone.training.tested import in_words, tested
 
 PER_FILE = ("file_hashes", "segments")
@@ -87,7 +88,7 @@ def fit(
     Raises:
         SertoneError: as the building and the training of the model.
     """
-    recipe, fold = experiment.recipe, experiment.folds[number]
+    recipe, fold = experiment.recipe, taught(experiment, number, material.recordings)
     torch.manual_seed(recipe.train.seed * 1000 + number)
     vocabulary = experiment.vocabulary(number)
     model = models.build(recipe.model, vocabulary)

@@ -88,8 +88,8 @@ class Trainer:
 
     @property
     def soft(self) -> bool:
-        """Whether annotators' votes are the targets of emotion."""
-        return self.config.targets == "soft"
+        """Whether annotators' votes, or a teacher's answers, are the targets of emotion."""
+        return self.config.targets == "soft" or self.config.teacher is not None
 
     def train(self) -> list[dict]:
         """Trains all stages.
