@@ -18,7 +18,7 @@ from pydantic import Field, FiniteFloat, field_validator, model_validator
 from sertone import licences
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
-from sertone.settings import Settings, change, parse, parse_override, read
+from sertone.settings import Settings, load_as
 
 Split = Literal["official", "leave_one_session_out", "leave_one_speaker_out", "grouped_k_fold"]
 """The rules that make folds; `protocols.make_folds` carries them out."""
@@ -69,25 +69,16 @@ class TextConfig(Settings):
         return self
 
 
-class DataConfig(Settings):
-    """Which corpus."""
+class CorpusConfig(Settings):
+    """A corpus, and where it is."""
 
     corpus: str
     """Its name: `sertone corpora list` shows them."""
     root: str
     """Its folder, or the manifest's file; relative to the working directory."""
-    classes: str | dict[str, str] = "four"
-    """`four`, `all`, or a mapping from emotion to class."""
-    outside_classes: Literal["left_out", "kept"] = "left_out"
-    """Utterances whose emotion is in no class: left out, the papers' way, or kept for the other tasks."""
     licence: str | None = None
     """Of your copy, as the Hugging Face hub names it: `cc-by-4.0`, `other`. null: as the corpus's data
     sheet says, which knows nothing of a manifest."""
-    text: TextConfig = TextConfig()
-    """Where text comes from."""
-    scales: dict[str, tuple[FiniteFloat, FiniteFloat]] = Field(default_factory=dict)
-    """Rating -> the lowest and the highest value that a rater could choose, as `{valence: [1, 7]}`, where
-    the corpus's data sheet does not say: of a manifest."""
 
     @field_validator("licence")
     @classmethod
@@ -95,6 +86,20 @@ class DataConfig(Settings):
         if value is not None and value not in licences.KNOWN:
             raise ValueError(f"no licence known here; expected one of {', '.join(licences.KNOWN)}")
         return value
+
+
+class DataConfig(CorpusConfig):
+    """Which corpus."""
+
+    classes: str | dict[str, str] = "four"
+    """`four`, `all`, or a mapping from emotion to class."""
+    outside_classes: Literal["left_out", "kept"] = "left_out"
+    """Utterances whose emotion is in no class: left out, the papers' way, or kept for the other tasks."""
+    text: TextConfig = TextConfig()
+    """Where text comes from."""
+    scales: dict[str, tuple[FiniteFloat, FiniteFloat]] = Field(default_factory=dict)
+    """Rating -> the lowest and the highest value that a rater could choose, as `{valence: [1, 7]}`, where
+    the corpus's data sheet does not say: of a manifest."""
 
     @field_validator("scales")
     @classmethod
@@ -152,11 +157,9 @@ class CacheConfig(Settings):
         return values
 
 
-class TrainConfig(Settings):
-    """How the model is trained."""
+class TrainingConfig(Settings):
+    """How anything is trained."""
 
-    epochs: list[Annotated[int, Field(ge=0)]] = Field(default=[30], min_length=1)
-    """Of each stage of the model."""
     batch_size: int | None = Field(default=None, ge=1)
     """Utterances per batch; or else"""
     batch_seconds: float | None = Field(default=None, gt=0)
@@ -164,10 +167,6 @@ class TrainConfig(Settings):
     length_mixing: float = Field(default=0.03, ge=0)
     """How much lengths are mixed within a batch: 0.03 pads little, 1 mixes all. In a small corpus
     length goes with emotion and sentence, and batches of one length learn worse."""
-    learning_rate: str | Rates = Rates()
-    """Two rates, or the name of one of `learning_rates`."""
-    learning_rates: dict[str, Rates] = Field(default_factory=dict)
-    """Named readings of the rates, to choose from."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Of the learning rates, within each stage; `cosine` falls to zero after a warm-up."""
     warmup: float = Field(default=0.0, ge=0, lt=1)
@@ -178,16 +177,6 @@ class TrainConfig(Settings):
     """Largest norm of the gradient."""
     speeds: list[Annotated[float, Field(ge=0.5, le=2.0)]] = Field(default=[0.8, 1.0, 1.2], min_length=1)
     """Speed perturbation (TDSA): one of these at random for every utterance and epoch; 0.8 is 80 %."""
-    targets: Literal["hard", "soft"] = "hard"
-    """Of the emotion loss: the label; or `soft`, the shares of the annotators' votes by class, and the
-    label where there are none."""
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Of the emotion loss."""
-    class_weights: bool = False
-    """Weigh the emotion loss by inverse class frequency."""
-    coverage: float | None = Field(default=None, gt=0, lt=1)
-    """Share of recordings that shall get an answer; the least confident others are marked unsure. The
-    validation speakers, who also choose the epoch, tell where that is. null: none is unsure."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Of the arithmetic."""
     kernels: Literal["own", "torch"] = "torch"
@@ -209,6 +198,31 @@ class TrainConfig(Settings):
     def _one_batch_rule(self) -> Self:
         if (self.batch_size is None) == (self.batch_seconds is None):
             raise ValueError("give either batch_size or batch_seconds, and null for the other")
+        return self
+
+
+class TrainConfig(TrainingConfig):
+    """How the model is trained."""
+
+    epochs: list[Annotated[int, Field(ge=0)]] = Field(default=[30], min_length=1)
+    """Of each stage of the model."""
+    learning_rate: str | Rates = Rates()
+    """Two rates, or the name of one of `learning_rates`."""
+    learning_rates: dict[str, Rates] = Field(default_factory=dict)
+    """Named readings of the rates, to choose from."""
+    targets: Literal["hard", "soft"] = "hard"
+    """Of the emotion loss: the label; or `soft`, the shares of the annotators' votes by class, and the
+    label where there are none."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Of the emotion loss."""
+    class_weights: bool = False
+    """Weigh the emotion loss by inverse class frequency."""
+    coverage: float | None = Field(default=None, gt=0, lt=1)
+    """Share of recordings that shall get an answer; the least confident others are marked unsure. The
+    validation speakers, who also choose the epoch, tell where that is. null: none is unsure."""
+
+    @model_validator(mode="after")
+    def _know_the_rates(self) -> Self:
         if isinstance(self.learning_rate, str) and self.learning_rate not in self.learning_rates:
             known = " or ".join(["{encoder: ..., downstream: ...}", *self.learning_rates])
             raise ValueError(f"learning_rate {self.learning_rate!r} is neither two rates nor named: {known}")
@@ -242,10 +256,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         SertoneError: `missing_recipe`, `bad_recipe`.
     """
-    values = read(path, "recipe", "data, protocol, model, train")
-    for override in overrides:
-        change(values, *parse_override(override))
-    return parse(Recipe, values, str(path))
+    return load_as(Recipe, path, "data, protocol, model, train", overrides)
 
 
 def shipped(name: str) -> Path:
@@ -273,6 +284,6 @@ def deciding(values: dict[str, Any]) -> dict[str, Any]:
     return values | {"train": train}
 
 
-def dump(recipe: Recipe) -> str:
+def dump(recipe: Settings) -> str:
     """The recipe as YAML, defaults written out."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

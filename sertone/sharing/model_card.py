@@ -100,7 +100,8 @@ def _metadata(about: dict, scores: Scores | None) -> Any:
     from huggingface_hub import ModelCardData
 
     corpus, model = about["card"]["corpus"], about["model"]["name"]
-    hub = [entry["of"] for entry in about["licences"] if "encoder" in entry["what"] and "/" in entry["of"]]
+    pretrained = [entry["of"] for entry in about["licences"] if entry["what"] in licences.PARTS.values()]
+    hub = [name for name in pretrained if "/" in name]
     licence = licence_of(about["licences"])
     return ModelCardData(
         license=licence["license"],
@@ -150,12 +151,13 @@ def _encoder(about: dict, part: str = "encoder", what: str = "encoder") -> str:
     pretrained = next((entry["of"] for entry in about["licences"] if entry["what"] == what), None)
     if not about["model"].get(part):
         return ""
+    before = [entry["of"] for entry in about["licences"] if entry["what"] == licences.BEFORE]
+    since = f", trained before on {' and '.join(before)}" if before and part == "encoder" else ""
     if pretrained:
-        return f"the pretrained {what} {_code(pretrained)}"
+        return f"the pretrained {what} {_code(pretrained)}{since}"
     name = about["model"][part]
-    return (
-        f"the {what} {_code(name.get('config', name).get('model_type', name['name']))}, trained from scratch"
-    )
+    called = _code(name.get("config", name).get("model_type", name["name"]))
+    return f"the {what} {called}{since or ', trained from scratch'}"
 
 
 def _code(text: object) -> str:

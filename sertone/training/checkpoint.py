@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sertone import licences, models
+from sertone import models
 from sertone.calibration import Calibration
 from sertone.files import write_json, write_text
 from sertone.nn.vocabulary import Vocabulary
@@ -30,7 +30,13 @@ from sertone.sharing.scores import Scores
 
 
 def save_model(
-    folder: Path, model: Any, options: dict, vocabulary: Vocabulary, card: dict, calibration: Calibration
+    folder: Path,
+    model: Any,
+    options: dict,
+    vocabulary: Vocabulary,
+    card: dict,
+    calibration: Calibration,
+    ledger: list[dict],
 ) -> None:
     """Writes a checkpoint.
 
@@ -41,6 +47,7 @@ def save_model(
         vocabulary: what its outputs mean.
         card: protocol card and whatever else should travel with the weights.
         calibration: of its confidence.
+        ledger: licences of what it is made of.
     """
     described = options | {"encoder": model.encoder.describe()}
     if model.text:
@@ -53,7 +60,7 @@ def save_model(
         "min_samples": model.encoder.min_samples,
         "calibration": calibration.to_json(),
         "card": card,
-        "licences": licences.ledger(card["corpus"], options),
+        "licences": ledger,
     }
     aside = _fresh(folder.with_name(f".{folder.name}.part"))
     save_tensors(aside / WEIGHTS, _state(model))
