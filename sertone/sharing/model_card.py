@@ -25,19 +25,9 @@ def render(about: dict, scores: Scores | None = None) -> str:
         about: what the checkpoint says of itself (`folder.about`).
         scores: None where the model has not been scored.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sertone.sharing"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"code": _code, "pct": lambda v: f"{v:.1%}", "licence": licences.in_words}
     card, licence = about["card"], licence_of(about["licences"])
     classes, ratings = about["vocabulary"]["classes"].get("emotion", []), _ratings(about)
-    body = environment.get_template("card.md").render(
+    body = template("card.md").render(
         repository=REPOSITORY,
         model=about["model"]["name"],
         encoder=_encoder(about),
@@ -58,6 +48,21 @@ def render(about: dict, scores: Scores | None = None) -> str:
         figures=_figures(classes, ratings),
     )
     return f"---\n{_metadata(about, scores).to_yaml()}\n---\n\n{body}"
+
+
+def template(name: str) -> Any:
+    """A template of a model card."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sertone.sharing"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"code": _code, "pct": lambda v: f"{v:.1%}", "licence": licences.in_words}
+    return environment.get_template(name)
 
 
 def _ratings(about: dict) -> dict[str, dict[str, Any]]:

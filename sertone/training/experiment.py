@@ -136,7 +136,7 @@ def _split(
 def _require_what_training_needs(
     recipe: Recipe, answers: Sequence[str], folds: list[Fold], mapping: dict[str, str]
 ) -> None:
-    _require_device(recipe.train.device)
+    require_device(recipe.train.device)
     for fold in folds:
         leaks.require_labels(fold, mapping, answers)
     if recipe.train.targets == "soft":
@@ -168,7 +168,12 @@ def _require_some(utterances: Sequence[Utterance], answers: Sequence[str]) -> No
             )
 
 
-def _require_device(device: str) -> None:
+def require_device(device: str) -> None:
+    """Refuses `train.device` that this machine does not have.
+
+    Raises:
+        SertoneError: `no_device`.
+    """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(device, True):
         raise SertoneError("no_device", f"train.device {device!r}, which torch does not see", "auto or cpu")

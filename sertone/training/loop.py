@@ -35,6 +35,7 @@ from sertone.training.tally import Tally
 
 SHOWN = {
     "loss": "loss",
+    "val_loss": "held-out loss",
     "ua": "train UA",
     "val_ua": "validation UA",
     **{f"val_{name}": f"validation CCC {name}" for name in DIMENSIONS},
@@ -183,8 +184,7 @@ class Trainer:
 
     def _cache(self, index: int, stage: Stage, own: bool) -> PrefixCache | None:
         def say(line: str) -> None:
-            head = f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})  "
-            self.progress.say(head + line if own else line)
+            self.progress.say(f"{self._head(index, stage)}  {line}" if own else line)
 
         needs, recordings = stage.needs, self.material.recordings
         encoder = self.model.encoder
@@ -192,8 +192,10 @@ class Trainer:
 
     def _report(self, index: int, stage: Stage, epoch: int, entry: dict) -> None:
         shown = {name: entry[key] for key, name in SHOWN.items() if key in entry}
-        head = f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})"
-        self.progress.epoch(head, epoch, self.config.epochs[index], shown)
+        self.progress.epoch(self._head(index, stage), epoch, self.config.epochs[index], shown)
+
+    def _head(self, index: int, stage: Stage) -> str:
+        return f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})"
 
     def epoch(self, stepper: Stepper, seed: list[int], start: float = 0.0, share: float = 1.0) -> dict:
         """One pass over the training side.
