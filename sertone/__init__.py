@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sertone.training.predict import Predictor
 
 __version__ = "0.1.0"
-__all__ = ["ablate", "compare", "crossval", "evaluate", "load", "train"]
+__all__ = ["ablate", "compare", "crossval", "distill", "evaluate", "load", "train"]
 
 
 def load(path: str | Path) -> "Predictor":
@@ -68,6 +68,23 @@ def train(recipe: str | Path, out: str | Path, overrides: Iterable[str] = ()) ->
     from sertone.training import single
 
     return single.train(recipes.load(recipe, overrides), out)
+
+
+def distill(recipe: str | Path, out: str | Path, overrides: Iterable[str] = ()) -> Path:
+    """Distils a smaller encoder by a recipe file; see `training.distill.distill`.
+
+    Args:
+        recipe: YAML file.
+        out: folder to write; an interrupted distillation goes on.
+        overrides: settings such as `train.seed=1`.
+
+    Returns:
+        the encoder's folder.
+    """
+    from sertone.training import distill_recipe
+    from sertone.training.distill import distill as run
+
+    return run(distill_recipe.load(recipe, overrides), out)
 
 
 def ablate(study: str | Path, out: str | Path, overrides: Iterable[str] = ()) -> Path:

@@ -3,7 +3,9 @@
 Identifiers are those of the Hugging Face hub, https://huggingface.co/docs/hub/repositories-licenses.
 A ledger is a list of JSON objects that travels with the weights, one per part of the model:
 
-    what: corpus, encoder or text encoder    of: its name    name, id, commercial, url: as `Licence`
+    what    corpus, encoder, text encoder, or corpus of the encoder
+    of      its name
+    name, id, commercial, url    as `Licence`
 """
 
 import re
@@ -107,22 +109,37 @@ def in_words(licence: Mapping[str, Any]) -> str:
 
 PARTS = {"encoder": "encoder", "text": "text encoder"}
 """Parts of a model that may be pretrained, and what a ledger calls them."""
+BEFORE = "corpus of the encoder"
+"""What a ledger calls a corpus on which the encoder was trained before."""
 
 
-def ledger(corpus: Mapping[str, Any], model: Mapping[str, Any]) -> list[dict[str, Any]]:
+def ledger(
+    corpus: Mapping[str, Any],
+    model: Mapping[str, Any],
+    inherited: Sequence[Mapping[str, Any]] | None = None,
+) -> list[dict[str, Any]]:
     """The licences of what a model is made of.
 
     Args:
         corpus: the part `corpus` of the protocol card.
         model: the part `model` of the recipe; of its encoders only pretrained ones, which have a `source`,
             have licences of their own.
+        inherited: the ledger of what the encoder comes from, where Sertone has trained that.
     """
     entries = [{"what": "corpus", "of": corpus["title"]} | corpus["licence"]]
     for part, what in PARTS.items():
-        if source := (model.get(part) or {}).get("source"):
+        if part == "encoder" and inherited is not None:
+            entries += _of_the_encoder(inherited)
+        elif source := (model.get(part) or {}).get("source"):
             name = Path(source).name if Path(source).is_dir() else source  # folders tell of people's machines
             entries.append({"what": what, "of": name} | asdict(of_encoder(source)))
     return entries
+
+
+def _of_the_encoder(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of the ledger of a model, what its speech encoder is made of."""
+    names = {"corpus": BEFORE, BEFORE: BEFORE, PARTS["encoder"]: PARTS["encoder"]}
+    return [{**entry, "what": names[entry["what"]]} for entry in entries if entry["what"] in names]
 
 
 def of_encoder(source: str) -> Licence:

@@ -12,7 +12,7 @@ from sertone.leaks import LeakReport
 from sertone.protocols import EMOTION, Fold
 
 if TYPE_CHECKING:
-    from sertone.recipe import DataConfig
+    from sertone.recipe import CorpusConfig, DataConfig
 
 PACKAGES = ("sertone", "torch", "transformers", "lightning-fabric", "numpy", "soundfile", "soxr")
 
@@ -41,18 +41,11 @@ def protocol_card(
         seed: of training.
         answers: the tasks that the model is for.
     """
-    sheet, licence = corpora.sheet(data.corpus), data.licence
     used = {u.id: u for fold in folds for side in fold.sides.values() for u in side}
     counts = Counter(class_map.get(str(u.labels.get("emotion")), "(missing)") for u in used.values())
     return {
-        "corpus": {
-            "name": data.corpus,
-            "title": sheet.TITLE,
-            "licence": asdict(licences.KNOWN[licence] if licence else sheet.LICENCE),
-            "language": sheet.LANGUAGE,
-            "citation": sheet.CITATION,
-            "note": sheet.NOTE,
-            "only": data.only,
+        "corpus": about_corpus(data)
+        | {
             "utterances_found": found,
             "utterances_used": len(used),
             "speakers": len({u.speaker for u in used.values()}),
@@ -71,9 +64,22 @@ def protocol_card(
         "leaks": [vars(report) for report in leaks],
         "metrics": metrics.DEFINITIONS | calibration.DEFINITIONS,
         "seed": seed,
-        "versions": {"python": platform.python_version()} | _versions(),
+        "versions": versions(),
         "file_hashes": {name: hashes[name] for name in sorted(used)},
         "segments": {name: [u.start_s, u.end_s] for name, u in sorted(used.items()) if u.start_s or u.end_s},
+    }
+
+
+def about_corpus(data: "CorpusConfig") -> dict:
+    """What the data sheet of a corpus says, and the licence of the user's copy, as a JSON object."""
+    sheet, licence = corpora.sheet(data.corpus), data.licence
+    return {
+        "name": data.corpus,
+        "title": sheet.TITLE,
+        "licence": asdict(licences.KNOWN[licence] if licence else sheet.LICENCE),
+        "language": sheet.LANGUAGE,
+        "citation": sheet.CITATION,
+        "note": sheet.NOTE,
     }
 
 
@@ -86,8 +92,9 @@ def selection(folds: Sequence[Fold], answers: Sequence[str]) -> str:
     return "the last epoch of a fixed number; the test side plays no part"
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+def versions() -> dict[str, str]:
+    """Of Python and the packages on which results depend."""
+    found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)

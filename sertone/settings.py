@@ -1,6 +1,7 @@
 """YAML files of settings, checked: an unknown key is an error that names the nearest known one."""
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,3 +103,21 @@ def change(values: dict, name: str, value: Any) -> None:
         if not isinstance(values, dict):
             raise SertoneError("bad_override", f"{name}: {parent} holds no keys", "a section")
     values[last] = value
+
+
+def load_as(kind: type[Checked], path: str | Path, parts: str, overrides: Iterable[str] = ()) -> Checked:
+    """Reads a recipe.
+
+    Args:
+        kind: of recipe.
+        path: YAML file.
+        parts: the keys expected.
+        overrides: settings such as `train.seed=1`, applied in order.
+
+    Raises:
+        SertoneError: `missing_recipe`, `bad_recipe`, `bad_override`.
+    """
+    values = read(path, "recipe", parts)
+    for override in overrides:
+        change(values, *parse_override(override))
+    return parse(kind, values, str(path))

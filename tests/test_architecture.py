@@ -18,6 +18,7 @@ LEVELS = [
     {"errors"},
     {"schema", "licences", "files"},
     {"settings", "labels"},
+    {"train_config"},
     {"recipe", "decoding", "isolation", "figures"},
     {"audio"},
     {"corpora", "metrics", "calibration", "transcripts"},

@@ -10,7 +10,7 @@ from transformers import AutoModel
 
 from sertone.nn import kernels
 from sertone.nn.huggingface import FAMILIES, PretrainedEncoderConfig, TinyEncoderConfig
-from sertone.recipe import TrainConfig
+from sertone.train_config import TrainConfig
 
 
 @pytest.fixture(autouse=True)

@@ -85,7 +85,7 @@ def test_who_only_reads_does_not_hear_and_who_only_hears_does_not_read():
     reader, vocabulary = build("text")
     first = rated(vocabulary, reader)
     second = rated(vocabulary, reader, waveforms=WAVEFORMS.flip(0))
-    assert reader.encoder.describe() is None and not list(reader.encoder.parameters())
+    assert reader.encoder.describe() == {} and not list(reader.encoder.parameters())
     hearer, other = build("audio")
     heard, deaf = rated(other, hearer), rated(other, hearer, waveforms=WAVEFORMS.flip(0))
     for task in DIMENSIONS:

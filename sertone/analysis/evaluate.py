@@ -20,9 +20,10 @@ from sertone.labels import Scale, class_names, remap
 from sertone.leaks import LeakReport, recording_hashes
 from sertone.protocol_card import protocol_card
 from sertone.protocols import Fold, has_label
-from sertone.recipe import DataConfig, TrainConfig
+from sertone.recipe import DataConfig
 from sertone.schema import Utterance
 from sertone.settings import parse
+from sertone.train_config import TrainConfig
 from sertone.training import heard, ranks, results
 from sertone.training.answers import Answers
 from sertone.training.predict import Predictor

@@ -63,6 +63,39 @@ def train(
 
 
 @app.command
+def distill(
+    recipe: RecipePath,
+    /,
+    *,
+    out: Path | None = None,
+    overrides: Overrides = None,
+    force: Force = False,
+    fresh: Fresh = False,
+) -> int:
+    """Distil a smaller encoder from another one, on audio without labels.
+
+    A distillation that was interrupted goes on where it stopped.
+
+    Args:
+        out: Folder to write; runs/NAME of the recipe if not given.
+    """
+    from sertone.training import distill_recipe
+    from sertone.training.distill import distill as run
+    from sertone.training.distill import result
+
+    out = out or Path("runs") / recipe.stem
+    folder = run(distill_recipe.load(recipe, overrides or ()), out, force=force, fresh=fresh)
+    said = result(out)
+    millions = {name: f"{count / 1e6:.3g} M" for name, count in said["parameters"].items()}
+    if said["held_out"]["after"] is not None:
+        loss = "{before:.4f} before, {after:.4f} after".format(**said["held_out"])
+        print(f"held-out loss  {loss} epoch {said['epoch']}")
+    print(f"parameters     {millions['teacher']} of the teacher, {millions['student']} of the student")
+    print(f"encoder        {folder}")
+    return 0
+
+
+@app.command
 def ablate(
     study: Annotated[Path, Parameter(help="YAML file, see studies/.")],
     /,

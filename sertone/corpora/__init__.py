@@ -58,13 +58,16 @@ def scales(data: "DataConfig") -> dict[str, Scale]:
     return sheet(data.corpus).SCALES | {name: Scale(*ends) for name, ends in data.scales.items()}
 
 
-def utterances(name: str, root: str | Path, report: Report = stop) -> Iterator[Utterance]:
+def utterances(
+    name: str, root: str | Path, report: Report = stop, *, labelled: bool = True
+) -> Iterator[Utterance]:
     """The utterances of a corpus, in a fixed order.
 
     Args:
         name: one of `names()`.
         root: its folder, or the manifest's file.
         report: called with every problem; by default an error ends the reading.
+        labelled: or else a manifest needs neither labels nor speakers.
 
     Raises:
         SertoneError: `unknown_corpus`, `missing_root`, or the code of the first problem.
@@ -77,6 +80,8 @@ def utterances(name: str, root: str | Path, report: Report = stop) -> Iterator[U
             f"the root of {name}",
             f"`sertone corpora fake {name} {root}` writes a synthetic miniature to try things on",
         )
+    if name == "manifest":
+        return module.utterances(root, report, labelled=labelled)
     return module.utterances(root, report)
 
 
@@ -97,7 +102,13 @@ def fake(name: str, root: str | Path, full: bool = False) -> None:
     module.fake(root, full)
 
 
-def load(name: str, root: str | Path, only: Mapping[str, Sequence[str]] | None = None) -> list[Utterance]:
+def load(
+    name: str,
+    root: str | Path,
+    only: Mapping[str, Sequence[str]] | None = None,
+    *,
+    labelled: bool = True,
+) -> list[Utterance]:
     """The utterances of a corpus that is fit to train on.
 
     Args:
@@ -105,11 +116,16 @@ def load(name: str, root: str | Path, only: Mapping[str, Sequence[str]] | None =
         root: its folder, or the manifest's file.
         only: what of them to take: `speaker`, `session`, `split` or a label -> values; None: all.
 
+    Args:
+        name: one of `names()`.
+        root: its folder, or the manifest's file.
+        labelled: or else a manifest needs neither labels nor speakers.
+
     Raises:
         SertoneError: as `utterances`; `duplicate_id`, `conflicting_labels`, `duplicate_row`,
             `missing_file`, `nothing_selected`.
     """
-    found = _selected(list(utterances(name, root)), only or {})
+    found = _selected(list(utterances(name, root, labelled=labelled)), only or {})
     for problem in row_problems(found):
         stop(problem)
     if missing := [u.path for u in found if not u.path.is_file()]:

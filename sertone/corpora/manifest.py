@@ -44,20 +44,25 @@ GENDER_NAMES |= {"female": "female", "male": "male"}
 SPLITS = {"dev": "validation", "valid": "validation", "development": "validation"}
 
 
-def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
+def utterances(root: Path, report: Report = stop, *, labelled: bool = True) -> Iterator[Utterance]:
     """Reads a manifest: the file, or the `metadata.csv` of a folder.
+
+    Args:
+        root: the file or folder.
+        report: called with every problem.
+        labelled: or else no label is read, and no speaker required: one that is not given is empty.
 
     Raises:
         SertoneError: `not_a_manifest`, `missing_column`, `no_rows`.
     """
     root = root / "metadata.csv" if root.is_dir() else root
-    rows = _rows(root)
+    rows = _rows(root, ("path", "speaker") if labelled else ("path",))
     seen: Counter[str] = Counter()
     for count, cells in enumerate(rows, _first_line(root)):
         row = _filled(cells)
         where = f"{root}, line {count}"
         path = row.get("path") or row.get("file")
-        if not path or "speaker" not in row:
+        if not path or (labelled and "speaker" not in row):
             report(Problem("missing_cell", where, f"no {'speaker' if path else 'path'} given"))
             continue
         stem = path.rsplit(".", 1)[0]
@@ -65,9 +70,9 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
         yield Utterance(
             id=row.get("id") or (stem if seen[stem] == 1 else f"{stem}#{seen[stem]}"),
             path=root.parent / path,
-            speaker=row["speaker"],
-            labels=_labels(row, where, report),
-            votes=_votes(row, where, report),
+            speaker=row.get("speaker", ""),
+            labels=_labels(row, where, report) if labelled else {},
+            votes=_votes(row, where, report) if labelled else {},
             text=row.get("text"),
             session=row.get("session"),
             split=_split(row, where, report),

@@ -64,8 +64,8 @@ class CompactEncoder(Encoder):
             [block(width, config.attention_heads, config.dropout) for _ in range(config.depth)]
         )
 
-    def describe(self) -> dict[str, Any]:
-        return self.config.model_dump()
+    def describe(self, depth: int | None = None) -> dict[str, Any]:
+        return self.config.model_dump() | {"depth": depth or self.depth}
 
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Log-mel features at 10 ms, four stacked frames to one: (B, T, 4 C), frames (B,)."""
@@ -89,8 +89,9 @@ class CompactEncoder(Encoder):
     def layer(self, index: int, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:
         return self.layers[index - 1](hidden, context["mask"])
 
-    def finish(self, hidden: Tensor) -> Tensor:
-        return self.norm(hidden)
+    @property
+    def last_norm(self) -> nn.LayerNorm | None:
+        return self.norm
 
     def parts(self) -> list[list[nn.Module]]:
         layers: list[list[nn.Module]] = [[layer] for layer in self.layers]

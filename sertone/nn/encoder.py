@@ -65,8 +65,12 @@ class Encoder(nn.Module, ABC):
         self.cut = NOTHING
 
     @abstractmethod
-    def describe(self) -> dict[str, Any] | None:
-        """The configuration that builds this architecture again, without its weights; None of no encoder."""
+    def describe(self, depth: int | None = None) -> dict[str, Any]:
+        """The configuration that builds this architecture again, without its weights; empty of no encoder.
+
+        Args:
+            depth: another number of layers.
+        """
 
     @abstractmethod
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,9 +88,10 @@ class Encoder(nn.Module, ABC):
     def layer(self, index: int, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:
         """Layer `index` (1..L): (B, T, D) -> (B, T, D)."""
 
-    def finish(self, hidden: Tensor) -> Tensor:
-        """What is applied to the last layer's output only (B, T, D); nothing by default."""
-        return hidden
+    @property
+    def last_norm(self) -> nn.LayerNorm | None:
+        """What is applied to the last layer's output only; None where nothing is."""
+        return None
 
     @abstractmethod
     def parts(self) -> list[list[nn.Module]]:
@@ -174,5 +179,7 @@ class Encoder(nn.Module, ABC):
         context = self.context(mask)
         for index in range(len(states), until + 1):
             hidden = self.layer(index, states[-1], context)
-            states = [*states, self.finish(hidden) if index == self.depth else hidden]
+            if index == self.depth and self.last_norm is not None:
+                hidden = self.last_norm(hidden)
+            states = [*states, hidden]
         return states

@@ -6,8 +6,13 @@ from pydantic import Field
 
 from sertone.nn.compact import CompactEncoderConfig
 from sertone.nn.huggingface import ArchitectureConfig, PretrainedEncoderConfig, TinyEncoderConfig
+from sertone.nn.saved import SavedEncoderConfig
 
 EncoderConfig = Annotated[
-    CompactEncoderConfig | TinyEncoderConfig | PretrainedEncoderConfig | ArchitectureConfig,
+    CompactEncoderConfig
+    | TinyEncoderConfig
+    | PretrainedEncoderConfig
+    | SavedEncoderConfig
+    | ArchitectureConfig,
     Field(discriminator="name"),
 ]

@@ -106,8 +106,9 @@ class HuggingFaceEncoder(Encoder):
         self.projection = model.feature_projection
         self.transformer = model.encoder
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, depth: int | None = None) -> dict[str, Any]:
         config = self.config.to_diff_dict() | {"model_type": self.config.model_type}
+        config["num_hidden_layers"] = depth or self.depth
         return ArchitectureConfig(config=config, normalize=self.normalize).model_dump()
 
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,8 +153,9 @@ class HuggingFaceEncoder(Encoder):
         adapter = getattr(layer, "adapter_layer", None)  # of MMS models
         return hidden + adapter(hidden) if adapter is not None else hidden
 
-    def finish(self, hidden: Tensor) -> Tensor:
-        return self.transformer.layer_norm(hidden) if self.stable else hidden
+    @property
+    def last_norm(self) -> nn.LayerNorm | None:
+        return self.transformer.layer_norm if self.stable else None
 
     def parts(self) -> list[list[nn.Module]]:
         inner = self.transformer

@@ -13,9 +13,9 @@ class NoEncoder(Encoder):
 
     width, depth, min_samples = 0, 0, 1
 
-    def describe(self) -> dict[str, Any] | None:
-        """`model.encoder: null` of a recipe."""
-        return None
+    def describe(self, depth: int | None = None) -> dict[str, Any]:
+        """Nothing to build again."""
+        return {}
 
     def changing(self) -> str:
         return "there is no speech encoder, whose output could be kept"

@@ -76,6 +76,7 @@ def rows(card: dict) -> list[tuple[str, str]]:
         *([("Classes", classes + (f" ({merged})" if merged else ""))] if card["class_map"] else []),
         ("Split", ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in card["split"].items())),
         ("Selection", card["selection"]),
+        *([("Encoder", card["encoder"])] if "encoder" in card else []),
         *((name, text) for name, text in card["metrics"].items()),
         ("Seed", str(card["seed"])),
         ("Versions", ", ".join(f"{name} {number}" for name, number in card["versions"].items())),

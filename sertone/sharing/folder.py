@@ -37,6 +37,23 @@ def checkpoints(source: str | Path) -> list[Path]:
     )
 
 
+def checkpoint(source: str | Path) -> Path:
+    """The checkpoint folder of one model; `source` as for `checkpoints`.
+
+    Raises:
+        SertoneError: `not_a_checkpoint`, `many_models`.
+    """
+    found = checkpoints(source)
+    if len(found) > 1:
+        raise SertoneError(
+            "many_models",
+            f"{source} holds {len(found)} models, one per fold",
+            "one model",
+            "name a fold, or train one on all the data with `sertone train`",
+        )
+    return found[0]
+
+
 def about(folder: Path) -> dict:
     """What `checkpoint.json` holds.
 

@@ -25,19 +25,9 @@ def render(about: dict, scores: Scores | None = None) -> str:
         about: what the checkpoint says of itself (`folder.about`).
         scores: None where the model has not been scored.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sertone.sharing"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"code": _code, "pct": lambda v: f"{v:.1%}", "licence": licences.in_words}
     card, licence = about["card"], licence_of(about["licences"])
     classes, ratings = about["vocabulary"]["classes"].get("emotion", []), _ratings(about)
-    body = environment.get_template("card.md").render(
+    body = template("card.md").render(
         repository=REPOSITORY,
         model=about["model"]["name"],
         encoder=_encoder(about),
@@ -58,6 +48,21 @@ def render(about: dict, scores: Scores | None = None) -> str:
         figures=_figures(classes, ratings),
     )
     return f"---\n{_metadata(about, scores).to_yaml()}\n---\n\n{body}"
+
+
+def template(name: str) -> Any:
+    """A template of a model card."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sertone.sharing"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"code": _code, "pct": lambda v: f"{v:.1%}", "licence": licences.in_words}
+    return environment.get_template(name)
 
 
 def _ratings(about: dict) -> dict[str, dict[str, Any]]:
@@ -100,7 +105,8 @@ def _metadata(about: dict, scores: Scores | None) -> Any:
     from huggingface_hub import ModelCardData
 
     corpus, model = about["card"]["corpus"], about["model"]["name"]
-    hub = [entry["of"] for entry in about["licences"] if "encoder" in entry["what"] and "/" in entry["of"]]
+    pretrained = [entry["of"] for entry in about["licences"] if entry["what"] in licences.PARTS.values()]
+    hub = [name for name in pretrained if "/" in name]
     licence = licence_of(about["licences"])
     return ModelCardData(
         license=licence["license"],
@@ -150,12 +156,13 @@ def _encoder(about: dict, part: str = "encoder", what: str = "encoder") -> str:
     pretrained = next((entry["of"] for entry in about["licences"] if entry["what"] == what), None)
     if not about["model"].get(part):
         return ""
+    before = [entry["of"] for entry in about["licences"] if entry["what"] == licences.BEFORE]
+    since = f", trained before on {' and '.join(before)}" if before and part == "encoder" else ""
     if pretrained:
-        return f"the pretrained {what} {_code(pretrained)}"
+        return f"the pretrained {what} {_code(pretrained)}{since}"
     name = about["model"][part]
-    return (
-        f"the {what} {_code(name.get('config', name).get('model_type', name['name']))}, trained from scratch"
-    )
+    called = _code(name.get("config", name).get("model_type", name["name"]))
+    return f"the {what} {called}{since or ', trained from scratch'}"
 
 
 def _code(text: object) -> str:

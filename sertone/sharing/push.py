@@ -40,7 +40,7 @@ def push(
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
-    folder = _one(model)
+    folder = folders.checkpoint(model)
     about = folders.about(folder)
     card = (folder / CARD).read_text(encoding="utf-8")
     if scores is not None:
@@ -65,18 +65,6 @@ def push(
         added = [CommitOperationAdd(name, content) for name, content in files.items()]
         api.create_commit(repository, added, commit_message=message)
     return str(address)
-
-
-def _one(model: str | Path) -> Path:
-    found = folders.checkpoints(model)
-    if len(found) > 1:
-        raise SertoneError(
-            "many_models",
-            f"{model} holds {len(found)} models, one per fold",
-            "one model",
-            "name a fold, or train one on all the data with `sertone train`",
-        )
-    return found[0]
 
 
 def _warn(about: dict) -> None:

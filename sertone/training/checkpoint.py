@@ -11,21 +11,18 @@ resume/0003/               training between two epochs, the highest complete num
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sertone import licences, models
+from sertone import models
 from sertone.calibration import Calibration
-from sertone.errors import SertoneError
 from sertone.files import write_json, write_text
 from sertone.nn.vocabulary import Vocabulary
+from sertone.nn.weights import load_tensors, restore, save_tensors
 from sertone.sharing import folder as folders
 from sertone.sharing import model_card
 from sertone.sharing.folder import CARD, FORMAT, MARKER, TOKENIZER, WEIGHTS
@@ -33,7 +30,13 @@ from sertone.sharing.scores import Scores
 
 
 def save_model(
-    folder: Path, model: Any, options: dict, vocabulary: Vocabulary, card: dict, calibration: Calibration
+    folder: Path,
+    model: Any,
+    options: dict,
+    vocabulary: Vocabulary,
+    card: dict,
+    calibration: Calibration,
+    ledger: list[dict],
 ) -> None:
     """Writes a checkpoint.
 
@@ -44,8 +47,9 @@ def save_model(
         vocabulary: what its outputs mean.
         card: protocol card and whatever else should travel with the weights.
         calibration: of its confidence.
+        ledger: licences of what it is made of.
     """
-    described = options | {"encoder": model.encoder.describe()}
+    described = options | {"encoder": model.encoder.describe() or None}
     if model.text:
         described["text"] = model.text.describe()
     about = {
@@ -56,7 +60,7 @@ def save_model(
         "min_samples": model.encoder.min_samples,
         "calibration": calibration.to_json(),
         "card": card,
-        "licences": licences.ledger(card["corpus"], options),
+        "licences": ledger,
     }
     aside = _fresh(folder.with_name(f".{folder.name}.part"))
     save_tensors(aside / WEIGHTS, _state(model))
@@ -161,45 +165,3 @@ def _fresh(folder: Path) -> Path:
 
 def _state(model: Any) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Writes a safetensors file to the disk itself."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads a safetensors file.
-
-    Raises:
-        SertoneError: `bad_weights`.
-    """
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise SertoneError("bad_weights", f"{path}: {error}", "an intact file") from None
-
-
-def restore(model: Any, tensors: dict[str, Tensor], where: Path, *, whole: bool = True) -> None:
-    """Puts weights into a model.
-
-    Args:
-        model: whose weights they are.
-        tensors: by name.
-        where: they come from.
-        whole: they are all that the model has; or else some of them.
-
-    Raises:
-        SertoneError: `bad_weights`.
-    """
-    bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
-    if bad:
-        raise SertoneError("bad_weights", f"{where}: {bad[0]} is not finite", "finite weights")
-    try:
-        unknown = model.load_state_dict(tensors, strict=whole).unexpected_keys
-    except RuntimeError as error:
-        raise SertoneError("bad_weights", f"{where}: {error}", "the weights of this model") from None
-    if unknown:
-        raise SertoneError("bad_weights", f"{where} has {unknown[0]}", "the weights of this model")

@@ -14,6 +14,8 @@ from sertone.protocol_card import protocol_card, selection
 from sertone.protocols import Fold
 from sertone.recipe import ProtocolConfig, Recipe
 from sertone.schema import Utterance
+from sertone.sharing.origins import origin_of
+from sertone.training import heard
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,15 @@ class Experiment:
         """The same data and folds with another model or training.
 
         Raises:
-            SertoneError: `no_device`, `no_votes`, `no_validation`, `no_scale`; as `leaks.require_labels`.
+            SertoneError: `no_device`, `no_votes`, `no_validation`, `no_scale`, `encoder_heard_test`; as
+                `leaks.require_labels`.
         """
         config: Any = models.configure(recipe.model)
         _require_scales(recipe, config.answers)
         _require_what_training_needs(recipe, config.answers, self.folds, self.class_map)
         chosen = {"seed": recipe.train.seed, "selection": selection(self.folds, config.answers)}
-        return replace(self, recipe=recipe, card=self.card | chosen)
+        card = {key: value for key, value in self.card.items() if key != "encoder"} | chosen
+        return replace(self, recipe=recipe, card=card | _encoders_past(recipe, self.folds, card))
 
 
 def prepare(
@@ -104,8 +108,15 @@ def prepare(
     _require_what_training_needs(recipe, answers, folds, mapping)
     texts = transcripts.texts(data.text, used, hashes, say, corpora.sheet(data.corpus).LANGUAGE)
     card = protocol_card(data, len(found), folds, reports, mapping, hashes, rule, recipe.train.seed, answers)
+    card |= _encoders_past(recipe, folds, card)
     folds = [Fold(fold.name, *map(texts.given, fold.sides.values())) for fold in folds]
     return Experiment(recipe, mapping, texts.given(used), folds, card | {"text": texts.card})
+
+
+def _encoders_past(recipe: Recipe, folds: Sequence[Fold], card: dict) -> dict[str, str]:
+    """For the card, of an encoder that Sertone has trained: what it has heard before."""
+    origin = origin_of(recipe.model["encoder"])
+    return {"encoder": heard.require_unheard(origin, folds, card)} if origin else {}
 
 
 def _split(
@@ -125,7 +136,7 @@ def _split(
 def _require_what_training_needs(
     recipe: Recipe, answers: Sequence[str], folds: list[Fold], mapping: dict[str, str]
 ) -> None:
-    _require_device(recipe.train.device)
+    require_device(recipe.train.device)
     for fold in folds:
         leaks.require_labels(fold, mapping, answers)
     if recipe.train.targets == "soft":
@@ -157,7 +168,12 @@ def _require_some(utterances: Sequence[Utterance], answers: Sequence[str]) -> No
             )
 
 
-def _require_device(device: str) -> None:
+def require_device(device: str) -> None:
+    """Refuses `train.device` that this machine does not have.
+
+    Raises:
+        SertoneError: `no_device`.
+    """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(device, True):
         raise SertoneError("no_device", f"train.device {device!r}, which torch does not see", "auto or cpu")

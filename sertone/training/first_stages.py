@@ -19,9 +19,10 @@ from torch import Tensor
 
 from sertone.files import write_json
 from sertone.models.stage import Stage
-from sertone.recipe import NEUTRAL, TrainConfig
+from sertone.nn.weights import load_tensors, restore, save_tensors
+from sertone.recipe import NEUTRAL
 from sertone.schema import Utterance
-from sertone.training import checkpoint
+from sertone.train_config import TrainConfig
 
 
 class FirstStages:
@@ -54,14 +55,14 @@ class FirstStages:
         kept = self.folder / key
         if not (kept / "history.json").is_file():
             return None
-        checkpoint.restore(model, checkpoint.load_tensors(kept / "model.safetensors"), kept, whole=False)
+        restore(model, load_tensors(kept / "model.safetensors"), kept, whole=False)
         return json.loads((kept / "history.json").read_text(encoding="utf-8"))
 
     def keep(self, key: str, model: Any, stage: Stage, history: list[dict]) -> None:
         """Keeps what a stage has trained."""
         kept = self.folder / key
         kept.mkdir(exist_ok=True)  # the history comes last and marks it complete
-        checkpoint.save_tensors(kept / "model.safetensors", _used(model, stage))
+        save_tensors(kept / "model.safetensors", _used(model, stage))
         write_json(kept / "history.json", history)
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from sertone import models
+from sertone import licences, models
 from sertone import recipe as recipes
 from sertone.files import write_json
+from sertone.sharing.origins import origin_of
 from sertone.sharing.scores import Scores
 from sertone.training import checkpoint, heard, ranks
 from sertone.training.calibrate import calibrate
@@ -89,6 +90,8 @@ def fit(
         SertoneError: as the building and the training of the model.
     """
     recipe, fold = experiment.recipe, taught(experiment, number, material.recordings)
+    origin = origin_of(recipe.model["encoder"])
+    ledger = licences.ledger(experiment.card["corpus"], recipe.model, origin.licences if origin else None)
     torch.manual_seed(recipe.train.seed * 1000 + number)
     vocabulary = experiment.vocabulary(number)
     model = models.build(recipe.model, vocabulary)
@@ -114,9 +117,9 @@ def fit(
     if ranks.first():
         settings = recipes.deciding(recipe.model_dump(mode="json"))["train"]
         known = heard.names(fold.train + fold.validation, experiment.card)
-        about = card | {"fold": fold.name, "train": settings, "heard": known}
-        calibration = trainer.calibration
-        checkpoint.save_model(folder / "checkpoint", model, recipe.model, vocabulary, about, calibration)
+        about = card | {"fold": fold.name, "train": settings, **heard.inherited(known, origin)}
+        calibration, target = trainer.calibration, folder / "checkpoint"
+        checkpoint.save_model(target, model, recipe.model, vocabulary, about, calibration, ledger)
     ranks.wait()
     return trainer
 

@@ -7,7 +7,10 @@ the same name the second one gives a false alarm.
 import hashlib
 from collections.abc import Mapping, Sequence
 
+from sertone.errors import SertoneError
+from sertone.protocols import Fold
 from sertone.schema import Utterance
+from sertone.sharing.origins import Origin
 
 LETTERS = 16
 """Of a hash: 64 bits tell all recordings there are apart."""
@@ -23,7 +26,7 @@ def names(utterances: Sequence[Utterance], card: Mapping) -> dict[str, list[str]
     corpus = card["corpus"]["name"]
     return {
         "recordings": sorted({card["file_hashes"][u.id][:LETTERS] for u in utterances}),
-        "speakers": sorted({speaker(corpus, u.speaker) for u in utterances}),
+        "speakers": sorted({speaker(corpus, u.speaker) for u in utterances if u.speaker}),
     }
 
 
@@ -50,3 +53,52 @@ def again(
     corpus = card["corpus"]["name"]
     ids = [u.id for u in utterances if card["file_hashes"][u.id][:LETTERS] in recordings]
     return ids, sorted({u.speaker for u in utterances if speaker(corpus, u.speaker) in speakers})
+
+
+def together(*known: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """What several models have heard."""
+    return {key: sorted({name for each in known for name in each[key]}) for key in ("recordings", "speakers")}
+
+
+def inherited(known: Mapping[str, Sequence[str]], origin: Origin | None) -> dict[str, dict[str, list[str]]]:
+    """What a model has heard with labels, and listened to without, its encoder's past included.
+
+    Args:
+        known: what `names` gave for the model itself.
+        origin: of its encoder, where Sertone has trained that.
+    """
+    if origin is None:
+        return {"heard": together(known)}
+    return {"heard": together(known, origin.heard), "listened": together(origin.listened)}
+
+
+def require_unheard(origin: Origin, folds: Sequence[Fold], card: Mapping) -> str:
+    """Refuses an encoder that was trained, with labels, on what is to be tested.
+
+    Args:
+        origin: of the encoder.
+        folds: the splits.
+        card: protocol card with `file_hashes`.
+
+    Returns:
+        for the card: what of the test sides it has listened to without labels, which is allowed.
+
+    Raises:
+        SertoneError: `encoder_heard_test`.
+    """
+    for fold in folds:
+        ids, speakers = again(fold.test, card, [origin.heard])
+        if ids or speakers:
+            raise SertoneError(
+                "encoder_heard_test",
+                f"fold {fold.name}: the encoder in {origin.folder} was trained on {len(ids)} of its test "
+                f"recordings and {len(speakers)} of its test speakers, such as {[*ids, *speakers][0]}",
+                "an encoder that has heard nothing of the test side with labels",
+                "take the encoder of a model that was trained on others, or another test side",
+            )
+    tested = list({u.id: u for fold in folds for u in fold.test}.values())
+    ids, speakers = again(tested, card, [origin.listened])
+    return (
+        "trained before; has heard no recording and no speaker of the test sides with labels, and without "
+        f"labels {len(ids)} recordings and {len(speakers)} speakers of them"
+    )

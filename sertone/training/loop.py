@@ -4,7 +4,6 @@ Every epoch draws from a generator seeded by (seed, fold, stage, epoch). So an i
 from its last save exactly as if nothing had happened.
 """
 
-import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from sertone.labels import DIMENSIONS, has_words
 from sertone.models.stage import MODALITIES, Stage
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocols import Fold
-from sertone.recipe import TrainConfig
+from sertone.train_config import TrainConfig
 from sertone.training import checkpoint, ranks
 from sertone.training.answers import answer, score_tasks
 from sertone.training.batches import padding_factor, plan_batches
@@ -31,18 +30,17 @@ from sertone.training.loader import Loader, Row
 from sertone.training.material import Material
 from sertone.training.prefixes import PrefixCache
 from sertone.training.progress import Reporter
-from sertone.training.step import Stepper, freeze
+from sertone.training.step import Stepper, freeze, schedule
 from sertone.training.tally import Tally
 
 SHOWN = {
     "loss": "loss",
+    "val_loss": "held-out loss",
     "ua": "train UA",
     "val_ua": "validation UA",
     **{f"val_{name}": f"validation CCC {name}" for name in DIMENSIONS},
 }
 """Entries of the history that a progress line shows."""
-LOWEST = -2.0
-"""Less than any mean of accuracies and concordances."""
 
 
 @dataclass
@@ -104,7 +102,7 @@ class Trainer:
         self._prepare_emotion_loss()
         key = self._first_stage_key(stages)
         save = checkpoint.find_resume(self.folder)
-        state, moments = {"stage": 0, "epoch": 0, "best": LOWEST}, None
+        state, moments = {"stage": 0, "epoch": 0, "best": None}, None
         if save:
             state, moments, self.best = checkpoint.load_resume(save, self.model)
             self.history = state["history"]
@@ -114,7 +112,7 @@ class Trainer:
                 self._share_first_stage(self.first_stages, key, stages[0], state, moments)
             else:
                 self._train_stage(index, stages[index], state, moments)
-            state, moments = {"stage": index + 1, "epoch": 0, "best": LOWEST}, None
+            state, moments = {"stage": index + 1, "epoch": 0, "best": None}, None
         self.model.to("cpu")
         return self.history
 
@@ -168,8 +166,8 @@ class Trainer:
             started = time.monotonic()
             seed = [self.config.seed, self.number, index, epoch]
             entry = self.epoch(stepper, seed, epoch / epochs, 1 / epochs)
-            if self.fold.validation and set(self.model.config.answers) <= set(stage.weights):
-                self._validate(entry, state)
+            if self.fold.validation:
+                self._keep_the_best(self._validate(stage, entry), state)
             seconds = time.monotonic() - started
             entry |= {"stage": stage.name, "epoch": epoch, "seconds": seconds}
             entry["busy"] = 1 - self.loader.pop_waited() / seconds
@@ -186,8 +184,7 @@ class Trainer:
 
     def _cache(self, index: int, stage: Stage, own: bool) -> PrefixCache | None:
         def say(line: str) -> None:
-            head = f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})  "
-            self.progress.say(head + line if own else line)
+            self.progress.say(f"{self._head(index, stage)}  {line}" if own else line)
 
         needs, recordings = stage.needs, self.material.recordings
         encoder = self.model.encoder
@@ -195,8 +192,10 @@ class Trainer:
 
     def _report(self, index: int, stage: Stage, epoch: int, entry: dict) -> None:
         shown = {name: entry[key] for key, name in SHOWN.items() if key in entry}
-        head = f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})"
-        self.progress.epoch(head, epoch, self.config.epochs[index], shown)
+        self.progress.epoch(self._head(index, stage), epoch, self.config.epochs[index], shown)
+
+    def _head(self, index: int, stage: Stage) -> str:
+        return f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})"
 
     def epoch(self, stepper: Stepper, seed: list[int], start: float = 0.0, share: float = 1.0) -> dict:
         """One pass over the training side.
@@ -217,7 +216,7 @@ class Trainer:
         tally = Tally(self.config.max_bad_steps, self.bad_in_a_row)
         stepper.train(withheld)
         for step, batch in enumerate(self.loader.batches(plan, list(stepper.stage.weights))):
-            factor = _schedule(self.config, start + share * step / len(plan))
+            factor = schedule(self.config, start + share * step / len(plan))
             stepper.step(batch, factor, [row.utterance for row in plan[step]], tally)
         self.bad_in_a_row = tally.bad_in_a_row
         counts = {f"without_{name}": withheld.count(name) for name in MODALITIES if name in withheld}
@@ -252,17 +251,22 @@ class Trainer:
         plan = [[rows[index] for index in batch] for batch in own]
         return plan, padding_factor(seconds, batches)
 
-    def _validate(self, entry: dict, state: dict) -> None:
-        """Scores the validation side and keeps the weights of the best epoch: that of the highest mean."""
+    def _validate(self, stage: Stage, entry: dict) -> float | None:
+        """Scores the validation side; the mean of the scores, None where the stage trains not all of them."""
+        if not set(self.model.config.answers) <= set(stage.weights):
+            return None
         answers = answer(self.model, self.vocabulary, self.fold.validation, self.loader, self.fabric)
         kinds = {task: self.model.heads[task].metric for task in self.model.config.answers}
         labels = {task: [self.vocabulary.label(task, u) for u in self.fold.validation] for task in kinds}
         scores = score_tasks(answers, labels, kinds)
         main = {task: own[metrics.MAIN[kinds[task]]] for task, own in scores.items()}
         entry |= {f"val_{'ua' if task == 'emotion' else task}": value for task, value in main.items()}
-        mean = float(np.mean(list(main.values()))) if main else LOWEST
-        if mean > state["best"]:
-            state["best"] = mean
+        return float(np.mean(list(main.values()))) if main else None
+
+    def _keep_the_best(self, score: float | None, state: dict) -> None:
+        """Keeps the weights of the epoch with the highest score."""
+        if score is not None and (state["best"] is None or score > state["best"]):
+            state["best"] = score
             self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
 
 
@@ -286,12 +290,3 @@ def check_plan(model: Any, config: TrainConfig) -> None:
         )
     for stage in stages:
         freeze(model, stage)
-
-
-def _schedule(config: TrainConfig, progress: float) -> float:
-    """Factor of the learning rates after this share of a stage."""
-    if progress < config.warmup:
-        return progress / config.warmup
-    if config.schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (progress - config.warmup) / (1 - config.warmup)))

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch import distributed as dist
 
-from sertone.recipe import TrainConfig
+from sertone.train_config import TrainConfig
 
 Value = TypeVar("Value")
 

@@ -17,7 +17,7 @@ from sertone.training import ranks
 
 WRITTEN = (
     *("recipe.yaml", "protocol.json", "results.json", "predictions.csv", "modalities.csv"),
-    *("report.html", "fold_[0-9]*", "checkpoint", "resume"),
+    *("report.html", "fold_[0-9]*", "checkpoint", "resume", "encoder", "distill.json"),
 )
 
 
@@ -82,7 +82,7 @@ def _empty(folder: Path) -> None:
 
 def _refuse_other(folder: Path, recipe: str, card: dict) -> None:
     """Compares with what the folder was begun with; where nothing was trained there is nothing to mix."""
-    if not any(any(folder.glob(pattern)) for pattern in ("fold_*", "checkpoint", "resume")):
+    if not any(any(folder.glob(pattern)) for pattern in ("fold_*", "checkpoint", "resume", "encoder")):
         return
     changed = []
     for name, now in (("recipe.yaml", yaml.safe_load(recipe)), ("protocol.json", json.loads(_json(card)))):

@@ -1,5 +1,6 @@
 """One step of training: outputs, losses, gradient, update; and what a stage freezes."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,8 @@ from sertone.models.stage import Stage
 from sertone.nn import kernels
 from sertone.nn.batch import Batch
 from sertone.nn.heads import HeadOutput
-from sertone.recipe import TrainConfig
 from sertone.schema import Utterance
+from sertone.train_config import TrainConfig
 from sertone.training.tally import Tally
 
 ENCODERS = {"audio": "encoder", "text": "text"}
@@ -120,6 +121,15 @@ def freeze(model: Any, stage: Stage) -> None:
     model.encoder.freeze(stage.cut)
     for name in stage.frozen:
         model.get_submodule(name).requires_grad_(False)
+
+
+def schedule(config: TrainConfig, progress: float) -> float:
+    """Factor of the learning rates after this share of a stage."""
+    if progress < config.warmup:
+        return progress / config.warmup
+    if config.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (progress - config.warmup) / (1 - config.warmup)))
 
 
 def _out_of_memory(utterances: Sequence[Utterance], lengths: Tensor) -> SertoneError:

@@ -1,0 +1,106 @@
+"""Distilling an encoder (DistilHuBERT, arXiv 2110.01900): a shallow student predicts layers of its teacher.
+
+    waveform -> student -> last hidden state -> one linear head per target layer -> the teacher's hidden state
+
+The student begins as the front end and the first layers of the teacher. The heads go after training.
+
+Axis letters: B batch, T frames, D width of the student, E width of the teacher.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sertone.errors import SertoneError
+from sertone.nn.encoder import Encoder
+from sertone.nn.heads import HeadOutput
+from sertone.nn.masks import frame_mask
+from sertone.nn.saved import build_described
+
+
+def student_of(teacher: Encoder, layers: int) -> Encoder:
+    """The front end and the first layers of an encoder, as an encoder of its own.
+
+    Where only the last layer is followed by a norm (`compact`, and Hugging Face's models with
+    `do_stable_layer_norm`) the student's norm begins anew, as one that scales nothing: the teacher's was
+    learnt for the output of another layer. Its last hidden state is then the normalised one of the
+    teacher's layer; all others, and those of base models, are the teacher's own.
+
+    Args:
+        teacher: left as it is.
+        layers: how many.
+
+    Raises:
+        SertoneError: `bad_student`, where the teacher has fewer.
+    """
+    if not 1 <= layers <= teacher.depth:
+        raise SertoneError(
+            "bad_student",
+            f"a student of {layers} layers, from a teacher of {teacher.depth}",
+            f"1 to {teacher.depth}",
+            "set student.layers",
+        )
+    student, weights = build_described(teacher.describe(layers)), teacher.state_dict()
+    student.load_state_dict({name: weights[name] for name in student.state_dict()})
+    if layers < teacher.depth and student.last_norm is not None:
+        student.last_norm.reset_parameters()
+    return student
+
+
+def check_targets(teacher: Encoder, targets: Sequence[int]) -> None:
+    """Refuses target layers that the teacher does not have.
+
+    Raises:
+        SertoneError: `bad_targets`.
+    """
+    if beyond := [layer for layer in targets if not 1 <= layer <= teacher.depth]:
+        raise SertoneError(
+            "bad_targets",
+            f"target layer {beyond[0]} of a teacher of {teacher.depth} layers",
+            f"layers from 1 to {teacher.depth}",
+            "set targets",
+        )
+
+
+class TargetHead(nn.Module):
+    """Predicts one layer of the teacher from the student's last hidden state: one linear layer.
+
+    Args:
+        width: D.
+        target_width: E.
+        cosine: weight of the cosine term, lambda in the paper.
+    """
+
+    def __init__(self, width: int, target_width: int, cosine: float) -> None:
+        super().__init__()
+        self.cosine = cosine
+        self.output = nn.Linear(width, target_width)
+
+    def forward(self, features: Tensor, frames: Tensor) -> HeadOutput:
+        """Hidden state (B, T, D), frames (B,) -> prediction (B, T, E)."""
+        return HeadOutput(self.output(features), features, frames)
+
+    def loss(self, output: HeadOutput, target: Tensor) -> Tensor:
+        """Mean over the real frames; target: (B, T, E)."""
+        return self.total(output, target) / output.frames.sum()
+
+    def total(self, output: HeadOutput, target: Tensor) -> Tensor:
+        """The same without dividing by the number of frames."""
+        losses = distillation_losses(output.logits.float(), target.float(), self.cosine)
+        return (losses * frame_mask(output.frames, losses.shape[1])).sum()
+
+
+def distillation_losses(prediction: Tensor, target: Tensor, cosine: float) -> Tensor:
+    """Of every frame: mean absolute difference - `cosine` * log sigmoid(cosine similarity).
+
+    Args:
+        prediction: (B, T, E).
+        target: (B, T, E).
+        cosine: lambda.
+
+    Returns:
+        (B, T).
+    """
+    distance = (prediction - target).abs().mean(-1)
+    return distance - cosine * F.logsigmoid(F.cosine_similarity(prediction, target, dim=-1))

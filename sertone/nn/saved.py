@@ -1,0 +1,82 @@
+"""The speech encoder of a model trained with Sertone, or one that `sertone distill` wrote, to start from."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+from torch import Tensor
+from transformers import AutoModel, Wav2Vec2FeatureExtractor
+
+from sertone.errors import SertoneError
+from sertone.nn.compact import CompactEncoderConfig
+from sertone.nn.encoder import Encoder
+from sertone.nn.huggingface import ArchitectureConfig, HuggingFaceEncoder, PretrainedEncoderConfig
+from sertone.nn.weights import load_tensors, restore, save_tensors
+from sertone.settings import Settings
+from sertone.sharing import origins
+from sertone.sharing.folder import MARKER, WEIGHTS
+
+DESCRIBED: TypeAdapter[CompactEncoderConfig | ArchitectureConfig] = TypeAdapter(
+    Annotated[CompactEncoderConfig | ArchitectureConfig, Field(discriminator="name")]
+)
+"""What `Encoder.describe` gives."""
+PART = "encoder."
+"""Beginning of the names of the encoder's weights in a checkpoint."""
+
+
+class SavedEncoderConfig(Settings):
+    """The encoder of another model, whose training it goes on from."""
+
+    name: Literal["saved"] = "saved"
+    source: str
+    """A checkpoint, a fold, what `sertone train` or `sertone distill` wrote, or OWNER/NAME on the hub."""
+
+    def build(self) -> Encoder:
+        """Loads the weights; every one of them has to be there.
+
+        Raises:
+            SertoneError: `not_a_checkpoint`, `many_models`, `other_format`, `bad_weights`, `missing_weights`.
+        """
+        origin = origins.find(self.source)
+        if (origin.folder / "config.json").is_file():
+            return PretrainedEncoderConfig(source=str(origin.folder)).build()
+        encoder, tensors = build_described(origin.encoder), load_tensors(origin.folder / WEIGHTS)
+        if (origin.folder / MARKER).is_file():
+            tensors = {n.removeprefix(PART): t for n, t in tensors.items() if n.startswith(PART)}
+        _require_all(encoder, tensors, origin.folder)
+        restore(encoder, tensors, origin.folder)
+        return encoder
+
+
+def build_described(description: dict[str, Any]) -> Encoder:
+    """The architecture that `Encoder.describe` describes, with random weights."""
+    return DESCRIBED.validate_python(description).build()
+
+
+def save_encoder(encoder: Encoder, folder: Path) -> None:
+    """Writes an encoder without its marker.
+
+    Args:
+        encoder: of Hugging Face: written as `transformers` does, with its feature extractor; any other: its
+            weights alone.
+        folder: there already.
+    """
+    if not isinstance(encoder, HuggingFaceEncoder):
+        return save_tensors(folder / WEIGHTS, encoder.state_dict())
+    model = AutoModel.from_config(encoder.config)
+    model.feature_extractor.conv_layers = encoder.convolutions
+    model.feature_projection, model.encoder = encoder.projection, encoder.transformer
+    model.save_pretrained(folder)
+    mask = encoder.config.feat_extract_norm == "layer"  # with group norm transformers is used without one
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=encoder.normalize, return_attention_mask=mask)
+    extractor.save_pretrained(folder)
+
+
+def _require_all(encoder: Encoder, tensors: dict[str, Tensor], folder: Path) -> None:
+    if missing := sorted(set(encoder.state_dict()) - set(tensors)):
+        raise SertoneError(
+            "missing_weights",
+            f"{folder} lacks {len(missing)} weights: {', '.join(missing[:5])}",
+            "every weight of the encoder in the file",
+            "they would be random; train or fetch the model again",
+        )

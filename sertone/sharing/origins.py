@@ -1,0 +1,86 @@
+"""Where an encoder comes from that Sertone has trained: out of a model, or distilled from another encoder.
+
+A folder that `distill` wrote:
+    model.safetensors    weights; with config.json and preprocessor_config.json where it is Hugging Face's
+    README.md            model card
+    encoder.json         architecture, licences, what it has heard; marks the folder complete
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sertone.errors import SertoneError
+from sertone.sharing import folder as folders
+
+ENCODER, FORMAT = "encoder.json", 1
+NOTHING: dict[str, list[str]] = {"recordings": [], "speakers": []}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an encoder comes from.
+
+    Attributes:
+        folder: of its weights: a checkpoint, or what `distill` wrote.
+        encoder: its architecture, as `Encoder.describe` gives it.
+        licences: the ledger of what it was made of.
+        heard: hashes of the recordings and speakers that it was trained on with labels (`training.heard`).
+        listened: the same of those that it was distilled on without labels.
+    """
+
+    folder: Path
+    encoder: dict[str, Any]
+    licences: list[dict[str, Any]]
+    heard: dict[str, list[str]]
+    listened: dict[str, list[str]]
+
+
+def origin_of(options: Mapping[str, Any] | None) -> Origin | None:
+    """The origin of the encoder that a recipe names; None where Sertone has not trained it.
+
+    Args:
+        options: `model.encoder` of a recipe, or `teacher`; None where a model has none.
+
+    Raises:
+        SertoneError: as `find`.
+    """
+    if not options:
+        return None
+    source = options.get("source")
+    if options.get("name") == "saved" or (source and (Path(source) / ENCODER).is_file()):
+        return find(str(source))
+    return None
+
+
+def find(source: str) -> Origin:
+    """The encoder of a model trained with Sertone, or one that `distill` wrote.
+
+    Args:
+        source: a checkpoint, a fold, what `sertone train` or `sertone distill` wrote, or OWNER/NAME on the
+            hub.
+
+    Raises:
+        SertoneError: `not_a_checkpoint`, `many_models`, `bad_weights`, `other_format`.
+    """
+    for folder in (Path(source), Path(source) / "encoder"):
+        if (folder / ENCODER).is_file():
+            about = _about(folder / ENCODER)
+            return Origin(folder, *(about[key] for key in ("encoder", "licences", "heard", "listened")))
+    folder = folders.checkpoint(source)
+    about = folders.about(folder)
+    card = about["card"]
+    listened = card.get("listened", NOTHING)
+    return Origin(folder, about["model"]["encoder"], about["licences"], card["heard"], listened)
+
+
+def _about(marker: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(marker.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SertoneError("bad_weights", f"{marker}: {error}", "an intact file") from None
+    if said.get("format") != FORMAT:
+        raise SertoneError("other_format", f"{marker} has format {said.get('format')}", f"format {FORMAT}")
+    return said

@@ -1,0 +1,135 @@
+"""The `train` part of a recipe: how anything is trained, models and the students of `sertone distill`."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sertone.settings import Settings
+
+
+class Rates(Settings):
+    """Learning rates of the two parts."""
+
+    encoder: float = Field(default=1e-4, gt=0)
+    """Of the speech encoder."""
+    downstream: float = Field(default=1e-3, gt=0)
+    """Of fusion, heads and all else."""
+
+
+class CacheConfig(Settings):
+    """Where the output of the encoder's frozen prefix is kept, computed once per utterance and speed.
+
+    `cache: off` and the other single words set `where`.
+    """
+
+    where: Literal["auto", "memory", "file", "off"] = "auto"
+    """`auto`: in memory, as deep a prefix as fits. `memory`: the same, but refuse where it cannot be.
+    `file`: in `folder`, where later runs and other folds find it. `off`: computed at every step."""
+    limit_gb: float = Field(default=8.0, gt=0)
+    """Of one cache in memory, or of all files in `folder`, the oldest of which go first."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Of what is kept; null: that of the training."""
+    folder: str = "~/.cache/sertone/prefixes"
+    """Of the files."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_word(cls, values: Any) -> Any:
+        if isinstance(values, str | bool):
+            return {"where": "off" if values is False else values}  # YAML reads a bare `off` as false
+        return values
+
+
+class TeacherConfig(Settings):
+    """A trained model whose answers are learnt. `teacher: runs/large` sets `source`."""
+
+    source: str
+    """A checkpoint, a run, or OWNER/NAME on the hub; of a cross-validated run each fold teaches its own."""
+    weight: float = Field(default=0.5, gt=0, le=1)
+    """Share of the teacher's answer in a target, the rest is the label; all of it where there is no label."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_word(cls, values: Any) -> Any:
+        return {"source": values} if isinstance(values, str) else values
+
+
+class TrainingConfig(Settings):
+    """How anything is trained."""
+
+    batch_size: int | None = Field(default=None, ge=1)
+    """Utterances per batch; or else"""
+    batch_seconds: float | None = Field(default=None, gt=0)
+    """seconds of audio per batch, padding included."""
+    length_mixing: float = Field(default=0.03, ge=0)
+    """How much lengths are mixed within a batch: 0.03 pads little, 1 mixes all. In a small corpus
+    length goes with emotion and sentence, and batches of one length learn worse."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Of the learning rates, within each stage; `cosine` falls to zero after a warm-up."""
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a stage's steps in which the rates rise from zero."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Of AdamW."""
+    clip_norm: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient."""
+    speeds: list[Annotated[float, Field(ge=0.5, le=2.0)]] = Field(default=[0.8, 1.0, 1.2], min_length=1)
+    """Speed perturbation (TDSA): one of these at random for every utterance and epoch; 0.8 is 80 %."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Of the arithmetic."""
+    kernels: Literal["own", "torch"] = "torch"
+    """Of dropout and attention on a CPU: torch's, or Sertone's faster ones, whose masks are other draws."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where it runs."""
+    seed: int = Field(default=0, ge=0)
+    """Everything random follows from it."""
+    save_every: int = Field(default=5, ge=1)
+    """Epochs between two saves to resume from; the end of a stage is always saved."""
+    audio_cache_gb: float = Field(default=4.0, ge=0)
+    """Decoded audio kept in memory, as 16-bit samples."""
+    cache: CacheConfig = CacheConfig()
+    """Of the frozen prefix's output."""
+    max_bad_steps: int = Field(default=5, ge=1)
+    """Steps in a row with a loss or gradient that is not finite before training stops."""
+
+    @model_validator(mode="after")
+    def _one_batch_rule(self) -> Self:
+        if (self.batch_size is None) == (self.batch_seconds is None):
+            raise ValueError("give either batch_size or batch_seconds, and null for the other")
+        return self
+
+
+class TrainConfig(TrainingConfig):
+    """How the model is trained."""
+
+    epochs: list[Annotated[int, Field(ge=0)]] = Field(default=[30], min_length=1)
+    """Of each stage of the model."""
+    learning_rate: str | Rates = Rates()
+    """Two rates, or the name of one of `learning_rates`."""
+    learning_rates: dict[str, Rates] = Field(default_factory=dict)
+    """Named readings of the rates, to choose from."""
+    targets: Literal["hard", "soft"] = "hard"
+    """Of the emotion loss: the label; or `soft`, the shares of the annotators' votes by class, and the
+    label where there are none."""
+    teacher: TeacherConfig | None = None
+    """Another model whose calibrated answers are mixed into the targets of training; null: none."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Of the emotion loss."""
+    class_weights: bool = False
+    """Weigh the emotion loss by inverse class frequency."""
+    coverage: float | None = Field(default=None, gt=0, lt=1)
+    """Share of recordings that shall get an answer; the least confident others are marked unsure. The
+    validation speakers, who also choose the epoch, tell where that is. null: none is unsure."""
+
+    @model_validator(mode="after")
+    def _know_the_rates(self) -> Self:
+        if isinstance(self.learning_rate, str) and self.learning_rate not in self.learning_rates:
+            known = " or ".join(["{encoder: ..., downstream: ...}", *self.learning_rates])
+            raise ValueError(f"learning_rate {self.learning_rate!r} is neither two rates nor named: {known}")
+        return self
+
+    @property
+    def rates(self) -> Rates:
+        """The learning rates chosen."""
+        if isinstance(self.learning_rate, str):
+            return self.learning_rates[self.learning_rate]
+        return self.learning_rate

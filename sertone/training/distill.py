@@ -1,0 +1,168 @@
+"""A distillation: from a recipe to an encoder that is smaller than its teacher.
+
+out/recipe.yaml, protocol.json    the recipe, and what was listened to
+out/encoder/                      the student, as `sharing.origins` says
+out/distill.json                  losses, seconds, sizes; marks the folder complete
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sertone import licences
+from sertone import recipe as recipes
+from sertone.audio import SAMPLING_RATE
+from sertone.files import write_json, write_text
+from sertone.nn.distillation import check_targets, student_of
+from sertone.nn.encoder import Encoder
+from sertone.nn.saved import save_encoder
+from sertone.nn.vocabulary import Vocabulary
+from sertone.protocols import Fold
+from sertone.schema import Utterance
+from sertone.sharing import encoder_card
+from sertone.sharing.origins import ENCODER, FORMAT, NOTHING, origin_of
+from sertone.training import heard, ranks, unlabelled
+from sertone.training.distill_recipe import DistillRecipe
+from sertone.training.distiller import Distillation, Distiller
+from sertone.training.experiment import require_device
+from sertone.training.material import Material
+from sertone.training.progress import Progress
+from sertone.training.run_folder import claim
+
+RESULT = "distill.json"
+
+
+def distill(
+    recipe: DistillRecipe,
+    out: str | Path,
+    *,
+    force: bool = False,
+    fresh: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Distils an encoder and writes `out/encoder`; an interrupted distillation goes on, a finished one stays.
+
+    Args:
+        recipe: of the distillation.
+        out: its folder.
+        force: go on although the recipe has changed.
+        fresh: throw away what is in the folder.
+        quiet: no progress lines.
+
+    Returns:
+        the encoder's folder.
+
+    Raises:
+        SertoneError: of the recipe, the audio, the teacher, or the training; `bad_student`, `bad_targets`,
+            `nothing_held_out`, `run_in_use`, `other_experiment`.
+    """
+    require_device(recipe.train.device)
+    ranks.join(recipe.train.device)
+    out, seed = Path(out), recipe.train.seed
+    torch.manual_seed(seed)
+    teacher = recipe.teacher.build()
+    check_targets(teacher, recipe.targets)
+    student = student_of(teacher, recipe.student.layers)
+    found = unlabelled.utterances(recipe.data, recipe.max_seconds)
+    fold = unlabelled.sides(found, recipe.held_out, seed)
+    card = unlabelled.card(recipe.data, fold, seed)
+    about = _about(recipe, teacher, student, found, card)
+    with claim(out, recipes.dump(recipe), card, force=force, fresh=fresh):
+        if not (out / RESULT).is_file():
+            with Progress(recipe.train.epochs, quiet) as progress:
+                distiller = _distiller(recipe, teacher, student, fold, out, progress)
+                before = distiller.held_out_loss()
+                distiller.train()
+            if ranks.first():
+                _write(student, about, _result(distiller, card, before), out)
+        ranks.wait()
+    return out / "encoder"
+
+
+def _about(
+    recipe: DistillRecipe, teacher: Encoder, student: Encoder, found: Sequence[Utterance], card: dict
+) -> dict[str, Any]:
+    """What `encoder.json` holds, by which `sharing.origins` knows the encoder, but for the result."""
+    options = recipe.teacher.model_dump(mode="json")
+    origin, source = origin_of(options), options.get("source")
+    own = heard.names(found, card)
+    return {
+        "format": FORMAT,
+        "encoder": student.describe(),
+        "min_samples": student.min_samples,
+        "teacher": Path(source).name if source and Path(source).is_dir() else source or options["name"],
+        "recipe": recipe.model_dump(mode="json", include={"student", "targets", "cosine"}),
+        "corpus": card["corpus"],
+        "parameters": {"teacher": _parameters(teacher), "student": _parameters(student)},
+        "licences": licences.ledger(card["corpus"], {"encoder": options}, origin and origin.licences),
+        "heard": origin.heard if origin else NOTHING,
+        "listened": heard.together(own, origin.listened) if origin else own,
+    }
+
+
+def _parameters(encoder: Encoder) -> int:
+    return sum(parameter.numel() for parameter in encoder.parameters())
+
+
+def _distiller(
+    recipe: DistillRecipe, teacher: Encoder, student: Encoder, fold: Fold, out: Path, progress: Progress
+) -> Distiller:
+    """Everything that the training needs, the audio decoded."""
+    config = recipe.train.for_the_loop()
+    material = Material.of(config)
+    for code, ids in material.recordings.load([*fold.train, *fold.validation]).items():
+        progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
+    frozen = recipe.student.frozen_layers
+    model = Distillation(student, frozen, teacher.width, recipe.targets, recipe.cosine)
+    return Distiller(
+        model,
+        Vocabulary({}, {}, []),
+        fold,
+        0,
+        config,
+        material,
+        out / "resume",
+        progress,
+        teacher=teacher,
+        targets=recipe.targets,
+    )
+
+
+def _result(distiller: Distiller, card: dict, before: float | None) -> dict[str, Any]:
+    """What came out: losses by epoch, seconds."""
+    history = distiller.history
+    scored = [entry for entry in history if "val_loss" in entry]
+    chosen = min(scored, key=lambda entry: entry["val_loss"]) if scored else history[-1]
+    recordings = distiller.material.recordings
+    return {
+        "held_out": {"before": before, "after": chosen.get("val_loss")},
+        "epoch": chosen["epoch"] + 1,
+        "seconds": sum(entry["seconds"] for entry in history),
+        "audio_seconds": sum(recordings.lengths.values()) / SAMPLING_RATE,
+        "versions": card["versions"],
+        "history": history,
+    }
+
+
+def _write(student: Encoder, about: dict, result: dict, out: Path) -> None:
+    """The encoder, then what became of it; then what only a training needs goes."""
+    about = about | {"result": {key: value for key, value in result.items() if key != "history"}}
+    aside = out / ".encoder.part"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    save_encoder(student, aside)
+    write_text(aside / "README.md", encoder_card.render(about))
+    write_json(aside / ENCODER, about)
+    shutil.rmtree(out / "encoder", ignore_errors=True)
+    aside.replace(out / "encoder")
+    write_json(out / RESULT, {"parameters": about["parameters"]} | result)
+    shutil.rmtree(out / "resume", ignore_errors=True)
+
+
+def result(out: str | Path) -> dict[str, Any]:
+    """What `distill.json` holds."""
+    return json.loads((Path(out) / RESULT).read_text(encoding="utf-8"))

@@ -1,0 +1,98 @@
+"""The recipe of a distillation: one YAML file that says everything about it.
+
+data       what is listened to; labels are not read
+teacher    the encoder to be distilled
+student    how much of it is left
+targets, cosine, held_out, max_seconds
+train      how it is trained
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from sertone.audio import MAX_SECONDS
+from sertone.nn.encoders import EncoderConfig
+from sertone.recipe import CorpusConfig
+from sertone.settings import Settings, load_as
+from sertone.train_config import Rates, TrainConfig, TrainingConfig
+
+
+class StudentConfig(Settings):
+    """What becomes of the teacher."""
+
+    layers: int = Field(default=2, ge=1)
+    """How many of its layers, from the first on, the student begins with."""
+    frozen_layers: int = Field(default=-1, ge=-1)
+    """Of these, those that are not trained; 0: the front end only, -1: none, the paper's way."""
+
+    @model_validator(mode="after")
+    def _something_to_train(self) -> Self:
+        if self.frozen_layers >= self.layers:
+            raise ValueError(f"{self.frozen_layers} of {self.layers} layers frozen; expected fewer")
+        return self
+
+
+class DistillTrainConfig(TrainingConfig):
+    """How the student is trained."""
+
+    epochs: int = Field(default=20, ge=1)
+    """Over the audio. With `held_out` the epoch with the lowest held-out loss is taken, or else the last."""
+    learning_rate: float = Field(default=2e-4, gt=0)
+    """Of the student and its heads."""
+    speeds: list[Annotated[float, Field(ge=0.5, le=2.0)]] = Field(default=[1.0], min_length=1)
+    """Speed perturbation: one of these at random for every recording and epoch. The teacher's output is
+    kept for each."""
+
+    def for_the_loop(self) -> TrainConfig:
+        """The same as the training of a model has it."""
+        rates = Rates(encoder=self.learning_rate, downstream=self.learning_rate)
+        return TrainConfig.model_validate(
+            self.model_dump() | {"epochs": [self.epochs], "learning_rate": rates.model_dump()}
+        )
+
+
+class DistillRecipe(Settings):
+    """The whole distillation."""
+
+    data: CorpusConfig
+    """A corpus. A manifest needs a column `path` and no other; where it names speakers, they are held out
+    whole."""
+    teacher: EncoderConfig
+    """As `model.encoder` of other recipes: `{name: pretrained, source: facebook/hubert-base-ls960}`, or
+    `{name: saved, source: runs/mine-all}`."""
+    student: StudentConfig = StudentConfig()
+    targets: list[Annotated[int, Field(ge=1)]] = Field(default=[4, 8, 12], min_length=1)
+    """Layers of the teacher to be predicted, each by a head of its own."""
+    cosine: float = Field(default=1.0, ge=0)
+    """Weight of the cosine term of the loss, lambda in the paper."""
+    held_out: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the speakers, or of the files where no speakers are named, on which the loss is seen."""
+    max_seconds: float = Field(default=15.0, gt=0, le=MAX_SECONDS)
+    """Longer recordings are cut into pieces of equal length, in seconds."""
+    train: DistillTrainConfig
+
+    @field_validator("targets")
+    @classmethod
+    def _in_order(cls, value: list[int]) -> list[int]:
+        return sorted(set(value))
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> DistillRecipe:
+    """Reads a recipe.
+
+    Args:
+        path: YAML file.
+        overrides: settings such as `train.seed=1`, applied in order.
+
+    Raises:
+        SertoneError: `missing_recipe`, `bad_recipe`, `bad_override`.
+    """
+    return load_as(DistillRecipe, path, ", ".join(DistillRecipe.model_fields), overrides)
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON Schema of these recipes, for editors."""
+    return DistillRecipe.model_json_schema()
