@@ -167,6 +167,8 @@ def test_classes_are_probed_beside_ratings_and_noise_tells_nothing(tmp_path, exp
         for layer in target["layers"]
     ]
     assert np.mean(held) > 0.8
+    assert found["apart"] == [] and all(target["centre"] is None for target in found["targets"].values())
+    assert "it has no centre" in layers.to_text(found)
 
 
 def test_the_order_of_the_utterances_makes_no_difference(tmp_path, experiment):

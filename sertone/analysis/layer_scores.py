@@ -3,7 +3,9 @@
 The **centre** of a target is the mean layer, every layer weighed by how much its score exceeds that of the
 worst one (after the centre of gravity of Tenney et al. 2019, arXiv 1905.05950). It stays as it is when all
 scores are shifted or scaled, so that a CCC and an accuracy can be compared; noise in the scores draws it to
-the middle. Intervals draw whole speakers, for all layers and for two targets at once: a paired difference.
+the middle. Noise alone has a centre too, about there: a target has one only where the mean of its layers'
+scores is above chance, by its interval. Intervals draw whole speakers, for all layers and for two targets at
+once: a paired difference.
 
 Axis letters: C layers, U speakers, F sums, R draws.
 """
@@ -44,23 +46,26 @@ def of_target(target: Target, found: Sequence[dict[str, Any]]) -> dict[str, Any]
         "speakers": sums.units,
         "layers": layers,
         "best": _best(value, drawn),
-        "centre": _centre(value, drawn, sums.units),
+        "centre": _centre(target, value, drawn, sums.units),
     }
 
 
 def apart(targets: Sequence[Target], found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Of every two targets, by how many layers the centre of the second lies behind that of the first.
 
-    Speakers that only one of them tests are left out; pairs of fewer than two speakers as well.
+    Only of targets that have a centre; speakers that only one of them tests are left out.
     """
     made = []
     for first, second in combinations(targets, 2):
         common = sorted({*first.tested_speakers} & {*second.tested_speakers})
         if len(common) < 2:
             continue
-        sides = [_scores(_of_speakers(t, found[t.name], common), t.score) for t in (first, second)]
-        (value, drawn), (other, redrawn) = sides
-        assert drawn is not None and redrawn is not None
+        (value, drawn), (other, redrawn) = (
+            _scores(_of_speakers(t, found[t.name], common), t.score) for t in (first, second)
+        )
+        assert drawn is not None and redrawn is not None, "of two speakers there are draws"
+        if not _told(first, value, drawn, len(common)) or not _told(second, other, redrawn, len(common)):
+            continue
         gap = float(centre(other) - centre(value))
         difference = intervals.of_draws(centre(redrawn) - centre(drawn), gap, len(common))
         made.append({"first": first.name, "second": second.name} | difference.to_json())
@@ -93,12 +98,17 @@ def _scores(sums: Sums, score: str) -> tuple[np.ndarray, np.ndarray | None]:
     return whole, np.stack([sums.score(drawn @ layer[0])[score] for layer in sums.values], 1)
 
 
-def _centre(value: np.ndarray, drawn: np.ndarray | None, units: int) -> dict[str, Any]:
-    found: dict[str, Any] = {"value": float(centre(value))}
-    if drawn is None:
-        return found
-    bounds = intervals.of_draws(centre(drawn), found["value"], units)
-    return found | {"interval": [max(bounds.low, 0.0), min(bounds.high, len(value) - 1.0)]}
+def _centre(target: Target, value: np.ndarray, drawn: np.ndarray | None, units: int) -> dict | None:
+    """The centre and its interval; None where the layers do not tell the target."""
+    if drawn is None or not _told(target, value, drawn, units):
+        return None
+    found = intervals.of_draws(centre(drawn), float(centre(value)), units)
+    return {"value": found.value, "interval": [max(found.low, 0.0), min(found.high, len(value) - 1.0)]}
+
+
+def _told(target: Target, value: np.ndarray, drawn: np.ndarray, units: int) -> bool:
+    """Whether the layers tell a target at all: one test for all of them."""
+    return intervals.of_draws(drawn.mean(1), float(value.mean()), units).low > target.chance
 
 
 def _best(value: np.ndarray, drawn: np.ndarray | None) -> dict[str, Any]:

@@ -67,7 +67,9 @@ class Target:
 
     @property
     def chance(self) -> float:
-        """What that score is where nothing is told."""
+        """What that score is where nothing is told: always the same class, for speakers the most frequent."""
+        if self.score == "wa":
+            return float(np.bincount(self.labels).max() / len(self.labels))
         return 1 / len(self.classes) if self.classes else 0.0
 
     @property

@@ -92,8 +92,9 @@ def _of_target(name: str, target: dict[str, Any]) -> str:
         low, high = best["range"]
         where = f"layer {low}" if low == high else f"layers {low} to {high}"
         said += f", in 95 % of the draws of speakers at {where}"
-    bounds = " ({:.1f} to {:.1f})".format(*centre["interval"]) if "interval" in centre else ""
-    return f"{said}; its centre is {centre['value']:.1f}{bounds}."
+    if centre is None:
+        return f"{said}; all layers together are not above chance, so it has no centre."
+    return "{}; its centre is {:.1f} ({:.1f} to {:.1f}).".format(said, centre["value"], *centre["interval"])
 
 
 def _apart(pair: dict[str, Any]) -> str:
