@@ -10,13 +10,13 @@ Importing this package imports no torch; the functions do, when they need it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from sertone.training.predict import Predictor
 
 __version__ = "0.1.0"
-__all__ = ["ablate", "compare", "crossval", "distill", "evaluate", "load", "train"]
+__all__ = ["ablate", "compare", "crossval", "distill", "evaluate", "layers", "load", "train"]
 
 
 def load(path: str | Path) -> "Predictor":
@@ -147,3 +147,34 @@ def evaluate(
 
     maps: dict[str, Any] = {"classes": classes, "emotions": emotions}
     return examine(model, corpus, root, out, text=text, scales=scales, only=only, **maps)
+
+
+def layers(
+    recipe: str | Path,
+    out: str | Path,
+    overrides: Iterable[str] = (),
+    *,
+    targets: Sequence[str] | None = None,
+    encoder: Literal["audio", "text"] = "audio",
+    pooling: Literal["mean", "statistics"] = "mean",
+    weights: str | Path | None = None,
+) -> dict[str, Any]:
+    """Tells which layer of a recipe's encoder knows what; see `analysis.layers.layers`.
+
+    Args:
+        recipe: YAML file.
+        out: folder to write; what was interrupted goes on.
+        overrides: settings such as `data.root=IEMOCAP`.
+        targets: such as `arousal`, `emotion`, `speaker`; None: all that the corpus has labels for.
+        encoder: that of the audio, or that of the text.
+        pooling: of an utterance's frames.
+        weights: a run whose models have learnt weights for their layers.
+
+    Returns:
+        what `layers.json` holds.
+    """
+    from sertone import recipe as recipes
+    from sertone.analysis.layers import layers as examine
+
+    read = recipes.load(recipe, overrides)
+    return examine(read, out, names=targets, modality=encoder, pooling=pooling, weights=weights)

@@ -46,7 +46,7 @@ def interval(sums: Sums, *, level: float = LEVEL, seed: int = 0) -> Bounds | Non
     if units < 2:
         return None
     found = {}
-    for name, values in _scores(sums, _drawn_units(units, seed), seed).items():
+    for name, values in _scores(sums, drawn_units(units, seed), seed).items():
         lowest, highest = sums.limits[name]
         bounds = _bounds(values, whole[name], units, level)
         found[name] = [min(max(bound, lowest), highest) for bound in bounds]
@@ -112,7 +112,7 @@ def difference(first: Sums, second: Sums, *, level: float = LEVEL, seed: int = 0
     sides, units = (first, second), first.units
     if units < 2 or second.units != units:
         raise ValueError(f"{units} and {second.units} units; the same number, two or more")
-    chosen = _drawn_units(units, seed)
+    chosen = drawn_units(units, seed)
     drawn = [_scores(side, chosen, seed + number) for number, side in enumerate(sides)]
     found, whole = {}, [side.scores() for side in sides]
     for name in drawn[0]:
@@ -122,6 +122,18 @@ def difference(first: Sums, second: Sums, *, level: float = LEVEL, seed: int = 0
         widest = highest - lowest
         found[name] = Difference(value, max(low, -widest), min(high, widest), _p(values, value, units))
     return found
+
+
+def of_draws(values: np.ndarray, value: float, units: int, *, level: float = LEVEL) -> Difference:
+    """The interval and p of anything that was computed anew for every draw.
+
+    Args:
+        values: of the draws of `drawn_units`, (R,).
+        value: of the units as they are.
+        units: how many there are, two at least.
+        level: of the interval.
+    """
+    return Difference(value, *_bounds(values, value, units, level), _p(values, value, units))
 
 
 def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> dict[str, float]:
@@ -143,7 +155,7 @@ def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> dict[str, float]
     return {"only_first": only_first, "only_second": only_second, "p": p}
 
 
-def _drawn_units(units: int, seed: int) -> np.ndarray:
+def drawn_units(units: int, seed: int = 0) -> np.ndarray:
     """How often each unit is drawn, (R, U)."""
     return np.random.default_rng([seed, 0]).multinomial(units, np.full(units, 1 / units), RESAMPLES)
 

@@ -9,8 +9,9 @@ Axis letters: B batch, S hidden states, T frames, C features, D width.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
@@ -113,9 +114,29 @@ def waveform(recordings: Recordings, utterance: Utterance, speed: float, min_sam
 def prefix_name(encoder: Encoder, layers: tuple[int, ...], dtype: torch.dtype, fabric: Fabric) -> str:
     """Hash of everything that the prefix's output follows from, but for the audio."""
     cut = layers[-1] if layers else 0
+    modules = [module for part in encoder.parts()[: cut + 1] for module in part]
+    return states_name(encoder.describe(), modules, layers, dtype, fabric)
+
+
+def states_name(
+    description: dict[str, Any],
+    modules: Iterable[torch.nn.Module],
+    layers: tuple[int, ...],
+    dtype: torch.dtype,
+    fabric: Fabric,
+) -> str:
+    """Hash of everything that some hidden states follow from, but for the input.
+
+    Args:
+        description: of the encoder, without its weights.
+        modules: whose weights they follow from.
+        layers: which they are.
+        dtype: as which they are kept.
+        fabric: device and precision of the computing.
+    """
     about = {
-        "encoder": encoder.describe(),
-        "weights": _weights_hash([module for part in encoder.parts()[: cut + 1] for module in part]),
+        "encoder": description,
+        "weights": _weights_hash(modules),
         "code": _code_hash(),
         "versions": [torch.__version__, transformers.__version__, soxr.__version__],
         "layers": layers,
@@ -125,7 +146,7 @@ def prefix_name(encoder: Encoder, layers: tuple[int, ...], dtype: torch.dtype, f
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _weights_hash(modules: list[torch.nn.Module]) -> str:
+def _weights_hash(modules: Iterable[torch.nn.Module]) -> str:
     found = hashlib.sha256()
     for module in modules:
         for name, tensor in module.state_dict().items():

@@ -1,0 +1,227 @@
+"""Every hidden state of a frozen encoder, pooled over the real frames, kept on disk: one row per utterance.
+
+A row is found again by a hash of all that it follows from, so what is there is never computed again, and an
+extraction that was interrupted goes on where it stopped. Its batches are planned over all utterances, done or
+not: so the rounding errors, and with them every bit, are those of an extraction that was never interrupted.
+
+Axis letters: B batch, L layers, T frames or tokens, D width.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from sertone import models
+from sertone.audio import SAMPLING_RATE
+from sertone.errors import SertoneError
+from sertone.labels import has_words
+from sertone.nn import tokens
+from sertone.nn.encoder import Encoder
+from sertone.nn.masks import masked_mean, masked_std
+from sertone.nn.text import TextEncoder
+from sertone.schema import Utterance
+from sertone.training import ranks
+from sertone.training.batches import plan_batches
+from sertone.training.experiment import Experiment
+from sertone.training.prefixes import prefix_name, states_name, waveform
+from sertone.training.recordings import Recordings
+from sertone.training.store import Store
+
+Pooling = Literal["mean", "statistics"]
+BATCH_SECONDS, BATCH_TOKENS = 30.0, 1024.0
+"""Of a batch, padding included."""
+REPORT_S = 5.0
+"""Between two lines of progress."""
+
+
+class Source(Protocol):
+    """What is probed: an encoder with its input.
+
+    Attributes:
+        name: hash of everything that its hidden states follow from, but for the input.
+        depth: L.
+        fabric: device and precision.
+        batch_length: of all utterances of a batch together.
+    """
+
+    name: str
+    depth: int
+    fabric: Fabric
+    batch_length: float
+
+    def input_hash(self, utterance: Utterance) -> str:
+        """Hash of what the encoder is given."""
+        ...
+
+    def length(self, utterance: Utterance) -> float:
+        """How long that is."""
+        ...
+
+    def states(self, utterances: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, L+1, T, D) and how many frames or tokens are real, (B,)."""
+        ...
+
+
+class Heard:
+    """A speech encoder and decoded audio.
+
+    Args:
+        encoder: with its weights.
+        recordings: loaded.
+        fabric: device and precision.
+    """
+
+    batch_length = BATCH_SECONDS
+
+    def __init__(self, encoder: Encoder, recordings: Recordings, fabric: Fabric) -> None:
+        self.encoder = encoder.eval().to(fabric.device)
+        self.recordings, self.fabric, self.depth = recordings, fabric, encoder.depth
+        self.name = prefix_name(encoder, tuple(range(self.depth + 1)), torch.float32, fabric)
+
+    def input_hash(self, utterance: Utterance) -> str:
+        return self.recordings.hashes[utterance.id].hex()
+
+    def length(self, utterance: Utterance) -> float:
+        return self.recordings.lengths[utterance.id] / SAMPLING_RATE
+
+    def states(self, utterances: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
+        rows = [
+            torch.from_numpy(waveform(self.recordings, u, 1.0, self.encoder.min_samples)) for u in utterances
+        ]
+        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.fabric.device)
+        return self.encoder(padded, torch.tensor([len(row) for row in rows], device=self.fabric.device))
+
+
+class Read:
+    """A text encoder.
+
+    Args:
+        encoder: with its weights.
+        tokenizer: as JSON.
+        fabric: device and precision.
+    """
+
+    batch_length = BATCH_TOKENS
+
+    def __init__(self, encoder: TextEncoder, tokenizer: str, fabric: Fabric) -> None:
+        self.encoder = encoder.eval().to(fabric.device)
+        self.tokenizer, self.fabric, self.depth = tokenizer, fabric, encoder.depth
+        layers = tuple(range(self.depth + 1))
+        states = states_name(encoder.describe(), [encoder], layers, torch.float32, fabric)
+        self.name = hashlib.sha256(f"{states} {tokenizer}".encode()).hexdigest()
+
+    def input_hash(self, utterance: Utterance) -> str:
+        return hashlib.sha256((utterance.text or "").encode()).hexdigest()
+
+    def length(self, utterance: Utterance) -> float:
+        return float(tokens.encode(self.tokenizer, [utterance.text])[1][0])
+
+    def states(self, utterances: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
+        read, counts = tokens.encode(self.tokenizer, [u.text for u in utterances])
+        read, counts = read.to(self.fabric.device), counts.to(self.fabric.device)
+        return self.encoder(read, counts), counts
+
+
+def source(
+    experiment: Experiment, modality: str, say: Callable[[str], None]
+) -> tuple[Source, list[Utterance]]:
+    """The encoder of a recipe, and the utterances that it can be given.
+
+    Args:
+        experiment: of the recipe.
+        modality: `audio`, its `model.encoder`, or `text`, its `model.text`.
+        say: told which recordings are doubtful.
+
+    Raises:
+        SertoneError: `no_text_encoder`, `no_text`; of the encoder or the audio.
+    """
+    recipe = experiment.recipe
+    config: Any = models.configure(recipe.model)
+    fabric = ranks.fabric(recipe.train)
+    torch.manual_seed(recipe.train.seed)
+    if modality == "text":
+        return _reader(config, experiment, fabric)
+    recordings, encoder = Recordings(recipe.train.audio_cache_gb), config.encoder.build()
+    for code, ids in recordings.load(experiment.utterances).items():
+        say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
+    return Heard(encoder, recordings, fabric), experiment.utterances
+
+
+def _reader(config: Any, experiment: Experiment, fabric: Fabric) -> tuple[Source, list[Utterance]]:
+    if config.text is None:
+        raise SertoneError(
+            "no_text_encoder",
+            "--encoder text, and the recipe's model reads no text",
+            "a recipe with model.text",
+            "take recipes/ispas2023.yaml, say",
+        )
+    utterances = [u for u in experiment.utterances if has_words(u.text)]
+    if not utterances:
+        raise SertoneError("no_text", "no utterance has a text", "transcripts", "set data.text: asr, say")
+    tokenizer = config.text.tokenizer([u.text for u in utterances])
+    return Read(config.text.build(tokenizer), tokenizer, fabric), utterances
+
+
+def keys(source: Source, utterances: Sequence[Utterance], pooling: Pooling) -> list[bytes]:
+    """Of every utterance, the key of its row in the store."""
+    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    texts = (f"{source.name} {code} {pooling} {source.input_hash(u)}" for u in utterances)
+    return [hashlib.sha256(text.encode()).digest() for text in texts]
+
+
+@torch.no_grad()
+def extract(
+    source: Source,
+    utterances: Sequence[Utterance],
+    pooling: Pooling,
+    store: Store,
+    say: Callable[[str], None],
+) -> int:
+    """Computes the rows that the store lacks: (L+1, D), or with `statistics` (L+1, 2 D), float32.
+
+    Args:
+        source: encoder and input.
+        utterances: in any order.
+        pooling: `mean` over the frames, or `statistics`, mean and standard deviation.
+        store: where they are kept.
+        say: told the progress.
+
+    Returns:
+        how many were computed.
+    """
+    names = keys(source, utterances, pooling)
+    plan = plan_batches([source.length(u) for u in utterances], batch_seconds=source.batch_length)
+    left = [batch for batch in plan if any(store.get(names[row]) is None for row in batch)]
+    total = sum(map(len, left))
+    if total < len(utterances):
+        say(f"features of {len(utterances) - total} utterances are there already")
+    done, started, said = 0, time.monotonic(), time.monotonic()
+    for batch in left:
+        with source.fabric.autocast():
+            hidden, frames = source.states([utterances[row] for row in batch])
+        for row, pooled in zip(batch, _pooled(hidden.float(), frames, pooling).cpu().numpy(), strict=True):
+            store.put(names[row], pooled)
+        done += len(batch)
+        if done == total or time.monotonic() - said > REPORT_S:
+            said = time.monotonic()
+            say(f"features: {pace(done, total, said - started, 'utterances')}")
+    return total
+
+
+def _pooled(hidden: Tensor, frames: Tensor, pooling: Pooling) -> Tensor:
+    """Over the real frames: (B, L+1, T, D), (B,) -> (B, L+1, D) or (B, L+1, 2 D)."""
+    states, counts = hidden.flatten(0, 1), frames.repeat_interleave(hidden.shape[1])
+    parts = [masked_mean(states, counts), *([masked_std(states, counts)] if pooling == "statistics" else [])]
+    return torch.cat(parts, -1).unflatten(0, hidden.shape[:2])
+
+
+def pace(done: int, total: int, seconds: float, what: str) -> str:
+    """`120 of 400 utterances, 31 a second, 9 s left`."""
+    pace = done / max(seconds, 1e-9)
+    return f"{done} of {total} {what}, {pace:.3g} a second, {(total - done) / pace:.0f} s left"

@@ -1,0 +1,128 @@
+"""What is said about layers: scores with intervals, the best one, and where a target's weight lies.
+
+The **centre** of a target is the mean layer, every layer weighed by how much its score exceeds that of the
+worst one (after the centre of gravity of Tenney et al. 2019, arXiv 1905.05950). It stays as it is when all
+scores are shifted or scaled, so that a CCC and an accuracy can be compared; noise in the scores draws it to
+the middle. Noise alone has a centre too, about there: a target has one only where the mean of its layers'
+scores is above chance, by its interval. Intervals draw whole speakers, for all layers and for two targets at
+once: a paired difference.
+
+Axis letters: C layers, U speakers, F sums, R draws.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from sertone import intervals
+from sertone.analysis import probes
+from sertone.analysis.targets import Target
+from sertone.sums import Sums
+
+SHOWN = {"ccc": ("ccc", "pearson", "rmse"), "ua": ("ua", "wa"), "wa": ("wa",)}
+"""Main score -> all that are given."""
+
+
+def of_target(target: Target, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Everything about one target.
+
+    Args:
+        target: the question.
+        found: `values` and `penalties` of every layer.
+    """
+    sums = probes.sums(target, np.array([own["values"] for own in found]))
+    layers = [_layer(number, sums, target.score) for number in range(len(found))]
+    for layer, own in zip(layers, found, strict=True):
+        layer["penalties"] = own["penalties"]
+    value, drawn = _scores(sums, target.score)
+    return {
+        "score": target.score,
+        "chance": target.chance,
+        "classes": target.classes,
+        "utterances": int((target.tested >= 0).sum()),
+        "speakers": sums.units,
+        "layers": layers,
+        "best": _best(value, drawn),
+        "centre": _centre(target, value, drawn, sums.units),
+    }
+
+
+def apart(targets: Sequence[Target], found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Of every two targets, by how many layers the centre of the second lies behind that of the first.
+
+    Only of targets that have a centre; speakers that only one of them tests are left out.
+    """
+    made = []
+    for first, second in combinations(targets, 2):
+        common = sorted({*first.tested_speakers} & {*second.tested_speakers})
+        if len(common) < 2:
+            continue
+        (value, drawn), (other, redrawn) = (
+            _scores(_of_speakers(t, found[t.name], common), t.score) for t in (first, second)
+        )
+        assert drawn is not None and redrawn is not None, "of two speakers there are draws"
+        if not _told(first, value, drawn, len(common)) or not _told(second, other, redrawn, len(common)):
+            continue
+        gap = float(centre(other) - centre(value))
+        difference = intervals.of_draws(centre(redrawn) - centre(drawn), gap, len(common))
+        made.append({"first": first.name, "second": second.name} | difference.to_json())
+    return made
+
+
+def centre(scores: np.ndarray) -> np.ndarray:
+    """Mean layer, weighed by the score above the worst: (..., C) -> (...); in the middle if all are alike."""
+    excess, layers = scores - scores.min(-1, keepdims=True), np.arange(scores.shape[-1])
+    total = excess.sum(-1)
+    return np.where(total > 0, excess @ layers / np.where(total > 0, total, 1.0), layers.mean())
+
+
+def _layer(number: int, sums: Sums, score: str) -> dict[str, Any]:
+    own = replace(sums, values=sums.values[number : number + 1])
+    scores, bounds = own.scores(), intervals.interval(own) or {}
+    return {
+        "layer": number,
+        "scores": {name: scores[name] for name in SHOWN[score]},
+        "intervals": {name: bounds[name] for name in SHOWN[score] if name in bounds},
+    }
+
+
+def _scores(sums: Sums, score: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """The main score of every layer, (C,), and of every draw, (R, C); None of a single speaker."""
+    whole = sums.score(sums.values.sum(2)[:, 0])[score]
+    if sums.units < 2:
+        return whole, None
+    drawn = intervals.drawn_units(sums.units)
+    return whole, np.stack([sums.score(drawn @ layer[0])[score] for layer in sums.values], 1)
+
+
+def _centre(target: Target, value: np.ndarray, drawn: np.ndarray | None, units: int) -> dict | None:
+    """The centre and its interval; None where the layers do not tell the target."""
+    if drawn is None or not _told(target, value, drawn, units):
+        return None
+    found = intervals.of_draws(centre(drawn), float(centre(value)), units)
+    return {"value": found.value, "interval": [max(found.low, 0.0), min(found.high, len(value) - 1.0)]}
+
+
+def _told(target: Target, value: np.ndarray, drawn: np.ndarray, units: int) -> bool:
+    """Whether the layers tell a target at all: one test for all of them."""
+    return intervals.of_draws(drawn.mean(1), float(value.mean()), units).low > target.chance
+
+
+def _best(value: np.ndarray, drawn: np.ndarray | None) -> dict[str, Any]:
+    """The layer that scores best, and in which share of the draws each layer does; equals share a draw."""
+    best: dict[str, Any] = {"layer": int(value.argmax())}
+    if drawn is None:
+        return best
+    winners = drawn == drawn.max(1, keepdims=True)
+    shares = (winners / winners.sum(1, keepdims=True)).mean(0)
+    low, high = np.searchsorted(shares.cumsum(), [0.025, 0.975])
+    return best | {"shares": shares.tolist(), "range": [int(low), int(high)]}
+
+
+def _of_speakers(target: Target, found: Sequence[dict[str, Any]], speakers: Sequence[str]) -> Sums:
+    """Only of these speakers, in their order."""
+    rows = [target.tested_speakers.index(name) for name in speakers]
+    return probes.sums(target, np.array([own["values"] for own in found])[:, rows])
