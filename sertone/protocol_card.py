@@ -48,7 +48,7 @@ def protocol_card(
         | {
             "utterances_found": found,
             "utterances_used": len(used),
-            "speakers": len({u.speaker for u in used.values()}),
+            "speakers": len({u.speaker for u in used.values() if u.known_speaker}),
             "by_class": dict(counts),
         },
         "class_map": dict(class_map),

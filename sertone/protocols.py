@@ -47,7 +47,8 @@ def make_folds(
 
     Args:
         utterances: those that are in the classes, or have no emotion label. A speaker without any label
-            is never held out: there would be nothing to score.
+            is never held out: there would be nothing to score. An utterance of somebody unknown counts
+            as a person of its own, who neither chooses the epoch nor has a fold of leave-one-speaker-out.
         split: one of SPLITS.
         folds: how many folds `grouped_k_fold` makes.
         validation: `speaker` takes one speaker out of training to choose the epoch; leave-one-speaker-
@@ -67,7 +68,7 @@ def make_folds(
     for number, (name, held_out) in enumerate(_held_out_groups(scored, split, folds).items()):
         test = [u for u in utterances if u.speaker in held_out]
         rest = [u for u in utterances if u.speaker not in held_out]
-        choosers = [u for u in scored if u.speaker not in held_out]
+        choosers = [u for u in scored if u.speaker not in held_out and u.known_speaker]
         chooser = _validation_speaker(test, choosers, number) if takes_speaker else None
         made.append(
             Fold(
@@ -90,9 +91,14 @@ def everything(
 ) -> Fold:
     """One fold that trains on all, to be used rather than scored.
 
-    With `validation` = `speaker` the last speaker is kept out to choose the epoch.
+    With `validation` = `speaker` the last known speaker is kept out to choose the epoch.
+
+    Raises:
+        SertoneError: `too_few_speakers`.
     """
-    labelled = [u.speaker for u in utterances if has_label(u, answers)]
+    labelled = [u.speaker for u in utterances if has_label(u, answers) and u.known_speaker]
+    if validation == "speaker":
+        _need(len(set(labelled)), 1, "protocol.validation: speaker")
     chooser = max(labelled) if validation == "speaker" else None
     return Fold(
         "all",
@@ -104,13 +110,13 @@ def everything(
 
 def _held_out_groups(utterances: Sequence[Utterance], split: str, folds: int) -> dict[str, set[str]]:
     """Fold name -> the speakers held out."""
-    speakers = sorted({u.speaker for u in utterances})
     if split == "leave_one_speaker_out":
-        _need(len(speakers), 3, "leave_one_speaker_out")
-        return {speaker: {speaker} for speaker in speakers}
+        known = sorted({u.speaker for u in utterances if u.known_speaker})
+        _need(len(known), 3, "leave_one_speaker_out")
+        return {speaker: {speaker} for speaker in known}
     if split == "leave_one_session_out":
         return _sessions(utterances)
-    _need(len(speakers), folds, f"grouped_k_fold with {folds} folds")
+    _need(len({u.speaker for u in utterances}), folds, f"grouped_k_fold with {folds} folds")
     from sklearn.model_selection import GroupKFold
 
     groups = [u.speaker for u in utterances]
@@ -155,6 +161,7 @@ def _validation_speaker(test: list[Utterance], rest: list[Utterance], number: in
     sessions = {u.session for u in test} - {None}
     partners = sorted({u.speaker for u in rest if u.session in sessions})
     others = sorted({u.speaker for u in rest})
+    _need(len(others), 1, "protocol.validation: speaker")
     return partners[0] if partners else others[number % len(others)]
 
 

@@ -26,6 +26,8 @@ class Utterance:
         split: `train`, `validation` or `test` where the corpus has official partitions.
         start_s: where the utterance starts in its file, in seconds.
         end_s: where it ends, in seconds; None for the end of the file.
+        known_speaker: False where the corpus does not say who speaks. Then `speaker` is a name of this
+            utterance's own: folds treat it as a person of its own, heads of speakers do not learn it.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Utterance:
     split: str | None = None
     start_s: float = 0.0
     end_s: float | None = None
+    known_speaker: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def corpus_page(name: str) -> str:
         f"```bash {example}\nsertone corpora check {name} {folder}\n```",
         "## Functions",
         *(f"::: sertone.corpora.{name}.{function}\n    options: {{show_root_heading: true, heading_level: 3}}"
-          for function in ("utterances", "fake")),
+          for function in ("utterances", "release", "fake") if hasattr(sheet, function)),
     ]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
 

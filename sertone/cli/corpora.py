@@ -24,8 +24,8 @@ def list_corpora(name: str | None = None, /) -> int:
         return 0
     for name in corpora.names():
         sheet = corpora.sheet(name)
-        print(f"{name:10} {(sheet.__doc__ or '').splitlines()[0]}")
-        print(f"{'':10} licence: {licences.in_words(asdict(sheet.LICENCE))}")
+        print(f"{name:11} {(sheet.__doc__ or '').splitlines()[0]}")
+        print(f"{'':11} licence: {licences.in_words(asdict(sheet.LICENCE))}")
     return 0
 
 

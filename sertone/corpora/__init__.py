@@ -10,6 +10,10 @@ Each module's docstring says what the corpus is, who made it, its licence and it
     SCALES                     rating -> `labels.Scale`
     utterances(root, report)   the reader; problems go to `report`
     fake(root, full=False)     writes a synthetic miniature of the real tree
+
+and may have
+
+    release(root)              which release a copy looks like, and by what; `check` says it
 """
 
 import importlib

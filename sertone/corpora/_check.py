@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 
 from sertone import audio, corpora
 from sertone.corpora._rows import row_problems
@@ -22,6 +23,9 @@ from sertone.labels import (
 from sertone.schema import Problem, Utterance
 
 DURATION_TOLERANCE_S = 0.025
+UNKNOWN_SPEAKER = "(unknown)"
+MANY_SPEAKERS = 100
+"""From here on the text says how utterances spread over speakers, not how many each has."""
 
 
 @dataclass(frozen=True)
@@ -31,28 +35,32 @@ class CorpusReport:
     Attributes:
         corpus: name.
         root: where it was read.
+        release: which release it looks like, and by what; empty where the data sheet does not tell.
         utterances: how many there are.
         voted: how many of them have annotators' votes.
         texts: how many have a transcript with a word in it.
         rated: rating -> utterances that have it.
         hours: of speech.
-        speakers: how many.
+        speakers: how many are known.
+        unknown_speakers: utterances of which the corpus does not say who speaks.
         by_label: raw label -> utterances.
         by_class: class -> utterances.
         by_session: session -> class -> utterances.
-        by_speaker: speaker -> utterances in classes.
+        by_speaker: speaker -> utterances in classes; UNKNOWN_SPEAKER for those of unknown ones.
         by_style: style -> utterances.
         problems: everything that was found.
     """
 
     corpus: str
     root: str
+    release: str
     utterances: int
     voted: int
     texts: int
     rated: dict[str, int]
     hours: float
     speakers: int
+    unknown_speakers: int
     by_label: dict[str, int]
     by_class: dict[str, int]
     by_session: dict[str, dict[str, int]]
@@ -73,6 +81,8 @@ class CorpusReport:
         """For people."""
         title = f"{self.corpus} at {self.root}"
         parts = [f"{title}\n{self.utterances} utterances, {self.hours:.2f} h, {self.speakers} speakers"]
+        parts += [f"release  {self.release}"] if self.release else []
+        parts += [f"{self.unknown_speakers} utterances of unknown speakers"] if self.unknown_speakers else []
         parts += [f"{self.voted} utterances with annotators' votes"] if self.voted else []
         parts += [f"{self.texts} utterances with a transcript"] if self.texts else []
         for name, counts in (
@@ -80,10 +90,10 @@ class CorpusReport:
             ("class", self.by_class),
             ("style", self.by_style),
             ("rating", self.rated),
-            ("speaker (in classes)", self.by_speaker),
         ):
             if counts:
                 parts.append(f"by {name}\n" + _columns(counts))
+        parts += ["by speaker (in classes)\n" + _speakers(self.by_speaker)] if self.by_speaker else []
         for session, counts in self.by_session.items():
             parts.append(f"{session}\n" + _columns(counts))
         parts += [f"{p.severity} [{p.code}] {p.path}: {p.message}" for p in self.problems]
@@ -93,6 +103,14 @@ class CorpusReport:
 
 def _columns(counts: dict[str, int]) -> str:
     return "  " + "  ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _speakers(counts: dict[str, int]) -> str:
+    if len(counts) < MANY_SPEAKERS:
+        return _columns(counts)
+    known = [count for name, count in counts.items() if name != UNKNOWN_SPEAKER]
+    spread = f"{min(known)} to {max(known)} utterances each, median {median(known):g}"
+    return f"  {len(known)} known speakers with {spread}"
 
 
 def check(name: str, root: str | Path, classes: str | dict[str, str] = "all") -> CorpusReport:
@@ -135,19 +153,30 @@ def _count(
     return CorpusReport(
         corpus=name,
         root=str(root),
+        release=_release(name, Path(root)),
         utterances=len(found),
         voted=sum(bool(u.votes) for u in found),
         texts=sum(has_words(u.text) for u in found),
         rated={name: count for name in DIMENSIONS if (count := sum(name in u.labels for u in found))},
         hours=round(sum(_seconds(u, lengths) for u in found) / 3600, 4),
-        speakers=len({u.speaker for u in found}),
+        speakers=len({u.speaker for u in found if u.known_speaker}),
+        unknown_speakers=sum(not u.known_speaker for u in found),
         by_label=_tally(str(u.labels.get("raw_emotion", "(missing)")) for u in found),
         by_class=_tally((c for _, c in named), order),
         by_session={s: _tally(cs, order) for s, cs in sorted(sessions.items())},
-        by_speaker=_tally((u.speaker for u, _ in named), sorted({u.speaker for u in found})),
+        by_speaker=_tally((_speaker(u) for u, _ in named), sorted({_speaker(u) for u in found})),
         by_style=_tally(str(u.labels["style"]) for u in found if "style" in u.labels),
         problems=sorted(problems, key=lambda problem: (problem.severity, problem.code)),
     )
+
+
+def _release(name: str, root: Path) -> str:
+    sheet = corpora.sheet(name)
+    return sheet.release(root) if hasattr(sheet, "release") else ""
+
+
+def _speaker(utterance: Utterance) -> str:
+    return utterance.speaker if utterance.known_speaker else UNKNOWN_SPEAKER
 
 
 def _tally(values: Iterable[str], order: list[str] | None = None) -> dict[str, int]:
@@ -177,8 +206,8 @@ def _label_problems(found: list[Utterance], classes: str | dict[str, str]) -> li
     if len({mapping[name] for name in emotions if name in mapping}) < 2:
         message = f"emotions found: {', '.join(emotions) or 'none'}; expected at least two classes"
         problems.append(Problem("no_classes", "(labels)", message))
-    if len(speakers := {u.speaker for u in found}) < 2:
-        message = f"{len(speakers)} speaker; no split is speaker-independent"
+    if len(speakers := {u.speaker for u in found if u.known_speaker}) < 2:
+        message = f"{len(speakers)} known speaker; no split is speaker-independent"
         problems.append(Problem("too_few_speakers", "(labels)", message))
     if missing := [u.id for u in found if "emotion" not in u.labels and "raw_emotion" not in u.labels]:
         message = f"{len(missing)} utterances without an emotion; they teach other tasks only"

@@ -27,11 +27,12 @@ def export(name: str, root: Path, out: Path) -> int:
     if out.exists():
         raise SertoneError("not_empty", f"{out} is there already", "a new file")
     found = list(corpora.utterances(name, root))
+    known = [] if all(u.known_speaker for u in found) else ["known_speaker"]
     tasks = sorted({task for u in found for task in u.labels} - {"raw_emotion"})
     votes = sorted({f"vote_{emotion}" for u in found for emotion in u.votes})
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*FIELDS, *tasks, *votes])
+        writer = csv.DictWriter(file, [*FIELDS, *known, *tasks, *votes])
         writer.writeheader()
         writer.writerows(_row(u, out.parent.resolve()) for u in found)
     return len(found)
@@ -42,6 +43,7 @@ def _row(utterance: Utterance, folder: Path) -> dict:
     relative = path.relative_to(folder) if path.is_relative_to(folder) else path
     values = {name: getattr(utterance, name) for name in FIELDS} | {"path": relative.as_posix()}
     values["start_s"] = utterance.start_s or ""
+    values |= {} if utterance.known_speaker else {"known_speaker": "no"}
     values |= {f"vote_{emotion}": share for emotion, share in utterance.votes.items()}
     return {
         name: "" if v is None else v

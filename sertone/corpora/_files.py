@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,20 @@ def table(path: Path, columns: Sequence[str], report: Report) -> list[dict[str, 
         report(Problem("bad_table", str(path), f"{error}; the table is passed over", "note"))
         return []
     return rows
+
+
+def decoded(path: Path, fallback: str = "latin-1") -> str:
+    """A text in UTF-8, or in the encoding that older files of a corpus are in; without a byte order mark."""
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode(fallback, errors="replace")
+
+
+def few(names: Collection[str], what: str) -> str:
+    """How many there are, and the first three of them: for problems that many files have."""
+    return f"{len(names)} {what}: {', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''}"
 
 
 def number(cell: str) -> float | None:

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from sertone.corpora._files import require, visible
+from sertone.corpora._files import decoded, require, visible
 from sertone.corpora._iemocap_fake import write
 from sertone.labels import Scale, emotion_labels, shares
 from sertone.licences import Licence
@@ -165,12 +165,7 @@ def _transcripts(path: Path, report: Report) -> dict[str, str]:
 
 def _lines(path: Path) -> list[str]:
     """Split at line feeds alone: Latin-1 texts hold other characters that `splitlines` splits at."""
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
-    return [line.rstrip("\r") for line in text.split("\n")]
+    return [line.rstrip("\r") for line in decoded(path).split("\n")]
 
 
 def fake(root: Path, full: bool = False) -> None:

@@ -7,6 +7,7 @@ Columns:
     arousal, valence, dominance, duration_s   numbers
     vote_happy, vote_sad, ...  annotators who heard that emotion, as counts or shares
     id, text, session, split, start_s, end_s   optional
+    known_speaker              `no` where the speaker is a name of this row alone, for want of a better one
     any other                  a label; words in it can be the text (`data.text.column`)
 Names such as `anger` and `joy` are read as `angry` and `happy`; any other emotion is its own class.
 Its licence is what the recipe says in `data.licence`, an identifier such as `cc-by-4.0`; the scales of
@@ -36,7 +37,7 @@ CITATION = ""
 NOTE = ""
 EMOTIONS = SYNONYMS
 SCALES: dict[str, Scale] = {}
-FIELDS = ("id", "path", "file", "speaker", "text", "session", "split", "start_s", "end_s")
+FIELDS = ("id", "path", "file", "speaker", "text", "session", "split", "start_s", "end_s", "known_speaker")
 NUMBERS = (*DIMENSIONS, "duration_s")
 VOTE = "vote_"
 GENDER_NAMES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
@@ -78,6 +79,7 @@ def utterances(root: Path, report: Report = stop, *, labelled: bool = True) -> I
             split=_split(row, where, report),
             start_s=_number(row, "start_s", where, report) or 0.0,
             end_s=_number(row, "end_s", where, report),
+            known_speaker=_known(row, where, report),
         )
 
 
@@ -234,6 +236,13 @@ def _split(row: dict[str, str], where: str, report: Report) -> str | None:
     if split not in ("", "train", "validation", "test"):
         report(Problem("bad_split", where, f"{split!r}; expected train, validation or test"))
     return split or None
+
+
+def _known(row: dict[str, str], where: str, report: Report) -> bool:
+    answer = row.get("known_speaker", "yes").lower()
+    if answer not in ("yes", "no"):
+        report(Problem("bad_answer", where, f"known_speaker is {answer!r}; expected yes or no"))
+    return answer != "no"
 
 
 def fake(root: Path, full: bool = False) -> None:

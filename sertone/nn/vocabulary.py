@@ -41,13 +41,13 @@ class Vocabulary:
         ratings: dict[str, Scale] | None = None,
         tokenizer: str = "",
     ) -> Self:
-        """From the utterances of a training fold: its speakers, its letters."""
+        """From the utterances of a training fold: its known speakers, its letters."""
         training = list(training)
         classes = {
             "emotion": class_names(class_map),
             "gender": _found(training, "gender") or list(GENDERS),
             "style": _found(training, "style") or list(STYLES),
-            "speaker": sorted({u.speaker for u in training}),
+            "speaker": sorted({u.speaker for u in training if u.known_speaker}),
         }
         letters = {letter for u in training for letter in spoken_text(u.text or "")}
         return cls(class_map, classes, sorted(letters), ratings or {}, tokenizer)
@@ -67,7 +67,7 @@ class Vocabulary:
         if task == TRANSCRIPT:
             return spoken_text(utterance.text) if utterance.text else None
         if task == "speaker":
-            return utterance.speaker
+            return utterance.speaker if utterance.known_speaker else None
         value = utterance.labels.get(task)
         if task in self.ratings:
             return value if isinstance(value, float) else None

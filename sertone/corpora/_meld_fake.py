@@ -1,0 +1,98 @@
+"""A miniature of MELD's tree with tones in MP4 and invented words, and every trap of the real one.
+
+Dialogues have ten utterances here, so that row n is utterance n % 10 of dialogue n // 10.
+"""
+
+import csv
+from importlib.util import find_spec
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import soundfile
+
+EMOTIONS = ("neutral", "joy", "surprise", "anger", "sadness", "neutral", "disgust", "fear")
+SENTIMENTS = {"neutral": "neutral", "joy": "positive", "surprise": "positive"}
+SPEAKERS = ("Ross", "Monica", "Chandler", "Woman", "Rachel", "Joey", "Phoebe", "Nurse", "All")
+HEAD = (
+    "Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID",
+    "Season", "Episode", "StartTime", "EndTime",
+)  # fmt: skip
+FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
+ROWS = {"train": 9989, "dev": 1109, "test": 2610}
+FEW = {"train": [*range(50), 1252, 1253], "dev": [*range(20), 1107], "test": [*range(20)]}
+BROKEN, MISSING = ("train", 1253), ("dev", 1107)
+
+
+def write(root: Path, full: bool) -> None:
+    """Writes the tree below `root`."""
+    for side, folder in FOLDERS.items():
+        numbers = list(range(ROWS[side])) if full else FEW[side]
+        _write_table(root / f"{side}_sent_emo.csv", numbers)
+        for number in numbers:
+            if (side, number) not in (BROKEN, MISSING):
+                write_recording(root / folder / _name(number), number + 10_000 * len(side))
+    suffix = _suffix()
+    (root / "train_splits" / f"dia125_utt3{suffix}").write_bytes(b"no longer a recording")
+    (root / "train_splits" / f"._dia0_utt0{suffix}").write_bytes(b"\0\5\x16\7AppleDouble")
+    tests = root / FOLDERS["test"]
+    write_recording(tests / "final_videos_testdia0_utt0", 1)  # a second one of it
+    (tests / f"dia1_utt1{suffix}").rename(tests / f"final_videos_testdia1_utt1{suffix}")
+    write_recording(tests / "dia900_utt0", 2)  # without a row
+
+
+def _name(number: int) -> str:
+    return f"dia{number // 10}_utt{number % 10}"
+
+
+def _suffix() -> str:
+    return ".mp4" if find_spec("av") else ".wav"
+
+
+def _write_table(path: Path, numbers: list[int]) -> None:
+    """In Windows-1252, as the release is; its apostrophes are not ASCII."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="cp1252") as file:
+        writer = csv.writer(file)
+        writer.writerow(HEAD)
+        for count, number in enumerate(numbers, 1):
+            dialogue, utterance = divmod(number, 10)
+            emotion = EMOTIONS[number % len(EMOTIONS)]
+            who = Random(number).choice(SPEAKERS)
+            what = (
+                f"He\u2019s in room {number}, \u201clost\u201d.",
+                who,
+                emotion,
+                SENTIMENTS.get(emotion, "negative"),
+            )
+            times = ("00:20:57,256", "00:21:00,049")
+            writer.writerow([count, *what, dialogue, utterance, 1 + dialogue % 9, 1 + dialogue % 23, *times])
+
+
+def write_recording(path: Path, seed: int) -> None:
+    """A short noisy tone, as AAC in MP4 where PyAV is there, else as WAV; the suffix is added.
+
+    Args:
+        path: without its suffix.
+        seed: of pitch and noise.
+    """
+    draw = np.random.default_rng(seed)
+    wave = np.sin(2 * np.pi * draw.uniform(90, 300) * np.arange(3200) / 16000)
+    samples = (0.3 * wave + 0.03 * draw.standard_normal(len(wave))).astype(np.float32)
+    path = path.with_name(path.name + _suffix())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".wav":
+        soundfile.write(path, samples, 16000, subtype="PCM_16")
+    else:
+        _write_mp4(path, samples)
+
+
+def _write_mp4(path: Path, samples: np.ndarray) -> None:
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)

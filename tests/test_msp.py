@@ -1,0 +1,492 @@
+"""MSP-Podcast in every layout, trap by trap; speakers who are not known; MSP-IMPROV."""
+
+import csv
+import json
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import polars
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sertone import audio, cli, corpora, leaks, protocols
+from sertone.corpora import msp_improv, msp_podcast
+from sertone.corpora._check import check
+from sertone.errors import SertoneError
+from sertone.labels import class_map, spoken_text
+from sertone.nn.vocabulary import Vocabulary
+
+COLUMNS = ("FileName", "EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Gender", "Split_Set")
+RELEASES = ("1.8", "1.11")
+
+
+def row(number=1, **cells):
+    name = f"MSP-PODCAST_0001_{number:04d}.wav"
+    return dict(zip(COLUMNS, [name, "H", "5.2", "6", "4.333333", "39", "Male", "Train"], strict=True)) | cells
+
+
+def as_csv(rows, columns=COLUMNS):
+    lines = [",".join(columns)] + [",".join(row.get(name, "") for name in columns) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def as_json(rows):
+    return json.dumps({row["FileName"]: {k: v for k, v in row.items() if k != "FileName"} for row in rows})
+
+
+def tree(root, rows, labels="Labels/labels_consensus.csv", text="", audio="Audios", **files):
+    """Recordings without content, which reading labels does not need; `files` are written below the root."""
+    (root / audio).mkdir(parents=True)
+    for cells in rows:
+        (root / audio / cells["FileName"]).touch()
+    path = root / labels
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text or (as_csv if path.suffix == ".csv" else as_json)(rows))
+    for name, content in files.items():
+        (root / f"{name}.txt").write_text(content)
+    return root
+
+
+def read(root, name="msp_podcast"):
+    problems = []
+    return list(corpora.utterances(name, root, problems.append)), [p.code for p in problems]
+
+
+@pytest.fixture(scope="module")
+def podcasts(tmp_path_factory):
+    roots = {release: tmp_path_factory.mktemp("podcast") for release in RELEASES}
+    for release, root in roots.items():
+        msp_podcast.fake(root, release=release)
+    return roots
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_row_of_the_label_file_is_read_as_it_stands(podcasts, release):
+    (table,) = (podcasts[release] / "Labels").glob("*.csv")
+    rows = {r["FileName"][:-4]: r for r in polars.read_csv(table, infer_schema=False).to_dicts()}
+    found = {u.id: u for u in corpora.load("msp_podcast", podcasts[release])}
+    assert len(rows) == 200 and rows.keys() <= found.keys()
+    letters = {"A": "angry", "S": "sad", "H": "happy", "U": "surprised", "F": "fearful", "D": "disgusted"}
+    letters |= {"C": "contempt", "N": "neutral", "O": "other", "X": "no_agreement"}
+    sides = {"Train": "train", "Validation": "validation", "Development": "validation", "Test1": "test"}
+    for name, cells in rows.items():
+        u = found[name]
+        assert (
+            u.labels["emotion"] == letters[cells["EmoClass"]] and u.labels["raw_emotion"] == cells["EmoClass"]
+        )
+        ratings = [u.labels[rating] for rating in ("arousal", "valence", "dominance")]
+        assert ratings == [float(cells[column]) for column in ("EmoAct", "EmoVal", "EmoDom")]
+        assert u.split == sides.get(cells["Split_Set"]) and u.labels["partition"] == cells["Split_Set"]
+        assert u.known_speaker == (cells["SpkrID"] != "Unknown")
+        assert u.speaker == (cells["SpkrID"] if u.known_speaker else name)
+        assert u.labels.get("gender") == {"Female": "female", "Male": "male"}.get(cells["Gender"])
+    assert {cells["EmoClass"] for cells in rows.values()} == set(letters)
+
+
+def test_layouts_differ_and_their_contents_do_not(podcasts):
+    old, new = (corpora.load("msp_podcast", podcasts[release]) for release in RELEASES)
+    assert (podcasts["1.8"] / "Audio").is_dir() and (podcasts["1.11"] / "Audios").is_dir()
+    test3 = [u for u in new if u.labels["partition"] == "Test3"]
+    assert len(test3) == len(new) - len(old) == 6
+    assert [u.labels for u in test3] == [{"partition": "Test3"}] * 6 and {u.split for u in test3} == {None}
+    assert not any(u.known_speaker for u in test3)
+    for a, b in zip(old, new, strict=False):
+        changed = {"Validation": "Development"}.get(a.labels["partition"], a.labels["partition"])
+        assert a.labels | {"partition": changed} == b.labels
+        assert (a.id, a.speaker, a.split, a.text) == (b.id, b.speaker, b.split, b.text)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_json_and_a_label_file_at_the_root_read_the_same(podcasts, release, tmp_path):
+    whole = corpora.load("msp_podcast", podcasts[release])
+    root = shutil.copytree(podcasts[release], tmp_path / "copy")
+
+    def same():
+        found = corpora.load("msp_podcast", root)
+        assert [(u.id, u.labels, u.speaker, u.split) for u in found] == expected
+
+    expected = [(u.id, u.labels, u.speaker, u.split) for u in whole]
+    (table,) = (root / "Labels").glob("*.csv")
+    table.unlink()
+    same()
+    shutil.move(table.with_suffix(".json"), root)
+    (root / "Labels").rmdir()
+    same()
+
+
+def test_what_the_doctor_says_of_a_release(podcasts, capsys):
+    for release, words in (
+        ("1.8", "looks like v1.10 or earlier: Test1, Test2, Train, Validation, labels_concensus.csv, Audio"),
+        (
+            "1.11",
+            "looks like v1.11 or later: Development, Test1, Test2, Test3, Train, labels_consensus.csv, Audios",
+        ),
+    ):
+        assert cli.app(["corpora", "check", "msp_podcast", str(podcasts[release]), "--classes", "four"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert f"release  {words}" in lines
+        assert any(line.endswith("utterances of unknown speakers") for line in lines)
+        assert (
+            f"{len(list((podcasts[release] / 'Transcripts').iterdir()))} utterances with a transcript"
+            in lines
+        )
+
+
+@pytest.mark.parametrize(
+    "sides, labels, guess",
+    [
+        (["Train", "Test1"], "labels_consensus", "cannot be told"),
+        (["Train", "Test1"], "labels_concensus", "looks like v1.10 or earlier"),
+        (["Validation", "Test1"], "labels_consensus", "looks like v1.10 or earlier"),
+        (["Development", "Test1"], "labels_consensus", "looks like v1.11 or later"),
+        (["Development", "Test1"], "labels_concensus", "has names of older and of newer releases"),
+    ],
+)
+def test_which_release_it_looks_like(tmp_path, sides, labels, guess):
+    rows = [row(number, Split_Set=side) for number, side in enumerate(sides)]
+    said = msp_podcast.release(tree(tmp_path / "x", rows, f"Labels/{labels}.csv"))
+    assert said == f"{guess}: {', '.join([*sorted(sides), f'{labels}.csv', 'Audios'])}"
+
+
+CELLS = st.fixed_dictionaries(
+    {
+        "EmoClass": st.sampled_from("ASHUFDCNOX"),
+        "EmoAct": st.floats(1, 7).map(str),
+        "EmoVal": st.sampled_from(["", "NaN", "4.0", "1"]),
+        "EmoDom": st.floats(1, 7).map(str),
+        "SpkrID": st.sampled_from(["Unknown", "", "7", "12"]),
+        "Gender": st.sampled_from(["Unknown", "", "Male", "Female"]),
+        "Split_Set": st.sampled_from(["Train", "Development", "Validation", "Test1", "Test2"]),
+    }
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(CELLS, min_size=1, max_size=8), st.randoms(), st.permutations(COLUMNS))
+def test_the_order_of_rows_and_columns_and_the_format_make_no_difference(cells, random, columns):
+    rows = [row(number) | own for number, own in enumerate(cells)]
+    shuffled = random.sample(rows, len(rows))
+    with tempfile.TemporaryDirectory() as folder:
+        root = tree(Path(folder) / "root", rows)
+        path = root / "Labels" / "labels_consensus.csv"
+        first, problems = read(root)
+        path.write_text(as_csv(shuffled, columns))
+        second = read(root)
+        path.unlink()
+        path.with_suffix(".json").write_text(as_json(shuffled))
+        assert (first, problems) == second == read(root) == (first, [])
+    assert [u.id for u in first] == [r["FileName"][:-4] for r in rows]
+    assert [u.known_speaker for u in first] == [r["SpkrID"] in ("7", "12") for r in rows]
+    assert [u.labels.get("valence") for u in first] == [{"4.0": 4.0, "1": 1.0}.get(r["EmoVal"]) for r in rows]
+
+
+def test_partitions_of_their_own_file(tmp_path):
+    rows = [row(number, Split_Set="") for number in range(4)]
+    words = ("Train", "Development", "Test1", "Test2")
+    lines = "".join(f"{word}; {r['FileName']}\n" for word, r in zip(words, rows, strict=True))
+    for name in ("Partitions", "Partition"):
+        root = tree(tmp_path / name, rows, **{name: f"suggested partitions\n{lines}"})
+        found, problems = read(root)
+        assert [u.split for u in found] == ["train", "validation", "test", None] and not problems
+        assert [u.labels["partition"] for u in found] == list(words)
+    found, problems = read(tree(tmp_path / "none", rows))
+    assert [u.split for u in found] == [None] * 4 and not problems
+    assert not any("partition" in u.labels for u in found)
+
+
+def test_test3_is_known_by_its_row_its_partition_or_its_name(tmp_path):
+    empty = dict.fromkeys(COLUMNS[1:-1], "") | {"Split_Set": "Test3"}
+    names = ["MSP-PODCAST_1000_0001.wav", "MSP-PODCAST_1000_0002.wav", "MSP-PODCAST_test3_0001.wav"]
+    root = tree(tmp_path / "x", [row()], Partitions=f"Train; {row()['FileName']}\nTest3; {names[1]}\n")
+    (root / "Labels/labels_consensus.csv").write_text(as_csv([row(), empty | {"FileName": names[0]}]))
+    for name in names:
+        (root / "Audios" / name).touch()
+    found, problems = read(root)
+    assert len(found) == 4 and not problems
+    assert all(u.labels == {"partition": "Test3"} and u.split is None for u in found[1:])
+    for name in names[:2]:
+        (root / "Audios" / name).unlink()  # those that have not come with this copy
+    assert read(root)[1] == []
+
+
+@pytest.mark.parametrize(
+    "cells, code, labels",
+    [
+        ({"EmoClass": "Q"}, "unknown_label", {"raw_emotion": "Q"}),
+        ({"EmoAct": "high"}, "bad_number", {}),
+        ({"EmoVal": "inf"}, "bad_number", {}),
+        ({"Split_Set": "Test9"}, "bad_split", {"partition": "Test9"}),
+    ],
+)
+def test_cells_that_are_wrong(tmp_path, cells, code, labels):
+    root = tree(tmp_path / "x", [row(), row(2, **cells)])
+    (_, found), problems = read(root)
+    assert problems == [code] and labels.items() <= found.labels.items()
+    with pytest.raises(SertoneError) as caught:
+        corpora.load("msp_podcast", root)
+    assert caught.value.code == code
+
+
+def test_recordings_and_rows_that_do_not_meet(tmp_path):
+    root = tree(tmp_path / "x", [row(number) for number in range(9)])
+    for number in range(5):
+        (root / "Audios" / row(number)["FileName"]).unlink()
+    (root / "Audios" / "MSP-PODCAST_9999_0001.wav").touch()
+    (root / "Audios" / "._MSP-PODCAST_9999_0002.wav").touch()
+    problems = []
+    found = list(corpora.utterances("msp_podcast", root, problems.append))
+    assert [u.id[-4:] for u in found] == ["0005", "0006", "0007", "0008"]
+    messages = {p.code: p.message for p in problems}
+    assert set(messages) == {"missing_audio", "missing_labels"}
+    assert messages["missing_audio"].startswith("5 ") and messages["missing_audio"].endswith(", ...")
+    assert messages["missing_labels"] == "1 recordings have no row of labels: MSP-PODCAST_9999_0001"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_a_recording_twice_in_the_labels(tmp_path, suffix):
+    rows = [row(), row(2, EmoClass="N"), row(2, EmoClass="S")]
+    inner = [json.dumps({k: v for k, v in r.items() if k != "FileName"}) for r in rows]
+    pairs = ", ".join(f'"{r["FileName"]}": {cells}' for r, cells in zip(rows, inner, strict=True))
+    text = as_csv(rows) if suffix == ".csv" else f"{{{pairs}}}"
+    found, problems = read(tree(tmp_path / "x", rows, f"labels_consensus{suffix}", text))
+    assert problems == ["duplicate_row"]
+    assert [u.labels["emotion"] for u in found] == ["happy", "neutral"]
+
+
+def test_partitions_that_contradict_each_other(tmp_path):
+    lines = f"Test1; {row()['FileName']}\nTrain; {row(2)['FileName']}\n"
+    found, problems = read(tree(tmp_path / "x", [row(), row(2)], Partitions=lines))
+    assert problems == ["other_partition"] and {u.split for u in found} == {"train"}
+
+
+def test_label_files_that_cannot_be_read(tmp_path):
+    for name, text in (("a", "{"), ("b", "[1]"), ("c", '{"x.wav": 3}')):
+        with pytest.raises(SertoneError) as caught:
+            read(tree(tmp_path / name, [row()], "Labels/labels_consensus.json", text))
+        assert caught.value.code == "bad_table"
+    root = tree(tmp_path / "d", [row()], text=as_csv([row()], COLUMNS[:-3] + COLUMNS[-1:]))
+    found, problems = read(root)
+    assert problems == ["missing_column"] and not found[0].known_speaker
+    shutil.rmtree(root / "Labels")
+    with pytest.raises(SertoneError) as caught:
+        read(root)
+    assert caught.value.code == "not_this_corpus"
+
+
+def test_a_rating_off_the_scale_is_noted(podcasts, tmp_path):
+    root = shutil.copytree(podcasts["1.8"], tmp_path / "x")
+    (table,) = (root / "Labels").glob("*.csv")
+    head, first, *rest = table.read_text().splitlines()
+    cells = next(csv.reader([first]))
+    cells[2] = "7.5"
+    table.write_text("\n".join([head, ",".join(cells), *rest]))
+    report = check("msp_podcast", root)
+    assert [(p.code, p.message) for p in report.problems] == [
+        ("rating_off_scale", "arousal 7.5; expected 1.0 to 7.0")
+    ]
+
+
+def test_transcripts_keep_their_tags_and_any_encoding(tmp_path, podcasts):
+    root = tree(tmp_path / "x", [row(), row(2), row(3)])
+    (root / "Transcripts").mkdir()
+    texts = (b"[LAUGHTER] Caf\xe9 <um> now.\n", "Café.".encode(), b" \n")
+    for number, content in enumerate(texts, 1):
+        (root / "Transcripts" / row(number)["FileName"]).with_suffix(".txt").write_bytes(content)
+    found, _ = read(root)
+    assert [u.text for u in found] == ["[LAUGHTER] Café <um> now.", "Café.", None]
+    tagged = [
+        u.text for u in corpora.load("msp_podcast", podcasts["1.11"]) if u.text and "[LAUGHTER]" in u.text
+    ]
+    assert tagged and not any("laughter" in spoken_text(text) for text in tagged)
+
+
+def test_a_stereo_recording_of_another_rate_is_read(podcasts):
+    found = [u.path for u in corpora.load("msp_podcast", podcasts["1.8"])]
+    (stereo,) = [path for path in found if audio.inspect(path).channels == 2]
+    assert audio.inspect(stereo).sampling_rate == 44100
+    recording = audio.read(stereo)
+    assert recording.samples.ndim == 1 and len(recording.samples) == pytest.approx(0.25 * 16000, abs=2)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_official_split_shares_no_speaker(podcasts, release):
+    found = corpora.load("msp_podcast", podcasts[release])
+    (fold,) = protocols.make_folds(found, "official")
+    assert {u.labels["partition"] for u in fold.test} == {"Test1"}
+    assert all(len(side) > 20 for side in fold.sides.values())
+    report = leaks.check_leaks(fold, leaks.recording_hashes(found))
+    leaks.require_none(fold, report)
+    leaks.require_labels(fold, class_map("four", set()))
+    taken = next(u for u in fold.train if u.known_speaker)
+    torn = protocols.Fold("torn", [u for u in fold.train if u != taken], fold.validation, [*fold.test, taken])
+    with pytest.raises(SertoneError, match=taken.speaker):
+        leaks.require_none(torn, leaks.check_leaks(torn, leaks.recording_hashes(found)))
+
+
+def test_unknown_speakers_are_no_class_of_the_vocabulary(podcasts):
+    found = corpora.load("msp_podcast", podcasts["1.11"])
+    vocabulary = Vocabulary.of(found, class_map("four", set()))
+    assert vocabulary.classes["speaker"] == sorted({u.speaker for u in found if u.known_speaker})
+    unknown = [u for u in found if not u.known_speaker]
+    known = next(u for u in found if u.known_speaker)
+    assert len({u.speaker for u in unknown}) == len(unknown) > 10
+    assert {vocabulary.label("speaker", u) for u in unknown} == {None}
+    targets = vocabulary.targets("speaker", [unknown[0], known])
+    assert np.array_equal(targets.sum(1).numpy(), [0.0, 1.0])
+
+
+def test_unknown_speakers_neither_choose_the_epoch_nor_have_a_fold(podcasts):
+    found = [u for u in corpora.load("msp_podcast", podcasts["1.11"]) if "emotion" in u.labels]
+    known = {u.speaker for u in found if u.known_speaker}
+    folds = protocols.make_folds(found, "leave_one_speaker_out")
+    assert [fold.name for fold in folds] == sorted(known)
+    choosers = [{u.speaker for u in fold.validation} for fold in folds]
+    assert all(len(chooser) == 1 and chooser < known for chooser in choosers)
+    assert {u.speaker for u in protocols.everything(found, "speaker").validation} < known
+    grouped = protocols.make_folds(found, "grouped_k_fold", folds=4)
+    assert Counter(u.id for fold in grouped for u in fold.test) == Counter(u.id for u in found)
+    strangers = [u for u in found if not u.known_speaker]
+    for split in (
+        lambda: protocols.everything(strangers, "speaker"),
+        lambda: protocols.make_folds(strangers, "leave_one_speaker_out"),
+    ):
+        with pytest.raises(SertoneError) as caught:
+            split()
+        assert caught.value.code == "too_few_speakers"
+
+
+def test_many_speakers_do_not_flood_the_report(tmp_path):
+    rows = [
+        row(0, FileName=f"{who}_{n}.wav", SpkrID=f"s{who}") for who in range(150) for n in range(who % 3 + 1)
+    ]
+    rows += [row(0, FileName=f"x{n}.wav", SpkrID="Unknown") for n in range(120)]
+    tree(tmp_path / "x", rows)
+    report = check("msp_podcast", tmp_path / "x")
+    assert report.speakers == 150 and report.unknown_speakers == 120
+    assert report.by_speaker["(unknown)"] == 120 and sum(report.by_speaker.values()) == len(rows)
+    text = report.to_text()
+    assert "150 known speakers with 1 to 3 utterances each, median 2" in text and "s17 " not in text
+
+
+def test_a_manifest_says_whose_speaker_is_not_known(tmp_path):
+    table = tmp_path / "m.csv"
+    table.write_text("path,speaker,known_speaker\na.wav,x1,no\nb.wav,x2,Yes\nc.wav,x3,\nd.wav,x4,perhaps\n")
+    found, problems = read(table, "manifest")
+    assert [u.known_speaker for u in found] == [False, True, True, True] and problems == ["bad_answer"]
+    assert not any(u.labels for u in found)
+
+
+@pytest.mark.slow
+def test_the_full_miniature(tmp_path):
+    msp_podcast.fake(tmp_path, full=True)
+    found = corpora.load("msp_podcast", tmp_path)
+    assert len(found) == 5006
+    (fold,) = protocols.make_folds(found, "official")
+    leaks.require_none(fold, leaks.check_leaks(fold, leaks.recording_hashes(found)))
+
+
+@pytest.fixture(scope="module")
+def improv(tmp_path_factory):
+    root = tmp_path_factory.mktemp("improv")
+    msp_improv.fake(root)
+    return root
+
+
+LINE = "UTD-IMPROV-S01A-F03-{}-FM01.avi; H; A:2.800000; V:NaN; D:3.200000 ; N:3.600000;\n"
+RATERS = """r1; Happy; Happy,Excited; A:3.0; V:3.0; D:3.0; N:4.0;
+r2; Sad; ; A:NaN; V:3.0; D:3.0; N:4.0;
+r3; Happy; Happy; Other; A:3.0; V:3.0; D:3.0; N:4.0;
+r1; Happy; Happy,Excited; A:3.0; V:3.0; D:3.0; N:4.0;
+"""
+
+
+def one_turn(root, scenario, text, folder="session3"):
+    path = root / folder / "S01A" / scenario / f"MSP-IMPROV-S01A-F03-{scenario}-FM01.wav"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    (root / "Evaluation.txt").write_text(text)
+    return read(root, "msp_improv")
+
+
+@pytest.mark.parametrize(
+    "scenario, style", [("R", "scripted"), ("S", "improvised"), ("T", "improvised"), ("P", "improvised")]
+)
+def test_a_turn_of_improv(tmp_path, scenario, style):
+    (u,), problems = one_turn(tmp_path, scenario, LINE.format(scenario) + RATERS)
+    assert not problems and u.id == f"MSP-IMPROV-S01A-F03-{scenario}-FM01"
+    assert (u.speaker, u.session, u.labels["gender"], u.labels["style"]) == (
+        "F03",
+        "session3",
+        "female",
+        style,
+    )
+    assert (u.labels["emotion"], u.labels["raw_emotion"]) == ("happy", "H")
+    assert (u.labels["arousal"], u.labels["dominance"]) == (2.8, 3.2) and "valence" not in u.labels
+    assert u.votes == pytest.approx({"happy": 2 / 3, "sad": 1 / 3})
+
+
+@pytest.mark.parametrize(
+    "text, codes",
+    [
+        (LINE.format("S").replace("2.800000", "much"), ["bad_number"]),
+        (LINE.format("S") * 2, ["duplicate_row"]),
+        (LINE.format("S").replace("; H;", "; Q;"), ["unknown_label"]),
+        (LINE.format("S") + "r1; Bored; Bored; A:3.0;\n", ["unknown_vote"]),
+        ("", ["missing_labels"]),
+        (LINE.format("S") + LINE.format("T"), ["missing_audio"]),
+    ],
+)
+def test_what_is_wrong_with_improv(tmp_path, text, codes):
+    assert one_turn(tmp_path, "S", text)[1] == codes
+
+
+def test_improv_in_other_places(improv, tmp_path):
+    before = corpora.load("msp_improv", improv)
+    root = shutil.copytree(improv, tmp_path / "x")
+    (root / "Audio").mkdir()
+    for folder in root.glob("session*"):
+        folder.rename(root / "Audio" / folder.name)
+    (root / "Evaluation.txt").rename(root / "Evalution.txt")
+    (root / "Human_transcriptions").mkdir()
+    shutil.move(root / "All_human_transcriptions", root / "Human_transcriptions")
+    after = corpora.load("msp_improv", root)
+    assert [(u.id, u.labels, u.votes, u.text) for u in after] == [
+        (u.id, u.labels, u.votes, u.text) for u in before
+    ]
+    assert all(u.text for u in after)
+    (root / "Audio/session1").rename(root / "Audio/elsewhere")
+    assert set(read(root, "msp_improv")[1]) == {"missing_audio"}
+    stray = next(root.glob("Audio/session2/S*/*/MSP*.wav"))
+    stray.rename(stray.with_name("take one.wav"))
+    assert set(read(root, "msp_improv")[1]) == {"missing_audio", "missing_labels", "bad_name"}
+
+
+def test_improv_by_sessions_shares_no_speaker(improv):
+    found = corpora.load("msp_improv", improv)
+    assert len({u.speaker for u in found}) == 12
+    folds = protocols.make_folds(found, "leave_one_session_out")
+    assert len(folds) == 6
+    hashes = leaks.recording_hashes(found)
+    for fold in folds:
+        leaks.require_none(fold, leaks.check_leaks(fold, hashes))
+
+
+@pytest.mark.slow
+def test_improv_has_the_published_counts(tmp_path):
+    msp_improv.fake(tmp_path, full=True)
+    found = corpora.load("msp_improv", tmp_path)
+    assert len(found) == 8438
+    assert Counter(u.labels["raw_emotion"] for u in found) == {
+        "A": 792, "S": 885, "H": 2644, "N": 3477, "O": 85, "X": 555,
+    }  # fmt: skip
+    scenarios = Counter(u.labels["scenario"] for u in found)
+    assert scenarios == {
+        "other_improvised": 4381,
+        "natural": 2785,
+        "target_improvised": 652,
+        "target_read": 620,
+    }
