@@ -1,6 +1,7 @@
 """`sertone layers`: what is planted in layers is found there; features, resuming, pages, the command."""
 
 import csv
+import importlib
 import json
 import os
 import re
@@ -448,3 +449,15 @@ def test_processes_probe_as_one_does(tmp_path, experiment):
     ):
         assert own["scores"] == pytest.approx(other["scores"], abs=1e-5)
         assert own["penalties"] == other["penalties"]
+
+
+def test_the_benchmark_runs(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "bench"))
+    bench = importlib.import_module("layers")
+    monkeypatch.setattr(sys, "argv", ["layers.py", "--utterances", "300", "--layers", "2", "--width", "24"])
+    bench.main()
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(found["seconds_of_25"]) == {"arousal", "emotion", "all"}
+    assert all(
+        found["seconds_of_25"][name] == pytest.approx(12.5 * s) for name, s in found["seconds"].items()
+    )
