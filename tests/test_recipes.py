@@ -13,7 +13,8 @@ from sertone.errors import SertoneError
 from sertone.labels import Scale
 from sertone.settings import parse
 
-SHIPPED = sorted((REPOSITORY / "recipes").glob("*.yaml"))
+ALL = sorted((REPOSITORY / "recipes").glob("*.yaml"))
+SHIPPED = [path for path in ALL if "distill" not in path.read_text().split("\n")[0]]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)

@@ -16,6 +16,7 @@ from sertone import corpora, licences
 from sertone.cli import app
 from sertone.labels import FOUR
 from sertone.models import MODELS, recipe_schema
+from sertone.training import distill_recipe
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "sertone"
@@ -152,6 +153,13 @@ def settings() -> str:
     return "\n\n".join(parts)
 
 
+def distillation() -> str:
+    """Every key of the recipe of a distillation."""
+    schema = distill_recipe.recipe_schema()
+    rows = ((f"`{key.lstrip('.')}`", default, text) for key, default, text in _keys(schema, schema, ""))
+    return table(("key", "default", ""), rows)
+
+
 def _section(schema: dict, part: dict, prefix: str) -> str:
     rows = ((f"`{key}`", default, text) for key, default, text in _keys(schema, part, prefix))
     return table(("key", "default", ""), rows)
@@ -163,8 +171,9 @@ def _keys(schema: dict, part: dict, prefix: str) -> Iterator[tuple[str, str, str
         inner, key = _resolve(schema, field), f"{prefix}.{name}"
         if "const" in field:
             continue
-        if key in ("model.encoder", "model.text"):
-            yield key, "required", f"{field.get('description', '')} See below.".strip()
+        if key in ("model.encoder", "model.text", ".teacher"):
+            where = "[Recipes](recipes.md)" if key == ".teacher" else "below"
+            yield key, "required", f"{' '.join(field.get('description', '').split())} See {where}.".strip()
             continue
         options = [_resolve(schema, option) for option in inner.get("anyOf", ())]
         sections = [option for option in (inner, *options) if "properties" in option]
@@ -203,6 +212,7 @@ MAKERS = {
     "corpora": corpus_table,
     "commands": commands,
     "settings": settings,
+    "distillation": distillation,
     "faults": lambda: faults.page(PACKAGE),
     "docstring": docstring,
 }
