@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from sertone.corpora import msp_improv, msp_podcast
 from sertone.corpora._check import check
 from sertone.errors import SertoneError
 from sertone.labels import class_map, spoken_text
+from sertone.nn.heads import ClassHead
 from sertone.nn.vocabulary import Vocabulary
 
 COLUMNS = ("FileName", "EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Gender", "Split_Set")
@@ -337,6 +339,10 @@ def test_unknown_speakers_are_no_class_of_the_vocabulary(podcasts):
     assert {vocabulary.label("speaker", u) for u in unknown} == {None}
     targets = vocabulary.targets("speaker", [unknown[0], known])
     assert np.array_equal(targets.sum(1).numpy(), [0.0, 1.0])
+    nobody = Vocabulary.of(unknown, class_map("four", set()))
+    head = ClassHead(4, 4, nobody.classes["speaker"], smoothing=0.1)
+    output = head(torch.ones(len(unknown), 3, 4), torch.full((len(unknown),), 3))
+    assert head.loss(output, nobody.targets("speaker", unknown)) == 0
 
 
 def test_unknown_speakers_neither_choose_the_epoch_nor_have_a_fold(podcasts):

@@ -13,6 +13,8 @@ from sertone.nn import tokens
 from sertone.schema import Utterance
 
 TRANSCRIPT = "asr"
+NOBODY = "(unknown)"
+"""The only class of speakers where none is known; no utterance has it as its label."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Vocabulary:
             "emotion": class_names(class_map),
             "gender": _found(training, "gender") or list(GENDERS),
             "style": _found(training, "style") or list(STYLES),
-            "speaker": sorted({u.speaker for u in training if u.known_speaker}),
+            "speaker": sorted({u.speaker for u in training if u.known_speaker}) or [NOBODY],
         }
         letters = {letter for u in training for letter in spoken_text(u.text or "")}
         return cls(class_map, classes, sorted(letters), ratings or {}, tokenizer)
