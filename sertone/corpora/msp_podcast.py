@@ -32,7 +32,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from sertone.corpora._files import AUDIO_SUFFIXES, decoded, few, number, require
+from sertone.corpora._files import AUDIO_SUFFIXES, decoded, few, number, require, texts
 from sertone.corpora._msp_podcast_fake import write
 from sertone.errors import SertoneError
 from sertone.labels import Scale, emotion_labels
@@ -95,8 +95,7 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
     rows, recordings = _rows(labels, report), _listed(folder, AUDIO_SUFFIXES)
     sides = _sides(root, rows, recordings, report)
     _compare(rows, sides, recordings, folder, labels, report)
-    texts = root / "Transcripts"
-    transcripts = _listed(texts, (".txt",))
+    transcripts = dict(texts(root / "Transcripts", _listed(root / "Transcripts", (".txt",))))
     for name, file in recordings.items():
         row, side = rows.get(name, {}), sides.get(name, "")
         if not row and side != "Test3":
@@ -110,7 +109,7 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
             speaker=speaker or name,
             known_speaker=bool(speaker),
             labels=_labels(row, name, report) | ({"partition": side} if side else {}),
-            text=_text(texts / transcripts[name]) if name in transcripts else None,
+            text=transcripts.get(name, "").strip() or None,
             split=SPLITS.get(side),
         )
 
@@ -232,10 +231,6 @@ def _given(row: dict[str, str], column: str) -> str:
     """A cell, empty where it says in a word that nothing is known."""
     cell = row.get(column, "")
     return "" if cell.lower() in EMPTY else cell
-
-
-def _text(path: Path) -> str | None:
-    return decoded(path).strip() or None
 
 
 def fake(
