@@ -3,7 +3,7 @@
 Identifiers are those of the Hugging Face hub, https://huggingface.co/docs/hub/repositories-licenses.
 A ledger is a list of JSON objects that travels with the weights, one per part of the model:
 
-    what    corpus, encoder, text encoder, or corpus of the encoder
+    what    corpus, encoder, text encoder, corpus of the encoder, or one of these of the teacher
     of      its name
     name, id, commercial, url    as `Licence`
 """
@@ -140,6 +140,11 @@ def _of_the_encoder(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     """Of the ledger of a model, what its speech encoder is made of."""
     names = {"corpus": BEFORE, BEFORE: BEFORE, PARTS["encoder"]: PARTS["encoder"]}
     return [{**entry, "what": names[entry["what"]]} for entry in entries if entry["what"] in names]
+
+
+def of_teacher(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of the ledger of a model, what is said of it in the ledger of one that has learnt its answers."""
+    return [{**entry, "what": f"{entry['what']} of the teacher"} for entry in entries]
 
 
 def of_encoder(source: str) -> Licence:

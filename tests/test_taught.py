@@ -101,7 +101,7 @@ def test_the_training_side_learns_what_the_teacher_of_its_fold_says(teacher, sma
     experiment = prepare(recipe_on(small_demo, SMALL, teacher={"source": str(teacher), "weight": 1.0}))
     material = gather(experiment, Progress(0, True))
     for number, before in enumerate(experiment.folds):
-        fold = taught(experiment, number, material.recordings)
+        fold = taught(experiment, number, material.recordings).fold
         assert fold.test == before.test and fold.validation == before.validation
         predictor = Predictor(teacher / f"fold_{number}")
         for u in fold.train[:3]:
@@ -140,7 +140,7 @@ def test_a_teacher_that_has_heard_the_test_side_is_refused(teacher, small_demo):
     with pytest.raises(SertoneError, match="was trained on S") as error:
         taught(experiment, 0, material.recordings)
     assert error.value.code == "teacher_heard_test"
-    assert taught(experiment, 1, material.recordings).train != experiment.folds[1].train
+    assert taught(experiment, 1, material.recordings).fold.train != experiment.folds[1].train
 
 
 def test_teachers_of_something_else_are_refused(teacher, small_demo):
@@ -163,9 +163,20 @@ def test_all_folds_together_teach_a_model_of_everything(teacher, small_demo):
     experiment = prepare(
         recipe_on(small_demo, RATED, teacher={"source": str(teacher), "weight": 1}), everything=True
     )
-    fold = taught(experiment, 0, gather(experiment, Progress(0, True)).recordings)
+    fold = taught(experiment, 0, gather(experiment, Progress(0, True)).recordings).fold
     said = Predictor(teacher).predict(fold.train[0].path)
     assert fold.train[0].labels["arousal"] == pytest.approx(said.dimensions["arousal"], abs=1e-3)
     assert fold.train[0].labels["dominance"] == experiment.folds[0].train[0].labels["dominance"]
     card = json.loads((teacher / "protocol.json").read_text())
     assert len(card["folds"]) == 2
+
+
+def test_licences_and_past_of_the_teacher_come_with_what_it_taught(teacher, small_demo, tmp_path):
+    about = json.loads((teacher / "fold_0/checkpoint/checkpoint.json").read_text())
+    experiment = prepare(recipe_on(small_demo, SMALL, teacher=str(teacher)))
+    fit(experiment, 0, tmp_path, gather(experiment, Progress(0, True)), Progress(0, True))
+    student = json.loads((tmp_path / "checkpoint/checkpoint.json").read_text())
+    (own,) = about["licences"]
+    assert student["licences"] == [own, own | {"what": "corpus of the teacher"}]
+    assert student["card"]["heard"] == about["card"]["heard"]  # both have trained on the same side
+    assert "corpus of the teacher" in (tmp_path / "checkpoint/card.md").read_text()

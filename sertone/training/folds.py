@@ -89,9 +89,11 @@ def fit(
     Raises:
         SertoneError: as the building and the training of the model.
     """
-    recipe, fold = experiment.recipe, taught(experiment, number, material.recordings)
+    recipe, prepared = experiment.recipe, taught(experiment, number, material.recordings)
+    fold = prepared.fold
     origin = origin_of(recipe.model["encoder"])
     ledger = licences.ledger(experiment.card["corpus"], recipe.model, origin.licences if origin else None)
+    ledger += prepared.ledger
     torch.manual_seed(recipe.train.seed * 1000 + number)
     vocabulary = experiment.vocabulary(number)
     model = models.build(recipe.model, vocabulary)
@@ -117,6 +119,7 @@ def fit(
     if ranks.first():
         settings = recipes.deciding(recipe.model_dump(mode="json"))["train"]
         known = heard.names(fold.train + fold.validation, experiment.card)
+        known = heard.together(known, *prepared.heard)
         about = card | {"fold": fold.name, "train": settings, **heard.inherited(known, origin)}
         calibration, target = trainer.calibration, folder / "checkpoint"
         checkpoint.save_model(target, model, recipe.model, vocabulary, about, calibration, ledger)

@@ -6,11 +6,13 @@ test sides stay as they are.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from sertone.errors import SertoneError
 from sertone.labels import Scale, class_shares
+from sertone.licences import of_teacher
 from sertone.protocols import Fold
 from sertone.schema import Utterance
 from sertone.sharing.folder import checkpoints
@@ -76,8 +78,23 @@ def _shares(utterance: Utterance, class_map: Mapping[str, str], soft: bool) -> d
     return votes or ({label: 1.0} if label else {})
 
 
-def taught(experiment: Experiment, number: int, recordings: Recordings) -> Fold:
-    """A fold whose training side has the targets that `train.teacher` asks for.
+@dataclass(frozen=True)
+class Taught:
+    """A fold as a teacher has prepared it.
+
+    Attributes:
+        fold: its training side has mixed targets.
+        ledger: licences of what the teacher is made of.
+        heard: what the teacher has heard, of each of its models (`heard.names`).
+    """
+
+    fold: Fold
+    ledger: list[dict[str, Any]] = field(default_factory=list)
+    heard: list[dict[str, list[str]]] = field(default_factory=list)
+
+
+def taught(experiment: Experiment, number: int, recordings: Recordings) -> Taught:
+    """A fold whose training side has the targets that `train.teacher` asks for; as it is without a teacher.
 
     Args:
         experiment: of which it is a fold.
@@ -89,7 +106,7 @@ def taught(experiment: Experiment, number: int, recordings: Recordings) -> Fold:
     """
     fold, config = experiment.folds[number], experiment.recipe.train
     if config.teacher is None:
-        return fold
+        return Taught(fold)
     teacher = Predictor(teachers(config.teacher.source, number, len(experiment.folds)))
     _require_unheard(teacher, fold, experiment)
     common = _common(teacher, experiment)
@@ -101,7 +118,8 @@ def taught(experiment: Experiment, number: int, recordings: Recordings) -> Fold:
         votes = [dict(zip(teacher.classes, row, strict=True)) for row in rows]
     teaching = Teaching(config.teacher.weight, votes, ratings)
     train = teaching.taught(fold.train, experiment.class_map, config.targets == "soft")
-    return replace(fold, train=train)
+    past = [about["card"]["heard"] for about in teacher.abouts]
+    return Taught(replace(fold, train=train), of_teacher(teacher.licences), past)
 
 
 def teachers(source: str, number: int, folds: int) -> Path:
