@@ -131,19 +131,27 @@ def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder):
     corpora.sheet("manifest").fake(tmp_path / "my_speech")
     corpora.sheet("iemocap").fake(tmp_path / "IEMOCAP_full_release")
     corpora.sheet("emodb").fake(tmp_path / "corpora" / "emodb")
+    corpora.sheet("msp_podcast").fake(tmp_path / "MSP-PODCAST-Publish", segments=60)
     shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
     quick = ["--set", "train.epochs=[1,1]"]
     small = ["--set", f"model.encoder={TINY_MODEL['encoder']}"]
     tiny = ["--set", f"model.encoder.source={tiny_encoder('wavlm')}", "--set", "model.frozen_layers=1"]
     read = "{name: tiny, width: 16, depth: 1, attention_heads: 2}"
-    reads = ["--set", f"model.text={read}", "--set", "model.attention_heads=4"]
+    reads = ["--set", f"model.text={read}"]
+    heads = ["--set", "model.attention_heads=4"]
+    teacher = ["--set", f"teacher.source={tiny_encoder('hubert')}", "--set", "targets=[2]"]
+    teacher += ["--set", "student.layers=1", "--set", "train.epochs=1"]
     commands = [shlex.split(line) for line in readme_commands()[2:]]
-    assert len(commands) == 13 and all(command[0] == "sertone" for command in commands)
+    assert len(commands) == 17 and all(command[0] == "sertone" for command in commands)
     with running() as hub:
         environment = os.environ | hub.environment(tmp_path / "cache")
         for command in commands:
             if "ispas2023" in command[2] and command[1] == "crossval":
-                command += ["--set", "train.epochs=[1]", *small, *reads]
+                command += ["--set", "train.epochs=[1]", *small, *reads, *heads]
+            elif "oliveira2023.yaml" in command[2]:
+                command += ["--set", "train.epochs=[1]", "--set", "train.precision=32-true", *small, *reads]
+            elif command[1] == "distill":
+                command += teacher
             elif command[1] in ("crossval", "train"):
                 command += quick + (tiny if "wavlm" in command[2] else small)
             done = subprocess.run(
