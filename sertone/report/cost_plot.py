@@ -47,9 +47,10 @@ def against(systems: Sequence[System], x_label: str, y_label: str, alt: str) -> 
         return round(top + (high - value) / (high - low) * PLOT, 1)
 
     across = _logarithmic([system.cost for system in systems])
-    body = [_axes(low, high, down), _ticks(systems, across, top + PLOT)]
+    body, reached = [_axes(low, high, down), _ticks(systems, across, top + PLOT)], 0.0
     for number, system in enumerate(sorted(systems, key=lambda system: system.cost)):
-        body.append(_system(number, system, across(system.cost), top + PLOT, down))
+        reached = max(across(system.cost), reached + APART * (len(system.scores) + 1))  # beside, if not above
+        body.append(_system(number, system, reached, top + PLOT, down))
     body.append(_legend(list(systems[0].scores), height))
     middle, below = (LEFT + WIDTH - RIGHT) / 2, height - LINE - 4
     body.append(
