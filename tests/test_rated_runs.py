@@ -187,3 +187,19 @@ def test_the_score_line_says_what_there_is(both, dimensions):
     )
     pooled["arousal"]["intervals"] = {}
     assert score_line(pooled).endswith("(one speaker: no interval)")
+
+
+@pytest.mark.parametrize("speakers", [3, 41])
+def test_the_page_shows_the_speakers_who_said_most(speakers):
+    from sertone.report import emotion
+
+    rows = [
+        {"speaker": f"s{number:02d}", "target": "sad", "prediction": "sad"}
+        for number in range(speakers)
+        for _ in range(2 if number == 7 else 3)
+    ]
+    svg, words = emotion._speakers(rows, ["sad", "happy"]), emotion._left_out(rows)
+    named = {f"s{number:02d}" for number in range(speakers) if f">s{number:02d} (" in svg}
+    everybody = {f"s{number:02d}" for number in range(speakers)}
+    assert named == (everybody if speakers == 3 else everybody - {"s07"})
+    assert ("40 of 41" in words) == (speakers == 41)

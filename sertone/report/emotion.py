@@ -6,6 +6,9 @@ from sertone import intervals, metrics
 from sertone.report import confidence, plots
 from sertone.sums import Sums, labelled
 
+MOST = 40
+"""Speakers in a plot."""
+
 
 def section(results: dict, rows: list[dict]) -> dict | None:
     """What the page shows of emotions; None where there are no classes, or none of them was known.
@@ -23,6 +26,7 @@ def section(results: dict, rows: list[dict]) -> dict | None:
         "classes": results["classes"],
         "confusion": _confusion(pooled["confusion"]),
         "speakers": Markup(_speakers(labelled(rows, "emotion"), results["classes"])),
+        "left_out": _left_out(labelled(rows, "emotion")),
         "soft": _soft(pooled["soft"]),
         "confidence": confidence.section(results),
     }
@@ -43,13 +47,25 @@ def _confusion(table: list[list[int]]) -> list[list[dict]]:
     return [[{"count": count, "share": count / max(1, sum(row))} for count in row] for row in table]
 
 
-def _speakers(rows: list[dict], classes: list[str]) -> str:
-    """Scores of each speaker; the interval draws that speaker's utterances one by one."""
+def _by_speaker(rows: list[dict]) -> dict[str, list[dict]]:
     by_speaker = defaultdict(list)
     for row in rows:
         by_speaker[row["speaker"]].append(row)
+    return by_speaker
+
+
+def _left_out(rows: list[dict]) -> str:
+    """What the speakers' plot does not show; empty where it shows all."""
+    count = len(_by_speaker(rows))
+    return f"Shown are the {MOST} of {count} speakers who said most." if count > MOST else ""
+
+
+def _speakers(rows: list[dict], classes: list[str]) -> str:
+    """Scores of the speakers who said most; the interval draws a speaker's utterances one by one."""
+    by_speaker = _by_speaker(rows)
+    most = sorted(by_speaker, key=lambda name: (-len(by_speaker[name]), name))[:MOST]
     shown = []
-    for speaker, own in sorted(by_speaker.items()):
+    for speaker, own in sorted((name, by_speaker[name]) for name in most):
         targets, predictions = [r["target"] for r in own], [r["prediction"] for r in own]
         ua = metrics.emotion_scores(targets, predictions)["ua"]
         bounds = intervals.interval(Sums.of_rows(own, "emotion", classes, range(len(own))))
