@@ -32,12 +32,12 @@ from collections.abc import Collection
 from typing import ClassVar, Literal, cast
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
-from sertone.models.stage import Masking, Stage
+from sertone.models.stage import Masking, Stage, Weights
 from sertone.nn.batch import Batch
 from sertone.nn.crossmodal import INTERACTIONS, Refinement, Sequence
 from sertone.nn.encoders import EncoderConfig
@@ -49,23 +49,13 @@ from sertone.nn.vocabulary import Vocabulary
 from sertone.settings import Settings
 
 
-class Weights(Settings):
+class TaskWeights(Weights):
     """Weight of each loss; 0 leaves the task out."""
 
     emotion: float = Field(default=0.33, ge=0)
     valence: float = Field(default=0.33, ge=0)
     arousal: float = Field(default=0.33, ge=0)
     dominance: float = Field(default=0.0, ge=0)
-
-    @model_validator(mode="after")
-    def _some(self) -> "Weights":
-        if not self.chosen():
-            raise ValueError("all weights are 0; at least one task has to be learnt")
-        return self
-
-    def chosen(self) -> dict[str, float]:
-        """The tasks that take part."""
-        return {task: weight for task, weight in self.model_dump().items() if weight > 0}
 
 
 class Config(Settings):
@@ -77,7 +67,7 @@ class Config(Settings):
     encoder: EncoderConfig
     text: TextEncoderConfig | None
     """Encoder of the text; null: audio alone."""
-    tasks: Weights = Weights()
+    tasks: TaskWeights = TaskWeights()
     """Weights of the losses."""
     self_attention: bool = True
     """Within each modality."""

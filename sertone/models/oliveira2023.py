@@ -32,7 +32,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from sertone.models.stage import Masking, Stage
+from sertone.models.stage import Masking, Stage, Weights
 from sertone.nn.batch import Batch
 from sertone.nn.encoders import EncoderConfig
 from sertone.nn.fusions import FUSIONS
@@ -49,22 +49,12 @@ SHARED = "shared"
 """Name of what all ratings have in common."""
 
 
-class RatingWeights(Settings):
+class RatingWeights(Weights):
     """Weight of each loss; 0 leaves the rating out."""
 
     arousal: float = Field(default=1.0, ge=0)
     valence: float = Field(default=1.0, ge=0)
     dominance: float = Field(default=1.0, ge=0)
-
-    @model_validator(mode="after")
-    def _some(self) -> Self:
-        if not self.chosen():
-            raise ValueError("all weights are 0; at least one rating has to be learnt")
-        return self
-
-    def chosen(self) -> dict[str, float]:
-        """The ratings that take part."""
-        return {task: weight for task, weight in self.model_dump().items() if weight > 0}
 
 
 class Config(Settings):

@@ -2,14 +2,28 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sertone.settings import Settings
 
 MODALITIES = ("audio", "text")
+
+
+class Weights(Settings):
+    """Weight of each loss; 0 leaves the task out. A model's own has a field for each of its tasks."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.chosen():
+            raise ValueError("all weights are 0; at least one task has to be learnt")
+        return self
+
+    def chosen(self) -> dict[str, float]:
+        """The tasks that take part."""
+        return {task: weight for task, weight in self.model_dump().items() if weight > 0}
 
 
 class Masking(Settings):
