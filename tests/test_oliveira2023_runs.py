@@ -6,10 +6,13 @@ import pytest
 from test_oliveira2023 import AUDIO, TEXT
 
 from sertone import corpora
+from sertone.analysis.layer_weights import learned
+from sertone.analysis.layers import layers
+from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
 from sertone.recipe import Recipe
 from sertone.sharing import folder as folders
-from sertone.training import checkpoint
+from sertone.training import checkpoint, single
 from sertone.training.crossval import cross_validate
 from sertone.training.predict import Predictor
 
@@ -65,3 +68,47 @@ def test_the_card_says_what_the_model_is(run):
     model, _, about = checkpoint.load_model(out / "fold_0" / "checkpoint")
     assert (about["model"]["encoder"] is None) == (form == "text") == (model.encoder.width == 0)
     assert len(about["licences"]) == 1
+
+
+def layers_of(small_demo, out, **model):
+    options = {"name": "oliveira2023", "encoder": AUDIO, "text": TEXT, "hidden": 8} | model
+    values = {
+        "data": {"corpus": "demo", "root": str(small_demo)},
+        "protocol": {"split": "grouped_k_fold", "folds": 2},
+        "model": options,
+        "train": {"epochs": [1], "batch_size": 8},
+    }
+    return layers(Recipe.model_validate(values), out, names=["arousal"], quiet=True)
+
+
+def test_layers_of_a_model_that_only_reads_are_those_of_its_text(small_demo, tmp_path):
+    with pytest.raises(SertoneError, match="--encoder text") as error:
+        layers_of(small_demo, tmp_path, encoder=None)
+    assert error.value.code == "no_speech_encoder"
+
+
+def test_layer_weights_of_a_run_belong_to_their_ratings(run):
+    form, out = run
+    if form == "text":
+        with pytest.raises(SertoneError, match="no weighted sum"):
+            learned(out)
+        return
+    found = {each["target"]: each for each in learned(out)}
+    assert set(found) == set(DIMENSIONS)
+    model, _, _ = checkpoint.load_model(out / "fold_0" / "checkpoint")
+    weights = model.fusions["valence"].weights.softmax(0).tolist()
+    assert found["valence"]["models"][0] == pytest.approx(weights)
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_only_an_encoder_from_nowhere_is_called_random(saved, tmp_path, small_demo):
+    """Trained on emodb's miniature, which shares no speaker with the demo."""
+    corpora.fake("emodb", tmp_path / "emodb")
+    encoder = AUDIO
+    if saved:
+        values = {"data": {"corpus": "emodb", "root": str(tmp_path / "emodb")}}
+        values |= {"model": {"name": "baseline", "encoder": AUDIO}, "train": {"epochs": [1], "batch_size": 8}}
+        single.train(Recipe.model_validate(values), tmp_path / "run", quiet=True)
+        encoder = {"name": "saved", "source": str(tmp_path / "run")}
+    found = layers_of(small_demo, tmp_path / "out", encoder=encoder)
+    assert ("random" in " ".join(found["warnings"])) == (not saved)

@@ -139,7 +139,7 @@ def source(
         say: told which recordings are doubtful.
 
     Raises:
-        SertoneError: `no_text_encoder`, `no_text`; of the encoder or the audio.
+        SertoneError: `no_speech_encoder`, `no_text_encoder`, `no_text`; of the encoder or the audio.
     """
     recipe = experiment.recipe
     config: Any = models.configure(recipe.model)
@@ -147,6 +147,13 @@ def source(
     torch.manual_seed(recipe.train.seed)
     if modality == "text":
         return _reader(config, experiment, fabric)
+    if config.encoder is None:
+        raise SertoneError(
+            "no_speech_encoder",
+            "the recipe's model only reads",
+            "model.encoder",
+            "ask its text: --encoder text",
+        )
     recordings, encoder = Recordings(recipe.train.audio_cache_gb), config.encoder.build()
     for code, ids in recordings.load(experiment.utterances).items():
         say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")

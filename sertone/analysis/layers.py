@@ -116,7 +116,7 @@ def examine(
 
 def _about(experiment: Experiment, modality: Modality) -> dict[str, Any]:
     config = getattr(models.configure(experiment.recipe.model), PARTS[modality])
-    name, known = getattr(config, "source", config.name), config.name == "pretrained"
+    name, known = getattr(config, "source", config.name), hasattr(config, "source")
     warnings = [] if known else [f"the encoder {name} is not pretrained: its weights are random"]
     if modality == "text" and not known:
         warnings.append("its subwords were made from all texts, those of the test speakers too")

@@ -102,9 +102,10 @@ def _apart(pair: dict[str, Any]) -> str:
     low, high = pair["low"], pair["high"]
     if value < 0:
         first, second, value, low, high = second, first, -value, -high, -low
-    said = f"{first.capitalize()} lies {value:.1f} layers before {second} ({low:.1f} to {high:.1f})"
-    said += f", p {pair['p']:.3f}"
-    return f"{said}{'' if _known(pair) else ': which one lies deeper these data do not tell'}."
+    said = f"{value:.1f} layers before {second} ({low:.1f} to {high:.1f}), p {pair['p']:.3f}"
+    if _known(pair):
+        return f"{first.capitalize()} lies {said}."
+    return f"Which of {first} and {second} lies deeper these data do not tell: {first} {said}."
 
 
 def _known(pair: dict[str, Any]) -> bool:
