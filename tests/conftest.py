@@ -42,6 +42,18 @@ def small_demo(tmp_path_factory) -> Path:
     return root
 
 
+RELEASES = ("1.8", "1.11")
+
+
+@pytest.fixture(scope="session")
+def podcasts(tmp_path_factory) -> dict[str, Path]:
+    """Release -> a miniature of MSP-Podcast as that release lays it out; tests change copies only."""
+    roots = {release: tmp_path_factory.mktemp("podcast") for release in RELEASES}
+    for release, root in roots.items():
+        corpora.sheet("msp_podcast").fake(root, release=release)
+    return roots
+
+
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory):
     """Writes a tiny Hugging Face encoder the way the hub serves them: tiny_encoder(family, norm) -> folder."""
