@@ -22,6 +22,7 @@ from sertone.nn.compact import CompactEncoderConfig
 from sertone.nn.distillation import student_of
 from sertone.nn.huggingface import FAMILIES
 from sertone.nn.saved import SavedEncoderConfig
+from sertone.train_config import Rates
 from sertone.training import checkpoint, distill_recipe, ranks
 from sertone.training.distill import distill, result
 from sertone.training.distill_recipe import DistillRecipe
@@ -277,7 +278,7 @@ def test_the_papers_setting():
     recipe = distill_recipe.load(recipes.shipped("distilhubert"))
     assert (recipe.student.layers, recipe.targets, recipe.cosine) == (2, [4, 8, 12], 1.0)
     train = recipe.train.for_the_loop()
-    assert train.rates == recipes.Rates(encoder=2e-4, downstream=2e-4)
+    assert train.rates == Rates(encoder=2e-4, downstream=2e-4)
     assert (train.batch_size, train.warmup, train.speeds) == (24, 0.07, [1.0])
     assert 281241 * (1 - recipe.held_out) / 24 * recipe.train.epochs == pytest.approx(200000, rel=0.02)
 
@@ -313,7 +314,7 @@ def test_the_command(small_demo, tiny_encoder, tmp_path, capsys):
     teacher = tiny_encoder("hubert")
     (teacher / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# An encoder\n")
     settings = [f"teacher={{name: pretrained, source: {teacher}}}", f"data.root={small_demo}", "targets=[2]"]
-    settings += ["train.epochs=1"]
+    settings += ["data.only={}", "train.epochs=1"]
     command = ["distill", str(recipes.shipped("demo_distill")), "--out", str(tmp_path / "run")]
     assert cli.app([*command, *(part for setting in settings for part in ("--set", setting))]) == 0
     said = capsys.readouterr().out
