@@ -42,6 +42,18 @@ def small_demo(tmp_path_factory) -> Path:
     return root
 
 
+RELEASES = ("1.8", "1.11")
+
+
+@pytest.fixture(scope="session")
+def podcasts(tmp_path_factory) -> dict[str, Path]:
+    """Release -> a miniature of MSP-Podcast as that release lays it out; tests change copies only."""
+    roots = {release: tmp_path_factory.mktemp("podcast") for release in RELEASES}
+    for release, root in roots.items():
+        corpora.sheet("msp_podcast").fake(root, release=release)
+    return roots
+
+
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory):
     """Writes a tiny Hugging Face encoder the way the hub serves them: tiny_encoder(family, norm) -> folder."""
@@ -96,6 +108,38 @@ def demo_recipe(small_demo):
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def noises(tmp_path_factory) -> Path:
+    """A manifest of ten speakers, 16 recordings of noise each: level follows arousal, offset valence."""
+    root, random = tmp_path_factory.mktemp("noises"), np.random.default_rng(0)
+    lines = ["path,speaker,emotion,arousal,valence"]
+    for number in range(160):
+        arousal, valence = random.uniform(1, 5, 2)
+        noise = random.standard_normal(int(random.integers(3000, 9000)))
+        samples = 0.02 * arousal * noise + 0.05 * (valence - 3)
+        soundfile.write(root / f"{number}.wav", np.clip(samples, -1, 1), 16000)
+        emotion = ("happy", "sad", "angry", "neutral")[number % 4]
+        lines.append(f"{number}.wav,s{number % 10},{emotion},{arousal:.3f},{valence:.3f}")
+    (root / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return root / "metadata.csv"
+
+
+@pytest.fixture(scope="session")
+def experiment(noises):
+    """Five folds of these noises."""
+    from sertone.recipe import Recipe
+    from sertone.training.experiment import prepare
+
+    scales = {"arousal": [1, 5], "valence": [1, 5]}
+    values = {
+        "data": {"corpus": "manifest", "root": str(noises), "scales": scales},
+        "protocol": {"split": "grouped_k_fold", "folds": 5},
+        "model": {"name": "baseline", "encoder": TINY_MODEL["encoder"]},
+        "train": {"batch_size": 8, "device": "cpu"},
+    }
+    return prepare(Recipe.model_validate(values))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,271 @@
+"""`sertone layers` as it is run: features, resuming, learned weights, the command, pages, errors."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import REPOSITORY, TINY_MODEL
+from test_layers import DEPTH, Planted, examined, heard
+from torch import nn
+
+import sertone
+from sertone import cli
+from sertone.analysis import features, layer_weights
+from sertone.errors import SertoneError
+from sertone.nn.fusions import WeightedSum
+from sertone.recipe import Recipe
+from sertone.training.crossval import cross_validate
+from sertone.training.experiment import prepare
+from sertone.training.store import Store
+
+READER = {
+    "name": "ispas2023",
+    "encoder": TINY_MODEL["encoder"],
+    "text": {"name": "tiny", "width": 16, "depth": 2, "attention_heads": 2},
+    "attention_heads": 2,
+}
+
+
+def rows(source, utterances, pooling="mean"):
+    store = Store()
+    features.extract(source, utterances, pooling, store, lambda _: None)
+    return np.stack([store.get(key) for key in features.keys(source, utterances, pooling)])
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "wavlm", "compact"])
+def test_batches_make_no_difference_and_pooling_is_over_the_real_frames(tiny_encoder, experiment, family):
+    """Against the encoder on each recording alone, and a second formula of mean and deviation."""
+    from sertone.nn.compact import CompactEncoderConfig
+    from sertone.nn.huggingface import PretrainedEncoderConfig
+
+    if family == "compact":
+        encoder = CompactEncoderConfig(width=16, depth=2, attention_heads=2).build()
+    else:
+        encoder = PretrainedEncoderConfig(source=str(tiny_encoder(family))).build()
+    source, utterances = heard(experiment, encoder), experiment.utterances[:12]
+    means, statistics = rows(source, utterances), rows(source, utterances, "statistics")
+    assert means.shape == (12, encoder.depth + 1, encoder.width) and means.dtype == np.float32
+    for own, both, utterance in zip(means, statistics, utterances, strict=True):
+        with torch.no_grad():
+            hidden, frames = source.states([utterance])
+        alone = hidden[0, :, : frames[0]].numpy()
+        np.testing.assert_allclose(own, alone.mean(1), atol=1e-5)
+        np.testing.assert_allclose(both, np.concatenate([own, np.sqrt(alone.var(1) + 1e-5)], -1), atol=2e-5)
+
+
+def test_features_follow_from_encoder_samples_and_pooling(experiment):
+    first = heard(experiment, Planted((1,), (2,)))
+    keys = features.keys(first, experiment.utterances, "mean")
+    assert len(set(keys)) == len(keys)
+    assert keys == features.keys(heard(experiment, Planted((1,), (2,))), experiment.utterances, "mean")
+    others = [heard(experiment, Planted((1,), (3,))), heard(experiment, Planted((1,), (2,)))]
+    with torch.no_grad():
+        others[1].encoder.mixing[0, 0, 0] += 1
+    others[1] = heard(experiment, others[1].encoder)
+    for other in others:
+        assert not set(keys) & set(features.keys(other, experiment.utterances, "mean"))
+    assert not set(keys) & set(features.keys(first, experiment.utterances, "statistics"))
+
+
+def test_what_is_done_is_kept_and_only_what_changed_is_done_again(tmp_path, experiment):
+    encoder, said = Planted((1,), (2,)), []
+    first = examined(experiment, encoder, tmp_path, names=["arousal"])
+    names = [tmp_path / "probes" / f"{layer}.json" for layer in range(DEPTH + 1)]
+    before = [(path.stat().st_mtime_ns, path.read_text()) for path in names]
+    size = (tmp_path / "features.store").stat().st_size
+    assert examined(experiment, encoder, tmp_path, names=["arousal"], say=said.append) == first
+    assert before == [(path.stat().st_mtime_ns, path.read_text()) for path in names]
+    assert said == ["features of 160 utterances are there already", "probes of 7 layers are there already"]
+    names[3].write_text("{")
+    assert examined(experiment, encoder, tmp_path, names=["arousal"]) == first
+    both = examined(experiment, encoder, tmp_path, names=["arousal", "valence"])
+    assert both["targets"]["arousal"] == first["targets"]["arousal"]
+    assert (tmp_path / "features.store").stat().st_size == size
+    kept = json.loads(names[0].read_text())
+    assert kept["arousal"] == json.loads(before[0][1])["arousal"] and "valence" in kept
+
+
+def recipe_file(folder, root, model=None):
+    path = folder / "mine.yaml"
+    values = {
+        "data": {"corpus": "demo", "root": str(root)},
+        "protocol": {"split": "grouped_k_fold", "folds": 2},
+        "model": model or {"name": "baseline", "encoder": TINY_MODEL["encoder"]},
+        "train": {"batch_size": 8, "device": "cpu"},
+    }
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_the_command(tmp_path, small_demo, monkeypatch, capsys):
+    recipe = recipe_file(tmp_path, small_demo)
+    monkeypatch.chdir(tmp_path)
+    assert cli.app(["layers", str(recipe), "--targets", "arousal", "emotion"]) == 0
+    out, err = capsys.readouterr()
+    assert "warning  the encoder compact is not pretrained: its weights are random" in err
+    assert re.search(r"features: 40 of 40 utterances, .* a second, 0 s left", err)
+    assert "CCC arousal" in out and "UA emotion" in out and "report  runs/layers-mine/report.html" in out
+    folder = tmp_path / "runs" / "layers-mine"
+    found = json.loads((folder / "layers.json").read_text())
+    with open(folder / "layers.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 2 * 3
+    for line in lines:
+        layer = found["targets"][line["target"]]["layers"][int(line["layer"])]
+        assert float(line["value"]) == layer["scores"][line["score"]] and len(layer["penalties"]) == 2
+        assert [float(line["low"]), float(line["high"])] == layer["intervals"][line["score"]]
+    page = (folder / "report.html").read_text()
+    assert "its weights are random" in page and page.count("<svg") == 2
+    assert sertone.layers(recipe, folder, targets=["arousal", "emotion"]) == found
+
+
+def test_text_is_probed_as_well(tmp_path, small_demo, capsys):
+    recipe = recipe_file(tmp_path, small_demo, READER)
+    found = sertone.layers(recipe, tmp_path / "out", targets=["valence", "emotion"], encoder="text")
+    assert found["depth"] == 2 and found["modality"] == "text" and found["encoder"] == "tiny"
+    assert len(found["warnings"]) == 2 and "subwords" in capsys.readouterr().err
+    assert all(len(target["layers"]) == 3 for target in found["targets"].values())
+
+
+def test_rows_of_text_are_means_over_its_tokens(tmp_path, small_demo):
+    experiment = prepare(
+        Recipe.model_validate(yaml.safe_load(recipe_file(tmp_path, small_demo, READER).read_text()))
+    )
+    source, utterances = features.source(experiment, "text", lambda _: None)
+    found = rows(source, utterances)
+    for own, utterance in zip(found, utterances, strict=True):
+        with torch.no_grad():
+            hidden, counts = source.states([utterance])
+        np.testing.assert_allclose(own, hidden[0, :, : counts[0]].mean(1), atol=1e-5)
+
+
+def started(*arguments, cwd):
+    """The command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "sertone", "layers", *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_a_killed_extraction_goes_on_and_ends_with_the_same_bits(tmp_path, small_demo, tiny_encoder, capsys):
+    """SIGKILL in the middle of a real process; what it had written is not written again."""
+    model = {"name": "baseline", "encoder": {"name": "pretrained", "source": str(tiny_encoder())}}
+    recipe = recipe_file(tmp_path, small_demo, model)
+    found = sertone.layers(recipe, tmp_path / "whole", targets=["arousal"])
+    whole = (tmp_path / "whole" / "features.store").read_bytes()
+    killed = started(recipe, "--targets", "arousal", "--out", "killed", cwd=tmp_path)
+    store = tmp_path / "killed" / "features.store"
+    while killed.poll() is None and (not store.is_file() or store.stat().st_size < len(whole) * 0.6):
+        time.sleep(0.0005)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    before = store.read_bytes()
+    end = int.from_bytes(before[8:16], "little")
+    assert 0.5 * len(whole) < end < len(whole), "killed in the middle"
+    capsys.readouterr()
+    assert sertone.layers(recipe, tmp_path / "killed", targets=["arousal"]) == found
+    there, left = re.findall(
+        r"features.* (\d+) (?:utterances are|of \d+ utterances)", capsys.readouterr().err
+    )
+    assert int(there) > 0 and int(there) + int(left) == 40
+    assert store.read_bytes()[16:end] == before[16:end] and store.read_bytes() == whole
+
+
+@pytest.fixture(scope="module")
+def weighted(tmp_path_factory, small_demo):
+    """A run of two folds whose models learn weights for their layers."""
+    out = tmp_path_factory.mktemp("weighted") / "run"
+    recipe = {
+        "data": {"corpus": "demo", "root": str(small_demo)},
+        "protocol": {"split": "grouped_k_fold", "folds": 2},
+        "model": TINY_MODEL | {"fusion": "weighted_sum", "tasks": {"gender": 0.3}},
+        "train": {"epochs": [1, 1], "batch_size": 8},
+    }
+    cross_validate(Recipe.model_validate(recipe), out, jobs=1, quiet=True)
+    return out
+
+
+def test_learned_weights_are_the_softmax_of_every_fold(weighted):
+    from safetensors.torch import load_file
+
+    (own,) = layer_weights.learned(weighted)
+    raw = [
+        load_file(path)["fusion.weights"] for path in sorted(weighted.glob("fold_*/checkpoint/*.safetensors"))
+    ]
+    expected = np.stack([np.exp(w.numpy()) / np.exp(w.numpy()).sum() for w in raw])
+    assert own["module"] == "fusion" and own["target"] == "" and len(own["models"]) == 2
+    np.testing.assert_allclose(own["mean"], expected.mean(0), atol=1e-6)
+    np.testing.assert_allclose(own["spread"], np.abs(expected[0] - expected[1]) / np.sqrt(2), atol=1e-6)
+    assert layer_weights.learned(weighted / "fold_0")[0]["spread"] is None
+
+
+def test_a_weighted_sum_named_after_a_target_belongs_to_it():
+    model = nn.Module()
+    model.fusions = nn.ModuleDict({"valence": WeightedSum(3, 4), "shared": WeightedSum(3, 4)})
+    named = {
+        name: module.weights.softmax(0).detach().numpy()[None]
+        for name, module in model.named_modules()
+        if isinstance(module, WeightedSum)
+    }
+    found = {
+        own["module"]: own["target"] for own in (layer_weights._summary(*item) for item in named.items())
+    }
+    assert found == {"fusions.valence": "valence", "fusions.shared": ""}
+
+
+def test_learned_weights_stand_beside_the_probes(tmp_path, small_demo, weighted):
+    found = sertone.layers(
+        recipe_file(tmp_path, small_demo), tmp_path / "out", targets=["emotion"], weights=weighted
+    )
+    assert found["weights"] == layer_weights.learned(weighted)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Learned weights" in page and "no relevance by itself" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        ({"targets": ["mood"]}, "unknown_target", "some of arousal, valence"),
+        ({"encoder": "text"}, "no_text_encoder", "reads no text"),
+        ({"overrides": ["model.encoder.name=nothing"]}, "bad_recipe", "encoder"),
+        ({"weights": "nowhere"}, "not_a_checkpoint", "nowhere"),
+    ],
+)
+def test_errors_say_the_way_out(tmp_path, small_demo, options, code, words):
+    with pytest.raises(SertoneError, match=words) as caught:
+        sertone.layers(recipe_file(tmp_path, small_demo), tmp_path / "out", **options)
+    assert caught.value.code == code
+
+
+def test_labels_that_are_not_there_are_named(tmp_path, experiment):
+    for name, code in (("gender", "no_labels"), ("dominance", "no_scale")):
+        with pytest.raises(SertoneError, match=name) as caught:
+            examined(experiment, Planted((1,), (2,)), tmp_path, names=[name])
+        assert caught.value.code == code
+
+
+def test_models_without_layer_weights_are_refused(tmp_path, demo_recipe):
+    cross_validate(demo_recipe(), tmp_path / "run", jobs=1, quiet=True)
+    with pytest.raises(SertoneError, match="no weighted sum") as caught:
+        layer_weights.learned(tmp_path / "run" / "fold_0")
+    assert caught.value.code == "no_layer_weights"
+
+
+def test_the_folder_of_a_run_is_not_written_over(tmp_path, experiment):
+    (tmp_path / "report.html").write_text("a run")
+    with pytest.raises(SertoneError, match="use --out"):
+        examined(experiment, Planted((1,), (2,)), tmp_path)
+    assert (tmp_path / "report.html").read_text() == "a run"
