@@ -28,7 +28,7 @@ SECONDS = 5.0
 WORDS = "that is what they told me when I came home"
 """What is said in it."""
 PATIENCE = 3.0
-"""Seconds for which answers are timed; the fastest counts, for what else the machine does slows the others."""
+"""Seconds for which answers are timed; the fastest counts: what else the machine does slows the others."""
 PARTS = ("encoder", "text")
 
 
