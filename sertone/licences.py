@@ -111,6 +111,8 @@ PARTS = {"encoder": "encoder", "text": "text encoder"}
 """Parts of a model that may be pretrained, and what a ledger calls them."""
 BEFORE = "corpus of the encoder"
 """What a ledger calls a corpus on which the encoder was trained before."""
+TEACHER = " of the teacher"
+"""Behind what a ledger calls the parts of a model whose answers were learnt, however many models ago."""
 
 
 def ledger(
@@ -138,13 +140,14 @@ def ledger(
 
 def _of_the_encoder(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of the ledger of a model, what its speech encoder is made of."""
-    names = {"corpus": BEFORE, BEFORE: BEFORE, PARTS["encoder"]: PARTS["encoder"]}
+    names = {"corpus": BEFORE} | {e["what"]: e["what"] for e in entries if e["what"].endswith(TEACHER)}
+    names |= {BEFORE: BEFORE, PARTS["encoder"]: PARTS["encoder"]}
     return [{**entry, "what": names[entry["what"]]} for entry in entries if entry["what"] in names]
 
 
 def of_teacher(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of the ledger of a model, what is said of it in the ledger of one that has learnt its answers."""
-    return [{**entry, "what": f"{entry['what']} of the teacher"} for entry in entries]
+    return [{**entry, "what": entry["what"].removesuffix(TEACHER) + TEACHER} for entry in entries]
 
 
 def of_encoder(source: str) -> Licence:

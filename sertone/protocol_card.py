@@ -80,6 +80,7 @@ def about_corpus(data: "CorpusConfig") -> dict:
         "language": sheet.LANGUAGE,
         "citation": sheet.CITATION,
         "note": sheet.NOTE,
+        "only": data.only,
     }
 
 

@@ -108,3 +108,26 @@ def test_sentences_of_the_demo_go_with_valence_in_most_cases_and_are_said_by_sev
         )
     assert 0.78 < np.mean(right) < 0.92
     assert len(said) == 18 and min(map(len, said.values())) > 2
+
+
+def test_what_was_chosen_stands_on_the_card_and_the_page(small_demo):
+    from sertone.recipe import Recipe
+    from sertone.report import protocol
+    from sertone.training.experiment import prepare
+
+    values = {
+        "data": {"corpus": "demo", "root": str(small_demo), "only": {"session": ["Session1", "Session2"]}},
+        "protocol": {"split": "grouped_k_fold", "folds": 2},
+        "model": {"name": "baseline", "encoder": {"name": "compact", "width": 16, "depth": 1}},
+        "train": {"epochs": [1], "batch_size": 8},
+    }
+    card = prepare(Recipe.model_validate(values)).card
+    assert card["corpus"]["only"] == {"session": ["Session1", "Session2"]}
+    assert ("Only", "session: Session1, Session2") in protocol.rows(card)
+    del values["data"]["only"]
+    assert "Only" not in dict(protocol.rows(prepare(Recipe.model_validate(values)).card))
+
+
+def test_recordings_without_labels_can_be_chosen_by_labels(small_demo):
+    women = corpora.load("demo", small_demo, {"gender": ["female"]}, labelled=False)
+    assert len(women) == 20 and {u.speaker[-1] for u in women} == {"F"}

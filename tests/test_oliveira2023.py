@@ -12,6 +12,8 @@ from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
 from sertone.nn.joining import JOININGS
 from sertone.nn.pooling import POOLINGS
+from sertone.train_config import TrainConfig
+from sertone.training.prefix_caches import PrefixCaches
 
 AUDIO = {"name": "compact", "width": 16, "depth": 2, "attention_heads": 2}
 TEXT = {"name": "tiny", "width": 24, "depth": 1, "attention_heads": 2, "subwords": 120}
@@ -176,3 +178,24 @@ def test_joinings_against_loops(rows, seed):
         values = [torch.tanh(linear(v[n])) for linear, v in zip(gate.inputs, vectors, strict=True)]
         expected = sum(s * v for s, v in zip(scores, values, strict=True)) / scores.sum().clamp(min=1e-30)
         torch.testing.assert_close(given[n], expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("joining", JOININGS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_half_precision_answers_about_the_same(joining, pooling):
+    model, vocabulary = build(joining=joining, pooling=pooling)
+    exact = rated(vocabulary, model)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = rated(vocabulary, model)
+    for task in DIMENSIONS:
+        torch.testing.assert_close(rough[task].logits.float(), exact[task].logits, atol=0.1, rtol=0.1)
+
+
+def test_nothing_of_no_encoder_is_frozen_or_kept():
+    model, _ = build("text", frozen_layers=2)
+    for stage in model.stages():
+        model.encoder.freeze(stage.cut)
+    assert (
+        PrefixCaches(TrainConfig(batch_size=1, cache="file")).choose(model.encoder, (0,), None, None, print)
+        is None
+    )

@@ -12,6 +12,7 @@ from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
 from sertone.recipe import Recipe
 from sertone.sharing import folder as folders
+from sertone.sharing import origins
 from sertone.training import checkpoint, single
 from sertone.training.crossval import cross_validate
 from sertone.training.predict import Predictor
@@ -112,3 +113,13 @@ def test_only_an_encoder_from_nowhere_is_called_random(saved, tmp_path, small_de
         encoder = {"name": "saved", "source": str(tmp_path / "run")}
     found = layers_of(small_demo, tmp_path / "out", encoder=encoder)
     assert ("random" in " ".join(found["warnings"])) == (not saved)
+
+
+def test_a_model_that_only_reads_has_no_encoder_to_start_from(run):
+    form, out = run
+    if form == "text":
+        with pytest.raises(SertoneError, match="only reads") as error:
+            origins.find(str(out / "fold_0"))
+        assert error.value.code == "no_speech_encoder"
+    else:
+        assert origins.find(str(out / "fold_0")).encoder["name"] == "compact"

@@ -9,11 +9,14 @@ from conftest import TINY_MODEL
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sertone import licences
 from sertone.audio import read
 from sertone.errors import SertoneError
 from sertone.labels import FOUR, class_shares
 from sertone.nn.vocabulary import Vocabulary
+from sertone.report import protocol
 from sertone.schema import Utterance
+from sertone.training import heard
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import prepare
 from sertone.training.folds import fit, gather
@@ -101,7 +104,7 @@ def test_the_training_side_learns_what_the_teacher_of_its_fold_says(teacher, sma
     experiment = prepare(recipe_on(small_demo, SMALL, teacher={"source": str(teacher), "weight": 1.0}))
     material = gather(experiment, Progress(0, True))
     for number, before in enumerate(experiment.folds):
-        fold = taught(experiment, number, material.recordings).fold
+        fold = taught(experiment, number, material.recordings)
         assert fold.test == before.test and fold.validation == before.validation
         predictor = Predictor(teacher / f"fold_{number}")
         for u in fold.train[:3]:
@@ -131,39 +134,42 @@ def test_what_a_student_learns_depends_on_its_teacher(teacher, small_demo, tmp_p
 
 def test_a_teacher_that_has_heard_the_test_side_is_refused(teacher, small_demo):
     for folds, split in ((2, "leave_one_session_out"), (3, "grouped_k_fold")):
-        experiment = prepare(recipe_on(small_demo, SMALL, teacher=str(teacher), folds=folds, split=split))
         with pytest.raises(SertoneError) as error:
-            taught(experiment, 0, gather(experiment, Progress(0, True)).recordings)
+            prepare(recipe_on(small_demo, SMALL, teacher=str(teacher), folds=folds, split=split))
         assert error.value.code == "unlike_teacher"
-    experiment = prepare(recipe_on(small_demo, SMALL, teacher=str(teacher / "fold_1")))
-    material = gather(experiment, Progress(0, True))
     with pytest.raises(SertoneError, match="was trained on S") as error:
-        taught(experiment, 0, material.recordings)
+        prepare(recipe_on(small_demo, SMALL, teacher=str(teacher / "fold_1")))
     assert error.value.code == "teacher_heard_test"
-    assert taught(experiment, 1, material.recordings).fold.train != experiment.folds[1].train
+    with pytest.raises(SertoneError) as error:
+        prepare(recipe_on(small_demo, SMALL, teacher="nowhere"))
+    assert error.value.code == "not_a_checkpoint"
 
 
 def test_teachers_of_something_else_are_refused(teacher, small_demo):
-    rated = prepare(
-        recipe_on(small_demo, RATED | {"tasks": {"arousal": 0, "valence": 0}}, teacher=str(teacher))
-    )
     with pytest.raises(SertoneError, match="something of what is to be learnt: dominance") as error:
-        taught(rated, 0, gather(rated, Progress(0, True)).recordings)
+        prepare(recipe_on(small_demo, RATED | {"tasks": {"arousal": 0, "valence": 0}}, teacher=str(teacher)))
     assert error.value.code == "unlike_teacher"
-    merged = recipe_on(small_demo, SMALL, teacher=str(teacher))
-    two = merged.model_copy(
-        update={"data": merged.data.model_copy(update={"classes": {"happy": "up", "sad": "down"}})}
-    )
-    experiment = prepare(two)
+    recipe = recipe_on(small_demo, SMALL, teacher=str(teacher))
+    data = recipe.data.model_copy(update={"classes": {"happy": "up", "sad": "down"}})
     with pytest.raises(SertoneError, match="up, down"):
-        taught(experiment, 0, gather(experiment, Progress(0, True)).recordings)
+        prepare(recipe.model_copy(update={"data": data}))
+
+
+def test_another_recipe_for_the_same_folds_has_its_own_teacher(teacher, small_demo):
+    """As a study makes its cells."""
+    alone = prepare(recipe_on(small_demo, SMALL))
+    both = alone.with_recipe(recipe_on(small_demo, SMALL, teacher=str(teacher)))
+    assert "teacher" not in alone.card and len(both.card["teacher"]["weights"]) == 2
+    assert ("Teacher", protocol._teacher(both.card["teacher"])) in protocol.rows(both.card)
+    assert both.with_recipe(alone.recipe).card == alone.card
+    assert both.with_recipe(both.recipe).card["teacher"] == both.card["teacher"]
 
 
 def test_all_folds_together_teach_a_model_of_everything(teacher, small_demo):
     experiment = prepare(
         recipe_on(small_demo, RATED, teacher={"source": str(teacher), "weight": 1}), everything=True
     )
-    fold = taught(experiment, 0, gather(experiment, Progress(0, True)).recordings).fold
+    fold = taught(experiment, 0, gather(experiment, Progress(0, True)).recordings)
     said = Predictor(teacher).predict(fold.train[0].path)
     assert fold.train[0].labels["arousal"] == pytest.approx(said.dimensions["arousal"], abs=1e-3)
     assert fold.train[0].labels["dominance"] == experiment.folds[0].train[0].labels["dominance"]
@@ -180,3 +186,33 @@ def test_licences_and_past_of_the_teacher_come_with_what_it_taught(teacher, smal
     assert student["licences"] == [own, own | {"what": "corpus of the teacher"}]
     assert student["card"]["heard"] == about["card"]["heard"]  # both have trained on the same side
     assert "corpus of the teacher" in (tmp_path / "checkpoint/card.md").read_text()
+
+
+def test_what_a_teacher_was_made_of_stays_known_for_generations():
+    """A student becomes the encoder, or the teacher, of others."""
+    free = {"what": "corpus", "of": "free", "commercial": True}
+    bound = [{"what": what, "of": "bound", "commercial": False} for what in ("corpus", "encoder")]
+    student = [free, *licences.of_teacher(bound)]
+    model = {"encoder": {"name": "saved", "source": "student"}, "text": None}
+    own = {"title": "new", "licence": {"commercial": True}}
+    entries = licences.ledger(own, model, student)
+    assert {(e["what"], e["of"]) for e in entries if not e["commercial"]} == {
+        ("corpus of the teacher", "bound"),
+        ("encoder of the teacher", "bound"),
+    }
+    assert {e["what"] for e in licences.of_teacher(student)} == {
+        "corpus of the teacher",
+        "encoder of the teacher",
+    }
+
+
+def test_what_teachers_have_heard_and_listened_to_is_handed_on():
+    known = {"recordings": ["a"], "speakers": ["x"]}
+    teacher = {
+        "heard": {"recordings": ["b"], "speakers": ["y"]},
+        "listened": {"recordings": ["c"], "speakers": ["z"]},
+    }
+    past = heard.inherited(known, None, [{"card": teacher}, {"card": {"heard": known}}])
+    assert past["heard"] == {"recordings": ["a", "b"], "speakers": ["x", "y"]}
+    assert past["listened"] == teacher["listened"]
+    assert heard.inherited(known, None) == {"heard": known}

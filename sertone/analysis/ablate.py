@@ -91,7 +91,8 @@ def ablate(
             with contextlib.suppress(SertoneError):  # the table so far must not hide what ended the study
                 _write(study, base, planned, out)
             raise
-        _write(study, base, planned, out, costs_of(planned, out, progress.say) if study.costs else None)
+        costs = costs_of(planned, out, progress.say) if study.costs and ranks.first() else None
+        _write(study, base, planned, out, costs)
     return out
 
 

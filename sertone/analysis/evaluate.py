@@ -75,7 +75,7 @@ def evaluate(
     settings = {
         "text": text if predictor.reads else "none",
         "scales": dict(scales or {}),
-        "only": dict(only or {}),
+        "only": only or {},
     }
     data = parse(DataConfig, {"corpus": corpus, "root": str(root), **settings}, "evaluate")
     known = {name: own for name, own in corpora.scales(data).items() if name in predictor.scales}

@@ -43,10 +43,8 @@ def info(source: str | Path, overrides: Iterable[str] = (), *, measure: bool = F
 def _of_recipe(path: Path, overrides: Iterable[str], measure: bool) -> dict[str, Any]:
     experiment = prepare(recipes.load(path, overrides), everything=True)
     vocabulary, options = experiment.vocabulary(0), experiment.recipe.model
-    model, corpus = models.build(options, vocabulary), experiment.card["corpus"]
-    return _described(model, options, vocabulary, corpus["title"], measure) | {
-        "licences": licences.ledger(corpus, options)
-    }
+    model, title = models.build(options, vocabulary), experiment.card["corpus"]["title"]
+    return _described(model, options, vocabulary, title, measure) | {"licences": experiment.ledger(0)}
 
 
 def _described(

@@ -119,17 +119,15 @@ def load(
         name: one of `names()`.
         root: its folder, or the manifest's file.
         only: what of them to take: `speaker`, `session`, `split` or a label -> values; None: all.
-
-    Args:
-        name: one of `names()`.
-        root: its folder, or the manifest's file.
-        labelled: or else a manifest needs neither labels nor speakers.
+        labelled: or else a manifest needs neither labels nor speakers, unless it is chosen by labels.
 
     Raises:
         SertoneError: as `utterances`; `duplicate_id`, `conflicting_labels`, `duplicate_row`,
             `missing_file`, `nothing_selected`.
     """
-    found = _selected(list(utterances(name, root, labelled=labelled)), only or {})
+    only = only or {}
+    labelled = labelled or not set(only) <= set(SELECTED_BY)
+    found = _selected(list(utterances(name, root, labelled=labelled)), only)
     for problem in row_problems(found):
         stop(problem)
     if missing := [u.path for u in found if not u.path.is_file()]:

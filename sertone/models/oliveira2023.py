@@ -68,7 +68,7 @@ class Config(Settings):
     text: TextEncoderConfig | None
     """Encoder of the text; null: audio alone."""
     tasks: RatingWeights = RatingWeights()
-    """RatingWeights of the losses."""
+    """Weights of the losses."""
     layers: Literal["last", "weighted_sum"] = "weighted_sum"
     """Of the speech encoder, how they become one."""
     pooling: Literal["mean", "statistics", "attentive"] = "mean"

@@ -50,7 +50,8 @@ class Gate(Joining):
 
     def forward(self, vectors: Sequence[Tensor], there: Tensor) -> Tensor:
         values = [torch.tanh(linear(v)) for linear, v in zip(self.inputs, vectors, strict=True)]
-        scores = self.gate(self.together(vectors, there)).masked_fill(~there, torch.finfo(torch.float32).min)
+        scores = self.gate(self.together(vectors, there)).float()
+        scores = scores.masked_fill(~there, torch.finfo(scores.dtype).min)
         weights = scores.softmax(-1) * there  # (B, M)
         return torch.einsum("bm,mbd->bd", weights, torch.stack(values))
 

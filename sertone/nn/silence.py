@@ -17,6 +17,9 @@ class NoEncoder(Encoder):
         """Nothing to build again."""
         return {}
 
+    def freeze(self, cut: int) -> None:
+        """There is nothing to freeze."""
+
     def changing(self) -> str:
         return "there is no speech encoder, whose output could be kept"
 

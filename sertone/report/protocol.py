@@ -75,6 +75,7 @@ def rows(card: dict) -> list[tuple[str, str]]:
         *([("Text", _text(card["text"]))] if "text" in card else []),  # older runs do not say
         *([("Classes", classes + (f" ({merged})" if merged else ""))] if card["class_map"] else []),
         ("Split", ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in card["split"].items())),
+        *([("Teacher", _teacher(card["teacher"]))] if "teacher" in card else []),
         ("Selection", card["selection"]),
         *([("Encoder", card["encoder"])] if "encoder" in card else []),
         *((name, text) for name, text in card["metrics"].items()),
@@ -86,6 +87,12 @@ def rows(card: dict) -> list[tuple[str, str]]:
 
 def _only(only: dict) -> str:
     return "; ".join(f"{name}: {', '.join(values)}" for name, values in only.items())
+
+
+def _teacher(teacher: dict) -> str:
+    said = f"{teacher['source']}, {teacher['weight']:g} of every target"
+    known = "it has heard no recording and no speaker of the test sides"
+    return f"{said}; {known}; weights {', '.join(teacher['weights'])}"
 
 
 def _text(text: dict) -> str:

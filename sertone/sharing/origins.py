@@ -63,7 +63,7 @@ def find(source: str) -> Origin:
             hub.
 
     Raises:
-        SertoneError: `not_a_checkpoint`, `many_models`, `bad_weights`, `other_format`.
+        SertoneError: `not_a_checkpoint`, `many_models`, `bad_weights`, `other_format`, `no_speech_encoder`.
     """
     for folder in (Path(source), Path(source) / "encoder"):
         if (folder / ENCODER).is_file():
@@ -71,6 +71,8 @@ def find(source: str) -> Origin:
             return Origin(folder, *(about[key] for key in ("encoder", "licences", "heard", "listened")))
     folder = folders.checkpoint(source)
     about = folders.about(folder)
+    if not about["model"]["encoder"]:
+        raise SertoneError("no_speech_encoder", f"the model in {source} only reads", "one that hears")
     card = about["card"]
     listened = card.get("listened", NOTHING)
     return Origin(folder, about["model"]["encoder"], about["licences"], card["heard"], listened)

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import torch
 
-from sertone import corpora, leaks, models, protocols, transcripts
+from sertone import corpora, leaks, licences, models, protocols, transcripts
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, Scale, class_map, class_names, class_shares
 from sertone.nn.vocabulary import Vocabulary
@@ -14,8 +14,11 @@ from sertone.protocol_card import protocol_card, selection
 from sertone.protocols import Fold
 from sertone.recipe import ProtocolConfig, Recipe
 from sertone.schema import Utterance
-from sertone.sharing.origins import origin_of
-from sertone.training import heard
+from sertone.sharing.origins import Origin, origin_of
+from sertone.training import heard, teachers
+
+PAST = ("encoder", "teacher")
+"""Parts of a card about what a model comes from."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,40 @@ class Experiment:
         _require_scales(recipe, config.answers)
         _require_what_training_needs(recipe, config.answers, self.folds, self.class_map)
         chosen = {"seed": recipe.train.seed, "selection": selection(self.folds, config.answers)}
-        card = {key: value for key, value in self.card.items() if key != "encoder"} | chosen
-        return replace(self, recipe=recipe, card=card | _encoders_past(recipe, self.folds, card))
+        card = {key: value for key, value in self.card.items() if key not in PAST} | chosen
+        return replace(self, recipe=recipe, card=card).with_past()
+
+    @property
+    def origin(self) -> Origin | None:
+        """Of the model's speech encoder, where Sertone has trained that."""
+        return origin_of(self.recipe.model["encoder"])
+
+    def teachers(self, number: int) -> list[dict[str, Any]]:
+        """What the models that teach a fold say of themselves; none without `train.teacher`."""
+        teacher = self.recipe.train.teacher
+        return teachers.abouts(teacher, number, len(self.folds)) if teacher else []
+
+    def ledger(self, number: int) -> list[dict[str, Any]]:
+        """Licences of what the model of a fold is made of."""
+        origin = self.origin
+        found = licences.ledger(self.card["corpus"], self.recipe.model, origin.licences if origin else None)
+        for about in self.teachers(number):
+            found += [entry for entry in licences.of_teacher(about["licences"]) if entry not in found]
+        return found
+
+    def with_past(self) -> Self:
+        """With what its card says of encoder and teacher, which are refused if they know the test sides.
+
+        Raises:
+            SertoneError: `encoder_heard_test`, `teacher_heard_test`, `unlike_teacher`; where there is none.
+        """
+        past, teacher, origin = {}, self.recipe.train.teacher, self.origin
+        if origin:
+            past["encoder"] = heard.require_unheard(origin, self.folds, self.card)
+        if teacher:
+            known = (self.folds, self.card, self.classes, self.ratings)
+            past["teacher"] = teachers.require_fit(teacher, *known)
+        return replace(self, card=self.card | past)
 
 
 def prepare(
@@ -106,17 +141,12 @@ def prepare(
     for fold, report in zip(folds, reports, strict=True):
         leaks.require_none(fold, report)
     _require_what_training_needs(recipe, answers, folds, mapping)
-    texts = transcripts.texts(data.text, used, hashes, say, corpora.sheet(data.corpus).LANGUAGE)
     card = protocol_card(data, len(found), folds, reports, mapping, hashes, rule, recipe.train.seed, answers)
-    card |= _encoders_past(recipe, folds, card)
+    made = Experiment(recipe, mapping, used, folds, card).with_past()
+    texts = transcripts.texts(data.text, used, hashes, say, corpora.sheet(data.corpus).LANGUAGE)
     folds = [Fold(fold.name, *map(texts.given, fold.sides.values())) for fold in folds]
-    return Experiment(recipe, mapping, texts.given(used), folds, card | {"text": texts.card})
-
-
-def _encoders_past(recipe: Recipe, folds: Sequence[Fold], card: dict) -> dict[str, str]:
-    """For the card, of an encoder that Sertone has trained: what it has heard before."""
-    origin = origin_of(recipe.model["encoder"])
-    return {"encoder": heard.require_unheard(origin, folds, card)} if origin else {}
+    card = made.card | {"text": texts.card}
+    return replace(made, utterances=texts.given(used), folds=folds, card=card)
 
 
 def _split(

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 
-from sertone import licences, models
+from sertone import models
 from sertone import recipe as recipes
 from sertone.files import write_json
-from sertone.sharing.origins import origin_of
 from sertone.sharing.scores import Scores
 from sertone.training import checkpoint, heard, ranks
 from sertone.training.calibrate import calibrate
@@ -89,11 +88,7 @@ def fit(
     Raises:
         SertoneError: as the building and the training of the model.
     """
-    recipe, prepared = experiment.recipe, taught(experiment, number, material.recordings)
-    fold = prepared.fold
-    origin = origin_of(recipe.model["encoder"])
-    ledger = licences.ledger(experiment.card["corpus"], recipe.model, origin.licences if origin else None)
-    ledger += prepared.ledger
+    recipe, fold = experiment.recipe, taught(experiment, number, material.recordings)
     torch.manual_seed(recipe.train.seed * 1000 + number)
     vocabulary = experiment.vocabulary(number)
     model = models.build(recipe.model, vocabulary)
@@ -119,9 +114,9 @@ def fit(
     if ranks.first():
         settings = recipes.deciding(recipe.model_dump(mode="json"))["train"]
         known = heard.names(fold.train + fold.validation, experiment.card)
-        known = heard.together(known, *prepared.heard)
-        about = card | {"fold": fold.name, "train": settings, **heard.inherited(known, origin)}
-        calibration, target = trainer.calibration, folder / "checkpoint"
+        past = heard.inherited(known, experiment.origin, experiment.teachers(number))
+        about, target = card | {"fold": fold.name, "train": settings, **past}, folder / "checkpoint"
+        calibration, ledger = trainer.calibration, experiment.ledger(number)
         checkpoint.save_model(target, model, recipe.model, vocabulary, about, calibration, ledger)
     ranks.wait()
     return trainer

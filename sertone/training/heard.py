@@ -7,9 +7,11 @@ the same name the second one gives a false alarm.
 import hashlib
 from collections.abc import Mapping, Sequence
 
+from sertone import audio
 from sertone.errors import SertoneError
 from sertone.protocols import Fold
 from sertone.schema import Utterance
+from sertone.sharing.folder import WEIGHTS
 from sertone.sharing.origins import Origin
 
 LETTERS = 16
@@ -60,16 +62,22 @@ def together(*known: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     return {key: sorted({name for each in known for name in each[key]}) for key in ("recordings", "speakers")}
 
 
-def inherited(known: Mapping[str, Sequence[str]], origin: Origin | None) -> dict[str, dict[str, list[str]]]:
-    """What a model has heard with labels, and listened to without, its encoder's past included.
+def inherited(
+    known: Mapping[str, Sequence[str]], origin: Origin | None, teachers: Sequence[Mapping] = ()
+) -> dict[str, dict[str, list[str]]]:
+    """What a model has heard with labels, and listened to without: its encoder's and its teachers' past too.
 
     Args:
         known: what `names` gave for the model itself.
         origin: of its encoder, where Sertone has trained that.
+        teachers: what their checkpoints say.
     """
-    if origin is None:
-        return {"heard": together(known)}
-    return {"heard": together(known, origin.heard), "listened": together(origin.listened)}
+    cards = [about["card"] for about in teachers]
+    before = [origin.heard] if origin else []
+    listened = [origin.listened] if origin else []
+    listened += [card["listened"] for card in cards if "listened" in card]
+    found = {"heard": together(known, *before, *(card["heard"] for card in cards))}
+    return found | ({"listened": together(*listened)} if listened else {})
 
 
 def require_unheard(origin: Origin, folds: Sequence[Fold], card: Mapping) -> str:
@@ -100,5 +108,6 @@ def require_unheard(origin: Origin, folds: Sequence[Fold], card: Mapping) -> str
     ids, speakers = again(tested, card, [origin.listened])
     return (
         "trained before; has heard no recording and no speaker of the test sides with labels, and without "
-        f"labels {len(ids)} recordings and {len(speakers)} speakers of them"
+        f"labels {len(ids)} recordings and {len(speakers)} speakers of them; weights "
+        f"{audio.file_hash(origin.folder / WEIGHTS)[:LETTERS]}"
     )

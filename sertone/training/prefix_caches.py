@@ -96,7 +96,7 @@ class PrefixCaches:
             SertoneError: as `open`.
         """
         where, limit = self.config.cache.where, self.config.cache.limit_gb
-        if where == "off" or not self._possible(encoder):
+        if where == "off" or not encoder.width or not self._possible(encoder):
             return None
         choices: list[tuple[int, ...]] = [()]
         if encoder.cut > 0:
