@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ from test_layers import DEPTH, Planted, examined, heard
 from torch import nn
 
 import sertone
-from sertone import cli
-from sertone.analysis import features, layer_weights
+from sertone import cli, sums
+from sertone.analysis import features, layer_weights, layers
 from sertone.errors import SertoneError
 from sertone.nn.fusions import WeightedSum
 from sertone.recipe import Recipe
@@ -262,6 +263,37 @@ def test_models_without_layer_weights_are_refused(tmp_path, demo_recipe):
     with pytest.raises(SertoneError, match="no weighted sum") as caught:
         layer_weights.learned(tmp_path / "run" / "fold_0")
     assert caught.value.code == "no_layer_weights"
+
+
+def test_what_other_code_or_libraries_made_is_probed_again(tmp_path, experiment, monkeypatch):
+    encoder, said = Planted((1,), (2,)), []
+    first = examined(experiment, encoder, tmp_path, names=["arousal"])
+    changed = tmp_path / "sums.py"
+    changed.write_text(Path(sums.__file__).read_text() + "\n")
+    for whose, name, other in ((sums, "__file__", str(changed)), (np, "__version__", "0.1")):
+        monkeypatch.setattr(whose, name, other)
+        assert examined(experiment, encoder, tmp_path, names=["arousal"], say=said.append) == first
+        assert any(line.startswith("probes: 7 of 7 layers") for line in said)
+        said.clear()
+
+
+def test_an_encoder_is_shown_without_the_folders_above_it(tmp_path, small_demo, tiny_encoder):
+    source = tiny_encoder()
+    model = {"name": "baseline", "encoder": {"name": "pretrained", "source": str(source)}}
+    found = sertone.layers(recipe_file(tmp_path, small_demo, model), tmp_path / "out", targets=["arousal"])
+    assert found["encoder"] == source.name
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"Layers of {source.name}" in page and str(source) not in page
+    assert layers._shown("facebook/hubert-base-ls960") == "facebook/hubert-base-ls960"
+
+
+@pytest.mark.parametrize("folder", ["fold_0", "checkpoint", "resume"])
+def test_the_folder_of_an_unfinished_run_keeps_its_recipe(tmp_path, experiment, folder):
+    (tmp_path / folder).mkdir()
+    (tmp_path / "recipe.yaml").write_text("a run")
+    with pytest.raises(SertoneError, match="use --out") as caught:
+        examined(experiment, Planted((1,), (2,)), tmp_path)
+    assert caught.value.code == "other_experiment" and (tmp_path / "recipe.yaml").read_text() == "a run"
 
 
 def test_the_folder_of_a_run_is_not_written_over(tmp_path, experiment):

@@ -1,6 +1,7 @@
 """Which layer tells what: what is planted in layers is found there, in any order, by any processes."""
 
 import importlib
+import itertools
 import json
 import sys
 
@@ -10,7 +11,9 @@ import torch
 from conftest import REPOSITORY, TINY_MODEL
 from torch import nn
 
-from sertone.analysis import features, layers
+from sertone.analysis import features, layers, probes
+from sertone.analysis.targets import targets
+from sertone.errors import SertoneError
 from sertone.nn.encoder import Encoder
 from sertone.recipe import Recipe
 from sertone.training import ranks
@@ -147,6 +150,62 @@ def test_official_partitions_test_the_test_side_alone(tmp_path, noises):
     found = examined(prepare(recipe), Planted((1, 2), ()), tmp_path, names=["arousal"])["targets"]["arousal"]
     assert found["speakers"] == 3 and found["utterances"] == 48 and len(found["layers"][1]["penalties"]) == 1
     assert found["layers"][1]["scores"]["ccc"] > 0.7
+
+
+@pytest.fixture
+def noted(tmp_path, noises):
+    """The noises with more columns, a speaker's values in turn: noted(name={speaker: values}) -> Experiment."""
+
+    def write(rule="grouped_k_fold", **columns):
+        head, *lines = noises.read_text().splitlines()
+        for name, values in columns.items():
+            turns = {f"s{n}": itertools.cycle(values.get(f"s{n}", [""])) for n in range(10)}
+            head, lines = f"{head},{name}", [f"{line},{next(turns[line.split(',')[1]])}" for line in lines]
+        path = tmp_path / "noted.csv"
+        path.write_text("\n".join([head, *(f"{noises.parent}/{line}" for line in lines)]) + "\n")
+        recipe = {
+            "data": {"corpus": "manifest", "root": str(path)},
+            "protocol": {"split": rule},
+            "model": {"name": "baseline", "encoder": TINY_MODEL["encoder"]},
+            "train": {"batch_size": 8, "device": "cpu"},
+        }
+        return prepare(Recipe.model_validate(recipe))
+
+    return write
+
+
+def asked(experiment, names=None):
+    return {target.name: target for target in targets(experiment, experiment.utterances, names)}
+
+
+def test_unknown_speakers_are_no_classes(noted):
+    """Their utterances answer everything else."""
+    strangers = {f"s{n}": ["no"] for n in (7, 8, 9)}
+    own = asked(noted(known_speaker={f"s{n}": ["yes"] for n in range(7)} | strangers))
+    assert own["speaker"].classes == [f"s{n}" for n in range(7)] and len(own["speaker"].labels) == 7 * 16
+    assert len(own["emotion"].labels) == 160
+
+
+def test_a_target_that_cannot_be_probed_is_left_out_unless_asked_for(noted):
+    """The folds that test one of the two speakers whose gender is known train on the other alone."""
+    sides = [sorted({u.speaker for u in fold.test}) for fold in noted().folds]
+    experiment = noted(gender={side[0]: ["female", "male"] for side in sides[:2]})
+    assert set(asked(experiment)) == {"emotion", "speaker"}
+    with pytest.raises(SertoneError, match=f"gender, fold 0: .* {sides[1][0]} alone.*--targets") as caught:
+        asked(experiment, ["emotion", "gender"])
+    assert caught.value.code == "too_few_speakers"
+    pairs = noted(gender={speaker: ["female", "male"] for side in sides[:2] for speaker in side})
+    assert set(asked(pairs)) == {"emotion", "gender", "speaker"}
+
+
+def test_chance_is_what_the_same_class_always_scores(noted):
+    """A third style is heard in training alone, so no answer about it is ever wrong."""
+    sides = {f"s{n}": ["train" if n < 6 else "test"] for n in range(10)}
+    styles = {f"s{n}": ["read", "free"] for n in range(10)} | {"s0": ["sung", "read"]}
+    own = asked(noted("official", split=sides, style=styles))["style"]
+    assert own.classes == ["free", "read", "sung"] and own.chance == 1 / 2
+    always = probes.Probed(np.zeros_like(own.labels), [1.0])
+    assert probes.sums(own, probes.tallied(own, always)[None]).scores()["ua"] == pytest.approx(own.chance)
 
 
 def test_processes_probe_as_one_does(tmp_path, experiment):

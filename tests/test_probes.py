@@ -248,6 +248,41 @@ def test_centres_that_are_known(scores, expected):
     assert layer_scores.centre(np.array(scores, float)) == pytest.approx(expected)
 
 
+def peaked(name, at, random, shape=(10, 100)):
+    """Answers of 13 layers, best at one of them, by speakers of unlike slope and bias: target, sums, true centre.
+
+    The noise of neighbouring layers is alike. The concordance of very many speakers follows from the variances.
+    """
+    own, shared, layer = (random.normal(size=shape) for _ in range(3))
+    truth = own + 0.3 * random.normal(size=(shape[0], 1))
+    slope, bias = 1 + 0.2 * random.normal(size=(shape[0], 1)), 0.2 * random.normal(size=(shape[0], 1))
+    asked = target(
+        name, labels=truth.ravel(), speakers=np.repeat([f"s{n}" for n in range(shape[0])], shape[1])
+    )
+    found, known = [], []
+    for r in 0.5 + 0.2 * np.exp(-(((np.arange(13) - at) / 2.0) ** 2)):
+        layer = 0.8 * layer + 0.6 * random.normal(size=shape)
+        noise = np.sqrt(1 - r * r) * (np.sqrt(0.7) * shared + np.sqrt(0.3) * layer)
+        answers = r * (slope * truth + noise + bias)
+        found.append({"values": probes.tallied(asked, probes.Probed(answers.ravel(), [])), "penalties": []})
+        known.append(2 * r * 1.09 / (1.09 + r * r * (1.04 * 1.09 + 1 - r * r + 0.04)))
+    return asked, found, layer_scores.centre(np.array(known))
+
+
+@pytest.mark.slow
+def test_intervals_of_centres_and_their_distances_hold_the_truth():
+    """Of ten speakers in about 87 and 85 % of the cases; plain quantiles of the draws in 63 and 8 %."""
+    random, held = np.random.default_rng(0), []
+    for _ in range(60):
+        first, found, early = peaked("arousal", 4, random)
+        second, others, late = peaked("valence", 9, random)
+        low, high = layer_scores.of_target(first, found)["centre"]["interval"]
+        (pair,) = layer_scores.apart([first, second], {"arousal": found, "valence": others})
+        held.append((low <= early <= high, pair["low"] <= late - early <= pair["high"]))
+        assert (pair["p"] < 0.05) == (pair["low"] * pair["high"] > 0)
+    assert (np.mean(held, 0) > 0.78).all(), np.mean(held, 0)
+
+
 def test_distances_of_centres_are_signed_paired_and_of_common_speakers():
     random = np.random.default_rng(0)
     speakers = speech(300, 10)

@@ -7,6 +7,12 @@ the middle. Noise alone has a centre too, about there: a target has one only whe
 scores is above chance, by its interval. Intervals draw whole speakers, for all layers and for two targets at
 once: a paired difference.
 
+The noise of a draw comes on top of that of the data and draws the centre to the middle once more. The bounds
+are therefore reversed: what the draws add to the centre is what the centre has added to the truth ("basic"
+bootstrap, Davison and Hinkley 1997, 5.2). In simulations, of 13 layers and 10 to 100 speakers, they hold the
+true centre in 87 to 97 % of the cases and a distance in 85 to 97 %; plain quantiles, where layers peak, in 62
+to 72 % and in 8 to 76 %. The value itself stays drawn to the middle, by up to .35 layers.
+
 Axis letters: C layers, U speakers, F sums, R draws.
 """
 
@@ -66,8 +72,8 @@ def apart(targets: Sequence[Target], found: dict[str, list[dict[str, Any]]]) -> 
         assert drawn is not None and redrawn is not None, "of two speakers there are draws"
         if not _told(first, value, drawn, len(common)) or not _told(second, other, redrawn, len(common)):
             continue
-        gap = float(centre(other) - centre(value))
-        difference = intervals.of_draws(centre(redrawn) - centre(drawn), gap, len(common))
+        gap, gaps = float(centre(other) - centre(value)), centre(redrawn) - centre(drawn)
+        difference = _reversed(gap, gaps, len(common))
         made.append({"first": first.name, "second": second.name} | difference.to_json())
     return made
 
@@ -102,8 +108,14 @@ def _centre(target: Target, value: np.ndarray, drawn: np.ndarray | None, units: 
     """The centre and its interval; None where the layers do not tell the target."""
     if drawn is None or not _told(target, value, drawn, units):
         return None
-    found = intervals.of_draws(centre(drawn), float(centre(value)), units)
-    return {"value": found.value, "interval": [max(found.low, 0.0), min(found.high, len(value) - 1.0)]}
+    found = _reversed(float(centre(value)), centre(drawn), units)
+    low, high = np.clip([found.low, found.high], 0, len(value) - 1).tolist()
+    return {"value": found.value, "interval": [low, high]}
+
+
+def _reversed(value: float, draws: np.ndarray, units: int) -> intervals.Difference:
+    """From 2 value - high to 2 value - low, and the p that agrees."""
+    return intervals.of_draws(2 * value - draws, value, units)
 
 
 def _told(target: Target, value: np.ndarray, drawn: np.ndarray, units: int) -> bool:

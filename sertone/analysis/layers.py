@@ -26,12 +26,14 @@ from sertone.report import layers as report
 from sertone.schema import Utterance
 from sertone.training.experiment import Experiment, prepare
 from sertone.training.progress import Progress
-from sertone.training.run_folder import lock
+from sertone.training.run_folder import WRITTEN, lock
 from sertone.training.store import Store
 
 Modality = Literal["audio", "text"]
 PARTS: dict[str, str] = {"audio": "encoder", "text": "text"}
 """Modality -> the encoder's place in a recipe."""
+SHARED = ("recipe.yaml", "protocol.json", "report.html")
+"""What layers write under the same names as a run."""
 
 
 def layers(
@@ -116,11 +118,17 @@ def examine(
 
 def _about(experiment: Experiment, modality: Modality) -> dict[str, Any]:
     config = getattr(models.configure(experiment.recipe.model), PARTS[modality])
-    name, known = getattr(config, "source", config.name), hasattr(config, "source")
+    known = hasattr(config, "source")
+    name = _shown(config.source) if known else config.name
     warnings = [] if known else [f"the encoder {name} is not pretrained: its weights are random"]
     if modality == "text" and not known:
         warnings.append("its subwords were made from all texts, those of the test speakers too")
     return {"encoder": name, "modality": modality, "warnings": warnings}
+
+
+def _shown(source: str) -> str:
+    """A hub id as it is, of a folder its name."""
+    return Path(source).resolve().name if Path(source).is_dir() else source
 
 
 def _results(
@@ -139,8 +147,9 @@ def _results(
 
 
 def _refuse_other(out: Path) -> None:
-    """A folder that holds something else is not written over."""
-    if (out / "report.html").is_file() and not (out / "layers.json").is_file():
+    """A folder that holds a run, finished or not, is not written over."""
+    trained = any(any(out.glob(name)) for name in WRITTEN if name not in SHARED)
+    if trained or ((out / "report.html").is_file() and not (out / "layers.json").is_file()):
         raise SertoneError(
             "other_experiment", f"{out} holds a run", "a folder of its own for the layers", "use --out"
         )

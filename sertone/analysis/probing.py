@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 
+from sertone import metrics, sums
 from sertone.analysis import probes, solvers, targets
 from sertone.analysis.targets import Target
 from sertone.errors import SertoneError
@@ -147,5 +149,6 @@ def layer_of(store: Store, keys: Sequence[bytes], layer: int) -> np.ndarray:
 
 def _code() -> bytes:
     """Of all that decides a probe's answer."""
-    files = (module.__file__ or "" for module in (probes, solvers, targets))
-    return b"".join(hashlib.sha256(Path(file).read_bytes()).digest() for file in files)
+    files = (module.__file__ or "" for module in (probes, solvers, targets, metrics, sums))
+    code = b"".join(hashlib.sha256(Path(file).read_bytes()).digest() for file in files)
+    return code + f"{np.__version__} {scipy.__version__}".encode()

@@ -67,10 +67,14 @@ class Target:
 
     @property
     def chance(self) -> float:
-        """What that score is where nothing is told: always the same class, for speakers the most frequent."""
-        if self.score == "wa":
-            return float(np.bincount(self.labels).max() / len(self.labels))
-        return 1 / len(self.classes) if self.classes else 0.0
+        """What that score is where nothing is told: always the same class, for speakers the most frequent.
+
+        Classes that no fold tests have no recall and do not count.
+        """
+        if not self.classes:
+            return 0.0
+        counts = np.unique(self.labels[self.tested >= 0], return_counts=True)[1]
+        return float(counts.max() / counts.sum()) if self.score == "wa" else 1 / len(counts)
 
     @property
     def sides(self) -> bytes:
@@ -92,7 +96,7 @@ def targets(
     Args:
         experiment: whose folds and classes.
         utterances: that have features, in their order.
-        names: some of TARGETS; None: all that there are.
+        names: some of TARGETS; None: all that can be asked.
 
     Raises:
         SertoneError: `unknown_target`, `no_labels`, `no_scale`, `too_few_speakers`.
@@ -103,6 +107,9 @@ def targets(
     there = [target for target in found if _varies(target)]
     if names is None:
         there = [t for t in there if t.name != "speaker" or len(t.classes) <= MOST_SPEAKERS]
+        there = [t for t in there if not _undivided(t)] or there
+    for target in there:
+        _require_divided(target)
     absent = sorted(set(names or ()) - {target.name for target in there})
     if absent or not there:
         raise SertoneError(
@@ -138,6 +145,22 @@ def _varies(target: Target) -> bool:
     )
 
 
+def _undivided(target: Target) -> list[int]:
+    """Numbers of the folds whose training side is a single part."""
+    return np.flatnonzero(target.parts.max(1) < 1).tolist()
+
+
+def _require_divided(target: Target) -> None:
+    for fold in _undivided(target):
+        speakers = sorted(set(target.speakers[target.tested != fold].tolist()))[:3]
+        raise SertoneError(
+            "too_few_speakers",
+            f"{target.name}, fold {fold}: one part to train on, labels of {', '.join(speakers)} alone",
+            "two speakers at least, to choose a penalty that holds for others",
+            "leave it out of --targets, or train on more speakers",
+        )
+
+
 def _target(experiment: "Experiment", utterances: Sequence[Utterance], name: str) -> Target:
     tested_by = _tested_by(experiment)
     labels = [_label(experiment, u, name) if u.id in tested_by else None for u in utterances]
@@ -159,7 +182,7 @@ def _target(experiment: "Experiment", utterances: Sequence[Utterance], name: str
 
 def _label(experiment: "Experiment", utterance: Utterance, name: str) -> str | float | None:
     if name == "speaker":
-        return utterance.speaker
+        return utterance.speaker if utterance.known_speaker else None
     value = utterance.labels.get(name)
     if name == "emotion":
         return experiment.class_map.get(str(value))
@@ -178,14 +201,6 @@ def _tested_by(experiment: "Experiment") -> dict[str, int]:
 def _parts(training: np.ndarray, speakers: np.ndarray) -> np.ndarray:
     """Divides a training side by speaker, the most talkative first, each to the part that has least: (N,)."""
     counts = Counter(speakers[training].tolist())
-    if len(counts) < 2:
-        if not training.any():
-            return np.full(len(speakers), -1)
-        raise SertoneError(
-            "too_few_speakers",
-            f"a training side with {len(counts)} speaker",
-            "two at least, to choose a penalty that holds for others",
-        )
     sizes, part_of = [0] * min(PARTS, len(counts)), {}
     for speaker, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         part_of[speaker] = sizes.index(min(sizes))
