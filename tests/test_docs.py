@@ -93,7 +93,7 @@ def read(path, n):
 def keys(values, prefix=""):
     for name, value in values.items():
         key = f"{prefix}{name}"
-        if isinstance(value, dict) and name not in ("learning_rates", "encoder_config"):
+        if isinstance(value, dict) and name not in ("learning_rates", "encoder_config", "only"):
             yield from keys(value, f"{key}.")
         else:
             yield key
