@@ -143,11 +143,9 @@ def cost_text(cost: Mapping[str, Any] | None, name: str) -> str:
 
 def costs_in_words(rows: Iterable[Mapping[str, Any]]) -> str:
     """What the costs in a study's rows are; empty where there are none."""
-    cells = (cell for row in rows for cell in row["cells"].values())
-    cost = next((cell["cost"] for cell in cells if cell.get("cost")), None)
-    if cost is None:
+    if not any(cell.get("cost") for row in rows for cell in row["cells"].values()):
         return ""
     return (
-        f"Real-time factor: seconds of computing per second of audio, one clip of 5 s at a time on "
-        f"{cost['threads']} CPU threads, the fastest of several; memory: of weights and that answer."
+        "Real-time factor: seconds of computing per second of audio, one clip of 5 s at a time on one CPU "
+        "core, the fastest of several; memory: of weights and that answer."
     )

@@ -16,7 +16,7 @@ from torch import nn
 
 from sertone import models
 from sertone.audio import SAMPLING_RATE
-from sertone.isolation import Isolated, cores
+from sertone.isolation import Isolated
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
 from sertone.training.step import freeze
@@ -75,7 +75,9 @@ def _count(model: nn.Module, names: set[str] | None = None) -> int:
 
 
 def cost(options: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
-    """Parameters, speed and memory of a model, on the CPU, in a process of its own.
+    """Parameters, speed and memory of a model, on one core, in a process of its own.
+
+    One core, as several wait for each other where the machine has other work, which small models feel most.
 
     Args:
         options: the `model` part of a recipe, or of what a checkpoint says of itself.
@@ -83,12 +85,12 @@ def cost(options: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
 
     Returns:
         what `parameters` gives; `real_time_factor`, seconds of computing per second of audio, the fastest of
-        the answers about one clip of SECONDS; `memory_mb`, what weights and that answer take; `threads`.
+        the answers about one clip of SECONDS; `memory_mb`, what weights and that answer take.
 
     Raises:
         SertoneError: as the building.
     """
-    with Isolated({"OMP_NUM_THREADS": str(cores()), "CUDA_VISIBLE_DEVICES": ""}) as isolated:
+    with Isolated({"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}) as isolated:
         return isolated(measured, dict(options), vocabulary)
 
 
@@ -101,8 +103,7 @@ def measured(options: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
         model(clip)
         seconds = _fastest(model, clip)
     memory = (_peak() - before) / 1e6
-    speed = {"real_time_factor": seconds / SECONDS, "memory_mb": memory, "threads": torch.get_num_threads()}
-    return parameters(model) | speed
+    return parameters(model) | {"real_time_factor": seconds / SECONDS, "memory_mb": memory}
 
 
 def _clip(vocabulary: Vocabulary) -> Batch:

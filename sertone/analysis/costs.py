@@ -1,6 +1,7 @@
 """What the models of a study cost, measured one by one once all is trained, and kept."""
 
 import json
+import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import torch
 from sertone.analysis.cost import cost
 from sertone.analysis.study import Place
 from sertone.files import write_json
-from sertone.isolation import cores
 from sertone.training.cells import Cell
 
 Costs = dict[tuple[str, str], dict[str, Any]]
@@ -22,7 +22,7 @@ def costs_of(cells: Mapping[Place, Cell], out: Path, say: Callable[[str], None])
 
     Args:
         cells: of the study.
-        out: its folder; `costs.json` keeps what was measured, as long as model, cores and torch are the same.
+        out: its folder; `costs.json` keeps what was measured while model, machine and torch are the same.
         say: told what is measured.
 
     Raises:
@@ -31,8 +31,8 @@ def costs_of(cells: Mapping[Place, Cell], out: Path, say: Callable[[str], None])
     path, found = out / "costs.json", []
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     for (row, column), cell in {(p.row, p.column): cell for p, cell in cells.items()}.items():
-        place = {"row": row, "column": column, "model": cell.experiment.recipe.model, "threads": cores()}
-        place |= {"torch": torch.__version__}
+        place = {"row": row, "column": column, "model": cell.experiment.recipe.model}
+        place |= {"torch": torch.__version__, "machine": platform.node()}
         kept = next((each for each in known if place.items() <= each.items()), None)
         if kept is None:
             say(f"{row}, {column}: measuring speed and memory")

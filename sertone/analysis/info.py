@@ -102,5 +102,5 @@ def _part_in_words(part: str, counts: Mapping[str, int]) -> str:
 def _speed_in_words(spent: Mapping[str, Any]) -> str:
     if "real_time_factor" not in spent:
         return ""
-    faster = f"{1 / spent['real_time_factor']:.0f} times faster than real time on {spent['threads']} cores"
+    faster = f"{1 / spent['real_time_factor']:.0f} times faster than real time on one core"
     return f"{faster} (one clip of 5 s); {spent['memory_mb']:.0f} MB for weights and one answer"

@@ -7,11 +7,13 @@ the middle. Noise alone has a centre too, about there: a target has one only whe
 scores is above chance, by its interval. Intervals draw whole speakers, for all layers and for two targets at
 once: a paired difference.
 
-The noise of a draw comes on top of that of the data and draws the centre to the middle once more. The bounds
-are therefore reversed: what the draws add to the centre is what the centre has added to the truth ("basic"
-bootstrap, Davison and Hinkley 1997, 5.2). In simulations, of 13 layers and 10 to 100 speakers, they hold the
-true centre in 87 to 97 % of the cases and a distance in 85 to 97 %; plain quantiles, where layers peak, in 62
-to 72 % and in 8 to 76 %. The value itself stays drawn to the middle, by up to .35 layers.
+The noise of a draw comes on top of that of the data and draws the centre to the middle once more. Plain
+quantiles of the draws then miss the truth where layers peak, and reversed ones (what the draws add to the
+centre is what the centre has added to the truth: the "basic" bootstrap, Davison and Hinkley 1997, 5.2) see
+differences between flat profiles that are none. So an interval reaches from the lower of both lower bounds to
+the higher of both upper ones, and p is the larger. In simulations (7 layers, 10 and 40 speakers) equal
+profiles lie apart in at most 6 % of the cases; of two peaks on either side of the middle the true distance is
+longer than the interval in 16 to 30 %. The value itself stays drawn to the middle.
 
 Axis letters: C layers, U speakers, F sums, R draws.
 """
@@ -73,7 +75,7 @@ def apart(targets: Sequence[Target], found: dict[str, list[dict[str, Any]]]) -> 
         if not _told(first, value, drawn, len(common)) or not _told(second, other, redrawn, len(common)):
             continue
         gap, gaps = float(centre(other) - centre(value)), centre(redrawn) - centre(drawn)
-        difference = _reversed(gap, gaps, len(common))
+        difference = _cautious(gap, gaps, len(common))
         made.append({"first": first.name, "second": second.name} | difference.to_json())
     return made
 
@@ -108,14 +110,17 @@ def _centre(target: Target, value: np.ndarray, drawn: np.ndarray | None, units: 
     """The centre and its interval; None where the layers do not tell the target."""
     if drawn is None or not _told(target, value, drawn, units):
         return None
-    found = _reversed(float(centre(value)), centre(drawn), units)
+    found = _cautious(float(centre(value)), centre(drawn), units)
     low, high = np.clip([found.low, found.high], 0, len(value) - 1).tolist()
     return {"value": found.value, "interval": [low, high]}
 
 
-def _reversed(value: float, draws: np.ndarray, units: int) -> intervals.Difference:
-    """From 2 value - high to 2 value - low, and the p that agrees."""
-    return intervals.of_draws(2 * value - draws, value, units)
+def _cautious(value: float, draws: np.ndarray, units: int) -> intervals.Difference:
+    """The interval that reaches as far as plain or reversed quantiles of the draws, and the larger p."""
+    plain = intervals.of_draws(draws, value, units)
+    back = intervals.of_draws(2 * value - draws, value, units)
+    low, high = min(plain.low, back.low), max(plain.high, back.high)
+    return intervals.Difference(value, low, high, max(plain.p, back.p))
 
 
 def _told(target: Target, value: np.ndarray, drawn: np.ndarray, units: int) -> bool:
