@@ -13,10 +13,10 @@ demo: install
 	$(BIN)/sertone demo $(ARGS)
 
 test: install
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --maxprocesses 4 $(ARGS)
 
 test-all: install
-	$(BIN)/pytest -m "slow or not slow"
+	$(BIN)/pytest -m "slow or not slow" $(ARGS)
 
 bench: install
 	$(BIN)/python bench/train.py --quick $(ARGS)

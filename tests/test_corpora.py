@@ -280,6 +280,18 @@ def test_nothing_real_is_overwritten(tmp_path):
         assert caught.value.code == "not_empty" and table.read_text() == "path,speaker\na.wav,1\n"
 
 
+def test_the_size_of_a_miniature_is_chosen_where_its_corpus_has_no_one_size(tmp_path):
+    cli.app(["corpora", "fake", "msp_podcast", str(tmp_path / "x"), "--segments", "23"])
+    labelled = [u for u in corpora.load("msp_podcast", tmp_path / "x") if "emotion" in u.labels]
+    assert len(labelled) == 23
+    for name, number in (("emodb", "3"), ("msp_podcast", "0")):
+        with pytest.raises(
+            SertoneError, match=rf"{number} segments of {name}.*of msp_podcast only"
+        ) as caught:
+            cli.app(["corpora", "fake", name, str(tmp_path / "y"), "--segments", number])
+        assert caught.value.code == "no_choice_of_size" and not (tmp_path / "y").exists()
+
+
 def test_a_damaged_iemocap_is_read_to_its_end(tmp_path):
     corpora.sheet("iemocap").fake(tmp_path)
     whole = check("iemocap", tmp_path)

@@ -282,11 +282,12 @@ def test_a_rating_off_the_scale_is_noted(podcasts, tmp_path):
 def test_transcripts_keep_their_tags_and_any_encoding(tmp_path, podcasts):
     root = tree(tmp_path / "x", [row(), row(2), row(3)])
     (root / "Transcripts").mkdir()
-    texts = (b"[LAUGHTER] Caf\xe9 <um> now.\n", "Café.".encode(), b" \n")
+    long = "é" * 4096  # two bytes each: exactly two pieces
+    texts = (b"[LAUGHTER] Caf\xe9 <um> now.\n", f"{long}.".encode(), b" \n")
     for number, content in enumerate(texts, 1):
         (root / "Transcripts" / row(number)["FileName"]).with_suffix(".txt").write_bytes(content)
     found, _ = read(root)
-    assert [u.text for u in found] == ["[LAUGHTER] Café <um> now.", "Café.", None]
+    assert [u.text for u in found] == ["[LAUGHTER] Café <um> now.", f"{long}.", None]
     tagged = [
         u.text for u in corpora.load("msp_podcast", podcasts["1.11"]) if u.text and "[LAUGHTER]" in u.text
     ]

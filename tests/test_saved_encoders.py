@@ -248,6 +248,19 @@ def test_whom_it_listened_to_without_labels_is_said_and_allowed(made, voices):
     assert "without labels 24 recordings and 6 speakers" in rows["compact_student"]
 
 
+def test_validation_speakers_who_were_heard_with_labels_are_counted(made, voices):
+    plain = recipe(voices / "after.csv", saved(made / "compact"))
+    chosen = plain.model_copy(
+        update={"protocol": plain.protocol.model_copy(update={"validation": "speaker"})}
+    )
+    experiment = prepare(chosen)
+    fold, card = experiment.folds[0], experiment.card
+    known = [heard.names(side, card) for side in (fold.validation, fold.test)]
+    assert [heard.validation_speakers(fold, card, [past]) for past in known] == ["1 of 1", "0 of 1"]
+    assert "with labels 0 of 1, 0 of 1 validation speakers" in card["encoder"]
+    assert "validation" not in prepare(plain).card["encoder"]
+
+
 def test_another_encoder_for_the_same_folds_is_looked_at_too(made, voices):
     """As the cells of a study do."""
     plain = prepare(recipe(voices / "before.csv", TINY_MODEL["encoder"]))

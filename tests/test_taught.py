@@ -161,8 +161,20 @@ def test_another_recipe_for_the_same_folds_has_its_own_teacher(teacher, small_de
     both = alone.with_recipe(recipe_on(small_demo, SMALL, teacher=str(teacher)))
     assert "teacher" not in alone.card and len(both.card["teacher"]["weights"]) == 2
     assert ("Teacher", protocol._teacher(both.card["teacher"])) in protocol.rows(both.card)
+    assert both.card["teacher"]["validation_speakers"] == []  # there are none
     assert both.with_recipe(alone.recipe).card == alone.card
     assert both.with_recipe(both.recipe).card["teacher"] == both.card["teacher"]
+
+
+def test_validation_speakers_whom_the_teacher_has_heard_are_counted(teacher, small_demo):
+    """The teacher has trained on them; they only choose the student's epoch."""
+    recipe = recipe_on(small_demo, SMALL, teacher=str(teacher))
+    chosen = recipe.model_copy(
+        update={"protocol": recipe.protocol.model_copy(update={"validation": "speaker"})}
+    )
+    card = prepare(chosen).card
+    assert card["teacher"]["validation_speakers"] == ["1 of 1", "1 of 1"]
+    assert "and 1 of 1, 1 of 1 of their validation speakers" in dict(protocol.rows(card))["Teacher"]
 
 
 def test_all_folds_together_teach_a_model_of_everything(teacher, small_demo):

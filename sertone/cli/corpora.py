@@ -57,15 +57,16 @@ def check(
 
 
 @corpora_app.command
-def fake(name: str, root: Path, /, *, full: Flag = False) -> int:
+def fake(name: str, root: Path, /, *, full: Flag = False, segments: int | None = None) -> int:
     """Write a synthetic miniature of a corpus's file tree.
 
     Args:
         name: the corpus.
         root: where to write it; made if need be.
-        full: as many utterances as the real corpus; of `demo`, ten more voices.
+        full: as many utterances as the real corpus; of `demo`, ten more voices; of `msp_podcast`, 5000.
+        segments: of `msp_podcast`, whose releases differ in size, as many as wanted.
     """
-    corpora.fake(name, root, full)
+    corpora.fake(name, root, full, segments)
     print(root)
     return 0
 

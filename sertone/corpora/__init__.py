@@ -9,7 +9,8 @@ Each module's docstring says what the corpus is, who made it, its licence and it
     EMOTIONS                   raw label -> name in `labels.EMOTIONS`
     SCALES                     rating -> `labels.Scale`
     utterances(root, report)   the reader; problems go to `report`
-    fake(root, full=False)     writes a synthetic miniature of the real tree
+    fake(root, full=False)     writes a synthetic miniature of the real tree; `segments=N`
+                               where there is no one size
 
 and may have
 
@@ -17,6 +18,7 @@ and may have
 """
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -89,21 +91,29 @@ def utterances(
     return module.utterances(root, report)
 
 
-def fake(name: str, root: str | Path, full: bool = False) -> None:
+def fake(name: str, root: str | Path, full: bool = False, segments: int | None = None) -> None:
     """Writes a synthetic miniature of a corpus's tree into an empty or new folder.
 
     Args:
         name: one of `names()`.
         root: the folder.
-        full: as many utterances as the real corpus.
+        full: as many utterances as the real corpus, or what its sheet says.
+        segments: how many utterances, of a corpus that has no one size (`msp_podcast`).
 
     Raises:
-        SertoneError: `unknown_corpus`; `not_empty`, so that no real corpus is overwritten.
+        SertoneError: `unknown_corpus`; `no_choice_of_size`; `not_empty`, as no real corpus is overwritten.
     """
     module, root = sheet(name), Path(root)
+    sizes = [other for other in names() if "segments" in inspect.signature(sheet(other).fake).parameters]
+    if segments is not None and (name not in sizes or segments < 1):
+        raise SertoneError(
+            "no_choice_of_size",
+            f"{segments} segments of {name}",
+            f"1 or more, and of {', '.join(sizes)} only; the others have one size, and another with `full`",
+        )
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise SertoneError("not_empty", f"{root} is there already", "a new or empty folder")
-    module.fake(root, full)
+    module.fake(root, full, **({} if segments is None else {"segments": segments}))
 
 
 def load(

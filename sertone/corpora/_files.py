@@ -13,6 +13,8 @@ from sertone.errors import SertoneError
 from sertone.schema import Problem, Report
 
 AUDIO_SUFFIXES = (".wav", ".flac")
+PIECE = 4096
+"""Bytes that are read of a file at once; most transcripts are shorter."""
 
 
 def visible(files: Iterator[Path]) -> list[Path]:
@@ -67,7 +69,9 @@ def decoded(path: Path, fallback: str = "latin-1") -> str:
 
 
 def texts(folder: Path, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """The contents of many small files, as `decoded` gives them; a third of the time of reading by paths.
+    """The contents of many small files, as `decoded` gives them.
+
+    Three system calls per file; opening each by its path takes more than twice as long.
 
     Args:
         folder: of the files.
@@ -78,10 +82,20 @@ def texts(folder: Path, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     where = os.open(folder, os.O_RDONLY)
     try:
         for key, name in names.items():
-            with open(os.open(name, os.O_RDONLY, dir_fd=where), "rb", buffering=0) as file:
-                yield key, _decoded(file.read(), "latin-1")
+            yield key, _decoded(_content(os.open(name, os.O_RDONLY, dir_fd=where)), "latin-1")
     finally:
         os.close(where)
+
+
+def _content(file: int) -> bytes:
+    """All of an open file, which is closed."""
+    try:
+        content = piece = os.read(file, PIECE)
+        while len(piece) == PIECE:
+            content += (piece := os.read(file, PIECE))
+        return content
+    finally:
+        os.close(file)
 
 
 def _decoded(content: bytes, fallback: str) -> str:

@@ -92,6 +92,8 @@ def _only(only: dict) -> str:
 def _teacher(teacher: dict) -> str:
     said = f"{teacher['source']}, {teacher['weight']:g} of every target"
     known = "it has heard no recording and no speaker of the test sides"
+    if chosen_by := teacher.get("validation_speakers"):  # older runs do not say
+        known += f", and {', '.join(chosen_by)} of their validation speakers"
     return f"{said}; {known}; weights {', '.join(teacher['weights'])}"
 
 

@@ -80,6 +80,21 @@ def inherited(
     return found | ({"listened": together(*listened)} if listened else {})
 
 
+def validation_speakers(fold: Fold, card: Mapping, known: Sequence[Mapping]) -> str:
+    """How many of the speakers by whom a fold's epoch and temperature are chosen some model has heard.
+
+    Allowed, as the test is not touched, but what is chosen by them comes out too sure of itself. Empty of a
+    fold without validation.
+
+    Args:
+        fold: the split.
+        card: protocol card with `file_hashes`.
+        known: what `names` gave for each model.
+    """
+    _, speakers = again(fold.validation, card, known)
+    return f"{len(speakers)} of {len({u.speaker for u in fold.validation})}" if fold.validation else ""
+
+
 def require_unheard(origin: Origin, folds: Sequence[Fold], card: Mapping) -> str:
     """Refuses an encoder that was trained, with labels, on what is to be tested.
 
@@ -106,8 +121,10 @@ def require_unheard(origin: Origin, folds: Sequence[Fold], card: Mapping) -> str
             )
     tested = list({u.id: u for fold in folds for u in fold.test}.values())
     ids, speakers = again(tested, card, [origin.listened])
+    chosen_by = [said for fold in folds if (said := validation_speakers(fold, card, [origin.heard]))]
+    chosen = f"with labels {', '.join(chosen_by)} validation speakers; " if chosen_by else ""
     return (
         "trained before; has heard no recording and no speaker of the test sides with labels, and without "
-        f"labels {len(ids)} recordings and {len(speakers)} speakers of them; weights "
+        f"labels {len(ids)} recordings and {len(speakers)} speakers of them; {chosen}weights "
         f"{audio.file_hash(origin.folder / WEIGHTS)[:LETTERS]}"
     )

@@ -60,19 +60,27 @@ def require_fit(
         ratings: that are to be learnt.
 
     Returns:
-        for the card: name, share in the targets, and a hash of the weights of every model.
+        for the card: name, share in the targets, a hash of the weights of every model, and how many of each
+        fold's validation speakers it has heard.
 
     Raises:
         SertoneError: as `abouts`; `unlike_teacher`, `teacher_heard_test`.
     """
-    weights = []
+    weights, chosen_by = [], []
     for number, fold in enumerate(folds):
         for about in abouts(config, number, len(folds)):
             common(about, classes, ratings)
             _require_unheard(about, fold, card)
+        past = [about["card"]["heard"] for about in abouts(config, number, len(folds))]
+        chosen_by += [said] if (said := heard.validation_speakers(fold, card, past)) else []
         paths = folders.checkpoints(find(config.source, number, len(folds)))
         weights += [audio.file_hash(path / folders.WEIGHTS)[:LETTERS] for path in paths]
-    return {"source": Path(config.source).name, "weight": config.weight, "weights": weights}
+    return {
+        "source": Path(config.source).name,
+        "weight": config.weight,
+        "weights": weights,
+        "validation_speakers": chosen_by,
+    }
 
 
 def common(about: Mapping, classes: Sequence[str], ratings: Mapping[str, Scale]) -> dict[str, Scale]:
