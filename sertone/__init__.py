@@ -13,27 +13,51 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from sertone.training.predict import Predictor
+    from sertone.runtime.predictor import Predictor
 
 __version__ = "0.1.0"
 __all__ = ["ablate", "compare", "crossval", "distill", "evaluate", "layers", "load", "train"]
 
 
-def load(path: str | Path) -> "Predictor":
-    """Loads a trained model, and warns where it is not for commercial use (`licences.LicenceWarning`).
+def load(
+    path: str | Path,
+    *,
+    classes: Mapping[str, str] | None = None,
+    min_confidence: float | None = None,
+    dimensions: Literal["corpus", "unit"] = "corpus",
+    device: Literal["cpu", "cuda"] = "cpu",
+    threads: int | None = None,
+) -> "Predictor":
+    """Loads a model, and warns where it is not for commercial use (`licences.LicenceWarning`).
 
     Args:
-        path: a run, one fold of it, a checkpoint folder, or OWNER/NAME on the Hugging Face hub.
+        path: a bundle, which needs no torch; a run, one fold of it, or a checkpoint folder; or OWNER/NAME
+            on the Hugging Face hub of a bundle or a checkpoint.
+        classes: class of the model -> class wanted; what is merged is added, what is left out is divided
+            among the rest.
+        min_confidence: below it an answer is unsure; None: as the model was calibrated.
+        dimensions: on the scale of the `corpus`, or from 0 to 1 (`unit`).
+        device: `cuda` needs a card, and onnxruntime-gpu for a bundle.
+        threads: for one recording; None: one per core.
 
     Raises:
-        SertoneError: where there is none, or it is damaged.
+        SertoneError: where there is none, it is damaged, or does not know a class.
     """
     from sertone import licences
-    from sertone.training.predict import Predictor
+    from sertone.runtime.answering import Answering
+    from sertone.runtime.bundle import Bundle, Settings, is_bundle
+    from sertone.runtime.predictor import Predictor
+    from sertone.sharing import folder as folders
 
-    predictor = Predictor(path)
-    licences.warn(predictor.licences)
-    return predictor
+    folder = folders.local(path)
+    if is_bundle(folder):
+        model = Bundle(folder, Settings(device, threads))
+    else:
+        from sertone.training.predict import Trained
+
+        model = Trained(folder, device=device, threads=threads)
+    licences.warn(model.licences)
+    return Predictor(model, Answering(classes, min_confidence, dimensions))
 
 
 def crossval(recipe: str | Path, out: str | Path, overrides: Iterable[str] = ()) -> Path:

@@ -82,6 +82,58 @@ def stop(problem: Problem) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """The answer about a stretch of a recording.
+
+    Attributes:
+        start_s: where it starts in the recording, in seconds.
+        end_s: where it ends, in seconds.
+        speaker: who speaks; empty where nobody said.
+        label: as in `Prediction`.
+        probabilities: as in `Prediction`.
+        confidence: as in `Prediction`.
+        unsure: as in `Prediction`.
+        dimensions: as in `Prediction`.
+    """
+
+    start_s: float
+    end_s: float
+    speaker: str = ""
+    label: str | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    confidence: float | None = None
+    unsure: bool = False
+    dimensions: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speaker:
+    """What was heard of one speaker of a recording.
+
+    Attributes:
+        name: as in the segments.
+        segments: how many.
+        speech_s: seconds in all.
+        seconds_by_label: label -> seconds of its segments, those that are unsure left out.
+        unsure_s: seconds of segments that are unsure.
+        label: the most probable class of the mean, as in `Prediction`.
+        probabilities: mean over the segments, weighted by their length.
+        confidence: as in `Prediction`.
+        dimensions: likewise.
+    """
+
+    name: str
+    segments: int
+    speech_s: float
+    seconds_by_label: dict[str, float] = field(default_factory=dict)
+    unsure_s: float = 0.0
+    label: str | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    confidence: float | None = None
+    dimensions: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """The answer about one recording: there is always exactly one.
 
@@ -98,6 +150,9 @@ class Prediction:
         dimensions: arousal, valence, dominance on the scale of the corpus that the model learnt them from;
             empty on error or where the model answers none.
         text: what the model read beside the audio, None where it read nothing.
+        segments: of a recording that was answered in pieces; its own answer is their mean, weighted by their
+            length.
+        speakers: of these segments.
     """
 
     file: str
@@ -111,6 +166,8 @@ class Prediction:
     unsure: bool = False
     dimensions: dict[str, float] = field(default_factory=dict)
     text: str | None = None
+    segments: list[Segment] = field(default_factory=list)
+    speakers: list[Speaker] = field(default_factory=list)
 
     def to_json(self) -> dict:
         """As a JSON object."""

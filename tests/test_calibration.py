@@ -16,13 +16,12 @@ from sklearn.metrics import brier_score_loss, log_loss
 
 import sertone
 from sertone import calibration as cal
-from sertone import cli
+from sertone import cli, load
 from sertone.calibration import Calibration
 from sertone.errors import SertoneError
 from sertone.recipe import Recipe
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import prepare
-from sertone.training.predict import Predictor
 
 
 def drawn(n, classes=4, seed=0, sharpness=1.0):
@@ -217,8 +216,8 @@ def test_the_checkpoint_is_calibrated_on_the_validation_speaker_with_the_chosen_
         own = calibration_of(run / f"fold_{number}")
         assert own["fitted_on"] == {"speakers": [fold.validation[0].speaker], "utterances": 4}
         assert own["coverage"] == 0.5 and own == results_of(run)["folds"][number]["confidence"]["calibration"]
-        predictor = Predictor(run / f"fold_{number}")
-        predictor.calibrations = [Calibration()]
+        predictor = load(run / f"fold_{number}")
+        predictor.model.calibrations = [Calibration()]
         plain = [predictor.predict(u.path).probabilities for u in fold.validation]
         logits = np.log([[row[name] for name in experiment.classes] for row in plain])
         targets = [experiment.classes.index(u.labels["emotion"]) for u in fold.validation]
@@ -308,7 +307,7 @@ def test_without_validation_speakers_nothing_is_fitted_and_it_says_so(small_demo
     assert fold["before"] == fold["after"] and fold["sure"] == results_of(run)["folds"][0]["test"]
     page = (run / "report.html").read_text()
     assert "no validation speakers to fit a temperature on" in page and "Wanted: an answer" not in page
-    assert sertone.load(run).threshold is None
+    assert sertone.load(run).model.threshold is None
     marker = run / "fold_0" / "checkpoint" / "checkpoint.json"
     about = json.loads(marker.read_text())
     del about["calibration"]  # as checkpoints were before there was calibration

@@ -17,7 +17,7 @@ from hub import Repository, metadata_errors, running
 from huggingface_hub import ModelCard
 
 import sertone
-from sertone import intervals, metrics
+from sertone import intervals, load, metrics
 from sertone.errors import SertoneError
 from sertone.licences import LicenceWarning
 from sertone.recipe import Recipe
@@ -28,7 +28,6 @@ from sertone.sharing.scores import Scores
 from sertone.sums import Sums, tables
 from sertone.training import single
 from sertone.training.crossval import cross_validate
-from sertone.training.predict import Predictor
 
 
 def recipe_of(root, **changes):
@@ -260,7 +259,7 @@ def test_push_uploads_the_three_files_and_the_model_comes_back(made, hub, tmp_pa
     loaded = run_sertone(hub, tmp_path, "predict", "me/voices", recording)
     assert loaded.returncode == 0, loaded.stderr
     assert sum("not for commercial use" in line for line in loaded.stderr.splitlines()) == 1
-    expected = Predictor(folder).predict(recording).probabilities
+    expected = load(folder).predict(recording).probabilities
     assert json.loads(loaded.stdout)["probabilities"] == pytest.approx(expected, abs=1e-6)
     assert not [request for request in hub.requests if "pkl" in request]
     asked = len(hub.requests)

@@ -197,8 +197,8 @@ def test_train_makes_one_model_of_everything(run, tmp_path, small_demo, capsys):
     assert cli.app(["train", str(run / "recipe.yaml"), "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out / "checkpoint")
     predictor = sertone.load(out)
-    assert len(predictor.models) == 1 and predictor.card["split"]["split"] == "everything"
-    assert predictor.card["corpus"]["utterances_used"] == 40
+    assert len(predictor.model.models) == 1 and predictor.model.card["split"]["split"] == "everything"
+    assert predictor.model.card["corpus"]["utterances_used"] == 40
     assert predictor.predict(small_demo / "wav" / "S1F_sad_00.wav").status == "ok"
     assert json.loads((out / "protocol.json").read_text())["folds"][0]["test_utterances"] == 0
 

@@ -10,7 +10,7 @@ from conftest import TINY_MODEL
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sertone import cli, corpora
+from sertone import cli, corpora, load
 from sertone.analysis.compare import compare
 from sertone.analysis.evaluate import evaluate
 from sertone.errors import SertoneError
@@ -18,7 +18,6 @@ from sertone.labels import class_names, parse_map, remap
 from sertone.metrics import emotion_scores
 from sertone.recipe import Recipe
 from sertone.training import single
-from sertone.training.predict import Predictor
 
 CLASSES = ["neutral", "happy", "angry", "sad"]
 
@@ -53,7 +52,7 @@ def test_another_corpus(model, emodb, tmp_path, capsys):
     assert "interval over 10 speakers" in printed.out
     assert "30 of 70 utterances have an emotion outside the classes" in printed.err
     assert "has heard" not in printed.err
-    rows, predictor = rows_of(tmp_path / "out"), Predictor(model)
+    rows, predictor = rows_of(tmp_path / "out"), load(model)
     assert len(rows) == 40
     for row in rows[::7]:
         alone = predictor.predict(emodb / "wav" / f"{row['id']}.wav")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_ispas2023 import TINY, build
 
-from sertone import cli, corpora, models
+from sertone import cli, corpora, load, models
 from sertone import recipe as recipes
 from sertone.analysis.compare import compare
 from sertone.analysis.evaluate import evaluate
@@ -22,7 +22,6 @@ from sertone.nn.batch import Batch
 from sertone.recipe import DataConfig, Recipe
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import prepare
-from sertone.training.predict import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +52,13 @@ def test_a_run_scores_classes_ratings_and_missing_modalities(run):
 def test_the_report_of_missing_modalities_is_of_what_it_says(run, small_demo):
     """Against predictions from the checkpoint; without audio, other audio gives the same answers."""
     fold = json.loads((run / "fold_0" / "result.json").read_text())
-    predictor = Predictor(run / "fold_0")
+    predictor = load(run / "fold_0")
     texts = {u.id: (u.path, u.text) for u in corpora.utterances("demo", small_demo)}
     for row, silent in zip(fold["modalities"]["audio alone"], fold["modalities"]["text alone"], strict=True):
         path, text = texts[row["id"]]
         alone = predictor.predict(path)
         assert alone.dimensions["valence"] == pytest.approx(row["valence_prediction"], abs=1e-4)
-        (model,), (vocabulary,) = predictor.models, predictor.vocabularies
+        (model,), (vocabulary,) = predictor.model.models, predictor.model.vocabularies
         tokens, counts = vocabulary.tokens([text])
         unheard = model(Batch(None, torch.tensor([16000]), tokens=tokens, counts=counts))
         expected = model.heads["valence"].decode(unheard["valence"])[0]
@@ -72,7 +71,7 @@ def test_the_report_of_missing_modalities_is_of_what_it_says(run, small_demo):
 
 def test_no_text_ends_a_run_of_predictions(run, small_demo):
     clip = small_demo / "wav" / "S1F_sad_00.wav"
-    found = list(Predictor(run / "fold_0").predict_files([clip] * 3, texts=["fine", "so \ud800", "fine"]))
+    found = list(load(run / "fold_0").predict_files([clip] * 3, texts=["fine", "so \ud800", "fine"]))
     assert [f.status for f in found] == ["ok", "error", "ok"] and found[1].code == "failed"
 
 
@@ -84,11 +83,11 @@ def test_the_card_says_that_the_model_reads(run):
 
 def test_prediction_with_text_and_without(run, small_demo):
     utterance = next(u for u in corpora.utterances("demo", small_demo) if u.text)
-    predictor = Predictor(run / "fold_0")
-    assert predictor.reads and list(predictor.scales) == ["valence", "arousal", "dominance"]
+    predictor = load(run / "fold_0")
+    assert predictor.model.reads and list(predictor.model.scales) == ["valence", "arousal", "dominance"]
     heard = predictor.predict(utterance.path)
     assert (heard.status, heard.code, heard.text) == ("warning", "no_text", None)
-    assert "audio alone" in heard.message and heard.label in predictor.classes
+    assert "audio alone" in heard.message and heard.label in predictor.model.classes
     read = predictor.predict(utterance.path, text=utterance.text)
     assert (read.status, read.text) == ("ok", utterance.text)
     assert read.dimensions.keys() == {"valence", "arousal", "dominance"} != read.dimensions
@@ -107,7 +106,7 @@ def test_a_prediction_is_the_one_of_the_run(run, small_demo):
     with open(run / "predictions.csv", newline="") as file:
         row = next(csv.DictReader(file))
     utterance = next(u for u in corpora.utterances("demo", small_demo) if u.id == row["id"])
-    found = Predictor(run / f"fold_{row['fold']}").predict(utterance.path, text=utterance.text)
+    found = load(run / f"fold_{row['fold']}").predict(utterance.path, text=utterance.text)
     assert found.dimensions["valence"] == pytest.approx(float(row["valence_prediction"]), abs=1e-4)
     assert found.probabilities[found.label] == pytest.approx(float(row[f"p_{found.label}"]), abs=1e-4)
 
@@ -118,7 +117,7 @@ def test_dimensions_alone_from_end_to_end(demo_recipe, tmp_path, small_demo):
     results = json.loads((run / "results.json").read_text())
     assert list(results["pooled"]) == ["valence", "arousal"] and results["classes"] == []
     assert (run / "report.html").is_file()
-    answer = Predictor(run).predict(next((small_demo / "wav").iterdir()), text="hello")
+    answer = load(run).predict(next((small_demo / "wav").iterdir()), text="hello")
     card = (run / "fold_0" / "checkpoint" / "card.md").read_text()
     assert "counts as" not in card and "emotions a voice carries" not in card
     assert answer.status == "ok" and answer.label is None and answer.probabilities == {}
@@ -159,7 +158,7 @@ def test_a_checkpoint_without_its_tokenizer_is_refused(run, tmp_path):
     copy = shutil.copytree(run / "fold_0" / "checkpoint", tmp_path / "copy")
     (copy / "tokenizer.json").unlink()
     with pytest.raises(SertoneError, match=r"tokenizer\.json"):
-        Predictor(copy)
+        load(copy)
 
 
 def test_the_command_line_takes_text_a_table_or_says_what_is_missing(run, small_demo, tmp_path, capsys):

@@ -5,7 +5,7 @@ import json
 import pytest
 from test_oliveira2023 import AUDIO, TEXT
 
-from sertone import corpora
+from sertone import corpora, load
 from sertone.analysis.layer_weights import learned
 from sertone.analysis.layers import layers
 from sertone.errors import SertoneError
@@ -15,7 +15,6 @@ from sertone.sharing import folder as folders
 from sertone.sharing import origins
 from sertone.training import checkpoint, single
 from sertone.training.crossval import cross_validate
-from sertone.training.predict import Predictor
 
 FORMS = {
     "both": {"encoder": AUDIO, "text": TEXT, "separate": True, "masking": {"per": "utterance"}},
@@ -49,7 +48,7 @@ def test_a_run_scores_its_ratings_and_says_what_it_was_given(run):
 def test_a_checkpoint_answers_as_the_run_did(run, small_demo):
     form, out = run
     fold = json.loads((out / "fold_0" / "result.json").read_text())
-    predictor = Predictor(out / "fold_0")
+    predictor = load(out / "fold_0")
     said = {u.id: (u.path, u.text) for u in corpora.utterances("demo", small_demo)}
     for row in fold["rows"][:4]:
         path, text = said[row["id"]]

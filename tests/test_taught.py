@@ -9,7 +9,7 @@ from conftest import TINY_MODEL
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sertone import licences
+from sertone import licences, load
 from sertone.audio import read
 from sertone.errors import SertoneError
 from sertone.labels import FOUR, class_shares
@@ -20,7 +20,6 @@ from sertone.training import heard
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import prepare
 from sertone.training.folds import fit, gather
-from sertone.training.predict import Predictor
 from sertone.training.progress import Progress
 from sertone.training.taught import Teaching, taught
 
@@ -106,7 +105,7 @@ def test_the_training_side_learns_what_the_teacher_of_its_fold_says(teacher, sma
     for number, before in enumerate(experiment.folds):
         fold = taught(experiment, number, material.recordings)
         assert fold.test == before.test and fold.validation == before.validation
-        predictor = Predictor(teacher / f"fold_{number}")
+        predictor = load(teacher / f"fold_{number}")
         for u in fold.train[:3]:
             recording = read(u.path)
             said = predictor.predict(recording.samples, 16000)
@@ -182,7 +181,7 @@ def test_all_folds_together_teach_a_model_of_everything(teacher, small_demo):
         recipe_on(small_demo, RATED, teacher={"source": str(teacher), "weight": 1}), everything=True
     )
     fold = taught(experiment, 0, gather(experiment, Progress(0, True)).recordings)
-    said = Predictor(teacher).predict(fold.train[0].path)
+    said = load(teacher).predict(fold.train[0].path)
     assert fold.train[0].labels["arousal"] == pytest.approx(said.dimensions["arousal"], abs=1e-3)
     assert fold.train[0].labels["dominance"] == experiment.folds[0].train[0].labels["dominance"]
     card = json.loads((teacher / "protocol.json").read_text())

@@ -26,7 +26,7 @@ from sertone.settings import parse
 from sertone.train_config import TrainConfig
 from sertone.training import heard, ranks, results
 from sertone.training.answers import Answers
-from sertone.training.predict import Predictor
+from sertone.training.predict import Trained
 from sertone.training.recordings import Recordings
 from sertone.training.run_folder import lock
 from sertone.training.scored import scored
@@ -69,29 +69,29 @@ def evaluate(
         SertoneError: of the model or the corpus; `unknown_class`, `no_targets`, `unreadable_audio`,
             `unknown_emotion`, `run_in_use`, `other_experiment`; of the texts.
     """
-    predictor, out = Predictor(model), Path(out)
-    wanted = dict(classes or {name: name for name in predictor.classes})
-    mapping = _mapping(predictor, wanted, emotions)
+    trained, out = Trained(model), Path(out)
+    wanted = dict(classes or {name: name for name in trained.classes})
+    mapping = _mapping(trained, wanted, emotions)
     settings = {
-        "text": text if predictor.reads else "none",
+        "text": text if trained.reads else "none",
         "scales": dict(scales or {}),
         "only": only or {},
     }
     data = parse(DataConfig, {"corpus": corpus, "root": str(root), **settings}, "evaluate")
-    known = {name: own for name, own in corpora.scales(data).items() if name in predictor.scales}
+    known = {name: own for name, own in corpora.scales(data).items() if name in trained.scales}
     found = corpora.load(corpus, root, data.only)
     _require_emotions(emotions or {}, found)
     test = [u for u in found if u.labels.get("emotion") in mapping or has_label(u, tuple(known))]
-    _require_some(predictor, test, found, mapping)
-    card = _card(predictor, data, found, test, mapping, str(model))
+    _require_some(trained, test, found, mapping)
+    card = _card(trained, data, found, test, mapping, str(model))
     texts = transcripts.texts(data.text, test, card["file_hashes"], _say, card["corpus"]["language"])
     card["text"] = texts.card
     card["evaluated"] |= {"text": texts.about, "scales": card["scales"], "only": data.only}
-    fold = _fold(predictor, texts.given(test), mapping, wanted, known) | {"name": card["corpus"]["title"]}
+    fold = _fold(trained, texts.given(test), mapping, wanted, known) | {"name": card["corpus"]["title"]}
     about = {
         "corpus": corpus,
-        "model": predictor.about["model"]["name"],
-        "encoder": results.encoders_in_words(predictor.about["model"]),
+        "model": trained.about["model"]["name"],
+        "encoder": results.encoders_in_words(trained.about["model"]),
         "classes": class_names(wanted),
         "ratings": {name: asdict(scale) for name, scale in known.items()},
         "folds_of_other_settings": [],
@@ -100,10 +100,10 @@ def evaluate(
         _refuse_other(out, card)
         write_json(out / "protocol.json", card)
         results.write(out, [fold], about)
-    unread = len(test) - texts.with_text if predictor.reads else 0
-    alone = "the audio alone answered" if predictor.hears else "their answers are all the same"
+    unread = len(test) - texts.with_text if trained.reads else 0
+    alone = "the audio alone answered" if trained.hears else "their answers are all the same"
     said = [f"{unread} of {len(test)} utterances have no text; {alone}"] if unread else []
-    return _warnings(predictor, card["leaks"][0], found, mapping, known) + said
+    return _warnings(trained, card["leaks"][0], found, mapping, known) + said
 
 
 def _say(line: str) -> None:
@@ -123,21 +123,21 @@ def _refuse_other(out: Path, card: dict[str, Any]) -> None:
 
 
 def _mapping(
-    predictor: Predictor, wanted: Mapping[str, str], emotions: Mapping[str, str] | None
+    trained: Trained, wanted: Mapping[str, str], emotions: Mapping[str, str] | None
 ) -> dict[str, str]:
     """Emotion of the corpus -> class to report."""
-    known = predictor.class_map if emotions is None else emotions
-    if unknown := sorted({*known.values(), *wanted} - set(predictor.classes)):
+    known = trained.class_map if emotions is None else emotions
+    if unknown := sorted({*known.values(), *wanted} - set(trained.classes)):
         raise SertoneError(
             "unknown_class",
             f"{', '.join(unknown)}, which the model does not know",
-            f"some of {', '.join(predictor.classes)}",
+            f"some of {', '.join(trained.classes)}",
         )
     return {emotion: wanted[name] for emotion, name in known.items() if name in wanted}
 
 
 def _fold(
-    predictor: Predictor,
+    trained: Trained,
     test: list[Utterance],
     mapping: dict[str, str],
     wanted: dict[str, str],
@@ -146,12 +146,12 @@ def _fold(
     """The corpus as the one fold of a run."""
     recordings = Recordings(CACHE_GB)
     recordings.load(test)
-    answers = answers_of(predictor, test, recordings, ranks.fabric(TrainConfig(batch_size=1)))
-    before, after = _probabilities(predictor, answers, wanted) if wanted else (None, None)
-    ratings = {name: mean_ratings(predictor, answers, name, scale) for name, scale in scales.items()}
-    unchanged = wanted == {name: name for name in predictor.classes}
-    threshold = predictor.threshold if unchanged else None  # of other classes nothing is known
-    by = replace(_mean_calibration(predictor), threshold=threshold)
+    answers = answers_of(trained, test, recordings, ranks.fabric(TrainConfig(batch_size=1)))
+    before, after = _probabilities(trained, answers, wanted) if wanted else (None, None)
+    ratings = {name: mean_ratings(trained, answers, name, scale) for name, scale in scales.items()}
+    unchanged = wanted == {name: name for name in trained.classes}
+    threshold = trained.threshold if unchanged else None  # of other classes nothing is known
+    by = replace(_mean_calibration(trained), threshold=threshold)
     voted = any(u.votes for u in test)
     names = class_names(wanted)
     fold = scored(test, mapping, names, after, before, by, ratings=ratings, with_votes=voted)
@@ -169,9 +169,9 @@ def _scores(rows: list[dict[str, Any]], classes: bool, ratings: Iterable[str]) -
     return scores
 
 
-def _mean_calibration(predictor: Predictor) -> Calibration:
+def _mean_calibration(trained: Trained) -> Calibration:
     """What several models were calibrated on, together."""
-    own = predictor.calibrations
+    own = trained.calibrations
     if len(own) == 1:
         return own[0]
     speakers = sorted({name for by in own for name in by.fitted_on.get("speakers", ())})
@@ -195,12 +195,12 @@ def _require_emotions(emotions: Mapping[str, str], found: list[Utterance]) -> No
 
 
 def _require_some(
-    predictor: Predictor, test: list[Utterance], found: list[Utterance], mapping: Mapping[str, str]
+    trained: Trained, test: list[Utterance], found: list[Utterance], mapping: Mapping[str, str]
 ) -> None:
-    if not test and not predictor.classes:
+    if not test and not trained.classes:
         raise SertoneError(
             "no_targets",
-            f"the model rates {', '.join(predictor.scales)}; the corpus has no such rating on a known scale",
+            f"the model rates {', '.join(trained.scales)}; the corpus has no such rating on a known scale",
             "one at least",
             "--scales says the ends of a manifest's scales: valence=1:7",
         )
@@ -216,7 +216,7 @@ def _require_some(
 
 
 def _card(
-    predictor: Predictor,
+    trained: Trained,
     data: DataConfig,
     found: list[Utterance],
     test: list[Utterance],
@@ -227,25 +227,25 @@ def _card(
     title, hashes = corpora.sheet(data.corpus).TITLE, recording_hashes(test)
     rule, leak = {"split": "another corpus"}, LeakReport(title)
     card = protocol_card(data, len(found), [Fold(title, [], [], test)], [leak], mapping, hashes, rule, 0)
-    card["evaluated"] = {"model": model, "trained_on": predictor.card["corpus"]["title"]}
-    card["selection"] = predictor.card["selection"]
-    ids, speakers = heard.again(test, card, [each["card"]["heard"] for each in predictor.abouts])
+    card["evaluated"] = {"model": model, "trained_on": trained.card["corpus"]["title"]}
+    card["selection"] = trained.card["selection"]
+    ids, speakers = heard.again(test, card, [each["card"]["heard"] for each in trained.abouts])
     card["leaks"] = [vars(leak) | {"recordings": ids, "speakers": speakers}]
     return card
 
 
 def _probabilities(
-    predictor: Predictor, answers: list[Answers], wanted: Mapping[str, str]
+    trained: Trained, answers: list[Answers], wanted: Mapping[str, str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of the classes wanted, before and after calibration; mean over the models: (N, J) each."""
     before = np.mean([own.probabilities for own in answers], axis=0)
-    after = mean_probabilities(predictor, answers)
-    first, second = (remap(side, predictor.classes, wanted) for side in (before, after))
+    after = mean_probabilities(trained, answers)
+    first, second = (remap(side, trained.classes, wanted) for side in (before, after))
     return first, second
 
 
 def _warnings(
-    predictor: Predictor,
+    trained: Trained,
     leak: Mapping[str, Any],
     found: list[Utterance],
     mapping: Mapping[str, str],
@@ -262,5 +262,5 @@ def _warnings(
     emotions = [u.labels["emotion"] for u in found if "emotion" in u.labels]
     if outside := sum(emotion not in mapping for emotion in emotions) if mapping else 0:
         said.append(f"{outside} of {len(emotions)} utterances have an emotion outside the classes")
-    said += [f"{name} of the corpus has no known scale" for name in predictor.scales if name not in scales]
+    said += [f"{name} of the corpus has no known scale" for name in trained.scales if name not in scales]
     return said

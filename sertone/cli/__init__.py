@@ -10,7 +10,7 @@ import warnings
 
 from cyclopts import CycloptsError
 
-from sertone.cli import analysis, corpora, models, training  # noqa: F401  each adds its commands
+from sertone.cli import analysis, corpora, export, models, predict, training  # noqa: F401  each adds its commands
 from sertone.cli.parts import app
 from sertone.errors import SertoneError
 

@@ -1,8 +1,7 @@
-"""Commands about what has been trained: compare, evaluate, predict, describe, publish."""
+"""Commands about what has been trained: compare, evaluate, describe, publish."""
 
 import json
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,45 +85,6 @@ def evaluate(
     return 0
 
 
-@app.command
-def predict(
-    model: Path,
-    /,
-    *files: Path,
-    text: str | None = None,
-    manifest: Path | None = None,
-    asr: str | None = None,
-    language: str = "",
-    strict: Flag = False,
-) -> int:
-    """Predict recordings: one JSON object per line and file, in the order given.
-
-    A model of audio and text answers from the audio alone where there is no text, and says so.
-
-    Args:
-        model: a checkpoint folder, a run, or OWNER/NAME on the Hugging Face hub. A run answers with the
-            mean of its folds' models, most of which were trained on a recording that belongs to the corpus.
-        files: recordings of any rate and number of channels.
-        text: what is said in the one recording given.
-        manifest: instead of files, a table with the columns `path` and, where it is known, `text`.
-        asr: name or folder of a faster-whisper model, such as `small`, that writes down what is said where no
-            text is given.
-        language: of the speech, for the ASR, such as `en`; detected if not given.
-        strict: refuse what would be answered with a warning, such as a truncated file, or one without text of
-            a model that reads.
-    """
-    from sertone import load
-
-    chosen, texts = _inputs(files, text, manifest)
-    predictor, failed = load(model), False
-    recogniser = _recogniser(asr, language) if asr and predictor.reads else None
-    made = predictor.predict_files(chosen, strict=strict, texts=texts, recogniser=recogniser)
-    for prediction in made:
-        print(json.dumps(prediction.to_json(), ensure_ascii=False), flush=True)
-        failed |= prediction.status == "error"
-    return int(failed)
-
-
 def _scales(text: str | None) -> dict[str, tuple[float, float]]:
     """`valence=1:7` -> valence from 1 to 7."""
     from sertone.labels import parse_map
@@ -134,33 +94,6 @@ def _scales(text: str | None) -> dict[str, tuple[float, float]]:
         return {name: (float(low), float(high)) for name, (low, _, high) in pairs.items()}
     except ValueError:
         raise SertoneError("bad_map", f"--scales {text!r}", "RATING=LOWEST:HIGHEST, as valence=1:7") from None
-
-
-def _inputs(
-    files: Sequence[Path], text: str | None, manifest: Path | None
-) -> tuple[Sequence[Path], Sequence[str | None]]:
-    """Recordings and what is said in them."""
-    if bool(files) == bool(manifest):
-        found = "both recordings and a manifest" if files else "no recordings given"
-        raise SertoneError("no_files", found, "sertone predict MODEL FILE..., or --manifest TABLE")
-    if text is not None and len(files) != 1:
-        found = f"--text and {'a manifest' if manifest else f'{len(files)} recordings'}"
-        raise SertoneError(
-            "many_files", found, "one recording", "--manifest takes a table with a column of texts"
-        )
-    if manifest:
-        from sertone.corpora.manifest import recordings
-
-        rows = recordings(manifest)
-        return [path for path, _ in rows], [said for _, said in rows]
-    return files, [text] * len(files)
-
-
-def _recogniser(model: str, language: str) -> Callable:
-    from sertone.recipe import AsrConfig
-    from sertone.transcripts.recogniser import Recogniser
-
-    return Recogniser(AsrConfig(model=model), language)
 
 
 @app.command

@@ -79,7 +79,8 @@ class CompactEncoder(Encoder):
         hidden = features.unflatten(2, (4, -1)).flatten(1, 2)  # (B, 4 T, C)
         for step, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
             hidden = convolution(hidden.transpose(1, 2)).transpose(1, 2)
-            hidden = F.gelu(norm(hidden)) * mask.repeat_interleave(2 - step, 1)[..., None]
+            finer = mask[..., None].expand(-1, -1, 2 - step).flatten(1)
+            hidden = F.gelu(norm(hidden)) * finer[..., None]
         position = self.position(hidden.transpose(1, 2)).transpose(1, 2)
         return self.dropout(hidden + F.gelu(position)) * mask[..., None]
 

@@ -63,7 +63,7 @@ class FrontEnd(nn.Module):
         waveforms = waveforms.float()
         frames = torch.div(lengths - self.min_samples, HOP, rounding_mode="floor") + 1
         total = (waveforms.shape[1] - self.min_samples) // HOP + 1
-        mel = self._log_mel(waveforms)[:, :total]
+        mel = self._log_mel(waveforms).narrow(1, 0, total)
         # Loudness goes, the long-term spectrum stays: its tilt tells a raised voice.
         parts = [(mel - masked_mean(mel, frames).mean(1)[:, None, None]) / 3.0]
         if self.prosody:
@@ -108,7 +108,7 @@ def track_pitch(waveforms: Tensor) -> tuple[Tensor, Tensor]:
     slices = slices - slices.mean(-1, keepdim=True)
     length = -(-(size + longest + 1) // 32) * 32  # no wrap-around, and a size that FFTs like
     power = torch.view_as_real(torch.fft.rfft(slices, length)).square().sum(-1)
-    correlation = torch.fft.irfft(torch.complex(power, torch.zeros_like(power)), length)
+    correlation = _even_irfft(power, length)
     energy = F.pad(slices.square(), (1, 0)).cumsum(-1)  # energy[k]: of the first k samples
     head = energy[..., size - longest :].flip(-1)  # lags 0..longest
     tail = energy[..., -1:] - energy[..., : longest + 1]
@@ -118,6 +118,15 @@ def track_pitch(waveforms: Tensor) -> tuple[Tensor, Tensor]:
     best = (normalised[..., shortest:longest] - cost).argmax(-1) + shortest
     voicing = normalised.gather(-1, best[..., None])[..., 0].clamp(0.0, 1.0)
     return rate / (best + _parabola(normalised, best)), voicing
+
+
+def _even_irfft(spectrum: Tensor, length: int) -> Tensor:
+    """The signal of a real spectrum (..., length // 2 + 1) -> (..., length), length even."""
+    if torch.compiler.is_exporting():  # without complex numbers, for which ONNX has no fast way
+        whole = torch.cat([spectrum, spectrum[..., 1:-1].flip(-1)], -1)
+        half = torch.view_as_real(torch.fft.rfft(whole))[..., 0] / length
+        return torch.cat([half, half[..., 1:-1].flip(-1)], -1)
+    return torch.fft.irfft(torch.complex(spectrum, torch.zeros_like(spectrum)), length)
 
 
 def _parabola(curve: Tensor, peak: Tensor) -> Tensor:

@@ -136,7 +136,8 @@ class HuggingFaceEncoder(Encoder):
         return self.transformer.dropout(hidden)
 
     def context(self, mask: Tensor) -> dict[str, Tensor]:
-        context = {} if mask.all() else {"mask": mask[:, None, None]}
+        whole = torch.compiler.is_exporting() or mask.all()  # what is exported takes no padding
+        context = {} if whole else {"mask": mask[:, None, None]}
         if self.config.model_type == "wavlm":
             frames = mask.shape[1]
             context["bias"] = self.transformer.layers[0].attention.compute_bias(frames, frames)

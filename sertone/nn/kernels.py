@@ -72,7 +72,8 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, p:
         mask: true where a key counts, or what is added to the scores; broadcasts to (B, H, T, T).
         p: share of the weights that is dropped.
     """
-    if p == 0.0 or query.device.type != "cpu" or not _own:
+    fused = p == 0.0 or query.device.type != "cpu" or not _own
+    if fused and not torch.compiler.is_exporting():  # whose shapes the fused form hides
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p)
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
     if mask is not None:

@@ -60,9 +60,13 @@ class RatingHead(nn.Module):
         """One minus the concordance: target (B,) on the corpus's scale, NaN without a rating."""
         return concordance_loss(self._shares(output), (target - self.zero) / self.span)
 
+    def ratings(self, output: HeadOutput) -> Tensor:
+        """The rating of each utterance, on the corpus's scale, (B,)."""
+        return self.zero + self.span * self._shares(output)
+
     def decode(self, output: HeadOutput) -> list[float]:
-        """The rating of each utterance, on the corpus's scale."""
-        return (self.zero + self.span * self._shares(output)).tolist()
+        """The same as numbers."""
+        return self.ratings(output).tolist()
 
     @staticmethod
     def _shares(output: HeadOutput) -> Tensor:

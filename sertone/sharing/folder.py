@@ -10,6 +10,8 @@ FORMAT = 2
 MARKER, WEIGHTS, CARD, TOKENIZER = "checkpoint.json", "model.safetensors", "card.md", "tokenizer.json"
 """The files of a checkpoint, the last one only of a model that reads text; the marker makes it complete.
 On the hub the card is README.md."""
+BUNDLE = ("bundle.json", "model.onnx")
+"""Of a bundle (`runtime.bundle`), beside the tokenizer."""
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -22,9 +24,7 @@ def checkpoints(source: str | Path) -> list[Path]:
     Raises:
         SertoneError: `not_a_checkpoint`.
     """
-    path = Path(source)
-    if not path.exists() and HUB_ID.fullmatch(path.as_posix()):
-        path = _download(path.as_posix())
+    path = local(source)
     for found in ([path], [path / "checkpoint"], sorted(path.glob("fold_*/checkpoint"))):
         complete = [folder for folder in found if (folder / MARKER).is_file()]
         if complete:
@@ -35,6 +35,16 @@ def checkpoints(source: str | Path) -> list[Path]:
         "a run folder, a fold of it, a checkpoint folder, or OWNER/NAME on the Hugging Face hub",
         "`sertone crossval` and `sertone train` write them",
     )
+
+
+def local(source: str | Path) -> Path:
+    """A path as it is, or the folder of what is called OWNER/NAME on the hub, which is downloaded once.
+
+    Raises:
+        SertoneError: `not_a_checkpoint`, `missing_extra`.
+    """
+    path = Path(source)
+    return path if path.exists() or not HUB_ID.fullmatch(path.as_posix()) else _download(path.as_posix())
 
 
 def checkpoint(source: str | Path) -> Path:
@@ -77,12 +87,18 @@ def about(folder: Path) -> dict:
 
 def _download(repository: str) -> Path:
     """The files of a model on the hub that are data: no pickle, no code."""
-    import httpx2
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
     try:
-        return Path(snapshot_download(repository, allow_patterns=[MARKER, WEIGHTS, TOKENIZER]))
+        import httpx2
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError
+    except ImportError:
+        raise SertoneError(
+            "missing_extra",
+            f"no folder {repository}, and huggingface_hub, to look on the hub, is not installed",
+            way_out='pip install "sertone[hub]"',
+        ) from None
+    try:
+        return Path(snapshot_download(repository, allow_patterns=[MARKER, WEIGHTS, TOKENIZER, *BUNDLE]))
     except (httpx2.HTTPError, OSError, HFValidationError) as error:
         raise SertoneError(
             "not_a_checkpoint",

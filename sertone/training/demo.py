@@ -8,9 +8,10 @@ from pathlib import Path
 
 from sertone import corpora
 from sertone import recipe as recipes
+from sertone.runtime.predictor import Predictor
 from sertone.schema import Prediction
 from sertone.training.crossval import cross_validate
-from sertone.training.predict import Predictor
+from sertone.training.predict import Trained
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,6 @@ def demo(folder: Path, overrides: Iterable[str] = (), *, fresh: bool = False) ->
     with open(run / "predictions.csv", newline="", encoding="utf-8") as file:
         row = next(csv.DictReader(file))
     model = run / f"fold_{row['fold']}"
-    prediction = Predictor(model).predict(corpus / f"{row['id']}.wav")
+    prediction = Predictor(Trained(model)).predict(corpus / f"{row['id']}.wav")
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     return Demo(corpus, run, results["pooled"], row["target"], prediction, model)

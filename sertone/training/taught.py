@@ -13,7 +13,7 @@ from sertone.protocols import Fold
 from sertone.schema import Utterance
 from sertone.training import ranks, teachers
 from sertone.training.experiment import Experiment
-from sertone.training.predict import Predictor
+from sertone.training.predict import Trained
 from sertone.training.recordings import Recordings
 from sertone.training.together import answers_of, mean_probabilities, mean_ratings
 
@@ -87,7 +87,7 @@ def taught(experiment: Experiment, number: int, recordings: Recordings) -> Fold:
     fold, config = experiment.folds[number], experiment.recipe.train
     if config.teacher is None:
         return fold
-    teacher = Predictor(teachers.find(config.teacher.source, number, len(experiment.folds)))
+    teacher = Trained(teachers.find(config.teacher.source, number, len(experiment.folds)))
     common = teachers.common(teacher.about, experiment.classes, experiment.ratings)
     answers = answers_of(teacher, fold.train, recordings, ranks.fabric(config))
     ratings = {name: mean_ratings(teacher, answers, name, scale) for name, scale in common.items()}

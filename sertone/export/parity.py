@@ -1,0 +1,62 @@
+"""Whether a bundle answers what torch does, over lengths from the shortest to the longest."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sertone.audio import SAMPLING_RATE
+from sertone.errors import SertoneError
+from sertone.runtime.answering import Model
+
+SECONDS = (0.4, 1.0, 2.37, 5.0, 11.3, 30.0)
+TOLERANCE = 1e-4
+TEXTS = (None, "well", "so what are we going to do about it now")
+
+
+def parity(
+    torch_model: Model, bundle: Model, seconds: Sequence[float] = SECONDS, tolerance: float = TOLERANCE
+) -> dict[str, Any]:
+    """Compares the answers of two models about noise with a voice-like tone, and of texts where they read.
+
+    Args:
+        torch_model: what was trained.
+        bundle: what was exported of it.
+        seconds: lengths of the recordings.
+        tolerance: largest difference of a probability, and of a rating as a share of its scale.
+
+    Returns:
+        `seconds`, `tolerance`, and the largest difference found of `probabilities` and `ratings`.
+
+    Raises:
+        SertoneError: `parity`, where they differ by more, or an answer is not a number.
+    """
+    spans = np.asarray([scale.high - scale.low for scale in torch_model.scales.values()])
+    worst = {"probabilities": 0.0, "ratings": 0.0}
+    for length in seconds:
+        waveform = _recording(max(round(length * SAMPLING_RATE), torch_model.min_samples))
+        for text in TEXTS[0 if torch_model.hears else 1 : len(TEXTS) if torch_model.reads else 1]:
+            first, second = (model.outputs(waveform, text) for model in (torch_model, bundle))
+            found = {
+                "probabilities": first.probabilities - second.probabilities,
+                "ratings": (first.ratings - second.ratings) / spans,
+            }
+            for name, difference in found.items():
+                most = float(np.abs(difference).max(initial=0.0))
+                if not most <= tolerance:
+                    raise SertoneError(
+                        "parity",
+                        f"{name} of the bundle differ by {most:.2g} from torch's, at {length} s",
+                        f"no more than {tolerance:g}",
+                        "please report it with the recipe of the model",
+                    )
+                worst[name] = max(worst[name], most)
+    return {"seconds": list(seconds), "tolerance": tolerance, "largest_difference": worst}
+
+
+def _recording(samples: int) -> np.ndarray:
+    """Noise and a tone that changes, the same at every call: (1, N)."""
+    time = np.arange(samples) / SAMPLING_RATE
+    tone = np.sin(2 * np.pi * (140 * time + 20 * np.sin(3 * time))) * (0.6 + 0.4 * np.sin(5 * time))
+    noise = np.random.default_rng(samples).standard_normal(samples)
+    return (0.2 * tone + 0.02 * noise).astype(np.float32)[None]

@@ -1,0 +1,133 @@
+"""What a model is asked, and how its outputs become answers: classes, confidence, scales of dimensions.
+
+Axis letters: B batch, N samples, K classes, R dimensions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from sertone.errors import SertoneError
+from sertone.labels import Scale, class_names, remap, rescaled
+
+UNIT = Scale(0.0, 1.0, "share")
+NO_ANSWER: dict[str, Any] = {"label": None, "probabilities": {}, "confidence": None, "unsure": False}
+NO_ANSWER |= {"dimensions": {}}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model says of a batch.
+
+    Attributes:
+        probabilities: calibrated, in the order of the model's classes, (B, K).
+        ratings: on the scales of the corpus, in the order of the model's scales, (B, R).
+    """
+
+    probabilities: np.ndarray
+    ratings: np.ndarray
+
+
+class Model(Protocol):
+    """What answers: a bundle, or what was trained, where torch is installed.
+
+    Attributes:
+        classes: names; none where it rates dimensions alone.
+        scales: dimension -> scale of the corpus.
+        hears: whether it hears the audio, or reads alone.
+        reads: whether it reads text.
+        min_samples: at 16 kHz; what is shorter is padded with silence.
+        max_seconds: longest stretch that it answers at once, in seconds.
+        threshold: confidence below which an answer is unsure, or None.
+        card: protocol card.
+        licences: the ledger of what it is made of, see `sertone.licences`.
+    """
+
+    classes: list[str]
+    scales: dict[str, Scale]
+    hears: bool
+    reads: bool
+    min_samples: int
+    max_seconds: float
+    threshold: float | None
+    card: dict[str, Any]
+    licences: list[dict[str, Any]]
+
+    def outputs(self, waveforms: np.ndarray, text: str | None = None) -> Outputs:
+        """Answers recordings of one length.
+
+        Args:
+            waveforms: float32 at 16 kHz, (B, N), N at least `min_samples`.
+            text: what is said in the only one; None: nothing is known.
+        """
+        ...
+
+    def truncates(self, text: str) -> bool:
+        """Whether a text is longer than it reads."""
+        ...
+
+
+@dataclass(frozen=True)
+class Answering:
+    """How outputs are told.
+
+    Attributes:
+        classes: class of the model -> class wanted; what is merged is added, what is left out is divided
+            among the rest. None: the model's own.
+        min_confidence: below it an answer is unsure; None: as the model was calibrated.
+        dimensions: on the scale of the `corpus`, or from 0 to 1 (`unit`).
+    """
+
+    classes: Mapping[str, str] | None = None
+    min_confidence: float | None = None
+    dimensions: Literal["corpus", "unit"] = "corpus"
+
+    def names(self, model: Model) -> list[str]:
+        """The classes that are told.
+
+        Raises:
+            SertoneError: `unknown_class`, where one is asked for that the model does not know.
+        """
+        if self.classes is None:
+            return list(model.classes)
+        remap(np.zeros((1, len(model.classes))), model.classes, self.classes)
+        return class_names(dict(self.classes))
+
+    def require_fit(self, model: Model) -> None:
+        """Refuses what cannot be told of a model.
+
+        Raises:
+            SertoneError: `unknown_class`, `bad_confidence`.
+        """
+        self.names(model)
+        if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
+            raise SertoneError("bad_confidence", f"--min-confidence {self.min_confidence}", "0 to 1")
+
+    def answers(self, model: Model, outputs: Outputs) -> list[dict[str, Any]]:
+        """`label`, `probabilities`, `confidence`, `unsure` and `dimensions` of every row."""
+        shares, names = outputs.probabilities, self.names(model)
+        if self.classes is not None and model.classes:
+            shares = remap(shares, model.classes, self.classes)
+        pairs = zip(shares, outputs.ratings, strict=True)
+        return [self._answer(model, names, *pair) for pair in pairs]
+
+    def _answer(
+        self, model: Model, names: Sequence[str], shares: np.ndarray, ratings: np.ndarray
+    ) -> dict[str, Any]:
+        probabilities = dict(zip(names, map(float, shares), strict=True))
+        confidence = max(probabilities.values(), default=None)
+        threshold = model.threshold if self.min_confidence is None else self.min_confidence
+        rated = zip(model.scales.items(), map(float, ratings), strict=True)
+        told = [(name, self._told(value, scale)) for (name, scale), value in rated]
+        return {
+            "label": max(probabilities, key=lambda name: probabilities[name], default=None),
+            "probabilities": probabilities,
+            "confidence": confidence,
+            "unsure": threshold is not None and confidence is not None and confidence < threshold,
+            "dimensions": dict(told),
+        }
+
+    def _told(self, value: float, scale: Scale) -> float:
+        return rescaled(value, scale, UNIT) if self.dimensions == "unit" else value

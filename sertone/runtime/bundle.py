@@ -1,0 +1,192 @@
+"""The bundle: one folder with everything that is needed to use a model, and nothing that runs code.
+
+    model.onnx       from raw waveform (and token ids) to calibrated probabilities and ratings
+    bundle.json      what goes in, what comes out, protocol card, licences, calibration, hashes
+    tokenizer.json   of a model that reads text
+    README.md        model card
+
+The graph, axis letters B batch, N samples, S tokens, K classes, R dimensions:
+    waveforms (B, N) float32, 16 kHz mono; all of one length
+    tokens (B, S) and counts (B,) int64: of a model that reads; a count of 0: no text
+    -> probabilities (B, K), ratings (B, R), on the scales of the corpus
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sertone.audio import file_hash
+from sertone.errors import SertoneError
+from sertone.labels import Scale
+from sertone.runtime.answering import Outputs
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+FORMAT = 1
+MARKER, GRAPH, TOKENIZER, CARD = "bundle.json", "model.onnx", "tokenizer.json", "README.md"
+FIELDS = {
+    "format": int,
+    "name": str,
+    "precision": str,
+    "classes": list,
+    "scales": dict,
+    "hears": bool,
+    "reads": bool,
+    "sampling_rate": int,
+    "min_samples": int,
+    "max_seconds": float,
+    "calibration": dict,
+    "card": dict,
+    "licences": list,
+    "parity": dict,
+    "files": dict,
+}
+"""What `bundle.json` holds."""
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+Device = Literal["cpu", "cuda"]
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a folder is a complete bundle."""
+    return (path / MARKER).is_file()
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What `bundle.json` holds, after its files have been compared with their hashes.
+
+    Raises:
+        SertoneError: `not_a_bundle`, `other_format`, `bad_bundle`.
+    """
+    if not is_bundle(folder):
+        raise SertoneError("not_a_bundle", f"no {MARKER} in {folder}", "a folder that `sertone export` wrote")
+    try:
+        said = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(folder, f"{MARKER}: {error}") from None
+    if not isinstance(said, dict) or said.get("format") != FORMAT:
+        found = said.get("format") if isinstance(said, dict) else type(said).__name__
+        raise SertoneError(
+            "other_format", f"{folder} has format {found}", f"format {FORMAT}", "export the model again"
+        )
+    if wrong := [name for name, kind in FIELDS.items() if not isinstance(said.get(name), kind)]:
+        raise _damaged(folder, f"{MARKER} has no sound {', '.join(wrong)}")
+    for name, digest in said["files"].items():
+        if Path(name).name != name or not (folder / name).is_file():
+            raise _damaged(folder, f"no {name}")
+        if file_hash(folder / name) != digest:
+            raise _damaged(folder, f"{name} is not what was exported")
+    return said
+
+
+def _damaged(folder: Path, found: str) -> SertoneError:
+    return SertoneError("bad_bundle", f"{folder}: {found}", "an intact bundle", "export or fetch it again")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a bundle runs.
+
+    Attributes:
+        device: `cuda` where onnxruntime-gpu is installed.
+        threads: of one recording's arithmetic; None: one per core.
+    """
+
+    device: Device = "cpu"
+    threads: int | None = None
+
+
+class Bundle:
+    """A bundle that is ready to run: a `runtime.answering.Model`.
+
+    Args:
+        folder: what `sertone export` wrote.
+        settings: how it runs.
+
+    Attributes:
+        folder: as given.
+        about: what `bundle.json` holds.
+
+    Raises:
+        SertoneError: `not_a_bundle`, `other_format`, `bad_bundle`, `no_device`; `missing_extra` where a
+            model reads and `tokenizers` is not installed.
+    """
+
+    def __init__(self, folder: str | Path, settings: Settings | None = None) -> None:
+        self.folder, self.about = Path(folder), about(Path(folder))
+        self.classes: list[str] = self.about["classes"]
+        self.scales = {name: Scale(**scale) for name, scale in self.about["scales"].items()}
+        self.hears: bool = self.about["hears"]
+        self.reads: bool = self.about["reads"]
+        self.min_samples: int = self.about["min_samples"]
+        self.max_seconds: float = self.about["max_seconds"]
+        self.threshold: float | None = self.about["calibration"]["threshold"]
+        self.card: dict[str, Any] = self.about["card"]
+        self.licences: list[dict[str, Any]] = self.about["licences"]
+        self._tokenizer = _tokenizer(self.folder / TOKENIZER) if self.reads else None
+        self._session = _session(self.folder, settings or Settings())
+        self._require_shapes()
+
+    def truncates(self, text: str) -> bool:
+        """Whether a text is longer than it reads."""
+        return bool(self._tokenizer and self._tokenizer.encode(text).overflowing)
+
+    def outputs(self, waveforms: np.ndarray, text: str | None = None) -> Outputs:
+        """Answers recordings of one length (B, N); a text only of a single one."""
+        given: dict[str, np.ndarray] = {"waveforms": np.asarray(waveforms, np.float32)} if self.hears else {}
+        if self.reads:
+            given["tokens"], given["counts"] = self._tokens(text, len(waveforms))
+        probabilities, ratings = self._session.run(["probabilities", "ratings"], given)
+        return Outputs(np.asarray(probabilities), np.asarray(ratings))
+
+    def _tokens(self, text: str | None, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens (B, S) and how many count, (B,)."""
+        ids: Sequence[int] = self._tokenizer.encode(text).ids if text and self._tokenizer else []
+        return np.asarray([ids or [0]] * rows, np.int64), np.full(rows, len(ids), np.int64)
+
+    def _require_shapes(self) -> None:
+        """Refuses labels that do not fit the graph."""
+        last = {output.name: output.shape[-1] for output in self._session.get_outputs()}
+        expected = {"probabilities": len(self.classes), "ratings": len(self.scales)}
+        if last != expected:
+            raise _damaged(self.folder, f"the graph has {last} outputs, the labels are {expected}")
+
+
+def _session(folder: Path, settings: Settings) -> "InferenceSession":
+    """ONNX Runtime on the graph. Its arena is off: with lengths that vary it only grows."""
+    import onnxruntime
+
+    if PROVIDERS[settings.device] not in onnxruntime.get_available_providers():
+        raise SertoneError(
+            "no_device",
+            f"device {settings.device!r}, which this onnxruntime does not know",
+            "cpu",
+            "pip install onnxruntime-gpu instead of onnxruntime",
+        )
+    options = onnxruntime.SessionOptions()
+    options.enable_cpu_mem_arena, options.log_severity_level = False, 3
+    options.intra_op_num_threads = settings.threads or 0
+    # Threads that wait for work by spinning take the cores that decode the next recording.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = [PROVIDERS[settings.device]]
+    try:
+        return onnxruntime.InferenceSession(folder / GRAPH, options, providers=providers)
+    except Exception as error:  # onnxruntime has a class of its own for every kind of bad graph
+        raise _damaged(folder, f"{GRAPH}: {str(error).splitlines()[0]}") from None
+
+
+def _tokenizer(path: Path) -> Any:
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise SertoneError(
+            "missing_extra", "a model that reads text", "tokenizers", 'pip install "sertone[text]"'
+        ) from None
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain `Exception`
+        raise _damaged(path.parent, f"{path.name}: {error}") from None
