@@ -155,3 +155,11 @@ def dimensions(tmp_path_factory):
     from rated import write_run
 
     return write_run(tmp_path_factory.mktemp("dimensions") / "run", classes=[], noise=0.9, seed=1)
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory) -> Path:
+    """A bundle that answers by loudness; see `toys`."""
+    from toys import write_toy
+
+    return write_toy(tmp_path_factory.mktemp("toy") / "bundle")
