@@ -1,0 +1,52 @@
+"""The half that uses models: no torch, a quarter of a gigabyte."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+ALONE = """
+import json, sys
+import sertone
+answer = sertone.load(sys.argv[1]).predict(sys.argv[2])
+files = {name.split(".")[0]: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
+foreign = sorted(name for name, path in files.items() if "site-packages" in path)
+print(json.dumps({"status": answer.status, "foreign": foreign}))
+"""
+
+
+def test_a_bundle_is_used_with_a_handful_of_packages(toy, tone):
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, str(toy), str(tone())],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )
+    found = json.loads(done.stdout)
+    assert found["status"] == "ok"
+    unwanted = {"torch", "transformers", "sklearn", "scipy", "pydantic", "yaml", "jinja2", "tokenizers"}
+    assert not unwanted & set(found["foreign"])
+    assert {"numpy", "onnxruntime", "soundfile", "soxr"} <= set(found["foreign"])
+
+
+@pytest.mark.slow
+def test_pip_install_alone_suffices(toy, tone, tmp_path):
+    """A fresh environment, as a user makes it; the registry has to be reachable."""
+    venv.create(tmp_path / "fresh", with_pip=True)
+    binaries = tmp_path / "fresh" / "bin"
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    clean |= {"HOME": str(tmp_path / "home")}
+    install = [str(binaries / "pip"), "install", "--quiet", str(REPOSITORY)]
+    subprocess.run(install, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": ""})
+    command = [str(binaries / "sertone"), "predict", str(toy), str(tone())]
+    done = subprocess.run(command, capture_output=True, text=True, env=clean, cwd=tmp_path)
+    assert done.returncode == 0 and json.loads(done.stdout)["status"] == "ok", done.stderr
+    torch = subprocess.run([str(binaries / "python"), "-c", "import torch"], capture_output=True, env=clean)
+    assert torch.returncode == 1
+    size = sum(path.stat().st_size for path in Path(tmp_path / "fresh").rglob("*") if path.is_file())
+    assert size <= 250e6
