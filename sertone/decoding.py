@@ -60,7 +60,7 @@ def open_audio(path: Path) -> tuple[Blocks, AudioInfo, Warnings]:
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         warnings, offset = _check_wav(path)
     try:
-        file = soundfile.SoundFile(_Restated(path, *offset) if offset else path)
+        file = soundfile.SoundFile(io.BufferedReader(_Restated(path, *offset)) if offset else path)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: raw samples, by their name
         if head[:4] in (b"RIFF", b"fLaC", b"OggS", b"FORM"):
             raise AudioError("bad_header", f"{path}: {error}", "a sound file") from None
@@ -162,7 +162,7 @@ class _Restated(io.RawIOBase):
     """
 
     def __init__(self, path: Path, start: int, size: int) -> None:
-        self._file, self._position = open(path, "rb", buffering=0), 0
+        self._file, self._position = io.FileIO(path), 0
         chunks = self._file.read(start)[12:-8]
         sizes = struct.pack("<4sIQQQI", b"ds64", 28, size + len(chunks) + 48, size, 0, 0)
         self._head = b"RF64\xff\xff\xff\xffWAVE" + sizes + chunks + b"data\xff\xff\xff\xff"
