@@ -241,6 +241,8 @@ def _open_av(path: Path) -> tuple[Blocks, AudioInfo, Warnings]:
     if not container.streams.audio:
         raise AudioError("not_audio", f"{path}: no audio stream", "a sound file")
     stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise AudioError("not_audio", f"{path}: audio in an unknown coding", "a known one")
     check_format(stream.rate or 0, stream.channels, path)
     frames = round((container.duration or 0) / 1e6 * stream.rate)  # rounded by the container
     return (
