@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -60,7 +61,7 @@ def open_audio(path: Path) -> tuple[Blocks, AudioInfo, Warnings]:
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         warnings, offset = _check_wav(path)
     try:
-        file = soundfile.SoundFile(io.BufferedReader(_Restated(path, *offset)) if offset else path)
+        file = soundfile.SoundFile(io.BufferedReader(_Restated(path, *offset)) if offset else _named(path))
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: raw samples, by their name
         if head[:4] in (b"RIFF", b"fLaC", b"OggS", b"FORM"):
             raise AudioError("bad_header", f"{path}: {error}", "a sound file") from None
@@ -72,6 +73,11 @@ def open_audio(path: Path) -> tuple[Blocks, AudioInfo, Warnings]:
         raise AudioError("no_samples", f"{path}: a header without samples", "a recording")
     warnings |= _check_length(head, path, info.frames)
     return lambda first: _sndfile_blocks(file, first, path), info, warnings
+
+
+def _named(path: Path) -> Any:
+    """The name as soundfile takes it also where it is not UTF-8, though its types do not say so."""
+    return os.fsencode(path) if os.name == "posix" else path
 
 
 def _sndfile_blocks(file: soundfile.SoundFile, first: int, path: Path) -> Iterator[np.ndarray]:
