@@ -127,9 +127,9 @@ def test_manifest_formats(tmp_path, tone, suffix):
     assert third.labels == {} and third.end_s is None
     assert len({first.id, second.id, third.id}) == 3
     assert recordings(path) == [
-        (tmp_path / "a.wav", "Hello, you"),
-        (tmp_path / "a.wav", None),
-        (tmp_path / "a.wav", "x"),
+        (tmp_path / "a.wav", "Hello, you", None),
+        (tmp_path / "a.wav", None, None),
+        (tmp_path / "a.wav", "x", None),
     ]
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -300,6 +301,24 @@ def test_killed_again_and_again(toy, tmp_path, form):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "are there already" in done.stderr, done.stderr
     assert sorted(row["file"] for row in table(out)) == [str(tmp_path / f"{n:03}.wav") for n in range(300)]
+
+
+def test_memory_stays_where_it_is(toy, tmp_path):
+    """From the hundredth recording to the last; they are one file with many names."""
+    (tmp_path / "wav").mkdir()
+    soundfile.write(tmp_path / "one.wav", 0.1 * np.random.default_rng(0).standard_normal(32000), 16000)
+    for number in range(1200):
+        (tmp_path / "wav" / f"{number:04}.wav").symlink_to(tmp_path / "one.wav")
+    out = tmp_path / "r.csv"
+    command = [sys.executable, "-m", "sertone", "predict", str(toy), str(tmp_path / "wav"), "--out", str(out)]
+    running, sizes = subprocess.Popen(command, stderr=subprocess.DEVNULL), []
+    while running.poll() is None:
+        held = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{running.pid}/status").read_text())
+        if held and out.exists() and len(out.read_bytes().splitlines()) > 100:
+            sizes.append(int(held[1]))
+        time.sleep(0.01)
+    assert running.returncode == 0 and len(sizes) > 10
+    assert max(sizes[-10:]) < 1.05 * sizes[0]
 
 
 def test_names_that_are_not_unicode(toy, tmp_path, capfd):

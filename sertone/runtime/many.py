@@ -90,10 +90,14 @@ def write(
 def _made_by(predictor: Predictor, settings: Mapping[str, Any]) -> MadeBy:
     """All that decides what a row says."""
     model, answering = predictor.model, predictor.answering
-    classes = {"classes": answering.names(model), "of": answering.classes}
-    scales = {name: asdict(scale) for name, scale in model.scales.items()}
-    told = {"scales": scales, "dimensions": answering.dimensions}
-    return {**settings, **classes, **told, "min_confidence": answering.min_confidence}
+    return dict(
+        settings,
+        classes=answering.names(model),
+        of=answering.classes,
+        scales={name: asdict(scale) for name, scale in model.scales.items()},
+        dimensions=answering.dimensions,
+        min_confidence=answering.min_confidence,
+    )
 
 
 def _say(line: str) -> None:
