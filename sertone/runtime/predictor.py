@@ -15,7 +15,7 @@ from sertone.audio import SEGMENT_TOLERANCE_S, Recording
 from sertone.errors import AudioError
 from sertone.isolation import ChildDiedError, cores, in_order
 from sertone.labels import has_words
-from sertone.runtime.answering import NO_ANSWER, Answering, Model, Outputs
+from sertone.runtime.answering import NO_ANSWER, Answering, Model
 from sertone.schema import Prediction
 
 MAX_DECODERS = 4
@@ -115,9 +115,7 @@ class Predictor:
             samples = np.pad(samples, (0, self.model.min_samples - len(samples)))
         text, said = self._readable(text_of(recording.samples))
         warnings |= said
-        outputs = self.model.outputs(samples[None], text)
-        _require_finite(outputs)
-        (answer,) = self.answering.answers(self.model, outputs)
+        (answer,) = self.answering.answers(self.model, self.model.outputs(samples[None], text))
         return Prediction(
             file=name,
             status="warning" if warnings else "ok",
@@ -172,10 +170,3 @@ def _result(file: str | Path, future: Future[Recording]) -> Recording:
         raise AudioError(
             "decoder_crashed", f"{file}: {error.found}", "audio that the decoder survives"
         ) from None
-
-
-def _require_finite(outputs: Outputs) -> None:
-    if not (np.isfinite(outputs.probabilities).all() and np.isfinite(outputs.ratings).all()):
-        raise AudioError(
-            "non_finite_answer", "the model's answer is no number", "samples from -1 to 1, or a sound model"
-        )
