@@ -20,7 +20,7 @@ __all__ = ["ablate", "compare", "crossval", "distill", "evaluate", "layers", "lo
 
 
 def load(
-    path: str | Path,
+    path: str | Path | None = None,
     *,
     classes: Mapping[str, str] | None = None,
     min_confidence: float | None = None,
@@ -32,7 +32,7 @@ def load(
 
     Args:
         path: a bundle, which needs no torch; a run, one fold of it, or a checkpoint folder; or OWNER/NAME
-            on the Hugging Face hub of a bundle or a checkpoint.
+            on the Hugging Face hub of a bundle or a checkpoint. None: the model that comes with the package.
         classes: class of the model -> class wanted; what is merged is added, what is left out is divided
             among the rest.
         min_confidence: below it an answer is unsure; None: as the model was calibrated.
@@ -44,12 +44,13 @@ def load(
         SertoneError: where there is none, it is damaged, or does not know a class.
     """
     from sertone import licences
+    from sertone.runtime import shipped
     from sertone.runtime.answering import Answering
     from sertone.runtime.bundle import Bundle, Settings, is_bundle
     from sertone.runtime.predictor import Predictor
     from sertone.sharing import folder as folders
 
-    folder = folders.local(path)
+    folder = shipped.folder() if path is None else folders.local(path)
     if is_bundle(folder):
         model = Bundle(folder, Settings(device, threads))
     else:

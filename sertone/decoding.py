@@ -1,8 +1,8 @@
 """Opening sound files: a header that holds, and a stream of decoded blocks.
 
 libsndfile reads WAV, FLAC, MP3, Ogg and AIFF; FFmpeg, through PyAV (extra `media`), the rest. What
-libsndfile passes over in silence (WAV files shorter than their header says, streams without a length)
-is found here.
+libsndfile passes over in silence (files shorter than their header says, streams without a length) is
+found here.
 """
 
 import errno
@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -60,7 +61,7 @@ def open_audio(path: Path) -> tuple[Blocks, AudioInfo, Warnings]:
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         warnings, offset = _check_wav(path)
     try:
-        file = soundfile.SoundFile(_restated(path, *offset) if offset else path)
+        file = soundfile.SoundFile(io.BufferedReader(_Restated(path, *offset)) if offset else _named(path))
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: raw samples, by their name
         if head[:4] in (b"RIFF", b"fLaC", b"OggS", b"FORM"):
             raise AudioError("bad_header", f"{path}: {error}", "a sound file") from None
@@ -70,13 +71,19 @@ def open_audio(path: Path) -> tuple[Blocks, AudioInfo, Warnings]:
     if info.frames == 0:
         file.close()
         raise AudioError("no_samples", f"{path}: a header without samples", "a recording")
+    warnings |= _check_length(head, path, info.frames)
     return lambda first: _sndfile_blocks(file, first, path), info, warnings
+
+
+def _named(path: Path) -> Any:
+    """The name as soundfile takes it also where it is not UTF-8, though its types do not say so."""
+    return os.fsencode(path) if os.name == "posix" else path
 
 
 def _sndfile_blocks(file: soundfile.SoundFile, first: int, path: Path) -> Iterator[np.ndarray]:
     with file:
         try:
-            if file.format in ("WAV", "WAVEX", "FLAC"):  # where seeking is exact
+            if file.format in ("WAV", "WAVEX", "RF64", "FLAC"):  # where seeking is exact
                 first -= file.seek(min(first, file.frames))
             while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
                 yield block[min(first, len(block)) :]
@@ -151,11 +158,74 @@ def _check_data(
     return {}, None
 
 
-def _restated(path: Path, start: int, size: int):
-    """The file in memory with the true size of its data chunk in the header."""
-    content = bytearray(path.read_bytes())
-    content[start - 4 : start] = struct.pack("<I", min(size, 0xFFFFFFFE))
-    return io.BytesIO(content)
+class _Restated(io.RawIOBase):
+    """A WAV file whose header states the true size of its samples; as RF64, which has room for any size.
+
+    Args:
+        path: the file.
+        start: where its samples start, in bytes.
+        size: of its samples, in bytes.
+    """
+
+    def __init__(self, path: Path, start: int, size: int) -> None:
+        self._file, self._position = io.FileIO(path), 0
+        chunks = self._file.read(start)[12:-8]
+        sizes = struct.pack("<4sIQQQI", b"ds64", 28, size + len(chunks) + 48, size, 0, 0)
+        self._head = b"RF64\xff\xff\xff\xffWAVE" + sizes + chunks + b"data\xff\xff\xff\xff"
+        self._moved = len(self._head) - start
+        self._end = start + size + self._moved
+
+    def readinto(self, buffer) -> int:
+        part = self._head[self._position : self._position + len(buffer)]
+        buffer[: len(part)] = part
+        self._file.seek(max(self._position, len(self._head)) - self._moved)
+        count = len(part) + (self._file.readinto(memoryview(buffer)[len(part) :]) or 0)
+        self._position += count
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = offset + (0, self._position, self._end)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _check_length(head: bytes, path: Path, frames: int) -> Warnings:
+    """Holds what AIFF, RF64 and Ogg say about their length against what is there."""
+    stated = _stated_frames(head)
+    if stated > frames:
+        return {"truncated": f"{frames} of the {stated} samples of its header are there"}
+    if head[:4] == b"OggS" and not _has_last_page(path):
+        return {"truncated": f"{frames} samples are there; the last page of the stream is not"}
+    return {}
+
+
+def _stated_frames(head: bytes) -> int:
+    """Samples per channel by an AIFF or RF64 header, 0 where it does not say."""
+    if head[:4] == b"RF64" and head[12:16] == b"ds64":
+        return struct.unpack_from("<Q", head, 36)[0]
+    at = head.find(b"COMM", 0, -14)
+    return struct.unpack_from(">I", head, at + 10)[0] if head[:4] == b"FORM" and at > 0 else 0
+
+
+def _has_last_page(path: Path) -> bool:
+    """Whether the last page of an Ogg file is marked as the end of its stream."""
+    with open(path, "rb") as file:
+        file.seek(-min(path.stat().st_size, BLOCK), os.SEEK_END)
+        tail = file.read()
+    at = tail.rfind(b"OggS", 0, -5)
+    return at >= 0 and bool(tail[at + 5] & 4)
 
 
 def _open_av(path: Path) -> tuple[Blocks, AudioInfo, Warnings]:
@@ -177,6 +247,8 @@ def _open_av(path: Path) -> tuple[Blocks, AudioInfo, Warnings]:
     if not container.streams.audio:
         raise AudioError("not_audio", f"{path}: no audio stream", "a sound file")
     stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise AudioError("not_audio", f"{path}: audio in an unknown coding", "a known one")
     check_format(stream.rate or 0, stream.channels, path)
     frames = round((container.duration or 0) / 1e6 * stream.rate)  # rounded by the container
     return (
@@ -198,5 +270,5 @@ def _av_blocks(container, first: int, path: Path) -> Iterator[np.ndarray]:
                     block = part.to_ndarray().T
                     yield block[min(first, len(block)) :]
                     first = max(0, first - len(block))
-        except FFmpegError as error:
+        except (FFmpegError, ValueError) as error:  # ValueError: the format changes on the way
             raise AudioError("decode_failed", f"{path}: {error}", "intact audio") from None

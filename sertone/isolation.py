@@ -11,8 +11,10 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any
 
 from sertone.errors import SertoneError
@@ -81,7 +83,7 @@ class Isolated:
         with self._lock:
             if self._closed:
                 raise _died(function, "closed")
-            if self._child is None:
+            if self._child is None or self._child.poll() is not None:  # also one that died between calls
                 self._child = subprocess.Popen(
                     [sys.executable, "-c", SERVE],
                     stdin=subprocess.PIPE,
@@ -129,27 +131,57 @@ def side_by_side(
         with lock:
             on_event(value)
 
+    with _children([Isolated(environment, tell) for environment in environments]) as submit:
+        pending: dict[Future, tuple] = {}
+        for arguments in calls:
+            pending[submit(function, *arguments)] = arguments
+            while len(pending) > 2 * len(environments):
+                yield _next(pending)
+        while pending:
+            yield _next(pending)
+
+
+def in_order(
+    jobs: int, function: Callable, calls: Iterable[tuple]
+) -> Generator[tuple[tuple, Future], None, None]:
+    """As `side_by_side`, but in the order of the calls: what is slow keeps back what comes after it.
+
+    Args:
+        jobs: number of children, started when they are needed; twice as many calls are ahead of what was
+            yielded, at most.
+        function: what to call.
+        calls: the arguments of each call; taken as they are needed.
+
+    Yields:
+        arguments and future of each call.
+    """
+    with _children([Isolated() for _ in range(jobs)]) as submit:
+        pending: deque[tuple[tuple, Future]] = deque()
+        for arguments in calls:
+            pending.append((arguments, submit(function, *arguments)))
+            if len(pending) > 2 * jobs:
+                yield pending.popleft()
+        while pending:
+            yield pending.popleft()
+
+
+@contextmanager
+def _children(children: Sequence[Isolated]) -> Iterator[Callable[..., Future]]:
+    """Hands out `submit(function, *arguments)`, which calls in a child that is free; ends the children."""
     idle: queue.SimpleQueue[Isolated] = queue.SimpleQueue()
-    children, jobs = [Isolated(environment, tell) for environment in environments], len(environments)
     for child in children:
         idle.put(child)
 
-    def run(arguments: tuple) -> Any:
+    def run(function: Callable, *arguments: Any) -> Any:
         child = idle.get()
         try:
             return child(function, *arguments)
         finally:
             idle.put(child)
 
-    pool = ThreadPoolExecutor(jobs)
+    pool = ThreadPoolExecutor(len(children))
     try:
-        pending: dict[Future, tuple] = {}
-        for arguments in calls:
-            pending[pool.submit(run, arguments)] = arguments
-            while len(pending) > 2 * jobs:
-                yield _next(pending)
-        while pending:
-            yield _next(pending)
+        yield lambda *call: pool.submit(run, *call)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for child in children:

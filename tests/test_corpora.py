@@ -127,9 +127,9 @@ def test_manifest_formats(tmp_path, tone, suffix):
     assert third.labels == {} and third.end_s is None
     assert len({first.id, second.id, third.id}) == 3
     assert recordings(path) == [
-        (tmp_path / "a.wav", "Hello, you"),
-        (tmp_path / "a.wav", None),
-        (tmp_path / "a.wav", "x"),
+        (tmp_path / "a.wav", "Hello, you", None),
+        (tmp_path / "a.wav", None, None),
+        (tmp_path / "a.wav", "x", None),
     ]
 
 
@@ -154,8 +154,9 @@ def test_tables_that_are_no_manifest(tmp_path, text, code):
 
 
 def test_a_table_to_predict_needs_no_more_than_a_path(tmp_path):
-    rows = "file,text\na.wav, Well \n/b/c.wav,\n"
-    assert recordings(manifest(tmp_path, rows)) == [(tmp_path / "a.wav", "Well"), (Path("/b/c.wav"), None)]
+    rows = "file,text,duration_s\na.wav, Well ,1.5\n/b/c.wav,,\n"
+    expected = [(tmp_path / "a.wav", "Well", 1.5), (Path("/b/c.wav"), None, None)]
+    assert recordings(manifest(tmp_path, rows)) == expected
     (tmp_path / "m.csv").rename(tmp_path / "metadata.csv")
     assert len(recordings(tmp_path)) == 2
 
@@ -165,6 +166,7 @@ def test_a_table_to_predict_needs_no_more_than_a_path(tmp_path):
     [
         ("name,text\na.wav,x\n", "missing_column", r"a column path$"),
         ("path,text\na.wav,x\n,y\n", "missing_cell", "line 3: no path given"),
+        ("path,duration_s\na.wav,long\n", "bad_number", "line 2: duration_s is 'long'"),
         ("path\n", "no_rows", "one row per utterance"),
         ("path\na.wav,b\n", "not_a_manifest", "line 2 has more cells"),
     ],

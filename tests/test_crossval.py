@@ -22,7 +22,6 @@ from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import prepare
-from sertone.training.predict import Predictor
 from sertone.training.progress import Progress
 
 
@@ -149,7 +148,8 @@ def test_predict_answers_every_file(run, small_demo, tmp_path, tone, capsys):
     assert [a["status"] for a in answers] == ["ok", "error", "error", "ok", "error", "ok", "ok"]
     assert [a["code"] for a in answers] == ["", "missing_file", "empty_file", "", "not_audio", "", ""]
     for answer in answers:
-        keys = "file status code message duration_s label probabilities confidence unsure dimensions text"
+        keys = "file status code message duration_s label probabilities confidence unsure dimensions text "
+        keys += "segments speakers"
         assert list(answer) == keys.split() and not answer["unsure"]
         if answer["status"] == "error":
             assert answer["label"] is None and answer["probabilities"] == {} and answer["message"]
@@ -172,7 +172,7 @@ def test_a_run_answers_with_the_mean_of_its_folds(run, small_demo):
 
 def test_the_scores_of_a_run_are_what_its_checkpoints_predict(run, small_demo):
     for number in (0, 1):
-        predictor = Predictor(run / f"fold_{number}" / "checkpoint")
+        predictor = sertone.load(run / f"fold_{number}" / "checkpoint")
         for row in [row for row in rows_of(run) if row["fold"] == str(number)][:8]:
             found = predictor.predict(small_demo / f"{row['id']}.wav")
             assert found.label == row["prediction"]
@@ -187,7 +187,7 @@ def test_arrays_and_very_short_clips(run, tone):
     assert "at least 400 samples" in repr(predictor)
     with pytest.raises(ValueError, match="sampling_rate"):
         predictor.predict(samples)
-    predictor.min_samples = 2000
+    predictor.model.min_samples = 2000
     answer = predictor.predict(np.full(500, 0.1, np.float32) * np.sin(np.arange(500)), 16000)
     assert (answer.status, answer.code) == ("warning", "padded") and answer.label
 
@@ -275,7 +275,7 @@ def test_exit_status_and_messages(tmp_path):
     usage = sertone_command("predict")
     assert usage.returncode == 2
     missing = sertone_command("predict", str(tmp_path), "a.wav")
-    assert missing.returncode == 2 and missing.stderr.startswith("error [not_a_checkpoint]")
+    assert missing.returncode == 2 and missing.stderr.startswith("error [no_files]")
     assert "Traceback" not in missing.stderr
     help_text = sertone_command("crossval", "--help")
     assert help_text.returncode == 0 and "--set" in help_text.stdout

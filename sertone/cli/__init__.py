@@ -41,6 +41,9 @@ def main() -> None:
         traceback.print_exc()
         status = 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last save", file=sys.stderr)
+        print(
+            "interrupted; the same command (predict: with --resume) goes on from the last save",
+            file=sys.stderr,
+        )
         status = 2
     sys.exit(status)

@@ -1,21 +1,27 @@
 """`sertone predict`: emotions of recordings."""
 
-import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from sertone.cli.parts import Flag, app
 from sertone.errors import SertoneError
 
+if TYPE_CHECKING:
+    from sertone.runtime.inputs import Input
+
 
 @app.command
 def predict(
-    model: Path,
-    /,
-    *files: Path,
+    *paths: Path,
     text: str | None = None,
+    list_: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     manifest: Path | None = None,
+    out: Path | None = None,
+    resume: Flag = False,
     asr: str | None = None,
     language: str = "",
     classes: str | None = None,
@@ -25,17 +31,24 @@ def predict(
     threads: int | None = None,
     strict: Flag = False,
 ) -> int:
-    """Predict recordings: one JSON object per line and file, in the order given.
+    """Predict recordings: `sertone predict [MODEL] FILE...`, one row each, in the order given.
 
+    Rows are JSON objects, one per line, on stdout; with `--out` they go into a file, with progress on stderr.
     A model of audio and text answers from the audio alone where there is no text, and says so.
 
     Args:
-        model: a bundle, a checkpoint folder, a run, or OWNER/NAME on the Hugging Face hub. A run answers with
-            the mean of its folds' models, most of which were trained on a recording that belongs to the
-            corpus.
-        files: recordings of any rate and number of channels.
+        paths: first the model: a bundle, a checkpoint folder, a run, or OWNER/NAME on the Hugging Face hub;
+            if the first path is a recording or a folder of recordings, the model that comes with Sertone
+            answers. A run answers with the mean of its folds' models, most of which were trained on a
+            recording that belongs to the corpus. Then recordings of any rate and number of channels; of a
+            folder all that are in it or below it.
         text: what is said in the one recording given.
-        manifest: instead of files, a table with the columns `path` and, where it is known, `text`.
+        list_: instead of recordings, a text file with one path per line; `-`: standard input.
+        manifest: instead of recordings, a table with the columns `path` and, where they are known, `text` and
+            `duration_s`.
+        out: file to write, ending in .jsonl or .csv; one that is there is only touched with `--resume`.
+        resume: go on with the file that `--out` names: what has a row there is not answered again, unless the
+            recording has changed.
         asr: name or folder of a faster-whisper model, such as `small`, that writes down what is said where no
             text is given.
         language: of the speech, for the ASR, such as `en`; detected if not given.
@@ -51,37 +64,55 @@ def predict(
     """
     from sertone import load
     from sertone.labels import parse_map
+    from sertone.runtime import many, shipped
+    from sertone.runtime.progress import Tally
+    from sertone.runtime.rows import json_line
+    from sertone.sharing.folder import digest
 
-    chosen, texts = _inputs(files, text, manifest)
+    if resume and not out:
+        raise SertoneError("no_output", "--resume without --out", "the file to go on with")
+    own = not paths or not _is_model(paths[0])
+    inputs = _inputs(paths if own else paths[1:], list_, manifest, text)
     mapping = parse_map(classes, "--classes") if classes else None
     told: dict[str, Any] = {"classes": mapping, "min_confidence": min_confidence, "dimensions": dimensions}
-    predictor, failed = load(model, device=device, threads=threads, **told), False
+    model = shipped.folder() if own else paths[0]
+    predictor = load(model, device=device, threads=threads, **told)
     recogniser = _recogniser(asr, language) if asr and predictor.model.reads else None
-    made = predictor.predict_files(chosen, strict=strict, texts=texts, recogniser=recogniser)
-    for prediction in made:
-        print(json.dumps(prediction.to_json(), ensure_ascii=False), flush=True)
-        failed |= prediction.status == "error"
-    return int(failed)
+    options: dict[str, Any] = {"strict": strict, "recogniser": recogniser}
+    if out:
+        by = {"model": digest(model), "recognised_by": f"{asr} {language}" if recogniser else ""}
+        return int(many.write(predictor, inputs, out, resume=resume, **by, **options).of("error") > 0)
+    tally = Tally()
+    for _, prediction in many.predict(predictor, inputs, **options):
+        print(json_line(prediction), flush=True)
+        tally.add(prediction)
+    return int(tally.of("error") > 0)
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a path means a model: a folder that holds one, or what is neither here nor a recording."""
+    from sertone.runtime.inputs import SUFFIXES, is_folder
+    from sertone.sharing.folder import holds_model
+
+    if is_folder(path):
+        return holds_model(path)
+    return not path.exists() and path.suffix.lower() not in SUFFIXES
 
 
 def _inputs(
-    files: Sequence[Path], text: str | None, manifest: Path | None
-) -> tuple[Sequence[Path], Sequence[str | None]]:
-    """Recordings and what is said in them."""
-    if bool(files) == bool(manifest):
-        found = "both recordings and a manifest" if files else "no recordings given"
-        raise SertoneError("no_files", found, "sertone predict MODEL FILE..., or --manifest TABLE")
-    if text is not None and len(files) != 1:
-        found = f"--text and {'a manifest' if manifest else f'{len(files)} recordings'}"
+    paths: Sequence[Path], listed: str | None, manifest: Path | None, text: str | None
+) -> "list[Input]":
+    from sertone.runtime.inputs import gather
+
+    inputs = gather(paths, listed=listed, manifest=manifest)
+    if text is None:
+        return inputs
+    if len(inputs) != 1 or not paths:
+        found = f"--text and {f'{len(inputs)} recordings' if paths else 'a list or a table'}"
         raise SertoneError(
             "many_files", found, "one recording", "--manifest takes a table with a column of texts"
         )
-    if manifest:
-        from sertone.corpora.manifest import recordings
-
-        rows = recordings(manifest)
-        return [path for path, _ in rows], [said for _, said in rows]
-    return files, [text] * len(files)
+    return [replace(inputs[0], text=text)]
 
 
 def _recogniser(model: str, language: str) -> Callable:

@@ -83,14 +83,17 @@ def utterances(root: Path, report: Report = stop, *, labelled: bool = True) -> I
         )
 
 
-def recordings(path: Path) -> list[tuple[Path, str | None]]:
-    """The recordings that a table names, with their texts, in its order: what predicting needs.
+def recordings(path: Path) -> list[tuple[Path, str | None, float | None]]:
+    """The recordings that a table names, in its order: what predicting needs.
 
     Args:
         path: a manifest: the file, or a folder with a `metadata.csv`; only the path (or file) is required.
 
+    Returns:
+        file, text and duration in seconds of each, None where the table does not say.
+
     Raises:
-        SertoneError: `not_a_manifest`, `missing_column`, `no_rows`, `missing_cell`.
+        SertoneError: `not_a_manifest`, `missing_column`, `no_rows`, `missing_cell`, `bad_number`.
     """
     path = path / "metadata.csv" if path.is_dir() else path
     found = []
@@ -98,7 +101,8 @@ def recordings(path: Path) -> list[tuple[Path, str | None]]:
         row = _filled(cells)
         if not (name := row.get("path") or row.get("file")):
             raise SertoneError("missing_cell", f"{path}, line {count}: no path given", "one in every row")
-        found.append((path.parent / name, row.get("text")))
+        duration = _number(row, "duration_s", f"{path}, line {count}", stop)
+        found.append((path.parent / name, row.get("text"), duration))
     return found
 
 

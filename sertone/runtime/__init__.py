@@ -3,6 +3,12 @@
     bundle.py       the folder that a model is shipped in, and ONNX Runtime to run it
     answering.py    from a model's outputs to answers: classes, confidence, scales
     predictor.py    one answer per recording
+    inputs.py       which recordings: files, folders, a list, a table
+    rows.py         one row per prediction, as JSON lines or CSV
+    output.py       a file of rows that can be gone on with
+    progress.py     how far it is
+    many.py         many recordings, with these
+    shipped.py      the model that comes with the package
 
 Imports numpy, soundfile, soxr and onnxruntime; what else is needed is an extra, and named where it is.
 """

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from sertone.errors import SertoneError
+from sertone.errors import AudioError, SertoneError
 from sertone.labels import Scale, class_names, remap, rescaled
 
 UNIT = Scale(0.0, 1.0, "share")
@@ -106,7 +106,12 @@ class Answering:
             raise SertoneError("bad_confidence", f"--min-confidence {self.min_confidence}", "0 to 1")
 
     def answers(self, model: Model, outputs: Outputs) -> list[dict[str, Any]]:
-        """`label`, `probabilities`, `confidence`, `unsure` and `dimensions` of every row."""
+        """`label`, `probabilities`, `confidence`, `unsure` and `dimensions` of every row.
+
+        Raises:
+            AudioError: `non_finite_answer`.
+        """
+        _require_finite(outputs)
         shares, names = outputs.probabilities, self.names(model)
         if self.classes is not None and model.classes:
             shares = remap(shares, model.classes, self.classes)
@@ -131,3 +136,10 @@ class Answering:
 
     def _told(self, value: float, scale: Scale) -> float:
         return rescaled(value, scale, UNIT) if self.dimensions == "unit" else value
+
+
+def _require_finite(outputs: Outputs) -> None:
+    if not (np.isfinite(outputs.probabilities).all() and np.isfinite(outputs.ratings).all()):
+        raise AudioError(
+            "non_finite_answer", "the model's answer is no number", "samples from -1 to 1, or a sound model"
+        )

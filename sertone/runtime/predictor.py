@@ -1,20 +1,24 @@
 """Prediction: one answer per recording, always; a fault of a recording is an answer, not an exception."""
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
 from sertone import audio
-from sertone.audio import Recording
+from sertone.audio import SEGMENT_TOLERANCE_S, Recording
 from sertone.errors import AudioError
-from sertone.isolation import ChildDiedError, Isolated
+from sertone.isolation import ChildDiedError, cores, in_order
 from sertone.labels import has_words
 from sertone.runtime.answering import NO_ANSWER, Answering, Model
 from sertone.schema import Prediction
 
+MAX_DECODERS = 4
 Recogniser = Callable[[np.ndarray], str | None]
 """Samples (N,) at 16 kHz -> what is said."""
 
@@ -72,21 +76,24 @@ class Predictor:
         *,
         strict: bool = False,
         texts: Iterable[str | None] | None = None,
+        durations: Iterable[float | None] | None = None,
         recogniser: Recogniser | None = None,
     ) -> Iterator[Prediction]:
-        """Predicts files one by one; decoding runs in a process of its own.
+        """Predicts files in their order; they are decoded ahead, in processes of their own.
 
         Args:
             files: in any number; each gives one prediction.
             strict: refuse what would be answered with a warning.
             texts: what is said in each, for a model that reads; None where that is not known.
+            durations: what each is said to last, in seconds; None where that is not known.
             recogniser: samples (N,) at 16 kHz -> text, asked where no text is given.
         """
         asked = recogniser if self.model.reads else None
-        with Isolated() as isolated:
-            for file, text in zip(files, repeat(None) if texts is None else texts, strict=texts is not None):
+        calls = zip(files, _or_none(durations), strict=durations is not None)
+        with closing(in_order(min(cores(), MAX_DECODERS), _read, calls)) as decoded:
+            for ((file, _), future), text in zip(decoded, _or_none(texts), strict=texts is not None):
                 source = asked if text is None and asked else _given(text)
-                made = self._answer(str(file), lambda file=file: _read_apart(isolated, file), source)
+                made = self._answer(str(file), partial(_result, file, future), source)
                 if strict and made.status == "warning":
                     made = replace(made, status="error", **NO_ANSWER)
                 yield made
@@ -143,9 +150,22 @@ def _given(text: str | None) -> Recogniser:
     return lambda _: text
 
 
-def _read_apart(isolated: Isolated, file: str | Path) -> Recording:
+def _or_none(values: Iterable | None) -> Iterable:
+    return repeat(None) if values is None else values
+
+
+def _read(file: str | Path, stated_s: float | None) -> Recording:
+    """A recording, with a warning where it is not as long as is said."""
+    recording = audio.read(file)
+    if stated_s is None or abs(stated_s - recording.duration_s) <= SEGMENT_TOLERANCE_S:
+        return recording
+    message = f"{recording.duration_s:.3f} s; the table says {stated_s:.3f} s"
+    return replace(recording, warnings=recording.warnings | {"other_duration": message})
+
+
+def _result(file: str | Path, future: Future[Recording]) -> Recording:
     try:
-        return isolated(audio.read, file)
+        return future.result()
     except ChildDiedError as error:
         raise AudioError(
             "decoder_crashed", f"{file}: {error.found}", "audio that the decoder survives"

@@ -2,8 +2,10 @@
 
 import json
 import re
+from hashlib import sha256
 from pathlib import Path
 
+from sertone.audio import file_hash
 from sertone.errors import SertoneError
 
 FORMAT = 2
@@ -24,17 +26,39 @@ def checkpoints(source: str | Path) -> list[Path]:
     Raises:
         SertoneError: `not_a_checkpoint`.
     """
-    path = local(source)
-    for found in ([path], [path / "checkpoint"], sorted(path.glob("fold_*/checkpoint"))):
-        complete = [folder for folder in found if (folder / MARKER).is_file()]
-        if complete:
-            return complete
+    if complete := _complete(local(source)):
+        return complete
     raise SertoneError(
         "not_a_checkpoint",
         f"no checkpoint in {source}",
         "a run folder, a fold of it, a checkpoint folder, or OWNER/NAME on the Hugging Face hub",
         "`sertone crossval` and `sertone train` write them",
     )
+
+
+def _complete(path: Path) -> list[Path]:
+    for found in ([path], [path / "checkpoint"], sorted(path.glob("fold_*/checkpoint"))):
+        if complete := [folder for folder in found if (folder / MARKER).is_file()]:
+            return complete
+    return []
+
+
+def holds_model(path: Path) -> bool:
+    """Whether a folder is a bundle, a checkpoint, a fold or a run."""
+    return (path / BUNDLE[0]).is_file() or bool(_complete(path))
+
+
+def digest(source: str | Path) -> str:
+    """SHA-256 of what decides the answers of a model, as `checkpoints` finds it, or of a bundle.
+
+    Raises:
+        SertoneError: `not_a_checkpoint`.
+    """
+    path = local(source)
+    if (path / BUNDLE[0]).is_file():
+        return file_hash(path / BUNDLE[0])  # which holds those of its files
+    files = [folder / name for folder in checkpoints(path) for name in (MARKER, WEIGHTS)]
+    return sha256("".join(map(file_hash, files)).encode()).hexdigest()
 
 
 def local(source: str | Path) -> Path:

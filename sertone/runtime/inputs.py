@@ -1,0 +1,107 @@
+"""Which recordings to predict: files, folders, a list, a table."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sertone.errors import SertoneError
+
+SUFFIXES = (
+    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"),
+    *(".m4a", ".mp4", ".webm", ".mkv", ".mov", ".aac", ".wma", ".amr", ".3gp"),
+)
+"""What is taken of a folder; a file that is named itself may be called anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One recording to predict.
+
+    Attributes:
+        file: as it was given.
+        text: what is said in it, where that is known.
+        duration_s: what it is said to last, in seconds, where that is known.
+    """
+
+    file: str
+    text: str | None = None
+    duration_s: float | None = None
+
+
+def gather(
+    paths: Sequence[str | Path] = (),
+    *,
+    listed: str | Path | None = None,
+    manifest: str | Path | None = None,
+) -> list[Input]:
+    """All recordings, in the order in which they are answered.
+
+    Args:
+        paths: recordings, and folders in the place of which their recordings stand, sorted.
+        listed: a text file with one path per line; `-`: standard input.
+        manifest: a table with the column `path` and, where they are known, `text` and `duration_s`; see
+            `corpora.manifest`.
+
+    Raises:
+        SertoneError: `no_files`, where nothing is given, more than one kind of thing, or a folder without
+            recordings; what `corpora.manifest.recordings` raises.
+    """
+    if sum(map(bool, (paths, listed, manifest))) != 1:
+        some = "more than one of" if paths or listed or manifest else "none of"
+        raise SertoneError(
+            "no_files", f"{some} recordings, a list and a table", "one of FILE..., --list and --manifest"
+        )
+    if manifest:
+        from sertone.corpora.manifest import recordings
+
+        return [Input(str(path), text, seconds) for path, text, seconds in recordings(Path(manifest))]
+    names = _lines(listed) if listed else [name for path in paths for name in _expanded(Path(path))]
+    if not names:
+        raise SertoneError("no_files", f"{listed} names none", "one path per line")
+    return [Input(name) for name in names]
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; what cannot be looked at is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _lines(listed: str | Path) -> list[str]:
+    """The lines that are not empty; names that are not UTF-8 are kept as the system has them."""
+    content = sys.stdin.buffer.read() if str(listed) == "-" else Path(listed).read_bytes()
+    lines = os.fsdecode(content.removeprefix(b"\xef\xbb\xbf")).split("\n")
+    return [line.removesuffix("\r") for line in lines if line.strip()]
+
+
+def _expanded(path: Path) -> list[str]:
+    """The path itself or, of a folder, its recordings."""
+    if not is_folder(path):
+        return [str(path)]
+    found = sorted(name for name in _below(path) if name.suffix.lower() in SUFFIXES)
+    if not found:
+        raise SertoneError(
+            "no_files",
+            f"{path} holds neither a model nor recordings",
+            f"files ending in {', '.join(SUFFIXES)}",
+        )
+    return [str(name) for name in found]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Visible files of a folder and of those in it. Links to folders are not followed: they may go round."""
+
+    def stop(error: OSError) -> None:
+        raise error  # a folder that cannot be listed must not go missing without a word
+
+    for parent, folders, files in os.walk(folder, onerror=stop):
+        folders[:] = _visible(folders)
+        yield from (Path(parent, name) for name in _visible(files))
+
+
+def _visible(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not name.startswith(".")]

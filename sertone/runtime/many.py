@@ -1,0 +1,105 @@
+"""Predicting many recordings: in their order, into one file that can be gone on with."""
+
+import sys
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sertone.runtime.inputs import Input
+from sertone.runtime.output import MadeBy, opened, stamp
+from sertone.runtime.predictor import Predictor, Recogniser
+from sertone.runtime.progress import Progress, Tally
+from sertone.runtime.rows import form_of
+from sertone.schema import Prediction
+
+
+def predict(
+    predictor: Predictor,
+    inputs: Sequence[Input],
+    *,
+    strict: bool = False,
+    recogniser: Recogniser | None = None,
+) -> Generator[tuple[str, Prediction], None, None]:
+    """Stamp, taken before the file is read, and prediction of every input; see `Predictor.predict_files`."""
+    stamps: deque[str] = deque()
+
+    def files() -> Iterator[str]:
+        for source in inputs:
+            stamps.append(stamp(source))
+            yield source.file
+
+    made = predictor.predict_files(
+        files(),
+        strict=strict,
+        texts=(source.text for source in inputs),
+        durations=(source.duration_s for source in inputs),
+        recogniser=recogniser,
+    )
+    for prediction in made:
+        yield stamps.popleft(), prediction
+
+
+def write(
+    predictor: Predictor,
+    inputs: Sequence[Input],
+    out: Path,
+    *,
+    model: str,
+    resume: bool = False,
+    strict: bool = False,
+    recogniser: Recogniser | None = None,
+    recognised_by: str = "",
+) -> Tally:
+    """Answers recordings into a file, with progress on stderr.
+
+    Args:
+        predictor: what answers.
+        inputs: see `inputs.gather`.
+        out: file to write, ending in .jsonl or .csv; beside it a journal, see `runtime.output`.
+        model: what names the model, such as a hash of its files: answers of two models are not mixed.
+        resume: go on with a file that is there.
+        strict: as `Predictor.predict_files`.
+        recogniser: likewise.
+        recognised_by: what names the recogniser.
+
+    Returns:
+        what was answered, the rows included that were there already.
+
+    Raises:
+        SertoneError: `bad_output`, and what `output.opened` raises.
+    """
+    settings = {"model": model, "strict": strict, "asr": recognised_by}
+    form, by = form_of(out, predictor), _made_by(predictor, settings)
+    with opened(out, form, by, inputs, resume=resume) as output:
+        left = output.unfinished(inputs)
+        _say(output.told())
+        progress, tally = Progress(len(left)), Tally(output.finished)
+        answers = predict(predictor, left, strict=strict, recogniser=recogniser)
+        with closing(progress), closing(answers):
+            for stamped, prediction in answers:
+                output.write(stamped, prediction)
+                tally.add(prediction)
+                progress.add(prediction)
+    _say(f"{progress.summary()}; {out} holds {tally}")
+    return tally
+
+
+def _made_by(predictor: Predictor, settings: Mapping[str, Any]) -> MadeBy:
+    """All that decides what a row says."""
+    model, answering = predictor.model, predictor.answering
+    return dict(
+        settings,
+        classes=answering.names(model),
+        of=answering.classes,
+        scales={name: asdict(scale) for name, scale in model.scales.items()},
+        dimensions=answering.dimensions,
+        min_confidence=answering.min_confidence,
+    )
+
+
+def _say(line: str) -> None:
+    if line:
+        print(line, file=sys.stderr, flush=True)

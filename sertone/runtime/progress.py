@@ -1,0 +1,103 @@
+"""How far many predictions are: one line on a terminal, in a log a line now and then."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TextIO
+
+from sertone.runtime.rows import Row
+from sertone.schema import Prediction
+
+TERMINAL_S, LOG_S = 0.2, 30.0
+"""Seconds between two lines, on a terminal and in a log."""
+
+
+class Tally:
+    """How many answers there are of each status and code.
+
+    Args:
+        rows: of answers that are there already.
+    """
+
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        self.codes = Counter((row.status, row.code) for row in rows)
+
+    def add(self, prediction: Prediction) -> None:
+        """Counts one more."""
+        self.codes[prediction.status, prediction.code] += 1
+
+    def of(self, status: str) -> int:
+        """How many have a status."""
+        return sum(count for (each, _), count in self.codes.items() if each == status)
+
+    def __str__(self) -> str:
+        return f"{self.of('ok')} ok, {self._said('warning')}, {self._said('error')}"
+
+    def _said(self, status: str) -> str:
+        """`2 errors (1 empty_file, 1 missing_file)`."""
+        codes = [f"{count} {code}" for (each, code), count in self.codes.most_common() if each == status]
+        return f"{self.of(status)} {status}{'s' * (self.of(status) != 1)}" + f" ({', '.join(codes)})" * bool(
+            codes
+        )
+
+
+class Progress:
+    """Lines on how it is going.
+
+    Args:
+        total: number of recordings to answer.
+        stream: where to.
+        clock: seconds.
+    """
+
+    def __init__(
+        self, total: int, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.total, self.stream, self.clock = total, stream or sys.stderr, clock
+        self.done, self.errors, self.audio_s = 0, 0, 0.0
+        self.started = self._said = clock()
+        self._live = self.stream.isatty()
+
+    def add(self, prediction: Prediction) -> None:
+        """Counts one more, and says so if it is time."""
+        self.done += 1
+        self.errors += prediction.status == "error"
+        self.audio_s += prediction.duration_s or 0.0
+        if self.clock() - self._said >= (TERMINAL_S if self._live else LOG_S):
+            self._said = self.clock()
+            self._print(self.line())
+
+    def line(self) -> str:
+        """Done, errors, rates and time left."""
+        spent = max(self.clock() - self.started, 1e-9)
+        left = _clock(spent / max(self.done, 1) * (self.total - self.done))
+        errors = f"{self.errors} error{'s' * (self.errors != 1)}"
+        rates = f"{self.done / spent:.1f} files/s, {self.audio_s / spent:.1f} s of audio/s"
+        return f"{self.done} of {self.total} files, {errors}, {rates}, {left} left"
+
+    def summary(self) -> str:
+        """What was done, and how fast."""
+        spent = self.clock() - self.started
+        rate = self.done / max(spent, 1e-9)
+        return f"{self.done} files, {self.audio_s:.1f} s of audio in {spent:.1f} s, {rate:.1f} files/s"
+
+    def close(self) -> None:
+        """Takes the line from the terminal."""
+        if self._live:
+            self._print("")
+
+    def _print(self, line: str) -> None:
+        print(
+            f"\r{line}\x1b[K" if self._live else line,
+            end="" if self._live else "\n",
+            file=self.stream,
+            flush=True,
+        )
+
+
+def _clock(seconds: float) -> str:
+    """As `3:07` or `2:03:07`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

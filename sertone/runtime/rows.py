@@ -1,0 +1,145 @@
+"""One row per prediction, as JSON lines or CSV; complete rows of a file that may be torn at its end."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+from sertone.errors import SertoneError
+from sertone.runtime.predictor import Predictor
+from sertone.schema import Prediction
+
+FIXED = ("file", "status", "code", "message", "duration_s", "label", "confidence", "unsure")
+DIGITS = 6
+
+
+class Row(NamedTuple):
+    """What is read again of a row."""
+
+    file: str
+    status: str
+    code: str
+
+
+class Form(Protocol):
+    """How rows are written."""
+
+    @property
+    def head(self) -> bytes:
+        """What the file begins with."""
+        ...
+
+    def row(self, prediction: Prediction) -> bytes:
+        """A row, with the end of its line."""
+        ...
+
+    def read(self, row: bytes) -> Row:
+        """What a row holds; ValueError or KeyError where it is none."""
+        ...
+
+    def complete(self, start: bytes) -> bool:
+        """Whether lines are a whole row."""
+        ...
+
+
+def form_of(path: Path, predictor: Predictor) -> Form:
+    """The form that a file's name asks for.
+
+    Raises:
+        SertoneError: `bad_output`.
+    """
+    if path.suffix == ".jsonl":
+        return JsonLines()
+    if path.suffix == ".csv":
+        return Csv(predictor.answering.names(predictor.model), list(predictor.model.scales))
+    raise SertoneError("bad_output", f"--out {path}", "a name that ends in .jsonl or .csv")
+
+
+def json_line(prediction: Prediction) -> str:
+    """A prediction as a JSON object; in ASCII where a file's name or a text is no Unicode."""
+    values = prediction.to_json()
+    line = json.dumps(values, ensure_ascii=False)
+    return line if line == _unicode(line) else json.dumps(values)
+
+
+def _unicode(text: str) -> str:
+    """Half a character, as in names that are not UTF-8, is written out as its number."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class JsonLines:
+    """One JSON object per line."""
+
+    head = b""
+
+    def row(self, prediction: Prediction) -> bytes:
+        return json_line(prediction).encode() + b"\n"
+
+    def read(self, row: bytes) -> Row:
+        values = json.loads(row)
+        return Row(values["file"], values["status"], values["code"])
+
+    def complete(self, start: bytes) -> bool:
+        return start.endswith(b"\n")
+
+
+@dataclass(frozen=True)
+class Csv:
+    """One row per prediction under a head; `p_NAME` for each class, the dimensions by their names.
+
+    Args:
+        classes: names.
+        dimensions: names.
+    """
+
+    classes: Sequence[str]
+    dimensions: Sequence[str]
+
+    @property
+    def head(self) -> bytes:
+        return _cells([*FIXED, *(f"p_{name}" for name in self.classes), *self.dimensions, "text"])
+
+    def row(self, prediction: Prediction) -> bytes:
+        values = prediction.to_json()
+        shares = [prediction.probabilities.get(name) for name in self.classes]
+        rated = [prediction.dimensions.get(name) for name in self.dimensions]
+        return _cells([*(values[name] for name in FIXED), *shares, *rated, prediction.text])
+
+    def read(self, row: bytes) -> Row:
+        try:
+            (cells,) = csv.reader(io.StringIO(row.decode(), newline=""), strict=True)
+        except csv.Error as error:
+            raise ValueError(str(error)) from None
+        if len(cells) != len(FIXED) + len(self.classes) + len(self.dimensions) + 1:
+            raise ValueError(f"{len(cells)} cells")
+        return Row(*cells[:3])
+
+    def complete(self, start: bytes) -> bool:
+        """Lines within quotes belong to their row."""
+        return start.endswith(b"\n") and start.count(b'"') % 2 == 0
+
+
+def _cells(values: Sequence[object]) -> bytes:
+    line = io.StringIO(newline="")
+    csv.writer(line).writerow(
+        [round(value, DIGITS) if isinstance(value, float) else value for value in values]
+    )
+    return _unicode(line.getvalue()).encode()
+
+
+def whole_rows(file: BinaryIO, form: Form) -> Iterator[bytes]:
+    """The complete rows of a file; what is torn at its end is left out."""
+    row = b""
+    for line in file:
+        row += line
+        if form.complete(row):
+            yield row
+            row = b""
+
+
+def key(file: str) -> str:
+    """A file's name as every form can keep it."""
+    return _unicode(file)

@@ -1,0 +1,39 @@
+"""What tests run in processes of decoders: they import this module, so it is a light one."""
+
+import os
+import signal
+from pathlib import Path
+
+from sertone import audio
+
+HERE = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
+
+
+class Deadly(os.PathLike):
+    """A file whose reading kills the process that reads it."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __str__(self):
+        return self.file
+
+    def __fspath__(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+        return self.file
+
+
+def peak_kilobytes():
+    """Most memory that this process has had; that of the program alone, unlike `ru_maxrss`."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+    return int(line.split()[1])
+
+
+def read_and_measure(path):
+    """Code of the error, and megabytes that reading took beyond what the process had before."""
+    before, code = peak_kilobytes(), ""
+    try:
+        audio.read(path)
+    except audio.AudioError as error:
+        code = error.code
+    return code, (peak_kilobytes() - before) / 1024
