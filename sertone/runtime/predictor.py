@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import repeat
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -12,9 +14,15 @@ from sertone.audio import Recording
 from sertone.errors import AudioError
 from sertone.isolation import ChildDiedError, Isolated
 from sertone.labels import has_words
-from sertone.runtime.answering import NO_ANSWER, Answering, Model
+from sertone.runtime.answering import NO_ANSWER, Answering, Model, prediction
+from sertone.runtime.apart import decoder_crashed
+from sertone.runtime.plan import Plan, TimelineSettings
+from sertone.runtime.streaming import Stream
+from sertone.runtime.timeline import Source, heard, timeline
 from sertone.schema import Prediction
 
+LONG_WINDOW_S = 10.0  # of recordings that are longer than the model answers at once
+UNREAD = "answered from the audio alone: no text, or none with a word in it"
 Recogniser = Callable[[np.ndarray], str | None]
 """Samples (N,) at 16 kHz -> what is said."""
 
@@ -60,11 +68,69 @@ class Predictor:
         Raises:
             ValueError: samples without a sampling rate.
         """
-        if isinstance(source, np.ndarray):
-            if sampling_rate is None:
-                raise ValueError("samples need their sampling_rate in Hz")
-            return self._answer("<array>", lambda: audio.from_array(source, sampling_rate), _given(text))
-        return self._answer(str(source), lambda: audio.read(source), _given(text))
+        _require_rate(source, sampling_rate)
+        return self._predict(source, sampling_rate, text)
+
+    def timeline(
+        self,
+        source: str | Path | np.ndarray,
+        sampling_rate: int | None = None,
+        *,
+        settings: TimelineSettings | None = None,
+        isolated: Isolated | None = None,
+    ) -> Prediction:
+        """Predicts a recording of any length piece by piece, from the audio alone.
+
+        Args:
+            source: a file, or samples (N,) or (N, channels).
+            sampling_rate: of the samples, in Hz.
+            settings: where it is cut, and who speaks; None: speech, cut by voice activity.
+            isolated: a child process to decode in, for many files; None: one of its own.
+
+        Returns:
+            the prediction with segments and speakers, with status `error` where the recording cannot be used.
+
+        Raises:
+            SertoneError: `bad_timeline`, `missing_rttm`, `bad_rttm`.
+            ValueError: samples without a sampling rate.
+        """
+        _require_rate(source, sampling_rate)
+        plan = Plan.of(settings or TimelineSettings(), self.model)
+
+        def answer() -> Prediction:
+            self._require_ears()
+            warnings = {} if not self.model.reads else {"no_text": UNREAD}
+            return timeline(self, source, plan, sampling_rate, isolated, warnings)
+
+        return _safely(source, answer)
+
+    def stream(
+        self,
+        sampling_rate: int,
+        *,
+        segmentation: Literal["speech", "windows"] = "windows",
+        window_s: float = 4.0,
+        hop_s: float | None = None,
+        channels: int = 1,
+        names: tuple[str, ...] | None = None,
+    ) -> Stream:
+        """Answers live audio, from the audio alone.
+
+        Args:
+            sampling_rate: of what comes, in Hz.
+            segmentation: `windows` answers everything, `speech` where somebody speaks.
+            window_s: length of a window, in seconds.
+            hop_s: from one window to the next, in seconds; None: `window_s`.
+            channels: of what comes.
+            names: of the speakers, one per channel, each of which is then answered by itself; None: mixed.
+
+        Raises:
+            SertoneError: `bad_timeline`, `bad_rate`, `bad_channels`, `channel_names`; `no_text`, where the
+                model only reads.
+        """
+        self._require_ears()
+        settings = TimelineSettings(segmentation=segmentation, window_s=window_s, hop_s=hop_s, channels=names)
+        return Stream(self, Plan.of(settings, self.model), sampling_rate, channels)
 
     def predict_files(
         self,
@@ -85,39 +151,72 @@ class Predictor:
         asked = recogniser if self.model.reads else None
         with Isolated() as isolated:
             for file, text in zip(files, repeat(None) if texts is None else texts, strict=texts is not None):
-                source = asked if text is None and asked else _given(text)
-                made = self._answer(str(file), lambda file=file: _read_apart(isolated, file), source)
+                made = self._predict(file, None, text, asked, isolated)
                 if strict and made.status == "warning":
-                    made = replace(made, status="error", **NO_ANSWER)
+                    made = replace(made, status="error", **NO_ANSWER, segments=[], speakers=[])
                 yield made
 
-    def _answer(self, name: str, read: Callable[[], Recording], text_of: Recogniser) -> Prediction:
-        try:
-            return self._answered(name, read(), text_of)
-        except AudioError as error:
-            return Prediction(file=name, status="error", code=error.code, message=str(error))
-        except Exception as error:  # one recording never ends a run
-            message = f"{type(error).__name__}: {error}"
-            return Prediction(file=name, status="error", code="failed", message=message)
+    def _predict(
+        self,
+        source: Source,
+        sampling_rate: int | None,
+        text: str | None,
+        recogniser: Recogniser | None = None,
+        isolated: Isolated | None = None,
+    ) -> Prediction:
+        """One answer; by windows where the recording is longer than the model answers at once."""
 
-    def _answered(self, name: str, recording: Recording, text_of: Recogniser) -> Prediction:
+        def answer() -> Prediction:
+            try:
+                recording = self._read(source, sampling_rate, isolated)
+            except AudioError as error:
+                if error.code != "too_long":
+                    raise
+                return self._answered_long(source, sampling_rate, text, isolated)
+            said = recogniser(recording.samples) if recogniser and text is None else text
+            return self._answered(_name(source), recording, said)
+
+        return _safely(source, answer)
+
+    def _read(self, source: Source, sampling_rate: int | None, isolated: Isolated | None) -> Recording:
+        if not isinstance(source, np.ndarray):
+            read = partial(audio.read, max_seconds=self.model.max_seconds)
+            return read(source) if isolated is None else _read_apart(isolated, read, source)
+        assert sampling_rate is not None
+        if len(source) > self.model.max_seconds * sampling_rate:
+            raise AudioError("too_long", f"{len(source)} samples")
+        return audio.from_array(source, sampling_rate)
+
+    def _answered(self, name: str, recording: Recording, said: str | None) -> Prediction:
         warnings, samples = dict(recording.warnings), recording.samples
         if len(samples) < self.model.min_samples:
             found = f"{len(samples)} samples, padded to the {self.model.min_samples} the model needs"
             warnings["padded"] = found
             samples = np.pad(samples, (0, self.model.min_samples - len(samples)))
-        text, said = self._readable(text_of(recording.samples))
-        warnings |= said
+        text, doubts = self._readable(said)
         (answer,) = self.answering.answers(self.model, self.model.outputs(samples[None], text))
-        return Prediction(
-            file=name,
-            status="warning" if warnings else "ok",
-            code=next(iter(warnings), ""),
-            message="; ".join(warnings.values()),
-            duration_s=round(recording.duration_s, 4),
-            text=text,
-            **answer,
-        )
+        return prediction(name, recording.duration_s, warnings | doubts, answer, text=text)
+
+    def _answered_long(
+        self, source: Source, sampling_rate: int | None, text: str | None, isolated: Isolated | None
+    ) -> Prediction:
+        """By windows; a text cannot be divided among them. What only reads needs none."""
+        if not self.model.hears:
+            said, doubts = self._readable(text)
+            silence = np.zeros((1, self.model.min_samples), np.float32)
+            (answer,) = self.answering.answers(self.model, self.model.outputs(silence, said))
+            duration_s, found = heard(source, self.model, sampling_rate, isolated)
+            return prediction(_name(source), duration_s, found | doubts, answer, text=said)
+        window_s = min(LONG_WINDOW_S, self.model.max_seconds)
+        plan = Plan.of(TimelineSettings(segmentation="windows", window_s=window_s), self.model)
+        return timeline(self, source, plan, sampling_rate, isolated, self._undivided(text))
+
+    def _undivided(self, text: str | None) -> dict[str, str]:
+        """What there is to say about the text of a recording that is answered by windows."""
+        if not (self.model.reads and text and has_words(text)):
+            return self._readable(None if self.model.reads else text)[1]
+        found = "the text cannot be divided among windows: answered from the audio alone"
+        return {"text_not_divided": found}
 
     def _readable(self, text: str | None) -> tuple[str | None, dict[str, str]]:
         """The text that the model reads, and what there is to say about it."""
@@ -127,7 +226,7 @@ class Predictor:
             return None, {}
         if text is None or not has_words(text):
             self._require_ears()
-            return None, {"no_text": "answered from the audio alone: no text, or none with a word in it"}
+            return None, {"no_text": UNREAD}
         if self.model.truncates(text):
             return text, {"text_truncated": "the text is longer than the model reads; its end was left out"}
         return text, {}
@@ -139,14 +238,28 @@ class Predictor:
             )
 
 
-def _given(text: str | None) -> Recogniser:
-    return lambda _: text
+def _name(source: Source) -> str:
+    return "<array>" if isinstance(source, np.ndarray) else str(source)
 
 
-def _read_apart(isolated: Isolated, file: str | Path) -> Recording:
+def _require_rate(source: Source, sampling_rate: int | None) -> None:
+    if isinstance(source, np.ndarray) and sampling_rate is None:
+        raise ValueError("samples need their sampling_rate in Hz")
+
+
+def _safely(source: Source, answer: Callable[[], Prediction]) -> Prediction:
+    """The answer, or the fault of the recording as one."""
     try:
-        return isolated(audio.read, file)
+        return answer()
+    except AudioError as error:
+        return Prediction(file=_name(source), status="error", code=error.code, message=str(error))
+    except Exception as error:  # one recording never ends a run
+        message = f"{type(error).__name__}: {error}"
+        return Prediction(file=_name(source), status="error", code="failed", message=message)
+
+
+def _read_apart(isolated: Isolated, read: Callable[..., Recording], file: str | Path) -> Recording:
+    try:
+        return isolated(read, file)
     except ChildDiedError as error:
-        raise AudioError(
-            "decoder_crashed", f"{file}: {error.found}", "audio that the decoder survives"
-        ) from None
+        raise decoder_crashed(file, error) from None
