@@ -2,6 +2,7 @@
 
 import struct
 import tracemalloc
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ def test_chunks_of_any_size_give_the_samples_of_the_whole(rate, sizes, data):
     samples = np.random.default_rng(len(sizes)).uniform(-0.5, 0.5, (2000 + sum(sizes), channels))
     intake = blocks.Intake(rate, channels, "a")
     edges = [0, *np.cumsum(sizes), len(samples)]
-    parts = [intake.push(samples[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [intake.push(samples[a:b]) for a, b in pairwise(edges)]
     whole = audio.from_array(samples, rate)
     np.testing.assert_array_equal(np.concatenate([*parts, intake.finish()])[:, 0], whole.samples)
     assert intake.duration_s == whole.duration_s

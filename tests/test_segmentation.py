@@ -1,5 +1,7 @@
 """Where recordings are cut: windows, speech, turns; whatever the sizes of the blocks in which they come."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import soundfile
@@ -98,7 +100,7 @@ def test_speech_of_any_course(runs, sizes, extra):
     spans = run(speech(), samples, sizes)
     assert spans == run(speech(), samples)
     assert all(span.end - span.start <= 40 * FRAME for span in spans)
-    assert all(a.end <= b.start for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a.end <= b.start for a, b in pairwise(spans))
     inside = np.zeros(len(samples), bool)
     for span in spans:
         inside[span.start : span.end] = True

@@ -122,7 +122,7 @@ def test_speaker_turns_are_answered(toy, tmp_path):
     answer = sertone.load(toy).timeline(tmp_path / "talk.wav", settings=settings)
     found = [(segment.start_s, segment.end_s, segment.speaker) for segment in answer.segments]
     assert found == [(0.5, 3.0, "ann"), (2.0, 5.75, "bob"), (5.75, 9.5, "bob"), (11.0, 12.0, "ann")]
-    assert answer.code == "turns_left_out" and "1 turns" in answer.message
+    assert answer.code == "turns_left_out" and "2 parts of turns" in answer.message
     require_told(answer, samples)
     assert [(speaker.name, speaker.speech_s) for speaker in answer.speakers] == [("ann", 3.5), ("bob", 7.5)]
 
@@ -161,7 +161,10 @@ def test_smoothing_averages_neighbours_of_a_speaker(toy):
 def test_classes_scales_and_doubts_hold_for_segments(tmp_path):
     folder, samples = write_toy(tmp_path / "toy"), levels(2, 0.3, 0.004, 0.05)
     mapping = {"happy": "up", "angry": "up", "sad": "down"}
-    predictor = sertone.load(folder, classes=mapping, min_confidence=0.75, dimensions="unit")
+    shares = [expected(samples[start : start + 2 * RATE])[0][1:] for start in range(0, 6 * RATE, 2 * RATE)]
+    least, second, _ = sorted(max(s[0] + s[1], s[2]) / s.sum() for s in shares)
+    limit = (least + second) / 2
+    predictor = sertone.load(folder, classes=mapping, min_confidence=limit, dimensions="unit")
     answer = predictor.timeline(samples, RATE, settings=windows(2.0))
     rows = [list(s.probabilities.values()) for s in answer.segments]
     for segment, row in zip(answer.segments, rows, strict=True):
@@ -169,11 +172,11 @@ def test_classes_scales_and_doubts_hold_for_segments(tmp_path):
         kept = shares[1:].sum()
         assert row == pytest.approx([(shares[1] + shares[2]) / kept, shares[3] / kept], abs=1e-5)
         assert segment.dimensions["arousal"] == pytest.approx((arousal - 1) / 4, abs=1e-4)
-        assert segment.unsure == (max(row) < 0.75)
+        assert segment.unsure == (max(row) < limit)
     assert list(answer.probabilities.values()) == pytest.approx(list(np.mean(rows, 0)))
     (speaker,) = answer.speakers
     unsure = sum(2.0 for segment in answer.segments if segment.unsure)
-    assert 0 < unsure < 6 and speaker.unsure_s == pytest.approx(unsure)
+    assert unsure == 2.0 and speaker.unsure_s == pytest.approx(unsure)
     assert sum(speaker.seconds_by_label.values()) == pytest.approx(6 - unsure)
 
 

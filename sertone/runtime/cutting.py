@@ -68,7 +68,7 @@ class Cutter:
         segmenters = [track.segmenter for track in self.tracks]
         left_out = sum(each.left_out for each in segmenters if isinstance(each, Turns))
         if left_out:
-            found["turns_left_out"] = f"{left_out} turns are outside of the recording or shorter than 25 ms"
+            found["turns_left_out"] = f"{left_out} parts of turns: behind the end, or shorter than 25 ms"
         return found
 
     def push(self, block: np.ndarray) -> list[Piece]:
