@@ -138,23 +138,43 @@ def _prepare(columns: np.ndarray, rate: int, warnings: Warnings, path: Path) -> 
         raise AudioError("no_samples", f"{path}: no samples", "a recording")
     if not np.isfinite(columns).all():
         raise AudioError("non_finite", f"{path}: NaN or infinite samples", "finite samples")
-    mono = columns.mean(1)
-    warnings = warnings | _doubts(columns, mono)
+    mono, doubts = columns.mean(1), Doubts()
+    doubts.add(columns, mono)
+    warnings = warnings | doubts.warnings()
     samples = soxr.resample(mono, rate, SAMPLING_RATE) if rate != SAMPLING_RATE else mono
     if len(samples) < MIN_SAMPLES:
         raise AudioError("too_short", f"{path}: {len(samples)} samples at 16 kHz", f"at least {MIN_SAMPLES}")
     return Recording(samples.astype(np.float32, copy=False), len(columns) / rate, rate, warnings)
 
 
-def _doubts(columns: np.ndarray, mono: np.ndarray) -> Warnings:
-    """Warnings about the signal itself."""
-    found = {}
-    clipped = float((np.abs(columns) >= 0.999).mean())
-    if clipped > 0.01:
-        found["clipped"] = f"{clipped:.1%} of the samples are at full scale"
-    loudest = columns.std(0).max()
-    if loudest < 1e-4:
-        found["no_speech"] = "the recording is silent or constant"
-    elif mono.std() < 0.1 * loudest:
-        found["anti_phase"] = "the channels cancel each other when mixed"
-    return found
+class Doubts:
+    """What is doubtful about a signal, gathered block by block."""
+
+    def __init__(self) -> None:
+        self._count, self._clipped = 0, 0
+        self._sum: np.ndarray | float = 0.0
+        self._squares: np.ndarray | float = 0.0
+
+    def add(self, columns: np.ndarray, mono: np.ndarray) -> None:
+        """Takes a block, channels (N, C) and their mean (N,)."""
+        signals = np.column_stack([columns, mono]).astype(np.float64)
+        self._count += len(columns)
+        self._clipped += int((np.abs(columns) >= 0.999).sum())
+        self._sum = self._sum + signals.sum(0)
+        self._squares = self._squares + np.square(signals).sum(0)
+
+    def warnings(self, *, mixed: bool = True) -> Warnings:
+        """Of all that was taken; whether it is mixed or used by channel."""
+        found: Warnings = {}
+        count = max(1, self._count)
+        variances = np.atleast_1d(self._squares / count - np.square(self._sum / count))
+        *spreads, spread = np.sqrt(np.maximum(0, variances))
+        clipped = self._clipped / (count * max(1, len(spreads)))
+        if clipped > 0.01:
+            found["clipped"] = f"{clipped:.1%} of the samples are at full scale"
+        loudest = max(spreads, default=0.0)
+        if loudest < 1e-4:
+            found["no_speech"] = "the recording is silent or constant"
+        elif mixed and spread < 0.1 * loudest:
+            found["anti_phase"] = "the channels cancel each other when mixed"
+        return found

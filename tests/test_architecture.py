@@ -21,6 +21,7 @@ LEVELS = [
     {"train_config"},
     {"recipe", "decoding", "isolation", "figures"},
     {"audio"},
+    {"blocks"},
     {"corpora", "metrics", "calibration", "transcripts"},
     {"protocols", "sums", "runtime"},
     {"leaks", "intervals"},

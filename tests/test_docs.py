@@ -68,7 +68,8 @@ def test_warnings_and_chosen_codes_are_in_the_table():
 
     found = {(fault.kind, fault.code) for fault in faults.faults(PACKAGE)}
     warnings = {"truncated", "streamed_header", "clipped", "no_speech", "anti_phase", "padded"}
-    warnings |= {"no_text", "text_truncated", "text_not_read", "other_duration"}
+    warnings |= {"no_text", "text_truncated", "text_not_read", "text_not_divided", "turns_left_out"}
+    warnings |= {"other_duration"}
     assert {code for kind, code in found if kind == "warning"} == warnings
     assert {("AudioError", "no_permission"), ("Problem", "conflicting_labels")} <= found
 

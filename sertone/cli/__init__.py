@@ -10,7 +10,15 @@ import warnings
 
 from cyclopts import CycloptsError
 
-from sertone.cli import analysis, corpora, export, models, predict, training  # noqa: F401  each adds its commands
+from sertone.cli import (  # noqa: F401  each adds its commands
+    analysis,
+    corpora,
+    export,
+    listen,
+    models,
+    predict,
+    training,
+)
 from sertone.cli.parts import app
 from sertone.errors import SertoneError
 

@@ -3,7 +3,7 @@
 Axis letters: B batch, N samples, K classes, R dimensions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from sertone.errors import AudioError, SertoneError
 from sertone.labels import Scale, class_names, remap, rescaled
+from sertone.schema import Prediction
 
 UNIT = Scale(0.0, 1.0, "share")
 NO_ANSWER: dict[str, Any] = {"label": None, "probabilities": {}, "confidence": None, "unsure": False}
@@ -111,17 +112,23 @@ class Answering:
         Raises:
             AudioError: `non_finite_answer`.
         """
-        _require_finite(outputs)
-        shares, names = outputs.probabilities, self.names(model)
-        if self.classes is not None and model.classes:
-            shares = remap(shares, model.classes, self.classes)
-        pairs = zip(shares, outputs.ratings, strict=True)
-        return [self._answer(model, names, *pair) for pair in pairs]
+        pairs = zip(self.shares(model, outputs), outputs.ratings, strict=True)
+        return [self.answer(model, *pair) for pair in pairs]
 
-    def _answer(
-        self, model: Model, names: Sequence[str], shares: np.ndarray, ratings: np.ndarray
-    ) -> dict[str, Any]:
-        probabilities = dict(zip(names, map(float, shares), strict=True))
+    def shares(self, model: Model, outputs: Outputs) -> np.ndarray:
+        """Probabilities of the model's classes (B, K) as those of the classes that are told.
+
+        Raises:
+            AudioError: `non_finite_answer`.
+        """
+        _require_finite(outputs)
+        if self.classes is None or not model.classes:
+            return outputs.probabilities
+        return remap(outputs.probabilities, model.classes, self.classes)
+
+    def answer(self, model: Model, shares: np.ndarray, ratings: np.ndarray) -> dict[str, Any]:
+        """One of `answers`, from the shares of the classes that are told and the ratings (R,)."""
+        probabilities = dict(zip(self.names(model), map(float, shares), strict=True))
         confidence = max(probabilities.values(), default=None)
         threshold = model.threshold if self.min_confidence is None else self.min_confidence
         rated = zip(model.scales.items(), map(float, ratings), strict=True)
@@ -143,3 +150,18 @@ def _require_finite(outputs: Outputs) -> None:
         raise AudioError(
             "non_finite_answer", "the model's answer is no number", "samples from -1 to 1, or a sound model"
         )
+
+
+def prediction(
+    name: str, duration_s: float, warnings: Mapping[str, str], answer: Mapping[str, Any], **more: Any
+) -> Prediction:
+    """What is told of a recording that was answered, with its warnings (code -> message)."""
+    return Prediction(
+        file=name,
+        status="warning" if warnings else "ok",
+        code=next(iter(warnings), ""),
+        message="; ".join(warnings.values()),
+        duration_s=round(duration_s, 4),
+        **answer,
+        **more,
+    )

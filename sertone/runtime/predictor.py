@@ -1,24 +1,29 @@
 """Prediction: one answer per recording, always; a fault of a recording is an answer, not an exception."""
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from itertools import repeat
+from itertools import tee
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from sertone import audio
-from sertone.audio import SEGMENT_TOLERANCE_S, Recording
+from sertone.audio import Recording
 from sertone.errors import AudioError
-from sertone.isolation import ChildDiedError, cores, in_order
+from sertone.isolation import Isolated
 from sertone.labels import has_words
-from sertone.runtime.answering import NO_ANSWER, Answering, Model
+from sertone.runtime.ahead import Row, decoded, held_against, rows
+from sertone.runtime.answering import NO_ANSWER, Answering, Model, prediction
+from sertone.runtime.plan import Plan, TimelineSettings
+from sertone.runtime.streaming import Stream
+from sertone.runtime.timeline import Source, heard, timeline
 from sertone.schema import Prediction
 
-MAX_DECODERS = 4
+LONG_WINDOW_S = 10.0  # of recordings that are longer than the model answers at once
+UNREAD = "answered from the audio alone: no text, or none with a word in it"
 Recogniser = Callable[[np.ndarray], str | None]
 """Samples (N,) at 16 kHz -> what is said."""
 
@@ -64,11 +69,69 @@ class Predictor:
         Raises:
             ValueError: samples without a sampling rate.
         """
-        if isinstance(source, np.ndarray):
-            if sampling_rate is None:
-                raise ValueError("samples need their sampling_rate in Hz")
-            return self._answer("<array>", lambda: audio.from_array(source, sampling_rate), _given(text))
-        return self._answer(str(source), lambda: audio.read(source), _given(text))
+        _require_rate(source, sampling_rate)
+        return self._predict(source, sampling_rate, text, partial(self._read, source, sampling_rate))
+
+    def timeline(
+        self,
+        source: str | Path | np.ndarray,
+        sampling_rate: int | None = None,
+        *,
+        settings: TimelineSettings | None = None,
+        isolated: Isolated | None = None,
+    ) -> Prediction:
+        """Predicts a recording of any length piece by piece, from the audio alone.
+
+        Args:
+            source: a file, or samples (N,) or (N, channels).
+            sampling_rate: of the samples, in Hz.
+            settings: where it is cut, and who speaks; None: speech, cut by voice activity.
+            isolated: a child process to decode in, for many files; None: one of its own.
+
+        Returns:
+            the prediction with segments and speakers, with status `error` where the recording cannot be used.
+
+        Raises:
+            SertoneError: `bad_timeline`, `missing_rttm`, `bad_rttm`.
+            ValueError: samples without a sampling rate.
+        """
+        _require_rate(source, sampling_rate)
+        plan = Plan.of(settings or TimelineSettings(), self.model)
+
+        def answer() -> Prediction:
+            self._require_ears()
+            warnings = {} if not self.model.reads else {"no_text": UNREAD}
+            return timeline(self, source, plan, sampling_rate, isolated, warnings)
+
+        return _safely(source, answer)
+
+    def stream(
+        self,
+        sampling_rate: int,
+        *,
+        segmentation: Literal["speech", "windows"] = "windows",
+        window_s: float = 4.0,
+        hop_s: float | None = None,
+        channels: int = 1,
+        names: tuple[str, ...] | None = None,
+    ) -> Stream:
+        """Answers live audio, from the audio alone.
+
+        Args:
+            sampling_rate: of what comes, in Hz.
+            segmentation: `windows` answers everything, `speech` where somebody speaks.
+            window_s: length of a window, in seconds.
+            hop_s: from one window to the next, in seconds; None: `window_s`.
+            channels: of what comes.
+            names: of the speakers, one per channel, each of which is then answered by itself; None: mixed.
+
+        Raises:
+            SertoneError: `bad_timeline`, `bad_rate`, `bad_channels`, `channel_names`; `no_text`, where the
+                model only reads.
+        """
+        self._require_ears()
+        settings = TimelineSettings(segmentation=segmentation, window_s=window_s, hop_s=hop_s, channels=names)
+        return Stream(self, Plan.of(settings, self.model), sampling_rate, channels)
 
     def predict_files(
         self,
@@ -78,53 +141,102 @@ class Predictor:
         texts: Iterable[str | None] | None = None,
         durations: Iterable[float | None] | None = None,
         recogniser: Recogniser | None = None,
+        settings: TimelineSettings | None = None,
     ) -> Iterator[Prediction]:
-        """Predicts files in their order; they are decoded ahead, in processes of their own.
+        """Predicts files in the order given; processes of their own decode ahead.
 
         Args:
             files: in any number; each gives one prediction.
             strict: refuse what would be answered with a warning.
             texts: what is said in each, for a model that reads; None where that is not known.
-            durations: what each is said to last, in seconds; None where that is not known.
+            durations: how long each is said to be, in seconds; the file has the last word, with a warning.
             recogniser: samples (N,) at 16 kHz -> text, asked where no text is given.
+            settings: answer each piece by piece, as `timeline` does.
+
+        Raises:
+            SertoneError: as `timeline`.
         """
-        asked = recogniser if self.model.reads else None
-        calls = zip(files, _or_none(durations), strict=durations is not None)
-        with closing(in_order(min(cores(), MAX_DECODERS), _read, calls)) as decoded:
-            for ((file, _), future), text in zip(decoded, _or_none(texts), strict=texts is not None):
-                source = asked if text is None and asked else _given(text)
-                made = self._answer(str(file), partial(_result, file, future), source)
-                if strict and made.status == "warning":
-                    made = replace(made, status="error", **NO_ANSWER)
-                yield made
+        ahead, behind = tee(rows(files, texts, durations))
+        with Isolated() as apart:
+            if settings is None:
+                made = self._predictions(ahead, recogniser if self.model.reads else None, apart)
+            else:
+                made = (self.timeline(row.file, settings=settings, isolated=apart) for row in ahead)
+            with closing(made):
+                for row, prediction in zip(behind, made, strict=True):
+                    held = held_against(prediction, row.duration_s)
+                    if strict and held.status == "warning":
+                        held = replace(held, status="error", **NO_ANSWER, segments=[], speakers=[])
+                    yield held
 
-    def _answer(self, name: str, read: Callable[[], Recording], text_of: Recogniser) -> Prediction:
-        try:
-            return self._answered(name, read(), text_of)
-        except AudioError as error:
-            return Prediction(file=name, status="error", code=error.code, message=str(error))
-        except Exception as error:  # one recording never ends a run
-            message = f"{type(error).__name__}: {error}"
-            return Prediction(file=name, status="error", code="failed", message=message)
+    def _predictions(
+        self, given: Iterable[Row], recogniser: Recogniser | None, apart: Isolated
+    ) -> Generator[Prediction, None, None]:
+        with closing(decoded(given, self.model.max_seconds)) as recordings:
+            for row, read in recordings:
+                yield self._predict(row.file, None, row.text, read, recogniser, apart)
 
-    def _answered(self, name: str, recording: Recording, text_of: Recogniser) -> Prediction:
+    def _predict(
+        self,
+        source: Source,
+        sampling_rate: int | None,
+        text: str | None,
+        read: Callable[[], Recording],
+        recogniser: Recogniser | None = None,
+        isolated: Isolated | None = None,
+    ) -> Prediction:
+        """One answer; by windows where the recording is longer than the model answers at once."""
+
+        def answer() -> Prediction:
+            try:
+                recording = read()
+            except AudioError as error:
+                if error.code != "too_long":
+                    raise
+                return self._answered_long(source, sampling_rate, text, isolated)
+            said = recogniser(recording.samples) if recogniser and text is None else text
+            return self._answered(_name(source), recording, said)
+
+        return _safely(source, answer)
+
+    def _read(self, source: Source, sampling_rate: int | None) -> Recording:
+        if not isinstance(source, np.ndarray):
+            return audio.read(source, max_seconds=self.model.max_seconds)
+        assert sampling_rate is not None
+        if len(source) > self.model.max_seconds * sampling_rate:
+            raise AudioError("too_long", f"{len(source)} samples")
+        return audio.from_array(source, sampling_rate)
+
+    def _answered(self, name: str, recording: Recording, said: str | None) -> Prediction:
         warnings, samples = dict(recording.warnings), recording.samples
         if len(samples) < self.model.min_samples:
             found = f"{len(samples)} samples, padded to the {self.model.min_samples} the model needs"
             warnings["padded"] = found
             samples = np.pad(samples, (0, self.model.min_samples - len(samples)))
-        text, said = self._readable(text_of(recording.samples))
-        warnings |= said
+        text, doubts = self._readable(said)
         (answer,) = self.answering.answers(self.model, self.model.outputs(samples[None], text))
-        return Prediction(
-            file=name,
-            status="warning" if warnings else "ok",
-            code=next(iter(warnings), ""),
-            message="; ".join(warnings.values()),
-            duration_s=round(recording.duration_s, 4),
-            text=text,
-            **answer,
-        )
+        return prediction(name, recording.duration_s, warnings | doubts, answer, text=text)
+
+    def _answered_long(
+        self, source: Source, sampling_rate: int | None, text: str | None, isolated: Isolated | None
+    ) -> Prediction:
+        """By windows; a text cannot be divided among them. What only reads needs none."""
+        if not self.model.hears:
+            said, doubts = self._readable(text)
+            silence = np.zeros((1, self.model.min_samples), np.float32)
+            (answer,) = self.answering.answers(self.model, self.model.outputs(silence, said))
+            duration_s, found = heard(source, self.model, sampling_rate, isolated)
+            return prediction(_name(source), duration_s, found | doubts, answer, text=said)
+        window_s = min(LONG_WINDOW_S, self.model.max_seconds)
+        plan = Plan.of(TimelineSettings(segmentation="windows", window_s=window_s), self.model)
+        return timeline(self, source, plan, sampling_rate, isolated, self._undivided(text))
+
+    def _undivided(self, text: str | None) -> dict[str, str]:
+        """What there is to say about the text of a recording that is answered by windows."""
+        if not (self.model.reads and text and has_words(text)):
+            return self._readable(None if self.model.reads else text)[1]
+        found = "the text cannot be divided among windows: answered from the audio alone"
+        return {"text_not_divided": found}
 
     def _readable(self, text: str | None) -> tuple[str | None, dict[str, str]]:
         """The text that the model reads, and what there is to say about it."""
@@ -134,7 +246,7 @@ class Predictor:
             return None, {}
         if text is None or not has_words(text):
             self._require_ears()
-            return None, {"no_text": "answered from the audio alone: no text, or none with a word in it"}
+            return None, {"no_text": UNREAD}
         if self.model.truncates(text):
             return text, {"text_truncated": "the text is longer than the model reads; its end was left out"}
         return text, {}
@@ -146,27 +258,21 @@ class Predictor:
             )
 
 
-def _given(text: str | None) -> Recogniser:
-    return lambda _: text
+def _name(source: Source) -> str:
+    return "<array>" if isinstance(source, np.ndarray) else str(source)
 
 
-def _or_none(values: Iterable | None) -> Iterable:
-    return repeat(None) if values is None else values
+def _require_rate(source: Source, sampling_rate: int | None) -> None:
+    if isinstance(source, np.ndarray) and sampling_rate is None:
+        raise ValueError("samples need their sampling_rate in Hz")
 
 
-def _read(file: str | Path, stated_s: float | None) -> Recording:
-    """A recording, with a warning where it is not as long as is said."""
-    recording = audio.read(file)
-    if stated_s is None or abs(stated_s - recording.duration_s) <= SEGMENT_TOLERANCE_S:
-        return recording
-    message = f"{recording.duration_s:.3f} s; the table says {stated_s:.3f} s"
-    return replace(recording, warnings=recording.warnings | {"other_duration": message})
-
-
-def _result(file: str | Path, future: Future[Recording]) -> Recording:
+def _safely(source: Source, answer: Callable[[], Prediction]) -> Prediction:
+    """The answer, or the fault of the recording as one."""
     try:
-        return future.result()
-    except ChildDiedError as error:
-        raise AudioError(
-            "decoder_crashed", f"{file}: {error.found}", "audio that the decoder survives"
-        ) from None
+        return answer()
+    except AudioError as error:
+        return Prediction(file=_name(source), status="error", code=error.code, message=str(error))
+    except Exception as error:  # one recording never ends a run
+        message = f"{type(error).__name__}: {error}"
+        return Prediction(file=_name(source), status="error", code="failed", message=message)

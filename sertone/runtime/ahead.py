@@ -1,0 +1,71 @@
+"""Decoding ahead of the model: several files at a time, in processes of their own, in the order given."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from itertools import tee
+from pathlib import Path
+from typing import NamedTuple
+
+from sertone import audio
+from sertone.audio import SEGMENT_TOLERANCE_S, Recording
+from sertone.isolation import ChildDiedError, cores, in_order
+from sertone.runtime.apart import decoder_crashed
+from sertone.schema import Prediction
+
+MAX_DECODERS = 4
+
+
+class Row(NamedTuple):
+    """A file, and what is said of it."""
+
+    file: str | Path
+    text: str | None
+    duration_s: float | None
+
+
+def rows(
+    files: Iterable[str | Path], texts: Iterable[str | None] | None, durations: Iterable[float | None] | None
+) -> Iterator[Row]:
+    """Raises ValueError where there are not as many texts or durations as files."""
+    given = {"text": texts, "duration_s": durations}
+    there = {name: values for name, values in given.items() if values is not None}
+    for file, *said in zip(files, *there.values(), strict=True):
+        yield Row(file, **(dict.fromkeys(given) | dict(zip(there, said, strict=True))))
+
+
+def decoded(
+    rows: Iterable[Row], max_seconds: float
+) -> Generator[tuple[Row, Callable[[], Recording]], None, None]:
+    """Every row with what gives its recording, or raises as `audio.read` and where the decoder died."""
+    ahead, behind = tee(rows)
+    calls = ((row.file, max_seconds) for row in ahead)
+    with closing(in_order(min(cores(), MAX_DECODERS), _read, calls)) as futures:
+        for row, (_, future) in zip(behind, futures, strict=True):
+            yield row, partial(_result, row.file, future)
+
+
+def held_against(made: Prediction, stated_s: float | None) -> Prediction:
+    """With a warning where a recording is not as long as is said."""
+    if stated_s is None or made.duration_s is None or made.status == "error":
+        return made
+    if abs(stated_s - made.duration_s) <= SEGMENT_TOLERANCE_S:
+        return made
+    found = {}
+    found["other_duration"] = f"{made.duration_s:.3f} s; the table says {stated_s:.3f} s"
+    (code, message), *_ = found.items()
+    said = f"{made.message}; {message}" if made.message else message
+    return replace(made, status="warning", code=made.code or code, message=said)
+
+
+def _read(file: str | Path, max_seconds: float) -> Recording:
+    return audio.read(file, max_seconds=max_seconds)
+
+
+def _result(file: str | Path, future: Future[Recording]) -> Recording:
+    try:
+        return future.result()
+    except ChildDiedError as error:
+        raise decoder_crashed(file, error) from None

@@ -1,0 +1,113 @@
+"""From blocks of samples to the pieces that a model answers, with the memory of one piece and one block."""
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sertone.audio import SAMPLING_RATE
+from sertone.blocks import Sound
+from sertone.decoding import Warnings
+from sertone.runtime.segmentation import Segmenter, Span, Turns
+
+BATCH_SAMPLES = 16 * SAMPLING_RATE  # answered at once: more does not pay on a CPU
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a recording with its samples, mono at 16 kHz.
+
+    Attributes:
+        start_s: in seconds.
+        end_s: in seconds.
+        speaker: who speaks; empty where nobody said.
+        samples: float32, (N,).
+    """
+
+    start_s: float
+    end_s: float
+    speaker: str
+    samples: np.ndarray
+
+
+class Track:
+    """One channel: its segmenter, its speaker, and the samples that may still be asked for."""
+
+    def __init__(self, segmenter: Segmenter, speaker: str) -> None:
+        self.segmenter, self._speaker = segmenter, speaker
+        self._kept, self._first = np.zeros(0, np.float32), 0
+
+    def push(self, samples: np.ndarray) -> list[Piece]:
+        """Takes the next samples (N,); gives the pieces that are complete."""
+        self._kept = np.concatenate([self._kept, samples])
+        pieces = [self._piece(span) for span in self.segmenter.push(samples)]
+        passed = self.segmenter.keep - self._first
+        self._kept, self._first = self._kept[passed:], self._first + passed
+        return pieces
+
+    def finish(self) -> list[Piece]:
+        """The rest, when nothing more comes."""
+        return [self._piece(span) for span in self.segmenter.finish()]
+
+    def _piece(self, span: Span) -> Piece:
+        samples = self._kept[span.start - self._first : span.end - self._first]
+        start, end = span.start / SAMPLING_RATE, span.end / SAMPLING_RATE
+        return Piece(start, end, span.speaker or self._speaker, samples.copy())
+
+
+class Cutter:
+    """Cuts all channels of a recording as it comes."""
+
+    def __init__(self, tracks: Sequence[Track]) -> None:
+        self.tracks = tracks
+
+    @property
+    def warnings(self) -> Warnings:
+        """Complete after `finish`."""
+        found: Warnings = {}
+        segmenters = [track.segmenter for track in self.tracks]
+        left_out = sum(each.left_out for each in segmenters if isinstance(each, Turns))
+        if left_out:
+            found["turns_left_out"] = f"{left_out} parts of turns: behind the end, or shorter than 25 ms"
+        return found
+
+    def push(self, block: np.ndarray) -> list[Piece]:
+        """Takes the next samples, (N, tracks); gives the pieces that are complete."""
+        pairs = zip(self.tracks, block.T, strict=True)
+        return [piece for track, column in pairs for piece in track.push(column)]
+
+    def finish(self) -> list[Piece]:
+        """The rest, when nothing more comes."""
+        return [piece for track in self.tracks for piece in track.finish()]
+
+
+class Pieces:
+    """A recording as groups of pieces of one length, to be answered at once; iterated once."""
+
+    def __init__(self, sound: Sound, cutter: Cutter) -> None:
+        self._sound, self._cutter = sound, cutter
+
+    def __iter__(self) -> Generator[list[Piece], None, None]:
+        return grouped(self._cut())
+
+    def ending(self) -> tuple[float, Warnings]:
+        """Seconds of the recording and warnings about it, when all was taken."""
+        return self._sound.duration_s, self._sound.warnings | self._cutter.warnings
+
+    def _cut(self) -> Iterator[Piece]:
+        for block in self._sound:
+            yield from self._cutter.push(block)
+        yield from self._cutter.finish()
+
+
+def grouped(pieces: Iterable[Piece]) -> Generator[list[Piece], None, None]:
+    """Neighbours of one length, at most BATCH_SAMPLES together."""
+    group: list[Piece] = []
+    for piece in pieces:
+        length = len(piece.samples)
+        if group and (length != len(group[0].samples) or (len(group) + 1) * length > BATCH_SAMPLES):
+            yield group
+            group = []
+        group.append(piece)
+    if group:
+        yield group

@@ -1,0 +1,86 @@
+"""Live audio: chunks of any size in, an answer for every window or stretch of speech that is complete.
+
+A segment is told as soon as its last sample has come through the resampler, which is at most 0.12 s late, and
+the model has answered. Memory is that of one segment and does not grow.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sertone.blocks import Intake
+from sertone.errors import AudioError, SertoneError
+from sertone.runtime.cutting import Piece, grouped
+from sertone.runtime.plan import Plan
+from sertone.runtime.timeline import Tally, answered
+from sertone.schema import Prediction, Segment
+
+if TYPE_CHECKING:
+    from sertone.runtime.predictor import Predictor
+
+NAME = "<stream>"
+
+
+class Stream:
+    """Answers audio as it comes; see `Predictor.stream`.
+
+    Args:
+        predictor: whose model and way of telling are used.
+        plan: where it is cut; it is not smoothed.
+        sampling_rate: of what comes, in Hz.
+        channels: of what comes.
+
+    Raises:
+        AudioError: `bad_rate`, `bad_channels`, `channel_names`.
+    """
+
+    def __init__(self, predictor: "Predictor", plan: Plan, sampling_rate: int, channels: int = 1) -> None:
+        self._predictor, self._tally = predictor, Tally(predictor)
+        self._intake = Intake(sampling_rate, channels, NAME, mix=plan.mix)
+        self._cutter = plan.cutter(NAME, channels)
+        self._finished = False
+
+    def push(self, chunk: np.ndarray) -> list[Segment]:
+        """Takes the next samples.
+
+        Args:
+            chunk: floats from -1 to 1, (N,) of one channel or (N, channels); N may be 0.
+
+        Returns:
+            the segments that are complete by now.
+
+        Raises:
+            AudioError: `bad_chunk`, `non_finite`; the chunk is not taken, and the stream goes on.
+            SertoneError: `stream_finished`.
+        """
+        self._require_open()
+        return self._told(self._cutter.push(self._intake.push(chunk)))
+
+    def finish(self) -> Prediction:
+        """Ends the stream.
+
+        Returns:
+            the answer about the whole, with its speakers, as `Predictor.timeline` of the same samples gives
+            it; its `segments` are those that no `push` has told. Status `error` where too little came.
+
+        Raises:
+            SertoneError: `stream_finished`.
+        """
+        self._require_open()
+        self._finished = True
+        try:
+            rest = self._intake.finish()
+        except AudioError as error:
+            return Prediction(file=NAME, status="error", code=error.code, message=str(error))
+        segments = self._told([*self._cutter.push(rest), *self._cutter.finish()])
+        warnings = self._intake.warnings | self._cutter.warnings
+        return self._tally.prediction(NAME, self._intake.duration_s, warnings, segments)
+
+    def _told(self, pieces: Sequence[Piece]) -> list[Segment]:
+        stretches = [each for group in grouped(pieces) for each in answered(self._predictor, group)]
+        return [self._tally.add(stretch) for stretch in stretches]
+
+    def _require_open(self) -> None:
+        if self._finished:
+            raise SertoneError("stream_finished", "a stream that is finished", "a new one for more audio")

@@ -1,0 +1,206 @@
+"""Recordings of any length: answers of their pieces, and what they amount to, in all and by speaker.
+
+Axis letters: B batch, N samples, J classes that are told, R dimensions.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sertone.audio import SAMPLING_RATE
+from sertone.blocks import stream_array
+from sertone.decoding import Warnings
+from sertone.isolation import Isolated
+from sertone.runtime.answering import NO_ANSWER, Model, prediction
+from sertone.runtime.apart import PiecesApart
+from sertone.runtime.cutting import Piece, Pieces
+from sertone.runtime.plan import Plan, TimelineSettings
+from sertone.schema import Prediction, Segment, Speaker
+
+if TYPE_CHECKING:
+    from sertone.runtime.predictor import Predictor
+
+Source = str | Path | np.ndarray
+"""A file, or samples (N,) or (N, channels)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What the model says of a piece: shares of the classes that are told (J,), and ratings (R,)."""
+
+    start_s: float
+    end_s: float
+    speaker: str
+    shares: np.ndarray
+    ratings: np.ndarray
+
+
+def timeline(
+    predictor: "Predictor",
+    source: Source,
+    plan: Plan,
+    sampling_rate: int | None = None,
+    isolated: Isolated | None = None,
+    warnings: Mapping[str, str] | None = None,
+) -> Prediction:
+    """Answers a recording piece by piece, with the memory of one piece and one block.
+
+    Args:
+        predictor: whose model and way of telling are used.
+        source: a file, which is decoded in a child process, or samples.
+        plan: where it is cut.
+        sampling_rate: of the samples, in Hz.
+        isolated: the child process; None: one of its own.
+        warnings: what else there is to say.
+
+    Raises:
+        AudioError: for a recording that cannot be used.
+    """
+    with _opened(source, plan, sampling_rate, isolated) as pieces:
+        with closing(iter(pieces)) as groups:
+            stretches = [stretch for group in groups for stretch in answered(predictor, group)]
+        duration_s, doubts = pieces.ending()
+    tally = Tally(predictor)
+    in_order = sorted(stretches, key=lambda stretch: (stretch.start_s, stretch.speaker))
+    segments = [tally.add(stretch) for stretch in smoothed(in_order, plan.settings.smoothing)]
+    name = "<array>" if isinstance(source, np.ndarray) else str(source)
+    return tally.prediction(name, duration_s, {**(warnings or {}), **doubts}, segments)
+
+
+def heard(
+    source: Source, model: Model, sampling_rate: int | None = None, isolated: Isolated | None = None
+) -> tuple[float, Warnings]:
+    """Seconds of a recording and warnings about it, from all of its samples, none of which are answered."""
+    plan = replace(Plan.of(TimelineSettings(), model), turns=())
+    with _opened(source, plan, sampling_rate, isolated) as pieces:
+        assert not list(pieces)
+        return pieces.ending()
+
+
+def answered(predictor: "Predictor", group: Sequence[Piece]) -> list[Stretch]:
+    """What the model says of pieces of one length; those shorter than it needs are padded with silence."""
+    waveforms = np.stack([piece.samples for piece in group])
+    missing = max(0, predictor.model.min_samples - waveforms.shape[1])
+    outputs = predictor.model.outputs(np.pad(waveforms, ((0, 0), (0, missing))))
+    shares = predictor.answering.shares(predictor.model, outputs)
+    rows = zip(group, shares, outputs.ratings, strict=True)
+    return [Stretch(piece.start_s, piece.end_s, piece.speaker, *row) for piece, *row in rows]
+
+
+def smoothed(stretches: Sequence[Stretch], width: int) -> list[Stretch]:
+    """Averages the answers of `width` neighbours of one speaker; at the ends there are fewer.
+
+    Args:
+        stretches: in order of time.
+        width: an odd number; 1 changes nothing.
+    """
+    result, half = list(stretches), width // 2
+    for speaker in {stretch.speaker for stretch in stretches}:
+        places = [n for n, stretch in enumerate(stretches) if stretch.speaker == speaker]
+        for at, place in enumerate(places):
+            near = [stretches[n] for n in places[max(0, at - half) : at + half + 1]]
+            shares, ratings = np.mean([s.shares for s in near], 0), np.mean([s.ratings for s in near], 0)
+            result[place] = replace(stretches[place], shares=shares, ratings=ratings)
+    return result
+
+
+class Tally:
+    """What segments amount to, in all and by speaker; the memory of a few numbers per speaker."""
+
+    def __init__(self, predictor: "Predictor") -> None:
+        self._model, self._answering = predictor.model, predictor.answering
+        self._sums: dict[str, _Sums] = {}
+        self._padded = 0
+
+    def add(self, stretch: Stretch) -> Segment:
+        """Takes the next stretch, those of a speaker in order of time; gives what is told of it."""
+        answer = self._answering.answer(self._model, stretch.shares, stretch.ratings)
+        at = {"start_s": stretch.start_s, "end_s": stretch.end_s, "speaker": stretch.speaker}
+        segment = Segment(**at, **answer)
+        self._sums.setdefault(stretch.speaker, _Sums()).add(segment, stretch)
+        self._padded += round((stretch.end_s - stretch.start_s) * SAMPLING_RATE) < self._model.min_samples
+        return segment
+
+    def prediction(
+        self, name: str, duration_s: float, warnings: Mapping[str, str], segments: list[Segment]
+    ) -> Prediction:
+        """The answer about the recording: the mean of all segments, weighted by their length."""
+        found = dict(warnings)
+        if self._padded:
+            needed = self._model.min_samples
+            found["padded"] = f"{self._padded} segments, padded to the {needed} samples the model needs"
+        if not self._sums:
+            found["no_speech"] = "no speech was found"
+        answer = self._mean(list(self._sums.values())) if self._sums else NO_ANSWER
+        return prediction(name, duration_s, found, answer, segments=segments, speakers=self._speakers())
+
+    def _speakers(self) -> list[Speaker]:
+        return [self._speaker(name, self._sums[name]) for name in sorted(self._sums)]
+
+    def _speaker(self, name: str, sums: "_Sums") -> Speaker:
+        sums.settle()
+        answer = self._mean([sums])
+        del answer["unsure"]
+        return Speaker(
+            name=name,
+            segments=sums.count,
+            speech_s=sums.speech_s,
+            seconds_by_label=sums.seconds_by_label,
+            unsure_s=sums.unsure_s,
+            **answer,
+        )
+
+    def _mean(self, parts: "Sequence[_Sums]") -> dict[str, Any]:
+        weight = sum(part.weight for part in parts)
+        shares, ratings = sum(part.shares for part in parts), sum(part.ratings for part in parts)
+        return self._answering.answer(self._model, np.asarray(shares / weight), np.asarray(ratings / weight))
+
+
+class _Sums:
+    """Of one speaker. Where segments overlap each counts up to where the next one begins."""
+
+    def __init__(self) -> None:
+        self.count, self.weight, self.speech_s, self.unsure_s = 0, 0.0, 0.0, 0.0
+        self.shares: np.ndarray | float = 0.0
+        self.ratings: np.ndarray | float = 0.0
+        self.seconds_by_label: dict[str, float] = {}
+        self._last: Segment | None = None
+
+    def add(self, segment: Segment, stretch: Stretch) -> None:
+        self.settle(segment.start_s)
+        length = segment.end_s - segment.start_s
+        self.count, self.weight, self._last = self.count + 1, self.weight + length, segment
+        self.shares = self.shares + length * stretch.shares.astype(np.float64)
+        self.ratings = self.ratings + length * stretch.ratings.astype(np.float64)
+
+    def settle(self, until_s: float = inf) -> None:
+        """Counts the seconds of the last segment."""
+        if self._last is None:
+            return
+        last, self._last = self._last, None
+        seconds = min(last.end_s, until_s) - last.start_s
+        self.speech_s += seconds
+        if last.unsure:
+            self.unsure_s += seconds
+        elif last.label is not None:
+            self.seconds_by_label[last.label] = self.seconds_by_label.get(last.label, 0.0) + seconds
+
+
+@contextmanager
+def _opened(
+    source: Source, plan: Plan, sampling_rate: int | None, isolated: Isolated | None
+) -> "Iterator[Pieces | PiecesApart]":
+    if isinstance(source, np.ndarray):
+        assert sampling_rate is not None
+        sound = stream_array(source, sampling_rate, mix=plan.mix)
+        yield Pieces(sound, plan.cutter("<array>", sound.info.channels))
+    elif isolated is not None:
+        yield PiecesApart(isolated, source, plan)
+    else:
+        with Isolated() as own:
+            yield PiecesApart(own, source, plan)

@@ -1,0 +1,316 @@
+"""Long recordings: the answer of every piece follows from its samples, and the whole from its pieces."""
+
+import os
+import signal
+import tracemalloc
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import REAL_SPEECH
+from toys import CLASSES, expected, write_toy
+
+import sertone
+from sertone.blocks import Sound
+from sertone.decoding import AudioInfo
+from sertone.errors import AudioError, SertoneError
+from sertone.isolation import Isolated
+from sertone.runtime.answering import Answering, Outputs
+from sertone.runtime.apart import PiecesApart, open_pieces
+from sertone.runtime.cutting import Pieces
+from sertone.runtime.plan import Plan, TimelineSettings
+from sertone.runtime.predictor import Predictor
+
+RATE = 16000
+
+
+def levels(seconds, *heights, seed=0):
+    """Noise whose loudness is another every `seconds`."""
+    draw = np.random.default_rng(seed).standard_normal(round(seconds * RATE) * len(heights))
+    return (draw * np.repeat(heights, round(seconds * RATE))).astype(np.float32)
+
+
+def windows(window_s=4.0, hop_s=None, **more):
+    return TimelineSettings(segmentation="windows", window_s=window_s, hop_s=hop_s, **more)
+
+
+def wanted(samples, segment):
+    return expected(samples[round(segment.start_s * RATE) : round(segment.end_s * RATE)])
+
+
+def require_told(answer, samples):
+    """Every segment by the formula, and the whole as their mean, weighted by their length."""
+    pairs = [wanted(samples, segment) for segment in answer.segments]
+    for segment, (shares, arousal) in zip(answer.segments, pairs, strict=True):
+        assert list(segment.probabilities.values()) == pytest.approx(list(shares), abs=1e-5)
+        assert segment.label == CLASSES[int(shares.argmax())]
+        assert segment.confidence == pytest.approx(max(shares), abs=1e-5)
+        assert segment.dimensions["arousal"] == pytest.approx(arousal, abs=1e-4)
+    require_mean(answer, answer.segments)
+
+
+def require_mean(answer, segments):
+    lengths = [segment.end_s - segment.start_s for segment in segments]
+    rows = [list(segment.probabilities.values()) for segment in segments]
+    mean = np.average(rows, axis=0, weights=lengths)
+    assert list(answer.probabilities.values()) == pytest.approx(list(mean), abs=1e-6)
+    assert answer.label == CLASSES[int(mean.argmax())] and answer.confidence == pytest.approx(mean.max())
+    arousal = np.average([segment.dimensions["arousal"] for segment in segments], weights=lengths)
+    assert answer.dimensions["arousal"] == pytest.approx(arousal, abs=1e-6)
+
+
+@pytest.mark.parametrize("hop_s", [None, 1.5])
+def test_windows_are_answered_by_what_is_in_them(toy, hop_s):
+    samples = levels(5, 0.3, 0.005, 0.1, 0.002, 0.4)[: 23 * RATE + 777]
+    answer = sertone.load(toy).timeline(samples, RATE, settings=windows(hop_s=hop_s))
+    assert answer.status == "ok" and answer.duration_s == round(len(samples) / RATE, 4)
+    hop = hop_s or 4.0
+    starts = [segment.start_s for segment in answer.segments]
+    assert starts == pytest.approx([hop * n for n in range(len(starts))])
+    assert answer.segments[-1].end_s == pytest.approx(len(samples) / RATE)
+    require_told(answer, samples)
+    (speaker,) = answer.speakers
+    assert speaker.segments == len(starts) and speaker.name == ""
+    assert speaker.speech_s == pytest.approx(len(samples) / RATE)
+    assert sum(speaker.seconds_by_label.values()) == pytest.approx(speaker.speech_s)
+    assert speaker.probabilities == pytest.approx(answer.probabilities)
+    assert len(speaker.seconds_by_label) > 1 and speaker.label == answer.label
+
+
+def test_a_file_is_answered_like_its_samples(toy, tmp_path):
+    stereo = np.stack([levels(3, 0.1, 0.01, 0.3, seed=seed) for seed in (1, 2)], 1)
+    soundfile.write(tmp_path / "a.wav", stereo, 44100, subtype="FLOAT")
+    predictor = sertone.load(toy)
+    for settings in (windows(1.0), TimelineSettings()):
+        one = predictor.timeline(tmp_path / "a.wav", settings=settings)
+        other = predictor.timeline(stereo, 44100, settings=settings)
+        assert (one.segments, one.speakers, one.probabilities) == (
+            other.segments,
+            other.speakers,
+            other.probabilities,
+        )
+
+
+def test_channels_are_speakers(toy):
+    agent, customer = levels(2, 0.3, 0.3, 0.3), levels(2, 0.004, 0.004, 0.2, seed=1)
+    settings = windows(2.0, channels=("agent", "customer"))
+    answer = sertone.load(toy).timeline(np.stack([agent, customer], 1), RATE, settings=settings)
+    assert [(s.start_s, s.speaker) for s in answer.segments] == [
+        (start, who) for start in (0.0, 2.0, 4.0) for who in ("agent", "customer")
+    ]
+    for name, samples in (("agent", agent), ("customer", customer)):
+        own = [segment for segment in answer.segments if segment.speaker == name]
+        for segment in own:
+            assert segment.label == CLASSES[int(wanted(samples, segment)[0].argmax())]
+        (speaker,) = [speaker for speaker in answer.speakers if speaker.name == name]
+        require_mean(speaker, own)
+        assert speaker.speech_s == pytest.approx(6.0)
+    require_mean(answer, answer.segments)
+    for mono in (agent, np.stack([agent] * 3, 1)):
+        refused = sertone.load(toy).timeline(mono, RATE, settings=settings)
+        assert (refused.status, refused.code) == ("error", "channel_names")
+
+
+def test_speaker_turns_are_answered(toy, tmp_path):
+    samples = levels(2, 0.3, 0.004, 0.1, 0.02, 0.3, 0.01)
+    soundfile.write(tmp_path / "talk.wav", samples, RATE, subtype="FLOAT")
+    turns = [("talk", 0.5, 2.5, "ann"), ("talk", 2.0, 7.5, "bob"), ("talk", 11.0, 5.0, "ann")]
+    turns += [("talk", 20.0, 1.0, "bob"), ("other", 0, 1, "cid")]
+    lines = [f"SPEAKER {f} 1 {start} {length} <NA> <NA> {who} <NA> <NA>\n" for f, start, length, who in turns]
+    (tmp_path / "a.rttm").write_text("".join(lines))
+    settings = TimelineSettings(rttm=tmp_path / "a.rttm", longest_s=4.0)
+    answer = sertone.load(toy).timeline(tmp_path / "talk.wav", settings=settings)
+    found = [(segment.start_s, segment.end_s, segment.speaker) for segment in answer.segments]
+    assert found == [(0.5, 3.0, "ann"), (2.0, 5.75, "bob"), (5.75, 9.5, "bob"), (11.0, 12.0, "ann")]
+    assert answer.code == "turns_left_out" and "2 parts of turns" in answer.message
+    require_told(answer, samples)
+    assert [(speaker.name, speaker.speech_s) for speaker in answer.speakers] == [("ann", 3.5), ("bob", 7.5)]
+
+
+def test_speech_is_answered_and_silence_is_not(toy):
+    files = sorted((REAL_SPEECH / "emodb4" / "wav").rglob("*.flac"))[:3]
+    parts = [soundfile.read(file, dtype="float32")[0] for file in files]
+    gap = np.zeros(2 * RATE, np.float32)
+    samples = np.concatenate([piece for part in parts for piece in (gap, part)])
+    answer = sertone.load(toy).timeline(samples, RATE)
+    assert len(answer.segments) >= 3 and answer.status == "ok"
+    require_told(answer, samples)
+    speech_s = sum(map(len, parts)) / RATE
+    assert answer.speakers[0].speech_s == pytest.approx(speech_s, rel=0.15)
+    silent = sertone.load(toy).timeline(1e-3 * levels(1, *[1] * 9), RATE)
+    assert (silent.status, silent.code, silent.label, silent.segments) == ("warning", "no_speech", None, [])
+    assert silent.duration_s == 9.0 and silent.speakers == [] and silent.probabilities == {}
+
+
+def test_smoothing_averages_neighbours_of_a_speaker(toy):
+    both = np.stack([levels(1, 0.3, 0.004, 0.1, 0.02, 0.3), levels(1, 0.01, 0.2, 0.1, 0.02, 0.003)], 1)
+    plain, smooth = (
+        sertone.load(toy).timeline(both, RATE, settings=windows(1.0, channels=("a", "b"), smoothing=width))
+        for width in (1, 3)
+    )
+    for name in "ab":
+        raw, averaged = (
+            np.asarray([list(s.probabilities.values()) for s in made.segments if s.speaker == name])
+            for made in (plain, smooth)
+        )
+        for n in range(5):
+            np.testing.assert_allclose(averaged[n], raw[max(0, n - 1) : n + 2].mean(0), atol=1e-6)
+    require_mean(smooth, smooth.segments)
+
+
+def test_classes_scales_and_doubts_hold_for_segments(tmp_path):
+    folder, samples = write_toy(tmp_path / "toy"), levels(2, 0.3, 0.004, 0.05)
+    mapping = {"happy": "up", "angry": "up", "sad": "down"}
+    shares = [expected(samples[start : start + 2 * RATE])[0][1:] for start in range(0, 6 * RATE, 2 * RATE)]
+    least, second, _ = sorted(max(s[0] + s[1], s[2]) / s.sum() for s in shares)
+    limit = (least + second) / 2
+    predictor = sertone.load(folder, classes=mapping, min_confidence=limit, dimensions="unit")
+    answer = predictor.timeline(samples, RATE, settings=windows(2.0))
+    rows = [list(s.probabilities.values()) for s in answer.segments]
+    for segment, row in zip(answer.segments, rows, strict=True):
+        shares, arousal = wanted(samples, segment)
+        kept = shares[1:].sum()
+        assert row == pytest.approx([(shares[1] + shares[2]) / kept, shares[3] / kept], abs=1e-5)
+        assert segment.dimensions["arousal"] == pytest.approx((arousal - 1) / 4, abs=1e-4)
+        assert segment.unsure == (max(row) < limit)
+    assert list(answer.probabilities.values()) == pytest.approx(list(np.mean(rows, 0)))
+    (speaker,) = answer.speakers
+    unsure = sum(2.0 for segment in answer.segments if segment.unsure)
+    assert unsure == 2.0 and speaker.unsure_s == pytest.approx(unsure)
+    assert sum(speaker.seconds_by_label.values()) == pytest.approx(6 - unsure)
+
+
+def test_pieces_shorter_than_the_model_needs_are_padded(tmp_path):
+    predictor = sertone.load(write_toy(tmp_path / "toy", min_samples=RATE))
+    samples = levels(0.5, 0.1, 0.3)
+    answer = predictor.timeline(samples, RATE, settings=windows(0.5))
+    assert answer.code == "padded" and "2 segments" in answer.message
+    padded = np.pad(samples[:8000], (0, 8000))
+    assert list(answer.segments[0].probabilities.values()) == pytest.approx(
+        list(expected(padded)[0]), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", ["array", "file", "files"])
+def test_a_recording_too_long_for_the_model_is_answered_by_windows(tmp_path, kind):
+    predictor = sertone.load(write_toy(tmp_path / "toy", max_seconds=4.0))
+    samples = levels(3, 0.3, 0.004, 0.1, 0.02, 0.3)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    if kind == "array":
+        answer = predictor.predict(samples, RATE)
+    elif kind == "file":
+        answer = predictor.predict(tmp_path / "a.wav")
+    else:
+        (answer,) = predictor.predict_files([tmp_path / "a.wav"])
+    assert answer.status == "ok" and [s.start_s for s in answer.segments] == [0.0, 4.0, 8.0, 12.0]
+    require_told(answer, samples)
+    whole = predictor.predict(samples[: 4 * RATE], RATE)
+    assert whole.segments == [] and whole.label
+
+
+class Reader:
+    """A model by a formula: it reads the number of words, and hears the loudness where it hears."""
+
+    classes, scales, threshold, card, licences = ["quiet", "loud"], {}, None, {}, []
+    reads, min_samples, max_seconds = True, 400, 2.0
+
+    def __init__(self, hears):
+        self.hears, self.asked = hears, []
+
+    def truncates(self, text):
+        return False
+
+    def outputs(self, waveforms, text=None):
+        self.asked.append((waveforms.shape, text))
+        loud = np.abs(waveforms).mean(1) if self.hears else np.full(1, len(text.split()) / 10)
+        return Outputs(np.stack([1 - loud, loud], 1), np.zeros((len(loud), 0)))
+
+
+def test_the_text_of_a_long_recording_is_not_divided():
+    model, samples = Reader(hears=True), levels(5, 0.1)
+    answer = Predictor(model, Answering()).predict(samples, RATE, text="two words")
+    assert (answer.status, answer.code, answer.text) == ("warning", "text_not_divided", None)
+    assert len(answer.segments) == 3 and all(text is None for _, text in model.asked)
+    assert Predictor(model).predict(samples, RATE).code == "no_text"
+    assert Predictor(model).timeline(samples, RATE, settings=windows(1.0)).code == "no_text"
+
+
+def test_what_only_reads_answers_long_recordings_by_their_text():
+    predictor, samples = Predictor(Reader(hears=False)), levels(5, 0.1)
+    answer = predictor.predict(samples, RATE, text="just three words")
+    assert (answer.status, answer.text, answer.duration_s, answer.segments) == (
+        "ok",
+        "just three words",
+        5.0,
+        [],
+    )
+    assert answer.probabilities["loud"] == pytest.approx(0.3)
+    assert predictor.predict(samples, RATE).code == "no_text"
+    assert predictor.timeline(samples, RATE).code == "no_text"
+    with pytest.raises(AudioError, match="only reads"):
+        predictor.stream(RATE)
+
+
+def test_a_fault_late_in_a_recording_is_its_answer(toy, tmp_path):
+    predictor, samples = sertone.load(toy), levels(2, *[0.1] * 20)
+    path = tmp_path / "a.flac"
+    soundfile.write(path, samples, RATE)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    samples[-100] = np.nan
+    soundfile.write(tmp_path / "nan.wav", samples, RATE, subtype="FLOAT")
+    found = [predictor.timeline(file, settings=windows()) for file in (path, tmp_path / "nan.wav", tmp_path)]
+    assert [answer.code for answer in found] == ["decode_failed", "non_finite", "not_a_file"]
+    assert all(answer.status == "error" and answer.segments == [] for answer in found)
+    assert predictor.timeline(np.zeros((0,), np.float32), RATE).code == "no_samples"
+    assert predictor.timeline(np.zeros(9999, np.int16), RATE).code == "bad_chunk"
+    with pytest.raises(ValueError, match="sampling_rate"):
+        predictor.timeline(samples)
+
+
+def test_a_wav_shorter_than_its_header_is_answered_with_a_warning(toy, tone):
+    path = tone(seconds=3.0)
+    path.write_bytes(path.read_bytes()[:70000])
+    answer = sertone.load(toy).timeline(path, settings=windows(1.0))
+    assert (answer.status, answer.code) == ("warning", "truncated") and answer.segments
+
+
+def test_a_decoder_that_dies_ends_one_recording(toy, tone):
+    path, plan = tone(seconds=60.0), Plan.of(windows(), sertone.load(toy).model)
+    with Isolated() as isolated:
+        child = isolated(os.getpid)
+        pieces = PiecesApart(isolated, path, plan)
+        groups = iter(pieces)
+        next(groups)
+        os.kill(child, signal.SIGKILL)
+        with pytest.raises(AudioError, match=r"tone\.wav") as caught:
+            list(groups)
+        assert caught.value.code == "decoder_crashed"
+        apart = [piece.start_s for group in PiecesApart(isolated, path, plan) for piece in group]
+    assert apart == [piece.start_s for group in open_pieces(path, plan) for piece in group]
+
+
+@pytest.mark.parametrize("settings", [windows(4.0, 1.0), TimelineSettings(rttm="turns")])
+def test_memory_of_an_hour_is_that_of_a_window(toy, tmp_path, settings):
+    if settings.rttm:
+        lines = [f"SPEAKER a 1 {n} 4 <NA> <NA> s{n % 5} <NA> <NA>\n" for n in range(3590)]
+        (tmp_path / "turns.rttm").write_text("".join(lines))
+        settings = TimelineSettings(rttm=tmp_path / "turns.rttm")
+    plan, block = Plan.of(settings, sertone.load(toy).model), np.full((RATE, 1), 0.1, np.float32)
+    sound = Sound((block for _ in range(3600)), AudioInfo(RATE, 1, 0, exact=False), {}, "hour")
+    tracemalloc.start()
+    count = sum(len(group) for group in Pieces(sound, plan.cutter("a", 1)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count in (3590, 3597, 3598) and peak < 8e6 < 3600 * RATE * 4
+
+
+def test_what_cannot_be_is_refused_before_anything_is_read(toy, tmp_path):
+    predictor = sertone.load(toy)
+    for settings, code in (
+        (windows(31.0), "bad_timeline"),
+        (windows(1.0, 2.0), "bad_timeline"),
+        (TimelineSettings(rttm=tmp_path / "none.rttm"), "missing_rttm"),
+    ):
+        with pytest.raises(SertoneError) as caught:
+            predictor.timeline(tmp_path / "none.wav", settings=settings)
+        assert caught.value.code == code
