@@ -9,10 +9,10 @@ Axis letters: B batch, N samples, T frames, C features, M signals, D width.
 """
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,6 +39,12 @@ class FunctionalsEncoderConfig(Settings):
     """Cepstral coefficients, at most `bands`."""
     perturbation: Perturbation = Perturbation()
     """Of the spectrum in training."""
+
+    @model_validator(mode="after")
+    def _no_more_cepstra_than_bands(self) -> Self:
+        if self.cepstra > self.bands:
+            raise ValueError(f"{self.cepstra} cepstra of {self.bands} bands; there are no more than bands")
+        return self
 
     def build(self) -> Encoder:
         """Builds it; it has one scale and one offset for each statistic to learn."""

@@ -115,9 +115,9 @@ def class_loss(logits: Tensor, target: Tensor, class_weights: Tensor, smoothing:
 
 
 class EnsembleHead(nn.Module):
-    """Class heads side by side over the same vector: each learns by itself, their log-probabilities are averaged.
+    """Class heads side by side over the same vector; their log-probabilities are averaged.
 
-    They differ in their first weights and in what dropout takes from them.
+    Each learns by itself. They differ in their first weights and in what dropout takes from them.
 
     Args:
         members: how many.

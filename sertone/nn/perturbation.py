@@ -53,7 +53,12 @@ def perturb(features: Tensor, bands: int, config: Perturbation) -> Tensor:
 
 
 def warped(mel: Tensor, factor: Tensor) -> Tensor:
-    """Band i takes what is at band `factor` i, between bands by interpolation: (B, T, F), (B, 1) -> (B, T, F)."""
+    """Band i takes what is at band `factor` i, between bands by interpolation.
+
+    Args:
+        mel: (B, T, F).
+        factor: (B, 1).
+    """
     bands = torch.arange(mel.shape[-1], device=mel.device)
     source = (bands * factor).clamp(max=mel.shape[-1] - 1)  # (B, F)
     weights = (1 - (source[:, None] - bands[:, None]).abs()).clamp(min=0)  # (B, F, F): from, to
