@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from sertone.nn.attention import CoAttention
 from sertone.nn.fusions import FUSIONS
-from sertone.nn.heads import ClassHead, HeadOutput, TranscriptHead
+from sertone.nn.heads import ClassHead, EnsembleHead, HeadOutput, TranscriptHead
 from sertone.nn.masks import masked_mean, masked_std
 from sertone.nn.pooling import POOLINGS
 
@@ -94,9 +95,34 @@ def test_class_loss_is_the_cross_entropy_of_the_labelled():
     assert head.decode(output) == [head.classes[i] for i in output.logits.argmax(1)]
 
 
+def test_heads_side_by_side_learn_each_by_itself():
+    torch.manual_seed(0)
+    head = EnsembleHead(3, lambda: ClassHead(4, 5, ["a", "b", "c"]))
+    head.smoothing = 0.1
+    head.class_weights.copy_(torch.tensor([1.0, 2.0, 0.5]))
+    head.eval()
+    pooled, frames, target = drawn(6, 4), torch.full((6,), 3), F.one_hot(torch.arange(6) % 3, 3).float()
+    output = head.classify(pooled, frames)
+    alone = [member.classify(pooled, frames).logits for member in head.members]
+    mean = np.mean([np.log(logits.softmax(-1).detach().numpy()) for logits in alone], 0)
+    np.testing.assert_allclose(output.logits.detach(), mean, atol=1e-5)
+    losses = [
+        F.cross_entropy(logits, target.argmax(-1), weight=head.class_weights, label_smoothing=0.1)
+        for logits in alone
+    ]
+    torch.testing.assert_close(head.loss(output, target), torch.stack(losses).mean())
+    head.loss(output, target).backward()
+    own = torch.autograd.grad(losses[1] / 3, list(head.members[1].parameters()))
+    for parameter, gradient in zip(head.members[1].parameters(), own, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+    assert head.decode(output) == [head.classes[i] for i in mean.argmax(-1)]
+    assert not torch.equal(alone[0], alone[1])
+
+
 def test_no_label_at_all_costs_nothing_and_moves_nothing():
     for head, target in (
         (ClassHead(4, 5, ["a", "b"]), torch.zeros(2, 2)),
+        (EnsembleHead(2, lambda: ClassHead(4, 5, ["a", "b"])), torch.zeros(2, 2)),
         (TranscriptHead(4, 5, ["a", "b"]), torch.zeros(2, 1, dtype=torch.long)),
     ):
         loss = head.loss(head(drawn(2, 6, 4), torch.tensor([6, 5])), target)

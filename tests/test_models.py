@@ -179,6 +179,7 @@ def test_vocabulary():
         (TINY_MODEL | {"tasks": {"genre": 1}}, "did you mean 'gender'"),
         (TINY_MODEL | {"encoder": {"name": "compact", "widht": 3}}, "did you mean 'width'"),
         (TINY_MODEL | {"encoder": {"name": "huge"}}, "compact"),
+        (TINY_MODEL | {"encoder": {"name": "functionals", "cepstra": 65}}, "65 cepstra of 64 bands"),
     ],
 )
 def test_wrong_options_are_named(values, message):

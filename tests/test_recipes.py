@@ -32,7 +32,7 @@ def test_shipped_recipes(path):
 def test_the_recipes_that_the_docs_name_are_there():
     names = {path.stem for path in SHIPPED}
     assert names >= {
-        "demo", "wan2025_wav2vec2", "wan2025_hubert", "wan2025_wavlm", "emodb_compact", "ravdess_compact",
+        "demo", "wan2025_wav2vec2", "wan2025_hubert", "wan2025_wavlm", "emodb_compact", "ravdess_compact", "compact",
     }  # fmt: skip
 
 

@@ -142,45 +142,48 @@ def train_fold(recipe, folder):
     return fit(experiment, 0, folder, gather(experiment, progress), progress)
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 3, 5])
-def test_an_interrupted_training_ends_with_the_same_weights(demo_recipe, tmp_path, monkeypatch, stop_after):
-    recipe = demo_recipe(epochs=[2, 4], save_every=1, schedule="cosine", warmup=0.1)
-    train_fold(recipe, tmp_path / "whole")
-
+def interrupt(monkeypatch, recipe, folder, stop_after):
+    """Trains until so many epochs are saved."""
     save = checkpoint.save_resume
 
-    def save_and_stop(folder, number, *rest):
-        save(folder, number, *rest)
+    def save_and_stop(where, number, *rest):
+        save(where, number, *rest)
         if number == stop_after:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoint, "save_resume", save_and_stop)
-        train_fold(recipe, tmp_path / "parts")
-    trainer = train_fold(recipe, tmp_path / "parts")
-    assert len(trainer.history) == 6
+        train_fold(recipe, folder)
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 5])
+def test_an_interrupted_training_ends_with_the_same_weights(demo_recipe, tmp_path, monkeypatch, stop_after):
+    recipe = demo_recipe(epochs=[2, 4], save_every=1, schedule="cosine", warmup=0.1)
+    train_fold(recipe, tmp_path / "whole")
+    interrupt(monkeypatch, recipe, tmp_path / "parts", stop_after)
+    assert len(train_fold(recipe, tmp_path / "parts").history) == 6
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_a_validation_speaker_chooses_the_epoch_and_survives_an_interruption(
-    demo_recipe, tmp_path, monkeypatch
-):
+def test_statistics_and_perturbations_survive_an_interruption(demo_recipe, tmp_path, monkeypatch):
+    encoder = {"name": "functionals", "perturbation": {"colour_db": 2.0, "warp": 0.1, "gain_db": 6.0}}
+    model = {"name": "baseline", "encoder": encoder, "hidden": 8, "members": 2}
+    recipe = demo_recipe(model, epochs=[4], save_every=1)
+    train_fold(recipe, tmp_path / "whole")
+    interrupt(monkeypatch, recipe, tmp_path / "parts", 2)
+    train_fold(recipe, tmp_path / "parts")
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_the_best_epoch_of_a_validation_speaker_survives_an_interruption(demo_recipe, tmp_path, monkeypatch):
     recipe = demo_recipe(epochs=[1, 4], save_every=2, protocol={"validation": "speaker"})
     trainer = train_fold(recipe, tmp_path / "whole")
     scores = [entry["val_ua"] for entry in trainer.history if entry["stage"] == "emotion"]
     assert len(scores) == 4
-    save = checkpoint.save_resume
-
-    def save_and_stop(folder, number, *rest):
-        save(folder, number, *rest)
-        if number == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_resume", save_and_stop)
-        train_fold(recipe, tmp_path / "parts")
+    interrupt(monkeypatch, recipe, tmp_path / "parts", 3)
     again = train_fold(recipe, tmp_path / "parts")
     assert [e.get("val_ua") for e in again.history] == [e.get("val_ua") for e in trainer.history]
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")

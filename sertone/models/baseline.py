@@ -3,10 +3,11 @@
     waveform -> encoder, last layer -> mean over time -> two FC layers -> emotion
 
 One stage: the CNN is frozen and all Transformer layers are trained with the cross-entropy of emotion.
-The sizes of the FC layers are not published; `hidden` is ours.
+The sizes of the FC layers are not published; `hidden` is ours. So is `members`: the paper has one.
 """
 
 from collections.abc import Collection
+from functools import partial
 from typing import ClassVar, Literal, cast
 
 from pydantic import Field
@@ -15,7 +16,7 @@ from torch import nn
 from sertone.models.stage import Stage
 from sertone.nn.batch import Batch
 from sertone.nn.encoders import EncoderConfig
-from sertone.nn.heads import ClassHead, HeadOutput
+from sertone.nn.heads import ClassHead, EnsembleHead, HeadOutput
 from sertone.nn.pooling import POOLINGS
 from sertone.nn.vocabulary import Vocabulary
 from sertone.settings import Settings
@@ -36,6 +37,8 @@ class Config(Settings):
     hidden: int = Field(default=256, ge=1)
     """Width of the hidden FC layer."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    members: int = Field(default=1, ge=1)
+    """Heads that learn side by side over the same encoder; their log-probabilities are averaged."""
     pooling: Literal["mean", "statistics", "attentive"] = "mean"
     """`mean` is the paper's; `statistics` adds the standard deviation; `attentive` weighs frames."""
     frozen_layers: int = Field(default=0, ge=-1)
@@ -52,15 +55,18 @@ class Model(nn.Module):
         self.config = config
         self.encoder = config.encoder.build()
         self.pooling = POOLINGS[config.pooling](self.encoder.width)
-        emotions = vocabulary.classes["emotion"]
-        head = ClassHead(self.pooling.outputs, config.hidden, emotions, config.dropout, metric="emotion")
-        self.heads = nn.ModuleDict({"emotion": head})
+        self.heads = nn.ModuleDict({"emotion": self._head(vocabulary.classes["emotion"])})
 
     def forward(self, batch: Batch, tasks: Collection[str] = ("emotion",)) -> dict[str, HeadOutput]:
         """Batch -> output of the emotion head, the only one."""
         hidden, frames = batch.encode(self.encoder)
         pooled = self.pooling(hidden[:, -1], frames)
-        return {"emotion": cast(ClassHead, self.heads["emotion"]).classify(pooled, frames)}
+        return {"emotion": cast(ClassHead | EnsembleHead, self.heads["emotion"]).classify(pooled, frames)}
+
+    def _head(self, emotions: list[str]) -> ClassHead | EnsembleHead:
+        width, hidden, dropout = self.pooling.outputs, self.config.hidden, self.config.dropout
+        make = partial(ClassHead, width, hidden, emotions, dropout, metric="emotion")
+        return EnsembleHead(self.config.members, make) if self.config.members > 1 else make()
 
     def stages(self) -> list[Stage]:
         """One stage."""

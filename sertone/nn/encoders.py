@@ -5,11 +5,13 @@ from typing import Annotated
 from pydantic import Field
 
 from sertone.nn.compact import CompactEncoderConfig
+from sertone.nn.functionals import FunctionalsEncoderConfig
 from sertone.nn.huggingface import ArchitectureConfig, PretrainedEncoderConfig, TinyEncoderConfig
 from sertone.nn.saved import SavedEncoderConfig
 
 EncoderConfig = Annotated[
     CompactEncoderConfig
+    | FunctionalsEncoderConfig
     | TinyEncoderConfig
     | PretrainedEncoderConfig
     | SavedEncoderConfig

@@ -22,6 +22,9 @@ PITCH_WINDOW = 800  # 50 ms: two periods of a 60 Hz voice and a margin
 PITCH_DECIMATION = 4
 OCTAVE_COST = 0.06  # correlation given up per octave of a longer lag
 PITCH_MIN_HZ, PITCH_MAX_HZ = 60.0, 450.0
+MEL_UNIT, LOUDNESS_UNIT = 3.0, 4.0  # of the features, in log energy
+MEL_DB, LOUDNESS_DB = (unit * 10 / math.log(10) for unit in (MEL_UNIT, LOUDNESS_UNIT))  # the same
+VOICING, LOUDNESS = 2, 3  # places in the prosody
 
 
 def mel_filters(bands: int, low_hz: float = 60.0, high_hz: float = 7600.0) -> Tensor:
@@ -65,7 +68,7 @@ class FrontEnd(nn.Module):
         total = (waveforms.shape[1] - self.min_samples) // HOP + 1
         mel = self._log_mel(waveforms).narrow(1, 0, total)
         # Loudness goes, the long-term spectrum stays: its tilt tells a raised voice.
-        parts = [(mel - masked_mean(mel, frames).mean(1)[:, None, None]) / 3.0]
+        parts = [(mel - masked_mean(mel, frames).mean(1)[:, None, None]) / MEL_UNIT]
         if self.prosody:
             parts.append(_prosody(waveforms, frames))
         return torch.cat(parts, -1) * frame_mask(frames, total)[..., None], frames
@@ -86,7 +89,7 @@ def _prosody(waveforms: Tensor, frames: Tensor) -> Tensor:
     share = masked_mean(voiced[..., None], frames).clamp(min=1e-3)
     mean = masked_mean((octaves * voiced)[..., None], frames) / share  # (B, 1)
     power = F.avg_pool1d(waveforms.square()[:, None], PITCH_WINDOW, HOP)[:, 0]  # (B, T)
-    loudness = power.add(1e-8).log() / 4.0 + 2.0
+    loudness = power.add(1e-8).log() / LOUDNESS_UNIT + 2.0
     level = masked_mean(loudness[..., None], frames)
     return torch.stack([octaves * voiced, (octaves - mean) * voiced, voicing, loudness, loudness - level], -1)
 

@@ -9,7 +9,9 @@ Every head has
 Axis letters: B batch, T frames, D width, H hidden width, K outputs, S target length.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +34,17 @@ class HeadOutput:
     logits: Tensor
     hidden: Tensor
     frames: Tensor
+
+
+@dataclass
+class EnsembleOutput(HeadOutput):
+    """What several heads side by side give.
+
+    Attributes:
+        members: output of each.
+    """
+
+    members: list[HeadOutput]
 
 
 class ClassHead(nn.Module):
@@ -72,27 +85,72 @@ class ClassHead(nn.Module):
         return HeadOutput(self.output(hidden), hidden, frames)
 
     def loss(self, output: HeadOutput, target: Tensor) -> Tensor:
-        """Mean cross-entropy over the labelled utterances.
-
-        With target p, answer q, class weights w and smoothing e, over the utterances b and classes k:
-
-            sum_bk w_k ((1 - e) p_bk + e / K) (- log q_bk)  /  sum_bk w_k p_bk
-
-        Args:
-            output: of the batch.
-            target: shares of the classes, (B, K): a one for a class, a distribution for annotators'
-                votes, zeros without a label.
-        """
-        surprise = -output.logits.float().log_softmax(-1) * self.class_weights  # (B, K)
-        labelled = target.any(-1)
-        spread = surprise.sum(-1) * (self.smoothing / len(self.classes))
-        losses = (1 - self.smoothing) * (surprise * target).sum(-1) + spread
-        total = (self.class_weights * target).sum()
-        return (losses * labelled).sum() / total.clamp(min=1e-6)
+        """As `class_loss`."""
+        return class_loss(output.logits, target, self.class_weights, self.smoothing)
 
     def decode(self, output: HeadOutput) -> list[str]:
         """The most probable class of each utterance."""
         return [self.classes[index] for index in output.logits.argmax(-1).tolist()]
+
+
+def class_loss(logits: Tensor, target: Tensor, class_weights: Tensor, smoothing: float) -> Tensor:
+    """Mean cross-entropy over the labelled utterances.
+
+    With target p, answer q, class weights w and smoothing e, over the utterances b and classes k:
+
+        sum_bk w_k ((1 - e) p_bk + e / K) (- log q_bk)  /  sum_bk w_k p_bk
+
+    Args:
+        logits: (B, K).
+        target: shares of the classes, (B, K): a one for a class, a distribution for annotators'
+            votes, zeros without a label.
+        class_weights: (K,).
+        smoothing: label smoothing.
+    """
+    surprise = -logits.float().log_softmax(-1) * class_weights  # (B, K)
+    spread = surprise.sum(-1) * (smoothing / logits.shape[-1])
+    losses = (1 - smoothing) * (surprise * target).sum(-1) + spread
+    total = (class_weights * target).sum()
+    return (losses * target.any(-1)).sum() / total.clamp(min=1e-6)
+
+
+class EnsembleHead(nn.Module):
+    """Class heads side by side over the same vector; their log-probabilities are averaged.
+
+    Each learns by itself. They differ in their first weights and in what dropout takes from them.
+
+    Args:
+        members: how many.
+        make: makes one; the loss has the smoothing and the class weights of this one.
+    """
+
+    class_weights: Tensor
+
+    def __init__(self, members: int, make: Callable[[], ClassHead]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList([make() for _ in range(members)])
+        first = cast(ClassHead, self.members[0])
+        self.classes, self.smoothing, self.metric = first.classes, first.smoothing, first.metric
+        self.register_buffer("class_weights", torch.ones(len(first.classes)), persistent=False)
+
+    def forward(self, features: Tensor, frames: Tensor) -> EnsembleOutput:
+        return self.classify(masked_mean(features, frames), frames)
+
+    def classify(self, pooled: Tensor, frames: Tensor) -> EnsembleOutput:
+        """Utterance vectors (B, D) -> output: logits are mean log-probabilities, hidden layers their mean."""
+        outputs = [cast(ClassHead, member).classify(pooled, frames) for member in self.members]
+        logits = torch.stack([output.logits.log_softmax(-1) for output in outputs]).mean(0)
+        hidden = torch.stack([output.hidden for output in outputs]).mean(0)
+        return EnsembleOutput(logits, hidden, frames, outputs)
+
+    def loss(self, output: EnsembleOutput, target: Tensor) -> Tensor:
+        """Mean of the members' losses (`ClassHead.loss`)."""
+        losses = [
+            class_loss(member.logits, target, self.class_weights, self.smoothing) for member in output.members
+        ]
+        return torch.stack(losses).mean()
+
+    decode = ClassHead.decode
 
 
 class TranscriptHead(nn.Module):

@@ -10,14 +10,17 @@ from transformers import AutoModel, Wav2Vec2FeatureExtractor
 from sertone.errors import SertoneError
 from sertone.nn.compact import CompactEncoderConfig
 from sertone.nn.encoder import Encoder
+from sertone.nn.functionals import FunctionalsEncoderConfig
 from sertone.nn.huggingface import ArchitectureConfig, HuggingFaceEncoder, PretrainedEncoderConfig
 from sertone.nn.weights import load_tensors, restore, save_tensors
 from sertone.settings import Settings
 from sertone.sharing import origins
 from sertone.sharing.folder import MARKER, WEIGHTS
 
-DESCRIBED: TypeAdapter[CompactEncoderConfig | ArchitectureConfig] = TypeAdapter(
-    Annotated[CompactEncoderConfig | ArchitectureConfig, Field(discriminator="name")]
+DESCRIBED: TypeAdapter[CompactEncoderConfig | FunctionalsEncoderConfig | ArchitectureConfig] = TypeAdapter(
+    Annotated[
+        CompactEncoderConfig | FunctionalsEncoderConfig | ArchitectureConfig, Field(discriminator="name")
+    ]
 )
 """What `Encoder.describe` gives."""
 PART = "encoder."

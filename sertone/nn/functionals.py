@@ -1,0 +1,236 @@
+"""`functionals`: an encoder without layers to learn, for small corpora: statistics of the whole utterance.
+
+What openSMILE's feature sets do (Eyben et al. 2016, doi 10.1109/TAFFC.2015.2457417), computed in the graph
+from the front end's log-mel energies and prosody: means, spreads, skewness, slopes and changes over the
+voiced, the unvoiced and all speech frames. In training the spectrum is perturbed before. Every statistic is
+a sum over frames, so that padding changes none and the graph has no sorting.
+
+Axis letters: B batch, N samples, T frames, C features, M signals, D width.
+"""
+
+import math
+from typing import Any, Literal, NamedTuple, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sertone.nn.encoder import Encoder
+from sertone.nn.frontend import LOUDNESS, LOUDNESS_DB, VOICING, FrontEnd
+from sertone.nn.perturbation import Perturbation, perturb
+from sertone.settings import Settings
+
+STACK = 10
+"""Frames of 10 ms that one frame of the output stands for."""
+BELOW_LOUDEST_DB = 21.0
+"""Speech is no further below the loudest frame than this."""
+LIMIT = 5.0
+"""Standard deviations at which a standardised feature is cut off."""
+
+
+class FunctionalsEncoderConfig(Settings):
+    """Statistics of the utterance."""
+
+    name: Literal["functionals"] = "functionals"
+    bands: int = Field(default=64, ge=8)
+    """Mel bands."""
+    cepstra: int = Field(default=20, ge=1)
+    """Cepstral coefficients, at most `bands`."""
+    perturbation: Perturbation = Perturbation()
+    """Of the spectrum in training."""
+
+    @model_validator(mode="after")
+    def _no_more_cepstra_than_bands(self) -> Self:
+        if self.cepstra > self.bands:
+            raise ValueError(f"{self.cepstra} cepstra of {self.bands} bands; there are no more than bands")
+        return self
+
+    def build(self) -> Encoder:
+        """Builds it; it has one scale and one offset for each statistic to learn."""
+        return FunctionalsEncoder(self)
+
+
+class FunctionalsEncoder(Encoder):
+    """Front end, statistics (hidden state 0), standardised (hidden state 1); the same at every frame."""
+
+    cosines: Tensor
+
+    def __init__(self, config: FunctionalsEncoderConfig) -> None:
+        super().__init__()
+        self.config, self.depth = config, 1
+        self.frontend = FrontEnd(config.bands, prosody=True)
+        self.min_samples = self.frontend.min_samples
+        self.register_buffer("cosines", cosine_transform(config.bands, config.cepstra), persistent=False)
+        empty = torch.zeros(1, 1, self.frontend.features)
+        self.width = self.statistics(empty, torch.ones(1, 1)).shape[1]
+        self.standardisation = Standardisation(self.width)
+
+    def describe(self, depth: int | None = None) -> dict[str, Any]:
+        return self.config.model_dump()
+
+    def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and a one for every real frame, `STACK` frames to one: (B, T, STACK C), frames (B,)."""
+        features, frames = self.frontend(waveforms, lengths)
+        real = torch.arange(features.shape[1], device=frames.device) < frames[:, None]
+        features = torch.cat([features, real[..., None].to(features.dtype)], -1)
+        features = F.pad(features, (0, 0, 0, -features.shape[1] % STACK))
+        stacked = features.unflatten(1, (-1, STACK)).flatten(2)
+        return stacked, torch.div(frames + STACK - 1, STACK, rounding_mode="floor")
+
+    def embed(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Statistics of each utterance, repeated at its frames: (B, T, STACK C) -> (B, T, D)."""
+        every = features.float().unflatten(2, (STACK, -1)).flatten(1, 2)
+        signals, real = every[..., :-1], every[..., -1]
+        if self.standardisation.training:
+            signals = perturb(signals, self.config.bands, self.config.perturbation) * real[..., None]
+        return self.statistics(signals, real)[:, None].expand(-1, features.shape[1], -1)
+
+    @torch.autocast("cpu", enabled=False)
+    @torch.autocast("cuda", enabled=False)
+    def statistics(self, signals: Tensor, real: Tensor) -> Tensor:
+        """All functionals: (B, T, C) of which the first are mel bands, real frames (B, T) -> (B, D)."""
+        mel, prosody = signals[..., : self.config.bands], signals[..., self.config.bands :]
+        cepstra = mel @ self.cosines
+        both = torch.cat([cepstra, prosody], -1)
+        region = Regions.of(prosody, real)
+        changes, inner = differences(prosody), neighboured(region.voiced)
+        return torch.cat(
+            [
+                *moments(torch.cat([mel, both], -1), region.voiced),
+                *moments(cepstra, region.unvoiced),
+                *moments(prosody, region.speech),
+                *moments(prosody, real),
+                thirds(prosody, region.speech),
+                skewness(both, region.voiced),
+                slope(both, region.speech, region.voiced),
+                moments(differences(cepstra), neighboured(region.speech))[1],
+                *moments(changes, inner),
+                *moments(changes.abs(), inner),
+                region.shares(real),
+            ],
+            -1,
+        )
+
+    def context(self, mask: Tensor) -> dict[str, Tensor]:
+        return {}
+
+    def layer(self, index: int, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:
+        return self.standardisation(hidden[:, 0])[:, None].expand_as(hidden)
+
+    def parts(self) -> list[list[nn.Module]]:
+        return [[self.frontend], [self.standardisation]]
+
+
+class Regions(NamedTuple):
+    """Which frames count, each (B, T), one or zero."""
+
+    speech: Tensor
+    voiced: Tensor
+    unvoiced: Tensor
+
+    @classmethod
+    def of(cls, prosody: Tensor, real: Tensor) -> "Regions":
+        """Speech is what is loud enough, voiced speech what is periodic as well."""
+        loudness = prosody[..., LOUDNESS].masked_fill(real == 0, -1e4)
+        loud = loudness > loudness.amax(1, keepdim=True) - BELOW_LOUDEST_DB / LOUDNESS_DB
+        voiced = loud & (prosody[..., VOICING] > 0.5)
+        return cls(loud.float(), voiced.float(), (loud & ~voiced).float())
+
+    def shares(self, real: Tensor) -> Tensor:
+        """Voiced of the speech, speech of all, log seconds: (B, 3)."""
+        speech, total = self.speech.sum(1), real.sum(1)
+        return torch.stack([self.voiced.sum(1) / speech, speech / total, (total / 100).log()], -1)
+
+
+def cosine_transform(bands: int, cepstra: int) -> Tensor:
+    """Discrete cosine transform of the second kind, its first coefficients: (bands, cepstra)."""
+    angles = (torch.arange(bands)[:, None] + 0.5) * torch.arange(cepstra) * math.pi / bands
+    return angles.cos() * math.sqrt(2 / bands)
+
+
+def weighted_mean(signals: Tensor, weights: Tensor) -> Tensor:
+    """Over the frames that count, 0 where none does: (B, T, M), (B, T) -> (B, M)."""
+    return torch.einsum("btm,bt->bm", signals, weights) / weights.sum(1, keepdim=True).clamp(min=1)
+
+
+def moments(signals: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over the frames that count, each (B, M)."""
+    mean = weighted_mean(signals, weights)
+    variance = weighted_mean((signals - mean[:, None]).square(), weights)
+    return mean, (variance + 1e-5).sqrt()
+
+
+def skewness(signals: Tensor, weights: Tensor) -> Tensor:
+    """Mean cube of the standardised signals over the frames that count: (B, M)."""
+    mean, deviation = moments(signals, weights)
+    return weighted_mean(((signals - mean[:, None]) / deviation[:, None]) ** 3, weights)
+
+
+def slope(signals: Tensor, clock: Tensor, weights: Tensor) -> Tensor:
+    """Least-squares change from the first frame of `clock` to its last, over the frames that count.
+
+    Args:
+        signals: (B, T, M).
+        clock: frames in which time passes, (B, T): pauses have no length.
+        weights: frames that count, (B, T), among those of the clock.
+    """
+    time = clock.cumsum(1) / clock.sum(1, keepdim=True).clamp(min=1)
+    time = (time - weighted_mean(time[..., None], weights))[..., None]
+    covariance = weighted_mean(signals * time, weights)
+    return covariance / weighted_mean(time.square(), weights).clamp(min=1e-3)
+
+
+def thirds(signals: Tensor, weights: Tensor) -> Tensor:
+    """Mean over the first, the second and the last third of the frames that count: (B, 3 M)."""
+    place = 3 * (weights.cumsum(1) - 0.5 * weights) / weights.sum(1, keepdim=True).clamp(min=1)
+    parts = [weights * (place >= third) * (place < third + 1) for third in range(3)]
+    return torch.cat([weighted_mean(signals, part) for part in parts], -1)
+
+
+def differences(signals: Tensor) -> Tensor:
+    """Half the difference of the two neighbours of each frame: (B, T, M)."""
+    padded = F.pad(signals, (0, 0, 1, 1))
+    return (padded[:, 2:] - padded[:, :-2]) / 2
+
+
+def neighboured(weights: Tensor) -> Tensor:
+    """The frames that count and whose neighbours do: (B, T)."""
+    padded = F.pad(weights, (1, 1))
+    return padded[:, 2:] * weights * padded[:, :-2]
+
+
+class Standardisation(nn.Module):
+    """Mean 0 and variance 1 over all that training has seen so far, then a learnt scale and offset.
+
+    Not batch norm: a row is standardised by what was seen, at every step of training as later, and not by
+    its neighbours. What lies more than `LIMIT` deviations out is cut off: a recording of another kind shall
+    not outweigh all else.
+    """
+
+    seen: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scale, self.offset = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(B, D) -> (B, D)."""
+        if self.training:
+            self._see(values.detach().float())
+        standard = (values - self.mean) / (self.variance + 1e-6).sqrt()
+        return standard.clamp(-LIMIT, LIMIT) * self.scale + self.offset
+
+    def _see(self, values: Tensor) -> None:
+        """Adds the rows of a batch to mean and variance (Chan et al. 1979)."""
+        share = len(values) / (self.seen + len(values))
+        apart = values.mean(0) - self.mean
+        spread = (1 - share) * self.variance + share * values.var(0, correction=0)
+        self.variance.copy_(spread + share * (1 - share) * apart.square())
+        self.mean.add_(share * apart)
+        self.seen.add_(len(values))

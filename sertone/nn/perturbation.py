@@ -1,0 +1,72 @@
+"""Other microphones, rooms and throats: random changes of log-mel spectra in training.
+
+Axis letters: B batch, T frames, C features, F mel bands.
+"""
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from sertone.nn.frontend import LOUDNESS, LOUDNESS_DB, MEL_DB
+from sertone.settings import Settings
+
+WAVES = 3
+"""Cosines over the mel bands that make up a colour."""
+
+
+class Perturbation(Settings):
+    """What is drawn anew for every utterance at every step; 0: nothing."""
+
+    colour_db: float = Field(default=0.0, ge=0)
+    """Standard deviation of each of the three slowest cosines over the mel bands that are added to the
+    spectrum, in dB."""
+    warp: float = Field(default=0.0, ge=0, lt=0.5)
+    """Largest relative shift of the mel axis, as between shorter and longer vocal tracts."""
+    gain_db: float = Field(default=0.0, ge=0)
+    """Standard deviation of the level, in dB."""
+
+
+def perturb(features: Tensor, bands: int, config: Perturbation) -> Tensor:
+    """Perturbs the front end's features, each utterance by draws of its own.
+
+    Args:
+        features: (B, T, C), the first F of them mel bands, then prosody.
+        bands: F.
+        config: how much.
+
+    Returns:
+        likewise; also frames that are not real have changed.
+    """
+    mel, prosody = features[..., :bands], features[..., bands:]
+    if config.warp:
+        factor = 1 + config.warp * (2 * torch.rand(len(mel), 1, device=mel.device) - 1)
+        mel = warped(mel, factor)
+    if config.colour_db:
+        mel = mel + colours(len(mel), bands, config.colour_db / MEL_DB, mel.device)[:, None]
+    if config.gain_db:
+        gain = torch.randn(len(mel), 1, device=mel.device) * config.gain_db / LOUDNESS_DB
+        column = torch.arange(prosody.shape[-1], device=mel.device) == LOUDNESS
+        prosody = prosody + gain[:, None] * column
+    return torch.cat([mel, prosody], -1)
+
+
+def warped(mel: Tensor, factor: Tensor) -> Tensor:
+    """Band i takes what is at band `factor` i, between bands by interpolation.
+
+    Args:
+        mel: (B, T, F).
+        factor: (B, 1).
+    """
+    bands = torch.arange(mel.shape[-1], device=mel.device)
+    source = (bands * factor).clamp(max=mel.shape[-1] - 1)  # (B, F)
+    weights = (1 - (source[:, None] - bands[:, None]).abs()).clamp(min=0)  # (B, F, F): from, to
+    return mel @ weights
+
+
+def colours(count: int, bands: int, deviation: float, device: torch.device) -> Tensor:
+    """Random smooth curves over the bands, 0 on average: (count, F)."""
+    angles = (torch.arange(bands, device=device) + 0.5) * math.pi / bands
+    waves = (torch.arange(1, WAVES + 1, device=device)[:, None] * angles).cos()  # (WAVES, F)
+    return torch.randn(count, WAVES, device=device) * deviation @ waves
