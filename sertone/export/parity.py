@@ -1,5 +1,6 @@
 """Whether a bundle answers what torch does, over lengths from the shortest to the longest."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +11,17 @@ from sertone.errors import SertoneError
 from sertone.runtime.answering import Model
 
 SECONDS = (0.4, 1.0, 2.37, 5.0, 11.3, 30.0)
-TOLERANCE = 1e-4
+TOLERANCES = {"fp32": 1e-4, "bf16": 0.05, "int8": math.inf}
+"""Largest difference of a probability, and of a rating as a share of its scale. How far int8 is off says
+`agreement`, on real recordings."""
 TEXTS = (None, "well", "so what are we going to do about it now")
 
 
 def parity(
-    torch_model: Model, bundle: Model, seconds: Sequence[float] = SECONDS, tolerance: float = TOLERANCE
+    torch_model: Model,
+    bundle: Model,
+    seconds: Sequence[float] = SECONDS,
+    tolerance: float = TOLERANCES["fp32"],
 ) -> dict[str, Any]:
     """Compares the answers of two models about noise with a voice-like tone, and of texts where they read.
 
@@ -26,7 +32,7 @@ def parity(
         tolerance: largest difference of a probability, and of a rating as a share of its scale.
 
     Returns:
-        `seconds`, `tolerance`, and the largest difference found of `probabilities` and `ratings`.
+        `seconds`, `tolerance` (None: any), and the largest difference found of `probabilities` and `ratings`.
 
     Raises:
         SertoneError: `parity`, where they differ by more, or an answer is not a number.
@@ -51,7 +57,8 @@ def parity(
                         "please report it with the recipe of the model",
                     )
                 worst[name] = max(worst[name], most)
-    return {"seconds": list(seconds), "tolerance": tolerance, "largest_difference": worst}
+    limit = None if math.isinf(tolerance) else tolerance
+    return {"seconds": list(seconds), "tolerance": limit, "largest_difference": worst}
 
 
 def _recording(samples: int) -> np.ndarray:
