@@ -27,7 +27,7 @@ SECTIONS = {
         "Listed by `corpora check`; training stops at those of severity error.",
     ),
 }
-HEARERS = ("audio.py", "decoding.py", "predict.py")
+HEARERS = ("audio.py", "decoding.py", "predictor.py")
 """The files whose warnings are about a recording."""
 SPELT_OUT = ast.JoinedStr | ast.Constant | ast.UnaryOp
 """Values that are shown in the place of the variable that holds them."""

@@ -44,9 +44,11 @@ def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor]) -> "ModelProto":
             output_names=list(OUTPUTS),
             opset_version=OPSET,
             custom_translation_table={torch.ops.aten._fft_r2c.default: _real_to_complex},
+            optimize=False,
             verbose=False,
         )
-    assert program is not None
+        assert program is not None
+        _fold(program.model)
     return _bare(program.model_proto)
 
 
@@ -61,6 +63,24 @@ def save(graph: "ModelProto", path: Path) -> None:
     if graph.ByteSize() >= onnx.checker.MAXIMUM_PROTOBUF:
         raise SertoneError("too_large", f"a graph of {graph.ByteSize() / 1e9:.1f} GB", "less than 2 GB")
     onnx.save(graph, path)
+
+
+def _fold(model: Any) -> None:
+    """What the exporter's own optimisation does, without its rule that x + 1e-8 is x: logarithms need that."""
+    from onnx_ir import passes
+    from onnxscript import optimizer
+
+    common = passes.common
+    common.InlinePass()(model)
+    optimizer.fold_constants(model)
+    passes.Sequential(
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+    )(model)
 
 
 def _bare(model: "ModelProto") -> "ModelProto":

@@ -23,7 +23,7 @@ def parity(
     seconds: Sequence[float] = SECONDS,
     tolerance: float = TOLERANCES["fp32"],
 ) -> dict[str, Any]:
-    """Compares the answers of two models about noise with a voice-like tone, and of texts where they read.
+    """Compares the answers of two models about a voice-like tone and silence, and of texts where they read.
 
     Args:
         torch_model: what was trained.
@@ -62,8 +62,9 @@ def parity(
 
 
 def _recording(samples: int) -> np.ndarray:
-    """Noise and a tone that changes, the same at every call: (1, N)."""
+    """A tone that changes, in noise, loud and soft, and digital silence; the same at every call: (1, N)."""
     time = np.arange(samples) / SAMPLING_RATE
     tone = np.sin(2 * np.pi * (140 * time + 20 * np.sin(3 * time))) * (0.6 + 0.4 * np.sin(5 * time))
     noise = np.random.default_rng(samples).standard_normal(samples)
-    return (0.2 * tone + 0.02 * noise).astype(np.float32)[None]
+    level = 10.0 ** np.sin(4 * time) * (np.sin(9 * time) > -0.7)
+    return (level * (0.04 * tone + 0.004 * noise)).astype(np.float32)[None]
