@@ -285,12 +285,12 @@ def floor_and_whole(
         "padding_factor_60s": bucketed_plan(lengths, 60.0).padding,
         "padding_factor_usual": random_plan(lengths, 4).padding,
         "whole_experiment_hours_here": hours,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else processor(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return f"{cores()} cores, {names[0] if names else platform.processor() or platform.machine()}"

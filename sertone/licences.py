@@ -3,7 +3,7 @@
 Identifiers are those of the Hugging Face hub, https://huggingface.co/docs/hub/repositories-licenses.
 A ledger is a list of JSON objects that travels with the weights, one per part of the model:
 
-    what    corpus, encoder, text encoder, corpus of the encoder, or one of these of the teacher
+    what    corpus, encoder, text encoder, corpus of the encoder, or one of these of the teacher; model
     of      its name
     name, id, commercial, url    as `Licence`
 """
@@ -109,6 +109,8 @@ def in_words(licence: Mapping[str, Any]) -> str:
 
 PARTS = {"encoder": "encoder", "text": "text encoder"}
 """Parts of a model that may be pretrained, and what a ledger calls them."""
+WHOLE = "model"
+"""What a ledger calls a model that others have trained."""
 BEFORE = "corpus of the encoder"
 """What a ledger calls a corpus on which the encoder was trained before."""
 TEACHER = " of the teacher"

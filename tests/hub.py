@@ -140,7 +140,7 @@ def _respond(hub: Hub):
             modes = [
                 {"path": f["path"], "uploadMode": mode, "shouldIgnore": False, "oid": None}
                 for f in json.loads(body)["files"]
-                for mode in ["lfs" if f["path"].endswith(".safetensors") else "regular"]
+                for mode in ["lfs" if f["path"].endswith((".safetensors", ".onnx")) else "regular"]
             ]
             self.answer({"files": modes})
 

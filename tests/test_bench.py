@@ -100,3 +100,48 @@ def test_the_benchmark_runs_and_ends_with_one_json_object():
     assert set(found["shares"]) == {"cache", "buckets", "precision", "kernels", "side_by_side"}
     sizes = [found["linear"][f"{k}x"]["cache_gb_per_hour"] for k in (1, 2, 4)]
     assert max(sizes) == pytest.approx(min(sizes), rel=0.02), "the cache grows linearly with the audio"
+
+
+class Clock:
+    """A way that takes a given time for every answer, and writes down its turn."""
+
+    def __init__(self, name, times, turns):
+        self.name, self.times, self.turns = name, iter(times), turns
+
+    def answer(self):
+        self.turns.append(self.name)
+        return next(self.times), None
+
+
+def test_pairs_swap_their_order_and_count_by_their_median():
+    from infer import race
+
+    turns = []
+    ratio, usual, own = race(Clock("a", [9, 4, 6, 80], turns), Clock("b", [9, 2, 2, 2], turns), 3)
+    assert (ratio, usual, own) == (3, 6, 2)
+    assert turns == ["a", "b", "b", "a", "a", "b", "b", "a"]
+
+
+def test_a_long_recording_is_heard_from_end_to_end():
+    from hearers import clip, whole_recording
+
+    samples = clip(25.0, seed=3)
+    heard = []
+    found = whole_recording(lambda clips: heard.append(clips[0]) or np.zeros((1, 4)), samples)
+    assert np.array_equal(np.concatenate(heard), samples) and found.shape == (3, 4)
+    assert np.array_equal(clip(25.0, seed=3), samples) and not np.array_equal(clip(25.0, seed=4), samples)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_answers_runs_and_ends_with_one_json_object():
+    command = [sys.executable, str(BENCH / "infer.py"), "--tiny", "--pairs", "1", "--json", "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    ways = {"fp32", "int8", "bf16", "onnxruntime"}
+    assert ways <= set(found["clip"]) and ways <= set(found["directory"]) and ways <= set(found["long"])
+    assert all(found["clip"][way]["speed"] > 0 for way in (*ways, "null pair"))
+    assert found["agreement"]["fp32"]["largest_difference"] <= 1e-4
+    assert found["agreement"]["pipeline, batches of 8"]["largest_difference"] > 1e-3, "padding tells"
+    assert found["megabytes"]["int8"] < found["megabytes"]["fp32"]
+    assert 0 < found["memory_mb"]["fp32"] < found["memory_mb"]["pipeline"]

@@ -20,7 +20,7 @@ from sertone.errors import SertoneError
 from sertone.isolation import Isolated
 from sertone.nn.compact import CompactEncoderConfig
 from sertone.nn.distillation import student_of
-from sertone.nn.huggingface import FAMILIES
+from sertone.nn.pretrained import FAMILIES
 from sertone.nn.saved import SavedEncoderConfig
 from sertone.train_config import Rates
 from sertone.training import checkpoint, distill_recipe, ranks

@@ -17,8 +17,9 @@ from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.nn.compact import BLOCKS, CompactEncoderConfig
 from sertone.nn.distillation import TargetHead, student_of
-from sertone.nn.huggingface import FAMILIES, PretrainedEncoderConfig, TinyEncoderConfig
+from sertone.nn.huggingface import PretrainedEncoderConfig, TinyEncoderConfig
 from sertone.nn.masks import frame_mask
+from sertone.nn.pretrained import FAMILIES
 from sertone.nn.saved import save_encoder
 from sertone.schema import Utterance
 from sertone.training import distill_recipe, unlabelled

@@ -16,7 +16,8 @@ from sertone.nn.batch import Batch
 from sertone.nn.compact import BLOCKS, CompactEncoderConfig
 from sertone.nn.frontend import FrontEnd, track_pitch
 from sertone.nn.functionals import FunctionalsEncoderConfig
-from sertone.nn.huggingface import FAMILIES, PretrainedEncoderConfig, TinyEncoderConfig
+from sertone.nn.huggingface import PretrainedEncoderConfig, TinyEncoderConfig
+from sertone.nn.pretrained import FAMILIES
 from sertone.nn.vocabulary import Vocabulary
 
 CONFIGS = {f"{f}_{n}": TinyEncoderConfig(family=f, norm=n) for f in FAMILIES for n in ("group", "layer")}

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from transformers import AutoModel
 
 from sertone.nn import kernels
-from sertone.nn.huggingface import FAMILIES, PretrainedEncoderConfig, TinyEncoderConfig
+from sertone.nn.huggingface import PretrainedEncoderConfig, TinyEncoderConfig
+from sertone.nn.pretrained import FAMILIES
 from sertone.train_config import TrainConfig
 
 

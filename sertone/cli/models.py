@@ -108,16 +108,24 @@ def info(
     """Say what a model is: inputs, answers, parameters, licences.
 
     Args:
-        model: a checkpoint folder, a fold, a run, OWNER/NAME on the Hugging Face hub; or a recipe, whose
-            corpus has to be there.
-        measure: speed and memory as well, on this machine.
+        model: a bundle, a checkpoint folder, a fold, a run, OWNER/NAME on the Hugging Face hub; or a recipe,
+            whose corpus has to be there.
+        measure: speed and memory as well, on this machine; not of a bundle.
         json_: print one JSON object instead of lines.
     """
-    from sertone.analysis.info import info as examine
-    from sertone.analysis.info import to_text
+    from sertone.runtime.bundle import is_bundle
+    from sertone.sharing.folder import local
 
-    found = examine(model, overrides or (), measure=measure)
-    print(json.dumps(found, ensure_ascii=False) if json_ else to_text(found))
+    folder = local(model)
+    if is_bundle(folder):
+        from sertone.analysis import bundle_info as examiner  # which needs no torch
+
+        found = examiner.info(folder)
+    else:
+        from sertone.analysis import info as examiner
+
+        found = examiner.info(model, overrides or (), measure=measure)
+    print(json.dumps(found, ensure_ascii=False) if json_ else examiner.to_text(found))
     return 0
 
 
@@ -134,7 +142,7 @@ def push(
     """Publish a model with its model card on the Hugging Face hub.
 
     Args:
-        model: a checkpoint folder, a fold, or what `sertone train` wrote.
+        model: a bundle, a checkpoint folder, a fold, or what `sertone train` wrote.
         repository: OWNER/NAME; made if need be.
         private: only for those whom the owner lets in.
         scores: run of a cross-validation of the same recipe, for the card to state its scores.

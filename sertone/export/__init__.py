@@ -1,7 +1,13 @@
 """From what was trained to a bundle that runs without torch.
 
-answers.py    a model with everything around it: normalisation, temperature, scales
-graphs.py     torch -> ONNX
-parity.py     the bundle against torch, over lengths
-bundles.py    the whole way
+source.py       what any model has to offer to be exported
+trained.py      a model of ours: its checkpoints as one module, with temperature and scales
+hub.py          an audio-classification checkpoint of Hugging Face
+heads.py        its head, and the whole as one module
+graphs.py       torch -> ONNX
+precision.py    int8, bf16
+parity.py       the bundle against torch, over lengths
+agreement.py    int8 or bf16 against fp32, on a corpus
+card.py         the bundle's README
+bundles.py      the whole way
 """

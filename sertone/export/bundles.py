@@ -1,36 +1,46 @@
-"""The whole way from what was trained to a bundle that was checked."""
+"""The whole way from a model to a bundle that was checked."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import SertoneError
-from sertone.export import card
-from sertone.export.answers import Answers
-from sertone.export.graphs import to_onnx
-from sertone.export.parity import parity
+from sertone.export import card, hub, trained
+from sertone.export.agreement import agreement, require_agreement
+from sertone.export.graphs import save, to_onnx
+from sertone.export.parity import TOLERANCES, parity
+from sertone.export.precision import Precision, lowered
+from sertone.export.source import Source
 from sertone.files import write_json, write_text
 from sertone.runtime.bundle import CARD, FORMAT, GRAPH, MARKER, TOKENIZER, Bundle
-from sertone.training.predict import Trained
 
 MAX_SECONDS = 30.0
 """Longest stretch that a bundle answers at once, and up to which it is compared with torch."""
 
 
 def export(
-    source: str | Path, out: str | Path, *, name: str = "", say: Callable[[str], None] = lambda _: None
+    source: str | Path,
+    out: str | Path,
+    *,
+    precision: Precision = "fp32",
+    on: tuple[str, str | Path] | None = None,
+    force: bool = False,
+    name: str = "",
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Writes a model as a bundle; nothing stays where its answers are not those of torch.
 
     Args:
-        source: a checkpoint folder, a fold, a run (the mean of its models), or OWNER/NAME on the hub.
+        source: a checkpoint folder, a fold, a run (the mean of its models), or OWNER/NAME of a model of ours
+            on the hub; `hf:FOLDER` or `hf:OWNER/NAME` of an audio-classification checkpoint of Hugging Face.
         out: folder to write; what was there is replaced only by a bundle that was checked.
+        precision: of the weights; see `precision`.
+        on: name and root of a corpus on which int8 or bf16 is compared with fp32.
+        force: write int8 although it loses more than `agreement.LIMIT` points.
         name: of the bundle; by default the folder's.
         say: told what is being done.
 
@@ -38,91 +48,116 @@ def export(
         what `bundle.json` holds.
 
     Raises:
-        SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`, `many_tokenizers`, `not_empty`,
-            `parity`, `missing_extra`.
+        SertoneError: as `trained.source_of`, `hub.source_of`, `agreement.agreement`; `not_empty`, `parity`,
+            `int8_loss`, `nothing_to_compare`, `too_large`, `missing_extra`.
     """
     out = Path(out)
     _require_free(out)
-    trained = Trained(source)
-    _require_one_tokenizer(trained)
-    say("tracing")
-    aside = out.with_name(f".{out.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    _save(to_onnx(Answers(trained), _examples(trained)), aside / GRAPH)
-    if trained.reads:
-        write_text(aside / TOKENIZER, trained.vocabularies[0].tokenizer)
-    about = _about(trained, name or out.name)
-    write_bundle(aside, about)
-    say("comparing with torch")
-    about["parity"] = parity(trained, Bundle(aside))
-    write_bundle(aside, about)
-    shutil.rmtree(out, ignore_errors=True)
-    aside.replace(out)
-    return about
+    _require_some_loss(precision, on)
+    found = _source(str(source))
+    with _aside(out, "exact") as exact, _aside(out, precision) as made:
+        say("tracing")
+        about = _write_exact(found, exact, name or out.name)
+        say("comparing with torch")
+        about["parity"] = parity(found.model, Bundle(exact))
+        if precision == "fp32":
+            write_bundle(exact, about)
+            return _replace(out, exact, about)
+        say(f"lowering to {precision}")
+        about |= {"precision": precision, "measured": {}}
+        _write_lowered(exact, made, about)
+        about["parity"] = parity(found.model, Bundle(made), tolerance=TOLERANCES[precision])
+        if on:
+            say(f"comparing with fp32 on {on[0]}")
+            about["measured"] = agreement(Bundle(exact), Bundle(made), about["class_map"], *on)
+            require_agreement(about["measured"], precision, force)
+        write_bundle(made, about)
+        return _replace(out, made, about)
 
 
 def write_bundle(folder: Path, about: dict[str, Any]) -> None:
-    """Writes card and `bundle.json` beside the graph, the hashes of all files in it, the marker last."""
+    """Writes card and `bundle.json` beside the graph, with the hashes of what answers, the marker last.
+
+    The card has no hash: whoever publishes a bundle may mend it.
+    """
     write_text(folder / CARD, card.render(about))
-    names = sorted(path.name for path in folder.iterdir() if path.name != MARKER)
+    names = sorted(path.name for path in folder.iterdir() if path.name not in (MARKER, CARD))
     about["files"] = {name: file_hash(folder / name) for name in names}
     write_json(folder / MARKER, about)
 
 
-def _about(trained: Trained, name: str) -> dict[str, Any]:
-    calibration = asdict(trained.calibrations[0]) | {"threshold": trained.threshold}
+def _source(source: str) -> Source:
+    if source.startswith(hub.PREFIX):
+        return hub.source_of(source.removeprefix(hub.PREFIX))
+    return trained.source_of(source)
+
+
+def _write_exact(found: Source, folder: Path, name: str) -> dict[str, Any]:
+    save(to_onnx(found.module, found.inputs), folder / GRAPH)
+    if found.tokenizer:
+        write_text(folder / TOKENIZER, found.tokenizer)
+    about = _about(found, name)
+    write_bundle(folder, about)
+    return about
+
+
+def _write_lowered(exact: Path, folder: Path, about: dict[str, Any]) -> None:
+    lowered(exact / GRAPH, folder / GRAPH, about["precision"])
+    if (exact / TOKENIZER).is_file():
+        shutil.copy(exact / TOKENIZER, folder / TOKENIZER)
+    write_bundle(folder, about)
+
+
+def _about(found: Source, name: str) -> dict[str, Any]:
+    model = found.model
     return {
         "format": FORMAT,
         "name": name,
+        "model": dict(found.about),
         "precision": "fp32",
-        "classes": trained.classes,
-        "scales": {dimension: asdict(scale) for dimension, scale in trained.scales.items()},
-        "class_map": trained.class_map,
-        "hears": trained.hears,
-        "reads": trained.reads,
+        "classes": model.classes,
+        "scales": {dimension: asdict(scale) for dimension, scale in model.scales.items()},
+        "class_map": dict(found.class_map),
+        "hears": model.hears,
+        "reads": model.reads,
         "sampling_rate": SAMPLING_RATE,
-        "min_samples": trained.min_samples,
+        "min_samples": model.min_samples,
         "max_seconds": MAX_SECONDS,
-        "models": len(trained.models),
-        "calibration": calibration,
-        "card": trained.card,
-        "licences": trained.licences,
+        "models": found.models,
+        "calibration": dict(found.calibration),
+        "card": model.card,
+        "licences": model.licences,
+        "scores": dict(found.scores),
         "parity": {},
         "files": {},
     }
 
 
-def _examples(trained: Trained) -> dict[str, Tensor]:
-    """Two rows of each input."""
-    examples = {}
-    if trained.hears:
-        examples["waveforms"] = 0.1 * torch.randn(2, max(SAMPLING_RATE, 2 * trained.min_samples))
-    if trained.reads:
-        examples["tokens"], examples["counts"] = trained.vocabularies[0].tokens(["well then", "so it is now"])
-    return examples
-
-
-def _save(graph: Any, path: Path) -> None:
+@contextmanager
+def _aside(out: Path, what: str) -> Iterator[Path]:
+    """An empty folder beside another one, gone afterwards."""
+    folder = out.with_name(f".{out.name}.{what}.part")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     try:
-        import onnx
-    except ImportError:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace(out: Path, made: Path, about: dict[str, Any]) -> dict[str, Any]:
+    shutil.rmtree(out, ignore_errors=True)
+    made.replace(out)
+    return about
+
+
+def _require_some_loss(precision: Precision, on: tuple[str, str | Path] | None) -> None:
+    if on and precision == "fp32":
         raise SertoneError(
-            "missing_extra", "onnx is not installed", way_out='pip install "sertone[train]"'
-        ) from None
-
-    if graph.ByteSize() >= onnx.checker.MAXIMUM_PROTOBUF:
-        raise SertoneError("too_large", f"a graph of {graph.ByteSize() / 1e9:.1f} GB", "less than 2 GB")
-    onnx.save(graph, path)
-
-
-def _require_one_tokenizer(trained: Trained) -> None:
-    if len({vocabulary.tokenizer for vocabulary in trained.vocabularies}) > 1:
-        raise SertoneError(
-            "many_tokenizers",
-            "the folds' models have tokenizers of their own",
-            "one tokenizer",
-            "export a fold, or train one model on all the data with `sertone train`",
+            "nothing_to_compare",
+            f"a corpus, {on[0]}, and weights in fp32",
+            "int8 or bf16",
+            "`sertone evaluate` scores a model on a corpus",
         )
 
 

@@ -1,27 +1,30 @@
-"""The card of a bundle: what it answers, what it was trained on, how to use it."""
+"""The card of a bundle, in the form of the Hugging Face hub: YAML metadata, then Markdown.
+
+Everything in it follows from `bundle.json`; `sharing/templates/bundle.md` has the words.
+"""
 
 from typing import Any
 
-from sertone import licences
+from sertone import figures, licences
+from sertone.sharing.model_card import REPOSITORY, licence_of, metadata, template
+from sertone.sharing.scores import Scores
 
 
 def render(about: dict[str, Any]) -> str:
-    """Markdown, of what `bundle.json` holds."""
-    card = about["card"]
-    rated = [f"{name} {scale['low']:g} to {scale['high']:g}" for name, scale in about["scales"].items()]
-    lines = [
-        f"# {about['name']}",
-        "",
-        f"Answers {', '.join([*about['classes'], *rated])}; {about['precision']}, ONNX.",
-        f"Trained on {card['corpus']['title']}. {card['corpus']['citation']}.",
-        "",
-        *(f"- {entry['what']}: {licences.in_words(entry)}" for entry in about["licences"]),
-        "",
-        "```python",
-        "import sertone",
-        "",
-        f'print(sertone.load("{about["name"]}").predict("speech.wav"))',
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
+    """The card, of what `bundle.json` holds."""
+    ledger, scores = about["licences"], about.get("scores")
+    licence, known = licence_of(ledger), Scores(**scores) if scores else None
+    body = template("bundle.md").render(
+        about=about,
+        repository=REPOSITORY,
+        card=about["card"],
+        licences=ledger,
+        licence=licence.get("license_name", licence["license"]),
+        reservation=licences.reservation(ledger),
+        scores=known,
+        measured=about.get("measured"),
+        figure=figures.named,
+    )
+    model = about.get("model", {}).get("name", about["name"])
+    found = metadata(about | {"model": {"name": model}}, known, "onnx", about["precision"])
+    return f"---\n{found.to_yaml()}\n---\n\n{body}"

@@ -7,17 +7,22 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sertone.errors import SertoneError
+
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 20
 OUTPUTS = ("probabilities", "ratings")
+FIXED = "front_end/"
+"""Beginning of the names of nodes whose numbers are no weights: Fourier transforms, mel filters, windows."""
 
 
 def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor]) -> "ModelProto":
@@ -39,16 +44,54 @@ def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor]) -> "ModelProto":
             output_names=list(OUTPUTS),
             opset_version=OPSET,
             custom_translation_table={torch.ops.aten._fft_r2c.default: _real_to_complex},
+            optimize=False,
             verbose=False,
         )
-    assert program is not None
+        assert program is not None
+        _fold(program.model)
     return _bare(program.model_proto)
 
 
+def save(graph: "ModelProto", path: Path) -> None:
+    """Writes a graph.
+
+    Raises:
+        SertoneError: `too_large`.
+    """
+    import onnx
+
+    if graph.ByteSize() >= onnx.checker.MAXIMUM_PROTOBUF:
+        raise SertoneError("too_large", f"a graph of {graph.ByteSize() / 1e9:.1f} GB", "less than 2 GB")
+    onnx.save(graph, path)
+
+
+def _fold(model: Any) -> None:
+    """What the exporter's own optimisation does, without its rule that x + 1e-8 is x: logarithms need that."""
+    from onnx_ir import passes
+    from onnxscript import optimizer
+
+    common = passes.common
+    common.InlinePass()(model)
+    optimizer.fold_constants(model)
+    passes.Sequential(
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+    )(model)
+
+
 def _bare(model: "ModelProto") -> "ModelProto":
-    """Without the names of modules and source files that the exporter leaves in every node."""
+    """Without the names of modules and source files that the exporter leaves in every node.
+
+    What remains of them is `FIXED`.
+    """
     for place in (model.graph, *model.functions):
         for node in place.node:
+            if any("FrontEnd'" in entry.value for entry in node.metadata_props):
+                node.name = f"{FIXED}{node.name}"
             node.ClearField("metadata_props")
             node.ClearField("doc_string")
     for value in (*model.graph.value_info, *model.graph.initializer, *model.graph.input, *model.graph.output):

@@ -16,16 +16,14 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PretrainedConfig
+from transformers import AutoConfig, AutoModel, PretrainedConfig
 
-from sertone.errors import SertoneError
 from sertone.nn import kernels
 from sertone.nn.encoder import Encoder
 from sertone.nn.kernels import use_own_dropout
 from sertone.nn.masks import frame_mask, masked_mean
+from sertone.nn.pretrained import load_weights, normalize_of, plain, speech_config
 from sertone.settings import Settings
-
-FAMILIES = ("wav2vec2", "hubert", "wavlm")
 
 
 class PretrainedEncoderConfig(Settings):
@@ -39,8 +37,8 @@ class PretrainedEncoderConfig(Settings):
 
     def build(self) -> Encoder:
         """Loads the weights; every one of them has to be there."""
-        model = load_weights(self.source, _speech_config(self.source))
-        normalize = _normalize_of(self.source) if self.normalize is None else self.normalize
+        model = load_weights(self.source, speech_config(self.source))
+        normalize = normalize_of(self.source) if self.normalize is None else self.normalize
         return HuggingFaceEncoder(model, normalize)
 
 
@@ -84,7 +82,7 @@ class TinyEncoderConfig(Settings):
             do_stable_layer_norm=self.norm == "layer",
             conv_bias=self.norm == "layer",
         )
-        return HuggingFaceEncoder(AutoModel.from_config(_plain(config)), normalize=True)
+        return HuggingFaceEncoder(AutoModel.from_config(plain(config)), normalize=True)
 
 
 class HuggingFaceEncoder(Encoder):
@@ -217,83 +215,3 @@ def _masked_group_norm(convolution: Any, features: Tensor, frames: Tensor) -> Te
     variance = masked_mean((features - mean).square(), frames)[:, None]
     features = (features - mean) / (variance + norm.eps).sqrt()
     return convolution.activation((features * norm.weight + norm.bias).transpose(1, 2))
-
-
-def _plain(config: PretrainedConfig) -> PretrainedConfig:
-    """Without layer drop and masking: all hidden states are used, and the same at every pass."""
-    config.update({"layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0})
-    return config
-
-
-def _speech_config(source: str) -> PretrainedConfig:
-    config = config_of(source)
-    if config.model_type not in FAMILIES:
-        raise SertoneError(
-            "unknown_encoder", f"{source} is a {config.model_type}", f"one of {', '.join(FAMILIES)}"
-        )
-    return _plain(config)
-
-
-def load_weights(source: str, config: PretrainedConfig, optional: tuple[str, ...] = ()) -> Any:
-    """A pretrained model, all of whose weights come from the file.
-
-    Args:
-        source: hub id or folder.
-        config: of the model.
-        optional: beginnings of the names that may be missing.
-
-    Raises:
-        SertoneError: `bad_weights`, `missing_weights`.
-    """
-    try:
-        model, report = AutoModel.from_pretrained(
-            source, config=config, output_loading_info=True, dtype=torch.float32
-        )
-    except Exception as error:  # safetensors, shapes, pickles that torch refuses: one way out
-        raise SertoneError(
-            "bad_weights", f"{source}: {error}", f"intact weights of a {config.model_type} encoder"
-        ) from error
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith(optional))
-    if missing:
-        raise SertoneError(
-            "missing_weights",
-            f"{source} lacks {len(missing)} weights: {', '.join(missing[:5])}",
-            "every weight of the encoder in the file",
-            "they would be random; fetch the model again",
-        )
-    for name, weight in model.named_parameters():
-        if not weight.isfinite().all():
-            raise SertoneError("bad_weights", f"{source}: {name} is not finite", "finite weights")
-    return model
-
-
-def config_of(source: str) -> PretrainedConfig:
-    """The configuration of a pretrained model.
-
-    Args:
-        source: hub id or folder.
-
-    Raises:
-        SertoneError: `missing_encoder`.
-    """
-    try:
-        return AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise SertoneError(
-            "missing_encoder",
-            f"no encoder at {source!r}: {str(error).splitlines()[0]}",
-            "a Hugging Face id or a folder with config.json",
-            "without a network, download it elsewhere and give its folder",
-        ) from error
-
-
-def _normalize_of(source: str) -> bool:
-    try:
-        return bool(AutoFeatureExtractor.from_pretrained(source).do_normalize)
-    except (OSError, ValueError, AttributeError) as error:
-        raise SertoneError(
-            "missing_preprocessor",
-            f"{source} has no preprocessor_config.json",
-            "to know whether waveforms are normalised",
-            "add the file, or set model.encoder.normalize: true or false",
-        ) from error

@@ -17,9 +17,9 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from sertone.errors import SertoneError
 from sertone.nn import tokens as tokenizers
-from sertone.nn.huggingface import config_of, load_weights
 from sertone.nn.kernels import use_own_dropout
 from sertone.nn.masks import frame_mask
+from sertone.nn.pretrained import config_of, load_weights
 from sertone.settings import Settings
 
 

@@ -18,6 +18,7 @@ def render(about: dict[str, Any]) -> str:
     ledger = about["licences"]
     body = template("encoder.md").render(
         about=about,
+        licences=ledger,
         of_hugging_face=_of_hugging_face(about),
         licence=licence_of(ledger).get("license_name", licence_of(ledger)["license"]),
         reservation=licences.reservation(ledger),

@@ -14,6 +14,8 @@ REPOSITORY = "OWNER/NAME"
 """Stands for the repository until the model is pushed to one."""
 PRIVATE = ("manifest", "demo")
 """Corpora that nobody else knows by that name."""
+PRETRAINED = (*licences.PARTS.values(), licences.WHOLE)
+"""What a ledger calls what came from the hub."""
 HUB_METRICS = {"ua": "recall", "wa": "accuracy", "ccc": "ccc"}
 """Score -> type of the metric on the hub; it has none of its own for CCC."""
 
@@ -47,7 +49,7 @@ def render(about: dict, scores: Scores | None = None) -> str:
         figure=figures.named,
         figures=_figures(classes, ratings),
     )
-    return f"---\n{_metadata(about, scores).to_yaml()}\n---\n\n{body}"
+    return f"---\n{metadata(about, scores).to_yaml()}\n---\n\n{body}"
 
 
 def template(name: str) -> Any:
@@ -101,23 +103,30 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
-def _metadata(about: dict, scores: Scores | None) -> Any:
+def metadata(about: dict, scores: Scores | None, *tags: str) -> Any:
+    """The metadata of a checkpoint or a bundle, as `huggingface_hub.ModelCardData`.
+
+    Args:
+        about: its `model`, `card` and `licences`.
+        scores: None where it has not been scored.
+        tags: more of them.
+    """
     from huggingface_hub import ModelCardData
 
     corpus, model = about["card"]["corpus"], about["model"]["name"]
-    pretrained = [entry["of"] for entry in about["licences"] if entry["what"] in licences.PARTS.values()]
+    pretrained = [entry["of"] for entry in about["licences"] if entry["what"] in PRETRAINED]
     hub = [name for name in pretrained if "/" in name]
     licence = licence_of(about["licences"])
     return ModelCardData(
         license=licence["license"],
         license_name=licence.get("license_name"),
         license_link=licence.get("license_link"),
-        language=corpus["language"] or None,
+        language=corpus.get("language") or None,
         library_name="sertone",
         pipeline_tag="audio-classification",
-        tags=["speech-emotion-recognition", "emotion-recognition", "speech", model],
+        tags=["speech-emotion-recognition", "emotion-recognition", "speech", model, *tags],
         base_model=(hub if len(hub) > 1 else hub[0]) if hub else None,
-        datasets=None if corpus["name"] in PRIVATE else [corpus["name"]],
+        datasets=None if corpus["name"] in ("", *PRIVATE) else [corpus["name"]],
         metrics=list(dict.fromkeys(metric for _, metric in _hub_metrics(scores))) if scores else None,
         model_name=f"{model}-{corpus['name']}" if scores else None,
         eval_results=_results(about["card"], scores) if scores else None,

@@ -1,12 +1,14 @@
-"""Publishing a checkpoint on the Hugging Face hub: weights, JSON and the model card, in one commit."""
+"""Publishing a checkpoint or a bundle on the Hugging Face hub: weights, JSON and the card, in one commit."""
 
 import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from sertone import licences
 from sertone.errors import SertoneError
+from sertone.runtime import bundle
 from sertone.sharing import folder as folders
 from sertone.sharing import model_card
 from sertone.sharing.folder import CARD, MARKER, TOKENIZER, WEIGHTS
@@ -21,30 +23,28 @@ def push(
     scores: str | Path | None = None,
     message: str = "A model of Sertone",
 ) -> str:
-    """Uploads one checkpoint; the repository is made if need be. The token is that of `hf auth login`.
+    """Uploads a checkpoint or a bundle; the repository is made if need be.
+
+    The token is that of `hf auth login`.
 
     Args:
-        model: a checkpoint folder, a fold, or what `sertone train` wrote.
+        model: a bundle, a checkpoint folder, a fold, or what `sertone train` wrote.
         repository: OWNER/NAME.
         private: only for those whom the owner lets in.
         scores: run of a cross-validation of the same recipe, whose scores the card is to state. Without
-            it the card goes up as it is in the folder.
+            it the card goes up as it is in the folder. A bundle's card has them already.
         message: of the commit.
 
     Returns:
         the address of the model.
 
     Raises:
-        SertoneError: `not_a_checkpoint`, `many_models`, `not_a_run`, `other_recipe`, `no_token`,
-            `public_repository`, `hub_refused`, `hub_unreachable`, `bad_repository`.
+        SertoneError: `not_a_checkpoint`, `bad_bundle`, `many_models`, `not_a_run`, `other_recipe`,
+            `no_token`, `public_repository`, `hub_refused`, `hub_unreachable`, `bad_repository`.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
-    folder = folders.checkpoint(model)
-    about = folders.about(folder)
-    card = (folder / CARD).read_text(encoding="utf-8")
-    if scores is not None:
-        card = model_card.render(about, Scores.of_run(Path(scores), about))
+    about, card, files = (_bundle if bundle.is_bundle(Path(model)) else _checkpoint)(model, scores)
     if not get_token():
         raise SertoneError(
             "no_token",
@@ -53,9 +53,7 @@ def push(
             "set HF_TOKEN, or `hf auth login`",
         )
     _warn(about)
-    readme = card.replace(model_card.REPOSITORY, repository).encode()
-    data = (MARKER, WEIGHTS, TOKENIZER)
-    files = {name: folder / name for name in data if (folder / name).is_file()} | {"README.md": readme}
+    files["README.md"] = card.replace(model_card.REPOSITORY, repository).encode()
     api = HfApi(library_name="sertone")
     with _hub_errors(repository):
         address = api.create_repo(repository, private=private or None, exist_ok=True)
@@ -67,12 +65,32 @@ def push(
     return str(address)
 
 
+def _checkpoint(model: str | Path, scores: str | Path | None) -> tuple[dict, str, dict[str, Any]]:
+    """What a checkpoint says of itself, its card, and its other files."""
+    folder = folders.checkpoint(model)
+    about, card = folders.about(folder), (folder / CARD).read_text(encoding="utf-8")
+    if scores is not None:
+        card = model_card.render(about, Scores.of_run(Path(scores), about))
+    found = [folder / name for name in (MARKER, WEIGHTS, TOKENIZER)]
+    return about, card, {path.name: path for path in found if path.is_file()}
+
+
+def _bundle(model: str | Path, scores: str | Path | None) -> tuple[dict, str, dict[str, Any]]:
+    """The same of a bundle."""
+    if scores is not None:
+        found = "--scores, and a bundle, whose card has the scores of what was exported"
+        raise SertoneError("other_recipe", found, "a checkpoint", "export a run or a fold with scores")
+    folder, about = Path(model), bundle.about(Path(model))
+    card = (folder / bundle.CARD).read_text(encoding="utf-8")
+    return about, card, {name: folder / name for name in (bundle.MARKER, *about["files"])}
+
+
 def _warn(about: dict) -> None:
     """Says what one may not want to publish."""
     licences.warn(about["licences"], stacklevel=3)
     corpus = about["card"]["corpus"]
     if corpus["name"] == "manifest":
-        said = f"{MARKER} and the model card name the {corpus['speakers']} speakers as your table does"
+        said = f"the JSON and the model card name the {corpus['speakers']} speakers as your table does"
         warnings.warn(said, stacklevel=3)
 
 

@@ -1,0 +1,213 @@
+"""How fast a bundle answers on a CPU: against the pipeline of Hugging Face, plain ONNX Runtime and audonnx.
+
+    python bench/infer.py --quick            a look: a smaller model, few recordings
+    python bench/infer.py --json             the shape of wav2vec2-base; the last line is one JSON object
+
+One checkpoint with random weights, `Wav2Vec2ForSequenceClassification` as SUPERB's emotion recognition
+has it, is exported in fp32, int8 and bf16. Every way runs in a process of its own; times are taken in pairs,
+both ways one after the other, the order swapped from pair to pair, the median of the pairs. What is heard
+lies in memory: decoding is not timed. See docs/performance.md.
+"""
+
+import argparse
+import importlib.util
+import json
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hearers import Hearer, call, start
+from speech import durations
+from train import HERE, processor
+from transformers import AutoConfig, AutoModelForAudioClassification, Wav2Vec2FeatureExtractor
+from transformers.utils import logging
+
+from sertone.export.bundles import export, write_bundle
+from sertone.export.precision import lowered
+from sertone.isolation import Isolated, cores
+
+SMALL = {"hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 768}
+SMALL |= {"conv_dim": [128] * 7, "num_conv_pos_embeddings": 32, "num_conv_pos_embedding_groups": 4}
+TINY = SMALL | {"hidden_size": 32, "intermediate_size": 64, "conv_dim": [16] * 7, "num_hidden_layers": 2}
+LABELS = dict(enumerate(("neu", "hap", "ang", "sad")))
+PRECISIONS = ("fp32", "int8", "bf16")
+CLIP_S = 5.0
+
+
+def write_models(folder: Path, shape: dict[str, Any]) -> None:
+    """The checkpoint, and a bundle in every precision, exported once."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("wav2vec2", **shape, id2label=LABELS, use_weighted_layer_sum=True)
+    model = AutoModelForAudioClassification.from_config(config)
+    with torch.no_grad():  # or else all recordings get the same answer
+        model.classifier.weight.mul_(20.0)
+    model.save_pretrained(folder / "checkpoint")
+    Wav2Vec2FeatureExtractor(return_attention_mask=False).save_pretrained(folder / "checkpoint")
+    about = export(f"hf:{folder / 'checkpoint'}", folder / "fp32")
+    for precision in PRECISIONS[1:]:
+        (folder / precision).mkdir()
+        lowered(folder / "fp32" / "model.onnx", folder / precision / "model.onnx", precision)
+        write_bundle(folder / precision, about | {"precision": precision})
+
+
+class Child:
+    """A process that answers one way.
+
+    Args:
+        hearer: which.
+    """
+
+    def __init__(self, hearer: Hearer) -> None:
+        self.process = Isolated({"PYTHONPATH": HERE, "HF_HUB_OFFLINE": "1"})
+        self.process(start, hearer)
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.close()
+
+    def __getattr__(self, method: str) -> Any:
+        return lambda *arguments: self.process(call, method, *arguments)
+
+
+def race(first: Child, second: Child, pairs: int) -> tuple[float, float, float]:
+    """What both have prepared: median of first / second, and the median seconds of each."""
+    first.answer()
+    second.answer()
+    found = []
+    for number in range(pairs):
+        times = [0.0, 0.0]
+        for side in (0, 1) if number % 2 else (1, 0):
+            times[side] = (first, second)[side].answer()[0]
+        found.append(times)
+    ratio = statistics.median(a / b for a, b in found)
+    return ratio, *(statistics.median(times) for times in zip(*found, strict=True))
+
+
+class Bench:
+    """One run of the benchmark.
+
+    Args:
+        options: of the command line.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        quick = options.quick or options.tiny
+        self.shape = TINY if options.tiny else SMALL if options.quick else {}
+        self.pairs = options.pairs or (3 if quick else 9)
+        self.lengths = durations(200)[: 12 if options.tiny else 40 if quick else 200].tolist()
+        self.long_s = 60.0 if options.tiny else 300.0 if quick else 3600.0
+        self.threads = options.threads or cores()
+        size = "toy" if options.tiny else "small" if options.quick else "base"
+        self.found: dict[str, Any] = {"shape": size, "threads": self.threads, "pairs": self.pairs}
+
+    def measure(self) -> dict[str, Any]:
+        """Everything; see the module."""
+        with tempfile.TemporaryDirectory() as place:
+            write_models(Path(place), self.shape)
+            self._measure(Path(place))
+        self.found["device"] = processor()
+        names = ("torch", "transformers", "onnxruntime")
+        return self.found | {"versions": {name: version(name) for name in names}}
+
+    def _measure(self, place: Path) -> None:
+        self.found["megabytes"] = {p: (place / p / "model.onnx").stat().st_size / 1e6 for p in PRECISIONS}
+        pipeline = Hearer("pipeline", str(place / "checkpoint"), self.threads)
+        ways = {p: Hearer("sertone", str(place / p), self.threads) for p in PRECISIONS}
+        ways["onnxruntime"] = Hearer("onnxruntime", str(place / "fp32"), self.threads)
+        if importlib.util.find_spec("audonnx"):
+            ways["audonnx"] = Hearer("audonnx", str(place / "fp32"), self.threads)
+        with ExitStack() as stack:
+            usual = stack.enter_context(Child(pipeline))
+            children = {name: stack.enter_context(Child(way)) for name, way in ways.items()}
+            self._one_clip(usual, children | {"null pair": stack.enter_context(Child(pipeline))})
+            self._directory(usual, children)
+            self.found["memory_mb"] = {n: c.memory() for n, c in {"pipeline": usual, **children}.items()}
+        self._padded(pipeline, ways["fp32"])
+        self._one_long(pipeline, ways)
+
+    def _one_clip(self, usual: Child, children: dict[str, Child]) -> None:
+        found = self.found["clip"] = {}
+        for child in (usual, *children.values()):
+            child.prepare([CLIP_S])
+        for name, child in children.items():
+            ratio, usual_s, own_s = race(usual, child, self.pairs)
+            found[name] = {"speed": ratio, "real_time_factor": own_s / CLIP_S}
+            found["pipeline"] = {"speed": 1.0, "real_time_factor": usual_s / CLIP_S}
+            print(f"one clip of {CLIP_S:g} s, {name}: {ratio:.2f} times as fast as the pipeline", flush=True)
+
+    def _directory(self, usual: Child, children: dict[str, Child]) -> None:
+        found, agreement = {}, {}
+        for child in (usual, *children.values()):
+            child.prepare(self.lengths)
+        expected = usual.answer()[1]
+        for name, child in children.items():
+            found[name] = race(usual, child, max(1, self.pairs // 3))[0]
+            agreement[name] = _agreement(expected, child.answer()[1])
+            print(
+                f"{len(self.lengths)} files, {name}: {found[name]:.2f} times; {agreement[name]}", flush=True
+            )
+        self.found |= {"directory": found, "agreement": agreement, "files": len(self.lengths)}
+
+    def _padded(self, pipeline: Hearer, ours: Hearer) -> None:
+        """The pipeline with eight files at a time, in their order."""
+        batched = Hearer(pipeline.kind, pipeline.folder, pipeline.threads, batch=8)
+        with Child(batched) as usual, Child(ours) as child:
+            for each in (usual, child):
+                each.prepare(self.lengths)
+            ratio = race(usual, child, max(1, self.pairs // 3))[0]
+            self.found["directory"]["fp32 against batches of 8"] = ratio
+            changed = _agreement(usual.answer()[1], child.answer()[1])
+            self.found["agreement"]["pipeline, batches of 8"] = changed
+        print(
+            f"fp32: {ratio:.2f} times the pipeline's batches of 8, whose answers are off by {changed}",
+            flush=True,
+        )
+
+    def _one_long(self, pipeline: Hearer, ways: dict[str, Hearer]) -> None:
+        found = self.found["long"] = {"seconds": self.long_s}
+        for name, way in {"pipeline": pipeline, **ways}.items():
+            with Child(way) as child:
+                child.prepare([10.0])
+                child.answer()
+                seconds, growth, _ = child.whole(self.long_s)
+            found[name] = {"real_time_factor": seconds / self.long_s, "growth_mb": growth}
+            factor = f"{seconds / self.long_s:.4f} of real time"
+            print(f"{self.long_s:g} s in one file, {name}: {factor}, {growth:.0f} MB more", flush=True)
+
+
+def _agreement(expected: np.ndarray, found: np.ndarray) -> dict[str, float]:
+    equal = (expected.argmax(-1) == found.argmax(-1)).mean()
+    return {"equal_labels": float(equal), "largest_difference": float(np.abs(expected - found).max())}
+
+
+def main() -> None:
+    """Measures and prints."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    parser.add_argument("--quick", action="store_true", help="a smaller model and fewer recordings")
+    parser.add_argument("--tiny", action="store_true", help="a toy shape, to see that everything runs")
+    parser.add_argument(
+        "--pairs", type=int, help="of one clip (9; with --quick 3); a third of it of a directory"
+    )
+    parser.add_argument("--threads", type=int, help="of every way; one per core if not given")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+    options = parser.parse_args()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    started = time.monotonic()
+    found = Bench(options).measure()
+    found["wall_s"] = time.monotonic() - started
+    if options.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

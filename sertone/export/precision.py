@@ -1,0 +1,104 @@
+"""Smaller numbers in a graph: int8 computes with them, bf16 stores them.
+
+int8: the weights of matrix products with a scale for every column, their inputs with one that is found anew
+    for every recording (ONNX Runtime's dynamic quantisation). Convolutions stay in fp32, where int8 is
+    slower, and so do the front end's Fourier transforms and mel filters, which are no weights. Sums are exact
+    on processors with VNNI or the like; older ones may saturate, so the loss has to be measured there, too.
+bf16: all weights, rounded to 8 bits of precision: half the disk. ONNX Runtime has no products in bf16 on a
+    CPU, so they become fp32 again when a bundle is loaded, and the speed is that of fp32.
+"""
+
+import contextlib
+import logging
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from sertone.export.graphs import FIXED, save
+
+if TYPE_CHECKING:
+    from onnx import TensorProto
+
+Precision = Literal["fp32", "int8", "bf16"]
+WORTH_ROUNDING = 256
+"""Numbers of a weight from which on bf16 pays: biases and norms stay as they are."""
+
+
+def lowered(graph: Path, out: Path, precision: Precision) -> None:
+    """Writes a graph in int8 or bf16.
+
+    Args:
+        graph: in fp32, of `graphs.to_onnx`.
+        out: file to write.
+        precision: of the weights.
+    """
+    _WAYS[precision](graph, out)
+
+
+def _int8(graph: Path, out: Path) -> None:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    fixed = [node.name for node in onnx.load(graph).graph.node if node.name.startswith(FIXED)]
+    with _quiet_quantiser():
+        quantize_dynamic(
+            graph,
+            out,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=fixed,
+        )
+
+
+def _bf16(graph: Path, out: Path) -> None:
+    """Weights are rounded and cast back by the graph itself, once, when it is loaded."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    model = onnx.load(graph)
+    fixed = {name for node in model.graph.node if node.name.startswith(FIXED) for name in node.input}
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.name not in fixed and _is_large(weight):
+            name, stored = weight.name, f"{weight.name}_bf16"
+            _round(weight, stored)
+            casts.append(helper.make_node("Cast", [stored], [name], f"cast/{name}", to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    save(model, out)
+
+
+def _is_large(weight: "TensorProto") -> bool:
+    from onnx import TensorProto
+
+    return weight.data_type == TensorProto.FLOAT and math.prod(weight.dims) >= WORTH_ROUNDING
+
+
+def _round(weight: "TensorProto", name: str) -> None:
+    """To the nearest number of 8 bits, an even one where two are as near."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    bits = np.ascontiguousarray(numpy_helper.to_array(weight)).view(np.uint32)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    data = rounded.astype("<u2").tobytes()
+    weight.CopyFrom(helper.make_tensor(name, TensorProto.BFLOAT16, weight.dims, data, raw=True))
+
+
+@contextlib.contextmanager
+def _quiet_quantiser() -> Iterator[None]:
+    """Without its advice to pre-process the graph, which the exporter has done."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+_WAYS: dict[Precision, Callable[[Path, Path], None]] = {"int8": _int8, "bf16": _bf16}

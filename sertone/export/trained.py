@@ -1,0 +1,124 @@
+"""A model of ours as one module from raw inputs to answers, the way it is exported.
+
+Axis letters: B batch, N samples, S tokens, K classes, R dimensions.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sertone.audio import SAMPLING_RATE
+from sertone.calibration import Calibration
+from sertone.errors import SertoneError
+from sertone.export.source import Source
+from sertone.nn.batch import Batch
+from sertone.sharing.folder import checkpoints
+from sertone.sharing.scores import Scores
+from sertone.training.predict import Trained
+from sertone.training.results import encoders_in_words
+
+
+def source_of(path: str | Path) -> Source:
+    """What was trained, ready to be exported.
+
+    Args:
+        path: a checkpoint folder, a fold, a run (the mean of its models), or OWNER/NAME on the hub.
+
+    Raises:
+        SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`, `many_tokenizers`.
+    """
+    trained = Trained(path)
+    _require_one_tokenizer(trained)
+    model = trained.about["model"]
+    return Source(
+        model=trained,
+        module=Answers(trained),
+        inputs=_examples(trained),
+        class_map=trained.class_map,
+        calibration=asdict(trained.calibrations[0]) | {"threshold": trained.threshold},
+        about={"name": model["name"], "encoders": encoders_in_words(model)},
+        scores=_scores(path, trained),
+        models=len(trained.models),
+        tokenizer=trained.vocabularies[0].tokenizer,
+    )
+
+
+def _examples(trained: Trained) -> dict[str, Tensor]:
+    examples = {}
+    if trained.hears:
+        examples["waveforms"] = 0.1 * torch.randn(2, max(SAMPLING_RATE, 2 * trained.min_samples))
+    if trained.reads:
+        examples["tokens"], examples["counts"] = trained.vocabularies[0].tokens(["well then", "so it is now"])
+    return examples
+
+
+def _require_one_tokenizer(trained: Trained) -> None:
+    if len({vocabulary.tokenizer for vocabulary in trained.vocabularies}) > 1:
+        raise SertoneError(
+            "many_tokenizers",
+            "the folds' models have tokenizers of their own",
+            "one tokenizer",
+            "export a fold, or train one model on all the data with `sertone train`",
+        )
+
+
+def _scores(path: str | Path, trained: Trained) -> dict[str, Any]:
+    """Of a run those of its folds together, of a fold its own; what was trained on all data has none."""
+    folder = checkpoints(path)[0]
+    run, result = folder.parents[1], folder.parent / "result.json"
+    if len(trained.models) > 1:
+        known = (run / "results.json").is_file()
+        return asdict(Scores.of_run(run, trained.about)) if known else {}
+    if not result.is_file():
+        return {}
+    return asdict(Scores.of_fold(json.loads(result.read_text(encoding="utf-8"))))
+
+
+class Answers(nn.Module):
+    """The models of a run together: mean of their calibrated probabilities, and of their ratings.
+
+    Args:
+        trained: what was trained.
+    """
+
+    def __init__(self, trained: Trained) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(trained.models)
+        self.calibrations: Sequence[Calibration] = trained.calibrations
+        self.ratings = list(trained.scales)
+        self.eval()
+
+    def forward(
+        self, waveforms: Tensor | None = None, tokens: Tensor | None = None, counts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Answers a batch of one length.
+
+        Args:
+            waveforms: (B, N).
+            tokens: (B, S).
+            counts: tokens that count, (B,).
+
+        Returns:
+            probabilities (B, K), ratings (B, R).
+        """
+        given = waveforms if waveforms is not None else tokens
+        assert given is not None, "a model hears or reads"
+        lengths = torch.full((given.shape[0],), given.shape[1])
+        batch = Batch(waveforms, lengths, tokens=tokens, counts=counts)
+        answers = [
+            self._answers(model, by, batch) for model, by in zip(self.models, self.calibrations, strict=True)
+        ]
+        probabilities, ratings = (torch.stack(each).mean(0) for each in zip(*answers, strict=True))
+        return probabilities, ratings
+
+    def _answers(self, model: Any, by: Calibration, batch: Batch) -> tuple[Tensor, Tensor]:
+        outputs, nothing = model(batch), batch.lengths.float()[:, None][:, :0]
+        emotion = outputs.get("emotion")
+        shares = nothing if emotion is None else (emotion.logits.float() / by.temperature).softmax(-1)
+        rated = [model.heads[name].ratings(outputs[name]) for name in self.ratings]
+        return shares, torch.stack(rated, -1) if rated else nothing

@@ -1,0 +1,71 @@
+"""Models with random weights as they lie on the disk: checkpoints of ours, and folders as the hub has them."""
+
+import soundfile
+import torch
+from conftest import REAL_SPEECH
+from test_ispas2023 import SCALES, UTTERANCES
+
+from sertone import models
+from sertone.calibration import Calibration
+from sertone.labels import FOUR
+from sertone.training.checkpoint import save_model
+
+COMPACT = {"name": "compact", "width": 16, "depth": 2, "attention_heads": 2}
+TEXT = {"name": "tiny", "width": 24, "depth": 1, "attention_heads": 2, "subwords": 120}
+TOY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "conv_dim": [32] * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "classifier_proj_size": 16,
+}
+
+
+def write_checkpoint(folder, experiment, seed=0, temperature=1.5, **values):
+    """A checkpoint whose answers vary as those of a trained model do: its heads are made steep."""
+    vocabulary = models.vocabulary(values, UTTERANCES, FOUR, SCALES)
+    torch.manual_seed(seed)
+    model = models.build(values, vocabulary)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.startswith(("heads.", "regressors.")) and weight.ndim > 1:
+                weight.mul_(4.0)
+    card = experiment.card | {"fold": experiment.folds[0].name, "heard": {}}
+    if model.text:
+        card["text"] = {"source": "corpus", "with_text": 3, "without_text": 1}
+    calibration = Calibration(temperature=temperature, threshold=0.4)
+    save_model(folder, model, values, vocabulary, card, calibration, experiment.ledger(0))
+    return folder
+
+
+def write_hub_folder(
+    folder, family="wav2vec2", labels=("neu", "hap", "ang", "sad"), normalize=True, **config
+):
+    """An audio-classification checkpoint as `save_pretrained` writes it."""
+    from transformers import AutoConfig, AutoModelForAudioClassification
+
+    names = dict(enumerate(labels))
+    config = AutoConfig.for_model(family, **TOY, id2label=names, **config)
+    torch.manual_seed(0)
+    return save_hub_folder(folder, AutoModelForAudioClassification.from_config(config), normalize)
+
+
+def save_hub_folder(folder, model, normalize=True):
+    from transformers import Wav2Vec2FeatureExtractor
+
+    with torch.no_grad():
+        for parameter in model.classifier.parameters():
+            parameter.mul_(8.0)
+    model.save_pretrained(folder)
+    mask = model.config.feat_extract_norm == "layer"
+    Wav2Vec2FeatureExtractor(do_normalize=normalize, return_attention_mask=mask).save_pretrained(folder)
+    return folder
+
+
+def speech(every=60):
+    """Real recordings: (name, samples (N,)); none where they are not there."""
+    files = sorted((REAL_SPEECH / "emodb4").rglob("*.flac"))[::every]
+    return [(file.stem, soundfile.read(file, dtype="float32")[0]) for file in files]

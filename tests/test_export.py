@@ -1,0 +1,275 @@
+"""Export: bundles answer what torch does, of all systems, on noise and on real speech; int8 and bf16."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from exported import COMPACT, TEXT, speech, write_checkpoint
+
+import sertone
+from sertone.errors import SertoneError
+from sertone.export.agreement import agreement, require_agreement
+from sertone.export.bundles import export
+from sertone.export.graphs import FIXED, save, to_onnx
+from sertone.export.parity import parity
+from sertone.export.precision import lowered
+from sertone.labels import FOUR, Scale
+from sertone.runtime.answering import Outputs
+from sertone.runtime.bundle import Bundle, about
+from sertone.training.predict import Trained
+
+PROSODY = COMPACT | {"prosody": True, "block": "conformer"}
+WAN = {"name": "wan2025", "hidden": 16, "frozen_layers": 1}
+ISPAS = {"name": "ispas2023", "attention_heads": 4, "bridge_tokens": 3, "hidden": 16}
+OLIVEIRA = {"name": "oliveira2023", "hidden": 8}
+SYSTEMS = {
+    "prosody": WAN | {"encoder": PROSODY},
+    "oliveira2023": OLIVEIRA | {"encoder": COMPACT, "text": TEXT},
+    "wav2vec2": {"name": "baseline", "encoder": {"name": "tiny"}},
+}
+SLOW = {
+    "compact": WAN | {"encoder": COMPACT},
+    "ispas2023_audio": ISPAS | {"encoder": COMPACT, "text": None},
+    "ispas2023_cross": ISPAS | {"encoder": PROSODY, "text": TEXT, "interaction": "cross"},
+    "ispas2023": ISPAS | {"encoder": COMPACT, "text": TEXT},
+    "oliveira2023_text": OLIVEIRA | {"encoder": None, "text": TEXT},
+    "wav2vec2_layer": {"name": "baseline", "encoder": {"name": "tiny", "norm": "layer"}},
+    "statistics": {"name": "baseline", "encoder": COMPACT, "pooling": "statistics"},
+    "attentive": {"name": "baseline", "encoder": COMPACT, "pooling": "attentive"},
+    "wan2025_wavlm": WAN | {"encoder": {"name": "tiny", "family": "wavlm"}},
+}
+for family in ("hubert", "wavlm"):
+    for norm in ("group", "layer"):
+        encoder = {"name": "tiny", "family": family, "norm": norm}
+        SLOW[f"{family}_{norm}"] = {"name": "baseline", "encoder": encoder}
+ALL = [*SYSTEMS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+TEXTS = (None, "what a lovely day", "no")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory, experiment):
+    """bundle(name) -> the folder of a system's checkpoint and that of its bundle, exported once."""
+    made = {}
+
+    def make(name):
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            values = (SYSTEMS | SLOW)[name]
+            write_checkpoint(folder / "checkpoint", experiment, **values)
+            export(folder / "checkpoint", folder / "bundle")
+            made[name] = folder / "checkpoint", folder / "bundle"
+        return made[name]
+
+    return make
+
+
+def differences(first, second, samples, text=None):
+    a, b = (model.outputs(samples[None], text) for model in (first, second))
+    spans = np.asarray([scale.high - scale.low for scale in first.scales.values()])
+    return np.abs(a.probabilities - b.probabilities).max(initial=0), np.abs(
+        (a.ratings - b.ratings) / spans
+    ).max(initial=0)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_bundle_answers_what_torch_does(bundle, name):
+    """On real recordings too, some of which begin with digital silence."""
+    checkpoint, folder = bundle(name)
+    trained, exported = Trained(checkpoint), Bundle(folder)
+    said = about(folder)
+    assert (exported.classes, exported.scales) == (trained.classes, trained.scales)
+    assert (exported.hears, exported.reads) == (trained.hears, trained.reads)
+    worst = said["parity"]["largest_difference"]
+    assert said["parity"]["seconds"][0] <= 0.4 and said["parity"]["seconds"][-1] == 30.0
+    assert max(worst.values()) <= 1e-4
+    draw = np.random.default_rng(0)
+    clips = [samples for _, samples in speech()]
+    clips += [0.1 * draw.standard_normal(n).astype(np.float32) for n in (trained.min_samples, 12345, 48000)]
+    clips.append(np.concatenate([np.zeros(8000, np.float32), clips[-1]]))
+    answers = []
+    for samples in clips:
+        for text in TEXTS if trained.reads else (None,):
+            assert max(differences(trained, exported, samples, text)) <= 1e-4
+            answers.append(
+                np.concatenate([part[0] for part in vars(exported.outputs(samples[None], text)).values()])
+            )
+    assert np.std(answers, axis=0).max() > 1e-3, "a model that always answers the same shows nothing"
+
+
+def test_every_real_recording_is_answered_as_by_torch(bundle):
+    """The decisions of the pitch tracker fall the same way."""
+    checkpoint, folder = bundle("prosody")
+    trained, exported = Trained(checkpoint), Bundle(folder)
+    found = [max(differences(trained, exported, samples)) for _, samples in speech(every=5)]
+    assert max(found, default=0.0) <= 2e-5
+
+
+def test_numbers_near_zero_are_not_left_out(tmp_path):
+    """The exporter's own optimisation takes 1e-8 for 0, and the logarithm of silence then has no value."""
+
+    class Level(torch.nn.Module):
+        def forward(self, waveforms):
+            level = (waveforms.square().mean(1, keepdim=True) + 1e-8).log()
+            return level, level[:, :0] - 1e-10
+
+    save(to_onnx(Level(), {"waveforms": torch.randn(2, 100)}), tmp_path / "model.onnx")
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (level,) = session.run(["probabilities"], {"waveforms": np.zeros((1, 300), np.float32)})
+    assert level[0, 0] == pytest.approx(np.log(1e-8), rel=1e-6)
+
+
+def test_a_run_answers_with_the_mean_of_its_models(tmp_path, experiment):
+    values = {"name": "baseline", "encoder": COMPACT | {"depth": 1}}
+    folds = [
+        write_checkpoint(
+            tmp_path / f"run/fold_{k}/checkpoint", experiment, seed=k, temperature=1 + k, **values
+        )
+        for k in (0, 1)
+    ]
+    export(tmp_path / "run", tmp_path / "bundle")
+    exported, alone = Bundle(tmp_path / "bundle"), [Trained(folder) for folder in folds]
+    for _, samples in [*speech(every=150), ("noise", np.random.default_rng(0).standard_normal(20000))]:
+        given = samples[None].astype(np.float32)
+        mean = np.mean([model.outputs(given).probabilities for model in alone], axis=0)
+        assert np.abs(exported.outputs(given).probabilities - mean).max() <= 1e-5
+    said = about(tmp_path / "bundle")
+    assert said["models"] == 2 and said["calibration"]["threshold"] == pytest.approx(0.4)
+
+
+def quantised(path):
+    import onnx
+
+    nodes = onnx.load(path).graph.node
+    return {
+        kind: [n.name for n in nodes if n.op_type == kind] for kind in ("MatMul", "MatMulInteger", "Conv")
+    }
+
+
+@pytest.mark.parametrize("name", ["prosody", "wav2vec2"])
+def test_int8_is_for_the_weights_of_products_only(bundle, name, tmp_path):
+    _, folder = bundle(name)
+    before = quantised(folder / "model.onnx")
+    lowered(folder / "model.onnx", tmp_path / "int8.onnx", "int8")
+    after = quantised(tmp_path / "int8.onnx")
+    fixed = {n for n in before["MatMul"] if n.startswith(FIXED)}
+    assert fixed <= set(after["MatMul"]) and bool(fixed) == (name == "prosody")
+    assert after["Conv"] == before["Conv"] and not before["MatMulInteger"]
+    weights = {"prosody": 2 * 6, "wav2vec2": 1 + 2 * 6}[name]  # six products by weights in each of two layers
+    assert len(after["MatMulInteger"]) >= weights
+    between = 2 * (2 if name == "wav2vec2" else 3)  # queries with keys, shares with values
+    assert len(after["MatMul"]) - len(fixed) <= between
+
+
+@pytest.mark.parametrize("precision, most", [("int8", 0.05), ("bf16", 0.02)])
+@pytest.mark.parametrize("name", ["prosody", "wav2vec2"])
+def test_lowered_weights_answer_nearly_the_same(bundle, name, precision, most, tmp_path):
+    _, folder = bundle(name)
+    (tmp_path / "bundle").mkdir()
+    lowered(folder / "model.onnx", tmp_path / "bundle" / "model.onnx", precision)
+    from sertone.export.bundles import write_bundle
+
+    write_bundle(tmp_path / "bundle", about(folder) | {"precision": precision})
+    sizes = [(path / "model.onnx").stat().st_size for path in (tmp_path / "bundle", folder)]
+    assert sizes[0] < sizes[1]
+    exact, other = Bundle(folder), Bundle(tmp_path / "bundle")
+    found = parity(exact, other, seconds=(0.5, 2.0), tolerance=most)
+    assert 0 < found["largest_difference"]["probabilities"] <= most
+    assert "not measured" in (tmp_path / "bundle" / "README.md").read_text()
+
+
+class Told:
+    """Answers what it was told about a recording, by its first sample."""
+
+    classes, hears, reads, min_samples = ["happy", "sad"], True, False, 400
+
+    def __init__(self, shares, ratings):
+        self.shares, self.rated, self.scales = shares, ratings, {"valence": Scale(0.0, 1.0)}
+
+    def outputs(self, waveforms, text=None):
+        row = round(float(waveforms[0, 0]) * 100)
+        return Outputs(
+            np.asarray([[self.shares[row], 1 - self.shares[row]]]), np.asarray([[self.rated[row]]])
+        )
+
+
+@pytest.fixture
+def four(tmp_path):
+    """Four recordings: two happy, two sad."""
+    lines = ["path,speaker,emotion"]
+    for row, emotion in enumerate(("happy", "happy", "sad", "angry")):
+        samples = np.full(1600, row / 100) + 0.001 * (np.arange(1600) % 2) * (np.arange(1600) > 0)
+        soundfile.write(tmp_path / f"{row}.wav", samples, 16000, subtype="FLOAT")
+        lines.append(f"{row}.wav,s{row},{emotion}")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "metadata.csv"
+
+
+def test_agreement_is_counted_on_the_recordings_of_a_corpus(four):
+    exact, other = (
+        Told([0.9, 0.8, 0.2, 0.6], [0.1, 0.2, 0.3, 0.4]),
+        Told([0.9, 0.4, 0.3, 0.6], [0.1, 0.2, 0.3, 0.8]),
+    )
+    found = agreement(exact, other, {"happy": "happy", "sad": "sad"}, "manifest", four)
+    assert (found["utterances"], found["equal_labels"]) == (4, 0.75)
+    assert found["mean_difference"] == pytest.approx((0 + 0.4 + 0.1 + 0) / 4)
+    assert found["mean_rating_difference"] == pytest.approx(0.1)
+    assert found["scores"] == {"ua": {"fp32": 1.0, "own": 0.75, "utterances": 3}}
+    assert found["loss_points"] == pytest.approx(25.0)
+    with pytest.raises(SertoneError, match=r"loses 25\.00 points") as caught:
+        require_agreement(found, "int8", force=False)
+    assert caught.value.code == "int8_loss"
+    require_agreement(found, "int8", force=True)
+    require_agreement(found | {"loss_points": 0.5}, "int8", force=False)
+    require_agreement(found | {"loss_points": None}, "int8", force=False)
+
+
+def test_a_corpus_without_the_models_labels_measures_no_loss(four):
+    exact = Told([0.9, 0.8, 0.2, 0.6], [0.1, 0.2, 0.3, 0.4])
+    found = agreement(exact, exact, {"fearful": "sad"}, "manifest", four)
+    assert (found["loss_points"], found["scores"], found["equal_labels"]) == (None, {}, 1.0)
+
+
+def test_another_answer_is_no_parity(toy):
+    class Off:
+        def __init__(self, inner, by):
+            self.inner, self.by = inner, by
+            self.scales, self.min_samples, self.hears, self.reads = inner.scales, 400, True, False
+
+        def outputs(self, waveforms, text=None):
+            found = self.inner.outputs(waveforms, text)
+            return Outputs(found.probabilities + self.by, found.ratings)
+
+    exact = Bundle(toy)
+    assert parity(exact, Off(exact, 0.9e-4), seconds=(1.0,))["largest_difference"]["probabilities"] > 0
+    for wrong in (1.2e-4, np.nan):
+        with pytest.raises(SertoneError) as caught:
+            parity(exact, Off(exact, wrong), seconds=(1.0,))
+        assert caught.value.code == "parity"
+    with pytest.raises(SertoneError):
+        parity(exact, Off(exact, np.nan), seconds=(1.0,), tolerance=np.inf)
+
+
+def test_nothing_is_written_over_or_left_behind(tmp_path, toy, experiment):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("all of it")
+    with pytest.raises(SertoneError) as caught:
+        export(toy, tmp_path / "mine")
+    assert caught.value.code == "not_empty"
+    with pytest.raises(SertoneError) as caught:
+        export(tmp_path, tmp_path / "new")
+    assert caught.value.code == "not_a_checkpoint"
+    with pytest.raises(SertoneError) as caught:
+        export(tmp_path, tmp_path / "new", on=("emodb", tmp_path))
+    assert caught.value.code == "nothing_to_compare"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+
+
+def test_classes_of_the_four_are_mapped(bundle):
+    said = about(bundle("prosody")[1])
+    assert said["class_map"] == FOUR and said["model"] == {"name": "wan2025", "encoders": "compact"}
+    assert json.loads((bundle("prosody")[1] / "bundle.json").read_text())["scores"] == {}
+    assert sertone.load(bundle("prosody")[1]).answering.names(Bundle(bundle("prosody")[1])) == said["classes"]
