@@ -26,7 +26,7 @@ BAR = 20
 
 @app.command
 def listen(
-    model: Path,
+    model: Path | None = None,
     /,
     *,
     window_s: float = 3.0,
@@ -42,7 +42,7 @@ def listen(
     Needs the extra `listen` (sounddevice) and, on Linux, the library PortAudio.
 
     Args:
-        model: as of `sertone predict`.
+        model: as of `sertone predict`; the one that comes with Sertone if not given.
         window_s: length of a window, in seconds.
         hop_s: from one window to the next, in seconds.
         seconds: how long to listen; until Ctrl-C if not given.

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from sertone.cli.long import Long
 from sertone.cli.parts import Flag, app
 from sertone.errors import SertoneError
 
 if TYPE_CHECKING:
     from sertone.runtime.inputs import Input
+    from sertone.schema import Prediction
+
+WHOLE = Long()
 
 
 @app.command
@@ -30,8 +34,12 @@ def predict(
     device: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
     strict: Flag = False,
+    long: Long = WHOLE,
 ) -> int:
     """Predict recordings: `sertone predict [MODEL] FILE...`, one row each, in the order given.
+
+    A recording longer than the model answers at once is answered by windows, whose mean is its answer; with
+    `--timeline` and its kind there are segments and speakers too, and `--to` writes and draws them.
 
     Rows are JSON objects, one per line, on stdout; with `--out` they go into a file, with progress on stderr.
     A model of audio and text answers from the audio alone where there is no text, and says so.
@@ -69,24 +77,39 @@ def predict(
     from sertone.runtime.rows import json_line
     from sertone.sharing.folder import digest
 
+    if out and long.to:
+        raise SertoneError("bad_output", "--out and --to", "one of the two: rows, or timelines")
     if resume and not out:
         raise SertoneError("no_output", "--resume without --out", "the file to go on with")
     own = not paths or not _is_model(paths[0])
     inputs = _inputs(paths if own else paths[1:], list_, manifest, text)
+    settings, targets = long.settings(), long.targets(len(inputs))
     mapping = parse_map(classes, "--classes") if classes else None
     told: dict[str, Any] = {"classes": mapping, "min_confidence": min_confidence, "dimensions": dimensions}
     model = shipped.folder() if own else paths[0]
     predictor = load(model, device=device, threads=threads, **told)
+    if asr and settings:
+        raise SertoneError("bad_timeline", "--asr for a timeline", "one of the two: pieces are only heard")
     recogniser = _recogniser(asr, language) if asr and predictor.model.reads else None
-    options: dict[str, Any] = {"strict": strict, "recogniser": recogniser}
+    options: dict[str, Any] = {"strict": strict, "recogniser": recogniser, "settings": settings}
     if out:
         by = {"model": digest(model), "recognised_by": f"{asr} {language}" if recogniser else ""}
         return int(many.write(predictor, inputs, out, resume=resume, **by, **options).of("error") > 0)
     tally = Tally()
     for _, prediction in many.predict(predictor, inputs, **options):
-        print(json_line(prediction), flush=True)
+        print("\n".join(_written(prediction, targets)) or json_line(prediction), flush=True)
         tally.add(prediction)
     return int(tally.of("error") > 0)
+
+
+def _written(prediction: "Prediction", targets: Sequence[str]) -> list[str]:
+    """Writes the timeline of a recording; gives the files. None where it was not answered."""
+    from sertone.runtime.writers import write
+
+    if prediction.status == "error":
+        return []
+    names = [Path(target.replace("{stem}", Path(prediction.file).stem)) for target in targets]
+    return [str(write(prediction, name, prediction.file)) for name in names]
 
 
 def _is_model(path: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sertone.runtime.inputs import Input
 from sertone.runtime.output import MadeBy, opened, stamp
+from sertone.runtime.plan import TimelineSettings
 from sertone.runtime.predictor import Predictor, Recogniser
 from sertone.runtime.progress import Progress, Tally
 from sertone.runtime.rows import form_of
@@ -22,6 +23,7 @@ def predict(
     *,
     strict: bool = False,
     recogniser: Recogniser | None = None,
+    settings: TimelineSettings | None = None,
 ) -> Generator[tuple[str, Prediction], None, None]:
     """Stamp, taken before the file is read, and prediction of every input; see `Predictor.predict_files`."""
     stamps: deque[str] = deque()
@@ -37,6 +39,7 @@ def predict(
         texts=(source.text for source in inputs),
         durations=(source.duration_s for source in inputs),
         recogniser=recogniser,
+        settings=settings,
     )
     for prediction in made:
         yield stamps.popleft(), prediction
@@ -52,6 +55,7 @@ def write(
     strict: bool = False,
     recogniser: Recogniser | None = None,
     recognised_by: str = "",
+    settings: TimelineSettings | None = None,
 ) -> Tally:
     """Answers recordings into a file, with progress on stderr.
 
@@ -64,6 +68,7 @@ def write(
         strict: as `Predictor.predict_files`.
         recogniser: likewise.
         recognised_by: what names the recogniser.
+        settings: of timelines, see `Predictor.predict_files`.
 
     Returns:
         what was answered, the rows included that were there already.
@@ -71,13 +76,14 @@ def write(
     Raises:
         SertoneError: `bad_output`, and what `output.opened` raises.
     """
-    settings = {"model": model, "strict": strict, "asr": recognised_by}
-    form, by = form_of(out, predictor), _made_by(predictor, settings)
+    pieces = {name: str(value) for name, value in asdict(settings).items()} if settings else None
+    chosen = {"model": model, "strict": strict, "asr": recognised_by, "timeline": pieces}
+    form, by = form_of(out, predictor), _made_by(predictor, chosen)
     with opened(out, form, by, inputs, resume=resume) as output:
         left = output.unfinished(inputs)
         _say(output.told())
         progress, tally = Progress(len(left)), Tally(output.finished)
-        answers = predict(predictor, left, strict=strict, recogniser=recogniser)
+        answers = predict(predictor, left, strict=strict, recogniser=recogniser, settings=settings)
         with closing(progress), closing(answers):
             for stamped, prediction in answers:
                 output.write(stamped, prediction)

@@ -77,6 +77,7 @@ class Predictor:
         source: str | Path | np.ndarray,
         sampling_rate: int | None = None,
         *,
+        text: str | None = None,
         settings: TimelineSettings | None = None,
         isolated: Isolated | None = None,
     ) -> Prediction:
@@ -85,6 +86,7 @@ class Predictor:
         Args:
             source: a file, or samples (N,) or (N, channels).
             sampling_rate: of the samples, in Hz.
+            text: what is said; it cannot be divided among the pieces, and is left out with a warning.
             settings: where it is cut, and who speaks; None: speech, cut by voice activity.
             isolated: a child process to decode in, for many files; None: one of its own.
 
@@ -100,8 +102,7 @@ class Predictor:
 
         def answer() -> Prediction:
             self._require_ears()
-            warnings = {} if not self.model.reads else {"no_text": UNREAD}
-            return timeline(self, source, plan, sampling_rate, isolated, warnings)
+            return timeline(self, source, plan, sampling_rate, isolated, self._undivided(text))
 
         return _safely(source, answer)
 
@@ -161,7 +162,8 @@ class Predictor:
             if settings is None:
                 made = self._predictions(ahead, recogniser if self.model.reads else None, apart)
             else:
-                made = (self.timeline(row.file, settings=settings, isolated=apart) for row in ahead)
+                common = {"settings": settings, "isolated": apart}
+                made = (self.timeline(row.file, text=row.text, **common) for row in ahead)
             with closing(made):
                 for row, prediction in zip(behind, made, strict=True):
                     held = held_against(prediction, row.duration_s)

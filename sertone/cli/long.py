@@ -1,0 +1,73 @@
+"""Options of `sertone predict` for long recordings."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from sertone.cli.parts import Flag
+from sertone.errors import SertoneError
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Long:
+    """How recordings are answered piece by piece.
+
+    Attributes:
+        timeline: answer recordings piece by piece, where somebody speaks; the other options of this kind
+            ask for it too.
+        to: file to write the timeline of the one recording to; its suffix chooses the format: .json, .csv,
+            .rttm, .TextGrid, .eaf, .srt, .vtt, .txt (Audacity), .html, .png. May be repeated; `{stem}` in its
+            name stands for that of each of several recordings.
+        segmentation: `speech` (voice activity, the default) or `windows`, which answers everything.
+        window_s: length of a window, in seconds; 4 if not given.
+        hop_s: from one window to the next, in seconds; as long as a window if not given.
+        smoothing: answers of so many neighbouring segments of a speaker are averaged; an odd number.
+        speakers: RTTM file of speaker turns, which are answered instead.
+        channels: names of the channels, each of which is a speaker: `left=agent,right=customer`.
+    """
+
+    timeline: Flag = False
+    to: Annotated[list[Path], Parameter(negative="")] | None = None
+    segmentation: Literal["speech", "windows"] | None = None
+    window_s: float | None = None
+    hop_s: float | None = None
+    smoothing: int | None = None
+    speakers: Path | None = None
+    channels: str | None = None
+
+    def settings(self) -> Any:
+        """`TimelineSettings`; None where nothing of the kind is asked for."""
+        from sertone.runtime.plan import TimelineSettings, channel_names
+
+        windowed = self.window_s is not None or self.hop_s is not None
+        asked = {
+            "segmentation": self.segmentation or ("windows" if windowed else None),
+            "window_s": self.window_s,
+            "hop_s": self.hop_s,
+            "smoothing": self.smoothing,
+            "rttm": self.speakers,
+            "channels": channel_names(self.channels) if self.channels else None,
+        }
+        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        return TimelineSettings(**given) if given or self.timeline or self.to else None
+
+    def targets(self, recordings: int) -> list[str]:
+        """What `--to` names, held against the number of recordings.
+
+        Raises:
+            SertoneError: `many_files`, where the timelines of several would go into one file;
+                `unknown_suffix`.
+        """
+        from sertone.runtime.writers import writer
+
+        names = [str(path) for path in self.to or ()]
+        for name in names:
+            writer(Path(name))
+            if recordings != 1 and "{stem}" not in name:
+                raise SertoneError(
+                    "many_files", f"--to {name} for {recordings} recordings", "a name with {stem} in it"
+                )
+        return names
