@@ -205,7 +205,7 @@ class Standardisation(nn.Module):
 
     Not batch norm: a row is standardised by what was seen, at every step of training as later, and not by
     its neighbours. What lies more than `LIMIT` deviations out is cut off: a recording of another kind shall
-    not outweigh all else.
+    not outweigh all else. Of several ranks the first one's rows count.
     """
 
     seen: Tensor
