@@ -1,7 +1,7 @@
 """The whole way from a model to a bundle that was checked."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from sertone.export.precision import Precision, lowered
 from sertone.export.source import Source
 from sertone.files import write_json, write_text
 from sertone.runtime.bundle import CARD, FORMAT, GRAPH, MARKER, TOKENIZER, Bundle
+from sertone.sharing.scores import Scores
 
 MAX_SECONDS = 30.0
 """Longest stretch that a bundle answers at once, and up to which it is compared with torch."""
@@ -30,6 +31,8 @@ def export(
     on: tuple[str, str | Path] | None = None,
     force: bool = False,
     name: str = "",
+    scores: Path | None = None,
+    elsewhere: Sequence[Path] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Writes a model as a bundle; nothing stays where its answers are not those of torch.
@@ -42,22 +45,25 @@ def export(
         on: name and root of a corpus on which int8 or bf16 is compared with fp32.
         force: write int8 although it loses more than `agreement.LIMIT` points.
         name: of the bundle; by default the folder's.
+        scores: run of a cross-validation of the same recipe, whose scores the bundle is to state.
+        elsewhere: folders that `sertone evaluate` wrote: scores on other corpora, for the card.
         say: told what is being done.
 
     Returns:
         what `bundle.json` holds.
 
     Raises:
-        SertoneError: as `trained.source_of`, `hub.source_of`, `agreement.agreement`; `not_empty`, `parity`,
-            `int8_loss`, `nothing_to_compare`, `too_large`, `missing_extra`.
+        SertoneError: as `trained.source_of`, `Scores.of_run`, `Scores.of_evaluation`, `hub.source_of`,
+            `agreement.agreement`; `not_empty`, `parity`, `int8_loss`, `nothing_to_compare`, `too_large`, `missing_extra`.
     """
     out = Path(out)
     _require_free(out)
     _require_some_loss(precision, on)
-    found = _source(str(source))
+    found = _source(str(source), scores)
+    others = dict(Scores.of_evaluation(folder) for folder in elsewhere)
     with _aside(out, "exact") as exact, _aside(out, precision) as made:
         say("tracing")
-        about = _write_exact(found, exact, name or out.name)
+        about = _write_exact(found, exact, name or out.name, others)
         say("comparing with torch")
         about["parity"] = parity(found.model, Bundle(exact))
         if precision == "fp32":
@@ -86,17 +92,17 @@ def write_bundle(folder: Path, about: dict[str, Any]) -> None:
     write_json(folder / MARKER, about)
 
 
-def _source(source: str) -> Source:
+def _source(source: str, scores: Path | None) -> Source:
     if source.startswith(hub.PREFIX):
         return hub.source_of(source.removeprefix(hub.PREFIX))
-    return trained.source_of(source)
+    return trained.source_of(source, scores)
 
 
-def _write_exact(found: Source, folder: Path, name: str) -> dict[str, Any]:
+def _write_exact(found: Source, folder: Path, name: str, elsewhere: Mapping[str, Scores]) -> dict[str, Any]:
     save(to_onnx(found.module, found.inputs), folder / GRAPH)
     if found.tokenizer:
         write_text(folder / TOKENIZER, found.tokenizer)
-    about = _about(found, name)
+    about = _about(found, name) | {"elsewhere": {corpus: asdict(own) for corpus, own in elsewhere.items()}}
     write_bundle(folder, about)
     return about
 

@@ -14,6 +14,7 @@ def render(about: dict[str, Any]) -> str:
     """The card, of what `bundle.json` holds."""
     ledger, scores = about["licences"], about.get("scores")
     licence, known = licence_of(ledger), Scores(**scores) if scores else None
+    elsewhere = {corpus: Scores(**own) for corpus, own in about.get("elsewhere", {}).items()}
     body = template("bundle.md").render(
         about=about,
         repository=REPOSITORY,
@@ -22,6 +23,7 @@ def render(about: dict[str, Any]) -> str:
         licence=licence.get("license_name", licence["license"]),
         reservation=licences.reservation(ledger),
         scores=known,
+        elsewhere=elsewhere,
         measured=about.get("measured"),
         figure=figures.named,
     )

@@ -23,14 +23,15 @@ from sertone.training.predict import Trained
 from sertone.training.results import encoders_in_words
 
 
-def source_of(path: str | Path) -> Source:
+def source_of(path: str | Path, scores: Path | None = None) -> Source:
     """What was trained, ready to be exported.
 
     Args:
         path: a checkpoint folder, a fold, a run (the mean of its models), or OWNER/NAME on the hub.
+        scores: run of a cross-validation of the same recipe; None: those that the model's own folder holds.
 
     Raises:
-        SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`, `many_tokenizers`.
+        SertoneError: as `Scores.of_run`; `not_a_checkpoint`, `bad_weights`, `other_format`, `many_tokenizers`.
     """
     trained = Trained(path)
     _require_one_tokenizer(trained)
@@ -42,7 +43,7 @@ def source_of(path: str | Path) -> Source:
         class_map=trained.class_map,
         calibration=asdict(trained.calibrations[0]) | {"threshold": trained.threshold},
         about={"name": model["name"], "encoders": encoders_in_words(model)},
-        scores=_scores(path, trained),
+        scores=asdict(Scores.of_run(scores, trained.about)) if scores else _scores(path, trained),
         models=len(trained.models),
         tokenizer=trained.vocabularies[0].tokenizer,
     )

@@ -61,19 +61,39 @@ class Scores:
         Raises:
             SertoneError: `not_a_run`, `other_recipe`.
         """
-        if not (run / "results.json").is_file():
-            raise SertoneError(
-                "not_a_run", f"no results.json in {run}", "the folder of a finished `sertone crossval`"
-            )
-        results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+        results = _results(run, "crossval")
         _require_same(run, results, about)
+        return cls._pooled(run, results, len(results["folds"]))
+
+    @classmethod
+    def of_evaluation(cls, folder: Path) -> "tuple[str, Self]":
+        """Of a model on another corpus, as `sertone evaluate` left them.
+
+        Returns:
+            the corpus's title, and the scores.
+
+        Raises:
+            SertoneError: `not_a_run`.
+        """
+        results = _results(folder, "evaluate")
+        return _card(folder)["corpus"]["title"], cls._pooled(folder, results, None)
+
+    @classmethod
+    def _pooled(cls, run: Path, results: dict[str, Any], folds: int | None) -> Self:
         pooled = results["pooled"]
         scored = sum(fold["test"] for fold in results["folds"])
         speakers = len({s for fold in _card(run)["folds"] for s in fold["test_speakers"]})
         values = {name: _of(pooled, name) for name in figures.found(pooled)}
         over = {task: scores.get("intervals", {}).get("speakers", {}) for task, scores in pooled.items()}
         bounds = {name: _of(over, name) for name in values if over[figures.parts(name)[0]]}
-        return cls(values, bounds, "speakers", scored, speakers, len(results["folds"]))
+        return cls(values, bounds, "speakers", scored, speakers, folds)
+
+
+def _results(folder: Path, command: str) -> dict[str, Any]:
+    if not (folder / "results.json").is_file():
+        expected = f"the folder of a finished `sertone {command}`"
+        raise SertoneError("not_a_run", f"no results.json in {folder}", expected)
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
 def _of(scored: dict[str, dict], name: str) -> Any:
