@@ -1,0 +1,185 @@
+"""Timelines as files: one writer per format, chosen by the suffix of the file.
+
+What each format holds and what opens it: `docs/timeline-formats.md`.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from sertone import files
+from sertone.errors import SertoneError
+from sertone.runtime.elan import eaf
+from sertone.runtime.media import Media, beside
+from sertone.runtime.page import page
+from sertone.runtime.picture import picture
+from sertone.runtime.textgrid import textgrid
+from sertone.runtime.tiers import NAMELESS, caption, free_name, in_order, printable
+from sertone.schema import Prediction, Segment
+
+Writer = Callable[[Prediction, Media | None], str | bytes]
+
+
+def write(prediction: Prediction, path: str | Path, audio: str | Path | None = None) -> Path:
+    """Writes a timeline, whole or not at all.
+
+    Args:
+        prediction: a recording with its segments.
+        path: file to write; its suffix chooses the format, one of FORMATS.
+        audio: the recording, for the formats that play it or name it (HTML, EAF).
+
+    Returns:
+        the path.
+
+    Raises:
+        SertoneError: `unknown_suffix`; `not_answered`, for a prediction with status `error`;
+            `missing_extra`, where a picture is wanted and Pillow is not installed.
+    """
+    path = Path(path)
+    make = writer(path)
+    if prediction.status == "error":
+        raise SertoneError(
+            "not_answered",
+            f"{printable(prediction.file)} has no timeline: {prediction.message}",
+            "a prediction with status ok or warning",
+        )
+    made = make(prediction, None if audio is None else beside(audio, path))
+    files.write_bytes(path, made.encode("utf-8", "backslashreplace") if isinstance(made, str) else made)
+    return path
+
+
+def writer(path: Path) -> Writer:
+    """The writer that a file's suffix chooses, in capitals or not.
+
+    Raises:
+        SertoneError: `unknown_suffix`.
+    """
+    by_suffix = {suffix.lower(): make for suffix, make in FORMATS.items()}
+    if path.suffix.lower() not in by_suffix:
+        raise SertoneError("unknown_suffix", f"no format {path.suffix!r} ({path.name})", ", ".join(FORMATS))
+    return by_suffix[path.suffix.lower()]
+
+
+def whole(prediction: Prediction, _: Media | None = None) -> str:
+    """JSON: the prediction as it is."""
+    return json.dumps(prediction.to_json(), indent=1, ensure_ascii=False) + "\n"
+
+
+def table(prediction: Prediction, _: Media | None = None) -> str:
+    """CSV: a row per segment, with a column per class (`p_angry`) and dimension."""
+    rows = [_row(prediction, segment) for segment in in_order(prediction.segments)]
+    answered = {"probabilities": prediction.probabilities, "dimensions": prediction.dimensions}
+    head = _row(prediction, Segment(start_s=0, end_s=0, **answered))
+    columns = list(dict.fromkeys(name for row in [head, *rows] for name in row))
+    made = io.StringIO()
+    sheet = csv.DictWriter(made, columns, restval="", lineterminator="\n")
+    sheet.writeheader()
+    sheet.writerows(rows)
+    return made.getvalue()
+
+
+def _row(prediction: Prediction, segment: Segment) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "file": printable(prediction.file),
+        "start_s": f"{segment.start_s:.3f}",
+        "end_s": f"{segment.end_s:.3f}",
+        "speaker": printable(segment.speaker),
+        "label": printable(segment.label or ""),
+        "confidence": "" if segment.confidence is None else round(segment.confidence, 4),
+        "unsure": str(segment.unsure).lower(),
+    }
+    row |= {f"p_{printable(name)}": round(share, 4) for name, share in segment.probabilities.items()}
+    return row | {printable(name): round(value, 4) for name, value in segment.dimensions.items()}
+
+
+def rttm(prediction: Prediction, _: Media | None = None) -> str:
+    """RTTM: a SPEAKER line per segment, the label as its subtype, the label's confidence as its own.
+
+    Readers of speakers pass over both fields. Spaces in names become underscores.
+    """
+    taken: set[str] = set()
+    segments = in_order(prediction.segments)
+    speakers = dict.fromkeys(segment.speaker for segment in segments)
+    names = {name: free_name(_word(name) or NAMELESS, taken, "{}_{}") for name in speakers}
+    file = _word(Path(prediction.file).stem) or "<NA>"
+    return "".join(f"{_turn(file, segment, names[segment.speaker])}\n" for segment in segments)
+
+
+def _turn(file: str, segment: Segment, speaker: str) -> str:
+    length = segment.end_s - segment.start_s
+    sure = "<NA>" if segment.confidence is None else f"{segment.confidence:.3f}"
+    times = f"{segment.start_s:.3f} {length:.3f}"
+    return f"SPEAKER {file} 1 {times} <NA> {_word(segment.label or '') or '<NA>'} {speaker} {sure} <NA>"
+
+
+def _word(text: str) -> str:
+    return re.sub(r"\s+", "_", printable(text))
+
+
+def srt(prediction: Prediction, _: Media | None = None) -> str:
+    """SubRip: a caption per segment, `speaker: label (confidence)`; overlapping ones are shown together."""
+    cues = [
+        f"{number}\n{_span(segment, ',')}\n{_said(segment).replace('-->', '→')}\n"
+        for number, segment in enumerate(in_order(prediction.segments), 1)
+    ]
+    return "\n".join(cues)
+
+
+def vtt(prediction: Prediction, _: Media | None = None) -> str:
+    """WebVTT: a cue per segment, the speaker as its voice."""
+    cues = [
+        f"{_span(segment, '.')}\n{_voice(segment)}{escape(caption(segment), quote=False)}\n"
+        for segment in in_order(prediction.segments)
+    ]
+    return "\n".join(["WEBVTT\n", *cues])
+
+
+def audacity(prediction: Prediction, _: Media | None = None) -> str:
+    """Labels of Audacity: start, end and text, separated by tabs."""
+    lines = [
+        f"{segment.start_s:.6f}\t{segment.end_s:.6f}\t{_said(segment)}\n"
+        for segment in in_order(prediction.segments)
+    ]
+    return "".join(lines)
+
+
+def _said(segment: Segment) -> str:
+    speaker = printable(segment.speaker)
+    return f"{speaker}: {caption(segment)}" if speaker else caption(segment)
+
+
+def _voice(segment: Segment) -> str:
+    speaker = printable(segment.speaker)
+    return f"<v {escape(speaker, quote=False)}>" if speaker else ""
+
+
+def _span(segment: Segment, point: str) -> str:
+    return f"{_clock(segment.start_s, point)} --> {_clock(segment.end_s, point)}"
+
+
+def _clock(seconds: float, point: str) -> str:
+    """Such as `01:02:03,250`."""
+    whole_seconds, milliseconds = divmod(round(seconds * 1000), 1000)
+    minutes, second = divmod(whole_seconds, 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours:02}:{minute:02}:{second:02}{point}{milliseconds:03}"
+
+
+FORMATS: dict[str, Writer] = {
+    ".json": whole,
+    ".csv": table,
+    ".rttm": rttm,
+    ".TextGrid": textgrid,
+    ".eaf": eaf,
+    ".srt": srt,
+    ".vtt": vtt,
+    ".txt": audacity,
+    ".html": page,
+    ".png": picture,
+}
+"""Suffix -> writer; `.txt`, and so `.labels.txt`, is Audacity's."""
