@@ -66,7 +66,7 @@ def save(graph: "ModelProto", path: Path) -> None:
 
 
 def _fold(model: Any) -> None:
-    """Does what the exporter's optimisation does, but for its rule that x + 1e-8 is x: logarithms need that."""
+    """Does what the exporter itself would, but for its rule that x + 1e-8 is x: logarithms need that."""
     from onnx_ir.passes import Sequential, common
     from onnxscript import optimizer
 
