@@ -90,7 +90,7 @@ def _pipeline(hearer: Hearer) -> Any:
     from transformers import pipeline
 
     torch.set_num_threads(hearer.threads)
-    running = pipeline("audio-classification", model=hearer.folder, top_k=None)
+    running: Any = pipeline("audio-classification", model=hearer.folder, top_k=None)
     names = [running.model.config.id2label[index] for index in range(running.model.config.num_labels)]
 
     def answer(clips: Sequence[np.ndarray]) -> list[list[float]]:

@@ -154,4 +154,8 @@ def test_what_a_run_knows_of_its_scores_is_on_the_card(tmp_path, small_demo):
     result = json.loads((tmp_path / "run/fold_1/result.json").read_text())
     assert one["scores"]["values"]["ua"] == result["metrics"]["emotion"]["ua"]
     text = (tmp_path / "one/README.md").read_text()
-    assert "whom the model never heard" in text and "fold `2` of 2" in text and metadata_errors(text) == []
+    assert (
+        "whom the model never heard" in text
+        and f"fold `{one['card']['fold']}` of 2" in text
+        and metadata_errors(text) == []
+    )

@@ -66,14 +66,13 @@ def save(graph: "ModelProto", path: Path) -> None:
 
 
 def _fold(model: Any) -> None:
-    """What the exporter's own optimisation does, without its rule that x + 1e-8 is x: logarithms need that."""
-    from onnx_ir import passes
+    """Does what the exporter itself would, but for its rule that x + 1e-8 is x: logarithms need that."""
+    from onnx_ir.passes import Sequential, common
     from onnxscript import optimizer
 
-    common = passes.common
     common.InlinePass()(model)
     optimizer.fold_constants(model)
-    passes.Sequential(
+    Sequential(
         common.RemoveUnusedNodesPass(),
         common.RemoveUnusedFunctionsPass(),
         common.RemoveUnusedOpsetsPass(),
