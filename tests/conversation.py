@@ -33,7 +33,7 @@ def mood(speaker, at):
 
 def segment(speaker, start, end, scores):
     shares = np.exp(1.5 * scores) / np.exp(1.5 * scores).sum()
-    neutral, happy, angry, sad = shares
+    _, happy, angry, sad = shares
     rated = {"arousal": 3 + 0.9 * (happy + angry - sad), "valence": 3 + 1.2 * (happy - angry) - 0.8 * sad}
     return Segment(start_s=round(start, 2), end_s=round(end, 2), speaker=speaker, **answer(shares, rated))
 

@@ -334,10 +334,8 @@ def test_everybody_can_tell_emotions_apart(cones):
 
 @given(st.tuples(*[st.integers(0, 255)] * 3))
 def test_letters_can_be_read_on_any_colour(values):
-    light, dark = sorted(
-        (float(XYZ[1] @ linear(c)) for c in ("#%02x%02x%02x" % values, ink("#%02x%02x%02x" % values))),
-        reverse=True,
-    )
+    colour = f"#{bytes(values).hex()}"
+    light, dark = sorted((float(XYZ[1] @ linear(each)) for each in (colour, ink(colour))), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 

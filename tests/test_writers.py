@@ -41,8 +41,11 @@ names = st.sampled_from([*HOSTILE, "Anna"]) | st.text(max_size=8)
 seconds = st.floats(0, 4000, allow_nan=False)
 
 
+UNKNOWN = st.none()
+
+
 @st.composite
-def segments(draw, confidence=st.none()):
+def segments(draw, confidence=UNKNOWN):
     start, length = draw(seconds), draw(st.floats(0.01, 30))
     said = {"speaker": draw(names), "label": draw(names), "confidence": draw(confidence)}
     return Segment(start_s=start, end_s=start + length, **said)

@@ -54,7 +54,8 @@ def export(
 
     Raises:
         SertoneError: as `trained.source_of`, `Scores.of_run`, `Scores.of_evaluation`, `hub.source_of`,
-            `agreement.agreement`; `not_empty`, `parity`, `int8_loss`, `nothing_to_compare`, `too_large`, `missing_extra`.
+            `agreement.agreement`; `not_empty`, `parity`, `int8_loss`, `nothing_to_compare`,
+            `too_large`, `missing_extra`.
     """
     out = Path(out)
     _require_free(out)

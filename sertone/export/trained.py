@@ -31,7 +31,8 @@ def source_of(path: str | Path, scores: Path | None = None) -> Source:
         scores: run of a cross-validation of the same recipe; None: those that the model's own folder holds.
 
     Raises:
-        SertoneError: as `Scores.of_run`; `not_a_checkpoint`, `bad_weights`, `other_format`, `many_tokenizers`.
+        SertoneError: as `Scores.of_run`; `not_a_checkpoint`, `bad_weights`, `other_format`,
+            `many_tokenizers`.
     """
     trained = Trained(path)
     _require_one_tokenizer(trained)

@@ -40,7 +40,7 @@ class Canvas:
 
     def hatched(self, left: float, top: float, width: float, height: float, colour: str) -> None:
         """A light rectangle with slanting lines of the colour."""
-        part = Canvas(width, height)
+        part = type(self)(width, height)
         part.box(0, 0, width, height, lighter(colour, 0.22))
         for x in range(-int(height), int(width) + HATCH, HATCH):
             part.line([(x, height), (x + height, 0)], lighter(colour, 0.7), 1.5)

@@ -1,6 +1,7 @@
 """A timeline as a picture (PNG, extra `png`), at twice the size that it is meant to be seen at.
 
-Recordings longer than ROW_S seconds go on in a further row. The letters are those of Pillow's own font: Latin.
+Recordings longer than ROW_S seconds go on in a further row. The letters are those of Pillow's own
+font: Latin.
 """
 
 from collections.abc import Iterator

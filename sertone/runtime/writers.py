@@ -73,8 +73,8 @@ def whole(prediction: Prediction, _: Media | None = None) -> str:
 def table(prediction: Prediction, _: Media | None = None) -> str:
     """CSV: a row per segment, with a column per class (`p_angry`) and dimension."""
     rows = [_row(prediction, segment) for segment in in_order(prediction.segments)]
-    answered = {"probabilities": prediction.probabilities, "dimensions": prediction.dimensions}
-    head = _row(prediction, Segment(start_s=0, end_s=0, **answered))
+    shares, rated = prediction.probabilities, prediction.dimensions
+    head = _row(prediction, Segment(start_s=0, end_s=0, probabilities=shares, dimensions=rated))
     columns = list(dict.fromkeys(name for row in [head, *rows] for name in row))
     made = io.StringIO()
     sheet = csv.DictWriter(made, columns, restval="", lineterminator="\n")
