@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from conftest import REPOSITORY, TINY_MODEL
 from hub import running
 
@@ -83,6 +85,7 @@ def test_files_tell_their_story_and_stay_short(path):
     [
         *("sertone", "sertone.cli", "sertone.audio", "sertone.corpora._check", "sertone.corpora.iemocap"),
         *("sertone.sharing.push", "sertone.sharing.model_card", "sertone.calibration"),
+        *("sertone.runtime.predictor", "sertone.runtime.many", "sertone.runtime.writers"),
     ],
 )
 def test_the_light_half_imports_no_torch(module):
@@ -126,7 +129,7 @@ def test_make_test(tmp_path, outcome):
     assert (make(tmp_path, "test").returncode == 0) == outcome
 
 
-def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder):
+def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder, small_demo):
     """As they stand, but with one epoch, a tiny encoder in the place of the hub's, and a stand-in of the hub."""
     from sertone import corpora
 
@@ -135,6 +138,8 @@ def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder):
     corpora.sheet("emodb").fake(tmp_path / "corpora" / "emodb")
     corpora.sheet("msp_podcast").fake(tmp_path / "MSP-PODCAST-Publish", segments=60)
     shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
+    samples, rate = soundfile.read(sorted((small_demo / "wav").iterdir())[0])
+    soundfile.write(tmp_path / "talk.wav", np.stack([samples, np.roll(samples, rate)], 1), rate)
     quick = ["--set", "train.epochs=[1,1]"]
     small = ["--set", f"model.encoder={TINY_MODEL['encoder']}"]
     tiny = ["--set", f"model.encoder.source={tiny_encoder('wavlm')}", "--set", "model.frozen_layers=1"]
@@ -144,7 +149,7 @@ def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder):
     teacher = ["--set", f"teacher.source={tiny_encoder('hubert')}", "--set", "targets=[2]"]
     teacher += ["--set", "student.layers=1", "--set", "train.epochs=1"]
     commands = [shlex.split(line) for line in readme_commands()[2:]]
-    assert len(commands) == 17 and all(command[0] == "sertone" for command in commands)
+    assert len(commands) == 21 and all(command[0] == "sertone" for command in commands)
     with running() as hub:
         environment = os.environ | hub.environment(tmp_path / "cache")
         for command in commands:
@@ -168,6 +173,7 @@ def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder):
         done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0 and "Prediction(" in done.stdout, done.stderr
     assert (tmp_path / "runs/mine/report.html").is_file()
+    assert "agent" in (tmp_path / "talk.csv").read_text() and (tmp_path / "talk.html").is_file()
     assert (tmp_path / "runs/wan2025_wavlm/report.html").is_file()
 
 
