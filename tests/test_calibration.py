@@ -283,7 +283,7 @@ def test_a_run_takes_the_mean_of_calibrated_probabilities_and_of_thresholds(run,
     for name, p in whole.predict(path).probabilities.items():
         assert p == pytest.approx((each[0][name] + each[1][name]) / 2)
     thresholds = [calibration_of(run / f"fold_{n}")["threshold"] for n in (0, 1)]
-    assert whole.threshold == pytest.approx(sum(thresholds) / 2)
+    assert whole.model.threshold == pytest.approx(sum(thresholds) / 2)
 
 
 def test_the_page_shows_confidence(run):

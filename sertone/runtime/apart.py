@@ -16,9 +16,8 @@ from sertone.isolation import ChildDiedError, Isolated
 from sertone.runtime.cutting import Piece, Pieces
 from sertone.runtime.plan import Plan
 
-_pieces: Pieces
-_groups: Iterator[list[Piece]]
-"""In the child: the recording that is being cut."""
+_open: tuple[Pieces, Iterator[list[Piece]]] | None = None
+"""In the child: the recording that is being cut, and what is left of it."""
 
 
 def open_pieces(path: str | Path, plan: Plan) -> Pieces:
@@ -71,14 +70,21 @@ def decoder_crashed(path: str | Path, error: ChildDiedError) -> AudioError:
 
 
 def _begin(path: str | Path, plan: Plan) -> None:
-    global _pieces, _groups
-    _pieces = open_pieces(path, plan)
-    _groups = iter(_pieces)
+    global _open
+    pieces = open_pieces(path, plan)
+    _open = pieces, iter(pieces)
 
 
 def _more() -> list[Piece]:
-    return next(_groups, [])
+    return next(_opened()[1], [])
 
 
 def _ending() -> tuple[float, Warnings]:
-    return _pieces.ending()
+    return _opened()[0].ending()
+
+
+def _opened() -> tuple[Pieces, Iterator[list[Piece]]]:
+    """A child that died between two calls was replaced by one that knows of no recording."""
+    if _open is None:
+        raise ChildDiedError("process_died", "the process that kept the recording ended", "it to live")
+    return _open
