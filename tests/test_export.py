@@ -181,6 +181,20 @@ def test_lowered_weights_answer_nearly_the_same(bundle, name, precision, most, t
     assert "not measured" in (tmp_path / "bundle" / "README.md").read_text()
 
 
+def test_int8_answers_a_recording_the_same_beside_others(bundle, tmp_path):
+    """Or else loud neighbours would take its levels away."""
+    from sertone.export.bundles import write_bundle
+
+    _, folder = bundle("wav2vec2")
+    (tmp_path / "bundle").mkdir()
+    lowered(folder / "model.onnx", tmp_path / "bundle" / "model.onnx", "int8")
+    write_bundle(tmp_path / "bundle", about(folder) | {"precision": "int8"})
+    model, draw = Bundle(tmp_path / "bundle"), np.random.default_rng(0)
+    waveforms = draw.standard_normal((3, 16000)) * np.asarray([[1.0], [0.01], [0.3]])
+    alone = [model.outputs(row[None]).probabilities[0] for row in waveforms]
+    assert np.array_equal(model.outputs(waveforms).probabilities, alone)
+
+
 class Told:
     """Answers what it was told about a recording, by its first sample."""
 

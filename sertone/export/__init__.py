@@ -6,6 +6,7 @@ hub.py          an audio-classification checkpoint of Hugging Face
 heads.py        its head, and the whole as one module
 graphs.py       torch -> ONNX
 precision.py    int8, bf16
+convolutions.py int8 of convolutions, as products
 parity.py       the bundle against torch, over lengths
 agreement.py    int8 or bf16 against fp32, on a corpus
 card.py         the bundle's README

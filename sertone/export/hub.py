@@ -105,6 +105,8 @@ class HubModel:
         _require_rate(self._extractor.sampling_rate, name)
         kind = SpeechClassification if _is_audeerings(config) else AutoModelForAudioClassification
         self.torch_model: Any = load_weights(str(folder), config, kind=kind).eval()
+        # Where layers are weighed, the last is the normed one, as it was in training: transformers before 5.
+        self.torch_model.config.tie_last_hidden_states = True
         self.min_samples = HuggingFaceEncoder(self.torch_model.base_model, self.normalize).min_samples
         self.card = _card(name)
         self.licences = [{"what": licences.WHOLE, "of": name} | asdict(_licence(folder, name))]

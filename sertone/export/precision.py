@@ -1,9 +1,10 @@
 """Smaller numbers in a graph: int8 computes with them, bf16 stores them.
 
 int8: the weights of matrix products with a scale for every column, their inputs with one that is found anew
-    for every recording (ONNX Runtime's dynamic quantisation). Convolutions stay in fp32, where int8 is
-    slower, and so do the front end's Fourier transforms and mel filters, which are no weights. Sums are exact
-    on processors with VNNI or the like; older ones may saturate, so the loss has to be measured there, too.
+    for every recording (ONNX Runtime's dynamic quantisation). Convolutions of layers become such products;
+    those with groups or padding stay in fp32, and so do the front end's Fourier transforms and mel filters,
+    which are no weights. Sums are exact on processors with VNNI or the like; older ones may saturate, so the
+    loss has to be measured there, too.
 bf16: all weights, rounded to 8 bits of precision: half the disk. ONNX Runtime has no products in bf16 on a
     CPU, so they become fp32 again when a bundle is loaded, and the speed is that of fp32.
 """
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from sertone.export.convolutions import to_products
 from sertone.export.graphs import FIXED, save
 
 if TYPE_CHECKING:
@@ -42,10 +44,12 @@ def _int8(graph: Path, out: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    fixed = [node.name for node in onnx.load(graph).graph.node if node.name.startswith(FIXED)]
+    model = onnx.load(graph)
+    to_products(model, leave=FIXED)
+    fixed = [node.name for node in model.graph.node if node.name.startswith(FIXED)]
     with _quiet_quantiser():
         quantize_dynamic(
-            graph,
+            model,
             out,
             op_types_to_quantize=["MatMul"],
             per_channel=True,

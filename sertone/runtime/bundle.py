@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sertone.audio import file_hash
+from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import SertoneError
 from sertone.labels import Scale
 from sertone.runtime.answering import Outputs
@@ -49,6 +49,8 @@ FIELDS = {
 """What `bundle.json` holds."""
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 Device = Literal["cpu", "cuda"]
+KEPT_SAMPLES = 10 * SAMPLING_RATE
+"""The memory that so much audio needs is kept for the next recording; that of longer ones is given back."""
 
 
 def is_bundle(path: Path) -> bool:
@@ -129,6 +131,7 @@ class Bundle:
         self.licences: list[dict[str, Any]] = self.about["licences"]
         self._tokenizer = _tokenizer(self.folder / TOKENIZER) if self.reads else None
         self._session = _session(self.folder, settings or Settings())
+        self._one_by_one = self.about["precision"] == "int8"
         self._require_shapes()
 
     def truncates(self, text: str) -> bool:
@@ -137,10 +140,15 @@ class Bundle:
 
     def outputs(self, waveforms: np.ndarray, text: str | None = None) -> Outputs:
         """Answers recordings of one length (B, N); a text only of a single one."""
+        if self._one_by_one and len(waveforms) > 1:  # or else they would share the scales of their numbers
+            rows = [self.outputs(row[None], text) for row in waveforms]
+            probabilities, ratings = ([row.probabilities for row in rows], [row.ratings for row in rows])
+            return Outputs(np.concatenate(probabilities), np.concatenate(ratings))
         given: dict[str, np.ndarray] = {"waveforms": np.asarray(waveforms, np.float32)} if self.hears else {}
         if self.reads:
             given["tokens"], given["counts"] = self._tokens(text, len(waveforms))
-        probabilities, ratings = self._session.run(["probabilities", "ratings"], given)
+        options = _giving_back() if waveforms.size > KEPT_SAMPLES else None
+        probabilities, ratings = self._session.run(["probabilities", "ratings"], given, options)
         return Outputs(np.asarray(probabilities), np.asarray(ratings))
 
     def _tokens(self, text: str | None, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -157,7 +165,7 @@ class Bundle:
 
 
 def _session(folder: Path, settings: Settings) -> "InferenceSession":
-    """ONNX Runtime on the graph. Its arena is off: with lengths that vary it only grows."""
+    """ONNX Runtime on the graph. It does not plan memory for every length it meets: that only grows."""
     import onnxruntime
 
     if PROVIDERS[settings.device] not in onnxruntime.get_available_providers():
@@ -168,7 +176,7 @@ def _session(folder: Path, settings: Settings) -> "InferenceSession":
             "pip install onnxruntime-gpu instead of onnxruntime",
         )
     options = onnxruntime.SessionOptions()
-    options.enable_cpu_mem_arena, options.log_severity_level = False, 3
+    options.enable_mem_pattern, options.log_severity_level = False, 3
     options.intra_op_num_threads = settings.threads or 0
     # Threads that wait for work by spinning take the cores that decode the next recording.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -177,6 +185,15 @@ def _session(folder: Path, settings: Settings) -> "InferenceSession":
         return onnxruntime.InferenceSession(folder / GRAPH, options, providers=providers)
     except Exception as error:  # onnxruntime has a class of its own for every kind of bad graph
         raise _damaged(folder, f"{GRAPH}: {str(error).splitlines()[0]}") from None
+
+
+def _giving_back() -> Any:
+    """After which ONNX Runtime gives back the memory of a run."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def _tokenizer(path: Path) -> Any:
