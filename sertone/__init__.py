@@ -44,12 +44,15 @@ def load(
         SertoneError: where there is none, it is damaged, or does not know a class.
     """
     from sertone import licences
+    from sertone.errors import SertoneError
     from sertone.runtime import shipped
     from sertone.runtime.answering import Answering
     from sertone.runtime.bundle import Bundle, Settings, is_bundle
     from sertone.runtime.predictor import Predictor
     from sertone.sharing import folder as folders
 
+    if threads is not None and threads < 1:
+        raise SertoneError("bad_threads", f"{threads} threads", "one or more")
     folder = shipped.folder() if path is None else folders.local(path)
     if is_bundle(folder):
         model = Bundle(folder, Settings(device, threads))

@@ -20,6 +20,7 @@ from sertone.errors import AudioError
 SAMPLING_RATE = 16000
 MIN_SAMPLES = 400  # 25 ms: one frame of every encoder
 SEGMENT_TOLERANCE_S = 0.025  # between a stated and the real end of a file
+_FULL_SCALE = {"uint8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}  # as WAV files hold them
 MAX_SECONDS = 600.0  # of one utterance; attention grows with its square
 
 
@@ -78,15 +79,39 @@ def read(
 
 
 def from_array(samples: np.ndarray, sampling_rate: int) -> Recording:
-    """A recording from samples already in memory, (N,) or (N, channels).
+    """A recording from samples already in memory, see `columns_of`.
 
     Raises:
-        AudioError: as `read`.
+        AudioError: as `read`, and `bad_samples`.
     """
-    columns = np.asarray(samples, dtype=np.float32).reshape(len(samples), -1)
-    name = Path("<array>")
-    check_format(sampling_rate, columns.shape[1], name)
-    return _prepare(columns, sampling_rate, {}, name)
+    name = "<array>"
+    columns = columns_of(samples, name)
+    check_format(sampling_rate, columns.shape[1], Path(name))
+    return _prepare(columns, sampling_rate, {}, Path(name))
+
+
+def columns_of(samples: np.ndarray, name: str) -> np.ndarray:
+    """Samples as (N, channels) float32.
+
+    Args:
+        samples: (N,) or (N, channels), floats from -1 to 1 or integers of 8, 16 or 32 bits.
+        name: of the recording, for errors.
+
+    Raises:
+        AudioError: `bad_samples`.
+    """
+    given = np.asarray(samples)
+    if given.ndim not in (1, 2) or not (given.dtype.kind == "f" or given.dtype.name in _FULL_SCALE):
+        raise AudioError(
+            "bad_samples",
+            f"{name}: {given.dtype} samples of shape {given.shape}",
+            "floats from -1 to 1 or integers of 8, 16 or 32 bits, (N,) or (N, channels)",
+        )
+    columns = given[:, None] if given.ndim == 1 else given
+    if given.dtype.kind == "f":
+        return columns.astype(np.float32, copy=False)
+    middle = 128 if given.dtype == np.uint8 else 0
+    return ((columns.astype(np.float64) - middle) / _FULL_SCALE[given.dtype.name]).astype(np.float32)
 
 
 def inspect(path: str | Path) -> AudioInfo:

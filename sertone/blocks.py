@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from sertone.audio import MIN_SAMPLES, SAMPLING_RATE, Doubts
+from sertone.audio import MIN_SAMPLES, SAMPLING_RATE, Doubts, columns_of
 from sertone.decoding import BLOCK, AudioInfo, Warnings, check_format, open_audio
 from sertone.errors import AudioError
 
@@ -61,7 +61,7 @@ class Intake:
             what is ready at 16 kHz, (M, 1) or (M, channels); M may be 0.
 
         Raises:
-            AudioError: `bad_chunk`, `non_finite`; nothing was taken then.
+            AudioError: `bad_samples`, `non_finite`; nothing was taken then.
         """
         columns = self._columns(samples)
         if not len(columns):
@@ -86,18 +86,16 @@ class Intake:
         return rest
 
     def _columns(self, samples: np.ndarray) -> np.ndarray:
-        samples = np.asarray(samples)
-        columns = samples[:, None] if samples.ndim == 1 else samples
-        if columns.ndim != 2 or columns.shape[1] != self.channels or columns.dtype.kind != "f":
+        columns = columns_of(samples, self.name)
+        if columns.shape[1] != self.channels:
             raise AudioError(
-                "bad_chunk",
-                f"{self.name}: {samples.dtype} samples of shape {samples.shape}",
-                f"floats from -1 to 1, (N, {self.channels})" + ", or (N,)" * (self.channels == 1),
-                "divide 16-bit integers by 32768",
+                "bad_samples",
+                f"{self.name}: samples of shape {np.shape(samples)}",
+                f"(N, {self.channels})" + ", or (N,)" * (self.channels == 1),
             )
         if not np.isfinite(columns).all():
             raise AudioError("non_finite", f"{self.name}: NaN or infinite samples", "finite samples")
-        return columns.astype(np.float32, copy=False)
+        return columns
 
     def _resampled(self, columns: np.ndarray, *, last: bool = False) -> np.ndarray:
         if self._resampler:

@@ -21,6 +21,7 @@ import soundfile
 from sertone.errors import AudioError
 
 MAX_CHANNELS = 8
+MIN_RATE_HZ = 1000  # below it there is no speech, and resampling would fill the memory
 MAX_RATE_HZ = 768_000
 BLOCK = 1 << 16
 CHUNKS = (b"LIST", b"fact", b"bext", b"cue ", b"smpl", b"JUNK", b"iXML", b"id3 ", b"ID3 ", b"PEAK")
@@ -114,8 +115,8 @@ def _head(path: Path) -> bytes:
 def check_format(rate: int, channels: int, path: Path) -> None:
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioError("bad_channels", f"{path}: {channels} channels", f"1 to {MAX_CHANNELS}")
-    if not 1 <= rate <= MAX_RATE_HZ:
-        raise AudioError("bad_rate", f"{path}: {rate} Hz", f"1 to {MAX_RATE_HZ} Hz")
+    if not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
+        raise AudioError("bad_rate", f"{path}: {rate} Hz", f"{MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
 
 
 def _check_wav(path: Path) -> tuple[Warnings, tuple[int, int] | None]:

@@ -15,11 +15,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sertone.errors import SertoneError
 
-SERVE = "from sertone.isolation import serve; serve()"
+HOME = str(Path(__file__).parents[1])
+SERVE = f"import sys; sys.path.append({HOME!r}); from sertone.isolation import serve; serve()"
 
 
 class ChildDiedError(SertoneError):
@@ -85,7 +87,7 @@ class Isolated:
                 raise _died(function, "closed")
             if self._child is None or self._child.poll() is not None:  # also one that died between calls
                 self._child = subprocess.Popen(
-                    [sys.executable, "-c", SERVE],
+                    [sys.executable, "-P", "-c", SERVE],  # -P: imports nothing from the working folder
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     env=os.environ | self.environment,

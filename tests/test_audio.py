@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,30 @@ def test_stereo_is_mixed_before_resampling(tmp_path):
     soundfile.write(path, np.stack([left, right], 1), 48000, subtype="DOUBLE")
     mixed = audio.from_array((left + right) / 2, 48000)
     np.testing.assert_allclose(audio.read(path).samples, mixed.samples, atol=1e-6)
+
+
+@pytest.mark.parametrize("subtype, kind", [("PCM_U8", "uint8"), ("PCM_16", "int16"), ("PCM_32", "int32")])
+def test_integers_in_memory_are_those_of_a_file(tone, subtype, kind):
+    path = tone("a.wav", subtype=subtype)
+    if kind == "uint8":  # which libsndfile does not hand out
+        with wave.open(str(path)) as file:
+            integers = np.frombuffer(file.readframes(file.getnframes()), np.uint8)
+    else:
+        integers = soundfile.read(path, dtype=kind)[0]
+    found = audio.from_array(integers, 16000)
+    assert np.array_equal(found.samples, audio.read(path).samples) and not found.warnings
+
+
+@pytest.mark.parametrize(
+    "samples", [np.zeros(999, np.int64), np.zeros((9, 9, 9)), np.float32(1), np.zeros(999, bool)]
+)
+def test_what_is_no_samples(samples):
+    with pytest.raises(AudioError) as caught:
+        audio.from_array(samples, 16000)
+    assert caught.value.code == "bad_samples"
+    with pytest.raises(AudioError) as caught:
+        audio.from_array(np.zeros(0), 16000)
+    assert caught.value.code == "no_samples"
 
 
 def test_segments(tone):
@@ -265,6 +290,20 @@ def test_a_call_that_the_child_cannot_read_is_an_error():
     closed.close()
     with pytest.raises(ChildDiedError, match="closed"):
         closed(os.getpid)
+
+
+def test_children_import_nothing_from_the_working_folder(tmp_path, tone):
+    """Where a `queue.py` of the user's would end every one of them, or worse."""
+    (tmp_path / "queue.py").write_text("raise SystemExit(7)")
+    (tmp_path / "use.py").write_text(
+        "from sertone.isolation import Isolated\n"
+        "from sertone import audio\n"
+        f"with Isolated() as child: print(child(audio.read, {str(tone('a.wav'))!r}).sampling_rate)\n"
+    )
+    command = [sys.executable, "-P", str(tmp_path / "use.py")]
+    home = str(Path(audio.__file__).parents[1])
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": home}, capture_output=True)
+    assert (done.returncode, done.stdout.strip()) == (0, b"16000"), done.stderr
 
 
 def test_children_end_with_their_caller(tmp_path):

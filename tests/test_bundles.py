@@ -48,7 +48,14 @@ def cut(name):
         (change("format", 99), "other_format", "format 99"),
         (change("classes", "angry"), "bad_bundle", "no sound classes"),
         (change("classes", CLASSES[:3]), "bad_bundle", "outputs"),
-        (change("files", {"../model.onnx": "0"}), "bad_bundle", r"no \.\./model\.onnx"),
+        (change("files", {}), "bad_bundle", "no sound files"),
+        (change("files", {"bundle.json": "0"}), "bad_bundle", "no sound files"),
+        (change("calibration", {}), "bad_bundle", "no sound calibration"),
+        (change("calibration", {"threshold": "high"}), "bad_bundle", "no sound calibration"),
+        (change("scales", {"arousal": {"low": 5.0, "high": 1.0}}), "bad_bundle", "no sound scales"),
+        (change("scales", {"arousal": [1, 5]}), "bad_bundle", "no sound scales"),
+        (change("classes", [1, 2, 3, 4]), "bad_bundle", "no sound classes"),
+        (change("sampling_rate", 8000), "bad_bundle", "no sound sampling_rate"),
     ],
 )
 def test_a_damaged_bundle_is_refused_before_use(toy, tmp_path, damage, code, said):
@@ -57,6 +64,20 @@ def test_a_damaged_bundle_is_refused_before_use(toy, tmp_path, damage, code, sai
     with pytest.raises(SertoneError, match=said) as caught:
         sertone.load(folder)
     assert caught.value.code == code
+
+
+def test_a_file_that_lies_elsewhere_is_refused(toy, tmp_path):
+    folder = shutil.copytree(toy, tmp_path / "copy")
+    files = json.loads((folder / "bundle.json").read_text())["files"]
+    change("files", files | {"../model.onnx": "0"})(folder)
+    with pytest.raises(SertoneError, match=r"no \.\./model\.onnx"):
+        sertone.load(folder)
+
+
+def test_no_threads_are_refused(toy):
+    with pytest.raises(SertoneError, match="0 threads") as caught:
+        sertone.load(toy, threads=0)
+    assert caught.value.code == "bad_threads"
 
 
 def test_a_graph_that_is_none_is_refused(tmp_path, toy):

@@ -122,10 +122,10 @@ def test_what_is_no_audio_is_refused_and_the_stream_goes_on(toy):
     broken[3] = np.inf
     for wrong, code in (
         (broken, "non_finite"),
-        (np.zeros((100, 2), np.float32), "bad_chunk"),
-        (np.zeros((2, 2, 2), np.float32), "bad_chunk"),
-        (np.zeros(100, np.int16), "bad_chunk"),
-        (np.float32(1.0), "bad_chunk"),
+        (np.zeros((100, 2), np.float32), "bad_samples"),
+        (np.zeros((2, 2, 2), np.float32), "bad_samples"),
+        (np.zeros(100, np.int64), "bad_samples"),
+        (np.float32(1.0), "bad_samples"),
     ):
         with pytest.raises(AudioError) as caught:
             stream.push(wrong)

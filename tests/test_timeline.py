@@ -262,7 +262,7 @@ def test_a_fault_late_in_a_recording_is_its_answer(toy, tmp_path):
     assert [answer.code for answer in found] == ["decode_failed", "non_finite", "not_a_file"]
     assert all(answer.status == "error" and answer.segments == [] for answer in found)
     assert predictor.timeline(np.zeros((0,), np.float32), RATE).code == "no_samples"
-    assert predictor.timeline(np.zeros(9999, np.int16), RATE).code == "bad_chunk"
+    assert predictor.timeline(np.zeros(9999, np.complex64), RATE).code == "bad_samples"
     with pytest.raises(ValueError, match="sampling_rate"):
         predictor.timeline(samples)
 

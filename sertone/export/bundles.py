@@ -19,7 +19,6 @@ from sertone.files import write_json, write_text
 from sertone.runtime.bundle import CARD, FORMAT, GRAPH, MARKER, TOKENIZER, Bundle
 from sertone.sharing.scores import Scores
 
-MAX_SECONDS = 30.0
 """Longest stretch that a bundle answers at once, and up to which it is compared with torch."""
 
 
@@ -129,7 +128,7 @@ def _about(found: Source, name: str) -> dict[str, Any]:
         "reads": model.reads,
         "sampling_rate": SAMPLING_RATE,
         "min_samples": model.min_samples,
-        "max_seconds": MAX_SECONDS,
+        "max_seconds": model.max_seconds,
         "models": found.models,
         "calibration": dict(found.calibration),
         "card": model.card,

@@ -31,7 +31,7 @@ from sertone.export.source import Source
 from sertone.labels import DIMENSIONS, FOUR, SYNONYMS, Scale
 from sertone.nn.huggingface import HuggingFaceEncoder
 from sertone.nn.pretrained import load_weights, normalize_of, speech_config
-from sertone.runtime.answering import UNIT, Outputs
+from sertone.runtime.answering import AT_ONCE_S, UNIT, Outputs
 
 PREFIX = "hf:"
 FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "preprocessor_config.json", "README.md")
@@ -92,7 +92,7 @@ class HubModel:
         normalize: whether it wants waveforms of zero mean and unit variance.
     """
 
-    hears, reads, max_seconds = True, False, 30.0
+    hears, reads, max_seconds = True, False, AT_ONCE_S
     threshold: float | None = None
 
     def __init__(self, folder: Path, config: PretrainedConfig, name: str) -> None:

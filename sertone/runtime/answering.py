@@ -14,6 +14,8 @@ from sertone.labels import Scale, class_names, remap, rescaled
 from sertone.schema import Prediction
 
 UNIT = Scale(0.0, 1.0, "share")
+AT_ONCE_S = 30.0
+"""What our models answer at once, in seconds: longer recordings are answered by windows."""
 NO_ANSWER: dict[str, Any] = {"label": None, "probabilities": {}, "confidence": None, "unsure": False}
 NO_ANSWER |= {"dimensions": {}}
 
@@ -77,7 +79,7 @@ class Answering:
     Attributes:
         classes: class of the model -> class wanted; what is merged is added, what is left out is divided
             among the rest. None: the model's own.
-        min_confidence: below it an answer is unsure; None: as the model was calibrated.
+        min_confidence: below it an answer is unsure; None: as the model was calibrated, for its own classes.
         dimensions: on the scale of the `corpus`, or from 0 to 1 (`unit`).
     """
 

@@ -12,7 +12,7 @@ The graph, axis letters B batch, N samples, S tokens, K classes, R dimensions:
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,6 +53,16 @@ KEPT_SAMPLES = 10 * SAMPLING_RATE
 """The memory that so much audio needs is kept for the next recording; that of longer ones is given back."""
 
 
+_SOUND: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "sampling_rate": lambda said: said["sampling_rate"] == SAMPLING_RATE,
+    "classes": lambda said: all(isinstance(name, str) for name in said["classes"]),
+    "scales": lambda said: all(scale["low"] < scale["high"] for scale in said["scales"].values()),
+    "calibration": lambda said: isinstance(said["calibration"]["threshold"], float | None),
+    "files": lambda said: {GRAPH, *[TOKENIZER] * said["reads"]} <= said["files"].keys(),
+}
+"""What has to hold for a field."""
+
+
 def is_bundle(path: Path) -> bool:
     """Whether a folder is a complete bundle."""
     return (path / MARKER).is_file()
@@ -75,7 +85,8 @@ def about(folder: Path) -> dict[str, Any]:
         raise SertoneError(
             "other_format", f"{folder} has format {found}", f"format {FORMAT}", "export the model again"
         )
-    if wrong := [name for name, kind in FIELDS.items() if not isinstance(said.get(name), kind)]:
+    wrong = [name for name, kind in FIELDS.items() if not isinstance(said.get(name), kind)]
+    if wrong := wrong or [name for name, sound in _SOUND.items() if not _holds(sound, said)]:
         raise _damaged(folder, f"{MARKER} has no sound {', '.join(wrong)}")
     for name, digest in said["files"].items():
         if Path(name).name != name or not (folder / name).is_file():
@@ -83,6 +94,13 @@ def about(folder: Path) -> dict[str, Any]:
         if file_hash(folder / name) != digest:
             raise _damaged(folder, f"{name} is not what was exported")
     return said
+
+
+def _holds(sound: Callable[[dict[str, Any]], bool], said: dict[str, Any]) -> bool:
+    try:
+        return sound(said)
+    except (KeyError, TypeError, AttributeError):  # a part of the field is missing, or of another kind
+        return False
 
 
 def _damaged(folder: Path, found: str) -> SertoneError:
@@ -169,12 +187,7 @@ def _session(folder: Path, settings: Settings) -> "InferenceSession":
     import onnxruntime
 
     if PROVIDERS[settings.device] not in onnxruntime.get_available_providers():
-        raise SertoneError(
-            "no_device",
-            f"device {settings.device!r}, which this onnxruntime does not know",
-            "cpu",
-            "pip install onnxruntime-gpu instead of onnxruntime",
-        )
+        raise _no_device(settings, "which this onnxruntime does not know")
     options = onnxruntime.SessionOptions()
     options.enable_mem_pattern, options.log_severity_level = False, 3
     options.intra_op_num_threads = settings.threads or 0
@@ -182,9 +195,17 @@ def _session(folder: Path, settings: Settings) -> "InferenceSession":
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = [PROVIDERS[settings.device]]
     try:
-        return onnxruntime.InferenceSession(folder / GRAPH, options, providers=providers)
+        session = onnxruntime.InferenceSession(folder / GRAPH, options, providers=providers)
     except Exception as error:  # onnxruntime has a class of its own for every kind of bad graph
         raise _damaged(folder, f"{GRAPH}: {str(error).splitlines()[0]}") from None
+    if providers[0] not in session.get_providers():  # it takes the CPU and only logs it
+        raise _no_device(settings, "which cannot be used here")
+    return session
+
+
+def _no_device(settings: Settings, found: str) -> SertoneError:
+    way_out = "pip install onnxruntime-gpu instead of onnxruntime, with the CUDA that it names"
+    return SertoneError("no_device", f"device {settings.device!r}, {found}", "cpu", way_out)
 
 
 def _giving_back() -> Any:

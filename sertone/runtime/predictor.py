@@ -59,7 +59,7 @@ class Predictor:
         """Predicts one recording.
 
         Args:
-            source: a file, or samples (N,) or (N, channels).
+            source: a file, or samples (N,) or (N, channels), see `audio.columns_of`.
             sampling_rate: of the samples, in Hz.
             text: what is said, for a model that reads; without it the audio alone answers, with a warning.
 
@@ -84,7 +84,7 @@ class Predictor:
         """Predicts a recording of any length piece by piece, from the audio alone.
 
         Args:
-            source: a file, or samples (N,) or (N, channels).
+            source: a file, or samples (N,) or (N, channels), see `audio.columns_of`.
             sampling_rate: of the samples, in Hz.
             text: what is said; it cannot be divided among the pieces, and is left out with a warning.
             settings: where it is cut, and who speaks; None: speech, cut by voice activity.
@@ -205,7 +205,7 @@ class Predictor:
         if not isinstance(source, np.ndarray):
             return audio.read(source, max_seconds=self.model.max_seconds)
         assert sampling_rate is not None
-        if len(source) > self.model.max_seconds * sampling_rate:
+        if source.ndim and len(source) > self.model.max_seconds * sampling_rate:
             raise AudioError("too_long", f"{len(source)} samples")
         return audio.from_array(source, sampling_rate)
 

@@ -45,13 +45,14 @@ class Stream:
         """Takes the next samples.
 
         Args:
-            chunk: floats from -1 to 1, (N,) of one channel or (N, channels); N may be 0.
+            chunk: floats from -1 to 1 or integers of 8, 16 or 32 bits, (N,) of one channel or (N, channels);
+                N may be 0.
 
         Returns:
             the segments that are complete by now.
 
         Raises:
-            AudioError: `bad_chunk`, `non_finite`; the chunk is not taken, and the stream goes on.
+            AudioError: `bad_samples`, `non_finite`; the chunk is not taken, and the stream goes on.
             SertoneError: `stream_finished`.
         """
         self._require_open()

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from sertone.audio import MAX_SECONDS
 from sertone.calibration import Calibration
 from sertone.labels import Scale
 from sertone.nn.batch import Batch
 from sertone.nn.tokens import truncated
-from sertone.runtime.answering import Outputs
+from sertone.runtime.answering import AT_ONCE_S, Outputs
 from sertone.sharing.folder import checkpoints
 from sertone.training import checkpoint
 from sertone.training.experiment import require_device
@@ -41,7 +40,7 @@ class Trained:
         SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`, `no_device`.
     """
 
-    max_seconds = MAX_SECONDS
+    max_seconds = AT_ONCE_S
 
     def __init__(self, path: str | Path, *, device: str = "cpu", threads: int | None = None) -> None:
         require_device(device)
