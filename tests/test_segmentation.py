@@ -153,10 +153,12 @@ def test_turns_as_they_are_written(tmp_path):
     )
     turns = read_rttm(path)
     own = [Turn("talk", 0.5, 2.75, "ann"), Turn("talk", 2.0, 3.5, "bob")]
-    assert turns_of(turns, "x/talk.mp3") == own and len(turns) == 3
-    assert turns_of(own, "any.wav") == own  # of one recording only: no name is needed
-    with pytest.raises(AudioError, match="2 recordings") as caught:
-        turns_of(turns, "any.wav")
+    assert turns_of(turns, "x/talk.mp3", alone=False) == own and len(turns) == 3
+    assert turns_of(own, "any.wav", alone=True) == own  # of one recording only: no name is needed
+    with pytest.raises(AudioError, match="no turns among those of talk"):
+        turns_of(own, "any.wav", alone=False)
+    with pytest.raises(AudioError, match="among those of other, talk") as caught:
+        turns_of(turns, "any.wav", alone=True)
     assert caught.value.code == "no_turns"
 
 

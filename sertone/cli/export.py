@@ -43,6 +43,8 @@ def export(
 
     if int8 and bf16:
         raise SertoneError("two_precisions", "--int8 and --bf16", "one of them")
+    if force and not int8:
+        raise SertoneError("nothing_to_force", "--force without --int8", "both, or neither")
     precision = "int8" if int8 else "bf16" if bf16 else "fp32"
     say = lambda what: print(what, file=sys.stderr)  # noqa: E731
     stated: dict[str, Any] = {"scores": scores, "elsewhere": elsewhere or ()}

@@ -1,5 +1,6 @@
 """Options of `sertone predict` for long recordings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,6 +9,8 @@ from cyclopts import Parameter
 
 from sertone.cli.parts import Flag
 from sertone.errors import SertoneError
+
+STEM = "{stem}"
 
 
 @Parameter(name="*")
@@ -20,7 +23,7 @@ class Long:
             ask for it too.
         to: file to write the timeline of the one recording to; its suffix chooses the format: .json, .csv,
             .rttm, .TextGrid, .eaf, .srt, .vtt, .txt (Audacity), .html, .png. May be repeated; `{stem}` in its
-            name stands for that of each of several recordings.
+            name stands for that of each of several recordings. A file that is there is written again.
         segmentation: `speech` (voice activity, the default) or `windows`, which answers everything.
         window_s: length of a window, in seconds; 4 if not given.
         hop_s: from one window to the next, in seconds; as long as a window if not given.
@@ -43,6 +46,7 @@ class Long:
         from sertone.runtime.plan import TimelineSettings, channel_names
 
         windowed = self.window_s is not None or self.hop_s is not None
+        self._require_one_way(windowed)
         asked = {
             "segmentation": self.segmentation or ("windows" if windowed else None),
             "window_s": self.window_s,
@@ -54,20 +58,42 @@ class Long:
         given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         return TimelineSettings(**given) if given or self.timeline or self.to else None
 
-    def targets(self, recordings: int) -> list[str]:
-        """What `--to` names, held against the number of recordings.
+    def targets(self, recordings: Sequence[str]) -> list[str]:
+        """What `--to` names, held against the recordings.
 
         Raises:
             SertoneError: `many_files`, where the timelines of several would go into one file;
-                `unknown_suffix`.
+                `unknown_suffix`, `missing_folder`, `missing_extra`.
         """
-        from sertone.runtime.writers import writer
+        from sertone.runtime.writers import require_writable
 
         names = [str(path) for path in self.to or ()]
         for name in names:
-            writer(Path(name))
-            if recordings != 1 and "{stem}" not in name:
+            if len(recordings) != 1 and STEM not in name:
                 raise SertoneError(
-                    "many_files", f"--to {name} for {recordings} recordings", "a name with {stem} in it"
+                    "many_files", f"--to {name} for {len(recordings)} recordings", f"a name with {STEM} in it"
                 )
+            made: dict[Path, str] = {}
+            for recording in recordings:
+                path = named(name, recording)
+                require_writable(path)
+                if (other := made.setdefault(path, recording)) != recording:
+                    found = f"--to {name} is {path} both for {other} and for {recording}"
+                    raise SertoneError(
+                        "many_files", found, "another stem for each", "one call for each folder"
+                    )
         return names
+
+    def _require_one_way(self, windowed: bool) -> None:
+        """Refuses options of which one would make no difference."""
+        sized = "--window-s and --hop-s"
+        if self.segmentation == "speech" and windowed:
+            raise SertoneError("bad_timeline", f"{sized} with --segmentation speech", "windows, or speech")
+        if self.speakers and (windowed or self.segmentation):
+            found = "--speakers with --segmentation" if self.segmentation else f"--speakers with {sized}"
+            raise SertoneError("bad_timeline", found, "one of the two: turns are answered as they are")
+
+
+def named(target: str, recording: str) -> Path:
+    """The file that `--to` means for a recording."""
+    return Path(target.replace(STEM, Path(recording).stem))

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from sertone.cli.long import Long
+from sertone.cli.long import Long, named
 from sertone.cli.parts import Flag, app
 from sertone.errors import SertoneError
 
 if TYPE_CHECKING:
+    from sertone.runtime.answering import Model
     from sertone.runtime.inputs import Input
     from sertone.schema import Prediction
 
@@ -77,20 +78,20 @@ def predict(
     from sertone.runtime.rows import json_line
     from sertone.sharing.folder import digest
 
-    if out and long.to:
-        raise SertoneError("bad_output", "--out and --to", "one of the two: rows, or timelines")
-    if resume and not out:
-        raise SertoneError("no_output", "--resume without --out", "the file to go on with")
+    settings = long.settings()
+    _require_one_output(out, resume, timelines=bool(settings), drawn=bool(long.to))
+    if language and not asr:
+        raise SertoneError("no_asr", "--language without --asr", "the model that writes down what is said")
+    if asr and settings:
+        raise SertoneError("bad_timeline", "--asr for a timeline", "one of the two: pieces are only heard")
     own = not paths or not _is_model(paths[0])
     inputs = _inputs(paths if own else paths[1:], list_, manifest, text)
-    settings, targets = long.settings(), long.targets(len(inputs))
+    targets = long.targets([source.file for source in inputs])
     mapping = parse_map(classes, "--classes") if classes else None
     told: dict[str, Any] = {"classes": mapping, "min_confidence": min_confidence, "dimensions": dimensions}
     model = shipped.folder() if own else paths[0]
     predictor = load(model, device=device, threads=threads, **told)
-    if asr and settings:
-        raise SertoneError("bad_timeline", "--asr for a timeline", "one of the two: pieces are only heard")
-    recogniser = _recogniser(asr, language) if asr and predictor.model.reads else None
+    recogniser = _recogniser(asr, language, predictor.model) if asr else None
     options: dict[str, Any] = {"strict": strict, "recogniser": recogniser, "settings": settings}
     if out:
         by = {"model": digest(model), "recognised_by": f"{asr} {language}" if recogniser else ""}
@@ -102,14 +103,26 @@ def predict(
     return int(tally.of("error") > 0)
 
 
+def _require_one_output(out: Path | None, resume: bool, *, timelines: bool, drawn: bool) -> None:
+    """Refuses what would lose answers without a word."""
+    if out and drawn:
+        raise SertoneError("bad_output", "--out and --to", "one of the two: rows, or timelines")
+    if out and out.suffix == ".csv" and timelines:
+        way_out = "--out NAME.jsonl, or --to {stem}.csv for a table of segments for every recording"
+        raise SertoneError("bad_output", f"--out {out} for timelines", "rows that hold segments", way_out)
+    if resume and not out:
+        raise SertoneError("no_output", "--resume without --out", "the file to go on with")
+
+
 def _written(prediction: "Prediction", targets: Sequence[str]) -> list[str]:
     """Writes the timeline of a recording; gives the files. None where it was not answered."""
+    from sertone.runtime.tiers import printable
     from sertone.runtime.writers import write
 
     if prediction.status == "error":
         return []
-    names = [Path(target.replace("{stem}", Path(prediction.file).stem)) for target in targets]
-    return [str(write(prediction, name, prediction.file)) for name in names]
+    names = [named(target, prediction.file) for target in targets]
+    return [printable(str(write(prediction, name, prediction.file))) for name in names]
 
 
 def _is_model(path: Path) -> bool:
@@ -119,7 +132,10 @@ def _is_model(path: Path) -> bool:
 
     if is_folder(path):
         return holds_model(path)
-    return not path.exists() and path.suffix.lower() not in SUFFIXES
+    try:
+        return not path.exists() and path.suffix.lower() not in SUFFIXES
+    except OSError:  # a name that is too long, or a folder that must not be entered
+        return False
 
 
 def _inputs(
@@ -138,8 +154,10 @@ def _inputs(
     return [replace(inputs[0], text=text)]
 
 
-def _recogniser(model: str, language: str) -> Callable:
+def _recogniser(name: str, language: str, model: "Model") -> Callable:
+    if not model.reads:
+        raise SertoneError("text_not_read", f"--asr {name} for a model that only hears", "a model that reads")
     from sertone.recipe import AsrConfig
     from sertone.transcripts.recogniser import Recogniser
 
-    return Recogniser(AsrConfig(model=model), language)
+    return Recogniser(AsrConfig(model=name), language)

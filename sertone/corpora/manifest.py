@@ -93,7 +93,8 @@ def recordings(path: Path) -> list[tuple[Path, str | None, float | None]]:
         file, text and duration in seconds of each, None where the table does not say.
 
     Raises:
-        SertoneError: `not_a_manifest`, `missing_column`, `no_rows`, `missing_cell`, `bad_number`.
+        SertoneError: `not_a_manifest`, `missing_column`, `no_rows`, `missing_cell`, `bad_number`,
+            `parts_of_files`.
     """
     path = path / "metadata.csv" if path.is_dir() else path
     found = []
@@ -101,6 +102,13 @@ def recordings(path: Path) -> list[tuple[Path, str | None, float | None]]:
         row = _filled(cells)
         if not (name := row.get("path") or row.get("file")):
             raise SertoneError("missing_cell", f"{path}, line {count}: no path given", "one in every row")
+        if cut := [name for name in ("start_s", "end_s") if name in row]:
+            raise SertoneError(
+                "parts_of_files",
+                f"{path}, line {count}: {cut[0]} of {name}",
+                "whole recordings",
+                "an RTTM file of the parts answers each: `sertone predict --speakers`",
+            )
         duration = _number(row, "duration_s", f"{path}, line {count}", stop)
         found.append((path.parent / name, row.get("text"), duration))
     return found

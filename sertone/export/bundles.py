@@ -53,10 +53,10 @@ def export(
 
     Raises:
         SertoneError: as `trained.source_of`, `Scores.of_run`, `Scores.of_evaluation`, `hub.source_of`,
-            `agreement.agreement`; `not_empty`, `parity`, `int8_loss`, `nothing_to_compare`,
+            `agreement.agreement`; `not_empty`, `not_ours`, `parity`, `int8_loss`, `nothing_to_compare`,
             `too_large`, `missing_extra`.
     """
-    out = Path(out)
+    out = Path(out).resolve()
     _require_free(out)
     _require_some_loss(precision, on)
     found = _source(str(source), scores)
@@ -94,6 +94,9 @@ def write_bundle(folder: Path, about: dict[str, Any]) -> None:
 
 def _source(source: str, scores: Path | None) -> Source:
     if source.startswith(hub.PREFIX):
+        if scores:
+            found = f"scores of {scores} for {source}"
+            raise SertoneError("not_ours", found, "a model that was trained with this package")
         return hub.source_of(source.removeprefix(hub.PREFIX))
     return trained.source_of(source, scores)
 
@@ -169,5 +172,12 @@ def _require_some_loss(precision: Precision, on: tuple[str, str | Path] | None) 
 
 def _require_free(out: Path) -> None:
     """A bundle may be written again; nothing else is overwritten."""
-    if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise SertoneError("not_empty", f"{out} is there already", "a new or empty folder, or a bundle")
+    if out == Path.cwd():
+        raise SertoneError("not_empty", f"{out}, the working folder", "a new folder")
+    if not out.exists():
+        return
+    names = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
+    if others := sorted(names - ({MARKER, GRAPH, TOKENIZER, CARD} if MARKER in names else set())):
+        raise SertoneError(
+            "not_empty", f"{out} is there already, with {others[0]}", "a new or empty folder, or a bundle"
+        )

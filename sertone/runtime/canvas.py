@@ -27,7 +27,7 @@ class Canvas:
     """
 
     def __init__(self, width: float, height: float) -> None:
-        image, draw, _ = _pillow()
+        image, draw, _ = require_pillow()
         size = (max(1, round(width * SCALE)), max(1, round(height * SCALE)))
         self.image = image.new("RGB", size, BACKGROUND)
         self.draw = draw.Draw(self.image)
@@ -86,11 +86,15 @@ def lighter(colour: str, share: float) -> str:
 
 @cache
 def _font(size: float) -> Any:
-    return _pillow()[2].load_default(size * SCALE)
+    return require_pillow()[2].load_default(size * SCALE)
 
 
-def _pillow() -> tuple[Any, Any, Any]:
-    """The modules Image, ImageDraw, ImageFont."""
+def require_pillow() -> tuple[Any, Any, Any]:
+    """The modules Image, ImageDraw, ImageFont.
+
+    Raises:
+        SertoneError: `missing_extra`.
+    """
     try:
         from PIL import Image, ImageDraw, ImageFont
     except ImportError:

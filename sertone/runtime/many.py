@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sertone.audio import file_hash
 from sertone.runtime.inputs import Input
 from sertone.runtime.output import MadeBy, opened, stamp
 from sertone.runtime.plan import TimelineSettings
@@ -77,6 +78,8 @@ def write(
         SertoneError: `bad_output`, and what `output.opened` raises.
     """
     pieces = {name: str(value) for name, value in asdict(settings).items()} if settings else None
+    if pieces and settings and settings.rttm:
+        pieces["rttm"] = file_hash(settings.rttm)
     chosen = {"model": model, "strict": strict, "asr": recognised_by, "timeline": pieces}
     form, by = form_of(out, predictor), _made_by(predictor, chosen)
     with opened(out, form, by, inputs, resume=resume) as output:

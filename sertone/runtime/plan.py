@@ -98,12 +98,14 @@ class Plan:
         min_samples: of the model, at 16 kHz.
         longest: of a stretch of speech or a part of a turn, in samples at 16 kHz.
         turns: of all recordings; None where speech or windows are answered.
+        alone: whether one recording is answered, see `turns.turns_of`.
     """
 
     settings: TimelineSettings
     min_samples: int
     longest: int
     turns: Sequence[Turn] | None = None
+    alone: bool = True
 
     @classmethod
     def of(cls, settings: TimelineSettings, model: Model) -> "Plan":
@@ -141,7 +143,7 @@ class Plan:
     def _segmenter(self, name: str) -> Segmenter:
         s = self.settings
         if self.turns is not None:
-            own = turns_of(self.turns, name) if self.turns else []
+            own = turns_of(self.turns, name, alone=self.alone) if self.turns else []
             return Turns(planned(own, self.longest))
         if s.windowed:
             window, shortest = _samples(s.window_s), max(self.min_samples, _samples(SHORTEST_WINDOW_S))

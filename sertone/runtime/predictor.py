@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from itertools import tee
+from itertools import chain, islice, tee
 from pathlib import Path
 from typing import Literal
 
@@ -79,7 +79,6 @@ class Predictor:
         *,
         text: str | None = None,
         settings: TimelineSettings | None = None,
-        isolated: Isolated | None = None,
     ) -> Prediction:
         """Predicts a recording of any length piece by piece, from the audio alone.
 
@@ -88,7 +87,6 @@ class Predictor:
             sampling_rate: of the samples, in Hz.
             text: what is said; it cannot be divided among the pieces, and is left out with a warning.
             settings: where it is cut, and who speaks; None: speech, cut by voice activity.
-            isolated: a child process to decode in, for many files; None: one of its own.
 
         Returns:
             the prediction with segments and speakers, with status `error` where the recording cannot be used.
@@ -98,13 +96,9 @@ class Predictor:
             ValueError: samples without a sampling rate.
         """
         _require_rate(source, sampling_rate)
-        plan = Plan.of(settings or TimelineSettings(), self.model)
-
-        def answer() -> Prediction:
-            self._require_ears()
-            return timeline(self, source, plan, sampling_rate, isolated, self._undivided(text))
-
-        return _safely(source, answer)
+        return self._timeline(
+            source, Plan.of(settings or TimelineSettings(), self.model), text, sampling_rate
+        )
 
     def stream(
         self,
@@ -152,24 +146,43 @@ class Predictor:
             texts: what is said in each, for a model that reads; None where that is not known.
             durations: how long each is said to be, in seconds; the file has the last word, with a warning.
             recogniser: samples (N,) at 16 kHz -> text, asked where no text is given.
-            settings: answer each piece by piece, as `timeline` does.
+            settings: answer each piece by piece, as `timeline` does. Of several files each needs its name in
+                an RTTM file.
 
         Raises:
             SertoneError: as `timeline`.
         """
-        ahead, behind = tee(rows(files, texts, durations))
+        given = rows(files, texts, durations)
+        first = list(islice(given, 2))
+        ahead, behind = tee(chain(first, given))
         with Isolated() as apart:
             if settings is None:
                 made = self._predictions(ahead, recogniser if self.model.reads else None, apart)
             else:
-                common = {"settings": settings, "isolated": apart}
-                made = (self.timeline(row.file, text=row.text, **common) for row in ahead)
+                plan = replace(Plan.of(settings, self.model), alone=len(first) < 2)
+                made = (self._timeline(row.file, plan, row.text, isolated=apart) for row in ahead)
             with closing(made):
                 for row, prediction in zip(behind, made, strict=True):
                     held = held_against(prediction, row.duration_s)
                     if strict and held.status == "warning":
                         held = replace(held, status="error", **NO_ANSWER, segments=[], speakers=[])
                     yield held
+
+    def _timeline(
+        self,
+        source: Source,
+        plan: Plan,
+        text: str | None,
+        sampling_rate: int | None = None,
+        isolated: Isolated | None = None,
+    ) -> Prediction:
+        """Piece by piece; decoded in a child process, of its own where none is given."""
+
+        def answer() -> Prediction:
+            self._require_ears()
+            return timeline(self, source, plan, sampling_rate, isolated, self._undivided(text))
+
+        return _safely(source, answer)
 
     def _predictions(
         self, given: Iterable[Row], recogniser: Recogniser | None, apart: Isolated

@@ -6,7 +6,6 @@ Axis letters: B batch, N samples, J classes that are told, R dimensions.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +142,6 @@ class Tally:
         return [self._speaker(name, self._sums[name]) for name in sorted(self._sums)]
 
     def _speaker(self, name: str, sums: "_Sums") -> Speaker:
-        sums.settle()
         answer = self._mean([sums])
         del answer["unsure"]
         return Speaker(
@@ -162,33 +160,31 @@ class Tally:
 
 
 class _Sums:
-    """Of one speaker. Where segments overlap each counts up to where the next one begins."""
+    """Of one speaker. Where segments overlap, the seconds are those of the earlier one."""
 
     def __init__(self) -> None:
         self.count, self.weight, self.speech_s, self.unsure_s = 0, 0.0, 0.0, 0.0
         self.shares: np.ndarray | float = 0.0
         self.ratings: np.ndarray | float = 0.0
         self.seconds_by_label: dict[str, float] = {}
-        self._last: Segment | None = None
+        self._counted_s = 0.0  # up to here
 
     def add(self, segment: Segment, stretch: Stretch) -> None:
-        self.settle(segment.start_s)
         length = segment.end_s - segment.start_s
-        self.count, self.weight, self._last = self.count + 1, self.weight + length, segment
+        self.count, self.weight = self.count + 1, self.weight + length
         self.shares = self.shares + length * stretch.shares.astype(np.float64)
         self.ratings = self.ratings + length * stretch.ratings.astype(np.float64)
+        self._count(segment)
 
-    def settle(self, until_s: float = inf) -> None:
-        """Counts the seconds of the last segment."""
-        if self._last is None:
-            return
-        last, self._last = self._last, None
-        seconds = min(last.end_s, until_s) - last.start_s
+    def _count(self, segment: Segment) -> None:
+        """Counts the seconds that no earlier segment has."""
+        seconds = max(0.0, segment.end_s - max(segment.start_s, self._counted_s))
+        self._counted_s = max(self._counted_s, segment.end_s)
         self.speech_s += seconds
-        if last.unsure:
+        if segment.unsure:
             self.unsure_s += seconds
-        elif last.label is not None:
-            self.seconds_by_label[last.label] = self.seconds_by_label.get(last.label, 0.0) + seconds
+        elif segment.label is not None:
+            self.seconds_by_label[segment.label] = self.seconds_by_label.get(segment.label, 0.0) + seconds
 
 
 @contextmanager

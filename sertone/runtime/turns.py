@@ -46,16 +46,23 @@ def read_rttm(path: str | Path) -> list[Turn]:
     return [_turn(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if _is_turn(line)]
 
 
-def turns_of(turns: Sequence[Turn], source: str) -> list[Turn]:
-    """The turns of one recording, by its name without suffix; or all, where they are of one recording.
+def turns_of(turns: Sequence[Turn], source: str, *, alone: bool) -> list[Turn]:
+    """The turns of one recording, by its name without suffix.
+
+    Args:
+        turns: of any recordings.
+        source: the recording.
+        alone: no other one is answered, so that turns of a single name are its own, whatever that is.
 
     Raises:
         AudioError: `no_turns`.
     """
     files = {turn.file for turn in turns}
-    own = files & {Path(source).stem, Path(source).name} or (files if len(files) == 1 else set())
+    own = files & {Path(source).stem, Path(source).name} or (files if alone and len(files) == 1 else set())
     if not own:
-        found = f"{source}: no turns among those of {len(files)} recordings"
+        found = (
+            f"{source}: no turns among those of {', '.join(sorted(files)[:3])}{', ...' * (len(files) > 3)}"
+        )
         way_out = "name the recording in the second field"
         raise AudioError("no_turns", found, f"turns of {Path(source).stem!r}", way_out)
     return [turn for turn in turns if turn.file in own]

@@ -14,6 +14,7 @@ from typing import Any
 
 from sertone import files
 from sertone.errors import SertoneError
+from sertone.runtime.canvas import require_pillow
 from sertone.runtime.elan import eaf
 from sertone.runtime.media import Media, beside
 from sertone.runtime.page import page
@@ -63,6 +64,18 @@ def writer(path: Path) -> Writer:
     if path.suffix.lower() not in by_suffix:
         raise SertoneError("unknown_suffix", f"no format {path.suffix!r} ({path.name})", ", ".join(FORMATS))
     return by_suffix[path.suffix.lower()]
+
+
+def require_writable(path: Path) -> None:
+    """Refuses, before anything is answered, what could not be written afterwards.
+
+    Raises:
+        SertoneError: `unknown_suffix`, `missing_folder`; `missing_extra`, see `write`.
+    """
+    if writer(path) is picture:
+        require_pillow()
+    if not path.parent.is_dir():
+        raise SertoneError("missing_folder", f"no folder {path.parent} for {path.name}", "one that is there")
 
 
 def whole(prediction: Prediction, _: Media | None = None) -> str:

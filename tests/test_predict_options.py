@@ -1,0 +1,114 @@
+"""Options of `sertone predict` and `export` that cannot go together: said before anything is answered."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from exported import write_hub_folder
+
+import sertone
+from sertone.cli import app
+from sertone.errors import SertoneError
+
+RATE = 16000
+
+
+@pytest.fixture
+def talks(tmp_path):
+    """Two recordings of one name in two folders."""
+    draw = np.random.default_rng(0)
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        soundfile.write(tmp_path / place / "talk.wav", 0.1 * draw.standard_normal(3 * RATE), RATE)
+    return tmp_path
+
+
+def refused(*words):
+    with pytest.raises(SertoneError) as caught:
+        app([*map(str, words)], exit_on_error=False)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "options, code, said",
+    [
+        (("--timeline", "--out", "x.csv"), "bad_output", "jsonl"),
+        (("--out", "x.jsonl", "--to", "x.html"), "bad_output", "one of the two"),
+        (("--resume",), "no_output", "--out"),
+        (("--language", "en"), "no_asr", "--asr"),
+        (("--asr", "small", "--timeline"), "bad_timeline", "only heard"),
+        (("--asr", "small"), "text_not_read", "only hears"),
+        (("--segmentation", "speech", "--window-s", "3"), "bad_timeline", "--segmentation speech"),
+        (("--speakers", "x.rttm", "--hop-s", "1"), "bad_timeline", "--speakers with --window-s and --hop-s"),
+        (("--speakers", "x.rttm", "--segmentation", "windows"), "bad_timeline", "with --segmentation"),
+        (("--to", "nowhere/x.html"), "missing_folder", "no folder nowhere"),
+        (("--threads", "-1"), "bad_threads", "-1"),
+    ],
+)
+def test_options_that_do_not_go_together(toy, talks, monkeypatch, options, code, said):
+    monkeypatch.chdir(talks)
+    error = refused("predict", toy, "a/talk.wav", *options)
+    assert error.code == code and said in str(error)
+    assert sorted(path.name for path in talks.iterdir()) == ["a", "b"]
+
+
+def test_two_recordings_of_one_name_are_not_written_into_one_file(toy, talks, capsys):
+    target = talks / "{stem}.json"
+    files = [talks / place / "talk.wav" for place in ("a", "b")]
+    error = refused("predict", toy, *files, "--to", target)
+    assert error.code == "many_files" and all(str(file) in str(error) for file in files)
+    assert app(["predict", str(toy), str(files[0]), "--to", str(target)], exit_on_error=False) == 0
+    assert json.loads((talks / "talk.json").read_text())["file"] == str(files[0])
+    assert capsys.readouterr().out.strip() == str(talks / "talk.json")
+
+
+def test_turns_of_one_recording_are_not_those_of_others(toy, talks):
+    """Of a single recording the name does not matter, as some diarisers call every one the same."""
+    (talks / "turns.rttm").write_text("SPEAKER waveform 1 0 2 <NA> <NA> ann <NA> <NA>\n")
+    settings = sertone.runtime.plan.TimelineSettings(rttm=talks / "turns.rttm")
+    predictor, files = sertone.load(toy), [talks / place / "talk.wav" for place in ("a", "b")]
+    (alone,) = predictor.predict_files(files[:1], settings=settings)
+    assert [segment.speaker for segment in alone.segments] == ["ann"]
+    assert [answer.code for answer in predictor.predict_files(files, settings=settings)] == ["no_turns"] * 2
+    (talks / "turns.rttm").write_text("SPEAKER talk 1 0 2 <NA> <NA> ann <NA> <NA>\n")
+    assert [len(answer.segments) for answer in predictor.predict_files(files, settings=settings)] == [1, 1]
+
+
+def test_going_on_with_other_turns_is_refused(toy, talks):
+    turns, out = talks / "turns.rttm", talks / "x.jsonl"
+    turns.write_text("SPEAKER talk 1 0 2 <NA> <NA> ann <NA> <NA>\n")
+    command = ["predict", toy, talks / "a" / "talk.wav", "--speakers", turns, "--out", out]
+    assert app([*map(str, command)], exit_on_error=False) == 0
+    assert app([*map(str, command), "--resume"], exit_on_error=False) == 0
+    turns.write_text("SPEAKER talk 1 1 2 <NA> <NA> ann <NA> <NA>\n")
+    assert refused(*command, "--resume").code == "other_output"
+
+
+def test_parts_of_files_in_a_table_are_not_answered_as_wholes(toy, talks):
+    (talks / "table.csv").write_text("path,start_s,end_s\na/talk.wav,0,1\n")
+    error = refused("predict", toy, "--manifest", talks / "table.csv")
+    assert error.code == "parts_of_files" and "line 2" in str(error) and "--speakers" in str(error)
+    (talks / "table.csv").write_text("path,start_s,end_s\na/talk.wav,,\n")
+    assert app(["predict", str(toy), "--manifest", str(talks / "table.csv")], exit_on_error=False) == 0
+
+
+def test_a_name_that_no_file_can_have_is_an_answer(talks, capsys):
+    assert app(["predict", f"{'x' * 300}.wav"], exit_on_error=False) == 1
+    assert json.loads(capsys.readouterr().out)["status"] == "error"
+
+
+def test_exports_that_cannot_be(talks, monkeypatch):
+    folder = write_hub_folder(talks / "folder", use_weighted_layer_sum=True)
+    assert refused("export", f"hf:{folder}", talks / "x", "--force").code == "nothing_to_force"
+    assert refused("export", f"hf:{folder}", talks / "x", "--scores", talks).code == "not_ours"
+    assert not (talks / "x").exists()
+    own = talks / "own"
+    own.mkdir()
+    for name in ("bundle.json", "notes.txt"):
+        (own / name).write_text("{}")
+    error = refused("export", f"hf:{folder}", own)
+    assert error.code == "not_empty" and "notes.txt" in str(error)
+    monkeypatch.chdir(own)
+    assert refused("export", f"hf:{folder}", ".").code == "not_empty"
+    assert sorted(path.name for path in own.iterdir()) == ["bundle.json", "notes.txt"]
