@@ -48,6 +48,7 @@ class Running:
     def __init__(self, hearer: Hearer) -> None:
         self.hearer = hearer
         self._answer = _LOADERS[hearer.kind](hearer)
+        self._whole = _timeline(hearer) if hearer.kind == "sertone" else self._by_windows
         self._clips: list[np.ndarray] = []
 
     def prepare(self, lengths_s: Sequence[float]) -> None:
@@ -64,19 +65,18 @@ class Running:
         """One long recording in windows; seconds, growth of peak memory in MB, probabilities (R, K)."""
         samples = np.tile(clip(60.0), int(np.ceil(seconds / 60)))[: round(seconds * RATE)]
         before, started = peak_mb(), time.perf_counter()
-        found = whole_recording(self._answer, samples)
+        found = self._whole(samples)
         return time.perf_counter() - started, peak_mb() - before, found
+
+    def _by_windows(self, samples: np.ndarray) -> np.ndarray:
+        """What a user of the other ways writes by hand."""
+        size = round(WINDOW_S * RATE)
+        windows = (samples[start : start + size] for start in range(0, len(samples), size))
+        return np.concatenate([self._answer([window]) for window in windows])
 
     def memory(self) -> float:
         """Peak so far, in MB."""
         return peak_mb()
-
-
-def whole_recording(answer: Any, samples: np.ndarray) -> np.ndarray:
-    """A long recording, window by window; the one place where another way of cutting it would go."""
-    size = round(WINDOW_S * RATE)
-    windows = (samples[start : start + size] for start in range(0, len(samples), size))
-    return np.concatenate([answer([window]) for window in windows])
 
 
 def peak_mb() -> float:
@@ -107,6 +107,21 @@ def _sertone(hearer: Hearer) -> Any:
 
     predictor = sertone.load(hearer.folder, threads=hearer.threads)
     return lambda clips: [list(predictor.predict(c, RATE).probabilities.values()) for c in clips]
+
+
+def _timeline(hearer: Hearer) -> Any:
+    """The same windows, by the way of our own for long recordings."""
+    import sertone
+    from sertone.runtime.plan import TimelineSettings
+
+    predictor = sertone.load(hearer.folder, threads=hearer.threads)
+    settings = TimelineSettings(segmentation="windows", window_s=WINDOW_S)
+
+    def whole(samples: np.ndarray) -> np.ndarray:
+        segments = predictor.timeline(samples, RATE, settings=settings).segments
+        return np.asarray([list(segment.probabilities.values()) for segment in segments])
+
+    return whole
 
 
 def _onnxruntime(hearer: Hearer) -> Any:

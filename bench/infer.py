@@ -102,8 +102,10 @@ class Bench:
         quick = options.quick or options.tiny
         self.shape = TINY if options.tiny else SMALL if options.quick else {}
         self.pairs = options.pairs or (3 if quick else 9)
-        self.lengths = durations(200)[: 12 if options.tiny else 40 if quick else 200].tolist()
-        self.long_s = 60.0 if options.tiny else 300.0 if quick else 3600.0
+        self.lengths = durations(200)[
+            : options.files or (12 if options.tiny else 40 if quick else 200)
+        ].tolist()
+        self.long_s = options.long_s or (60.0 if options.tiny else 300.0 if quick else 3600.0)
         self.threads = options.threads or cores()
         size = "toy" if options.tiny else "small" if options.quick else "base"
         self.found: dict[str, Any] = {"shape": size, "threads": self.threads, "pairs": self.pairs}
@@ -194,6 +196,8 @@ def main() -> None:
     parser.add_argument(
         "--pairs", type=int, help="of one clip (9; with --quick 3); a third of it of a directory"
     )
+    parser.add_argument("--files", type=int, help="of the directory (200; with --quick 40)")
+    parser.add_argument("--long-s", type=float, help="length of the long recording (3600; with --quick 300)")
     parser.add_argument("--threads", type=int, help="of every way; one per core if not given")
     parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     options = parser.parse_args()

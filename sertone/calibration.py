@@ -27,6 +27,8 @@ POINTS = 50
 """Of the risk-coverage curve, for a plot."""
 BOUNDS = (0.05, 20.0)
 """Between which temperatures are looked for."""
+CHOSE_EPOCH = "fitted on the validation speakers, who also chose the epoch"
+HELD_OUT = "fitted on the held-out answers of a cross-validation of the same recipe"
 NOT_FITTED = "not fitted: no validation speakers"
 DEFINITIONS = {
     "nll": "mean negative log-likelihood, in nats",
@@ -72,35 +74,39 @@ def probabilities(logits: ArrayLike, temperature: float = 1.0) -> np.ndarray:
 
 
 def fit(
-    logits: ArrayLike, targets: ArrayLike, coverage: float | None = None, speakers: Sequence[str] = ()
+    logits: ArrayLike,
+    targets: ArrayLike,
+    coverage: float | None = None,
+    speakers: Sequence[str] = (),
+    *,
+    chose_epoch: bool = True,
 ) -> Calibration:
     """Temperature, and the threshold for a coverage, from utterances that the model was not trained on.
-
-    The temperature is never below 1: those who chose the epoch are answered better than others will be, and
-    a temperature that sharpens on them makes the model too sure of everybody else. So they can only
-    lower its confidence.
 
     Args:
         logits: (N, K).
         targets: (N,).
         coverage: share of utterances that shall get an answer.
         speakers: who spoke them.
+        chose_epoch: whether these utterances chose the epoch. Then the temperature is never below 1: they are
+            answered better than others will be, and a temperature that sharpens on them makes the model too
+            sure of everybody else. So they can only lower its confidence.
     """
     logits, targets = np.asarray(logits, float), np.asarray(targets)
     best = fit_temperature(logits, targets)
-    temperature = max(1.0, best)
+    temperature = max(1.0, best) if chose_epoch else best
     confidence = probabilities(logits, temperature).max(1)
     return Calibration(
         temperature=temperature,
         coverage=coverage,
         threshold=None if coverage is None else threshold_for(confidence, coverage),
         fitted_on={"speakers": sorted(set(speakers)), "utterances": len(targets)},
-        note="fitted on the validation speakers, who also chose the epoch" + _doubt(best),
+        note=(CHOSE_EPOCH if chose_epoch else HELD_OUT) + _doubt(best, temperature),
     )
 
 
-def _doubt(best: float) -> str:
-    if best < 1:
+def _doubt(best: float, temperature: float) -> str:
+    if best < temperature:
         return f"; the temperature is kept from falling to the {best:.2f} that fits them best"
     return "; the temperature is at its bound" if best > 0.999 * BOUNDS[1] else ""
 

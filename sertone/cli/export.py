@@ -19,6 +19,7 @@ def export(
     int8: Flag = False,
     bf16: Flag = False,
     scores: Path | None = None,
+    coverage: float | None = None,
     elsewhere: Annotated[list[Path] | None, Parameter(negative="")] = None,
     on: Annotated[tuple[str, Path] | None, Parameter(negative="")] = None,
     force: Annotated[Flag, Parameter(help="Write int8 although it loses more than 0.5 points.")] = False,
@@ -33,7 +34,10 @@ def export(
         int8: matrix products in 8 bits: about a third of the size and faster; its answers are not quite
             the same.
         bf16: weights stored in 16 bits: half the size, the speed of fp32.
-        scores: run of a cross-validation of the same recipe, for the card to state its scores.
+        scores: run of a cross-validation of the same recipe, for the card to state its scores. Its held-out
+            answers calibrate a model that was trained on all data.
+        coverage: with `--scores`, share of recordings that shall get an answer, such as 0.8; the others are
+            unsure.
         elsewhere: folder that `sertone evaluate` wrote, for the card to state scores on another corpus. May
             be repeated.
         on: a corpus, name and root as of `sertone corpora check`, on which int8 or bf16 is compared with
@@ -47,7 +51,7 @@ def export(
         raise SertoneError("nothing_to_force", "--force without --int8", "both, or neither")
     precision = "int8" if int8 else "bf16" if bf16 else "fp32"
     say = lambda what: print(what, file=sys.stderr)  # noqa: E731
-    stated: dict[str, Any] = {"scores": scores, "elsewhere": elsewhere or ()}
+    stated: dict[str, Any] = {"scores": scores, "coverage": coverage, "elsewhere": elsewhere or ()}
     about = write(model, out, precision=precision, on=on, force=force, say=say, **stated)
     print(f"{out}  {_differences(about)}")
     return 0

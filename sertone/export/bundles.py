@@ -31,6 +31,7 @@ def export(
     force: bool = False,
     name: str = "",
     scores: Path | None = None,
+    coverage: float | None = None,
     elsewhere: Sequence[Path] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -44,7 +45,9 @@ def export(
         on: name and root of a corpus on which int8 or bf16 is compared with fp32.
         force: write int8 although it loses more than `agreement.LIMIT` points.
         name: of the bundle; by default the folder's.
-        scores: run of a cross-validation of the same recipe, whose scores the bundle is to state.
+        scores: run of a cross-validation of the same recipe, whose scores the bundle is to state, and whose
+            held-out answers calibrate a model that was trained on all data.
+        coverage: share of recordings that shall get an answer of such a model; the others are unsure.
         elsewhere: folders that `sertone evaluate` wrote: scores on other corpora, for the card.
         say: told what is being done.
 
@@ -59,7 +62,7 @@ def export(
     out = Path(out).resolve()
     _require_free(out)
     _require_some_loss(precision, on)
-    found = _source(str(source), scores)
+    found = _source(str(source), scores, coverage)
     others = dict(Scores.of_evaluation(folder) for folder in elsewhere)
     with _aside(out, "exact") as exact, _aside(out, precision) as made:
         say("tracing")
@@ -92,13 +95,13 @@ def write_bundle(folder: Path, about: dict[str, Any]) -> None:
     write_json(folder / MARKER, about)
 
 
-def _source(source: str, scores: Path | None) -> Source:
+def _source(source: str, scores: Path | None, coverage: float | None) -> Source:
     if source.startswith(hub.PREFIX):
-        if scores:
-            found = f"scores of {scores} for {source}"
+        if scores or coverage is not None:
+            found = f"scores or a coverage for {source}"
             raise SertoneError("not_ours", found, "a model that was trained with this package")
         return hub.source_of(source.removeprefix(hub.PREFIX))
-    return trained.source_of(source, scores)
+    return trained.source_of(source, scores, coverage)
 
 
 def _write_exact(found: Source, folder: Path, name: str, elsewhere: Mapping[str, Scores]) -> dict[str, Any]:

@@ -19,23 +19,28 @@ from sertone.export.source import Source
 from sertone.nn.batch import Batch
 from sertone.sharing.folder import checkpoints
 from sertone.sharing.scores import Scores
+from sertone.training.calibrate import on_held_out
 from sertone.training.predict import Trained
 from sertone.training.results import encoders_in_words
 
 
-def source_of(path: str | Path, scores: Path | None = None) -> Source:
+def source_of(path: str | Path, scores: Path | None = None, coverage: float | None = None) -> Source:
     """What was trained, ready to be exported.
 
     Args:
         path: a checkpoint folder, a fold, a run (the mean of its models), or OWNER/NAME on the hub.
-        scores: run of a cross-validation of the same recipe; None: those that the model's own folder holds.
+        scores: run of a cross-validation of the same recipe; None: those of the model's own folder. It also
+            calibrates a model from which nobody was held out.
+        coverage: share of recordings that shall get an answer of such a model; None: all.
 
     Raises:
         SertoneError: as `Scores.of_run`; `not_a_checkpoint`, `bad_weights`, `other_format`,
-            `many_tokenizers`.
+            `many_tokenizers`, `no_held_out`, `bad_coverage`.
     """
     trained = Trained(path)
     _require_one_tokenizer(trained)
+    known = Scores.of_run(scores, trained.about) if scores else None
+    _calibrate(trained, scores, coverage)
     model = trained.about["model"]
     return Source(
         model=trained,
@@ -44,10 +49,26 @@ def source_of(path: str | Path, scores: Path | None = None) -> Source:
         class_map=trained.class_map,
         calibration=asdict(trained.calibrations[0]) | {"threshold": trained.threshold},
         about={"name": model["name"], "encoders": encoders_in_words(model)},
-        scores=asdict(Scores.of_run(scores, trained.about)) if scores else _scores(path, trained),
+        scores=asdict(known) if known else _scores(path, trained),
         models=len(trained.models),
         tokenizer=trained.vocabularies[0].tokenizer,
     )
+
+
+def _calibrate(trained: Trained, run: Path | None, coverage: float | None) -> None:
+    """By the held-out answers of a cross-validation, where the model has nobody of its own."""
+    if coverage is not None and not 0 < coverage < 1:
+        raise SertoneError("bad_coverage", f"a coverage of {coverage}", "a share between 0 and 1")
+    fits = run and trained.classes and len(trained.models) == 1 and not trained.calibrations[0].fitted_on
+    if coverage is not None and not fits:
+        raise SertoneError(
+            "no_held_out",
+            f"a coverage of {coverage} of a model that has a calibration of its own, or no held-out answers",
+            "a model trained on all data, and a cross-validation of its recipe (--scores)",
+        )
+    if fits and run:
+        trained.calibrations = [on_held_out(run, coverage)]
+        trained.threshold = trained.calibrations[0].threshold
 
 
 def _examples(trained: Trained) -> dict[str, Tensor]:

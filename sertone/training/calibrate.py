@@ -5,12 +5,16 @@ others, so the temperature may lower its confidence and never raise it. Without 
 temperature is 1 and nothing is unsure.
 """
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from sertone import calibration
 from sertone.calibration import Calibration
+from sertone.sharing.folder import checkpoints
 from sertone.training.answers import answer
 from sertone.training.loop import Trainer
 
@@ -28,6 +32,38 @@ def calibrate(trainer: Trainer) -> Calibration:
     classes = trainer.vocabulary.classes["emotion"]
     targets = np.array([classes.index(str(label("emotion", u))) for u in side])
     return calibration.fit(answers.logits, targets, trainer.config.coverage, [u.speaker for u in side])
+
+
+def on_held_out(run: Path, coverage: float | None) -> Calibration:
+    """What calibrates a model that was trained on all data: the held-out answers of a cross-validation.
+
+    Its note says what that is worth: the expected calibration error, each fold calibrated on the others.
+
+    Args:
+        run: a finished cross-validation of the same recipe.
+        coverage: share of recordings that shall get an answer.
+    """
+    texts = [(folder.parent / "result.json").read_text(encoding="utf-8") for folder in checkpoints(run)]
+    rows = [row | _raw(row, fold) for fold in map(json.loads, texts) for row in fold["rows"] if row["target"]]
+    logits, folds = np.array([row["logits"] for row in rows]), np.array([row["fold"] for row in rows])
+    targets, speakers = np.array([row["index"] for row in rows]), [row["speaker"] for row in rows]
+    own = calibration.fit(logits, targets, coverage, speakers, chose_epoch=False)
+    calibrated = calibration.probabilities(logits)
+    before = calibration.scores(calibrated, targets)["ece"]
+    for fold in np.unique(folds):
+        others = calibration.fit(logits[folds != fold], targets[folds != fold], chose_epoch=False)
+        calibrated[folds == fold] = others.probabilities(logits[folds == fold])
+    after = calibration.scores(calibrated, targets)["ece"]
+    worth = f"expected calibration error {before:.3f} before, {after:.3f} after, each fold by the others"
+    return replace(own, note=f"{own.note}; {worth}")
+
+
+def _raw(row: dict, fold: dict) -> dict:
+    """Logits of a row, before its own fold's temperature, and its target as an index."""
+    shares = {name.removeprefix("p_"): share for name, share in row.items() if name.startswith("p_")}
+    tiny = np.finfo(np.float32).tiny
+    logits = fold["confidence"]["calibration"]["temperature"] * np.log(np.maximum([*shares.values()], tiny))
+    return {"logits": logits, "index": list(shares).index(row["target"])}
 
 
 def pooled_scores(rows: Sequence[dict], classes: Sequence[str], folds: Sequence[dict]) -> dict:
