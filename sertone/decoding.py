@@ -216,8 +216,13 @@ def _stated_frames(head: bytes) -> int:
     """Samples per channel by an AIFF or RF64 header, 0 where it does not say."""
     if head[:4] == b"RF64" and head[12:16] == b"ds64":
         return struct.unpack_from("<Q", head, 36)[0]
-    at = head.find(b"COMM", 0, -14)
-    return struct.unpack_from(">I", head, at + 10)[0] if head[:4] == b"FORM" and at > 0 else 0
+    if head[:4] != b"FORM":
+        return 0
+    at = 12
+    while at + 14 <= len(head) and head[at : at + 4] != b"COMM":  # other chunks may hold these letters
+        size = struct.unpack_from(">I", head, at + 4)[0]
+        at += 8 + size + size % 2
+    return struct.unpack_from(">I", head, at + 10)[0] if at + 14 <= len(head) else 0
 
 
 def _has_last_page(path: Path) -> bool:

@@ -149,3 +149,10 @@ def costs_in_words(rows: Iterable[Mapping[str, Any]]) -> str:
         "Real-time factor: seconds of computing per second of audio, one clip of 5 s at a time on one CPU "
         "core, the fastest of several; memory: of weights and that answer."
     )
+
+
+def clock(seconds: float) -> str:
+    """A time as printed: `3:07`, `2:03:07`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

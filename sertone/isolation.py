@@ -240,9 +240,9 @@ def _listen(calls: queue.SimpleQueue) -> None:
             calls.put(pickle.load(sys.stdin.buffer))
         except EOFError:
             os._exit(0)  # the caller is gone, and with it whoever wants the answer
-        except Exception as error:  # what was sent cannot be had here: the call's error
+        except BaseException as error:  # what was sent cannot be had here: the call's error, also an exit
             calls.put((_raise, (error,)))
 
 
-def _raise(error: Exception) -> None:
+def _raise(error: BaseException) -> None:
     raise error

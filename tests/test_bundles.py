@@ -9,6 +9,7 @@ from toys import CLASSES, expected, write_toy
 
 import sertone
 from sertone.errors import SertoneError
+from sertone.runtime.answering import Answering
 
 
 def noise(seconds=1.0, level=0.1, seed=0):
@@ -120,6 +121,9 @@ def test_dimensions_from_zero_to_one(toy):
     samples = noise()
     own, unit = (sertone.load(toy, dimensions=kind).predict(samples, 16000) for kind in ("corpus", "unit"))
     assert unit.dimensions["arousal"] == pytest.approx((own.dimensions["arousal"] - 1) / 4)
+    model, telling = sertone.load(toy).model, Answering(dimensions="unit")
+    beyond = [telling.answer(model, np.ones(4) / 4, np.array([rated])) for rated in (0.9, 5.2)]
+    assert [answer["dimensions"]["arousal"] for answer in beyond] == [0.0, 1.0]
 
 
 def test_a_card_that_is_not_there_is_refused(toy):

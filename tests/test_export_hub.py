@@ -153,6 +153,13 @@ def rate(folder):
     (folder / "preprocessor_config.json").write_text(json.dumps(values | RATE))
 
 
+def test_labels_are_told_by_their_numbers_in_our_words(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    config(id2label={"3": "Anger", "1": "HAPPY", "0": "Neutral", "2": "Sarcastic"})(copy)
+    said = export(f"hf:{copy}", tmp_path / "bundle")
+    assert said["classes"] == ["neutral", "happy", "Sarcastic", "angry"]
+
+
 @pytest.mark.parametrize(
     "damage, code, said",
     [

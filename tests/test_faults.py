@@ -65,6 +65,15 @@ def unreadable(path):
     path.chmod(0)
 
 
+def noted(path):
+    """An AIFF with a note of whose text the reader of lengths must make nothing."""
+    wav()(path)
+    made = path.read_bytes()
+    note = b"ANNO" + struct.pack(">I", 28) + b"COMM by: A. Nonymous, 2024.."
+    body = made[:12] + note + made[12:]
+    path.write_bytes(body[:4] + struct.pack(">I", len(body) - 8) + body[8:])
+
+
 NAN = np.where(np.arange(RATE) == 7, np.nan, NOISE)
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 SIZE = {"nothing": struct.pack("<I", 0), "all": struct.pack("<I", 0xFFFFFFFF)}
@@ -78,6 +87,7 @@ FAULTS = {
     "4 fewer samples, AIFF": ("a.aiff", cut(0.5), "warning", "truncated", "of the 16000"),
     "4 fewer samples, RF64": ("a.wav", cut(0.5, wav(format="RF64")), "warning", "truncated", "of the 16000"),
     "4 no last page": ("a.ogg", cut(0.5, wav(np.tile(NOISE, 9))), "warning", "truncated", "last page"),
+    "4 all there, with a note": ("a.aiff", noted, "ok", "", ""),
     "5 size of none": ("a.wav", patched(40, SIZE["nothing"]), "warning", "streamed_header", "no length"),
     "5 size of all": ("a.wav", patched(40, SIZE["all"]), "warning", "streamed_header", "no length"),
     "6 random bytes": ("a.wav", content(np.random.default_rng(1).bytes(5000)), "error", "not_audio", ""),

@@ -1,6 +1,9 @@
 """Options of `sertone predict` and `export` that cannot go together: said before anything is answered."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from exported import write_hub_folder
 import sertone
 from sertone.cli import app
 from sertone.errors import SertoneError
+from sertone.sharing.folder import digest
 
 RATE = 16000
 
@@ -44,6 +48,8 @@ def refused(*words):
         (("--speakers", "x.rttm", "--segmentation", "windows"), "bad_timeline", "with --segmentation"),
         (("--to", "nowhere/x.html"), "missing_folder", "no folder nowhere"),
         (("--threads", "-1"), "bad_threads", "-1"),
+        (("--timeline", "--out", "X.CSV"), "bad_output", "jsonl"),
+        (("--channels", "left=ann,right=ann"), "bad_timeline", "ann, ann"),
     ],
 )
 def test_options_that_do_not_go_together(toy, talks, monkeypatch, options, code, said):
@@ -112,3 +118,48 @@ def test_exports_that_cannot_be(talks, monkeypatch):
     monkeypatch.chdir(own)
     assert refused("export", f"hf:{folder}", ".").code == "not_empty"
     assert sorted(path.name for path in own.iterdir()) == ["bundle.json", "notes.txt"]
+
+
+def test_a_timeline_that_cannot_be_written_costs_its_recording_alone(toy, talks, capsys):
+    (talks / "b" / "talk.wav").rename(talks / "b" / "other.wav")
+    (talks / "talk.html").mkdir()  # in the way of the first one
+    files = [str(talks / "a" / "talk.wav"), str(talks / "b" / "other.wav")]
+    command = ["predict", str(toy), *files, "--to", str(talks / "{stem}.html")]
+    assert app(command, exit_on_error=False) == 1
+    row, written = capsys.readouterr().out.splitlines()
+    assert json.loads(row)["code"] == "not_written" and json.loads(row)["file"] == files[0]
+    assert written == str(talks / "other.html") and "<html" in (talks / "other.html").read_text()
+
+
+def test_rows_are_utf_8_whatever_the_terminal_says(toy, talks):
+    file = talks / "a" / "talk.wav"
+    file = file.rename(file.with_name("süß.wav"))
+    command = [sys.executable, "-m", "sertone", "predict", str(toy), str(file)]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=environment, capture_output=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["file"] == str(file)
+
+
+def test_rows_go_where_a_link_leads_and_refusals_leave_nothing(toy, talks):
+    file, out = str(talks / "a" / "talk.wav"), talks / "R.CSV"
+    (talks / "elsewhere").mkdir()
+    out.symlink_to(talks / "elsewhere" / "rows.csv")
+    for options in ([], ["--resume"]):
+        assert app(["predict", str(toy), file, "--out", str(out), *options], exit_on_error=False) == 0
+        assert out.is_symlink() and len(out.read_text().splitlines()) == 2
+    (talks / "mine.csv").write_text("my own notes")
+    assert refused("predict", toy, file, "--out", talks / "mine.csv", "--resume").code == "not_resumable"
+    assert not list(talks.glob("*.journal")) and (talks / "mine.csv").read_text() == "my own notes"
+
+
+@pytest.mark.parametrize("file", ["checkpoint.json", "model.safetensors", "tokenizer.json"])
+def test_what_decides_the_answers_names_the_model(talks, file):
+    """So that rows of two models are not mixed."""
+    for name in ("checkpoint.json", "model.safetensors", "tokenizer.json"):
+        (talks / name).write_text("{}")
+    before = digest(talks)
+    assert digest(talks) == before
+    (talks / file).write_text('{"other": 1}')
+    assert digest(talks) != before
+    (talks / "tokenizer.json").unlink()
+    assert digest(talks) != before

@@ -111,6 +111,16 @@ def test_channels_are_speakers(toy):
         assert (refused.status, refused.code) == ("error", "channel_names")
 
 
+def test_windows_of_silence_say_nothing_of_the_whole(toy):
+    loud, silence = levels(4, 0.3, 0.1), np.zeros(16 * RATE, np.float32)
+    model = sertone.load(toy)
+    alone = model.timeline(loud, RATE, settings=windows())
+    among = model.timeline(np.concatenate([silence, loud, silence]), RATE, settings=windows())
+    assert len(among.segments) == 10
+    assert among.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
+    require_mean(among, among.segments[4:6])
+
+
 def test_speaker_turns_are_answered(toy, tmp_path):
     samples = levels(2, 0.3, 0.004, 0.1, 0.02, 0.3, 0.01)
     soundfile.write(tmp_path / "talk.wav", samples, RATE, subtype="FLOAT")

@@ -3,6 +3,7 @@
 Exit status: 0 all well; 1 something was found wrong or some items failed; 2 could not run.
 """
 
+import io
 import os
 import sys
 import traceback
@@ -27,6 +28,8 @@ def main() -> None:
     """Runs the command line and exits with its status. Of several ranks (torchrun) the first one prints."""
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    elif isinstance(sys.stdout, io.TextIOWrapper):  # JSON is UTF-8, and no name of a file ends a run
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     warnings.showwarning = lambda message, *_, **__: print(f"warning  {message}", file=sys.stderr)
     try:
         status = app(exit_on_error=False)

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from sertone.cli.long import Long, named
 from sertone.cli.parts import Flag, app
-from sertone.errors import SertoneError
+from sertone.errors import AudioError, SertoneError
 
 if TYPE_CHECKING:
     from sertone.runtime.answering import Model
@@ -98,8 +98,9 @@ def predict(
         return int(many.write(predictor, inputs, out, resume=resume, **by, **options).of("error") > 0)
     tally = Tally()
     for _, prediction in many.predict(predictor, inputs, **options):
-        print("\n".join(_written(prediction, targets)) or json_line(prediction), flush=True)
-        tally.add(prediction)
+        answer, written = _written(prediction, targets)
+        print("\n".join(written) or json_line(answer), flush=True)
+        tally.add(answer)
     return int(tally.of("error") > 0)
 
 
@@ -107,22 +108,26 @@ def _require_one_output(out: Path | None, resume: bool, *, timelines: bool, draw
     """Refuses what would lose answers without a word."""
     if out and drawn:
         raise SertoneError("bad_output", "--out and --to", "one of the two: rows, or timelines")
-    if out and out.suffix == ".csv" and timelines:
+    if out and out.suffix.lower() == ".csv" and timelines:
         way_out = "--out NAME.jsonl, or --to {stem}.csv for a table of segments for every recording"
         raise SertoneError("bad_output", f"--out {out} for timelines", "rows that hold segments", way_out)
     if resume and not out:
         raise SertoneError("no_output", "--resume without --out", "the file to go on with")
 
 
-def _written(prediction: "Prediction", targets: Sequence[str]) -> list[str]:
-    """Writes the timeline of a recording; gives the files. None where it was not answered."""
+def _written(prediction: "Prediction", targets: Sequence[str]) -> "tuple[Prediction, list[str]]":
+    """Writes the timeline of a recording: what is to be told, and the files; none where there is an error."""
+    from sertone.runtime.answering import refused
     from sertone.runtime.tiers import printable
     from sertone.runtime.writers import write
 
     if prediction.status == "error":
-        return []
+        return prediction, []
     names = [named(target, prediction.file) for target in targets]
-    return [printable(str(write(prediction, name, prediction.file))) for name in names]
+    try:
+        return prediction, [printable(str(write(prediction, name, prediction.file))) for name in names]
+    except OSError as error:  # one recording never ends a run
+        return refused(prediction.file, AudioError("not_written", str(error), "a place to write to")), []
 
 
 def _is_model(path: Path) -> bool:

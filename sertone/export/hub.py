@@ -50,7 +50,9 @@ ABBREVIATIONS = SYNONYMS | {
     "con": "contempt",
     "oth": "other",
 }
-"""Label of a checkpoint in small letters -> our name; any other label stays as it is."""
+"""Label of a checkpoint in small letters -> our name."""
+KNOWN = {name: name for name in (*DIMENSIONS, *ABBREVIATIONS.values())} | ABBREVIATIONS
+"""The same with our own names; any other label stays as it is."""
 
 
 def source_of(where: str) -> Source:
@@ -179,8 +181,8 @@ def _is_audeerings(config: PretrainedConfig) -> bool:
 
 def _labels(folder: Path, config: PretrainedConfig) -> list[str]:
     """The names of the outputs, in their order."""
-    said: Any = config.id2label
-    names = [ABBREVIATIONS.get(str(label).lower(), str(label)) for label in said.values()]
+    said: Any = dict(sorted((config.id2label or {}).items()))
+    names = [KNOWN.get(str(label).lower(), str(label)) for label in said.values()]
     outputs = _outputs_of(folder)
     in_order = list(said) == list(range(outputs))
     if not in_order or len(set(names)) < len(names):

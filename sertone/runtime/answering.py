@@ -80,7 +80,8 @@ class Answering:
         classes: class of the model -> class wanted; what is merged is added, what is left out is divided
             among the rest. None: the model's own.
         min_confidence: below it an answer is unsure; None: as the model was calibrated, for its own classes.
-        dimensions: on the scale of the `corpus`, or from 0 to 1 (`unit`).
+        dimensions: on the scale of the `corpus`, or from 0 to 1 (`unit`), where what is beyond an end of the
+            scale is at that end.
     """
 
     classes: Mapping[str, str] | None = None
@@ -144,7 +145,7 @@ class Answering:
         }
 
     def _told(self, value: float, scale: Scale) -> float:
-        return rescaled(value, scale, UNIT) if self.dimensions == "unit" else value
+        return min(1.0, max(0.0, rescaled(value, scale, UNIT))) if self.dimensions == "unit" else value
 
 
 def _require_finite(outputs: Outputs) -> None:
@@ -152,6 +153,11 @@ def _require_finite(outputs: Outputs) -> None:
         raise AudioError(
             "non_finite_answer", "the model's answer is no number", "samples from -1 to 1, or a sound model"
         )
+
+
+def refused(name: str, error: AudioError) -> Prediction:
+    """What is told of a recording that was not answered."""
+    return Prediction(file=name, status="error", code=error.code, message=str(error))
 
 
 def prediction(

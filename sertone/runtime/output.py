@@ -99,11 +99,15 @@ def opened(
     Raises:
         SertoneError: `output_exists`, `output_in_use`, `not_resumable`, `other_output`, `bad_rows`.
     """
+    path = path.resolve()  # of a link the file is written that it leads to
     if path.exists() and not resume:
         raise SertoneError(
             "output_exists", f"{path} is there already", "a new file", "--resume goes on with it"
         )
-    with open(path.with_name(f"{path.name}.journal"), "a+b") as journal:
+    beside = path.with_name(f"{path.name}.journal")
+    if path.exists() and not beside.exists():
+        raise _not_resumable(path)
+    with open(beside, "a+b") as journal:
         _lock(journal, path)
         if path.exists():
             stamps = _stamps(journal, made_by, path)
@@ -148,15 +152,19 @@ def _stamps(journal: BinaryIO, made_by: MadeBy, path: Path) -> dict[str, str]:
         split = [line.decode().split(" ", 1) for line in lines[:-1]]
         stamps = {key(json.loads(name)): stamped for stamped, name in split}
     except ValueError:
-        raise SertoneError(
-            "not_resumable",
-            f"no sound {path.name}.journal beside {path}",
-            "a file that `sertone predict --out` wrote",
-            "name another file",
-        ) from None
+        raise _not_resumable(path) from None
     _require_same(before, json.loads(json.dumps(made_by)), path)
     journal.truncate(len(b"\n".join([head, *lines[:-1], b""])))
     return stamps
+
+
+def _not_resumable(path: Path) -> SertoneError:
+    return SertoneError(
+        "not_resumable",
+        f"no sound {path.name}.journal beside {path}",
+        "a file that `sertone predict --out` wrote",
+        "name another file",
+    )
 
 
 def _require_same(before: MadeBy, now: MadeBy, path: Path) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from sertone.runtime.colours import UNLABELLED, colours, ink
 from sertone.runtime.media import Media
-from sertone.runtime.tiers import NAMELESS, duration_s, in_order, printable, tiers
+from sertone.runtime.tiers import NAMELESS, duration_s, in_order, printable, ranges, tiers
 from sertone.schema import Prediction, Segment, Speaker
 
 TEMPLATE = "timeline.html"
@@ -63,7 +63,7 @@ def _data(prediction: Prediction) -> dict[str, Any]:
         "answer": _answer(prediction),
         "colours": {label: {"fill": fill, "ink": ink(fill)} for label, fill in palette.items()},
         "unlabelled": UNLABELLED,
-        "dimensions": _ranges(prediction),
+        "dimensions": ranges(prediction),
         "speakers": list(_rows(prediction)),
         "summary": [_summary(speaker) for speaker in prediction.speakers],
     }
@@ -76,15 +76,6 @@ def _answer(told: Prediction | Segment | Speaker) -> dict[str, Any]:
         "probabilities": told.probabilities,
         "dimensions": told.dimensions,
     }
-
-
-def _ranges(prediction: Prediction) -> dict[str, list[float]]:
-    """Dimension -> lowest and highest value; its plot reaches from one to the other."""
-    found: dict[str, list[float]] = {}
-    for segment in prediction.segments:
-        for name, value in segment.dimensions.items():
-            found.setdefault(name, []).append(value)
-    return {name: [min(values), max(values)] for name, values in found.items()}
 
 
 def _rows(prediction: Prediction) -> Iterator[dict[str, Any]]:

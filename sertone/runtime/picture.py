@@ -4,15 +4,17 @@ Recordings longer than ROW_S seconds go on in a further row. The letters are tho
 font: Latin.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sertone.figures import clock
 from sertone.runtime.canvas import Canvas, text_width
 from sertone.runtime.colours import UNLABELLED, colours, ink
 from sertone.runtime.media import Media
 from sertone.runtime.page import labels_of
-from sertone.runtime.tiers import Tier, caption, duration_s, in_order, printable, tiers
+from sertone.runtime.tiers import Tier, caption, duration_s, in_order, printable, ranges, tiers
 from sertone.schema import Prediction, Segment
 
 WIDTH, LEFT, RIGHT = 1000, 118, 20
@@ -34,6 +36,7 @@ class _Scene:
     tiers: list[Tier]
     palette: dict[str, str]
     ranges: dict[str, tuple[float, float]]
+    spoken: dict[str, list[Segment]]
 
     @property
     def rows(self) -> list[float]:
@@ -52,8 +55,7 @@ class _Scene:
     @property
     def lines(self) -> dict[str, str]:
         """Speaker -> colour of the line."""
-        speakers = dict.fromkeys(tier.segments[0].speaker for tier in self.tiers)
-        return {name: LINES[number % len(LINES)] for number, name in enumerate(speakers)}
+        return {name: LINES[number % len(LINES)] for number, name in enumerate(self.spoken)}
 
 
 def picture(prediction: Prediction, _: Media | None = None) -> bytes:
@@ -67,7 +69,10 @@ def picture(prediction: Prediction, _: Media | None = None) -> bytes:
     """
     palette = colours(labels_of(prediction))
     made = tiers(prediction.segments)
-    scene = _Scene(prediction, duration_s(prediction), made, palette, _ranges(prediction))
+    spoken: dict[str, list[Segment]] = {tier.segments[0].speaker: [] for tier in made}
+    for segment in in_order(prediction.segments):
+        spoken[segment.speaker].append(segment)
+    scene = _Scene(prediction, duration_s(prediction), made, palette, ranges(prediction), spoken)
     keys = list(_keys(scene))
     head = HEAD + LINE * (1 + max((line for line, *_ in keys), default=0))
     canvas = Canvas(WIDTH, head + len(scene.rows) * scene.row_height + GAP)
@@ -79,22 +84,13 @@ def picture(prediction: Prediction, _: Media | None = None) -> bytes:
     return canvas.png()
 
 
-def _ranges(prediction: Prediction) -> dict[str, tuple[float, float]]:
-    """Dimension -> lowest and highest value."""
-    found: dict[str, list[float]] = {}
-    for segment in prediction.segments:
-        for name, value in segment.dimensions.items():
-            found.setdefault(name, []).append(value)
-    return {name: (min(values), max(values)) for name, values in found.items()}
-
-
 def _draw_head(canvas: Canvas, scene: _Scene) -> None:
     told = scene.prediction
     name = printable(Path(told.file).name)
     canvas.text(20, 26, canvas.shortened(name, 20, WIDTH - 40), 20, INK)
     whole = Segment(start_s=0, end_s=0, label=told.label, confidence=told.confidence)
     answer = f", on the whole {caption(whole)}" if told.label else ""
-    about = f"{_clock(scene.duration_s)}, {len(told.segments)} segments{answer}"
+    about = f"{clock(scene.duration_s)}, {len(told.segments)} segments{answer}"
     canvas.text(20, 50, canvas.shortened(about, 13, WIDTH - 40), 13, SOFT)
 
 
@@ -130,7 +126,7 @@ def _draw_row(canvas: Canvas, scene: _Scene, top: float, start_s: float) -> None
             _draw_name(canvas, scene, tier, top + y)
         named.add(tier.segments[0].speaker)
         area.box(0, y, WIDTH, LANE, EMPTY)
-        for segment in tier.segments:
+        for segment in _near(tier.segments, start_s):
             _draw_segment(area, scene, segment, (segment.start_s - start_s) * scene.units_per_s, y)
         y += LANE + GAP
     for name in scene.ranges:
@@ -144,7 +140,7 @@ def _draw_axis(area: Canvas, scene: _Scene, start_s: float, length_s: float) -> 
     for number in range(int(length_s // step) + 1):
         x = number * step * scene.units_per_s
         area.box(x, 2, 0.5, AXIS - 4, RULE)
-        words = _clock(start_s + number * step)
+        words = clock(start_s + number * step)
         if x + 5 + text_width(words, 11) <= length_s * scene.units_per_s:
             area.text(x + 5, AXIS / 2, words, 11, SOFT)
 
@@ -184,15 +180,16 @@ def _draw_plot(
         spans = [
             ((s.start_s - start_s) * scene.units_per_s, (s.end_s - start_s) * scene.units_per_s,
              y + 6 + (high - s.dimensions[name]) / (high - low or 1) * (PLOT - 12))
-            for s in in_order(scene.prediction.segments) if s.speaker == speaker and name in s.dimensions
+            for s in _near(scene.spoken[speaker], start_s) if name in s.dimensions
         ]  # fmt: skip
         area.line([((left + right) / 2, level) for left, right, level in spans], colour, 0.5)
         for left, right, level in spans:
             area.box(left, level - 1.5, right - left, 3, colour)
 
 
-def _clock(seconds: float) -> str:
-    """Such as `1:02:03` or `2:03`."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+def _near(segments: Sequence[Segment], start_s: float) -> Sequence[Segment]:
+    """Those that reach into the row from `start_s` on, and one on either side, to which lines lead."""
+    end_s = start_s + ROW_S
+    first = next((n for n, segment in enumerate(segments) if segment.end_s >= start_s), len(segments))
+    last = bisect_right(segments, end_s, key=lambda segment: segment.start_s)
+    return segments[max(0, first - 1) : last + 1]

@@ -58,7 +58,7 @@ class TimelineSettings:
 
     def problem(self) -> tuple[str, str] | None:
         """What cannot be, and what is expected."""
-        kinds = ("speech", "windows")
+        kinds, names = ("speech", "windows"), self.channels or ()
         checks = [
             (self.segmentation in kinds, f"segmentation {self.segmentation!r}", "speech or windows"),
             (self.window_s >= 0.025, f"windows of {self.window_s} s", "at least 0.025 s"),
@@ -68,6 +68,7 @@ class TimelineSettings:
             (0 <= self.gap_s <= 60, f"gap_s {self.gap_s}", "0 to 60 s"),
             (0 < self.threshold < 1, f"a threshold of {self.threshold}", "between 0 and 1"),
             (self.smoothing > 0 and self.smoothing % 2, f"smoothing over {self.smoothing}", "an odd number"),
+            (len(set(names)) == len(names), f"channels {', '.join(names)}", "a name of its own for each"),
             (not (self.rttm and self.channels), "speaker turns and names of channels", "one of the two"),
         ]  # fmt: skip
         return next(((found, expected) for good, found, expected in checks if not good), None)

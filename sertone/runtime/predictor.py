@@ -16,7 +16,7 @@ from sertone.errors import AudioError
 from sertone.isolation import Isolated
 from sertone.labels import has_words
 from sertone.runtime.ahead import Row, decoded, held_against, rows
-from sertone.runtime.answering import NO_ANSWER, Answering, Model, prediction
+from sertone.runtime.answering import NO_ANSWER, Answering, Model, prediction, refused
 from sertone.runtime.plan import Plan, TimelineSettings
 from sertone.runtime.streaming import Stream
 from sertone.runtime.timeline import Source, heard, timeline
@@ -287,7 +287,7 @@ def _safely(source: Source, answer: Callable[[], Prediction]) -> Prediction:
     try:
         return answer()
     except AudioError as error:
-        return Prediction(file=_name(source), status="error", code=error.code, message=str(error))
+        return refused(_name(source), error)
     except Exception as error:  # one recording never ends a run
         message = f"{type(error).__name__}: {error}"
         return Prediction(file=_name(source), status="error", code="failed", message=message)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
+from sertone.figures import clock
 from sertone.runtime.rows import Row
 from sertone.schema import Prediction
 
@@ -71,7 +72,7 @@ class Progress:
     def line(self) -> str:
         """Done, errors, rates and time left."""
         spent = max(self.clock() - self.started, 1e-9)
-        left = _clock(spent / max(self.done, 1) * (self.total - self.done))
+        left = clock(spent / max(self.done, 1) * (self.total - self.done))
         errors = f"{self.errors} error{'s' * (self.errors != 1)}"
         rates = f"{self.done / spent:.1f} files/s, {self.audio_s / spent:.1f} s of audio/s"
         return f"{self.done} of {self.total} files, {errors}, {rates}, {left} left"
@@ -94,10 +95,3 @@ class Progress:
             file=self.stream,
             flush=True,
         )
-
-
-def _clock(seconds: float) -> str:
-    """As `3:07` or `2:03:07`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -51,9 +51,9 @@ def form_of(path: Path, predictor: Predictor) -> Form:
     Raises:
         SertoneError: `bad_output`.
     """
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         return JsonLines()
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         return Csv(predictor.answering.names(predictor.model), list(predictor.model.scales))
     raise SertoneError("bad_output", f"--out {path}", "a name that ends in .jsonl or .csv")
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from sertone.blocks import Intake
 from sertone.errors import AudioError, SertoneError
+from sertone.runtime.answering import refused
 from sertone.runtime.cutting import Piece, grouped
 from sertone.runtime.plan import Plan
 from sertone.runtime.timeline import Tally, answered
@@ -73,7 +74,7 @@ class Stream:
         try:
             rest = self._intake.finish()
         except AudioError as error:
-            return Prediction(file=NAME, status="error", code=error.code, message=str(error))
+            return refused(NAME, error)
         segments = self._told([*self._cutter.push(rest), *self._cutter.finish()])
         warnings = self._intake.warnings | self._cutter.warnings
         return self._tally.prediction(NAME, self._intake.duration_s, warnings, segments)

@@ -77,6 +77,15 @@ def duration_s(prediction: Prediction) -> float:
     return max([float(prediction.duration_s or 0), SHORTEST_S, *ends])
 
 
+def ranges(prediction: Prediction) -> dict[str, tuple[float, float]]:
+    """Dimension -> lowest and highest value; its plot reaches from one to the other."""
+    found: dict[str, list[float]] = {}
+    for segment in prediction.segments:
+        for name, value in segment.dimensions.items():
+            found.setdefault(name, []).append(value)
+    return {name: (min(values), max(values)) for name, values in found.items()}
+
+
 def values(segment: Segment) -> dict[str, str]:
     """What is told of a segment beside its label: `confidence`, `unsure`, and its dimensions, as text."""
     told = {} if segment.confidence is None else {"confidence": f"{segment.confidence:.3f}"}

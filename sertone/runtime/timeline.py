@@ -19,6 +19,7 @@ from sertone.runtime.answering import NO_ANSWER, Model, prediction
 from sertone.runtime.apart import PiecesApart
 from sertone.runtime.cutting import Piece, Pieces
 from sertone.runtime.plan import Plan, TimelineSettings
+from sertone.runtime.segmentation import SILENCE
 from sertone.schema import Prediction, Segment, Speaker
 
 if TYPE_CHECKING:
@@ -26,17 +27,22 @@ if TYPE_CHECKING:
 
 Source = str | Path | np.ndarray
 """A file, or samples (N,) or (N, channels)."""
+UNHEARD = 1e-9  # weight of silence in the answer about the whole: nothing, unless there is nothing else
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """What the model says of a piece: shares of the classes that are told (J,), and ratings (R,)."""
+    """What the model says of a piece: shares of the classes that are told (J,), and ratings (R,).
+
+    Where it is `silent` it counts for nothing in the answer about the whole, unless all others are too.
+    """
 
     start_s: float
     end_s: float
     speaker: str
     shares: np.ndarray
     ratings: np.ndarray
+    silent: bool
 
 
 def timeline(
@@ -87,7 +93,7 @@ def answered(predictor: "Predictor", group: Sequence[Piece]) -> list[Stretch]:
     missing = max(0, predictor.model.min_samples - waveforms.shape[1])
     outputs = predictor.model.outputs(np.pad(waveforms, ((0, 0), (0, missing))))
     shares = predictor.answering.shares(predictor.model, outputs)
-    rows = zip(group, shares, outputs.ratings, strict=True)
+    rows = zip(group, shares, outputs.ratings, waveforms.std(1) < SILENCE, strict=True)
     return [Stretch(piece.start_s, piece.end_s, piece.speaker, *row) for piece, *row in rows]
 
 
@@ -128,7 +134,7 @@ class Tally:
     def prediction(
         self, name: str, duration_s: float, warnings: Mapping[str, str], segments: list[Segment]
     ) -> Prediction:
-        """The answer about the recording: the mean of all segments, weighted by their length."""
+        """The answer about the recording: the mean of its segments, see `Prediction`."""
         found = dict(warnings)
         if self._padded:
             needed = self._model.min_samples
@@ -170,10 +176,10 @@ class _Sums:
         self._counted_s = 0.0  # up to here
 
     def add(self, segment: Segment, stretch: Stretch) -> None:
-        length = segment.end_s - segment.start_s
-        self.count, self.weight = self.count + 1, self.weight + length
-        self.shares = self.shares + length * stretch.shares.astype(np.float64)
-        self.ratings = self.ratings + length * stretch.ratings.astype(np.float64)
+        weight = (segment.end_s - segment.start_s) * (UNHEARD if stretch.silent else 1.0)
+        self.count, self.weight = self.count + 1, self.weight + weight
+        self.shares = self.shares + weight * stretch.shares.astype(np.float64)
+        self.ratings = self.ratings + weight * stretch.ratings.astype(np.float64)
         self._count(segment)
 
     def _count(self, segment: Segment) -> None:

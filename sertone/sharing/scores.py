@@ -120,7 +120,7 @@ def _require_same(run: Path, results: dict, about: dict) -> None:
             "other_recipe",
             f"{run} and the model differ in {', '.join(differing)}",
             "a cross-validation of the recipe that the model was trained with",
-            "`sertone crossval` it, or push without --scores",
+            "`sertone crossval` it into a new folder, or leave out --scores",
         )
 
 

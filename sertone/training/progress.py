@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Rows
 
+from sertone.figures import clock
 from sertone.isolation import emit
 from sertone.training import ranks
 
@@ -68,7 +69,7 @@ class Progress:
         """
         self.done += 1
         spent = time.monotonic() - self.started
-        left = f"{_clock(spent / (self.done - self.skipped) * (self.total - self.done))} left"
+        left = f"{clock(spent / (self.done - self.skipped) * (self.total - self.done))} left"
         shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
         if self._live:
             if head not in self._tasks:
@@ -95,12 +96,6 @@ class Progress:
             self._rows.console.print(line, highlight=False, markup=False)
         elif not self.quiet:
             print(line, file=sys.stderr, flush=True)
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 class Labelled:
