@@ -182,11 +182,11 @@ class Doubts:
 
     def add(self, columns: np.ndarray, mono: np.ndarray) -> None:
         """Takes a block, channels (N, C) and their mean (N,)."""
-        signals = np.column_stack([columns, mono]).astype(np.float64)
+        signals = np.stack([*columns.T, mono]).astype(np.float64)  # by channel: sums along memory are fast
         self._count += len(columns)
         self._clipped += int((np.abs(columns) >= 0.999).sum())
-        self._sum = self._sum + signals.sum(0)
-        self._squares = self._squares + np.square(signals).sum(0)
+        self._sum = self._sum + signals.sum(1)
+        self._squares = self._squares + np.square(signals).sum(1)
 
     def warnings(self, *, mixed: bool = True) -> Warnings:
         """Of all that was taken; whether it is mixed or used by channel."""
