@@ -22,7 +22,7 @@ bench: install
 	$(BIN)/python bench/train.py --quick $(ARGS)
 
 docs: install
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
 
 check: install
 	$(BIN)/ruff check .

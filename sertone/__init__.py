@@ -22,7 +22,7 @@ __all__ = ["ablate", "compare", "crossval", "distill", "evaluate", "layers", "lo
 def load(
     path: str | Path | None = None,
     *,
-    classes: Mapping[str, str] | None = None,
+    classes: Mapping[str, str] | str | None = None,
     min_confidence: float | None = None,
     dimensions: Literal["corpus", "unit"] = "corpus",
     device: Literal["cpu", "cuda"] = "cpu",
@@ -34,7 +34,7 @@ def load(
         path: a bundle, which needs no torch; a run, one fold of it, or a checkpoint folder; or OWNER/NAME
             on the Hugging Face hub of a bundle or a checkpoint. None: the model that comes with the package.
         classes: class of the model -> class wanted; what is merged is added, what is left out is divided
-            among the rest.
+            among the rest. Or as a text, such as `angry,sad` or `happy=positive,sad=negative`.
         min_confidence: below it an answer is unsure; None: as the model was calibrated.
         dimensions: on the scale of the `corpus`, or from 0 to 1 (`unit`).
         device: `cuda` needs a card, and onnxruntime-gpu for a bundle.
@@ -45,6 +45,7 @@ def load(
     """
     from sertone import licences
     from sertone.errors import SertoneError
+    from sertone.labels import parse_map
     from sertone.runtime import shipped
     from sertone.runtime.answering import Answering
     from sertone.runtime.bundle import Bundle, Settings, is_bundle
@@ -57,11 +58,13 @@ def load(
     if is_bundle(folder):
         model = Bundle(folder, Settings(device, threads))
     else:
+        folders.checkpoints(folder)  # says what is missing before torch is asked for
         from sertone.training.predict import Trained
 
         model = Trained(folder, device=device, threads=threads)
     licences.warn(model.licences)
-    return Predictor(model, Answering(classes, min_confidence, dimensions))
+    mapping = parse_map(classes, "classes") if isinstance(classes, str) else classes
+    return Predictor(model, Answering(mapping, min_confidence, dimensions))
 
 
 def crossval(recipe: str | Path, out: str | Path, overrides: Iterable[str] = ()) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from sertone.decoding import AudioInfo, Warnings, check_format, open_audio
+from sertone.decoding import MAX_CHANNELS, AudioInfo, Warnings, check_format, open_audio
 from sertone.errors import AudioError
 
 SAMPLING_RATE = 16000
@@ -108,6 +108,9 @@ def columns_of(samples: np.ndarray, name: str) -> np.ndarray:
             "floats from -1 to 1 or integers of 8, 16 or 32 bits, (N,) or (N, channels)",
         )
     columns = given[:, None] if given.ndim == 1 else given
+    if len(columns) <= MAX_CHANNELS < columns.shape[1]:
+        found = f"{name}: {columns.shape[1]} channels of {len(columns)} samples"
+        raise AudioError("bad_channels", found, "samples (N, channels)", "transpose them")
     if given.dtype.kind == "f":
         return columns.astype(np.float32, copy=False)
     middle = 128 if given.dtype == np.uint8 else 0
@@ -176,7 +179,7 @@ class Doubts:
     """What is doubtful about a signal, gathered block by block."""
 
     def __init__(self) -> None:
-        self._count, self._clipped = 0, 0
+        self._count, self._clipped, self._peak = 0, 0, 0.0
         self._sum: np.ndarray | float = 0.0
         self._squares: np.ndarray | float = 0.0
 
@@ -184,7 +187,9 @@ class Doubts:
         """Takes a block, channels (N, C) and their mean (N,)."""
         signals = np.stack([*columns.T, mono]).astype(np.float64)  # by channel: sums along memory are fast
         self._count += len(columns)
-        self._clipped += int((np.abs(columns) >= 0.999).sum())
+        loudness = np.abs(columns)
+        self._clipped += int((loudness >= 0.999).sum())
+        self._peak = max(self._peak, float(loudness.max(initial=0.0)))
         self._sum = self._sum + signals.sum(1)
         self._squares = self._squares + np.square(signals).sum(1)
 
@@ -195,7 +200,9 @@ class Doubts:
         variances = np.atleast_1d(self._squares / count - np.square(self._sum / count))
         *spreads, spread = np.sqrt(np.maximum(0, variances))
         clipped = self._clipped / (count * max(1, len(spreads)))
-        if clipped > 0.01:
+        if self._peak > 4:  # floats may go a little beyond full scale
+            found["not_scaled"] = f"samples up to {self._peak:.0f}; expected -1 to 1"
+        elif clipped > 0.01:
             found["clipped"] = f"{clipped:.1%} of the samples are at full scale"
         loudest = max(spreads, default=0.0)
         if loudest < 1e-4:

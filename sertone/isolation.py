@@ -231,7 +231,10 @@ def serve() -> None:
             if not isinstance(error, SertoneError):
                 error.add_note(f"In the child process:\n{traceback.format_exc()}")
             kind, value = "error", error
-        _send(kind, value)
+        try:
+            _send(kind, value)
+        except OSError:
+            os._exit(0)  # as below
 
 
 def _listen(calls: queue.SimpleQueue) -> None:

@@ -151,7 +151,7 @@ class Prediction:
             empty on error or where the model answers none.
         text: what the model read beside the audio, None where it read nothing.
         segments: of a recording that was answered in pieces; its own answer is their mean, weighted by their
-            length, without those of silence.
+            length; those of silence have no answer.
         speakers: of these segments.
     """
 

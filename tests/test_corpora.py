@@ -103,6 +103,13 @@ def test_iemocap_talkers_and_texts(iemocap):
     assert not any("XX" in u.id or u.id.startswith(".") for u in found)
 
 
+def write(table, path):
+    if path.suffix in (".csv", ".tsv"):
+        table.write_csv(path, separator="\t" if path.suffix == ".tsv" else ",")
+    else:
+        getattr(table, {".jsonl": "write_ndjson", ".parquet": "write_parquet"}[path.suffix])(path)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
 def test_manifest_formats(tmp_path, tone, suffix):
     tone("a.wav")
@@ -116,16 +123,16 @@ def test_manifest_formats(tmp_path, tone, suffix):
         "text": ["Hello, you", None, "x"],
     }
     table, path = polars.DataFrame(rows), tmp_path / f"m.{suffix}"
-    if suffix in ("csv", "tsv"):
-        table.write_csv(path, separator="\t" if suffix == "tsv" else ",")
-    else:
-        getattr(table, {"jsonl": "write_ndjson", "parquet": "write_parquet"}[suffix])(path)
+    write(table, path)
     first, second, third = corpora.utterances("manifest", path)
     assert first.path == tmp_path / "a.wav" and first.speaker == "03"
     assert first.labels == {"emotion": "angry", "raw_emotion": "Anger", "valence": 1.5}
     assert second.labels["emotion"] == "happy" and (second.start_s, second.end_s) == (0.5, 1.0)
     assert third.labels == {} and third.end_s is None
     assert len({first.id, second.id, third.id}) == 3
+    with pytest.raises(SertoneError, match="whole recordings"):
+        recordings(path)
+    write(table.drop("start_s", "end_s"), path)
     assert recordings(path) == [
         (tmp_path / "a.wav", "Hello, you", None),
         (tmp_path / "a.wav", None, None),

@@ -43,11 +43,13 @@ def refused(*words):
         (("--language", "en"), "no_asr", "--asr"),
         (("--asr", "small", "--timeline"), "bad_timeline", "only heard"),
         (("--asr", "small"), "text_not_read", "only hears"),
-        (("--segmentation", "speech", "--window-s", "3"), "bad_timeline", "--segmentation speech"),
-        (("--speakers", "x.rttm", "--hop-s", "1"), "bad_timeline", "--speakers with --window-s and --hop-s"),
-        (("--speakers", "x.rttm", "--segmentation", "windows"), "bad_timeline", "with --segmentation"),
+        (("--segmentation", "speech", "--window-s", "3"), "bad_timeline", "speech and a window or hop"),
+        (("--speakers", "x.rttm", "--hop-s", "1"), "bad_timeline", "turns and a window or hop"),
+        (("--speakers", "x.rttm", "--segmentation", "windows"), "bad_timeline", "turns and a segmentation"),
         (("--to", "nowhere/x.html"), "missing_folder", "no folder nowhere"),
         (("--threads", "-1"), "bad_threads", "-1"),
+        (("--out", "nowhere/x.csv"), "missing_folder", "no folder"),
+        (("--out", "x.jsonl", "--window-s", "99"), "bad_timeline", "at most the model's 30 s"),
         (("--timeline", "--out", "X.CSV"), "bad_output", "jsonl"),
         (("--channels", "left=ann,right=ann"), "bad_timeline", "ann, ann"),
     ],
@@ -163,3 +165,61 @@ def test_what_decides_the_answers_names_the_model(talks, file):
     assert digest(talks) != before
     (talks / "tokenizer.json").unlink()
     assert digest(talks) != before
+
+
+def test_what_is_no_model_is_said_before_torch_is_asked_for(talks, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for command in (("info", "nothere"), ("predict", "nothere", "a/talk.wav"), ("listen", "nothere")):
+        assert refused(*command).code == "not_a_checkpoint"
+    assert refused("predict", "--list", talks / "no.txt").code == "missing_list"
+
+
+def test_texts_that_nobody_reads_are_said_once(toy, talks):
+    (talks / "table.csv").write_text("path,text\na/talk.wav,hello\nb/talk.wav,there\n")
+    command = ["predict", str(toy), "--manifest", str(talks / "table.csv"), "--out", str(talks / "x.jsonl")]
+    with pytest.warns(UserWarning, match="hears only") as caught:
+        assert app([*command, "--strict"], exit_on_error=False) == 0
+    rows = [json.loads(line) for line in (talks / "x.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    assert len([each for each in caught if "hears only" in str(each.message)]) == 1
+
+
+def test_whoever_has_read_enough_ends_it_without_a_word(toy, talks):
+    command = [sys.executable, "-m", "sertone", "predict", str(toy), *[str(talks / "a" / "talk.wav")] * 50]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout and running.stderr and running.stdout.readline().startswith(b"{")
+        running.stdout.close()
+        assert not running.stderr.read()
+    assert running.returncode == 1
+
+
+def test_settings_of_windows_ask_for_windows():
+    plan = sertone.runtime.plan
+    assert plan.TimelineSettings(window_s=2.0).windowed and plan.TimelineSettings(hop_s=2.0).hop == 2.0
+    assert not plan.TimelineSettings().windowed
+    assert "one of the two" in plan.TimelineSettings(segmentation="speech", hop_s=1.0).problem()
+
+
+@pytest.mark.parametrize("source", [[0.0] * 16000, None, ["a.wav"], (np.zeros(16000), 16000)])
+def test_what_is_neither_a_path_nor_samples_is_a_fault_of_the_caller(toy, source):
+    with pytest.raises(TypeError, match=type(source).__name__):
+        sertone.load(toy).predict(source, 16000)
+
+
+def test_arguments_of_load_are_held_against_what_there_is(toy):
+    assert sertone.load(toy, classes="angry,happy=up").answering.classes == {"angry": "angry", "happy": "up"}
+    with pytest.raises(SertoneError, match="cpu or cuda") as caught:
+        sertone.load(toy, device="tpu")  # pyright: ignore[reportArgumentType]
+    assert caught.value.code == "no_device"
+    answer = sertone.load(toy).predict(np.zeros((2, 16000)), 16000)
+    assert answer.code == "bad_channels" and "transpose" in answer.message
+
+
+@pytest.mark.parametrize("text", ['File type = "ooTextFile"\n', "start,end\n0,1\n", "speaker x 1 0 1\n"])
+def test_what_is_no_rttm_is_not_a_recording_without_speech(toy, talks, text):
+    (talks / "x.rttm").write_text(text)
+    assert (
+        refused("predict", toy, talks / "a" / "talk.wav", "--speakers", talks / "x.rttm").code == "bad_rttm"
+    )
+    (talks / "x.rttm").write_text(";; nobody\nSPKR-INFO talk 1 <NA> <NA> <NA> unknown ann <NA> <NA>\n")
+    assert app(["predict", str(toy), str(talks / "a" / "talk.wav"), "--speakers", str(talks / "x.rttm")]) == 0

@@ -116,7 +116,10 @@ def test_windows_of_silence_say_nothing_of_the_whole(toy):
     model = sertone.load(toy)
     alone = model.timeline(loud, RATE, settings=windows())
     among = model.timeline(np.concatenate([silence, loud, silence]), RATE, settings=windows())
-    assert len(among.segments) == 10
+    assert [s.label is None for s in among.segments] == [True] * 4 + [False] * 2 + [True] * 4
+    assert among.speakers[0].speech_s == 8.0 and among.speakers[0].segments == 10
+    nothing = model.timeline(silence, RATE, settings=windows(smoothing=3))
+    assert (nothing.code, nothing.label, nothing.speakers[0].label) == ("no_speech", None, None)
     assert among.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
     require_mean(among, among.segments[4:6])
 

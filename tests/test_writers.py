@@ -300,7 +300,7 @@ def test_csv_has_a_column_per_class_and_dimension(call_0417):
             list(s.probabilities.values()), abs=1e-4
         )
         assert float(row["arousal"]) == pytest.approx(s.dimensions["arousal"], abs=1e-4)
-        assert row["unsure"] == ("true" if s.unsure else "false")
+        assert row["unsure"] == str(s.unsure)
 
 
 @settings(max_examples=60, deadline=None)

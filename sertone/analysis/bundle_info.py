@@ -39,6 +39,10 @@ def to_text(found: Mapping[str, Any]) -> str:
         "input": ", and ".join([shortest] * found["hears"] + ["text"] * found["reads"]),
         "answers": "; ".join(classes + rated),
         "scores": _scores_in_words(found.get("scores") or {}),
+        "elsewhere": "; ".join(
+            f"{corpus}: {_scores_in_words(scores)}" for corpus, scores in found.get("elsewhere", {}).items()
+        ),
+        "unsure": _threshold_in_words(found["calibration"]),
         "parity": _parity_in_words(found["parity"]),
         "loss": _loss_in_words(found),
         "corpus": found["corpus"],
@@ -57,8 +61,20 @@ def _model_in_words(found: Mapping[str, Any]) -> str:
 def _scores_in_words(scores: Mapping[str, Any]) -> str:
     if not scores:
         return ""
-    said = [f"{figures.named(n).label} {figures.named(n).text(v)}" for n, v in scores["values"].items()]
+    said = [f"{figures.named(n).label} {_score(n, v, scores)}" for n, v in scores["values"].items()]
     return f"{', '.join(said)} ({scores['utterances']} utterances, {scores['speakers']} speakers)"
+
+
+def _score(name: str, value: float, scores: Mapping[str, Any]) -> str:
+    """With its 95 % interval, where there is one."""
+    text = figures.named(name).text
+    bounds = "-".join(map(text, scores["intervals"].get(name, ())))
+    return f"{text(value)} ({bounds})" if bounds else text(value)
+
+
+def _threshold_in_words(calibration: Mapping[str, Any]) -> str:
+    threshold = calibration.get("threshold")
+    return "" if threshold is None else f"below a confidence of {threshold:.2f}"
 
 
 def _parity_in_words(parity: Mapping[str, Any]) -> str:

@@ -45,6 +45,9 @@ def main() -> None:
             file=sys.stderr,
         )
         status = 2
+    except BrokenPipeError:  # whoever reads has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
     except OSError as error:
         print(f"error [os] {error}", file=sys.stderr)
         status = 2
@@ -53,7 +56,7 @@ def main() -> None:
         status = 2
     except KeyboardInterrupt:
         print(
-            "interrupted; the same command (predict: with --resume) goes on from the last save",
+            "interrupted; the same command goes on from the last save (`predict --out`: with --resume)",
             file=sys.stderr,
         )
         status = 2

@@ -52,10 +52,8 @@ def listen(
         as_json: print a JSON object per line: segments, and at the end the prediction.
     """
     from sertone import load
-    from sertone.labels import parse_map
 
-    mapping = parse_map(classes, "--classes") if classes else None
-    predictor = load(model, classes=mapping, min_confidence=min_confidence)
+    predictor = load(model, classes=classes, min_confidence=min_confidence)
     with _microphone(microphone, seconds) as (rate, chunks):
         stream = predictor.stream(rate, window_s=window_s, hop_s=hop_s)
         return follow(stream, chunks, in_json if as_json else in_words)
@@ -106,7 +104,7 @@ def _answer(label: str | None, confidence: float | None, unsure: bool, dimension
     if label is not None and confidence is not None:
         bar = "█" * round(BAR * confidence)
         parts.insert(0, f"{label:<12} {bar:·<{BAR}} {confidence:4.0%}{' unsure' * unsure}")
-    return "  ".join(parts)
+    return "  ".join(parts) or "silence"
 
 
 @contextmanager

@@ -23,7 +23,8 @@ class Long:
             ask for it too.
         to: file to write the timeline of the one recording to; its suffix chooses the format: .json, .csv,
             .rttm, .TextGrid, .eaf, .srt, .vtt, .txt (Audacity), .html, .png. May be repeated; `{stem}` in its
-            name stands for that of each of several recordings. A file that is there is written again.
+            name stands for that of each of several recordings. A file that is there is written again. The
+            names of the files are printed in the place of the answers.
         segmentation: `speech` (voice activity, the default) or `windows`, which answers everything.
         window_s: length of a window, in seconds; 4 if not given.
         hop_s: from one window to the next, in seconds; as long as a window if not given.
@@ -45,10 +46,8 @@ class Long:
         """`TimelineSettings`; None where nothing of the kind is asked for."""
         from sertone.runtime.plan import TimelineSettings, channel_names
 
-        windowed = self.window_s is not None or self.hop_s is not None
-        self._require_one_way(windowed)
         asked = {
-            "segmentation": self.segmentation or ("windows" if windowed else None),
+            "segmentation": self.segmentation,
             "window_s": self.window_s,
             "hop_s": self.hop_s,
             "smoothing": self.smoothing,
@@ -83,15 +82,6 @@ class Long:
                         "many_files", found, "another stem for each", "one call for each folder"
                     )
         return names
-
-    def _require_one_way(self, windowed: bool) -> None:
-        """Refuses options of which one would make no difference."""
-        sized = "--window-s and --hop-s"
-        if self.segmentation == "speech" and windowed:
-            raise SertoneError("bad_timeline", f"{sized} with --segmentation speech", "windows, or speech")
-        if self.speakers and (windowed or self.segmentation):
-            found = "--speakers with --segmentation" if self.segmentation else f"--speakers with {sized}"
-            raise SertoneError("bad_timeline", found, "one of the two: turns are answered as they are")
 
 
 def named(target: str, recording: str) -> Path:

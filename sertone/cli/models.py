@@ -114,7 +114,7 @@ def info(
         json_: print one JSON object instead of lines.
     """
     from sertone.runtime.bundle import is_bundle
-    from sertone.sharing.folder import local
+    from sertone.sharing.folder import checkpoints, local
 
     folder = local(model)
     if is_bundle(folder):
@@ -122,6 +122,8 @@ def info(
 
         found = examiner.info(folder)
     else:
+        if model.suffix not in (".yaml", ".yml"):
+            checkpoints(folder)  # says what is missing before torch is asked for
         from sertone.analysis import info as examiner
 
         found = examiner.info(model, overrides or (), measure=measure)

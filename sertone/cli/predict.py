@@ -72,7 +72,6 @@ def predict(
             a model that reads.
     """
     from sertone import load
-    from sertone.labels import parse_map
     from sertone.runtime import many, shipped
     from sertone.runtime.progress import Tally
     from sertone.runtime.rows import json_line
@@ -87,8 +86,7 @@ def predict(
     own = not paths or not _is_model(paths[0])
     inputs = _inputs(paths if own else paths[1:], list_, manifest, text)
     targets = long.targets([source.file for source in inputs])
-    mapping = parse_map(classes, "--classes") if classes else None
-    told: dict[str, Any] = {"classes": mapping, "min_confidence": min_confidence, "dimensions": dimensions}
+    told: dict[str, Any] = {"classes": classes, "min_confidence": min_confidence, "dimensions": dimensions}
     model = shipped.folder() if own else paths[0]
     predictor = load(model, device=device, threads=threads, **told)
     recogniser = _recogniser(asr, language, predictor.model) if asr else None

@@ -137,9 +137,8 @@ def _rows(root: Path, required: Sequence[str] = ("path", "speaker")) -> list[dic
         ".parquet": _parquet,
     }
     if root.suffix not in readers or not root.is_file():
-        raise SertoneError(
-            "not_a_manifest", str(root), f"a file ending in {', '.join(readers)}", "name the file"
-        )
+        found = f"{root}" if root.suffix not in readers else f"no file {root}"
+        raise SertoneError("not_a_manifest", found, f"a file ending in {', '.join(readers)}", "name the file")
     try:
         rows = readers[root.suffix](root)
     except (ValueError, csv.Error) as error:

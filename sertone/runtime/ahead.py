@@ -1,5 +1,6 @@
 """Decoding ahead of the model: several files at a time, in processes of their own, in the order given."""
 
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
@@ -34,6 +35,16 @@ def rows(
     there = {name: values for name, values in given.items() if values is not None}
     for file, *said in zip(files, *there.values(), strict=True):
         yield Row(file, **(dict.fromkeys(given) | dict(zip(there, said, strict=True))))
+
+
+def unread(texts: Iterable[str | None]) -> Iterator[None]:
+    """None in the place of each; says once that they make no difference."""
+    told = False
+    for text in texts:
+        if text and not told:
+            warnings.warn("the model hears only; texts make no difference", stacklevel=2)
+            told = True
+        yield None
 
 
 def decoded(

@@ -107,7 +107,7 @@ class Answering:
         """
         self.names(model)
         if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
-            raise SertoneError("bad_confidence", f"--min-confidence {self.min_confidence}", "0 to 1")
+            raise SertoneError("bad_confidence", f"a min_confidence of {self.min_confidence}", "0 to 1")
 
     def answers(self, model: Model, outputs: Outputs) -> list[dict[str, Any]]:
         """`label`, `probabilities`, `confidence`, `unsure` and `dimensions` of every row.

@@ -186,6 +186,8 @@ def _session(folder: Path, settings: Settings) -> "InferenceSession":
     """ONNX Runtime on the graph. It does not plan memory for every length it meets: that only grows."""
     import onnxruntime
 
+    if settings.device not in PROVIDERS:
+        raise SertoneError("no_device", f"device {settings.device!r}", " or ".join(PROVIDERS))
     if PROVIDERS[settings.device] not in onnxruntime.get_available_providers():
         raise _no_device(settings, "which this onnxruntime does not know")
     options = onnxruntime.SessionOptions()

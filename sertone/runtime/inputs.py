@@ -46,13 +46,12 @@ def gather(
 
     Raises:
         SertoneError: `no_files`, where nothing is given, more than one kind of thing, or a folder without
-            recordings; what `corpora.manifest.recordings` raises.
+            recordings; `missing_list`, `unreadable_folder`; what `corpora.manifest.recordings` raises.
     """
     if sum(map(bool, (paths, listed, manifest))) != 1:
         some = "more than one of" if paths or listed or manifest else "none of"
-        raise SertoneError(
-            "no_files", f"{some} recordings, a list and a table", "one of FILE..., --list and --manifest"
-        )
+        found, expected = f"{some} recordings, a list and a table", "one of FILE..., --list and --manifest"
+        raise SertoneError("no_files", found, expected, "the first path may be a model")
     if manifest:
         from sertone.corpora.manifest import recordings
 
@@ -73,7 +72,11 @@ def is_folder(path: Path) -> bool:
 
 def _lines(listed: str | Path) -> list[str]:
     """The lines that are not empty; names that are not UTF-8 are kept as the system has them."""
-    content = sys.stdin.buffer.read() if str(listed) == "-" else Path(listed).read_bytes()
+    try:
+        content = sys.stdin.buffer.read() if str(listed) == "-" else Path(listed).read_bytes()
+    except OSError as error:
+        found = f"{listed}: {error.strerror}"
+        raise SertoneError("missing_list", found, "a text file with one path per line") from None
     lines = os.fsdecode(content.removeprefix(b"\xef\xbb\xbf")).split("\n")
     return [line.removesuffix("\r") for line in lines if line.strip()]
 
@@ -96,7 +99,8 @@ def _below(folder: Path) -> Iterator[Path]:
     """Visible files of a folder and of those in it. Links to folders are not followed: they may go round."""
 
     def stop(error: OSError) -> None:
-        raise error  # a folder that cannot be listed must not go missing without a word
+        found = f"{error.filename}: {error.strerror}"  # it must not go missing without a word
+        raise SertoneError("unreadable_folder", found, "folders that may be read", "name the others")
 
     for parent, folders, files in os.walk(folder, onerror=stop):
         folders[:] = _visible(folders)

@@ -11,7 +11,7 @@ from typing import Any
 from sertone.audio import file_hash
 from sertone.runtime.inputs import Input
 from sertone.runtime.output import MadeBy, opened, stamp
-from sertone.runtime.plan import TimelineSettings
+from sertone.runtime.plan import Plan, TimelineSettings
 from sertone.runtime.predictor import Predictor, Recogniser
 from sertone.runtime.progress import Progress, Tally
 from sertone.runtime.rows import form_of
@@ -82,6 +82,8 @@ def write(
         pieces["rttm"] = file_hash(settings.rttm)
     chosen = {"model": model, "strict": strict, "asr": recognised_by, "timeline": pieces}
     form, by = form_of(out, predictor), _made_by(predictor, chosen)
+    if settings:
+        Plan.of(settings, predictor.model)  # refuses before anything is written what cannot be
     with opened(out, form, by, inputs, resume=resume) as output:
         left = output.unfinished(inputs)
         _say(output.told())

@@ -97,13 +97,16 @@ def opened(
         resume: go on with what is there.
 
     Raises:
-        SertoneError: `output_exists`, `output_in_use`, `not_resumable`, `other_output`, `bad_rows`.
+        SertoneError: `missing_folder`, `output_exists`, `output_in_use`, `not_resumable`, `other_output`,
+            `bad_rows`.
     """
     path = path.resolve()  # of a link the file is written that it leads to
     if path.exists() and not resume:
         raise SertoneError(
             "output_exists", f"{path} is there already", "a new file", "--resume goes on with it"
         )
+    if not path.parent.is_dir():
+        raise SertoneError("missing_folder", f"no folder {path.parent} for {path.name}", "one that is there")
     beside = path.with_name(f"{path.name}.journal")
     if path.exists() and not beside.exists():
         raise _not_resumable(path)

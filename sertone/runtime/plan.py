@@ -13,6 +13,7 @@ from sertone.runtime.cutting import Cutter, Track
 from sertone.runtime.segmentation import Segmenter, Speech, Turns, Windows, planned, voice_activity
 from sertone.runtime.turns import Turn, read_rttm, turns_of
 
+WINDOW_S = 4.0
 SHORTEST_WINDOW_S = 1.0  # of the last window
 MARGIN_S = 0.1  # added to both ends of speech, at most half of a pause
 
@@ -22,8 +23,9 @@ class TimelineSettings:
     """How a long recording is answered.
 
     Attributes:
-        segmentation: `speech` answers where somebody speaks, `windows` everything.
-        window_s: length of a window, in seconds.
+        segmentation: `speech` answers where somebody speaks, `windows` everything; None: windows where
+            their length or hop is given, speech otherwise.
+        window_s: length of a window, in seconds; None: WINDOW_S.
         hop_s: from one window to the next, in seconds, at most `window_s`; None: `window_s`.
         longest_s: of speech or part of a turn that is answered at once, in seconds; never more than the model
             answers at once.
@@ -35,8 +37,8 @@ class TimelineSettings:
         channels: names of the speakers, one per channel; each channel is then answered by itself.
     """
 
-    segmentation: Literal["speech", "windows"] = "speech"
-    window_s: float = 4.0
+    segmentation: Literal["speech", "windows"] | None = None
+    window_s: float | None = None
     hop_s: float | None = None
     longest_s: float = 10.0
     shortest_s: float = 0.25
@@ -49,25 +51,38 @@ class TimelineSettings:
     @property
     def windowed(self) -> bool:
         """Whether windows are answered."""
-        return self.segmentation == "windows" and not self.rttm
+        return self.segmentation == "windows" or (self.segmentation is None and self._sized)
+
+    @property
+    def window(self) -> float:
+        """Length of a window, in seconds."""
+        return WINDOW_S if self.window_s is None else self.window_s
 
     @property
     def hop(self) -> float:
         """From one window to the next, in seconds."""
-        return self.window_s if self.hop_s is None else self.hop_s
+        return self.window if self.hop_s is None else self.hop_s
+
+    @property
+    def _sized(self) -> bool:
+        return self.window_s is not None or self.hop_s is not None
 
     def problem(self) -> tuple[str, str] | None:
         """What cannot be, and what is expected."""
-        kinds, names = ("speech", "windows"), self.channels or ()
+        kinds, speech, names = (None, "speech", "windows"), self.segmentation == "speech", self.channels or ()
         checks = [
             (self.segmentation in kinds, f"segmentation {self.segmentation!r}", "speech or windows"),
-            (self.window_s >= 0.025, f"windows of {self.window_s} s", "at least 0.025 s"),
-            (0.001 <= self.hop <= self.window_s, f"a hop of {self.hop} s", "more than 0, at most a window"),
+            (not (speech and self._sized), "speech and a window or hop", "one of the two"),
+            (not (self.rttm and self._sized), "speaker turns and a window or hop", "one of the two"),
+            (not (self.rttm and self.segmentation), "speaker turns and a segmentation", "one of the two"),
+            (self.window >= 0.025, f"windows of {self.window} s", "at least 0.025 s"),
+            (0.001 <= self.hop <= self.window, f"a hop of {self.hop} s", "more than 0, at most a window"),
             (self.longest_s >= 2, f"stretches of {self.longest_s} s", "at least 2 s"),
             (0 <= self.shortest_s <= 0.5, f"shortest_s {self.shortest_s}", "0 to 0.5 s"),
             (0 <= self.gap_s <= 60, f"gap_s {self.gap_s}", "0 to 60 s"),
             (0 < self.threshold < 1, f"a threshold of {self.threshold}", "between 0 and 1"),
             (self.smoothing > 0 and self.smoothing % 2, f"smoothing over {self.smoothing}", "an odd number"),
+            (not isinstance(names, str), f"channels {names!r}", "a tuple of names"),
             (len(set(names)) == len(names), f"channels {', '.join(names)}", "a name of its own for each"),
             (not (self.rttm and self.channels), "speaker turns and names of channels", "one of the two"),
         ]  # fmt: skip
@@ -116,8 +131,8 @@ class Plan:
             SertoneError: `bad_timeline`, `missing_rttm`, `bad_rttm`.
         """
         problem = settings.problem()
-        if not problem and settings.windowed and settings.window_s > model.max_seconds:
-            problem = f"windows of {settings.window_s} s", f"at most the model's {model.max_seconds:g} s"
+        if not problem and settings.windowed and settings.window > model.max_seconds:
+            problem = f"windows of {settings.window} s", f"at most the model's {model.max_seconds:g} s"
         if problem:
             raise SertoneError("bad_timeline", *problem)
         longest = _samples(min(settings.longest_s, model.max_seconds))
@@ -147,7 +162,7 @@ class Plan:
             own = turns_of(self.turns, name, alone=self.alone) if self.turns else []
             return Turns(planned(own, self.longest))
         if s.windowed:
-            window, shortest = _samples(s.window_s), max(self.min_samples, _samples(SHORTEST_WINDOW_S))
+            window, shortest = _samples(s.window), max(self.min_samples, _samples(SHORTEST_WINDOW_S))
             return Windows(window, _samples(s.hop), min(window, shortest))
         return Speech(
             voice_activity(),

@@ -15,7 +15,7 @@ from sertone.audio import Recording
 from sertone.errors import AudioError
 from sertone.isolation import Isolated
 from sertone.labels import has_words
-from sertone.runtime.ahead import Row, decoded, held_against, rows
+from sertone.runtime.ahead import Row, decoded, held_against, rows, unread
 from sertone.runtime.answering import NO_ANSWER, Answering, Model, prediction, refused
 from sertone.runtime.plan import Plan, TimelineSettings
 from sertone.runtime.streaming import Stream
@@ -67,9 +67,10 @@ class Predictor:
             the prediction, with status `error` where the recording cannot be used.
 
         Raises:
+            TypeError: neither a path nor an array.
             ValueError: samples without a sampling rate.
         """
-        _require_rate(source, sampling_rate)
+        _require_source(source, sampling_rate)
         return self._predict(source, sampling_rate, text, partial(self._read, source, sampling_rate))
 
     def timeline(
@@ -86,16 +87,17 @@ class Predictor:
             source: a file, or samples (N,) or (N, channels), see `audio.columns_of`.
             sampling_rate: of the samples, in Hz.
             text: what is said; it cannot be divided among the pieces, and is left out with a warning.
-            settings: where it is cut, and who speaks; None: speech, cut by voice activity.
+            settings: where it is cut, and who speaks; None: by voice activity.
 
         Returns:
             the prediction with segments and speakers, with status `error` where the recording cannot be used.
 
         Raises:
             SertoneError: `bad_timeline`, `missing_rttm`, `bad_rttm`.
+            TypeError: neither a path nor an array.
             ValueError: samples without a sampling rate.
         """
-        _require_rate(source, sampling_rate)
+        _require_source(source, sampling_rate)
         return self._timeline(
             source, Plan.of(settings or TimelineSettings(), self.model), text, sampling_rate
         )
@@ -105,7 +107,7 @@ class Predictor:
         sampling_rate: int,
         *,
         segmentation: Literal["speech", "windows"] = "windows",
-        window_s: float = 4.0,
+        window_s: float | None = None,
         hop_s: float | None = None,
         channels: int = 1,
         names: tuple[str, ...] | None = None,
@@ -115,8 +117,8 @@ class Predictor:
         Args:
             sampling_rate: of what comes, in Hz.
             segmentation: `windows` answers everything, `speech` where somebody speaks.
-            window_s: length of a window, in seconds.
-            hop_s: from one window to the next, in seconds; None: `window_s`.
+            window_s: length of a window, in seconds; None: `plan.WINDOW_S`.
+            hop_s: from one window to the next, in seconds; None: as long as a window.
             channels: of what comes.
             names: of the speakers, one per channel, each of which is then answered by itself; None: mixed.
 
@@ -152,7 +154,7 @@ class Predictor:
         Raises:
             SertoneError: as `timeline`.
         """
-        given = rows(files, texts, durations)
+        given = rows(files, texts if texts is None or self.model.reads else unread(texts), durations)
         first = list(islice(given, 2))
         ahead, behind = tee(chain(first, given))
         with Isolated() as apart:
@@ -223,14 +225,16 @@ class Predictor:
         return audio.from_array(source, sampling_rate)
 
     def _answered(self, name: str, recording: Recording, said: str | None) -> Prediction:
-        warnings, samples = dict(recording.warnings), recording.samples
+        found, samples = dict(recording.warnings), recording.samples
         if len(samples) < self.model.min_samples:
-            found = f"{len(samples)} samples, padded to the {self.model.min_samples} the model needs"
-            warnings["padded"] = found
+            needed = f"the {self.model.min_samples} the model needs"
+            found["padded"] = f"{len(samples)} samples, padded to {needed}"
             samples = np.pad(samples, (0, self.model.min_samples - len(samples)))
         text, doubts = self._readable(said)
-        (answer,) = self.answering.answers(self.model, self.model.outputs(samples[None], text))
-        return prediction(name, recording.duration_s, warnings | doubts, answer, text=text)
+        silent = "no_speech" in found and text is None
+        outputs = None if silent else self.model.outputs(samples[None], text)
+        (answer,) = self.answering.answers(self.model, outputs) if outputs else [NO_ANSWER]
+        return prediction(name, recording.duration_s, found | doubts, answer, text=text)
 
     def _answered_long(
         self, source: Source, sampling_rate: int | None, text: str | None, isolated: Isolated | None
@@ -277,7 +281,9 @@ def _name(source: Source) -> str:
     return "<array>" if isinstance(source, np.ndarray) else str(source)
 
 
-def _require_rate(source: Source, sampling_rate: int | None) -> None:
+def _require_source(source: Source, sampling_rate: int | None) -> None:
+    if not isinstance(source, str | Path | np.ndarray):
+        raise TypeError(f"found a {type(source).__name__}; expected one path, or a numpy array of samples")
     if isinstance(source, np.ndarray) and sampling_rate is None:
         raise ValueError("samples need their sampling_rate in Hz")
 

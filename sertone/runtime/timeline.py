@@ -27,14 +27,13 @@ if TYPE_CHECKING:
 
 Source = str | Path | np.ndarray
 """A file, or samples (N,) or (N, channels)."""
-UNHEARD = 1e-9  # weight of silence in the answer about the whole: nothing, unless there is nothing else
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
     """What the model says of a piece: shares of the classes that are told (J,), and ratings (R,).
 
-    Where it is `silent` it counts for nothing in the answer about the whole, unless all others are too.
+    Where it is `silent` nothing of that is told.
     """
 
     start_s: float
@@ -98,7 +97,7 @@ def answered(predictor: "Predictor", group: Sequence[Piece]) -> list[Stretch]:
 
 
 def smoothed(stretches: Sequence[Stretch], width: int) -> list[Stretch]:
-    """Averages the answers of `width` neighbours of one speaker; at the ends there are fewer.
+    """Averages the answers of `width` neighbours of one speaker, without silent ones; at the ends are fewer.
 
     Args:
         stretches: in order of time.
@@ -106,7 +105,7 @@ def smoothed(stretches: Sequence[Stretch], width: int) -> list[Stretch]:
     """
     result, half = list(stretches), width // 2
     for speaker in {stretch.speaker for stretch in stretches}:
-        places = [n for n, stretch in enumerate(stretches) if stretch.speaker == speaker]
+        places = [n for n, each in enumerate(stretches) if each.speaker == speaker and not each.silent]
         for at, place in enumerate(places):
             near = [stretches[n] for n in places[max(0, at - half) : at + half + 1]]
             shares, ratings = np.mean([s.shares for s in near], 0), np.mean([s.ratings for s in near], 0)
@@ -124,7 +123,8 @@ class Tally:
 
     def add(self, stretch: Stretch) -> Segment:
         """Takes the next stretch, those of a speaker in order of time; gives what is told of it."""
-        answer = self._answering.answer(self._model, stretch.shares, stretch.ratings)
+        told = self._answering.answer(self._model, stretch.shares, stretch.ratings)
+        answer = NO_ANSWER if stretch.silent else told
         at = {"start_s": stretch.start_s, "end_s": stretch.end_s, "speaker": stretch.speaker}
         segment = Segment(**at, **answer)
         self._sums.setdefault(stretch.speaker, _Sums()).add(segment, stretch)
@@ -139,16 +139,16 @@ class Tally:
         if self._padded:
             needed = self._model.min_samples
             found["padded"] = f"{self._padded} segments, padded to the {needed} samples the model needs"
-        if not self._sums:
+        answer = self._mean(list(self._sums.values()))
+        if answer is NO_ANSWER:
             found["no_speech"] = "no speech was found"
-        answer = self._mean(list(self._sums.values())) if self._sums else NO_ANSWER
         return prediction(name, duration_s, found, answer, segments=segments, speakers=self._speakers())
 
     def _speakers(self) -> list[Speaker]:
         return [self._speaker(name, self._sums[name]) for name in sorted(self._sums)]
 
     def _speaker(self, name: str, sums: "_Sums") -> Speaker:
-        answer = self._mean([sums])
+        answer = dict(self._mean([sums]))
         del answer["unsure"]
         return Speaker(
             name=name,
@@ -161,6 +161,8 @@ class Tally:
 
     def _mean(self, parts: "Sequence[_Sums]") -> dict[str, Any]:
         weight = sum(part.weight for part in parts)
+        if not weight:
+            return NO_ANSWER
         shares, ratings = sum(part.shares for part in parts), sum(part.ratings for part in parts)
         return self._answering.answer(self._model, np.asarray(shares / weight), np.asarray(ratings / weight))
 
@@ -176,8 +178,11 @@ class _Sums:
         self._counted_s = 0.0  # up to here
 
     def add(self, segment: Segment, stretch: Stretch) -> None:
-        weight = (segment.end_s - segment.start_s) * (UNHEARD if stretch.silent else 1.0)
-        self.count, self.weight = self.count + 1, self.weight + weight
+        self.count += 1
+        if stretch.silent:
+            return
+        weight = segment.end_s - segment.start_s
+        self.weight += weight
         self.shares = self.shares + weight * stretch.shares.astype(np.float64)
         self.ratings = self.ratings + weight * stretch.ratings.astype(np.float64)
         self._count(segment)

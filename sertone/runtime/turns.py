@@ -13,6 +13,10 @@ from pathlib import Path
 
 from sertone.errors import AudioError, SertoneError
 
+TYPES = ("SEGMENT", "NOSCORE", "NO_RT_METADATA", "LEXEME", "NON-LEX", "NON-SPEECH", "FILLER", "EDIT", "SU")
+TYPES += ("IP", "CB", "A/P", "SPEAKER", "SPKR-INFO")
+"""Of the lines of RTTM files."""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -35,7 +39,7 @@ def read_rttm(path: str | Path) -> list[Turn]:
     """All turns of an RTTM file; lines of other types, comments and empty lines are passed over.
 
     Raises:
-        SertoneError: `missing_rttm`; `bad_rttm`, with the number of the line.
+        SertoneError: `missing_rttm`; `bad_rttm`, with the number of the line, or where it is no RTTM file.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -43,7 +47,11 @@ def read_rttm(path: str | Path) -> list[Turn]:
         raise SertoneError("missing_rttm", f"{path}: {error.strerror}", "an RTTM file") from None
     except UnicodeDecodeError:
         raise SertoneError("bad_rttm", f"{path}: not UTF-8", "text") from None
-    return [_turn(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if _is_turn(line)]
+    turns = [_turn(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if _type(line) == "SPEAKER"]
+    other = next((line for line in lines if _type(line) and _type(line) not in TYPES), "")
+    if not turns and other:
+        raise SertoneError("bad_rttm", f"{path}: no line of SPEAKER, but {other[:60]!r}", "an RTTM file")
+    return turns
 
 
 def turns_of(turns: Sequence[Turn], source: str, *, alone: bool) -> list[Turn]:
@@ -68,8 +76,9 @@ def turns_of(turns: Sequence[Turn], source: str, *, alone: bool) -> list[Turn]:
     return [turn for turn in turns if turn.file in own]
 
 
-def _is_turn(line: str) -> bool:
-    return line.split(maxsplit=1)[:1] == ["SPEAKER"]
+def _type(line: str) -> str:
+    """Of a line; empty of an empty one and of a comment."""
+    return "" if line.startswith(";;") else "".join(line.split(maxsplit=1)[:1])
 
 
 def _turn(line: str, where: str) -> Turn:

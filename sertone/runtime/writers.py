@@ -104,7 +104,7 @@ def _row(prediction: Prediction, segment: Segment) -> dict[str, Any]:
         "speaker": printable(segment.speaker),
         "label": printable(segment.label or ""),
         "confidence": "" if segment.confidence is None else round(segment.confidence, 4),
-        "unsure": str(segment.unsure).lower(),
+        "unsure": segment.unsure,
     }
     row |= {f"p_{printable(name)}": round(share, 4) for name, share in segment.probabilities.items()}
     return row | {printable(name): round(value, 4) for name, value in segment.dimensions.items()}
