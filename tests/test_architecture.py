@@ -139,7 +139,8 @@ def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder, small_demo):
     corpora.sheet("msp_podcast").fake(tmp_path / "MSP-PODCAST-Publish", segments=60)
     shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
     samples, rate = soundfile.read(sorted((small_demo / "wav").iterdir())[0])
-    soundfile.write(tmp_path / "talk.wav", np.stack([samples, np.roll(samples, rate)], 1), rate)
+    soundfile.write(tmp_path / "call.wav", np.stack([samples, np.roll(samples, rate)], 1), rate)
+    soundfile.write(tmp_path / "talk.wav", samples, rate)
     quick = ["--set", "train.epochs=[1,1]"]
     small = ["--set", f"model.encoder={TINY_MODEL['encoder']}"]
     tiny = ["--set", f"model.encoder.source={tiny_encoder('wavlm')}", "--set", "model.frozen_layers=1"]
@@ -173,7 +174,7 @@ def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder, small_demo):
         done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0 and "Prediction(" in done.stdout, done.stderr
     assert (tmp_path / "runs/mine/report.html").is_file()
-    assert "agent" in (tmp_path / "talk.csv").read_text() and (tmp_path / "talk.html").is_file()
+    assert "agent" in (tmp_path / "call.csv").read_text() and (tmp_path / "call.html").is_file()
     assert (tmp_path / "runs/wan2025_wavlm/report.html").is_file()
 
 

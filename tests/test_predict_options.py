@@ -223,3 +223,10 @@ def test_what_is_no_rttm_is_not_a_recording_without_speech(toy, talks, text):
     )
     (talks / "x.rttm").write_text(";; nobody\nSPKR-INFO talk 1 <NA> <NA> <NA> unknown ann <NA> <NA>\n")
     assert app(["predict", str(toy), str(talks / "a" / "talk.wav"), "--speakers", str(talks / "x.rttm")]) == 0
+
+
+def test_a_list_may_be_that_of_find(toy, talks, capsys):
+    files = [str(talks / place / "talk.wav") for place in ("a", "b")]
+    (talks / "list").write_bytes(b"".join(name.encode() + b"\0" for name in files))
+    assert app(["predict", str(toy), "--list", str(talks / "list")], exit_on_error=False) == 0
+    assert [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()] == files

@@ -98,7 +98,7 @@ def _scales(text: str | None) -> dict[str, tuple[float, float]]:
 
 @app.command
 def info(
-    model: Path,
+    model: Path | None = None,
     /,
     *,
     overrides: Overrides = None,
@@ -109,13 +109,15 @@ def info(
 
     Args:
         model: a bundle, a checkpoint folder, a fold, a run, OWNER/NAME on the Hugging Face hub; or a recipe,
-            whose corpus has to be there.
+            whose corpus has to be there. The model that comes with Sertone if not given.
         measure: speed and memory as well, on this machine; not of a bundle.
         json_: print one JSON object instead of lines.
     """
+    from sertone.runtime import shipped
     from sertone.runtime.bundle import is_bundle
     from sertone.sharing.folder import checkpoints, local
 
+    model = model or shipped.folder()
     folder = local(model)
     if is_bundle(folder):
         from sertone.analysis import bundle_info as examiner  # which needs no torch

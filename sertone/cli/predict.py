@@ -52,7 +52,8 @@ def predict(
             recording that belongs to the corpus. Then recordings of any rate and number of channels; of a
             folder all that are in it or below it.
         text: what is said in the one recording given.
-        list_: instead of recordings, a text file with one path per line; `-`: standard input.
+        list_: instead of recordings, a text file with one path per line, or one per NUL as of `find -print0`;
+            `-`: standard input.
         manifest: instead of recordings, a table with the columns `path` and, where they are known, `text` and
             `duration_s`.
         out: file to write, ending in .jsonl or .csv; one that is there is only touched with `--resume`.

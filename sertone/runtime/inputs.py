@@ -40,7 +40,7 @@ def gather(
 
     Args:
         paths: recordings, and folders in the place of which their recordings stand, sorted.
-        listed: a text file with one path per line; `-`: standard input.
+        listed: a text file with one path per line, or one per NUL as of `find -print0`; `-`: standard input.
         manifest: a table with the column `path` and, where they are known, `text` and `duration_s`; see
             `corpora.manifest`.
 
@@ -77,7 +77,8 @@ def _lines(listed: str | Path) -> list[str]:
     except OSError as error:
         found = f"{listed}: {error.strerror}"
         raise SertoneError("missing_list", found, "a text file with one path per line") from None
-    lines = os.fsdecode(content.removeprefix(b"\xef\xbb\xbf")).split("\n")
+    end = "\0" if b"\0" in content else "\n"
+    lines = os.fsdecode(content.removeprefix(b"\xef\xbb\xbf")).split(end)
     return [line.removesuffix("\r") for line in lines if line.strip()]
 
 

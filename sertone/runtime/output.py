@@ -101,13 +101,12 @@ def opened(
             `bad_rows`.
     """
     path = path.resolve()  # of a link the file is written that it leads to
-    if path.exists() and not resume:
-        raise SertoneError(
-            "output_exists", f"{path} is there already", "a new file", "--resume goes on with it"
-        )
     if not path.parent.is_dir():
         raise SertoneError("missing_folder", f"no folder {path.parent} for {path.name}", "one that is there")
     beside = path.with_name(f"{path.name}.journal")
+    if path.exists() and not resume:
+        way_out = "--resume goes on with it" if beside.exists() else ""
+        raise SertoneError("output_exists", f"{path} is there already", "a new file", way_out)
     if path.exists() and not beside.exists():
         raise _not_resumable(path)
     with open(beside, "a+b") as journal:
