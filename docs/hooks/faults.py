@@ -90,9 +90,10 @@ def _row(code: str, same: list[Fault]) -> str:
 def _in_scope(
     scope: ast.FunctionDef, constants: Values, kinds: dict[str, str], hears: bool
 ) -> Iterator[tuple[str, str, str]]:
+    assigns = [node for node in ast.walk(scope) if isinstance(node, ast.Assign)]
     for node in ast.walk(scope):
         line = getattr(node, "lineno", 0)
-        values = constants | _assigned(inner for inner in ast.walk(scope) if _before(inner, line))
+        values = constants | _assigned(inner for inner in assigns if inner.lineno < line)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds:
             kind = kinds[node.func.id]
             for code in _codes(node.args[0], values):
@@ -105,10 +106,6 @@ def _in_scope(
                 for key, value in zip(table.keys, table.values, strict=True):
                     for code in _codes(key, {}):
                         yield "warning", code, _text(value, values)
-
-
-def _before(node: ast.AST, line: int) -> bool:
-    return isinstance(node, ast.Assign) and node.lineno < line
 
 
 def _assigned(nodes: Iterable[ast.AST]) -> Values:
