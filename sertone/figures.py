@@ -156,3 +156,8 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def counted(number: int, thing: str) -> str:
+    """How many there are: `1 file`, `2 files`."""
+    return f"{number} {thing}{'s' * (number != 1)}"

@@ -8,6 +8,7 @@ import numpy as np
 from sertone.audio import SAMPLING_RATE
 from sertone.blocks import Sound
 from sertone.decoding import Warnings
+from sertone.figures import counted
 from sertone.runtime.segmentation import Segmenter, Span, Turns
 
 BATCH_SAMPLES = 16 * SAMPLING_RATE  # answered at once: more does not pay on a CPU
@@ -68,7 +69,9 @@ class Cutter:
         segmenters = [track.segmenter for track in self.tracks]
         left_out = sum(each.left_out for each in segmenters if isinstance(each, Turns))
         if left_out:
-            found["turns_left_out"] = f"{left_out} parts of turns: behind the end, or shorter than 25 ms"
+            found["turns_left_out"] = (
+                f"{counted(left_out, 'part')} of turns: behind the end, or shorter than 25 ms"
+            )
         return found
 
     def push(self, block: np.ndarray) -> list[Piece]:

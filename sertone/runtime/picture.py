@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sertone.figures import clock
+from sertone.figures import clock, counted
 from sertone.runtime.canvas import Canvas, text_width
 from sertone.runtime.colours import UNLABELLED, colours, ink
 from sertone.runtime.media import Media
@@ -90,7 +90,7 @@ def _draw_head(canvas: Canvas, scene: _Scene) -> None:
     canvas.text(20, 26, canvas.shortened(name, 20, WIDTH - 40), 20, INK)
     whole = Segment(start_s=0, end_s=0, label=told.label, confidence=told.confidence)
     answer = f", on the whole {caption(whole)}" if told.label else ""
-    about = f"{clock(scene.duration_s)}, {len(told.segments)} segments{answer}"
+    about = f"{clock(scene.duration_s)}, {counted(len(told.segments), 'segment')}{answer}"
     canvas.text(20, 50, canvas.shortened(about, 13, WIDTH - 40), 13, SOFT)
 
 

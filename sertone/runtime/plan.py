@@ -8,6 +8,7 @@ from typing import Literal
 from sertone.audio import SAMPLING_RATE
 from sertone.decoding import MAX_CHANNELS
 from sertone.errors import AudioError, SertoneError
+from sertone.figures import counted
 from sertone.runtime.answering import Model
 from sertone.runtime.cutting import Cutter, Track
 from sertone.runtime.segmentation import Segmenter, Speech, Turns, Windows, planned, voice_activity
@@ -152,7 +153,9 @@ class Plan:
         names = self.settings.channels
         if names is not None and len(names) != channels:
             raise AudioError(
-                "channel_names", f"{name}: {channels} channels", f"one for each of {', '.join(names)}"
+                "channel_names",
+                f"{name}: {counted(channels, 'channel')}",
+                f"one for each of {', '.join(names)}",
             )
         return Cutter([Track(self._segmenter(name), speaker) for speaker in names or ("",)])
 

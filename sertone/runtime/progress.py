@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
-from sertone.figures import clock
+from sertone.figures import clock, counted
 from sertone.runtime.rows import Row
 from sertone.schema import Prediction
 
@@ -38,9 +38,7 @@ class Tally:
     def _said(self, status: str) -> str:
         """`2 errors (1 empty_file, 1 missing_file)`."""
         codes = [f"{count} {code}" for (each, code), count in self.codes.most_common() if each == status]
-        return f"{self.of(status)} {status}{'s' * (self.of(status) != 1)}" + f" ({', '.join(codes)})" * bool(
-            codes
-        )
+        return counted(self.of(status), status) + f" ({', '.join(codes)})" * bool(codes)
 
 
 class Progress:
@@ -73,15 +71,15 @@ class Progress:
         """Done, errors, rates and time left."""
         spent = max(self.clock() - self.started, 1e-9)
         left = clock(spent / max(self.done, 1) * (self.total - self.done))
-        errors = f"{self.errors} error{'s' * (self.errors != 1)}"
         rates = f"{self.done / spent:.1f} files/s, {self.audio_s / spent:.1f} s of audio/s"
-        return f"{self.done} of {self.total} files, {errors}, {rates}, {left} left"
+        done = f"{self.done} of {counted(self.total, 'file')}, {counted(self.errors, 'error')}"
+        return f"{done}, {rates}, {left} left"
 
     def summary(self) -> str:
         """What was done, and how fast."""
         spent = self.clock() - self.started
         rate = self.done / max(spent, 1e-9)
-        return f"{self.done} files, {self.audio_s:.1f} s of audio in {spent:.1f} s, {rate:.1f} files/s"
+        return f"{counted(self.done, 'file')}, {self.audio_s:.1f} s of audio in {spent:.1f} s, {rate:.1f} files/s"
 
     def close(self) -> None:
         """Takes the line from the terminal."""

@@ -14,6 +14,7 @@ import numpy as np
 from sertone.audio import SAMPLING_RATE
 from sertone.blocks import stream_array
 from sertone.decoding import Warnings
+from sertone.figures import counted
 from sertone.isolation import Isolated
 from sertone.runtime.answering import NO_ANSWER, Model, prediction
 from sertone.runtime.apart import PiecesApart
@@ -138,7 +139,9 @@ class Tally:
         found = dict(warnings)
         if self._padded:
             needed = self._model.min_samples
-            found["padded"] = f"{self._padded} segments, padded to the {needed} samples the model needs"
+            found["padded"] = (
+                f"{counted(self._padded, 'segment')}, padded to the {needed} samples the model needs"
+            )
         answer = self._mean(list(self._sums.values()))
         if answer is NO_ANSWER:
             found["no_speech"] = "no speech was found"
