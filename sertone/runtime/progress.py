@@ -79,7 +79,8 @@ class Progress:
         """What was done, and how fast."""
         spent = self.clock() - self.started
         rate = self.done / max(spent, 1e-9)
-        return f"{counted(self.done, 'file')}, {self.audio_s:.1f} s of audio in {spent:.1f} s, {rate:.1f} files/s"
+        done = counted(self.done, "file")
+        return f"{done}, {self.audio_s:.1f} s of audio in {spent:.1f} s, {rate:.1f} files/s"
 
     def close(self) -> None:
         """Takes the line from the terminal."""
