@@ -12,7 +12,7 @@ import numpy as np
 import soxr
 
 from sertone.audio import MIN_SAMPLES, SAMPLING_RATE, Doubts, columns_of
-from sertone.decoding import BLOCK, AudioInfo, Warnings, check_format, open_audio
+from sertone.decoding import BLOCK, MAX_CHANNELS, AudioInfo, Warnings, check_format, open_audio
 from sertone.errors import AudioError
 
 MAX_HOURS = 48.0
@@ -182,11 +182,13 @@ def stream(path: str | Path, *, mix: bool = True, max_hours: float = MAX_HOURS) 
 
 
 def stream_array(samples: np.ndarray, sampling_rate: int, *, mix: bool = True) -> Sound:
-    """The same of samples in memory, floats (N,) or (N, channels).
+    """The same of samples in memory, (N,) or (N, channels), see `audio.columns_of`.
 
     Raises:
-        AudioError: `bad_rate`, `bad_channels`.
+        AudioError: `bad_rate`, `bad_channels`, `bad_samples`.
     """
+    if samples.ndim != 1 and (samples.ndim != 2 or len(samples) <= MAX_CHANNELS):
+        columns_of(samples, "<array>")  # says what is wrong
     channels = samples.shape[1] if samples.ndim == 2 else 1
     blocks = (samples[first : first + BLOCK] for first in range(0, len(samples), BLOCK))
     return Sound(blocks, AudioInfo(sampling_rate, channels, len(samples)), {}, "<array>", mix=mix)

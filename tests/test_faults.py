@@ -147,9 +147,12 @@ def answers(model, tmp_path_factory):
     return files, lenient, strict
 
 
+UNHEARD = ("no_speech", "anti_phase")  # the channels cancel each other to the last sample
+
+
 def require_sound(answer):
     """Answered in full, or not at all."""
-    assert (answer.label is None) == (answer.status == "error" or answer.code == "no_speech")
+    assert (answer.label is None) == (answer.status == "error" or answer.code in UNHEARD)
     if answer.label is None:
         assert not answer.probabilities and not answer.dimensions and answer.code and answer.message
     else:

@@ -65,6 +65,12 @@ def test_the_temperature_and_the_threshold_are_those_of_the_held_out_answers(tmp
     assert after < before / 2
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_fold_alone_says_nothing_of_its_worth(tmp_path):
+    found = on_held_out(write_run(tmp_path / "run", (1.0,)), 0.8)
+    assert found.note == HELD_OUT and found.fitted_on["speakers"] == ["s0"]
+
+
 def test_what_each_fold_was_told_with_makes_no_difference(tmp_path):
     plain = on_held_out(write_run(tmp_path / "plain"), 0.8)
     own = on_held_out(write_run(tmp_path / "own", (2.0, 0.5, 1.3)), 0.8)

@@ -76,7 +76,7 @@ def test_turns_of_one_recording_are_not_those_of_others(toy, talks):
     (talks / "turns.rttm").write_text("SPEAKER waveform 1 0 2 <NA> <NA> ann <NA> <NA>\n")
     settings = sertone.runtime.plan.TimelineSettings(rttm=talks / "turns.rttm")
     predictor, files = sertone.load(toy), [talks / place / "talk.wav" for place in ("a", "b")]
-    (alone,) = predictor.predict_files(files[:1], settings=settings)
+    (alone,) = predictor.predict_files(files[:1], settings=settings, alone=True)
     assert [segment.speaker for segment in alone.segments] == ["ann"]
     assert [answer.code for answer in predictor.predict_files(files, settings=settings)] == ["no_turns"] * 2
     (talks / "turns.rttm").write_text("SPEAKER talk 1 0 2 <NA> <NA> ann <NA> <NA>\n")
@@ -230,3 +230,43 @@ def test_a_list_may_be_that_of_find(toy, talks, capsys):
     (talks / "list").write_bytes(b"".join(name.encode() + b"\0" for name in files))
     assert app(["predict", str(toy), "--list", str(talks / "list")], exit_on_error=False) == 0
     assert [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()] == files
+
+
+def test_the_last_of_several_is_not_taken_for_the_only_one(toy, talks):
+    (talks / "b" / "talk.wav").rename(talks / "b" / "other.wav")
+    (talks / "t.rttm").write_text("SPEAKER talk 1 0 2 <NA> <NA> ann <NA> <NA>\n")
+    out, files = talks / "x.jsonl", (talks / "a" / "talk.wav", talks / "b" / "other.wav")
+    command = ["predict", toy, *files, "--speakers", talks / "t.rttm", "--out", out]
+    assert app([*map(str, command)], exit_on_error=False) == 1
+    whole = out.read_text()
+    out.write_text(whole.splitlines(keepends=True)[0])  # as after a kill
+    assert app([*map(str, command), "--resume"], exit_on_error=False) == 1
+    assert out.read_text() == whole and "no_turns" in whole
+    assert refused("predict", toy, files[0], *command[4:], "--resume").code == "other_output"
+
+
+def test_what_is_read_is_not_written_over(toy, talks):
+    (talks / "talk.rttm").write_text("SPEAKER talk 1 0 2 <NA> <NA> ann <NA> <NA>\n")
+    before = (talks / "talk.rttm").read_text()
+    command = ["predict", toy, talks / "a" / "talk.wav", "--speakers", talks / "talk.rttm"]
+    assert refused(*command, "--to", talks / "{stem}.rttm").code == "bad_output"
+    (talks / "a" / "talk.wav").rename(talks / "a" / "talk.txt")
+    assert (
+        refused("predict", toy, talks / "a" / "talk.txt", "--to", talks / "a" / "talk.txt").code
+        == "bad_output"
+    )
+    assert (talks / "talk.rttm").read_text() == before
+    (talks / "x.csv.journal").write_text("precious")
+    assert refused("predict", toy, talks / "a" / "talk.txt", "--out", talks / "x.csv").code == "output_exists"
+    assert (talks / "x.csv.journal").read_text() == "precious"
+    (talks / "y.csv").symlink_to(talks / "y.csv")
+    assert refused("predict", toy, talks / "a" / "talk.txt", "--out", talks / "y.csv").code == "bad_output"
+    assert refused(*command[:3], "--speakers", "no.rttm", "--out", talks / "z.jsonl").code == "missing_rttm"
+
+
+def test_settings_are_the_same_however_they_are_said(toy, talks):
+    command = ["predict", str(toy), str(talks / "a" / "talk.wav"), "--out", str(talks / "x.jsonl")]
+    assert app([*command, "--window-s", "2"], exit_on_error=False) == 0
+    same = ["--segmentation", "windows", "--window-s", "2", "--hop-s", "2"]
+    assert app([*command, *same, "--resume"], exit_on_error=False) == 0
+    assert refused(*command, "--window-s", "3", "--resume").code == "other_output"

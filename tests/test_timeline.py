@@ -328,3 +328,29 @@ def test_what_cannot_be_is_refused_before_anything_is_read(toy, tmp_path):
         with pytest.raises(SertoneError) as caught:
             predictor.timeline(tmp_path / "none.wav", settings=settings)
         assert caught.value.code == code
+
+
+def silent_in_some_way(kind, seconds):
+    """Samples and their rate: nothing of them is heard at 16 kHz, mixed."""
+    rate = 44100 if kind == "constant" else 48000
+    time = np.arange(seconds * rate) / rate
+    if kind == "opposite channels":
+        noise = 0.1 * np.random.default_rng(0).standard_normal(len(time))
+        return np.stack([noise, -noise], 1), rate
+    return (np.full(len(time), 0.3) if kind == "constant" else 0.1 * np.sin(2 * np.pi * 12000 * time)), rate
+
+
+@pytest.mark.parametrize("kind", ["constant", "opposite channels", "too high"])
+def test_silence_is_the_same_in_one_piece_and_in_many(toy, kind):
+    samples, rate = silent_in_some_way(kind, 31)
+    model = sertone.load(toy)
+    told = [model.predict(samples[: 4 * rate], rate), model.predict(samples, rate)]
+    told += [model.timeline(samples, rate, settings=windows(smoothing=3))]
+    for answer in told:
+        assert answer.status == "warning" and answer.label is None and not answer.probabilities
+        assert "speech" in answer.code + answer.message or "hear" in answer.message
+        assert not [
+            segment for segment in answer.segments if segment.label is not None and kind == "constant"
+        ]
+    told[0].probabilities["x"] = 1.0
+    assert model.predict(samples[: 4 * rate], rate).probabilities == {}

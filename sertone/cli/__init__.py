@@ -5,6 +5,7 @@ Exit status: 0 all well; 1 something was found wrong or some items failed; 2 cou
 
 import io
 import os
+import select
 import sys
 import traceback
 import warnings
@@ -22,6 +23,18 @@ from sertone.cli import (  # noqa: F401  each adds its commands
 )
 from sertone.cli.parts import app
 from sertone.errors import SertoneError
+
+
+def _read_enough() -> bool:
+    """Whether nobody reads stdout any more, as after `head`; what is left in its buffer then goes nowhere."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
 
 
 def main() -> None:
@@ -45,12 +58,10 @@ def main() -> None:
             file=sys.stderr,
         )
         status = 2
-    except BrokenPipeError:  # whoever reads has enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
     except OSError as error:
-        print(f"error [os] {error}", file=sys.stderr)
-        status = 2
+        status = 1 if isinstance(error, BrokenPipeError) and _read_enough() else 2
+        if status == 2:
+            print(f"error [os] {error}", file=sys.stderr)
     except Exception:  # a fault of ours: shown whole, but told apart from "some items failed"
         traceback.print_exc()
         status = 2

@@ -104,7 +104,7 @@ def _answer(label: str | None, confidence: float | None, unsure: bool, dimension
     if label is not None and confidence is not None:
         bar = "█" * round(BAR * confidence)
         parts.insert(0, f"{label:<12} {bar:·<{BAR}} {confidence:4.0%}{' unsure' * unsure}")
-    return "  ".join(parts) or "silence"
+    return "  ".join(parts) or "no answer"
 
 
 @contextmanager

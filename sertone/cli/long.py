@@ -1,5 +1,6 @@
 """Options of `sertone predict` for long recordings."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,16 +58,19 @@ class Long:
         given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         return TimelineSettings(**given) if given or self.timeline or self.to else None
 
-    def targets(self, recordings: Sequence[str]) -> list[str]:
-        """What `--to` names, held against the recordings.
+    def targets(self, recordings: Sequence[str], *others: str | Path | None) -> list[str]:
+        """What `--to` names, held against the recordings and the other files that are read.
 
         Raises:
-            SertoneError: `many_files`, where the timelines of several would go into one file;
+            SertoneError: `many_files`, where the timelines of several would go into one file; `bad_output`,
+                where one would go into a file that is read;
                 `unknown_suffix`, `missing_folder`, `missing_extra`.
         """
         from sertone.runtime.writers import require_writable
 
         names = [str(path) for path in self.to or ()]
+        given = [file for file in (*recordings, self.speakers, *others) if file and names]
+        read = {os.path.realpath(file) for file in given}
         for name in names:
             if len(recordings) != 1 and STEM not in name:
                 raise SertoneError(
@@ -76,6 +80,8 @@ class Long:
             for recording in recordings:
                 path = named(name, recording)
                 require_writable(path)
+                if os.path.realpath(path) in read:
+                    raise SertoneError("bad_output", f"--to {name} is {path}, which is read", "another name")
                 if (other := made.setdefault(path, recording)) != recording:
                     found = f"--to {name} is {path} both for {other} and for {recording}"
                     raise SertoneError(

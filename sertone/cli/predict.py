@@ -86,7 +86,7 @@ def predict(
         raise SertoneError("bad_timeline", "--asr for a timeline", "one of the two: pieces are only heard")
     own = not paths or not _is_model(paths[0])
     inputs = _inputs(paths if own else paths[1:], list_, manifest, text)
-    targets = long.targets([source.file for source in inputs])
+    targets = long.targets([source.file for source in inputs], list_, manifest)
     told: dict[str, Any] = {"classes": classes, "min_confidence": min_confidence, "dimensions": dimensions}
     model = shipped.folder() if own else paths[0]
     predictor = load(model, device=device, threads=threads, **told)

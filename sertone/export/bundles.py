@@ -19,8 +19,6 @@ from sertone.files import write_json, write_text
 from sertone.runtime.bundle import CARD, FORMAT, GRAPH, MARKER, TOKENIZER, Bundle
 from sertone.sharing.scores import Scores
 
-"""Longest stretch that a bundle answers at once, and up to which it is compared with torch."""
-
 
 def export(
     source: str | Path,

@@ -16,8 +16,11 @@ from sertone.schema import Prediction
 UNIT = Scale(0.0, 1.0, "share")
 AT_ONCE_S = 30.0
 """What our models answer at once, in seconds: longer recordings are answered by windows."""
-NO_ANSWER: dict[str, Any] = {"label": None, "probabilities": {}, "confidence": None, "unsure": False}
-NO_ANSWER |= {"dimensions": {}}
+
+
+def no_answer() -> dict[str, Any]:
+    """What is told where nothing was answered."""
+    return {"label": None, "probabilities": {}, "confidence": None, "unsure": False, "dimensions": {}}
 
 
 @dataclass(frozen=True)

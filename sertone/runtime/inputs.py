@@ -1,5 +1,6 @@
 """Which recordings to predict: files, folders, a list, a table."""
 
+import codecs
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -77,6 +78,8 @@ def _lines(listed: str | Path) -> list[str]:
     except OSError as error:
         found = f"{listed}: {error.strerror}"
         raise SertoneError("missing_list", found, "a text file with one path per line") from None
+    if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise SertoneError("missing_list", f"{listed} is UTF-16", "UTF-8", "save it as UTF-8")
     end = "\0" if b"\0" in content else "\n"
     lines = os.fsdecode(content.removeprefix(b"\xef\xbb\xbf")).split(end)
     return [line.removesuffix("\r") for line in lines if line.strip()]

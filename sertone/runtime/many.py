@@ -25,8 +25,12 @@ def predict(
     strict: bool = False,
     recogniser: Recogniser | None = None,
     settings: TimelineSettings | None = None,
+    alone: bool | None = None,
 ) -> Generator[tuple[str, Prediction], None, None]:
-    """Stamp, taken before the file is read, and prediction of every input; see `Predictor.predict_files`."""
+    """Stamp, taken before the file is read, and prediction of every input.
+
+    The arguments are those of `Predictor.predict_files`; `alone` follows from the inputs if not given.
+    """
     stamps: deque[str] = deque()
 
     def files() -> Iterator[str]:
@@ -41,6 +45,7 @@ def predict(
         durations=(source.duration_s for source in inputs),
         recogniser=recogniser,
         settings=settings,
+        alone=len(inputs) == 1 if alone is None else alone,
     )
     for prediction in made:
         yield stamps.popleft(), prediction
@@ -77,18 +82,18 @@ def write(
     Raises:
         SertoneError: `bad_output`, and what `output.opened` raises.
     """
-    pieces = {name: str(value) for name, value in asdict(settings).items()} if settings else None
-    if pieces and settings and settings.rttm:
-        pieces["rttm"] = file_hash(settings.rttm)
-    chosen = {"model": model, "strict": strict, "asr": recognised_by, "timeline": pieces}
-    form, by = form_of(out, predictor), _made_by(predictor, chosen)
     if settings:
         Plan.of(settings, predictor.model)  # refuses before anything is written what cannot be
+    alone = len(inputs) == 1
+    pieces = _settings_in_full(settings, alone) if settings else None
+    chosen = {"model": model, "strict": strict, "asr": recognised_by, "timeline": pieces}
+    form, by = form_of(out, predictor), _made_by(predictor, chosen)
     with opened(out, form, by, inputs, resume=resume) as output:
         left = output.unfinished(inputs)
         _say(output.told())
         progress, tally = Progress(len(left)), Tally(output.finished)
-        answers = predict(predictor, left, strict=strict, recogniser=recogniser, settings=settings)
+        options: dict[str, Any] = {"recogniser": recogniser, "settings": settings, "alone": alone}
+        answers = predict(predictor, left, strict=strict, **options)
         with closing(progress), closing(answers):
             for stamped, prediction in answers:
                 output.write(stamped, prediction)
@@ -96,6 +101,15 @@ def write(
                 progress.add(prediction)
     _say(f"{progress.summary()}; {out} holds {tally}")
     return tally
+
+
+def _settings_in_full(settings: TimelineSettings, alone: bool) -> dict[str, str]:
+    """What decides where recordings are cut, however it was said."""
+    values = asdict(settings) | {"window_s": settings.window, "hop_s": settings.hop}
+    values["segmentation"] = "windows" if settings.windowed else "speech"
+    if settings.rttm:
+        values |= {"rttm": file_hash(settings.rttm), "alone": alone}
+    return {name: str(value) for name, value in values.items()}
 
 
 def _made_by(predictor: Predictor, settings: Mapping[str, Any]) -> MadeBy:

@@ -100,7 +100,7 @@ def opened(
         SertoneError: `missing_folder`, `output_exists`, `output_in_use`, `not_resumable`, `other_output`,
             `bad_rows`.
     """
-    path = path.resolve()  # of a link the file is written that it leads to
+    path = _followed(path)
     if not path.parent.is_dir():
         raise SertoneError("missing_folder", f"no folder {path.parent} for {path.name}", "one that is there")
     beside = path.with_name(f"{path.name}.journal")
@@ -124,6 +124,14 @@ def opened(
             yield output
 
 
+def _followed(path: Path) -> Path:
+    """Of a link the file that it leads to."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # a link to itself
+        raise SertoneError("bad_output", f"{path}: {error}", "a file to write") from None
+
+
 def _lock(journal: BinaryIO, path: Path) -> None:
     try:
         import fcntl
@@ -136,6 +144,11 @@ def _lock(journal: BinaryIO, path: Path) -> None:
 
 
 def _begin(journal: BinaryIO, made_by: MadeBy) -> None:
+    journal.seek(0)
+    if journal.read(1) not in (b"", b"{"):
+        raise SertoneError(
+            "output_exists", f"{journal.name}, which is no journal", "another name for the output"
+        )
     journal.truncate(0)
     journal.write(json.dumps(made_by).encode() + b"\n")
     journal.flush()

@@ -36,7 +36,8 @@ class _Scene:
     tiers: list[Tier]
     palette: dict[str, str]
     ranges: dict[str, tuple[float, float]]
-    spoken: dict[str, list[Segment]]
+    spoken: dict[str, dict[str, list[Segment]]]
+    """Speaker -> dimension -> the segments that are rated."""
 
     @property
     def rows(self) -> list[float]:
@@ -69,9 +70,10 @@ def picture(prediction: Prediction, _: Media | None = None) -> bytes:
     """
     palette = colours(labels_of(prediction))
     made = tiers(prediction.segments)
-    spoken: dict[str, list[Segment]] = {tier.segments[0].speaker: [] for tier in made}
+    spoken: dict[str, dict[str, list[Segment]]] = {tier.segments[0].speaker: {} for tier in made}
     for segment in in_order(prediction.segments):
-        spoken[segment.speaker].append(segment)
+        for name in segment.dimensions:
+            spoken[segment.speaker].setdefault(name, []).append(segment)
     scene = _Scene(prediction, duration_s(prediction), made, palette, ranges(prediction), spoken)
     keys = list(_keys(scene))
     head = HEAD + LINE * (1 + max((line for line, *_ in keys), default=0))
@@ -180,7 +182,7 @@ def _draw_plot(
         spans = [
             ((s.start_s - start_s) * scene.units_per_s, (s.end_s - start_s) * scene.units_per_s,
              y + 6 + (high - s.dimensions[name]) / (high - low or 1) * (PLOT - 12))
-            for s in _near(scene.spoken[speaker], start_s) if name in s.dimensions
+            for s in _near(scene.spoken[speaker].get(name, []), start_s)
         ]  # fmt: skip
         area.line([((left + right) / 2, level) for left, right, level in spans], colour, 0.5)
         for left, right, level in spans:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from itertools import chain, islice, tee
+from itertools import tee
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +16,9 @@ from sertone.errors import AudioError
 from sertone.isolation import Isolated
 from sertone.labels import has_words
 from sertone.runtime.ahead import Row, decoded, held_against, rows, unread
-from sertone.runtime.answering import NO_ANSWER, Answering, Model, prediction, refused
+from sertone.runtime.answering import Answering, Model, no_answer, prediction, refused
 from sertone.runtime.plan import Plan, TimelineSettings
+from sertone.runtime.segmentation import silent
 from sertone.runtime.streaming import Stream
 from sertone.runtime.timeline import Source, heard, timeline
 from sertone.schema import Prediction
@@ -98,9 +99,8 @@ class Predictor:
             ValueError: samples without a sampling rate.
         """
         _require_source(source, sampling_rate)
-        return self._timeline(
-            source, Plan.of(settings or TimelineSettings(), self.model), text, sampling_rate
-        )
+        plan = Plan.of(settings or TimelineSettings(), self.model)
+        return self._timeline(source, plan, text, sampling_rate)
 
     def stream(
         self,
@@ -139,6 +139,7 @@ class Predictor:
         durations: Iterable[float | None] | None = None,
         recogniser: Recogniser | None = None,
         settings: TimelineSettings | None = None,
+        alone: bool = False,
     ) -> Iterator[Prediction]:
         """Predicts files in the order given; processes of their own decode ahead.
 
@@ -147,27 +148,26 @@ class Predictor:
             strict: refuse what would be answered with a warning.
             texts: what is said in each, for a model that reads; None where that is not known.
             durations: how long each is said to be, in seconds; the file has the last word, with a warning.
-            recogniser: samples (N,) at 16 kHz -> text, asked where no text is given.
-            settings: answer each piece by piece, as `timeline` does. Of several files each needs its name in
-                an RTTM file.
+            recogniser: samples (N,) at 16 kHz -> text, asked where no text is given, but not about silence.
+            settings: answer each piece by piece, as `timeline` does.
+            alone: there is one file: turns of a single name in an RTTM file are its own, whatever the name.
 
         Raises:
             SertoneError: as `timeline`.
         """
         given = rows(files, texts if texts is None or self.model.reads else unread(texts), durations)
-        first = list(islice(given, 2))
-        ahead, behind = tee(chain(first, given))
+        ahead, behind = tee(given)
         with Isolated() as apart:
             if settings is None:
                 made = self._predictions(ahead, recogniser if self.model.reads else None, apart)
             else:
-                plan = replace(Plan.of(settings, self.model), alone=len(first) < 2)
+                plan = replace(Plan.of(settings, self.model), alone=alone)
                 made = (self._timeline(row.file, plan, row.text, isolated=apart) for row in ahead)
             with closing(made):
                 for row, prediction in zip(behind, made, strict=True):
                     held = held_against(prediction, row.duration_s)
                     if strict and held.status == "warning":
-                        held = replace(held, status="error", **NO_ANSWER, segments=[], speakers=[])
+                        held = replace(held, status="error", **no_answer(), segments=[], speakers=[])
                     yield held
 
     def _timeline(
@@ -211,7 +211,8 @@ class Predictor:
                 if error.code != "too_long":
                     raise
                 return self._answered_long(source, sampling_rate, text, isolated)
-            said = recogniser(recording.samples) if recogniser and text is None else text
+            asked = recogniser and text is None and not silent(recording.samples)
+            said = recogniser(recording.samples) if recogniser and asked else text
             return self._answered(_name(source), recording, said)
 
         return _safely(source, answer)
@@ -227,13 +228,13 @@ class Predictor:
     def _answered(self, name: str, recording: Recording, said: str | None) -> Prediction:
         found, samples = dict(recording.warnings), recording.samples
         if len(samples) < self.model.min_samples:
-            needed = f"the {self.model.min_samples} the model needs"
-            found["padded"] = f"{len(samples)} samples, padded to {needed}"
+            found["padded"] = f"{len(samples)} samples, padded to the {self.model.min_samples} it needs"
             samples = np.pad(samples, (0, self.model.min_samples - len(samples)))
         text, doubts = self._readable(said)
-        silent = "no_speech" in found and text is None
-        outputs = None if silent else self.model.outputs(samples[None], text)
-        (answer,) = self.answering.answers(self.model, outputs) if outputs else [NO_ANSWER]
+        if "no_speech" not in found and silent(samples):
+            found["no_speech"] = "there is nothing to hear"
+        outputs = None if "no_speech" in found and text is None else self.model.outputs(samples[None], text)
+        (answer,) = self.answering.answers(self.model, outputs) if outputs else [no_answer()]
         return prediction(name, recording.duration_s, found | doubts, answer, text=text)
 
     def _answered_long(

@@ -24,6 +24,11 @@ Detector = Callable[[np.ndarray], float]
 """The next FRAME samples -> probability of speech."""
 
 
+def silent(samples: np.ndarray) -> bool:
+    """Whether there is nothing to hear in samples (N,)."""
+    return bool(samples.std() < SILENCE)
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A stretch of samples, [start, end), and who speaks in it where that is known."""

@@ -16,11 +16,11 @@ from sertone.blocks import stream_array
 from sertone.decoding import Warnings
 from sertone.figures import counted
 from sertone.isolation import Isolated
-from sertone.runtime.answering import NO_ANSWER, Model, prediction
+from sertone.runtime.answering import Model, no_answer, prediction
 from sertone.runtime.apart import PiecesApart
 from sertone.runtime.cutting import Piece, Pieces
 from sertone.runtime.plan import Plan, TimelineSettings
-from sertone.runtime.segmentation import SILENCE
+from sertone.runtime.segmentation import silent
 from sertone.schema import Prediction, Segment, Speaker
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def timeline(
         with closing(iter(pieces)) as groups:
             stretches = [stretch for group in groups for stretch in answered(predictor, group)]
         duration_s, doubts = pieces.ending()
+    if "no_speech" in doubts:  # also where resampling has made a click of a constant
+        stretches = [replace(stretch, silent=True) for stretch in stretches]
     tally = Tally(predictor)
     in_order = sorted(stretches, key=lambda stretch: (stretch.start_s, stretch.speaker))
     segments = [tally.add(stretch) for stretch in smoothed(in_order, plan.settings.smoothing)]
@@ -93,8 +95,10 @@ def answered(predictor: "Predictor", group: Sequence[Piece]) -> list[Stretch]:
     missing = max(0, predictor.model.min_samples - waveforms.shape[1])
     outputs = predictor.model.outputs(np.pad(waveforms, ((0, 0), (0, missing))))
     shares = predictor.answering.shares(predictor.model, outputs)
-    rows = zip(group, shares, outputs.ratings, waveforms.std(1) < SILENCE, strict=True)
-    return [Stretch(piece.start_s, piece.end_s, piece.speaker, *row) for piece, *row in rows]
+    return [
+        Stretch(piece.start_s, piece.end_s, piece.speaker, *row, silent=silent(piece.samples))
+        for piece, *row in zip(group, shares, outputs.ratings, strict=True)
+    ]
 
 
 def smoothed(stretches: Sequence[Stretch], width: int) -> list[Stretch]:
@@ -125,7 +129,7 @@ class Tally:
     def add(self, stretch: Stretch) -> Segment:
         """Takes the next stretch, those of a speaker in order of time; gives what is told of it."""
         told = self._answering.answer(self._model, stretch.shares, stretch.ratings)
-        answer = NO_ANSWER if stretch.silent else told
+        answer = no_answer() if stretch.silent else told
         at = {"start_s": stretch.start_s, "end_s": stretch.end_s, "speaker": stretch.speaker}
         segment = Segment(**at, **answer)
         self._sums.setdefault(stretch.speaker, _Sums()).add(segment, stretch)
@@ -142,16 +146,17 @@ class Tally:
             found["padded"] = (
                 f"{counted(self._padded, 'segment')}, padded to the {needed} samples the model needs"
             )
-        answer = self._mean(list(self._sums.values()))
-        if answer is NO_ANSWER:
+        parts = list(self._sums.values())
+        if not any(part.weight for part in parts):
             found["no_speech"] = "no speech was found"
+        answer = no_answer() if "no_speech" in found else self._mean(parts)
         return prediction(name, duration_s, found, answer, segments=segments, speakers=self._speakers())
 
     def _speakers(self) -> list[Speaker]:
         return [self._speaker(name, self._sums[name]) for name in sorted(self._sums)]
 
     def _speaker(self, name: str, sums: "_Sums") -> Speaker:
-        answer = dict(self._mean([sums]))
+        answer = self._mean([sums])
         del answer["unsure"]
         return Speaker(
             name=name,
@@ -165,7 +170,7 @@ class Tally:
     def _mean(self, parts: "Sequence[_Sums]") -> dict[str, Any]:
         weight = sum(part.weight for part in parts)
         if not weight:
-            return NO_ANSWER
+            return no_answer()
         shares, ratings = sum(part.shares for part in parts), sum(part.ratings for part in parts)
         return self._answering.answer(self._model, np.asarray(shares / weight), np.asarray(ratings / weight))
 

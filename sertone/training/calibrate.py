@@ -37,7 +37,8 @@ def calibrate(trainer: Trainer) -> Calibration:
 def on_held_out(run: Path, coverage: float | None) -> Calibration:
     """What calibrates a model that was trained on all data: the held-out answers of a cross-validation.
 
-    Its note says what that is worth: the expected calibration error, each fold calibrated on the others.
+    Of several folds the note says what that is worth: the expected calibration error, each fold calibrated on
+    the others.
 
     Args:
         run: a finished cross-validation of the same recipe.
@@ -48,6 +49,8 @@ def on_held_out(run: Path, coverage: float | None) -> Calibration:
     logits, folds = np.array([row["logits"] for row in rows]), np.array([row["fold"] for row in rows])
     targets, speakers = np.array([row["index"] for row in rows]), [row["speaker"] for row in rows]
     own = calibration.fit(logits, targets, coverage, speakers, chose_epoch=False)
+    if len(np.unique(folds)) < 2:
+        return own
     calibrated = calibration.probabilities(logits)
     before = calibration.scores(calibrated, targets)["ece"]
     for fold in np.unique(folds):
