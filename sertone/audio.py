@@ -18,6 +18,7 @@ from sertone.decoding import MAX_CHANNELS, AudioInfo, Warnings, check_format, op
 from sertone.errors import AudioError
 
 SAMPLING_RATE = 16000
+SILENCE = 1e-4  # standard deviation below which there is nothing to hear
 MIN_SAMPLES = 400  # 25 ms: one frame of every encoder
 SEGMENT_TOLERANCE_S = 0.025  # between a stated and the real end of a file
 _FULL_SCALE = {"uint8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}  # as WAV files hold them
@@ -175,6 +176,11 @@ def _prepare(columns: np.ndarray, rate: int, warnings: Warnings, path: Path) -> 
     return Recording(samples.astype(np.float32, copy=False), len(columns) / rate, rate, warnings)
 
 
+def silent(samples: np.ndarray) -> bool:
+    """Whether there is nothing to hear in samples (N,)."""
+    return bool(samples.std() < SILENCE)
+
+
 class Doubts:
     """What is doubtful about a signal, gathered block by block."""
 
@@ -205,7 +211,7 @@ class Doubts:
         elif clipped > 0.01:
             found["clipped"] = f"{clipped:.1%} of the samples are at full scale"
         loudest = max(spreads, default=0.0)
-        if loudest < 1e-4:
+        if loudest < SILENCE:
             found["no_speech"] = "the recording is silent or constant"
         elif mixed and spread < 0.1 * loudest:
             found["anti_phase"] = "the channels cancel each other when mixed"

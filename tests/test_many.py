@@ -389,7 +389,6 @@ def test_a_copy_without_a_model(monkeypatch, tmp_path, folder):
     assert caught.value.code == "no_model"
 
 
-@pytest.mark.skipif(not (REAL_SPEECH / "emodb4").is_dir(), reason="needs real recordings")
 def test_real_recordings(toy, tmp_path):
     out = tmp_path / "r.jsonl"
     found = gather([REAL_SPEECH / "emodb4"])[:40]

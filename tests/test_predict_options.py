@@ -167,10 +167,18 @@ def test_what_decides_the_answers_names_the_model(talks, file):
     assert digest(talks) != before
 
 
-def test_what_is_no_model_is_said_before_torch_is_asked_for(talks, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    for command in (("info", "nothere"), ("predict", "nothere", "a/talk.wav"), ("listen", "nothere")):
-        assert refused(*command).code == "not_a_checkpoint"
+@pytest.mark.parametrize("command", ["info nothere", "predict nothere a/talk.wav", "listen nothere"])
+def test_what_is_no_model_is_said_before_torch_is_asked_for(talks, command):
+    """In a process of its own, in which nothing that needs torch can have been imported before."""
+    code = "import sys; sys.modules['torch'] = None; from sertone.cli import main; main()"
+    line = [sys.executable, "-c", code, *command.split()]
+    done = subprocess.run(line, cwd=talks, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith(
+        "error [not_a_checkpoint] no checkpoint in nothere"
+    )
+
+
+def test_a_list_that_is_not_there(talks):
     assert refused("predict", "--list", talks / "no.txt").code == "missing_list"
 
 

@@ -283,6 +283,23 @@ def test_a_long_recording_goes_on_in_further_rows(tmp_path):
     )
 
 
+def test_ratings_are_joined_across_silence_where_a_row_ends(tmp_path):
+    """Silent segments have no rating, and do not break the line of those that have one."""
+
+    def drawn(*segments):
+        said = Prediction(file="a.wav", status="ok", duration_s=400, segments=list(segments))
+        line = channels(pictures.LINES[0])
+        return np.argwhere((pixels(said, tmp_path / "a.png") == line).all(axis=-1)).tolist()
+
+    first, last = (
+        Segment(start_s=at, end_s=at + 10, label="sad", dimensions={"arousal": value})
+        for at, value in ((250, 1.0), (340, 5.0))
+    )
+    pauses = [Segment(start_s=at, end_s=at + 10) for at in (270, 285, 305, 320)]
+    joined = drawn(first, last)
+    assert joined == drawn(first, *pauses, last) and len(joined) > len(drawn(first)) + len(drawn(last))
+
+
 def test_names_that_are_too_long_or_not_latin_do_no_harm(tmp_path):
     for name in (NASTY * 5, "日本語" * 30, ""):
         said = hostile(name)

@@ -11,14 +11,13 @@ from typing import Literal
 import numpy as np
 
 from sertone import audio
-from sertone.audio import Recording
+from sertone.audio import Recording, silent
 from sertone.errors import AudioError
 from sertone.isolation import Isolated
 from sertone.labels import has_words
 from sertone.runtime.ahead import Row, decoded, held_against, rows, unread
 from sertone.runtime.answering import Answering, Model, no_answer, prediction, refused
 from sertone.runtime.plan import Plan, TimelineSettings
-from sertone.runtime.segmentation import silent
 from sertone.runtime.streaming import Stream
 from sertone.runtime.timeline import Source, heard, timeline
 from sertone.schema import Prediction

@@ -13,20 +13,14 @@ from typing import Protocol
 
 import numpy as np
 
-from sertone.audio import MIN_SAMPLES, SAMPLING_RATE
+from sertone.audio import MIN_SAMPLES, SAMPLING_RATE, silent
 from sertone.runtime.turns import Turn
 
 FRAME = 512  # samples that the detector hears at once: 32 ms
 HYSTERESIS = 0.15  # speech goes on down to so much below the threshold at which it begins
-SILENCE = 1e-4  # standard deviation of what no detector has to hear
 
 Detector = Callable[[np.ndarray], float]
 """The next FRAME samples -> probability of speech."""
-
-
-def silent(samples: np.ndarray) -> bool:
-    """Whether there is nothing to hear in samples (N,)."""
-    return bool(samples.std() < SILENCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +129,7 @@ class Speech:
         return found + (self._close() if self._start >= 0 else [])
 
     def _hear(self, frame: np.ndarray) -> list[Span]:
-        score = self._detector(frame) if frame.std() >= SILENCE else 0.0
+        score = 0.0 if silent(frame) else self._detector(frame)  # of silence it need not be asked
         self._now += 1
         if self._start < 0 and score < self._threshold:
             return []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sertone.audio import SAMPLING_RATE
+from sertone.audio import SAMPLING_RATE, silent
 from sertone.blocks import stream_array
 from sertone.decoding import Warnings
 from sertone.figures import counted
@@ -20,7 +20,6 @@ from sertone.runtime.answering import Model, no_answer, prediction
 from sertone.runtime.apart import PiecesApart
 from sertone.runtime.cutting import Piece, Pieces
 from sertone.runtime.plan import Plan, TimelineSettings
-from sertone.runtime.segmentation import silent
 from sertone.schema import Prediction, Segment, Speaker
 
 if TYPE_CHECKING:
