@@ -9,7 +9,7 @@ Axis letters: B batch, N samples, T frames, C features, M signals, D width.
 """
 
 import math
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import torch
 from pydantic import Field, model_validator
@@ -27,6 +27,8 @@ BELOW_LOUDEST_DB = 21.0
 """Speech is no further below the loudest frame than this."""
 LIMIT = 5.0
 """Standard deviations at which a standardised feature is cut off."""
+Further = Literal["thirds", "skewness", "slopes", "changes"]
+"""Statistics beside means and deviations."""
 
 
 class FunctionalsEncoderConfig(Settings):
@@ -39,6 +41,9 @@ class FunctionalsEncoderConfig(Settings):
     """Cepstral coefficients, at most `bands`."""
     perturbation: Perturbation = Perturbation()
     """Of the spectrum in training."""
+    statistics: list[Further] = Field(default=list(get_args(Further)))
+    """Beside means and standard deviations of voiced, unvoiced and all speech: means of each third of the
+    utterance, skewness, slopes over the utterance, changes from frame to frame."""
 
     @model_validator(mode="after")
     def _no_more_cepstra_than_bands(self) -> Self:
@@ -94,23 +99,21 @@ class FunctionalsEncoder(Encoder):
         cepstra = mel @ self.cosines
         both = torch.cat([cepstra, prosody], -1)
         region = Regions.of(prosody, real)
-        changes, inner = differences(prosody), neighboured(region.voiced)
-        return torch.cat(
-            [
-                *moments(torch.cat([mel, both], -1), region.voiced),
-                *moments(cepstra, region.unvoiced),
-                *moments(prosody, region.speech),
-                *moments(prosody, real),
-                thirds(prosody, region.speech),
-                skewness(both, region.voiced),
-                slope(both, region.speech, region.voiced),
-                moments(differences(cepstra), neighboured(region.speech))[1],
-                *moments(changes, inner),
-                *moments(changes.abs(), inner),
-                region.shares(real),
-            ],
-            -1,
-        )
+        further = {
+            "thirds": lambda: [thirds(prosody, region.speech)],
+            "skewness": lambda: [skewness(both, region.voiced)],
+            "slopes": lambda: [slope(both, region.speech, region.voiced)],
+            "changes": lambda: changes(cepstra, prosody, region),
+        }
+        found = [
+            *moments(torch.cat([mel, both], -1), region.voiced),
+            *moments(cepstra, region.unvoiced),
+            *moments(prosody, region.speech),
+            *moments(prosody, real),
+        ]
+        for name, values in further.items():
+            found += values() if name in self.config.statistics else []
+        return torch.cat([*found, region.shares(real)], -1)
 
     def context(self, mask: Tensor) -> dict[str, Tensor]:
         return {}
@@ -151,7 +154,7 @@ def cosine_transform(bands: int, cepstra: int) -> Tensor:
 
 def weighted_mean(signals: Tensor, weights: Tensor) -> Tensor:
     """Over the frames that count, 0 where none does: (B, T, M), (B, T) -> (B, M)."""
-    return torch.einsum("btm,bt->bm", signals, weights) / weights.sum(1, keepdim=True).clamp(min=1)
+    return (weights[:, None] @ signals)[:, 0] / weights.sum(1, keepdim=True).clamp(min=1)
 
 
 def moments(signals: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,6 +189,13 @@ def thirds(signals: Tensor, weights: Tensor) -> Tensor:
     place = 3 * (weights.cumsum(1) - 0.5 * weights) / weights.sum(1, keepdim=True).clamp(min=1)
     parts = [weights * (place >= third) * (place < third + 1) for third in range(3)]
     return torch.cat([weighted_mean(signals, part) for part in parts], -1)
+
+
+def changes(cepstra: Tensor, prosody: Tensor, region: Regions) -> list[Tensor]:
+    """Moments of the changes from frame to frame, each (B, M)."""
+    moved, inner = differences(prosody), neighboured(region.voiced)
+    spread = moments(differences(cepstra), neighboured(region.speech))[1]
+    return [spread, *moments(moved, inner), *moments(moved.abs(), inner)]
 
 
 def differences(signals: Tensor) -> Tensor:
