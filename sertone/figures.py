@@ -24,6 +24,7 @@ class Figure:
         low: the lowest value that the score can have.
         high: the highest.
         span: `percent`; `unit`, a correlation; `scale`, in the units of what was rated.
+        lower_is_better: of an error.
     """
 
     label: str
@@ -31,6 +32,7 @@ class Figure:
     low: float = 0.0
     high: float = 1.0
     span: str = "percent"
+    lower_is_better: bool = False
 
     @property
     def percent(self) -> bool:
@@ -68,11 +70,11 @@ FIGURES = {
     "wa": Figure("WA", "Weighted accuracy (WA)"),
     "macro_f1": Figure("macro-F1", "Macro-F1"),
     "accuracy": Figure("accuracy", "accuracy"),
-    "cer": Figure("CER", "character error rate", high=math.inf),
-    "wer": Figure("WER", "word error rate", high=math.inf),
+    "cer": Figure("CER", "character error rate", high=math.inf, lower_is_better=True),
+    "wer": Figure("WER", "word error rate", high=math.inf, lower_is_better=True),
     "ccc": Figure("CCC", "Concordance (CCC)", -1.0, 1.0, "unit"),
     "pearson": Figure("Pearson", "Pearson's correlation", -1.0, 1.0, "unit"),
-    "rmse": Figure("RMSE", "Root mean square error", 0.0, math.inf, "scale"),
+    "rmse": Figure("RMSE", "Root mean square error", 0.0, math.inf, "scale", lower_is_better=True),
 }
 
 

@@ -62,7 +62,8 @@ def _scores_in_words(scores: Mapping[str, Any]) -> str:
     if not scores:
         return ""
     said = [f"{figures.named(n).label} {_score(n, v, scores)}" for n, v in scores["values"].items()]
-    return f"{', '.join(said)} ({scores['utterances']} utterances, {scores['speakers']} speakers)"
+    chosen = ", settings chosen without them" if scores.get("among") else ""
+    return f"{', '.join(said)} ({scores['utterances']} utterances, {scores['speakers']} speakers{chosen})"
 
 
 def _score(name: str, value: float, scores: Mapping[str, Any]) -> str:

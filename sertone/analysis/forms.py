@@ -74,17 +74,17 @@ def markdown(found: dict[str, Any], *, links: bool = True) -> str:
     """
     header, names, cells = _lines(found)
     rows = [[*name, *(_shown(cell, "±") for cell in line)] for name, line in zip(names, cells, strict=True)]
-    parts = [f"# {found['title']}", caption(found), _table([header, *rows])]
+    parts = [f"# {found['title']}", caption(found), table([header, *rows])]
     if found["reference"]:
-        parts.append(_table(_reference(found)))
+        parts.append(table(_reference(found)))
     if differences := _differences(found):
-        parts += [f"{difference_words(found)}:", _table(differences)]
+        parts += [f"{difference_words(found)}:", table(differences)]
     if links:
-        parts.append(_table(_links(found)))
+        parts.append(table(_links(found)))
     return "\n\n".join(parts) + "\n"
 
 
-def _table(rows: list[list[str]]) -> str:
+def table(rows: list[list[str]]) -> str:
     """Rows, the first one the header, as Markdown."""
     return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:]))
 
@@ -194,7 +194,7 @@ def latex(found: dict[str, Any]) -> str:
     lines = [f"% {found['title']}. {caption(found)}", *_tabular([[*map(_escape, header)], *own])]
     if found["reference"]:
         lines += _tabular([[_escape(text) for text in row] for row in _reference(found)])
-    return "\n".join([*lines, *(f"% {line}" for line in _table(_links(found)).splitlines()), ""])
+    return "\n".join([*lines, *(f"% {line}" for line in table(_links(found)).splitlines()), ""])
 
 
 def _tabular(rows: list[list[str]]) -> list[str]:

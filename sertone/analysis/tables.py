@@ -76,7 +76,7 @@ def _cell(
     """Scores of one column's runs, or of several columns', each with what is known about it."""
     paths = [run / "results.json" for own in runs for run in own]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    bounds, differences = _evidence(study.scores, runs, base if row != study.first else [[]])
+    bounds, differences = evidence(study.scores, runs, base if row != study.first else [[]])
     cell = {}
     for name in study.scores:
         values = [value for run in found if (value := _score(run["pooled"], name)) is not None]
@@ -96,8 +96,17 @@ def _score(pooled: dict, name: str) -> float | None:
     return pooled.get(task, {}).get(score)
 
 
-def _evidence(scores: list[str], runs: list[list[Path]], base: list[list[Path]]) -> tuple[dict, dict]:
-    """Intervals of the scores of emotion and of ratings, and their differences from those of the base."""
+def evidence(scores: list[str], runs: list[list[Path]], base: list[list[Path]]) -> tuple[dict, dict]:
+    """Intervals of the scores of emotion and of ratings, and their differences from those of the base.
+
+    Args:
+        scores: names; those of other tasks have none.
+        runs: of one system, a list for each column, and in it a run for each seed.
+        base: likewise; without as many runs there are no differences.
+
+    Returns:
+        score -> [low, high], and score -> `low`, `value`, `high`, `p`.
+    """
     bounds, differences = {}, {}
     own, against = ([[read_rows(run) for run in column] for column in side] for side in (runs, base))
     for task in dict.fromkeys(figures.parts(name)[0] for name in scores if name in EVIDENT):

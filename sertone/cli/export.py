@@ -22,7 +22,7 @@ def export(
     coverage: float | None = None,
     elsewhere: Annotated[list[Path] | None, Parameter(negative="")] = None,
     on: Annotated[tuple[str, Path] | None, Parameter(negative="")] = None,
-    force: Annotated[Flag, Parameter(help="Write int8 although it loses more than 0.5 points.")] = False,
+    force: Annotated[Flag, Parameter(help="write int8 although it loses more than 0.5 points.")] = False,
 ) -> int:
     """Write a model as a bundle, which needs no torch, and compare it with torch.
 
@@ -34,8 +34,8 @@ def export(
         int8: matrix products in 8 bits: about a third of the size and faster; its answers are not quite
             the same.
         bf16: weights stored in 16 bits: half the size, the speed of fp32.
-        scores: run of a cross-validation of the same recipe, for the card to state its scores. Its held-out
-            answers calibrate a model that was trained on all data.
+        scores: run of a cross-validation of the same recipe, or folder of `sertone choose`, for the card to
+            state its scores. Its held-out answers calibrate a model that was trained on all data.
         coverage: with `--scores`, share of recordings that shall get an answer, such as 0.8; the others are
             unsure.
         elsewhere: folder that `sertone evaluate` wrote, for the card to state scores on another corpus. May

@@ -149,7 +149,8 @@ def push(
         model: a bundle, a checkpoint folder, a fold, or what `sertone train` wrote.
         repository: OWNER/NAME; made if need be.
         private: only for those whom the owner lets in.
-        scores: run of a cross-validation of the same recipe, for the card to state its scores.
+        scores: run of a cross-validation of the same recipe, or folder of `sertone choose`, for the card to
+            state its scores.
         message: of the commit.
     """
     from sertone.sharing.push import push as upload

@@ -126,6 +126,36 @@ def ablate(
 
 
 @app.command
+def choose(
+    study: Annotated[Path, Parameter(help="YAML file, see studies/.")],
+    /,
+    *,
+    out: Path | None = None,
+    overrides: Overrides = None,
+    seeds: Annotated[list[int] | None, Parameter(consume_multiple=True, negative="")] = None,
+    jobs: Jobs = None,
+    force: Force = False,
+    fresh: Fresh = False,
+) -> int:
+    """Choose among the settings of a study, and score the choosing: nested cross-validation.
+
+    The speakers of every fold are answered by settings that were chosen without them. What was interrupted
+    goes on where it stopped.
+
+    Args:
+        out: Folder to write; runs/choice-NAME of the study if not given.
+        seeds: Instead of the study's: --seeds 0 1 2.
+    """
+    from sertone.analysis.choose import choose as run
+
+    out = out or Path("runs") / f"choice-{study.stem}"
+    run(study, out, overrides or (), seeds=seeds, jobs=jobs, force=force, fresh=fresh)
+    print((out / "choice.md").read_text(encoding="utf-8"))
+    print(f"recipe  {out / 'recipe.yaml'}")
+    return 0
+
+
+@app.command
 def demo(folder: Path = Path(), /, *, overrides: Overrides = None, fresh: Fresh = False) -> int:
     """Show the whole story on synthetic speech: corpus, cross-validation, report, prediction.
 

@@ -43,8 +43,8 @@ def export(
         on: name and root of a corpus on which int8 or bf16 is compared with fp32.
         force: write int8 although it loses more than `agreement.LIMIT` points.
         name: of the bundle; by default the folder's.
-        scores: run of a cross-validation of the same recipe, whose scores the bundle is to state, and whose
-            held-out answers calibrate a model that was trained on all data.
+        scores: run of a cross-validation of the same recipe, or a choice of it, whose scores the bundle
+            is to state, and whose held-out answers calibrate a model that was trained on all data.
         coverage: share of recordings that shall get an answer of such a model; the others are unsure.
         elsewhere: folders that `sertone evaluate` wrote: scores on other corpora, for the card.
         say: told what is being done.

@@ -18,7 +18,7 @@ from sertone.errors import SertoneError
 from sertone.export.source import Source
 from sertone.nn.batch import Batch
 from sertone.sharing.folder import checkpoints
-from sertone.sharing.scores import Scores
+from sertone.sharing.scores import Scores, cross_validation
 from sertone.training.calibrate import on_held_out
 from sertone.training.predict import Trained
 from sertone.training.results import encoders_in_words
@@ -29,8 +29,8 @@ def source_of(path: str | Path, scores: Path | None = None, coverage: float | No
 
     Args:
         path: a checkpoint folder, a fold, a run (the mean of its models), or OWNER/NAME on the hub.
-        scores: run of a cross-validation of the same recipe; None: those of the model's own folder. It also
-            calibrates a model from which nobody was held out.
+        scores: run of a cross-validation of the same recipe, or of a choice of it; None: those of the model's
+            own folder. It also calibrates a model from which nobody was held out.
         coverage: share of recordings that shall get an answer of such a model; None: all.
 
     Raises:
@@ -67,7 +67,7 @@ def _calibrate(trained: Trained, run: Path | None, coverage: float | None) -> No
             "a model trained on all data, and a cross-validation of its recipe (--scores)",
         )
     if fits and run:
-        trained.calibrations = [on_held_out(run, coverage)]
+        trained.calibrations = [on_held_out(cross_validation(run), coverage)]
         trained.threshold = trained.calibrations[0].threshold
 
 

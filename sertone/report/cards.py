@@ -71,13 +71,17 @@ def chance_words(results: dict) -> str:
     return "; ".join(said)
 
 
-def folds(results: dict) -> dict[str, list]:
-    """The table of the folds: `head`, and `rows` with what was held out, how much, and the scores."""
+def folds(results: dict) -> dict[str, Any]:
+    """The table of the folds: `head`, and `rows` with what was held out, how much, and the scores.
+
+    `chosen` says whether every fold has settings of its own, which are in its row.
+    """
     names = main_scores(results)
     return {
+        "chosen": "settings" in results,
         "head": [figures.named(name).label for name in names],
         "rows": [
-            {key: fold[key] for key in ("name", "train", "test")}
+            {key: fold[key] for key in ("name", "train", "test", "settings") if key in fold}
             | {"scores": [_of_fold(fold["metrics"], name) for name in names]}
             for fold in results["folds"]
         ],

@@ -77,6 +77,7 @@ def rows(card: dict) -> list[tuple[str, str]]:
         ("Split", ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in card["split"].items())),
         *([("Teacher", _teacher(card["teacher"]))] if "teacher" in card else []),
         ("Selection", card["selection"]),
+        *([("Settings", card["settings"])] if "settings" in card else []),
         *([("Encoder", card["encoder"])] if "encoder" in card else []),
         *((name, text) for name, text in card["metrics"].items()),
         ("Seed", str(card["seed"])),

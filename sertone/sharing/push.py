@@ -31,8 +31,8 @@ def push(
         model: a bundle, a checkpoint folder, a fold, or what `sertone train` wrote.
         repository: OWNER/NAME.
         private: only for those whom the owner lets in.
-        scores: run of a cross-validation of the same recipe, whose scores the card is to state. Without
-            it the card goes up as it is in the folder. A bundle's card has them already.
+        scores: run of a cross-validation of the same recipe, or a choice of it, whose scores the card is
+            to state. Without it the card goes up as it is in the folder. A bundle's card has them already.
         message: of the commit.
 
     Returns:

@@ -9,6 +9,9 @@ from sertone import figures
 from sertone.errors import SertoneError
 from sertone.sharing import folder
 
+CHOICE = "choice.json"
+"""Marks the folder of a choice among settings, which `analysis.choose` writes."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -21,6 +24,8 @@ class Scores:
         utterances: how many were scored.
         speakers: how many spoke them.
         folds: how many models were scored together; None for the model itself.
+        among: of how many settings the best was taken, for every speaker without them; None: of no others
+            that we know of.
     """
 
     values: dict[str, float]
@@ -29,6 +34,7 @@ class Scores:
     utterances: int
     speakers: int
     folds: int | None = None
+    among: int | None = None
 
     @classmethod
     def of_fold(cls, result: dict) -> Self:
@@ -52,18 +58,27 @@ class Scores:
 
     @classmethod
     def of_run(cls, run: Path, about: dict) -> Self:
-        """Pooled over the folds of a cross-validation of the same recipe.
+        """Pooled over the folds of a cross-validation of the same recipe, or of what `choose` put together.
 
         Args:
-            run: its folder.
+            run: its folder, or that of a choice.
             about: what the model says of itself (`folder.about`).
 
         Raises:
             SertoneError: `not_a_run`, `other_recipe`.
         """
-        results = _results(run, "crossval")
-        _require_same(run, results, about)
-        return cls._pooled(run, results, len(results["folds"]))
+        trained = cross_validation(run)
+        results = _results(trained, "crossval")
+        _require_same(trained, results, about)
+        return cls._of_choice(run) if trained != run else cls._pooled(run, results, len(results["folds"]))
+
+    @classmethod
+    def _of_choice(cls, folder: Path) -> Self:
+        found = json.loads((folder / CHOICE).read_text(encoding="utf-8"))
+        values = {name: each["value"] for name, each in found["scores"].items()}
+        bounds = {name: each["interval"] for name, each in found["scores"].items() if each["interval"]}
+        counted = (found["utterances"], found["speakers"], len(found["folds"]), found["settings"])
+        return cls(values, bounds, "speakers", *counted)
 
     @classmethod
     def of_evaluation(cls, folder: Path) -> "tuple[str, Self]":
@@ -87,6 +102,11 @@ class Scores:
         over = {task: scores.get("intervals", {}).get("speakers", {}) for task, scores in pooled.items()}
         bounds = {name: _of(over, name) for name in values if over[figures.parts(name)[0]]}
         return cls(values, bounds, "speakers", scored, speakers, folds)
+
+
+def cross_validation(folder: Path) -> Path:
+    """The run itself, or of a choice the run of what is best on all speakers."""
+    return folder / "run" if (folder / CHOICE).is_file() else folder
 
 
 def _results(folder: Path, command: str) -> dict[str, Any]:

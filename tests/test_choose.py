@@ -1,0 +1,197 @@
+"""Choosing among settings: inside a fold's training side, and never by who is tested."""
+
+import csv
+import json
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import yaml
+from conftest import TINY_MODEL
+
+from sertone import recipe as recipes
+from sertone.analysis.choose import choose
+from sertone.analysis.compare import compare
+from sertone.cli import app
+from sertone.errors import SertoneError
+from sertone.runtime.bundle import about
+
+WIDTHS = (4, 5, 6)
+RATES = {"name": "oliveira2023", "encoder": TINY_MODEL["encoder"], "text": None, "hidden": 8}
+RATES["tasks"] = {"arousal": 1, "valence": 1, "dominance": 0}
+
+
+def write_study(folder, noises, rows, **changes):
+    """Settings for emotions that noise does not tell, and for its arousal, which it does."""
+    recipe = {
+        "data": {"corpus": "manifest", "root": str(noises), "scales": {"arousal": [1, 5], "valence": [1, 5]}},
+        "protocol": {"split": "grouped_k_fold", "folds": 3},
+        "model": {"name": "baseline", "encoder": TINY_MODEL["encoder"], "hidden": 8},
+        "train": {"epochs": [1], "batch_size": 16, "device": "cpu"},
+    }
+    for name, value in changes.pop("recipe", {}).items():
+        part, key = name.split(".")
+        recipe[part][key] = value
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    study = {"title": "widths", "recipe": "recipe.yaml", "columns": {"tiny": {}}, "rows": rows} | changes
+    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    return folder / "study.yaml"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, noises):
+    """A finished choice among three widths: the study's file, and the folder."""
+    folder = tmp_path_factory.mktemp("choice")
+    path = write_study(folder, noises, {f"width {n}": {"model.hidden": n} for n in WIDTHS})
+    return path, choose(path, folder / "out", jobs=2, quiet=True)
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def accuracy(rows):
+    """Unweighted accuracy, a second formula: the mean of the classes' shares of right answers."""
+    right = defaultdict(list)
+    for row in rows:
+        right[row["target"]].append(row["target"] == row["prediction"])
+    return np.mean([np.mean(own) for own in right.values()])
+
+
+def cell(width):
+    return f"cells/width-{width}/tiny/seed_0/predictions.csv"
+
+
+def test_a_fold_is_answered_by_what_was_best_on_its_training_side(done):
+    _, out = done
+    found = json.loads((out / "choice.json").read_text())
+    answers, everybody = read(out / "chosen/seed_0/predictions.csv"), {f"s{n}" for n in range(10)}
+    assert len(found["folds"]) == 3 and {row["speaker"] for row in answers} == everybody
+    for number, fold in enumerate(found["folds"]):
+        own = [row for row in answers if row["fold"] == str(number)]
+        inside = {n: read(out / f"inside/fold_{number}" / cell(n)) for n in WIDTHS}
+        for rows in inside.values():
+            assert {row["speaker"] for row in rows} == everybody - {row["speaker"] for row in own}
+        best = max(WIDTHS, key=lambda n: accuracy(inside[n]))
+        assert fold["row"] == f"width {best}" and fold["inside"] == pytest.approx(accuracy(inside[best]))
+        assert fold["outside"] == pytest.approx(accuracy(own))
+        assert own == [row for row in read(out / "all" / cell(best)) if row["fold"] == str(number)]
+    assert found["scores"]["ua"]["value"] == pytest.approx(accuracy(answers))
+    low, high = found["scores"]["ua"]["interval"]
+    assert low < accuracy(answers) < high and found["settings"] == 3 and found["speakers"] == 10
+
+
+def test_the_recipe_to_train_with_is_the_best_on_all_speakers(done):
+    _, out = done
+    best = max(WIDTHS, key=lambda n: accuracy(read(out / "all" / cell(n))))
+    found = json.loads((out / "choice.json").read_text())
+    assert found["everywhere"]["row"] == f"width {best}"
+    assert found["everywhere"]["score"] == pytest.approx(accuracy(read(out / "all" / cell(best))))
+    assert recipes.load(out / "recipe.yaml").model["hidden"] == best
+    assert (out / "run/predictions.csv").read_bytes() == (out / "all" / cell(best)).read_bytes()
+
+
+def test_a_finished_choice_trains_nothing_again(done):
+    path, out = done
+    kept = {file: file.read_bytes() for file in out.rglob("*") if file.name in ("choice.json", "choice.md")}
+    times = {file: file.stat().st_mtime_ns for file in out.rglob("fold_*/result.json")}
+    assert len(kept) == 2 and len(times) == 3 * (3 + 3 * 2) + 3
+    choose(path, out, jobs=2, quiet=True)
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("fold_*/result.json")} == times
+    assert {file: file.read_bytes() for file in kept} == kept
+
+
+def test_what_people_read_of_it(done, capsys):
+    _, out = done
+    found = json.loads((out / "choice.json").read_text())
+    text, page = (out / "choice.md").read_text(), (out / "chosen/seed_0/report.html").read_text()
+    assert f"UA {found['scores']['ua']['value']:.1%} (95 % interval" in text and "do not report it" in text
+    for fold in found["folds"]:
+        row = f"{fold['row']}, {fold['column']}"
+        assert (
+            f"| {fold['name']} | {row} | {100 * fold['inside']:.1f} | {100 * fold['outside']:.1f} |" in text
+        )
+        assert f"<td>{fold['name']}</td><td>{row}</td>" in page
+    assert "settings chosen without it" in page and "the best of 3, in UA, of “widths”" in page
+    assert "settings chosen without it" not in (out / "run/report.html").read_text()
+    compared = compare([out / "run", out / "chosen"])
+    assert compared["utterances"] == 160 and not compared["unlike"]
+
+
+def test_a_model_of_the_best_settings_states_what_choosing_them_is_worth(done, tmp_path, capsys):
+    _, out = done
+    found = json.loads((out / "choice.json").read_text())
+    assert app(["train", str(out / "recipe.yaml"), "--out", str(tmp_path / "model")]) == 0
+    arguments = ["export", str(tmp_path / "model"), str(tmp_path / "bundle"), "--scores"]
+    assert app([*arguments, str(out), "--coverage", "0.8"]) == 0
+    told = about(tmp_path / "bundle")
+    assert told["scores"]["values"] == {name: each["value"] for name, each in found["scores"].items()}
+    assert told["scores"]["among"] == 3 and told["calibration"]["fitted_on"]["utterances"] == 160
+    card = (tmp_path / "bundle" / "README.md").read_text()
+    assert "the best of 3 on all speakers" in card and f"{found['scores']['ua']['value']:.1%}" in card
+    capsys.readouterr()
+    assert app(["info", str(tmp_path / "bundle")]) == 0
+    assert "160 utterances, 10 speakers, settings chosen without them" in capsys.readouterr().out
+    other = str(tmp_path / "other")
+    changed = [str(out / "recipe.yaml"), "--set", "model.hidden=9", "--out", other]
+    assert app(["train", *changed]) == 0
+    with pytest.raises(SertoneError) as caught:
+        app(["export", other, str(tmp_path / "no"), "--scores", str(out)], result_action="return_value")
+    assert caught.value.code == "other_recipe"
+
+
+def error(file):
+    """Root mean square error of arousal, a second formula."""
+    apart = [float(row["arousal_target"]) - float(row["arousal_prediction"]) for row in read(file)]
+    return np.sqrt(np.mean(np.square(apart)))
+
+
+def test_of_an_error_the_lowest_is_best_and_several_seeds_count_by_their_mean(tmp_path, noises):
+    slow = {"train.learning_rate": {"encoder": 1e-9, "downstream": 1e-9}}
+    rows = {"learns": {}, "stands still": slow}
+    path = write_study(
+        tmp_path, noises, rows, set={"model": RATES}, scores=["arousal.rmse"], recipe={"protocol.folds": 2}
+    )
+    out = choose(path, tmp_path / "out", seeds=[0, 1], jobs=2, quiet=True)
+    found = json.loads((out / "choice.json").read_text())
+
+    def mean(folder, row):
+        files = sorted(folder.glob(f"cells/{row.replace(' ', '-')}/tiny/seed_*/predictions.csv"))
+        assert len(files) == 2
+        return np.mean([error(file) for file in files])
+
+    for number, fold in enumerate(found["folds"]):
+        assert fold["row"] == min(rows, key=lambda row: mean(out / f"inside/fold_{number}", row))
+    assert found["everywhere"]["row"] == min(rows, key=lambda row: mean(out / "all", row))
+    own = [error(file) for file in sorted(out.glob("chosen/seed_*/predictions.csv"))]
+    assert len(own) == 2 and found["scores"]["arousal.rmse"]["value"] == pytest.approx(np.mean(own), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "protocol", "code", "words"),
+    [
+        (1, {}, "nothing_to_choose", "one row and one column"),
+        (2, {"protocol.split": "official"}, "no_folds_inside", "an official split"),
+        (
+            2,
+            {"data.only": {"speaker": ["s0", "s1"]}, "protocol.folds": 2},
+            "no_folds_inside",
+            "without fold s1",
+        ),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused_before_anything_is_trained(
+    tmp_path, noises, rows, protocol, code, words
+):
+    lines = noises.read_text().splitlines()  # s8 and s9 are marked as an official test side
+    marked = [
+        f"{noises.parent}/{line},{'test' if ',s8,' in line or ',s9,' in line else 'train'}"
+        for line in lines[1:]
+    ]
+    (tmp_path / "metadata.csv").write_text("\n".join([f"{lines[0]},split", *marked]))
+    rows = {f"row {n}": {"model.hidden": 4 + n} for n in range(rows)}
+    path = write_study(tmp_path, tmp_path / "metadata.csv", rows, set={"model": RATES}, recipe=protocol)
+    with pytest.raises(SertoneError, match=words) as caught:
+        choose(path, tmp_path / "out", quiet=True)
+    assert caught.value.code == code and not (tmp_path / "out").exists()
