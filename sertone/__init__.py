@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sertone.runtime.predictor import Predictor
 
 __version__ = "0.1.0"
-__all__ = ["ablate", "compare", "crossval", "distill", "evaluate", "layers", "load", "train"]
+__all__ = ["ablate", "choose", "compare", "crossval", "distill", "evaluate", "layers", "load", "train"]
 
 
 def load(
@@ -130,6 +130,22 @@ def ablate(study: str | Path, out: str | Path, overrides: Iterable[str] = ()) ->
         the study's folder.
     """
     from sertone.analysis.ablate import ablate as run
+
+    return run(study, out, overrides)
+
+
+def choose(study: str | Path, out: str | Path, overrides: Iterable[str] = ()) -> Path:
+    """Chooses among the settings of a study inside every fold; see `analysis.choose.choose`.
+
+    Args:
+        study: YAML file.
+        out: folder to write; what was interrupted goes on.
+        overrides: settings such as `data.root=IEMOCAP`, changed for all of it.
+
+    Returns:
+        the folder, with `choice.json` and the `recipe.yaml` of the best settings.
+    """
+    from sertone.analysis.choose import choose as run
 
     return run(study, out, overrides)
 

@@ -18,8 +18,9 @@ from sertone.labels import FOUR
 from sertone.nn import functionals
 from sertone.nn.batch import Batch
 from sertone.nn.encoder import Prefix
-from sertone.nn.frontend import LOUDNESS, LOUDNESS_DB, MEL_DB, VOICING
+from sertone.nn.frontend import LOUDNESS, LOUDNESS_DB, MEL_DB, VOICING, FrontEnd
 from sertone.nn.functionals import FunctionalsEncoderConfig, Regions, Standardisation
+from sertone.nn.masks import frame_mask
 from sertone.nn.perturbation import Perturbation, colours, perturb, warped
 from sertone.nn.vocabulary import Vocabulary
 from sertone.training.crossval import cross_validate
@@ -173,6 +174,30 @@ def test_training_hears_other_spectra_and_evaluation_the_same():
     seen = encoder.standardisation.seen.clone()
     first, second = (encoder.eval().suffix(prefix)[0] for _ in range(2))
     assert torch.equal(first, second) and torch.equal(seen, encoder.standardisation.seen)
+
+
+@torch.no_grad()
+def test_statistics_are_chosen_and_the_others_stay_as_they_are():
+    def values(chosen):
+        encoder = FunctionalsEncoderConfig(bands=8, cepstra=4, statistics=chosen).build().eval()
+        waveforms, lengths = padded(clips(16000, 9000))
+        features, frames = encoder.front(waveforms, lengths)
+        return encoder.embed(features, frame_mask(frames, features.shape[1]))[:, 0].T.tolist()
+
+    every, none = values(["thirds", "skewness", "slopes", "changes"]), values([])
+    prosody, cepstra = FrontEnd(8, prosody=True).features - 8, 4
+    added = {
+        "thirds": 3 * prosody,
+        "skewness": cepstra + prosody,
+        "slopes": cepstra + prosody,
+        "changes": cepstra + 4 * prosody,
+    }
+    assert len(every) == len(none) + sum(added.values())
+    for name, count in added.items():
+        own = values([name])
+        assert len(own) == len(none) + count
+        assert all(row in own for row in none) and all(row in every for row in own)
+    assert values(["changes", "thirds"]) == values(["thirds", "changes"])
 
 
 @torch.no_grad()
