@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections import defaultdict
 
 import numpy as np
@@ -10,6 +11,8 @@ import yaml
 from conftest import TINY_MODEL
 
 from sertone import recipe as recipes
+from sertone.analysis import study as studies
+from sertone.analysis.ablate import ablate
 from sertone.analysis.choose import choose
 from sertone.analysis.compare import compare
 from sertone.cli import app
@@ -79,15 +82,15 @@ def test_a_fold_is_answered_by_what_was_best_on_its_training_side(done):
         assert own == [row for row in read(out / "all" / cell(best)) if row["fold"] == str(number)]
     assert found["scores"]["ua"]["value"] == pytest.approx(accuracy(answers))
     low, high = found["scores"]["ua"]["interval"]
-    assert low < accuracy(answers) < high and found["settings"] == 3 and found["speakers"] == 10
+    assert low < accuracy(answers) < high and found["among"] == 3 and found["speakers"] == 10
 
 
 def test_the_recipe_to_train_with_is_the_best_on_all_speakers(done):
     _, out = done
     best = max(WIDTHS, key=lambda n: accuracy(read(out / "all" / cell(n))))
     found = json.loads((out / "choice.json").read_text())
-    assert found["everywhere"]["row"] == f"width {best}"
-    assert found["everywhere"]["score"] == pytest.approx(accuracy(read(out / "all" / cell(best))))
+    assert found["overall"]["row"] == f"width {best}"
+    assert found["overall"]["score"] == pytest.approx(accuracy(read(out / "all" / cell(best))))
     assert recipes.load(out / "recipe.yaml").model["hidden"] == best
     assert (out / "run/predictions.csv").read_bytes() == (out / "all" / cell(best)).read_bytes()
 
@@ -106,13 +109,14 @@ def test_what_people_read_of_it(done, capsys):
     _, out = done
     found = json.loads((out / "choice.json").read_text())
     text, page = (out / "choice.md").read_text(), (out / "chosen/seed_0/report.html").read_text()
-    assert f"UA {found['scores']['ua']['value']:.1%} (95 % interval" in text and "do not report it" in text
+    assert f"- UA {found['scores']['ua']['value']:.1%} (" in text and "do not report it" in text
     for fold in found["folds"]:
-        row = f"{fold['row']}, {fold['column']}"
+        row = f"{fold['row']} / {fold['column']}"
         assert (
             f"| {fold['name']} | {row} | {100 * fold['inside']:.1f} | {100 * fold['outside']:.1f} |" in text
         )
         assert f"<td>{fold['name']}</td><td>{row}</td>" in page
+    assert "settings chosen without the fold that they answer" in page
     assert "settings chosen without it" in page and "the best of 3, in UA, of “widths”" in page
     assert "settings chosen without it" not in (out / "run/report.html").read_text()
     compared = compare([out / "run", out / "chosen"])
@@ -125,14 +129,17 @@ def test_a_model_of_the_best_settings_states_what_choosing_them_is_worth(done, t
     assert app(["train", str(out / "recipe.yaml"), "--out", str(tmp_path / "model")]) == 0
     arguments = ["export", str(tmp_path / "model"), str(tmp_path / "bundle"), "--scores"]
     assert app([*arguments, str(out), "--coverage", "0.8"]) == 0
-    told = about(tmp_path / "bundle")
+    told, again = about(tmp_path / "bundle"), [*arguments[:2], str(tmp_path / "again"), "--scores"]
+    assert app([*again, str(out / "run")]) == 0  # the best one's own score is not stated
+    assert about(tmp_path / "again")["scores"] == told["scores"]
     assert told["scores"]["values"] == {name: each["value"] for name, each in found["scores"].items()}
     assert told["scores"]["among"] == 3 and told["calibration"]["fitted_on"]["utterances"] == 160
     card = (tmp_path / "bundle" / "README.md").read_text()
+    assert "Pooled over 3 folds of a nested cross-validation: 160 utterances of 10 speakers" in card
     assert "the best of 3 on all speakers" in card and f"{found['scores']['ua']['value']:.1%}" in card
     capsys.readouterr()
     assert app(["info", str(tmp_path / "bundle")]) == 0
-    assert "160 utterances, 10 speakers, settings chosen without them" in capsys.readouterr().out
+    assert "160 utterances, 10 speakers, answered by settings chosen without them" in capsys.readouterr().out
     other = str(tmp_path / "other")
     changed = [str(out / "recipe.yaml"), "--set", "model.hidden=9", "--out", other]
     assert app(["train", *changed]) == 0
@@ -163,9 +170,52 @@ def test_of_an_error_the_lowest_is_best_and_several_seeds_count_by_their_mean(tm
 
     for number, fold in enumerate(found["folds"]):
         assert fold["row"] == min(rows, key=lambda row: mean(out / f"inside/fold_{number}", row))
-    assert found["everywhere"]["row"] == min(rows, key=lambda row: mean(out / "all", row))
+    assert found["overall"]["row"] == min(rows, key=lambda row: mean(out / "all", row))
     own = [error(file) for file in sorted(out.glob("chosen/seed_*/predictions.csv"))]
-    assert len(own) == 2 and found["scores"]["arousal.rmse"]["value"] == pytest.approx(np.mean(own), rel=1e-4)
+    assert found["scores"]["arousal.rmse"]["seeds"] == pytest.approx(own, rel=1e-4) and len(own) == 2
+    assert found["scores"]["arousal.rmse"]["value"] == pytest.approx(np.mean(own), rel=1e-4)
+
+
+def test_trainings_of_other_settings_are_no_choice_and_old_answers_go(done, tmp_path):
+    path, out = done
+    shutil.copytree(out, tmp_path / "out")
+    (tmp_path / "out/chosen/seed_7").mkdir()
+    study = tmp_path / "study.yaml"
+    study.write_text(path.read_text())
+    shutil.copy(path.parent / "recipe.yaml", tmp_path)
+    choose(study, tmp_path / "out", jobs=2, quiet=True)
+    assert [folder.name for folder in (tmp_path / "out/chosen").iterdir()] == ["seed_0"]
+    changed = ["train.weight_decay=0.5"]
+    with pytest.raises(SertoneError, match=r"train\.weight_decay: was") as caught:
+        choose(study, tmp_path / "out", changed, jobs=2, quiet=True)
+    assert caught.value.code == "other_experiment" and (tmp_path / "out/choice.json").is_file()
+    ablate(study, tmp_path / "out/all", changed, force=True, quiet=True)
+    with pytest.raises(SertoneError, match=r"width 4 / tiny.* were trained with other settings") as caught:
+        choose(study, tmp_path / "out", changed, jobs=2, quiet=True)
+    assert caught.value.code == "other_experiment"
+
+
+def test_what_a_study_sets_cannot_bring_test_speakers_back(tmp_path, noises):
+    kept = {"data.only.speaker": ["s0", "s1"], "protocol.folds": 2}
+    path = write_study(tmp_path, noises, {"a": {}, "b": {"model.hidden": 5}}, set=kept)
+    wide = ["data.only={speaker: [s1, s2, s3]}", "protocol={split: grouped_k_fold, folds: 3}"]
+    _, made = studies.load(path, [*wide, "data.only.speaker=[s1, s2]", "protocol.folds=4"])
+    for recipe in made.values():
+        assert recipe.data.only == {"speaker": ["s1", "s2"]} and recipe.protocol.folds == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scores": ["gender.accuracy"]}, "the best in accuracy of models that answer emotion"),
+        ({"rows": {"a": {}, "b": {"model": RATES}}}, "that answer arousal, valence; emotion"),
+    ],
+)
+def test_settings_that_have_no_score_in_common_are_refused(tmp_path, noises, changes, words):
+    changes = {"rows": {"a": {}, "b": {"model.hidden": 5}}} | changes
+    with pytest.raises(SertoneError, match=words) as caught:
+        choose(write_study(tmp_path, noises, **changes), tmp_path / "out", quiet=True)
+    assert caught.value.code == "nothing_to_choose" and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -191,7 +241,14 @@ def test_what_cannot_be_chosen_is_refused_before_anything_is_trained(
     ]
     (tmp_path / "metadata.csv").write_text("\n".join([f"{lines[0]},split", *marked]))
     rows = {f"row {n}": {"model.hidden": 4 + n} for n in range(rows)}
-    path = write_study(tmp_path, tmp_path / "metadata.csv", rows, set={"model": RATES}, recipe=protocol)
+    path = write_study(
+        tmp_path,
+        tmp_path / "metadata.csv",
+        rows,
+        set={"model": RATES},
+        scores=["arousal.ccc"],
+        recipe=protocol,
+    )
     with pytest.raises(SertoneError, match=words) as caught:
         choose(path, tmp_path / "out", quiet=True)
     assert caught.value.code == code and not (tmp_path / "out").exists()

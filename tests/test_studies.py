@@ -15,8 +15,10 @@ import pytest
 import yaml
 from conftest import REPOSITORY, TINY_MODEL
 
+from sertone import recipe as recipes
 from sertone.analysis import study as studies
 from sertone.analysis.ablate import ablate
+from sertone.analysis.study import Place
 from sertone.errors import SertoneError
 from sertone.settings import parse
 from sertone.training.crossval import cross_validate
@@ -52,6 +54,14 @@ def test_table_4_has_every_subset_of_the_tasks(stem):
         named = set() if place.row == "SER alone" else set(place.row.split(" + "))
         assert tasks == named and len(recipe.train.epochs) == (2 if tasks else 1)
     assert len(found) == 3 and all(len(subsets) == 16 for subsets in found.values())
+
+
+def test_the_small_model_is_one_of_those_that_it_was_chosen_from():
+    _, made = studies.load(REPOSITORY / "studies" / "compact.yaml")
+    shipped = recipes.load(recipes.shipped("compact"))
+    assert [place for place, recipe in made.items() if recipe == shipped] == [
+        Place("slopes too", "perturbed", 0)
+    ]
 
 
 def test_the_papers_own_figures_are_consistent():

@@ -67,8 +67,35 @@ def ablate(
     Raises:
         SertoneError: as `study.load`, `prepare` and `cells.run`; `run_in_use`, `other_experiment`.
     """
-    out, (study, made) = Path(out), load(path, overrides, seeds)
-    base, device = Path(path).parent / study.recipe, next(iter(made.values())).train.device
+    study, made = load(path, overrides, seeds)
+    base = Path(path).parent / study.recipe
+    return carry_out(study, made, base, Path(out), jobs=jobs, force=force, fresh=fresh, quiet=quiet)
+
+
+def carry_out(
+    study: Study,
+    made: dict[Place, Recipe],
+    base: Path,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    force: bool = False,
+    fresh: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """The same of a study that was read already.
+
+    Args:
+        study: what `load` has made of it.
+        made: its recipes.
+        base: the recipe that it starts from.
+        out: folder of the study.
+        jobs: as of `ablate`.
+        force: as of `ablate`.
+        fresh: as of `ablate`.
+        quiet: as of `ablate`.
+    """
+    device = next(iter(made.values())).train.device
     ranks.join(device)
     planned = _cells(study, made, out, quiet)
     total = sum(cell.epochs * len(cell.experiment.folds) for cell in planned.values())

@@ -62,7 +62,7 @@ def _scores_in_words(scores: Mapping[str, Any]) -> str:
     if not scores:
         return ""
     said = [f"{figures.named(n).label} {_score(n, v, scores)}" for n, v in scores["values"].items()]
-    chosen = ", settings chosen without them" if scores.get("among") else ""
+    chosen = ", answered by settings chosen without them" if scores.get("among") else ""
     return f"{', '.join(said)} ({scores['utterances']} utterances, {scores['speakers']} speakers{chosen})"
 
 

@@ -7,7 +7,7 @@ Cawley and Talbot 2010, JMLR 11), so the score is that of the whole procedure, t
 out/all/              the study on all speakers, as `ablate` writes it
 out/inside/fold_0/    the study on the training side of fold 0
 out/chosen/seed_0/    a run: of every fold the answers of what was chosen without it
-out/run/              the best settings on all speakers, cross-validated
+out/run/              the best settings on all speakers, cross-validated once more: a study keeps no models
 out/choice.json, choice.md; recipe.yaml, to train those settings with
 """
 
@@ -17,17 +17,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sertone import figures
+import yaml
+
+from sertone import figures, models
 from sertone import recipe as recipes
 from sertone.analysis import choices
-from sertone.analysis.ablate import ablate
+from sertone.analysis.ablate import carry_out
 from sertone.analysis.choices import Choice
-from sertone.analysis.study import Study, load
+from sertone.analysis.study import EVIDENT, Place, Study, load
 from sertone.errors import SertoneError
 from sertone.files import write_text
 from sertone.protocols import Fold
 from sertone.recipe import Recipe
-from sertone.sharing.scores import CHOICE
 from sertone.training import ranks
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import Experiment, prepare
@@ -42,7 +43,6 @@ def choose(
     *,
     seeds: Sequence[int] | None = None,
     jobs: int | None = None,
-    force: bool = False,
     fresh: bool = False,
     quiet: bool = False,
 ) -> Path:
@@ -57,8 +57,8 @@ def choose(
         overrides: settings such as `data.root=IEMOCAP`, changed for the whole study.
         seeds: instead of the study's.
         jobs: folds at a time; None: one per card, or one per core.
-        force: go on although recipes or data have changed.
-        fresh: throw away what is in the folder's runs.
+        fresh: throw away what is in the folder's runs. Nothing goes on with other recipes or data than it was
+            begun with: the choice would not be one.
         quiet: no progress lines.
 
     Returns:
@@ -69,33 +69,28 @@ def choose(
     """
     out, overrides = Path(out), list(overrides)
     study, made = load(path, overrides, seeds)
-    _require_a_choice(study)
-    recipe = next(iter(made.values()))
-    ranks.join(recipe.train.device)
-    experiment = prepare(recipe)
-    inside = [overrides + _inside(fold, experiment) for fold in experiment.folds]
-    for fold, own in zip(experiment.folds, inside, strict=True):
-        _check(path, own, fold)
-    go_on: dict[str, Any] = {"jobs": jobs, "force": force, "fresh": fresh, "quiet": quiet}
-    say = Progress(0, quiet).say
+    _require_a_choice(study, made)
+    first, base, say = next(iter(made.values())), Path(path).parent / study.recipe, Progress(0, quiet).say
+    ranks.join(first.train.device)
+    experiment = prepare(first, say=say)
+    inside = [_inside(fold, experiment, path, overrides, seeds) for fold in experiment.folds]
+    go_on: dict[str, Any] = {"jobs": jobs, "fresh": fresh, "quiet": quiet}
     with lock(out) if ranks.first() else contextlib.nullcontext():
-        (out / CHOICE).unlink(missing_ok=True)  # until all is done again
         say("all speakers")
-        everywhere = _best(ablate(path, out / "all", overrides, seeds=seeds, **go_on), study)
-        best = []
-        for n, (fold, own) in enumerate(zip(experiment.folds, inside, strict=True)):
+        overall = _best(carry_out(study, made, base, out / "all", **go_on), study)
+        chosen = []
+        for n, (fold, (own, recipes_inside)) in enumerate(zip(experiment.folds, inside, strict=True)):
             say(f"without fold {n} ({fold.name})")
             folder = out / "inside" / f"fold_{n}"
-            best.append(_best(ablate(path, folder, own, seeds=seeds, **go_on), study))
-        say(f"best on all speakers: {everywhere.name}")
-        _cross_validate(made[everywhere.place(study.seeds[0])], out, go_on)
-        if ranks.first():
-            choices.write(study, out, experiment, best, everywhere)
-        ranks.wait()
+            chosen.append(_best(carry_out(own, recipes_inside, base, folder, **go_on), study))
+        say(f"best on all speakers: {overall.name}")
+        _finish(study, made, out, experiment, chosen, overall, go_on)
     return out
 
 
-def _require_a_choice(study: Study) -> None:
+def _require_a_choice(study: Study, made: dict[Place, Recipe]) -> None:
+    configs: list[Any] = [models.configure(recipe.model) for recipe in made.values()]
+    answers, score = {config.answers for config in configs}, study.main_score
     if len(study.rows) * len(study.columns) < 2:
         raise SertoneError(
             "nothing_to_choose",
@@ -103,25 +98,29 @@ def _require_a_choice(study: Study) -> None:
             "two settings or more",
             "cross-validate its recipe with `sertone crossval`",
         )
+    if len(answers) > 1 or score not in EVIDENT or figures.parts(score)[0] not in next(iter(answers)):
+        found = "; ".join(", ".join(own) for own in sorted(answers))
+        raise SertoneError(
+            "nothing_to_choose",
+            f"{study.title}: the best in {figures.named(score).label} of models that answer {found}",
+            "models that all answer the same, and a first of the `scores` that is of it",
+            "leave rows out, or put another score first",
+        )
 
 
-def _cross_validate(recipe: Recipe, out: Path, go_on: dict[str, Any]) -> None:
-    """Trains what is best on all speakers, anew where something else was before."""
-    text, written = recipes.dump(recipe), out / "recipe.yaml"
-    other = written.is_file() and written.read_text(encoding="utf-8") != text
-    ranks.wait()  # for all to have looked
-    if ranks.first():
-        write_text(written, text)
-    cross_validate(recipe, out / "run", **go_on | {"fresh": go_on["fresh"] or other})
-
-
-def _inside(fold: Fold, experiment: Experiment) -> list[str]:
-    """The settings by which a study is one of the fold's training side: its speakers, and a fold less.
+def _inside(
+    fold: Fold,
+    experiment: Experiment,
+    path: str | Path,
+    overrides: Sequence[str],
+    seeds: Sequence[int] | None,
+) -> tuple[Study, dict[Place, Recipe]]:
+    """The study of the fold's training side, and its recipes; costs and papers' figures are not of it.
 
     Raises:
-        SertoneError: `no_folds_inside`.
+        SertoneError: `no_folds_inside`, for what would fail after hours.
     """
-    protocol, folds = experiment.recipe.protocol, max(2, experiment.recipe.protocol.folds - 1)
+    protocol = experiment.recipe.protocol
     if protocol.split == "official":
         raise SertoneError(
             "no_folds_inside",
@@ -130,38 +129,63 @@ def _inside(fold: Fold, experiment: Experiment) -> list[str]:
             "use protocol.split: grouped_k_fold",
         )
     names = sorted({u.speaker for u in fold.train + fold.validation})
-    return [f"data.only.speaker={json.dumps(names)}", f"protocol.folds={folds}"]
-
-
-def _check(path: str | Path, overrides: list[str], fold: Fold) -> None:
-    """Refuses what would fail after hours.
-
-    Raises:
-        SertoneError: `no_folds_inside`.
-    """
-    _, made = load(path, overrides)
+    own = [f"data.only.speaker={json.dumps(names)}", f"protocol.folds={max(2, protocol.folds - 1)}"]
+    study, made = load(path, [*overrides, *own], seeds)
+    first, *others = made.values()
     try:
-        prepare(next(iter(made.values())))
+        inner = prepare(first)
+        for recipe in others:
+            inner.with_recipe(recipe)
     except SertoneError as error:
         found = f"without fold {fold.name}: {error.found}"
-        raise SertoneError("no_folds_inside", found, error.expected, error.way_out) from None
+        way_out = error.way_out or "fewer folds, or more speakers"
+        raise SertoneError("no_folds_inside", found, error.expected, way_out) from None
+    return study.model_copy(update={"costs": False, "published": None, "reference": []}), made
 
 
 def _best(folder: Path, study: Study) -> Choice:
     """The best settings of a finished study.
 
     Raises:
-        SertoneError: `nothing_to_choose`.
+        SertoneError: `other_experiment`.
     """
     ranks.wait()  # for its table
-    found, score = json.loads((folder / "results.json").read_text(encoding="utf-8")), study.main_score
-    settings = [
-        Choice(row["name"], column, row["cells"][column]["scores"][score]["value"])
-        for row in found["rows"]
-        for column in study.columns
-    ]
-    if any(each.score is None for each in settings):
-        found = f"{study.title}: models without {figures.named(score).label}"
-        raise SertoneError("nothing_to_choose", found, "first in `scores` one that all of them have")
+    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    cells = {(row["name"], column): row["cells"][column] for row in found["rows"] for column in study.columns}
+    if forced := [" / ".join(name) for name, cell in cells.items() if cell["other_settings"]]:
+        raise SertoneError(
+            "other_experiment",
+            f"{folder}: {', '.join(forced)} were trained with other settings (--force)",
+            "trainings of the settings that are compared",
+            "start again with --fresh, or choose another --out",
+        )
+    score = study.main_score
+    choices = [Choice(*name, cell["scores"][score]["value"]) for name, cell in cells.items()]
     sign = -1 if figures.named(score).lower_is_better else 1
-    return max(settings, key=lambda each: sign * each.score)
+    return max(choices, key=lambda choice: sign * choice.score)
+
+
+def _finish(
+    study: Study,
+    made: dict[Place, Recipe],
+    out: Path,
+    experiment: Experiment,
+    chosen: list[Choice],
+    overall: Choice,
+    go_on: dict[str, Any],
+) -> None:
+    """Trains what is best on all speakers, anew where something else was before, and writes all down."""
+    recipe, run = made[overall.place(study.seeds[0])], out / "run"
+    other = _deciding(run / "recipe.yaml") not in (None, recipes.deciding(recipe.model_dump(mode="json")))
+    ranks.wait()  # for all to have looked
+    if ranks.first():
+        choices.clear(out)
+    cross_validate(recipe, run, **go_on | {"fresh": go_on["fresh"] or other})
+    if ranks.first():
+        write_text(out / "recipe.yaml", recipes.dump(recipe))
+        choices.write(study, out, experiment, chosen, overall)
+    ranks.wait()
+
+
+def _deciding(recipe: Path) -> dict[str, Any] | None:
+    return recipes.deciding(yaml.safe_load(recipe.read_text(encoding="utf-8"))) if recipe.is_file() else None

@@ -161,7 +161,8 @@ def load(
     study = parse(Study, values, str(path), "bad_study")
     own = [parse_override(override) for override in overrides]
     _refuse_changed(study, [name for name, _ in own])
-    changes: dict[str, Any] = {"set": study.set | dict(own)} | ({"seeds": list(seeds)} if seeds else {})
+    kept = {name: value for name, value in study.set.items() if name not in dict(own)}
+    changes: dict[str, Any] = {"set": kept | dict(own)} | ({"seeds": list(seeds)} if seeds else {})
     study = study.model_copy(update=changes)
     base = read(Path(path).parent / study.recipe, "recipe", "data, protocol, model, train")
     _apply(base, study.set)

@@ -134,7 +134,6 @@ def choose(
     overrides: Overrides = None,
     seeds: Annotated[list[int] | None, Parameter(consume_multiple=True, negative="")] = None,
     jobs: Jobs = None,
-    force: Force = False,
     fresh: Fresh = False,
 ) -> int:
     """Choose among the settings of a study, and score the choosing: nested cross-validation.
@@ -149,7 +148,7 @@ def choose(
     from sertone.analysis.choose import choose as run
 
     out = out or Path("runs") / f"choice-{study.stem}"
-    run(study, out, overrides or (), seeds=seeds, jobs=jobs, force=force, fresh=fresh)
+    run(study, out, overrides or (), seeds=seeds, jobs=jobs, fresh=fresh)
     print((out / "choice.md").read_text(encoding="utf-8"))
     print(f"recipe  {out / 'recipe.yaml'}")
     return 0

@@ -147,15 +147,16 @@ def load(
 
 def _selected(found: list[Utterance], only: Mapping[str, Sequence[str]]) -> list[Utterance]:
     for name, wanted in only.items():
-        there = sorted({value for u in found if (value := _said(u, name))})
+        there = {value for u in found if (value := _said(u, name))}
         if strange := [value for value in wanted if value not in there]:
-            known = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")
+            known = ", ".join(sorted(there)[:20]) + (", ..." if len(there) > 20 else "")
             raise SertoneError(
                 "nothing_selected",
                 f"data.only: no utterance has {name} {', '.join(strange)}",
                 f"some of {known}" if there else f"another name: none has a {name}",
             )
-        found = [u for u in found if _said(u, name) in wanted]
+        chosen = set(wanted)
+        found = [u for u in found if _said(u, name) in chosen]
     return found
 
 

@@ -12,7 +12,7 @@ import math
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,7 +27,7 @@ BELOW_LOUDEST_DB = 21.0
 """Speech is no further below the loudest frame than this."""
 LIMIT = 5.0
 """Standard deviations at which a standardised feature is cut off."""
-Further = Literal["thirds", "skewness", "slopes", "changes"]
+Further = Literal["thirds", "skewness", "changes", "slopes"]
 """Statistics beside means and deviations."""
 
 
@@ -43,13 +43,18 @@ class FunctionalsEncoderConfig(Settings):
     """Of the spectrum in training."""
     statistics: list[Further] = Field(default=list(get_args(Further)))
     """Beside means and standard deviations of voiced, unvoiced and all speech: means of each third of the
-    utterance, skewness, slopes over the utterance, changes from frame to frame."""
+    utterance, skewness, changes from frame to frame, slopes over the utterance. Their order is no setting."""
 
     @model_validator(mode="after")
     def _no_more_cepstra_than_bands(self) -> Self:
         if self.cepstra > self.bands:
             raise ValueError(f"{self.cepstra} cepstra of {self.bands} bands; there are no more than bands")
         return self
+
+    @field_validator("statistics")
+    @classmethod
+    def _one_order(cls, value: list[Further]) -> list[Further]:
+        return [name for name in get_args(Further) if name in value]
 
     def build(self) -> Encoder:
         """Builds it; it has one scale and one offset for each statistic to learn."""

@@ -78,7 +78,7 @@ def folds(results: dict) -> dict[str, Any]:
     """
     names = main_scores(results)
     return {
-        "chosen": "settings" in results,
+        "chosen": "chosen" in results,
         "head": [figures.named(name).label for name in names],
         "rows": [
             {key: fold[key] for key in ("name", "train", "test", "settings") if key in fold}

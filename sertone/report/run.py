@@ -65,9 +65,10 @@ def _subtitle(card: dict, results: dict) -> str:
             f"{corpus['utterances_used']} utterances of {corpus['speakers']} speakers"
         )
     folds = f"{len(results['folds'])} folds ({split})"
+    chosen = "; settings chosen without the fold that they answer" if "chosen" in results else ""
     return (
         f"Encoder {results['encoder']}; {corpus['utterances_used']} utterances of "
-        f"{corpus['speakers']} speakers, {folds}, speaker-independent, seed {card['seed']}"
+        f"{corpus['speakers']} speakers, {folds}, speaker-independent, seed {card['seed']}{chosen}"
     )
 
 

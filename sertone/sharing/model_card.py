@@ -137,13 +137,14 @@ def _results(card: dict, scores: Scores) -> list:
     from huggingface_hub import EvalResult
 
     split = card["split"]["split"].replace("_", " ")
+    pooled = "nested cross-validation, pooled" if scores.among else "cross-validation, pooled"
     return [
         EvalResult(
             task_type="audio-classification",
             task_name="Speech emotion recognition",
             dataset_type=card["corpus"]["name"],
             dataset_name=card["corpus"]["title"],
-            dataset_config="cross-validation, pooled" if scores.folds else f"{split}, fold {card['fold']}",
+            dataset_config=pooled if scores.folds else f"{split}, fold {card['fold']}",
             dataset_split="test",
             metric_type=metric,
             metric_name=f"{figures.named(name).label}, {card['metrics'][figures.parts(name)[1]]}",

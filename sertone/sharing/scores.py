@@ -26,6 +26,7 @@ class Scores:
         folds: how many models were scored together; None for the model itself.
         among: of how many settings the best was taken, for every speaker without them; None: of no others
             that we know of.
+        seeds: over how many trainings the scores are means, which the intervals then draw too.
     """
 
     values: dict[str, float]
@@ -35,6 +36,15 @@ class Scores:
     speakers: int
     folds: int | None = None
     among: int | None = None
+    seeds: int = 1
+
+    @property
+    def pooled_over(self) -> str:
+        """In words, what scores of several folds are pooled over."""
+        if self.among is None:
+            return f"the {self.folds} models of a cross-validation of the same recipe"
+        seeds = f", each trained with {self.seeds} seeds" if self.seeds > 1 else ""
+        return f"{self.folds} folds of a nested cross-validation{seeds}"
 
     @classmethod
     def of_fold(cls, result: dict) -> Self:
@@ -61,24 +71,24 @@ class Scores:
         """Pooled over the folds of a cross-validation of the same recipe, or of what `choose` put together.
 
         Args:
-            run: its folder, or that of a choice.
+            run: its folder, or that of a choice, or a run inside one: the best one's own score is too high.
             about: what the model says of itself (`folder.about`).
 
         Raises:
             SertoneError: `not_a_run`, `other_recipe`.
         """
-        trained = cross_validation(run)
-        results = _results(trained, "crossval")
+        choice, trained = choice_of(run), cross_validation(run)
+        results = _results(trained, "crossval` or `sertone choose")
         _require_same(trained, results, about)
-        return cls._of_choice(run) if trained != run else cls._pooled(run, results, len(results["folds"]))
+        return cls._of_choice(choice) if choice else cls._pooled(run, results, len(results["folds"]))
 
     @classmethod
     def _of_choice(cls, folder: Path) -> Self:
         found = json.loads((folder / CHOICE).read_text(encoding="utf-8"))
         values = {name: each["value"] for name, each in found["scores"].items()}
         bounds = {name: each["interval"] for name, each in found["scores"].items() if each["interval"]}
-        counted = (found["utterances"], found["speakers"], len(found["folds"]), found["settings"])
-        return cls(values, bounds, "speakers", *counted)
+        counted = (found["utterances"], found["speakers"], len(found["folds"]), found["among"])
+        return cls(values, bounds, "speakers", *counted, len(found["seeds"]))
 
     @classmethod
     def of_evaluation(cls, folder: Path) -> "tuple[str, Self]":
@@ -104,9 +114,17 @@ class Scores:
         return cls(values, bounds, "speakers", scored, speakers, folds)
 
 
+def choice_of(folder: Path) -> Path | None:
+    """The choice among settings whose folder this is, or one of whose runs; None: of none."""
+    within = [folder.parent] if folder.name == "run" else []
+    within += [folder.parent.parent] if folder.parent.name == "chosen" else []
+    return next((place for place in [folder, *within] if (place / CHOICE).is_file()), None)
+
+
 def cross_validation(folder: Path) -> Path:
     """The run itself, or of a choice the run of what is best on all speakers."""
-    return folder / "run" if (folder / CHOICE).is_file() else folder
+    choice = choice_of(folder)
+    return choice / "run" if choice else folder
 
 
 def _results(folder: Path, command: str) -> dict[str, Any]:
