@@ -103,7 +103,7 @@ def _require_a_choice(study: Study, made: dict[Place, Recipe]) -> None:
         raise SertoneError(
             "nothing_to_choose",
             f"{study.title}: the best in {figures.named(score).label} of models that answer {found}",
-            "models that all answer the same, and a first of the `scores` that is of it",
+            "settings that all answer the same tasks, and a score of one of these first in `scores`",
             "leave rows out, or put another score first",
         )
 
