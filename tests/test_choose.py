@@ -105,7 +105,7 @@ def test_a_finished_choice_trains_nothing_again(done):
     assert {file: file.read_bytes() for file in kept} == kept
 
 
-def test_what_people_read_of_it(done, capsys):
+def test_what_people_read_of_it(done):
     _, out = done
     found = json.loads((out / "choice.json").read_text())
     text, page = (out / "choice.md").read_text(), (out / "chosen/seed_0/report.html").read_text()
