@@ -118,7 +118,9 @@ def test_what_people_read_of_it(done):
         assert f"<td>{fold['name']}</td><td>{row}</td>" in page
     assert "settings chosen without the fold that they answer" in page
     assert "settings chosen without it" in page and "the best of 3, in UA, of “widths”" in page
-    assert "settings chosen without it" not in (out / "run/report.html").read_text()
+    own = (out / "run/report.html").read_text()
+    assert "settings chosen without it" not in own and "the best of 3 on the very test sides" in own
+    assert "on the very test sides" not in page + (out / "all" / cell(4)).with_name("report.html").read_text()
     compared = compare([out / "run", out / "chosen"])
     assert compared["utterances"] == 160 and not compared["unlike"]
 

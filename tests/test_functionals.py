@@ -1,6 +1,8 @@
 """Statistics of the utterance, their standardisation, and the perturbation of spectra."""
 
+import itertools
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,13 +17,14 @@ from torch import nn
 from sertone import audio, models
 from sertone import recipe as recipes
 from sertone.labels import FOUR
-from sertone.nn import functionals
+from sertone.nn import functionals, statistics
 from sertone.nn.batch import Batch
 from sertone.nn.encoder import Prefix
 from sertone.nn.frontend import LOUDNESS, LOUDNESS_DB, MEL_DB, VOICING, FrontEnd
-from sertone.nn.functionals import FunctionalsEncoderConfig, Regions, Standardisation
+from sertone.nn.functionals import FunctionalsEncoderConfig, Standardisation
 from sertone.nn.masks import frame_mask
 from sertone.nn.perturbation import Perturbation, colours, perturb, warped
+from sertone.nn.statistics import Regions
 from sertone.nn.vocabulary import Vocabulary
 from sertone.training.crossval import cross_validate
 
@@ -40,12 +43,12 @@ def drawn(frames, seed, signals=3):
 def test_moments_and_skewness_are_those_of_the_frames_that_count(frames, seed):
     signals, weights = drawn(frames, seed)
     kept = signals[0][weights[0] > 0].numpy()
-    mean, deviation = functionals.moments(signals, weights)
+    mean, deviation = statistics.moments(signals, weights)
     np.testing.assert_allclose(mean[0], kept.mean(0), atol=1e-5)
     np.testing.assert_allclose(deviation[0], np.sqrt(kept.var(0) + 1e-5), atol=1e-5)
     if len(kept) > 3:
         expected = scipy.stats.skew(kept, axis=0) * (kept.var(0) / (kept.var(0) + 1e-5)) ** 1.5
-        np.testing.assert_allclose(functionals.skewness(signals, weights)[0], expected, atol=1e-3)
+        np.testing.assert_allclose(statistics.skewness(signals, weights)[0], expected, atol=1e-3)
 
 
 @given(*frames_and_seed)
@@ -56,13 +59,13 @@ def test_slopes_are_those_of_the_fitted_line(frames, seed):
         return
     kept, time = counted[0] > 0, (clock.cumsum(1) / clock.sum())[0].numpy()
     lines = np.polyfit(time[kept], signals[0][kept].numpy(), 1)[0]
-    np.testing.assert_allclose(functionals.slope(signals, clock, counted)[0], lines, atol=2e-3, rtol=2e-3)
+    np.testing.assert_allclose(statistics.slope(signals, clock, counted)[0], lines, atol=2e-3, rtol=2e-3)
 
 
 def test_a_slope_is_the_change_from_beginning_to_end_without_the_pauses():
     clock = torch.tensor([[1.0, 1, 0, 0, 0, 1, 1, 0]])
     signals = torch.tensor([0.0, 1, 9, -9, 9, 2, 3, 9])[None, :, None]
-    assert functionals.slope(signals, clock, clock).item() == pytest.approx(4.0, rel=1e-5)
+    assert statistics.slope(signals, clock, clock).item() == pytest.approx(4.0, rel=1e-5)
 
 
 @given(st.integers(3, 40), st.integers(0, 10_000))
@@ -70,21 +73,70 @@ def test_thirds_have_a_third_of_the_frames_each(frames, seed):
     signals, weights = drawn(frames, seed)
     kept = signals[0][weights[0] > 0].numpy()
     places = (3 * (np.arange(len(kept)) + 0.5) / len(kept)).astype(int)
-    found = functionals.thirds(signals, weights)[0].numpy().reshape(3, -1)
+    found = statistics.thirds(signals, weights)[0].numpy().reshape(3, -1)
     for third in range(3):
         expected = kept[places == third].mean(0) if (places == third).any() else np.zeros(3)
         np.testing.assert_allclose(found[third], expected, atol=1e-5)
 
 
+@given(st.integers(5, 40), st.integers(0, 10_000))
+def test_a_shape_is_a_cosine_transform_of_the_frames_that_count(frames, seed):
+    signals, weights = drawn(frames, seed)
+    kept = signals[0][weights[0] > 0].numpy()
+    waves = np.zeros((statistics.WAVES, 3))
+    theirs = scipy.fft.dct(kept, type=2, axis=0)[1 : statistics.WAVES + 1] / (2 * len(kept))
+    waves[: len(theirs)] = theirs
+    found = statistics.shape(signals, weights)[0].numpy().reshape(statistics.WAVES, 3)
+    known = slice(len(kept) - 1)  # a transform of n frames has no more
+    np.testing.assert_allclose(found[known], waves[known], atol=1e-5)
+
+
+def test_a_contour_is_of_the_melody_whatever_its_level_and_pauses():
+    draw = torch.Generator().manual_seed(0)
+    cepstra, prosody = torch.randn(1, 30, 20, generator=draw), torch.randn(1, 30, 5, generator=draw)
+    voiced = torch.ones(1, 30)
+    region = Regions(voiced, voiced, 0 * voiced)
+    melody, spectrum = statistics.contours(cepstra, prosody, region)
+    assert melody.shape == (1, 3 * statistics.WAVES) and spectrum.shape == (1, 6 * statistics.WAVES)
+    higher = statistics.contours(cepstra + 3, prosody + 3, region)
+    torch.testing.assert_close(torch.cat(higher, -1), torch.cat([melody, spectrum], -1), atol=1e-5, rtol=0)
+    pause = [torch.cat([part[:, :9], part[:, :5] * 50, part[:, 9:]], 1) for part in (cepstra, prosody)]
+    counted = torch.cat([voiced[:, :9], torch.zeros(1, 5), voiced[:, 9:]], 1)
+    paused = statistics.contours(*pause, Regions(counted, counted, 0 * counted))
+    torch.testing.assert_close(torch.cat(paused, -1), torch.cat([melody, spectrum], -1), atol=1e-5, rtol=0)
+
+
+@given(*frames_and_seed)
+def test_correlations_are_those_of_the_frames_that_count(frames, seed):
+    signals, weights = drawn(frames, seed)
+    kept = signals[0][weights[0] > 0].numpy()
+    shrunk = np.sqrt(kept.var(0) / (kept.var(0) + 1e-5))  # what keeps a constant signal from dividing by 0
+    found = statistics.correlations(signals, weights)[0].numpy()
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    if len(kept) > 2:
+        expected = [np.corrcoef(kept[:, i], kept[:, j])[0, 1] * shrunk[i] * shrunk[j] for i, j in pairs]
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert np.isfinite(found).all() and np.abs(found).max() < 1 + 1e-4
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_stretches_are_the_runs_of_frames_that_count(counts):
+    runs = [len(list(own)) for counted, own in itertools.groupby(counts) if counted]
+    weights = torch.tensor([[float(counted) for counted in counts]])
+    rate, length = statistics.stretches(weights, torch.ones_like(weights))[0].tolist()
+    assert rate == pytest.approx(len(runs) / (len(counts) / 100), rel=1e-5)
+    assert length == pytest.approx(np.log(np.mean(runs)) if runs else 0, abs=1e-5)
+
+
 def test_differences_and_cepstra():
     signals, weights = drawn(20, 3)
     inner = np.gradient(signals[0].numpy(), axis=0)[1:-1]
-    np.testing.assert_allclose(functionals.differences(signals)[0, 1:-1], inner, atol=1e-6)
+    np.testing.assert_allclose(statistics.differences(signals)[0, 1:-1], inner, atol=1e-6)
     w = weights[0].numpy()
     expected = np.array([w[t - 1 : t + 2].all() and 0 < t < 19 for t in range(20)])
-    assert np.array_equal(functionals.neighboured(weights)[0].numpy() > 0, expected)
+    assert np.array_equal(statistics.neighboured(weights)[0].numpy() > 0, expected)
     theirs = scipy.fft.dct(np.eye(16), type=2, axis=1)[:, :5] / 2 * np.sqrt(2 / 16)
-    np.testing.assert_allclose(functionals.cosine_transform(16, 5), theirs, atol=1e-6)
+    np.testing.assert_allclose(statistics.cosine_transform(16, 5), theirs, atol=1e-6)
 
 
 def test_regions():
@@ -184,13 +236,16 @@ def test_statistics_are_chosen_and_the_others_stay_as_they_are():
         features, frames = encoder.front(waveforms, lengths)
         return encoder.embed(features, frame_mask(frames, features.shape[1]))[:, 0].T.tolist()
 
-    every, none = values(["thirds", "skewness", "slopes", "changes"]), values([])
+    every, none = values(list(get_args(functionals.Further))), values([])
     prosody, cepstra = FrontEnd(8, prosody=True).features - 8, 4
     added = {
         "thirds": 3 * prosody,
         "skewness": cepstra + prosody,
         "slopes": cepstra + prosody,
         "changes": cepstra + 4 * prosody,
+        "contours": 8 * (3 + cepstra),
+        "correlations": 7 * 6 // 2,
+        "rhythm": 4,
     }
     assert len(every) == len(none) + sum(added.values())
     for name, count in added.items():

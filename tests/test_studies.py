@@ -60,7 +60,7 @@ def test_the_small_model_is_one_of_those_that_it_was_chosen_from():
     _, made = studies.load(REPOSITORY / "studies" / "compact.yaml")
     shipped = recipes.load(recipes.shipped("compact"))
     assert [place for place, recipe in made.items() if recipe == shipped] == [
-        Place("slopes too", "perturbed", 0)
+        Place("477 statistics", "one speed", 0)
     ]
 
 

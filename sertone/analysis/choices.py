@@ -16,6 +16,7 @@ from sertone.analysis import tables
 from sertone.analysis.forms import table
 from sertone.analysis.study import Place, Study
 from sertone.files import write_json, write_text
+from sertone.report import run as report
 from sertone.sharing.scores import CHOICE
 from sertone.training import results
 from sertone.training.experiment import PAST, Experiment
@@ -46,7 +47,7 @@ def clear(out: Path) -> None:
 
 
 def write(study: Study, out: Path, experiment: Experiment, chosen: list[Choice], overall: Choice) -> None:
-    """Writes the runs in `chosen`, choice.md, and choice.json when all is there.
+    """Writes the runs in `chosen`, what to think of `run`, choice.md, and choice.json when all is there.
 
     Args:
         study: of all settings.
@@ -57,6 +58,7 @@ def write(study: Study, out: Path, experiment: Experiment, chosen: list[Choice],
     """
     runs = [_gathered(study, out, chosen, seed) for seed in study.seeds]
     found = _summary(study, runs, experiment, chosen, overall)
+    _say_best_of(out / "run", found["among"])
     write_text(out / "choice.md", markdown(found))
     write_json(out / CHOICE, found)
 
@@ -84,6 +86,12 @@ def _gathered(study: Study, out: Path, chosen: list[Choice], seed: int) -> Path:
     about |= {key: " or ".join(dict.fromkeys(own[key] for own in told)) for key in ("model", "encoder")}
     results.write(run, folds, about | {"chosen": how}, seed=seed)
     return run
+
+
+def _say_best_of(run: Path, among: int) -> None:
+    """Has the page of the best settings' own run say that its scores are too high."""
+    write_json(run / "results.json", _read(run / "results.json") | {"best_of": among})
+    report.write(run)
 
 
 def _read(path: Path) -> dict[str, Any]:

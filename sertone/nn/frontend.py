@@ -24,7 +24,7 @@ OCTAVE_COST = 0.06  # correlation given up per octave of a longer lag
 PITCH_MIN_HZ, PITCH_MAX_HZ = 60.0, 450.0
 MEL_UNIT, LOUDNESS_UNIT = 3.0, 4.0  # of the features, in log energy
 MEL_DB, LOUDNESS_DB = (unit * 10 / math.log(10) for unit in (MEL_UNIT, LOUDNESS_UNIT))  # the same
-VOICING, LOUDNESS = 2, 3  # places in the prosody
+PITCH, RELATIVE_PITCH, VOICING, LOUDNESS, RELATIVE_LOUDNESS = range(5)  # places in the prosody
 
 
 def mel_filters(bands: int, low_hz: float = 60.0, high_hz: float = 7600.0) -> Tensor:

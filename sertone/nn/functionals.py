@@ -1,15 +1,14 @@
 """`functionals`: an encoder without layers to learn, for small corpora: statistics of the whole utterance.
 
 What openSMILE's feature sets do (Eyben et al. 2016, doi 10.1109/TAFFC.2015.2457417), computed in the graph
-from the front end's log-mel energies and prosody: means, spreads, skewness, slopes and changes over the
-voiced, the unvoiced and all speech frames. In training the spectrum is perturbed before. Every statistic is
-a sum over frames, so that padding changes none and the graph has no sorting.
+from the front end's log-mel energies and prosody: means, spreads, skewness, slopes, contours, changes and
+correlations over the voiced, the unvoiced and all speech frames. In training the spectrum is perturbed
+before. Every statistic is a sum over frames, so that padding changes none and the graph has no sorting.
 
-Axis letters: B batch, N samples, T frames, C features, M signals, D width.
+Axis letters: B batch, N samples, T frames, C features, D width.
 """
 
-import math
-from typing import Any, Literal, NamedTuple, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -17,17 +16,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sertone.nn.encoder import Encoder
-from sertone.nn.frontend import LOUDNESS, LOUDNESS_DB, VOICING, FrontEnd
+from sertone.nn.frontend import FrontEnd
 from sertone.nn.perturbation import Perturbation, perturb
+from sertone.nn.statistics import (
+    Regions,
+    changes,
+    contours,
+    correlations,
+    cosine_transform,
+    linked,
+    moments,
+    skewness,
+    slope,
+    stretches,
+    thirds,
+)
 from sertone.settings import Settings
 
 STACK = 10
 """Frames of 10 ms that one frame of the output stands for."""
-BELOW_LOUDEST_DB = 21.0
-"""Speech is no further below the loudest frame than this."""
 LIMIT = 5.0
 """Standard deviations at which a standardised feature is cut off."""
-Further = Literal["thirds", "skewness", "changes", "slopes"]
+Further = Literal["thirds", "skewness", "changes", "slopes", "contours", "correlations", "rhythm"]
 """Statistics beside means and deviations."""
 
 
@@ -43,7 +53,8 @@ class FunctionalsEncoderConfig(Settings):
     """Of the spectrum in training."""
     statistics: list[Further] = Field(default=list(get_args(Further)))
     """Beside means and standard deviations of voiced, unvoiced and all speech: means of each third of the
-    utterance, skewness, changes from frame to frame, slopes over the utterance. Their order is no setting."""
+    utterance, skewness, changes from frame to frame, slopes and contours over the utterance, correlations of
+    pitch, voicing, loudness and spectrum, number and length of stretches. Their order is no setting."""
 
     @model_validator(mode="after")
     def _no_more_cepstra_than_bands(self) -> Self:
@@ -109,9 +120,13 @@ class FunctionalsEncoder(Encoder):
             "skewness": lambda: [skewness(both, region.voiced)],
             "slopes": lambda: [slope(both, region.speech, region.voiced)],
             "changes": lambda: changes(cepstra, prosody, region),
+            "contours": lambda: contours(cepstra, prosody, region),
+            "correlations": lambda: [correlations(linked(cepstra, prosody), region.voiced)],
+            "rhythm": lambda: [stretches(part, real) for part in (region.speech, region.voiced)],
         }
         found = [
-            *moments(torch.cat([mel, both], -1), region.voiced),
+            *moments(mel, region.voiced),
+            *moments(both, region.voiced),
             *moments(cepstra, region.unvoiced),
             *moments(prosody, region.speech),
             *moments(prosody, real),
@@ -128,91 +143,6 @@ class FunctionalsEncoder(Encoder):
 
     def parts(self) -> list[list[nn.Module]]:
         return [[self.frontend], [self.standardisation]]
-
-
-class Regions(NamedTuple):
-    """Which frames count, each (B, T), one or zero."""
-
-    speech: Tensor
-    voiced: Tensor
-    unvoiced: Tensor
-
-    @classmethod
-    def of(cls, prosody: Tensor, real: Tensor) -> "Regions":
-        """Speech is what is loud enough, voiced speech what is periodic as well."""
-        loudness = prosody[..., LOUDNESS].masked_fill(real == 0, -1e4)
-        loud = loudness > loudness.amax(1, keepdim=True) - BELOW_LOUDEST_DB / LOUDNESS_DB
-        voiced = loud & (prosody[..., VOICING] > 0.5)
-        return cls(loud.float(), voiced.float(), (loud & ~voiced).float())
-
-    def shares(self, real: Tensor) -> Tensor:
-        """Voiced of the speech, speech of all, log seconds: (B, 3)."""
-        speech, total = self.speech.sum(1), real.sum(1)
-        return torch.stack([self.voiced.sum(1) / speech, speech / total, (total / 100).log()], -1)
-
-
-def cosine_transform(bands: int, cepstra: int) -> Tensor:
-    """Discrete cosine transform of the second kind, its first coefficients: (bands, cepstra)."""
-    angles = (torch.arange(bands)[:, None] + 0.5) * torch.arange(cepstra) * math.pi / bands
-    return angles.cos() * math.sqrt(2 / bands)
-
-
-def weighted_mean(signals: Tensor, weights: Tensor) -> Tensor:
-    """Over the frames that count, 0 where none does: (B, T, M), (B, T) -> (B, M)."""
-    return (weights[:, None] @ signals)[:, 0] / weights.sum(1, keepdim=True).clamp(min=1)
-
-
-def moments(signals: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation over the frames that count, each (B, M)."""
-    mean = weighted_mean(signals, weights)
-    variance = weighted_mean((signals - mean[:, None]).square(), weights)
-    return mean, (variance + 1e-5).sqrt()
-
-
-def skewness(signals: Tensor, weights: Tensor) -> Tensor:
-    """Mean cube of the standardised signals over the frames that count: (B, M)."""
-    mean, deviation = moments(signals, weights)
-    return weighted_mean(((signals - mean[:, None]) / deviation[:, None]) ** 3, weights)
-
-
-def slope(signals: Tensor, clock: Tensor, weights: Tensor) -> Tensor:
-    """Least-squares change from the first frame of `clock` to its last, over the frames that count.
-
-    Args:
-        signals: (B, T, M).
-        clock: frames in which time passes, (B, T): pauses have no length.
-        weights: frames that count, (B, T), among those of the clock.
-    """
-    time = clock.cumsum(1) / clock.sum(1, keepdim=True).clamp(min=1)
-    time = (time - weighted_mean(time[..., None], weights))[..., None]
-    covariance = weighted_mean(signals * time, weights)
-    return covariance / weighted_mean(time.square(), weights).clamp(min=1e-3)
-
-
-def thirds(signals: Tensor, weights: Tensor) -> Tensor:
-    """Mean over the first, the second and the last third of the frames that count: (B, 3 M)."""
-    place = 3 * (weights.cumsum(1) - 0.5 * weights) / weights.sum(1, keepdim=True).clamp(min=1)
-    parts = [weights * (place >= third) * (place < third + 1) for third in range(3)]
-    return torch.cat([weighted_mean(signals, part) for part in parts], -1)
-
-
-def changes(cepstra: Tensor, prosody: Tensor, region: Regions) -> list[Tensor]:
-    """Moments of the changes from frame to frame, each (B, M)."""
-    moved, inner = differences(prosody), neighboured(region.voiced)
-    spread = moments(differences(cepstra), neighboured(region.speech))[1]
-    return [spread, *moments(moved, inner), *moments(moved.abs(), inner)]
-
-
-def differences(signals: Tensor) -> Tensor:
-    """Half the difference of the two neighbours of each frame: (B, T, M)."""
-    padded = F.pad(signals, (0, 0, 1, 1))
-    return (padded[:, 2:] - padded[:, :-2]) / 2
-
-
-def neighboured(weights: Tensor) -> Tensor:
-    """The frames that count and whose neighbours do: (B, T)."""
-    padded = F.pad(weights, (1, 1))
-    return padded[:, 2:] * weights * padded[:, :-2]
 
 
 class Standardisation(nn.Module):

@@ -47,6 +47,7 @@ def write(run: Path) -> Path:
         folds=cards.folds(results),
         auxiliary=_auxiliary(results),
         curves=[curve | {"svg": Markup(curve["svg"])} for curve in _curves(results)],
+        best_of=results.get("best_of"),
         trouble=_trouble(results),
         cost=_cost(results),
         evaluated=card.get("evaluated"),  # a model from elsewhere, rather than a cross-validation
