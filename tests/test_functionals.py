@@ -26,6 +26,8 @@ from sertone.nn.masks import frame_mask
 from sertone.nn.perturbation import Perturbation, colours, perturb, warped
 from sertone.nn.statistics import Regions
 from sertone.nn.vocabulary import Vocabulary
+from sertone.runtime import shipped
+from sertone.runtime.bundle import about
 from sertone.training.crossval import cross_validate
 
 frames_and_seed = (st.integers(1, 40), st.integers(0, 10_000))
@@ -79,31 +81,40 @@ def test_thirds_have_a_third_of_the_frames_each(frames, seed):
         np.testing.assert_allclose(found[third], expected, atol=1e-5)
 
 
-@given(st.integers(5, 40), st.integers(0, 10_000))
-def test_a_shape_is_a_cosine_transform_of_the_frames_that_count(frames, seed):
+@given(*frames_and_seed)
+def test_a_contour_is_a_cosine_transform_of_the_frames_that_count(frames, seed):
     signals, weights = drawn(frames, seed)
     kept = signals[0][weights[0] > 0].numpy()
-    waves = np.zeros((statistics.WAVES, 3))
-    theirs = scipy.fft.dct(kept, type=2, axis=0)[1 : statistics.WAVES + 1] / (2 * len(kept))
-    waves[: len(theirs)] = theirs
-    found = statistics.shape(signals, weights)[0].numpy().reshape(statistics.WAVES, 3)
-    known = slice(len(kept) - 1)  # a transform of n frames has no more
-    np.testing.assert_allclose(found[known], waves[known], atol=1e-5)
+    expected = np.zeros((statistics.CONTOUR_COSINES, 3))
+    theirs = scipy.fft.dct(kept, type=2, axis=0)[1 : statistics.CONTOUR_COSINES + 1] / (2 * len(kept))
+    expected[: len(theirs)] = theirs  # a transform of n frames has no more
+    found = statistics.contour(signals, weights)[0].numpy().reshape(statistics.CONTOUR_COSINES, 3)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    level = statistics.contour(7 * torch.ones_like(signals), weights)
+    np.testing.assert_allclose(level, np.zeros(level.shape), atol=1e-5)
 
 
-def test_a_contour_is_of_the_melody_whatever_its_level_and_pauses():
-    draw = torch.Generator().manual_seed(0)
-    cepstra, prosody = torch.randn(1, 30, 20, generator=draw), torch.randn(1, 30, 5, generator=draw)
-    voiced = torch.ones(1, 30)
-    region = Regions(voiced, voiced, 0 * voiced)
-    melody, spectrum = statistics.contours(cepstra, prosody, region)
-    assert melody.shape == (1, 3 * statistics.WAVES) and spectrum.shape == (1, 6 * statistics.WAVES)
-    higher = statistics.contours(cepstra + 3, prosody + 3, region)
-    torch.testing.assert_close(torch.cat(higher, -1), torch.cat([melody, spectrum], -1), atol=1e-5, rtol=0)
-    pause = [torch.cat([part[:, :9], part[:, :5] * 50, part[:, 9:]], 1) for part in (cepstra, prosody)]
-    counted = torch.cat([voiced[:, :9], torch.zeros(1, 5), voiced[:, 9:]], 1)
-    paused = statistics.contours(*pause, Regions(counted, counted, 0 * counted))
-    torch.testing.assert_close(torch.cat(paused, -1), torch.cat([melody, spectrum], -1), atol=1e-5, rtol=0)
+def speech(frames=60, seed=0):
+    """Cepstra, prosody, real frames: 20 voiced frames, 10 without voice, 10 voiced; silence; padding."""
+    draw = torch.Generator().manual_seed(seed)
+    cepstra, prosody = torch.randn(1, frames, 20, generator=draw), torch.randn(1, frames, 5, generator=draw)
+    prosody[..., LOUDNESS] = 0.1 * torch.rand(1, frames, generator=draw)
+    prosody[:, 40:50, LOUDNESS] = -22 / LOUDNESS_DB
+    prosody[..., VOICING] = 0.9 - 0.1 * torch.rand(1, frames, generator=draw)
+    prosody[:, 20:30, VOICING] = 0.2
+    real = (torch.arange(frames) < 50)[None].float()
+    return cepstra, prosody, real, Regions.of(prosody, real)
+
+
+def test_contours_are_of_the_prosody_in_speech_and_of_the_spectrum_in_voiced_speech():
+    cepstra, prosody, _, region = speech()
+    course, spectrum = (part[0].numpy() for part in statistics.contours(cepstra, prosody, region))
+    for found, signals, kept in (
+        (course, prosody[0][:, [1, 2, 4]], list(range(40))),  # relative pitch, voicing, relative loudness
+        (spectrum, cepstra[0][:, :6], [*range(20), *range(30, 40)]),
+    ):
+        theirs = scipy.fft.dct(signals[kept].numpy(), type=2, axis=0)[1:9] / (2 * len(kept))
+        np.testing.assert_allclose(found, theirs.flatten(), atol=1e-5)
 
 
 @given(*frames_and_seed)
@@ -119,13 +130,65 @@ def test_correlations_are_those_of_the_frames_that_count(frames, seed):
     assert np.isfinite(found).all() and np.abs(found).max() < 1 + 1e-4
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=40))
-def test_stretches_are_the_runs_of_frames_that_count(counts):
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(0, 9))
+def test_segments_are_the_runs_of_frames_that_count(counts, behind):
     runs = [len(list(own)) for counted, own in itertools.groupby(counts) if counted]
-    weights = torch.tensor([[float(counted) for counted in counts]])
-    rate, length = statistics.stretches(weights, torch.ones_like(weights))[0].tolist()
+    weights = torch.tensor([[*map(float, counts), *behind * [0.0]]])
+    real = torch.tensor([[*len(counts) * [1.0], *behind * [0.0]]])
+    rate, length = statistics.segments(weights, real)[0].tolist()
     assert rate == pytest.approx(len(runs) / (len(counts) / 100), rel=1e-5)
     assert length == pytest.approx(np.log(np.mean(runs)) if runs else 0, abs=1e-5)
+
+
+def test_correlations_and_rhythm_are_of_the_voiced_and_of_both_regions():
+    cepstra, prosody, real, _ = speech()
+    config = FunctionalsEncoderConfig(bands=20, cepstra=20, statistics=["correlations", "rhythm"])
+    encoder = config.build()
+    values = encoder.statistics(torch.cat([cepstra @ encoder.cosines.inverse(), prosody], -1), real)[0]
+    voiced = [*range(20), *range(30, 40)]
+    signals = torch.cat([prosody[0][:, [0, 2, 3]], cepstra[0][:, :8]], -1)[voiced].numpy()
+    expected = np.corrcoef(signals.T)[np.triu_indices(11, 1)]
+    np.testing.assert_allclose(values[-3 - 4 - 55 : -3 - 4], expected, atol=5e-3)
+    rhythm = [1 / 0.5, np.log(40), 2 / 0.5, np.log(15)]  # per second of the half second that is real
+    np.testing.assert_allclose(values[-3 - 4 : -3], rhythm, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_trained_model_finds_every_statistic_at_its_place():
+    """Another order is another format (`sharing.folder.FORMAT`): these few tell where each kind begins."""
+    cepstra, prosody, real, region = speech()
+    encoder = FunctionalsEncoderConfig(bands=20).build()
+    mel = cepstra @ encoder.cosines.inverse()
+    values = encoder.statistics(torch.cat([mel, prosody], -1), real)[0]
+    voiced, unvoiced = [*range(20), *range(30, 40)], list(range(20, 30))
+    sizes = {"mel": 40, "both": 50, "unvoiced": 40, "speech": 10, "real": 10, "thirds": 15, "skewness": 25}
+    sizes |= {"slopes": 25, "changes": 40, "contours": 72, "correlations": 55, "rhythm": 4, "shares": 3}
+    parts = dict(zip(sizes, values.split(list(sizes.values())), strict=True))
+    first = {
+        "mel": mel[0, voiced].mean(0)[0],
+        "both": cepstra[0, voiced].mean(0)[0],
+        "unvoiced": cepstra[0, unvoiced].mean(0)[0],
+        "speech": prosody[0, :40].mean(0)[0],
+        "real": prosody[0, :50].mean(0)[0],
+        "thirds": statistics.thirds(prosody, region.speech)[0, 0],
+        "skewness": statistics.skewness(cepstra, region.voiced)[0, 0],
+        "slopes": statistics.slope(cepstra, region.speech, region.voiced)[0, 0],
+        "changes": statistics.changes(cepstra, prosody, region)[0][0, 0],
+        "contours": statistics.contours(cepstra, prosody, region)[0][0, 0],
+        "shares": torch.tensor(30 / 40),
+    }
+    for name, expected in first.items():
+        torch.testing.assert_close(parts[name][0], expected, atol=1e-4, rtol=1e-4, msg=name)
+
+
+def test_where_no_frame_counts_there_is_nothing():
+    signals, none = torch.randn(1, 9, 3), torch.zeros(1, 9)
+    for values in (
+        statistics.contour(signals, none),
+        statistics.correlations(signals, none),
+        statistics.segments(none, none + 1),
+    ):
+        assert not values.any()
 
 
 def test_differences_and_cepstra():
@@ -299,6 +362,11 @@ def test_the_model_that_comes_with_sertone_is_small():
     model = models.build(recipe.model, Vocabulary.of([], FOUR))
     assert sum(parameter.numel() for parameter in model.parameters()) * 4 <= 5e6
     assert recipe.data.corpus == "emodb"  # CC0: whoever gets the model may use it
+    folder = shipped.folder()
+    said = about(folder)
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 5e6
+    assert said["name"] == shipped.NAME and said["card"]["corpus"]["name"] == "emodb"
+    assert said["scores"]["among"] == 4 and said["elsewhere"]
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from sertone.analysis import study as studies
 from sertone.analysis.ablate import ablate
 from sertone.analysis.study import Place
 from sertone.errors import SertoneError
+from sertone.nn.functionals import FunctionalsEncoderConfig
 from sertone.settings import parse
 from sertone.training.crossval import cross_validate
 
@@ -62,6 +63,8 @@ def test_the_small_model_is_one_of_those_that_it_was_chosen_from():
     assert [place for place, recipe in made.items() if recipe == shipped] == [
         Place("477 statistics", "one speed", 0)
     ]
+    for place, recipe in made.items():
+        assert place.row == f"{FunctionalsEncoderConfig(**recipe.model['encoder']).build().width} statistics"
 
 
 def test_the_papers_own_figures_are_consistent():

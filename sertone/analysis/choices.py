@@ -47,7 +47,7 @@ def clear(out: Path) -> None:
 
 
 def write(study: Study, out: Path, experiment: Experiment, chosen: list[Choice], overall: Choice) -> None:
-    """Writes the runs in `chosen`, what to think of `run`, choice.md, and choice.json when all is there.
+    """Writes the runs in `chosen`, choice.md, choice.json when all is there, and the page of `run` again.
 
     Args:
         study: of all settings.
@@ -58,9 +58,9 @@ def write(study: Study, out: Path, experiment: Experiment, chosen: list[Choice],
     """
     runs = [_gathered(study, out, chosen, seed) for seed in study.seeds]
     found = _summary(study, runs, experiment, chosen, overall)
-    _say_best_of(out / "run", found["among"])
     write_text(out / "choice.md", markdown(found))
     write_json(out / CHOICE, found)
+    report.write(out / "run")  # which says from now on what its settings are the best of
 
 
 def _gathered(study: Study, out: Path, chosen: list[Choice], seed: int) -> Path:
@@ -86,12 +86,6 @@ def _gathered(study: Study, out: Path, chosen: list[Choice], seed: int) -> Path:
     about |= {key: " or ".join(dict.fromkeys(own[key] for own in told)) for key in ("model", "encoder")}
     results.write(run, folds, about | {"chosen": how}, seed=seed)
     return run
-
-
-def _say_best_of(run: Path, among: int) -> None:
-    """Has the page of the best settings' own run say that its scores are too high."""
-    write_json(run / "results.json", _read(run / "results.json") | {"best_of": among})
-    report.write(run)
 
 
 def _read(path: Path) -> dict[str, Any]:

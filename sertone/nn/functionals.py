@@ -3,9 +3,9 @@
 What openSMILE's feature sets do (Eyben et al. 2016, doi 10.1109/TAFFC.2015.2457417), computed in the graph
 from the front end's log-mel energies and prosody: means, spreads, skewness, slopes, contours, changes and
 correlations over the voiced, the unvoiced and all speech frames. In training the spectrum is perturbed
-before. Every statistic is a sum over frames, so that padding changes none and the graph has no sorting.
+before.
 
-Axis letters: B batch, N samples, T frames, C features, D width.
+Axis letters: B batch, T frames, C features, D width.
 """
 
 from typing import Any, Literal, Self, get_args
@@ -22,13 +22,13 @@ from sertone.nn.statistics import (
     Regions,
     changes,
     contours,
+    correlated,
     correlations,
     cosine_transform,
-    linked,
     moments,
+    segments,
     skewness,
     slope,
-    stretches,
     thirds,
 )
 from sertone.settings import Settings
@@ -54,7 +54,8 @@ class FunctionalsEncoderConfig(Settings):
     statistics: list[Further] = Field(default=list(get_args(Further)))
     """Beside means and standard deviations of voiced, unvoiced and all speech: means of each third of the
     utterance, skewness, changes from frame to frame, slopes and contours over the utterance, correlations of
-    pitch, voicing, loudness and spectrum, number and length of stretches. Their order is no setting."""
+    pitch, voicing, loudness and spectrum, and as rhythm how many segments of speech and of voice there are
+    per second and how long they are. Their order is no setting."""
 
     @model_validator(mode="after")
     def _no_more_cepstra_than_bands(self) -> Self:
@@ -115,14 +116,14 @@ class FunctionalsEncoder(Encoder):
         cepstra = mel @ self.cosines
         both = torch.cat([cepstra, prosody], -1)
         region = Regions.of(prosody, real)
-        further = {
+        further = {  # a trained model knows them by their places: another order is another format
             "thirds": lambda: [thirds(prosody, region.speech)],
             "skewness": lambda: [skewness(both, region.voiced)],
             "slopes": lambda: [slope(both, region.speech, region.voiced)],
             "changes": lambda: changes(cepstra, prosody, region),
             "contours": lambda: contours(cepstra, prosody, region),
-            "correlations": lambda: [correlations(linked(cepstra, prosody), region.voiced)],
-            "rhythm": lambda: [stretches(part, real) for part in (region.speech, region.voiced)],
+            "correlations": lambda: [correlations(correlated(cepstra, prosody), region.voiced)],
+            "rhythm": lambda: [segments(part, real) for part in (region.speech, region.voiced)],
         }
         found = [
             *moments(mel, region.voiced),

@@ -1,6 +1,8 @@
-"""Statistics of an utterance: sums over its frames, of signals such as pitch, loudness and cepstra.
+"""Statistics of an utterance, of signals such as pitch, loudness and cepstra, over the frames that count.
 
-Weights say which frames count, one or zero; what lies behind the end of an utterance never does.
+Weights say which do, one or zero; what lies behind the end of an utterance never does. Sums, running
+counts and one maximum over the frames: padding changes nothing, and nothing is sorted. Where no frame
+counts a statistic is 0.
 
 Axis letters: B batch, T frames, M signals.
 """
@@ -25,10 +27,10 @@ from sertone.nn.frontend import (
 
 BELOW_LOUDEST_DB = 21.0
 """Speech is no further below the loudest frame than this."""
-WAVES = 8
-"""Cosines that describe a contour."""
-SHAPED, JOINED = 6, 8
-"""Cepstra whose contours and whose correlations are taken: the first ones."""
+CONTOUR_COSINES = 8
+"""Coefficients that describe the contour of a signal."""
+CONTOUR_CEPSTRA, CORRELATED_CEPSTRA = 6, 8
+"""Cepstra whose contours and whose correlations are taken: the first ones, with the level of the frame."""
 
 
 class Regions(NamedTuple):
@@ -108,35 +110,49 @@ def places(weights: Tensor) -> Tensor:
 
 
 def contours(cepstra: Tensor, prosody: Tensor, region: Regions) -> list[Tensor]:
-    """Shapes of pitch, voicing and loudness over the speech, of the spectrum over its voiced part."""
-    melody = torch.stack([prosody[..., i] for i in (RELATIVE_PITCH, VOICING, RELATIVE_LOUDNESS)], -1)
-    return [shape(melody, region.speech), shape(cepstra[..., :SHAPED], region.voiced)]
+    """Contours of the prosody over the speech, and of the spectrum over its voiced part.
+
+    Relative pitch is 0 where there is none, so its contour says as well where the voice pauses.
+    """
+    course = prosody[..., [RELATIVE_PITCH, VOICING, RELATIVE_LOUDNESS]]
+    return [contour(course, region.speech), contour(cepstra[..., :CONTOUR_CEPSTRA], region.voiced)]
 
 
-def shape(signals: Tensor, weights: Tensor) -> Tensor:
-    """Cosine transform over the frames that count, without the mean: (B, T, M), (B, T) -> (B, WAVES M)."""
-    angles = math.pi * torch.arange(1, WAVES + 1, device=signals.device)
-    waves = (places(weights)[:, None] * angles[:, None]).cos() * weights[:, None]  # (B, WAVES, T)
-    return (waves @ signals / weights.sum(1).clamp(min=1)[:, None, None]).flatten(1)
+def contour(signals: Tensor, weights: Tensor) -> Tensor:
+    """Cosine transform over the frames that count, without its mean: (B, T, M), (B, T) -> (B, K M).
+
+    Of n frames it has n - 1 coefficients; the others of the K, `CONTOUR_COSINES`, are 0.
+    """
+    angles = math.pi * torch.arange(1, CONTOUR_COSINES + 1, device=signals.device)[:, None]
+    counted = weights.sum(1)[:, None, None]
+    waves = (places(weights)[:, None] * angles).cos() * weights[:, None]  # (B, K, T)
+    return (waves * (angles < math.pi * counted) @ signals / counted.clamp(min=1)).flatten(1)
 
 
-def linked(cepstra: Tensor, prosody: Tensor) -> Tensor:
-    """The signals whose correlations are taken: (B, T, M)."""
-    return torch.cat(
-        [*(prosody[..., i, None] for i in (PITCH, VOICING, LOUDNESS)), cepstra[..., :JOINED]], -1
-    )
+def correlated(cepstra: Tensor, prosody: Tensor) -> Tensor:
+    """The signals whose correlations are taken: pitch, voicing, loudness, cepstra, (B, T, M)."""
+    return torch.cat([prosody[..., [PITCH, VOICING, LOUDNESS]], cepstra[..., :CORRELATED_CEPSTRA]], -1)
 
 
 def correlations(signals: Tensor, weights: Tensor) -> Tensor:
-    """Of all pairs, over the frames that count: (B, T, M) -> (B, M (M - 1) / 2)."""
+    """Of all pairs, over the frames that count: (B, T, M), (B, T) -> (B, M (M - 1) / 2)."""
     standard = standardised(signals, weights)
     products = (standard * weights[..., None]).mT @ standard / weights.sum(1).clamp(min=1)[:, None, None]
-    first, second = torch.triu_indices(signals.shape[-1], signals.shape[-1], 1)
+    count = signals.shape[-1]
+    first, second = torch.triu_indices(count, count, 1, device=signals.device)
     return products[:, first, second]
 
 
-def stretches(weights: Tensor, real: Tensor) -> Tensor:
-    """Unbroken runs of frames that count: how many per second of all, log of their mean frames, (B, 2)."""
+def segments(weights: Tensor, real: Tensor) -> Tensor:
+    """Unbroken runs of frames that count: how many per second of the recording, log of their mean frames.
+
+    Args:
+        weights: (B, T).
+        real: the frames of the recording, (B, T).
+
+    Returns:
+        (B, 2).
+    """
     starts = (weights - F.pad(weights, (1, -1))).clamp(min=0).sum(1)
     seconds = real.sum(1) * (HOP / SAMPLING_RATE)
     length = weights.sum(1).clamp(min=1) / starts.clamp(min=1)
@@ -144,7 +160,7 @@ def stretches(weights: Tensor, real: Tensor) -> Tensor:
 
 
 def changes(cepstra: Tensor, prosody: Tensor, region: Regions) -> list[Tensor]:
-    """Moments of the changes from frame to frame, each (B, M)."""
+    """Of the changes from frame to frame: spread of the cepstra's, moments of the prosody's; each (B, M)."""
     moved, inner = differences(prosody), neighboured(region.voiced)
     spread = moments(differences(cepstra), neighboured(region.speech))[1]
     return [spread, *moments(moved, inner), *moments(moved.abs(), inner)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from sertone.audio import file_hash
 from sertone.errors import SertoneError
 
-FORMAT = 2
+FORMAT = 3
 MARKER, WEIGHTS, CARD, TOKENIZER = "checkpoint.json", "model.safetensors", "card.md", "tokenizer.json"
 """The files of a checkpoint, the last one only of a model that reads text; the marker makes it complete.
 On the hub the card is README.md."""

@@ -12,7 +12,7 @@ from sertone.runtime import bundle
 from sertone.sharing import folder as folders
 from sertone.sharing import model_card
 from sertone.sharing.folder import CARD, MARKER, TOKENIZER, WEIGHTS
-from sertone.sharing.scores import Scores
+from sertone.sharing.scores import Scores, choice_of
 
 
 def push(
@@ -71,6 +71,8 @@ def _checkpoint(model: str | Path, scores: str | Path | None) -> tuple[dict, str
     about, card = folders.about(folder), (folder / CARD).read_text(encoding="utf-8")
     if scores is not None:
         card = model_card.render(about, Scores.of_run(Path(scores), about))
+    elif choice_of(folder.parents[1]):  # its settings were chosen by the speakers of its fold too
+        card = model_card.render(about)
     found = [folder / name for name in (MARKER, WEIGHTS, TOKENIZER)]
     return about, card, {path.name: path for path in found if path.is_file()}
 

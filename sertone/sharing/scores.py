@@ -116,6 +116,7 @@ class Scores:
 
 def choice_of(folder: Path) -> Path | None:
     """The choice among settings whose folder this is, or one of whose runs; None: of none."""
+    folder = folder.resolve()
     within = [folder.parent] if folder.name == "run" else []
     within += [folder.parent.parent] if folder.parent.name == "chosen" else []
     return next((place for place in [folder, *within] if (place / CHOICE).is_file()), None)
