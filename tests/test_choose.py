@@ -2,13 +2,17 @@
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections import defaultdict
 
 import numpy as np
 import pytest
 import yaml
 from conftest import TINY_MODEL
+from hub import running
 
 from sertone import recipe as recipes
 from sertone.analysis import study as studies
@@ -151,6 +155,17 @@ def test_a_model_of_the_best_settings_states_what_choosing_them_is_worth(done, t
     with pytest.raises(SertoneError) as caught:
         app(["export", other, str(tmp_path / "no"), "--scores", str(out)], result_action="return_value")
     assert caught.value.code == "other_recipe"
+
+
+def test_a_fold_of_the_best_settings_goes_to_the_hub_without_a_score(done, tmp_path):
+    fold = done[1] / "run/fold_0"
+    with running() as hub:
+        variables = os.environ | hub.environment(tmp_path / "cache")
+        command = [sys.executable, "-m", "sertone", "push", str(fold), "me/fold"]
+        subprocess.run(command, env=variables, check=True, capture_output=True)
+    readme = hub.repositories["me/fold"].files["README.md"].decode()
+    assert "has not been scored" in readme  # its speakers had a part in choosing
+    assert "has not been scored" not in (fold / "checkpoint/card.md").read_text()
 
 
 def error(file):
