@@ -18,7 +18,7 @@ from sertone import recipe as recipes
 from sertone.analysis import study as studies
 from sertone.analysis.ablate import ablate
 from sertone.analysis.choose import choose
-from sertone.analysis.compare import compare
+from sertone.analysis.compare import compare, to_text
 from sertone.cli import app
 from sertone.errors import SertoneError
 from sertone.runtime.bundle import about
@@ -128,6 +128,8 @@ def test_what_people_read_of_it(done):
     assert "scored best of" not in page
     compared = compare([out / "run", out / "chosen"])
     assert compared["utterances"] == 160 and not compared["unlike"]
+    assert [each["best_of"] for each in compared["runs"]] == ["3 in UA", ""]
+    assert to_text(compared).count("FLATTERED: settings that scored best of 3 in UA on these speakers") == 1
 
 
 def test_a_model_of_the_best_settings_states_what_choosing_them_is_worth(done, tmp_path, capsys):

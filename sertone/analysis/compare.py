@@ -12,6 +12,7 @@ from sertone import intervals
 from sertone.analysis.rows import Rows, read_rows, sums_of, target_of
 from sertone.errors import SertoneError
 from sertone.figures import key, named
+from sertone.sharing.scores import best_of
 from sertone.sums import Sums
 
 PARTS = {
@@ -61,7 +62,7 @@ def compare(paths: Sequence[str | Path], *, force: bool = False) -> dict[str, An
         "utterances": len(rows),
         "speakers": len({row["speaker"] for row in rows}),
         "runs": [
-            {"path": str(path), "seeds": len(side)} | _scores(own)
+            {"path": str(path), "seeds": len(side), "best_of": best_of(Path(path))} | _scores(own)
             for path, side, own in zip(paths, sides, sums, strict=True)
         ],
         "differences": [
@@ -216,6 +217,8 @@ def to_text(found: dict[str, Any]) -> str:
         seeds = f", mean of {run['seeds']} seeds" if run["seeds"] > 1 else ""
         lines.append(f"{run['path']}{seeds}")
         lines += [f"    {named(name).label:{width}}{_score(run, name)}" for name in run["scores"]]
+        if run["best_of"]:
+            lines.append(f"    FLATTERED: settings that scored best of {run['best_of']} on these speakers")
     for difference in found["differences"]:
         lines += ["", f"{difference['path']} against {found['runs'][0]['path']}"]
         for name, apart in difference["scores"].items():

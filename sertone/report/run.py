@@ -6,10 +6,9 @@ from collections import defaultdict
 from itertools import groupby
 from pathlib import Path
 
-from sertone import figures
 from sertone.figures import FIGURES
 from sertone.report import cards, conditions, emotion, page, plots, protocol, ratings
-from sertone.sharing.scores import CHOICE, choice_of
+from sertone.sharing.scores import best_of
 
 TASK_NAMES = {
     "gender": "gender",
@@ -49,7 +48,7 @@ def write(run: Path) -> Path:
         folds=cards.folds(results),
         auxiliary=_auxiliary(results),
         curves=[curve | {"svg": Markup(curve["svg"])} for curve in _curves(results)],
-        best_of=_best_of(run, results),
+        best_of=best_of(run),
         trouble=_trouble(results),
         cost=_cost(results),
         evaluated=card.get("evaluated"),  # a model from elsewhere, rather than a cross-validation
@@ -57,15 +56,6 @@ def write(run: Path) -> Path:
         protocol=protocol.rows(card),
         recipe=written.read_text(encoding="utf-8") if written.is_file() else "",
     )
-
-
-def _best_of(run: Path, results: dict) -> str:
-    """`4 in UA`, where the settings of this run were chosen by the answers that it shows."""
-    choice = choice_of(run)
-    if choice is None or "chosen" in results:
-        return ""
-    found = json.loads((choice / CHOICE).read_text(encoding="utf-8"))
-    return f"{found['among']} in {figures.named(found['main_score']).label}"
 
 
 def _subtitle(card: dict, results: dict) -> str:

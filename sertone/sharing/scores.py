@@ -122,6 +122,15 @@ def choice_of(folder: Path) -> Path | None:
     return next((place for place in [folder, *within] if (place / CHOICE).is_file()), None)
 
 
+def best_of(run: Path) -> str:
+    """`4 in UA`, where the settings of a run were chosen by the very answers that it holds; else nothing."""
+    choice = choice_of(run)
+    if choice is None or run.resolve() != choice / "run":
+        return ""
+    found = json.loads((choice / CHOICE).read_text(encoding="utf-8"))
+    return f"{found['among']} in {figures.named(found['main_score']).label}"
+
+
 def cross_validation(folder: Path) -> Path:
     """The run itself, or of a choice the run of what is best on all speakers."""
     choice = choice_of(folder)
