@@ -2,7 +2,7 @@
 
 Weights say which do, one or zero; what lies behind the end of an utterance never does. Sums, running
 counts and one maximum over the frames: padding changes nothing, and nothing is sorted. Where no frame
-counts a statistic is 0.
+counts a statistic is 0, a deviation nearly so.
 
 Axis letters: B batch, T frames, M signals.
 """
@@ -123,10 +123,10 @@ def contour(signals: Tensor, weights: Tensor) -> Tensor:
 
     Of n frames it has n - 1 coefficients; the others of the K, `CONTOUR_COSINES`, are 0.
     """
-    angles = math.pi * torch.arange(1, CONTOUR_COSINES + 1, device=signals.device)[:, None]
+    order = torch.arange(1, CONTOUR_COSINES + 1, device=signals.device)[:, None]
     counted = weights.sum(1)[:, None, None]
-    waves = (places(weights)[:, None] * angles).cos() * weights[:, None]  # (B, K, T)
-    return (waves * (angles < math.pi * counted) @ signals / counted.clamp(min=1)).flatten(1)
+    waves = (places(weights)[:, None] * (math.pi * order)).cos() * weights[:, None]  # (B, K, T)
+    return (waves * (order < counted) @ signals / counted.clamp(min=1)).flatten(1)
 
 
 def correlated(cepstra: Tensor, prosody: Tensor) -> Tensor:
