@@ -192,9 +192,19 @@ def _p(values: np.ndarray, value: float, units: int) -> float:
     if units < FEW:
         error = _error(values, units)
         return float(2 * stats.t.sf(abs(value) / error, units - 1)) if error else float(value == 0)
-    tail = max(min((values <= 0).mean(), (values >= 0).mean()), 1 / (len(values) + 1))
+    tail = max(min(_below_zero(values), _below_zero(-values)), 1 / (len(values) + 1))
     t = stats.norm.isf(min(tail, 0.5)) * np.sqrt((units - 1) / units)
     return float(2 * stats.t.sf(t, units - 1))
+
+
+def _below_zero(values: np.ndarray) -> float:
+    """The share whose quantile is zero, between two values as `np.quantile` takes it."""
+    values = np.sort(values)
+    count = int((values <= 0).sum())
+    if count in (0, len(values)):
+        return float(count > 0)
+    last, following = values[count - 1 : count + 1]
+    return float((count - 1 - last / (following - last)) / (len(values) - 1))
 
 
 def _error(values: np.ndarray, units: int) -> float:
