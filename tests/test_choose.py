@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from sertone.analysis.compare import compare, to_text
 from sertone.cli import app
 from sertone.errors import SertoneError
 from sertone.runtime.bundle import about
+from sertone.sharing.scores import best_of, choice_of
 
 WIDTHS = (4, 5, 6)
 RATES = {"name": "oliveira2023", "encoder": TINY_MODEL["encoder"], "text": None, "hidden": 8}
@@ -168,6 +170,15 @@ def test_a_fold_of_the_best_settings_goes_to_the_hub_without_a_score(done, tmp_p
     readme = hub.repositories["me/fold"].files["README.md"].decode()
     assert "has not been scored" in readme  # its speakers had a part in choosing
     assert "has not been scored" not in (fold / "checkpoint/card.md").read_text()
+
+
+def test_a_model_of_all_speakers_beside_the_runs_keeps_its_card(done, monkeypatch):
+    """It is in the folder of the choice, and no fold of the best settings."""
+    _, out = done
+    assert app(["train", str(out / "recipe.yaml"), "--out", str(out / "model")]) == 0
+    assert best_of(out / "run") == "3 in UA" and not best_of(out / "model") and not best_of(out)
+    monkeypatch.chdir(out / "run")
+    assert best_of(Path()) == "3 in UA" and choice_of(Path()) == out.resolve()
 
 
 def error(file):

@@ -1,7 +1,9 @@
 """The store: gives back what was put, between processes and after crashes, or nothing."""
 
+import gc
 import multiprocessing
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -98,3 +100,15 @@ def test_what_a_crash_has_spoilt_is_not_read(tmp_path):
     (tmp_path / "copy").write_bytes(whole)
     spoilt = Store(tmp_path / "copy")
     assert spoilt.get(b"a" * 32) is None and spoilt.get(b"b" * 32) is not None
+
+
+def test_a_store_in_memory_ends_without_a_trace():
+    store = Store()
+    store.put(b"a" * 32, np.arange(10))
+    path, store.itself = store.path, store  # in a circle, as a run's are
+    assert path.exists()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        del store
+        gc.collect()
+    assert not told and not path.exists()

@@ -226,11 +226,13 @@ def test_a_killed_run_goes_on(demo_recipe, tmp_path):
 
 
 def test_incomplete_saves_are_ignored(tmp_path):
-    (tmp_path / "000002").mkdir(parents=True)
+    (tmp_path / "000002").mkdir()
     (tmp_path / "000002" / "state.json").write_text("{}")
     (tmp_path / "000007").mkdir()
     (tmp_path / ".part").mkdir()
     assert checkpoint.find_resume(tmp_path) == tmp_path / "000002"
+    with pytest.raises(SertoneError, match="has format None"):
+        checkpoint.load_resume(tmp_path / "000002", torch.nn.Linear(1, 1))
     assert checkpoint.find_resume(tmp_path / "nowhere") is None
 
 

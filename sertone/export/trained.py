@@ -18,7 +18,7 @@ from sertone.errors import SertoneError
 from sertone.export.source import Source
 from sertone.nn.batch import Batch
 from sertone.sharing.folder import checkpoints
-from sertone.sharing.scores import Scores, choice_of, cross_validation
+from sertone.sharing.scores import Scores, best_of, cross_validation
 from sertone.training.calibrate import on_held_out
 from sertone.training.predict import Trained
 from sertone.training.results import encoders_in_words
@@ -97,7 +97,7 @@ def _scores(path: str | Path, trained: Trained) -> dict[str, Any]:
     if len(trained.models) > 1:
         known = (run / "results.json").is_file()
         return asdict(Scores.of_run(run, trained.about)) if known else {}
-    if not result.is_file() or choice_of(run):  # its settings were chosen by the speakers of this fold too
+    if not result.is_file() or best_of(run):  # its settings were chosen by the speakers of this fold too
         return {}
     return asdict(Scores.of_fold(json.loads(result.read_text(encoding="utf-8"))))
 

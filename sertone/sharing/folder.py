@@ -101,12 +101,18 @@ def about(folder: Path) -> dict:
     except ValueError as error:
         raise SertoneError("bad_weights", f"{folder / MARKER}: {error}", "an intact file") from None
     if said.get("format") != FORMAT:
-        raise SertoneError("other_format", f"{folder} has format {said.get('format')}", f"format {FORMAT}")
+        raise other_format(folder, said.get("format"), FORMAT)
     if said["model"].get("text") and not (folder / TOKENIZER).is_file():
         raise SertoneError(
             "not_a_checkpoint", f"no {TOKENIZER} in {folder}", "that of a model that reads text"
         )
     return said
+
+
+def other_format(found: Path, own: object, expected: int) -> SertoneError:
+    """The error about what another version of Sertone has written."""
+    way_out = "train it again (`--fresh` in the same folder), or use the version of Sertone that wrote it"
+    return SertoneError("other_format", f"{found} has format {own}", f"format {expected}", way_out)
 
 
 def _download(repository: str) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 from sertone.errors import SertoneError
 from sertone.sharing import folder as folders
 
-ENCODER, FORMAT = "encoder.json", 1
+ENCODER, FORMAT = "encoder.json", 2
 NOTHING: dict[str, list[str]] = {"recordings": [], "speakers": []}
 
 
@@ -84,5 +84,5 @@ def _about(marker: Path) -> dict[str, Any]:
     except ValueError as error:
         raise SertoneError("bad_weights", f"{marker}: {error}", "an intact file") from None
     if said.get("format") != FORMAT:
-        raise SertoneError("other_format", f"{marker} has format {said.get('format')}", f"format {FORMAT}")
+        raise folders.other_format(marker, said.get("format"), FORMAT)
     return said

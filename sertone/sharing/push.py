@@ -12,7 +12,7 @@ from sertone.runtime import bundle
 from sertone.sharing import folder as folders
 from sertone.sharing import model_card
 from sertone.sharing.folder import CARD, MARKER, TOKENIZER, WEIGHTS
-from sertone.sharing.scores import Scores, choice_of
+from sertone.sharing.scores import Scores, best_of
 
 
 def push(
@@ -32,7 +32,8 @@ def push(
         repository: OWNER/NAME.
         private: only for those whom the owner lets in.
         scores: run of a cross-validation of the same recipe, or a choice of it, whose scores the card is
-            to state. Without it the card goes up as it is in the folder. A bundle's card has them already.
+            to state. Without it the card goes up as it is in the folder, that of a fold of the best settings
+            of a choice without its scores. A bundle's card has them already.
         message: of the commit.
 
     Returns:
@@ -71,7 +72,7 @@ def _checkpoint(model: str | Path, scores: str | Path | None) -> tuple[dict, str
     about, card = folders.about(folder), (folder / CARD).read_text(encoding="utf-8")
     if scores is not None:
         card = model_card.render(about, Scores.of_run(Path(scores), about))
-    elif choice_of(folder.parents[1]):  # its settings were chosen by the speakers of its fold too
+    elif best_of(folder.parents[1]):  # its settings were chosen by the speakers of its fold too
         card = model_card.render(about)
     found = [folder / name for name in (MARKER, WEIGHTS, TOKENIZER)]
     return about, card, {path.name: path for path in found if path.is_file()}

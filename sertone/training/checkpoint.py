@@ -112,7 +112,7 @@ def save_resume(
     save_tensors(aside / "optimizer.safetensors", _optimizer_tensors(optimizer))
     if best:
         save_tensors(aside / "best.safetensors", best)
-    write_json(aside / "state.json", state)
+    write_json(aside / "state.json", state | {"format": FORMAT})
     aside.replace(folder / f"{number:06d}")
     for older in _saves(folder)[:-1]:
         shutil.rmtree(older)
@@ -129,11 +129,17 @@ def load_resume(save: Path, model: Any) -> tuple[dict, dict[str, Tensor], dict[s
 
     Returns:
         the JSON state, the optimizer's tensors (`restore_optimizer`), the best weights so far.
+
+    Raises:
+        SertoneError: `other_format`.
     """
+    state = json.loads((save / "state.json").read_text(encoding="utf-8"))
+    if (own := state.pop("format", None)) != FORMAT:
+        raise folders.other_format(save, own, FORMAT)
     restore(model, load_tensors(save / "model.safetensors"), save)
     best = save / "best.safetensors"
     return (
-        json.loads((save / "state.json").read_text(encoding="utf-8")),
+        state,
         load_tensors(save / "optimizer.safetensors"),
         load_tensors(best) if best.exists() else {},
     )

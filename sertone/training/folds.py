@@ -14,6 +14,7 @@ import torch
 from sertone import models
 from sertone import recipe as recipes
 from sertone.files import write_json
+from sertone.sharing.folder import FORMAT
 from sertone.sharing.scores import Scores
 from sertone.training import checkpoint, heard, ranks
 from sertone.training.calibrate import calibrate
@@ -126,7 +127,7 @@ def _about(experiment: Experiment, number: int) -> dict:
     """What the training of a fold depends on that neither recipe nor model nor utterances tell."""
     hashes = experiment.card["file_hashes"]
     heard = {u.id: hashes[u.id] for u in experiment.folds[number].train}
-    return {"fold": number, "heard": heard, "versions": experiment.card["versions"]}
+    return {"fold": number, "heard": heard, "versions": experiment.card["versions"], "format": FORMAT}
 
 
 def run_fold(

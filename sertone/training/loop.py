@@ -96,7 +96,7 @@ class Trainer:
             the history.
 
         Raises:
-            SertoneError: `not_finite`, `out_of_memory`, `not_cacheable`, `cache_too_small`.
+            SertoneError: `not_finite`, `out_of_memory`, `not_cacheable`, `cache_too_small`, `other_format`.
         """
         stages = self.model.stages()
         self._prepare_emotion_loss()

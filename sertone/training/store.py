@@ -18,9 +18,9 @@ import struct
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Store:
     """
 
     def __init__(self, path: Path | None = None, limit: int = 1 << 62) -> None:
-        self._memory, self.path = (None, path) if path else _memory_file()
+        self._let_go, self.path = (None, path) if path else _memory_file()
         self.limit = limit
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         self._lock = threading.RLock()
@@ -61,6 +61,8 @@ class Store:
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             os.close(self._file)
+        if let_go := getattr(self, "_let_go", None):
+            let_go()
 
     @property
     def used(self) -> int:
@@ -158,10 +160,10 @@ def _write(file: int, view: memoryview, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def _memory_file() -> tuple[IO[bytes], Path]:
-    """A file that is nowhere on disk (Linux) or deleted at the end, with a path that children can open."""
+def _memory_file() -> tuple[Callable[[], None], Path]:
+    """A file that is nowhere on disk (Linux) or deleted at the end: how to end it, its path for children."""
     if hasattr(os, "memfd_create"):
         number = os.memfd_create("sertone")
-        return os.fdopen(number, "r+b"), Path(f"/proc/{os.getpid()}/fd/{number}")
+        return partial(os.close, number), Path(f"/proc/{os.getpid()}/fd/{number}")
     file = tempfile.NamedTemporaryFile(prefix="sertone")  # noqa: SIM115 - lives as long as the store
-    return file, Path(file.name)
+    return file.close, Path(file.name)
