@@ -225,15 +225,14 @@ def test_a_killed_run_goes_on(demo_recipe, tmp_path):
         assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_incomplete_saves_are_ignored(tmp_path):
-    (tmp_path / "000002").mkdir()
+def test_incomplete_saves_are_ignored_and_those_of_another_version_refused(tmp_path):
+    for name in ("000002", "000007", ".part"):
+        (tmp_path / name).mkdir()
     (tmp_path / "000002" / "state.json").write_text("{}")
-    (tmp_path / "000007").mkdir()
-    (tmp_path / ".part").mkdir()
     assert checkpoint.find_resume(tmp_path) == tmp_path / "000002"
+    assert checkpoint.find_resume(tmp_path / "nowhere") is None
     with pytest.raises(SertoneError, match="has format None"):
         checkpoint.load_resume(tmp_path / "000002", torch.nn.Linear(1, 1))
-    assert checkpoint.find_resume(tmp_path / "nowhere") is None
 
 
 def test_a_run_folder_belongs_to_one_experiment_and_one_process(tmp_path):
