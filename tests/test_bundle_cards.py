@@ -106,7 +106,7 @@ def test_a_bundle_goes_to_the_hub_and_comes_back(toy, tmp_path):
         done = process(tmp_path, "sertone", "push", toy, "me/loud", hub=hub)
         assert done.returncode == 0 and done.stdout.strip() == f"{hub.url}/me/loud", done.stderr
         files = hub.repositories["me/loud"].files
-        assert files.keys() == {"README.md", "bundle.json", "model.onnx"}
+        assert files.keys() == {"README.md", "bundle.json", "model.onnx", "probe.npy"}
         readme = files["README.md"].decode()
         assert "sertone predict me/loud recording.wav" in readme and "OWNER/NAME" not in readme
         loaded = process(tmp_path, "sertone", "predict", "me/loud", "speech.wav", hub=hub)

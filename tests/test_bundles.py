@@ -8,8 +8,10 @@ import pytest
 from toys import CLASSES, expected, write_toy
 
 import sertone
+from sertone.audio import file_hash
 from sertone.errors import SertoneError
 from sertone.runtime.answering import Answering
+from sertone.runtime.probe import UnprovenWarning
 
 
 def noise(seconds=1.0, level=0.1, seed=0):
@@ -57,6 +59,8 @@ def cut(name):
         (change("scales", {"arousal": [1, 5]}), "bad_bundle", "no sound scales"),
         (change("classes", [1, 2, 3, 4]), "bad_bundle", "no sound classes"),
         (change("sampling_rate", 8000), "bad_bundle", "no sound sampling_rate"),
+        (change("probe", {}), "bad_bundle", "no sound probe"),
+        (lambda folder: (folder / "probe.npy").unlink(), "bad_bundle", "no probe.npy"),
     ],
 )
 def test_a_damaged_bundle_is_refused_before_use(toy, tmp_path, damage, code, said):
@@ -81,15 +85,76 @@ def test_no_threads_are_refused(toy):
     assert caught.value.code == "bad_threads"
 
 
-def test_a_graph_that_is_none_is_refused(tmp_path, toy):
-    from sertone.export.bundles import write_bundle
+def with_new_hashes(folder):
+    """After a file of a bundle was changed on purpose."""
+    files = json.loads((folder / "bundle.json").read_text())["files"]
+    change("files", {name: file_hash(folder / name) for name in files})(folder)
 
+
+def test_a_graph_that_is_none_is_refused(tmp_path, toy):
     folder = shutil.copytree(toy, tmp_path / "copy")
     (folder / "model.onnx").write_bytes(b"no graph")
-    write_bundle(folder, json.loads((folder / "bundle.json").read_text()))
+    with_new_hashes(folder)
     with pytest.raises(SertoneError, match=r"model\.onnx") as caught:
         sertone.load(folder)
     assert caught.value.code == "bad_bundle"
+
+
+def probe(folder):
+    return json.loads((folder / "bundle.json").read_text())["probe"]
+
+
+def test_a_bundle_carries_a_second_of_waveform_and_its_answer(toy):
+    signal = np.load(toy / "probe.npy", allow_pickle=False)
+    assert signal.dtype == np.int16 and signal.shape == (16000,)
+    shares, arousal = expected((signal / 2**15).astype(np.float32))
+    assert np.allclose(probe(toy)["probabilities"], shares, atol=1e-5)
+    assert probe(toy)["ratings"] == [pytest.approx(arousal, abs=1e-4)]
+    assert max(shares) < 0.9, "a sure answer hardly moves, whatever goes wrong"
+
+
+@pytest.mark.parametrize("off, right", [(0.9, True), (1.1, False), (np.nan, False)])
+@pytest.mark.parametrize("part, span", [("probabilities", 1.0), ("ratings", 4.0)])
+def test_a_machine_that_answers_the_probe_otherwise_is_refused(toy, tmp_path, off, right, part, span):
+    """Here the expected answer is what is changed; on such a machine it is the computed one."""
+    folder = shutil.copytree(toy, tmp_path / "copy")
+    asked = probe(folder)
+    asked[part][0] += off * asked["tolerance"] * span
+    change("probe", asked)(folder)
+    if right:
+        assert sertone.load(folder).predict(noise(), 16000).status == "ok"
+        return
+    with pytest.raises(SertoneError, match="SERTONE_SKIP_PROBE=1") as caught:
+        sertone.load(folder)
+    assert caught.value.code == "wrong_arithmetic"
+
+
+def test_the_probe_is_skipped_on_request(toy, tmp_path, monkeypatch):
+    folder = shutil.copytree(toy, tmp_path / "copy")
+    change("probe", probe(folder) | {"probabilities": [1.0, 0.0, 0.0, 0.0]})(folder)
+    monkeypatch.setenv("SERTONE_SKIP_PROBE", "1")
+    assert sertone.load(folder).predict(noise(), 16000).status == "ok"
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", np.zeros(3).tobytes()])
+def test_a_probe_that_is_no_waveform_is_refused(toy, tmp_path, content):
+    folder = shutil.copytree(toy, tmp_path / "copy")
+    (folder / "probe.npy").write_bytes(content)
+    with_new_hashes(folder)
+    with pytest.raises(SertoneError, match=r"probe\.npy is no waveform"):
+        sertone.load(folder)
+
+
+def test_a_bundle_from_before_probes_loads_with_a_warning(toy, tmp_path):
+    folder = shutil.copytree(toy, tmp_path / "copy")
+    (folder / "probe.npy").unlink()
+    files = json.loads((folder / "bundle.json").read_text())["files"]
+    del files["probe.npy"]
+    for name, value in {"format": 1, "files": files, "probe": None}.items():
+        change(name, value)(folder)
+    with pytest.warns(UnprovenWarning, match="export it again"):
+        answer = sertone.load(folder).predict(noise(), 16000)
+    assert answer == sertone.load(toy).predict(noise(), 16000)
 
 
 def test_classes_are_chosen_merged_and_renamed(toy):

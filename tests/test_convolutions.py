@@ -58,10 +58,10 @@ def heard(x):
 
 
 def in_levels(x, kernel, bias, stride):
-    """The formula, in float64: x in 256 levels that hold 0 and its range, each output channel in 255."""
+    """The formula, in float64: x in 256 levels that hold 0 and its range, each output channel in 129."""
     scale = max(x.max(), 0) / 255
     levels = np.rint(x / scale) if scale else x
-    units = np.abs(kernel).max((1, 2), keepdims=True) / np.float32(127)
+    units = np.abs(kernel).max((1, 2), keepdims=True) / np.float32(64)
     weights, size = np.rint(kernel / np.where(units, units, 1)), kernel.shape[2]
     starts = range(0, x.shape[2] - size + 1, stride)
     sums = np.stack([np.einsum("bck,dck->bd", levels[:, :, s : s + size], weights) for s in starts], -1)

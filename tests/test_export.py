@@ -164,6 +164,42 @@ def test_int8_is_for_the_weights_of_products_only(bundle, name, tmp_path):
     assert len(after["MatMul"]) - len(fixed) <= between
 
 
+def adjacent_sums(path):
+    """Of every product of 8-bit numbers: the largest sum of two neighbouring weights of a column, as numbers."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(path).graph
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    eight_bits = {name for name, value in weights.items() if value.dtype in (np.int8, np.uint8)}
+    found = {}
+    for node in graph.node:
+        used = [name for name in node.input if name in eight_bits and weights[name].ndim == 2]
+        if used:
+            (name,) = used
+            assert node.op_type == "MatMulInteger" and weights[name].dtype == np.int8
+            assert not weights[node.input[3]].any(), "columns are symmetric about zero"
+            size = np.abs(weights[name].astype(int))
+            found[name] = (size[:-1] + size[1:]).max()
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", ["prosody", "wav2vec2", pytest.param("wav2vec2_layer", marks=pytest.mark.slow)]
+)
+def test_no_sum_of_two_products_leaves_sixteen_bits(bundle, name, tmp_path):
+    """Processors without VNNI add two u8 x s8 products in 16 bits and saturate: proven on the tensors.
+
+    A fused convolution has the frames of its kernel side by side, so that its columns are such products too.
+    """
+    _, folder = bundle(name)
+    lowered(folder / "model.onnx", tmp_path / "int8.onnx", "int8")
+    found = adjacent_sums(tmp_path / "int8.onnx")
+    assert len(found) == len(quantised(tmp_path / "int8.onnx")["MatMulInteger"]) > 0
+    assert max(found.values()) > 64, "the range is used"
+    assert all(255 * most <= np.iinfo(np.int16).max for most in found.values())
+
+
 @pytest.mark.parametrize("precision, most", [("int8", 0.05), ("bf16", 0.02)])
 @pytest.mark.parametrize("name", ["prosody", "wav2vec2"])
 def test_lowered_weights_answer_nearly_the_same(bundle, name, precision, most, tmp_path):

@@ -5,7 +5,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from sertone.export.bundles import write_bundle
-from sertone.runtime.bundle import GRAPH
+from sertone.runtime.bundle import FORMAT, GRAPH
 
 CLASSES = ["neutral", "happy", "angry", "sad"]
 SLOPES, OFFSETS = [0.0, 0.2, 0.8, -0.8], [1.0, 0.5, 1.2, -1.2]
@@ -25,7 +25,7 @@ def write_toy(folder, *, min_samples=400, max_seconds=30.0, threshold=None, lice
     corpus = {"name": "toy", "title": "Toy", "citation": "None", "licence": {}}
     own = {"what": "corpus", "of": "Toy", "name": "CC0", "id": "cc0-1.0", "commercial": True, "url": ""}
     about = {
-        "format": 1,
+        "format": FORMAT,
         "name": "toy",
         "precision": "fp32",
         "classes": CLASSES,

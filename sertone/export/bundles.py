@@ -1,11 +1,14 @@
 """The whole way from a model to a bundle that was checked."""
 
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import SertoneError
@@ -16,7 +19,8 @@ from sertone.export.parity import TOLERANCES, parity
 from sertone.export.precision import Precision, lowered
 from sertone.export.source import Source
 from sertone.files import write_json, write_text
-from sertone.runtime.bundle import CARD, FORMAT, GRAPH, MARKER, TOKENIZER, Bundle
+from sertone.runtime.bundle import CARD, FORMAT, GRAPH, MARKER, TOKENIZER, UNPROBED, Bundle
+from sertone.runtime.probe import PROBE, UnprovenWarning, ask
 from sertone.sharing.scores import Scores
 
 
@@ -83,11 +87,21 @@ def export(
 
 
 def write_bundle(folder: Path, about: dict[str, Any]) -> None:
-    """Writes card and `bundle.json` beside the graph, with the hashes of what answers, the marker last.
+    """Writes probe, card and `bundle.json` beside the graph, with the hashes of what answers.
 
     The card has no hash: whoever publishes a bundle may mend it.
     """
     write_text(folder / CARD, card.render(about))
+    (folder / PROBE).unlink(missing_ok=True)
+    _write_marker(folder, about | {"format": UNPROBED})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnprovenWarning)
+        signal, about["probe"] = ask(Bundle(folder), about["precision"])
+    np.save(folder / PROBE, signal)
+    _write_marker(folder, about)
+
+
+def _write_marker(folder: Path, about: dict[str, Any]) -> None:
     names = sorted(path.name for path in folder.iterdir() if path.name not in (MARKER, CARD))
     about["files"] = {name: file_hash(folder / name) for name in names}
     write_json(folder / MARKER, about)
@@ -178,7 +192,7 @@ def _require_free(out: Path) -> None:
     if not out.exists():
         return
     names = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
-    if others := sorted(names - ({MARKER, GRAPH, TOKENIZER, CARD} if MARKER in names else set())):
+    if others := sorted(names - ({MARKER, GRAPH, PROBE, TOKENIZER, CARD} if MARKER in names else set())):
         raise SertoneError(
             "not_empty", f"{out} is there already, with {others[0]}", "a new or empty folder, or a bundle"
         )

@@ -1,7 +1,8 @@
 """The bundle: one folder with everything that is needed to use a model, and nothing that runs code.
 
     model.onnx       from raw waveform (and token ids) to calibrated probabilities and ratings
-    bundle.json      what goes in, what comes out, protocol card, licences, calibration, hashes
+    bundle.json      what goes in, what comes out, protocol card, licences, calibration, probe, hashes
+    probe.npy        a waveform whose answer is known: see `probe`
     tokenizer.json   of a model that reads text
     README.md        model card
 
@@ -23,11 +24,13 @@ from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import SertoneError
 from sertone.labels import Scale
 from sertone.runtime.answering import Outputs
+from sertone.runtime.probe import PROBE, require_right_arithmetic
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-FORMAT = 1
+FORMAT, UNPROBED = 2, 1
+"""What is written now, and the format before there were probes, which is still read."""
 MARKER, GRAPH, TOKENIZER, CARD = "bundle.json", "model.onnx", "tokenizer.json", "README.md"
 FIELDS = {
     "format": int,
@@ -44,6 +47,7 @@ FIELDS = {
     "card": dict,
     "licences": list,
     "parity": dict,
+    "probe": dict,
     "files": dict,
 }
 """What `bundle.json` holds."""
@@ -58,7 +62,8 @@ _SOUND: dict[str, Callable[[dict[str, Any]], bool]] = {
     "classes": lambda said: all(isinstance(name, str) for name in said["classes"]),
     "scales": lambda said: all(scale["low"] < scale["high"] for scale in said["scales"].values()),
     "calibration": lambda said: isinstance(said["calibration"]["threshold"], float | None),
-    "files": lambda said: {GRAPH, *[TOKENIZER] * said["reads"]} <= said["files"].keys(),
+    "probe": lambda said: said["format"] == UNPROBED or _is_probe(said["probe"]),
+    "files": lambda said: _needed(said) <= said["files"].keys(),
 }
 """What has to hold for a field."""
 
@@ -80,11 +85,13 @@ def about(folder: Path) -> dict[str, Any]:
         said = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except ValueError as error:
         raise _damaged(folder, f"{MARKER}: {error}") from None
-    if not isinstance(said, dict) or said.get("format") != FORMAT:
+    if not isinstance(said, dict) or said.get("format") not in (FORMAT, UNPROBED):
         found = said.get("format") if isinstance(said, dict) else type(said).__name__
         raise SertoneError(
             "other_format", f"{folder} has format {found}", f"format {FORMAT}", "export the model again"
         )
+    if said["format"] == UNPROBED:
+        said["probe"] = {}
     wrong = [name for name, kind in FIELDS.items() if not isinstance(said.get(name), kind)]
     if wrong := wrong or [name for name, sound in _SOUND.items() if not _holds(sound, said)]:
         raise _damaged(folder, f"{MARKER} has no sound {', '.join(wrong)}")
@@ -101,6 +108,17 @@ def _holds(sound: Callable[[dict[str, Any]], bool], said: dict[str, Any]) -> boo
         return sound(said)
     except (KeyError, TypeError, AttributeError):  # a part of the field is missing, or of another kind
         return False
+
+
+def _needed(said: dict[str, Any]) -> set[str]:
+    """Files that a bundle cannot do without."""
+    optional = {TOKENIZER: said["reads"], PROBE: said["format"] != UNPROBED}
+    return {GRAPH, *(name for name, needed in optional.items() if needed)}
+
+
+def _is_probe(probe: dict[str, Any]) -> bool:
+    numbers = [*probe["probabilities"], *probe["ratings"], probe["tolerance"]]
+    return all(isinstance(number, float) for number in numbers) and isinstance(probe["text"], str | None)
 
 
 def _damaged(folder: Path, found: str) -> SertoneError:
@@ -132,8 +150,9 @@ class Bundle:
         about: what `bundle.json` holds.
 
     Raises:
-        SertoneError: `not_a_bundle`, `other_format`, `bad_bundle`, `no_device`; `missing_extra` where a
-            model reads and `tokenizers` is not installed.
+        SertoneError: `not_a_bundle`, `other_format`, `bad_bundle`, `no_device`; `wrong_arithmetic` where
+            this machine computes something else; `missing_extra` where a model reads and `tokenizers` is
+            not installed.
     """
 
     def __init__(self, folder: str | Path, settings: Settings | None = None) -> None:
@@ -151,6 +170,7 @@ class Bundle:
         self._session = _session(self.folder, settings or Settings())
         self._one_by_one = self.about["precision"] == "int8"
         self._require_shapes()
+        require_right_arithmetic(self, self.folder, self.about["probe"])
 
     def truncates(self, text: str) -> bool:
         """Whether a text is longer than it reads."""

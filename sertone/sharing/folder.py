@@ -12,7 +12,7 @@ FORMAT = 3
 MARKER, WEIGHTS, CARD, TOKENIZER = "checkpoint.json", "model.safetensors", "card.md", "tokenizer.json"
 """The files of a checkpoint, the last one only of a model that reads text; the marker makes it complete.
 On the hub the card is README.md."""
-BUNDLE = ("bundle.json", "model.onnx")
+BUNDLE = ("bundle.json", "model.onnx", "probe.npy")
 """Of a bundle (`runtime.bundle`), beside the tokenizer."""
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
