@@ -31,6 +31,7 @@ from transformers import AutoConfig
 from ways import Way, call, fabric_device, start
 
 from sertone.isolation import Isolated, cores
+from sertone.train_config import bf16_hardware
 from sertone.training.batches import padding_factor, plan_batches
 
 HERE = str(Path(__file__).parent)
@@ -188,14 +189,18 @@ class Bench:
         self.device = fabric_device(options.device)
         self.config = AutoConfig.for_model(options.family, **dict(shape))
         self.base = Way("ours", options.family, shape, device=options.device, scale=scale)
+        self.bf16 = bf16_hardware(options.device)
         budget = 60.0 if self.device.type == "cuda" else 4 * statistics.mean(self.lengths)
         self.plan, self.random = bucketed_plan(self.lengths, budget), random_plan(self.lengths, 4)
         self.found: dict = {"family": options.family, "shape": "toy" if options.tiny else "base"}
         self.found |= {"quick": options.quick, "batch_s": budget, "pairs": self.count}
+        self.found["precision"] = "bf16-mixed" if self.bf16 else "32-true"
 
     def measure(self) -> dict:
         """Everything; see the module."""
-        print(f"{self.found['family']}, {self.found['shape']} shape, on {self.device.type}", flush=True)
+        shape = f"{self.found['family']}, {self.found['shape']} shape"
+        because = f"by {self.bf16}" if self.bf16 else "because nothing here multiplies in bf16"
+        print(f"{shape}, on {self.device.type}, {self.found['precision']} {because}", flush=True)
         with Child() as other, Child() as ours:
             self._against_the_usual_way(other, ours)
             self._left_out(other, ours)
@@ -230,12 +235,14 @@ class Bench:
         """How many times as long an epoch of stage 1 takes without each measure."""
         shares = self.found["shares"] = {}
         some = max(1, self.count // 2)
-        for name, changes, plan in (
+        measures = [
             ("kernels", {"kernels": "torch"}, self.plan),
             ("cache", {"cache": "off"}, self.plan),
-            ("precision", {"precision": "32-true"}, self.plan),
             ("buckets", {}, self.random),
-        ):
+        ]
+        if self.bf16:
+            measures.append(("precision", {"precision": "32-true"}, self.plan))
+        for name, changes, plan in measures:
             other.become(replace(self.base, **changes))
             shares[name] = ratio(race(other, ours, (plan, self.plan), 0, some))
             print(f"without {name}: {shares[name]:.2f} times as long", flush=True)
@@ -250,6 +257,8 @@ class Bench:
             other.become(replace(self.base, compiled=True))
             pairs = race(other, ours, (self.plan, self.plan), 0, max(1, self.count // 2))
             self._tell("with_torch_compile", ratio(pairs), "times as long")
+        if not self.bf16:
+            return
         rounding, chance = loss_distances(other, self.base, 3 if self.quick else 10)
         self._tell("loss_distance_bf16", rounding, "relative distance of the loss curves in bf16 and fp32")
         self._tell("loss_distance_dropout", chance, "of two in fp32 with other dropout masks")
@@ -263,10 +272,8 @@ def floor_and_whole(
     found: dict, lengths: Sequence[float], config: Any, device: torch.device, plan: Plan
 ) -> dict:
     """Least time for the operations of an epoch, and what the whole experiment would take here."""
-    speed = {
-        name: multiplication_speed(device, dtype)
-        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
-    }
+    kinds = {"fp32": torch.float32} | ({"bf16": torch.bfloat16} if found["precision"] == "bf16-mixed" else {})
+    speed = {name: multiplication_speed(device, dtype) for name, dtype in kinds.items()}
     counts = [Counts(config, int(seconds * 16000)) for seconds in lengths]
     needed = [sum(c.cached(HIDDEN, CHARACTERS, frozen) for c in counts) for frozen in (0, FROZEN)]
     floor_s = statistics.mean(needed) / max(speed.values())
@@ -293,7 +300,8 @@ def floor_and_whole(
 def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{cores()} cores, {names[0] if names else platform.processor() or platform.machine()}"
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{cores()} cores, {name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def main() -> None:

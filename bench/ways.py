@@ -54,7 +54,7 @@ class Way:
     family: str
     shape: tuple[tuple[str, int], ...] = ()
     usual: bool = False
-    precision: str = "bf16-mixed"
+    precision: str = "auto"
     cache: str = "memory"
     kernels: str = "own"
     device: str = "auto"

@@ -2,9 +2,32 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sertone.settings import Settings
+
+BF16_INSTRUCTIONS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}
+"""As torch names what a processor can do -> as people know it."""
+
+
+def bf16_hardware(device: str) -> str:
+    """Return what multiplies in bf16 on a device, such as `AVX512-BF16`; empty where it is emulated.
+
+    Emulated products take hundreds of times as long as those in fp32.
+
+    Args:
+        device: `train.device`.
+    """
+    import torch
+
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.cuda.get_device_name() if torch.cuda.is_bf16_supported(including_emulation=False) else ""
+    if device == "mps" or (device == "auto" and torch.backends.mps.is_available()):
+        return ""
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):  # also as ATEN_CPU_CAPABILITY says
+        return ""
+    known = torch.cpu.get_capabilities()
+    return next((name for key, name in BF16_INSTRUCTIONS.items() if known.get(key)), "")
 
 
 class Rates(Settings):
@@ -74,12 +97,13 @@ class TrainingConfig(Settings):
     """Largest norm of the gradient."""
     speeds: list[Annotated[float, Field(ge=0.5, le=2.0)]] = Field(default=[0.8, 1.0, 1.2], min_length=1)
     """Speed perturbation (TDSA): one of these at random for every utterance and epoch; 0.8 is 80 %."""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Of the arithmetic."""
-    kernels: Literal["own", "torch"] = "torch"
-    """Of dropout and attention on a CPU: torch's, or Sertone's faster ones, whose masks are other draws."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where it runs."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"
+    """Of the arithmetic. `auto` becomes `bf16-mixed` where the device multiplies in bf16 (a GPU, or a
+    processor with AVX512-BF16 or AMX) and `32-true` elsewhere; run folders keep what it became."""
+    kernels: Literal["own", "torch"] = "torch"
+    """Of dropout and attention on a CPU: torch's, or Sertone's faster ones, whose masks are other draws."""
     seed: int = Field(default=0, ge=0)
     """Everything random follows from it."""
     save_every: int = Field(default=5, ge=1)
@@ -90,6 +114,14 @@ class TrainingConfig(Settings):
     """Of the frozen prefix's output."""
     max_bad_steps: int = Field(default=5, ge=1)
     """Steps in a row with a loss or gradient that is not finite before training stops."""
+
+    @field_validator("precision")
+    @classmethod
+    def _settle_precision(cls, value: str, info: ValidationInfo) -> str:
+        """Choose here, once: caches, saves and resumed runs then agree on what was computed."""
+        if value == "auto":
+            return "bf16-mixed" if bf16_hardware(info.data.get("device", "auto")) else "32-true"
+        return value
 
     @model_validator(mode="after")
     def _one_batch_rule(self) -> Self:
@@ -126,6 +158,15 @@ class TrainConfig(TrainingConfig):
             known = " or ".join(["{encoder: ..., downstream: ...}", *self.learning_rates])
             raise ValueError(f"learning_rate {self.learning_rate!r} is neither two rates nor named: {known}")
         return self
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision in words, and why it is a good or a bad one on this machine."""
+        if self.precision == "32-true":
+            return "in fp32"
+        hardware = bf16_hardware(self.device)
+        slow = "which this machine emulates: train.precision 32-true or auto is many times as fast"
+        return f"in bf16 and fp32, {f'by {hardware}' if hardware else slow}"
 
     @property
     def rates(self) -> Rates:

@@ -12,6 +12,8 @@ from conftest import REPOSITORY
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
 
+from sertone.train_config import TrainConfig
+
 BENCH = REPOSITORY / "bench"
 
 
@@ -97,7 +99,10 @@ def test_the_benchmark_runs_and_ends_with_one_json_object():
     assert {"speedup_vs_usual", "padding_factor", "floor_fraction", "shares", "device"} <= set(found)
     assert found["speedup_vs_usual"] > 0 and 0 < found["floor_fraction"] < 1
     assert found["padding_factor_60s"] <= 1.05 < found["padding_factor_usual"]
-    assert set(found["shares"]) == {"cache", "buckets", "precision", "kernels", "side_by_side"}
+    bf16 = TrainConfig(batch_size=4, precision="auto", device="cpu").precision == "bf16-mixed"
+    assert found["precision"] == ("bf16-mixed" if bf16 else "32-true")
+    assert set(found["shares"]) - {"precision"} == {"cache", "buckets", "kernels", "side_by_side"}
+    assert ("precision" in found["shares"]) == ("loss_distance_bf16" in found) == bf16
     sizes = [found["linear"][f"{k}x"]["cache_gb_per_hour"] for k in (1, 2, 4)]
     assert max(sizes) == pytest.approx(min(sizes), rel=0.02), "the cache grows linearly with the audio"
 

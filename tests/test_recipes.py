@@ -2,8 +2,13 @@
 
 import importlib
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from conftest import REPOSITORY
 
@@ -12,6 +17,7 @@ from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.labels import Scale
 from sertone.settings import parse
+from sertone.train_config import TrainConfig
 
 ALL = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 SHIPPED = [path for path in ALL if "distill" not in path.read_text().split("\n")[0]]
@@ -143,3 +149,33 @@ def test_no_two_parts_of_the_schema_share_a_name():
         config = importlib.import_module(f"sertone.models.{name}").Config
         for part, schema in config.model_json_schema().get("$defs", {}).items():
             assert known.setdefault(part, schema) == schema, f"{name}: {part}"
+
+
+def settled(**environment):
+    """What `train.precision: auto` of a recipe becomes in a process of its own, and in words."""
+    code = (
+        "from sertone import recipe; train = recipe.load(recipe.shipped('wan2025_wavlm')).train; "
+        "print(recipe.dump(train)); print('said:', train.arithmetic)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment, check=True
+    )
+    dumped, said = done.stdout.split("said: ")
+    return yaml.safe_load(dumped)["precision"], said.strip()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU is chosen")
+def test_bf16_is_chosen_where_the_processor_multiplies_in_it():
+    """Elsewhere it is emulated, hundreds of times as slowly. The kernel of the system knows the processor too."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    expected = "bf16-mixed" if flags & {"avx512_bf16", "amx_bf16"} else "32-true"
+    assert settled()[0] == expected
+    assert settled(ATEN_CPU_CAPABILITY="avx2") == ("32-true", "in fp32")
+
+
+def test_bf16_that_was_asked_for_stays_and_is_said_to_be_slow(monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    train = TrainConfig(batch_size=4, precision="bf16-mixed", device="cpu")
+    assert train.precision == "bf16-mixed" and "emulates" in train.arithmetic
+    assert TrainConfig(batch_size=4, precision="auto", device="cpu").precision == "32-true"

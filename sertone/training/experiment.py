@@ -120,11 +120,12 @@ def prepare(
     Args:
         recipe: the experiment.
         everything: train on all instead of splitting; nothing is left to test on.
-        say: told how speech recognition is getting on, where texts come from there.
+        say: told the arithmetic, and how speech recognition is getting on where texts come from there.
 
     Raises:
         SertoneError: of the recipe, the corpus, the split, a leak, or the texts.
     """
+    say(f"arithmetic {recipe.train.arithmetic}")
     config: Any = models.configure(recipe.model)
     data, answers = recipe.data, config.answers
     found = corpora.load(data.corpus, data.root, data.only)
