@@ -17,6 +17,20 @@ torch.set_num_threads(1)
 
 REPOSITORY = Path(__file__).parent.parent
 REAL_SPEECH = REPOSITORY.parent / "shared" / "data"
+NO_REAL_SPEECH = "the recordings of EmoDB and RAVDESS are not beside this folder"
+
+
+def pytest_collection_modifyitems(items):
+    if not REAL_SPEECH.is_dir():
+        for item in items:
+            if item.get_closest_marker("real_speech"):
+                item.add_marker(pytest.mark.skip(reason=NO_REAL_SPEECH))
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = terminalreporter.stats.get("skipped", [])
+    if count := sum(NO_REAL_SPEECH in str(report.longrepr) for report in skipped):
+        terminalreporter.write_line(f"{count} tests skipped: {NO_REAL_SPEECH} (../shared/data)")
 
 
 @pytest.fixture
@@ -40,6 +54,25 @@ def small_demo(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("demo")
     corpora.sheet("demo").fake(root, takes=1)
     return root
+
+
+@pytest.fixture(scope="session")
+def voices(small_demo) -> list[Path]:
+    """Files of synthetic speech, 16 kHz."""
+    return sorted((small_demo / "wav").iterdir())
+
+
+@pytest.fixture(scope="session")
+def speech(voices):
+    """speech(every) -> (name, samples (N,)) of every so-manyth real recording, or of synthetic ones if there is none."""
+
+    def read(every=60):
+        real = sorted((REAL_SPEECH / "emodb4").rglob("*.flac"))[::every]
+        return [
+            (f.stem, soundfile.read(f, dtype="float32")[0]) for f in real or voices[:: max(1, every // 8)]
+        ]
+
+    return read
 
 
 RELEASES = ("1.8", "1.11")

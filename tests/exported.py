@@ -1,8 +1,6 @@
 """Models with random weights as they lie on the disk: checkpoints of ours, and folders as the hub has them."""
 
-import soundfile
 import torch
-from conftest import REAL_SPEECH
 from test_ispas2023 import SCALES, UTTERANCES
 
 from sertone import models
@@ -63,9 +61,3 @@ def save_hub_folder(folder, model, normalize=True):
     mask = model.config.feat_extract_norm == "layer"
     Wav2Vec2FeatureExtractor(do_normalize=normalize, return_attention_mask=mask).save_pretrained(folder)
     return folder
-
-
-def speech(every=60):
-    """Real recordings: (name, samples (N,)); none where they are not there."""
-    files = sorted((REAL_SPEECH / "emodb4").rglob("*.flac"))[::every]
-    return [(file.stem, soundfile.read(file, dtype="float32")[0]) for file in files]

@@ -241,6 +241,7 @@ def test_unknown_labels_are_reported_or_end_the_reading(tmp_path):
 REAL = [("emodb", "emodb4", (79, 71, 127, 62)), ("ravdess", "ravdess4", (96, 192, 192, 192))]
 
 
+@pytest.mark.real_speech
 @pytest.mark.parametrize("name, folder, counts", REAL)
 def test_real_recordings(name, folder, counts):
     report = check(name, REAL_SPEECH / folder, "four")

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from exported import TOY, save_hub_folder, speech, write_hub_folder
+from exported import TOY, save_hub_folder, write_hub_folder
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, Wav2Vec2Model, pipeline
 
@@ -56,7 +56,8 @@ def write_audeering(folder, **changes):
     return folder
 
 
-def clips():
+@pytest.fixture
+def clips(speech):
     draw = np.random.default_rng(0)
     noises = [(str(n), 0.1 * draw.standard_normal(n).astype(np.float32)) for n in (3200, 12345, 50001)]
     return [*speech(every=80), *noises]
@@ -66,7 +67,7 @@ def clips():
     "name",
     ["superb", "superb_large", *(pytest.param(n, marks=pytest.mark.slow) for n in list(CHECKPOINTS)[2:])],
 )
-def test_a_bundle_answers_as_the_pipeline_does(tmp_path, name):
+def test_a_bundle_answers_as_the_pipeline_does(tmp_path, name, clips):
     folder = write(tmp_path / "folder", name)
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
     said = export(f"hf:{folder}", tmp_path / "bundle")
@@ -76,7 +77,7 @@ def test_a_bundle_answers_as_the_pipeline_does(tmp_path, name):
     theirs.model.config.tie_last_hidden_states = True  # as before transformers 5
     labels = json.loads((folder / "config.json").read_text())["id2label"].values()
     ours, spread = sertone.load(tmp_path / "bundle"), []
-    for _, samples in clips():
+    for _, samples in clips:
         scores = {
             found["label"]: found["score"] for found in theirs({"raw": samples, "sampling_rate": 16000})
         }
@@ -98,13 +99,13 @@ def by_hand(folder, samples):
         return hidden @ weights["classifier.out_proj.weight"].T + weights["classifier.out_proj.bias"]
 
 
-def test_audeerings_dimensions(tmp_path):
+def test_audeerings_dimensions(tmp_path, clips):
     folder = write_audeering(tmp_path / "folder")
     said = export(f"hf:{folder}", tmp_path / "bundle")
     assert said["classes"] == [] and list(said["scales"]) == DIMENSIONS
     assert all((scale["low"], scale["high"]) == (0.0, 1.0) for scale in said["scales"].values())
     ours, found = sertone.load(tmp_path / "bundle"), []
-    for _, samples in clips():
+    for _, samples in clips:
         answer = ours.predict(samples, 16000)
         assert answer.label is None and list(answer.dimensions) == DIMENSIONS
         found.append(list(answer.dimensions.values()))

@@ -10,7 +10,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import soundfile
-from conftest import REAL_SPEECH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import write_toy
@@ -93,10 +92,9 @@ def test_channels_of_a_stream_are_speakers(toy):
     assert [speaker.name for speaker in whole.speakers] == ["a", "b"]
 
 
-def test_speech_of_a_stream(toy):
-    files = sorted((REAL_SPEECH / "emodb4" / "wav").rglob("*.flac"))[:3]
+def test_speech_of_a_stream(toy, voices):
     gap = np.zeros(16000, np.float32)
-    samples = np.concatenate([x for f in files for x in (gap, soundfile.read(f, dtype="float32")[0])])
+    samples = np.concatenate([x for f in voices[:3] for x in (gap, soundfile.read(f, dtype="float32")[0])])
     predictor = sertone.load(toy)
     stream = predictor.stream(16000, segmentation="speech")
     segments, whole = streamed(stream, samples, [1600])

@@ -7,7 +7,6 @@ import tracemalloc
 import numpy as np
 import pytest
 import soundfile
-from conftest import REAL_SPEECH
 from toys import CLASSES, expected, write_toy
 
 import sertone
@@ -141,9 +140,8 @@ def test_speaker_turns_are_answered(toy, tmp_path):
     assert [(speaker.name, speaker.speech_s) for speaker in answer.speakers] == [("ann", 3.5), ("bob", 7.5)]
 
 
-def test_speech_is_answered_and_silence_is_not(toy):
-    files = sorted((REAL_SPEECH / "emodb4" / "wav").rglob("*.flac"))[:3]
-    parts = [soundfile.read(file, dtype="float32")[0] for file in files]
+def test_speech_is_answered_and_silence_is_not(toy, voices):
+    parts = [soundfile.read(file, dtype="float32")[0] for file in voices[:3]]
     gap = np.zeros(2 * RATE, np.float32)
     samples = np.concatenate([piece for part in parts for piece in (gap, part)])
     answer = sertone.load(toy).timeline(samples, RATE)
