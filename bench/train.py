@@ -39,6 +39,7 @@ HIDDEN, CHARACTERS, FROZEN = 256, 18, 4
 EPOCHS, FOLDS, SPEEDS = 100, 5, 3
 QUICK_SCALE = 0.6
 TINY = (("hidden_size", 32), ("num_hidden_layers", 3), ("num_attention_heads", 4), ("intermediate_size", 64))
+TINY += (("conv_dim", (32,) * 7),)
 
 
 class Plan:

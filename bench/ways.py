@@ -52,7 +52,7 @@ class Way:
 
     name: str
     family: str
-    shape: tuple[tuple[str, int], ...] = ()
+    shape: tuple[tuple[str, int | tuple[int, ...]], ...] = ()
     usual: bool = False
     precision: str = "auto"
     cache: str = "memory"

@@ -52,7 +52,7 @@ def done(tmp_path_factory, noises):
     """A finished choice among three widths: the study's file, and the folder."""
     folder = tmp_path_factory.mktemp("choice")
     path = write_study(folder, noises, {f"width {n}": {"model.hidden": n} for n in WIDTHS})
-    return path, choose(path, folder / "out", jobs=2, quiet=True)
+    return path, choose(path, folder / "out", jobs=1, quiet=True)
 
 
 def read(path):
@@ -107,7 +107,7 @@ def test_a_finished_choice_trains_nothing_again(done):
     kept = {out / name: (out / name).read_bytes() for name in names}
     times = {file: file.stat().st_mtime_ns for file in out.rglob("fold_*/result.json")}
     assert len(times) == 3 * (3 + 3 * 2) + 3
-    choose(path, out, jobs=2, quiet=True)
+    choose(path, out, jobs=1, quiet=True)
     assert {file: file.stat().st_mtime_ns for file in out.rglob("fold_*/result.json")} == times
     assert {file: file.read_bytes() for file in kept} == kept
 
@@ -193,7 +193,7 @@ def test_of_an_error_the_lowest_is_best_and_several_seeds_count_by_their_mean(tm
     path = write_study(
         tmp_path, noises, rows, set={"model": RATES}, scores=["arousal.rmse"], recipe={"protocol.folds": 2}
     )
-    out = choose(path, tmp_path / "out", seeds=[0, 1], jobs=2, quiet=True)
+    out = choose(path, tmp_path / "out", seeds=[0, 1], jobs=1, quiet=True)
     found = json.loads((out / "choice.json").read_text())
 
     def mean(folder, row):
@@ -216,15 +216,15 @@ def test_trainings_of_other_settings_are_no_choice_and_old_answers_go(done, tmp_
     study = tmp_path / "study.yaml"
     study.write_text(path.read_text())
     shutil.copy(path.parent / "recipe.yaml", tmp_path)
-    choose(study, tmp_path / "out", jobs=2, quiet=True)
+    choose(study, tmp_path / "out", jobs=1, quiet=True)
     assert [folder.name for folder in (tmp_path / "out/chosen").iterdir()] == ["seed_0"]
     changed = ["train.weight_decay=0.5"]
     with pytest.raises(SertoneError, match=r"train\.weight_decay: was") as caught:
-        choose(study, tmp_path / "out", changed, jobs=2, quiet=True)
+        choose(study, tmp_path / "out", changed, jobs=1, quiet=True)
     assert caught.value.code == "other_experiment" and (tmp_path / "out/choice.json").is_file()
-    ablate(study, tmp_path / "out/all", changed, force=True, quiet=True)
+    ablate(study, tmp_path / "out/all", changed, jobs=1, force=True, quiet=True)
     with pytest.raises(SertoneError, match=r"width 4 / tiny.* were trained with other settings") as caught:
-        choose(study, tmp_path / "out", changed, jobs=2, quiet=True)
+        choose(study, tmp_path / "out", changed, jobs=1, quiet=True)
     assert caught.value.code == "other_experiment"
 
 
@@ -247,7 +247,7 @@ def test_what_a_study_sets_cannot_bring_test_speakers_back(tmp_path, noises):
 def test_settings_that_have_no_score_in_common_are_refused(tmp_path, noises, changes, words):
     changes = {"rows": {"a": {}, "b": {"model.hidden": 5}}} | changes
     with pytest.raises(SertoneError, match=words) as caught:
-        choose(write_study(tmp_path, noises, **changes), tmp_path / "out", quiet=True)
+        choose(write_study(tmp_path, noises, **changes), tmp_path / "out", jobs=1, quiet=True)
     assert caught.value.code == "nothing_to_choose" and not (tmp_path / "out").exists()
 
 
@@ -283,5 +283,5 @@ def test_what_cannot_be_chosen_is_refused_before_anything_is_trained(
         recipe=protocol,
     )
     with pytest.raises(SertoneError, match=words) as caught:
-        choose(path, tmp_path / "out", quiet=True)
+        choose(path, tmp_path / "out", jobs=1, quiet=True)
     assert caught.value.code == code and not (tmp_path / "out").exists()

@@ -137,9 +137,9 @@ def costed(tmp_path_factory, small_demo):
     }
     for name, values in (("recipe", recipe), ("study", study)):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    ablate(folder / "study.yaml", folder / "out", quiet=True)
+    ablate(folder / "study.yaml", folder / "out", jobs=1, quiet=True)
     files = [(folder / "out" / name).read_bytes() for name in ("results.json", "table.md", "costs.json")]
-    ablate(folder / "study.yaml", folder / "out", quiet=True)
+    ablate(folder / "study.yaml", folder / "out", jobs=1, quiet=True)
     assert files == [(folder / "out" / n).read_bytes() for n in ("results.json", "table.md", "costs.json")]
     return folder / "out"
 

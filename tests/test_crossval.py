@@ -320,7 +320,7 @@ def test_folds_kept_from_other_settings_are_named(run, tmp_path):
     assert results_of(copy)["folds_of_other_settings"] == []
     shutil.rmtree(copy / "fold_1")
     changed = recipe.model_copy(update={"train": recipe.train.model_copy(update={"clip_norm": 2.0})})
-    cross_validate(changed, copy, force=True, quiet=True)
+    cross_validate(changed, copy, jobs=1, force=True, quiet=True)
     assert results_of(copy)["folds_of_other_settings"] == [results_of(copy)["folds"][0]["name"]]
     assert "other settings" in (copy / "report.html").read_text()
 

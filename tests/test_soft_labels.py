@@ -290,7 +290,9 @@ def rows_of(run):
 
 def test_a_run_with_soft_targets(voted_demo, tmp_path):
     runs = {
-        targets: cross_validate(recipe_of(voted_demo, targets=targets), tmp_path / targets, quiet=True)
+        targets: cross_validate(
+            recipe_of(voted_demo, targets=targets), tmp_path / targets, jobs=1, quiet=True
+        )
         for targets in ("hard", "soft")
     }
     hard, soft = (json.loads((runs[t] / "results.json").read_text()) for t in ("hard", "soft"))
@@ -316,7 +318,7 @@ def test_a_run_with_soft_targets(voted_demo, tmp_path):
 
 
 def test_without_votes_there_are_neither_columns_nor_scores(demo_recipe, tmp_path):
-    run = cross_validate(demo_recipe(), tmp_path / "run", quiet=True)
+    run = cross_validate(demo_recipe(), tmp_path / "run", jobs=1, quiet=True)
     results = json.loads((run / "results.json").read_text())
     assert not any(name.startswith("v_") for name in rows_of(run)[0])
     assert results["pooled"]["emotion"]["soft"] is None and results["folds"][0]["soft"] is None
