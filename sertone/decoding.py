@@ -127,7 +127,7 @@ def _warnings(report: Report, info: AudioInfo) -> Warnings:
 def _to_the_end(
     blocks: Iterable[np.ndarray], first: int, info: AudioInfo, report: Report, warnings: Warnings, path: Path
 ) -> Iterator[np.ndarray]:
-    """Hand on the blocks, and hold their sum against the header: if that is exact an error, else a warning."""
+    """Hand on the blocks, and hold their sum against the header; less than an exact one is an error."""
     count = min(first, info.frames) if info.exact else first
     for block in blocks:
         count += len(block)
@@ -224,17 +224,33 @@ def _av_blocks(
     resampler, clock = av.AudioResampler(format="fltp"), _Clock()
     with file, container:
         try:
-            for frame in container.decode(audio=0):
-                clock.add(frame)
-                for part in resampler.resample(frame):
-                    block = part.to_ndarray().T
-                    yield block[min(first, len(block)) :]
-                    first = max(0, first - len(block))
+            for block in _joined(_frames(container, resampler, clock)):
+                yield block[min(first, len(block)) :]
+                first = max(0, first - len(block))
         except (FFmpegError, ValueError) as error:  # ValueError: the format changes on the way
             raise AudioError("decode_failed", f"{path}: {error}", "intact audio") from None
     if clock.missing_s:
         message = f"{clock.missing_s:.2f} s are missing between frames, {clock.seconds:.2f} s are there"
         warnings["corrupt"] = message
+
+
+def _frames(container: Any, resampler: Any, clock: "_Clock") -> Iterator[np.ndarray]:
+    for frame in container.decode(audio=0):
+        clock.add(frame)
+        yield from (part.to_ndarray().T for part in resampler.resample(frame))
+
+
+def _joined(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Join small frames, each of which costs as much to check as a large one."""
+    parts, count = [], 0
+    for frame in frames:
+        parts.append(frame)
+        count += len(frame)
+        if count >= BLOCK // 4:
+            yield np.concatenate(parts)
+            parts, count = [], 0
+    if parts:
+        yield np.concatenate(parts)
 
 
 class _Clock:

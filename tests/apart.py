@@ -1,5 +1,6 @@
 """What tests run in processes of decoders: they import this module, so it is a light one."""
 
+import ctypes
 import os
 import signal
 from pathlib import Path
@@ -20,6 +21,20 @@ class Deadly(os.PathLike):
 
     def __fspath__(self):
         os.kill(os.getpid(), signal.SIGSEGV)
+        return self.file
+
+
+class Stuck(os.PathLike):
+    """A file at whose reading a process hangs in C, with the lock of the interpreter held."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __str__(self):
+        return self.file
+
+    def __fspath__(self):
+        ctypes.PyDLL(None).sleep(1000)
         return self.file
 
 

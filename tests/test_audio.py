@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from sertone import audio
 from sertone.errors import AudioError
 from sertone.isolation import ChildDiedError, Isolated, emit, side_by_side
+from sertone.runtime.apart import end_decoders
 
 
 def code_of(path, **options) -> str:
@@ -270,6 +271,7 @@ def fail_or_sleep(seconds):
 
 def test_closing_ends_calls_that_still_run():
     """Also while somebody holds the error, whose traceback knows the generator."""
+    end_decoders()
     environments = [{"PYTHONPATH": str(Path(__file__).parent)}] * 2
     calls = [(0,), (60,), (60,), (60,)]
     started = time.monotonic()

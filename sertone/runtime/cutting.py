@@ -9,6 +9,7 @@ from sertone.audio import SAMPLING_RATE
 from sertone.blocks import Sound
 from sertone.decoding import Warnings
 from sertone.figures import counted
+from sertone.isolation import emit
 from sertone.runtime.segmentation import Segmenter, Span, Turns
 
 BATCH_SAMPLES = 16 * SAMPLING_RATE  # answered at once: more does not pay on a CPU
@@ -99,6 +100,7 @@ class Pieces:
 
     def _cut(self) -> Iterator[Piece]:
         for block in self._sound:
+            emit(None)  # a sign of life: silence may go on for hours before there is a piece
             yield from self._cutter.push(block)
         yield from self._cutter.finish()
 

@@ -17,7 +17,7 @@ from sertone.decoding import Warnings
 from sertone.figures import counted
 from sertone.isolation import Isolated
 from sertone.runtime.answering import Model, no_answer, prediction
-from sertone.runtime.apart import PiecesApart
+from sertone.runtime.apart import PiecesApart, decoder
 from sertone.runtime.cutting import Piece, Pieces
 from sertone.runtime.plan import Plan, TimelineSettings
 from sertone.schema import Prediction, Segment, Speaker
@@ -216,5 +216,5 @@ def _opened(
     elif isolated is not None:
         yield PiecesApart(isolated, source, plan)
     else:
-        with Isolated() as own:
+        with decoder() as own:
             yield PiecesApart(own, source, plan)
