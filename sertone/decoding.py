@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,9 +73,13 @@ def open_audio(path: Path) -> AudioFile:
     if report is None or not report.sndfile:
         return _open_av(file, report or Report(), path)
     try:
-        return _open_sndfile(file, report, path)
+        opened = _open_sndfile(file, report, path)
     except soundfile.LibsndfileError as error:
         return _open_refused(path, report, error)
+    if report.too_short(opened.info.duration_s):  # it guesses the length of some MP3s, and ends there
+        with suppress(AudioError):
+            return _open_av(_regular(path), report, path)
+    return opened
 
 
 def _regular(path: Path) -> RegularFile:

@@ -3,7 +3,9 @@
 import ctypes
 import os
 import signal
+import traceback
 from pathlib import Path
+from typing import NamedTuple
 
 from sertone import audio
 
@@ -36,6 +38,29 @@ class Stuck(os.PathLike):
     def __fspath__(self):
         ctypes.PyDLL(None).sleep(1000)
         return self.file
+
+
+class Verdict(NamedTuple):
+    """What became of a file: status, codes or traceback, samples per channel, rate, channels."""
+
+    status: str
+    said: str = ""
+    samples: int = 0
+    rate: int = 0
+    channels: int = 0
+
+
+def verdict(path, *_):
+    """Reads a file."""
+    try:
+        header, recording = audio.inspect(path), audio.read(path)
+    except audio.AudioError as error:
+        return Verdict("error", error.code)
+    except Exception:
+        return Verdict("traceback", traceback.format_exc())
+    rate, codes = recording.sampling_rate, ",".join(recording.warnings)
+    status = "warning" if codes else "ok"
+    return Verdict(status, codes, round(recording.duration_s * rate), rate, header.channels)
 
 
 def peak_kilobytes():

@@ -47,27 +47,43 @@ def frame(head: bytes) -> Frame | None:
     return Frame(samples // 8 * bits_per_s // hertz + padding, samples, hertz)
 
 
+class Contents(NamedTuple):
+    """What a first frame says that holds no sound.
+
+    Attributes:
+        frames: how many follow.
+        padding: samples of them that the encoder put in.
+        sound: whether it is as its own checksum says.
+    """
+
+    frames: int
+    padding: int
+    sound: bool
+
+
 def mp3(file: RegularFile, path: Path) -> Report:
     """Check that frame follows frame to the end of an MP3 file, and that there are as many as it says.
 
     Raises:
         AudioError: `not_audio`, where no frame follows another; behind a tag there may be another coding.
     """
-    at = _start(file)
-    tagged = at > 0
-    stated, count, damaged, cut = _stated(file, at), 0, 0, False
+    start = at = _start(file)
+    count, samples, damaged, last = 0, 0, 0, None
     while at + 4 <= file.size and not _ended(file, at):
         found = _frame_at(file, at)
         if found is None:
             damaged, at = damaged + 1, _next(file, at + 1)
         else:
-            count, at = count + 1, at + found.size
-            cut = at > file.size
-    if count < ENOUGH and tagged:
-        return Report(sndfile=False)
-    if count < ENOUGH:
+            count, samples, at, last = count + 1, samples + found.samples, at + found.size, found
+    if last is None or count < ENOUGH:
+        if start:
+            return Report(sndfile=False)
         raise AudioError("not_audio", f"{path}: {counted(count)} of MP3", "a sound file")
-    return _report(count - cut - (stated is not None), stated, damaged, cut)
+    contents, cut = _contents(file, start), at > file.size
+    report = _report(count - cut - bool(contents), contents, damaged, cut)
+    heard = samples - last.samples * (cut + bool(contents)) - (contents.padding if contents else 0)
+    report.stated_s = max(0, heard) / last.rate
+    return report
 
 
 def counted(frames: int) -> str:
@@ -75,15 +91,17 @@ def counted(frames: int) -> str:
     return f"{frames} frame{'s' * (frames != 1)}"
 
 
-def _report(count: int, stated: int | None, damaged: int, cut: bool) -> Report:
-    report = Report(exact=stated is not None)
-    if cut or (stated is not None and count < stated):
-        of = f" of the {stated} frames of its header are" if stated is not None else " whole frames are"
+def _report(count: int, contents: Contents | None, damaged: int, cut: bool) -> Report:
+    report, stated = Report(exact=contents is not None), contents.frames if contents else 0
+    if cut or count < stated:
+        of = f" of the {stated} frames of its header are" if stated else " whole frames are"
         report.warnings["truncated"] = f"{count}{of} there"
     if damaged:
         report.warnings["corrupt"] = f"{counted(count)}, with damage at {damaged} places between them"
-    elif stated is not None and count > stated:
+    elif contents and count > stated:
         report.warnings["corrupt"] = f"{counted(count)} are there; the header says {stated}"
+    elif contents and not contents.sound:
+        report.warnings["corrupt"] = "the first frame, which states the length, is damaged"
     return report
 
 
@@ -101,15 +119,32 @@ def _start(file: RegularFile) -> int:
     return at + len(block) - len(block.lstrip(b"\0"))
 
 
-def _stated(file: RegularFile, at: int) -> int | None:
-    """Return the number of frames by the first one, where that holds no sound but a table of contents."""
+def _contents(file: RegularFile, at: int) -> Contents | None:
+    """Read the table of contents in the first frame, as LAME and FFmpeg write it."""
     file.seek(at)
-    head = file.read(200)
-    place = max(head.find(b"Xing"), head.find(b"Info"))
-    if frame(head[:4]) is None or place < 0 or len(head) < place + 12:
+    head = file.read(400)
+    place = max(head.find(b"Xing", 0, 200), head.find(b"Info", 0, 200))
+    if place < 0 or len(head) < place + 156:
         return None
     flags, frames = struct.unpack_from(">II", head, place + 4)
-    return frames if flags & 1 else None
+    if not flags & 1:
+        return None
+    more = place + 12 + 4 * bool(flags & 2) + 100 * bool(flags & 4) + 4 * bool(flags & 8)
+    if head[more : more + 3] not in (b"LAM", b"Lav"):
+        return Contents(frames, 0, sound=True)
+    delays = int.from_bytes(head[more + 21 : more + 24])
+    (stated,) = struct.unpack_from(">H", head, more + 34)
+    return Contents(frames, (delays >> 12) + (delays & 0xFFF), _crc16(head[: more + 34]) == stated)
+
+
+def _crc16(data: bytes) -> int:
+    """Return the checksum of a table of contents."""
+    value = 0
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0xA001 if value & 1 else 0)
+    return value
 
 
 def _frame_at(file: RegularFile, at: int) -> Frame | None:

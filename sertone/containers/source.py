@@ -27,12 +27,10 @@ class _Raw(io.RawIOBase):
 
     def readinto(self, buffer) -> int:
         part = self._head[self._position : self._position + len(buffer)]
-        if part:
-            buffer[: len(part)] = part
-        else:
+        if not part and self._position < self._size:
             os.lseek(self._descriptor, self._position - self._moved, os.SEEK_SET)
             part = os.read(self._descriptor, len(buffer))
-            buffer[: len(part)] = part
+        buffer[: len(part)] = part
         self._position += len(part)
         return len(part)
 
