@@ -149,7 +149,8 @@ def aiff(file: RegularFile, path: Path) -> Report:
             expected = frames * frame * uncoded
         elif chunk.name == b"SSND":
             found = _held(file, chunk, FORM).warnings
-            present = max(0, min(chunk.size, file.size - chunk.start) - 8)
+            (offset,) = struct.unpack(">I", file.read(4).ljust(4, b"\0"))
+            present = max(0, min(chunk.size, file.size - chunk.start) - 8 - offset)
             stated = max(chunk.size - 8, expected)
             return Report(found, present // frame * frame, stated // frame * frame)
     return Report()

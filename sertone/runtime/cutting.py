@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sertone.audio import SAMPLING_RATE
+from sertone.audio import SAMPLING_RATE, silent
 from sertone.blocks import Sound
 from sertone.decoding import Warnings
 from sertone.figures import counted
@@ -23,7 +23,7 @@ class Piece:
         start_s: in seconds.
         end_s: in seconds.
         speaker: who speaks; empty where nobody said.
-        samples: float32, (N,).
+        samples: float32, (N,); none of silence, about which no model is asked.
     """
 
     start_s: float
@@ -54,7 +54,8 @@ class Track:
     def _piece(self, span: Span) -> Piece:
         samples = self._kept[span.start - self._first : span.end - self._first]
         start, end = span.start / SAMPLING_RATE, span.end / SAMPLING_RATE
-        return Piece(start, end, span.speaker or self._speaker, samples.copy())
+        kept = samples[:0] if silent(samples) else samples
+        return Piece(start, end, span.speaker or self._speaker, kept.copy())
 
 
 class Cutter:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sertone.audio import SAMPLING_RATE, silent
+from sertone.audio import SAMPLING_RATE
 from sertone.blocks import stream_array
 from sertone.decoding import Warnings
 from sertone.figures import counted
@@ -33,7 +33,7 @@ Source = str | Path | np.ndarray
 class Stretch:
     """What the model says of a piece: shares of the classes that are told (J,), and ratings (R,).
 
-    Where it is `silent` nothing of that is told.
+    Where it is `silent` nothing is said.
     """
 
     start_s: float
@@ -91,11 +91,14 @@ def heard(
 def answered(predictor: "Predictor", group: Sequence[Piece]) -> list[Stretch]:
     """What the model says of pieces of one length; those shorter than it needs are padded with silence."""
     waveforms = np.stack([piece.samples for piece in group])
+    if not waveforms.size:
+        nothing = np.zeros(0)
+        return [Stretch(each.start_s, each.end_s, each.speaker, nothing, nothing, True) for each in group]
     missing = max(0, predictor.model.min_samples - waveforms.shape[1])
     outputs = predictor.model.outputs(np.pad(waveforms, ((0, 0), (0, missing))))
     shares = predictor.answering.shares(predictor.model, outputs)
     return [
-        Stretch(piece.start_s, piece.end_s, piece.speaker, *row, silent=silent(piece.samples))
+        Stretch(piece.start_s, piece.end_s, piece.speaker, *row, silent=False)
         for piece, *row in zip(group, shares, outputs.ratings, strict=True)
     ]
 
@@ -127,8 +130,8 @@ class Tally:
 
     def add(self, stretch: Stretch) -> Segment:
         """Takes the next stretch, those of a speaker in order of time; gives what is told of it."""
-        told = self._answering.answer(self._model, stretch.shares, stretch.ratings)
-        answer = no_answer() if stretch.silent else told
+        shares, ratings = stretch.shares, stretch.ratings
+        answer = no_answer() if stretch.silent else self._answering.answer(self._model, shares, ratings)
         at = {"start_s": stretch.start_s, "end_s": stretch.end_s, "speaker": stretch.speaker}
         segment = Segment(**at, **answer)
         self._sums.setdefault(stretch.speaker, _Sums()).add(segment, stretch)
