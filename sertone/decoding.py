@@ -125,7 +125,7 @@ def _warnings(report: Report, info: AudioInfo) -> Warnings:
     """Return what can be said before anything is decoded."""
     found = dict(report.warnings)
     if report.stated > report.present:
-        found["truncated"] = report.missing(info.frames)
+        found["truncated"] = report.missing(info.frames if report.sndfile else 0)
     return found
 
 
@@ -146,7 +146,8 @@ def _to_the_end(
         )
     seconds = count / info.sampling_rate
     if report.too_short(seconds):
-        warnings["truncated"] = f"{seconds:.2f} of the {report.stated_s:.2f} s of its container are there"
+        message = f"{seconds:.2f} of the {report.stated_s:.2f} s of its container are there"
+        warnings.setdefault("truncated", message)
 
 
 def _sndfile_blocks(
@@ -191,6 +192,7 @@ def _open_av(file: RegularFile, report: Report, path: Path) -> AudioFile:
         ) from None
     file.seek(0)
     allowed = {"format_whitelist": ",".join(FFMPEG), "protocol_whitelist": "none"}
+    allowed["fflags"] = "discardcorrupt"  # packets that end with the file: what is missing is told
     try:
         container = av.open(file, mode="r", options=allowed)
     except (FFmpegError, ValueError):

@@ -35,9 +35,10 @@ class Report:
     replaced: int = 0
 
     def missing(self, frames: int) -> str:
-        """Return what is said of a file whose last samples are not there, and `frames` are."""
-        whole = round(frames * self.stated / self.present) if self.present else self.stated
-        return f"{frames} of the {whole} samples of its header are there"
+        """Return what is said of a file that is cut; `frames` are there, 0: it is not known how many."""
+        if not frames or not self.present:
+            return f"{self.present} of the {self.stated} bytes of its header are there"
+        return f"{frames} of the {round(frames * self.stated / self.present)} samples of its header are there"
 
     def too_short(self, seconds: float) -> bool:
         """Whether so much is less than the container states; a clock of its own may run 0.1 % faster."""

@@ -12,7 +12,8 @@ from sertone.figures import counted
 from sertone.isolation import emit
 from sertone.runtime.segmentation import Segmenter, Span, Turns
 
-BATCH_SAMPLES = 16 * SAMPLING_RATE  # answered at once: more does not pay on a CPU
+TOGETHER = 16 * SAMPLING_RATE
+"""Samples that are handed over at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Cutter:
 
 
 class Pieces:
-    """A recording as groups of pieces of one length, to be answered at once; iterated once."""
+    """A recording as groups of pieces; iterated once."""
 
     def __init__(self, sound: Sound, cutter: Cutter) -> None:
         self._sound, self._cutter = sound, cutter
@@ -107,13 +108,14 @@ class Pieces:
 
 
 def grouped(pieces: Iterable[Piece]) -> Generator[list[Piece], None, None]:
-    """Neighbours of one length, at most BATCH_SAMPLES together."""
+    """Yield neighbours, at most TOGETHER unless a piece is longer."""
     group: list[Piece] = []
+    count = 0
     for piece in pieces:
-        length = len(piece.samples)
-        if group and (length != len(group[0].samples) or (len(group) + 1) * length > BATCH_SAMPLES):
+        if group and count + len(piece.samples) > TOGETHER:
             yield group
-            group = []
+            group, count = [], 0
         group.append(piece)
+        count += len(piece.samples)
     if group:
         yield group

@@ -122,7 +122,7 @@ class Speech:
         self._rest = np.concatenate([self._rest, samples])
         whole = len(self._rest) // FRAME * FRAME
         frames, self._rest = self._rest[:whole].reshape(-1, FRAME), self._rest[whole:]
-        sounding = np.flatnonzero(frames.std(1) >= SILENCE)
+        sounding = np.flatnonzero(frames.std(1) >= SILENCE).tolist()
         found = []
         for frame in sounding:
             found += self._pass(base + frame - self._now)

@@ -67,7 +67,7 @@ def timeline(
     """
     with _opened(source, plan, sampling_rate, isolated) as pieces:
         with closing(iter(pieces)) as groups:
-            stretches = [stretch for group in groups for stretch in answered(predictor, group)]
+            stretches = [answered(predictor, piece) for group in groups for piece in group]
         duration_s, doubts = pieces.ending()
     if "no_speech" in doubts:  # also where resampling has made a click of a constant
         stretches = [replace(stretch, silent=True) for stretch in stretches]
@@ -88,19 +88,19 @@ def heard(
         return pieces.ending()
 
 
-def answered(predictor: "Predictor", group: Sequence[Piece]) -> list[Stretch]:
-    """What the model says of pieces of one length; those shorter than it needs are padded with silence."""
-    waveforms = np.stack([piece.samples for piece in group])
-    if not waveforms.size:
-        nothing = np.zeros(0)
-        return [Stretch(each.start_s, each.end_s, each.speaker, nothing, nothing, True) for each in group]
-    missing = max(0, predictor.model.min_samples - waveforms.shape[1])
-    outputs = predictor.model.outputs(np.pad(waveforms, ((0, 0), (0, missing))))
-    shares = predictor.answering.shares(predictor.model, outputs)
-    return [
-        Stretch(piece.start_s, piece.end_s, piece.speaker, *row, silent=False)
-        for piece, *row in zip(group, shares, outputs.ratings, strict=True)
-    ]
+def answered(predictor: "Predictor", piece: Piece) -> Stretch:
+    """What the model says of a piece; one shorter than it needs is padded with silence.
+
+    Pieces are never answered several at once: the order in which a batch is added up depends on its size, and
+    a stream, which has one piece at a time, would get other numbers than the file.
+    """
+    at = piece.start_s, piece.end_s, piece.speaker
+    if not len(piece.samples):
+        return Stretch(*at, np.zeros(0), np.zeros(0), silent=True)
+    missing = max(0, predictor.model.min_samples - len(piece.samples))
+    outputs = predictor.model.outputs(np.pad(piece.samples, (0, missing))[None])
+    (shares,) = predictor.answering.shares(predictor.model, outputs)
+    return Stretch(*at, shares, outputs.ratings[0], silent=False)
 
 
 def smoothed(stretches: Sequence[Stretch], width: int) -> list[Stretch]:
