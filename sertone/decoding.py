@@ -42,6 +42,14 @@ CHECKED = {"PCM_S8": ("<i1", 7), "PCM_16": ("<i2", 15), "PCM_24": ("<i4", 23)}
 """Sample format of a FLAC file -> how its checksum takes the samples, and their bits beside the sign."""
 
 
+ALLOWED = {
+    "format_whitelist": ",".join(FFMPEG),
+    "protocol_whitelist": "none",  # the file is open already; no other one is, nor a connection
+    "fflags": "discardcorrupt",  # packets that are cut: what is missing is told
+}
+"""Options of FFmpeg."""
+
+
 @dataclass(frozen=True, slots=True)
 class AudioFile:
     """A sound file that is open.
@@ -145,9 +153,9 @@ def _to_the_end(
             "the file is damaged; fetch it again",
         )
     seconds = count / info.sampling_rate
-    if report.too_short(seconds):
-        message = f"{seconds:.2f} of the {report.stated_s:.2f} s of its container are there"
-        warnings.setdefault("truncated", message)
+    if report.too_short(seconds) and not (report.sndfile and "truncated" in warnings):
+        found = f"{seconds:.2f} of the {report.stated_s:.2f} s of its container are there"
+        warnings["truncated"] = found
 
 
 def _sndfile_blocks(
@@ -191,10 +199,8 @@ def _open_av(file: RegularFile, report: Report, path: Path) -> AudioFile:
             'for m4a, mp4, webm and Speex: pip install "sertone[media]"',
         ) from None
     file.seek(0)
-    allowed = {"format_whitelist": ",".join(FFMPEG), "protocol_whitelist": "none"}
-    allowed["fflags"] = "discardcorrupt"  # packets that end with the file: what is missing is told
     try:
-        container = av.open(file, mode="r", options=allowed)
+        container = av.open(file, mode="r", options=ALLOWED)
     except (FFmpegError, ValueError):
         raise AudioError("not_audio", f"{path}: no known audio format", "a sound file") from None
     if not container.streams.audio:
