@@ -240,7 +240,7 @@ def _av_blocks(
             for block in _joined(_frames(container, resampler, clock)):
                 yield block[min(first, len(block)) :]
                 first = max(0, first - len(block))
-        except (FFmpegError, ValueError) as error:  # ValueError: the format changes on the way
+        except (FFmpegError, OSError, ValueError) as error:  # ValueError: the format changes on the way
             raise AudioError("decode_failed", f"{path}: {error}", "intact audio") from None
     if clock.missing_s:
         message = f"{clock.missing_s:.2f} s are missing between frames, {clock.seconds:.2f} s are there"

@@ -50,6 +50,7 @@ def test_a_name_is_a_name(toy, tmp_path, monkeypatch, name):
         answer = model.predict(each)
         expected = expected or answer.probabilities
         assert (answer.status, answer.file, answer.probabilities) == ("ok", each, expected), answer
+    assert model.predict("a\0b").code == "missing_file"
     assert model.predict("http:nothing").code == model.predict("pipe:1").code == "missing_file"
 
 

@@ -64,8 +64,9 @@ def faults(package: Path) -> list[Fault]:
 def _kinds(trees: Iterable[ast.Module]) -> dict[str, str]:
     """Class -> kind of SECTIONS; what derives from one of them counts as that, unless it has a section."""
     kinds = {kind: kind for kind in SECTIONS}
-    for node in (node for tree in trees for node in ast.walk(tree)):
-        for base in map(ast.unparse, node.bases) if isinstance(node, ast.ClassDef) else ():
+    nodes = (node for tree in trees for node in ast.walk(tree))
+    for node in (node for node in nodes if isinstance(node, ast.ClassDef)):
+        for base in map(ast.unparse, node.bases):
             if base in kinds:
                 kinds.setdefault(node.name, kinds[base])
     return kinds

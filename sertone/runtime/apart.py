@@ -18,7 +18,7 @@ from sertone.audio import Recording
 from sertone.blocks import stream
 from sertone.decoding import Warnings
 from sertone.errors import AudioError
-from sertone.isolation import ChildDiedError, ChildStuckError, Isolated
+from sertone.isolation import ChildDiedError, ChildStuckError, Isolated, cores
 from sertone.runtime.cutting import Piece, Pieces
 from sertone.runtime.plan import Plan
 
@@ -31,7 +31,7 @@ _idle: queue.SimpleQueue[Isolated] = queue.SimpleQueue()
 
 @contextmanager
 def decoder() -> Iterator[Isolated]:
-    """Lend a process that decodes: one that is idle, or a new one. It is kept for the next recording."""
+    """Lend a process that decodes: one that is idle, or a new one. As many are kept as there are cores."""
     try:
         child = _idle.get_nowait()
         child.silence_s = SILENCE_S
@@ -41,6 +41,8 @@ def decoder() -> Iterator[Isolated]:
         yield child
     finally:
         _idle.put(child)
+        if _idle.qsize() > cores():
+            _idle.get_nowait().close()
 
 
 def end_decoders() -> None:
