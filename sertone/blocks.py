@@ -9,99 +9,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import soxr
 
-from sertone.audio import MIN_SAMPLES, SAMPLING_RATE, Doubts, columns_of
-from sertone.decoding import BLOCK, MAX_CHANNELS, AudioInfo, Warnings, check_format, open_audio
+from sertone.decoding import BLOCK, MAX_CHANNELS, AudioInfo, Warnings, open_audio
 from sertone.errors import AudioError
+from sertone.intake import Intake, columns_of
 
 MAX_HOURS = 48.0
-"""Longest recording that is decoded: a small file can hold any length of silence."""
-
-
-class Intake:
-    """Takes samples as they come, and gives them at 16 kHz, mixed or by channel.
-
-    Args:
-        sampling_rate: of what comes, in Hz.
-        channels: of what comes.
-        name: of the recording, for errors.
-        mix: whether channels are mixed into one.
-
-    Attributes:
-        taken: samples per channel that came so far.
-
-    Raises:
-        AudioError: `bad_rate`, `bad_channels`.
-    """
-
-    def __init__(self, sampling_rate: int, channels: int, name: str, *, mix: bool = True) -> None:
-        check_format(sampling_rate, channels, Path(name))
-        self.sampling_rate, self.channels, self.name, self.mix = sampling_rate, channels, name, mix
-        self.taken, self._given, self._doubts = 0, 0, Doubts()
-        self._resampler = None
-        if sampling_rate != SAMPLING_RATE:
-            width = 1 if mix else channels
-            self._resampler = soxr.ResampleStream(sampling_rate, SAMPLING_RATE, width, dtype="float32")
-
-    @property
-    def duration_s(self) -> float:
-        """Seconds that came so far."""
-        return self.taken / self.sampling_rate
-
-    @property
-    def warnings(self) -> Warnings:
-        """What is doubtful about what came so far."""
-        return self._doubts.warnings(mixed=self.mix)
-
-    def push(self, samples: np.ndarray) -> np.ndarray:
-        """Takes the next samples, (N,) of one channel or (N, channels).
-
-        Returns:
-            what is ready at 16 kHz, (M, 1) or (M, channels); M may be 0.
-
-        Raises:
-            AudioError: `bad_samples`, `non_finite`; nothing was taken then.
-        """
-        columns = self._columns(samples)
-        if not len(columns):
-            return self._resampled(columns[:, :1] if self.mix else columns)
-        mono = columns.mean(1)
-        self._doubts.add(columns, mono)
-        self.taken += len(columns)
-        return self._resampled(mono[:, None] if self.mix else columns)
-
-    def finish(self) -> np.ndarray:
-        """The rest, when nothing more comes.
-
-        Raises:
-            AudioError: `no_samples`, `too_short`.
-        """
-        if not self.taken:
-            raise AudioError("no_samples", f"{self.name}: no samples", "a recording")
-        rest = self._resampled(np.zeros((0, 1 if self.mix else self.channels), np.float32), last=True)
-        if self._given < MIN_SAMPLES:
-            found = f"{self.name}: {self._given} samples at 16 kHz"
-            raise AudioError("too_short", found, f"at least {MIN_SAMPLES}")
-        return rest
-
-    def _columns(self, samples: np.ndarray) -> np.ndarray:
-        columns = columns_of(samples, self.name)
-        if columns.shape[1] != self.channels:
-            raise AudioError(
-                "bad_samples",
-                f"{self.name}: samples of shape {np.shape(samples)}",
-                f"(N, {self.channels})" + ", or (N,)" * (self.channels == 1),
-            )
-        if not np.isfinite(columns).all():
-            raise AudioError("non_finite", f"{self.name}: NaN or infinite samples", "finite samples")
-        return columns
-
-    def _resampled(self, columns: np.ndarray, *, last: bool = False) -> np.ndarray:
-        if self._resampler:
-            columns = self._resampler.resample_chunk(np.ascontiguousarray(columns), last=last)
-        self._given += len(columns)
-        return columns
+"""Longest recording that is decoded, its channels added up: a small file can hold any length of silence."""
 
 
 class Sound:
@@ -113,7 +27,7 @@ class Sound:
         warnings: about the header.
         name: of the recording, for errors.
         mix: whether channels are mixed into one.
-        max_hours: longest recording that is decoded.
+        max_hours: longest recording that is decoded, its channels added up.
 
     Attributes:
         info: as given.
@@ -151,18 +65,11 @@ class Sound:
         for block in self._blocks:
             yield self._intake.push(block)
             self._require_length(self._intake.taken)
-        if self.info.exact and self._intake.taken < self.info.frames:
-            raise AudioError(
-                "decode_failed",
-                f"{self._name}: decoding ended after {self._intake.taken} samples",
-                f"the {self.info.frames} of its header",
-                "the file is damaged; fetch it again",
-            )
         yield self._intake.finish()
 
     def _require_length(self, frames: int) -> None:
-        if frames > self._max_hours * 3600 * self.info.sampling_rate:
-            found = f"{self._name}: more than {self._max_hours:g} hours"
+        if frames * self.info.channels > self._max_hours * 3600 * self.info.sampling_rate:
+            found = f"{self._name}: more than {self._max_hours:g} hours, all channels together"
             raise AudioError("too_long", found, "a shorter recording", "cut the recording")
 
 
@@ -172,13 +79,13 @@ def stream(path: str | Path, *, mix: bool = True, max_hours: float = MAX_HOURS) 
     Args:
         path: as `audio.read`.
         mix: whether channels are mixed into one.
-        max_hours: longest recording that is decoded.
+        max_hours: longest recording that is decoded, its channels added up.
 
     Raises:
         AudioError: for what is no sound file, or has a header that cannot be right.
     """
-    blocks, info, warnings = open_audio(Path(path))
-    return Sound(blocks(0), info, warnings, str(path), mix=mix, max_hours=max_hours)
+    file = open_audio(Path(path))
+    return Sound(file.blocks(0), file.info, file.warnings, str(path), mix=mix, max_hours=max_hours)
 
 
 def stream_array(samples: np.ndarray, sampling_rate: int, *, mix: bool = True) -> Sound:

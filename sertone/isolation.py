@@ -10,6 +10,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -28,6 +29,10 @@ class ChildDiedError(SertoneError):
     """The process of a call died: code `process_died`."""
 
 
+class ChildStuckError(ChildDiedError):
+    """The process of a call said nothing for too long, and was ended: code `process_stuck`."""
+
+
 class Isolated:
     """Runs calls one after the other in a child process, which is replaced when it dies.
 
@@ -36,14 +41,17 @@ class Isolated:
     Args:
         environment: variables that the child sees beside the caller's own.
         on_event: called with every value that the function hands to `emit`.
+        silence_s: seconds after which a call that has neither answered nor handed anything to `emit` is ended
+            with its process, whatever it is stuck in; None: it may take any time.
     """
 
     def __init__(
         self,
         environment: dict[str, str] | None = None,
         on_event: Callable[[Any], None] = lambda _: None,
+        silence_s: float | None = None,
     ) -> None:
-        self.environment, self.on_event = environment or {}, on_event
+        self.environment, self.on_event, self.silence_s = environment or {}, on_event, silence_s
         self._child: subprocess.Popen | None = None
         self._lock, self._closed = threading.Lock(), False
 
@@ -58,23 +66,35 @@ class Isolated:
 
         Raises:
             ChildDiedError: the process died, or was closed.
+            ChildStuckError: it was ended after `silence_s`.
         """
         child = self._living(function)
-        assert child.stdin and child.stdout
+        watch = _Watch(child, self.silence_s)
         try:
-            pickle.dump((function, arguments), child.stdin)
-            child.stdin.flush()
-            while True:
-                kind, value = pickle.load(child.stdout)
-                if kind != "event":
-                    break
-                self.on_event(value)
+            kind, value = self._asked(child, (function, arguments), watch)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             self._end()
+            if watch.stuck:
+                found = f"the process of {function.__name__} gave nothing for {self.silence_s:g} s"
+                raise ChildStuckError("process_stuck", found, "an answer") from None
             raise _died(function, child.returncode) from None
+        finally:
+            watch.end()
         if kind == "error":
             raise value
         return value
+
+    def _asked(self, child: subprocess.Popen, call: tuple, watch: "_Watch") -> tuple[str, Any]:
+        """Kind and value of the answer."""
+        assert child.stdin and child.stdout
+        pickle.dump(call, child.stdin)
+        child.stdin.flush()
+        while True:
+            kind, value = pickle.load(child.stdout)
+            watch.heard()
+            if kind != "event":
+                return kind, value
+            self.on_event(value)
 
     def close(self) -> None:
         """Ends the child for good, also in the middle of a call."""
@@ -103,6 +123,31 @@ class Isolated:
             child.wait()
 
 
+class _Watch:
+    """Ends a process that says nothing for some time."""
+
+    def __init__(self, child: subprocess.Popen, silence_s: float | None) -> None:
+        self.stuck, self._child, self._silence_s = False, child, silence_s
+        self._ended, self._last = threading.Event(), time.monotonic()
+        if silence_s is not None:
+            threading.Thread(target=self._wait, args=(silence_s,), daemon=True).start()
+
+    def heard(self) -> None:
+        """Begin the time anew."""
+        self._last = time.monotonic()
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._ended.set()
+
+    def _wait(self, silence_s: float) -> None:
+        while (left := self._last + silence_s - time.monotonic()) > 0:
+            if self._ended.wait(left):
+                return
+        self.stuck = True
+        self._child.kill()
+
+
 def _died(function: Callable, status: object) -> ChildDiedError:
     found = f"the process of {function.__name__} ended with status {status}"
     return ChildDiedError("process_died", found, "it to live")
@@ -113,6 +158,7 @@ def side_by_side(
     function: Callable,
     calls: Iterable[tuple],
     on_event: Callable[[Any], None] = lambda _: None,
+    silence_s: float | None = None,
 ) -> Generator[tuple[tuple, Future], None, None]:
     """Calls a function in child processes, each of which takes the next call when it is free.
 
@@ -123,6 +169,7 @@ def side_by_side(
         function: what to call.
         calls: the arguments of each call; taken as they are needed.
         on_event: as `Isolated`; called from several threads, one at a time.
+        silence_s: as `Isolated`.
 
     Yields:
         arguments and finished future of each call, as they come in.
@@ -133,7 +180,7 @@ def side_by_side(
         with lock:
             on_event(value)
 
-    with _children([Isolated(environment, tell) for environment in environments]) as submit:
+    with _children([Isolated(environment, tell, silence_s) for environment in environments]) as submit:
         pending: dict[Future, tuple] = {}
         for arguments in calls:
             pending[submit(function, *arguments)] = arguments
@@ -144,7 +191,7 @@ def side_by_side(
 
 
 def in_order(
-    jobs: int, function: Callable, calls: Iterable[tuple]
+    jobs: int, function: Callable, calls: Iterable[tuple], silence_s: float | None = None
 ) -> Generator[tuple[tuple, Future], None, None]:
     """As `side_by_side`, but in the order of the calls: what is slow keeps back what comes after it.
 
@@ -153,11 +200,12 @@ def in_order(
             yielded, at most.
         function: what to call.
         calls: the arguments of each call; taken as they are needed.
+        silence_s: as `Isolated`.
 
     Yields:
         arguments and future of each call.
     """
-    with _children([Isolated() for _ in range(jobs)]) as submit:
+    with _children([Isolated(silence_s=silence_s) for _ in range(jobs)]) as submit:
         pending: deque[tuple[tuple, Future]] = deque()
         for arguments in calls:
             pending.append((arguments, submit(function, *arguments)))

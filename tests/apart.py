@@ -1,8 +1,11 @@
 """What tests run in processes of decoders: they import this module, so it is a light one."""
 
+import ctypes
 import os
 import signal
+import traceback
 from pathlib import Path
+from typing import NamedTuple
 
 from sertone import audio
 
@@ -21,6 +24,43 @@ class Deadly(os.PathLike):
     def __fspath__(self):
         os.kill(os.getpid(), signal.SIGSEGV)
         return self.file
+
+
+class Stuck(os.PathLike):
+    """A file at whose reading a process hangs in C, with the lock of the interpreter held."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __str__(self):
+        return self.file
+
+    def __fspath__(self):
+        ctypes.PyDLL(None).sleep(1000)
+        return self.file
+
+
+class Verdict(NamedTuple):
+    """What became of a file: status, codes or traceback, samples per channel, rate, channels."""
+
+    status: str
+    said: str = ""
+    samples: int = 0
+    rate: int = 0
+    channels: int = 0
+
+
+def verdict(path, *_):
+    """Reads a file."""
+    try:
+        header, recording = audio.inspect(path), audio.read(path)
+    except audio.AudioError as error:
+        return Verdict("error", error.code)
+    except Exception:
+        return Verdict("traceback", traceback.format_exc())
+    rate, codes = recording.sampling_rate, ",".join(recording.warnings)
+    status = "warning" if codes else "ok"
+    return Verdict(status, codes, round(recording.duration_s * rate), rate, header.channels)
 
 
 def peak_kilobytes():

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from apart import HERE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sertone import audio
 from sertone.errors import AudioError
 from sertone.isolation import ChildDiedError, Isolated, emit, side_by_side
+from sertone.runtime.apart import end_decoders
 
 
 def code_of(path, **options) -> str:
@@ -254,7 +256,7 @@ def test_calls_side_by_side_answer_and_tell(tmp_path):
     heard = []
     calls = [(number,) for number in range(7)]
     found = {}
-    environments = [{"PYTHONPATH": str(Path(__file__).parent)}] * 3
+    environments = [HERE] * 3
     for (number,), future in side_by_side(environments, talk, calls, heard.append):
         found[number] = future.result()
     assert found == {number: 10 * number for number in range(7)}
@@ -270,7 +272,8 @@ def fail_or_sleep(seconds):
 
 def test_closing_ends_calls_that_still_run():
     """Also while somebody holds the error, whose traceback knows the generator."""
-    environments = [{"PYTHONPATH": str(Path(__file__).parent)}] * 2
+    end_decoders()
+    environments = [HERE] * 2
     calls = [(0,), (60,), (60,), (60,)]
     started = time.monotonic()
     with pytest.raises(ValueError, match="first call") as caught:  # noqa: SIM117

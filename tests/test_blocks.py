@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sertone import audio, blocks
 from sertone.decoding import BLOCK, AudioInfo
 from sertone.errors import AudioError
+from sertone.intake import Intake
 
 
 def both(path):
@@ -123,7 +124,7 @@ def test_channels_stay_apart_on_request(tmp_path):
 def test_chunks_of_any_size_give_the_samples_of_the_whole(rate, sizes, data):
     channels = data.draw(st.integers(1, 3))
     samples = np.random.default_rng(len(sizes)).uniform(-0.5, 0.5, (2000 + sum(sizes), channels))
-    intake = blocks.Intake(rate, channels, "a")
+    intake = Intake(rate, channels, "a")
     edges = [0, *np.cumsum(sizes), len(samples)]
     parts = [intake.push(samples[a:b]) for a, b in pairwise(edges)]
     whole = audio.from_array(samples, rate)

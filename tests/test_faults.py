@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from apart import HERE, Deadly, read_and_measure
+from apart import HERE, Deadly, Stuck, read_and_measure
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from toys import write_toy
@@ -18,6 +18,8 @@ from toys import write_toy
 import sertone
 from sertone import audio
 from sertone.isolation import Isolated
+from sertone.runtime import apart
+from sertone.runtime.plan import TimelineSettings
 
 RATE = 16000
 NOISE = 0.1 * np.random.default_rng(0).standard_normal(RATE)
@@ -265,7 +267,38 @@ def test_a_decoder_that_dies_costs_one_recording(model, tmp_path, monkeypatch):
     found = list(model.predict_files(files))
     assert [answer.code for answer in found] == ["decoder_crashed" if n % 4 == 1 else "" for n in range(12)]
     assert [answer.file for answer in found] == [str(file) for file in files]
+    apart.end_decoders()
     assert not children()
+
+
+@pytest.fixture
+def short_silence(monkeypatch):
+    """Decoders that are started already, or can be within a few seconds, and are then ended soon."""
+    apart.end_decoders()
+    monkeypatch.setenv("PYTHONPATH", HERE["PYTHONPATH"])
+    with apart.decoder() as child:
+        child(read_and_measure, "none")
+    monkeypatch.setattr(apart, "SILENCE_S", 0.5)
+    yield
+    apart.end_decoders()
+    assert not children()
+
+
+def test_a_decoder_that_hangs_costs_one_recording(model, tmp_path, short_silence):
+    """In C, where no signal handler and no other thread of its process can run."""
+    wav()(tmp_path / "a.wav")
+    with pytest.raises(audio.AudioError) as caught:
+        apart.read_apart(Stuck("b.wav"), 30.0)
+    assert caught.value.code == "decode_timeout"
+    apart.SILENCE_S = 4.0  # from here on a process has to start in that time
+    files = [Stuck("b.wav"), tmp_path / "a.wav"]
+    assert [answer.code for answer in model.predict_files(files)] == ["decode_timeout", ""]
+    assert model.predict(tmp_path / "a.wav").status == "ok"
+
+
+def test_a_decoder_that_hangs_ends_one_timeline(model, tmp_path, short_silence):
+    (stuck,) = model.predict_files([Stuck("b.wav")], settings=TimelineSettings(window_s=0.5))
+    assert stuck.code == "decode_timeout"
 
 
 def test_a_decoder_that_is_killed_between_two_recordings_costs_none(tmp_path):

@@ -73,6 +73,14 @@ def test_a_folder_is_its_visible_recordings_in_order(folder):
     ]
 
 
+def test_an_empty_folder_among_others_is_one_row(toy, folder, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert predict(toy, folder / "a" / "0.wav", tmp_path / "empty", folder / "b") == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["file"] for row in rows[:2]] == [str(folder / "a" / "0.wav"), str(tmp_path / "empty")]
+    assert [row["code"] for row in rows] == ["", "not_a_file", *[""] * 6]
+
+
 def test_lists_and_tables(folder, tmp_path, monkeypatch):
     content = b"\xef\xbb\xbf one.wav\r\n\n/x/\xff.wav\n"
     (tmp_path / "list.txt").write_bytes(content)

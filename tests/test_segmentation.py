@@ -91,7 +91,9 @@ def test_speech_begins_holds_and_ends():
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(1, 70), st.floats(0.01, 1)), max_size=14), SIZES, st.integers(0, FRAME - 1)
+    st.lists(st.tuples(st.integers(1, 70), st.just(0.0) | st.floats(0.01, 1)), max_size=14),
+    SIZES,
+    st.integers(0, FRAME - 1),
 )
 def test_speech_of_any_course(runs, sizes, extra):
     scores = [score for length, score in runs for _ in range(length)]

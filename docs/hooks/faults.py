@@ -27,7 +27,10 @@ SECTIONS = {
         "Listed by `corpora check`; training stops at those of severity error.",
     ),
 }
-HEARERS = ("audio.py", "decoding.py", "predictor.py", "timeline.py", "cutting.py", "ahead.py")
+HEARERS = (
+    *("audio.py", "decoding.py", "intake.py", "chunks.py", "ogg.py", "mpeg.py", "matroska.py"),
+    *("predictor.py", "timeline.py", "cutting.py", "ahead.py"),
+)
 """The files whose warnings are about a recording."""
 SPELT_OUT = ast.JoinedStr | ast.Constant | ast.UnaryOp
 """Values that are shown in the place of the variable that holds them."""
@@ -59,11 +62,13 @@ def faults(package: Path) -> list[Fault]:
 
 
 def _kinds(trees: Iterable[ast.Module]) -> dict[str, str]:
-    """Class -> kind of SECTIONS; what derives from SertoneError counts as that, unless it has a section."""
+    """Class -> kind of SECTIONS; what derives from one of them counts as that, unless it has a section."""
     kinds = {kind: kind for kind in SECTIONS}
-    for node in (node for tree in trees for node in ast.walk(tree)):
-        if isinstance(node, ast.ClassDef) and "SertoneError" in map(ast.unparse, node.bases):
-            kinds.setdefault(node.name, "SertoneError")
+    nodes = (node for tree in trees for node in ast.walk(tree))
+    for node in (node for node in nodes if isinstance(node, ast.ClassDef)):
+        for base in map(ast.unparse, node.bases):
+            if base in kinds:
+                kinds.setdefault(node.name, kinds[base])
     return kinds
 
 

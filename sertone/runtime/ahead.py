@@ -10,10 +10,9 @@ from itertools import tee
 from pathlib import Path
 from typing import NamedTuple
 
-from sertone import audio
 from sertone.audio import SEGMENT_TOLERANCE_S, Recording
 from sertone.isolation import ChildDiedError, cores, in_order
-from sertone.runtime.apart import decoder_crashed
+from sertone.runtime import apart
 from sertone.schema import Prediction
 
 MAX_DECODERS = 4
@@ -53,7 +52,7 @@ def decoded(
     """Every row with what gives its recording, or raises as `audio.read` and where the decoder died."""
     ahead, behind = tee(rows)
     calls = ((row.file, max_seconds) for row in ahead)
-    with closing(in_order(min(cores(), MAX_DECODERS), _read, calls)) as futures:
+    with closing(in_order(min(cores(), MAX_DECODERS), apart.read, calls, apart.SILENCE_S)) as futures:
         for row, (_, future) in zip(behind, futures, strict=True):
             yield row, partial(_result, row.file, future)
 
@@ -71,12 +70,8 @@ def held_against(made: Prediction, stated_s: float | None) -> Prediction:
     return replace(made, status="warning", code=made.code or code, message=said)
 
 
-def _read(file: str | Path, max_seconds: float) -> Recording:
-    return audio.read(file, max_seconds=max_seconds)
-
-
 def _result(file: str | Path, future: Future[Recording]) -> Recording:
     try:
         return future.result()
     except ChildDiedError as error:
-        raise decoder_crashed(file, error) from None
+        raise apart.decoder_failed(file, error) from None

@@ -1,20 +1,84 @@
-"""Cutting in a process of its own: a decoder that crashes ends one recording, not the program.
+"""Decoding in a process of its own: a decoder that crashes or hangs ends one recording, not the program.
 
-The child keeps the open recording and is asked for the next pieces while the caller answers the last ones, so
-both have work, and the memory is that of a piece and a block on either side.
+For a timeline the child keeps the open recording and is asked for the next pieces while the caller answers
+the last ones, so both have work, and the memory is that of a piece and a block on either side.
 """
 
+import atexit
+import os
+import queue
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sertone import audio
+from sertone.audio import Recording
 from sertone.blocks import stream
 from sertone.decoding import Warnings
 from sertone.errors import AudioError
-from sertone.isolation import ChildDiedError, Isolated
+from sertone.isolation import ChildDiedError, ChildStuckError, Isolated, cores
 from sertone.runtime.cutting import Piece, Pieces
 from sertone.runtime.plan import Plan
+
+SILENCE_S = 60.0
+"""Seconds without a decoded block after which a decoder is ended: whatever it is stuck in, also in C."""
+
+_idle: queue.SimpleQueue[Isolated] = queue.SimpleQueue()
+"""Processes that wait for the next recording."""
+
+
+@contextmanager
+def decoder() -> Iterator[Isolated]:
+    """Lend a process that decodes: one that is idle, or a new one. As many are kept as there are cores."""
+    try:
+        child = _idle.get_nowait()
+        child.silence_s = SILENCE_S
+    except queue.Empty:
+        child = Isolated(silence_s=SILENCE_S)
+    try:
+        yield child
+    finally:
+        _idle.put(child)
+        if _idle.qsize() > cores():
+            _idle.get_nowait().close()
+
+
+def end_decoders() -> None:
+    """End the processes that are idle."""
+    while not _idle.empty():
+        _idle.get_nowait().close()
+
+
+def _forget() -> None:
+    """Leave the processes to the one that started them."""
+    global _idle
+    _idle = queue.SimpleQueue()
+
+
+atexit.register(end_decoders)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def read_apart(path: str | Path, max_seconds: float) -> Recording:
+    """Read one utterance in another process.
+
+    Raises:
+        AudioError: as `audio.read`; `decoder_crashed`, `decode_timeout`.
+    """
+    with decoder() as isolated:
+        try:
+            return isolated(read, path, max_seconds)
+        except ChildDiedError as error:
+            raise decoder_failed(path, error) from None
+
+
+def read(path: str | Path, max_seconds: float) -> Recording:
+    """As `audio.read`, with arguments for another process."""
+    return audio.read(path, max_seconds=max_seconds)
+
 
 _open: tuple[Pieces, Iterator[list[Piece]]] | None = None
 """In the child: the recording that is being cut, and what is left of it."""
@@ -39,7 +103,7 @@ class PiecesApart:
         plan: how it is cut.
 
     Raises:
-        AudioError: as `open_pieces`; `decoder_crashed`, also while iterated.
+        AudioError: as `open_pieces`; `decoder_crashed` and `decode_timeout`, also while iterated.
     """
 
     def __init__(self, isolated: Isolated, path: str | Path, plan: Plan) -> None:
@@ -61,16 +125,19 @@ class PiecesApart:
         try:
             return self._isolated(function, *arguments)
         except ChildDiedError as error:
-            raise decoder_crashed(self._path, error) from None
+            raise decoder_failed(self._path, error) from None
 
 
-def decoder_crashed(path: str | Path, error: ChildDiedError) -> AudioError:
-    """What is said of a recording whose process died."""
+def decoder_failed(path: str | Path, error: ChildDiedError) -> AudioError:
+    """Return what is said of a recording whose process died or was ended."""
+    if isinstance(error, ChildStuckError):
+        return AudioError("decode_timeout", f"{path}: {error.found}", "audio that the decoder gets through")
     return AudioError("decoder_crashed", f"{path}: {error.found}", "audio that the decoder survives")
 
 
 def _begin(path: str | Path, plan: Plan) -> None:
     global _open
+    _open = None
     pieces = open_pieces(path, plan)
     _open = pieces, iter(pieces)
 
@@ -80,7 +147,9 @@ def _more() -> list[Piece]:
 
 
 def _ending() -> tuple[float, Warnings]:
-    return _opened()[0].ending()
+    global _open
+    ending, _open = _opened()[0].ending(), None
+    return ending
 
 
 def _opened() -> tuple[Pieces, Iterator[list[Piece]]]:

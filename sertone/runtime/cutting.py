@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sertone.audio import SAMPLING_RATE
+from sertone.audio import SAMPLING_RATE, silent
 from sertone.blocks import Sound
 from sertone.decoding import Warnings
 from sertone.figures import counted
+from sertone.isolation import emit
 from sertone.runtime.segmentation import Segmenter, Span, Turns
 
-BATCH_SAMPLES = 16 * SAMPLING_RATE  # answered at once: more does not pay on a CPU
+TOGETHER = 16 * SAMPLING_RATE
+"""Samples that are handed over at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Piece:
         start_s: in seconds.
         end_s: in seconds.
         speaker: who speaks; empty where nobody said.
-        samples: float32, (N,).
+        samples: float32, (N,); none of silence, about which no model is asked.
     """
 
     start_s: float
@@ -53,7 +55,8 @@ class Track:
     def _piece(self, span: Span) -> Piece:
         samples = self._kept[span.start - self._first : span.end - self._first]
         start, end = span.start / SAMPLING_RATE, span.end / SAMPLING_RATE
-        return Piece(start, end, span.speaker or self._speaker, samples.copy())
+        kept = samples[:0] if silent(samples) else samples
+        return Piece(start, end, span.speaker or self._speaker, kept.copy())
 
 
 class Cutter:
@@ -85,7 +88,7 @@ class Cutter:
 
 
 class Pieces:
-    """A recording as groups of pieces of one length, to be answered at once; iterated once."""
+    """A recording as groups of pieces; iterated once."""
 
     def __init__(self, sound: Sound, cutter: Cutter) -> None:
         self._sound, self._cutter = sound, cutter
@@ -99,18 +102,20 @@ class Pieces:
 
     def _cut(self) -> Iterator[Piece]:
         for block in self._sound:
+            emit(None)  # a sign of life: silence may go on for hours before there is a piece
             yield from self._cutter.push(block)
         yield from self._cutter.finish()
 
 
 def grouped(pieces: Iterable[Piece]) -> Generator[list[Piece], None, None]:
-    """Neighbours of one length, at most BATCH_SAMPLES together."""
+    """Yield neighbours, at most TOGETHER unless a piece is longer."""
     group: list[Piece] = []
+    count = 0
     for piece in pieces:
-        length = len(piece.samples)
-        if group and (length != len(group[0].samples) or (len(group) + 1) * length > BATCH_SAMPLES):
+        if group and count + len(piece.samples) > TOGETHER:
             yield group
-            group = []
+            group, count = [], 0
         group.append(piece)
+        count += len(piece.samples)
     if group:
         yield group

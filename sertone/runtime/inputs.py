@@ -40,13 +40,14 @@ def gather(
     """All recordings, in the order in which they are answered.
 
     Args:
-        paths: recordings, and folders in the place of which their recordings stand, sorted.
+        paths: recordings, and folders in the place of which their recordings stand, sorted; among several
+            paths a folder without recordings is an input that cannot be predicted.
         listed: a text file with one path per line, or one per NUL as of `find -print0`; `-`: standard input.
         manifest: a table with the column `path` and, where they are known, `text` and `duration_s`; see
             `corpora.manifest`.
 
     Raises:
-        SertoneError: `no_files`, where nothing is given, more than one kind of thing, or a folder without
+        SertoneError: `no_files`, where nothing is given, more than one kind of thing, or one folder without
             recordings; `missing_list`, `unreadable_folder`; what `corpora.manifest.recordings` raises.
     """
     if sum(map(bool, (paths, listed, manifest))) != 1:
@@ -57,7 +58,7 @@ def gather(
         from sertone.corpora.manifest import recordings
 
         return [Input(str(path), text, seconds) for path, text, seconds in recordings(Path(manifest))]
-    names = _lines(listed) if listed else [name for path in paths for name in _expanded(Path(path))]
+    names = _lines(listed) if listed else _of_paths(paths)
     if not names:
         raise SertoneError("no_files", f"{listed} names none", "one path per line")
     return [Input(name) for name in names]
@@ -86,17 +87,22 @@ def _lines(listed: str | Path) -> list[str]:
 
 
 def _expanded(path: Path) -> list[str]:
-    """The path itself or, of a folder, its recordings."""
+    """Return the path itself or, of a folder, its recordings; none where it holds none."""
     if not is_folder(path):
         return [str(path)]
-    found = sorted(name for name in _below(path) if name.suffix.lower() in SUFFIXES)
-    if not found:
+    return [str(name) for name in sorted(_below(path)) if name.suffix.lower() in SUFFIXES]
+
+
+def _of_paths(paths: Sequence[str | Path]) -> list[str]:
+    """Return all recordings; of several, a folder without any stands for itself, and is refused as one."""
+    expanded = [_expanded(Path(path)) for path in paths]
+    if expanded == [[]]:
         raise SertoneError(
             "no_files",
-            f"{path} holds neither a model nor recordings",
+            f"{paths[0]} holds neither a model nor recordings",
             f"files ending in {', '.join(SUFFIXES)}",
         )
-    return [str(name) for name in found]
+    return [name for path, names in zip(paths, expanded, strict=True) for name in names or [str(path)]]
 
 
 def _below(folder: Path) -> Iterator[Path]:

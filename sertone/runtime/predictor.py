@@ -17,6 +17,7 @@ from sertone.isolation import Isolated
 from sertone.labels import has_words
 from sertone.runtime.ahead import Row, decoded, held_against, rows, unread
 from sertone.runtime.answering import Answering, Model, no_answer, prediction, refused
+from sertone.runtime.apart import decoder, read_apart
 from sertone.runtime.plan import Plan, TimelineSettings
 from sertone.runtime.streaming import Stream
 from sertone.runtime.timeline import Source, heard, timeline
@@ -156,7 +157,7 @@ class Predictor:
         """
         given = rows(files, texts if texts is None or self.model.reads else unread(texts), durations)
         ahead, behind = tee(given)
-        with Isolated() as apart:
+        with decoder() as apart:
             if settings is None:
                 made = self._predictions(ahead, recogniser if self.model.reads else None, apart)
             else:
@@ -218,7 +219,7 @@ class Predictor:
 
     def _read(self, source: Source, sampling_rate: int | None) -> Recording:
         if not isinstance(source, np.ndarray):
-            return audio.read(source, max_seconds=self.model.max_seconds)
+            return read_apart(source, self.model.max_seconds)
         assert sampling_rate is not None
         if source.ndim and len(source) > self.model.max_seconds * sampling_rate:
             raise AudioError("too_long", f"{len(source)} samples")

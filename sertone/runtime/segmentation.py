@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sertone.audio import MIN_SAMPLES, SAMPLING_RATE, silent
+from sertone.audio import MIN_SAMPLES, SAMPLING_RATE, SILENCE, silent
 from sertone.runtime.turns import Turn
 
 FRAME = 512  # samples that the detector hears at once: 32 ms
@@ -118,18 +118,33 @@ class Speech:
 
     def push(self, samples: np.ndarray) -> list[Span]:
         self._seen += len(samples)
+        base = self._now
         self._rest = np.concatenate([self._rest, samples])
         whole = len(self._rest) // FRAME * FRAME
         frames, self._rest = self._rest[:whole].reshape(-1, FRAME), self._rest[whole:]
-        return [span for frame in frames for span in self._hear(frame)]
+        sounding = np.flatnonzero(frames.std(1) >= SILENCE).tolist()
+        found = []
+        for frame in sounding:
+            found += self._pass(base + frame - self._now)
+            found += self._hear(self._detector(frames[frame]))
+        return found + self._pass(base + len(frames) - self._now)
 
     def finish(self) -> list[Span]:
         last = np.pad(self._rest, (0, FRAME - len(self._rest)))
-        found = self._hear(last) if len(self._rest) else []
+        found = self._hear(0.0 if silent(last) else self._detector(last)) if len(self._rest) else []
         return found + (self._close() if self._start >= 0 else [])
 
-    def _hear(self, frame: np.ndarray) -> list[Span]:
-        score = 0.0 if silent(frame) else self._detector(frame)  # of silence it need not be asked
+    def _pass(self, count: int) -> list[Span]:
+        """Pass over frames of silence, about which the detector is not asked."""
+        found = []
+        while count and self._start >= 0:
+            found += self._hear(0.0)
+            count -= 1
+        self._now += count
+        return found
+
+    def _hear(self, score: float) -> list[Span]:
+        """Take the next frame by its probability of speech."""
         self._now += 1
         if self._start < 0 and score < self._threshold:
             return []

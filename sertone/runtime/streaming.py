@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sertone.blocks import Intake
 from sertone.errors import AudioError, SertoneError
+from sertone.intake import Intake
 from sertone.runtime.answering import refused
-from sertone.runtime.cutting import Piece, grouped
+from sertone.runtime.cutting import Piece
 from sertone.runtime.plan import Plan
 from sertone.runtime.timeline import Tally, answered
 from sertone.schema import Prediction, Segment
@@ -80,8 +80,7 @@ class Stream:
         return self._tally.prediction(NAME, self._intake.duration_s, warnings, segments)
 
     def _told(self, pieces: Sequence[Piece]) -> list[Segment]:
-        stretches = [each for group in grouped(pieces) for each in answered(self._predictor, group)]
-        return [self._tally.add(stretch) for stretch in stretches]
+        return [self._tally.add(answered(self._predictor, piece)) for piece in pieces]
 
     def _require_open(self) -> None:
         if self._finished:

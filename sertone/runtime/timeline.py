@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sertone.audio import SAMPLING_RATE, silent
+from sertone.audio import SAMPLING_RATE
 from sertone.blocks import stream_array
 from sertone.decoding import Warnings
 from sertone.figures import counted
 from sertone.isolation import Isolated
 from sertone.runtime.answering import Model, no_answer, prediction
-from sertone.runtime.apart import PiecesApart
+from sertone.runtime.apart import PiecesApart, decoder
 from sertone.runtime.cutting import Piece, Pieces
 from sertone.runtime.plan import Plan, TimelineSettings
 from sertone.schema import Prediction, Segment, Speaker
@@ -33,7 +33,7 @@ Source = str | Path | np.ndarray
 class Stretch:
     """What the model says of a piece: shares of the classes that are told (J,), and ratings (R,).
 
-    Where it is `silent` nothing of that is told.
+    Where it is `silent` nothing is said.
     """
 
     start_s: float
@@ -67,7 +67,7 @@ def timeline(
     """
     with _opened(source, plan, sampling_rate, isolated) as pieces:
         with closing(iter(pieces)) as groups:
-            stretches = [stretch for group in groups for stretch in answered(predictor, group)]
+            stretches = [answered(predictor, piece) for group in groups for piece in group]
         duration_s, doubts = pieces.ending()
     if "no_speech" in doubts:  # also where resampling has made a click of a constant
         stretches = [replace(stretch, silent=True) for stretch in stretches]
@@ -88,16 +88,19 @@ def heard(
         return pieces.ending()
 
 
-def answered(predictor: "Predictor", group: Sequence[Piece]) -> list[Stretch]:
-    """What the model says of pieces of one length; those shorter than it needs are padded with silence."""
-    waveforms = np.stack([piece.samples for piece in group])
-    missing = max(0, predictor.model.min_samples - waveforms.shape[1])
-    outputs = predictor.model.outputs(np.pad(waveforms, ((0, 0), (0, missing))))
-    shares = predictor.answering.shares(predictor.model, outputs)
-    return [
-        Stretch(piece.start_s, piece.end_s, piece.speaker, *row, silent=silent(piece.samples))
-        for piece, *row in zip(group, shares, outputs.ratings, strict=True)
-    ]
+def answered(predictor: "Predictor", piece: Piece) -> Stretch:
+    """What the model says of a piece; one shorter than it needs is padded with silence.
+
+    Pieces are never answered several at once: the order in which a batch is added up depends on its size, and
+    a stream, which has one piece at a time, would get other numbers than the file.
+    """
+    at = piece.start_s, piece.end_s, piece.speaker
+    if not len(piece.samples):
+        return Stretch(*at, np.zeros(0), np.zeros(0), silent=True)
+    missing = max(0, predictor.model.min_samples - len(piece.samples))
+    outputs = predictor.model.outputs(np.pad(piece.samples, (0, missing))[None])
+    (shares,) = predictor.answering.shares(predictor.model, outputs)
+    return Stretch(*at, shares, outputs.ratings[0], silent=False)
 
 
 def smoothed(stretches: Sequence[Stretch], width: int) -> list[Stretch]:
@@ -127,8 +130,8 @@ class Tally:
 
     def add(self, stretch: Stretch) -> Segment:
         """Takes the next stretch, those of a speaker in order of time; gives what is told of it."""
-        told = self._answering.answer(self._model, stretch.shares, stretch.ratings)
-        answer = no_answer() if stretch.silent else told
+        shares, ratings = stretch.shares, stretch.ratings
+        answer = no_answer() if stretch.silent else self._answering.answer(self._model, shares, ratings)
         at = {"start_s": stretch.start_s, "end_s": stretch.end_s, "speaker": stretch.speaker}
         segment = Segment(**at, **answer)
         self._sums.setdefault(stretch.speaker, _Sums()).add(segment, stretch)
@@ -216,5 +219,5 @@ def _opened(
     elif isolated is not None:
         yield PiecesApart(isolated, source, plan)
     else:
-        with Isolated() as own:
+        with decoder() as own:
             yield PiecesApart(own, source, plan)

@@ -1,0 +1,204 @@
+"""Containers of uncoded samples: WAV, RF64, W64, AIFF, AU, CAF and NIST. Each states their size."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from sertone.containers.limits import check_format
+from sertone.containers.report import Report
+from sertone.containers.source import RegularFile
+from sertone.errors import AudioError
+
+TAGS = (b"TAG", b"ID3", b"APETAGEX")
+"""What programs append to a sound file of any kind."""
+BEHIND = (b"LIST", b"fact", b"bext", b"cue ", b"smpl", b"JUNK", b"iXML", b"id3 ", b"ID3 ", b"PEAK")
+"""What may follow the samples of a WAV file."""
+UNCODED = {1: "PCM", 3: "float", 6: "A-law", 7: "mu-law", 0xFFFE: "extensible"}
+"""Codings of WAV files whose frames have the size that channels and bits say."""
+UNKNOWN = 0xFFFFFFFF
+
+
+class Layout(NamedTuple):
+    """How chunks are written.
+
+    Attributes:
+        header: name and size, as `struct` has them.
+        own: bytes of this header that the size includes.
+        even: what sizes are rounded up to.
+    """
+
+    header: str
+    own: int = 0
+    even: int = 2
+
+
+RIFF, FORM, CORE, WAVE64 = (
+    Layout("<4sI"),
+    Layout(">4sI"),
+    Layout(">4sq", even=1),
+    Layout("<16sQ", own=24, even=8),
+)
+
+
+class Chunk(NamedTuple):
+    """A part of a file: its name, where its content starts, and its stated size in bytes."""
+
+    name: bytes
+    start: int
+    size: int
+
+
+def chunks(file: RegularFile, at: int, layout: Layout) -> Iterator[Chunk]:
+    """Yield the chunks of a file from a position on, up to and with the first that reaches beyond its end."""
+    head = struct.calcsize(layout.header)
+    while at + head <= file.size:
+        file.seek(at)
+        name, size = struct.unpack(layout.header, file.read(head))
+        chunk = Chunk(name, at + head, max(0, size - layout.own))
+        yield chunk
+        at = chunk.start + -(-chunk.size // layout.even) * layout.even
+
+
+def wav(file: RegularFile, path: Path) -> Report:
+    """Check a WAV or RF64 file.
+
+    Raises:
+        AudioError: `bad_header`, `bad_channels`, `bad_rate`.
+    """
+    frame, doubts, long_size = 0, {}, None
+    for chunk in chunks(file, 12, RIFF):
+        if chunk.name == b"ds64":
+            file.seek(chunk.start + 8)
+            (long_size,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+        elif chunk.name == b"fmt ":
+            file.seek(chunk.start)
+            fields = file.read(16)
+            if len(fields) < 16:
+                break
+            frame, doubts = _format(struct.unpack("<HHIIHH", fields), path)
+        elif chunk.name == b"data":
+            size = long_size if long_size and chunk.size == UNKNOWN else chunk.size
+            report = _samples(file, chunk.start, size, frame)
+            report.warnings = doubts | report.warnings
+            return report
+    raise AudioError("bad_header", f"{path}: no complete WAV header", "chunks `fmt ` and `data`")
+
+
+def _format(fields: tuple[int, ...], path: Path) -> tuple[int, dict[str, str]]:
+    """Bytes of a frame, and a warning where the header contradicts itself."""
+    tag, channels, rate, bytes_per_s, frame, bits = fields
+    check_format(rate, channels, path)
+    found: dict[str, str] = {}
+    expected = channels * -(-bits // 8)
+    if tag in UNCODED and (frame != expected or bytes_per_s not in (0, rate * frame)):
+        found["corrupt"] = (
+            f"the header contradicts itself: {channels} channels of {bits} bits at {rate} Hz in frames "
+            f"of {frame} bytes, {bytes_per_s} a second"
+        )
+    return frame, found
+
+
+def _samples(file: RegularFile, start: int, size: int, frame: int) -> Report:
+    """Return what there is to say about the samples of a WAV file."""
+    present = file.size - start
+    file.seek(start)
+    if present and (size == UNKNOWN or (size == 0 and file.read(4) not in BEHIND)):
+        return _streamed(file, start, present)
+    return _held(file, Chunk(b"data", start, size), RIFF, frame)
+
+
+def _streamed(file: RegularFile, start: int, size: int) -> Report:
+    """Return the header of an RF64 file, which has room for any size, for a WAV without one."""
+    file.seek(12)
+    inner = file.read(start - 20)
+    sizes = struct.pack("<4sIQQQI", b"ds64", 28, size + len(inner) + 48, size, 0, 0)
+    head = b"RF64\xff\xff\xff\xffWAVE" + sizes + inner + b"data\xff\xff\xff\xff"
+    message = "the header gives no length (a streamed file): read to its end"
+    return Report({"streamed_header": message}, head=head, replaced=start)
+
+
+def w64(file: RegularFile, path: Path) -> Report:
+    """Check a Sony Wave64 file."""
+    return _first(file, 40, WAVE64, b"data")
+
+
+def caf(file: RegularFile, path: Path) -> Report:
+    """Check a Core Audio file."""
+    return _first(file, 8, CORE, b"data")
+
+
+def _first(file: RegularFile, at: int, layout: Layout, name: bytes) -> Report:
+    """Check the first chunk of a name."""
+    for chunk in chunks(file, at, layout):
+        if chunk.name.startswith(name):
+            return _held(file, chunk, layout) if chunk.size else Report()
+    return Report()
+
+
+def aiff(file: RegularFile, path: Path) -> Report:
+    """Check an AIFF or AIFF-C file; the former states its length twice."""
+    expected, frame = 0, 1
+    for chunk in chunks(file, 12, FORM):
+        file.seek(chunk.start)
+        if chunk.name == b"COMM":
+            channels, frames, bits = struct.unpack(">HIH", file.read(8).ljust(8, b"\0"))
+            frame = max(1, channels * -(-bits // 8))
+            coding = file.read(14)[10:]
+            uncoded = chunk.size < 22 or coding in (b"NONE", b"sowt", b"twos", b"raw ")
+            expected = frames * frame * uncoded
+        elif chunk.name == b"SSND":
+            found = _held(file, chunk, FORM).warnings
+            (offset,) = struct.unpack(">I", file.read(4).ljust(4, b"\0"))
+            present = max(0, min(chunk.size, file.size - chunk.start) - 8 - offset)
+            stated = max(chunk.size - 8, expected)
+            return Report(found, present // frame * frame, stated // frame * frame)
+    return Report()
+
+
+def au(file: RegularFile, path: Path) -> Report:
+    """Check a Sun/NeXT file."""
+    file.seek(0)
+    order = ">" if file.read(4) == b".snd" else "<"
+    start, size = struct.unpack(f"{order}II", file.read(8).ljust(8, b"\0"))
+    return Report() if size == UNKNOWN else _held(file, Chunk(b"", start, size), FORM)
+
+
+def nist(file: RegularFile, path: Path) -> Report:
+    """Check a NIST SPHERE file, whose header is text."""
+    file.seek(0)
+    lines = [line.split() for line in file.read(1024).split(b"\n")]
+    said = {line[0]: line[2] for line in lines if len(line) == 3 and line[1] == b"-i" and line[2].isdigit()}
+    width = [int(said.get(name, b"0")) for name in (b"sample_count", b"channel_count", b"sample_n_bytes")]
+    header = int(lines[1][0]) if len(lines) > 1 and lines[1] and lines[1][0].isdigit() else 1024
+    stated = width[0] * width[1] * width[2]
+    return Report(present=min(stated, max(0, file.size - header)), stated=stated)
+
+
+def _held(file: RegularFile, samples: Chunk, layout: Layout, frame: int = 1) -> Report:
+    """Hold the stated size of samples against the file; less than a frame behind them is nothing."""
+    present, end = max(0, file.size - samples.start), samples.start + samples.size
+    rest = present - samples.size
+    if rest < frame or any(_accounted(file, at, layout) for at in {end, end + end % layout.even}):
+        return Report(present=min(present, samples.size), stated=samples.size)
+    message = f"{rest} bytes lie behind the end that the header states; they are not read"
+    return Report({"trailing_data": message}, samples.size, samples.size)
+
+
+def _accounted(file: RegularFile, at: int, layout: Layout) -> bool:
+    """Whether only chunks that are no samples lie there, a tag, or zeros."""
+    file.seek(at)
+    if file.read(8).startswith(TAGS):
+        return True
+    last = at
+    for chunk in chunks(file, at, layout):
+        named = all(32 <= letter < 127 for letter in chunk.name[:4])
+        if not named or chunk.name.startswith(b"data") or chunk.start + chunk.size > file.size:
+            return _zeros(file, at)
+        last = chunk.start + chunk.size
+    return _zeros(file, last) or file.size - last < 24
+
+
+def _zeros(file: RegularFile, at: int) -> bool:
+    file.seek(at)
+    return all(not any(block) for block in iter(lambda: file.read(1 << 16), b""))

@@ -1,0 +1,45 @@
+"""What a container says of itself, held against the bytes that are there."""
+
+from dataclasses import dataclass, field
+
+from sertone.containers.limits import Warnings
+
+TOLERANCE_S = 0.025
+"""Seconds that a stated and a real length may differ by: padding of codecs, rounding of containers."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found before anything is decoded.
+
+    Attributes:
+        warnings: code -> message.
+        present: bytes of the samples that are there.
+        stated: bytes of the samples by the header; 0: it does not say.
+        stated_s: length by the container in seconds; 0: it does not say.
+        exact: whether libsndfile knows the number of samples beforehand.
+        sndfile: whether libsndfile reads all of it.
+        md5: checksum of the samples, as FLAC has it; zeros or nothing: none.
+        head: bytes that have to replace the first `replaced` ones before libsndfile reads the file.
+        replaced: how many.
+    """
+
+    warnings: Warnings = field(default_factory=dict)
+    present: int = 0
+    stated: int = 0
+    stated_s: float = 0.0
+    exact: bool = True
+    sndfile: bool = True
+    md5: bytes = b""
+    head: bytes = b""
+    replaced: int = 0
+
+    def missing(self, frames: int) -> str:
+        """Return what is said of a file that is cut; `frames` are there, 0: it is not known how many."""
+        if not frames or not self.present:
+            return f"{self.present} of the {self.stated} bytes of its header are there"
+        return f"{frames} of the {round(frames * self.stated / self.present)} samples of its header are there"
+
+    def too_short(self, seconds: float) -> bool:
+        """Whether so much is less than the container states; a clock of its own may run 0.1 % faster."""
+        return seconds + TOLERANCE_S + self.stated_s / 1000 < self.stated_s

@@ -1,0 +1,330 @@
+"""What containers say of themselves: audio that is missing or damaged is told, intact files are read."""
+
+import contextlib
+import os
+import re
+import socket
+import struct
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from apart import HERE, read_and_measure
+from sounds import RATE, encode, voice, write
+
+import sertone
+from sertone import audio
+from sertone.containers.ogg import checksum
+from sertone.errors import AudioError
+from sertone.isolation import Isolated
+from sertone.runtime.plan import TimelineSettings
+
+pytest.importorskip("av")
+
+
+def code_of(path):
+    with pytest.raises(AudioError) as caught:
+        audio.read(path)
+    return caught.value.code
+
+
+def cut(path, share=0.5):
+    os.truncate(path, round(path.stat().st_size * share))
+    return path
+
+
+# names and playlists
+
+NAMES = ("-", "pipe:0", "http:call", "file:a", "concat:a|b", "data:audio", "a:b.wav", "%d.wav", "fd:1")
+
+
+@pytest.mark.parametrize("name", ["wav", "m4a"])
+def test_a_name_is_a_name(toy, tmp_path, monkeypatch, name):
+    """Whatever FFmpeg or libsndfile would make of it."""
+    monkeypatch.chdir(tmp_path)
+    model, expected = sertone.load(toy), None
+    for each in NAMES:
+        write(f"aside.{name}", name).rename(each)
+        answer = model.predict(each)
+        expected = expected or answer.probabilities
+        assert (answer.status, answer.file, answer.probabilities) == ("ok", each, expected), answer
+    assert model.predict("a\0b").code == "missing_file"
+    assert model.predict("http:nothing").code == model.predict("pipe:1").code == "missing_file"
+
+
+PLAYLISTS = {
+    "ffconcat": "ffconcat version 1.0\nfile {file}\n",
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{url}\n#EXT-X-ENDLIST\n",
+    "hls of a file": "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{file}\n#EXT-X-ENDLIST\n",
+    "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><BaseURL>{url}</BaseURL></MPD>',
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=audio {port} RTP/AVP 0\n",
+    "rtsp": "[Reference]\nRef1={url}\n",
+}
+
+
+@pytest.mark.parametrize("kind", PLAYLISTS)
+def test_a_playlist_is_no_recording(tmp_path, kind):
+    """Nobody is asked for anything, and no other file is read."""
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        port = server.getsockname()[1]
+        said = {
+            "file": write(tmp_path / "other.m4a", "m4a"),
+            "url": f"http://127.0.0.1:{port}/a.ts",
+            "port": port,
+        }
+        for suffix in ("wav", "m3u8", "ffconcat", "m4a"):
+            path = tmp_path / f"list.{suffix}"
+            path.write_text(PLAYLISTS[kind].format(**said))
+            assert code_of(path) == "not_audio"
+        with contextlib.suppress(TimeoutError):
+            asked.append(server.accept())
+    assert not asked
+
+
+def test_only_regular_files_are_read(tmp_path):
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: os.open(pipe, os.O_WRONLY), daemon=True)
+    writer.start()  # waits until somebody reads, which nobody may
+    assert code_of(pipe) == "not_a_file" and writer.is_alive()
+    assert code_of("/dev/zero") == "not_a_file"
+    with pytest.raises(AudioError, match="not a regular file"):
+        audio.file_hash(pipe)
+    if Path("/proc/self/status").exists():
+        assert code_of("/proc/self/status") == "empty_file"  # whatever could be read from it
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    writer.join(5)
+    os.close(reader)
+
+
+def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path):
+    """However often they are exchanged while it is opened."""
+    write(tmp_path / "a.wav", "wav")
+    done = threading.Event()
+
+    def exchange():
+        while not done.is_set():
+            os.mkfifo(tmp_path / "pipe")
+            os.replace(tmp_path / "pipe", tmp_path / "now.wav")  # noqa: PTH105
+            os.link(tmp_path / "a.wav", tmp_path / "file")
+            os.replace(tmp_path / "file", tmp_path / "now.wav")  # noqa: PTH105
+
+    os.link(tmp_path / "a.wav", tmp_path / "now.wav")
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    found = set()
+    for _ in range(300):
+        try:
+            found.add(audio.inspect(tmp_path / "now.wav").frames)
+        except AudioError as error:
+            found.add(error.code)
+    done.set()
+    thread.join()
+    assert found <= {2 * RATE, "not_a_file"} and 2 * RATE in found
+
+
+# what is missing
+
+HALVED = {
+    "w64": lambda path: soundfile.write(path, voice(), RATE, format="W64"),
+    "caf": lambda path: soundfile.write(path, voice(), RATE, format="CAF"),
+    "au": lambda path: soundfile.write(path, voice(), RATE, format="AU"),
+    "aiff": lambda path: soundfile.write(path, voice(), RATE, format="AIFF"),
+    "ima4.aifc": lambda path: soundfile.write(path, voice(), RATE, format="AIFF", subtype="IMA_ADPCM"),
+    "sph": lambda path: soundfile.write(path, voice(), RATE, format="NIST"),
+    "webm": lambda path: encode(path, "libopus"),
+    "mka": lambda path: encode(path, "libopus"),
+    "m4a": lambda path: encode(path, "aac", options={"movflags": "+faststart"}),
+    "mp4": lambda path: encode(path, "aac", options={"movflags": "frag_keyframe+empty_moov"}),
+}
+
+
+@pytest.mark.parametrize("name", HALVED)
+def test_half_a_file_is_told_with_both_lengths(tmp_path, name):
+    path = tmp_path / f"a.{name}"
+    HALVED[name](path)
+    whole = audio.read(path)
+    assert whole.warnings == {}
+    message = audio.read(cut(path)).warnings["truncated"]
+    present, stated = map(float, re.findall(r"[\d.]+\d|\d", message.split(" there")[0])[:2])
+    assert present < 0.9 * stated, message
+
+
+@pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
+def test_one_flipped_bit_of_an_ogg_is_told(tmp_path, codec):
+    soundfile.write(tmp_path / "a.ogg", voice(), RATE, format="OGG", subtype=codec)
+    whole, draw = (tmp_path / "a.ogg").read_bytes(), np.random.default_rng(0)
+    for _ in range(100):
+        damaged = bytearray(whole)
+        damaged[draw.integers(len(whole))] ^= 1 << draw.integers(8)
+        (tmp_path / "b.ogg").write_bytes(damaged)
+        try:
+            assert audio.read(tmp_path / "b.ogg").warnings.keys() & {"corrupt", "truncated"}
+        except AudioError as error:
+            assert error.code in ("bad_header", "not_audio", "decode_failed", "no_samples", "too_short")
+
+
+def test_a_lost_page_is_told_with_both_lengths(tmp_path):
+    soundfile.write(tmp_path / "a.ogg", voice(6.0), RATE)
+    whole = (tmp_path / "a.ogg").read_bytes()
+    pages = [match.start() for match in re.finditer(b"OggS", whole)]
+    (tmp_path / "a.ogg").write_bytes(whole[: pages[-2]] + whole[pages[-1] :])
+    found = audio.read(tmp_path / "a.ogg").warnings
+    assert "damaged or missing" in found["corrupt"] and "of the 6.00 s" in found["truncated"]
+
+
+def stated(path, offset, change):
+    """Changes the size that a file states."""
+    content = bytearray(path.read_bytes())
+    (size,) = struct.unpack_from("<I", content, offset)
+    struct.pack_into("<I", content, offset, size + change)
+    path.write_bytes(content)
+
+
+def test_samples_behind_the_stated_end_are_told(tmp_path):
+    path = write(tmp_path / "a.wav", "wav")
+    stated(path, 40, -RATE)
+    found = audio.read(path)
+    assert found.duration_s == 1.5 and found.warnings.keys() == {"trailing_data"}
+    assert "16000 bytes" in found.warnings["trailing_data"]
+    for tail in (b"TAG" + bytes(125), bytes(999), b"LIST" + struct.pack("<I", 4) + b"INFO"):
+        path = write(tmp_path / "a.wav", "wav")
+        path.write_bytes(path.read_bytes() + tail)
+        assert audio.read(path).warnings == {}
+
+
+def test_a_header_that_contradicts_itself_is_told(tmp_path):
+    path = write(tmp_path / "a.wav", "wav")
+    stated(path, 24, RATE)  # twice as fast
+    assert "contradicts" in audio.read(path).warnings["corrupt"]
+
+
+def test_the_checksum_of_a_flac_is_held_against_its_samples(tmp_path):
+    for subtype in ("PCM_S8", "PCM_16", "PCM_24"):
+        soundfile.write(tmp_path / "a.flac", np.stack([voice(), -voice() / 2], 1), RATE, subtype=subtype)
+        assert audio.read(tmp_path / "a.flac").warnings == {}
+        content = bytearray((tmp_path / "a.flac").read_bytes())
+        content[30] ^= 1
+        (tmp_path / "a.flac").write_bytes(content)
+        assert "checksum" in audio.read(tmp_path / "a.flac").warnings["corrupt"]
+        assert audio.read(tmp_path / "a.flac", start_s=0.5).warnings == {}  # of all samples only
+
+
+def test_damage_between_the_frames_of_an_mp3_is_told(tmp_path):
+    path = encode(tmp_path / "a.mp3", "libmp3lame", options={"write_xing": "0"})
+    whole = path.read_bytes()
+    assert audio.read(path).warnings == {}
+    path.write_bytes(whole[:5000] + whole[5007:])
+    assert "damage at 1 places" in audio.read(path).warnings["corrupt"]
+
+
+def test_an_mp3_without_contents_is_read_to_its_end(tmp_path):
+    """From the size of its first frame alone libsndfile guesses less than there is."""
+    path = write(tmp_path / "a.mp3", "mp3")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"Xing", b"None", 1))
+    assert audio.read(path).duration_s >= 2.0
+
+
+# what is intact
+
+
+def test_intact_files_that_libsndfile_refuses(tmp_path):
+    soundfile.write(tmp_path / "gsm.wav", voice(rate=8000), 8000, subtype="GSM610")
+    first, second = (encode(tmp_path / f"{n}.opus", "libopus", form="ogg") for n in range(2))
+    (tmp_path / "chained.opus").write_bytes(first.read_bytes() + second.read_bytes())
+    remuxed(write(tmp_path / "a.flac", "flac"), tmp_path / "flac.ogg")
+    (tmp_path / "speex.ogg").write_bytes(speex())
+    for name, seconds in {"gsm.wav": 2.0, "chained.opus": 4.0, "flac.ogg": 2.0, "speex.ogg": 4.0}.items():
+        found = audio.read(tmp_path / name)
+        assert found.duration_s == pytest.approx(seconds, abs=0.05) and found.warnings == {}, name
+        assert 0.02 < found.samples.std() < 0.2
+
+
+def test_a_second_chunk_of_samples_is_told(tmp_path):
+    path = write(tmp_path / "a.wav", "wav")
+    path.write_bytes(path.read_bytes() + path.read_bytes()[36:])
+    found = audio.read(path)
+    assert found.duration_s == 2.0 and found.warnings.keys() == {"trailing_data"}
+
+
+def remuxed(source, target):
+    import av
+
+    with av.open(str(source)) as given, av.open(str(target), "w", format="ogg") as out:
+        stream = out.add_stream_from_template(given.streams.audio[0])
+        for packet in given.demux(given.streams.audio[0]):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+
+
+def page(flags, position, number, packets):
+    sizes = b"".join(bytes([*[255] * (len(each) // 255), len(each) % 255]) for each in packets)
+    head = b"OggS\0" + struct.pack("<BqIII", flags, position, 7, number, 0) + bytes([len(sizes)])
+    made = head + sizes + b"".join(packets)
+    return made[:22] + checksum(made) + made[26:]
+
+
+def speex():
+    """A hundred packets of two frames of noise each; no encoder of it is at hand."""
+    fields = (1, 80, 8000, 0, 4, 1, -1, 160, 0, 2, 0, 0, 0)
+    header = b"Speex   1.2".ljust(28, b"\0") + struct.pack("<13i", *fields)
+    packets = [b"\x1d" + b"\x9d\x1b" * 19] * 100
+    comment = struct.pack("<I4sI", 4, b"test", 0)
+    return page(2, 0, 0, [header]) + page(0, 0, 1, [comment]) + page(4, 32000, 2, packets)
+
+
+@pytest.mark.parametrize("head", [b"", b"\xff\xfb\x90\x64", b"\xff\xf3\x88\xc4"])
+def test_random_bytes_are_no_mp3(tmp_path, head):
+    for seed in range(10):
+        (tmp_path / "a.mp3").write_bytes(head + np.random.default_rng(seed).bytes(20000))
+        assert code_of(tmp_path / "a.mp3") == "not_audio"
+
+
+# what it costs
+
+
+def test_eight_channels_take_the_memory_of_one(tmp_path):
+    path = tmp_path / "wide.flac"
+    with soundfile.SoundFile(path, "w", 96000, 8) as file:
+        for _ in range(40):
+            file.write(np.zeros((96000, 8), np.int16))
+    assert path.stat().st_size < 200_000 < 40 * 96000 * 8 * 4
+    with Isolated(HERE) as child:
+        code, megabytes = child(read_and_measure, path)
+    assert code == "" and megabytes < 60
+
+
+def test_the_limit_counts_the_samples_of_all_channels(tmp_path):
+    from sertone.blocks import stream
+
+    soundfile.write(tmp_path / "a.flac", np.zeros((RATE * 10, 4), np.int16), RATE)
+    assert sum(map(len, stream(tmp_path / "a.flac", max_hours=40 / 3600))) == RATE * 10
+    with pytest.raises(AudioError) as caught:
+        next(iter(stream(tmp_path / "a.flac", max_hours=39 / 3600)))
+    assert caught.value.code == "too_long"
+
+
+@pytest.mark.parametrize("settings", [None, TimelineSettings(), TimelineSettings(window_s=2.0)])
+def test_no_model_is_asked_about_silence(toy, tmp_path, monkeypatch, settings):
+    """Two minutes, of which two seconds sound."""
+    model, asked = sertone.load(toy), []
+    samples = np.zeros(120 * RATE, np.float32)
+    samples[60 * RATE : 62 * RATE] = voice()
+    soundfile.write(tmp_path / "a.wav", samples, RATE)
+    outputs = model.model.outputs
+    monkeypatch.setattr(
+        model.model,
+        "outputs",
+        lambda waveforms, text=None: asked.append(waveforms) or outputs(waveforms, text),
+    )
+    (answer,) = model.predict_files([tmp_path / "a.wav"], settings=settings)
+    assert answer.status == "ok" and answer.label and len(asked) in (1, 2)
+    soundfile.write(tmp_path / "a.wav", samples[: 50 * RATE], RATE)
+    (answer,) = model.predict_files([tmp_path / "a.wav"], settings=settings)
+    assert answer.code == "no_speech" and len(asked) in (1, 2)
