@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sertone.settings import Settings
+from sertone.settings import LAST_SEED, Settings
 
 
 class Rates(Settings):
@@ -80,7 +80,7 @@ class TrainingConfig(Settings):
     """Of dropout and attention on a CPU: torch's, or Sertone's faster ones, whose masks are other draws."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where it runs."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=LAST_SEED)
     """Everything random follows from it."""
     save_every: int = Field(default=5, ge=1)
     """Epochs between two saves to resume from; the end of a stage is always saved."""

@@ -33,7 +33,7 @@ def write_checkpoint(folder, experiment, seed=0, temperature=1.5, **values):
         for name, weight in model.named_parameters():
             if name.startswith(("heads.", "regressors.")) and weight.ndim > 1:
                 weight.mul_(4.0)
-    card = experiment.card | {"fold": experiment.folds[0].name, "heard": {}}
+    card = experiment.card | {"fold": experiment.folds[0].name, "heard": {"recordings": [], "speakers": []}}
     if model.text:
         card["text"] = {"source": "corpus", "with_text": 3, "without_text": 1}
     calibration = Calibration(temperature=temperature, threshold=0.4)
