@@ -11,7 +11,6 @@ The graph, axis letters B batch, N samples, S tokens, K classes, R dimensions:
     -> probabilities (B, K), ratings (B, R), on the scales of the corpus
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,33 +19,39 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from sertone.audio import SAMPLING_RATE, file_hash
-from sertone.errors import SertoneError
-from sertone.labels import Scale
-from sertone.runtime.answering import Outputs
+from sertone.errors import AudioError, SertoneError, is_out_of_memory
+from sertone.files import read_json
+from sertone.labels import Scale, are_classes, is_scale
+from sertone.licences import LEDGER
+from sertone.runtime.answering import Outputs, out_of_memory
+from sertone.runtime.graph_files import external_files
+from sertone.shape import misfits
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 FORMAT = 1
 MARKER, GRAPH, TOKENIZER, CARD = "bundle.json", "model.onnx", "tokenizer.json", "README.md"
+LONGEST_S = 3600.0
+"""No model answers longer recordings at once, or needs longer ones, in seconds."""
 FIELDS = {
     "format": int,
     "name": str,
-    "precision": str,
-    "classes": list,
-    "scales": dict,
+    "precision": lambda name: name in ("fp32", "int8", "bf16"),
+    "classes": are_classes,
+    "scales": {str: is_scale},
     "hears": bool,
     "reads": bool,
-    "sampling_rate": int,
-    "min_samples": int,
-    "max_seconds": float,
-    "calibration": dict,
-    "card": dict,
-    "licences": list,
+    "sampling_rate": lambda rate: rate == SAMPLING_RATE,
+    "min_samples": lambda count: type(count) is int and 0 < count <= LONGEST_S * SAMPLING_RATE,
+    "max_seconds": lambda seconds: not misfits(seconds, float, "it") and 0 < seconds <= LONGEST_S,
+    "calibration": {"temperature": float, "threshold": (float, None)},
+    "card": {"corpus": {"name": str, "title": str}, "selection": str},
+    "licences": LEDGER,
     "parity": dict,
-    "files": dict,
+    "files": {str: str},
 }
-"""What `bundle.json` holds."""
+"""The shape of `bundle.json`, see `shape`."""
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 Device = Literal["cpu", "cuda"]
 KEPT_SAMPLES = 10 * SAMPLING_RATE
@@ -54,13 +59,11 @@ KEPT_SAMPLES = 10 * SAMPLING_RATE
 
 
 _SOUND: dict[str, Callable[[dict[str, Any]], bool]] = {
-    "sampling_rate": lambda said: said["sampling_rate"] == SAMPLING_RATE,
-    "classes": lambda said: all(isinstance(name, str) for name in said["classes"]),
-    "scales": lambda said: all(scale["low"] < scale["high"] for scale in said["scales"].values()),
-    "calibration": lambda said: isinstance(said["calibration"]["threshold"], float | None),
+    "hears": lambda said: said["hears"] or said["reads"],
+    "classes": lambda said: bool(said["classes"] or said["scales"]),
     "files": lambda said: {GRAPH, *[TOKENIZER] * said["reads"]} <= said["files"].keys(),
 }
-"""What has to hold for a field."""
+"""What has to hold between fields."""
 
 
 def is_bundle(path: Path) -> bool:
@@ -76,31 +79,24 @@ def about(folder: Path) -> dict[str, Any]:
     """
     if not is_bundle(folder):
         raise SertoneError("not_a_bundle", f"no {MARKER} in {folder}", "a folder that `sertone export` wrote")
-    try:
-        said = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _damaged(folder, f"{MARKER}: {error}") from None
-    if not isinstance(said, dict) or said.get("format") != FORMAT:
-        found = said.get("format") if isinstance(said, dict) else type(said).__name__
+    said = read_json(folder / MARKER, "bad_bundle")
+    if said.get("format") != FORMAT:
+        found = said.get("format")
         raise SertoneError(
             "other_format", f"{folder} has format {found}", f"format {FORMAT}", "export the model again"
         )
-    wrong = [name for name, kind in FIELDS.items() if not isinstance(said.get(name), kind)]
-    if wrong := wrong or [name for name, sound in _SOUND.items() if not _holds(sound, said)]:
-        raise _damaged(folder, f"{MARKER} has no sound {', '.join(wrong)}")
+    if wrong := misfits(said, FIELDS) or [name for name, sound in _SOUND.items() if not sound(said)]:
+        raise _damaged(folder, f"{MARKER} has no sound {', '.join(wrong[:5])}")
     for name, digest in said["files"].items():
         if Path(name).name != name or not (folder / name).is_file():
             raise _damaged(folder, f"no {name}")
         if file_hash(folder / name) != digest:
             raise _damaged(folder, f"{name} is not what was exported")
+    if strange := [
+        name for name in external_files(folder / GRAPH, "bad_bundle") if name not in said["files"]
+    ]:
+        raise _damaged(folder, f"{GRAPH} refers to {strange[0]!r}, which has no hash in {MARKER}")
     return said
-
-
-def _holds(sound: Callable[[dict[str, Any]], bool], said: dict[str, Any]) -> bool:
-    try:
-        return sound(said)
-    except (KeyError, TypeError, AttributeError):  # a part of the field is missing, or of another kind
-        return False
 
 
 def _damaged(folder: Path, found: str) -> SertoneError:
@@ -166,7 +162,10 @@ class Bundle:
         if self.reads:
             given["tokens"], given["counts"] = self._tokens(text, len(waveforms))
         options = _giving_back() if waveforms.size > KEPT_SAMPLES else None
-        probabilities, ratings = self._session.run(["probabilities", "ratings"], given, options)
+        try:
+            probabilities, ratings = self._session.run(["probabilities", "ratings"], given, options)
+        except Exception as error:  # onnxruntime has a class of its own for every kind of failure
+            raise _not_answered(error) from None
         return Outputs(np.asarray(probabilities), np.asarray(ratings))
 
     def _tokens(self, text: str | None, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -208,6 +207,13 @@ def _session(folder: Path, settings: Settings) -> "InferenceSession":
 def _no_device(settings: Settings, found: str) -> SertoneError:
     way_out = "pip install onnxruntime-gpu instead of onnxruntime, with the CUDA that it names"
     return SertoneError("no_device", f"device {settings.device!r}, {found}", "cpu", way_out)
+
+
+def _not_answered(error: Exception) -> SertoneError:
+    if is_out_of_memory(error):
+        return out_of_memory(error)
+    found = f"the graph cannot answer: {str(error).splitlines()[0]}"
+    return AudioError("graph_failed", found, "a graph that answers", "export or fetch the bundle again")
 
 
 def _giving_back() -> Any:
