@@ -19,7 +19,7 @@ from sertone.errors import SertoneError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the operating system says where there is no room."""
-LARGEST = 64 << 20
+LARGEST = 1 << 30
 """Bytes of a file that is read whole."""
 NODES = 100_000
 """Values of a YAML file, those that its aliases repeat counted again."""

@@ -6,16 +6,20 @@ A folder that `distill` wrote:
     encoder.json         architecture, licences, what it has heard; marks the folder complete
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sertone import licences
 from sertone.errors import SertoneError
+from sertone.files import read_json
+from sertone.shape import misfits
 from sertone.sharing import folder as folders
 
 ENCODER, FORMAT = "encoder.json", 2
+SHAPE = {"encoder": dict, "licences": licences.LEDGER, "heard": folders.HEARD, "listened": folders.HEARD}
+"""Of `encoder.json`, see `shape`."""
 NOTHING: dict[str, list[str]] = {"recordings": [], "speakers": []}
 
 
@@ -79,10 +83,10 @@ def find(source: str) -> Origin:
 
 
 def _about(marker: Path) -> dict[str, Any]:
-    try:
-        said = json.loads(marker.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SertoneError("bad_weights", f"{marker}: {error}", "an intact file") from None
+    said = read_json(marker, "bad_weights")
     if said.get("format") != FORMAT:
         raise folders.other_format(marker, said.get("format"), FORMAT)
+    if wrong := misfits(said, SHAPE):
+        found = f"{marker} has no sound {', '.join(wrong)}"
+        raise SertoneError("bad_weights", found, "an intact file", "distil it again")
     return said

@@ -44,7 +44,7 @@ class Store:
     def __init__(self, path: Path | None = None, limit: int = 1 << 62) -> None:
         self._let_go, self.path = (None, path) if path else _memory_file()
         self.limit = limit
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         self._lock = threading.RLock()
         self._known: dict[bytes, tuple[np.dtype, tuple[int, ...], int, int]] = {}
         self._checked: set[bytes] = set()
