@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 from conftest import TINY_MODEL
+from damage import rehash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -225,7 +226,7 @@ def test_a_killed_run_goes_on(demo_recipe, tmp_path):
         assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_incomplete_saves_are_ignored_and_those_of_another_version_refused(tmp_path):
+def test_saves_of_another_version_are_refused(tmp_path):
     for name in ("000002", "000007", ".part"):
         (tmp_path / name).mkdir()
     (tmp_path / "000002" / "state.json").write_text("{}")
@@ -351,10 +352,14 @@ def test_damaged_checkpoints_are_refused(trained, tmp_path):
     path.write_bytes(good)
     tensors = load_file(path)
     name = "fusion.weights"
-    save_file(tensors | {name: tensors[name] + math.nan}, path)
-    assert code() == "bad_weights"
-    save_file({k: v for k, v in tensors.items() if k != name}, path)
-    assert code() == "bad_weights"
+    others = {k: v for k, v in tensors.items() if k != name}
+    for changed in ({name: tensors[name] + math.nan}, {}, {name: tensors[name].int()}, {"x": tensors[name]}):
+        save_file(others | changed, path)
+        assert code() == "bad_weights"
+        rehash(folder)
+        with pytest.raises(SertoneError, match=name) as caught:
+            checkpoint.load_model(folder)
+        assert caught.value.code == "bad_weights"
     path.write_bytes(good)
     about["vocabulary"]["classes"]["emotion"].pop()
     marker.write_text(json.dumps(about))

@@ -15,7 +15,7 @@ from sertone.nn.huggingface import ArchitectureConfig, HuggingFaceEncoder, Pretr
 from sertone.nn.weights import load_tensors, restore, save_tensors, writing_tensors
 from sertone.settings import Settings
 from sertone.sharing import origins
-from sertone.sharing.folder import MARKER, WEIGHTS, about, require_intact
+from sertone.sharing.folder import MARKER, WEIGHTS, require_intact
 
 DESCRIBED: TypeAdapter[CompactEncoderConfig | FunctionalsEncoderConfig | ArchitectureConfig] = TypeAdapter(
     Annotated[
@@ -41,10 +41,9 @@ class SavedEncoderConfig(Settings):
             SertoneError: `not_a_checkpoint`, `many_models`, `other_format`, `bad_weights`, `missing_weights`.
         """
         origin = origins.find(self.source)
+        require_intact(origin.folder, [WEIGHTS], origin.files)
         if (origin.folder / "config.json").is_file():
             return PretrainedEncoderConfig(source=str(origin.folder)).build()
-        if (origin.folder / MARKER).is_file():
-            require_intact(origin.folder, about(origin.folder))
         encoder, tensors = build_described(origin.encoder), load_tensors(origin.folder / WEIGHTS)
         if (origin.folder / MARKER).is_file():
             tensors = {n.removeprefix(PART): t for n, t in tensors.items() if n.startswith(PART)}

@@ -1,7 +1,7 @@
 """Where a model is, on the disk or on the Hugging Face hub, and what it says about itself."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -186,15 +186,15 @@ def about(folder: Path) -> dict:
     return said
 
 
-def require_intact(folder: Path, about: Mapping[str, Any]) -> None:
-    """Compare the files of a checkpoint with the hashes that it states of them.
+def require_intact(folder: Path, names: Iterable[str], hashes: Mapping[str, str]) -> None:
+    """Compare files with the hashes that the marker beside them states.
 
     Raises:
         SertoneError: `bad_weights`.
     """
-    for name in [WEIGHTS, *[TOKENIZER] * bool(about["model"].get("text"))]:
+    for name in names:
         require_regular(folder / name, "bad_weights")
-        if file_hash(folder / name) != about["files"].get(name):
+        if file_hash(folder / name) != hashes.get(name):
             raise _damaged(folder, f"{name} is not what was saved")
 
 

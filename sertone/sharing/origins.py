@@ -11,15 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sertone import licences
 from sertone.errors import SertoneError
 from sertone.files import read_json
+from sertone.licences import LEDGER
 from sertone.shape import misfits
 from sertone.sharing import folder as folders
 
-ENCODER, FORMAT = "encoder.json", 2
-SHAPE = {"encoder": dict, "licences": licences.LEDGER, "heard": folders.HEARD, "listened": folders.HEARD}
-"""Of `encoder.json`, see `shape`."""
+ENCODER, FORMAT = "encoder.json", 3
+SHAPE = {
+    "encoder": dict,
+    "licences": LEDGER,
+    "heard": folders.HEARD,
+    "listened": folders.HEARD,
+    "files": {folders.WEIGHTS: str},
+}
+"""Of `encoder.json`, see `shape`; the parts are those of `Origin`, in order."""
 NOTHING: dict[str, list[str]] = {"recordings": [], "speakers": []}
 
 
@@ -33,6 +39,7 @@ class Origin:
         licences: the ledger of what it was made of.
         heard: hashes of the recordings and speakers that it was trained on with labels (`training.heard`).
         listened: the same of those that it was distilled on without labels.
+        files: hashes of the files in the folder.
     """
 
     folder: Path
@@ -40,6 +47,7 @@ class Origin:
     licences: list[dict[str, Any]]
     heard: dict[str, list[str]]
     listened: dict[str, list[str]]
+    files: dict[str, str]
 
 
 def origin_of(options: Mapping[str, Any] | None) -> Origin | None:
@@ -72,14 +80,15 @@ def find(source: str) -> Origin:
     for folder in (Path(source), Path(source) / "encoder"):
         if (folder / ENCODER).is_file():
             about = _about(folder / ENCODER)
-            return Origin(folder, *(about[key] for key in ("encoder", "licences", "heard", "listened")))
+            return Origin(folder, *(about[key] for key in SHAPE))
     folder = folders.checkpoint(source)
     about = folders.about(folder)
     if not about["model"]["encoder"]:
         raise SertoneError("no_speech_encoder", f"the model in {source} only reads", "one that hears")
     card = about["card"]
     listened = card.get("listened", NOTHING)
-    return Origin(folder, about["model"]["encoder"], about["licences"], card["heard"], listened)
+    heard, licences = card["heard"], about["licences"]
+    return Origin(folder, about["model"]["encoder"], licences, heard, listened, about["files"])
 
 
 def _about(marker: Path) -> dict[str, Any]:

@@ -104,8 +104,9 @@ def load_model(folder: Path) -> tuple[Any, Vocabulary, dict]:
         SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`.
     """
     about = folders.about(folder)
-    folders.require_intact(folder, about)
-    tokenizer = read_text(folder / TOKENIZER, "bad_weights") if about["model"].get("text") else ""
+    reads = bool(about["model"].get("text"))
+    folders.require_intact(folder, [WEIGHTS, *[TOKENIZER] * reads], about["files"])
+    tokenizer = read_text(folder / TOKENIZER, "bad_weights") if reads else ""
     vocabulary = Vocabulary.from_json(about["vocabulary"], tokenizer)
     _require_its_weights(folder, about["model"], vocabulary)
     model = models.build(about["model"], vocabulary)

@@ -14,7 +14,7 @@ import torch
 
 from sertone import licences
 from sertone import recipe as recipes
-from sertone.audio import SAMPLING_RATE
+from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.files import read_json, write_json, write_text
 from sertone.nn.distillation import check_targets, student_of
 from sertone.nn.encoder import Encoder
@@ -23,6 +23,7 @@ from sertone.nn.vocabulary import Vocabulary
 from sertone.protocols import Fold
 from sertone.schema import Utterance
 from sertone.sharing import encoder_card
+from sertone.sharing.folder import WEIGHTS
 from sertone.sharing.origins import ENCODER, FORMAT, NOTHING, origin_of
 from sertone.training import heard, ranks, unlabelled
 from sertone.training.distill_recipe import DistillRecipe
@@ -155,6 +156,7 @@ def _write(student: Encoder, about: dict, result: dict, out: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     save_encoder(student, aside)
+    about["files"] = {WEIGHTS: file_hash(aside / WEIGHTS)}
     write_text(aside / "README.md", encoder_card.render(about))
     write_json(aside / ENCODER, about)
     shutil.rmtree(out / "encoder", ignore_errors=True)

@@ -10,7 +10,6 @@ Arrays are read through a memory map, without a copy.
 """
 
 import contextlib
-import errno
 import fcntl
 import mmap
 import os
@@ -23,6 +22,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+
+from sertone.files import FULL
 
 MAGIC = b"sertone1"
 HEADER = struct.Struct("<8sQ")
@@ -106,7 +107,7 @@ class Store:
                 _write(self._file, bits, offset)
                 os.ftruncate(self._file, end)
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                if error.errno in FULL:
                     return False
                 raise
             self._commit(end)
