@@ -21,6 +21,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the operating system says where there is no room."""
 LARGEST = 1 << 30
 """Bytes of a file that is read whole."""
+LEVELS = 100
+"""Objects and lists within each other."""
 NODES = 100_000
 """Values of a YAML file, those that its aliases repeat counted again."""
 
@@ -145,16 +147,31 @@ def read_json(path: Path, code: str) -> dict[str, Any]:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise SertoneError(code, f"{path}: {error}", "an intact file") from None
-    if not isinstance(values, dict):
-        raise SertoneError(code, f"{path} holds a {type(values).__name__}", "a JSON object")
+    if not isinstance(values, dict) or _deeper(values, LEVELS):
+        found = f"{path} holds {'too many levels' if isinstance(values, dict) else type(values).__name__}"
+        raise SertoneError(code, found, f"a JSON object of at most {LEVELS} levels")
     return values
+
+
+def _deeper(values: Any, levels: int) -> bool:
+    """Return whether there are objects and lists within each other beyond a number of levels."""
+    parts = [values]
+    for _ in range(levels):
+        inner = (
+            part.values() if isinstance(part, dict) else part
+            for part in parts
+            if isinstance(part, dict | list)
+        )
+        if not (parts := [each for values in inner for each in values]):
+            return False
+    return True
 
 
 def parse_yaml(text: str) -> Any:
     """Return what a YAML text holds. It can neither run code nor grow by aliases, nor hold itself.
 
     Raises:
-        ValueError: it is no YAML, or its aliases make more than `NODES` values of it.
+        ValueError: it is no YAML, or has more than `LEVELS` levels or, aliases counted, `NODES` values.
     """
     import yaml
 
@@ -163,7 +180,10 @@ def parse_yaml(text: str) -> Any:
         node = loader.get_single_node()
         if _size(node, {}) > NODES:
             raise ValueError(f"it has more than {NODES} values, aliases counted")
-        return None if node is None else loader.construct_document(node)
+        values = None if node is None else loader.construct_document(node)
+        if _deeper(values, LEVELS):
+            raise ValueError(f"it has more than {LEVELS} levels")
+        return values
     except Exception as error:  # YAMLError, and whatever a conversion such as `!!bool maybe` raises
         raise ValueError(str(error) or type(error).__name__) from None
 

@@ -3,7 +3,7 @@
 str, int, bool             a value of this type; `int` is not bool
 float                      a finite number, whole or not
 None                       null
-{"name": shape, ...}       an object with at least these keys
+{"name": shape, ...}       an object with at least these keys; `"name?"` may be missing
 {str: shape}               an object of any keys
 [shape]                    a list
 (shape, shape)             one of these
@@ -26,8 +26,12 @@ def _misfits(value: Any, shape: Any, name: str) -> Iterator[str]:
             yield from (name for part in value.values() if misfits(part, shape[str]))
             return
         for key, part in shape.items():
-            inner = f"{name}.{key}".lstrip(".")
-            yield from _misfits(value[key], part, inner) if key in value else [inner]
+            own = key.removesuffix("?")
+            inner = f"{name}.{own}".lstrip(".")
+            if own in value:
+                yield from _misfits(value[own], part, inner)
+            elif own == key:
+                yield inner
     elif isinstance(shape, list) and isinstance(value, list):
         yield from (name for part in value if misfits(part, shape[0]))
     elif not _is(value, shape):

@@ -31,12 +31,20 @@ ODD = [
 ]  # fmt: skip
 
 
+def outcome_apart(*case):
+    """`outcome` in a child process, whose memory is limited."""
+    _limit_memory()
+    return outcome(*case)
+
+
 def outcome(kind, base, seed):
     """Copy an artifact, harm it, use it, and tell what came of it."""
-    _limit_memory()
-    warnings.simplefilter("ignore")
     draw = random.Random(f"{kind} {Path(base).name} {seed}")
-    with tempfile.TemporaryDirectory(prefix="fuzz") as folder, contextlib.redirect_stderr(io.StringIO()):
+    with (
+        tempfile.TemporaryDirectory(prefix="fuzz") as folder,
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(action="ignore"),
+    ):
         target = Path(shutil.copytree(base, Path(folder) / "it", symlinks=True))
         HARM[kind](target, draw)
         return _used(USE[kind], target)
@@ -189,7 +197,11 @@ def harm_recipe(folder, draw):
     """The YAML as values, or as bytes."""
     path = folder / "recipe.yaml"
     if draw.random() < 0.8:
-        path.write_text(yaml.safe_dump(harmed(yaml.safe_load(path.read_text()), draw), allow_unicode=False))
+        values = harmed(yaml.safe_load(path.read_text()), draw)
+        try:
+            path.write_text(yaml.safe_dump(values))
+        except RecursionError:
+            path.write_text(json.dumps(values))
     elif draw.random() < 0.2:
         replaced(path, draw)
     else:

@@ -58,7 +58,7 @@ def outcomes(cases):
     child, found = Isolated(HERE | {"OMP_NUM_THREADS": "1"}), []
     with ThreadPoolExecutor(1) as pool:
         for case in cases:
-            future = pool.submit(child, fuzz.outcome, *case)
+            future = pool.submit(child, fuzz.outcome_apart, *case)
             try:
                 found.append(future.result(HANG_S))
             except ChildDiedError as error:
@@ -71,8 +71,7 @@ def outcomes(cases):
     return found
 
 
-def require_no_fault(cases):
-    found = outcomes(cases)
+def require_no_fault(cases, found):
     counts = Counter(each.split()[0] for each in found)
     print(json.dumps(counts.most_common()))
     faults = [
@@ -88,7 +87,9 @@ def cases_of(artifacts, kind, seeds):
 
 
 def test_a_few_harmed_artifacts(artifacts):
-    counts = require_no_fault([case for kind in artifacts for case in cases_of(artifacts, kind, range(12))])
+    """In this process, which a hang would keep: too few to be worth another."""
+    cases = [case for kind in artifacts for case in cases_of(artifacts, kind, range(12))]
+    counts = require_no_fault(cases, [fuzz.outcome(*case) for case in cases])
     assert len(counts) > 5, "they were not harmed in many ways"
 
 
@@ -101,5 +102,6 @@ def test_a_thousand_harmed_artifacts(artifacts, kind, count):
         both = next(folder for folder in artifacts["checkpoint"] if folder.name == "both")
         export(both, both.with_name("reads"))
         artifacts[kind].append(both.with_name("reads"))
-    counts = require_no_fault(cases_of(artifacts, kind, range(1000, 1000 + count)))
+    cases = cases_of(artifacts, kind, range(1000, 1000 + count))
+    counts = require_no_fault(cases, outcomes(cases))
     assert counts["answered"] < count / 2, "they were not harmed"

@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sertone import figures
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import AudioError, SertoneError, is_out_of_memory
-from sertone.files import read_json
+from sertone.files import read_json, read_text
 from sertone.labels import Scale, are_classes, is_scale
 from sertone.licences import LEDGER
 from sertone.runtime.answering import Outputs, out_of_memory
 from sertone.runtime.graph_files import external_files
+from sertone.runtime.tokenizer import parsed
 from sertone.shape import misfits
 
 if TYPE_CHECKING:
@@ -32,6 +34,17 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MARKER, GRAPH, TOKENIZER, CARD = "bundle.json", "model.onnx", "tokenizer.json", "README.md"
+
+
+def _are_scores(values: Any) -> bool:
+    """Return whether a value is what `sharing.scores` writes; it is empty where nothing was scored."""
+    shape = {"values": {str: float}, "intervals": {str: [float]}, "utterances": int, "speakers": int}
+    if misfits(values, shape, "scores"):
+        return values == {}
+    names = [figures.parts(name)[1] for name in [*values["values"], *values["intervals"]]]
+    return all(name in figures.FIGURES for name in names)
+
+
 LONGEST_S = 3600.0
 """No model answers longer recordings at once, or needs longer ones, in seconds."""
 FIELDS = {
@@ -48,7 +61,12 @@ FIELDS = {
     "calibration": {"temperature": float, "threshold": (float, None)},
     "card": {"corpus": {"name": str, "title": str}, "selection": str},
     "licences": LEDGER,
-    "parity": dict,
+    "models": int,
+    "class_map": {str: str},
+    "model?": {"name": str, "encoders": str},
+    "scores?": _are_scores,
+    "elsewhere?": {str: _are_scores},
+    "parity": {"largest_difference?": {str: float}},
     "files": {str: str},
 }
 """The shape of `bundle.json`, see `shape`."""
@@ -196,7 +214,9 @@ def _session(folder: Path, settings: Settings) -> "InferenceSession":
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = [PROVIDERS[settings.device]]
     try:
-        session = onnxruntime.InferenceSession(folder / GRAPH, options, providers=providers)
+        session = onnxruntime.InferenceSession(
+            folder / GRAPH, options, providers=providers, enable_fallback=0
+        )
     except Exception as error:  # onnxruntime has a class of its own for every kind of bad graph
         raise _damaged(folder, f"{GRAPH}: {str(error).splitlines()[0]}") from None
     if providers[0] not in session.get_providers():  # it takes the CPU and only logs it
@@ -226,13 +246,12 @@ def _giving_back() -> Any:
 
 
 def _tokenizer(path: Path) -> Any:
+    text = read_text(path, "bad_bundle")
     try:
-        from tokenizers import Tokenizer
+        return parsed(text)
     except ImportError:
         raise SertoneError(
             "missing_extra", "a model that reads text", "tokenizers", 'pip install "sertone[text]"'
         ) from None
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain `Exception`
+    except ValueError as error:
         raise _damaged(path.parent, f"{path.name}: {error}") from None
