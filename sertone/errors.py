@@ -23,6 +23,7 @@ class SertoneError(Exception):
 
 MEMORY = (
     "can't allocate memory",
+    "cannot allocate memory",
     "failed to allocate memory",
     "not enough memory",
     "bad_alloc",
