@@ -372,6 +372,62 @@ def test_damaged_checkpoints_are_refused(trained, tmp_path):
     assert code() == "not_a_checkpoint"
 
 
+def put(*path, value):
+    """Set what lies at a path of `checkpoint.json`."""
+
+    def change(about):
+        for key in path[:-1]:
+            about = about[key]
+        about[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (put("licences", value=[{"what": "corpus"}]), "no sound licences"),
+        (put("licences", value=None), "no sound licences"),
+        (
+            put("vocabulary", "classes", "emotion", value=["sad", "sad", "x", "y"]),
+            "vocabulary.classes.emotion",
+        ),
+        (put("vocabulary", "ratings", value={"arousal": {"low": 5, "high": 1}}), "vocabulary.ratings"),
+        (put("calibration", "temperature", value=0), "calibration.temperature"),
+        (put("calibration", "threshold", value="high"), "calibration.threshold"),
+        (put("min_samples", value=10**30), "min_samples"),
+        (put("card", "corpus", value="demo"), "card.corpus"),
+        (put("card", "fold", value="nobody"), "card.fold"),
+        (put("card", "heard", value={}), "card.heard.recordings"),
+        (put("files", value={}), "files.model.safetensors"),
+        (put("model", value=[]), "no sound model"),
+        (put("model", "encoder", "depth", value=10**9), "no sound model"),
+        (put("model", "encoder", "depth", value=900), "as checkpoint.json describes the model"),
+        (put("model", "encoder", "width", value=999_998), "as checkpoint.json describes the model"),
+        (put("model", "encoder", "attention_heads", value=3), "no multiple of attention_heads"),
+        (put("model", "name", value="nothing"), "model.name 'nothing'"),
+    ],
+)
+def test_what_a_checkpoint_says_is_compared_with_its_shape(trained, tmp_path, change, said):
+    folder = damaged(trained, tmp_path)
+    about = json.loads((folder / checkpoint.MARKER).read_text())
+    change(about)
+    (folder / checkpoint.MARKER).write_text(json.dumps(about))
+    with pytest.raises(SertoneError, match=said) as caught:
+        checkpoint.load_model(folder)
+    assert caught.value.code == "bad_weights"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "checkpoint.json"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(trained, tmp_path, name):
+    folder = damaged(trained, tmp_path)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(SertoneError) as caught:
+        checkpoint.load_model(folder)
+    assert caught.value.code == ("not_a_checkpoint" if name == "checkpoint.json" else "bad_weights")
+
+
 @settings(deadline=None, max_examples=5)
 @given(st.integers(0, 100))
 def test_the_optimizer_survives_the_disk(seed):
