@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sertone.runtime.predictor import Predictor
 
 __version__ = "0.1.0"
+MOST_THREADS = 1024
+"""For one recording: more than any machine has cores for, and than most let a process have."""
 __all__ = ["ablate", "choose", "compare", "crossval", "distill", "evaluate", "layers", "load", "train"]
 
 
@@ -52,8 +54,8 @@ def load(
     from sertone.runtime.predictor import Predictor
     from sertone.sharing import folder as folders
 
-    if threads is not None and threads < 1:
-        raise SertoneError("bad_threads", f"{threads} threads", "one or more")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise SertoneError("bad_threads", f"{threads} threads", f"1 to {MOST_THREADS}")
     folder = shipped.folder() if path is None else folders.local(path)
     if is_bundle(folder):
         model = Bundle(folder, Settings(device, threads))

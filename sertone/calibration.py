@@ -16,11 +16,14 @@ One temperature divides all logits. It moves confidence and never the answer.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from sertone.shape import misfits
 
 BINS = 15
 POINTS = 50
@@ -37,6 +40,16 @@ DEFINITIONS = {
     "classwise_ece": f"the same for each class's probability, {BINS} bins, mean over classes",
     "aurc": "area under the risk-coverage curve, most confident answers first",
 }
+
+
+SHAPE = {
+    "temperature": lambda value: not misfits(value, float, "it") and value > 0,
+    "coverage": (float, None),
+    "threshold": (float, None),
+    "fitted_on": dict,
+    "note": str,
+}
+"""Of `Calibration.to_json`, see `shape`."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,11 @@ class Calibration:
     def to_json(self) -> dict:
         """As a JSON object."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return what `to_json` gave."""
+        return cls(**{key.name: values[key.name] for key in fields(cls)})
 
     def probabilities(self, logits: ArrayLike) -> np.ndarray:
         """Logits (..., K) -> calibrated probabilities (..., K)."""

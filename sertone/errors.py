@@ -21,5 +21,22 @@ class SertoneError(Exception):
         return type(self), (self.code, self.found, self.expected, self.way_out)
 
 
+MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "out of memory",
+)
+"""What torch and ONNX Runtime say where no memory is left, in errors that have no class of their own."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that no memory is left, on the CPU or a GPU."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in said for words in MEMORY)
+
+
 class AudioError(SertoneError):
     """A recording that cannot be used; other recordings are not affected."""

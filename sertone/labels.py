@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from sertone.errors import SertoneError
+from sertone.files import parse_yaml, read_text
 from sertone.schema import Problem, Report
+from sertone.shape import misfits
 
 EMOTIONS = (
     "neutral", "calm", "happy", "excited", "angry", "frustrated", "sad", "fearful", "disgusted",
@@ -58,6 +60,19 @@ class Scale:
     low: float
     high: float
     unit: str = "points"
+
+
+def is_scale(values: Any) -> bool:
+    """Return whether an object of JSON is a rating scale."""
+    shape = {"low": float, "high": float}
+    if misfits(values, shape, "scale") or not values.keys() <= {"low", "high", "unit"}:
+        return False
+    return values["low"] < values["high"] and isinstance(values.get("unit", ""), str)
+
+
+def are_classes(names: Any) -> bool:
+    """Return whether a value of JSON is a list of class names, none of them there twice."""
+    return not misfits(names, [str], "classes") and len(set(names)) == len(names) and all(names)
 
 
 def rescaled(value: float, of: Scale, to: Scale) -> float:
@@ -166,11 +181,9 @@ def parse_map(text: str, what: str) -> dict[str, str]:
 
 
 def _map_of_file(path: Path) -> Any:
-    import yaml
-
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        return parse_yaml(read_text(path, "bad_map"))
+    except ValueError as error:
         raise SertoneError("bad_map", f"{path}: {error}", "a YAML file with a mapping of names") from None
 
 

@@ -33,6 +33,10 @@ class Licence:
     url: str = ""
 
 
+LEDGER = [{"what": str, "of": str, "name": str, "id": str, "commercial": (bool, None), "url": str}]
+"""The shape of a ledger, see `shape`."""
+
+
 class LicenceWarning(UserWarning):
     """A model is made of something that its licence excludes from commercial use."""
 

@@ -1,15 +1,18 @@
 """The protocol card: everything that a score depends on besides the model."""
 
+import hashlib
+import json
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sertone import calibration, corpora, licences, metrics
 from sertone.leaks import LeakReport
 from sertone.protocols import EMOTION, Fold
+from sertone.schema import Utterance
 
 if TYPE_CHECKING:
     from sertone.recipe import CorpusConfig, DataConfig
@@ -68,6 +71,30 @@ def protocol_card(
         "file_hashes": {name: hashes[name] for name in sorted(used)},
         "segments": {name: [u.start_s, u.end_s] for name, u in sorted(used.items()) if u.start_s or u.end_s},
     }
+
+
+def contents(utterances: Sequence[Utterance]) -> dict[str, Any]:
+    """Return hashes of what is known of the utterances, one for each kind of it, in their order.
+
+    A run goes on only with the same: whoever mends labels sees which kind has changed.
+
+    Args:
+        utterances: in the order in which they are trained on.
+    """
+    tasks = sorted({task for u in utterances for task in u.labels})
+    known = {
+        "order": [u.id for u in utterances],
+        "speakers": [[u.speaker, u.known_speaker, u.session] for u in utterances],
+        "splits": [u.split for u in utterances],
+        "texts": [u.text for u in utterances],
+        "votes": [u.votes for u in utterances],
+    }
+    labels = {task: _digest([u.labels.get(task) for u in utterances]) for task in tasks}
+    return {kind: _digest(values) for kind, values in known.items()} | {"labels": labels}
+
+
+def _digest(values: list) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def about_corpus(data: "CorpusConfig") -> dict:

@@ -5,17 +5,26 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from sertone.errors import SertoneError
+from sertone.files import parse_yaml, read_text
+
+LARGEST = 1_000_000
+"""No whole number of a recipe is larger, but for seeds: it would be a slip that never ends."""
+LAYERS = 1000
+"""No model has more layers."""
+LAST_SEED = 2**32 - 1
+"""The largest that every library takes."""
+FILE = 1 << 20
+"""Bytes of a recipe."""
 
 
 class Settings(BaseModel):
     """Base of every part of a recipe: immutable, and without unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -30,6 +39,14 @@ class Settings(BaseModel):
                     {"key": repr(key), "near": repr(near[0]), "known": known},
                 )
         return values
+
+    @field_validator("*")
+    @classmethod
+    def _of_sensible_size(cls, value: Any, info: ValidationInfo) -> Any:
+        numbers = [n for n in (value if isinstance(value, list | tuple) else [value]) if isinstance(n, int)]
+        if info.field_name not in ("seed", "seeds") and max(map(abs, numbers), default=0) > LARGEST:
+            raise ValueError(f"expected at most {LARGEST}")
+        return value
 
 
 Checked = TypeVar("Checked", bound=Settings)
@@ -48,9 +65,17 @@ def parse(kind: type[Checked], values: Any, where: str, code: str = "bad_recipe"
         for item in error.errors():
             key = ".".join(str(step) for step in item["loc"])
             message = item["msg"].removeprefix("Value error, ")
-            found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+            found = "" if isinstance(item["input"], dict) else f" (found {_short(item['input'])})"
             lines.append(f"{key or 'top level'}: {message}{found}")
         raise SertoneError(code, f"{where}: " + "; ".join(lines)) from None
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write numbers of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def read(path: str | Path, what: str, parts: str) -> dict[str, Any]:
@@ -68,8 +93,8 @@ def read(path: str | Path, what: str, parts: str) -> dict[str, Any]:
     if not path.is_file():
         raise SertoneError(f"missing_{what}", f"no file {path}", f"a {what}, as those that come with Sertone")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        values = parse_yaml(read_text(path, f"bad_{what}", FILE))
+    except ValueError as error:
         raise SertoneError(f"bad_{what}", f"{path}: {error}", "YAML") from None
     if not isinstance(values, dict):
         raise SertoneError(f"bad_{what}", f"{path} holds no keys", parts)
@@ -86,8 +111,8 @@ def parse_override(override: str) -> tuple[str, Any]:
     if not found:
         raise SertoneError("bad_override", f"--set {override}", "KEY=VALUE, as in train.seed=1")
     try:
-        return name, yaml.safe_load(text)
-    except yaml.YAMLError:
+        return name, parse_yaml(text)
+    except ValueError:
         raise SertoneError("bad_override", f"--set {override}", "a YAML value, as in [1, 2]") from None
 
 

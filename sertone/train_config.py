@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from sertone.settings import Settings
+from sertone.settings import LAST_SEED, Settings
 
 BF16_INSTRUCTIONS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}
 """As torch names what a processor can do -> as people know it."""
@@ -104,7 +104,7 @@ class TrainingConfig(Settings):
     processor with AVX512-BF16 or AMX) and `32-true` elsewhere; run folders keep what it became."""
     kernels: Literal["own", "torch"] = "torch"
     """Of dropout and attention on a CPU: torch's, or Sertone's faster ones, whose masks are other draws."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=LAST_SEED)
     """Everything random follows from it."""
     save_every: int = Field(default=5, ge=1)
     """Epochs between two saves to resume from; the end of a stage is always saved."""

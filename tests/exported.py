@@ -22,7 +22,7 @@ TOY = {
 }
 
 
-def write_checkpoint(folder, experiment, seed=0, temperature=1.5, **values):
+def write_checkpoint(folder, experiment, seed=0, temperature=1.5, fold=0, **values):
     """A checkpoint whose answers vary as those of a trained model do: its heads are made steep."""
     vocabulary = models.vocabulary(values, UTTERANCES, FOUR, SCALES)
     torch.manual_seed(seed)
@@ -31,7 +31,10 @@ def write_checkpoint(folder, experiment, seed=0, temperature=1.5, **values):
         for name, weight in model.named_parameters():
             if name.startswith(("heads.", "regressors.")) and weight.ndim > 1:
                 weight.mul_(4.0)
-    card = experiment.card | {"fold": experiment.folds[0].name, "heard": {}}
+    card = experiment.card | {
+        "fold": experiment.folds[fold].name,
+        "heard": {"recordings": [], "speakers": []},
+    }
     if model.text:
         card["text"] = {"source": "corpus", "with_text": 3, "without_text": 1}
     calibration = Calibration(temperature=temperature, threshold=0.4)

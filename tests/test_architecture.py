@@ -18,7 +18,7 @@ from hub import running
 
 PACKAGE = REPOSITORY / "sertone"
 LEVELS = [
-    {"errors"},
+    {"errors", "shape"},
     {"schema", "licences", "files"},
     {"settings", "labels"},
     {"train_config"},

@@ -345,3 +345,18 @@ def test_the_doctor_looks_at_labels(tmp_path, tone):
     bare = "path,speaker,feeling\na.wav,1,sad\nb.wav,2,happy\n"
     report = check("manifest", manifest(tmp_path, bare))
     assert [p.code for p in report.problems if p.severity == "error"] == ["no_classes"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [
+        ("m.csv", "path,speaker,emotion,speaker\na.wav,x,sad,y\n", "column_twice"),
+        ("m.tsv", "path\tpath\tspeaker\na.wav\tb.wav\tx\n", "column_twice"),
+        ("m.jsonl", '{"path": "a.wav", "speaker": "x", "speaker": "y"}\n', "not_a_manifest"),
+    ],
+)
+def test_a_column_that_is_there_twice_is_refused(tmp_path, name, content, code):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SertoneError, match=r"speaker|path") as caught:
+        list(corpora.utterances("manifest", tmp_path / name))
+    assert caught.value.code == code

@@ -1,12 +1,16 @@
 """Several ranks train one model: equal shares, one gradient, one writer."""
 
+import contextlib
 import csv
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,6 +132,43 @@ def test_jobs_and_ranks_exclude_each_other(demo_recipe, tmp_path, monkeypatch):
     with pytest.raises(SertoneError, match="--jobs 2") as caught:
         cross_validate(demo_recipe(), tmp_path / "run", jobs=2)
     assert caught.value.code == "jobs_and_ranks"
+
+
+def processes_of(folder):
+    """Processes whose command line names a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found += [int(path.parent.name)] if str(folder).encode() in path.read_bytes() else []
+    return found
+
+
+def wait_until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return condition()
+
+
+def test_ranks_end_when_their_launcher_is_killed(demo_recipe, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipes.dump(demo_recipe(device="cpu", epochs=[500, 500], save_every=1)))
+    port = ranks_environment(1)[0]["MASTER_PORT"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
+    command += ["-m", "sertone", "crossval", str(path), "--out", str(tmp_path / "run")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    launcher = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert wait_until(lambda: list(tmp_path.glob("run/fold_0/resume/0*"))), "nothing was trained"
+        assert len(processes_of(path)) == 3
+        launcher.kill()
+        launcher.wait()
+        assert wait_until(lambda: not processes_of(path), 20)
+    finally:
+        for process in processes_of(path):
+            os.kill(process, signal.SIGKILL)
 
 
 def test_torchrun_cross_validates_with_one_writer(demo_recipe, tmp_path):

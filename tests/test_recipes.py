@@ -15,8 +15,9 @@ from conftest import REPOSITORY
 from sertone import corpora, models
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
+from sertone.files import parse_yaml
 from sertone.labels import Scale
-from sertone.settings import parse
+from sertone.settings import parse, read
 from sertone.train_config import TrainConfig
 
 ALL = sorted((REPOSITORY / "recipes").glob("*.yaml"))
@@ -84,6 +85,12 @@ def write(tmp_path, **changes):
         ("data.scales={valence: [5, 1]}", "valence from 5 to 1; expected the lower end first"),
         ("data.scales={valence: [1, .inf]}", "finite number"),
         ("data.scales={valence: [1, 2, 3]}", "data.scales.valence"),
+        (f"train.seed={10**30}", "less than or equal to 4294967295"),
+        (f"protocol.folds={10**30}", "expected at most 1000000"),
+        (f"train.epochs=[1, {10**30}]", "expected at most 1000000"),
+        ("train.clip_norm=.inf", "finite number"),
+        ("train.weight_decay=.nan", "finite number"),
+        ("train.seed=!!bool maybe", "expected a YAML value"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, override, message):
@@ -129,6 +136,62 @@ def test_files_that_are_no_recipe(tmp_path):
     assert caught.value.code == "bad_recipe"
     with pytest.raises(SertoneError, match="demo"):
         recipes.shipped("nothing")
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (BOMB.encode(), "more than 100000 values"),
+        (b"data: &a [*a]\n", "more than 100000 values"),
+        ("data: café".encode("latin-1"), "UTF-8"),
+        (b"\xff\xfe" + "data: 1".encode("utf-16-le"), "UTF-8"),
+        (b"a: " + b"[" * 100_000, "recursion"),
+        (b"a: " + b"9" * 5000, "digits"),
+        (b"a: !!timestamp x\n", "bad_recipe|NoneType"),
+        (b"x" * (2 << 20), "more than 1 MB"),
+    ],
+    ids=["bomb", "itself", "latin-1", "utf-16", "deep", "digits", "timestamp", "large"],
+)
+def test_what_would_hang_or_break_the_reader_is_refused(tmp_path, content, said):
+    (tmp_path / "x.yaml").write_bytes(content)
+    with pytest.raises(SertoneError, match=said) as caught:
+        recipes.load(tmp_path / "x.yaml")
+    assert caught.value.code == "bad_recipe"
+
+
+def test_a_pipe_in_the_place_of_a_recipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.yaml")
+    with pytest.raises(SertoneError) as caught:
+        recipes.load(tmp_path / "x.yaml")
+    assert caught.value.code == "missing_recipe"
+
+
+def test_aliases_that_repeat_little_are_read(tmp_path):
+    path = write(tmp_path)
+    path.write_text("rates: &rates {encoder: 0.1, downstream: 0.2}\n" + path.read_text())
+    values = read(path, "recipe", "x")
+    assert values["rates"]["encoder"] == 0.1
+    assert parse_yaml("a: &a {x: 1}\nb: {<<: *a, y: 2}")["b"] == {"x": 1, "y": 2}
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        {"name": "compact", "attention_heads": 5},
+        {"name": "tiny", "width": 33},
+        {"name": "compact", "depth": 10**6},
+        {"name": "compact", "width": 10**30},
+    ],
+)
+def test_an_encoder_that_cannot_be_built_is_refused_at_once(encoder):
+    with pytest.raises(SertoneError, match=r"encoder.*(multiple of|less than|at most)") as caught:
+        models.configure({"name": "baseline", "encoder": encoder})
+    assert caught.value.code == "bad_recipe"
 
 
 def test_the_schema_for_editors_is_up_to_date_and_accepts_the_recipes():

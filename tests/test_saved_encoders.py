@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from conftest import TINY_MODEL, clips, padded
+from damage import rehash
 from safetensors.torch import load_file, save_file
 
 from sertone import corpora, licences, models
@@ -139,14 +140,19 @@ def test_damaged_folders_are_refused(made, tmp_path, name, marker):
     path.write_bytes(whole[:-50])
     assert code(folder) == "bad_weights"
     save_file({key: tensor for key, tensor in tensors.items() if key != weight}, path)
+    assert code(folder) == "bad_weights"
+    rehash(folder, marker)
     with pytest.raises(SertoneError, match=r"layers\.0\.attention\.output\.weight") as caught:
         build(folder)
     assert caught.value.code == "missing_weights"
-    save_file(tensors | {weight: tensors[weight] * math.nan}, path)
-    assert code(folder) == "bad_weights"
-    save_file(tensors | {weight: tensors[weight][:3].clone()}, path)
-    assert code(folder) == "bad_weights"
+    for changed in (tensors[weight] * math.nan, tensors[weight][:3].clone(), tensors[weight].int()):
+        save_file(tensors | {weight: changed}, path)
+        rehash(folder, marker)
+        with pytest.raises(SertoneError, match=r"layers\.0\.attention\.output\.weight") as caught:
+            build(folder)
+        assert caught.value.code == "bad_weights"
     path.write_bytes(whole)
+    rehash(folder, marker)
     about = json.loads((folder / marker).read_text())
     (folder / marker).write_text(json.dumps(about | {"format": 99}))
     assert code(folder) == "other_format"

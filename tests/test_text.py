@@ -194,3 +194,13 @@ def test_tiny_learns_its_subwords_from_the_training_texts():
     assert (encoder.width, encoder.depth) == (16, 2)
     words = tokens.parsed(config.tokenizer(TEXTS * 5)).encode("there lovely").tokens
     assert words[1:-1] != list("therelovely"), "frequent words are not spelled letter by letter"
+
+
+@pytest.mark.parametrize("part", ["special_tokens", "single"])
+def test_a_tokenizer_that_would_panic_at_its_first_text_is_refused(part):
+    """The library reads one whose parts do not fit, and then ends the thread that uses it."""
+    values = json.loads(tokens.trained(["well then", "so it is"], 60))
+    values["post_processor"][part] = {} if part == "special_tokens" else "x"
+    with pytest.raises(SertoneError) as caught:
+        tokens.parsed(json.dumps(values))
+    assert caught.value.code == "bad_tokenizer"

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 from conftest import TINY_MODEL
+from damage import rehash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -225,7 +226,7 @@ def test_a_killed_run_goes_on(demo_recipe, tmp_path):
         assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_incomplete_saves_are_ignored_and_those_of_another_version_refused(tmp_path):
+def test_saves_of_another_version_are_refused(tmp_path):
     for name in ("000002", "000007", ".part"):
         (tmp_path / name).mkdir()
     (tmp_path / "000002" / "state.json").write_text("{}")
@@ -351,10 +352,14 @@ def test_damaged_checkpoints_are_refused(trained, tmp_path):
     path.write_bytes(good)
     tensors = load_file(path)
     name = "fusion.weights"
-    save_file(tensors | {name: tensors[name] + math.nan}, path)
-    assert code() == "bad_weights"
-    save_file({k: v for k, v in tensors.items() if k != name}, path)
-    assert code() == "bad_weights"
+    others = {k: v for k, v in tensors.items() if k != name}
+    for changed in ({name: tensors[name] + math.nan}, {}, {name: tensors[name].int()}, {"x": tensors[name]}):
+        save_file(others | changed, path)
+        assert code() == "bad_weights"
+        rehash(folder)
+        with pytest.raises(SertoneError, match=name) as caught:
+            checkpoint.load_model(folder)
+        assert caught.value.code == "bad_weights"
     path.write_bytes(good)
     about["vocabulary"]["classes"]["emotion"].pop()
     marker.write_text(json.dumps(about))
@@ -365,6 +370,62 @@ def test_damaged_checkpoints_are_refused(trained, tmp_path):
     assert code() == "bad_weights"
     marker.unlink()
     assert code() == "not_a_checkpoint"
+
+
+def put(*path, value):
+    """Set what lies at a path of `checkpoint.json`."""
+
+    def change(about):
+        for key in path[:-1]:
+            about = about[key]
+        about[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (put("licences", value=[{"what": "corpus"}]), "no sound licences"),
+        (put("licences", value=None), "no sound licences"),
+        (
+            put("vocabulary", "classes", "emotion", value=["sad", "sad", "x", "y"]),
+            "vocabulary.classes.emotion",
+        ),
+        (put("vocabulary", "ratings", value={"arousal": {"low": 5, "high": 1}}), "vocabulary.ratings"),
+        (put("calibration", "temperature", value=0), "calibration.temperature"),
+        (put("calibration", "threshold", value="high"), "calibration.threshold"),
+        (put("min_samples", value=10**30), "min_samples"),
+        (put("card", "corpus", value="demo"), "card.corpus"),
+        (put("card", "fold", value="nobody"), "card.fold"),
+        (put("card", "heard", value={}), "card.heard.recordings"),
+        (put("files", value={}), "files.model.safetensors"),
+        (put("model", value=[]), "no sound model"),
+        (put("model", "encoder", "depth", value=10**9), "no sound model"),
+        (put("model", "encoder", "depth", value=900), "as checkpoint.json describes the model"),
+        (put("model", "encoder", "width", value=999_998), "as checkpoint.json describes the model"),
+        (put("model", "encoder", "attention_heads", value=3), "no multiple of attention_heads"),
+        (put("model", "name", value="nothing"), "model.name 'nothing'"),
+    ],
+)
+def test_what_a_checkpoint_says_is_compared_with_its_shape(trained, tmp_path, change, said):
+    folder = damaged(trained, tmp_path)
+    about = json.loads((folder / checkpoint.MARKER).read_text())
+    change(about)
+    (folder / checkpoint.MARKER).write_text(json.dumps(about))
+    with pytest.raises(SertoneError, match=said) as caught:
+        checkpoint.load_model(folder)
+    assert caught.value.code == "bad_weights"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "checkpoint.json"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(trained, tmp_path, name):
+    folder = damaged(trained, tmp_path)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(SertoneError) as caught:
+        checkpoint.load_model(folder)
+    assert caught.value.code == ("not_a_checkpoint" if name == "checkpoint.json" else "bad_weights")
 
 
 @settings(deadline=None, max_examples=5)

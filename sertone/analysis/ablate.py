@@ -103,7 +103,8 @@ def carry_out(
         stack.enter_context(lock(out) if ranks.first() else contextlib.nullcontext())
         for cell in planned.values():
             recipe, card = recipes.dump(cell.experiment.recipe), cell.experiment.card
-            stack.enter_context(claim(cell.out, recipe, card, force=force, fresh=fresh))
+            own = claim(cell.out, recipe, card, force=force, fresh=fresh, say=Progress(0, quiet).say)
+            stack.enter_context(own)
         progress = stack.enter_context(Progress(total, quiet))
 
         def finished(cell: Cell) -> None:

@@ -17,8 +17,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sertone import figures, models
 from sertone import recipe as recipes
 from sertone.analysis import choices
@@ -26,7 +24,7 @@ from sertone.analysis.ablate import carry_out
 from sertone.analysis.choices import Choice
 from sertone.analysis.study import EVIDENT, Place, Study, load
 from sertone.errors import SertoneError
-from sertone.files import write_text
+from sertone.files import parse_yaml, read_text, write_text
 from sertone.protocols import Fold
 from sertone.recipe import Recipe
 from sertone.training import ranks
@@ -188,4 +186,9 @@ def _finish(
 
 
 def _deciding(recipe: Path) -> dict[str, Any] | None:
-    return recipes.deciding(yaml.safe_load(recipe.read_text(encoding="utf-8"))) if recipe.is_file() else None
+    """Return the settings of a recipe that is there and whole; a torn one is put aside by the run."""
+    try:
+        values = parse_yaml(read_text(recipe, "torn"))
+    except (SertoneError, ValueError):
+        return None
+    return recipes.deciding(values) if isinstance(values, dict) and "train" in values else None

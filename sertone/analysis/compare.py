@@ -1,6 +1,5 @@
 """Is one run better than another? Only where both followed one protocol can that be said."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from sertone import intervals
 from sertone.analysis.rows import Rows, read_rows, sums_of, target_of
 from sertone.errors import SertoneError
 from sertone.figures import key, named
+from sertone.files import read_json
 from sertone.sharing.scores import best_of
 from sertone.sums import Sums
 
@@ -96,7 +96,7 @@ def _runs(path: Path) -> list[Path]:
 
 def _protocol(run: Rows, tasks: list[str]) -> dict[str, Any]:
     """The card, with who is held out, and the labels, which it does not hold."""
-    card = json.loads((run.run / "protocol.json").read_text(encoding="utf-8"))
+    card = read_json(run.run / "protocol.json", "not_a_run")
     labels = {row["id"]: own for row in run.rows if any(own := _labels(row, tasks))}
     return card | {"test_speakers": [fold["test_speakers"] for fold in card["folds"]], "labels": labels}
 

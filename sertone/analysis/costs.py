@@ -29,7 +29,7 @@ def costs_of(cells: Mapping[Place, Cell], out: Path, say: Callable[[str], None])
         SertoneError: as the building of the models.
     """
     path, found = out / "costs.json", []
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    known = _measured(path)
     for (row, column), cell in {(p.row, p.column): cell for p, cell in cells.items()}.items():
         place = {"row": row, "column": column, "model": cell.experiment.recipe.model}
         place |= {"torch": torch.__version__, "machine": platform.node()}
@@ -40,3 +40,11 @@ def costs_of(cells: Mapping[Place, Cell], out: Path, say: Callable[[str], None])
         found.append(kept)
         write_json(path, found)
     return {(each["row"], each["column"]): each["cost"] for each in found}
+
+
+def _measured(path: Path) -> list[dict[str, Any]]:
+    """Return what was measured before; nothing where the file is missing or torn."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []

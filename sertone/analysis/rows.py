@@ -1,12 +1,12 @@
 """The answers of finished runs, brought to one order."""
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sertone.errors import SertoneError
+from sertone.files import read_json
 from sertone.sums import Sums, labelled
 from sertone.sums import columns as columns_of
 
@@ -54,7 +54,7 @@ def read_rows(run: Path) -> Rows:
             "the folder of a finished run, or of runs that differ in their seeds",
             "`sertone crossval` writes one",
         )
-    found = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    found = read_json(run / "results.json", "not_a_run")
     with open(run / "predictions.csv", newline="", encoding="utf-8") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: row["id"])
     return Rows(run, found["classes"], list(found.get("ratings", ())), rows)

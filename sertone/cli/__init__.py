@@ -22,7 +22,10 @@ from sertone.cli import (  # noqa: F401  each adds its commands
     training,
 )
 from sertone.cli.parts import app
-from sertone.errors import SertoneError
+from sertone.errors import SertoneError, is_out_of_memory
+
+MORE_MEMORY = "a smaller model, fewer --jobs, a lower train.batch_seconds or train.audio_cache_gb need less"
+"""The way out where memory was short and no batch is to blame."""
 
 
 def _read_enough() -> bool:
@@ -62,8 +65,11 @@ def main() -> None:
         status = 1 if isinstance(error, BrokenPipeError) and _read_enough() else 2
         if status == 2:
             print(f"error [os] {error}", file=sys.stderr)
-    except Exception:  # a fault of ours: shown whole, but told apart from "some items failed"
-        traceback.print_exc()
+    except Exception as error:  # a fault of ours: shown whole, but told apart from "some items failed"
+        if is_out_of_memory(error):
+            print(f"error [out_of_memory] {error}; {MORE_MEMORY}", file=sys.stderr)
+        else:
+            traceback.print_exc()
         status = 2
     except KeyboardInterrupt:
         print(

@@ -23,6 +23,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sertone.corpora._files import number, write_tone
 from sertone.errors import SertoneError
@@ -54,7 +55,7 @@ def utterances(root: Path, report: Report = stop, *, labelled: bool = True) -> I
         labelled: or else no label is read, and no speaker required: one that is not given is empty.
 
     Raises:
-        SertoneError: `not_a_manifest`, `missing_column`, `no_rows`.
+        SertoneError: `not_a_manifest`, `missing_column`, `column_twice`, `no_rows`.
     """
     root = root / "metadata.csv" if root.is_dir() else root
     rows = _rows(root, ("path", "speaker") if labelled else ("path",))
@@ -158,10 +159,28 @@ def _separated(path: Path, separator: str) -> list[dict[str, str | None]]:
     header = text.split("\n", 1)[0]
     if header.count(";") > header.count(separator):
         separator = ";"
-    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    _require_once(reader.fieldnames or [], path)
+    rows = list(reader)
     if long := next((number for number, row in enumerate(rows, 2) if None in row), None):
         raise ValueError(f"line {long} has more cells than there are columns")
     return rows
+
+
+def _require_once(columns: Sequence[str], where: Path) -> None:
+    """Refuse a table that names a column twice: one of the two would be lost without a word.
+
+    Raises:
+        SertoneError: `column_twice`.
+    """
+    names = Counter(name for name in columns if name)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise SertoneError(
+            "column_twice",
+            f"{where} has the column {twice[0]} twice",
+            "every column once",
+            "rename or drop one",
+        )
 
 
 def _parquet(path: Path) -> list[dict[str, str | None]]:
@@ -181,12 +200,19 @@ def _json_lines(path: Path) -> list[dict[str, str | None]]:
     """One object per line; cells that are objects or lists are refused."""
     rows = []
     for count, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        cells = json.loads(line) if line.strip() else {}
+        cells = json.loads(line, object_pairs_hook=_once) if line.strip() else {}
         if not isinstance(cells, dict) or any(isinstance(cell, dict | list) for cell in cells.values()):
             raise ValueError(f"line {count} is not a flat object")
         if cells:
             rows.append({name: None if cell is None else str(cell) for name, cell in cells.items()})
     return rows
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON whose names are all different."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError(f"an object with the same name twice: {', '.join(name for name, _ in pairs)}")
+    return dict(pairs)
 
 
 def _require_columns(columns: Iterable[str], root: Path, required: Sequence[str]) -> None:

@@ -93,6 +93,7 @@ def write_bundle(folder: Path, about: dict[str, Any]) -> None:
     """
     write_text(folder / CARD, card.render(about))
     (folder / PROBE).unlink(missing_ok=True)
+    about.pop("probe", None)
     _write_marker(folder, about | {"format": UNPROBED})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnprovenWarning)

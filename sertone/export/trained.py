@@ -3,7 +3,7 @@
 Axis letters: B batch, N samples, S tokens, K classes, R dimensions.
 """
 
-import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,11 +16,12 @@ from sertone.audio import SAMPLING_RATE
 from sertone.calibration import Calibration
 from sertone.errors import SertoneError
 from sertone.export.source import Source
+from sertone.files import read_json
 from sertone.nn.batch import Batch
 from sertone.sharing.folder import checkpoints
 from sertone.sharing.scores import Scores, best_of, cross_validation
 from sertone.training.calibrate import on_held_out
-from sertone.training.predict import Trained
+from sertone.training.predict import Trained, incomplete
 from sertone.training.results import encoders_in_words
 
 
@@ -35,9 +36,12 @@ def source_of(path: str | Path, scores: Path | None = None, coverage: float | No
 
     Raises:
         SertoneError: as `Scores.of_run`; `not_a_checkpoint`, `bad_weights`, `other_format`,
-            `many_tokenizers`, `no_held_out`, `bad_coverage`.
+            `missing_folds`, `many_tokenizers`, `no_held_out`, `bad_coverage`.
     """
-    trained = Trained(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what predicting warns of is an error here
+        trained = Trained(path)
+    _require_all_folds(path, trained)
     _require_one_tokenizer(trained)
     known = Scores.of_run(scores, trained.about) if scores else None
     _calibrate(trained, scores, coverage)
@@ -80,6 +84,17 @@ def _examples(trained: Trained) -> dict[str, Tensor]:
     return examples
 
 
+def _require_all_folds(path: str | Path, trained: Trained) -> None:
+    """Refuse a run that is not finished, or has lost models: its scores are those of all of them."""
+    if trained.missing:
+        raise SertoneError(
+            "missing_folds",
+            f"{path}: {incomplete(trained.missing, trained.abouts)}",
+            "a model of every fold",
+            "go on with `sertone crossval`, or export one fold, or a model of all data (`sertone train`)",
+        )
+
+
 def _require_one_tokenizer(trained: Trained) -> None:
     if len({vocabulary.tokenizer for vocabulary in trained.vocabularies}) > 1:
         raise SertoneError(
@@ -99,7 +114,7 @@ def _scores(path: str | Path, trained: Trained) -> dict[str, Any]:
         return asdict(Scores.of_run(run, trained.about)) if known else {}
     if not result.is_file() or best_of(run):  # its settings were chosen by the speakers of this fold too
         return {}
-    return asdict(Scores.of_fold(json.loads(result.read_text(encoding="utf-8"))))
+    return asdict(Scores.of_fold(read_json(result, "not_a_run")))
 
 
 class Answers(nn.Module):

@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sertone.errors import SertoneError
+from sertone.errors import SertoneError, is_out_of_memory
 from sertone.labels import DIMENSIONS, Scale
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import Recipe
@@ -73,10 +73,18 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def build(values: dict[str, Any], vocabulary: Vocabulary) -> Any:
-    """Builds the model that the `model` part of a recipe names.
+    """Build the model that the `model` part of a recipe names.
 
     Raises:
-        SertoneError: as `configure`; as the encoder's loading.
+        SertoneError: `out_of_memory`; as `configure`; as the encoder's loading.
     """
     config = configure(values)
-    return importlib.import_module(config.__module__).Model(config, vocabulary)
+    try:
+        return importlib.import_module(config.__module__).Model(config, vocabulary)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        found = f"the model that model.name {values['name']!r} describes: {str(error).splitlines()[0]}"
+        raise SertoneError(
+            "out_of_memory", found, "a model that fits the memory", "make it smaller"
+        ) from None

@@ -19,7 +19,7 @@ from sertone.nn.encoders import EncoderConfig
 from sertone.nn.heads import ClassHead, EnsembleHead, HeadOutput
 from sertone.nn.pooling import POOLINGS
 from sertone.nn.vocabulary import Vocabulary
-from sertone.settings import Settings
+from sertone.settings import LAYERS, Settings
 
 
 class Config(Settings):
@@ -37,7 +37,7 @@ class Config(Settings):
     hidden: int = Field(default=256, ge=1)
     """Width of the hidden FC layer."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    members: int = Field(default=1, ge=1)
+    members: int = Field(default=1, ge=1, le=LAYERS)
     """Heads that learn side by side over the same encoder; their log-probabilities are averaged."""
     pooling: Literal["mean", "statistics", "attentive"] = "mean"
     """`mean` is the paper's; `statistics` adds the standard deviation; `attentive` weighs frames."""

@@ -7,10 +7,10 @@ states like any other. Only layer norms, so that no utterance sees its neighbour
 Axis letters: B batch, N samples, T frames, D width, H attention heads.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +18,7 @@ from sertone.nn import kernels
 from sertone.nn.encoder import Encoder
 from sertone.nn.frontend import FrontEnd
 from sertone.nn.kernels import Dropout
-from sertone.settings import Settings
+from sertone.settings import LAYERS, Settings
 
 
 class CompactEncoderConfig(Settings):
@@ -27,7 +27,7 @@ class CompactEncoderConfig(Settings):
     name: Literal["compact"] = "compact"
     width: int = Field(default=96, ge=8)
     """D, a multiple of `attention_heads`."""
-    depth: int = Field(default=4, ge=1)
+    depth: int = Field(default=4, ge=1, le=LAYERS)
     """L, the number of layers."""
     attention_heads: int = Field(default=4, ge=1)
     bands: int = Field(default=64, ge=8)
@@ -37,6 +37,12 @@ class CompactEncoderConfig(Settings):
     block: Literal["transformer", "conformer"] = "transformer"
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """After every sub-layer."""
+
+    @model_validator(mode="after")
+    def _even_heads(self) -> Self:
+        if self.width % self.attention_heads:
+            raise ValueError(f"width {self.width} is no multiple of attention_heads {self.attention_heads}")
+        return self
 
     def build(self) -> Encoder:
         """Builds it with random weights."""

@@ -23,7 +23,7 @@ from sertone.nn.encoder import Encoder
 from sertone.nn.kernels import use_own_dropout
 from sertone.nn.masks import frame_mask, masked_mean
 from sertone.nn.pretrained import load_weights, normalize_of, plain, speech_config
-from sertone.settings import Settings
+from sertone.settings import LAYERS, Settings
 
 
 class PretrainedEncoderConfig(Settings):
@@ -64,8 +64,8 @@ class TinyEncoderConfig(Settings):
     family: Literal["wav2vec2", "hubert", "wavlm"] = "wav2vec2"
     norm: Literal["group", "layer"] = "group"
     """`group` as in the base models, `layer` as in the large ones."""
-    width: int = Field(default=32, ge=8)
-    depth: int = Field(default=2, ge=1)
+    width: int = Field(default=32, ge=8, multiple_of=4)
+    depth: int = Field(default=2, ge=1, le=LAYERS)
 
     def build(self) -> Encoder:
         """Builds it with random weights."""

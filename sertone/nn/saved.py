@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 from transformers import AutoModel, Wav2Vec2FeatureExtractor
 
@@ -12,10 +12,10 @@ from sertone.nn.compact import CompactEncoderConfig
 from sertone.nn.encoder import Encoder
 from sertone.nn.functionals import FunctionalsEncoderConfig
 from sertone.nn.huggingface import ArchitectureConfig, HuggingFaceEncoder, PretrainedEncoderConfig
-from sertone.nn.weights import load_tensors, restore, save_tensors
+from sertone.nn.weights import load_tensors, restore, save_tensors, writing_tensors
 from sertone.settings import Settings
 from sertone.sharing import origins
-from sertone.sharing.folder import MARKER, WEIGHTS
+from sertone.sharing.folder import MARKER, WEIGHTS, require_intact
 
 DESCRIBED: TypeAdapter[CompactEncoderConfig | FunctionalsEncoderConfig | ArchitectureConfig] = TypeAdapter(
     Annotated[
@@ -41,6 +41,7 @@ class SavedEncoderConfig(Settings):
             SertoneError: `not_a_checkpoint`, `many_models`, `other_format`, `bad_weights`, `missing_weights`.
         """
         origin = origins.find(self.source)
+        require_intact(origin.folder, [WEIGHTS], origin.files)
         if (origin.folder / "config.json").is_file():
             return PretrainedEncoderConfig(source=str(origin.folder)).build()
         encoder, tensors = build_described(origin.encoder), load_tensors(origin.folder / WEIGHTS)
@@ -53,7 +54,12 @@ class SavedEncoderConfig(Settings):
 
 def build_described(description: dict[str, Any]) -> Encoder:
     """The architecture that `Encoder.describe` describes, with random weights."""
-    return DESCRIBED.validate_python(description).build()
+    try:
+        config = DESCRIBED.validate_python(description)
+    except ValidationError as error:
+        found = f"the description of an encoder: {error.errors()[0]['msg']}"
+        raise SertoneError("bad_weights", found, "what `Encoder.describe` gives") from None
+    return config.build()
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
@@ -69,7 +75,8 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
     model = AutoModel.from_config(encoder.config)
     model.feature_extractor.conv_layers = encoder.convolutions
     model.feature_projection, model.encoder = encoder.projection, encoder.transformer
-    model.save_pretrained(folder)
+    with writing_tensors(folder / WEIGHTS):
+        model.save_pretrained(folder)
     mask = encoder.config.feat_extract_norm == "layer"  # with group norm transformers is used without one
     extractor = Wav2Vec2FeatureExtractor(do_normalize=encoder.normalize, return_attention_mask=mask)
     extractor.save_pretrained(folder)

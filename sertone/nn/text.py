@@ -20,7 +20,7 @@ from sertone.nn import tokens as tokenizers
 from sertone.nn.kernels import use_own_dropout
 from sertone.nn.masks import frame_mask
 from sertone.nn.pretrained import config_of, load_weights
-from sertone.settings import Settings
+from sertone.settings import LAYERS, Settings
 
 
 class TextEncoder(nn.Module):
@@ -103,7 +103,7 @@ class TinyTextConfig(Settings):
     name: Literal["tiny"] = "tiny"
     width: int = Field(default=64, ge=8)
     """D, a multiple of `attention_heads`."""
-    depth: int = Field(default=2, ge=1)
+    depth: int = Field(default=2, ge=1, le=LAYERS)
     """L, the number of layers."""
     attention_heads: int = Field(default=4, ge=1)
     subwords: int = Field(default=500, ge=50)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sertone.errors import SertoneError
 from sertone.labels import has_words
+from sertone.runtime import tokenizer as tokenizers
 
 PAD, UNKNOWN, BEGIN, END = SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 LONGEST = 512
@@ -90,8 +91,8 @@ def parsed(tokenizer: str) -> Tokenizer:
         SertoneError: `bad_tokenizer`.
     """
     try:
-        return Tokenizer.from_str(tokenizer)
-    except Exception as error:  # the library raises plain `Exception`
+        return tokenizers.parsed(tokenizer)
+    except ValueError as error:
         raise SertoneError("bad_tokenizer", str(error), "a tokenizer.json of Hugging Face") from None
 
 

@@ -1,12 +1,12 @@
 """One self-contained HTML page for a run: scores, confusion, ratings, curves, speakers, protocol, recipe."""
 
 import csv
-import json
 from collections import defaultdict
 from itertools import groupby
 from pathlib import Path
 
 from sertone.figures import FIGURES
+from sertone.files import read_json
 from sertone.report import cards, conditions, emotion, page, plots, protocol, ratings
 from sertone.sharing.scores import best_of
 
@@ -29,8 +29,8 @@ def write(run: Path) -> Path:
     """
     from markupsafe import Markup
 
-    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    card = json.loads((run / "protocol.json").read_text(encoding="utf-8"))
+    results = read_json(run / "results.json", "not_a_run")
+    card = read_json(run / "protocol.json", "not_a_run")
     with open(run / "predictions.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     written = run / "recipe.yaml"  # not there where a model was evaluated on another corpus

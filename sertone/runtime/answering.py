@@ -9,13 +9,16 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from sertone.errors import AudioError, SertoneError
+from sertone.errors import AudioError, SertoneError, is_out_of_memory
 from sertone.labels import Scale, class_names, remap, rescaled
 from sertone.schema import Prediction
 
 UNIT = Scale(0.0, 1.0, "share")
 AT_ONCE_S = 30.0
 """What our models answer at once, in seconds: longer recordings are answered by windows."""
+
+ROUNDING = 1e-3
+"""How far probabilities may be from adding up to 1."""
 
 
 def no_answer() -> dict[str, Any]:
@@ -125,9 +128,9 @@ class Answering:
         """Probabilities of the model's classes (B, K) as those of the classes that are told.
 
         Raises:
-            AudioError: `non_finite_answer`.
+            AudioError: `non_finite_answer`, `not_probabilities`.
         """
-        _require_finite(outputs)
+        require_sound(outputs)
         if self.classes is None or not model.classes:
             return outputs.probabilities
         return remap(outputs.probabilities, model.classes, self.classes)
@@ -151,16 +154,39 @@ class Answering:
         return min(1.0, max(0.0, rescaled(value, scale, UNIT))) if self.dimensions == "unit" else value
 
 
-def _require_finite(outputs: Outputs) -> None:
+def require_sound(outputs: Outputs) -> None:
+    """Refuse outputs that are no answer, whichever graph or model they come from.
+
+    Raises:
+        AudioError: `non_finite_answer`, `not_probabilities`.
+    """
     if not (np.isfinite(outputs.probabilities).all() and np.isfinite(outputs.ratings).all()):
         raise AudioError(
             "non_finite_answer", "the model's answer is no number", "samples from -1 to 1, or a sound model"
         )
+    shares = outputs.probabilities
+    if shares.size and (abs(shares.sum(-1) - 1).max() > ROUNDING or shares.min() < -ROUNDING):
+        found = f"outputs from {shares.min():.3g} to {shares.max():.3g} that add up to {shares[0].sum():.3g}"
+        raise AudioError("not_probabilities", found, "a sum of 1, and none below 0", "export the model again")
+
+
+def out_of_memory(error: Exception) -> AudioError:
+    """Return the error about a recording for which there is not enough memory."""
+    found, way_out = str(error).splitlines()[0], "answer it by windows, or on a machine with more memory"
+    return AudioError("out_of_memory", found, "memory for the recording", way_out)
 
 
 def refused(name: str, error: AudioError) -> Prediction:
     """What is told of a recording that was not answered."""
     return Prediction(file=name, status="error", code=error.code, message=str(error))
+
+
+def failed(name: str, error: Exception) -> Prediction:
+    """Return what is told of a recording that met a fault of ours, or for which there was no memory."""
+    if is_out_of_memory(error):
+        return refused(name, out_of_memory(error))
+    message = f"{type(error).__name__}: {error}"
+    return Prediction(file=name, status="error", code="failed", message=message)
 
 
 def prediction(

@@ -12,7 +12,6 @@ The graph, axis letters B batch, N samples, S tokens, K classes, R dimensions:
     -> probabilities (B, K), ratings (B, R), on the scales of the corpus
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sertone import figures
 from sertone.audio import SAMPLING_RATE, file_hash
-from sertone.errors import SertoneError
-from sertone.labels import Scale
-from sertone.runtime.answering import Outputs
-from sertone.runtime.probe import PROBE, require_right_arithmetic
+from sertone.errors import AudioError, SertoneError, is_out_of_memory
+from sertone.files import read_json, read_text
+from sertone.labels import Scale, are_classes, is_scale
+from sertone.licences import LEDGER
+from sertone.runtime.answering import Outputs, out_of_memory
+from sertone.runtime.graph_files import external_files
+from sertone.runtime.probe import PROBE, SHAPE, require_right_arithmetic
+from sertone.runtime.tokenizer import parsed
+from sertone.shape import misfits
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -32,25 +37,43 @@ if TYPE_CHECKING:
 FORMAT, UNPROBED = 2, 1
 """What is written now, and the format before there were probes, which is still read."""
 MARKER, GRAPH, TOKENIZER, CARD = "bundle.json", "model.onnx", "tokenizer.json", "README.md"
+
+
+def _are_scores(values: Any) -> bool:
+    """Return whether a value is what `sharing.scores` writes; it is empty where nothing was scored."""
+    shape = {"values": {str: float}, "intervals": {str: [float]}, "utterances": int, "speakers": int}
+    if misfits(values, shape, "scores"):
+        return values == {}
+    names = [figures.parts(name)[1] for name in [*values["values"], *values["intervals"]]]
+    return all(name in figures.FIGURES for name in names)
+
+
+LONGEST_S = 3600.0
+"""No model answers longer recordings at once, or needs longer ones, in seconds."""
 FIELDS = {
     "format": int,
     "name": str,
-    "precision": str,
-    "classes": list,
-    "scales": dict,
+    "precision": lambda name: name in ("fp32", "int8", "bf16"),
+    "classes": are_classes,
+    "scales": {str: is_scale},
     "hears": bool,
     "reads": bool,
-    "sampling_rate": int,
-    "min_samples": int,
-    "max_seconds": float,
-    "calibration": dict,
-    "card": dict,
-    "licences": list,
-    "parity": dict,
-    "probe": dict,
-    "files": dict,
+    "sampling_rate": lambda rate: rate == SAMPLING_RATE,
+    "min_samples": lambda count: type(count) is int and 0 < count <= LONGEST_S * SAMPLING_RATE,
+    "max_seconds": lambda seconds: not misfits(seconds, float, "it") and 0 < seconds <= LONGEST_S,
+    "calibration": {"temperature": float, "threshold": (float, None)},
+    "card": {"corpus": {"name": str, "title": str}, "selection": str},
+    "licences": LEDGER,
+    "models": int,
+    "class_map": {str: str},
+    "model?": {"name": str, "encoders": str},
+    "scores?": _are_scores,
+    "elsewhere?": {str: _are_scores},
+    "parity": {"largest_difference?": {str: float}},
+    "probe?": SHAPE,
+    "files": {str: str},
 }
-"""What `bundle.json` holds."""
+"""The shape of `bundle.json`, see `shape`."""
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 Device = Literal["cpu", "cuda"]
 KEPT_SAMPLES = 10 * SAMPLING_RATE
@@ -58,14 +81,12 @@ KEPT_SAMPLES = 10 * SAMPLING_RATE
 
 
 _SOUND: dict[str, Callable[[dict[str, Any]], bool]] = {
-    "sampling_rate": lambda said: said["sampling_rate"] == SAMPLING_RATE,
-    "classes": lambda said: all(isinstance(name, str) for name in said["classes"]),
-    "scales": lambda said: all(scale["low"] < scale["high"] for scale in said["scales"].values()),
-    "calibration": lambda said: isinstance(said["calibration"]["threshold"], float | None),
-    "probe": lambda said: said["format"] == UNPROBED or _is_probe(said["probe"]),
+    "hears": lambda said: said["hears"] or said["reads"],
+    "classes": lambda said: bool(said["classes"] or said["scales"]),
+    "probe": lambda said: ("probe" in said) == (said["format"] != UNPROBED),
     "files": lambda said: _needed(said) <= said["files"].keys(),
 }
-"""What has to hold for a field."""
+"""What has to hold between fields."""
 
 
 def is_bundle(path: Path) -> bool:
@@ -81,44 +102,30 @@ def about(folder: Path) -> dict[str, Any]:
     """
     if not is_bundle(folder):
         raise SertoneError("not_a_bundle", f"no {MARKER} in {folder}", "a folder that `sertone export` wrote")
-    try:
-        said = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _damaged(folder, f"{MARKER}: {error}") from None
-    if not isinstance(said, dict) or said.get("format") not in (FORMAT, UNPROBED):
-        found = said.get("format") if isinstance(said, dict) else type(said).__name__
+    said = read_json(folder / MARKER, "bad_bundle")
+    if said.get("format") not in (FORMAT, UNPROBED):
+        found = said.get("format")
         raise SertoneError(
             "other_format", f"{folder} has format {found}", f"format {FORMAT}", "export the model again"
         )
-    if said["format"] == UNPROBED:
-        said["probe"] = {}
-    wrong = [name for name, kind in FIELDS.items() if not isinstance(said.get(name), kind)]
-    if wrong := wrong or [name for name, sound in _SOUND.items() if not _holds(sound, said)]:
-        raise _damaged(folder, f"{MARKER} has no sound {', '.join(wrong)}")
+    if wrong := misfits(said, FIELDS) or [name for name, sound in _SOUND.items() if not sound(said)]:
+        raise _damaged(folder, f"{MARKER} has no sound {', '.join(wrong[:5])}")
     for name, digest in said["files"].items():
         if Path(name).name != name or not (folder / name).is_file():
             raise _damaged(folder, f"no {name}")
         if file_hash(folder / name) != digest:
             raise _damaged(folder, f"{name} is not what was exported")
+    if strange := [
+        name for name in external_files(folder / GRAPH, "bad_bundle") if name not in said["files"]
+    ]:
+        raise _damaged(folder, f"{GRAPH} refers to {strange[0]!r}, which has no hash in {MARKER}")
     return said
 
 
-def _holds(sound: Callable[[dict[str, Any]], bool], said: dict[str, Any]) -> bool:
-    try:
-        return sound(said)
-    except (KeyError, TypeError, AttributeError):  # a part of the field is missing, or of another kind
-        return False
-
-
 def _needed(said: dict[str, Any]) -> set[str]:
-    """Files that a bundle cannot do without."""
-    optional = {TOKENIZER: said["reads"], PROBE: said["format"] != UNPROBED}
+    """Return the files that a bundle cannot do without."""
+    optional = {TOKENIZER: said["reads"], PROBE: "probe" in said}
     return {GRAPH, *(name for name, needed in optional.items() if needed)}
-
-
-def _is_probe(probe: dict[str, Any]) -> bool:
-    numbers = [*probe["probabilities"], *probe["ratings"], probe["tolerance"]]
-    return all(isinstance(number, float) for number in numbers) and isinstance(probe["text"], str | None)
 
 
 def _damaged(folder: Path, found: str) -> SertoneError:
@@ -170,7 +177,7 @@ class Bundle:
         self._session = _session(self.folder, settings or Settings())
         self._one_by_one = self.about["precision"] == "int8"
         self._require_shapes()
-        require_right_arithmetic(self, self.folder, self.about["probe"])
+        require_right_arithmetic(self, self.folder, self.about.get("probe"))
 
     def truncates(self, text: str) -> bool:
         """Whether a text is longer than it reads."""
@@ -186,7 +193,10 @@ class Bundle:
         if self.reads:
             given["tokens"], given["counts"] = self._tokens(text, len(waveforms))
         options = _giving_back() if waveforms.size > KEPT_SAMPLES else None
-        probabilities, ratings = self._session.run(["probabilities", "ratings"], given, options)
+        try:
+            probabilities, ratings = self._session.run(["probabilities", "ratings"], given, options)
+        except Exception as error:  # onnxruntime has a class of its own for every kind of failure
+            raise _not_answered(error) from None
         return Outputs(np.asarray(probabilities), np.asarray(ratings))
 
     def _tokens(self, text: str | None, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -217,7 +227,9 @@ def _session(folder: Path, settings: Settings) -> "InferenceSession":
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = [PROVIDERS[settings.device]]
     try:
-        session = onnxruntime.InferenceSession(folder / GRAPH, options, providers=providers)
+        session = onnxruntime.InferenceSession(
+            folder / GRAPH, options, providers=providers, enable_fallback=0
+        )
     except Exception as error:  # onnxruntime has a class of its own for every kind of bad graph
         raise _damaged(folder, f"{GRAPH}: {str(error).splitlines()[0]}") from None
     if providers[0] not in session.get_providers():  # it takes the CPU and only logs it
@@ -230,6 +242,13 @@ def _no_device(settings: Settings, found: str) -> SertoneError:
     return SertoneError("no_device", f"device {settings.device!r}, {found}", "cpu", way_out)
 
 
+def _not_answered(error: Exception) -> SertoneError:
+    if is_out_of_memory(error):
+        return out_of_memory(error)
+    found = f"the graph cannot answer: {str(error).splitlines()[0]}"
+    return AudioError("graph_failed", found, "a graph that answers", "export or fetch the bundle again")
+
+
 def _giving_back() -> Any:
     """After which ONNX Runtime gives back the memory of a run."""
     import onnxruntime
@@ -240,13 +259,12 @@ def _giving_back() -> Any:
 
 
 def _tokenizer(path: Path) -> Any:
+    text = read_text(path, "bad_bundle")
     try:
-        from tokenizers import Tokenizer
+        return parsed(text)
     except ImportError:
         raise SertoneError(
             "missing_extra", "a model that reads text", "tokenizers", 'pip install "sertone[text]"'
         ) from None
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain `Exception`
+    except ValueError as error:
         raise _damaged(path.parent, f"{path.name}: {error}") from None

@@ -16,7 +16,7 @@ from sertone.errors import AudioError
 from sertone.isolation import Isolated
 from sertone.labels import has_words
 from sertone.runtime.ahead import Row, decoded, held_against, rows, unread
-from sertone.runtime.answering import Answering, Model, no_answer, prediction, refused
+from sertone.runtime.answering import Answering, Model, failed, no_answer, prediction, refused
 from sertone.runtime.apart import decoder, read_apart
 from sertone.runtime.plan import Plan, TimelineSettings
 from sertone.runtime.streaming import Stream
@@ -296,5 +296,4 @@ def _safely(source: Source, answer: Callable[[], Prediction]) -> Prediction:
     except AudioError as error:
         return refused(_name(source), error)
     except Exception as error:  # one recording never ends a run
-        message = f"{type(error).__name__}: {error}"
-        return Prediction(file=_name(source), status="error", code="failed", message=message)
+        return failed(_name(source), error)

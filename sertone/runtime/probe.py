@@ -22,6 +22,8 @@ from sertone.runtime.answering import Model, Outputs
 PROBE = "probe.npy"
 SKIP = "SERTONE_SKIP_PROBE"
 """Environment variable: 1 loads bundles without asking."""
+SHAPE = {"text": (str, None), "probabilities": [float], "ratings": [float], "tolerance": float}
+"""What `bundle.json` holds about it, see `shape`."""
 FULL_SCALE = 2**15
 TEXT = "so what are we going to do about it now"
 TOLERANCES = {"fp32": 0.005, "bf16": 0.005, "int8": 0.05}
@@ -59,20 +61,20 @@ def ask(model: Model, precision: str) -> tuple[np.ndarray, dict[str, Any]]:
     }
 
 
-def require_right_arithmetic(model: Model, folder: Path, probe: dict[str, Any]) -> None:
+def require_right_arithmetic(model: Model, folder: Path, probe: dict[str, Any] | None) -> None:
     """Ask the probe of a bundle, and refuse the bundle where this machine answers something else.
 
     Args:
         model: the bundle, loaded.
         folder: of the bundle.
-        probe: what `bundle.json` holds about it; empty: a bundle of an older format.
+        probe: what `bundle.json` holds about it; None: a bundle of an older format.
 
     Raises:
         SertoneError: `wrong_arithmetic`; `bad_bundle` where the probe does not fit the model.
     """
     if os.environ.get(SKIP) == "1":
         return
-    if not probe:
+    if probe is None:
         warnings.warn(
             f"{folder}: an older bundle without a probe, so it is not known whether this machine computes it "
             "rightly; export it again",

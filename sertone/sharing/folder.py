@@ -1,20 +1,98 @@
 """Where a model is, on the disk or on the Hugging Face hub, and what it says about itself."""
 
-import json
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from sertone.audio import file_hash
+from sertone import calibration, licences
+from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import SertoneError
+from sertone.files import read_json, require_regular
+from sertone.labels import are_classes, is_scale
+from sertone.shape import misfits
 
-FORMAT = 3
+FORMAT = 4
 MARKER, WEIGHTS, CARD, TOKENIZER = "checkpoint.json", "model.safetensors", "card.md", "tokenizer.json"
 """The files of a checkpoint, the last one only of a model that reads text; the marker makes it complete.
 On the hub the card is README.md."""
 BUNDLE = ("bundle.json", "model.onnx", "probe.npy")
 """Of a bundle (`runtime.bundle`), beside the tokenizer."""
+LONGEST_S = 30
+"""No model needs longer recordings, in seconds."""
+LAYERS, LARGEST = 1000, 10_000_000
+"""No model has more layers, and no number in its description is larger."""
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def _modest(options: Any, name: str = "") -> bool:
+    """Return whether a description of a model has no number that would take forever to build it."""
+    if isinstance(options, dict):
+        return all(_modest(value, str(key)) for key, value in options.items())
+    if isinstance(options, list):
+        return all(_modest(value, name) for value in options)
+    many = name in ("depth", "members") or "layers" in name
+    return not isinstance(options, int) or abs(options) <= (LAYERS if many else LARGEST)
+
+
+def _is_model(options: Any) -> bool:
+    shape = {"name": str, "encoder": (dict, None)}
+    return (
+        not misfits(options, shape, "model")
+        and isinstance(options.get("text"), dict | None)
+        and _modest(options)
+    )
+
+
+def _names_its_fold(card: Mapping[str, Any]) -> bool:
+    names = [fold["name"] for fold in card["folds"]], [leak["fold"] for leak in card["leaks"]]
+    return all(card["fold"] in known for known in names)
+
+
+HEARD = {"recordings": [str], "speakers": [str]}
+PROTOCOL = {
+    "corpus": {
+        "name": str,
+        "title": str,
+        "language": str,
+        "citation": str,
+        "speakers": int,
+        "by_class": {str: int},
+    },
+    "class_map": {str: str},
+    "split": {"split": str},
+    "selection": str,
+    "folds": [{"name": str}],
+    "leaks": [{"fold": str}],
+    "metrics": {str: str},
+    "versions": {str: str},
+    "seed": int,
+    "fold": str,
+    "heard": HEARD,
+}
+"""The shape of the part `card`, as far as it is used; see `shape`."""
+SHAPE = {
+    "model": _is_model,
+    "vocabulary": {
+        "class_map": {str: str},
+        "classes": {
+            "emotion": are_classes,
+            "gender": are_classes,
+            "style": are_classes,
+            "speaker": are_classes,
+        },
+        "characters": are_classes,
+        "ratings": {str: is_scale},
+    },
+    "sampling_rate": lambda rate: rate == SAMPLING_RATE,
+    "min_samples": lambda count: type(count) is int and 0 < count <= LONGEST_S * SAMPLING_RATE,
+    "calibration": calibration.SHAPE,
+    "card": PROTOCOL,
+    "licences": licences.LEDGER,
+    "files": {WEIGHTS: str},
+}
+"""The shape of `checkpoint.json`, see `shape`."""
 
 
 def checkpoints(source: str | Path) -> list[Path]:
@@ -89,24 +167,54 @@ def checkpoint(source: str | Path) -> Path:
 
 
 def about(folder: Path) -> dict:
-    """What `checkpoint.json` holds.
+    """Return what `checkpoint.json` holds.
 
     Raises:
         SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`.
     """
     if not (folder / MARKER).is_file():
         raise SertoneError("not_a_checkpoint", f"no {MARKER} in {folder}", "a run or a checkpoint folder")
-    try:
-        said = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SertoneError("bad_weights", f"{folder / MARKER}: {error}", "an intact file") from None
+    said = read_json(folder / MARKER, "bad_weights")
     if said.get("format") != FORMAT:
         raise other_format(folder, said.get("format"), FORMAT)
+    if wrong := misfits(said, SHAPE) or ["card.fold"] * (not _names_its_fold(said["card"])):
+        raise _damaged(folder, f"{MARKER} has no sound {', '.join(wrong[:5])}")
     if said["model"].get("text") and not (folder / TOKENIZER).is_file():
         raise SertoneError(
             "not_a_checkpoint", f"no {TOKENIZER} in {folder}", "that of a model that reads text"
         )
     return said
+
+
+def require_intact(folder: Path, names: Iterable[str], hashes: Mapping[str, str]) -> None:
+    """Compare files with the hashes that the marker beside them states.
+
+    Raises:
+        SertoneError: `bad_weights`.
+    """
+    for name in names:
+        require_regular(folder / name, "bad_weights")
+        if file_hash(folder / name) != hashes.get(name):
+            raise _damaged(folder, f"{name} is not what was saved")
+
+
+def _damaged(folder: Path, found: str) -> SertoneError:
+    way_out = "fetch it again, or train it again (`--fresh` in the same folder)"
+    return SertoneError("bad_weights", f"{folder}: {found}", "an intact checkpoint", way_out)
+
+
+def missing_folds(source: str | Path, abouts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the folds of a run whose models are not there.
+
+    Args:
+        source: as for `checkpoints`; what is no run has no folds.
+        abouts: what `checkpoint.json` holds of each model that is there.
+    """
+    path = local(source)
+    if any((folder / MARKER).is_file() for folder in (path, path / "checkpoint")):
+        return []
+    present = {about["card"]["fold"] for about in abouts}
+    return [fold["name"] for fold in abouts[0]["card"]["folds"] if fold["name"] not in present]
 
 
 def other_format(found: Path, own: object, expected: int) -> SertoneError:

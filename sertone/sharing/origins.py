@@ -6,16 +6,26 @@ A folder that `distill` wrote:
     encoder.json         architecture, licences, what it has heard; marks the folder complete
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sertone.errors import SertoneError
+from sertone.files import read_json
+from sertone.licences import LEDGER
+from sertone.shape import misfits
 from sertone.sharing import folder as folders
 
-ENCODER, FORMAT = "encoder.json", 2
+ENCODER, FORMAT = "encoder.json", 3
+SHAPE = {
+    "encoder": dict,
+    "licences": LEDGER,
+    "heard": folders.HEARD,
+    "listened": folders.HEARD,
+    "files": {folders.WEIGHTS: str},
+}
+"""Of `encoder.json`, see `shape`; the parts are those of `Origin`, in order."""
 NOTHING: dict[str, list[str]] = {"recordings": [], "speakers": []}
 
 
@@ -29,6 +39,7 @@ class Origin:
         licences: the ledger of what it was made of.
         heard: hashes of the recordings and speakers that it was trained on with labels (`training.heard`).
         listened: the same of those that it was distilled on without labels.
+        files: hashes of the files in the folder.
     """
 
     folder: Path
@@ -36,6 +47,7 @@ class Origin:
     licences: list[dict[str, Any]]
     heard: dict[str, list[str]]
     listened: dict[str, list[str]]
+    files: dict[str, str]
 
 
 def origin_of(options: Mapping[str, Any] | None) -> Origin | None:
@@ -68,21 +80,22 @@ def find(source: str) -> Origin:
     for folder in (Path(source), Path(source) / "encoder"):
         if (folder / ENCODER).is_file():
             about = _about(folder / ENCODER)
-            return Origin(folder, *(about[key] for key in ("encoder", "licences", "heard", "listened")))
+            return Origin(folder, *(about[key] for key in SHAPE))
     folder = folders.checkpoint(source)
     about = folders.about(folder)
     if not about["model"]["encoder"]:
         raise SertoneError("no_speech_encoder", f"the model in {source} only reads", "one that hears")
     card = about["card"]
     listened = card.get("listened", NOTHING)
-    return Origin(folder, about["model"]["encoder"], about["licences"], card["heard"], listened)
+    heard, licences = card["heard"], about["licences"]
+    return Origin(folder, about["model"]["encoder"], licences, heard, listened, about["files"])
 
 
 def _about(marker: Path) -> dict[str, Any]:
-    try:
-        said = json.loads(marker.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SertoneError("bad_weights", f"{marker}: {error}", "an intact file") from None
+    said = read_json(marker, "bad_weights")
     if said.get("format") != FORMAT:
         raise folders.other_format(marker, said.get("format"), FORMAT)
+    if wrong := misfits(said, SHAPE):
+        found = f"{marker} has no sound {', '.join(wrong)}"
+        raise SertoneError("bad_weights", found, "an intact file", "distil it again")
     return said

@@ -1,12 +1,12 @@
 """What a model card says about scores: of one fold's test side, or of a whole cross-validation."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from sertone import figures
 from sertone.errors import SertoneError
+from sertone.files import read_json
 from sertone.sharing import folder
 
 CHOICE = "choice.json"
@@ -84,7 +84,7 @@ class Scores:
 
     @classmethod
     def _of_choice(cls, folder: Path) -> Self:
-        found = json.loads((folder / CHOICE).read_text(encoding="utf-8"))
+        found = read_json(folder / CHOICE, "not_a_run")
         values = {name: each["value"] for name, each in found["scores"].items()}
         bounds = {name: each["interval"] for name, each in found["scores"].items() if each["interval"]}
         counted = (found["utterances"], found["speakers"], len(found["folds"]), found["among"])
@@ -127,7 +127,7 @@ def best_of(run: Path) -> str:
     choice = choice_of(run)
     if choice is None or run.resolve() != choice / "run":
         return ""
-    found = json.loads((choice / CHOICE).read_text(encoding="utf-8"))
+    found = read_json(choice / CHOICE, "not_a_run")
     return f"{found['among']} in {figures.named(found['main_score']).label}"
 
 
@@ -141,7 +141,7 @@ def _results(folder: Path, command: str) -> dict[str, Any]:
     if not (folder / "results.json").is_file():
         expected = f"the folder of a finished `sertone {command}`"
         raise SertoneError("not_a_run", f"no results.json in {folder}", expected)
-    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    return read_json(folder / "results.json", "not_a_run")
 
 
 def _of(scored: dict[str, dict], name: str) -> Any:
@@ -150,7 +150,7 @@ def _of(scored: dict[str, dict], name: str) -> Any:
 
 
 def _card(run: Path) -> dict:
-    return json.loads((run / "protocol.json").read_text(encoding="utf-8"))
+    return read_json(run / "protocol.json", "not_a_run")
 
 
 def _require_same(run: Path, results: dict, about: dict) -> None:

@@ -10,10 +10,14 @@ from lightning_fabric import Fabric
 
 from sertone import calibration, metrics
 from sertone.audio import SAMPLING_RATE
+from sertone.errors import SertoneError
+from sertone.nn.batch import Batch
+from sertone.nn.heads import HeadOutput
 from sertone.nn.vocabulary import Vocabulary
 from sertone.schema import Utterance
 from sertone.training.batches import plan_batches
 from sertone.training.loader import Loader, Row
+from sertone.training.step import enough_memory
 
 EVALUATION_SECONDS = 60.0
 
@@ -51,6 +55,9 @@ def answer(
         loader: makes the batches.
         fabric: device and precision.
         withheld: `audio` or `text` that the model shall do without.
+
+    Raises:
+        SertoneError: `out_of_memory`, `diverged`.
     """
     was_training = model.training
     model.eval()
@@ -60,8 +67,7 @@ def answer(
     plan = plan_batches(seconds, batch_seconds=EVALUATION_SECONDS)
     rows = [[Row(utterances[i], 1.0, withheld) for i in indices] for indices in plan]
     for indices, batch in zip(plan, loader.batches(rows, []), strict=True):
-        with fabric.autocast():
-            outputs = model(batch.to(fabric.device))
+        outputs = _outputs(model, batch, fabric, [utterances[i] for i in indices])
         for task, head in model.heads.items():
             for i, value in zip(indices, head.decode(outputs[task]), strict=True):
                 predictions[task][i] = value
@@ -70,6 +76,28 @@ def answer(
     model.train(was_training)
     known = calibration.probabilities(logits) if logits.size else logits
     return Answers(predictions, logits, known)
+
+
+def _outputs(
+    model: Any, batch: Batch, fabric: Fabric, utterances: Sequence[Utterance]
+) -> dict[str, HeadOutput]:
+    """Answer a batch.
+
+    Raises:
+        SertoneError: `out_of_memory`; `diverged`, where an answer is no number.
+    """
+    with enough_memory(utterances, batch.lengths), fabric.autocast():
+        outputs = model(batch.to(fabric.device))
+    for task, output in outputs.items():
+        if not output.logits.isfinite().all():
+            raise SertoneError(
+                "diverged",
+                f"the model's answer about {task} is no finite number, of one of "
+                f"{', '.join(u.id for u in utterances[:5])}",
+                "finite answers, or there is no score",
+                "lower the learning rates and train again, or look at these recordings",
+            )
+    return outputs
 
 
 def score_tasks(

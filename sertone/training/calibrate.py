@@ -5,7 +5,6 @@ others, so the temperature may lower its confidence and never raise it. Without 
 temperature is 1 and nothing is unsure.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from sertone import calibration
 from sertone.calibration import Calibration
+from sertone.files import read_json
 from sertone.sharing.folder import checkpoints
 from sertone.training.answers import answer
 from sertone.training.loop import Trainer
@@ -44,8 +44,8 @@ def on_held_out(run: Path, coverage: float | None) -> Calibration:
         run: a finished cross-validation of the same recipe.
         coverage: share of recordings that shall get an answer.
     """
-    texts = [(folder.parent / "result.json").read_text(encoding="utf-8") for folder in checkpoints(run)]
-    rows = [row | _raw(row, fold) for fold in map(json.loads, texts) for row in fold["rows"] if row["target"]]
+    results = [read_json(folder.parent / "result.json", "not_a_run") for folder in checkpoints(run)]
+    rows = [row | _raw(row, fold) for fold in results for row in fold["rows"] if row["target"]]
     logits, folds = np.array([row["logits"] for row in rows]), np.array([row["fold"] for row in rows])
     targets, speakers = np.array([row["index"] for row in rows]), [row["speaker"] for row in rows]
     own = calibration.fit(logits, targets, coverage, speakers, chose_epoch=False)

@@ -6,12 +6,14 @@ checkpoint/                a trained model
     card.md                model card
     checkpoint.json        configuration, vocabulary, calibration, protocol card, licences; marks the folder
                            complete
-resume/0003/               training between two epochs, the highest complete number counts
-    model.safetensors, optimizer.safetensors, state.json
+resume/000003/             training between two epochs; the highest intact number counts, and the one
+                           before it stays
+    model.safetensors, optimizer.safetensors, best.safetensors
+    state.json             with the hashes of the weights; marks the folder complete
 """
 
-import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,28 @@ import torch
 from torch import Tensor
 
 from sertone import models
+from sertone.audio import file_hash
 from sertone.calibration import Calibration
-from sertone.files import write_json, write_text
+from sertone.errors import SertoneError
+from sertone.files import put_aside, read_json, read_text, write_json, write_text
 from sertone.nn.vocabulary import Vocabulary
-from sertone.nn.weights import load_tensors, restore, save_tensors
+from sertone.nn.weights import load_tensors, restore, save_tensors, shapes_in
+from sertone.shape import misfits
 from sertone.sharing import folder as folders
 from sertone.sharing import model_card
 from sertone.sharing.folder import CARD, FORMAT, MARKER, TOKENIZER, WEIGHTS
 from sertone.sharing.scores import Scores
+
+KEPT = 2
+"""Saves to resume from: the newest, and the one before it, should the newest be damaged."""
+STATE = {
+    "stage": int,
+    "epoch": int,
+    "best": (float, None),
+    "history": [dict],
+    "files": {"model.safetensors": str, "optimizer.safetensors": str},
+}
+"""The shape of `state.json`, see `shape`."""
 
 
 def save_model(
@@ -66,6 +82,7 @@ def save_model(
     save_tensors(aside / WEIGHTS, _state(model))
     if vocabulary.tokenizer:
         write_text(aside / TOKENIZER, vocabulary.tokenizer)
+    about["files"] = _hashes(aside)
     write_text(aside / CARD, model_card.render(about))
     write_json(aside / MARKER, about)
     shutil.rmtree(folder, ignore_errors=True)
@@ -87,17 +104,44 @@ def load_model(folder: Path) -> tuple[Any, Vocabulary, dict]:
         SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`.
     """
     about = folders.about(folder)
-    tokenizer = (folder / TOKENIZER).read_text(encoding="utf-8") if about["model"].get("text") else ""
+    reads = bool(about["model"].get("text"))
+    folders.require_intact(folder, [WEIGHTS, *[TOKENIZER] * reads], about["files"])
+    tokenizer = read_text(folder / TOKENIZER, "bad_weights") if reads else ""
     vocabulary = Vocabulary.from_json(about["vocabulary"], tokenizer)
+    _require_its_weights(folder, about["model"], vocabulary)
     model = models.build(about["model"], vocabulary)
     restore(model, load_tensors(folder / WEIGHTS), folder)
     return model.eval(), vocabulary, about
 
 
+def _require_its_weights(folder: Path, options: dict, vocabulary: Vocabulary) -> None:
+    """Compare the description with the header of the weights, on a model that takes no memory.
+
+    Raises:
+        SertoneError: `bad_weights`, also for whatever keeps the description from being built.
+    """
+    try:
+        with torch.device("meta"):
+            expected = {
+                name: tuple(t.shape) for name, t in models.build(options, vocabulary).state_dict().items()
+            }
+    except Exception as error:  # Hugging Face and torch have many kinds for options that do not fit
+        raise SertoneError(
+            "bad_weights", f"{folder / MARKER}: {error}", "a model that can be built"
+        ) from None
+    found = shapes_in(folder / WEIGHTS)
+    if other := sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name)):
+        name = other[0]
+        said = f"{folder}: {name} is {found.get(name, 'not there')}"
+        raise SertoneError(
+            "bad_weights", said, f"{expected.get(name, 'none')}, as {MARKER} describes the model"
+        )
+
+
 def save_resume(
     folder: Path, number: int, model: Any, optimizer: torch.optim.Optimizer, state: dict, best: dict
 ) -> None:
-    """Writes what training needs to go on, then removes older saves.
+    """Write what training needs to go on, then remove all saves but the newest two.
 
     Args:
         folder: of all saves.
@@ -106,21 +150,55 @@ def save_resume(
         optimizer: with its moments.
         state: JSON: stage, epoch, history.
         best: weights of the best epoch so far; may be empty.
+
+    Raises:
+        SertoneError: `disk_full`.
     """
     aside = _fresh(folder / ".part")
     save_tensors(aside / "model.safetensors", _state(model))
     save_tensors(aside / "optimizer.safetensors", _optimizer_tensors(optimizer))
     if best:
         save_tensors(aside / "best.safetensors", best)
-    write_json(aside / "state.json", state | {"format": FORMAT})
+    write_json(aside / "state.json", state | {"format": FORMAT, "files": _hashes(aside)})
     aside.replace(folder / f"{number:06d}")
-    for older in _saves(folder)[:-1]:
+    for older in _saves(folder)[:-KEPT]:
         shutil.rmtree(older)
 
 
+def put_damaged_aside(folder: Path, say: Callable[[str], None]) -> None:
+    """Rename saves that are incomplete or damaged, newest first, until one is intact.
+
+    Args:
+        folder: of all saves.
+        say: told of each.
+    """
+    for save in reversed(_saves(folder)):
+        if not (fault := _fault(save)):
+            return
+        say(f"a save is damaged ({fault}): put aside as {put_aside(save)}; the one before it is used")
+
+
+def _fault(save: Path) -> str:
+    """Return what is wrong with a save; empty where nothing is, or another version wrote it."""
+    try:
+        state = read_json(save / "state.json", "bad_save")
+    except SertoneError as error:
+        return error.found
+    if state.get("format") != FORMAT:
+        return ""
+    if misfits(state, STATE):
+        return f"{save / 'state.json'} lacks a part"
+    other = [name for name, known in state["files"].items() if not _is(save / name, known)]
+    return f"{save / other[0]} is not what was saved" if other else ""
+
+
+def _is(path: Path, known: str) -> bool:
+    return path.is_file() and file_hash(path) == known
+
+
 def find_resume(folder: Path) -> Path | None:
-    """The newest complete save, or None."""
-    saves = _saves(folder)
+    """Return the newest complete save, or None."""
+    saves = [save for save in _saves(folder) if (save / "state.json").is_file()]
     return saves[-1] if saves else None
 
 
@@ -133,9 +211,10 @@ def load_resume(save: Path, model: Any) -> tuple[dict, dict[str, Tensor], dict[s
     Raises:
         SertoneError: `other_format`.
     """
-    state = json.loads((save / "state.json").read_text(encoding="utf-8"))
+    state = read_json(save / "state.json", "bad_weights")
     if (own := state.pop("format", None)) != FORMAT:
         raise folders.other_format(save, own, FORMAT)
+    del state["files"]
     restore(model, load_tensors(save / "model.safetensors"), save)
     best = save / "best.safetensors"
     return (
@@ -160,7 +239,12 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _saves(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("[0-9]*") if (p / "state.json").is_file())
+    """Return all saves, incomplete ones too, the oldest first."""
+    return sorted(path for path in folder.glob("[0-9]*") if path.name.isdigit())
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {path.name: file_hash(path) for path in sorted(folder.iterdir())}
 
 
 def _fresh(folder: Path) -> Path:

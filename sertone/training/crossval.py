@@ -44,10 +44,11 @@ def cross_validate(
         SertoneError: as `prepare` and `cells.run`; `run_in_use`, `other_experiment`, `jobs_and_ranks`.
     """
     ranks.join(recipe.train.device)
-    cell = Cell(prepare(recipe, say=Progress(0, quiet).say), Path(out))
+    say = Progress(0, quiet).say
+    cell = Cell(prepare(recipe, say=say), Path(out))
     jobs, total = jobs_for(jobs, recipe.train.device), cell.epochs * len(cell.experiment.folds)
     with (
-        claim(cell.out, recipes.dump(recipe), cell.experiment.card, force=force, fresh=fresh),
+        claim(cell.out, recipes.dump(recipe), cell.experiment.card, force=force, fresh=fresh, say=say),
         Progress(total, quiet) as progress,
     ):
         cells.run([cell], jobs, progress, finish)

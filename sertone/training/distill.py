@@ -5,7 +5,6 @@ out/encoder/                      the student, as `sharing.origins` says
 out/distill.json                  losses, seconds, sizes; marks the folder complete
 """
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +14,8 @@ import torch
 
 from sertone import licences
 from sertone import recipe as recipes
-from sertone.audio import SAMPLING_RATE
-from sertone.files import write_json, write_text
+from sertone.audio import SAMPLING_RATE, file_hash
+from sertone.files import read_json, write_json, write_text
 from sertone.nn.distillation import check_targets, student_of
 from sertone.nn.encoder import Encoder
 from sertone.nn.saved import save_encoder
@@ -24,6 +23,7 @@ from sertone.nn.vocabulary import Vocabulary
 from sertone.protocols import Fold
 from sertone.schema import Utterance
 from sertone.sharing import encoder_card
+from sertone.sharing.folder import WEIGHTS
 from sertone.sharing.origins import ENCODER, FORMAT, NOTHING, origin_of
 from sertone.training import heard, ranks, unlabelled
 from sertone.training.distill_recipe import DistillRecipe
@@ -71,7 +71,8 @@ def distill(
     fold = unlabelled.sides(found, recipe.held_out, seed)
     card = unlabelled.card(recipe.data, fold, seed)
     about = _about(recipe, teacher, student, found, card)
-    with claim(out, recipes.dump(recipe), card, force=force, fresh=fresh):
+    say = Progress(0, quiet).say
+    with claim(out, recipes.dump(recipe), card, force=force, fresh=fresh, say=say):
         if not (out / RESULT).is_file():
             with Progress(recipe.train.epochs, quiet) as progress:
                 distiller = _distiller(recipe, teacher, student, fold, out, progress)
@@ -155,6 +156,7 @@ def _write(student: Encoder, about: dict, result: dict, out: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     save_encoder(student, aside)
+    about["files"] = {WEIGHTS: file_hash(aside / WEIGHTS)}
     write_text(aside / "README.md", encoder_card.render(about))
     write_json(aside / ENCODER, about)
     shutil.rmtree(out / "encoder", ignore_errors=True)
@@ -165,4 +167,4 @@ def _write(student: Encoder, about: dict, result: dict, out: Path) -> None:
 
 def result(out: str | Path) -> dict[str, Any]:
     """What `distill.json` holds."""
-    return json.loads((Path(out) / RESULT).read_text(encoding="utf-8"))
+    return read_json(Path(out) / RESULT, "not_a_run")

@@ -16,14 +16,14 @@ from pydantic import Field, field_validator, model_validator
 from sertone.audio import MAX_SECONDS
 from sertone.nn.encoders import EncoderConfig
 from sertone.recipe import CorpusConfig
-from sertone.settings import Settings, load_as
+from sertone.settings import LAYERS, Settings, load_as
 from sertone.train_config import Rates, TrainConfig, TrainingConfig
 
 
 class StudentConfig(Settings):
     """What becomes of the teacher."""
 
-    layers: int = Field(default=2, ge=1)
+    layers: int = Field(default=2, ge=1, le=LAYERS)
     """How many of its layers, from the first on, the student begins with."""
     frozen_layers: int = Field(default=-1, ge=-1)
     """Of these, those that are not trained; 0: the front end only, -1: none, the paper's way."""

@@ -1,5 +1,6 @@
 """Training a student: the loop of all models, with the teacher's hidden states as targets."""
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,6 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from sertone.audio import SAMPLING_RATE
+from sertone.errors import SertoneError
 from sertone.models.stage import Stage
 from sertone.nn.batch import Batch
 from sertone.nn.distillation import TargetHead
@@ -111,7 +113,11 @@ class Distiller(Trainer):
 
     @torch.no_grad()
     def held_out_loss(self) -> float | None:
-        """Mean over the frames of the held-out audio, at speed 1; None where there is none."""
+        """Return the mean over the frames of the held-out audio, at speed 1; None where there is none.
+
+        Raises:
+            SertoneError: `diverged`.
+        """
         if not self.fold.validation:
             return None
         model, was_training = self.model.to(self.fabric.device), self.model.training
@@ -123,7 +129,12 @@ class Distiller(Trainer):
             total += sum(h.total(outputs[n], batch.targets[n]) for n, h in model.heads.items())
             frames += int(next(iter(outputs.values())).frames.sum())
         model.train(was_training)
-        return total.item() / frames / len(model.heads)
+        loss = total.item() / frames / len(model.heads)
+        if not math.isfinite(loss):
+            raise SertoneError(
+                "diverged", f"the loss on the held-out audio is {loss}", "a number", "lower the learning rate"
+            )
+        return loss
 
     def _held_out_plan(self) -> list[list[Row]]:
         aside, lengths = self.fold.validation, self.material.recordings.lengths

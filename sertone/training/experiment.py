@@ -10,7 +10,7 @@ from sertone import corpora, leaks, licences, models, protocols, transcripts
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, Scale, class_map, class_names, class_shares
 from sertone.nn.vocabulary import Vocabulary
-from sertone.protocol_card import protocol_card, selection
+from sertone.protocol_card import contents, protocol_card, selection
 from sertone.protocols import Fold
 from sertone.recipe import ProtocolConfig, Recipe
 from sertone.schema import Utterance
@@ -146,8 +146,9 @@ def prepare(
     made = Experiment(recipe, mapping, used, folds, card).with_past()
     texts = transcripts.texts(data.text, used, hashes, say, corpora.sheet(data.corpus).LANGUAGE)
     folds = [Fold(fold.name, *map(texts.given, fold.sides.values())) for fold in folds]
-    card = made.card | {"text": texts.card}
-    return replace(made, utterances=texts.given(used), folds=folds, card=card)
+    used = texts.given(used)
+    card = made.card | {"text": texts.card, "contents": contents(used)}
+    return replace(made, utterances=used, folds=folds, card=card)
 
 
 def _split(

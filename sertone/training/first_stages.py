@@ -17,12 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sertone.files import write_json
+from sertone.audio import file_hash
+from sertone.errors import SertoneError
+from sertone.files import read_json, write_json
 from sertone.models.stage import Stage
 from sertone.nn.weights import load_tensors, restore, save_tensors
 from sertone.recipe import NEUTRAL
 from sertone.schema import Utterance
+from sertone.shape import misfits
 from sertone.train_config import TrainConfig
+
+SHAPE = {"history": [dict], "weights": str}
+"""Of `history.json`, see `shape`: epochs, and the hash of the weights."""
 
 
 class FirstStages:
@@ -47,23 +53,29 @@ class FirstStages:
         """Puts a trained stage into a model.
 
         Returns:
-            its history, or None where there is none.
+            its history, or None where there is none that is intact.
 
         Raises:
             SertoneError: `bad_weights`.
         """
         kept = self.folder / key
-        if not (kept / "history.json").is_file():
+        try:
+            found = read_json(kept / "history.json", "torn")
+        except SertoneError:  # none, or one whose writing ended early: it is trained again
             return None
-        restore(model, load_tensors(kept / "model.safetensors"), kept, whole=False)
-        return json.loads((kept / "history.json").read_text(encoding="utf-8"))
+        weights = kept / "model.safetensors"
+        if misfits(found, SHAPE) or not weights.is_file() or file_hash(weights) != found["weights"]:
+            return None
+        restore(model, load_tensors(weights), kept, whole=False)
+        return found["history"]
 
     def keep(self, key: str, model: Any, stage: Stage, history: list[dict]) -> None:
         """Keeps what a stage has trained."""
         kept = self.folder / key
         kept.mkdir(exist_ok=True)  # the history comes last and marks it complete
         save_tensors(kept / "model.safetensors", _used(model, stage))
-        write_json(kept / "history.json", history)
+        weights = file_hash(kept / "model.safetensors")
+        write_json(kept / "history.json", {"history": history, "weights": weights})
 
 
 def first_stage_key(

@@ -17,6 +17,7 @@ from sertone.files import write_json
 from sertone.sharing.folder import FORMAT
 from sertone.sharing.scores import Scores
 from sertone.training import checkpoint, heard, ranks
+from sertone.training.answers import answer
 from sertone.training.calibrate import calibrate
 from sertone.training.experiment import Experiment
 from sertone.training.first_stages import FirstStages
@@ -31,6 +32,9 @@ from sertone.training.tested import in_words, tested
 PER_FILE = ("file_hashes", "segments")
 """Parts of the protocol card that grow with the corpus; a checkpoint leaves them out, and of the texts that
 training and test have in common it only has the number: they are not ours to pass on."""
+
+ANSWERED = 8
+"""Training utterances that a trained model has to answer."""
 
 
 def check(experiment: Experiment) -> Any:
@@ -109,6 +113,7 @@ def fit(
         if len({vocabulary.label(task, u) for u in fold.train} - {None}) < 2:
             progress.say(f"fold {number} ({fold.name})  {task}: fewer than two labels, nothing to learn")
     trainer.train()
+    _require_answers(trainer)
     trainer.calibration = calibrate(trainer)
     card = {key: value for key, value in experiment.card.items() if key not in PER_FILE}
     card["leaks"] = [leak | {"scripted_texts": len(leak["scripted_texts"])} for leak in card["leaks"]]
@@ -121,6 +126,12 @@ def fit(
         checkpoint.save_model(target, model, recipe.model, vocabulary, about, calibration, ledger)
     ranks.wait()
     return trainer
+
+
+def _require_answers(trainer: Trainer) -> None:
+    """Refuse a trained model that does not even answer what it was trained on, with `diverged`."""
+    model, side = trainer.model.to(trainer.fabric.device), trainer.fold.train[:ANSWERED]
+    answer(model, trainer.vocabulary, side, trainer.loader, trainer.fabric)
 
 
 def _about(experiment: Experiment, number: int) -> dict:

@@ -30,7 +30,7 @@ from sertone.training.loader import Loader, Row
 from sertone.training.material import Material
 from sertone.training.prefixes import PrefixCache
 from sertone.training.progress import Reporter
-from sertone.training.step import Stepper, freeze, schedule
+from sertone.training.step import Stepper, freeze, require_finite, schedule
 from sertone.training.tally import Tally
 
 SHOWN = {
@@ -96,11 +96,15 @@ class Trainer:
             the history.
 
         Raises:
-            SertoneError: `not_finite`, `out_of_memory`, `not_cacheable`, `cache_too_small`, `other_format`.
+            SertoneError: `not_finite`, `diverged`, `out_of_memory`, `not_cacheable`, `cache_too_small`,
+                `other_format`, `disk_full`.
         """
         stages = self.model.stages()
         self._prepare_emotion_loss()
         key = self._first_stage_key(stages)
+        if ranks.first():
+            checkpoint.put_damaged_aside(self.folder, self.progress.say)
+        ranks.wait()
         save = checkpoint.find_resume(self.folder)
         state, moments = {"stage": 0, "epoch": 0, "best": None}, None
         if save:
@@ -166,6 +170,7 @@ class Trainer:
             started = time.monotonic()
             seed = [self.config.seed, self.number, index, epoch]
             entry = self.epoch(stepper, seed, epoch / epochs, 1 / epochs)
+            require_finite(self.model, f"{self._head(index, stage)}, epoch {epoch + 1}")
             if self.fold.validation:
                 self._keep_the_best(self._validate(stage, entry), state)
             seconds = time.monotonic() - started

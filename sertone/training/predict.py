@@ -1,5 +1,7 @@
 """What was trained as a model that answers, with torch; see `sertone.runtime`."""
 
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +10,17 @@ import numpy as np
 import torch
 
 from sertone.calibration import Calibration
+from sertone.errors import SertoneError, is_out_of_memory
 from sertone.labels import Scale
 from sertone.nn.batch import Batch
 from sertone.nn.tokens import truncated
-from sertone.runtime.answering import AT_ONCE_S, Outputs
-from sertone.sharing.folder import checkpoints
+from sertone.runtime.answering import AT_ONCE_S, Outputs, require_sound
+from sertone.sharing.folder import checkpoints, missing_folds
 from sertone.training import checkpoint
 from sertone.training.experiment import require_device
+
+SHORT = 4000
+"""Samples of the noise that every model answers when it is loaded."""
 
 
 class Trained:
@@ -36,8 +42,10 @@ class Trained:
         abouts: what `checkpoint.json` of each model holds.
         class_map: emotion -> class.
 
+        missing: names of the folds of a run whose models are not there; loading warns of them.
+
     Raises:
-        SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`, `no_device`.
+        SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`, `no_device`, `unlike_folds`.
     """
 
     max_seconds = AT_ONCE_S
@@ -49,6 +57,10 @@ class Trained:
         self.device = device
         self.vocabularies = [vocabulary for _, vocabulary, _ in loaded]
         self.abouts = [about for _, _, about in loaded]
+        _require_alike(path, self.abouts)
+        self.missing = missing_folds(path, self.abouts)
+        if self.missing:
+            warnings.warn(f"{path}: {incomplete(self.missing, self.abouts)}", stacklevel=2)
         self.about: dict[str, Any] = self.abouts[0]  # what follows is the same for all folds
         self.classes: list[str] = self.vocabularies[0].classes["emotion"]
         self.scales: dict[str, Scale] = self.vocabularies[0].ratings
@@ -58,15 +70,31 @@ class Trained:
         self.min_samples: int = self.about["min_samples"]
         self.card: dict[str, Any] = self.about["card"]
         self.licences: list[dict[str, Any]] = self.about["licences"]
-        self.calibrations = [Calibration(**about.get("calibration", {})) for about in self.abouts]
+        self.calibrations = [Calibration.from_json(about["calibration"]) for about in self.abouts]
         thresholds = [each.threshold for each in self.calibrations if each.threshold is not None]
         self.threshold = float(np.mean(thresholds)) if len(thresholds) == len(loaded) else None
         if threads:
             torch.set_num_threads(threads)
+        self._require_an_answer(path)
 
     def truncates(self, text: str) -> bool:
         """Whether a text is longer than one of the models reads."""
         return any(truncated(vocabulary.tokenizer, text) for vocabulary in self.vocabularies)
+
+    def _require_an_answer(self, path: str | Path) -> None:
+        """Answer a moment of noise: what cannot answer that is refused now, not at the first recording.
+
+        Raises:
+            SertoneError: `bad_weights`.
+        """
+        noise = np.random.default_rng(0).standard_normal((1, max(SHORT, self.min_samples)))
+        try:
+            require_sound(self.outputs(0.1 * noise.astype(np.float32), "well" if self.reads else None))
+        except Exception as error:  # of torch, for options that do not fit each other
+            if is_out_of_memory(error):
+                raise SertoneError("out_of_memory", f"{path}: {error}", "memory for the model") from None
+            found = f"{path} cannot answer: {error}"
+            raise SertoneError("bad_weights", found, "a model that answers", "train it again") from None
 
     @torch.inference_mode()
     def outputs(self, waveforms: np.ndarray, text: str | None = None) -> Outputs:
@@ -85,3 +113,21 @@ class Trained:
         nothing = np.zeros((len(waveforms), 0))
         rated = np.mean(ratings, axis=0).T if self.scales else nothing
         return Outputs(np.mean(rows, axis=0) if rows else nothing, rated)
+
+
+def incomplete(missing: Sequence[str], abouts: Sequence[Mapping[str, Any]]) -> str:
+    """Return in words that models of a run are missing."""
+    total = len(abouts[0]["card"]["folds"])
+    return f"{len(abouts)} of the {total} models of the run are there; without fold {', '.join(missing)}"
+
+
+def _require_alike(path: str | Path, abouts: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse models whose answers have no mean."""
+    parts = [(a["vocabulary"]["classes"]["emotion"], a["vocabulary"]["ratings"]) for a in abouts]
+    if any(part != parts[0] for part in parts):
+        raise SertoneError(
+            "unlike_folds",
+            f"the models in {path} answer other classes or ratings than each other",
+            "the folds of one run",
+            "name one fold",
+        )

@@ -6,6 +6,8 @@ averages their gradients. Only the first one writes and reports.
 
 import logging
 import os
+import threading
+import time
 from typing import TypeVar
 
 import torch
@@ -16,6 +18,8 @@ from torch import distributed as dist
 from sertone.train_config import TrainConfig
 
 Value = TypeVar("Value")
+WATCH_S = 0.5
+"""Between two looks at whether the launcher still lives, in seconds."""
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces itself in every process
 
@@ -62,7 +66,20 @@ def join(device: str) -> None:
         cuda = device in ("auto", "cuda") and torch.cuda.is_available()
         if cuda:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        _end_with_the_launcher()
         dist.init_process_group("nccl" if cuda else "gloo")
+
+
+def _end_with_the_launcher() -> None:
+    """End this process soon after its launcher: without one, ranks wait for each other forever."""
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(WATCH_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="launcher", daemon=True).start()
 
 
 def wait() -> None:

@@ -6,7 +6,6 @@ run/modalities.csv    where the model was also tested with less of its input, or
 
 import csv
 import io
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sertone import figures, intervals, metrics, sums
-from sertone.files import write_json, write_text
+from sertone.files import read_json, write_json, write_text
 from sertone.report import run as report
 from sertone.training import votes
 from sertone.training.calibrate import pooled_scores
@@ -31,7 +30,7 @@ def collect(experiment: Experiment, out: Path) -> None:
         out: its folder.
     """
     folds = [
-        json.loads((out / f"fold_{number}" / "result.json").read_text(encoding="utf-8"))
+        read_json(out / f"fold_{number}" / "result.json", "not_a_run")
         for number in range(len(experiment.folds))
     ]
     recipe, own = experiment.recipe, fingerprint(experiment)

@@ -4,25 +4,32 @@ import contextlib
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
-from sertone.files import write_json, write_text
+from sertone.files import parse_yaml, put_aside, read_json, read_text, write_json, write_text
+from sertone.shape import misfits
 from sertone.training import ranks
 
 WRITTEN = (
-    *("recipe.yaml", "protocol.json", "results.json", "predictions.csv", "modalities.csv"),
+    *("recipe.yaml", "protocol.json", "*.damaged[0-9]*", "results.json", "predictions.csv", "modalities.csv"),
     *("report.html", "fold_[0-9]*", "checkpoint", "resume", "encoder", "distill.json"),
 )
 
 
 @contextlib.contextmanager
-def claim(folder: Path, recipe: str, card: dict, *, force: bool, fresh: bool) -> Iterator[None]:
+def claim(
+    folder: Path,
+    recipe: str,
+    card: dict,
+    *,
+    force: bool,
+    fresh: bool,
+    say: Callable[[str], None] = lambda _: None,
+) -> Iterator[None]:
     """Claims a folder for one experiment, for as long as the context lasts; the first rank does it for all.
 
     Args:
@@ -31,6 +38,7 @@ def claim(folder: Path, recipe: str, card: dict, *, force: bool, fresh: bool) ->
         card: the protocol card.
         force: go on although recipe or protocol have changed since the run began.
         fresh: throw away what a run has written there.
+        say: told of files that are damaged, and put aside.
 
     Raises:
         SertoneError: `run_in_use`, `other_experiment`.
@@ -42,7 +50,8 @@ def claim(folder: Path, recipe: str, card: dict, *, force: bool, fresh: bool) ->
     with lock(folder):
         if fresh:
             _empty(folder)
-        elif not force:
+        _put_damaged_aside(folder, say)
+        if not force:
             _refuse_other(folder, recipe, card)
         write_text(folder / "recipe.yaml", recipe)
         write_json(folder / "protocol.json", card)
@@ -80,14 +89,47 @@ def _empty(folder: Path) -> None:
             path.unlink()
 
 
+WHOLE: dict[str, dict[str, type]] = {
+    "recipe.yaml": {},
+    "protocol.json": {},
+    "distill.json": {"history": list},
+    "fold_[0-9]*/result.json": {
+        "name": str,
+        "rows": list,
+        "metrics": dict,
+        "experiment": str,
+        "history": list,
+    },
+}
+"""Files that a run goes on with, and what tells that they are whole; see `shape`."""
+
+
+def _put_damaged_aside(folder: Path, say: Callable[[str], None]) -> None:
+    """Rename what a crash of the machine or an unfinished copy has torn: what is missing is made again."""
+    for pattern, shape in WHOLE.items():
+        for path in folder.glob(pattern):
+            if not _whole(path, shape):
+                say(f"{path} is damaged: put aside as {put_aside(path).name}")
+
+
+def _whole(path: Path, shape: dict[str, type]) -> bool:
+    try:
+        if path.suffix == ".json":
+            return not misfits(read_json(path, "torn"), shape)
+        return isinstance(parse_yaml(read_text(path, "torn")), dict)
+    except (SertoneError, ValueError):
+        return False
+
+
 def _refuse_other(folder: Path, recipe: str, card: dict) -> None:
     """Compares with what the folder was begun with; where nothing was trained there is nothing to mix."""
     if not any(any(folder.glob(pattern)) for pattern in ("fold_*", "checkpoint", "resume", "encoder")):
         return
     changed = []
-    for name, now in (("recipe.yaml", yaml.safe_load(recipe)), ("protocol.json", json.loads(_json(card)))):
+    for name, now in (("recipe.yaml", parse_yaml(recipe)), ("protocol.json", json.loads(_json(card)))):
         if (folder / name).is_file():
-            before = yaml.safe_load((folder / name).read_text(encoding="utf-8"))
+            text = (folder / name).read_text(encoding="utf-8")
+            before = json.loads(text) if name.endswith(".json") else parse_yaml(text)
             changed += _changes(before, now)
     changed = [change for change in changed if not change.startswith(NEUTRAL)]
     if changed:

@@ -39,8 +39,9 @@ def train(
         SertoneError: as `prepare`, `gather` and the training.
     """
     ranks.join(recipe.train.device)
-    out, experiment = Path(out), prepare(recipe, everything=True, say=Progress(0, quiet).say)
-    with claim(out, recipes.dump(recipe), experiment.card, force=force, fresh=fresh):
+    out, say = Path(out), Progress(0, quiet).say
+    experiment = prepare(recipe, everything=True, say=say)
+    with claim(out, recipes.dump(recipe), experiment.card, force=force, fresh=fresh, say=say):
         with Progress(sum(recipe.train.epochs), quiet) as progress:
             fit(experiment, 0, out, gather(experiment, progress), progress)
         if ranks.first():

@@ -1,7 +1,8 @@
 """One step of training: outputs, losses, gradient, update; and what a stage freezes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from sertone.audio import SAMPLING_RATE
-from sertone.errors import SertoneError
+from sertone.errors import SertoneError, is_out_of_memory
 from sertone.models.stage import Stage
 from sertone.nn import kernels
 from sertone.nn.batch import Batch
@@ -58,14 +59,12 @@ class Stepper:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        try:
+        with enough_memory(utterances, batch.lengths):
             batch = batch.to(self.fabric.device)
             outputs, losses, loss = self._losses(batch)
             self._stepping.zero_grad()
             self.fabric.backward(loss)
             norm = self._clip()
-        except torch.OutOfMemoryError:
-            raise _out_of_memory(utterances, batch.lengths) from None
         if tally.step(losses, loss, norm, utterances):
             self._stepping.step()
         tally.outputs(outputs, batch.targets)
@@ -123,6 +122,26 @@ def freeze(model: Any, stage: Stage) -> None:
         model.get_submodule(name).requires_grad_(False)
 
 
+def require_finite(model: Any, where: str) -> None:
+    """Refuse a model whose weights have become infinite, or no numbers.
+
+    Args:
+        model: that is trained.
+        where: it is in its training.
+
+    Raises:
+        SertoneError: `diverged`.
+    """
+    for name, weight in model.state_dict().items():
+        if not weight.isfinite().all():
+            raise SertoneError(
+                "diverged",
+                f"{where}: the weights in {name} are no finite numbers",
+                "finite weights",
+                "lower the learning rates or train.clip_norm; the save before is kept",
+            )
+
+
 def schedule(config: TrainConfig, progress: float) -> float:
     """Factor of the learning rates after this share of a stage."""
     if progress < config.warmup:
@@ -132,11 +151,27 @@ def schedule(config: TrainConfig, progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - config.warmup) / (1 - config.warmup)))
 
 
-def _out_of_memory(utterances: Sequence[Utterance], lengths: Tensor) -> SertoneError:
-    longest = utterances[int(lengths.argmax())].id
-    return SertoneError(
-        "out_of_memory",
-        f"{len(utterances)} utterances of up to {int(lengths.max()) / SAMPLING_RATE:.1f} s ({longest})",
-        "a batch that fits the device",
-        "lower train.batch_seconds or train.batch_size, or cut that utterance",
-    )
+@contextmanager
+def enough_memory(utterances: Sequence[Utterance], lengths: Tensor) -> Iterator[None]:
+    """Name the batch for which there is not enough memory, on the CPU or a GPU.
+
+    Args:
+        utterances: of the batch.
+        lengths: in samples, (B,).
+
+    Raises:
+        SertoneError: `out_of_memory`.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        longest = utterances[int(lengths.argmax())].id
+        raise SertoneError(
+            "out_of_memory",
+            f"{len(utterances)} utterances of up to {int(lengths.max()) / SAMPLING_RATE:.1f} s ({longest})",
+            "a batch that fits the device",
+            "lower train.batch_seconds or train.batch_size, run fewer folds side by side (--jobs), or cut "
+            "that utterance",
+        ) from None

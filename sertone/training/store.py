@@ -10,7 +10,6 @@ Arrays are read through a memory map, without a copy.
 """
 
 import contextlib
-import errno
 import fcntl
 import mmap
 import os
@@ -23,6 +22,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+
+from sertone.files import FULL
 
 MAGIC = b"sertone1"
 HEADER = struct.Struct("<8sQ")
@@ -44,7 +45,7 @@ class Store:
     def __init__(self, path: Path | None = None, limit: int = 1 << 62) -> None:
         self._let_go, self.path = (None, path) if path else _memory_file()
         self.limit = limit
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         self._lock = threading.RLock()
         self._known: dict[bytes, tuple[np.dtype, tuple[int, ...], int, int]] = {}
         self._checked: set[bytes] = set()
@@ -106,7 +107,7 @@ class Store:
                 _write(self._file, bits, offset)
                 os.ftruncate(self._file, end)
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                if error.errno in FULL:
                     return False
                 raise
             self._commit(end)

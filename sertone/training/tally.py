@@ -67,7 +67,18 @@ class Tally:
             self.unfit.append(TranscriptHead.unfit(outputs[TRANSCRIPT], targets[TRANSCRIPT]).sum())
 
     def summary(self) -> dict:
-        """The epoch's means and counts, over all ranks."""
+        """Return the epoch's means and counts, over all ranks.
+
+        Raises:
+            SertoneError: `not_finite`, where no step of the epoch could be taken.
+        """
+        if self.bad and not self.steps:
+            raise SertoneError(
+                "not_finite",
+                f"an epoch whose {self.bad} steps all had a loss or gradient that is not finite",
+                "a step that can be taken",
+                "lower the learning rates, or look at the recordings",
+            )
         entry: dict = {name: total / max(1, self.steps) for name, total in self.sums.items()}
         unfit = int(torch.stack(self.unfit).sum()) if self.unfit else 0
         entry |= {"skipped_steps": self.bad, "unfit_transcripts": sum(ranks.gather(unfit))}

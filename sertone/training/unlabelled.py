@@ -9,7 +9,7 @@ import numpy as np
 
 from sertone import audio, corpora, leaks
 from sertone.errors import AudioError, SertoneError
-from sertone.protocol_card import about_corpus, versions
+from sertone.protocol_card import about_corpus, contents, versions
 from sertone.protocols import Fold
 from sertone.recipe import CorpusConfig
 from sertone.schema import Utterance
@@ -93,4 +93,5 @@ def card(data: CorpusConfig, fold: Fold, seed: int) -> dict:
         "seed": seed,
         "versions": versions(),
         "file_hashes": leaks.recording_hashes(used),
+        "contents": contents(used),
     }
