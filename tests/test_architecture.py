@@ -19,7 +19,7 @@ PACKAGE = REPOSITORY / "sertone"
 LEVELS = [
     {"errors"},
     {"schema", "licences", "files"},
-    {"settings", "labels"},
+    {"settings", "labels", "hub"},
     {"train_config"},
     {"recipe", "decoding", "isolation", "figures"},
     {"audio"},

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -26,7 +25,7 @@ BAR = 20
 
 @app.command
 def listen(
-    model: Path | None = None,
+    model: str | None = None,
     /,
     *,
     window_s: float = 3.0,

@@ -33,7 +33,7 @@ def compare(
 
 @app.command
 def evaluate(
-    model: Path,
+    model: str,
     corpus: str,
     root: Path,
     /,
@@ -69,7 +69,7 @@ def evaluate(
     from sertone.analysis.evaluate import evaluate as examine
     from sertone.labels import parse_map
 
-    out = out or Path("runs") / f"{'-'.join(model.parts[-2:]).strip('/')}-on-{corpus}"
+    out = out or Path("runs") / f"{'-'.join(Path(model).parts[-2:]).strip('/')}-on-{corpus}"
     settings: dict[str, Any] = {
         "classes": parse_map(classes, "--classes") if classes else None,
         "emotions": parse_map(emotions, "--emotions") if emotions else None,
@@ -98,7 +98,7 @@ def _scales(text: str | None) -> dict[str, tuple[float, float]]:
 
 @app.command
 def info(
-    model: Path | None = None,
+    model: str | None = None,
     /,
     *,
     overrides: Overrides = None,
@@ -117,18 +117,18 @@ def info(
     from sertone.runtime.bundle import is_bundle
     from sertone.sharing.folder import checkpoints, local
 
-    model = model or shipped.folder()
-    folder = local(model)
+    recipe = model is not None and Path(model).suffix in (".yaml", ".yml")
+    folder = Path(model) if model and recipe else local(model or shipped.folder())
     if is_bundle(folder):
         from sertone.analysis import bundle_info as examiner  # which needs no torch
 
         found = examiner.info(folder)
     else:
-        if model.suffix not in (".yaml", ".yml"):
-            checkpoints(folder)  # says what is missing before torch is asked for
+        if not recipe:
+            checkpoints(model or folder)  # says what is missing before torch is asked for
         from sertone.analysis import info as examiner
 
-        found = examiner.info(model, overrides or (), measure=measure)
+        found = examiner.info(model or folder, overrides or (), measure=measure)
     print(json.dumps(found, ensure_ascii=False) if json_ else examiner.to_text(found))
     return 0
 

@@ -1,10 +1,12 @@
 """Where a model is, on the disk or on the Hugging Face hub, and what it says about itself."""
 
 import json
-import re
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+from sertone import hub
 from sertone.audio import file_hash
 from sertone.errors import SertoneError
 
@@ -14,7 +16,7 @@ MARKER, WEIGHTS, CARD, TOKENIZER = "checkpoint.json", "model.safetensors", "card
 On the hub the card is README.md."""
 BUNDLE = ("bundle.json", "model.onnx")
 """Of a bundle (`runtime.bundle`), beside the tokenizer."""
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+EXPECTED = "a run folder, a fold of it, a checkpoint folder, or OWNER/NAME on the Hugging Face hub"
 
 
 def checkpoints(source: str | Path) -> list[Path]:
@@ -26,14 +28,12 @@ def checkpoints(source: str | Path) -> list[Path]:
     Raises:
         SertoneError: `not_a_checkpoint`.
     """
-    if complete := _complete(local(source)):
+    folder = local(source)
+    if complete := _complete(folder):
         return complete
-    raise SertoneError(
-        "not_a_checkpoint",
-        f"no checkpoint in {source}",
-        "a run folder, a fold of it, a checkpoint folder, or OWNER/NAME on the Hugging Face hub",
-        "`sertone crossval` and `sertone train` write them",
-    )
+    found = f"no checkpoint in {source}" if folder.exists() else hub.absent(source)
+    way_out = "`sertone crossval` and `sertone train` write them"
+    raise SertoneError("not_a_checkpoint", found, EXPECTED, way_out)
 
 
 def _complete(path: Path) -> list[Path]:
@@ -67,8 +67,8 @@ def local(source: str | Path) -> Path:
     Raises:
         SertoneError: `not_a_checkpoint`, `missing_extra`.
     """
-    path = Path(source)
-    return path if path.exists() or not HUB_ID.fullmatch(path.as_posix()) else _download(path.as_posix())
+    files = (MARKER, WEIGHTS, TOKENIZER, *BUNDLE)
+    return hub.local(source, files, code="not_a_checkpoint", expected=EXPECTED)
 
 
 def checkpoint(source: str | Path) -> Path:
@@ -92,7 +92,7 @@ def about(folder: Path) -> dict:
     """What `checkpoint.json` holds.
 
     Raises:
-        SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`.
+        SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`, `foreign_source`.
     """
     if not (folder / MARKER).is_file():
         raise SertoneError("not_a_checkpoint", f"no {MARKER} in {folder}", "a run or a checkpoint folder")
@@ -102,6 +102,7 @@ def about(folder: Path) -> dict:
         raise SertoneError("bad_weights", f"{folder / MARKER}: {error}", "an intact file") from None
     if said.get("format") != FORMAT:
         raise other_format(folder, said.get("format"), FORMAT)
+    require_self_contained(said["model"], folder / MARKER)
     if said["model"].get("text") and not (folder / TOKENIZER).is_file():
         raise SertoneError(
             "not_a_checkpoint", f"no {TOKENIZER} in {folder}", "that of a model that reads text"
@@ -115,24 +116,21 @@ def other_format(found: Path, own: object, expected: int) -> SertoneError:
     return SertoneError("other_format", f"{found} has format {own}", f"format {expected}", way_out)
 
 
-def _download(repository: str) -> Path:
-    """The files of a model on the hub that are data: no pickle, no code."""
-    try:
-        import httpx2
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError
-    except ImportError:
-        raise SertoneError(
-            "missing_extra",
-            f"no folder {repository}, and huggingface_hub, to look on the hub, is not installed",
-            way_out='pip install "sertone[hub]"',
-        ) from None
-    try:
-        return Path(snapshot_download(repository, allow_patterns=[MARKER, WEIGHTS, TOKENIZER, *BUNDLE]))
-    except (httpx2.HTTPError, OSError, HFValidationError) as error:
-        raise SertoneError(
-            "not_a_checkpoint",
-            f"no folder {repository}, and no such model from the hub: {str(error).splitlines()[0]}",
-            "a run folder, a fold of it, a checkpoint folder, or OWNER/NAME on the Hugging Face hub",
-            "without a network only what was downloaded before can be loaded",
-        ) from error
+def require_self_contained(model: Mapping[str, Any], marker: Path) -> None:
+    """Refuse a model whose encoders are to come from outside its own folder.
+
+    Args:
+        model: descriptions of its parts: `encoder`, `text`.
+        marker: the file that they are from, for the error.
+
+    Raises:
+        SertoneError: `foreign_source`.
+    """
+    for part, described in model.items():
+        if isinstance(described, Mapping) and "source" in described:
+            raise SertoneError(
+                "foreign_source",
+                f"{marker}: its {part} is to come from {described['source']!r}",
+                "a checkpoint that has all its weights",
+                "it is not what Sertone wrote; fetch or train it again",
+            )

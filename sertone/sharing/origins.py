@@ -63,7 +63,8 @@ def find(source: str) -> Origin:
             hub.
 
     Raises:
-        SertoneError: `not_a_checkpoint`, `many_models`, `bad_weights`, `other_format`, `no_speech_encoder`.
+        SertoneError: `not_a_checkpoint`, `many_models`, `bad_weights`, `other_format`, `foreign_source`,
+            `no_speech_encoder`.
     """
     for folder in (Path(source), Path(source) / "encoder"):
         if (folder / ENCODER).is_file():
@@ -85,4 +86,5 @@ def _about(marker: Path) -> dict[str, Any]:
         raise SertoneError("bad_weights", f"{marker}: {error}", "an intact file") from None
     if said.get("format") != FORMAT:
         raise folders.other_format(marker, said.get("format"), FORMAT)
+    folders.require_self_contained({"encoder": said["encoder"]}, marker)
     return said
