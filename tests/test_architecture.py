@@ -17,7 +17,7 @@ from hub import running
 
 PACKAGE = REPOSITORY / "sertone"
 LEVELS = [
-    {"errors"},
+    {"errors", "terminal", "spreadsheet"},
     {"schema", "licences", "files"},
     {"settings", "labels", "hub"},
     {"train_config"},

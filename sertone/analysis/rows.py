@@ -1,11 +1,11 @@
 """The answers of finished runs, brought to one order."""
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sertone import spreadsheet
 from sertone.errors import SertoneError
 from sertone.sums import Sums, labelled
 from sertone.sums import columns as columns_of
@@ -55,8 +55,7 @@ def read_rows(run: Path) -> Rows:
             "`sertone crossval` writes one",
         )
     found = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    with open(run / "predictions.csv", newline="", encoding="utf-8") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: row["id"])
+    rows = sorted(spreadsheet.read(run / "predictions.csv"), key=lambda row: row["id"])
     return Rows(run, found["classes"], list(found.get("ratings", ())), rows)
 
 

@@ -23,6 +23,7 @@ from sertone.cli import (  # noqa: F401  each adds its commands
 )
 from sertone.cli.parts import app
 from sertone.errors import SertoneError
+from sertone.terminal import say, tell
 
 
 def _read_enough() -> bool:
@@ -43,32 +44,27 @@ def main() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     elif isinstance(sys.stdout, io.TextIOWrapper):  # JSON is UTF-8, and no name of a file ends a run
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    warnings.showwarning = lambda message, *_, **__: print(f"warning  {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: tell(f"warning  {message}")
     try:
-        status = app(exit_on_error=False)
-    except CycloptsError:
+        status = app(exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        tell(f"error [bad_command] {error}")
         status = 2
     except SertoneError as error:
-        print(f"error [{error.code}] {error}", file=sys.stderr)
+        tell(f"error [{error.code}] {error}")
         status = 2
     except ModuleNotFoundError as error:
-        print(
-            f"error [missing_extra] {error.name} is not installed; this command needs "
-            'pip install "sertone[train]"',
-            file=sys.stderr,
-        )
+        needs = 'this command needs pip install "sertone[train]"'
+        tell(f"error [missing_extra] {error.name} is not installed; {needs}")
         status = 2
     except OSError as error:
         status = 1 if isinstance(error, BrokenPipeError) and _read_enough() else 2
         if status == 2:
-            print(f"error [os] {error}", file=sys.stderr)
+            tell(f"error [os] {error}")
     except Exception:  # a fault of ours: shown whole, but told apart from "some items failed"
-        traceback.print_exc()
+        say(traceback.format_exc(), error=True)
         status = 2
     except KeyboardInterrupt:
-        print(
-            "interrupted; the same command goes on from the last save (`predict --out`: with --resume)",
-            file=sys.stderr,
-        )
+        tell("interrupted; the same command goes on from the last save (`predict --out`: with --resume)")
         status = 2
     sys.exit(status)

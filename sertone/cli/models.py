@@ -1,7 +1,6 @@
 """Commands about what has been trained: compare, evaluate, describe, publish."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +8,7 @@ from cyclopts import Parameter
 
 from sertone.cli.parts import Flag, Overrides, app, score_line
 from sertone.errors import SertoneError
+from sertone.terminal import say, tell
 
 
 @app.command
@@ -27,7 +27,7 @@ def compare(
     from sertone.analysis.compare import to_text
 
     found = examine(runs, force=force)
-    print(json.dumps(found, ensure_ascii=False) if json_ else to_text(found))
+    say(json.dumps(found, ensure_ascii=False) if json_ else to_text(found))
     return 0
 
 
@@ -78,10 +78,10 @@ def evaluate(
         "only": yaml.safe_load(only or "{}"),
     }
     for warning in examine(model, corpus, root, out, **settings):
-        print(f"warning  {warning}", file=sys.stderr)
+        tell(f"warning  {warning}")
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    print(score_line(results["pooled"]))
-    print(f"report  {out / 'report.html'}")
+    say(score_line(results["pooled"]))
+    say(f"report  {out / 'report.html'}")
     return 0
 
 
@@ -129,7 +129,7 @@ def info(
         from sertone.analysis import info as examiner
 
         found = examiner.info(model or folder, overrides or (), measure=measure)
-    print(json.dumps(found, ensure_ascii=False) if json_ else examiner.to_text(found))
+    say(json.dumps(found, ensure_ascii=False) if json_ else examiner.to_text(found))
     return 0
 
 
@@ -155,5 +155,5 @@ def push(
     """
     from sertone.sharing.push import push as upload
 
-    print(upload(model, repository, private=private, scores=scores, message=message))
+    say(upload(model, repository, private=private, scores=scores, message=message))
     return 0

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from sertone.cli.long import Long, named
 from sertone.cli.parts import Flag, app
 from sertone.errors import AudioError, SertoneError
+from sertone.terminal import say
 
 if TYPE_CHECKING:
     from sertone.runtime.answering import Model
@@ -98,7 +99,7 @@ def predict(
     tally = Tally()
     for _, prediction in many.predict(predictor, inputs, **options):
         answer, written = _written(prediction, targets)
-        print("\n".join(written) or json_line(answer), flush=True)
+        say("\n".join(written) or json_line(answer))
         tally.add(answer)
     return int(tally.of("error") > 0)
 

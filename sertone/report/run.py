@@ -1,11 +1,11 @@
 """One self-contained HTML page for a run: scores, confusion, ratings, curves, speakers, protocol, recipe."""
 
-import csv
 import json
 from collections import defaultdict
 from itertools import groupby
 from pathlib import Path
 
+from sertone import spreadsheet
 from sertone.figures import FIGURES
 from sertone.report import cards, conditions, emotion, page, plots, protocol, ratings
 from sertone.sharing.scores import best_of
@@ -31,8 +31,7 @@ def write(run: Path) -> Path:
 
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     card = json.loads((run / "protocol.json").read_text(encoding="utf-8"))
-    with open(run / "predictions.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = spreadsheet.read(run / "predictions.csv")
     written = run / "recipe.yaml"  # not there where a model was evaluated on another corpus
     return page.write(
         run / "report.html",
