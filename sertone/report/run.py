@@ -51,7 +51,7 @@ def write(run: Path) -> Path:
         trouble=_trouble(results),
         cost=_cost(results),
         evaluated=card.get("evaluated"),  # a model from elsewhere, rather than a cross-validation
-        leaks=protocol.leaks(card),
+        leaks=protocol.leaks(card, results["folds"]),
         protocol=protocol.rows(card),
         recipe=written.read_text(encoding="utf-8") if written.is_file() else "",
     )
