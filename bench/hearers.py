@@ -89,7 +89,7 @@ def _pipeline(hearer: Hearer) -> Any:
     from transformers import pipeline
 
     torch.set_num_threads(hearer.threads)
-    running: Any = pipeline("audio-classification", model=hearer.folder, top_k=None)
+    running: Any = pipeline("audio-classification", model=hearer.folder, top_k=None, trust_remote_code=False)
     names = [running.model.config.id2label[index] for index in range(running.model.config.num_labels)]
 
     def answer(clips: Sequence[np.ndarray]) -> list[list[float]]:

@@ -178,7 +178,8 @@ class UsualLoop:
         stages = model.stages()
         self.device, self.autocast = device, way.precision == "bf16-mixed"
         self.frozen, self.weights = [stage.cut for stage in stages], [stage.weights for stage in stages]
-        model.encoder = UsualEncoder(AutoModel.from_config(config), way.family != "wavlm")
+        inner = AutoModel.from_config(config, trust_remote_code=False)
+        model.encoder = UsualEncoder(inner, way.family != "wavlm")
         self.model = model.to(device).train()
 
     def begin(self, stage: int) -> None:

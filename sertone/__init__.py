@@ -8,12 +8,17 @@
 Importing this package imports no torch; the functions do, when they need it.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from sertone.runtime.predictor import Predictor
+
+# When ONNX Runtime is imported, it opens a database in the user's cache folder and looks up a collector's
+# host, unless this is set before, whoever imports it. Child processes inherit it.
+os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 __version__ = "0.1.0"
 MOST_THREADS = 1024

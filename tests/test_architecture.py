@@ -18,9 +18,9 @@ from hub import running
 
 PACKAGE = REPOSITORY / "sertone"
 LEVELS = [
-    {"errors", "shape"},
+    {"errors", "shape", "terminal", "spreadsheet"},
     {"schema", "licences", "files"},
-    {"settings", "labels"},
+    {"settings", "labels", "hub"},
     {"train_config"},
     {"containers"},
     {"recipe", "decoding", "intake", "isolation", "figures"},

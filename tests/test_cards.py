@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import yaml
@@ -19,6 +20,7 @@ from huggingface_hub import ModelCard
 import sertone
 from sertone import intervals, load, metrics
 from sertone.errors import SertoneError
+from sertone.hub import is_hub_id
 from sertone.licences import LicenceWarning
 from sertone.recipe import Recipe
 from sertone.sharing import folder as folders
@@ -315,5 +317,39 @@ def test_a_run_of_several_models_is_not_one_model(made):
 
 @pytest.mark.parametrize("environment", [{}, {"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}])
 def test_a_model_that_is_neither_here_nor_on_the_hub(hub, tmp_path, environment):
-    done = run_sertone(hub, tmp_path, "predict", "runs/none", "x.wav", **environment)
-    assert done.returncode == 2 and "error [not_a_checkpoint] no folder runs/none" in done.stderr
+    done = run_sertone(hub, tmp_path, "predict", "nobody/none", "x.wav", **environment)
+    assert done.returncode == 2 and "error [not_a_checkpoint] no folder nobody/none" in done.stderr
+    assert "from the hub" in done.stderr and bool(hub.requests) == (not environment)
+
+
+@pytest.mark.parametrize("command", ["predict {} x.wav", "info {}", "listen {}", "export hf:{} x"])
+def test_a_path_is_not_asked_of_the_hub(hub, tmp_path, command):
+    path = {"predict": "runs/final", "info": "./me/x", "listen": "here/x", "export": "me/x/"}[
+        command.split()[0]
+    ]
+    (tmp_path / "here").mkdir()
+    done = run_sertone(hub, tmp_path, *command.format(path).split())
+    assert done.returncode == 2 and hub.requests == []
+    assert re.search(r"error \[(not_a_checkpoint|missing_encoder)\] no folder", done.stderr)
+
+
+def test_what_is_taken_for_a_name_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "facebook").mkdir()
+    for name in ("owner/voices", "Owner-1/wav2vec2.0_x", "bert-base-uncased", "facebook/hubert-base-ls960"):
+        assert is_hub_id(name) and not is_hub_id(Path(name))
+    paths = [
+        "runs/final",
+        "recipes/x",
+        "here/x",
+        "facebook/mine",
+        "./a/b",
+        "../b",
+        "a/b/",
+        "/a/b",
+        "~/b",
+        "a/b/c",
+    ]
+    for name in [*paths, "a", "", "a/b\n", "-/b", "a//b"]:
+        assert not is_hub_id(name), name

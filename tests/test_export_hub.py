@@ -198,15 +198,13 @@ def test_no_such_folder(tmp_path):
     assert caught.value.code == "missing_encoder"
 
 
-def test_code_in_a_checkpoint_is_not_run(folder, tmp_path):
+def test_a_checkpoint_that_names_code_is_refused(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     (copy / "evil.py").write_text("raise SystemExit('run')\n")
     config(auto_map={"AutoConfig": "evil.Config", "AutoModelForAudioClassification": "evil.Model"})(copy)
-    assert source_of(str(copy)).model.classes == NAMES["superb"]
-    config(model_type="evil")(copy)
-    with pytest.raises(SertoneError) as caught:
+    with pytest.raises(SertoneError, match=r"config\.json names code to run \(auto_map\)") as caught:
         source_of(str(copy))
-    assert caught.value.code == "missing_encoder"
+    assert caught.value.code == "remote_code"
 
 
 def test_another_pooling_is_refused(tmp_path):

@@ -173,9 +173,7 @@ def test_what_is_no_model_is_said_before_torch_is_asked_for(talks, command):
     code = "import sys; sys.modules['torch'] = None; from sertone.cli import main; main()"
     line = [sys.executable, "-c", code, *command.split()]
     done = subprocess.run(line, cwd=talks, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith(
-        "error [not_a_checkpoint] no checkpoint in nothere"
-    )
+    assert done.returncode == 2 and done.stderr.startswith("error [not_a_checkpoint] no folder nothere")
 
 
 def test_a_list_that_is_not_there(talks):

@@ -4,7 +4,6 @@ out/protocol.json, results.json, predictions.csv, report.html    as of a run wit
 """
 
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from sertone.protocols import Fold, has_label
 from sertone.recipe import DataConfig
 from sertone.schema import Utterance
 from sertone.settings import parse
+from sertone.terminal import tell
 from sertone.train_config import TrainConfig
 from sertone.training import heard, ranks, results
 from sertone.training.answers import Answers
@@ -107,7 +107,7 @@ def evaluate(
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    tell(line)
 
 
 def _refuse_other(out: Path, card: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ from sertone.nn.encoder import Encoder
 from sertone.nn.masks import masked_mean, masked_std
 from sertone.nn.text import TextEncoder
 from sertone.schema import Utterance
-from sertone.training import ranks
+from sertone.training import copies, ranks
 from sertone.training.batches import plan_batches
 from sertone.training.experiment import Experiment
 from sertone.training.prefixes import prefix_name, states_name, waveform
@@ -157,6 +157,7 @@ def source(
     recordings, encoder = Recordings(recipe.train.audio_cache_gb), config.encoder.build()
     for code, ids in recordings.load(experiment.utterances).items():
         say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
+    copies.check(experiment.folds, recordings, say)
     return Heard(encoder, recordings, fabric), experiment.utterances
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sertone import figures
 from sertone.analysis.study import SCORES
 from sertone.analysis.tables import MEAN
+from sertone.spreadsheet import guarded
 
 Cells = list[dict | str | None]
 """Of a line: scores, and costs as printed."""
@@ -174,13 +175,13 @@ def as_csv(found: dict[str, Any]) -> str:
                 figures = [score["value"], score["spread"], low, high]
                 figures += [apart.get(key) for key in ("value", "low", "high", "p")]
                 figures += [paper.get("printed"), paper.get("inferred"), " ".join(cell["runs"])]
-                writer.writerow([row["name"], column, name, *figures])
+                writer.writerow(map(guarded, [row["name"], column, name, *figures]))
             for name in found["costs"] if cell.get("cost") else ():
                 empty = [None] * (len(known) + 2)
-                writer.writerow([row["name"], column, name, cell["cost"][name], *empty])
+                writer.writerow(map(guarded, [row["name"], column, name, cell["cost"][name], *empty]))
     for work in found["reference"]:
         for name, printed in work["figures"].items():
-            writer.writerow([work["name"], "", name, *[None] * len(known), printed, False, ""])
+            writer.writerow(map(guarded, [work["name"], "", name, *[None] * len(known), printed, False, ""]))
     return text.getvalue()
 
 

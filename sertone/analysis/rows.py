@@ -1,10 +1,10 @@
 """The answers of finished runs, brought to one order."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sertone import spreadsheet
 from sertone.errors import SertoneError
 from sertone.files import read_json
 from sertone.sums import Sums, labelled
@@ -55,8 +55,7 @@ def read_rows(run: Path) -> Rows:
             "`sertone crossval` writes one",
         )
     found = read_json(run / "results.json", "not_a_run")
-    with open(run / "predictions.csv", newline="", encoding="utf-8") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: row["id"])
+    rows = sorted(spreadsheet.read(run / "predictions.csv"), key=lambda row: row["id"])
     return Rows(run, found["classes"], list(found.get("ratings", ())), rows)
 
 

@@ -23,6 +23,7 @@ from sertone.cli import (  # noqa: F401  each adds its commands
 )
 from sertone.cli.parts import app
 from sertone.errors import SertoneError, is_out_of_memory
+from sertone.terminal import say, tell
 
 MORE_MEMORY = "a smaller model, fewer --jobs, a lower train.batch_seconds or train.audio_cache_gb need less"
 """The way out where memory was short and no batch is to blame."""
@@ -46,35 +47,30 @@ def main() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     elif isinstance(sys.stdout, io.TextIOWrapper):  # JSON is UTF-8, and no name of a file ends a run
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    warnings.showwarning = lambda message, *_, **__: print(f"warning  {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: tell(f"warning  {message}")
     try:
-        status = app(exit_on_error=False)
-    except CycloptsError:
+        status = app(exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        tell(f"error [bad_command] {error}")
         status = 2
     except SertoneError as error:
-        print(f"error [{error.code}] {error}", file=sys.stderr)
+        tell(f"error [{error.code}] {error}")
         status = 2
     except ModuleNotFoundError as error:
-        print(
-            f"error [missing_extra] {error.name} is not installed; this command needs "
-            'pip install "sertone[train]"',
-            file=sys.stderr,
-        )
+        needs = 'this command needs pip install "sertone[train]"'
+        tell(f"error [missing_extra] {error.name} is not installed; {needs}")
         status = 2
     except OSError as error:
         status = 1 if isinstance(error, BrokenPipeError) and _read_enough() else 2
         if status == 2:
-            print(f"error [os] {error}", file=sys.stderr)
+            tell(f"error [os] {error}")
     except Exception as error:  # a fault of ours: shown whole, but told apart from "some items failed"
         if is_out_of_memory(error):
-            print(f"error [out_of_memory] {error}; {MORE_MEMORY}", file=sys.stderr)
+            tell(f"error [out_of_memory] {error}; {MORE_MEMORY}")
         else:
-            traceback.print_exc()
+            say(traceback.format_exc(), error=True)
         status = 2
     except KeyboardInterrupt:
-        print(
-            "interrupted; the same command goes on from the last save (`predict --out`: with --resume)",
-            file=sys.stderr,
-        )
+        tell("interrupted; the same command goes on from the last save (`predict --out`: with --resume)")
         status = 2
     sys.exit(status)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter, validators
 
 from sertone.cli.parts import Flag, Overrides, RecipePath, app
+from sertone.terminal import say
 
 
 @app.command
@@ -51,7 +52,7 @@ def layers(
         weights=weights,
         jobs=jobs,
     )
-    print(json.dumps(found, ensure_ascii=False) if json_ else analysis.to_text(found))
+    say(json.dumps(found, ensure_ascii=False) if json_ else analysis.to_text(found))
     if not json_:
-        print(f"report  {out / 'report.html'}")
+        say(f"report  {out / 'report.html'}")
     return 0

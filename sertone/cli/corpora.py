@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from sertone import corpora, licences
 from sertone.cli.parts import Flag, corpora_app
+from sertone.terminal import say
 
 
 @corpora_app.command(name="list")
@@ -20,12 +21,12 @@ def list_corpora(name: str | None = None, /) -> int:
         name: a corpus; its files, labels and traps are shown.
     """
     if name:
-        print(inspect.cleandoc(corpora.sheet(name).__doc__ or ""))
+        say(inspect.cleandoc(corpora.sheet(name).__doc__ or ""))
         return 0
     for name in corpora.names():
         sheet = corpora.sheet(name)
-        print(f"{name:11} {(sheet.__doc__ or '').splitlines()[0]}")
-        print(f"{'':11} licence: {licences.in_words(asdict(sheet.LICENCE))}")
+        say(f"{name:11} {(sheet.__doc__ or '').splitlines()[0]}")
+        say(f"{'':11} licence: {licences.in_words(asdict(sheet.LICENCE))}")
     return 0
 
 
@@ -50,9 +51,9 @@ def check(
 
     report = examine(name, root, classes)
     if json_:
-        print(json.dumps(report.to_json(), ensure_ascii=False))
+        say(json.dumps(report.to_json(), ensure_ascii=False))
     else:
-        print(report.to_text())
+        say(report.to_text())
     return 0 if report.sound else 1
 
 
@@ -67,7 +68,7 @@ def fake(name: str, root: Path, /, *, full: Flag = False, segments: int | None =
         segments: of `msp_podcast`, whose releases differ in size, as many as wanted.
     """
     corpora.fake(name, root, full, segments)
-    print(root)
+    say(root)
     return 0
 
 
@@ -82,5 +83,5 @@ def export(name: str, root: Path, out: Path, /) -> int:
     """
     from sertone.corpora._export import export as write
 
-    print(f"{write(name, root, out)} utterances in {out}")
+    say(f"{write(name, root, out)} utterances in {out}")
     return 0

@@ -1,6 +1,5 @@
 """`sertone export`: from what was trained to a bundle."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ from cyclopts import Parameter
 
 from sertone.cli.parts import Flag, app
 from sertone.errors import SertoneError
+from sertone.terminal import say, tell
 
 
 @app.command
@@ -50,10 +50,9 @@ def export(
     if force and not int8:
         raise SertoneError("nothing_to_force", "--force without --int8", "both, or neither")
     precision = "int8" if int8 else "bf16" if bf16 else "fp32"
-    say = lambda what: print(what, file=sys.stderr)  # noqa: E731
     stated: dict[str, Any] = {"scores": scores, "coverage": coverage, "elsewhere": elsewhere or ()}
-    about = write(model, out, precision=precision, on=on, force=force, say=say, **stated)
-    print(f"{out}  {_differences(about)}")
+    about = write(model, out, precision=precision, on=on, force=force, say=tell, **stated)
+    say(f"{out}  {_differences(about)}")
     return 0
 
 

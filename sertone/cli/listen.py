@@ -1,18 +1,17 @@
 """`sertone listen`: emotions of what a microphone hears, while it hears it."""
 
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from sertone.cli.parts import Flag, app
 from sertone.errors import SertoneError
+from sertone.terminal import say, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +25,7 @@ BAR = 20
 
 @app.command
 def listen(
-    model: Path | None = None,
+    model: str | None = None,
     /,
     *,
     window_s: float = 3.0,
@@ -73,18 +72,18 @@ def follow(stream: "Stream", chunks: "Iterable[np.ndarray]", line: "Callable[[Se
     try:
         for chunk in chunks:
             for segment in stream.push(chunk):
-                print(line(segment), flush=True)
+                say(line(segment))
     except KeyboardInterrupt:
         pass  # how listening ends
     whole = stream.finish()
     for segment in whole.segments:
-        print(line(segment), flush=True)
+        say(line(segment))
     if line is in_json:
-        print(json.dumps(whole.to_json(), ensure_ascii=False))
+        say(json.dumps(whole.to_json(), ensure_ascii=False))
     elif whole.status == "error":
-        print(f"error [{whole.code}] {whole.message}", file=sys.stderr)
+        tell(f"error [{whole.code}] {whole.message}")
     else:
-        print(f"{'the whole':>19}  {_answer(whole.label, whole.confidence, whole.unsure, whole.dimensions)}")
+        say(f"{'the whole':>19}  {_answer(whole.label, whole.confidence, whole.unsure, whole.dimensions)}")
     return int(whole.status == "error")
 
 
@@ -126,7 +125,7 @@ def _microphone(device: str | None, seconds: float | None) -> "Iterator[tuple[in
 def _heard(opened: Any, size: int) -> "np.ndarray":
     chunk, lost = opened.read(size)
     if lost:
-        print("warning  sound was lost: the model is slower than the microphone", file=sys.stderr)
+        tell("warning  sound was lost: the model is slower than the microphone")
     return chunk
 
 

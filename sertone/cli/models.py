@@ -1,7 +1,6 @@
 """Commands about what has been trained: compare, evaluate, describe, publish."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +8,7 @@ from cyclopts import Parameter
 
 from sertone.cli.parts import Flag, Overrides, app, score_line
 from sertone.errors import SertoneError
+from sertone.terminal import say, tell
 
 
 @app.command
@@ -27,13 +27,13 @@ def compare(
     from sertone.analysis.compare import to_text
 
     found = examine(runs, force=force)
-    print(json.dumps(found, ensure_ascii=False) if json_ else to_text(found))
+    say(json.dumps(found, ensure_ascii=False) if json_ else to_text(found))
     return 0
 
 
 @app.command
 def evaluate(
-    model: Path,
+    model: str,
     corpus: str,
     root: Path,
     /,
@@ -69,7 +69,7 @@ def evaluate(
     from sertone.analysis.evaluate import evaluate as examine
     from sertone.labels import parse_map
 
-    out = out or Path("runs") / f"{'-'.join(model.parts[-2:]).strip('/')}-on-{corpus}"
+    out = out or Path("runs") / f"{'-'.join(Path(model).parts[-2:]).strip('/')}-on-{corpus}"
     settings: dict[str, Any] = {
         "classes": parse_map(classes, "--classes") if classes else None,
         "emotions": parse_map(emotions, "--emotions") if emotions else None,
@@ -78,10 +78,10 @@ def evaluate(
         "only": yaml.safe_load(only or "{}"),
     }
     for warning in examine(model, corpus, root, out, **settings):
-        print(f"warning  {warning}", file=sys.stderr)
+        tell(f"warning  {warning}")
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    print(score_line(results["pooled"]))
-    print(f"report  {out / 'report.html'}")
+    say(score_line(results["pooled"]))
+    say(f"report  {out / 'report.html'}")
     return 0
 
 
@@ -98,7 +98,7 @@ def _scales(text: str | None) -> dict[str, tuple[float, float]]:
 
 @app.command
 def info(
-    model: Path | None = None,
+    model: str | None = None,
     /,
     *,
     overrides: Overrides = None,
@@ -117,19 +117,19 @@ def info(
     from sertone.runtime.bundle import is_bundle
     from sertone.sharing.folder import checkpoints, local
 
-    model = model or shipped.folder()
-    folder = local(model)
+    recipe = model is not None and Path(model).suffix in (".yaml", ".yml")
+    folder = Path(model) if model and recipe else local(model or shipped.folder())
     if is_bundle(folder):
         from sertone.analysis import bundle_info as examiner  # which needs no torch
 
         found = examiner.info(folder)
     else:
-        if model.suffix not in (".yaml", ".yml"):
-            checkpoints(folder)  # says what is missing before torch is asked for
+        if not recipe:
+            checkpoints(model or folder)  # says what is missing before torch is asked for
         from sertone.analysis import info as examiner
 
-        found = examiner.info(model, overrides or (), measure=measure)
-    print(json.dumps(found, ensure_ascii=False) if json_ else examiner.to_text(found))
+        found = examiner.info(model or folder, overrides or (), measure=measure)
+    say(json.dumps(found, ensure_ascii=False) if json_ else examiner.to_text(found))
     return 0
 
 
@@ -155,5 +155,5 @@ def push(
     """
     from sertone.sharing.push import push as upload
 
-    print(upload(model, repository, private=private, scores=scores, message=message))
+    say(upload(model, repository, private=private, scores=scores, message=message))
     return 0

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from sertone.cli.long import Long, named
 from sertone.cli.parts import Flag, app
 from sertone.errors import AudioError, SertoneError
+from sertone.terminal import say
 
 if TYPE_CHECKING:
     from sertone.runtime.answering import Model
@@ -21,7 +22,7 @@ WHOLE = Long()
 
 @app.command
 def predict(
-    *paths: Path,
+    *paths: str,
     text: str | None = None,
     list_: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     manifest: Path | None = None,
@@ -84,8 +85,8 @@ def predict(
         raise SertoneError("no_asr", "--language without --asr", "the model that writes down what is said")
     if asr and settings:
         raise SertoneError("bad_timeline", "--asr for a timeline", "one of the two: pieces are only heard")
-    own = not paths or not _is_model(paths[0])
-    inputs = _inputs(paths if own else paths[1:], list_, manifest, text)
+    own = not paths or not _is_model(Path(paths[0]))
+    inputs = _inputs([Path(path) for path in (paths if own else paths[1:])], list_, manifest, text)
     targets = long.targets([source.file for source in inputs], list_, manifest)
     told: dict[str, Any] = {"classes": classes, "min_confidence": min_confidence, "dimensions": dimensions}
     model = shipped.folder() if own else paths[0]
@@ -98,7 +99,7 @@ def predict(
     tally = Tally()
     for _, prediction in many.predict(predictor, inputs, **options):
         answer, written = _written(prediction, targets)
-        print("\n".join(written) or json_line(answer), flush=True)
+        say("\n".join(written) or json_line(answer))
         tally.add(answer)
     return int(tally.of("error") > 0)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sertone.cli.parts import Force, Fresh, Jobs, Overrides, RecipePath, app, score_line
+from sertone.terminal import say
 
 
 @app.command
@@ -34,8 +35,8 @@ def crossval(
     out = out or Path("runs") / recipe.stem
     cross_validate(recipes.load(recipe, overrides or ()), out, jobs=jobs, force=force, fresh=fresh)
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    print(score_line(results["pooled"]))
-    print(f"report  {out / 'report.html'}")
+    say(score_line(results["pooled"]))
+    say(f"report  {out / 'report.html'}")
     return 0
 
 
@@ -58,7 +59,7 @@ def train(
     from sertone.training import single
 
     out = out or Path("runs") / f"{recipe.stem}-all"
-    print(single.train(recipes.load(recipe, overrides or ()), out, force=force, fresh=fresh))
+    say(single.train(recipes.load(recipe, overrides or ()), out, force=force, fresh=fresh))
     return 0
 
 
@@ -89,9 +90,9 @@ def distill(
     millions = {name: f"{count / 1e6:.3g} M" for name, count in said["parameters"].items()}
     if said["held_out"]["after"] is not None:
         loss = "{before:.4f} before, {after:.4f} after".format(**said["held_out"])
-        print(f"held-out loss  {loss} epoch {said['epoch']}")
-    print(f"parameters     {millions['teacher']} of the teacher, {millions['student']} of the student")
-    print(f"encoder        {folder}")
+        say(f"held-out loss  {loss} epoch {said['epoch']}")
+    say(f"parameters     {millions['teacher']} of the teacher, {millions['student']} of the student")
+    say(f"encoder        {folder}")
     return 0
 
 
@@ -120,8 +121,8 @@ def ablate(
 
     out = out or Path("runs") / study.stem
     run(study, out, overrides or (), seeds=seeds, jobs=jobs, force=force, fresh=fresh)
-    print(markdown(json.loads((out / "results.json").read_text(encoding="utf-8")), links=False))
-    print(f"report  {out / 'report.html'}")
+    say(markdown(json.loads((out / "results.json").read_text(encoding="utf-8")), links=False))
+    say(f"report  {out / 'report.html'}")
     return 0
 
 
@@ -149,8 +150,8 @@ def choose(
 
     out = out or Path("runs") / f"choice-{study.stem}"
     run(study, out, overrides or (), seeds=seeds, jobs=jobs, fresh=fresh)
-    print((out / "choice.md").read_text(encoding="utf-8"))
-    print(f"recipe  {out / 'recipe.yaml'}")
+    say((out / "choice.md").read_text(encoding="utf-8"))
+    say(f"recipe  {out / 'recipe.yaml'}")
     return 0
 
 
@@ -165,14 +166,14 @@ def demo(folder: Path = Path(), /, *, overrides: Overrides = None, fresh: Fresh 
 
     made = run(folder, overrides or (), fresh=fresh)
     answer = made.prediction
-    print(f"corpus      {made.corpus}  (synthetic speech)")
-    print(f"scores      {score_line(made.scores)}; chance 25 %")
-    print(
+    say(f"corpus      {made.corpus}  (synthetic speech)")
+    say(f"scores      {score_line(made.scores)}; chance 25 %")
+    say(
         f"prediction  {answer.file}: {answer.label} ({answer.probabilities[answer.label]:.0%})"
         if answer.label
         else f"prediction  {answer.message}"
     )
-    print(f"            spoken as {made.spoken}, by a speaker whom the model never heard")
-    print(f"report      {made.run / 'report.html'}")
-    print(f"try         {Path(sys.argv[0])} predict {made.model} {answer.file}")
+    say(f"            spoken as {made.spoken}, by a speaker whom the model never heard")
+    say(f"report      {made.run / 'report.html'}")
+    say(f"try         {Path(sys.argv[0])} predict {made.model} {answer.file}")
     return 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from sertone import corpora
 from sertone.errors import SertoneError
 from sertone.schema import Utterance
+from sertone.spreadsheet import guarded
 
 FIELDS = ("id", "path", "start_s", "end_s", "speaker", "session", "split", "text")
 
@@ -46,7 +47,7 @@ def _row(utterance: Utterance, folder: Path) -> dict:
     values |= {} if utterance.known_speaker else {"known_speaker": "no"}
     values |= {f"vote_{emotion}": share for emotion, share in utterance.votes.items()}
     return {
-        name: "" if v is None else v
+        name: "" if v is None else guarded(v)
         for name, v in (values | utterance.labels).items()
         if name != "raw_emotion"
     }

@@ -30,6 +30,7 @@ from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, SYNONYMS, Scale, shares
 from sertone.licences import UNKNOWN
 from sertone.schema import Problem, Report, Utterance, stop
+from sertone.spreadsheet import restored
 
 TITLE = "a manifest"
 LICENCE = UNKNOWN
@@ -164,7 +165,7 @@ def _separated(path: Path, separator: str) -> list[dict[str, str | None]]:
     rows = list(reader)
     if long := next((number for number, row in enumerate(rows, 2) if None in row), None):
         raise ValueError(f"line {long} has more cells than there are columns")
-    return rows
+    return [{name: text and restored(text) for name, text in row.items()} for row in rows]
 
 
 def _require_once(columns: Sequence[str], where: Path) -> None:

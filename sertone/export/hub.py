@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, PretrainedConfig
+from transformers import AutoModelForAudioClassification, PretrainedConfig
 
 from sertone import licences
 from sertone.audio import SAMPLING_RATE
@@ -28,13 +28,13 @@ from sertone.calibration import Calibration
 from sertone.errors import SertoneError
 from sertone.export.heads import AUDEERING, HubAnswers, SpeechClassification
 from sertone.export.source import Source
+from sertone.hub import SAFE_WEIGHTS
 from sertone.labels import DIMENSIONS, FOUR, SYNONYMS, Scale
 from sertone.nn.huggingface import HuggingFaceEncoder
-from sertone.nn.pretrained import load_weights, normalize_of, speech_config
+from sertone.nn.pretrained import feature_extractor, folder_of, load_weights, normalize_of, speech_config
 from sertone.runtime.answering import AT_ONCE_S, UNIT, Outputs
 
 PREFIX = "hf:"
-FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "preprocessor_config.json", "README.md")
 ABBREVIATIONS = SYNONYMS | {
     "neu": "neutral",
     "cal": "calm",
@@ -62,10 +62,10 @@ def source_of(where: str) -> Source:
         where: folder, or OWNER/NAME on the hub.
 
     Raises:
-        SertoneError: `missing_encoder`, `unknown_encoder`, `pickled_weights`, `bad_weights`,
+        SertoneError: `missing_encoder`, `remote_code`, `unknown_encoder`, `pickled_weights`, `bad_weights`,
             `missing_weights`, `label_map`, `unknown_head`, `missing_preprocessor`, `other_rate`.
     """
-    folder = _folder(where)
+    folder = folder_of(where, SAFE_WEIGHTS)
     config = speech_config(str(folder))
     _require_known_head(config, where)
     _require_safetensors(folder, where)
@@ -103,7 +103,7 @@ class HubModel:
         self.classes: list[str] = [] if rated else names
         self.scales: dict[str, Scale] = dict.fromkeys(names, UNIT) if rated else {}
         self.normalize = normalize_of(str(folder))
-        self._extractor = AutoFeatureExtractor.from_pretrained(folder)
+        self._extractor = feature_extractor(folder)
         _require_rate(self._extractor.sampling_rate, name)
         kind = SpeechClassification if _is_audeerings(config) else AutoModelForAudioClassification
         self.torch_model: Any = load_weights(str(folder), config, kind=kind).eval()
@@ -126,25 +126,6 @@ class HubModel:
         if self.scales:
             return Outputs(nothing, logits.numpy())
         return Outputs(logits.softmax(-1).numpy(), nothing)
-
-
-def _folder(where: str) -> Path:
-    """A folder as it is, or what is data of a checkpoint on the hub."""
-    if Path(where).is_dir():
-        return Path(where)
-    import httpx2
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(where, allow_patterns=list(FILES)))
-    except (httpx2.HTTPError, OSError, HFValidationError) as error:
-        raise SertoneError(
-            "missing_encoder",
-            f"no folder {where}, and no such model from the hub: {str(error).splitlines()[0]}",
-            "a folder with config.json, or OWNER/NAME on the Hugging Face hub",
-            "without a network only what was downloaded before can be exported",
-        ) from error
 
 
 def _require_known_head(config: PretrainedConfig, where: str) -> None:

@@ -22,7 +22,7 @@ from sertone.nn import kernels
 from sertone.nn.encoder import Encoder
 from sertone.nn.kernels import use_own_dropout
 from sertone.nn.masks import frame_mask, masked_mean
-from sertone.nn.pretrained import load_weights, normalize_of, plain, speech_config
+from sertone.nn.pretrained import architecture, load_weights, normalize_of, plain, speech_config
 from sertone.settings import LAYERS, Settings
 
 
@@ -52,9 +52,7 @@ class ArchitectureConfig(Settings):
 
     def build(self) -> Encoder:
         """Builds it with random weights."""
-        values = dict(self.config)
-        config = AutoConfig.for_model(values.pop("model_type"), **values)
-        return HuggingFaceEncoder(AutoModel.from_config(config), self.normalize)
+        return HuggingFaceEncoder(architecture(self.config), self.normalize)
 
 
 class TinyEncoderConfig(Settings):
@@ -82,7 +80,8 @@ class TinyEncoderConfig(Settings):
             do_stable_layer_norm=self.norm == "layer",
             conv_bias=self.norm == "layer",
         )
-        return HuggingFaceEncoder(AutoModel.from_config(plain(config)), normalize=True)
+        model = AutoModel.from_config(plain(config), trust_remote_code=False)
+        return HuggingFaceEncoder(model, normalize=True)
 
 
 class HuggingFaceEncoder(Encoder):

@@ -1,13 +1,62 @@
-"""Pretrained models of Hugging Face: configuration and weights, all of them there or refused."""
+"""Pretrained models of Hugging Face: configuration and weights, all of them there or refused.
 
+Every call of transformers that opens a model's folder is here. None of them runs code of the folder, or asks
+whether it may, or looks for anything outside it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PretrainedConfig
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoTokenizer, PretrainedConfig
 
+from sertone import hub
 from sertone.errors import SertoneError
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm")
+EXPECTED = "a Hugging Face id or a folder with config.json"
+
+
+def folder_of(source: str, weights: tuple[str, ...] = ()) -> Path:
+    """Return the folder of a pretrained model, which names no code.
+
+    Args:
+        source: folder, or OWNER/NAME on the hub, of which settings and `weights` are downloaded once.
+        weights: patterns of the files of weights.
+
+    Raises:
+        SertoneError: `missing_encoder`, `remote_code`, `bad_weights`.
+    """
+    folder = hub.local(source, hub.SETTINGS + weights, code="missing_encoder", expected=EXPECTED)
+    if not folder.is_dir():
+        raise SertoneError("missing_encoder", hub.absent(source), EXPECTED, "OWNER/NAME is one of the hub")
+    hub.require_data(folder)
+    return folder
+
+
+def _weights_of(source: str) -> Path:
+    """The folder with its weights: pickled ones, of which only tensors are read, if there are no others."""
+    folder = folder_of(source, hub.SAFE_WEIGHTS)
+    if any(folder.glob("*.safetensors")):
+        return folder
+    return folder_of(source, hub.SAFE_WEIGHTS + hub.PICKLED_WEIGHTS)
+
+
+def architecture(values: Mapping[str, Any], kind: Any = AutoModel) -> Any:
+    """Return a model of random weights.
+
+    Args:
+        values: a Hugging Face configuration with its `model_type`, of a checkpoint.
+        kind: class that finds that of the model.
+
+    Raises:
+        SertoneError: `remote_code`.
+    """
+    options = dict(values)
+    hub.require_no_code(options, Path("checkpoint.json"))
+    config = AutoConfig.for_model(options.pop("model_type"), **options)
+    return kind.from_config(config, trust_remote_code=False)
 
 
 def plain(config: PretrainedConfig) -> PretrainedConfig:
@@ -23,7 +72,7 @@ def speech_config(source: str) -> PretrainedConfig:
         source: hub id or folder.
 
     Raises:
-        SertoneError: `missing_encoder`, `unknown_encoder`.
+        SertoneError: `missing_encoder`, `unknown_encoder`, `remote_code`.
     """
     config = config_of(source)
     if config.model_type not in FAMILIES:
@@ -45,11 +94,19 @@ def load_weights(
         kind: class of the model, or one that finds it.
 
     Raises:
-        SertoneError: `bad_weights`, `missing_weights`.
+        SertoneError: `missing_encoder`, `remote_code`, `bad_weights`, `missing_weights`.
     """
+    folder = _weights_of(source)
     try:
         model, report = kind.from_pretrained(
-            source, config=config, output_loading_info=True, dtype=torch.float32
+            folder,
+            config=config,
+            output_loading_info=True,
+            dtype=torch.float32,
+            use_safetensors=any(folder.glob("*.safetensors")),
+            weights_only=True,
+            trust_remote_code=False,
+            local_files_only=True,
         )
     except Exception as error:  # safetensors, shapes, pickles that torch refuses: one way out
         raise SertoneError(
@@ -76,15 +133,15 @@ def config_of(source: str) -> PretrainedConfig:
         source: hub id or folder.
 
     Raises:
-        SertoneError: `missing_encoder`.
+        SertoneError: `missing_encoder`, `remote_code`.
     """
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+        return AutoConfig.from_pretrained(folder_of(source), trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError) as error:
         raise SertoneError(
             "missing_encoder",
             f"no encoder at {source!r}: {str(error).splitlines()[0]}",
-            "a Hugging Face id or a folder with config.json",
+            EXPECTED,
             "without a network, download it elsewhere and give its folder",
         ) from error
 
@@ -93,10 +150,10 @@ def normalize_of(source: str) -> bool:
     """Whether a pretrained model wants waveforms of zero mean and unit variance.
 
     Raises:
-        SertoneError: `missing_preprocessor`.
+        SertoneError: `missing_preprocessor`, `remote_code`.
     """
     try:
-        return bool(AutoFeatureExtractor.from_pretrained(source).do_normalize)
+        return bool(feature_extractor(folder_of(source)).do_normalize)
     except (OSError, ValueError, AttributeError) as error:
         raise SertoneError(
             "missing_preprocessor",
@@ -104,3 +161,22 @@ def normalize_of(source: str) -> bool:
             "to know whether waveforms are normalised",
             "add the file, or set model.encoder.normalize: true or false",
         ) from error
+
+
+def feature_extractor(folder: Path) -> Any:
+    """Return the feature extractor of a folder that names no code (`folder_of`).
+
+    Raises:
+        OSError, ValueError: where there is none.
+    """
+    return AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
+def tokenizer(source: str) -> Any:
+    """Return the tokenizer of a pretrained model, as transformers has it.
+
+    Raises:
+        SertoneError: `missing_encoder`, `remote_code`.
+        Exception: from missing files to a converter that is not installed.
+    """
+    return AutoTokenizer.from_pretrained(folder_of(source), trust_remote_code=False, local_files_only=True)

@@ -72,7 +72,7 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
     """
     if not isinstance(encoder, HuggingFaceEncoder):
         return save_tensors(folder / WEIGHTS, encoder.state_dict())
-    model = AutoModel.from_config(encoder.config)
+    model = AutoModel.from_config(encoder.config, trust_remote_code=False)
     model.feature_extractor.conv_layers = encoder.convolutions
     model.feature_projection, model.encoder = encoder.projection, encoder.transformer
     with writing_tensors(folder / WEIGHTS):

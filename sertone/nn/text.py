@@ -19,7 +19,7 @@ from sertone.errors import SertoneError
 from sertone.nn import tokens as tokenizers
 from sertone.nn.kernels import use_own_dropout
 from sertone.nn.masks import frame_mask
-from sertone.nn.pretrained import config_of, load_weights
+from sertone.nn.pretrained import architecture, config_of, load_weights
 from sertone.settings import LAYERS, Settings
 
 
@@ -92,9 +92,8 @@ class TextArchitectureConfig(Settings):
 
     def build(self, tokenizer: str) -> TextEncoder:
         """Builds it with random weights."""
-        values = dict(self.config)
-        config = AutoConfig.for_model(values.pop("model_type"), **values)
-        return _text_encoder(AutoModel.from_config(config), config.model_type)
+        model = architecture(self.config)
+        return _text_encoder(model, model.config.model_type)
 
 
 class TinyTextConfig(Settings):
@@ -132,7 +131,7 @@ class TinyTextConfig(Settings):
             hidden_dropout_prob=self.dropout,
             attention_probs_dropout_prob=self.dropout,
         )
-        return _text_encoder(AutoModel.from_config(config), "tiny")
+        return _text_encoder(AutoModel.from_config(config, trust_remote_code=False), "tiny")
 
 
 TextEncoderConfig = Annotated[

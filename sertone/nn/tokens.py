@@ -53,7 +53,7 @@ def pretrained(source: str, longest: int = LONGEST) -> str:
         longest: tokens that the encoder has positions for.
 
     Raises:
-        SertoneError: `missing_tokenizer`.
+        SertoneError: `missing_tokenizer`, `missing_encoder`, `remote_code`.
     """
     found: Any = _load(source)
     tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())
@@ -63,11 +63,13 @@ def pretrained(source: str, longest: int = LONGEST) -> str:
 
 
 def _load(source: str) -> Any:
-    from transformers import AutoTokenizer
+    from sertone.nn.pretrained import tokenizer
 
     expected = "a Hugging Face id or a folder with a tokenizer that knows how to pad"
     try:
-        found = AutoTokenizer.from_pretrained(source)
+        found = tokenizer(source)
+    except SertoneError:
+        raise
     except Exception as error:  # from missing files to a converter that is not installed: one way out
         raise SertoneError(
             "missing_tokenizer",

@@ -1,15 +1,31 @@
 """The page's sections on what a score depends on: the leak check and the protocol card."""
 
 from sertone import licences
+from sertone.figures import counted
 
 
-def leaks(card: dict) -> list[dict]:
+def leaks(card: dict, folds: list[dict]) -> list[dict]:
     """What training and test have in common, each with a `level` and its `text`.
 
     Args:
         card: the protocol card of a cross-validation, or of a model evaluated on another corpus.
+        folds: of its results.
     """
-    return _heard(card["leaks"][0]) if card.get("evaluated") else _leaks(card["leaks"])
+    if card.get("evaluated"):
+        return _heard(card["leaks"][0])
+    return _leaks(card["leaks"]) + _copies(folds)
+
+
+def _copies(folds: list[dict]) -> list[dict]:
+    """Recordings that sound like copies of each other; older runs do not say."""
+    if any("alike" not in fold for fold in folds):
+        return []
+    pairs = sorted({tuple(pair) for fold in folds for pair in fold["alike"]})
+    if not pairs:
+        return [{"level": "good", "text": "No two recordings on two sides of a fold sound like copies."}]
+    many, first = counted(len(pairs), "pair"), " and ".join(pairs[0])
+    text = f"{many} of recordings on two sides of a fold sound like copies of each other, such as {first}."
+    return [{"level": "bad", "text": text}]
 
 
 def _leaks(reports: list[dict]) -> list[dict]:
@@ -17,7 +33,8 @@ def _leaks(reports: list[dict]) -> list[dict]:
         {"level": "good", "text": "No speaker stands on two sides of a fold."},
         {
             "level": "good",
-            "text": "No recording stands on two sides of a fold (compared by the SHA-256 of its file).",
+            "text": "No recording stands on two sides of a fold (compared by the SHA-256 of its file and of "
+            "its samples).",
         },
     ]
     shared = [report for report in reports if report["scripted_texts"]]

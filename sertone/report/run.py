@@ -1,10 +1,10 @@
 """One self-contained HTML page for a run: scores, confusion, ratings, curves, speakers, protocol, recipe."""
 
-import csv
 from collections import defaultdict
 from itertools import groupby
 from pathlib import Path
 
+from sertone import spreadsheet
 from sertone.figures import FIGURES
 from sertone.files import read_json
 from sertone.report import cards, conditions, emotion, page, plots, protocol, ratings
@@ -31,8 +31,7 @@ def write(run: Path) -> Path:
 
     results = read_json(run / "results.json", "not_a_run")
     card = read_json(run / "protocol.json", "not_a_run")
-    with open(run / "predictions.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = spreadsheet.read(run / "predictions.csv")
     written = run / "recipe.yaml"  # not there where a model was evaluated on another corpus
     return page.write(
         run / "report.html",
@@ -52,7 +51,7 @@ def write(run: Path) -> Path:
         trouble=_trouble(results),
         cost=_cost(results),
         evaluated=card.get("evaluated"),  # a model from elsewhere, rather than a cross-validation
-        leaks=protocol.leaks(card),
+        leaks=protocol.leaks(card, results["folds"]),
         protocol=protocol.rows(card),
         recipe=written.read_text(encoding="utf-8") if written.is_file() else "",
     )

@@ -1,6 +1,5 @@
 """Predicting many recordings: in their order, into one file that can be gone on with."""
 
-import sys
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -16,6 +15,7 @@ from sertone.runtime.predictor import Predictor, Recogniser
 from sertone.runtime.progress import Progress, Tally
 from sertone.runtime.rows import form_of
 from sertone.schema import Prediction
+from sertone.terminal import tell
 
 
 def predict(
@@ -127,4 +127,4 @@ def _made_by(predictor: Predictor, settings: Mapping[str, Any]) -> MadeBy:
 
 def _say(line: str) -> None:
     if line:
-        print(line, file=sys.stderr, flush=True)
+        tell(line)

@@ -11,6 +11,8 @@ from typing import BinaryIO, NamedTuple, Protocol
 from sertone.errors import SertoneError
 from sertone.runtime.predictor import Predictor
 from sertone.schema import Prediction
+from sertone.spreadsheet import guarded, restored
+from sertone.terminal import escaped
 
 FIXED = ("file", "status", "code", "message", "duration_s", "label", "confidence", "unsure")
 DIGITS = 6
@@ -62,7 +64,7 @@ def json_line(prediction: Prediction) -> str:
     """A prediction as a JSON object; in ASCII where a file's name or a text is no Unicode."""
     values = prediction.to_json()
     line = json.dumps(values, ensure_ascii=False)
-    return line if line == _unicode(line) else json.dumps(values)
+    return escaped(line) if line == _unicode(line) else json.dumps(values)
 
 
 def _unicode(text: str) -> str:
@@ -90,6 +92,8 @@ class JsonLines:
 class Csv:
     """One row per prediction under a head; `p_NAME` for each class, the dimensions by their names.
 
+    What a spreadsheet would take for a formula is guarded (`spreadsheet`).
+
     Args:
         classes: names.
         dimensions: names.
@@ -115,7 +119,7 @@ class Csv:
             raise ValueError(str(error)) from None
         if len(cells) != len(FIXED) + len(self.classes) + len(self.dimensions) + 1:
             raise ValueError(f"{len(cells)} cells")
-        return Row(*cells[:3])
+        return Row(*map(restored, cells[:3]))
 
     def complete(self, start: bytes) -> bool:
         """Lines within quotes belong to their row."""
@@ -125,7 +129,7 @@ class Csv:
 def _cells(values: Sequence[object]) -> bytes:
     line = io.StringIO(newline="")
     csv.writer(line).writerow(
-        [round(value, DIGITS) if isinstance(value, float) else value for value in values]
+        [round(value, DIGITS) if isinstance(value, float) else guarded(value) for value in values]
     )
     return _unicode(line.getvalue()).encode()
 

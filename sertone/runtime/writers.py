@@ -22,6 +22,7 @@ from sertone.runtime.picture import picture
 from sertone.runtime.textgrid import textgrid
 from sertone.runtime.tiers import NAMELESS, caption, free_name, in_order, printable
 from sertone.schema import Prediction, Segment
+from sertone.spreadsheet import guarded
 
 Writer = Callable[[Prediction, Media | None], str | bytes]
 
@@ -84,15 +85,15 @@ def whole(prediction: Prediction, _: Media | None = None) -> str:
 
 
 def table(prediction: Prediction, _: Media | None = None) -> str:
-    """CSV: a row per segment, with a column per class (`p_angry`) and dimension."""
+    """CSV: a row per segment, with a column per class (`p_angry`) and dimension, and no formulas."""
     rows = [_row(prediction, segment) for segment in in_order(prediction.segments)]
     shares, rated = prediction.probabilities, prediction.dimensions
     head = _row(prediction, Segment(start_s=0, end_s=0, probabilities=shares, dimensions=rated))
     columns = list(dict.fromkeys(name for row in [head, *rows] for name in row))
     made = io.StringIO()
     sheet = csv.DictWriter(made, columns, restval="", lineterminator="\n")
-    sheet.writeheader()
-    sheet.writerows(rows)
+    sheet.writerow({name: guarded(name) for name in columns})
+    sheet.writerows({name: guarded(value) for name, value in row.items()} for row in rows)
     return made.getvalue()
 
 

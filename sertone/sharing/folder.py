@@ -1,12 +1,11 @@
 """Where a model is, on the disk or on the Hugging Face hub, and what it says about itself."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from sertone import calibration, licences
+from sertone import calibration, hub, licences
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import SertoneError
 from sertone.files import read_json, require_regular
@@ -23,7 +22,7 @@ LONGEST_S = 30
 """No model needs longer recordings, in seconds."""
 LAYERS, LARGEST = 1000, 10_000_000
 """No model has more layers, and no number in its description is larger."""
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+EXPECTED = "a run folder, a fold of it, a checkpoint folder, or OWNER/NAME on the Hugging Face hub"
 
 
 def _modest(options: Any, name: str = "") -> bool:
@@ -104,14 +103,12 @@ def checkpoints(source: str | Path) -> list[Path]:
     Raises:
         SertoneError: `not_a_checkpoint`.
     """
-    if complete := _complete(local(source)):
+    folder = local(source)
+    if complete := _complete(folder):
         return complete
-    raise SertoneError(
-        "not_a_checkpoint",
-        f"no checkpoint in {source}",
-        "a run folder, a fold of it, a checkpoint folder, or OWNER/NAME on the Hugging Face hub",
-        "`sertone crossval` and `sertone train` write them",
-    )
+    found = f"no checkpoint in {source}" if folder.exists() else hub.absent(source)
+    way_out = "`sertone crossval` and `sertone train` write them"
+    raise SertoneError("not_a_checkpoint", found, EXPECTED, way_out)
 
 
 def _complete(path: Path) -> list[Path]:
@@ -145,8 +142,8 @@ def local(source: str | Path) -> Path:
     Raises:
         SertoneError: `not_a_checkpoint`, `missing_extra`.
     """
-    path = Path(source)
-    return path if path.exists() or not HUB_ID.fullmatch(path.as_posix()) else _download(path.as_posix())
+    files = (MARKER, WEIGHTS, TOKENIZER, *BUNDLE)
+    return hub.local(source, files, code="not_a_checkpoint", expected=EXPECTED)
 
 
 def checkpoint(source: str | Path) -> Path:
@@ -170,7 +167,7 @@ def about(folder: Path) -> dict:
     """Return what `checkpoint.json` holds.
 
     Raises:
-        SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`.
+        SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`, `foreign_source`.
     """
     if not (folder / MARKER).is_file():
         raise SertoneError("not_a_checkpoint", f"no {MARKER} in {folder}", "a run or a checkpoint folder")
@@ -179,6 +176,7 @@ def about(folder: Path) -> dict:
         raise other_format(folder, said.get("format"), FORMAT)
     if wrong := misfits(said, SHAPE) or ["card.fold"] * (not _names_its_fold(said["card"])):
         raise _damaged(folder, f"{MARKER} has no sound {', '.join(wrong[:5])}")
+    require_self_contained(said["model"], folder / MARKER)
     if said["model"].get("text") and not (folder / TOKENIZER).is_file():
         raise SertoneError(
             "not_a_checkpoint", f"no {TOKENIZER} in {folder}", "that of a model that reads text"
@@ -223,24 +221,21 @@ def other_format(found: Path, own: object, expected: int) -> SertoneError:
     return SertoneError("other_format", f"{found} has format {own}", f"format {expected}", way_out)
 
 
-def _download(repository: str) -> Path:
-    """The files of a model on the hub that are data: no pickle, no code."""
-    try:
-        import httpx2
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError
-    except ImportError:
-        raise SertoneError(
-            "missing_extra",
-            f"no folder {repository}, and huggingface_hub, to look on the hub, is not installed",
-            way_out='pip install "sertone[hub]"',
-        ) from None
-    try:
-        return Path(snapshot_download(repository, allow_patterns=[MARKER, WEIGHTS, TOKENIZER, *BUNDLE]))
-    except (httpx2.HTTPError, OSError, HFValidationError) as error:
-        raise SertoneError(
-            "not_a_checkpoint",
-            f"no folder {repository}, and no such model from the hub: {str(error).splitlines()[0]}",
-            "a run folder, a fold of it, a checkpoint folder, or OWNER/NAME on the Hugging Face hub",
-            "without a network only what was downloaded before can be loaded",
-        ) from error
+def require_self_contained(model: Mapping[str, Any], marker: Path) -> None:
+    """Refuse a model whose encoders are to come from outside its own folder.
+
+    Args:
+        model: descriptions of its parts: `encoder`, `text`.
+        marker: the file that they are from, for the error.
+
+    Raises:
+        SertoneError: `foreign_source`.
+    """
+    for part, described in model.items():
+        if isinstance(described, Mapping) and "source" in described:
+            raise SertoneError(
+                "foreign_source",
+                f"{marker}: its {part} is to come from {described['source']!r}",
+                "a checkpoint that has all its weights",
+                "it is not what Sertone wrote; fetch or train it again",
+            )

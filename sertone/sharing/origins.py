@@ -75,7 +75,8 @@ def find(source: str) -> Origin:
             hub.
 
     Raises:
-        SertoneError: `not_a_checkpoint`, `many_models`, `bad_weights`, `other_format`, `no_speech_encoder`.
+        SertoneError: `not_a_checkpoint`, `many_models`, `bad_weights`, `other_format`, `foreign_source`,
+            `no_speech_encoder`.
     """
     for folder in (Path(source), Path(source) / "encoder"):
         if (folder / ENCODER).is_file():
@@ -98,4 +99,5 @@ def _about(marker: Path) -> dict[str, Any]:
     if wrong := misfits(said, SHAPE):
         found = f"{marker} has no sound {', '.join(wrong)}"
         raise SertoneError("bad_weights", found, "an intact file", "distil it again")
+    folders.require_self_contained({"encoder": said["encoder"]}, marker)
     return said

@@ -1,12 +1,11 @@
 """The whole story on synthetic speech: corpus, cross-validation, report, one prediction."""
 
-import csv
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sertone import corpora
+from sertone import corpora, spreadsheet
 from sertone import recipe as recipes
 from sertone.runtime.predictor import Predictor
 from sertone.schema import Prediction
@@ -51,8 +50,7 @@ def demo(folder: Path, overrides: Iterable[str] = (), *, fresh: bool = False) ->
         corpora.sheet("demo").fake(corpus)
     recipe = recipes.load(recipes.shipped("demo"), [f"data.root={corpus}", *overrides])
     cross_validate(recipe, run, fresh=fresh)
-    with open(run / "predictions.csv", newline="", encoding="utf-8") as file:
-        row = next(csv.DictReader(file))
+    row = spreadsheet.read(run / "predictions.csv")[0]
     model = run / f"fold_{row['fold']}"
     prediction = Predictor(Trained(model)).predict(corpus / f"{row['id']}.wav")
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from sertone import recipe as recipes
 from sertone.files import write_json
 from sertone.sharing.folder import FORMAT
 from sertone.sharing.scores import Scores
-from sertone.training import checkpoint, heard, ranks
+from sertone.training import checkpoint, copies, heard, ranks
 from sertone.training.answers import answer
 from sertone.training.calibrate import calibrate
 from sertone.training.experiment import Experiment
@@ -58,13 +58,14 @@ def gather(experiment: Experiment, progress: Reporter, material: Material | None
         material: to go on with, where an experiment before had the same encoder and settings.
 
     Raises:
-        SertoneError: `unreadable_audio`, `not_cacheable`, `cache_too_small`; as the building and
-            `check_plan`.
+        SertoneError: `unreadable_audio`, `audio_leak`, `not_cacheable`, `cache_too_small`; as the building
+            and `check_plan`.
     """
     recipe, model = experiment.recipe, check(experiment)
     material = material or Material.of(recipe.train)
     for code, ids in material.recordings.load(experiment.utterances).items():
         progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
+    material.recordings.alike = copies.check(experiment.folds, material.recordings, progress.say)
     fabric = ranks.fabric(recipe.train)
     for stage in model.stages():
         freeze(model.train(), stage)
@@ -176,6 +177,7 @@ def run_fold(
         "train": len(fold.train),
         "validation": len(fold.validation),
         "history": trainer.history,
+        "alike": copies.on_two_sides(fold, material.recordings.alike),
     }
     if ranks.first():
         checkpoint.state_scores(folder / "checkpoint", Scores.of_fold(result))

@@ -1,6 +1,5 @@
 """Progress on stderr: a row per fold that is running and one for the whole, or plain lines in a log."""
 
-import sys
 import time
 from typing import Self
 
@@ -10,6 +9,7 @@ from rich.progress import Progress as Rows
 
 from sertone.figures import clock
 from sertone.isolation import emit
+from sertone.terminal import escaped, tell
 from sertone.training import ranks
 
 
@@ -41,8 +41,9 @@ class Progress:
         self._said: set[str] = set()
         self._tasks: dict[str, TaskID] = {}
         console = Console(stderr=True, quiet=self.quiet)
-        columns = (TextColumn("{task.description}"), BarColumn(16), MofNCompleteColumn())
-        self._rows = Rows(*columns, TextColumn("{task.fields[note]}"), console=console, transient=True)
+        head, note = (TextColumn(f"{{task.{of}}}", markup=False) for of in ("description", "fields[note]"))
+        columns = (head, BarColumn(16), MofNCompleteColumn(), note)
+        self._rows = Rows(*columns, console=console, transient=True)
         self._all = self._rows.add_task("all epochs", total=total, note="")
 
     def __enter__(self) -> Self:
@@ -73,7 +74,7 @@ class Progress:
         shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
         if self._live:
             if head not in self._tasks:
-                self._tasks[head] = self._rows.add_task(head, total=epochs, note="")
+                self._tasks[head] = self._rows.add_task(escaped(head), total=epochs, note="")
             self._rows.update(self._tasks[head], completed=epoch, note=shown)
             self._rows.update(self._all, completed=self.done, note=left)
             if epoch == epochs:
@@ -93,9 +94,9 @@ class Progress:
 
     def _print(self, line: str) -> None:
         if self._live:
-            self._rows.console.print(line, highlight=False, markup=False)
+            self._rows.console.print(escaped(line), highlight=False, markup=False)
         elif not self.quiet:
-            print(line, file=sys.stderr, flush=True)
+            tell(line)
 
 
 class Labelled:

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from typing import TypeVar
+from typing import Literal, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -46,6 +46,7 @@ def fabric(config: TrainConfig, *, partial: bool = False) -> Fabric:
         config: the `train` part of the recipe.
         partial: some steps leave weights out: those of an encoder whose input is missing.
     """
+    precision = cast(Literal["32-true", "bf16-mixed"], config.precision)  # `auto` was settled on reading
     if world() > 1:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", world()))
         made = Fabric(
@@ -53,11 +54,11 @@ def fabric(config: TrainConfig, *, partial: bool = False) -> Fabric:
             devices=here,
             num_nodes=world() // here,
             strategy="ddp_find_unused_parameters_true" if partial else "ddp",
-            precision=config.precision,
+            precision=precision,
         )
         made.launch()
         return made
-    return Fabric(accelerator=config.device, devices=1, precision=config.precision)
+    return Fabric(accelerator=config.device, devices=1, precision=precision)
 
 
 def join(device: str) -> None:

@@ -18,6 +18,7 @@ from sertone.audio import SAMPLING_RATE
 from sertone.errors import AudioError, SertoneError
 from sertone.isolation import ChildDiedError, cores, side_by_side
 from sertone.schema import Utterance
+from sertone.training import copies
 from sertone.training.store import Store
 
 WORTH_CHILDREN = 256
@@ -36,6 +37,8 @@ class Recordings:
     Attributes:
         lengths: samples at speed 1 by utterance id, once loaded.
         hashes: SHA-256 of these samples by utterance id.
+        sketches: of their loudness, see `copies`, by utterance id.
+        alike: pairs of ids on two sides of a fold that sound like copies, once the folds are checked.
     """
 
     def __init__(self, cache_gb: float, speeds: Sequence[float] = (1.0,)) -> None:
@@ -43,6 +46,8 @@ class Recordings:
         self.store = Store(limit=int(cache_gb * 1e9))
         self.lengths: dict[str, int] = {}
         self.hashes: dict[str, bytes] = {}
+        self.sketches: dict[str, np.ndarray] = {}
+        self.alike: list[tuple[str, str]] = []
 
     @property
     def seconds(self) -> float:
@@ -111,6 +116,7 @@ class Recordings:
     def _keep(self, id_: str, variants: dict[float, np.ndarray]) -> None:
         self.lengths[id_] = len(variants[1.0])
         self.hashes[id_] = hashlib.sha256(variants[1.0].tobytes()).digest()
+        self.sketches[id_] = copies.sketch(variants[1.0])
         for speed, samples in variants.items():
             self.store.put(_key(id_, speed), samples)
 

@@ -16,6 +16,7 @@ import numpy as np
 from sertone import figures, intervals, metrics, sums
 from sertone.files import read_json, write_json, write_text
 from sertone.report import run as report
+from sertone.spreadsheet import guarded
 from sertone.training import votes
 from sertone.training.calibrate import pooled_scores
 from sertone.training.experiment import Experiment
@@ -89,7 +90,7 @@ def _write_table(path: Path, rows: list[dict]) -> None:
     table = io.StringIO()
     writer = csv.DictWriter(table, list(rows[0]))
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: guarded(value) for name, value in row.items()} for row in rows)
     write_text(path, table.getvalue())
 
 

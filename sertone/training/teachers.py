@@ -24,7 +24,7 @@ def find(source: str, number: int, folds: int) -> Path:
     """
     found = folders.checkpoints(source)
     if len(found) == 1 or folds == 1:
-        return Path(source)
+        return folders.local(source)
     if len(found) != folds:
         raise SertoneError(
             "unlike_teacher",

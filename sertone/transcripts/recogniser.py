@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sertone import audio
+from sertone import audio, hub
 from sertone.errors import SertoneError
 from sertone.recipe import AsrConfig
 
@@ -85,16 +85,29 @@ def _load(config: AsrConfig) -> Any:
         raise _missing("faster-whisper") from None
     folder = Path(config.model).expanduser()
     name = str(folder) if folder.is_dir() else config.model
+    _require_known(name, folder)
     try:
         return WhisperModel(name, device=config.device, compute_type=config.compute_type)
     except (ValueError, OSError, RuntimeError) as error:
-        raise SertoneError(
-            "bad_asr_model",
-            f"data.text.asr.model {config.model!r}: {error}",
-            "a size such as `small`, a converted Whisper on the hub, or a folder that holds one, and a "
-            "device and compute_type that this machine has",
-            "ct2-transformers-converter converts a Whisper of transformers",
-        ) from None
+        raise _bad_model(f"{config.model!r}: {error}") from None
+
+
+def _require_known(name: str, folder: Path) -> None:
+    """Refuses what faster-whisper would look for on the hub although a folder is meant."""
+    if folder.is_dir() and not (folder / "tokenizer.json").is_file():
+        raise _bad_model(f"{name!r}: no tokenizer.json")
+    if "/" in name and not folder.is_dir() and not hub.is_hub_id(name):
+        raise _bad_model(hub.absent(name))
+
+
+def _bad_model(found: str) -> SertoneError:
+    return SertoneError(
+        "bad_asr_model",
+        f"data.text.asr.model {found}",
+        "a size such as `small`, a converted Whisper on the hub, or a folder that holds one, and a "
+        "device and compute_type that this machine has",
+        "ct2-transformers-converter converts a Whisper of transformers, with its tokenizer.json",
+    )
 
 
 def _missing(name: str) -> SertoneError:

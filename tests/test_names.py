@@ -1,0 +1,159 @@
+"""Names and texts of others: exact in JSON, no formula in a spreadsheet, nothing that acts on a terminal."""
+
+import ast
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sertone import spreadsheet
+from sertone.corpora import manifest
+from sertone.runtime.rows import Csv, JsonLines
+from sertone.runtime.writers import table
+from sertone.schema import Prediction, Segment
+from sertone.terminal import ACTS, escaped
+from sertone.training.progress import Progress
+
+TITLE = "\x1b]0;mine\x07\x9b31m\u202e\r[red]x[/red]"
+FORMULAS = ["=1+1", "+x", "-x y", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''-x", "＝1"]
+ANYTHING = st.text(st.characters(exclude_categories=()), max_size=12)
+TEXTS = st.one_of(ANYTHING, st.builds("{}{}".format, st.sampled_from(FORMULAS), ANYTHING))
+
+
+def answer(file, text=None, **values):
+    return Prediction(file=file, status="ok", label="sad", probabilities={"sad": 1.0}, text=text, **values)
+
+
+@given(TEXTS)
+def test_no_cell_is_a_formula_and_every_text_comes_back(text):
+    cell = spreadsheet.guarded(text)
+    assert spreadsheet.restored(cell) == text
+    assert cell[:1] not in ("=", "+", "-", "@", "\t", "\r", "\n") or spreadsheet.NUMBER.fullmatch(cell)
+
+
+@pytest.mark.parametrize("value", [-1.5, 0, None, True, "-1.5", "+3", "-1e-7", "-inf", "plain", "'tis"])
+def test_numbers_and_plain_texts_are_as_they_are(value):
+    assert spreadsheet.guarded(value) == value and (
+        not isinstance(value, str) or spreadsheet.restored(value) == value
+    )
+
+
+@given(TEXTS, TEXTS)
+def test_a_row_of_any_name_is_found_again(file, text):
+    """What resuming reads is what was written, and the file's name in JSON is exact."""
+    form, made = Csv(["sad"], ["valence"]), answer(file, text, dimensions={"valence": -1.25})
+    raw = form.row(made)
+    (cells,) = csv.reader(io.StringIO(raw.decode(), newline=""))
+    assert form.complete(raw) and form.read(raw).file == file.encode("utf-8", "backslashreplace").decode()
+    assert cells[-2] == "-1.25" and not [
+        c for c in (cells[0], cells[-1]) if c[:1] in tuple("=+-@\t\r") and not spreadsheet.NUMBER.fullmatch(c)
+    ]
+    line = JsonLines().row(made)
+    assert json.loads(line)["file"] == file and json.loads(line)["text"] == text
+    assert not ACTS.search(line.decode().removesuffix("\n"))
+
+
+@pytest.mark.parametrize("name", ["=1+1.wav", "-x.wav", "@a.wav", "'=b.wav", b"\xff=.wav", "a\nb.wav"])
+def test_finished_rows_of_such_names_are_known_again(toy, tone, tmp_path, name):
+    shutil.move(tone(), tmp_path / os.fsdecode(name))
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+
+    def predict(*options):
+        command = [
+            sys.executable,
+            "-m",
+            "sertone",
+            "predict",
+            toy,
+            b"./" + os.fsencode(name),
+            "--out",
+            "r.csv",
+            *options,
+        ]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        return (tmp_path / "r.csv").read_bytes(), done.stderr
+
+    whole, _ = predict()
+    again, said = predict("--resume")
+    assert again == whole and "1 rows are there already" in said
+
+
+def test_a_table_of_segments_has_no_formula():
+    segment = Segment(
+        start_s=0, end_s=1, speaker="=cmd|x", label="-x", probabilities={"sad": 1}, dimensions={"@v": -2.5}
+    )
+    made = answer("=file.wav", segments=[segment])
+    (row,) = csv.DictReader(io.StringIO(table(made)))
+    assert (row["file"], row["speaker"], row["label"], row["'@v"]) == ("'=file.wav", "'=cmd|x", "'-x", "-2.5")
+
+
+def test_a_manifest_reads_what_an_export_guards(tmp_path):
+    (tmp_path / "m.csv").write_text("path,speaker,emotion,text\n'-a.wav,'=s,sad,'tis so\n")
+    (found,) = manifest.utterances(tmp_path / "m.csv")
+    assert (found.path.name, found.speaker, found.text) == ("-a.wav", "=s", "'tis so")
+
+
+@given(ANYTHING)
+def test_what_is_escaped_acts_no_more_and_is_the_same_in_json(text):
+    assert not ACTS.search(escaped(text))
+    assert json.loads(escaped(json.dumps(text, ensure_ascii=False))) == text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", TITLE + ".wav"],
+        ["predict", TITLE, "x.wav"],
+        ["--" + TITLE],
+        ["predict", "x.wav", "--out", TITLE],
+        ["corpora", "check", "manifest", TITLE],
+    ],
+)
+def test_no_name_acts_on_the_terminal(tmp_path, arguments):
+    command = [sys.executable, "-m", "sertone", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, env=environment)
+    said = (done.stdout + done.stderr).decode()
+    assert done.returncode and not ACTS.search(said.replace("\n", "")), said
+    assert r"\u001b]0;mine\u0007\u009b31m\u202e" in said and "[red]x[/red]" in said
+
+
+def test_progress_shows_names_as_they_are_and_none_acts(monkeypatch):
+    """On a terminal, by rich, and in a log."""
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with Progress(2) as progress:
+        assert progress._live
+        progress.epoch(TITLE, 1, 2, {})
+        progress._rows.refresh()
+        progress.say(TITLE)
+    said = stream.getvalue()
+    assert "\x1b]0;mine" not in said and "\x9b" not in said and "\u202e" not in said
+    assert said.count("[red]x[/red]") >= 2
+    monkeypatch.delenv("TTY_COMPATIBLE")
+    monkeypatch.delenv("FORCE_COLOR")
+    with Progress(1) as progress:
+        progress.say(TITLE)
+    assert stream.getvalue().removeprefix(said).startswith(escaped(TITLE) + "\n")
+
+
+def test_nothing_is_printed_past_the_one_place():
+    for path in (REPOSITORY / "sertone").rglob("*.py"):
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        printed = [
+            call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"
+        ]
+        assert not printed or path.name == "terminal.py" or path.parts[-2:] == ("runtime", "progress.py"), (
+            path
+        )
