@@ -38,5 +38,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in said for words in MEMORY)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error of a library says, or its name where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 class AudioError(SertoneError):
     """A recording that cannot be used; other recordings are not affected."""

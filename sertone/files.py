@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sertone.errors import SertoneError
+from sertone.errors import SertoneError, first_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the operating system says where there is no room."""
@@ -184,8 +184,12 @@ def parse_yaml(text: str) -> Any:
         if _deeper(values, LEVELS):
             raise ValueError(f"it has more than {LEVELS} levels")
         return values
-    except Exception as error:  # YAMLError, and whatever a conversion such as `!!bool maybe` raises
-        raise ValueError(str(error) or type(error).__name__) from None
+    except yaml.MarkedYAMLError as error:
+        place = error.problem_mark
+        where = f", line {place.line + 1}, column {place.column + 1}" if place else ""
+        raise ValueError(f"{error.problem or error.context}{where}") from None
+    except Exception as error:  # whatever a conversion such as `!!bool maybe` raises
+        raise ValueError(first_line(error)) from None
 
 
 def _size(node: Any, known: dict[int, int]) -> int:

@@ -10,10 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sertone.errors import SertoneError
+from sertone.errors import SertoneError, first_line
 from sertone.licences import ENCODERS
 
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+HUB_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")
 OURS = ("corpora", "recipes", "runs", "studies")
 """Folders that Sertone's commands write, or its repository has: no owner of models."""
 SETTINGS = ("*.json", "*.txt", "*.model", "bpe.codes", "README.md")
@@ -31,8 +31,9 @@ def is_hub_id(source: str | Path) -> bool:
     if not isinstance(source, str):
         return False
     owner = source.partition("/")[0]
-    meant_as_path = owner in OURS or Path(owner).exists()
-    return source in ENCODERS or (HUB_ID.fullmatch(source) is not None and not meant_as_path)
+    if source in ENCODERS or not HUB_ID.fullmatch(source):
+        return source in ENCODERS
+    return owner not in OURS and not Path(owner).exists()
 
 
 def absent(source: str | Path) -> str:
@@ -64,7 +65,7 @@ def local(source: str | Path, files: Sequence[str], *, code: str, expected: str)
     except (OSError, ValueError) as error:
         raise SertoneError(
             code,
-            f"no folder {source}, and no such model from the hub: {str(error).splitlines()[0]}",
+            f"no folder {source}, and no such model from the hub: {first_line(error)}",
             expected,
             "without a network, download it elsewhere and give its folder",
         ) from error

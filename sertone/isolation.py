@@ -7,11 +7,11 @@ guard, and it ends when the caller does, however the caller ends.
 import os
 import pickle
 import queue
+import select
 import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -22,7 +22,7 @@ from typing import Any
 from sertone.errors import SertoneError
 
 HOME = str(Path(__file__).parents[1])
-SERVE = f"import sys; sys.path.append({HOME!r}); from sertone.isolation import serve; serve()"
+SERVE = f"import sys; sys.path.append({HOME!r}); from sertone.child import serve; serve()"
 
 
 class ChildDiedError(SertoneError):
@@ -71,13 +71,16 @@ class Isolated:
         child = self._living(function)
         watch = _Watch(child, self.silence_s)
         try:
-            kind, value = self._asked(child, (function, arguments), watch)
+            kind, value = self._asked(child, (_working_folder(), function, arguments), watch)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             self._end()
             if watch.stuck:
                 found = f"the process of {function.__name__} gave nothing for {self.silence_s:g} s"
                 raise ChildStuckError("process_stuck", found, "an answer") from None
             raise _died(function, child.returncode) from None
+        except BaseException:  # Ctrl-C, say: its answer would be taken for that of the next call
+            self._end()
+            raise
         finally:
             watch.end()
         if kind == "error":
@@ -144,8 +147,22 @@ class _Watch:
         while (left := self._last + silence_s - time.monotonic()) > 0:
             if self._ended.wait(left):
                 return
+            if time.monotonic() >= self._last + silence_s and self._has_spoken():
+                self.heard()  # while this process was stopped, and could not listen
         self.stuck = True
         self._child.kill()
+
+    def _has_spoken(self) -> bool:
+        assert self._child.stdout
+        return hasattr(select, "poll") and bool(select.select([self._child.stdout.fileno()], [], [], 0)[0])
+
+
+def _working_folder() -> str | None:
+    """Return the folder that relative paths are meant from; None where it was removed."""
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:
+        return None
 
 
 def _died(function: Callable, status: object) -> ChildDiedError:
@@ -248,52 +265,3 @@ def _next(pending: dict[Future, tuple]) -> tuple[tuple, Future]:
     """Waits for a future and takes it out."""
     done = wait(pending, return_when=FIRST_COMPLETED).done.pop()
     return pending.pop(done), done
-
-
-_answers: Any = None
-
-
-def emit(value: Any) -> None:
-    """Sends a value to the caller before the answer; does nothing outside a child."""
-    if _answers is not None:
-        _send("event", value)
-
-
-def _send(kind: str, value: Any) -> None:
-    _answers.write(pickle.dumps((kind, value)))
-    _answers.flush()
-
-
-def serve() -> None:
-    """Answers calls from standard input on standard output until the caller closes them."""
-    global _answers
-    _answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # decoders that print must not print into the answers
-    calls: queue.SimpleQueue[tuple] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(calls,), daemon=True).start()
-    while True:
-        function, arguments = calls.get()
-        try:
-            kind, value = "answer", function(*arguments)
-        except Exception as error:
-            if not isinstance(error, SertoneError):
-                error.add_note(f"In the child process:\n{traceback.format_exc()}")
-            kind, value = "error", error
-        try:
-            _send(kind, value)
-        except OSError:
-            os._exit(0)  # as below
-
-
-def _listen(calls: queue.SimpleQueue) -> None:
-    while True:
-        try:
-            calls.put(pickle.load(sys.stdin.buffer))
-        except EOFError:
-            os._exit(0)  # the caller is gone, and with it whoever wants the answer
-        except BaseException as error:  # what was sent cannot be had here: the call's error, also an exit
-            calls.put((_raise, (error,)))
-
-
-def _raise(error: BaseException) -> None:
-    raise error

@@ -19,7 +19,7 @@ from hub import running
 PACKAGE = REPOSITORY / "sertone"
 LEVELS = [
     {"errors", "shape", "terminal", "spreadsheet"},
-    {"schema", "licences", "files"},
+    {"schema", "licences", "files", "child"},
     {"settings", "labels", "hub"},
     {"train_config"},
     {"containers"},

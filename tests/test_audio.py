@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sertone import audio
+from sertone.child import emit
 from sertone.errors import AudioError
-from sertone.isolation import ChildDiedError, Isolated, emit, side_by_side
+from sertone.isolation import ChildDiedError, Isolated, side_by_side
 from sertone.runtime.apart import end_decoders
 
 

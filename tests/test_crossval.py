@@ -274,7 +274,7 @@ def sertone_command(*arguments, **options):
 def test_exit_status_and_messages(tmp_path):
     usage = sertone_command("predict")
     assert usage.returncode == 2
-    missing = sertone_command("predict", str(tmp_path), "a.wav")
+    missing = sertone_command("predict", str(tmp_path))
     assert missing.returncode == 2 and missing.stderr.startswith("error [no_files]")
     assert "Traceback" not in missing.stderr
     help_text = sertone_command("crossval", "--help")
@@ -327,7 +327,7 @@ def test_folds_kept_from_other_settings_are_named(run, tmp_path):
 
 def test_an_unexpected_fault_of_one_recording_is_one_answer(run, small_demo, monkeypatch):
     predictor = sertone.load(run)
-    monkeypatch.setattr("sertone.audio.read", None)
+    monkeypatch.setattr("sertone.runtime.predictor.read_apart", None)
     answer = predictor.predict(small_demo / "wav" / "S1F_sad_00.wav")
     assert (answer.status, answer.code) == ("error", "failed") and "TypeError" in answer.message
 

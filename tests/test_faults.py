@@ -4,6 +4,8 @@ import io
 import os
 import signal
 import struct
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -363,3 +365,51 @@ def test_any_bytes_have_one_answer_each(model, contents):
     for answer in found:
         require_sound(answer)
         assert answer.code != "failed", answer.message
+
+
+INTERRUPTED = """
+import signal, sys
+import sertone
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+predictor, long, short = sertone.load(), sys.argv[1], sys.argv[2]
+predictor.predict(short)
+signal.signal(signal.SIGALRM, stop)
+for ask in (predictor.predict, predictor.timeline):
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        ask(long)
+        print("not interrupted")
+    except KeyboardInterrupt:
+        print("interrupted")
+    for each in (predictor.predict, predictor.timeline):
+        print(each(short).duration_s)
+"""
+
+
+def test_an_interrupted_call_leaves_no_answer_for_the_next_one(tmp_path):
+    """The decoding process still has the answer of the call before on its lips."""
+    soundfile.write(
+        tmp_path / "long.flac", 0.1 * np.random.default_rng(0).standard_normal(16000 * 400), 16000
+    )
+    soundfile.write(tmp_path / "short.wav", 0.1 * np.random.default_rng(1).standard_normal(16000), 16000)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, tmp_path / "long.flac", tmp_path / "short.wav"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:-1] == 2 * ["interrupted", "1.0", "1.0"]
+
+
+def test_names_are_meant_from_where_the_caller_is(toy, tmp_path, monkeypatch):
+    """Also where the process that decodes was started in another folder."""
+    predictor = sertone.load(toy)
+    for place, seconds in (("one", 1.0), ("two", 3.0)):
+        (tmp_path / place).mkdir()
+        soundfile.write(tmp_path / place / "a.wav", np.full(round(16000 * seconds), 0.1), 16000)
+        monkeypatch.chdir(tmp_path / place)
+        assert predictor.predict("a.wav").duration_s == seconds
+        assert predictor.timeline("a.wav").duration_s == seconds

@@ -47,7 +47,7 @@ def main() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     elif isinstance(sys.stdout, io.TextIOWrapper):  # JSON is UTF-8, and no name of a file ends a run
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    warnings.showwarning = lambda message, *_, **__: tell(f"warning  {message}")
+    warnings.showwarning = lambda message, *_, **__: tell(f"warning  {' '.join(str(message).split())}")
     try:
         status = app(exit_on_error=False, print_error=False)
     except CycloptsError as error:

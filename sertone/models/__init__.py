@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sertone.errors import SertoneError, is_out_of_memory
+from sertone.errors import SertoneError, first_line, is_out_of_memory
 from sertone.labels import DIMENSIONS, Scale
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import Recipe
@@ -84,7 +84,7 @@ def build(values: dict[str, Any], vocabulary: Vocabulary) -> Any:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        found = f"the model that model.name {values['name']!r} describes: {str(error).splitlines()[0]}"
+        found = f"the model that model.name {values['name']!r} describes: {first_line(error)}"
         raise SertoneError(
             "out_of_memory", found, "a model that fits the memory", "make it smaller"
         ) from None

@@ -29,9 +29,10 @@ PITCH, RELATIVE_PITCH, VOICING, LOUDNESS, RELATIVE_LOUDNESS = range(5)  # places
 
 def mel_filters(bands: int, low_hz: float = 60.0, high_hz: float = 7600.0) -> Tensor:
     """Triangular filters on the mel scale (O'Shaughnessy's formula): (FFT // 2 + 1, bands)."""
-    mel = torch.linspace(_hz_to_mel(low_hz), _hz_to_mel(high_hz), bands + 2)
+    # On the CPU also where a model is built on the meta device, whose arithmetic imports torch's compiler.
+    mel = torch.linspace(_hz_to_mel(low_hz), _hz_to_mel(high_hz), bands + 2, device="cpu")
     edges = 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
-    bins = torch.linspace(0, SAMPLING_RATE / 2, FFT // 2 + 1)[:, None]
+    bins = torch.linspace(0, SAMPLING_RATE / 2, FFT // 2 + 1, device="cpu")[:, None]
     rise = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     return torch.minimum(rise, fall).clamp(min=0.0)
@@ -58,7 +59,7 @@ class FrontEnd(nn.Module):
         self.features = bands + (5 if prosody else 0)
         self.min_samples = PITCH_WINDOW if prosody else WINDOW
         self.register_buffer("filters", mel_filters(bands), persistent=False)
-        self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
+        self.register_buffer("window", torch.hann_window(WINDOW, device="cpu"), persistent=False)
 
     @torch.autocast("cpu", enabled=False)
     @torch.autocast("cuda", enabled=False)

@@ -84,8 +84,8 @@ class FunctionalsEncoder(Encoder):
         self.frontend = FrontEnd(config.bands, prosody=True)
         self.min_samples = self.frontend.min_samples
         self.register_buffer("cosines", cosine_transform(config.bands, config.cepstra), persistent=False)
-        empty = torch.zeros(1, 1, self.frontend.features)
-        self.width = self.statistics(empty, torch.ones(1, 1)).shape[1]
+        empty = torch.zeros(1, 1, self.frontend.features, device="cpu")
+        self.width = self.statistics(empty, torch.ones(1, 1, device="cpu")).shape[1]
         self.standardisation = Standardisation(self.width)
 
     def describe(self, depth: int | None = None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoTokenizer, PretrainedConfig
 
 from sertone import hub
-from sertone.errors import SertoneError
+from sertone.errors import SertoneError, first_line
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm")
 EXPECTED = "a Hugging Face id or a folder with config.json"
@@ -140,7 +140,7 @@ def config_of(source: str) -> PretrainedConfig:
     except (OSError, ValueError) as error:
         raise SertoneError(
             "missing_encoder",
-            f"no encoder at {source!r}: {str(error).splitlines()[0]}",
+            f"no encoder at {source!r}: {first_line(error)}",
             EXPECTED,
             "without a network, download it elsewhere and give its folder",
         ) from error

@@ -56,7 +56,8 @@ class Regions(NamedTuple):
 
 def cosine_transform(bands: int, cepstra: int) -> Tensor:
     """Discrete cosine transform of the second kind, its first coefficients: (bands, cepstra)."""
-    angles = (torch.arange(bands)[:, None] + 0.5) * torch.arange(cepstra) * math.pi / bands
+    places, orders = torch.arange(bands, device="cpu"), torch.arange(cepstra, device="cpu")
+    angles = (places[:, None] + 0.5) * orders * math.pi / bands
     return angles.cos() * math.sqrt(2 / bands)
 
 

@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
-from sertone.errors import SertoneError
+from sertone.errors import SertoneError, first_line
 from sertone.labels import has_words
 from sertone.runtime import tokenizer as tokenizers
 
@@ -73,7 +73,7 @@ def _load(source: str) -> Any:
     except Exception as error:  # from missing files to a converter that is not installed: one way out
         raise SertoneError(
             "missing_tokenizer",
-            f"no tokenizer at {source!r}: {str(error).splitlines()[0]}",
+            f"no tokenizer at {source!r}: {first_line(error)}",
             expected,
             "without a network, download it elsewhere and give its folder; one with spm.model alone, such as "
             "DeBERTaV3, also needs sentencepiece and protobuf, which the extra `train` brings",

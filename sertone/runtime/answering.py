@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from sertone.errors import AudioError, SertoneError, is_out_of_memory
+from sertone.errors import AudioError, SertoneError, first_line, is_out_of_memory
 from sertone.labels import Scale, class_names, remap, rescaled
 from sertone.schema import Prediction
 
@@ -172,7 +172,7 @@ def require_sound(outputs: Outputs) -> None:
 
 def out_of_memory(error: Exception) -> AudioError:
     """Return the error about a recording for which there is not enough memory."""
-    found, way_out = str(error).splitlines()[0], "answer it by windows, or on a machine with more memory"
+    found, way_out = first_line(error), "answer it by windows, or on a machine with more memory"
     return AudioError("out_of_memory", found, "memory for the recording", way_out)
 
 

@@ -17,7 +17,7 @@ from sertone import audio
 from sertone.audio import Recording
 from sertone.blocks import stream
 from sertone.decoding import Warnings
-from sertone.errors import AudioError
+from sertone.errors import AudioError, SertoneError
 from sertone.isolation import ChildDiedError, ChildStuckError, Isolated, cores
 from sertone.runtime.cutting import Piece, Pieces
 from sertone.runtime.plan import Plan
@@ -39,10 +39,19 @@ def decoder() -> Iterator[Isolated]:
         child = Isolated(silence_s=SILENCE_S)
     try:
         yield child
-    finally:
-        _idle.put(child)
-        if _idle.qsize() > cores():
-            _idle.get_nowait().close()
+    except SertoneError:  # an answer like any other
+        _put_back(child)
+        raise
+    except BaseException:  # interrupted: it may still be at work, and answer whoever comes next
+        child.close()
+        raise
+    _put_back(child)
+
+
+def _put_back(child: Isolated) -> None:
+    _idle.put(child)
+    if _idle.qsize() > cores():
+        _idle.get_nowait().close()
 
 
 def end_decoders() -> None:

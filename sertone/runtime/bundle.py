@@ -21,7 +21,7 @@ import numpy as np
 
 from sertone import figures
 from sertone.audio import SAMPLING_RATE, file_hash
-from sertone.errors import AudioError, SertoneError, is_out_of_memory
+from sertone.errors import AudioError, SertoneError, first_line, is_out_of_memory
 from sertone.files import read_json, read_text
 from sertone.labels import Scale, are_classes, is_scale
 from sertone.licences import LEDGER
@@ -231,7 +231,7 @@ def _session(folder: Path, settings: Settings) -> "InferenceSession":
             folder / GRAPH, options, providers=providers, enable_fallback=0
         )
     except Exception as error:  # onnxruntime has a class of its own for every kind of bad graph
-        raise _damaged(folder, f"{GRAPH}: {str(error).splitlines()[0]}") from None
+        raise _damaged(folder, f"{GRAPH}: {first_line(error)}") from None
     if providers[0] not in session.get_providers():  # it takes the CPU and only logs it
         raise _no_device(settings, "which cannot be used here")
     return session
@@ -245,7 +245,7 @@ def _no_device(settings: Settings, found: str) -> SertoneError:
 def _not_answered(error: Exception) -> SertoneError:
     if is_out_of_memory(error):
         return out_of_memory(error)
-    found = f"the graph cannot answer: {str(error).splitlines()[0]}"
+    found = f"the graph cannot answer: {first_line(error)}"
     return AudioError("graph_failed", found, "a graph that answers", "export or fetch the bundle again")
 
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from sertone.audio import SAMPLING_RATE, silent
 from sertone.blocks import Sound
+from sertone.child import emit
 from sertone.decoding import Warnings
 from sertone.figures import counted
-from sertone.isolation import emit
 from sertone.runtime.segmentation import Segmenter, Span, Turns
 
 TOGETHER = 16 * SAMPLING_RATE

@@ -6,6 +6,8 @@ its first text with a panic, which is no `Exception`.
 
 from typing import Any
 
+from sertone.errors import first_line
+
 TRIALS = ("well then", "", "It is SO, isn't it? " * 200)
 """Texts that a tokenizer has to get through; the last is longer than any encoder reads."""
 
@@ -26,5 +28,5 @@ def parsed(text: str) -> Any:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # plain exceptions of the library, and its panics
-        raise ValueError(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+        raise ValueError(first_line(error)) from None
     return tokenizer

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sertone import licences
-from sertone.errors import SertoneError
+from sertone.errors import SertoneError, first_line
 from sertone.runtime import bundle
 from sertone.sharing import folder as folders
 from sertone.sharing import model_card
@@ -108,7 +108,7 @@ def _hub_errors(repository: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         raise SertoneError(
             "hub_refused",
-            f"{repository}: {error.server_message or str(error).splitlines()[0]}",
+            f"{repository}: {error.server_message or first_line(error)}",
             "a token that may write there",
             "`hf auth whoami` says whose it is",
         ) from error

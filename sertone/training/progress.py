@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Rows
 
+from sertone.child import emit
 from sertone.figures import clock
-from sertone.isolation import emit
 from sertone.terminal import escaped, tell
 from sertone.training import ranks
 

@@ -17,12 +17,13 @@ from sertone import audio
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import AudioError, SertoneError
 from sertone.isolation import ChildDiedError, cores, side_by_side
+from sertone.runtime.apart import SILENCE_S, decoder, decoder_failed
 from sertone.schema import Utterance
 from sertone.training import copies
 from sertone.training.store import Store
 
 WORTH_CHILDREN = 256
-"""Recordings from which on starting processes to decode them pays."""
+"""Recordings from which on starting several processes to decode them pays."""
 
 
 class Recordings:
@@ -59,7 +60,7 @@ class Recordings:
 
         Args:
             utterances: what is read already is not read again.
-            children: processes that decode; None: one per core where there are many recordings.
+            children: processes that decode; None: one, or one per core where there are many recordings.
 
         Returns:
             code -> ids of the utterances read now about which there was a warning.
@@ -69,7 +70,7 @@ class Recordings:
         """
         new = {u.id: u for u in utterances if u.id not in self.lengths}
         if children is None:
-            children = cores() if len(new) >= WORTH_CHILDREN else 0
+            children = cores() if len(new) >= WORTH_CHILDREN else 1
         warnings: dict[str, list[str]] = defaultdict(list)
         errors: dict[str, str] = {}
         for id_, found in self._decoded(new.values(), children):
@@ -96,22 +97,30 @@ class Recordings:
 
     def _decoded(self, utterances: Iterable[Utterance], children: int) -> Iterable[tuple]:
         """Id and what `decode` gives, or its error, of each utterance."""
-        if children:
-            calls = ((utterance, self.speeds) for utterance in utterances)
-            with contextlib.closing(side_by_side([{}] * children, decode, calls)) as answers:
-                for (utterance, _), future in answers:
-                    error = future.exception()
-                    if isinstance(error, ChildDiedError):
-                        error = AudioError("decoder_crashed", f"{utterance.path}: the decoder died")
-                    if error and not isinstance(error, AudioError):
-                        raise error
-                    yield utterance.id, error or future.result()
+        if children == 1:
+            for utterance in utterances:
+                yield utterance.id, self._decoded_apart(utterance)
             return
-        for utterance in utterances:
+        calls = ((utterance, self.speeds) for utterance in utterances)
+        crowd = side_by_side([{}] * children, decode, calls, silence_s=SILENCE_S)
+        with contextlib.closing(crowd) as answers:
+            for (utterance, _), future in answers:
+                error = future.exception()
+                if isinstance(error, ChildDiedError):
+                    error = decoder_failed(utterance.path, error)
+                if error and not isinstance(error, AudioError):
+                    raise error
+                yield utterance.id, error or future.result()
+
+    def _decoded_apart(self, utterance: Utterance) -> tuple | AudioError:
+        """The same of one, by the process that decodes for predictions as well."""
+        with decoder() as child:
             try:
-                yield utterance.id, decode(utterance, self.speeds)
+                return child(decode, utterance, self.speeds)
+            except ChildDiedError as error:
+                return decoder_failed(utterance.path, error)
             except AudioError as error:
-                yield utterance.id, error
+                return error
 
     def _keep(self, id_: str, variants: dict[float, np.ndarray]) -> None:
         self.lengths[id_] = len(variants[1.0])
