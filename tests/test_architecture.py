@@ -121,7 +121,10 @@ def test_make_demo(tmp_path, small_demo):
     shutil.copytree(small_demo, tmp_path / "corpora" / "demo")
     done = make(tmp_path, "demo", "--set", "train.epochs=[1,1]")
     assert done.returncode == 0, done.stderr
-    assert "95 % interval over" in done.stdout and (tmp_path / "runs/demo/report.html").is_file()
+    assert "95 % interval over 10 speakers" in done.stdout and "never heard" in done.stdout
+    assert (tmp_path / "runs/demo/report.html").is_file()
+    for name in re.findall(r"(?:runs|corpora)/\S+", done.stdout):
+        assert (tmp_path / name.rstrip(":.,")).exists(), name
 
 
 @pytest.mark.parametrize("outcome", [True, False])
@@ -162,6 +165,7 @@ def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder, small_demo):
     small = ["--set", f"model.encoder={TINY_MODEL['encoder']}"]
     tiny = ["--set", f"model.encoder.source={tiny_encoder('wavlm')}", "--set", "model.frozen_layers=1"]
     tiny += ["--set", "train.batch_size=32"]
+    two = ["--set", "data.only={session: [Session1, Session2]}"]
     read = "{name: tiny, width: 16, depth: 1, attention_heads: 2}"
     reads = ["--set", f"model.text={read}"]
     heads = ["--set", "model.attention_heads=4"]
@@ -179,7 +183,7 @@ def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder, small_demo):
         elif command[1] in ("crossval", "train"):
             command += quick + (tiny if "wavlm" in command[2] else small)
         if command[1] == "crossval":
-            command += ["--jobs", "1"]
+            command += ["--jobs", "1", *two * any("IEMOCAP" in part for part in command)]
     with running() as hub:
         done = subprocess.run(
             [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(commands)],

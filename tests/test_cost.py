@@ -82,6 +82,7 @@ def test_what_only_one_stage_trains_counts_once():
     assert found["trained"] == count(model) and max(found["stages"].values()) < found["trained"]
 
 
+@pytest.mark.slow
 def test_a_larger_model_takes_more_memory():
     found = []
     for width, depth in ((16, 1), (256, 8)):

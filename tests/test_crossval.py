@@ -255,16 +255,6 @@ def test_a_pretrained_encoder_goes_the_whole_way(
     assert again.probabilities["sad"] == pytest.approx(float(row["p_sad"]), abs=2e-5)
 
 
-def test_the_demo(tmp_path, monkeypatch, capsys, small_demo):
-    shutil.copytree(small_demo, tmp_path / "corpora" / "demo")
-    settings = ["--set", "train.epochs=[1,1]", "--set", f"model.encoder={TINY_MODEL['encoder']}"]
-    assert cli.app(["demo", str(tmp_path), *settings]) == 0
-    out = capsys.readouterr().out
-    assert "95 % interval over 10 speakers" in out and "never heard" in out
-    for name in re.findall(rf"{tmp_path}\S+", out):
-        assert (tmp_path / name.rstrip(":")).exists(), name
-
-
 def sertone_command(*arguments, **options):
     return subprocess.run(
         [sys.executable, "-m", "sertone", *arguments], capture_output=True, text=True, **options

@@ -258,7 +258,11 @@ def test_an_interrupted_training_ends_with_the_same_weights(demo_recipe, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "masking", [{"per": "utterance", "probability": 0.9}, {"probability": 1.0, "text": 1.0}]
+    "masking",
+    [
+        {"per": "utterance", "probability": 0.9},
+        pytest.param({"probability": 1.0, "text": 1.0}, marks=pytest.mark.slow),
+    ],
 )
 def test_two_ranks_that_withhold_end_with_the_same_weights(demo_recipe, tmp_path, masking):
     """Some steps leave an encoder out, on one rank or on both."""
