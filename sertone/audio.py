@@ -7,6 +7,7 @@ Conventions: samples are float32 in [-1, 1]; durations are seconds of the file's
 """
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,10 +110,10 @@ def file_hash(path: str | Path) -> str:
 
 
 def _check_segment(start_s: float, end_s: float | None, info: AudioInfo, path: Path) -> None:
-    """Refuses what does not lie in the file; header lengths of some containers are estimates."""
-    end = info.duration_s if end_s is None else end_s
-    inside = end <= info.duration_s + SEGMENT_TOLERANCE_S or not info.exact
-    if not (0.0 <= start_s < end and inside):
+    """Refuses what does not lie in the file; header lengths of some containers are estimates, or 0."""
+    length = info.duration_s if info.exact else math.inf
+    end = length if end_s is None else end_s
+    if not (0.0 <= start_s < end <= length + SEGMENT_TOLERANCE_S):
         raise AudioError(
             "bad_segment", f"{path}: {start_s} to {end_s} s", f"a stretch of its {info.duration_s:.3f} s"
         )

@@ -245,6 +245,27 @@ def test_intact_files_that_libsndfile_refuses(tmp_path):
         assert 0.02 < found.samples.std() < 0.2
 
 
+@pytest.mark.parametrize("layout", ["mono", "stereo"])
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000])
+def test_mp3s_of_ffmpeg_are_sound(tmp_path, layout, rate):
+    """Their checksum is not of what LAME's is."""
+    path = encode(tmp_path / "a.mp3", "libmp3lame", rate=rate, layout=layout, options={"id3v2_version": "0"})
+    assert audio.read(path).warnings == {}
+    content = bytearray(path.read_bytes())
+    content[content.find(b"Lav") + 10] ^= 1
+    path.write_bytes(content)
+    assert "states the length" in audio.read(path).warnings["corrupt"]
+
+
+def test_a_webm_without_a_length_is_read(tmp_path):
+    """As browsers record it."""
+    path = encode(tmp_path / "a.webm", "libopus", options={"live": "1"})
+    assert audio.inspect(path).frames == 0
+    found = audio.read(path)
+    assert found.duration_s == pytest.approx(2.0, abs=0.05) and found.warnings == {}
+    assert audio.read(path, start_s=1.5).duration_s == pytest.approx(0.5, abs=0.05)
+
+
 def test_a_second_chunk_of_samples_is_told(tmp_path):
     path = write(tmp_path / "a.wav", "wav")
     path.write_bytes(path.read_bytes() + path.read_bytes()[36:])

@@ -120,7 +120,10 @@ def _start(file: RegularFile) -> int:
 
 
 def _contents(file: RegularFile, at: int) -> Contents | None:
-    """Read the table of contents in the first frame, as LAME and FFmpeg write it."""
+    """Read the table of contents in the first frame, as LAME and FFmpeg write it.
+
+    LAME's checksum is of all that is before it, FFmpeg's of the first 190 bytes before it was filled in.
+    """
     file.seek(at)
     head = file.read(400)
     place = max(head.find(b"Xing", 0, 200), head.find(b"Info", 0, 200))
@@ -134,7 +137,8 @@ def _contents(file: RegularFile, at: int) -> Contents | None:
         return Contents(frames, 0, sound=True)
     delays = int.from_bytes(head[more + 21 : more + 24])
     (stated,) = struct.unpack_from(">H", head, more + 34)
-    return Contents(frames, (delays >> 12) + (delays & 0xFFF), _crc16(head[: more + 34]) == stated)
+    sound = stated in (_crc16(head[: more + 34]), _crc16(head[: more + 34].ljust(190, b"\0")[:190]))
+    return Contents(frames, (delays >> 12) + (delays & 0xFFF), sound)
 
 
 def _crc16(data: bytes) -> int:
