@@ -1,6 +1,7 @@
 """What containers say of themselves: audio that is missing or damaged is told, intact files are read."""
 
 import contextlib
+import gc
 import os
 import re
 import socket
@@ -264,6 +265,64 @@ def test_a_webm_without_a_length_is_read(tmp_path):
     found = audio.read(path)
     assert found.duration_s == pytest.approx(2.0, abs=0.05) and found.warnings == {}
     assert audio.read(path, start_s=1.5).duration_s == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("form", ["VOC", "IRCAM", "SVX", "PAF", "AVR", "HTK", "PVF", "MAT4", "MAT5", "SDS"])
+def test_containers_that_only_libsndfile_looks_at(tmp_path, form):
+    soundfile.write(tmp_path / "a", voice(), RATE, format=form)
+    found = audio.read(tmp_path / "a")
+    assert found.duration_s == 2.0 and found.warnings == {}
+
+
+@pytest.mark.parametrize("name", ["wv", "tta"])
+def test_containers_that_only_ffmpeg_looks_at(tmp_path, name):
+    path = encode(tmp_path / f"a.{name}", {"wv": "wavpack"}.get(name, name), voice(6.0))
+    found = audio.read(path)
+    assert found.duration_s == pytest.approx(6.0, abs=0.01) and found.warnings == {}
+    assert "truncated" in audio.read(cut(path)).warnings
+
+
+TAG = b"ID3\x04\0\0\0\0\x10\x10" + b"TXXX".ljust(2064, b"\0")
+
+
+@pytest.mark.parametrize("name", ["wav", "flac", "mp3", "ogg", "aiff", "caf", "w64"])
+def test_what_is_behind_a_tag_is_checked_as_without_it(tmp_path, name):
+    path = write(tmp_path / f"a.{name}", name)
+    whole, content = audio.read(path), path.read_bytes()
+    path.write_bytes(TAG + content)
+    tagged = audio.read(path)
+    assert tagged.warnings == {} and (tagged.samples == whole.samples).all()
+    if name == "flac":
+        damaged = bytearray(content)
+        damaged[30] ^= 1
+        path.write_bytes(TAG + damaged)
+        assert "checksum" in audio.read(path).warnings["corrupt"]
+    path.write_bytes(TAG[:1000])
+    assert code_of(path) == "not_audio"
+
+
+def test_files_that_are_refused_are_closed(tmp_path):
+    """At once, not when the garbage collector comes by."""
+    (tmp_path / "a.wav").write_bytes(write(tmp_path / "whole.wav", "wav").read_bytes()[:30])
+    (tmp_path / "a.m4a").write_bytes(write(tmp_path / "whole.m4a", "m4a").read_bytes()[:5000])
+    (tmp_path / "a.bin").write_bytes(np.random.default_rng(0).bytes(5000))
+    (tmp_path / "a.mp3").write_bytes(b"\xff\xfb\x90\x64" + bytes(5000))
+    kept: list = []
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    gc.disable()
+    try:
+        for name in ("a.wav", "a.m4a", "a.bin", "a.mp3") * 8:
+            with pytest.raises(AudioError) as caught:
+                audio.read(tmp_path / name)
+            kept.append(caught)
+        for name in ("whole.wav", "whole.m4a") * 8:
+            kept.append(audio.inspect(tmp_path / name))
+            with pytest.raises(AudioError) as caught:
+                audio.read(tmp_path / name, start_s=3.0, end_s=2.0)
+            kept.append(caught)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+    finally:
+        gc.enable()
 
 
 def test_a_second_chunk_of_samples_is_told(tmp_path):

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from sertone.containers.limits import check_format
 from sertone.containers.report import Report
-from sertone.containers.source import RegularFile
-from sertone.errors import AudioError
+from sertone.containers.source import OpenFile
 
 TAGS = (b"TAG", b"ID3", b"APETAGEX")
 """What programs append to a sound file of any kind."""
@@ -49,7 +48,7 @@ class Chunk(NamedTuple):
     size: int
 
 
-def chunks(file: RegularFile, at: int, layout: Layout) -> Iterator[Chunk]:
+def chunks(file: OpenFile, at: int, layout: Layout) -> Iterator[Chunk]:
     """Yield the chunks of a file from a position on, up to and with the first that reaches beyond its end."""
     head = struct.calcsize(layout.header)
     while at + head <= file.size:
@@ -60,11 +59,11 @@ def chunks(file: RegularFile, at: int, layout: Layout) -> Iterator[Chunk]:
         at = chunk.start + -(-chunk.size // layout.even) * layout.even
 
 
-def wav(file: RegularFile, path: Path) -> Report:
+def wav(file: OpenFile, path: Path) -> Report:
     """Check a WAV or RF64 file.
 
     Raises:
-        AudioError: `bad_header`, `bad_channels`, `bad_rate`.
+        AudioError: `bad_channels`, `bad_rate`.
     """
     frame, doubts, long_size = 0, {}, None
     for chunk in chunks(file, 12, RIFF):
@@ -82,7 +81,7 @@ def wav(file: RegularFile, path: Path) -> Report:
             report = _samples(file, chunk.start, size, frame)
             report.warnings = doubts | report.warnings
             return report
-    raise AudioError("bad_header", f"{path}: no complete WAV header", "chunks `fmt ` and `data`")
+    return Report()
 
 
 def _format(fields: tuple[int, ...], path: Path) -> tuple[int, dict[str, str]]:
@@ -99,7 +98,7 @@ def _format(fields: tuple[int, ...], path: Path) -> tuple[int, dict[str, str]]:
     return frame, found
 
 
-def _samples(file: RegularFile, start: int, size: int, frame: int) -> Report:
+def _samples(file: OpenFile, start: int, size: int, frame: int) -> Report:
     """Return what there is to say about the samples of a WAV file."""
     present = file.size - start
     file.seek(start)
@@ -108,27 +107,27 @@ def _samples(file: RegularFile, start: int, size: int, frame: int) -> Report:
     return _held(file, Chunk(b"data", start, size), RIFF, frame)
 
 
-def _streamed(file: RegularFile, start: int, size: int) -> Report:
+def _streamed(file: OpenFile, start: int, size: int) -> Report:
     """Return the header of an RF64 file, which has room for any size, for a WAV without one."""
     file.seek(12)
     inner = file.read(start - 20)
     sizes = struct.pack("<4sIQQQI", b"ds64", 28, size + len(inner) + 48, size, 0, 0)
     head = b"RF64\xff\xff\xff\xffWAVE" + sizes + inner + b"data\xff\xff\xff\xff"
     message = "the header gives no length (a streamed file): read to its end"
-    return Report({"streamed_header": message}, head=head, replaced=start)
+    return Report(warnings={"streamed_header": message}, head=head, replaced=start)
 
 
-def w64(file: RegularFile, path: Path) -> Report:
+def w64(file: OpenFile, path: Path) -> Report:
     """Check a Sony Wave64 file."""
     return _first(file, 40, WAVE64, b"data")
 
 
-def caf(file: RegularFile, path: Path) -> Report:
+def caf(file: OpenFile, path: Path) -> Report:
     """Check a Core Audio file."""
     return _first(file, 8, CORE, b"data")
 
 
-def _first(file: RegularFile, at: int, layout: Layout, name: bytes) -> Report:
+def _first(file: OpenFile, at: int, layout: Layout, name: bytes) -> Report:
     """Check the first chunk of a name."""
     for chunk in chunks(file, at, layout):
         if chunk.name.startswith(name):
@@ -136,7 +135,7 @@ def _first(file: RegularFile, at: int, layout: Layout, name: bytes) -> Report:
     return Report()
 
 
-def aiff(file: RegularFile, path: Path) -> Report:
+def aiff(file: OpenFile, path: Path) -> Report:
     """Check an AIFF or AIFF-C file; the former states its length twice."""
     expected, frame = 0, 1
     for chunk in chunks(file, 12, FORM):
@@ -152,11 +151,11 @@ def aiff(file: RegularFile, path: Path) -> Report:
             (offset,) = struct.unpack(">I", file.read(4).ljust(4, b"\0"))
             present = max(0, min(chunk.size, file.size - chunk.start) - 8 - offset)
             stated = max(chunk.size - 8, expected)
-            return Report(found, present // frame * frame, stated // frame * frame)
+            return Report(warnings=found, present=present // frame * frame, stated=stated // frame * frame)
     return Report()
 
 
-def au(file: RegularFile, path: Path) -> Report:
+def au(file: OpenFile, path: Path) -> Report:
     """Check a Sun/NeXT file."""
     file.seek(0)
     order = ">" if file.read(4) == b".snd" else "<"
@@ -164,7 +163,7 @@ def au(file: RegularFile, path: Path) -> Report:
     return Report() if size == UNKNOWN else _held(file, Chunk(b"", start, size), FORM)
 
 
-def nist(file: RegularFile, path: Path) -> Report:
+def nist(file: OpenFile, path: Path) -> Report:
     """Check a NIST SPHERE file, whose header is text."""
     file.seek(0)
     lines = [line.split() for line in file.read(1024).split(b"\n")]
@@ -175,17 +174,17 @@ def nist(file: RegularFile, path: Path) -> Report:
     return Report(present=min(stated, max(0, file.size - header)), stated=stated)
 
 
-def _held(file: RegularFile, samples: Chunk, layout: Layout, frame: int = 1) -> Report:
+def _held(file: OpenFile, samples: Chunk, layout: Layout, frame: int = 1) -> Report:
     """Hold the stated size of samples against the file; less than a frame behind them is nothing."""
     present, end = max(0, file.size - samples.start), samples.start + samples.size
     rest = present - samples.size
     if rest < frame or any(_accounted(file, at, layout) for at in {end, end + end % layout.even}):
         return Report(present=min(present, samples.size), stated=samples.size)
     message = f"{rest} bytes lie behind the end that the header states; they are not read"
-    return Report({"trailing_data": message}, samples.size, samples.size)
+    return Report(warnings={"trailing_data": message}, present=samples.size, stated=samples.size)
 
 
-def _accounted(file: RegularFile, at: int, layout: Layout) -> bool:
+def _accounted(file: OpenFile, at: int, layout: Layout) -> bool:
     """Whether only chunks that are no samples lie there, a tag, or zeros."""
     file.seek(at)
     if file.read(8).startswith(TAGS):
@@ -199,6 +198,6 @@ def _accounted(file: RegularFile, at: int, layout: Layout) -> bool:
     return _zeros(file, last) or file.size - last < 24
 
 
-def _zeros(file: RegularFile, at: int) -> bool:
+def _zeros(file: OpenFile, at: int) -> bool:
     file.seek(at)
     return all(not any(block) for block in iter(lambda: file.read(1 << 16), b""))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sertone.containers.report import Report
-from sertone.containers.source import RegularFile
+from sertone.containers.source import OpenFile
 
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 FIRST, LAST = 2, 4
@@ -54,7 +54,7 @@ class _Count:
     finished: float = 0.0
 
 
-def ogg(file: RegularFile, path: Path) -> Report:
+def ogg(file: OpenFile, path: Path) -> Report:
     """Check the pages of an Ogg file."""
     count = _Count()
     for page in pages(file):
@@ -103,7 +103,7 @@ def _opened(packet: bytes) -> _Stream:
     return _Stream()
 
 
-def pages(file: RegularFile) -> Iterator[Page | None]:
+def pages(file: OpenFile) -> Iterator[Page | None]:
     """Yield the pages; None for bytes between them."""
     at, lost = 0, False
     while at + 27 <= file.size:
@@ -127,7 +127,7 @@ def _fields(head: bytes) -> tuple[int, int, int, int]:
     return struct.unpack_from("<BqII", head, 5)
 
 
-def _next(file: RegularFile, at: int) -> int:
+def _next(file: OpenFile, at: int) -> int:
     """Return where the next page may begin."""
     while True:
         file.seek(at)

@@ -13,6 +13,7 @@ class Report:
     """What was found before anything is decoded.
 
     Attributes:
+        known: whether the container is one that is checked.
         warnings: code -> message.
         present: bytes of the samples that are there.
         stated: bytes of the samples by the header; 0: it does not say.
@@ -24,6 +25,7 @@ class Report:
         replaced: how many.
     """
 
+    known: bool = True
     warnings: Warnings = field(default_factory=dict)
     present: int = 0
     stated: int = 0
