@@ -27,7 +27,7 @@ from sertone.containers.limits import (
     Warnings,
     check_format,
 )
-from sertone.containers.report import TOLERANCE_S, Report
+from sertone.containers.report import Clock, Report
 from sertone.containers.source import OpenFile, RegularFile
 from sertone.errors import AudioError
 
@@ -180,7 +180,11 @@ def _to_the_end(
             "the file is damaged; fetch it again",
         )
     seconds = count / info.sampling_rate
-    if report.too_short(seconds) and not (report.sndfile and "truncated" in warnings):
+    if report.gaps_s or (report.unbroken and report.too_short(seconds)):
+        missing_s = report.gaps_s or report.stated_s - seconds
+        between = f"{missing_s:.2f} s are missing between frames, {seconds:.2f} s are there"
+        warnings["gaps"] = f"{between}: pauses that were not sent, or packets that were lost on the way"
+    elif report.too_short(seconds) and not (report.sndfile and "truncated" in warnings):
         found = f"{seconds:.2f} of the {report.stated_s:.2f} s of its container are there"
         warnings["truncated"] = found
 
@@ -239,7 +243,7 @@ def _open_av(file: OpenFile, report: Report, path: Path, held: ExitStack) -> Aud
     warnings = _warnings(report, info)
 
     def decoded(first: int) -> Iterator[np.ndarray]:
-        blocks = _av_blocks(container, first, warnings, path)
+        blocks = _av_blocks(container, first, report, path)
         return _to_the_end(blocks, first, info, report, warnings, path)
 
     return AudioFile(info, warnings, decoded, held)
@@ -252,23 +256,21 @@ def _stated(container: Any, stream: Any) -> float:
     return (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0.0
 
 
-def _av_blocks(container: Any, first: int, warnings: Warnings, path: Path) -> Iterator[np.ndarray]:
+def _av_blocks(container: Any, first: int, report: Report, path: Path) -> Iterator[np.ndarray]:
     import av
     from av.error import FFmpegError
 
-    resampler, clock = av.AudioResampler(format="fltp"), _Clock()
+    resampler, clock = av.AudioResampler(format="fltp"), Clock()
     try:
         for block in _joined(_frames(container, resampler, clock)):
             yield block[min(first, len(block)) :]
             first = max(0, first - len(block))
     except (FFmpegError, OSError, ValueError) as error:  # ValueError: the format changes on the way
         raise AudioError("decode_failed", f"{path}: {error}", "intact audio") from None
-    if clock.missing_s:
-        message = f"{clock.missing_s:.2f} s are missing between frames, {clock.seconds:.2f} s are there"
-        warnings["corrupt"] = message
+    report.gaps_s = clock.missing_s
 
 
-def _frames(container: Any, resampler: Any, clock: "_Clock") -> Iterator[np.ndarray]:
+def _frames(container: Any, resampler: Any, clock: Clock) -> Iterator[np.ndarray]:
     for frame in container.decode(audio=0):
         clock.add(frame)
         yield from (part.to_ndarray().T for part in resampler.resample(frame))
@@ -285,20 +287,3 @@ def _joined(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
             parts, count = [], 0
     if parts:
         yield np.concatenate(parts)
-
-
-class _Clock:
-    """Holds the times of decoded frames against their lengths: frames that were lost leave a gap."""
-
-    def __init__(self) -> None:
-        self.seconds, self.missing_s, self._begun = 0.0, 0.0, None
-
-    def add(self, frame: Any) -> None:
-        """Take the next frame."""
-        if frame.time is not None:
-            if self._begun is None:
-                self._begun = frame.time
-            late = frame.time - self._begun - self.seconds
-            if late > TOLERANCE_S + self.seconds / 1000:
-                self.missing_s = max(self.missing_s, late)
-        self.seconds += frame.samples / frame.sample_rate

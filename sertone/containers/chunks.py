@@ -15,7 +15,11 @@ BEHIND = (b"LIST", b"fact", b"bext", b"cue ", b"smpl", b"JUNK", b"iXML", b"id3 "
 """What may follow the samples of a WAV file."""
 UNCODED = {1: "PCM", 3: "float", 6: "A-law", 7: "mu-law", 0xFFFE: "extensible"}
 """Codings of WAV files whose frames have the size that channels and bits say."""
+LOGARITHMIC = (6, 7)
+"""Those of them with a byte per sample, whatever number of bits is stated."""
 UNKNOWN = 0xFFFFFFFF
+LARGEST = 0x7FFFF000 - 36
+"""From here on, sizes that a file does not have are what programs write who do not know them."""
 
 
 class Layout(NamedTuple):
@@ -41,7 +45,7 @@ RIFF, FORM, CORE, WAVE64 = (
 
 
 class Chunk(NamedTuple):
-    """A part of a file: its name, where its content starts, and its stated size in bytes."""
+    """A part of a file: its name, where its content starts, and its stated size in bytes, below 0: none."""
 
     name: bytes
     start: int
@@ -54,9 +58,9 @@ def chunks(file: OpenFile, at: int, layout: Layout) -> Iterator[Chunk]:
     while at + head <= file.size:
         file.seek(at)
         name, size = struct.unpack(layout.header, file.read(head))
-        chunk = Chunk(name, at + head, max(0, size - layout.own))
+        chunk = Chunk(name, at + head, size - layout.own)
         yield chunk
-        at = chunk.start + -(-chunk.size // layout.even) * layout.even
+        at = chunk.start + max(0, -(-chunk.size // layout.even) * layout.even)
 
 
 def wav(file: OpenFile, path: Path) -> Report:
@@ -65,7 +69,7 @@ def wav(file: OpenFile, path: Path) -> Report:
     Raises:
         AudioError: `bad_channels`, `bad_rate`.
     """
-    frame, doubts, long_size = 0, {}, None
+    frame, doubts, coded, long_size = 0, {}, False, 0
     for chunk in chunks(file, 12, RIFF):
         if chunk.name == b"ds64":
             file.seek(chunk.start + 8)
@@ -75,11 +79,15 @@ def wav(file: OpenFile, path: Path) -> Report:
             fields = file.read(16)
             if len(fields) < 16:
                 break
-            frame, doubts = _format(struct.unpack("<HHIIHH", fields), path)
+            numbers = struct.unpack("<HHIIHH", fields)
+            frame, doubts = _format(numbers, path)
+            coded = numbers[0] not in UNCODED
         elif chunk.name == b"data":
-            size = long_size if long_size and chunk.size == UNKNOWN else chunk.size
-            report = _samples(file, chunk.start, size, frame)
-            report.warnings = doubts | report.warnings
+            if long_size and chunk.size == UNKNOWN:
+                report = _held(file, chunk._replace(size=long_size), RIFF, frame)
+            else:
+                report = _samples(file, chunk, frame)
+            report.warnings, report.exact = doubts | report.warnings, not coded
             return report
     return Report()
 
@@ -89,28 +97,36 @@ def _format(fields: tuple[int, ...], path: Path) -> tuple[int, dict[str, str]]:
     tag, channels, rate, bytes_per_s, frame, bits = fields
     check_format(rate, channels, path)
     found: dict[str, str] = {}
-    expected = channels * -(-bits // 8)
-    if tag in UNCODED and (frame != expected or bytes_per_s not in (0, rate * frame)):
+    expected = channels * (1 if tag in LOGARITHMIC else -(-bits // 8))
+    if tag in UNCODED and frame != expected:
         found["corrupt"] = (
-            f"the header contradicts itself: {channels} channels of {bits} bits at {rate} Hz in frames "
-            f"of {frame} bytes, {bytes_per_s} a second"
+            f"the header contradicts itself: {channels} channels of {bits} bits in frames of {frame} bytes"
+        )
+    elif tag in UNCODED and bytes_per_s not in (0, rate * frame):
+        found["odd_header"] = (
+            f"the header contradicts itself: {rate} frames of {frame} bytes a second, and {bytes_per_s} "
+            "bytes a second; the samples are read as the former says"
         )
     return frame, found
 
 
-def _samples(file: OpenFile, start: int, size: int, frame: int) -> Report:
+def _samples(file: OpenFile, data: Chunk, frame: int) -> Report:
     """Return what there is to say about the samples of a WAV file."""
-    present = file.size - start
-    file.seek(start)
-    if present and (size == UNKNOWN or (size == 0 and file.read(4) not in BEHIND)):
-        return _streamed(file, start, present)
-    return _held(file, Chunk(b"data", start, size), RIFF, frame)
+    present = file.size - data.start
+    file.seek(data.start)
+    nothing = data.size == 0 and file.read(4) not in BEHIND
+    beyond = data.size >= LARGEST and (data.size == UNKNOWN or data.size > present)
+    if present and (nothing or beyond):
+        return _streamed(file, data.start, present)
+    return _held(file, data, RIFF, frame)
 
 
 def _streamed(file: OpenFile, start: int, size: int) -> Report:
     """Return the header of an RF64 file, which has room for any size, for a WAV without one."""
     file.seek(12)
     inner = file.read(start - 20)
+    if inner.startswith(b"ds64"):
+        inner = inner[8 + int.from_bytes(inner[4:8], "little") :]
     sizes = struct.pack("<4sIQQQI", b"ds64", 28, size + len(inner) + 48, size, 0, 0)
     head = b"RF64\xff\xff\xff\xffWAVE" + sizes + inner + b"data\xff\xff\xff\xff"
     message = "the header gives no length (a streamed file): read to its end"
@@ -123,7 +139,12 @@ def w64(file: OpenFile, path: Path) -> Report:
 
 
 def caf(file: OpenFile, path: Path) -> Report:
-    """Check a Core Audio file."""
+    """Check a Core Audio file, whose samples may go to the end of it without a stated size."""
+    for chunk in chunks(file, 8, CORE):
+        if chunk.name == b"data" and chunk.size < 0:
+            file.seek(0)
+            head = file.read(chunk.start - 8) + struct.pack(">q", file.size - chunk.start)
+            return Report(head=head, replaced=chunk.start)
     return _first(file, 8, CORE, b"data")
 
 
@@ -131,7 +152,7 @@ def _first(file: OpenFile, at: int, layout: Layout, name: bytes) -> Report:
     """Check the first chunk of a name."""
     for chunk in chunks(file, at, layout):
         if chunk.name.startswith(name):
-            return _held(file, chunk, layout) if chunk.size else Report()
+            return _held(file, chunk, layout) if chunk.size > 0 else Report()
     return Report()
 
 
@@ -178,24 +199,28 @@ def _held(file: OpenFile, samples: Chunk, layout: Layout, frame: int = 1) -> Rep
     """Hold the stated size of samples against the file; less than a frame behind them is nothing."""
     present, end = max(0, file.size - samples.start), samples.start + samples.size
     rest = present - samples.size
-    if rest < frame or any(_accounted(file, at, layout) for at in {end, end + end % layout.even}):
+    if rest < frame or any(_accounted(file, at, layout) for at in {end, end + -end % layout.even}):
         return Report(present=min(present, samples.size), stated=samples.size)
     message = f"{rest} bytes lie behind the end that the header states; they are not read"
     return Report(warnings={"trailing_data": message}, present=samples.size, stated=samples.size)
 
 
 def _accounted(file: OpenFile, at: int, layout: Layout) -> bool:
-    """Whether only chunks that are no samples lie there, a tag, or zeros."""
+    """Whether only chunks that are no samples lie there, a tag, or zeros.
+
+    The names of chunks are ASCII; of others, the sizes have to add up to the file's.
+    """
     file.seek(at)
     if file.read(8).startswith(TAGS):
         return True
-    last = at
+    last, named, written = at, True, True
     for chunk in chunks(file, at, layout):
-        named = all(32 <= letter < 127 for letter in chunk.name[:4])
-        if not named or chunk.name.startswith(b"data") or chunk.start + chunk.size > file.size:
+        letters = [32 <= letter < 127 for letter in chunk.name[:4]]
+        named, written = named and all(letters), written and any(letters)
+        if not written or chunk.name.startswith(b"data") or chunk.start + chunk.size > file.size:
             return _zeros(file, at)
-        last = chunk.start + chunk.size
-    return _zeros(file, last) or file.size - last < 24
+        last = chunk.start + max(0, chunk.size)
+    return last == file.size or (named and file.size - last < 24) or _zeros(file, last if named else at)
 
 
 def _zeros(file: OpenFile, at: int) -> bool:
