@@ -442,7 +442,7 @@ def remuxed(source, target, form="ogg", without=(0.0, 0.0)):
     with av.open(str(source)) as given, av.open(str(target), "w", format=form) as out:
         stream = out.add_stream_from_template(given.streams.audio[0])
         for packet in given.demux(given.streams.audio[0]):
-            if packet.size and not without[0] <= packet.pts * packet.time_base < without[1]:
+            if packet.size and not without[0] <= float((packet.pts or 0) * packet.time_base) < without[1]:
                 packet.stream = stream
                 out.mux(packet)
 
