@@ -7,7 +7,9 @@ Conventions: samples are float32 in [-1, 1]; durations are seconds of the file's
 """
 
 import hashlib
+import math
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,12 +68,12 @@ def read(
             `decode_failed`, `too_long`, `too_short`, `non_finite`, `bad_segment`.
     """
     path = Path(path)
-    file = open_audio(path)
-    _check_segment(start_s, end_s, file.info, path)
-    first = round(start_s * file.info.sampling_rate)
-    limit = round(max_seconds * file.info.sampling_rate)
-    wanted = None if end_s is None else round(end_s * file.info.sampling_rate) - first
-    return _collect(file.blocks(first), file.info, file.warnings, path, wanted, limit)
+    with closing(open_audio(path)) as file:
+        _check_segment(start_s, end_s, file.info, path)
+        first = round(start_s * file.info.sampling_rate)
+        limit = round(max_seconds * file.info.sampling_rate)
+        wanted = None if end_s is None else round(end_s * file.info.sampling_rate) - first
+        return _collect(file.blocks(first), file.info, file.warnings, path, wanted, limit)
 
 
 def from_array(samples: np.ndarray, sampling_rate: int) -> Recording:
@@ -94,7 +96,8 @@ def inspect(path: str | Path) -> AudioInfo:
     Raises:
         AudioError: as `read`, for what a header can show.
     """
-    return open_audio(Path(path)).info
+    with closing(open_audio(Path(path))) as file:
+        return file.info
 
 
 def file_hash(path: str | Path) -> str:
@@ -109,10 +112,10 @@ def file_hash(path: str | Path) -> str:
 
 
 def _check_segment(start_s: float, end_s: float | None, info: AudioInfo, path: Path) -> None:
-    """Refuses what does not lie in the file; header lengths of some containers are estimates."""
-    end = info.duration_s if end_s is None else end_s
-    inside = end <= info.duration_s + SEGMENT_TOLERANCE_S or not info.exact
-    if not (0.0 <= start_s < end and inside):
+    """Refuses what does not lie in the file; header lengths of some containers are estimates, or 0."""
+    length = info.duration_s if info.exact else math.inf
+    end = length if end_s is None else end_s
+    if not (0.0 <= start_s < end <= length + SEGMENT_TOLERANCE_S):
         raise AudioError(
             "bad_segment", f"{path}: {start_s} to {end_s} s", f"a stretch of its {info.duration_s:.3f} s"
         )

@@ -9,15 +9,15 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import soundfile
 
-from sertone.containers import FFMPEG, check
+from sertone.containers import FFMPEG, SNDFILE, check, untagged
 from sertone.containers.limits import (
     BLOCK,
     MAX_CHANNELS,
@@ -27,8 +27,8 @@ from sertone.containers.limits import (
     Warnings,
     check_format,
 )
-from sertone.containers.report import TOLERANCE_S, Report
-from sertone.containers.source import RegularFile
+from sertone.containers.report import Clock, Report
+from sertone.containers.source import OpenFile, RegularFile
 from sertone.errors import AudioError
 
 __all__ = [
@@ -57,12 +57,23 @@ class AudioFile:
     Attributes:
         info: what its header says.
         warnings: what is doubtful about it; complete when the last block was taken.
-        blocks: first sample wanted -> decoded blocks (N, channels) from there to the end; taken once.
+        decoded: first sample wanted -> decoded blocks (N, channels) from there to the end; taken once.
+        held: what has to be closed.
     """
 
     info: AudioInfo
     warnings: Warnings
-    blocks: Callable[[int], Iterator[np.ndarray]]
+    decoded: Callable[[int], Iterator[np.ndarray]]
+    held: ExitStack
+
+    def blocks(self, first: int) -> Iterator[np.ndarray]:
+        """Yield blocks (N, channels) from a sample on, and close the file behind them."""
+        with self.held:
+            yield from self.decoded(first)
+
+    def close(self) -> None:
+        """Close a file of which no blocks are wanted."""
+        self.held.close()
 
 
 def open_audio(path: Path) -> AudioFile:
@@ -71,23 +82,23 @@ def open_audio(path: Path) -> AudioFile:
     Raises:
         AudioError: for what is no sound file, or has a header that cannot be right.
     """
-    file = _regular(path)
+    held = ExitStack()
+    try:
+        file = _audio_of(held.enter_context(_regular(path)), path)
+        return _opened(file, check(held.enter_context(file), path), path, held)
+    except BaseException:
+        held.close()
+        raise
+
+
+def _audio_of(file: RegularFile, path: Path) -> OpenFile:
+    """Return what is behind the tags of a file."""
     head = file.read(64)
     if not head:
         raise AudioError("empty_file", f"{path}: zero bytes", "a sound file")
     if head.startswith(b"version https://git-lfs"):
         raise AudioError("not_audio", f"{path}: a git-LFS pointer", "the audio itself", "run `git lfs pull`")
-    report = check(file, head, path)
-    if report is None or not report.sndfile:
-        return _open_av(file, report or Report(), path)
-    try:
-        opened = _open_sndfile(file, report, path)
-    except soundfile.LibsndfileError as error:
-        return _open_refused(path, report, error)
-    if report.too_short(opened.info.duration_s):  # it guesses the length of some MP3s, and ends there
-        with suppress(AudioError):
-            return _open_av(_regular(path), report, path)
-    return opened
+    return untagged(file)
 
 
 def _regular(path: Path) -> RegularFile:
@@ -100,33 +111,49 @@ def _regular(path: Path) -> RegularFile:
         raise AudioError("missing_file", f"{path!r}: {error}") from None
 
 
-def _open_refused(path: Path, report: Report, error: Exception) -> AudioFile:
-    """Open by FFmpeg what libsndfile refuses: other codings in a container that it knows."""
+def _opened(file: OpenFile, report: Report, path: Path, held: ExitStack) -> AudioFile:
+    """Open by libsndfile, or by FFmpeg what it does not know, refuses or does not read to its end."""
+    refused = opened = None
+    if report.sndfile:
+        try:
+            opened = _open_sndfile(file, report, path, held)
+        except AudioError as error:
+            if error.code != "bad_header":
+                raise
+            refused = error
+    if opened and not report.too_short(opened.info.duration_s):
+        return opened
     try:
-        return _open_av(_regular(path), report, path)
-    except AudioError as other:
-        if other.code != "not_audio":
-            raise
-        raise AudioError("bad_header", f"{path}: {error}", "a sound file", other.way_out) from None
+        return _open_av(file, report, path, held)
+    except AudioError as error:
+        if opened:  # it guesses the length of some MP3s, and ends there
+            return opened
+        if refused and report.known and error.code == "not_audio":
+            raise AudioError("bad_header", refused.found, refused.expected, error.way_out) from None
+        raise
 
 
-def _open_sndfile(given: RegularFile, report: Report, path: Path) -> AudioFile:
-    source = given.restated(report.head, report.replaced) if report.head else given
-    source.seek(0)
-    file = soundfile.SoundFile(source)
+def _open_sndfile(given: OpenFile, report: Report, path: Path, held: ExitStack) -> AudioFile:
+    source = held.enter_context(given.restated(report.head, report.replaced))
+    try:
+        file = held.enter_context(soundfile.SoundFile(source))
+    except soundfile.LibsndfileError as error:
+        raise AudioError("bad_header", f"{path}: {error.error_string}", "a sound file") from None
+    if not report.known and file.format not in SNDFILE:
+        raise AudioError("bad_header", f"{path}: taken for {file.format}", "a sound file")
     info = AudioInfo(file.samplerate, file.channels, file.frames, report.exact)
     check_format(info.sampling_rate, info.channels, path)
     if info.frames == 0:
         raise AudioError("no_samples", f"{path}: a header without samples", "a recording")
     warnings = _warnings(report, info)
 
-    def blocks(first: int) -> Iterator[np.ndarray]:
-        decoded = _sndfile_blocks(file, source, first, path)
+    def decoded(first: int) -> Iterator[np.ndarray]:
+        blocks = _sndfile_blocks(file, first, path)
         if first == 0 and any(report.md5) and file.subtype in CHECKED:
-            decoded = _checksummed(decoded, report.md5, file.subtype, warnings)
-        return _to_the_end(decoded, first, info, report, warnings, path)
+            blocks = _checksummed(blocks, report.md5, file.subtype, warnings)
+        return _to_the_end(blocks, first, info, report, warnings, path)
 
-    return AudioFile(info, warnings, blocks)
+    return AudioFile(info, warnings, decoded, held)
 
 
 def _warnings(report: Report, info: AudioInfo) -> Warnings:
@@ -153,23 +180,24 @@ def _to_the_end(
             "the file is damaged; fetch it again",
         )
     seconds = count / info.sampling_rate
-    if report.too_short(seconds) and not (report.sndfile and "truncated" in warnings):
+    if report.gaps_s or (report.unbroken and report.too_short(seconds)):
+        missing_s = report.gaps_s or report.stated_s - seconds
+        between = f"{missing_s:.2f} s are missing between frames, {seconds:.2f} s are there"
+        warnings["gaps"] = f"{between}: pauses that were not sent, or packets that were lost on the way"
+    elif report.too_short(seconds) and not (report.sndfile and "truncated" in warnings):
         found = f"{seconds:.2f} of the {report.stated_s:.2f} s of its container are there"
         warnings["truncated"] = found
 
 
-def _sndfile_blocks(
-    file: soundfile.SoundFile, source: BinaryIO, first: int, path: Path
-) -> Iterator[np.ndarray]:
-    with source, file:
-        try:
-            if first and file.format in SEEKS and file.seekable():
-                first -= file.seek(min(first, file.frames))
-            while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
-                yield block[min(first, len(block)) :]
-                first = max(0, first - len(block))
-        except soundfile.LibsndfileError as error:
-            raise AudioError("decode_failed", f"{path}: {error}", "intact audio") from None
+def _sndfile_blocks(file: soundfile.SoundFile, first: int, path: Path) -> Iterator[np.ndarray]:
+    try:
+        if first and file.format in SEEKS and file.seekable():
+            first -= file.seek(min(first, file.frames))
+        while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+            yield block[min(first, len(block)) :]
+            first = max(0, first - len(block))
+    except soundfile.LibsndfileError as error:
+        raise AudioError("decode_failed", f"{path}: {error.error_string}", "intact audio") from None
 
 
 def _checksummed(
@@ -186,7 +214,7 @@ def _checksummed(
         warnings["corrupt"] = "the samples are not those of the checksum in the header"
 
 
-def _open_av(file: RegularFile, report: Report, path: Path) -> AudioFile:
+def _open_av(file: OpenFile, report: Report, path: Path, held: ExitStack) -> AudioFile:
     """As `open_audio`, for containers and codings that only FFmpeg knows (m4a, mp4, webm, Speex)."""
     try:
         import av
@@ -198,9 +226,9 @@ def _open_av(file: RegularFile, report: Report, path: Path) -> AudioFile:
             "WAV, FLAC, MP3, Ogg or AIFF",
             'for m4a, mp4, webm and Speex: pip install "sertone[media]"',
         ) from None
-    file.seek(0)
+    source = held.enter_context(file.restated())
     try:
-        container = av.open(file, mode="r", options=ALLOWED)
+        container = held.enter_context(av.open(source, mode="r", options=ALLOWED))
     except (FFmpegError, ValueError):
         raise AudioError("not_audio", f"{path}: no known audio format", "a sound file") from None
     if not container.streams.audio:
@@ -214,11 +242,11 @@ def _open_av(file: RegularFile, report: Report, path: Path) -> AudioFile:
     info = AudioInfo(stream.rate, stream.channels, frames, exact=False)
     warnings = _warnings(report, info)
 
-    def blocks(first: int) -> Iterator[np.ndarray]:
-        decoded = _av_blocks(container, file, first, warnings, path)
-        return _to_the_end(decoded, first, info, report, warnings, path)
+    def decoded(first: int) -> Iterator[np.ndarray]:
+        blocks = _av_blocks(container, first, report, path)
+        return _to_the_end(blocks, first, info, report, warnings, path)
 
-    return AudioFile(info, warnings, blocks)
+    return AudioFile(info, warnings, decoded, held)
 
 
 def _stated(container: Any, stream: Any) -> float:
@@ -228,26 +256,21 @@ def _stated(container: Any, stream: Any) -> float:
     return (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0.0
 
 
-def _av_blocks(
-    container: Any, file: RegularFile, first: int, warnings: Warnings, path: Path
-) -> Iterator[np.ndarray]:
+def _av_blocks(container: Any, first: int, report: Report, path: Path) -> Iterator[np.ndarray]:
     import av
     from av.error import FFmpegError
 
-    resampler, clock = av.AudioResampler(format="fltp"), _Clock()
-    with file, container:
-        try:
-            for block in _joined(_frames(container, resampler, clock)):
-                yield block[min(first, len(block)) :]
-                first = max(0, first - len(block))
-        except (FFmpegError, OSError, ValueError) as error:  # ValueError: the format changes on the way
-            raise AudioError("decode_failed", f"{path}: {error}", "intact audio") from None
-    if clock.missing_s:
-        message = f"{clock.missing_s:.2f} s are missing between frames, {clock.seconds:.2f} s are there"
-        warnings["corrupt"] = message
+    resampler, clock = av.AudioResampler(format="fltp"), Clock()
+    try:
+        for block in _joined(_frames(container, resampler, clock)):
+            yield block[min(first, len(block)) :]
+            first = max(0, first - len(block))
+    except (FFmpegError, OSError, ValueError) as error:  # ValueError: the format changes on the way
+        raise AudioError("decode_failed", f"{path}: {error}", "intact audio") from None
+    report.gaps_s = clock.missing_s
 
 
-def _frames(container: Any, resampler: Any, clock: "_Clock") -> Iterator[np.ndarray]:
+def _frames(container: Any, resampler: Any, clock: Clock) -> Iterator[np.ndarray]:
     for frame in container.decode(audio=0):
         clock.add(frame)
         yield from (part.to_ndarray().T for part in resampler.resample(frame))
@@ -264,20 +287,3 @@ def _joined(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
             parts, count = [], 0
     if parts:
         yield np.concatenate(parts)
-
-
-class _Clock:
-    """Holds the times of decoded frames against their lengths: frames that were lost leave a gap."""
-
-    def __init__(self) -> None:
-        self.seconds, self.missing_s, self._begun = 0.0, 0.0, None
-
-    def add(self, frame: Any) -> None:
-        """Take the next frame."""
-        if frame.time is not None:
-            if self._begun is None:
-                self._begun = frame.time
-            late = frame.time - self._begun - self.seconds
-            if late > TOLERANCE_S + self.seconds / 1000:
-                self.missing_s = max(self.missing_s, late)
-        self.seconds += frame.samples / frame.sample_rate

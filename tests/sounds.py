@@ -38,18 +38,18 @@ def write(path, name, samples=None):
     return Path(path)
 
 
-def encode(path, codec, samples=None, *, form=None, rate=None, options=None):
-    """Writes a voice by FFmpeg."""
+def encode(path, codec, samples=None, *, form=None, rate=None, options=None, layout="mono"):
+    """Writes a voice by FFmpeg, the same in every channel."""
     import av
 
     rate = rate or (48000 if codec == "libopus" else RATE)
     samples = voice(rate=rate) if samples is None else samples
     with av.open(str(path), "w", format=form, options=options or {}) as out:
-        stream = out.add_stream(codec, rate=rate, layout="mono")
+        stream = out.add_stream(codec, rate=rate, layout=layout)
         frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
         frame.sample_rate = rate
         kind, size = stream.format.name, stream.frame_size or 1024
-        resampler = av.AudioResampler(format=kind, layout="mono", rate=rate, frame_size=size)
+        resampler = av.AudioResampler(format=kind, layout=layout, rate=rate, frame_size=size)
         for part in [*resampler.resample(frame), *resampler.resample(None), None]:
             for packet in stream.encode(part):
                 out.mux(packet)

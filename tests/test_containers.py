@@ -1,6 +1,7 @@
 """What containers say of themselves: audio that is missing or damaged is told, intact files are read."""
 
 import contextlib
+import gc
 import os
 import re
 import socket
@@ -16,7 +17,8 @@ from sounds import RATE, encode, voice, write
 
 import sertone
 from sertone import audio
-from sertone.containers.ogg import checksum
+from sertone.containers.ogg import checksum, ogg
+from sertone.containers.source import RegularFile
 from sertone.errors import AudioError
 from sertone.isolation import Isolated
 from sertone.runtime.plan import TimelineSettings
@@ -199,8 +201,19 @@ def test_samples_behind_the_stated_end_are_told(tmp_path):
 
 def test_a_header_that_contradicts_itself_is_told(tmp_path):
     path = write(tmp_path / "a.wav", "wav")
-    stated(path, 24, RATE)  # twice as fast
+    stated(path, 32, 2)  # frames of four bytes
     assert "contradicts" in audio.read(path).warnings["corrupt"]
+
+
+def test_a_number_that_no_decoder_reads_is_no_damage(tmp_path):
+    path = write(tmp_path / "a.wav", "wav")
+    stated(path, 28, -RATE)
+    found = audio.read(path)
+    assert found.duration_s == 2.0 and found.warnings.keys() == {"odd_header"}
+    assert "32000" not in found.warnings["odd_header"] and "16000 bytes" in found.warnings["odd_header"]
+    soundfile.write(path, voice(), RATE, subtype="ULAW")
+    stated(path, path.read_bytes().find(b"fmt ") + 22, 8)  # two bytes of bits, and none behind them
+    assert audio.read(path).warnings == {}
 
 
 def test_the_checksum_of_a_flac_is_held_against_its_samples(tmp_path):
@@ -245,6 +258,176 @@ def test_intact_files_that_libsndfile_refuses(tmp_path):
         assert 0.02 < found.samples.std() < 0.2
 
 
+@pytest.mark.parametrize("layout", ["mono", "stereo"])
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000])
+def test_mp3s_of_ffmpeg_are_sound(tmp_path, layout, rate):
+    """Their checksum is not of what LAME's is."""
+    path = encode(tmp_path / "a.mp3", "libmp3lame", rate=rate, layout=layout, options={"id3v2_version": "0"})
+    assert audio.read(path).warnings == {}
+    content = bytearray(path.read_bytes())
+    content[content.find(b"Lav") + 10] ^= 1
+    path.write_bytes(content)
+    assert "states the length" in audio.read(path).warnings["corrupt"]
+
+
+def test_a_webm_without_a_length_is_read(tmp_path):
+    """As browsers record it."""
+    path = encode(tmp_path / "a.webm", "libopus", options={"live": "1"})
+    assert audio.inspect(path).frames == 0
+    found = audio.read(path)
+    assert found.duration_s == pytest.approx(2.0, abs=0.05) and found.warnings == {}
+    assert audio.read(path, start_s=1.5).duration_s == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("form", ["VOC", "IRCAM", "SVX", "PAF", "AVR", "HTK", "PVF", "MAT4", "MAT5", "SDS"])
+def test_containers_that_only_libsndfile_looks_at(tmp_path, form):
+    soundfile.write(tmp_path / "a", voice(), RATE, format=form)
+    found = audio.read(tmp_path / "a")
+    assert found.duration_s == 2.0 and found.warnings == {}
+
+
+@pytest.mark.parametrize("name", ["wv", "tta"])
+def test_containers_that_only_ffmpeg_looks_at(tmp_path, name):
+    path = encode(tmp_path / f"a.{name}", {"wv": "wavpack"}.get(name, name), voice(20.0))
+    found = audio.read(path)
+    assert found.duration_s == pytest.approx(20.0, abs=0.01) and found.warnings == {}
+    if name == "wv":
+        cut(path)
+        assert code_of(path) == "decode_failed"
+    else:
+        assert "truncated" in audio.read(cut(path)).warnings
+
+
+TAG = b"ID3\x04\0\0\0\0\x10\x10" + b"TXXX".ljust(2064, b"\0")
+
+
+@pytest.mark.parametrize("name", ["wav", "flac", "mp3", "ogg", "aiff", "caf", "w64"])
+def test_what_is_behind_a_tag_is_checked_as_without_it(tmp_path, name):
+    path = write(tmp_path / f"a.{name}", name)
+    whole, content = audio.read(path), path.read_bytes()
+    path.write_bytes(TAG + content)
+    tagged = audio.read(path)
+    assert tagged.warnings == {} and (tagged.samples == whole.samples).all()
+    if name == "flac":
+        damaged = bytearray(content)
+        damaged[30] ^= 1
+        path.write_bytes(TAG + damaged)
+        assert "checksum" in audio.read(path).warnings["corrupt"]
+    path.write_bytes(TAG[:1000])
+    assert code_of(path) == "not_audio"
+
+
+@pytest.mark.parametrize("form", ["ogg", "webm"])
+def test_pauses_that_were_not_sent_are_no_damage(tmp_path, form):
+    """As Opus leaves them out."""
+    remuxed(encode(tmp_path / "a.opus", "libopus"), tmp_path / "b", form, (0.8, 1.2))
+    found = audio.read(tmp_path / "b")
+    assert found.duration_s == pytest.approx(1.6, abs=0.05)
+    assert found.warnings.keys() == {"gaps"}
+    assert float(found.warnings["gaps"].split()[0]) == pytest.approx(0.4, abs=0.03)
+
+
+def test_a_caf_that_goes_to_its_end_is_read_to_it(tmp_path):
+    path = write(tmp_path / "a.caf", "caf")
+    whole, content = audio.read(path), bytearray(path.read_bytes())
+    place = content.find(b"data")
+    content[place + 4 : place + 12] = b"\xff" * 8
+    path.write_bytes(content)
+    found = audio.read(path)
+    assert found.warnings == {} and (found.samples == whole.samples).all()
+
+
+@pytest.mark.parametrize("size", [0x7FFFFFFF, 0x80000000, 0x7FFFF000, 0x7FFFF000 - 36, 0xFFFFFFFF - 36])
+def test_sizes_of_programs_that_do_not_know_them(tmp_path, size):
+    path = write(tmp_path / "a.wav", "wav")
+    stated(path, 40, size - 4 * RATE)
+    found = audio.read(path)
+    assert found.duration_s == 2.0 and found.warnings.keys() == {"streamed_header"}
+
+
+def test_an_rf64_that_was_streamed_is_read(tmp_path):
+    soundfile.write(tmp_path / "a.wav", voice(), RATE, format="RF64")
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[20:44] = bytes(24)
+    (tmp_path / "a.wav").write_bytes(content)
+    found = audio.read(tmp_path / "a.wav")
+    assert found.duration_s == 2.0 and found.warnings.keys() == {"streamed_header"}
+
+
+def test_other_codings_in_a_wav_may_be_shorter_than_it_says(tmp_path):
+    found = audio.read(encode(tmp_path / "a.wav", "libmp3lame", form="wav"))
+    assert found.duration_s == pytest.approx(2.0, abs=0.1) and found.warnings == {}
+
+
+@pytest.mark.parametrize("codec", ["OPUS", "VORBIS"])
+def test_an_ogg_of_a_recorder_that_was_stopped_is_read(tmp_path, codec):
+    soundfile.write(tmp_path / "a.ogg", voice(), RATE, format="OGG", subtype=codec)
+    content = (tmp_path / "a.ogg").read_bytes()
+    last = bytearray(content[content.rfind(b"OggS") :])
+    last[5], last[22:26] = last[5] & ~4, bytes(4)
+    last[22:26] = checksum(bytes(last))
+    (tmp_path / "a.ogg").write_bytes(content[: -len(last)] + last)
+    found = audio.read(tmp_path / "a.ogg")
+    assert found.duration_s == pytest.approx(2.0, abs=0.02) and found.warnings.keys() == {"truncated"}
+
+
+def test_chunks_behind_the_samples_are_no_samples(tmp_path):
+    for name in (b"LIST", b"\xa9nam", b"a\0\0\0"):
+        path = write(tmp_path / "a.wav", "wav")
+        path.write_bytes(path.read_bytes() + name + struct.pack("<I", 40) + bytes(range(40)))
+        assert audio.read(path).warnings == {}
+        path.write_bytes(path.read_bytes() + b"\1" * 40)
+        assert audio.read(path).warnings.keys() == {"trailing_data"}
+    soundfile.write(tmp_path / "a.w64", voice()[:31997], RATE, format="W64", subtype="PCM_U8")
+    content = (tmp_path / "a.w64").read_bytes()
+    start = content.find(b"data") + 24
+    samples = content[start : start + 31997].ljust(-(-31997 // 8) * 8, b"\0")
+    guid = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+    chunk = b"levl" + guid + struct.pack("<Q", 124) + b"\1" * 100
+    (tmp_path / "a.w64").write_bytes(content[:start] + samples + chunk)
+    assert audio.read(tmp_path / "a.w64").warnings == {}
+
+
+def test_false_pages_of_an_ogg_are_not_all_looked_at(tmp_path):
+    """Each of them claims 64 kB, whose checksum is another."""
+    path = write(tmp_path / "a.ogg", "ogg")
+    path.write_bytes(path.read_bytes() + (b"OggS\0".ljust(26, b"\0") + b"\xff" * 30) * 5000)
+    taken = []
+
+    class Counted(RegularFile):
+        def read(self, size: int | None = -1) -> bytes:
+            taken.append(len(content := super().read(size)))
+            return content
+
+    with Counted(path) as file:
+        report = ogg(file, path)
+    assert sum(taken) < 13_000_000 and "corrupt" in report.warnings
+
+
+def test_files_that_are_refused_are_closed(tmp_path):
+    """At once, not when the garbage collector comes by."""
+    (tmp_path / "a.wav").write_bytes(write(tmp_path / "whole.wav", "wav").read_bytes()[:30])
+    (tmp_path / "a.m4a").write_bytes(write(tmp_path / "whole.m4a", "m4a").read_bytes()[:5000])
+    (tmp_path / "a.bin").write_bytes(np.random.default_rng(0).bytes(5000))
+    (tmp_path / "a.mp3").write_bytes(b"\xff\xfb\x90\x64" + bytes(5000))
+    kept: list = []
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    gc.disable()
+    try:
+        for name in ("a.wav", "a.m4a", "a.bin", "a.mp3") * 8:
+            with pytest.raises(AudioError) as caught:
+                audio.read(tmp_path / name)
+            kept.append(caught)
+        for name in ("whole.wav", "whole.m4a") * 8:
+            kept.append(audio.inspect(tmp_path / name))
+            with pytest.raises(AudioError) as caught:
+                audio.read(tmp_path / name, start_s=3.0, end_s=2.0)
+            kept.append(caught)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+    finally:
+        gc.enable()
+
+
 def test_a_second_chunk_of_samples_is_told(tmp_path):
     path = write(tmp_path / "a.wav", "wav")
     path.write_bytes(path.read_bytes() + path.read_bytes()[36:])
@@ -252,13 +435,14 @@ def test_a_second_chunk_of_samples_is_told(tmp_path):
     assert found.duration_s == 2.0 and found.warnings.keys() == {"trailing_data"}
 
 
-def remuxed(source, target):
+def remuxed(source, target, form="ogg", without=(0.0, 0.0)):
+    """Puts the packets into another container, but those of a stretch in seconds."""
     import av
 
-    with av.open(str(source)) as given, av.open(str(target), "w", format="ogg") as out:
+    with av.open(str(source)) as given, av.open(str(target), "w", format=form) as out:
         stream = out.add_stream_from_template(given.streams.audio[0])
         for packet in given.demux(given.streams.audio[0]):
-            if packet.size:
+            if packet.size and not without[0] <= float((packet.pts or 0) * packet.time_base) < without[1]:
                 packet.stream = stream
                 out.mux(packet)
 

@@ -70,7 +70,7 @@ def test_warnings_and_chosen_codes_are_in_the_table():
     found = {(fault.kind, fault.code) for fault in faults.faults(PACKAGE)}
     warnings = {"truncated", "streamed_header", "clipped", "no_speech", "anti_phase", "padded"}
     warnings |= {"no_text", "text_truncated", "text_not_read", "text_not_divided", "turns_left_out"}
-    warnings |= {"other_duration", "not_scaled", "corrupt", "trailing_data"}
+    warnings |= {"other_duration", "not_scaled", "corrupt", "trailing_data", "odd_header", "gaps"}
     assert {code for kind, code in found if kind == "warning"} == warnings
     assert {("AudioError", "no_permission"), ("Problem", "conflicting_labels")} <= found
 

@@ -1,6 +1,6 @@
 """What sound files say of themselves, held against what is there; decoders pass much of it over in silence.
 
-A container that is not in the table is read by FFmpeg alone, whose own list is `FFMPEG`.
+What is not in the table is read by libsndfile where it is one of `SNDFILE`, or by FFmpeg, of `FFMPEG`.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,18 @@ from sertone.containers.mp4 import mp4
 from sertone.containers.mpeg import frame, mp3
 from sertone.containers.ogg import ogg
 from sertone.containers.report import Report
-from sertone.containers.source import RegularFile
+from sertone.containers.source import OpenFile
 
 FFMPEG = (
     *("aac", "ac3", "aiff", "amr", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "matroska,webm"),
     *("mov,mp4,m4a,3gp,3g2,mj2", "mp3", "mpeg", "mpegts", "ogg", "w64", "wav"),
+    *("ape", "iff", "mpc", "mpc8", "shn", "tak", "tta", "voc", "wv"),
 )
 """Containers that FFmpeg may read: none that names other files, such as playlists."""
+
+
+SNDFILE = ("VOC", "IRCAM", "SVX", "PAF", "AVR", "HTK", "PVF", "MAT4", "MAT5", "SDS", "WVE")
+"""Containers that only libsndfile looks at; it takes others for sound by their first two bytes."""
 
 
 class Kind(NamedTuple):
@@ -27,24 +32,42 @@ class Kind(NamedTuple):
 
     starts: tuple[bytes, ...]
     then: bytes
-    check: Callable[[RegularFile, Path], Report]
+    check: Callable[[OpenFile, Path], Report]
 
 
-def check(file: RegularFile, head: bytes, path: Path) -> Report | None:
-    """Return what there is to say about a file, None where it is in no container of the table.
+def check(file: OpenFile, path: Path) -> Report:
+    """Return what there is to say about a file.
 
     Raises:
-        AudioError: `bad_header`, `bad_channels`, `bad_rate`, `not_audio`.
+        AudioError: `bad_channels`, `bad_rate`, `not_audio`.
     """
+    file.seek(0)
+    head = file.read(64)
     if frame(head[:4]):
         return mp3(file, path)
     for kind in _KINDS:
         if head.startswith(kind.starts) and head.startswith(kind.then, 8):
             return kind.check(file, path)
-    return mp4(file, path) if head[4:8] in _BOXES else None
+    return mp4(file, path) if head[4:8] in _BOXES else Report(known=False)
 
 
-def _flac(file: RegularFile, path: Path) -> Report:
+def untagged(file: OpenFile) -> OpenFile:
+    """Return a file without the ID3 tags, and the zeros, in front of its audio."""
+    at = 0
+    while True:
+        file.seek(at)
+        head = file.read(10)
+        if head[:3] != b"ID3" or len(head) < 10:
+            break
+        footer = 10 * bool(head[5] & 16)
+        at += 10 + footer + sum((byte & 127) << 7 * (3 - n) for n, byte in enumerate(head[6:10]))
+    file.seek(at)
+    block = file.read(1 << 16) if at else b""
+    at += len(block) - len(block.lstrip(b"\0"))
+    return file.restated(replaced=at if at < file.size else 0)
+
+
+def _flac(file: OpenFile, path: Path) -> Report:
     """Take the checksum of the samples; libsndfile checks the frames."""
     file.seek(26)
     return Report(md5=file.read(16))
@@ -59,7 +82,6 @@ _KINDS = (
     Kind((b"NIST_1A",), b"", nist),
     Kind((b"fLaC",), b"", _flac),
     Kind((b"OggS",), b"", ogg),
-    Kind((b"ID3",), b"", mp3),
     Kind((b"\x1a\x45\xdf\xa3",), b"", matroska),
 )
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free")

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from sertone.containers.limits import check_format
 from sertone.containers.report import Report
-from sertone.containers.source import RegularFile
-from sertone.errors import AudioError
+from sertone.containers.source import OpenFile
 
 TAGS = (b"TAG", b"ID3", b"APETAGEX")
 """What programs append to a sound file of any kind."""
@@ -16,7 +15,11 @@ BEHIND = (b"LIST", b"fact", b"bext", b"cue ", b"smpl", b"JUNK", b"iXML", b"id3 "
 """What may follow the samples of a WAV file."""
 UNCODED = {1: "PCM", 3: "float", 6: "A-law", 7: "mu-law", 0xFFFE: "extensible"}
 """Codings of WAV files whose frames have the size that channels and bits say."""
+LOGARITHMIC = (6, 7)
+"""Those of them with a byte per sample, whatever number of bits is stated."""
 UNKNOWN = 0xFFFFFFFF
+LARGEST = 0x7FFFF000 - 36
+"""From here on, sizes that a file does not have are what programs write who do not know them."""
 
 
 class Layout(NamedTuple):
@@ -42,31 +45,31 @@ RIFF, FORM, CORE, WAVE64 = (
 
 
 class Chunk(NamedTuple):
-    """A part of a file: its name, where its content starts, and its stated size in bytes."""
+    """A part of a file: its name, where its content starts, and its stated size in bytes, below 0: none."""
 
     name: bytes
     start: int
     size: int
 
 
-def chunks(file: RegularFile, at: int, layout: Layout) -> Iterator[Chunk]:
+def chunks(file: OpenFile, at: int, layout: Layout) -> Iterator[Chunk]:
     """Yield the chunks of a file from a position on, up to and with the first that reaches beyond its end."""
     head = struct.calcsize(layout.header)
     while at + head <= file.size:
         file.seek(at)
         name, size = struct.unpack(layout.header, file.read(head))
-        chunk = Chunk(name, at + head, max(0, size - layout.own))
+        chunk = Chunk(name, at + head, size - layout.own)
         yield chunk
-        at = chunk.start + -(-chunk.size // layout.even) * layout.even
+        at = chunk.start + max(0, -(-chunk.size // layout.even) * layout.even)
 
 
-def wav(file: RegularFile, path: Path) -> Report:
+def wav(file: OpenFile, path: Path) -> Report:
     """Check a WAV or RF64 file.
 
     Raises:
-        AudioError: `bad_header`, `bad_channels`, `bad_rate`.
+        AudioError: `bad_channels`, `bad_rate`.
     """
-    frame, doubts, long_size = 0, {}, None
+    frame, doubts, coded, long_size = 0, {}, False, 0
     for chunk in chunks(file, 12, RIFF):
         if chunk.name == b"ds64":
             file.seek(chunk.start + 8)
@@ -76,13 +79,17 @@ def wav(file: RegularFile, path: Path) -> Report:
             fields = file.read(16)
             if len(fields) < 16:
                 break
-            frame, doubts = _format(struct.unpack("<HHIIHH", fields), path)
+            numbers = struct.unpack("<HHIIHH", fields)
+            frame, doubts = _format(numbers, path)
+            coded = numbers[0] not in UNCODED
         elif chunk.name == b"data":
-            size = long_size if long_size and chunk.size == UNKNOWN else chunk.size
-            report = _samples(file, chunk.start, size, frame)
-            report.warnings = doubts | report.warnings
+            if long_size and chunk.size == UNKNOWN:
+                report = _held(file, chunk._replace(size=long_size), RIFF, frame)
+            else:
+                report = _samples(file, chunk, frame)
+            report.warnings, report.exact = doubts | report.warnings, not coded
             return report
-    raise AudioError("bad_header", f"{path}: no complete WAV header", "chunks `fmt ` and `data`")
+    return Report()
 
 
 def _format(fields: tuple[int, ...], path: Path) -> tuple[int, dict[str, str]]:
@@ -90,53 +97,66 @@ def _format(fields: tuple[int, ...], path: Path) -> tuple[int, dict[str, str]]:
     tag, channels, rate, bytes_per_s, frame, bits = fields
     check_format(rate, channels, path)
     found: dict[str, str] = {}
-    expected = channels * -(-bits // 8)
-    if tag in UNCODED and (frame != expected or bytes_per_s not in (0, rate * frame)):
+    expected = channels * (1 if tag in LOGARITHMIC else -(-bits // 8))
+    if tag in UNCODED and frame != expected:
         found["corrupt"] = (
-            f"the header contradicts itself: {channels} channels of {bits} bits at {rate} Hz in frames "
-            f"of {frame} bytes, {bytes_per_s} a second"
+            f"the header contradicts itself: {channels} channels of {bits} bits in frames of {frame} bytes"
+        )
+    elif tag in UNCODED and bytes_per_s not in (0, rate * frame):
+        found["odd_header"] = (
+            f"the header contradicts itself: {rate} frames of {frame} bytes a second, and {bytes_per_s} "
+            "bytes a second; the samples are read as the former says"
         )
     return frame, found
 
 
-def _samples(file: RegularFile, start: int, size: int, frame: int) -> Report:
+def _samples(file: OpenFile, data: Chunk, frame: int) -> Report:
     """Return what there is to say about the samples of a WAV file."""
-    present = file.size - start
-    file.seek(start)
-    if present and (size == UNKNOWN or (size == 0 and file.read(4) not in BEHIND)):
-        return _streamed(file, start, present)
-    return _held(file, Chunk(b"data", start, size), RIFF, frame)
+    present = file.size - data.start
+    file.seek(data.start)
+    nothing = data.size == 0 and file.read(4) not in BEHIND
+    beyond = data.size >= LARGEST and (data.size == UNKNOWN or data.size > present)
+    if present and (nothing or beyond):
+        return _streamed(file, data.start, present)
+    return _held(file, data, RIFF, frame)
 
 
-def _streamed(file: RegularFile, start: int, size: int) -> Report:
+def _streamed(file: OpenFile, start: int, size: int) -> Report:
     """Return the header of an RF64 file, which has room for any size, for a WAV without one."""
     file.seek(12)
     inner = file.read(start - 20)
+    if inner.startswith(b"ds64"):
+        inner = inner[8 + int.from_bytes(inner[4:8], "little") :]
     sizes = struct.pack("<4sIQQQI", b"ds64", 28, size + len(inner) + 48, size, 0, 0)
     head = b"RF64\xff\xff\xff\xffWAVE" + sizes + inner + b"data\xff\xff\xff\xff"
     message = "the header gives no length (a streamed file): read to its end"
-    return Report({"streamed_header": message}, head=head, replaced=start)
+    return Report(warnings={"streamed_header": message}, head=head, replaced=start)
 
 
-def w64(file: RegularFile, path: Path) -> Report:
+def w64(file: OpenFile, path: Path) -> Report:
     """Check a Sony Wave64 file."""
     return _first(file, 40, WAVE64, b"data")
 
 
-def caf(file: RegularFile, path: Path) -> Report:
-    """Check a Core Audio file."""
+def caf(file: OpenFile, path: Path) -> Report:
+    """Check a Core Audio file, whose samples may go to the end of it without a stated size."""
+    for chunk in chunks(file, 8, CORE):
+        if chunk.name == b"data" and chunk.size < 0:
+            file.seek(0)
+            head = file.read(chunk.start - 8) + struct.pack(">q", file.size - chunk.start)
+            return Report(head=head, replaced=chunk.start)
     return _first(file, 8, CORE, b"data")
 
 
-def _first(file: RegularFile, at: int, layout: Layout, name: bytes) -> Report:
+def _first(file: OpenFile, at: int, layout: Layout, name: bytes) -> Report:
     """Check the first chunk of a name."""
     for chunk in chunks(file, at, layout):
         if chunk.name.startswith(name):
-            return _held(file, chunk, layout) if chunk.size else Report()
+            return _held(file, chunk, layout) if chunk.size > 0 else Report()
     return Report()
 
 
-def aiff(file: RegularFile, path: Path) -> Report:
+def aiff(file: OpenFile, path: Path) -> Report:
     """Check an AIFF or AIFF-C file; the former states its length twice."""
     expected, frame = 0, 1
     for chunk in chunks(file, 12, FORM):
@@ -152,11 +172,11 @@ def aiff(file: RegularFile, path: Path) -> Report:
             (offset,) = struct.unpack(">I", file.read(4).ljust(4, b"\0"))
             present = max(0, min(chunk.size, file.size - chunk.start) - 8 - offset)
             stated = max(chunk.size - 8, expected)
-            return Report(found, present // frame * frame, stated // frame * frame)
+            return Report(warnings=found, present=present // frame * frame, stated=stated // frame * frame)
     return Report()
 
 
-def au(file: RegularFile, path: Path) -> Report:
+def au(file: OpenFile, path: Path) -> Report:
     """Check a Sun/NeXT file."""
     file.seek(0)
     order = ">" if file.read(4) == b".snd" else "<"
@@ -164,7 +184,7 @@ def au(file: RegularFile, path: Path) -> Report:
     return Report() if size == UNKNOWN else _held(file, Chunk(b"", start, size), FORM)
 
 
-def nist(file: RegularFile, path: Path) -> Report:
+def nist(file: OpenFile, path: Path) -> Report:
     """Check a NIST SPHERE file, whose header is text."""
     file.seek(0)
     lines = [line.split() for line in file.read(1024).split(b"\n")]
@@ -175,30 +195,34 @@ def nist(file: RegularFile, path: Path) -> Report:
     return Report(present=min(stated, max(0, file.size - header)), stated=stated)
 
 
-def _held(file: RegularFile, samples: Chunk, layout: Layout, frame: int = 1) -> Report:
+def _held(file: OpenFile, samples: Chunk, layout: Layout, frame: int = 1) -> Report:
     """Hold the stated size of samples against the file; less than a frame behind them is nothing."""
     present, end = max(0, file.size - samples.start), samples.start + samples.size
     rest = present - samples.size
-    if rest < frame or any(_accounted(file, at, layout) for at in {end, end + end % layout.even}):
+    if rest < frame or any(_accounted(file, at, layout) for at in {end, end + -end % layout.even}):
         return Report(present=min(present, samples.size), stated=samples.size)
     message = f"{rest} bytes lie behind the end that the header states; they are not read"
-    return Report({"trailing_data": message}, samples.size, samples.size)
+    return Report(warnings={"trailing_data": message}, present=samples.size, stated=samples.size)
 
 
-def _accounted(file: RegularFile, at: int, layout: Layout) -> bool:
-    """Whether only chunks that are no samples lie there, a tag, or zeros."""
+def _accounted(file: OpenFile, at: int, layout: Layout) -> bool:
+    """Whether only chunks that are no samples lie there, a tag, or zeros.
+
+    The names of chunks are ASCII; of others, the sizes have to add up to the file's.
+    """
     file.seek(at)
     if file.read(8).startswith(TAGS):
         return True
-    last = at
+    last, named, written = at, True, True
     for chunk in chunks(file, at, layout):
-        named = all(32 <= letter < 127 for letter in chunk.name[:4])
-        if not named or chunk.name.startswith(b"data") or chunk.start + chunk.size > file.size:
+        letters = [32 <= letter < 127 for letter in chunk.name[:4]]
+        named, written = named and all(letters), written and any(letters)
+        if not written or chunk.name.startswith(b"data") or chunk.start + chunk.size > file.size:
             return _zeros(file, at)
-        last = chunk.start + chunk.size
-    return _zeros(file, last) or file.size - last < 24
+        last = chunk.start + max(0, chunk.size)
+    return last == file.size or (named and file.size - last < 24) or _zeros(file, last if named else at)
 
 
-def _zeros(file: RegularFile, at: int) -> bool:
+def _zeros(file: OpenFile, at: int) -> bool:
     file.seek(at)
     return all(not any(block) for block in iter(lambda: file.read(1 << 16), b""))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sertone.containers.report import Report
-from sertone.containers.source import RegularFile
+from sertone.containers.source import OpenFile
 
 SEGMENT, CLUSTER, CHECKSUM = 0x18538067, 0x1F43B675, 0xBF
 LARGEST = 1 << 28
@@ -22,7 +22,7 @@ class Element(NamedTuple):
     size: int
 
 
-def matroska(file: RegularFile, path: Path) -> Report:
+def matroska(file: OpenFile, path: Path) -> Report:
     """Check the elements of a Matroska file."""
     report, damaged, count = Report(sndfile=False), 0, 0
     for top in elements(file, 0, file.size):
@@ -40,7 +40,7 @@ def matroska(file: RegularFile, path: Path) -> Report:
     return report
 
 
-def elements(file: RegularFile, at: int, end: int) -> Iterator[Element]:
+def elements(file: OpenFile, at: int, end: int) -> Iterator[Element]:
     """Yield the elements between two positions, up to and with the first that reaches beyond the end."""
     while at < end:
         file.seek(at)
@@ -52,7 +52,7 @@ def elements(file: RegularFile, at: int, end: int) -> Iterator[Element]:
         at += length + more + max(0, size)  # the content of one whose size is not known comes next
 
 
-def _number(file: RegularFile, *, marked: bool) -> tuple[int, int]:
+def _number(file: OpenFile, *, marked: bool) -> tuple[int, int]:
     """Read a number of variable length, with or without the bit that marks it: its value and its bytes."""
     head = file.read(1)
     length = 9 - head[0].bit_length() if head else 0
@@ -66,7 +66,7 @@ def _number(file: RegularFile, *, marked: bool) -> tuple[int, int]:
     return (-1 if value == (1 << 7 * length) - 1 else value), length
 
 
-def _sound(file: RegularFile, element: Element) -> bool:
+def _sound(file: OpenFile, element: Element) -> bool:
     """Whether an element is as its checksum says, where it has one."""
     file.seek(element.start)
     if not 6 <= element.size <= LARGEST or file.read(2) != bytes([CHECKSUM, 0x84]):

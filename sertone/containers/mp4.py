@@ -4,12 +4,12 @@ import struct
 from pathlib import Path
 
 from sertone.containers.report import Report
-from sertone.containers.source import RegularFile
+from sertone.containers.source import OpenFile
 
 _HOLDING = (b"mdat", b"moov", b"moof")
 
 
-def mp4(file: RegularFile, path: Path) -> Report:
+def mp4(file: OpenFile, path: Path) -> Report:
     """Check the boxes of an MP4 file."""
     at = 0
     while at + 8 <= file.size:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sertone.containers.chunks import TAGS
 from sertone.containers.report import Report
-from sertone.containers.source import RegularFile
+from sertone.containers.source import OpenFile
 from sertone.errors import AudioError
 
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
@@ -61,14 +61,13 @@ class Contents(NamedTuple):
     sound: bool
 
 
-def mp3(file: RegularFile, path: Path) -> Report:
+def mp3(file: OpenFile, path: Path) -> Report:
     """Check that frame follows frame to the end of an MP3 file, and that there are as many as it says.
 
     Raises:
-        AudioError: `not_audio`, where no frame follows another; behind a tag there may be another coding.
+        AudioError: `not_audio`, where no frame follows another.
     """
-    start = at = _start(file)
-    count, samples, damaged, last = 0, 0, 0, None
+    at, count, samples, damaged, last = 0, 0, 0, 0, None
     while at + 4 <= file.size and not _ended(file, at):
         found = _frame_at(file, at)
         if found is None:
@@ -76,10 +75,8 @@ def mp3(file: RegularFile, path: Path) -> Report:
         else:
             count, samples, at, last = count + 1, samples + found.samples, at + found.size, found
     if last is None or count < ENOUGH:
-        if start:
-            return Report(sndfile=False)
         raise AudioError("not_audio", f"{path}: {counted(count)} of MP3", "a sound file")
-    contents, cut = _contents(file, start), at > file.size
+    contents, cut = _contents(file), at > file.size
     report = _report(count - cut - bool(contents), contents, damaged, cut)
     heard = samples - last.samples * (cut + bool(contents)) - (contents.padding if contents else 0)
     report.stated_s = max(0, heard) / last.rate
@@ -105,23 +102,12 @@ def _report(count: int, contents: Contents | None, damaged: int, cut: bool) -> R
     return report
 
 
-def _start(file: RegularFile) -> int:
-    """Return where the first frame is: behind tags and zeros."""
-    at = 0
-    while True:
-        file.seek(at)
-        head = file.read(10)
-        if head[:3] != b"ID3" or len(head) < 10:
-            break
-        at += 10 + sum((byte & 127) << 7 * (3 - n) for n, byte in enumerate(head[6:10]))
-    file.seek(at)
-    block = file.read(1 << 16)
-    return at + len(block) - len(block.lstrip(b"\0"))
+def _contents(file: OpenFile) -> Contents | None:
+    """Read the table of contents in the first frame, as LAME and FFmpeg write it.
 
-
-def _contents(file: RegularFile, at: int) -> Contents | None:
-    """Read the table of contents in the first frame, as LAME and FFmpeg write it."""
-    file.seek(at)
+    LAME's checksum is of all that is before it, FFmpeg's of the first 190 bytes before it was filled in.
+    """
+    file.seek(0)
     head = file.read(400)
     place = max(head.find(b"Xing", 0, 200), head.find(b"Info", 0, 200))
     if place < 0 or len(head) < place + 156:
@@ -134,7 +120,8 @@ def _contents(file: RegularFile, at: int) -> Contents | None:
         return Contents(frames, 0, sound=True)
     delays = int.from_bytes(head[more + 21 : more + 24])
     (stated,) = struct.unpack_from(">H", head, more + 34)
-    return Contents(frames, (delays >> 12) + (delays & 0xFFF), _crc16(head[: more + 34]) == stated)
+    sound = stated in (_crc16(head[: more + 34]), _crc16(head[: more + 34].ljust(190, b"\0")[:190]))
+    return Contents(frames, (delays >> 12) + (delays & 0xFFF), sound)
 
 
 def _crc16(data: bytes) -> int:
@@ -147,19 +134,19 @@ def _crc16(data: bytes) -> int:
     return value
 
 
-def _frame_at(file: RegularFile, at: int) -> Frame | None:
+def _frame_at(file: OpenFile, at: int) -> Frame | None:
     file.seek(at)
     return frame(file.read(4))
 
 
-def _ended(file: RegularFile, at: int) -> bool:
+def _ended(file: OpenFile, at: int) -> bool:
     """Whether only tags or zeros follow."""
     file.seek(at)
     head = file.read(8)
     return head.startswith((*TAGS, b"LYRICS")) or not (any(head) or any(file.read(1 << 16)))
 
 
-def _next(file: RegularFile, at: int) -> int:
+def _next(file: OpenFile, at: int) -> int:
     """Return where the next frame is that another one follows."""
     while True:
         file.seek(at)

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sertone.containers.report import Report
-from sertone.containers.source import RegularFile
+from sertone.containers.source import OpenFile
 
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-FIRST, LAST = 2, 4
-"""Flags of the first and of the last page of a stream."""
+CONTINUED, FIRST, LAST = 1, 2, 4
+"""Flags of a page that begins within a packet, and of the first and the last page of a stream."""
+OPUS = b"OpusHead"
+"""How a stream begins that libsndfile refuses where its last page is not there."""
+MOST_FALSE = 100
+"""Beginnings of pages in a row that are none, behind which no other is looked for."""
 LONGEST_PAGE_S = 60.0
 """A stream whose first page ends later was cut out of a longer one."""
 
@@ -31,6 +35,7 @@ class Page(NamedTuple):
 class _Stream:
     """Pages of one stream that were found, and where it began and ended."""
 
+    coding: bytes = b""
     rate: int = 0
     skipped: int = 0
     first: int = -1
@@ -54,7 +59,7 @@ class _Count:
     finished: float = 0.0
 
 
-def ogg(file: RegularFile, path: Path) -> Report:
+def ogg(file: OpenFile, path: Path) -> Report:
     """Check the pages of an Ogg file."""
     count = _Count()
     for page in pages(file):
@@ -63,12 +68,16 @@ def ogg(file: RegularFile, path: Path) -> Report:
             count.bad += 1
         else:
             _take(page, count)
-    report = Report(exact=False, sndfile=count.chains == 1)
-    report.stated_s = count.finished + max((each.seconds for each in count.streams.values()), default=0.0)
-    if not all(each.ended for each in count.streams.values()):
+    streams = count.streams.values()
+    cut = not all(each.ended for each in streams)
+    refused = cut and any(each.coding == OPUS for each in streams)
+    report = Report(exact=False, sndfile=count.chains == 1 and not refused)
+    report.stated_s = count.finished + max((each.seconds for each in streams), default=0.0)
+    if cut:
         report.warnings["truncated"] = "the last page of the stream is not there"
     if count.bad:
         report.warnings["corrupt"] = f"{count.bad} of about {count.pages} pages are damaged or missing"
+    report.unbroken = not report.warnings
     return report
 
 
@@ -92,34 +101,34 @@ def _take(page: Page, count: _Count) -> None:
 
 def _opened(packet: bytes) -> _Stream:
     """Return a stream by its first packet: positions per second, and how many of them are not heard."""
-    if packet.startswith(b"OpusHead") and len(packet) >= 12:
-        return _Stream(48000, struct.unpack_from("<H", packet, 10)[0])
+    if packet.startswith(OPUS) and len(packet) >= 12:
+        return _Stream(OPUS, 48000, struct.unpack_from("<H", packet, 10)[0])
     if packet.startswith(b"\x01vorbis") and len(packet) >= 16:
-        return _Stream(struct.unpack_from("<I", packet, 12)[0])
+        return _Stream(packet[:7], struct.unpack_from("<I", packet, 12)[0])
     if packet.startswith(b"Speex") and len(packet) >= 40:
-        return _Stream(struct.unpack_from("<I", packet, 36)[0])
+        return _Stream(packet[:7], struct.unpack_from("<I", packet, 36)[0])
     if packet.startswith(b"\x7fFLAC") and len(packet) >= 30:
-        return _Stream(struct.unpack_from(">I", packet, 27)[0] >> 12)
+        return _Stream(packet[:7], struct.unpack_from(">I", packet, 27)[0] >> 12)
     return _Stream()
 
 
-def pages(file: RegularFile) -> Iterator[Page | None]:
+def pages(file: OpenFile) -> Iterator[Page | None]:
     """Yield the pages; None for bytes between them."""
-    at, lost = 0, False
-    while at + 27 <= file.size:
+    at, lost = 0, 0
+    while at + 27 <= file.size and lost <= MOST_FALSE:
         file.seek(at)
         head = file.read(27)
-        if head[:4] == b"OggS":
+        if head[:5] == b"OggS\0" and head[5] <= CONTINUED | FIRST | LAST:
             sizes = file.read(head[26])
             content = file.read(sum(sizes))
             whole = len(sizes) == head[26] and len(content) == sum(sizes)
             if whole and checksum(head[:22] + bytes(4) + head[26:] + sizes + content) == head[22:26]:
                 yield Page(*_fields(head), content)
-                at, lost = at + 27 + len(sizes) + len(content), False
+                at, lost = at + 27 + len(sizes) + len(content), 0
                 continue
         if not lost:
             yield None
-        at, lost = _next(file, at + 1), True
+        at, lost = _next(file, at + 1), lost + 1
 
 
 def _fields(head: bytes) -> tuple[int, int, int, int]:
@@ -127,15 +136,15 @@ def _fields(head: bytes) -> tuple[int, int, int, int]:
     return struct.unpack_from("<BqII", head, 5)
 
 
-def _next(file: RegularFile, at: int) -> int:
+def _next(file: OpenFile, at: int) -> int:
     """Return where the next page may begin."""
     while True:
         file.seek(at)
         block = file.read(1 << 16)
-        found = block.find(b"OggS")
-        if found >= 0 or len(block) < 4:
+        found = block.find(b"OggS\0")
+        if found >= 0 or len(block) < 5:
             return at + found if found >= 0 else file.size
-        at += len(block) - 3
+        at += len(block) - 4
 
 
 def checksum(page: bytes) -> bytes:

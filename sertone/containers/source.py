@@ -56,14 +56,37 @@ class _Raw(io.RawIOBase):
         super().close()
 
 
-class RegularFile(io.BufferedReader):
+class OpenFile(io.BufferedReader):
+    """An open descriptor, which is closed with it.
+
+    Args:
+        descriptor: of a regular file.
+        length: of that file, in bytes.
+        head: bytes that take the place of its first ones.
+        replaced: how many.
+
+    Attributes:
+        size: in bytes.
+    """
+
+    def __init__(self, descriptor: int, length: int, head: bytes = b"", replaced: int = 0) -> None:
+        self._parts = descriptor, length, head, replaced
+        self.size = length + len(head) - replaced
+        super().__init__(_Raw(descriptor, length, head, replaced), 1 << 16)
+
+    def restated(self, head: bytes = b"", replaced: int = 0) -> "OpenFile":
+        """Return the same file with other bytes for its first ones, and with a position of its own."""
+        descriptor, length, before, gone = self._parts
+        return OpenFile(
+            os.dup(descriptor), length, head + before[replaced:], gone + max(0, replaced - len(before))
+        )
+
+
+class RegularFile(OpenFile):
     """A regular file, opened for reading.
 
     Args:
         path: where it is.
-
-    Attributes:
-        size: in bytes.
 
     Raises:
         AudioError: `not_a_file` for folders, pipes and devices, which are not waited for.
@@ -79,15 +102,7 @@ class RegularFile(io.BufferedReader):
         except BaseException:
             os.close(descriptor)
             raise
-        self.size = status.st_size
-        self._descriptor = descriptor
-        super().__init__(_Raw(descriptor, self.size), 1 << 16)
-
-    def restated(self, head: bytes, replaced: int) -> io.BufferedReader:
-        """Return the same file with other bytes for its first ones; this object is closed."""
-        descriptor = os.dup(self._descriptor)
-        self.close()
-        return io.BufferedReader(_Raw(descriptor, self.size, head, replaced), 1 << 16)
+        super().__init__(descriptor, status.st_size)
 
 
 def _require_regular(status: os.stat_result, path: str | Path) -> None:
