@@ -196,6 +196,42 @@ def test_a_torn_file_of_a_run_is_put_aside_and_made_again(run, recipe, tmp_path,
     assert json.loads((copy / "protocol.json").read_text()) == json.loads((run / "protocol.json").read_text())
 
 
+def torn_copy(folder, to):
+    """A copy of a run whose recipe and protocol are empty."""
+    copy = shutil.copytree(folder, to)
+    for name in ("recipe.yaml", "protocol.json"):
+        (copy / name).write_bytes(b"")
+    return copy
+
+
+def test_another_experiment_is_refused_where_recipe_and_protocol_are_torn(run, recipe, tmp_path):
+    copy = torn_copy(run, tmp_path / "run")
+    before = sorted(copy.rglob("*"))
+    with pytest.raises(SertoneError, match=r"fold_0/result\.json is of another experiment") as caught:
+        cross_validate(longer(recipe, seed=1), copy, jobs=1, quiet=True)
+    assert caught.value.code == "other_experiment"
+    assert sorted(copy.rglob("*")) == before, "nothing is put aside before that"
+
+
+def test_saves_are_gone_on_with_by_their_own_experiment_alone(recipe, tmp_path, monkeypatch):
+    mine, save = longer(recipe, epochs=[3]), checkpoint.save_resume
+
+    def stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save_resume", stop)
+        train(mine, tmp_path / "begun", quiet=True)
+    copy = torn_copy(tmp_path / "begun", tmp_path / "torn")
+    assert code_of(train, longer(mine, seed=1), copy, quiet=True) == "other_experiment"
+    found = load_tensors(train(mine, copy, quiet=True) / "model.safetensors")
+    expected = load_tensors(train(mine, tmp_path / "whole", quiet=True) / "model.safetensors")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    insisted = torn_copy(tmp_path / "begun", tmp_path / "insisted")
+    assert train(longer(mine, seed=1), insisted, force=True, quiet=True).is_dir()
+
+
 def test_what_is_written_may_be_read_by_others(run):
     mask = os.umask(0o022)
     os.umask(mask)
