@@ -196,6 +196,19 @@ def test_a_torn_file_of_a_run_is_put_aside_and_made_again(run, recipe, tmp_path,
     assert json.loads((copy / "protocol.json").read_text()) == json.loads((run / "protocol.json").read_text())
 
 
+def test_a_run_that_began_in_another_precision_says_how_to_go_on(run, recipe, tmp_path):
+    """As where `auto` has become another one on another machine."""
+    copy, there = shutil.copytree(run, tmp_path / "run"), recipes.load(run / "recipe.yaml", [])
+    way_out = r"go on with --set train\.precision=32-true"
+    with pytest.raises(SertoneError, match=way_out) as caught:
+        cross_validate(longer(there, precision="bf16-mixed"), copy, jobs=1, quiet=True)
+    assert caught.value.code == "other_experiment" and "--force" not in str(caught.value)
+    said = ["train.precision=auto", "train.precision=32-true"]  # the later one counts
+    cross_validate(recipes.load(run / "recipe.yaml", said), copy, jobs=1, quiet=True)
+    with pytest.raises(SertoneError, match="--force"):
+        cross_validate(longer(there, precision="bf16-mixed", seed=1), copy, jobs=1, quiet=True)
+
+
 def torn_copy(folder, to):
     """A copy of a run whose recipe and protocol are empty."""
     copy = shutil.copytree(folder, to)

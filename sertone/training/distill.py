@@ -153,9 +153,8 @@ def _result(distiller: Distiller, card: dict, before: float | None) -> dict[str,
 
 def _write(student: Encoder, about: dict, result: dict, out: Path) -> None:
     """The encoder, then what became of it; then what only a training needs goes."""
-    about = about | {
-        "result": {key: value for key, value in result.items() if key not in ("history", "experiment")}
-    }
+    own = ("history", "experiment")  # of the run, not of the encoder
+    about = about | {"result": {key: value for key, value in result.items() if key not in own}}
     aside = out / ".encoder.part"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()

@@ -142,15 +142,25 @@ def _refuse_other(folder: Path, recipe: str, card: dict) -> None:
             "other_experiment",
             f"{folder} was begun with other settings or data: {'; '.join(changed[:5])}{more}",
             "the same experiment, to go on with it",
-            "choose another --out, remove that folder, start again with --fresh, or insist with --force",
+            _way_out(before[0], changed),
         )
+
+
+PRECISION = "train.precision: was "
+
+
+def _way_out(recipe: dict[str, Any] | None, changed: list[str]) -> str:
+    """Return what to do; where `auto` has become another precision on another machine, to keep the first."""
+    train = (recipe or {}).get("train", {})
+    if "precision" in train and all(change.startswith(PRECISION) for change in changed):
+        return f"go on with --set train.precision={train['precision']}, or start again with --fresh"
+    return "choose another --out, remove that folder, start again with --fresh, or insist with --force"
 
 
 def fingerprint(recipe: dict[str, Any], card: dict) -> str:
     """Return the hash of a recipe and its protocol, by which results and saves tell their experiment."""
-    text = json.dumps(recipes.deciding(recipe), sort_keys=True) + json.dumps(
-        card, sort_keys=True, default=str
-    )
+    parts = (recipes.deciding(recipe), card)
+    text = "".join(json.dumps(part, sort_keys=True, default=str) for part in parts)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
