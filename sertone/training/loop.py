@@ -31,7 +31,7 @@ from sertone.training.material import Material
 from sertone.training.prefixes import PrefixCache
 from sertone.training.progress import Reporter
 from sertone.training.step import Stepper, freeze, require_finite, schedule
-from sertone.training.tally import Tally
+from sertone.training.tally import Tally, require_a_step
 
 SHOWN = {
     "loss": "loss",
@@ -186,6 +186,7 @@ class Trainer:
                 now = state | {"history": self.history, "experiment": self.experiment}
                 number = len(self.history)
                 checkpoint.save_resume(self.folder, number, self.model, stepper.optimizer, now, self.best)
+        require_a_step(self.history[len(self.history) - epochs :], self._head(index, stage))
         if self.best:
             self.model.load_state_dict(self.best)
 
