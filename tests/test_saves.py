@@ -308,6 +308,26 @@ def test_a_batch_for_which_there_is_no_memory_is_named(small_demo):
     assert caught.value.code == "out_of_memory"
 
 
+def test_memory_that_ends_in_the_optimizers_step_names_the_batch_too(recipe, tmp_path):
+    """As in its first step, which makes the moments."""
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+    experiment, progress = prepare(recipe), Progress(1, quiet=True)
+    material, seen = gather(experiment, progress), []
+
+    def fill(*_):
+        seen.append(True)
+        torch.empty(2**46)  # more than any machine has
+
+    hook = register_optimizer_step_pre_hook(fill)
+    try:
+        with pytest.raises(SertoneError, match="utterances of up to") as caught:
+            fit(experiment, 0, tmp_path, material, progress)
+    finally:
+        hook.remove()
+    assert caught.value.code == "out_of_memory" and seen
+
+
 def test_a_model_for_which_there_is_no_memory_is_refused(recipe, tmp_path):
     large = recipe.model_copy(update={"model": SMALL | {"hidden": 1_000_000, "members": 1000}})
     encoder = TINY_MODEL["encoder"] | {"width": 1_000_000}
@@ -327,10 +347,13 @@ def test_a_model_that_has_diverged_has_no_scores(recipe, tmp_path, rate):
         {"batch_size": 1, "learning_rate": {"encoder": rate, "downstream": rate}}
     )
     wild = longer(recipe, learning_rate=rates.learning_rate, clip_norm=1e30, batch_size=20)
-    assert code_of(cross_validate, wild, tmp_path / "run", jobs=1, quiet=True) in ("diverged", "not_finite")
+    with pytest.raises(SertoneError, match="start again with --fresh") as caught:
+        cross_validate(wild, tmp_path / "run", jobs=1, quiet=True)
+    assert caught.value.code in ("diverged", "not_finite")
     assert not list(tmp_path.rglob("result*.json"))
     assert code_of(train, wild, tmp_path / "one", quiet=True) in ("diverged", "not_finite")
     assert not list(tmp_path.rglob("checkpoint.json"))
+    assert train(recipe, tmp_path / "one", fresh=True, quiet=True).is_dir(), "as the error says"
 
 
 def test_a_distillation_that_has_diverged_leaves_no_encoder(small_demo, tmp_path):
