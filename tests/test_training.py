@@ -481,3 +481,13 @@ def test_the_optimizer_survives_the_disk(seed):
     step(copy, second)
     assert state == {"history": []} and best == {}
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), copy.parameters(), strict=True))
+
+
+def test_a_device_that_fails_is_no_fault_of_the_model(trained):
+    """The model shows on the CPU that it answers; the device `meta` answers nothing at all."""
+    from sertone.training.predict import Trained
+
+    found = Trained(trained[1], device="meta")
+    assert found.device == "meta" and next(found.models[0].parameters()).is_meta
+    with pytest.raises(NotImplementedError):
+        found.outputs(np.zeros((1, 16000), np.float32))
