@@ -1,9 +1,7 @@
 """What training leaves on the disk: whole, hashed, readable by others, of one data set, or told and put aside."""
 
-import contextlib
 import json
 import os
-import resource
 import shutil
 import stat
 
@@ -11,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY_MODEL
-from damage import flip, tear
+from damage import flip, room, tear
 
 import sertone
 from sertone import corpora, files
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
-from sertone.nn.weights import load_tensors, save_tensors
+from sertone.nn.weights import load_tensors, save_tensors, writing_tensors
 from sertone.training import checkpoint
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import prepare
@@ -264,23 +262,20 @@ def test_a_distilled_encoder_of_hugging_face_may_be_read_by_others(tmp_path):
 # No room
 
 
-@contextlib.contextmanager
-def room(size):
-    """No file of this process may be larger; to it that is as a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_without_room_what_was_there_before_stays(tmp_path):
     (tmp_path / "file").write_text("before")
     with room(4096):
         assert code_of(files.write_bytes, tmp_path / "file", b"x" * 40_000) == "disk_full"
         assert code_of(save_tensors, tmp_path / "weights", {"a": torch.zeros(40_000)}) == "disk_full"
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"file": "before"}
+
+
+def test_weights_that_cannot_be_written_leave_no_file(tmp_path):
+    from safetensors.torch import save_file
+
+    with pytest.raises(FileNotFoundError), writing_tensors(tmp_path / "weights"):
+        save_file({"a": torch.zeros(3)}, tmp_path / "nowhere" / "weights")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_training_that_meets_a_full_disk_is_gone_on_with_from_the_save_before(whole, tmp_path, monkeypatch):
