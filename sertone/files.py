@@ -61,7 +61,7 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def room_for(path: Path) -> Iterator[None]:
-    """Turn the failure of a write for want of room into `disk_full`; the unfinished file is removed.
+    """Remove what a write that fails has left; where it fails for want of room, that is `disk_full`.
 
     Raises:
         SertoneError: `disk_full`.
@@ -69,20 +69,16 @@ def room_for(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        with contextlib.suppress(OSError):  # the first failure is the one to tell
+            path.unlink()
         if error.errno not in FULL:
             raise
-        path.unlink(missing_ok=True)
-        raise disk_full(path, error.strerror) from error
-
-
-def disk_full(path: Path, why: str | None) -> SertoneError:
-    """Return the error about a file for which there is no room."""
-    return SertoneError(
-        "disk_full",
-        f"{path.parent}: {why}",
-        "room for the file",
-        "make room, then run the same command again: what was saved before is intact",
-    )
+        raise SertoneError(
+            "disk_full",
+            f"{path.parent}: {error.strerror}",
+            "room for the file",
+            "make room, then run the same command again: what was saved before is intact",
+        ) from error
 
 
 def put_aside(path: Path) -> Path:

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from damage import room
 from toys import CLASSES, expected, write_toy
 
 import sertone
@@ -194,6 +195,30 @@ def rewritten(toy, folder, edit):
     (folder / "model.onnx").write_bytes(graph.SerializeToString())
     with_new_hashes(folder)
     return folder
+
+
+@pytest.mark.parametrize("factor, right", [(1.001, True), (1.2, False)])
+def test_a_graph_that_computes_otherwise_is_refused(toy, tmp_path, factor, right):
+    """Its answer to the probe tells, as that of a wrong kernel would: every hash is right."""
+
+    def steeper(graph):
+        weight = next(t for t in graph.graph.initializer if t.name == "slopes")
+        weight.raw_data = (factor * np.frombuffer(weight.raw_data, np.float32)).astype(np.float32).tobytes()
+
+    folder = rewritten(toy, tmp_path / "copy", steeper)
+    if right:
+        assert sertone.load(folder).predict(noise(), 16000).status == "ok"
+        return
+    with pytest.raises(SertoneError, match="answer to the bundle's probe is off by 0") as caught:
+        sertone.load(folder)
+    assert caught.value.code == "wrong_arithmetic"
+
+
+def test_a_full_disk_at_the_probe_is_told(tmp_path):
+    with pytest.raises(SertoneError) as caught, room(20_000):
+        write_toy(tmp_path / "toy")
+    assert caught.value.code == "disk_full"
+    assert not list((tmp_path / "toy").glob("*probe*"))
 
 
 def outside(graph, where):

@@ -180,6 +180,14 @@ def test_scores_of_another_recipe_are_refused(made, tmp_path, small_demo, change
     assert caught.value.code == "other_recipe"
 
 
+def test_scores_of_a_run_that_was_trained_in_another_precision_are_of_the_same_recipe(made, tmp_path):
+    """`precision: auto` becomes something else on another machine."""
+    about = folders.about(made / "final" / "checkpoint")
+    card = about["card"] | {"train": about["card"]["train"] | {"precision": "bf16-mixed"}}
+    assert about["card"]["train"]["precision"] == "32-true"
+    assert Scores.of_run(made / "run", about | {"card": card}) == Scores.of_run(made / "run", about)
+
+
 def test_scores_need_a_finished_run_of_one_kind(made, tmp_path):
     about = folders.about(fold(made))
     with pytest.raises(SertoneError) as caught:

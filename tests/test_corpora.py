@@ -352,7 +352,7 @@ def test_the_doctor_looks_at_labels(tmp_path, tone):
     [
         ("m.csv", "path,speaker,emotion,speaker\na.wav,x,sad,y\n", "column_twice"),
         ("m.tsv", "path\tpath\tspeaker\na.wav\tb.wav\tx\n", "column_twice"),
-        ("m.jsonl", '{"path": "a.wav", "speaker": "x", "speaker": "y"}\n', "not_a_manifest"),
+        ("m.jsonl", '{"path": "a.wav", "speaker": "x", "speaker": "y"}\n', "column_twice"),
     ],
 )
 def test_a_column_that_is_there_twice_is_refused(tmp_path, name, content, code):

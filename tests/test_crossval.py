@@ -315,6 +315,16 @@ def test_folds_kept_from_other_settings_are_named(run, tmp_path):
     assert "other settings" in (copy / "report.html").read_text()
 
 
+def test_the_report_leaves_out_the_loss_of_an_epoch_without_a_step(run, tmp_path):
+    from sertone.report.run import write
+
+    copy = shutil.copytree(run, tmp_path / "copy")
+    results = results_of(copy)
+    results["folds"][0]["history"][0]["loss"] = float("nan")
+    (copy / "results.json").write_text(json.dumps(results))
+    assert not re.search(r"\bnan\b", write(copy).read_text())
+
+
 def test_an_unexpected_fault_of_one_recording_is_one_answer(run, small_demo, monkeypatch):
     predictor = sertone.load(run)
     monkeypatch.setattr("sertone.runtime.predictor.read_apart", None)

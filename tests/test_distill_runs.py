@@ -228,6 +228,10 @@ def test_a_finished_distillation_stays_and_another_one_is_refused(recipe, tmp_pa
     with pytest.raises(SertoneError, match=r"train\.seed: was 0, now 1") as caught:
         distill(recipe(epochs=1, seed=1), tmp_path / "run", quiet=True)
     assert caught.value.code == "other_experiment"
+    for name in ("recipe.yaml", "protocol.json"):
+        (tmp_path / "run" / name).write_text("")
+    with pytest.raises(SertoneError, match=r"distill\.json is of another experiment"):
+        distill(recipe(epochs=1, seed=1), tmp_path / "run", quiet=True)
     distill(recipe(epochs=1, seed=1), tmp_path / "run", fresh=True, quiet=True)
     assert (tmp_path / "run" / "distill.json").stat().st_mtime_ns != before
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from damage import room
 from exported import COMPACT, TEXT, write_checkpoint
 
 import sertone
@@ -217,6 +218,43 @@ def test_lowered_weights_answer_nearly_the_same(bundle, name, precision, most, t
     found = parity(exact, other, seconds=(0.5, 2.0), tolerance=most)
     assert 0 < found["largest_difference"]["probabilities"] <= most
     assert "not measured" in (tmp_path / "bundle" / "README.md").read_text()
+
+
+def test_an_export_without_room_says_so_and_leaves_nothing(bundle, tmp_path):
+    checkpoint, folder = bundle("prosody")
+    with pytest.raises(SertoneError) as caught, room(20_000):
+        export(checkpoint, tmp_path / "bundle")
+    assert caught.value.code == "disk_full" and not list(tmp_path.iterdir())
+    for precision in ("int8", "bf16"):
+        with pytest.raises(SertoneError) as caught, room(20_000):
+            lowered(folder / "model.onnx", tmp_path / "model.onnx", precision)
+        assert caught.value.code == "disk_full" and not (tmp_path / "model.onnx").exists()
+
+
+@pytest.mark.parametrize("precision, sessions", [("fp32", 1), ("int8", 2)])
+def test_an_export_loads_each_graph_and_asks_the_probe_of_the_bundle_once(
+    bundle, tmp_path, monkeypatch, precision, sessions
+):
+    import onnxruntime
+
+    from sertone.export import bundles
+    from sertone.runtime import bundle as running
+
+    counted = []
+
+    def counting(function, what):
+        return lambda *given, **named: counted.append(what(given)) or function(*given, **named)
+
+    session = counting(onnxruntime.InferenceSession, lambda _: "session")
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(bundles, "ask", counting(bundles.ask, lambda _: "probe"))
+    for module in (bundles, running):
+        monkeypatch.setattr(module, "file_hash", counting(module.file_hash, lambda given: given[0].name))
+    said = export(bundle("prosody")[0], tmp_path / "bundle", precision=precision)
+    assert counted.count("session") == sessions and counted.count("probe") == 1
+    assert counted.count("model.onnx") == 2 * sessions, "stated, and checked when the graph is loaded"
+    monkeypatch.undo()
+    assert about(tmp_path / "bundle") == said and Bundle(tmp_path / "bundle")
 
 
 def test_int8_answers_a_recording_the_same_beside_others(bundle, tmp_path):

@@ -1,9 +1,7 @@
 """What training leaves on the disk: whole, hashed, readable by others, of one data set, or told and put aside."""
 
-import contextlib
 import json
 import os
-import resource
 import shutil
 import stat
 
@@ -11,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY_MODEL
-from damage import flip, tear
+from damage import flip, room, tear
 
 import sertone
 from sertone import corpora, files
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
-from sertone.nn.weights import load_tensors, save_tensors
+from sertone.nn.weights import load_tensors, save_tensors, writing_tensors
 from sertone.training import checkpoint
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import prepare
@@ -196,6 +194,55 @@ def test_a_torn_file_of_a_run_is_put_aside_and_made_again(run, recipe, tmp_path,
     assert json.loads((copy / "protocol.json").read_text()) == json.loads((run / "protocol.json").read_text())
 
 
+def test_a_run_that_began_in_another_precision_says_how_to_go_on(run, recipe, tmp_path):
+    """As where `auto` has become another one on another machine."""
+    copy, there = shutil.copytree(run, tmp_path / "run"), recipes.load(run / "recipe.yaml", [])
+    way_out = r"go on with --set train\.precision=32-true"
+    with pytest.raises(SertoneError, match=way_out) as caught:
+        cross_validate(longer(there, precision="bf16-mixed"), copy, jobs=1, quiet=True)
+    assert caught.value.code == "other_experiment" and "--force" not in str(caught.value)
+    said = ["train.precision=auto", "train.precision=32-true"]  # the later one counts
+    cross_validate(recipes.load(run / "recipe.yaml", said), copy, jobs=1, quiet=True)
+    with pytest.raises(SertoneError, match="--force"):
+        cross_validate(longer(there, precision="bf16-mixed", seed=1), copy, jobs=1, quiet=True)
+
+
+def torn_copy(folder, to):
+    """A copy of a run whose recipe and protocol are empty."""
+    copy = shutil.copytree(folder, to)
+    for name in ("recipe.yaml", "protocol.json"):
+        (copy / name).write_bytes(b"")
+    return copy
+
+
+def test_another_experiment_is_refused_where_recipe_and_protocol_are_torn(run, recipe, tmp_path):
+    copy = torn_copy(run, tmp_path / "run")
+    before = sorted(copy.rglob("*"))
+    with pytest.raises(SertoneError, match=r"fold_0/result\.json is of another experiment") as caught:
+        cross_validate(longer(recipe, seed=1), copy, jobs=1, quiet=True)
+    assert caught.value.code == "other_experiment"
+    assert sorted(copy.rglob("*")) == before, "nothing is put aside before that"
+
+
+def test_saves_are_gone_on_with_by_their_own_experiment_alone(recipe, tmp_path, monkeypatch):
+    mine, save = longer(recipe, epochs=[3]), checkpoint.save_resume
+
+    def stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save_resume", stop)
+        train(mine, tmp_path / "begun", quiet=True)
+    copy = torn_copy(tmp_path / "begun", tmp_path / "torn")
+    assert code_of(train, longer(mine, seed=1), copy, quiet=True) == "other_experiment"
+    found = load_tensors(train(mine, copy, quiet=True) / "model.safetensors")
+    expected = load_tensors(train(mine, tmp_path / "whole", quiet=True) / "model.safetensors")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    insisted = torn_copy(tmp_path / "begun", tmp_path / "insisted")
+    assert train(longer(mine, seed=1), insisted, force=True, quiet=True).is_dir()
+
+
 def test_what_is_written_may_be_read_by_others(run):
     mask = os.umask(0o022)
     os.umask(mask)
@@ -215,23 +262,20 @@ def test_a_distilled_encoder_of_hugging_face_may_be_read_by_others(tmp_path):
 # No room
 
 
-@contextlib.contextmanager
-def room(size):
-    """No file of this process may be larger; to it that is as a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_without_room_what_was_there_before_stays(tmp_path):
     (tmp_path / "file").write_text("before")
     with room(4096):
         assert code_of(files.write_bytes, tmp_path / "file", b"x" * 40_000) == "disk_full"
         assert code_of(save_tensors, tmp_path / "weights", {"a": torch.zeros(40_000)}) == "disk_full"
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"file": "before"}
+
+
+def test_weights_that_cannot_be_written_leave_no_file(tmp_path):
+    from safetensors.torch import save_file
+
+    with pytest.raises(FileNotFoundError), writing_tensors(tmp_path / "weights"):
+        save_file({"a": torch.zeros(3)}, tmp_path / "nowhere" / "weights")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_training_that_meets_a_full_disk_is_gone_on_with_from_the_save_before(whole, tmp_path, monkeypatch):
@@ -259,6 +303,26 @@ def test_a_batch_for_which_there_is_no_memory_is_named(small_demo):
     assert caught.value.code == "out_of_memory"
 
 
+def test_memory_that_ends_in_the_optimizers_step_names_the_batch_too(recipe, tmp_path):
+    """As in its first step, which makes the moments."""
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+    experiment, progress = prepare(recipe), Progress(1, quiet=True)
+    material, seen = gather(experiment, progress), []
+
+    def fill(*_):
+        seen.append(True)
+        torch.empty(2**46)  # more than any machine has
+
+    hook = register_optimizer_step_pre_hook(fill)
+    try:
+        with pytest.raises(SertoneError, match="utterances of up to") as caught:
+            fit(experiment, 0, tmp_path, material, progress)
+    finally:
+        hook.remove()
+    assert caught.value.code == "out_of_memory" and seen
+
+
 def test_a_model_for_which_there_is_no_memory_is_refused(recipe, tmp_path):
     large = recipe.model_copy(update={"model": SMALL | {"hidden": 1_000_000, "members": 1000}})
     encoder = TINY_MODEL["encoder"] | {"width": 1_000_000}
@@ -278,10 +342,13 @@ def test_a_model_that_has_diverged_has_no_scores(recipe, tmp_path, rate):
         {"batch_size": 1, "learning_rate": {"encoder": rate, "downstream": rate}}
     )
     wild = longer(recipe, learning_rate=rates.learning_rate, clip_norm=1e30, batch_size=20)
-    assert code_of(cross_validate, wild, tmp_path / "run", jobs=1, quiet=True) in ("diverged", "not_finite")
+    with pytest.raises(SertoneError, match="start again with --fresh") as caught:
+        cross_validate(wild, tmp_path / "run", jobs=1, quiet=True)
+    assert caught.value.code in ("diverged", "not_finite")
     assert not list(tmp_path.rglob("result*.json"))
     assert code_of(train, wild, tmp_path / "one", quiet=True) in ("diverged", "not_finite")
     assert not list(tmp_path.rglob("checkpoint.json"))
+    assert train(recipe, tmp_path / "one", fresh=True, quiet=True).is_dir(), "as the error says"
 
 
 def test_a_distillation_that_has_diverged_leaves_no_encoder(small_demo, tmp_path):

@@ -272,6 +272,28 @@ def test_steps_that_are_not_finite_are_skipped_then_end_the_training(small_demo)
     assert caught.value.code == "not_finite"
 
 
+def test_bad_steps_in_a_row_are_counted_over_epochs_of_one_batch(small_demo):
+    clips, nan, row = list(corpora.utterances("demo", small_demo))[:2], torch.tensor(math.nan), 0
+    for _ in range(4):
+        tally = Tally(5, row)
+        assert not tally.step({"emotion": nan}, nan, nan, clips)
+        assert tally.summary()["skipped_steps"] == 1
+        row = tally.bad_in_a_row
+    with pytest.raises(SertoneError, match="5 steps in a row") as caught:
+        Tally(5, row).step({"emotion": nan}, nan, nan, clips)
+    assert caught.value.code == "not_finite" and "--fresh" in str(caught.value)
+
+
+def test_a_stage_without_a_single_step_has_trained_nothing(demo_recipe, tmp_path):
+    """Its bad steps are fewer than end a training at once, and its weights are finite."""
+    rates = {"encoder": 1e30, "downstream": 1e30}
+    recipe = demo_recipe(epochs=[1, 1], batch_size=100, learning_rate=rates, clip_norm=1e30)
+    for _ in range(2):  # nor is it gone on with as if it had
+        with pytest.raises(SertoneError, match="all its 1 steps") as caught:
+            train_fold(recipe, tmp_path)
+        assert caught.value.code == "not_finite" and "--fresh" in str(caught.value)
+
+
 def test_a_diverging_run_stops(demo_recipe, tmp_path):
     recipe = demo_recipe(learning_rate={"encoder": 1e30, "downstream": 1e30}, epochs=[3, 3], clip_norm=1e30)
     with pytest.raises(SertoneError) as caught:
@@ -456,3 +478,13 @@ def test_the_optimizer_survives_the_disk(seed):
     step(copy, second)
     assert state == {"history": []} and best == {}
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), copy.parameters(), strict=True))
+
+
+def test_a_device_that_fails_is_no_fault_of_the_model(trained):
+    """The model shows on the CPU that it answers; the device `meta` answers nothing at all."""
+    from sertone.training.predict import Trained
+
+    found = Trained(trained[1], device="meta")
+    assert found.device == "meta" and next(found.models[0].parameters()).is_meta
+    with pytest.raises(NotImplementedError):
+        found.outputs(np.zeros((1, 16000), np.float32))

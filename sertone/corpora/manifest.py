@@ -22,6 +22,7 @@ import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ def _separated(path: Path, separator: str) -> list[dict[str, str | None]]:
     return [{name: text and restored(text) for name, text in row.items()} for row in rows]
 
 
-def _require_once(columns: Sequence[str], where: Path) -> None:
+def _require_once(columns: Sequence[str], where: Path | str) -> None:
     """Refuse a table that names a column twice: one of the two would be lost without a word.
 
     Raises:
@@ -201,7 +202,8 @@ def _json_lines(path: Path) -> list[dict[str, str | None]]:
     """One object per line; cells that are objects or lists are refused."""
     rows = []
     for count, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        cells = json.loads(line, object_pairs_hook=_once) if line.strip() else {}
+        once = partial(_once, where=f"{path}, line {count}")
+        cells = json.loads(line, object_pairs_hook=once) if line.strip() else {}
         if not isinstance(cells, dict) or any(isinstance(cell, dict | list) for cell in cells.values()):
             raise ValueError(f"line {count} is not a flat object")
         if cells:
@@ -209,10 +211,9 @@ def _json_lines(path: Path) -> list[dict[str, str | None]]:
     return rows
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     """Return an object of JSON whose names are all different."""
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError(f"an object with the same name twice: {', '.join(name for name, _ in pairs)}")
+    _require_once([name for name, _ in pairs], where)
     return dict(pairs)
 
 

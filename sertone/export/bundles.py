@@ -2,9 +2,10 @@
 
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sertone.export.graphs import save, to_onnx
 from sertone.export.parity import TOLERANCES, parity
 from sertone.export.precision import Precision, lowered
 from sertone.export.source import Source
-from sertone.files import write_json, write_text
+from sertone.files import write_bytes, write_json, write_text
 from sertone.runtime.bundle import CARD, FORMAT, GRAPH, MARKER, TOKENIZER, UNPROBED, Bundle
 from sertone.runtime.probe import PROBE, UnprovenWarning, ask
 from sertone.sharing.scores import Scores
@@ -59,7 +60,7 @@ def export(
     Raises:
         SertoneError: as `trained.source_of`, `Scores.of_run`, `Scores.of_evaluation`, `hub.source_of`,
             `agreement.agreement`; `not_empty`, `not_ours`, `parity`, `int8_loss`, `nothing_to_compare`,
-            `too_large`, `missing_extra`.
+            `too_large`, `missing_extra`, `disk_full`.
     """
     out = Path(out).resolve()
     _require_free(out)
@@ -68,22 +69,22 @@ def export(
     others = dict(Scores.of_evaluation(folder) for folder in elsewhere)
     with _aside(out, "exact") as exact, _aside(out, precision) as made:
         say("tracing")
-        about = _write_exact(found, exact, name or out.name, others)
+        about = _about(found, name or out.name)
+        about["elsewhere"] = {corpus: asdict(own) for corpus, own in others.items()}
+        first = own = _write_exact(found, exact, about)
         say("comparing with torch")
-        about["parity"] = parity(found.model, Bundle(exact))
-        if precision == "fp32":
-            write_bundle(exact, about)
-            return _replace(out, exact, about)
-        say(f"lowering to {precision}")
-        about |= {"precision": precision, "measured": {}}
-        _write_lowered(exact, made, about)
-        about["parity"] = parity(found.model, Bundle(made), tolerance=TOLERANCES[precision])
+        about["parity"] = parity(found.model, first)
+        if precision != "fp32":
+            say(f"lowering to {precision}")
+            about |= {"precision": precision, "measured": {}}
+            own = _write_lowered(exact, made, about)
+            about["parity"] = parity(found.model, own, tolerance=TOLERANCES[precision])
         if on:
             say(f"comparing with fp32 on {on[0]}")
-            about["measured"] = agreement(Bundle(exact), Bundle(made), about["class_map"], *on)
+            about["measured"] = agreement(first, own, about["class_map"], *on)
             require_agreement(about["measured"], precision, force)
-        write_bundle(made, about)
-        return _replace(out, made, about)
+        _prove(own, about)
+        return _replace(out, own.folder, about)
 
 
 def write_bundle(folder: Path, about: dict[str, Any]) -> None:
@@ -91,21 +92,30 @@ def write_bundle(folder: Path, about: dict[str, Any]) -> None:
 
     The card has no hash: whoever publishes a bundle may mend it.
     """
-    write_text(folder / CARD, card.render(about))
+    _prove(_unproven(folder, about), about)
+
+
+def _unproven(folder: Path, about: dict[str, Any]) -> Bundle:
+    """State the hashes of what answers, and load it as a bundle that has no probe yet."""
     (folder / PROBE).unlink(missing_ok=True)
     about.pop("probe", None)
-    _write_marker(folder, about | {"format": UNPROBED})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnprovenWarning)
-        signal, about["probe"] = ask(Bundle(folder), about["precision"])
-    np.save(folder / PROBE, signal)
-    _write_marker(folder, about)
-
-
-def _write_marker(folder: Path, about: dict[str, Any]) -> None:
     names = sorted(path.name for path in folder.iterdir() if path.name not in (MARKER, CARD))
     about["files"] = {name: file_hash(folder / name) for name in names}
-    write_json(folder / MARKER, about)
+    write_json(folder / MARKER, about | {"format": UNPROBED})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnprovenWarning)
+        return Bundle(folder)
+
+
+def _prove(bundle: Bundle, about: dict[str, Any]) -> None:
+    """Write the probe, and what makes a bundle complete; the hashes of the other files are known."""
+    signal, about["probe"] = ask(bundle, about["precision"])
+    content = BytesIO()
+    np.save(content, signal)
+    write_bytes(bundle.folder / PROBE, content.getvalue())
+    about["files"][PROBE] = file_hash(bundle.folder / PROBE)
+    write_text(bundle.folder / CARD, card.render(about))
+    write_json(bundle.folder / MARKER, about)
 
 
 def _source(source: str, scores: Path | None, coverage: float | None) -> Source:
@@ -117,20 +127,18 @@ def _source(source: str, scores: Path | None, coverage: float | None) -> Source:
     return trained.source_of(source, scores, coverage)
 
 
-def _write_exact(found: Source, folder: Path, name: str, elsewhere: Mapping[str, Scores]) -> dict[str, Any]:
+def _write_exact(found: Source, folder: Path, about: dict[str, Any]) -> Bundle:
     save(to_onnx(found.module, found.inputs), folder / GRAPH)
     if found.tokenizer:
         write_text(folder / TOKENIZER, found.tokenizer)
-    about = _about(found, name) | {"elsewhere": {corpus: asdict(own) for corpus, own in elsewhere.items()}}
-    write_bundle(folder, about)
-    return about
+    return _unproven(folder, about)
 
 
-def _write_lowered(exact: Path, folder: Path, about: dict[str, Any]) -> None:
+def _write_lowered(exact: Path, folder: Path, about: dict[str, Any]) -> Bundle:
     lowered(exact / GRAPH, folder / GRAPH, about["precision"])
     if (exact / TOKENIZER).is_file():
-        shutil.copy(exact / TOKENIZER, folder / TOKENIZER)
-    write_bundle(folder, about)
+        write_bytes(folder / TOKENIZER, (exact / TOKENIZER).read_bytes())
+    return _unproven(folder, about)
 
 
 def _about(found: Source, name: str) -> dict[str, Any]:

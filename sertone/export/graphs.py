@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sertone.errors import SertoneError
+from sertone.files import write_bytes
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -56,13 +57,13 @@ def save(graph: "ModelProto", path: Path) -> None:
     """Writes a graph.
 
     Raises:
-        SertoneError: `too_large`.
+        SertoneError: `too_large`, `disk_full`.
     """
     import onnx
 
     if graph.ByteSize() >= onnx.checker.MAXIMUM_PROTOBUF:
         raise SertoneError("too_large", f"a graph of {graph.ByteSize() / 1e9:.1f} GB", "less than 2 GB")
-    onnx.save(graph, path)
+    write_bytes(path, graph.SerializeToString())
 
 
 def _fold(model: Any) -> None:

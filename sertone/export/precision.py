@@ -20,6 +20,7 @@ import numpy as np
 
 from sertone.export.convolutions import to_products
 from sertone.export.graphs import FIXED, save
+from sertone.files import room_for
 
 if TYPE_CHECKING:
     from onnx import TensorProto
@@ -36,6 +37,9 @@ def lowered(graph: Path, out: Path, precision: Precision) -> None:
         graph: in fp32, of `graphs.to_onnx`.
         out: file to write.
         precision: of the weights.
+
+    Raises:
+        SertoneError: `disk_full`.
     """
     _WAYS[precision](graph, out)
 
@@ -47,7 +51,7 @@ def _int8(graph: Path, out: Path) -> None:
     model = onnx.load(graph)
     to_products(model, leave=FIXED)
     fixed = [node.name for node in model.graph.node if node.name.startswith(FIXED)]
-    with _quiet_quantiser():
+    with _quiet_quantiser(), room_for(out):
         quantize_dynamic(
             model,
             out,

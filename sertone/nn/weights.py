@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sertone.errors import SertoneError
-from sertone.files import FULL, disk_full, require_regular, room_for
+from sertone.files import require_regular, room_for
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -40,11 +40,9 @@ def writing_tensors(path: Path) -> Iterator[None]:
         try:
             yield
         except SafetensorError as error:  # which knows the number of the system's error in words only
-            number = re.search(r"os error (\d+)", str(error))
-            if number and int(number[1]) in FULL:
-                path.unlink(missing_ok=True)
-                raise disk_full(path, os.strerror(int(number[1]))) from error
-            raise
+            if not (number := re.search(r"os error (\d+)", str(error))):
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     path.chmod(rights)
 
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from itertools import groupby
+from math import isfinite
 from pathlib import Path
 
 from sertone import spreadsheet
@@ -105,7 +106,8 @@ def _curves(results: dict) -> list[dict]:
             ("val_ua", "UA of the validation speaker"),
             *((f"val_{name}", f"CCC of {name} of the validation speaker") for name in results["ratings"]),
         ):
-            series = {f: [e[key] for e in es if key in e] for f, es in runs.items()}
+            known = {f: [e[key] for e in es if key in e] for f, es in runs.items()}
+            series = {f: [value for value in values if isfinite(value)] for f, values in known.items()}
             series = {fold: values for fold, values in series.items() if values}
             if series:
                 title = f"Stage {number}, {stage}: {name}"

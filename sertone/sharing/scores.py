@@ -184,5 +184,6 @@ def _identity(about: dict) -> dict[str, dict[str, Any]]:
         "ratings": about["vocabulary"].get("ratings", {}),
         "corpus": {key: corpus[key] for key in ("name", "utterances_found")},
         "made of": {entry["what"]: entry["of"] for entry in about["licences"]},
-        "train": about["card"]["train"],
+        # `auto` is settled by each machine: the same recipe trains in bf16 here and in fp32 there.
+        "train": {key: value for key, value in about["card"]["train"].items() if key != "precision"},
     }

@@ -18,6 +18,7 @@ from sertone.schema import Utterance
 from sertone.training.batches import plan_batches
 from sertone.training.loader import Loader, Row
 from sertone.training.step import enough_memory
+from sertone.training.tally import LOWER
 
 EVALUATION_SECONDS = 60.0
 
@@ -95,7 +96,7 @@ def _outputs(
                 f"the model's answer about {task} is no finite number, of one of "
                 f"{', '.join(u.id for u in utterances[:5])}",
                 "finite answers, or there is no score",
-                "lower the learning rates and train again, or look at these recordings",
+                f"{LOWER}, or look at these recordings",
             )
     return outputs
 

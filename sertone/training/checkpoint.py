@@ -150,7 +150,7 @@ def save_resume(
         number: grows with every save.
         model: with its present weights.
         optimizer: with its moments.
-        state: JSON: stage, epoch, history.
+        state: JSON: stage, epoch, history, fingerprint of the experiment.
         best: weights of the best epoch so far; may be empty.
 
     Raises:

@@ -31,7 +31,7 @@ from sertone.training.distiller import Distillation, Distiller
 from sertone.training.experiment import require_device
 from sertone.training.material import Material
 from sertone.training.progress import Progress
-from sertone.training.run_folder import claim
+from sertone.training.run_folder import claim, fingerprint
 
 RESULT = "distill.json"
 
@@ -76,6 +76,7 @@ def distill(
         if not (out / RESULT).is_file():
             with Progress(recipe.train.epochs, quiet) as progress:
                 distiller = _distiller(recipe, teacher, student, fold, out, progress)
+                distiller.experiment = fingerprint(recipe.model_dump(mode="json"), card)
                 before = distiller.held_out_loss()
                 distiller.train()
             if ranks.first():
@@ -145,13 +146,15 @@ def _result(distiller: Distiller, card: dict, before: float | None) -> dict[str,
         "seconds": sum(entry["seconds"] for entry in history),
         "audio_seconds": sum(recordings.lengths.values()) / SAMPLING_RATE,
         "versions": card["versions"],
+        "experiment": distiller.experiment,
         "history": history,
     }
 
 
 def _write(student: Encoder, about: dict, result: dict, out: Path) -> None:
     """The encoder, then what became of it; then what only a training needs goes."""
-    about = about | {"result": {key: value for key, value in result.items() if key != "history"}}
+    own = ("history", "experiment")  # of the run, not of the encoder
+    about = about | {"result": {key: value for key, value in result.items() if key not in own}}
     aside = out / ".encoder.part"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()

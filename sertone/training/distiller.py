@@ -21,6 +21,7 @@ from sertone.training.batches import plan_batches
 from sertone.training.loader import Loader, Row
 from sertone.training.loop import Trainer
 from sertone.training.prefixes import PrefixCache
+from sertone.training.tally import LOWER
 
 
 class Distillation(nn.Module):
@@ -131,9 +132,7 @@ class Distiller(Trainer):
         model.train(was_training)
         loss = total.item() / frames / len(model.heads)
         if not math.isfinite(loss):
-            raise SertoneError(
-                "diverged", f"the loss on the held-out audio is {loss}", "a number", "lower the learning rate"
-            )
+            raise SertoneError("diverged", f"the loss on the held-out audio is {loss}", "a number", LOWER)
         return loss
 
     def _held_out_plan(self) -> list[list[Row]]:

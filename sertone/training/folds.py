@@ -3,8 +3,6 @@
 fold_0/checkpoint/    the trained model        fold_0/result.json marks the fold complete
 """
 
-import hashlib
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from sertone import recipe as recipes
 from sertone.files import write_json
 from sertone.sharing.folder import FORMAT
 from sertone.sharing.scores import Scores
-from sertone.training import checkpoint, copies, heard, ranks
+from sertone.training import checkpoint, copies, heard, ranks, run_folder
 from sertone.training.answers import answer
 from sertone.training.calibrate import calibrate
 from sertone.training.experiment import Experiment
@@ -109,6 +107,7 @@ def fit(
         progress,
         first_stages,
         _about(experiment, number),
+        experiment=fingerprint(experiment),
     )
     for task in model.heads:
         if len({vocabulary.label(task, u) for u in fold.train} - {None}) < 2:
@@ -190,6 +189,4 @@ def run_fold(
 
 def fingerprint(experiment: Experiment) -> str:
     """Of recipe and protocol: tells folds that `--force` kept from before a change."""
-    deciding = recipes.deciding(experiment.recipe.model_dump(mode="json"))
-    text = json.dumps(deciding, sort_keys=True) + json.dumps(experiment.card, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return run_folder.fingerprint(experiment.recipe.model_dump(mode="json"), experiment.card)

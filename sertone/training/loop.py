@@ -31,7 +31,7 @@ from sertone.training.material import Material
 from sertone.training.prefixes import PrefixCache
 from sertone.training.progress import Reporter
 from sertone.training.step import Stepper, freeze, require_finite, schedule
-from sertone.training.tally import Tally
+from sertone.training.tally import Tally, require_a_step
 
 SHOWN = {
     "loss": "loss",
@@ -58,6 +58,7 @@ class Trainer:
         progress: where to report.
         first_stages: shared with other runs, or None.
         about: what a first stage depends on beside the other arguments.
+        experiment: its fingerprint, which saves state.
 
     Attributes:
         history: one entry per epoch: stage, losses, scores, seconds, share of the time that was busy.
@@ -78,6 +79,7 @@ class Trainer:
     history: list[dict] = field(default_factory=list)
     bad_in_a_row: int = 0
     calibration: Calibration = field(default_factory=Calibration)
+    experiment: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
         self.fabric = ranks.fabric(self.config, partial=self.model.text is not None)
@@ -181,9 +183,10 @@ class Trainer:
             state["stage"], state["epoch"] = index, epoch + 1
             due = (epoch + 1) % self.config.save_every == 0 or epoch + 1 == epochs
             if due and ranks.first():
-                now = state | {"history": self.history}
+                now = state | {"history": self.history, "experiment": self.experiment}
                 number = len(self.history)
                 checkpoint.save_resume(self.folder, number, self.model, stepper.optimizer, now, self.best)
+        require_a_step(self.history[len(self.history) - epochs :], self._head(index, stage))
         if self.best:
             self.model.load_state_dict(self.best)
 

@@ -53,8 +53,8 @@ class Trained:
     def __init__(self, path: str | Path, *, device: str = "cpu", threads: int | None = None) -> None:
         require_device(device)
         loaded = [checkpoint.load_model(folder) for folder in checkpoints(path)]
-        self.models = [model.to(device) for model, _, _ in loaded]
-        self.device = device
+        self.models = [model for model, _, _ in loaded]
+        self.device = "cpu"
         self.vocabularies = [vocabulary for _, vocabulary, _ in loaded]
         self.abouts = [about for _, _, about in loaded]
         _require_alike(path, self.abouts)
@@ -76,6 +76,7 @@ class Trained:
         if threads:
             torch.set_num_threads(threads)
         self._require_an_answer(path)
+        self.models, self.device = [model.to(device) for model in self.models], device
 
     def truncates(self, text: str) -> bool:
         """Whether a text is longer than one of the models reads."""
@@ -83,6 +84,8 @@ class Trained:
 
     def _require_an_answer(self, path: str | Path) -> None:
         """Answer a moment of noise: what cannot answer that is refused now, not at the first recording.
+
+        That is on the CPU, where nothing but the model can be at fault.
 
         Raises:
             SertoneError: `bad_weights`.

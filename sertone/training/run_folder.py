@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -50,9 +51,9 @@ def claim(
     with lock(folder):
         if fresh:
             _empty(folder)
-        _put_damaged_aside(folder, say)
         if not force:
             _refuse_other(folder, recipe, card)
+        _put_damaged_aside(folder, say)
         write_text(folder / "recipe.yaml", recipe)
         write_json(folder / "protocol.json", card)
         ranks.wait()
@@ -108,38 +109,74 @@ def _put_damaged_aside(folder: Path, say: Callable[[str], None]) -> None:
     """Rename what a crash of the machine or an unfinished copy has torn: what is missing is made again."""
     for pattern, shape in WHOLE.items():
         for path in folder.glob(pattern):
-            if not _whole(path, shape):
+            content = _content(path)
+            if content is None or misfits(content, shape):
                 say(f"{path} is damaged: put aside as {put_aside(path).name}")
 
 
-def _whole(path: Path, shape: dict[str, type]) -> bool:
+def _content(path: Path) -> dict[str, Any] | None:
+    """Return what a JSON or YAML file holds; None where it is torn or not there."""
     try:
         if path.suffix == ".json":
-            return not misfits(read_json(path, "torn"), shape)
-        return isinstance(parse_yaml(read_text(path, "torn")), dict)
+            return read_json(path, "torn")
+        content = parse_yaml(read_text(path, "torn"))
     except (SertoneError, ValueError):
-        return False
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _refuse_other(folder: Path, recipe: str, card: dict) -> None:
     """Compares with what the folder was begun with; where nothing was trained there is nothing to mix."""
     if not any(any(folder.glob(pattern)) for pattern in ("fold_*", "checkpoint", "resume", "encoder")):
         return
-    changed = []
-    for name, now in (("recipe.yaml", parse_yaml(recipe)), ("protocol.json", json.loads(_json(card)))):
-        if (folder / name).is_file():
-            text = (folder / name).read_text(encoding="utf-8")
-            before = json.loads(text) if name.endswith(".json") else parse_yaml(text)
-            changed += _changes(before, now)
-    changed = [change for change in changed if not change.startswith(NEUTRAL)]
+    settings = parse_yaml(recipe)
+    before = [_content(folder / name) for name in ("recipe.yaml", "protocol.json")]
+    pairs = zip(before, (settings, json.loads(_json(card))), strict=True)
+    found = [change for then, now in pairs if then is not None for change in _changes(then, now)]
+    changed = [change for change in found if not change.startswith(NEUTRAL)]
+    if None in before and not changed:
+        changed = _of_others(folder, fingerprint(settings, card))
     if changed:
         more = f"; and {len(changed) - 5} more" if len(changed) > 5 else ""
         raise SertoneError(
             "other_experiment",
             f"{folder} was begun with other settings or data: {'; '.join(changed[:5])}{more}",
             "the same experiment, to go on with it",
-            "choose another --out, remove that folder, start again with --fresh, or insist with --force",
+            _way_out(before[0], changed),
         )
+
+
+PRECISION = "train.precision: was "
+
+
+def _way_out(recipe: dict[str, Any] | None, changed: list[str]) -> str:
+    """Return what to do; where `auto` has become another precision on another machine, to keep the first."""
+    train = (recipe or {}).get("train", {})
+    if "precision" in train and all(change.startswith(PRECISION) for change in changed):
+        return f"go on with --set train.precision={train['precision']}, or start again with --fresh"
+    return "choose another --out, remove that folder, start again with --fresh, or insist with --force"
+
+
+def fingerprint(recipe: dict[str, Any], card: dict) -> str:
+    """Return the hash of a recipe and its protocol, by which results and saves tell their experiment."""
+    parts = (recipes.deciding(recipe), card)
+    text = "".join(json.dumps(part, sort_keys=True, default=str) for part in parts)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+CARRIED = ("fold_*/result.json", "resume/*/state.json", "fold_*/resume/*/state.json", "distill.json")
+"""Files that a run goes on with and that state the fingerprint of its experiment."""
+
+
+def _of_others(folder: Path, own: str) -> list[str]:
+    """Return what is not known to belong to an experiment: the only witnesses where its files are torn."""
+    files = [path for pattern in CARRIED for path in sorted(folder.glob(pattern))]
+    known = [(path, said) for path in files if (said := _content(path)) is not None]
+    return [
+        f"recipe.yaml or protocol.json is damaged, and {path.relative_to(folder)} is of another experiment"
+        for path, said in known
+        if said.get("experiment") != own
+    ]
 
 
 NEUTRAL = tuple(f"train.{name}" for name in recipes.NEUTRAL)

@@ -17,7 +17,7 @@ from sertone.nn.batch import Batch
 from sertone.nn.heads import HeadOutput
 from sertone.schema import Utterance
 from sertone.train_config import TrainConfig
-from sertone.training.tally import Tally
+from sertone.training.tally import LOWER, Tally
 
 ENCODERS = {"audio": "encoder", "text": "text"}
 """Modality -> the model's encoder of it."""
@@ -65,8 +65,8 @@ class Stepper:
             self._stepping.zero_grad()
             self.fabric.backward(loss)
             norm = self._clip()
-        if tally.step(losses, loss, norm, utterances):
-            self._stepping.step()
+            if tally.step(losses, loss, norm, utterances):
+                self._stepping.step()  # the first one makes room for the moments
         tally.outputs(outputs, batch.targets)
 
     def train(self, withheld: Sequence[str] = ()) -> None:
@@ -138,7 +138,7 @@ def require_finite(model: Any, where: str) -> None:
                 "diverged",
                 f"{where}: the weights in {name} are no finite numbers",
                 "finite weights",
-                "lower the learning rates or train.clip_norm; the save before is kept",
+                f"{LOWER}, or lower train.clip_norm",
             )
 
 

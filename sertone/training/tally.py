@@ -15,6 +15,28 @@ from sertone.schema import Utterance
 from sertone.training import ranks
 
 MISSING = -1
+LOWER = "lower the learning rates and start again with --fresh"
+"""What helps against divergence; other rates are another experiment, so the saves do not count."""
+
+
+def require_a_step(epochs: Sequence[dict], where: str) -> None:
+    """Refuse a stage that could not train anything: fewer steps than `max_bad_steps`, all of them bad.
+
+    Args:
+        epochs: the `summary` of each.
+        where: it is in its training.
+
+    Raises:
+        SertoneError: `not_finite`.
+    """
+    bad = sum(epoch["skipped_steps"] for epoch in epochs)
+    if bad and all(math.isnan(epoch["loss"]) for epoch in epochs):
+        raise SertoneError(
+            "not_finite",
+            f"{where}: all its {bad} steps had a loss or gradient that is not finite",
+            "a step that can be taken",
+            f"{LOWER}, or look at the recordings",
+        )
 
 
 class Tally:
@@ -47,7 +69,7 @@ class Tally:
                     f"{self.bad_in_a_row} steps in a row without a finite loss or gradient, the last "
                     f"with {', '.join(u.id for u in utterances)}",
                     "finite ones",
-                    "lower the learning rates, or look at these recordings",
+                    f"{LOWER}, or look at these recordings",
                 )
             return False
         self.bad_in_a_row = 0
@@ -67,18 +89,7 @@ class Tally:
             self.unfit.append(TranscriptHead.unfit(outputs[TRANSCRIPT], targets[TRANSCRIPT]).sum())
 
     def summary(self) -> dict:
-        """Return the epoch's means and counts, over all ranks.
-
-        Raises:
-            SertoneError: `not_finite`, where no step of the epoch could be taken.
-        """
-        if self.bad and not self.steps:
-            raise SertoneError(
-                "not_finite",
-                f"an epoch whose {self.bad} steps all had a loss or gradient that is not finite",
-                "a step that can be taken",
-                "lower the learning rates, or look at the recordings",
-            )
+        """Return the epoch's means and counts, over all ranks; the loss of no step is NaN."""
         entry: dict = {name: total / max(1, self.steps) for name, total in self.sums.items()}
         unfit = int(torch.stack(self.unfit).sum()) if self.unfit else 0
         entry |= {"skipped_steps": self.bad, "unfit_transcripts": sum(ranks.gather(unfit))}
