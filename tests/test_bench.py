@@ -91,6 +91,7 @@ def test_both_ways_train_the_same_model():
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_and_ends_with_one_json_object():
     command = [sys.executable, str(BENCH / "train.py"), "--quick", "--tiny", "--json", "--device", "cpu"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})

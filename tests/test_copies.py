@@ -29,7 +29,7 @@ def loaded(paths):
     """Utterances of files, and what has read them."""
     utterances = [Utterance(id=path.name, path=path, speaker=path.stem) for path in paths]
     recordings = Recordings(1.0)
-    recordings.load(utterances, 0)
+    recordings.load(utterances, 1)
     return utterances, recordings
 
 

@@ -125,9 +125,9 @@ def _require_its_weights(folder: Path, options: dict, vocabulary: Vocabulary) ->
             expected = {
                 name: tuple(t.shape) for name, t in models.build(options, vocabulary).state_dict().items()
             }
-    except SertoneError:
-        raise
     except Exception as error:  # Hugging Face and torch have many kinds for options that do not fit
+        if isinstance(error, SertoneError) and error.code == "remote_code":
+            raise
         raise SertoneError(
             "bad_weights", f"{folder / MARKER}: {error}", "a model that can be built"
         ) from None

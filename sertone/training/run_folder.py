@@ -119,10 +119,12 @@ def _content(path: Path) -> dict[str, Any] | None:
     try:
         if path.suffix == ".json":
             return read_json(path, "torn")
-        content = parse_yaml(read_text(path, "torn"))
+        text = read_text(path, "torn")
+        content = parse_yaml(text)
     except (SertoneError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
+    whole = text.endswith("\n")  # the first half of a YAML text is YAML too
+    return content if whole and isinstance(content, dict) else None
 
 
 def _refuse_other(folder: Path, recipe: str, card: dict) -> None:
