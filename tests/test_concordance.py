@@ -109,7 +109,7 @@ def on_a_rank(rank, port, rows, half):
     return loss.item(), [p.grad.tolist() for p in model.parameters()]
 
 
-@pytest.mark.parametrize("half", [3, 1])
+@pytest.mark.parametrize("half", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_two_ranks_have_the_loss_and_gradient_of_the_whole_batch(half):
     """Shares of different size, one of a single utterance, one rating missing."""
     random = np.random.default_rng(0)

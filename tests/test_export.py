@@ -220,6 +220,7 @@ def test_lowered_weights_answer_nearly_the_same(bundle, name, precision, most, t
     assert "not measured" in (tmp_path / "bundle" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_export_without_room_says_so_and_leaves_nothing(bundle, tmp_path):
     checkpoint, folder = bundle("prosody")
     with pytest.raises(SertoneError) as caught, room(20_000):
@@ -231,7 +232,9 @@ def test_an_export_without_room_says_so_and_leaves_nothing(bundle, tmp_path):
         assert caught.value.code == "disk_full" and not (tmp_path / "model.onnx").exists()
 
 
-@pytest.mark.parametrize("precision, sessions", [("fp32", 1), ("int8", 2)])
+@pytest.mark.parametrize(
+    "precision, sessions", [pytest.param("fp32", 1, marks=pytest.mark.slow), ("int8", 2)]
+)
 def test_an_export_loads_each_graph_and_asks_the_probe_of_the_bundle_once(
     bundle, tmp_path, monkeypatch, precision, sessions
 ):

@@ -93,6 +93,7 @@ def test_two_ranks_end_with_the_same_weights_and_the_losses_of_one(demo_recipe, 
         assert b["unfit_transcripts"] == a["unfit_transcripts"]
 
 
+@pytest.mark.slow
 def test_two_ranks_take_the_step_of_their_mean_loss(demo_recipe, tmp_path):
     """One step on two batches of ten, against the gradient of the mean of both losses in one process."""
     encoder = TINY_MODEL["encoder"] | {"dropout": 0.0}

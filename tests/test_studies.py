@@ -187,6 +187,7 @@ def test_several_seeds_give_mean_and_spread(tmp_path, small_demo):
     assert "|  | UA | WA | CER | gender |" in text  # a single column has no name
 
 
+@pytest.mark.slow
 def test_killed_at_a_random_moment_the_table_is_the_same(done, tmp_path):
     path, out = done
     command = [sys.executable, "-m", "sertone", "ablate", str(path), "--out", str(tmp_path / "out")]

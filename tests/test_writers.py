@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from parselmouth.praat import call
 
+from sertone import spreadsheet
 from sertone.errors import SertoneError
 from sertone.runtime.writers import FORMATS, write
 from sertone.schema import Prediction, Segment
@@ -282,8 +283,8 @@ def test_rttm_of_a_conversation(call_0417):
 @settings(max_examples=60, deadline=None)
 @given(timelines(confidence=st.floats(0, 1)))
 def test_csv_has_a_row_per_segment(folder, prediction):
-    with open(write(prediction, folder / "any.csv"), newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    """With an apostrophe before what a spreadsheet would take for a formula; see `test_names`."""
+    rows = spreadsheet.read(write(prediction, folder / "any.csv"))
     found = Counter(
         (milliseconds(float(r["start_s"])), milliseconds(float(r["end_s"])), r["label"]) for r in rows
     )
