@@ -160,6 +160,7 @@ def test_a_run_is_refused_or_reports_the_pair(demo_recipe, small_demo, tmp_path)
     )
 
 
+@pytest.mark.real_speech
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("emodb4", []), ("ravdess4", [("03-01-03-01-02-01-07.flac", "03-01-03-01-02-02-07.flac")])],
@@ -167,8 +168,6 @@ def test_a_run_is_refused_or_reports_the_pair(demo_recipe, small_demo, tmp_path)
 def test_real_speech_has_no_copies_but_the_known_one(name, expected):
     """Every pair is compared, those of one speaker too: sentences that are said twice alike."""
     paths = sorted((REAL_SPEECH / name).rglob("*.flac"))
-    if not paths:
-        pytest.skip("no real recordings here")
     utterances, recordings = loaded(paths)
     folds = [
         halves(utterances, *(u.id for n, u in enumerate(utterances) if n >> bit & 1)) for bit in range(10)
@@ -176,11 +175,10 @@ def test_real_speech_has_no_copies_but_the_known_one(name, expected):
     assert copies.alike(folds, recordings) == expected
 
 
+@pytest.mark.real_speech
 @pytest.mark.parametrize("name", ["emodb4", "ravdess4"])
 def test_copies_of_real_speech_are_found(name, tmp_path):
     paths = sorted((REAL_SPEECH / name).rglob("*.flac"))[::40]
-    if not paths:
-        pytest.skip("no real recordings here")
     for change in ("mp3", "opus", "softer", "louder and clipped"):
         made = [written(path, tmp_path, f"{path.stem}.wav", CHANGED[change]) for path in paths]
         utterances, recordings = loaded([*paths, *made])
