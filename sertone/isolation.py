@@ -130,7 +130,7 @@ class _Watch:
     """Ends a process that says nothing for some time."""
 
     def __init__(self, child: subprocess.Popen, silence_s: float | None) -> None:
-        self.stuck, self._child, self._silence_s = False, child, silence_s
+        self.stuck, self._child = False, child
         self._ended, self._last = threading.Event(), time.monotonic()
         if silence_s is not None:
             threading.Thread(target=self._wait, args=(silence_s,), daemon=True).start()
