@@ -192,7 +192,9 @@ def test_output_norm_standardises_each_utterance_over_its_real_frames(name):
     together = standardised(hidden, frames)
     for row, count in enumerate(frames.tolist()):
         own = hidden[row, :, :count].flatten(1)
-        expected = (own - own.mean(1, keepdim=True)) / (own.var(1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+        expected = (own - own.mean(1, keepdim=True)) / (
+            own.var(1, keepdim=True, unbiased=False) + 1e-5
+        ).sqrt()
         torch.testing.assert_close(together[row, :, :count].flatten(1), expected, atol=1e-5, rtol=1e-4)
         assert not together[row, :, count:].any()
     plain = models.build(values, VOCABULARY).eval()

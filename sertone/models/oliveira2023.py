@@ -18,8 +18,9 @@ Our reading, of the abstract alone (no table of the paper is reproduced, or know
       layer alone. Of the text the last layer. `separate: true` learns layer weights, pooling and joining for
       every rating, so that the weights can be compared; the recipe shares them.
     - The recipe pools with `pooling: attentive`, mean and standard deviation weighted by attention; the
-      model's default is the mean. The vectors are concatenated (`joining: concatenation`); `gate` weighs them.
-      Every rating has a regressor of its own: one hidden layer of 256 units, then a sigmoid over the scale.
+      model's default is the mean. The vectors are concatenated (`joining: concatenation`); `gate` weighs
+      them. Every rating has a regressor of its own: one hidden layer of 256 units, then a sigmoid over the
+      scale.
     - A modality that is missing is zeros in the concatenation and has no weight in the gate. `masking`
       withholds one at random in training; off by default.
     - `text: null` hears alone, `encoder: null` reads alone, and then says the same of all who said nothing.

@@ -21,9 +21,14 @@ Our reading, where the paper is silent:
     - The loss weights of the tasks are not published: `tasks` sets them, all 1 if not told otherwise.
     - Each stage has 100 epochs; an epoch hears every utterance once, at one of the three speeds drawn
       at random.
+    - TDSA is speed perturbation alone, and a speed of 80 % plays a recording slower, so it gets longer.
+      SpeechBrain, the authors' toolkit, resamples to 80 % of the samples, so it gets shorter (16 000 ->
+      12 800), and its `TimeDomainSpecAugment` also removes up to three frequency bands and up to five chunks.
+      `train.speed_direction: shorter` and `train.augmentation: {drop_frequencies: 3, drop_chunks: 5}` do so.
     - AdamW with weight decay 0.01, a constant rate, gradients clipped at norm 1. `hidden` is 256,
       dropout 0.1, the activation GELU. Emotion has weight 1 in stage 2.
-    - No layer drop and no masking of features.
+    - No layer drop, no masking of features and no layer norm on the encoder's output. `model.encoder` has
+      `layerdrop` and `mask_time_prob`, the model has `output_norm`.
     - With four layers frozen, so are the feature projection and the positional convolution below them.
 """
 

@@ -75,7 +75,10 @@ class TargetLoader(Loader):
         fabric: Fabric,
         cache: PrefixCache | None,
     ) -> None:
-        super().__init__(teacher.recordings, teacher.vocabulary, teacher.min_samples, cache)
+        augmentation = teacher.augmentation  # the student hears what the teacher hears
+        super().__init__(
+            teacher.recordings, teacher.vocabulary, teacher.min_samples, cache, augmentation=augmentation
+        )
         self.teacher, self.encoder, self.targets, self.fabric = teacher, encoder, targets, fabric
 
     def pop_waited(self) -> float:
@@ -146,7 +149,9 @@ class Distiller(Trainer):
         return None if loss is None else -entry.setdefault("val_loss", loss)
 
     def _loader(self, cache: PrefixCache | None) -> Loader:
-        teacher = Loader(self.material.recordings, self.vocabulary, self.teacher.min_samples, self._kept)
+        recordings, samples = self.material.recordings, self.teacher.min_samples
+        augmentation = self.config.augmentation
+        teacher = Loader(recordings, self.vocabulary, samples, self._kept, augmentation=augmentation)
         return TargetLoader(teacher, self.teacher, self.targets, self.fabric, cache)
 
     @cached_property
