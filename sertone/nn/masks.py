@@ -20,6 +20,31 @@ def frame_mask(frames: Tensor, total: int) -> Tensor:
     return torch.arange(total, device=frames.device) < frames[:, None]
 
 
+def span_mask(frames: Tensor, total: int, probability: float, length: int) -> Tensor:
+    """Draw spans of frames to mask, as Hugging Face's SpecAugment does (arXiv 1904.08779).
+
+    An utterance of t frames gets floor(probability * t / length + u) spans, u uniform from 0 to 1. They start
+    anywhere and may overlap. One that is no longer than a span gets none.
+
+    Args:
+        frames: real frames per utterance, (B,).
+        total: frames of the padded batch, T.
+        probability: share of the frames to mask, but for overlaps.
+        length: of a span, in frames.
+
+    Returns:
+        True where a frame is masked, (B, T).
+    """
+    chance = torch.rand(len(frames), device=frames.device)
+    spans = (probability * frames / length + chance).floor() * (frames > length)  # (B,)
+    most = max(1, int(spans.max()))
+    room = (frames - length + 1).clamp(min=1)[:, None]
+    starts = (torch.rand(len(frames), most, device=frames.device) * room).long()  # (B, spans)
+    offsets = torch.arange(total, device=frames.device) - starts[..., None]  # (B, spans, T)
+    drawn = torch.arange(most, device=frames.device) < spans[:, None]
+    return ((offsets >= 0) & (offsets < length) & drawn[..., None]).any(1)
+
+
 def masked_mean(features: Tensor, frames: Tensor) -> Tensor:
     """Mean over the real frames: (B, T, D), (B,) -> (B, D)."""
     mask = frame_mask(frames, features.shape[1])[..., None]

@@ -28,7 +28,7 @@ PART = "encoder."
 
 
 class SavedEncoderConfig(Settings):
-    """The encoder of another model, whose training it goes on from."""
+    """The encoder of another model, whose training it goes on from, with its LayerDrop and time masking."""
 
     name: Literal["saved"] = "saved"
     source: str
@@ -75,6 +75,8 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
     model = AutoModel.from_config(encoder.config, trust_remote_code=False)
     model.feature_extractor.conv_layers = encoder.convolutions
     model.feature_projection, model.encoder = encoder.projection, encoder.transformer
+    if encoder.masking is not None:
+        model.masked_spec_embed = encoder.masking.vector
     with writing_tensors(folder / WEIGHTS):
         model.save_pretrained(folder)
     mask = encoder.config.feat_extract_norm == "layer"  # with group norm transformers is used without one

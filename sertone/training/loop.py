@@ -82,7 +82,8 @@ class Trainer:
     experiment: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
-        self.fabric = ranks.fabric(self.config, partial=self.model.text is not None)
+        partial = self.model.text is not None or self.model.encoder.layerdrop > 0
+        self.fabric = ranks.fabric(self.config, partial=partial)
         self.loader = self._loader(None)
         self.best: dict[str, Tensor] = {}
 
