@@ -56,11 +56,13 @@ class Encoder(nn.Module, ABC):
         min_samples: samples at 16 kHz that give at least one frame.
         cut: where the frozen prefix ends, set by `freeze`.
         layerdrop: probability that a trained layer is skipped at a training step (arXiv 1909.11556).
+        unused: which weights of its file it has no use for, in one line; empty where there are none.
     """
 
     width: int
     depth: int
     min_samples: int
+    unused = ""
 
     def __init__(self) -> None:
         super().__init__()

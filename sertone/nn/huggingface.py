@@ -47,9 +47,11 @@ class PretrainedEncoderConfig(Settings):
         """Loads the weights; every one of them has to be there."""
         config = speech_config(self.source)
         config.update(self.model_dump(include={"layerdrop", "mask_time_prob", "mask_time_length"}))
-        model = load_weights(self.source, config)
+        model, unused = load_weights(self.source, config)
         normalize = normalize_of(self.source) if self.normalize is None else self.normalize
-        return HuggingFaceEncoder(model, normalize)
+        encoder = HuggingFaceEncoder(model, normalize)
+        encoder.unused = unused
+        return encoder
 
 
 class ArchitectureConfig(Settings):

@@ -12,6 +12,7 @@ from sertone.nn.compact import CompactEncoderConfig
 from sertone.nn.encoder import Encoder
 from sertone.nn.functionals import FunctionalsEncoderConfig
 from sertone.nn.huggingface import ArchitectureConfig, HuggingFaceEncoder, PretrainedEncoderConfig
+from sertone.nn.pretrained import quiet
 from sertone.nn.weights import load_tensors, restore, save_tensors, writing_tensors
 from sertone.settings import Settings
 from sertone.sharing import origins
@@ -77,7 +78,7 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
     model.feature_projection, model.encoder = encoder.projection, encoder.transformer
     if encoder.masking is not None:
         model.masked_spec_embed = encoder.masking.vector
-    with writing_tensors(folder / WEIGHTS):
+    with writing_tensors(folder / WEIGHTS), quiet():
         model.save_pretrained(folder)
     mask = encoder.config.feat_extract_norm == "layer"  # with group norm transformers is used without one
     extractor = Wav2Vec2FeatureExtractor(do_normalize=encoder.normalize, return_attention_mask=mask)

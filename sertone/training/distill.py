@@ -72,6 +72,8 @@ def distill(
     card = unlabelled.card(recipe.data, fold, seed)
     about = _about(recipe, teacher, student, found, card)
     say = Progress(0, quiet).say
+    if teacher.unused:
+        say(teacher.unused)
     with claim(out, recipes.dump(recipe), card, force=force, fresh=fresh, say=say):
         if not (out / RESULT).is_file():
             with Progress(recipe.train.epochs, quiet) as progress:

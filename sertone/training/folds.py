@@ -62,6 +62,9 @@ def gather(experiment: Experiment, progress: Reporter, material: Material | None
             and `check_plan`.
     """
     recipe, model = experiment.recipe, check(experiment)
+    for encoder in filter(None, (model.encoder, model.text)):
+        if encoder.unused:
+            progress.say(encoder.unused)
     material = material or Material.of(recipe.train)
     for code, ids in material.recordings.load(experiment.utterances).items():
         progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
