@@ -120,8 +120,7 @@ def _distiller(
     material = Material.of(config)
     for code, ids in material.recordings.load([*fold.train, *fold.validation]).items():
         progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
-    frozen = recipe.student.frozen_layers
-    model = Distillation(student, frozen, teacher.width, recipe.targets, recipe.cosine)
+    model = Distillation(student, recipe.student, teacher.width, recipe.targets, recipe.cosine)
     return Distiller(
         model,
         Vocabulary({}, {}, []),
