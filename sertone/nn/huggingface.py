@@ -38,8 +38,8 @@ class PretrainedEncoderConfig(Settings):
     layerdrop: float = Field(default=0.0, ge=0, lt=1)
     """LayerDrop: probability that a trained layer is skipped at a step of training."""
     mask_time_prob: float = Field(default=0.0, ge=0, le=1)
-    """SpecAugment: share of the frames that are masked in training, in spans, by the model's own vector. With
-    frozen layers the frames below them are masked too, so only the front end's output can be cached."""
+    """SpecAugment: share of the frames that are masked in training, in spans, by the vector of the model's
+    pretraining. Frames below frozen layers are masked too; then no output of these layers is cached."""
     mask_time_length: int = Field(default=10, ge=1)
     """Frames of a span; 10 are 0.2 s."""
 
