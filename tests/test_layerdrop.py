@@ -6,6 +6,7 @@ import torch
 from conftest import TINY_MODEL, clips, padded
 from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
+from test_ranks import train_with_two_ranks
 from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
 
 from sertone.errors import SertoneError
@@ -158,3 +159,14 @@ def test_an_interrupted_training_drops_and_masks_the_same(folders, demo_recipe, 
         demo_recipe(TINY_MODEL | {"encoder": source}, epochs=[1, 0], speeds=[1.0]), tmp_path / "plain"
     )
     assert plain.loader.cache is not None and plain.history[0]["loss"] != whole.history[0]["loss"]
+
+
+@pytest.mark.slow
+def test_two_ranks_that_drop_and_mask_end_with_the_same_weights(folders, demo_recipe, tmp_path):
+    """Each rank skips other layers, whose weights then have no gradient there."""
+    source = {"name": "pretrained", "source": str(folders["wav2vec2"])}
+    model = TINY_MODEL | {"encoder": source | MASKED | {"layerdrop": 0.5}}
+    recipe = demo_recipe(model, epochs=[1, 1], batch_size=5, device="cpu")
+    (first, weights, world), (second, others, _) = train_with_two_ranks(recipe, tmp_path)
+    assert world == 2 and [e["loss"] for e in first] == [e["loss"] for e in second]
+    assert all((weights[name] == others[name]).all() for name in weights)
