@@ -13,6 +13,7 @@ from sertone.errors import SertoneError
 from sertone.nn.encoders import EncoderConfig
 from sertone.nn.huggingface import PretrainedEncoderConfig
 from sertone.nn.masks import frame_mask, span_mask
+from sertone.nn.saved import SavedEncoderConfig, save_encoder
 from sertone.training import checkpoint
 from sertone.training.experiment import prepare
 from sertone.training.folds import fit, gather
@@ -155,6 +156,11 @@ def test_an_interrupted_training_drops_and_masks_the_same(folders, demo_recipe, 
     train(recipe, tmp_path / "parts")
     first, second = (load_file(tmp_path / n / "checkpoint" / "model.safetensors") for n in ("whole", "parts"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+    saved = SavedEncoderConfig(source=str(tmp_path / "whole" / "checkpoint")).build()
+    assert torch.equal(saved.masking.vector, first["encoder.masking.vector"]) and saved.layerdrop == 0.3
+    save_encoder(saved, tmp_path)
+    again = build(tmp_path, **MASKED)
+    assert torch.equal(again.masking.vector, saved.masking.vector)
     plain = train(
         demo_recipe(TINY_MODEL | {"encoder": source}, epochs=[1, 0], speeds=[1.0]), tmp_path / "plain"
     )
