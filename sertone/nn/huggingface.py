@@ -39,7 +39,7 @@ class PretrainedEncoderConfig(Settings):
     """LayerDrop: probability that a trained layer is skipped at a step of training."""
     mask_time_prob: float = Field(default=0.0, ge=0, le=1)
     """SpecAugment: share of the frames that are masked in training, in spans, by the vector of the model's
-    pretraining. Frames below frozen layers are masked too; then no output of these layers is cached."""
+    pretraining. The input of frozen layers is masked too; then their output is not cached."""
     mask_time_length: int = Field(default=10, ge=1)
     """Frames of a span; 10 are 0.2 s."""
 
