@@ -71,15 +71,16 @@ class Augmentation(Settings):
     """
 
     drop_frequencies: int = Field(default=0, ge=0, le=100)
-    """Bands to remove from an utterance: a number from 0 to this is drawn."""
+    """Every utterance loses a random number of frequency bands, from 0 to this."""
     band_hz: float = Field(default=760.0, gt=0, le=8000)
-    """Width of a removed band, in Hz; SpeechBrain's bands are about as wide by default."""
+    """A removed band is this wide, in Hz. SpeechBrain's bands are about 760 Hz wide by default."""
     drop_chunks: int = Field(default=0, ge=0, le=100)
-    """Chunks to set to zero in an utterance: a number from 0 to this is drawn."""
+    """Every utterance gets a random number of silent chunks, from 0 to this."""
     chunk_samples: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1000, 2000)
-    """Shortest and longest chunk, in samples at 16 kHz; shorter in an utterance that they would fill."""
+    """The shortest and the longest chunk, in samples at 16 kHz. Short utterances get shorter ones."""
     crop_seconds: float | None = Field(default=None, gt=0)
-    """Longer recordings are heard in a random piece of this length; null: whole. Not for transcripts."""
+    """The model hears a random piece of this length of every longer recording. With null it hears all of it.
+    A model that learns transcripts refuses crops."""
 
     @model_validator(mode="after")
     def _shortest_first(self) -> Self:
@@ -128,10 +129,10 @@ class TrainingConfig(Settings):
     speeds: list[Annotated[float, Field(ge=0.5, le=2.0)]] = Field(default=[0.8, 1.0, 1.2], min_length=1)
     """Speed perturbation (TDSA): one of these at random for every utterance and epoch; 0.8 is 80 %."""
     speed_direction: Literal["slower", "shorter"] = "slower"
-    """What a speed of 0.8 does. `slower`: the recording plays at 80 % of its speed, so it gets longer.
-    `shorter`: it is resampled to 80 % of its samples, so it gets shorter, as with SpeechBrain."""
+    """With `slower` a speed of 0.8 plays a recording at 80 % of its speed, so it gets longer. With `shorter`
+    it resamples the recording to 80 % of its samples, as SpeechBrain does."""
     augmentation: Augmentation = Augmentation()
-    """Further changes of the waveforms; off by default. They leave nothing of an encoder to cache."""
+    """These further changes of the waveforms are off by default. With any of them nothing is cached."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where it runs."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"

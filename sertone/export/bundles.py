@@ -66,10 +66,10 @@ def export(
     _require_free(out)
     _require_some_loss(precision, on)
     found = _source(str(source), scores, coverage)
-    if found.note:
-        say(found.note)
     others = dict(Scores.of_evaluation(folder) for folder in elsewhere)
     with _aside(out, "exact") as exact, _aside(out, precision) as made:
+        if found.note:
+            say(found.note)
         say("tracing")
         about = _about(found, name or out.name)
         about["elsewhere"] = {corpus: asdict(own) for corpus, own in others.items()}

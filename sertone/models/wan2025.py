@@ -21,15 +21,15 @@ Our reading, where the paper is silent:
     - The loss weights of the tasks are not published: `tasks` sets them, all 1 if not told otherwise.
     - Each stage has 100 epochs; an epoch hears every utterance once, at one of the three speeds drawn
       at random.
-    - TDSA is speed perturbation alone, and a speed of 80 % plays a recording slower, so it gets longer.
-      SpeechBrain, the authors' toolkit, resamples to 80 % of the samples, so it gets shorter (16 000 ->
-      12 800), and its `TimeDomainSpecAugment` also removes up to three frequency bands and up to five chunks.
-      `train.speed_direction: shorter` and `train.augmentation: {drop_frequencies: 3, drop_chunks: 5}` do so.
     - AdamW with weight decay 0.01, a constant rate, gradients clipped at norm 1. `hidden` is 256,
       dropout 0.1, the activation GELU. Emotion has weight 1 in stage 2.
     - No layer drop, no masking of features and no layer norm on the encoder's output. `model.encoder` has
       `layerdrop` and `mask_time_prob`, the model has `output_norm`.
     - With four layers frozen, so are the feature projection and the positional convolution below them.
+    - TDSA is speed perturbation alone, and a speed of 80 % plays a recording slower, so it gets longer.
+      SpeechBrain, the authors' toolkit, resamples to 80 % of the samples, so it gets shorter (16 000 ->
+      12 800), and its `TimeDomainSpecAugment` also removes up to three frequency bands and up to five chunks.
+      `train.speed_direction: shorter` and `train.augmentation: {drop_frequencies: 3, drop_chunks: 5}` do so.
 """
 
 from collections.abc import Collection
@@ -83,10 +83,10 @@ class Config(Settings):
     co_attention: bool = True
     """Off: the emotion head sees the pooled features alone."""
     pooled_features: bool = True
-    """Give the emotion head the pooled features beside the result of the co-attention and the auxiliary
-    hidden layers; false: those two alone."""
+    """The emotion head sees the pooled features beside the result of the co-attention and the auxiliary
+    hidden layers. With false it sees those two alone."""
     output_norm: bool = False
-    """Bring every layer of the encoder to zero mean and unit variance, as SpeechBrain's `output_norm`."""
+    """With true every layer of the encoder gets zero mean and unit variance, as with SpeechBrain's option."""
     hidden: int = Field(default=256, ge=1)
     """Width of the heads' hidden layers."""
     dropout: float = Field(default=0.1, ge=0, lt=1)

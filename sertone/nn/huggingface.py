@@ -36,12 +36,12 @@ class PretrainedEncoderConfig(Settings):
     normalize: bool | None = None
     """Zero mean and unit variance of every waveform; None: as `preprocessor_config.json` says."""
     layerdrop: float = Field(default=0.0, ge=0, lt=1)
-    """LayerDrop: probability that a trained layer is skipped at a step of training."""
+    """LayerDrop skips a trained layer with this probability at every step of training."""
     mask_time_prob: float = Field(default=0.0, ge=0, le=1)
-    """SpecAugment: share of the frames that are masked in training, in spans, by the vector of the model's
-    pretraining. The input of frozen layers is masked too; then their output is not cached."""
+    """SpecAugment masks this share of the frames in training, in spans, by the vector of the model's
+    pretraining. It also masks the input of frozen layers, whose output is then not cached."""
     mask_time_length: int = Field(default=10, ge=1)
-    """Frames of a span; 10 are 0.2 s."""
+    """A masked span has so many frames; 10 are 0.2 s."""
 
     def build(self) -> Encoder:
         """Loads the weights; every one of them has to be there."""

@@ -28,10 +28,10 @@ class StudentConfig(Settings):
     frozen_layers: int = Field(default=-1, ge=-1)
     """Of these, those that are not trained; 0: the front end only, -1: none, the paper's way."""
     heads: Literal["linear", "hidden"] = "linear"
-    """Of the target layers. `linear`: one linear layer each; `hidden`: a linear layer with GELU before it, as
-    in the authors' code (`SplitLinear`)."""
+    """`linear` gives every target layer one linear layer. `hidden` puts a linear layer with GELU before it,
+    as the authors' code does (`SplitLinear`)."""
     front_gradient: float = Field(default=1.0, gt=0, le=1)
-    """Factor on the gradient of the front end, the convolutions; 0.1 in the authors' code."""
+    """The gradient of the front end, the convolutions, is multiplied by this. The authors' code takes 0.1."""
 
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:
