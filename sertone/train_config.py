@@ -63,6 +63,37 @@ class CacheConfig(Settings):
         return values
 
 
+class Augmentation(Settings):
+    """What is changed in the waveforms of training, drawn anew for every utterance in every epoch.
+
+    With the speeds, `drop_frequencies: 3` and `drop_chunks: 5` are SpeechBrain's `TimeDomainSpecAugment`,
+    which draws one speed and one set of bands per batch.
+    """
+
+    drop_frequencies: int = Field(default=0, ge=0, le=100)
+    """Every utterance loses a random number of frequency bands, from 0 to this."""
+    band_hz: float = Field(default=760.0, gt=0, le=8000)
+    """A removed band is this wide, in Hz. SpeechBrain's bands are about 760 Hz wide by default."""
+    drop_chunks: int = Field(default=0, ge=0, le=100)
+    """Every utterance gets a random number of silent chunks, from 0 to this."""
+    chunk_samples: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1000, 2000)
+    """The shortest and the longest chunk, in samples at 16 kHz. Short utterances get shorter ones."""
+    crop_seconds: float | None = Field(default=None, gt=0)
+    """The model hears a random piece of this length of every longer recording. With null it hears all of it.
+    A model that learns transcripts refuses crops."""
+
+    @model_validator(mode="after")
+    def _shortest_first(self) -> Self:
+        if self.chunk_samples[0] > self.chunk_samples[1]:
+            raise ValueError(f"chunk_samples {list(self.chunk_samples)}; expected the shortest chunk first")
+        return self
+
+    @property
+    def on(self) -> bool:
+        """Whether waveforms differ from epoch to epoch."""
+        return bool(self.drop_frequencies or self.drop_chunks or self.crop_seconds)
+
+
 class TeacherConfig(Settings):
     """A trained model whose answers are learnt. `teacher: runs/large` sets `source`."""
 
@@ -97,6 +128,11 @@ class TrainingConfig(Settings):
     """Largest norm of the gradient."""
     speeds: list[Annotated[float, Field(ge=0.5, le=2.0)]] = Field(default=[0.8, 1.0, 1.2], min_length=1)
     """Speed perturbation (TDSA): one of these at random for every utterance and epoch; 0.8 is 80 %."""
+    speed_direction: Literal["slower", "shorter"] = "slower"
+    """With `slower` a speed of 0.8 plays a recording at 80 % of its speed, so it gets longer. With `shorter`
+    it resamples the recording to 80 % of its samples, as SpeechBrain does."""
+    augmentation: Augmentation = Augmentation()
+    """These further changes of the waveforms are off by default. With any of them nothing is cached."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where it runs."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"
@@ -122,6 +158,11 @@ class TrainingConfig(Settings):
         if value == "auto":
             return "bf16-mixed" if bf16_hardware(info.data.get("device", "auto")) else "32-true"
         return value
+
+    @property
+    def playback_speeds(self) -> list[float]:
+        """The speeds as factors of how fast a recording plays: 0.8 makes it longer by 1 / 0.8."""
+        return [1 / speed for speed in self.speeds] if self.speed_direction == "shorter" else self.speeds
 
     @model_validator(mode="after")
     def _one_batch_rule(self) -> Self:

@@ -103,6 +103,22 @@ def test_iemocap_talkers_and_texts(iemocap):
     assert not any("XX" in u.id or u.id.startswith(".") for u in found)
 
 
+def test_one_line_in_an_older_encoding_does_not_garble_the_others(tmp_path):
+    """UTF-8 with a byte order mark, and one line in Latin-1 between the others."""
+    corpora.sheet("iemocap").fake(tmp_path)
+    known = [u.id for u in corpora.utterances("iemocap", tmp_path)]
+    dialogue = Counter(name.rsplit("_", 1)[0] for name in known).most_common(1)[0][0]
+    names = [name for name in known if name.startswith(dialogue)][:3]
+    said = ["café, “so”", "naïve café", "déjà vu"]
+    lines = [f"{name} [000.0000-001.0000]: {text}" for name, text in zip(names, said, strict=True)]
+    first, second, third = lines
+    (path,) = tmp_path.glob(f"Session*/dialog/transcriptions/{dialogue}.txt")
+    rows = [first.encode("utf-8-sig"), second.encode("latin-1"), third.encode(), b""]
+    path.write_bytes(b"\r\n".join(rows))
+    found = {u.id: u.text for u in corpora.utterances("iemocap", tmp_path)}
+    assert [found[name] for name in names] == said
+
+
 def write(table, path):
     if path.suffix in (".csv", ".tsv"):
         table.write_csv(path, separator="\t" if path.suffix == ".tsv" else ",")

@@ -26,6 +26,7 @@ from sertone.train_config import Rates
 from sertone.training import checkpoint, distill_recipe, ranks
 from sertone.training.distill import distill, result
 from sertone.training.distill_recipe import DistillRecipe
+from sertone.training.loader import Row
 
 SHIPPED = ("distilhubert", "demo_distill")
 TEACHER = {"name": "compact", "width": 16, "depth": 3, "attention_heads": 2}
@@ -102,6 +103,31 @@ def test_the_held_out_loss_is_that_of_the_encoder_and_its_heads(recipe, tmp_path
                 sums += naive_loss(prediction, expected[:, layer].numpy(), frames.tolist(), 1.0) * int(frames)
             count += int(frames)
     assert module.result(tmp_path / "a")["held_out"]["before"] == pytest.approx(sums / count / 2, rel=1e-4)
+
+
+def test_student_and_teacher_hear_the_same_crop(recipe, tmp_path, monkeypatch):
+    """Another one in every epoch, so nothing is cached; what is held out is heard whole."""
+    from sertone.training.distiller import Distiller
+
+    made, crop = [], {"augmentation": {"crop_seconds": 0.5}}
+    train = Distiller.train
+    monkeypatch.setattr(Distiller, "train", lambda self: made.append(self) or train(self))
+    student = {"layers": 1, "heads": "hidden", "front_gradient": 0.1}
+    distill(recipe(student=student, epochs=2, **crop), tmp_path / "a", quiet=True)
+    (distiller,) = made
+    assert distiller._kept is None and np.isfinite(losses(tmp_path / "a")).all()
+    rows = [Row(u, seed=n) for n, u in enumerate(distiller.fold.train[:3])]
+    (batch,) = distiller.loader.batches([rows], list(distiller.model.heads))
+    assert batch.lengths.tolist() == [8000] * 3
+    with torch.no_grad():
+        expected, _ = distiller.teacher(batch.waveforms, batch.lengths)
+    for layer in (1, 3):
+        torch.testing.assert_close(batch.targets[f"layer_{layer}"], expected[:, layer], atol=1e-5, rtol=1e-5)
+    (whole,) = distiller.loader.batches([[Row(distiller.fold.train[0])]], list(distiller.model.heads))
+    assert whole.lengths.tolist() == [distiller.material.recordings.lengths[distiller.fold.train[0].id]]
+    with pytest.raises(SertoneError) as caught:
+        distill(recipe(cache="memory", **crop), tmp_path / "b", quiet=True)
+    assert caught.value.code == "not_cacheable"
 
 
 @pytest.mark.parametrize("family", [None, *FAMILIES])
@@ -284,6 +310,12 @@ def test_the_papers_setting():
     train = recipe.train.for_the_loop()
     assert train.rates == Rates(encoder=2e-4, downstream=2e-4)
     assert (train.batch_size, train.warmup, train.speeds) == (24, 0.07, [1.0])
+    assert (train.clip_norm, train.weight_decay, train.augmentation.crop_seconds) == (
+        5.0,
+        1e-6,
+        250000 / 16000,
+    )
+    assert (recipe.student.heads, recipe.student.front_gradient) == ("hidden", 0.1)
     assert 281241 * (1 - recipe.held_out) / 24 * recipe.train.epochs == pytest.approx(200000, rel=0.02)
 
 

@@ -15,6 +15,7 @@ from transformers import AutoFeatureExtractor, AutoModel
 from sertone import corpora
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
+from sertone.nn.batch import Batch
 from sertone.nn.compact import BLOCKS, CompactEncoderConfig
 from sertone.nn.distillation import TargetHead, student_of
 from sertone.nn.huggingface import PretrainedEncoderConfig, TinyEncoderConfig
@@ -24,6 +25,8 @@ from sertone.nn.saved import save_encoder
 from sertone.schema import Utterance
 from sertone.training import distill_recipe, unlabelled
 from sertone.training.distill import distill, result
+from sertone.training.distill_recipe import StudentConfig
+from sertone.training.distiller import Distillation
 
 BASE = {f: TinyEncoderConfig(family=f, depth=3, width=16) for f in FAMILIES}
 NORMED = {f"{f}_layer": TinyEncoderConfig(family=f, depth=3, width=16, norm="layer") for f in FAMILIES}
@@ -109,6 +112,38 @@ def test_padding_changes_neither_loss_nor_gradient():
         found.append((loss.item(), head.output.weight.grad.clone()))
     assert found[0][0] == pytest.approx(found[1][0])
     torch.testing.assert_close(found[0][1], found[1][1])
+
+
+@torch.no_grad()
+def test_heads_with_a_hidden_layer_are_one_wide_layer_split_by_target():
+    """As s3prl writes it: D -> N D, GELU, then the n-th D of them through the n-th matrix."""
+    torch.manual_seed(0)
+    heads, features = [TargetHead(6, 5, 1.0, hidden=True) for _ in range(3)], torch.randn(2, 7, 6)
+    weight, bias = (torch.cat([getattr(head.inner[0], n) for head in heads]) for n in ("weight", "bias"))
+    wide = torch.nn.functional.gelu(features @ weight.T + bias).unflatten(-1, (3, 6))
+    split = torch.stack([head.output.weight.T for head in heads])
+    expected = torch.einsum("btnd,nde->btne", wide, split) + torch.stack([h.output.bias for h in heads])
+    found = torch.stack([head(features, torch.tensor([7, 7])).logits for head in heads], 2)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    assert set(TargetHead(6, 5, 1.0).state_dict()) == {"output.weight", "output.bias"}, "as in older saves"
+
+
+def test_the_front_end_gets_its_share_of_the_gradient():
+    gradients = []
+    for factor in (1.0, 0.1):
+        torch.manual_seed(0)
+        student = TinyEncoderConfig(width=16, depth=1).build()
+        model = Distillation(student, StudentConfig(layers=1, front_gradient=factor), 16, [1, 2], 1.0).eval()
+        outputs = model(Batch(*padded(clips(9000, 7000))))
+        target = torch.ones_like(outputs["layer_1"].logits)
+        sum(model.heads[name].loss(output, target) for name, output in outputs.items()).backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert sum("convolutions" in name for name in gradients[0]) > 7
+    for name, gradient in gradients[0].items():
+        factor = 0.1 if "convolutions" in name else 1.0
+        torch.testing.assert_close(gradients[1][name], factor * gradient, atol=0, rtol=1e-6)
+    with pytest.raises(ValueError, match="the front end is frozen"):
+        StudentConfig(frozen_layers=0, front_gradient=0.1)
 
 
 @torch.no_grad()

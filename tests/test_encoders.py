@@ -7,7 +7,8 @@ import pytest
 import torch
 from conftest import TINY_MODEL, clips, padded
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForAudioClassification, Wav2Vec2FeatureExtractor
+from transformers.utils import logging
 
 from sertone import models
 from sertone.errors import SertoneError
@@ -18,7 +19,11 @@ from sertone.nn.frontend import FrontEnd, track_pitch
 from sertone.nn.functionals import FunctionalsEncoderConfig
 from sertone.nn.huggingface import PretrainedEncoderConfig, TinyEncoderConfig
 from sertone.nn.pretrained import FAMILIES
+from sertone.nn.saved import save_encoder
 from sertone.nn.vocabulary import Vocabulary
+from sertone.training.experiment import prepare
+from sertone.training.folds import gather
+from sertone.training.progress import Progress
 
 CONFIGS = {f"{f}_{n}": TinyEncoderConfig(family=f, norm=n) for f in FAMILIES for n in ("group", "layer")}
 for block in BLOCKS:
@@ -107,6 +112,32 @@ def test_a_description_builds_the_same_architecture(encoder):
     again.load_state_dict(encoder.state_dict())
     inputs = padded(clips(8000))
     assert torch.equal(again(*inputs)[0], encoder(*inputs)[0])
+
+
+def test_loading_prints_nothing_and_unused_weights_are_one_line_of_ours(tmp_path, demo_recipe, capfd):
+    """A checkpoint with a head and a vector for masked frames, which an encoder does not use."""
+    config = TinyEncoderConfig(family="hubert").build().config
+    config.update({"mask_time_prob": 0.05})
+    AutoModelForAudioClassification.from_config(config).save_pretrained(tmp_path / "tiny")
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path / "tiny")
+    source, bars = {"name": "pretrained", "source": str(tmp_path / "tiny")}, logging.is_progress_bar_enabled()
+    capfd.readouterr()
+    encoder = PretrainedEncoderConfig(source=source["source"]).build()
+    assert capfd.readouterr() == ("", "") and logging.is_progress_bar_enabled() == bars
+    assert encoder.unused == (
+        f"{tmp_path / 'tiny'}: 5 of its weights are not used: "
+        "classifier.bias, classifier.weight, hubert.masked_spec_embed, ..."
+    )
+    experiment = prepare(demo_recipe(TINY_MODEL | {"encoder": source}))
+    with Progress(2) as progress:
+        for _ in range(2):
+            gather(experiment, progress)
+    out, err = capfd.readouterr()
+    lines = [line for line in err.splitlines() if "tiny" in line or "oad" in line or "UNEXPECTED" in line]
+    assert out == "" and lines == [encoder.unused]
+    save_encoder(encoder, tmp_path)
+    assert capfd.readouterr() == ("", "")
+    assert PretrainedEncoderConfig(source=str(tmp_path)).build().unused == ""
 
 
 @torch.no_grad()

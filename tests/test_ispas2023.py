@@ -19,11 +19,13 @@ from sertone.models.stage import Masking
 from sertone.nn.batch import Batch
 from sertone.recipe import TextConfig
 from sertone.schema import Utterance
-from sertone.training import checkpoint
+from sertone.train_config import TrainConfig
+from sertone.training import checkpoint, ranks
 from sertone.training.answers import answer, score_tasks
 from sertone.training.experiment import prepare
 from sertone.training.folds import fit, gather
 from sertone.training.progress import Progress
+from sertone.training.step import Stepper
 
 TINY = {
     "name": "ispas2023",
@@ -232,6 +234,18 @@ def test_audio_is_never_withheld_from_an_utterance_without_text(demo_recipe, tmp
     before = models.build(recipe.model, trainer.vocabulary).state_dict()
     moved = {n for n, t in trainer.model.state_dict().items() if not torch.equal(t, before[n])}
     assert any(name.startswith("encoder.") for name in moved)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_embeddings_of_text_have_no_dropout_in_training(frozen):
+    model, vocabulary = build(freeze_embeddings=frozen)
+    config = TrainConfig(batch_size=4, device="cpu")
+    stepper = Stepper(model, model.stages()[0], config, ranks.fabric(config))
+    stepper.train()
+    tokens = vocabulary.tokens(["what a lovely day"] * 8)
+    first, second = model.text(*tokens), model.text(*tokens)
+    assert torch.equal(first[:, 0], second[:, 0]) == frozen
+    assert not torch.equal(first[:, 1], second[:, 1]), "the layers are trained, with dropout"
 
 
 @pytest.mark.parametrize("per", ["off", "epoch", "utterance"])

@@ -13,7 +13,9 @@ from sertone.errors import SertoneError
 from sertone.labels import FOUR
 from sertone.models import wan2025
 from sertone.nn.batch import Batch
+from sertone.nn.encoder import Prefix
 from sertone.nn.fusions import FUSIONS
+from sertone.nn.masks import standardised
 from sertone.nn.vocabulary import Vocabulary
 from sertone.schema import Utterance
 
@@ -96,7 +98,7 @@ def test_the_fusion_can_be_frozen_in_stage_1():
     assert set(usual.frozen) == {"heads.emotion", "pooling", "co_attention"}, "what stage 1 has no loss for"
 
 
-LATER = {"co_attention": False, "pooling": "statistics", "frozen_layers": 2}
+LATER = {"co_attention": False, "pooled_features": False, "pooling": "statistics", "frozen_layers": 2}
 
 
 @pytest.mark.parametrize("option", wan2025.Config.later)
@@ -147,6 +149,67 @@ def test_a_known_prefix_gives_the_same_answer():
         ready = Fabric(accelerator="cpu", precision=precision).setup(model)
         found, expected = (ready(b)["emotion"].logits for b in (known.to("cpu"), data))
         torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+
+
+def test_without_the_pooled_path_the_emotion_head_sees_the_co_attention_alone():
+    """Weighted features (16) and four auxiliary hidden layers (16 each); every weight of stage 2 is trained."""
+    model = build(pooled_features=False, pooling="attentive")
+    assert model.heads["emotion"].inner[1].in_features == 16 + 4 * 16 and model.pooling is None
+    assert "pooling" not in model.stages()[0].frozen
+    loss_of(model, model.stages()[1], batch()).backward()
+    unmoved = {name for name, p in model.named_parameters() if p.grad is None}
+    assert not unmoved and model.co_attention.query.weight.grad.any()
+    for left in ({"co_attention": False}, {"tasks": dict.fromkeys(TASKS, 0.0)}):
+        with pytest.raises(SertoneError, match="leaves the emotion head nothing"):
+            build(pooled_features=False, **left)
+
+
+def test_the_baseline_of_the_paper_is_one_linear_layer():
+    """Its logits are a linear function of the mean of the last layer."""
+    torch.manual_seed(0)
+    values = {"name": "baseline", "encoder": TINY_MODEL["encoder"], "hidden": None}
+    model, data = models.build(values, VOCABULARY).eval(), batch()
+    hidden, frames = data.encode(model.encoder)
+    (linear,) = (m for m in model.heads.modules() if isinstance(m, torch.nn.Linear))
+    means = torch.stack([h[-1, :n].mean(0) for h, n in zip(hidden, frames, strict=True)])
+    expected = means @ linear.weight.T + linear.bias
+    torch.testing.assert_close(model(data)["emotion"].logits, expected, atol=1e-5, rtol=1e-5)
+    names = set(model.heads.state_dict())
+    assert names == {"emotion.output.1.weight", "emotion.output.1.bias"}
+    usual = models.build(values | {"hidden": 16}, VOCABULARY).heads.state_dict()
+    assert set(usual) == names | {"emotion.inner.1.weight", "emotion.inner.1.bias"}, "as in older checkpoints"
+
+
+@pytest.mark.parametrize("name", ["baseline", "wan2025"])
+def test_output_norm_standardises_each_utterance_over_its_real_frames(name):
+    values = TINY_MODEL if name == "wan2025" else {"name": name, "encoder": TINY_MODEL["encoder"]}
+    torch.manual_seed(0)
+    model, data = models.build(values | {"output_norm": True}, VOCABULARY).eval(), batch()
+    with torch.no_grad():
+        model.encoder.norm.weight.mul_(7)
+        model.encoder.norm.bias.add_(3)
+    hidden, frames = data.encode(model.encoder)
+    together = standardised(hidden, frames)
+    for row, count in enumerate(frames.tolist()):
+        own = hidden[row, :, :count].flatten(1)
+        expected = (own - own.mean(1, keepdim=True)) / (
+            own.var(1, keepdim=True, unbiased=False) + 1e-5
+        ).sqrt()
+        torch.testing.assert_close(together[row, :, :count].flatten(1), expected, atol=1e-5, rtol=1e-4)
+        assert not together[row, :, count:].any()
+    plain = models.build(values, VOCABULARY).eval()
+    plain.load_state_dict(model.state_dict())
+    before, after = plain(data)["emotion"].logits, model(data)["emotion"].logits
+    assert (before - after).abs().max() > 0.01
+    n = int(data.lengths[2])
+    alone = model(Batch(data.waveforms[2:, :n], data.lengths[2:]))["emotion"].logits
+    torch.testing.assert_close(alone[0], after[2], atol=1e-5, rtol=1e-5)
+    model.encoder.freeze(1)
+    features = Prefix(*model.encoder.front(data.waveforms, data.lengths))
+    known = Batch(None, data.lengths, data.targets, model.encoder.deepen(features, (1,)))
+    loss_of(model, model.stages()[-1], known).backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients and all(g.isfinite().all() for g in gradients), "hidden state 0, not kept, is NaN"
 
 
 def test_an_utterance_without_labels_changes_no_gradient():

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from test_ispas2023 import SCALES, UTTERANCES, WAVEFORMS, batch, loss_of
 
 from sertone import models
+from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
+from sertone.models import oliveira2023
 from sertone.nn.joining import JOININGS
 from sertone.nn.pooling import POOLINGS
 from sertone.train_config import TrainConfig
@@ -31,6 +33,22 @@ def build(inputs="both", **options):
 def rated(vocabulary, model, **changes):
     given = batch(vocabulary, **changes) if model.text else batch(vocabulary, texts=[None] * 4, **changes)
     return model.eval()(given)
+
+
+def test_the_docstring_says_what_the_recipe_does():
+    recipe = recipes.load(recipes.shipped("oliveira2023"))
+    train, text = recipe.train, " ".join(oliveira2023.__doc__.split())
+    config = oliveira2023.Config(**{key: value for key, value in recipe.model.items() if key != "name"})
+    assert (train.schedule, train.speeds, config.separate) == ("cosine", [1.0], False)
+    for phrase in (
+        *(f"`{option}: {getattr(config, option)}`" for option in ("layers", "pooling", "joining")),
+        f"one hidden layer of {config.hidden} units",
+        f"weight decay {train.weight_decay:g} and dropout {config.dropout:g}",
+        f"rates of {train.rates.encoder:g} for both encoders and {train.rates.downstream:g} for all else",
+        f"the first {train.warmup:.0%} of the steps".replace("%", " %"),
+        f"{train.epochs[0]} epochs of batches of up to {train.batch_seconds:g} s",
+    ):
+        assert phrase in text, phrase
 
 
 @pytest.mark.parametrize("inputs", INPUTS)

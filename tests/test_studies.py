@@ -45,6 +45,13 @@ def test_the_schema_for_editors_is_up_to_date():
     assert all("$schema=schema.json" in path.read_text().splitlines()[0] for path in SHIPPED)
 
 
+@pytest.mark.parametrize("stem", ["wan2025_table1", "wan2025_table2"])
+def test_the_papers_baseline_has_one_fully_connected_layer(stem):
+    _, made = studies.load(REPOSITORY / "studies" / f"{stem}.yaml")
+    baselines = [recipe.model for place, recipe in made.items() if place.row == "baseline"]
+    assert len(baselines) == 3 and all(model["hidden"] is None for model in baselines)
+
+
 @pytest.mark.parametrize("stem", ["wan2025_table4", "demo_table4"])
 def test_table_4_has_every_subset_of_the_tasks(stem):
     _, made = studies.load(REPOSITORY / "studies" / f"{stem}.yaml")

@@ -146,7 +146,7 @@ def source(
     fabric = ranks.fabric(recipe.train)
     torch.manual_seed(recipe.train.seed)
     if modality == "text":
-        return _reader(config, experiment, fabric)
+        return _reader(config, experiment, fabric, say)
     if config.encoder is None:
         raise SertoneError(
             "no_speech_encoder",
@@ -155,13 +155,17 @@ def source(
             "ask its text: --encoder text",
         )
     recordings, encoder = Recordings(recipe.train.audio_cache_gb), config.encoder.build()
+    if encoder.unused:
+        say(encoder.unused)
     for code, ids in recordings.load(experiment.utterances).items():
         say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
     copies.check(experiment.folds, recordings, say)
     return Heard(encoder, recordings, fabric), experiment.utterances
 
 
-def _reader(config: Any, experiment: Experiment, fabric: Fabric) -> tuple[Source, list[Utterance]]:
+def _reader(
+    config: Any, experiment: Experiment, fabric: Fabric, say: Callable[[str], None]
+) -> tuple[Source, list[Utterance]]:
     if config.text is None:
         raise SertoneError(
             "no_text_encoder",
@@ -173,7 +177,10 @@ def _reader(config: Any, experiment: Experiment, fabric: Fabric) -> tuple[Source
     if not utterances:
         raise SertoneError("no_text", "no utterance has a text", "transcripts", "set data.text: asr, say")
     tokenizer = config.text.tokenizer([u.text for u in utterances])
-    return Read(config.text.build(tokenizer), tokenizer, fabric), utterances
+    encoder = config.text.build(tokenizer)
+    if encoder.unused:
+        say(encoder.unused)
+    return Read(encoder, tokenizer, fabric), utterances
 
 
 def keys(source: Source, utterances: Sequence[Utterance], pooling: Pooling) -> list[bytes]:

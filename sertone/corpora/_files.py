@@ -1,5 +1,6 @@
 """What several readers and writers of miniatures share."""
 
+import codecs
 import csv
 import math
 import os
@@ -64,7 +65,15 @@ def table(path: Path, columns: Sequence[str], report: Report) -> list[dict[str, 
 
 
 def decoded(path: Path, fallback: str = "latin-1") -> str:
-    """A text in UTF-8, or in the encoding that older files of a corpus are in; without a byte order mark."""
+    """Return a text file as a string, without a byte order mark.
+
+    Each line is decoded by itself: files of a corpus were edited on several machines, and one line in an
+    older encoding must not garble the others.
+
+    Args:
+        path: of the file.
+        fallback: encoding of the lines that are not UTF-8.
+    """
     return _decoded(path.read_bytes(), fallback)
 
 
@@ -102,7 +111,15 @@ def _decoded(content: bytes, fallback: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return content.decode(fallback, errors="replace")
+        lines = content.removeprefix(codecs.BOM_UTF8).split(b"\n")
+        return "\n".join(_decoded_line(line, fallback) for line in lines)
+
+
+def _decoded_line(line: bytes, fallback: str) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode(fallback, errors="replace")
 
 
 def few(names: Collection[str], what: str) -> str:

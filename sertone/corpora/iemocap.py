@@ -14,7 +14,7 @@ Expected tree (`IEMOCAP_full_release`):
 
 Traps survived here: the letter in `Ses01F` is the actor who wore the markers, the talker is the
 letter after the last underscore; sub-folders of EmoEvaluation hold other .txt files; headers contain
-brackets too; transcripts hold lines without a label (`M: ...`, `_FXX0`), some in Latin-1; copies
+brackets too; transcripts hold lines without a label (`M: ...`, `_FXX0`) and single lines in Latin-1; copies
 made on macOS bring `._*` files; a few ratings lie outside the scale of 1 to 5; comments behind the
 votes are free text.
 """

@@ -68,6 +68,8 @@ def export(
     found = _source(str(source), scores, coverage)
     others = dict(Scores.of_evaluation(folder) for folder in elsewhere)
     with _aside(out, "exact") as exact, _aside(out, precision) as made:
+        if found.note:
+            say(found.note)
         say("tracing")
         about = _about(found, name or out.name)
         about["elsewhere"] = {corpus: asdict(own) for corpus, own in others.items()}

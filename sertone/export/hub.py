@@ -78,6 +78,7 @@ def source_of(where: str) -> Source:
         calibration=Calibration(note="not known: the checkpoint does not say").to_json(),
         about={"name": str((config.architectures or [AUDEERING])[0]), "encoders": config.model_type},
         scores={},
+        note=model.unused,
     )
 
 
@@ -92,6 +93,7 @@ class HubModel:
     Attributes:
         torch_model: the model of `transformers`.
         normalize: whether it wants waveforms of zero mean and unit variance.
+        unused: which weights of the checkpoint it has no use for, in one line; empty where there are none.
     """
 
     hears, reads, max_seconds = True, False, AT_ONCE_S
@@ -106,7 +108,8 @@ class HubModel:
         self._extractor = feature_extractor(folder)
         _require_rate(self._extractor.sampling_rate, name)
         kind = SpeechClassification if _is_audeerings(config) else AutoModelForAudioClassification
-        self.torch_model: Any = load_weights(str(folder), config, kind=kind).eval()
+        model, self.unused = load_weights(str(folder), config, kind=kind)
+        self.torch_model: Any = model.eval()
         # Where layers are weighed, the last is the normed one, as it was in training: transformers before 5.
         self.torch_model.config.tie_last_hidden_states = True
         self.min_samples = HuggingFaceEncoder(self.torch_model.base_model, self.normalize).min_samples

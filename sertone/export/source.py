@@ -23,6 +23,7 @@ class Source:
         scores: what is known of it, as `sharing.scores.Scores` has it; empty: nothing.
         models: how many answer together.
         tokenizer: JSON of a model that reads.
+        note: what the user should know of its loading, in one line; empty: nothing.
     """
 
     model: Model
@@ -34,3 +35,4 @@ class Source:
     scores: Mapping[str, Any]
     models: int = 1
     tokenizer: str = ""
+    note: str = ""

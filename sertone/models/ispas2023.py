@@ -21,7 +21,8 @@ Our reading, where the paper is silent:
       neither, as the formula says. Where the encoders' widths differ, linear layers bring both to `width`.
     - Classifier and regressor have one hidden layer of `hidden` units with dropout; both ratings share it
       (`separate_regressors`: each has its own).
-    - Convolutions and the embeddings of text are frozen, all Transformer layers trained, at one rate.
+    - Convolutions and the embeddings of text are frozen and run without dropout. All Transformer layers are
+      trained, at one rate.
     - The paper divides ratings by the top of their scale (`ratings_from: zero`); `scale` maps the ends of a
       scale onto 0 and 1, also of one that reaches below zero. The concordance is the same for both.
     - Adam is AdamW without weight decay; the rate is constant. The epoch is chosen on the validation

@@ -14,23 +14,29 @@ Our reading, where the paper is silent:
     - W_l of ARI (eq. 3) is a full matrix, zero at first; `ari_diagonal` and `ari_scalar` are options.
     - Every auxiliary head has one hidden layer of `hidden` units; the transcript head's is averaged
       over time before it goes into the co-attention.
-    - Co-attention: masked scaled dot-product attention, one query per auxiliary task; its results are
-      averaged over the tasks. The emotion head sees them beside the pooled ARI features and the
-      auxiliary hidden layers, concatenated.
+    - Co-attention (II-A5): masked scaled dot-product attention, one query per auxiliary task; its results
+      are averaged over the tasks. The emotion head sees them beside the pooled ARI features and the
+      auxiliary hidden layers, concatenated. `pooled_features: false` leaves the pooled ARI features out,
+      which is what the paper's figure may mean.
     - The loss weights of the tasks are not published: `tasks` sets them, all 1 if not told otherwise.
     - Each stage has 100 epochs; an epoch hears every utterance once, at one of the three speeds drawn
       at random.
     - AdamW with weight decay 0.01, a constant rate, gradients clipped at norm 1. `hidden` is 256,
       dropout 0.1, the activation GELU. Emotion has weight 1 in stage 2.
-    - No layer drop and no masking of features.
+    - No layer drop, no masking of features and no layer norm on the encoder's output. `model.encoder` has
+      `layerdrop` and `mask_time_prob`, the model has `output_norm`.
     - With four layers frozen, so are the feature projection and the positional convolution below them.
+    - TDSA is speed perturbation alone, and a speed of 80 % plays a recording slower, so it gets longer.
+      SpeechBrain, the authors' toolkit, resamples to 80 % of the samples, so it gets shorter (16 000 ->
+      12 800), and its `TimeDomainSpecAugment` also removes up to three frequency bands and up to five chunks.
+      `train.speed_direction: shorter` and `train.augmentation: {drop_frequencies: 3, drop_chunks: 5}` do so.
 """
 
 from collections.abc import Collection
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal, Self, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from sertone.models.stage import Stage
@@ -39,6 +45,7 @@ from sertone.nn.batch import Batch
 from sertone.nn.encoders import EncoderConfig
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.heads import ClassHead, HeadOutput, TranscriptHead
+from sertone.nn.masks import standardised
 from sertone.nn.pooling import POOLINGS
 from sertone.nn.vocabulary import TRANSCRIPT, Vocabulary
 from sertone.settings import Settings
@@ -60,7 +67,7 @@ class Tasks(Settings):
 class Config(Settings):
     """This model's part of a recipe."""
 
-    later: ClassVar = ("co_attention", "pooling", "frozen_layers")
+    later: ClassVar = ("co_attention", "pooled_features", "pooling", "frozen_layers")
     """Options on which only the second stage depends."""
 
     answers: ClassVar = ("emotion",)
@@ -75,6 +82,11 @@ class Config(Settings):
     """How the layers become one sequence."""
     co_attention: bool = True
     """Off: the emotion head sees the pooled features alone."""
+    pooled_features: bool = True
+    """The emotion head sees the pooled features beside the result of the co-attention and the auxiliary
+    hidden layers. With false it sees those two alone."""
+    output_norm: bool = False
+    """With true every layer of the encoder gets zero mean and unit variance, as with SpeechBrain's option."""
     hidden: int = Field(default=256, ge=1)
     """Width of the heads' hidden layers."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -84,6 +96,14 @@ class Config(Settings):
     """Encoder layers that stage 2 does not train."""
     freeze_fusion_in_stage_1: bool = False
     """The paper's remedy where few auxiliary tasks are used."""
+
+    @model_validator(mode="after")
+    def _something_for_the_emotion_head(self) -> Self:
+        if not self.pooled_features and not (self.co_attention and self.tasks.chosen()):
+            raise ValueError(
+                "pooled_features: false leaves the emotion head nothing; expected co_attention and a task"
+            )
+        return self
 
 
 class Model(nn.Module):
@@ -104,8 +124,8 @@ class Model(nn.Module):
                 if task == TRANSCRIPT
                 else ClassHead(width, hidden, vocabulary.classes[task], dropout)
             )
-        self.pooling = POOLINGS[config.pooling](width)
-        pooled = self.pooling.outputs
+        self.pooling = POOLINGS[config.pooling](width) if config.pooled_features else None
+        pooled = self.pooling.outputs if self.pooling else 0
         self.co_attention: CoAttention | None = None
         if config.co_attention and self.tasks:
             self.co_attention = CoAttention(width, hidden)
@@ -116,6 +136,8 @@ class Model(nn.Module):
     def forward(self, batch: Batch, tasks: Collection[str] = ("emotion",)) -> dict[str, HeadOutput]:
         """Batch -> output of every auxiliary head, and of the emotion head where `tasks` has it."""
         hidden, frames = batch.encode(self.encoder)  # (B, L+1, T, D)
+        if self.config.output_norm:
+            hidden = standardised(hidden, frames)
         features = self.fusion(hidden)  # (B, T, D)
         outputs = {task: self.heads[task](features, frames) for task in self.tasks}
         if "emotion" not in tasks:
@@ -124,16 +146,18 @@ class Model(nn.Module):
         return outputs | {"emotion": cast(ClassHead, self.heads["emotion"]).classify(pooled, frames)}
 
     def _emotion_features(self, features: Tensor, frames: Tensor, outputs: dict[str, HeadOutput]) -> Tensor:
-        pooled = self.pooling(features, frames)
-        if self.co_attention is None:
-            return pooled
-        auxiliary = torch.stack([output.hidden for output in outputs.values()], 1)  # (B, A, H)
-        weighted, _ = self.co_attention(auxiliary, features, frames)
-        return torch.cat([pooled, weighted.mean(1), auxiliary.flatten(1)], -1)
+        """What the emotion head sees: features (B, T, D) and auxiliary outputs -> (B, its inputs)."""
+        vectors = [self.pooling(features, frames)] if self.pooling else []
+        if self.co_attention is not None:
+            auxiliary = torch.stack([output.hidden for output in outputs.values()], 1)  # (B, A, H)
+            weighted, _ = self.co_attention(auxiliary, features, frames)
+            vectors += [weighted.mean(1), auxiliary.flatten(1)]
+        return torch.cat(vectors, -1)
 
     def stages(self) -> list[Stage]:
         """Auxiliary tasks, then all; without auxiliary tasks only the second."""
-        unused = ["heads.emotion", "pooling", *(["co_attention"] if self.co_attention else [])]
+        later = {"pooling": self.pooling, "co_attention": self.co_attention}
+        unused = ["heads.emotion", *(name for name, module in later.items() if module is not None)]
         first_frozen = (*unused, *(["fusion"] if self.config.freeze_fusion_in_stage_1 else []))
         depth = self.encoder.depth
         needs = (depth,) if self.config.fusion == "last" else tuple(range(1, depth + 1))

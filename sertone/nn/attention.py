@@ -12,7 +12,7 @@ from sertone.nn.masks import frame_mask
 
 
 class CoAttention(nn.Module):
-    """Auxiliary vectors choose the frames that matter (wan2025, section II-C; our reading).
+    """Auxiliary vectors choose the frames that matter (wan2025, arXiv 2412.20707, II-A5; our reading).
 
     Scaled dot-product attention over the real frames: queries from the pooled hidden layers of the
     auxiliary heads, keys and values from the fused features. Nearest published code: the co-attention

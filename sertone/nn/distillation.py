@@ -1,8 +1,10 @@
 """Distilling an encoder (DistilHuBERT, arXiv 2110.01900): a shallow student predicts layers of its teacher.
 
-    waveform -> student -> last hidden state -> one linear head per target layer -> the teacher's hidden state
+    waveform -> student -> last hidden state -> one head per target layer -> the teacher's hidden state
 
-The student begins as the front end and the first layers of the teacher. The heads go after training.
+The student begins as the front end and the first layers of the teacher. The heads go after training. What the
+authors' code (s3prl, `upstream/distiller`) does beyond that is an option: heads with a hidden layer, and a
+tenth of the gradient for the convolutions.
 
 Axis letters: B batch, T frames, D width of the student, E width of the teacher.
 """
@@ -64,22 +66,26 @@ def check_targets(teacher: Encoder, targets: Sequence[int]) -> None:
 
 
 class TargetHead(nn.Module):
-    """Predicts one layer of the teacher from the student's last hidden state: one linear layer.
+    """Predict one layer of the teacher from the student's last hidden state.
 
     Args:
         width: D.
         target_width: E.
         cosine: weight of the cosine term, lambda in the paper.
+        hidden: put a linear layer of width D and GELU before the linear output. In s3prl all heads share one
+            first layer of width D times the number of targets, of which each head reads its own part
+            (`SplitLinear`): the same function.
     """
 
-    def __init__(self, width: int, target_width: int, cosine: float) -> None:
+    def __init__(self, width: int, target_width: int, cosine: float, hidden: bool = False) -> None:
         super().__init__()
         self.cosine = cosine
+        self.inner = nn.Sequential(nn.Linear(width, width), nn.GELU()) if hidden else nn.Identity()
         self.output = nn.Linear(width, target_width)
 
     def forward(self, features: Tensor, frames: Tensor) -> HeadOutput:
         """Hidden state (B, T, D), frames (B,) -> prediction (B, T, E)."""
-        return HeadOutput(self.output(features), features, frames)
+        return HeadOutput(self.output(self.inner(features)), features, frames)
 
     def loss(self, output: HeadOutput, target: Tensor) -> Tensor:
         """Mean over the real frames; target: (B, T, E)."""

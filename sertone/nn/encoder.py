@@ -9,7 +9,8 @@ An encoder can be cut into a frozen prefix and a trained suffix. The cut is a nu
     NOTHING (-1)  nothing is frozen
     0             the front end is frozen: the convolutions of wav2vec 2.0, or the log-mel features
     k >= 1        the front end, its projection and the layers 1..k are frozen
-The prefix runs without gradient and always in eval mode, so it is a function of the audio alone.
+The prefix runs without gradient and in eval mode, so it is a function of the audio alone. Time masking is the
+one exception: it also masks below the cut, and `changing` says so.
 """
 
 import math
@@ -54,15 +55,19 @@ class Encoder(nn.Module, ABC):
         depth: L.
         min_samples: samples at 16 kHz that give at least one frame.
         cut: where the frozen prefix ends, set by `freeze`.
+        layerdrop: probability that a trained layer is skipped at a training step (arXiv 1909.11556).
+        unused: which weights of its file it has no use for, in one line; empty where there are none.
     """
 
     width: int
     depth: int
     min_samples: int
+    unused = ""
 
     def __init__(self) -> None:
         super().__init__()
         self.cut = NOTHING
+        self.layerdrop = 0.0
 
     @abstractmethod
     def describe(self, depth: int | None = None) -> dict[str, Any]:
@@ -178,8 +183,13 @@ class Encoder(nn.Module, ABC):
         """Appends the outputs of the layers not yet run, up to layer `until`."""
         context = self.context(mask)
         for index in range(len(states), until + 1):
-            hidden = self.layer(index, states[-1], context)
+            hidden = states[-1] if self._skipped(index) else self.layer(index, states[-1], context)
             if index == self.depth and self.last_norm is not None:
                 hidden = self.last_norm(hidden)
             states = [*states, hidden]
         return states
+
+    def _skipped(self, index: int) -> bool:
+        """Draw whether LayerDrop skips a layer; frozen layers are never skipped."""
+        possible = self.training and index > self.cut and self.layerdrop > 0
+        return possible and torch.rand(()).item() < self.layerdrop

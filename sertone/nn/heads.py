@@ -52,7 +52,7 @@ class ClassHead(nn.Module):
 
     Args:
         width: D, or the width of the pooled vector.
-        hidden: H.
+        hidden: H; None for a single linear layer, whose hidden layer is the pooled vector itself.
         classes: names, in the order of the logits.
         dropout: before each linear layer.
         smoothing: label smoothing of the loss.
@@ -64,7 +64,7 @@ class ClassHead(nn.Module):
     def __init__(
         self,
         width: int,
-        hidden: int,
+        hidden: int | None,
         classes: list[str],
         dropout: float = 0.1,
         smoothing: float = 0.0,
@@ -72,8 +72,10 @@ class ClassHead(nn.Module):
     ) -> None:
         super().__init__()
         self.classes, self.smoothing, self.metric = classes, smoothing, metric
-        self.inner = nn.Sequential(Dropout(dropout), nn.Linear(width, hidden), nn.GELU())
-        self.output = nn.Sequential(Dropout(dropout), nn.Linear(hidden, len(classes)))
+        self.inner = nn.Sequential()
+        if hidden is not None:
+            self.inner.extend([Dropout(dropout), nn.Linear(width, hidden), nn.GELU()])
+        self.output = nn.Sequential(Dropout(dropout), nn.Linear(hidden or width, len(classes)))
         self.register_buffer("class_weights", torch.ones(len(classes)), persistent=False)
 
     def forward(self, features: Tensor, frames: Tensor) -> HeadOutput:

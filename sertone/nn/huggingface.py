@@ -3,7 +3,8 @@
 The modules and weights are those of `transformers`; this file runs them layer by layer, so that the
 encoder can be cut anywhere, and differs in four places:
     - the group norm of the first convolution (base models) averages over the real samples only;
-    - layer drop and the built-in time masking are off: every layer's output is always there;
+    - layer drop and time masking are off if nobody asks for them, whatever the model's configuration says;
+      layer drop skips trained layers only;
     - the mask of real frames is always given, also to layer-norm models;
     - attention and dropout are those of `kernels`.
 
@@ -21,7 +22,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 from sertone.nn import kernels
 from sertone.nn.encoder import Encoder
 from sertone.nn.kernels import use_own_dropout
-from sertone.nn.masks import frame_mask, masked_mean
+from sertone.nn.masks import frame_mask, masked_mean, span_mask
 from sertone.nn.pretrained import architecture, load_weights, normalize_of, plain, speech_config
 from sertone.settings import LAYERS, Settings
 
@@ -34,12 +35,23 @@ class PretrainedEncoderConfig(Settings):
     """Such as `facebook/wav2vec2-base`, or a folder written by `save_pretrained`."""
     normalize: bool | None = None
     """Zero mean and unit variance of every waveform; None: as `preprocessor_config.json` says."""
+    layerdrop: float = Field(default=0.0, ge=0, lt=1)
+    """LayerDrop skips a trained layer with this probability at every step of training."""
+    mask_time_prob: float = Field(default=0.0, ge=0, le=1)
+    """SpecAugment masks this share of the frames in training, in spans, by the vector of the model's
+    pretraining. It also masks the input of frozen layers, whose output is then not cached."""
+    mask_time_length: int = Field(default=10, ge=1)
+    """A masked span has so many frames; 10 are 0.2 s."""
 
     def build(self) -> Encoder:
         """Loads the weights; every one of them has to be there."""
-        model = load_weights(self.source, speech_config(self.source))
+        config = speech_config(self.source)
+        config.update(self.model_dump(include={"layerdrop", "mask_time_prob", "mask_time_length"}))
+        model, unused = load_weights(self.source, config)
         normalize = normalize_of(self.source) if self.normalize is None else self.normalize
-        return HuggingFaceEncoder(model, normalize)
+        encoder = HuggingFaceEncoder(model, normalize)
+        encoder.unused = unused
+        return encoder
 
 
 class ArchitectureConfig(Settings):
@@ -99,9 +111,11 @@ class HuggingFaceEncoder(Encoder):
         self.width, self.depth = self.config.hidden_size, self.config.num_hidden_layers
         self.stable = bool(getattr(self.config, "do_stable_layer_norm", False))
         self.min_samples = _samples_for_one_frame(self.config)
+        self.layerdrop = self.config.layerdrop
         self.convolutions = model.feature_extractor.conv_layers
         self.projection = model.feature_projection
         self.transformer = model.encoder
+        self.masking = TimeMasking(model, self.config) if self.config.mask_time_prob else None
 
     def describe(self, depth: int | None = None) -> dict[str, Any]:
         config = self.config.to_diff_dict() | {"model_type": self.config.model_type}
@@ -126,6 +140,8 @@ class HuggingFaceEncoder(Encoder):
         """Features (B, T, C) -> hidden state 0 (B, T, D)."""
         hidden = self.projection(features)
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+        if self.masking is not None:
+            hidden = self.masking(hidden, mask)
         hidden = hidden * mask[..., None]
         hidden = hidden + self.transformer.pos_conv_embed(hidden)
         if not self.stable:
@@ -155,13 +171,48 @@ class HuggingFaceEncoder(Encoder):
     def last_norm(self) -> nn.LayerNorm | None:
         return self.transformer.layer_norm if self.stable else None
 
+    def train(self, mode: bool = True) -> "HuggingFaceEncoder":
+        """As the encoder's, but the frames of a frozen prefix are masked in training as well."""
+        super().train(mode)
+        if self.masking is not None:
+            self.masking.train(mode)
+        return self
+
+    def changing(self) -> str:
+        """As the encoder's; above the front end a prefix with masked frames changes at every step."""
+        if self.cut > 0 and self.masking is not None:
+            return "model.encoder.mask_time_prob masks frames of its frozen part at random"
+        return super().changing()
+
     def parts(self) -> list[list[nn.Module]]:
         inner = self.transformer
         embedding = [self.projection, inner.pos_conv_embed, inner.dropout]
+        embedding += [self.masking] if self.masking is not None else []
         layers = [[layer] for layer in inner.layers]
         layers[0] += embedding
         (layers[-1] if self.stable else layers[0]).append(inner.layer_norm)
         return [[self.convolutions], *layers]
+
+
+class TimeMasking(nn.Module):
+    """Replace spans of projected frames by the vector that stood for masked frames in pretraining.
+
+    Args:
+        model: of Hugging Face, with its `masked_spec_embed`.
+        config: its configuration.
+    """
+
+    def __init__(self, model: Any, config: PretrainedConfig) -> None:
+        super().__init__()
+        self.vector = model.masked_spec_embed
+        self.probability, self.length = config.mask_time_prob, config.mask_time_length
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Frames (B, T, D), mask of real ones (B, T) -> (B, T, D); as it is outside of training."""
+        if not self.training:
+            return hidden
+        masked = span_mask(mask.sum(1), mask.shape[1], self.probability, self.length)
+        return torch.where(masked[..., None], self.vector.to(hidden.dtype), hidden)
 
 
 def _attend(attention: Any, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:

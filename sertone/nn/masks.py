@@ -20,6 +20,31 @@ def frame_mask(frames: Tensor, total: int) -> Tensor:
     return torch.arange(total, device=frames.device) < frames[:, None]
 
 
+def span_mask(frames: Tensor, total: int, probability: float, length: int) -> Tensor:
+    """Draw spans of frames to mask, as Hugging Face's SpecAugment does (arXiv 1904.08779).
+
+    An utterance of t frames gets floor(probability * t / length + u) spans, u uniform from 0 to 1. They start
+    anywhere and may overlap. One that is no longer than a span gets none.
+
+    Args:
+        frames: real frames per utterance, (B,).
+        total: frames of the padded batch, T.
+        probability: share of the frames to mask, but for overlaps.
+        length: of a span, in frames.
+
+    Returns:
+        True where a frame is masked, (B, T).
+    """
+    chance = torch.rand(len(frames), device=frames.device)
+    spans = (probability * frames / length + chance).floor() * (frames > length)  # (B,)
+    most = max(1, int(spans.max()))
+    room = (frames - length + 1).clamp(min=1)[:, None]
+    starts = (torch.rand(len(frames), most, device=frames.device) * room).long()  # (B, spans)
+    offsets = torch.arange(total, device=frames.device) - starts[..., None]  # (B, spans, T)
+    drawn = torch.arange(most, device=frames.device) < spans[:, None]
+    return ((offsets >= 0) & (offsets < length) & drawn[..., None]).any(1)
+
+
 def masked_mean(features: Tensor, frames: Tensor) -> Tensor:
     """Mean over the real frames: (B, T, D), (B,) -> (B, D)."""
     mask = frame_mask(frames, features.shape[1])[..., None]
@@ -33,3 +58,24 @@ def masked_std(features: Tensor, frames: Tensor) -> Tensor:
     """
     mean = masked_mean(features, frames)[:, None]
     return (masked_mean((features - mean) ** 2, frames) + 1e-5).sqrt()
+
+
+def standardised(hidden: Tensor, frames: Tensor) -> Tensor:
+    """Bring every hidden state to zero mean and unit variance over its real frames and features together.
+
+    A layer norm without learned scale, as SpeechBrain's `output_norm`, whose mean also counts padding.
+
+    Args:
+        hidden: (B, S, T, D), S hidden states.
+        frames: real frames per utterance, (B,).
+
+    Returns:
+        (B, S, T, D), zero beyond the real frames.
+    """
+    mask = frame_mask(frames, hidden.shape[2])[:, None, :, None]
+    count = (frames.clamp(min=1) * hidden.shape[-1])[:, None, None, None]
+    states = hidden.float() * mask
+    mean = states.sum((2, 3), keepdim=True) / count
+    centred = (states - mean) * mask
+    variance = centred.square().sum((2, 3), keepdim=True) / count
+    return centred / (variance + 1e-5).sqrt()

@@ -4,12 +4,14 @@ Every call of transformers that opens a model's folder is here. None of them run
 whether it may, or looks for anything outside it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoTokenizer, PretrainedConfig
+from transformers.utils import logging
 
 from sertone import hub
 from sertone.errors import SertoneError, first_line
@@ -82,10 +84,24 @@ def speech_config(source: str) -> PretrainedConfig:
     return plain(config)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the progress bars and reports of transformers; what goes wrong is still raised."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def load_weights(
     source: str, config: PretrainedConfig, optional: tuple[str, ...] = (), kind: Any = AutoModel
-) -> Any:
-    """A pretrained model, all of whose weights come from the file.
+) -> tuple[Any, str]:
+    """Load a pretrained model, all of whose weights come from the file.
 
     Args:
         source: hub id or folder.
@@ -93,21 +109,25 @@ def load_weights(
         optional: beginnings of the names that may be missing.
         kind: class of the model, or one that finds it.
 
+    Returns:
+        The model, and in one line which weights of the file it has no use for; empty where there are none.
+
     Raises:
         SertoneError: `missing_encoder`, `remote_code`, `bad_weights`, `missing_weights`.
     """
     folder = _weights_of(source)
     try:
-        model, report = kind.from_pretrained(
-            folder,
-            config=config,
-            output_loading_info=True,
-            dtype=torch.float32,
-            use_safetensors=any(folder.glob("*.safetensors")),
-            weights_only=True,
-            trust_remote_code=False,
-            local_files_only=True,
-        )
+        with quiet():
+            model, report = kind.from_pretrained(
+                folder,
+                config=config,
+                output_loading_info=True,
+                dtype=torch.float32,
+                use_safetensors=any(folder.glob("*.safetensors")),
+                weights_only=True,
+                trust_remote_code=False,
+                local_files_only=True,
+            )
     except Exception as error:  # safetensors, shapes, pickles that torch refuses: one way out
         raise SertoneError(
             "bad_weights", f"{source}: {error}", f"intact weights of a {config.model_type}"
@@ -123,7 +143,14 @@ def load_weights(
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
             raise SertoneError("bad_weights", f"{source}: {name} is not finite", "finite weights")
-    return model
+    return model, _unused(source, sorted(report["unexpected_keys"]))
+
+
+def _unused(source: str, names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"{source}: {len(names)} of its weights are not used: {shown}"
 
 
 def config_of(source: str) -> PretrainedConfig:

@@ -12,6 +12,7 @@ from sertone.nn.compact import CompactEncoderConfig
 from sertone.nn.encoder import Encoder
 from sertone.nn.functionals import FunctionalsEncoderConfig
 from sertone.nn.huggingface import ArchitectureConfig, HuggingFaceEncoder, PretrainedEncoderConfig
+from sertone.nn.pretrained import quiet
 from sertone.nn.weights import load_tensors, restore, save_tensors, writing_tensors
 from sertone.settings import Settings
 from sertone.sharing import origins
@@ -28,7 +29,7 @@ PART = "encoder."
 
 
 class SavedEncoderConfig(Settings):
-    """The encoder of another model, whose training it goes on from."""
+    """The encoder of another model, whose training it goes on from, with its LayerDrop and time masking."""
 
     name: Literal["saved"] = "saved"
     source: str
@@ -75,7 +76,9 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
     model = AutoModel.from_config(encoder.config, trust_remote_code=False)
     model.feature_extractor.conv_layers = encoder.convolutions
     model.feature_projection, model.encoder = encoder.projection, encoder.transformer
-    with writing_tensors(folder / WEIGHTS):
+    if encoder.masking is not None:
+        model.masked_spec_embed = encoder.masking.vector
+    with writing_tensors(folder / WEIGHTS), quiet():
         model.save_pretrained(folder)
     mask = encoder.config.feat_extract_norm == "layer"  # with group norm transformers is used without one
     extractor = Wav2Vec2FeatureExtractor(do_normalize=encoder.normalize, return_attention_mask=mask)

@@ -32,6 +32,8 @@ class TextEncoder(nn.Module):
 
     embeddings = "model.embeddings"
     """Name of the module that the papers freeze."""
+    unused = ""
+    """Which weights of its file it has no use for, in one line."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -71,8 +73,9 @@ class PretrainedTextConfig(Settings):
                 `other_tokenizer`.
         """
         config = _checked(config_of(self.source), self.source)
-        model = load_weights(self.source, config, optional=("pooler.",))
+        model, unused = load_weights(self.source, config, optional=("pooler.",))
         encoder = _text_encoder(model, self.source)
+        encoder.unused = unused
         _require_fitting(tokenizer, model.config.vocab_size, self.source)
         return encoder
 

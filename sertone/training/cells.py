@@ -193,7 +193,8 @@ def _calls(
 def _sharing(cell: Cell) -> str:
     """What two cells must have in common to share decoded audio and frozen prefixes."""
     recipe = cell.experiment.recipe
-    train = recipe.train.model_dump(mode="json", include={"cache", "audio_cache_gb", "speeds", "precision"})
+    kept = {"cache", "audio_cache_gb", "speeds", "speed_direction", "augmentation", "precision"}
+    train = recipe.train.model_dump(mode="json", include=kept)
     return json.dumps([train, recipe.model["encoder"]])
 
 

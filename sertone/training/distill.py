@@ -72,6 +72,8 @@ def distill(
     card = unlabelled.card(recipe.data, fold, seed)
     about = _about(recipe, teacher, student, found, card)
     say = Progress(0, quiet).say
+    if teacher.unused:
+        say(teacher.unused)
     with claim(out, recipes.dump(recipe), card, force=force, fresh=fresh, say=say):
         if not (out / RESULT).is_file():
             with Progress(recipe.train.epochs, quiet) as progress:
@@ -118,8 +120,7 @@ def _distiller(
     material = Material.of(config)
     for code, ids in material.recordings.load([*fold.train, *fold.validation]).items():
         progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
-    frozen = recipe.student.frozen_layers
-    model = Distillation(student, frozen, teacher.width, recipe.targets, recipe.cosine)
+    model = Distillation(student, recipe.student, teacher.width, recipe.targets, recipe.cosine)
     return Distiller(
         model,
         Vocabulary({}, {}, []),

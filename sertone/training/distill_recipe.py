@@ -9,7 +9,7 @@ train      how it is trained
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,11 +27,18 @@ class StudentConfig(Settings):
     """How many of its layers, from the first on, the student begins with."""
     frozen_layers: int = Field(default=-1, ge=-1)
     """Of these, those that are not trained; 0: the front end only, -1: none, the paper's way."""
+    heads: Literal["linear", "hidden"] = "linear"
+    """`linear` gives every target layer one linear layer. `hidden` puts a linear layer with GELU before it,
+    as the authors' code does (`SplitLinear`)."""
+    front_gradient: float = Field(default=1.0, gt=0, le=1)
+    """The gradient of the front end, the convolutions, is multiplied by this. The authors' code takes 0.1."""
 
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:
         if self.frozen_layers >= self.layers:
             raise ValueError(f"{self.frozen_layers} of {self.layers} layers frozen; expected fewer")
+        if self.frozen_layers >= 0 and self.front_gradient < 1:
+            raise ValueError("front_gradient, but the front end is frozen; expected frozen_layers: -1")
         return self
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from lightning_fabric import Fabric
@@ -18,6 +18,7 @@ from sertone.nn.encoder import NOTHING, Encoder, Prefix
 from sertone.nn.heads import HeadOutput
 from sertone.training.answers import EVALUATION_SECONDS
 from sertone.training.batches import plan_batches
+from sertone.training.distill_recipe import StudentConfig
 from sertone.training.loader import Loader, Row
 from sertone.training.loop import Trainer
 from sertone.training.prefixes import PrefixCache
@@ -29,7 +30,7 @@ class Distillation(nn.Module):
 
     Args:
         student: the encoder to be trained.
-        frozen_layers: of it, as `Encoder.freeze` counts them.
+        config: of the student: its frozen layers, its heads, the gradient of its front end.
         target_width: width of the teacher.
         targets: layers of the teacher.
         cosine: weight of the cosine term.
@@ -38,12 +39,19 @@ class Distillation(nn.Module):
     text = None
 
     def __init__(
-        self, student: Encoder, frozen_layers: int, target_width: int, targets: Sequence[int], cosine: float
+        self,
+        student: Encoder,
+        config: StudentConfig,
+        target_width: int,
+        targets: Sequence[int],
+        cosine: float,
     ) -> None:
         super().__init__()
-        self.encoder, self.frozen_layers = student, frozen_layers
-        heads = {f"layer_{layer}": TargetHead(student.width, target_width, cosine) for layer in targets}
-        self.heads = nn.ModuleDict(heads)
+        self.encoder, self.frozen_layers = student, config.frozen_layers
+        make = partial(TargetHead, student.width, target_width, cosine, hidden=config.heads == "hidden")
+        self.heads = nn.ModuleDict({f"layer_{layer}": make() for layer in targets})
+        if config.front_gradient < 1:
+            _scale_gradients(student.parts()[0], config.front_gradient)
 
     def forward(self, batch: Batch, tasks: Collection[str] = ()) -> dict[str, HeadOutput]:
         """Batch -> prediction of every target layer."""
@@ -54,6 +62,12 @@ class Distillation(nn.Module):
         """One stage, whose loss is the mean of all heads'."""
         weights = dict.fromkeys(self.heads, 1 / len(self.heads))
         return [Stage("distillation", weights, self.frozen_layers, (self.encoder.depth,))]
+
+
+def _scale_gradients(modules: Sequence[nn.Module], factor: float) -> None:
+    """Multiply every gradient of some modules, before it is clipped."""
+    for parameter in (p for module in modules for p in module.parameters()):
+        parameter.register_hook(lambda gradient: gradient * factor)
 
 
 class TargetLoader(Loader):
@@ -75,7 +89,10 @@ class TargetLoader(Loader):
         fabric: Fabric,
         cache: PrefixCache | None,
     ) -> None:
-        super().__init__(teacher.recordings, teacher.vocabulary, teacher.min_samples, cache)
+        augmentation = teacher.augmentation  # the student hears what the teacher hears
+        super().__init__(
+            teacher.recordings, teacher.vocabulary, teacher.min_samples, cache, augmentation=augmentation
+        )
         self.teacher, self.encoder, self.targets, self.fabric = teacher, encoder, targets, fabric
 
     def pop_waited(self) -> float:
@@ -146,7 +163,9 @@ class Distiller(Trainer):
         return None if loss is None else -entry.setdefault("val_loss", loss)
 
     def _loader(self, cache: PrefixCache | None) -> Loader:
-        teacher = Loader(self.material.recordings, self.vocabulary, self.teacher.min_samples, self._kept)
+        recordings, samples = self.material.recordings, self.teacher.min_samples
+        augmentation = self.config.augmentation
+        teacher = Loader(recordings, self.vocabulary, samples, self._kept, augmentation=augmentation)
         return TargetLoader(teacher, self.teacher, self.targets, self.fabric, cache)
 
     @cached_property

@@ -16,6 +16,7 @@ from sertone.sharing.folder import FORMAT
 from sertone.sharing.scores import Scores
 from sertone.training import checkpoint, copies, heard, ranks, run_folder
 from sertone.training.answers import answer
+from sertone.training.augmentation import require_possible
 from sertone.training.calibrate import calibrate
 from sertone.training.experiment import Experiment
 from sertone.training.first_stages import FirstStages
@@ -44,6 +45,7 @@ def check(experiment: Experiment) -> Any:
     vocabulary = experiment.vocabulary(0)
     model = models.build(experiment.recipe.model, vocabulary)
     check_plan(model, experiment.recipe.train)
+    require_possible(model, experiment.recipe.train.augmentation)
     return model
 
 
@@ -60,6 +62,9 @@ def gather(experiment: Experiment, progress: Reporter, material: Material | None
             and `check_plan`.
     """
     recipe, model = experiment.recipe, check(experiment)
+    for encoder in filter(None, (model.encoder, model.text)):
+        if encoder.unused:
+            progress.say(encoder.unused)
     material = material or Material.of(recipe.train)
     for code, ids in material.recordings.load(experiment.utterances).items():
         progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,8 @@ import torch
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
 from sertone.schema import Utterance
+from sertone.train_config import Augmentation
+from sertone.training.augmentation import augmented
 from sertone.training.prefixes import PrefixCache, waveform
 from sertone.training.recordings import Recordings
 
@@ -21,11 +24,19 @@ AHEAD = 3
 
 
 class Row(NamedTuple):
-    """What a batch takes of an utterance: its speed, and what is withheld: `audio`, `text` or nothing."""
+    """What a batch takes of an utterance.
+
+    Attributes:
+        utterance: which.
+        speed: at which it is played.
+        withheld: `audio`, `text` or nothing.
+        seed: of the augmentation; None: the waveform as it is.
+    """
 
     utterance: Utterance
     speed: float = 1.0
     withheld: str = ""
+    seed: int | None = None
 
 
 class Loader:
@@ -39,6 +50,7 @@ class Loader:
         min_samples: that the encoder needs.
         cache: of the encoder's prefix.
         soft: annotators' votes as targets of emotion.
+        augmentation: of the waveforms of rows that have a seed.
 
     Attributes:
         waited: seconds that the training has waited for batches.
@@ -52,9 +64,11 @@ class Loader:
         cache: PrefixCache | None = None,
         *,
         soft: bool = False,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.recordings, self.vocabulary, self.min_samples = recordings, vocabulary, min_samples
         self.cache, self.soft = cache, soft
+        self.augmentation = augmentation or Augmentation()
         self.waited = 0.0
 
     def pop_waited(self) -> float:
@@ -87,13 +101,19 @@ class Loader:
         if all(row.withheld == "audio" for row in rows):
             return Batch(None, self._lengths(rows))
         if self.cache is None:
-            waveforms = [waveform(self.recordings, r.utterance, r.speed, self.min_samples) for r in rows]
+            waveforms = [self._waveform(row) for row in rows]
             padded = np.zeros((len(rows), max(map(len, waveforms))), np.float32)
             for target, samples in zip(padded, waveforms, strict=True):
                 target[: len(samples)] = samples
             return Batch(torch.from_numpy(padded), torch.tensor([len(each) for each in waveforms]))
         kept = [each for row in rows if (each := self.cache.get(row.utterance, row.speed)) is not None]
         return self._from_cache(rows, kept) if len(kept) == len(rows) else None
+
+    def _waveform(self, row: Row) -> np.ndarray:
+        change = None
+        if row.seed is not None:
+            change = partial(augmented, seed=row.seed, config=self.augmentation)
+        return waveform(self.recordings, row.utterance, row.speed, self.min_samples, change)
 
     def _computed(self, rows: Sequence[Row]) -> Batch:
         """A batch from the cache, which computes what it lacks."""

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from sertone import metrics
-from sertone.audio import SAMPLING_RATE
 from sertone.calibration import Calibration
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, has_words
@@ -24,6 +23,7 @@ from sertone.protocols import Fold
 from sertone.train_config import TrainConfig
 from sertone.training import checkpoint, ranks
 from sertone.training.answers import answer, score_tasks
+from sertone.training.augmentation import draw_epoch
 from sertone.training.batches import padding_factor, plan_batches
 from sertone.training.first_stages import FirstStages, first_stage_key
 from sertone.training.loader import Loader, Row
@@ -82,7 +82,8 @@ class Trainer:
     experiment: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
-        self.fabric = ranks.fabric(self.config, partial=self.model.text is not None)
+        partial = self.model.text is not None or self.model.encoder.layerdrop > 0
+        self.fabric = ranks.fabric(self.config, partial=partial)
         self.loader = self._loader(None)
         self.best: dict[str, Tensor] = {}
 
@@ -123,8 +124,9 @@ class Trainer:
         return self.history
 
     def _loader(self, cache: PrefixCache | None) -> Loader:
-        recordings, samples, soft = self.material.recordings, self.model.encoder.min_samples, self.soft
-        return Loader(recordings, self.vocabulary, samples, cache, soft=soft)
+        recordings, samples = self.material.recordings, self.model.encoder.min_samples
+        changes = self.config.augmentation
+        return Loader(recordings, self.vocabulary, samples, cache, soft=self.soft, augmentation=changes)
 
     def _prepare_emotion_loss(self) -> None:
         if "emotion" not in self.model.heads:
@@ -194,9 +196,8 @@ class Trainer:
         def say(line: str) -> None:
             self.progress.say(f"{self._head(index, stage)}  {line}" if own else line)
 
-        needs, recordings = stage.needs, self.material.recordings
-        encoder = self.model.encoder
-        return self.material.prefixes.open(encoder, needs, own, recordings, self.fabric, say)
+        encoder, recordings = self.model.encoder, self.material.recordings
+        return self.material.prefixes.open(encoder, stage.needs, own, recordings, self.fabric, say)
 
     def _report(self, index: int, stage: Stage, epoch: int, entry: dict) -> None:
         shown = {name: entry[key] for key, name in SHOWN.items() if key in entry}
@@ -244,8 +245,7 @@ class Trainer:
     def _plan(self, draw: np.random.Generator, withheld: list[str]) -> tuple[list[list[Row]], float]:
         """This rank's batches of an epoch; the padding factor of all ranks'."""
         train, lengths = self.fold.train, self.material.recordings.lengths
-        speeds = draw.choice(self.config.speeds, len(train)).tolist()
-        seconds = [lengths[u.id] / SAMPLING_RATE / speed for u, speed in zip(train, speeds, strict=True)]
+        speeds, seeds, seconds = draw_epoch(self.config, draw, [lengths[u.id] for u in train])
         batches = plan_batches(
             seconds,
             batch_size=self.config.batch_size,
@@ -255,7 +255,7 @@ class Trainer:
             ranks=ranks.world(),
         )
         own = batches[ranks.rank() :: ranks.world()]
-        rows = [Row(*each) for each in zip(train, speeds, withheld, strict=True)]
+        rows = [Row(*each) for each in zip(train, speeds, withheld, seeds, strict=True)]
         plan = [[rows[index] for index in batch] for batch in own]
         return plan, padding_factor(seconds, batches)
 

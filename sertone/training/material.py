@@ -23,4 +23,4 @@ class Material:
     @classmethod
     def of(cls, config: TrainConfig) -> Self:
         """Empty, as large as the recipe allows."""
-        return cls(Recordings(config.audio_cache_gb, config.speeds), PrefixCaches(config))
+        return cls(Recordings(config.audio_cache_gb, config.playback_speeds), PrefixCaches(config))

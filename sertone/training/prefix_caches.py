@@ -96,7 +96,7 @@ class PrefixCaches:
             SertoneError: as `open`.
         """
         where, limit = self.config.cache.where, self.config.cache.limit_gb
-        if where == "off" or not encoder.width or not self._possible(encoder):
+        if where == "off" or not encoder.width or not self._possible(encoder, say):
             return None
         choices: list[tuple[int, ...]] = [()]
         if encoder.cut > 0:
@@ -107,15 +107,19 @@ class PrefixCaches:
             return self._too_small(sizes, say)
         return fitting[0]
 
-    def _possible(self, encoder: Encoder) -> bool:
-        why = encoder.changing()
+    def _possible(self, encoder: Encoder, say: Callable[[str], None]) -> bool:
+        varied = self.config.augmentation.on
+        why = "train.augmentation changes the waveforms in every epoch" if varied else encoder.changing()
         if why and self.config.cache.where != "auto":
+            other = "take out train.augmentation" if varied else "raise model.frozen_layers"
             raise SertoneError(
                 "not_cacheable",
                 f"train.cache {self.config.cache.where}, but {why}",
-                "an encoder whose first part is frozen and deterministic",
-                "raise model.frozen_layers, or set train.cache to auto or off",
+                "an encoder whose first part is frozen and deterministic, and the same waveforms each time",
+                f"{other}, or set train.cache to auto or off",
             )
+        if varied:
+            say(f"no cache: {why}")
         return not why
 
     def _too_small(self, sizes: list[float], say: Callable[[str], None]) -> None:

@@ -103,9 +103,24 @@ class PrefixCache:
         return hashlib.sha256(text.encode()).digest()
 
 
-def waveform(recordings: Recordings, utterance: Utterance, speed: float, min_samples: int) -> np.ndarray:
-    """Samples (N,), float32, padded with silence to what the encoder needs."""
+def waveform(
+    recordings: Recordings,
+    utterance: Utterance,
+    speed: float,
+    min_samples: int,
+    change: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Return samples (N,), float32, padded with silence to what the encoder needs.
+
+    Args:
+        recordings: the audio.
+        utterance: whose.
+        speed: at which it is played.
+        min_samples: that the encoder needs.
+        change: applied to the samples before they are padded; None: nothing.
+    """
     samples = recordings.samples(utterance, speed)
+    samples = change(samples) if change else samples
     padded = np.zeros(max(len(samples), min_samples), np.float32)
     np.multiply(samples, np.float32(1 / 32768), out=padded[: len(samples)])
     return padded

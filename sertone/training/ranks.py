@@ -44,7 +44,7 @@ def fabric(config: TrainConfig, *, partial: bool = False) -> Fabric:
 
     Args:
         config: the `train` part of the recipe.
-        partial: some steps leave weights out: those of an encoder whose input is missing.
+        partial: some steps leave weights out: an encoder whose input is missing, or a skipped layer.
     """
     precision = cast(Literal["32-true", "bf16-mixed"], config.precision)  # `auto` was settled on reading
     if world() > 1:

@@ -33,7 +33,8 @@ class Recordings:
 
     Args:
         cache_gb: memory for decoded audio; what does not fit is decoded again when needed.
-        speeds: at which it will be asked for; 0.8 is slower, longer and lower, as when a tape runs slowly.
+        speeds: at which it will be asked for (`TrainingConfig.playback_speeds`); 0.8 is slower, longer and
+            lower, as when a tape runs slowly.
 
     Attributes:
         lengths: samples at speed 1 by utterance id, once loaded.

@@ -70,7 +70,7 @@ class Stepper:
         tally.outputs(outputs, batch.targets)
 
     def train(self, withheld: Sequence[str] = ()) -> None:
-        """Dropout on, but for the encoder's frozen prefix; an encoder that is given nothing is not trained.
+        """Dropout on, but for what is frozen; an encoder that is given nothing is not trained.
 
         Args:
             withheld: what of each utterance of the epoch is.
@@ -80,6 +80,8 @@ class Stepper:
             if len(set(withheld)) == 1 and withheld[0]:
                 self.model.get_submodule(ENCODERS[withheld[0]]).requires_grad_(False)
         self._wrapped.train()
+        for name in self.stage.frozen:  # such as the embeddings of text: what is not trained has no dropout
+            self.model.get_submodule(name).eval()
 
     def _losses(self, batch: Batch) -> tuple[dict[str, HeadOutput], dict[str, Tensor], Tensor]:
         """Outputs, the loss of each task, and the loss to go down."""

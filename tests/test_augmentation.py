@@ -1,0 +1,205 @@
+"""Augmentation of waveforms: what is removed, from the same seeds, and that no cache hides it."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_MODEL
+from safetensors.torch import load_file
+
+from sertone.errors import SertoneError
+from sertone.nn.vocabulary import Vocabulary
+from sertone.schema import Utterance
+from sertone.train_config import Augmentation, TrainConfig
+from sertone.training import checkpoint
+from sertone.training.augmentation import augmented, band_stop, draw_epoch
+from sertone.training.cells import _sharing
+from sertone.training.experiment import prepare
+from sertone.training.folds import fit, gather
+from sertone.training.loader import Loader, Row
+from sertone.training.progress import Progress
+from sertone.training.recordings import Recordings
+from sertone.training.run_folder import fingerprint
+
+DROPS = {"drop_frequencies": 3, "drop_chunks": 5}
+NOTHING = Vocabulary({}, {}, [])
+
+
+def noise(samples, seed=0):
+    return np.random.default_rng(seed).integers(-9000, 9000, samples).astype(np.int16)
+
+
+def spectrum_db(before, after):
+    """Hz and gain in dB of a filter, by the ratio of the powers in 40 Hz bins."""
+    powers = [
+        np.abs(np.fft.rfft(x.astype(float)[: 400 * (len(x) // 400)].reshape(-1, 400))) ** 2
+        for x in (before, after)
+    ]
+    return np.fft.rfftfreq(400, 1 / 16000), 10 * np.log10(powers[1].mean(0) / powers[0].mean(0))
+
+
+@pytest.mark.parametrize(
+    "direction, samples", [("slower", [40000, 32000, 26667]), ("shorter", [25600, 32000, 38400])]
+)
+def test_both_directions_of_the_speeds(tone, direction, samples):
+    """0.8 makes 32 000 samples 40 000 long, or, as with SpeechBrain's resampling, 25 600."""
+    config = TrainConfig(batch_size=4, speeds=[0.8, 1.0, 1.2], speed_direction=direction)
+    utterance = Utterance(id="x", path=tone(seconds=2.0), speaker="s")
+    recordings = Recordings(1.0, config.playback_speeds)
+    recordings.load([utterance])
+    heard = [recordings.samples(utterance, speed) for speed in config.playback_speeds]
+    assert [len(each) for each in heard] == samples
+    pitches = [np.argmax(np.abs(np.fft.rfft(each))) * 16000 / len(each) for each in heard]
+    assert pitches == pytest.approx([200 * speed for speed in config.playback_speeds], abs=1)
+    speeds, seeds, seconds = draw_epoch(config, np.random.default_rng(0), [32000] * 50)
+    assert set(speeds) == set(config.playback_speeds) and set(seeds) == {None}
+    assert seconds == pytest.approx([2.0 / speed for speed in speeds])
+
+
+def test_a_band_is_removed_and_the_rest_stays():
+    before = noise(160000)
+    after = np.convolve(before.astype(np.float32), band_stop(np.array([1000.0, 5000.0]), 760), "same")
+    hz, gain = spectrum_db(before, after)
+    inside = np.minimum(np.abs(hz - 1000), np.abs(hz - 5000)) < 160
+    outside = np.minimum(np.abs(hz - 1000), np.abs(hz - 5000)) > 760
+    assert gain[inside].max() < -18 and np.abs(gain[outside]).max() < 0.5
+
+
+def test_drops_follow_from_the_seed_and_stay_within_the_utterance():
+    config = Augmentation(**DROPS)
+    before = noise(32000)
+    first, again, other = (augmented(before, seed, config) for seed in (7, 7, 8))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    assert first.dtype == np.float32 and len(first) == len(before)
+    chunks = Augmentation(drop_chunks=5)
+    shares = []
+    for seed in range(200):
+        after = augmented(before, seed, chunks)
+        zeroed = (after == 0) & (before != 0)
+        assert np.array_equal(after[~zeroed], before[~zeroed])
+        shares.append(zeroed.sum())
+    assert min(shares) == 0 and 5000 < max(shares) <= 10000, "0 to 5 chunks of 1000 to 2000 samples"
+    bands = [
+        spectrum_db(before, augmented(before, seed, Augmentation(drop_frequencies=3)))[1]
+        for seed in range(60)
+    ]
+    removed = [(gain < -10).sum() * 40 for gain in bands]
+    assert min(removed) == 0 and 1500 < max(removed) < 2500, "0 to 3 bands of 760 Hz"
+
+
+@pytest.mark.parametrize("samples", [1, 300, 1500, 9000])
+def test_something_is_left_of_a_short_utterance(samples):
+    before = np.full(samples, 1000, np.int16)
+    for seed in range(50):
+        assert (augmented(before, seed, Augmentation(drop_chunks=5)) != 0).any()
+
+
+def test_a_crop_is_a_piece_of_the_recording_and_a_shorter_one_is_whole():
+    before = np.arange(16000, dtype=np.int16)
+    config = Augmentation(crop_seconds=0.25)
+    starts = set()
+    for seed in range(50):
+        piece = augmented(before, seed, config)
+        assert len(piece) == 4000 and np.array_equal(piece, np.arange(piece[0], piece[0] + 4000))
+        starts.add(piece[0])
+    assert len(starts) > 40 and np.array_equal(augmented(before[:3000], 0, config), before[:3000])
+    _, seeds, seconds = draw_epoch(
+        TrainConfig(batch_size=4, speeds=[1.0], augmentation=config), np.random.default_rng(0), [16000, 3000]
+    )
+    assert seconds == [0.25, 3000 / 16000] and len(set(seeds)) == 2
+
+
+def test_padding_is_never_changed_and_rows_without_a_seed_are_as_they_are(tone):
+    recordings = Recordings(1.0)
+    long, short = (Utterance(id=n, path=tone(n, s), speaker="s") for n, s in (("a.wav", 2.0), ("b.wav", 0.5)))
+    recordings.load([long, short])
+    loader = Loader(recordings, NOTHING, 400, augmentation=Augmentation(**DROPS))
+    (plain,) = loader.batches([[Row(long), Row(short)]], [])
+    (changed,) = loader.batches([[Row(long, seed=3), Row(short, seed=5)]], [])
+    assert plain.lengths.tolist() == changed.lengths.tolist() == [32000, 8000]
+    assert not changed.waveforms[1, 8000:].any()
+    assert np.array_equal(plain.waveforms[0].numpy(), recordings.samples(long) / np.float32(32768))
+    for row, (utterance, seed) in enumerate(((long, 3), (short, 5))):
+        expected = augmented(recordings.samples(utterance), seed, Augmentation(**DROPS)) / 32768
+        assert np.array_equal(changed.waveforms[row, : len(expected)].numpy(), expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("where", ["auto", "memory", "file", "off"])
+def test_what_changes_in_every_epoch_is_not_cached(demo_recipe, where, tmp_path):
+    cache = {"where": where, "folder": str(tmp_path)}
+    experiment = prepare(demo_recipe(augmentation=DROPS, cache=cache))
+    said = []
+    progress = Progress(2, quiet=True)
+    progress.say = said.append
+    if where in ("auto", "off"):
+        gather(experiment, progress)
+        lines = [line for line in said if "train.augmentation" in line]
+        assert bool(lines) == (where == "auto")
+        return
+    with pytest.raises(SertoneError) as caught:
+        gather(experiment, progress)
+    assert caught.value.code == "not_cacheable" and "take out train.augmentation" in str(caught.value)
+
+
+def test_crops_of_transcripts_are_refused_before_training(demo_recipe):
+    with pytest.raises(SertoneError, match="model learns transcripts"):
+        gather(prepare(demo_recipe(augmentation={"crop_seconds": 1})), Progress(2, quiet=True))
+    silent = TINY_MODEL | {"tasks": {"asr": 0}}
+    gather(prepare(demo_recipe(silent, augmentation={"crop_seconds": 1})), Progress(2, quiet=True))
+
+
+def train(recipe, folder):
+    experiment = prepare(recipe)
+    return fit(experiment, 0, folder, gather(experiment, Progress(2, quiet=True)), Progress(2, quiet=True))
+
+
+def test_an_interrupted_training_hears_the_same(demo_recipe, tmp_path, monkeypatch):
+    recipe = demo_recipe(augmentation=DROPS, speed_direction="shorter", save_every=1, epochs=[1, 2])
+    whole = train(recipe, tmp_path / "whole")
+    assert all(entry["loss"] > 0 for entry in whole.history)
+    save = checkpoint.save_resume
+
+    def save_and_stop(folder, number, *rest):
+        save(folder, number, *rest)
+        if number == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save_resume", save_and_stop)
+        train(recipe, tmp_path / "parts")
+    train(recipe, tmp_path / "parts")
+    first, second = (load_file(tmp_path / n / "checkpoint" / "model.safetensors") for n in ("whole", "parts"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    plain = train(demo_recipe(speed_direction="shorter", epochs=[1, 0]), tmp_path / "plain")
+    assert plain.history[0]["loss"] != whole.history[0]["loss"]
+
+
+class CellOf:
+    def __init__(self, experiment):
+        self.experiment = experiment
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"speed_direction": "shorter"}, {"augmentation": {"drop_chunks": 1}}],
+    ids=lambda c: next(iter(c)),
+)
+def test_the_settings_are_part_of_what_runs_are_known_by(demo_recipe, change):
+    """Of the fingerprint of an experiment, of shared first stages, and of what cells of a study share."""
+    from sertone.models import build
+    from sertone.training.first_stages import first_stage_key
+
+    sides = []
+    for recipe in (demo_recipe(), demo_recipe(**change)):
+        experiment = prepare(recipe)
+        torch.manual_seed(0)
+        model = build(recipe.model, experiment.vocabulary(0))
+        key = first_stage_key(model, model.stages()[0], recipe.train, experiment.folds[0].train, {})
+        sides.append((fingerprint(recipe.model_dump(mode="json"), {}), key, _sharing(CellOf(experiment))))
+    assert all(first != second for first, second in zip(*sides, strict=True))
+
+
+def test_wrong_settings_are_named():
+    with pytest.raises(ValueError, match="shortest chunk first"):
+        Augmentation(chunk_samples=(2000, 1000))
+    with pytest.raises(ValueError, match="did you mean 'drop_chunks'"):
+        Augmentation.model_validate({"drop_chunk": 3})
