@@ -130,8 +130,9 @@ class ProtocolConfig(Settings):
     folds: int = Field(default=5, ge=2)
     """How many folds `grouped_k_fold` makes."""
     validation: Literal["none", "speaker"] = "none"
-    """`none`: the last epoch is taken, the papers' way. `speaker`: one speaker is taken out of
-    training and chooses the epoch. Official splits and leave-one-speaker-out bring their own."""
+    """`none`: the last epoch is taken, by our own rule, for the paper of wan2025 names none. `speaker`: one
+    speaker is taken out of training and chooses the epoch. Official splits and leave-one-speaker-out bring
+    their own."""
 
 
 class Recipe(Settings):

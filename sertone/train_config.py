@@ -31,12 +31,24 @@ def bf16_hardware(device: str) -> str:
 
 
 class Rates(Settings):
-    """Learning rates of the two parts."""
+    """Learning rates by part of the model."""
 
     encoder: float = Field(default=1e-4, gt=0)
-    """Of the speech encoder."""
+    """Of the speech encoder, and of the text encoder where the model has one."""
     downstream: float = Field(default=1e-3, gt=0)
-    """Of fusion, heads and all else."""
+    """Of all else: heads, co-attention, pooling, and the fusion where it has no rate of its own."""
+    fusion: float | None = Field(default=None, gt=0)
+    """Of what fuses the encoder's layers (ARI, weighted sum); null: that of `downstream`."""
+
+
+class NewBobConfig(Settings):
+    """Annealing of the learning rates with `schedule: newbob`, within each stage."""
+
+    threshold: float = Field(default=0.0025, ge=0)
+    """Least relative improvement over the epoch before: of the validation score, or, where the stage
+    has none, of the training loss."""
+    factor: float = Field(default=0.9, gt=0, lt=1)
+    """By which all rates are multiplied after an epoch that improves by less."""
 
 
 class CacheConfig(Settings):
@@ -84,13 +96,22 @@ class TrainingConfig(Settings):
     """Utterances per batch; or else"""
     batch_seconds: float | None = Field(default=None, gt=0)
     """seconds of audio per batch, padding included."""
-    length_mixing: float = Field(default=0.03, ge=0)
-    """How much lengths are mixed within a batch: 0.03 pads little, 1 mixes all. In a small corpus
-    length goes with emotion and sentence, and batches of one length learn worse."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """Of the learning rates, within each stage; `cosine` falls to zero after a warm-up."""
+    length_mixing: Annotated[float, Field(ge=0)] | Literal["random"] = 0.03
+    """How much lengths are mixed within a batch: 0.03 pads little, 1 mixes nearly all. `random` draws
+    batches without a look at the lengths, as the papers do. In a small corpus length goes with emotion
+    and sentence, and batches of one length learn worse."""
+    batch_gb: float = Field(default=8.0, gt=0)
+    """Most memory of one batch, by an estimate (see Speed: Memory of a batch). A batch that would take
+    more is made smaller; a single utterance that takes more is a batch of its own."""
+    schedule: Literal["constant", "cosine", "newbob"] = "constant"
+    """Of the learning rates, within each stage, after the warm-up. `cosine` falls to zero. `newbob`
+    lowers the rates after every epoch that improves too little."""
+    newbob: NewBobConfig = NewBobConfig()
+    """With `schedule: newbob`."""
     warmup: float = Field(default=0.0, ge=0, lt=1)
     """Share of a stage's steps in which the rates rise from zero."""
+    fusion_warmup: float | None = Field(default=None, ge=0, lt=1)
+    """The same share for the rate of the layers' fusion (ARI, weighted sum) alone; null: `warmup`."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Of AdamW."""
     clip_norm: float = Field(default=1.0, gt=0)

@@ -458,7 +458,8 @@ def test_the_optimizer_survives_the_disk(seed):
     model[0].bias.requires_grad_(False)
 
     def optimizer_of(model):
-        return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
+        trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        return torch.optim.AdamW(trained, fused=True)
 
     def step(model, optimizer):
         optimizer.zero_grad()

@@ -30,7 +30,8 @@ from sertone.training.loader import Loader, Row
 from sertone.training.material import Material
 from sertone.training.prefixes import PrefixCache
 from sertone.training.progress import Reporter
-from sertone.training.step import Stepper, freeze, require_finite, schedule
+from sertone.training.schedules import annealing
+from sertone.training.step import Stepper, freeze, require_finite
 from sertone.training.tally import Tally, require_a_step
 
 SHOWN = {
@@ -61,7 +62,8 @@ class Trainer:
         experiment: its fingerprint, which saves state.
 
     Attributes:
-        history: one entry per epoch: stage, losses, scores, seconds, share of the time that was busy.
+        history: one entry per epoch: stage, losses, scores, gradient norms, learning rates, seconds, share
+            of the time that was busy.
         loader: makes batches for the model as it is.
         calibration: of the trained model's confidence.
     """
@@ -171,10 +173,11 @@ class Trainer:
         for epoch in range(state["epoch"], epochs):
             started = time.monotonic()
             seed = [self.config.seed, self.number, index, epoch]
+            stepper.annealing = annealing(self.config, self.history[len(self.history) - epoch :])
             entry = self.epoch(stepper, seed, epoch / epochs, 1 / epochs)
             require_finite(self.model, f"{self._head(index, stage)}, epoch {epoch + 1}")
             if self.fold.validation:
-                self._keep_the_best(self._validate(stage, entry), state)
+                self._keep_the_best(self._score(stage, entry), state)
             seconds = time.monotonic() - started
             entry |= {"stage": stage.name, "epoch": epoch, "seconds": seconds}
             entry["busy"] = 1 - self.loader.pop_waited() / seconds
@@ -221,14 +224,14 @@ class Trainer:
         torch.manual_seed(int(draw.integers(2**62)) + ranks.rank())
         withheld = self._withheld(stepper.stage, draw, start)
         plan, padding = self._plan(draw, withheld)
-        tally = Tally(self.config.max_bad_steps, self.bad_in_a_row)
+        tally = Tally(self.config.max_bad_steps, self.bad_in_a_row, self.config.clip_norm)
         stepper.train(withheld)
         for step, batch in enumerate(self.loader.batches(plan, list(stepper.stage.weights))):
-            factor = schedule(self.config, start + share * step / len(plan))
-            stepper.step(batch, factor, [row.utterance for row in plan[step]], tally)
+            progress = start + share * step / len(plan)
+            stepper.step(batch, progress, [row.utterance for row in plan[step]], tally)
         self.bad_in_a_row = tally.bad_in_a_row
         counts = {f"without_{name}": withheld.count(name) for name in MODALITIES if name in withheld}
-        return tally.summary() | {"padding_factor": padding} | counts
+        return tally.summary() | {"padding_factor": padding, "learning_rates": stepper.rates} | counts
 
     def _withheld(self, stage: Stage, draw: np.random.Generator, done: float) -> list[str]:
         """What of each training utterance the model shall do without.
@@ -270,6 +273,13 @@ class Trainer:
         main = {task: own[metrics.MAIN[kinds[task]]] for task, own in scores.items()}
         entry |= {f"val_{'ua' if task == 'emotion' else task}": value for task, value in main.items()}
         return float(np.mean(list(main.values()))) if main else None
+
+    def _score(self, stage: Stage, entry: dict) -> float | None:
+        """Validates, and notes the score by which epochs are chosen and rates annealed."""
+        score = self._validate(stage, entry)
+        if score is not None:
+            entry["score"] = score
+        return score
 
     def _keep_the_best(self, score: float | None, state: dict) -> None:
         """Keeps the weights of the epoch with the highest score."""
