@@ -16,7 +16,6 @@ from torch import Tensor
 from sertone import metrics
 from sertone.audio import SAMPLING_RATE
 from sertone.calibration import Calibration
-from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, has_words
 from sertone.models.stage import MODALITIES, Stage
 from sertone.nn.vocabulary import Vocabulary
@@ -28,10 +27,11 @@ from sertone.training.batches import padding_factor, plan_batches
 from sertone.training.first_stages import FirstStages, first_stage_key
 from sertone.training.loader import Loader, Row
 from sertone.training.material import Material
+from sertone.training.memory import StepMemory
 from sertone.training.prefixes import PrefixCache
 from sertone.training.progress import Reporter
 from sertone.training.schedules import annealing
-from sertone.training.step import Stepper, freeze, require_finite
+from sertone.training.step import Stepper, require_finite
 from sertone.training.tally import Tally, require_a_step
 
 SHOWN = {
@@ -223,7 +223,7 @@ class Trainer:
         draw = np.random.default_rng(seed)
         torch.manual_seed(int(draw.integers(2**62)) + ranks.rank())
         withheld = self._withheld(stepper.stage, draw, start)
-        plan, padding = self._plan(draw, withheld)
+        plan, padding = self._plan(draw, withheld, stepper.stage)
         tally = Tally(self.config.max_bad_steps, self.bad_in_a_row, self.config.clip_norm)
         stepper.train(withheld)
         for step, batch in enumerate(self.loader.batches(plan, list(stepper.stage.weights))):
@@ -244,7 +244,9 @@ class Trainer:
         drawn = zip(train, stage.masking.draw(draw, done, len(train)), strict=True)
         return ["" if what == "audio" and not has_words(u.text) else what for u, what in drawn]
 
-    def _plan(self, draw: np.random.Generator, withheld: list[str]) -> tuple[list[list[Row]], float]:
+    def _plan(
+        self, draw: np.random.Generator, withheld: list[str], stage: Stage
+    ) -> tuple[list[list[Row]], float]:
         """This rank's batches of an epoch; the padding factor of all ranks'."""
         train, lengths = self.fold.train, self.material.recordings.lengths
         speeds = draw.choice(self.config.speeds, len(train)).tolist()
@@ -256,6 +258,7 @@ class Trainer:
             mixing=self.config.length_mixing,
             draw=draw,
             ranks=ranks.world(),
+            too_much=StepMemory(self.model.encoder, self.config, self.fabric.device.type, stage.cut).too_much,
         )
         own = batches[ranks.rank() :: ranks.world()]
         rows = [Row(*each) for each in zip(train, speeds, withheld, strict=True)]
@@ -286,25 +289,3 @@ class Trainer:
         if score is not None and (state["best"] is None or score > state["best"]):
             state["best"] = score
             self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
-
-
-def check_plan(model: Any, config: TrainConfig) -> None:
-    """Refuses, before anything is trained, a plan that would fail half-way.
-
-    Args:
-        model: with its stages.
-        config: the `train` part of the recipe.
-
-    Raises:
-        SertoneError: `wrong_epochs`, `bad_cut`.
-    """
-    stages = model.stages()
-    if len(config.epochs) != len(stages):
-        names = ", ".join(stage.name for stage in stages)
-        raise SertoneError(
-            "wrong_epochs",
-            f"train.epochs has {len(config.epochs)} numbers",
-            f"{len(stages)}, one for each stage ({names})",
-        )
-    for stage in stages:
-        freeze(model, stage)

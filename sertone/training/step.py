@@ -1,4 +1,4 @@
-"""One step of training: outputs, losses, gradient, update; and what a stage freezes."""
+"""One step of training: outputs, losses, gradient, update; what a stage freezes, and whether it can."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -138,6 +138,28 @@ def freeze(model: Any, stage: Stage) -> None:
     model.encoder.freeze(stage.cut)
     for name in stage.frozen:
         model.get_submodule(name).requires_grad_(False)
+
+
+def check_plan(model: Any, config: TrainConfig) -> None:
+    """Refuses, before anything is trained, a plan that would fail half-way.
+
+    Args:
+        model: with its stages.
+        config: the `train` part of the recipe.
+
+    Raises:
+        SertoneError: `wrong_epochs`, `bad_cut`.
+    """
+    stages = model.stages()
+    if len(config.epochs) != len(stages):
+        names = ", ".join(stage.name for stage in stages)
+        raise SertoneError(
+            "wrong_epochs",
+            f"train.epochs has {len(config.epochs)} numbers",
+            f"{len(stages)}, one for each stage ({names})",
+        )
+    for stage in stages:
+        freeze(model, stage)
 
 
 def require_finite(model: Any, where: str) -> None:
