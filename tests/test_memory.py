@@ -8,11 +8,13 @@ from conftest import TINY_MODEL
 from torch.profiler import ProfilerActivity, profile
 
 from sertone import models
+from sertone.corpora._check import check
 from sertone.errors import SertoneError
 from sertone.labels import FOUR
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import Recipe
+from sertone.report import protocol
 from sertone.schema import Utterance
 from sertone.train_config import TrainConfig
 from sertone.training import memory, ranks
@@ -133,3 +135,41 @@ def test_a_recording_that_does_not_fit_is_named_before_the_first_step(table, tmp
 
 def test_memory_is_known_here():
     assert 0 < memory.available_gb("cpu") < 1e5
+
+
+# data.max_seconds
+
+
+def test_longer_utterances_are_cut_left_out_or_refused(table):
+    lines = []
+    cut = prepare(recipe_of(table, max_seconds=30), say=lines.append)
+    assert "1 of 9 utterances is longer than 30 s: cut" in lines
+    (long,) = [u for u in cut.utterances if u.end_s is not None]
+    assert (long.id, long.start_s, long.end_s, long.text) == ("8", 0.0, 30.0, None)
+    assert cut.card["max_seconds"] == {"seconds": 30, "longer": "cut", "utterances": 1}
+    assert ("Longest utterance", "30 s; 1 longer utterance: cut") in protocol.rows(cut.card)
+    assert gather(cut, Progress(0, True)).recordings.lengths["8"] == 30 * 16000
+
+    left_out = prepare(recipe_of(table, max_seconds=30, longer="left_out"), say=lines.append)
+    assert "1 of 9 utterances is longer than 30 s: left out" in lines
+    assert len(left_out.utterances) == 8 and all(u.id != "8" for u in left_out.utterances)
+    assert sum(len(fold.test) for fold in left_out.folds) == 8
+    assert left_out.card["corpus"]["utterances_used"] == 8
+
+    with pytest.raises(SertoneError) as caught:
+        prepare(recipe_of(table, max_seconds=30, longer="error"))
+    assert caught.value.code == "longer_utterances" and "8 of 120 s" in str(caught.value)
+    assert "max_seconds" not in prepare(recipe_of(table)).card
+
+
+def test_a_cut_transcript_teaches_nothing(table, tmp_path):
+    lines = (table.read_text()).splitlines()
+    texts = [f"{lines[0]},text", *(f"{line},so many words" for line in lines[1:])]
+    (tmp_path / "metadata.csv").write_text("\n".join(texts).replace("\n", f"\n{table.parent}/") + "\n")
+    cut = prepare(recipe_of(tmp_path / "metadata.csv", max_seconds=30))
+    assert [u.text for u in cut.utterances] == ["so many words"] * 8 + [None]
+
+
+def test_check_reports_long_recordings_in_one_line(table):
+    (note,) = [p for p in check("manifest", table).problems if p.code == "long_recording"]
+    assert note.severity == "note" and note.path == "8" and "1 x longer than 30 s" in note.message
