@@ -5,7 +5,9 @@ from its last save exactly as if nothing had happened.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,10 +176,11 @@ class Trainer:
             started = time.monotonic()
             seed = [self.config.seed, self.number, index, epoch]
             stepper.annealing = annealing(self.config, self.history[len(self.history) - epoch :])
-            entry = self.epoch(stepper, seed, epoch / epochs, 1 / epochs)
+            tell = partial(self.progress.step, self._head(index, stage), epoch + 1, epochs)
+            entry = self.epoch(stepper, seed, epoch / epochs, 1 / epochs, tell)
             require_finite(self.model, f"{self._head(index, stage)}, epoch {epoch + 1}")
             if self.fold.validation:
-                self._keep_the_best(self._score(stage, entry), state)
+                self._keep_the_best(self._validate(stage, entry), entry, state)
             seconds = time.monotonic() - started
             entry |= {"stage": stage.name, "epoch": epoch, "seconds": seconds}
             entry["busy"] = 1 - self.loader.pop_waited() / seconds
@@ -208,7 +211,14 @@ class Trainer:
     def _head(self, index: int, stage: Stage) -> str:
         return f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})"
 
-    def epoch(self, stepper: Stepper, seed: list[int], start: float = 0.0, share: float = 1.0) -> dict:
+    def epoch(
+        self,
+        stepper: Stepper,
+        seed: list[int],
+        start: float = 0.0,
+        share: float = 1.0,
+        tell: Callable[[float], None] = lambda _: None,
+    ) -> dict:
         """One pass over the training side.
 
         Args:
@@ -216,6 +226,7 @@ class Trainer:
             seed: of everything random.
             start: share of the stage already done.
             share: of the stage that this epoch is.
+            tell: told after every step what share of the epoch is done.
 
         Returns:
             losses, scores and counts.
@@ -229,6 +240,7 @@ class Trainer:
         for step, batch in enumerate(self.loader.batches(plan, list(stepper.stage.weights))):
             progress = start + share * step / len(plan)
             stepper.step(batch, progress, [row.utterance for row in plan[step]], tally)
+            tell((step + 1) / len(plan))
         self.bad_in_a_row = tally.bad_in_a_row
         counts = {f"without_{name}": withheld.count(name) for name in MODALITIES if name in withheld}
         return tally.summary() | {"padding_factor": padding, "learning_rates": stepper.rates} | counts
@@ -251,6 +263,7 @@ class Trainer:
         train, lengths = self.fold.train, self.material.recordings.lengths
         speeds = draw.choice(self.config.speeds, len(train)).tolist()
         seconds = [lengths[u.id] / SAMPLING_RATE / speed for u, speed in zip(train, speeds, strict=True)]
+        memory = StepMemory(self.model.encoder, self.config, self.fabric.device.type, stage.cut)
         batches = plan_batches(
             seconds,
             batch_size=self.config.batch_size,
@@ -258,7 +271,7 @@ class Trainer:
             mixing=self.config.length_mixing,
             draw=draw,
             ranks=ranks.world(),
-            too_much=StepMemory(self.model.encoder, self.config, self.fabric.device.type, stage.cut).too_much,
+            too_much=memory.too_much,
         )
         own = batches[ranks.rank() :: ranks.world()]
         rows = [Row(*each) for each in zip(train, speeds, withheld, strict=True)]
@@ -277,15 +290,11 @@ class Trainer:
         entry |= {f"val_{'ua' if task == 'emotion' else task}": value for task, value in main.items()}
         return float(np.mean(list(main.values()))) if main else None
 
-    def _score(self, stage: Stage, entry: dict) -> float | None:
-        """Validates, and notes the score by which epochs are chosen and rates annealed."""
-        score = self._validate(stage, entry)
-        if score is not None:
-            entry["score"] = score
-        return score
-
-    def _keep_the_best(self, score: float | None, state: dict) -> None:
-        """Keeps the weights of the epoch with the highest score."""
-        if score is not None and (state["best"] is None or score > state["best"]):
+    def _keep_the_best(self, score: float | None, entry: dict, state: dict) -> None:
+        """Notes the score of an epoch, and keeps the weights of the one with the highest."""
+        if score is None:
+            return
+        entry["score"] = score
+        if state["best"] is None or score > state["best"]:
             state["best"] = score
             self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
