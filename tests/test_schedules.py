@@ -159,10 +159,3 @@ def test_the_page_shows_gradients_and_rates_and_whose_rule_the_epoch_is(run):
     assert rates and 0 < float(rates[1]) < float(rates[2]) < 1e-3
     assert ">fusion</title>" in page
     assert "Sertone's own rule" in page.replace("&#39;", "'")
-
-
-def test_the_paper_recipes_read_ten_to_the_minus_four():
-    for name in ("wan2025_wav2vec2", "wan2025_hubert", "wan2025_wavlm"):
-        train = recipes.load(recipes.shipped(name)).train
-        assert train.rates == Rates(encoder=1e-5, downstream=1e-4)
-        assert train.learning_rates["printed"] == Rates(encoder=1e-4, downstream=1e-3)
