@@ -110,8 +110,6 @@ class TrainingConfig(Settings):
     """With `schedule: newbob`."""
     warmup: float = Field(default=0.0, ge=0, lt=1)
     """Share of a stage's steps in which the rates rise from zero."""
-    fusion_warmup: float | None = Field(default=None, ge=0, lt=1)
-    """The same share for the rate of the layers' fusion (ARI, weighted sum) alone; null: `warmup`."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Of AdamW."""
     clip_norm: float = Field(default=1.0, gt=0)
@@ -160,6 +158,9 @@ class TrainConfig(TrainingConfig):
     """Two rates, or the name of one of `learning_rates`."""
     learning_rates: dict[str, Rates] = Field(default_factory=dict)
     """Named readings of the rates, to choose from."""
+    fusion_warmup: float | None = Field(default=None, ge=0, lt=1)
+    """Share of a stage's steps in which the rate of the layers' fusion (ARI, weighted sum) rises from
+    zero; null: `warmup`, as all rates."""
     targets: Literal["hard", "soft"] = "hard"
     """Of the emotion loss: the label; or `soft`, the shares of the annotators' votes by class, and the
     label where there are none."""

@@ -203,6 +203,6 @@ def enough_memory(utterances: Sequence[Utterance], lengths: Tensor) -> Iterator[
             "out_of_memory",
             f"{len(utterances)} utterances of up to {int(lengths.max()) / SAMPLING_RATE:.1f} s ({longest})",
             "a batch that fits the device",
-            "lower train.batch_seconds or train.batch_size, run fewer folds side by side (--jobs), or cut "
-            "that utterance",
+            "lower train.batch_gb, train.batch_seconds or train.batch_size, run fewer folds side by side "
+            "(--jobs), or set data.max_seconds",
         ) from None
