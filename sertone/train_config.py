@@ -34,11 +34,11 @@ class Rates(Settings):
     """Learning rates by part of the model."""
 
     encoder: float = Field(default=1e-4, gt=0)
-    """Of the speech encoder, and of the text encoder where the model has one."""
+    """Learning rate of the speech encoder, and of the text encoder where the model has one."""
     downstream: float = Field(default=1e-3, gt=0)
-    """Of all else: heads, co-attention, pooling, and the fusion where it has no rate of its own."""
+    """Learning rate of all else: heads, co-attention, pooling, and the fusion unless it has its own."""
     fusion: float | None = Field(default=None, gt=0)
-    """Of what fuses the encoder's layers (ARI, weighted sum); null: that of `downstream`."""
+    """Learning rate of what fuses the encoder's layers (ARI, weighted sum); null: that of `downstream`."""
 
 
 class NewBobConfig(Settings):
@@ -97,17 +97,17 @@ class TrainingConfig(Settings):
     batch_seconds: float | None = Field(default=None, gt=0)
     """seconds of audio per batch, padding included."""
     length_mixing: Annotated[float, Field(ge=0)] | Literal["random"] = 0.03
-    """How much lengths are mixed within a batch: 0.03 pads little, 1 mixes nearly all. `random` draws
-    batches without a look at the lengths, as the papers do. In a small corpus length goes with emotion
-    and sentence, and batches of one length learn worse."""
+    """How much lengths are mixed within a batch: 0.03 pads little, 1 mixes nearly all. `random` ignores
+    the lengths, as the papers do. In a small corpus length goes with emotion and sentence, and models
+    learn worse from batches of one length."""
     batch_gb: float = Field(default=8.0, gt=0)
-    """Most memory of one batch, by an estimate (see Speed: Memory of a batch). A batch that would take
-    more is made smaller; a single utterance that takes more is a batch of its own."""
+    """Largest memory of one batch in GB, as estimated (docs, Speed: Memory of a batch). A batch that would
+    take more is made smaller. A single utterance that takes more is a batch of its own."""
     schedule: Literal["constant", "cosine", "newbob"] = "constant"
-    """Of the learning rates, within each stage, after the warm-up. `cosine` falls to zero. `newbob`
-    lowers the rates after every epoch that improves too little."""
+    """How the learning rates change within each stage, after the warm-up. `cosine`: they fall to zero.
+    `newbob`: they fall after every epoch that improves too little."""
     newbob: NewBobConfig = NewBobConfig()
-    """With `schedule: newbob`."""
+    """Settings of `schedule: newbob`."""
     warmup: float = Field(default=0.0, ge=0, lt=1)
     """Share of a stage's steps in which the rates rise from zero."""
     weight_decay: float = Field(default=0.01, ge=0)
@@ -155,7 +155,7 @@ class TrainConfig(TrainingConfig):
     epochs: list[Annotated[int, Field(ge=0)]] = Field(default=[30], min_length=1)
     """Of each stage of the model."""
     learning_rate: str | Rates = Rates()
-    """Two rates, or the name of one of `learning_rates`."""
+    """The rates, or the name of one of `learning_rates`."""
     learning_rates: dict[str, Rates] = Field(default_factory=dict)
     """Named readings of the rates, to choose from."""
     fusion_warmup: float | None = Field(default=None, ge=0, lt=1)

@@ -105,7 +105,9 @@ def _curves(results: dict) -> list[dict]:
         for key, name in (CURVES | ratings | GRADIENTS).items():
             values = {f: [e[key] for e in es if key in e] for f, es in runs.items()}
             curves += _curve(f"{title}: {name}", values)
-        curves += _curve(f"{title}: learning rate", _learning_rates(runs))
+        rates = _learning_rates(runs)
+        alt = f"{title}: learning rate of {', '.join(rates)} over the epochs"
+        curves += _curve(f"{title}: learning rate", rates, alt)
     return curves
 
 
@@ -118,13 +120,13 @@ GRADIENTS = {
 }
 
 
-def _curve(title: str, values: dict[str, list[float]]) -> list[dict]:
+def _curve(title: str, values: dict[str, list[float]], alt: str = "") -> list[dict]:
     """Return a plot with one line per name; none where no value is finite."""
     finite = {name: [value for value in row if isfinite(value)] for name, row in values.items()}
     series = {name: row for name, row in finite.items() if row}
     if not series:
         return []
-    alt = f"{title}, from {_ends(series, 0)} to {_ends(series, -1)} over the epochs"
+    alt = alt or f"{title}, from {_ends(series, 0)} to {_ends(series, -1)} over the epochs"
     return [{"title": title, "svg": plots.lines(series, "epoch", alt), "names": list(series)}]
 
 
