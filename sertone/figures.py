@@ -163,3 +163,8 @@ def clock(seconds: float) -> str:
 def counted(number: int, thing: str) -> str:
     """How many there are: `1 file`, `2 files`."""
     return f"{number} {thing}{'s' * (number != 1)}"
+
+
+def axis_value(value: float, high: float) -> str:
+    """Return a value as an axis that ends at `high` shows it: learning rates need powers of ten."""
+    return f"{value:.2f}" if high >= 0.1 or not value else f"{value:.1e}".replace("e-0", "e-")

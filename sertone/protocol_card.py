@@ -117,7 +117,10 @@ def selection(folds: Sequence[Fold], answers: Sequence[str]) -> str:
         scores = ["UA" if task == "emotion" else f"CCC of {task}" for task in answers]
         best = f"mean of {', '.join(scores)}" if len(scores) > 1 else scores[0]
         return f"the epoch with the best {best} on the validation side; the test side plays no part"
-    return "the last epoch of a fixed number; the test side plays no part"
+    return (
+        "the last epoch of a fixed number, by Sertone's own rule (the paper of wan2025 names none); "
+        "the test side plays no part"
+    )
 
 
 def versions() -> dict[str, str]:

@@ -107,6 +107,11 @@ class DataConfig(CorpusConfig):
     """Utterances whose emotion is in no class: left out, the papers' way, or kept for the other tasks."""
     text: TextConfig = TextConfig()
     """Where text comes from."""
+    max_seconds: float | None = Field(default=None, gt=0)
+    """Longest utterance, in seconds; null: no limit. Memory grows with the square of the length."""
+    longer: Literal["cut", "left_out", "error"] = "cut"
+    """What happens to utterances longer than `max_seconds`. `cut`: their first seconds take part, without
+    their transcripts, which say more than that. `left_out`: they take no part. `error`: no run begins."""
     scales: dict[str, tuple[FiniteFloat, FiniteFloat]] = Field(default_factory=dict)
     """Rating -> the lowest and the highest value that a rater could choose, as `{valence: [1, 7]}`, where
     the corpus's data sheet does not say: of a manifest."""
@@ -130,8 +135,9 @@ class ProtocolConfig(Settings):
     folds: int = Field(default=5, ge=2)
     """How many folds `grouped_k_fold` makes."""
     validation: Literal["none", "speaker"] = "none"
-    """`none`: the last epoch is taken, the papers' way. `speaker`: one speaker is taken out of
-    training and chooses the epoch. Official splits and leave-one-speaker-out bring their own."""
+    """`none`: the last epoch is taken, by our own rule, for the paper of wan2025 names none. `speaker`: one
+    speaker is taken out of training and chooses the epoch. Official splits and leave-one-speaker-out bring
+    their own."""
 
 
 class Recipe(Settings):

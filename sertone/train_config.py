@@ -31,12 +31,24 @@ def bf16_hardware(device: str) -> str:
 
 
 class Rates(Settings):
-    """Learning rates of the two parts."""
+    """Learning rates by part of the model."""
 
     encoder: float = Field(default=1e-4, gt=0)
-    """Of the speech encoder."""
+    """Learning rate of the speech encoder, and of the text encoder where the model has one."""
     downstream: float = Field(default=1e-3, gt=0)
-    """Of fusion, heads and all else."""
+    """Learning rate of all else: heads, co-attention, pooling, and the fusion unless it has its own."""
+    fusion: float | None = Field(default=None, gt=0)
+    """Learning rate of what fuses the encoder's layers (ARI, weighted sum); null: that of `downstream`."""
+
+
+class NewBobConfig(Settings):
+    """Annealing of the learning rates with `schedule: newbob`, within each stage."""
+
+    threshold: float = Field(default=0.0025, ge=0)
+    """Least relative improvement over the epoch before: of the validation score, or, where the stage
+    has none, of the training loss."""
+    factor: float = Field(default=0.9, gt=0, lt=1)
+    """By which all rates are multiplied after an epoch that improves by less."""
 
 
 class CacheConfig(Settings):
@@ -115,11 +127,18 @@ class TrainingConfig(Settings):
     """Utterances per batch; or else"""
     batch_seconds: float | None = Field(default=None, gt=0)
     """seconds of audio per batch, padding included."""
-    length_mixing: float = Field(default=0.03, ge=0)
-    """How much lengths are mixed within a batch: 0.03 pads little, 1 mixes all. In a small corpus
-    length goes with emotion and sentence, and batches of one length learn worse."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """Of the learning rates, within each stage; `cosine` falls to zero after a warm-up."""
+    length_mixing: Annotated[float, Field(ge=0)] | Literal["random"] = 0.03
+    """How much lengths are mixed within a batch: 0.03 pads little, 1 mixes nearly all. `random` ignores
+    the lengths, as the papers do. In a small corpus length goes with emotion and sentence, and models
+    learn worse from batches of one length."""
+    batch_gb: float = Field(default=8.0, gt=0)
+    """Largest memory of one batch in GB, as estimated (docs, Speed: Memory of a batch). A batch that would
+    take more is made smaller. A single utterance that takes more is a batch of its own."""
+    schedule: Literal["constant", "cosine", "newbob"] = "constant"
+    """How the learning rates change within each stage, after the warm-up. `cosine`: they fall to zero.
+    `newbob`: they fall after every epoch that improves too little."""
+    newbob: NewBobConfig = NewBobConfig()
+    """Settings of `schedule: newbob`."""
     warmup: float = Field(default=0.0, ge=0, lt=1)
     """Share of a stage's steps in which the rates rise from zero."""
     weight_decay: float = Field(default=0.01, ge=0)
@@ -177,9 +196,12 @@ class TrainConfig(TrainingConfig):
     epochs: list[Annotated[int, Field(ge=0)]] = Field(default=[30], min_length=1)
     """Of each stage of the model."""
     learning_rate: str | Rates = Rates()
-    """Two rates, or the name of one of `learning_rates`."""
+    """The rates, or the name of one of `learning_rates`."""
     learning_rates: dict[str, Rates] = Field(default_factory=dict)
     """Named readings of the rates, to choose from."""
+    fusion_warmup: float | None = Field(default=None, ge=0, lt=1)
+    """Share of a stage's steps in which the rate of the layers' fusion (ARI, weighted sum) rises from
+    zero; null: `warmup`, as all rates."""
     targets: Literal["hard", "soft"] = "hard"
     """Of the emotion loss: the label; or `soft`, the shares of the annotators' votes by class, and the
     label where there are none."""

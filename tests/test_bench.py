@@ -153,3 +153,28 @@ def test_the_benchmark_of_answers_runs_and_ends_with_one_json_object():
     assert found["agreement"]["pipeline, batches of 8"]["largest_difference"] > 1e-3, "padding tells"
     assert found["megabytes"]["int8"] < found["megabytes"]["fp32"]
     assert 0 < found["memory_mb"]["fp32"] < found["memory_mb"]["pipeline"]
+
+
+def test_the_first_step_with_the_rates_as_printed_moves_ari_ten_times_as_far(tmp_path):
+    from first_steps import changed, first_steps, miniature, recipe_of
+
+    from sertone.training.experiment import prepare
+    from sertone.training.folds import gather
+    from sertone.training.progress import Progress
+
+    miniature(tmp_path)
+    experiment = prepare(recipe_of(tmp_path, tiny=True, device="cpu"))
+    material = gather(experiment, Progress(0, quiet=True))
+    losses, ratios = [], {}
+    for fusion, rates in (
+        ("ari_full", "power_of_ten"),
+        ("ari_full", "printed"),
+        ("ari_diagonal", "printed"),
+    ):
+        recipe = changed(experiment.recipe, fusion, rates)
+        loss, ratios[fusion, rates] = first_steps(experiment.with_recipe(recipe), material, 1)
+        losses += loss
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-3)  # the same start: H = H_12
+    full = ratios["ari_full", "printed"]
+    assert full == pytest.approx(10 * ratios["ari_full", "power_of_ten"], rel=0.2)
+    assert full > 5 * ratios["ari_diagonal", "printed"] > 0

@@ -111,7 +111,7 @@ def test_two_ranks_take_the_step_of_their_mean_loss(demo_recipe, tmp_path):
     trainer = Trainer(alone, vocabulary, fold, 0, recipe.train, material, tmp_path / "x", Progress(1, True))
     stepper = trainer.begin(0)
     stepper.train()
-    plan, _ = trainer._plan(np.random.default_rng(0), [""] * len(fold.train))
+    plan, _ = trainer._plan(np.random.default_rng(0), [""] * len(fold.train), stepper.stage)
     assert len(plan) == 2
     losses = [stepper._losses(b)[2] for b in trainer.loader.batches(plan, list(stepper.stage.weights))]
     (sum(losses) / 2).backward()

@@ -49,9 +49,10 @@ def test_the_papers_settings_and_both_readings_of_its_rates(name):
     recipe = recipes.load(path)
     assert recipe.train.epochs == [100, 100] and recipe.train.batch_size == 4
     assert recipe.train.speeds == [0.8, 1.0, 1.2]
-    assert (recipe.train.rates.downstream, recipe.train.rates.encoder) == (1e-3, 1e-4)
-    other = recipes.load(path, ["train.learning_rate=power_of_ten"])
-    assert (other.train.rates.downstream, other.train.rates.encoder) == (1e-4, 1e-5)
+    assert recipe.train.length_mixing == "random"
+    assert (recipe.train.rates.downstream, recipe.train.rates.encoder) == (1e-4, 1e-5)
+    other = recipes.load(path, ["train.learning_rate=printed"])
+    assert (other.train.rates.downstream, other.train.rates.encoder) == (1e-3, 1e-4)
 
 
 def write(tmp_path, **changes):

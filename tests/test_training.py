@@ -65,6 +65,19 @@ def test_little_padding_on_lengths_like_iemocaps():
     assert {frozenset(b) for b in one} != {frozenset(b) for b in other}
 
 
+def test_random_batches_mix_all_lengths():
+    lengths = np.random.default_rng(0).uniform(1, 10, 400).tolist()
+    ratio = {}
+    for mixing in (0.03, "random"):
+        plan = plan_batches(lengths, batch_size=4, mixing=mixing, draw=np.random.default_rng(1))
+        assert sorted(i for batch in plan for i in batch) == list(range(400))
+        assert plan == plan_batches(lengths, batch_size=4, mixing=mixing, draw=np.random.default_rng(1))
+        ratio[mixing] = np.mean([max(lengths[i] for i in b) / min(lengths[i] for i in b) for b in plan])
+    assert ratio[0.03] < 1.15 and ratio["random"] > 2.5
+    seconds = plan_batches(lengths, batch_seconds=30, mixing="random", draw=np.random.default_rng(1))
+    assert all(len(batch) * max(lengths[i] for i in batch) <= 30 for batch in seconds)
+
+
 def test_speed_changes_length_and_pitch(tone):
     utterance = Utterance(id="x", path=tone(seconds=2.0), speaker="s")
     recordings = Recordings(1.0, [0.8, 1.25])
@@ -458,7 +471,8 @@ def test_the_optimizer_survives_the_disk(seed):
     model[0].bias.requires_grad_(False)
 
     def optimizer_of(model):
-        return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
+        trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        return torch.optim.AdamW(trained, fused=True)
 
     def step(model, optimizer):
         optimizer.zero_grad()

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from sertone import audio, corpora
+from sertone.corpora._durations import long_problems
 from sertone.corpora._rows import row_problems
 from sertone.errors import AudioError
 from sertone.labels import (
@@ -131,6 +132,7 @@ def check(name: str, root: str | Path, classes: str | dict[str, str] = "all") ->
     problems += _rating_problems(found, corpora.sheet(name).SCALES)
     lengths = {path: _length(path, problems) for path in {u.path: None for u in found}}
     problems += _signal_problems(found, lengths)
+    problems += long_problems({u.id: _seconds(u, lengths) for u in found})
     problems += _twins(found, [path for path, length in lengths.items() if length])
     return _count(name, root, classes, found, lengths, problems)
 

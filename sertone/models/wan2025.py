@@ -20,7 +20,8 @@ Our reading, where the paper is silent:
       which is what the paper's figure may mean.
     - The loss weights of the tasks are not published: `tasks` sets them, all 1 if not told otherwise.
     - Each stage has 100 epochs; an epoch hears every utterance once, at one of the three speeds drawn
-      at random.
+      at random. Batches are drawn at random, too, and the last epoch counts.
+    - Learning rates: "10e-4" and "10e-5" are read as 1e-4 and 1e-5 (docs/reproduce.md says why).
     - AdamW with weight decay 0.01, a constant rate, gradients clipped at norm 1. `hidden` is 256,
       dropout 0.1, the activation GELU. Emotion has weight 1 in stage 2.
     - No layer drop, no masking of features and no layer norm on the encoder's output. `model.encoder` has

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sertone.nn import kernels
-from sertone.nn.encoder import Encoder
-from sertone.nn.frontend import FrontEnd
+from sertone.nn.encoder import Encoder, Footprint
+from sertone.nn.frontend import HOP, MEMORY, FrontEnd
 from sertone.nn.kernels import Dropout
 from sertone.settings import LAYERS, Settings
 
@@ -72,6 +72,11 @@ class CompactEncoder(Encoder):
 
     def describe(self, depth: int | None = None) -> dict[str, Any]:
         return self.config.model_dump() | {"depth": depth or self.depth}
+
+    def footprint(self, fused: bool) -> Footprint:
+        """Its attention has no dropout and never holds scores; the embedding is counted with the layers."""
+        values = 32 if self.config.block == "transformer" else 57
+        return Footprint(4 * HOP, 0, values * self.width, MEMORY)
 
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Log-mel features at 10 ms, four stacked frames to one: (B, T, 4 C), frames (B,)."""

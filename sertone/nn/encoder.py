@@ -47,6 +47,23 @@ class Prefix:
         return Prefix(self.states.to(device), self.frames.to(device), self.layers)
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """What an encoder holds in memory while it is trained, per utterance; for estimates.
+
+    Attributes:
+        hop: samples per frame.
+        scores: T x T matrices that a trained layer keeps for the gradient; 0 where attention holds none.
+        values: numbers that a trained layer keeps per frame.
+        front: bytes per sample while the front end runs.
+    """
+
+    hop: int
+    scores: int
+    values: int
+    front: float
+
+
 class Encoder(nn.Module, ABC):
     """Base of all encoders: subclasses give `front`, `embed`, `context`, `layer` and their parts.
 
@@ -75,6 +92,14 @@ class Encoder(nn.Module, ABC):
 
         Args:
             depth: another number of layers.
+        """
+
+    @abstractmethod
+    def footprint(self, fused: bool) -> Footprint:
+        """What it holds in memory while it is trained. The constants are measured, see tests/test_memory.py.
+
+        Args:
+            fused: attention with dropout never holds its scores, as on a CUDA device.
         """
 
     @abstractmethod

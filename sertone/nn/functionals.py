@@ -15,8 +15,8 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sertone.nn.encoder import Encoder
-from sertone.nn.frontend import FrontEnd
+from sertone.nn.encoder import Encoder, Footprint
+from sertone.nn.frontend import HOP, MEMORY, FrontEnd
 from sertone.nn.perturbation import Perturbation, perturb
 from sertone.nn.statistics import (
     Regions,
@@ -90,6 +90,10 @@ class FunctionalsEncoder(Encoder):
 
     def describe(self, depth: int | None = None) -> dict[str, Any]:
         return self.config.model_dump()
+
+    def footprint(self, fused: bool) -> Footprint:
+        """The front end, whose frames are then statistics of the utterance."""
+        return Footprint(STACK * HOP, 0, 0, MEMORY)
 
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features and a one for every real frame, `STACK` frames to one: (B, T, STACK C), frames (B,)."""

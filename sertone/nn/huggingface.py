@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from sertone.nn import kernels
-from sertone.nn.encoder import Encoder
+from sertone.nn.encoder import Encoder, Footprint
 from sertone.nn.kernels import use_own_dropout
 from sertone.nn.masks import frame_mask, masked_mean, span_mask
 from sertone.nn.pretrained import architecture, load_weights, normalize_of, plain, speech_config
@@ -121,6 +121,15 @@ class HuggingFaceEncoder(Encoder):
         config = self.config.to_diff_dict() | {"model_type": self.config.model_type}
         config["num_hidden_layers"] = depth or self.depth
         return ArchitectureConfig(config=config, normalize=self.normalize).model_dump()
+
+    def footprint(self, fused: bool) -> Footprint:
+        """Weights, their dropout mask and what is left of them; WavLM keeps its position bias as well."""
+        config = self.config
+        copies = 0 if fused or not config.attention_dropout else 3
+        copies += config.model_type == "wavlm"
+        values = 8 * config.hidden_size + 2 * config.intermediate_size
+        front = 3.2 * 4 * config.conv_dim[0] / config.conv_stride[0]
+        return Footprint(math.prod(config.conv_stride), copies * config.num_attention_heads, values, front)
 
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms (B, N), lengths (B,) -> features (B, T, C), frames (B,)."""

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sertone.nn.encoder import Encoder
+from sertone.nn.encoder import Encoder, Footprint
 
 
 class NoEncoder(Encoder):
@@ -22,6 +22,10 @@ class NoEncoder(Encoder):
 
     def changing(self) -> str:
         return "there is no speech encoder, whose output could be kept"
+
+    def footprint(self, fused: bool) -> Footprint:
+        """Nothing."""
+        return Footprint(1, 0, 0, 0.0)
 
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """One empty frame each: (B, 1, 0), (B,)."""

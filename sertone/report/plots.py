@@ -13,6 +13,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sertone.figures import axis_value
+
 WIDTH, HEIGHT = 460, 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 20, 12, 34
 
@@ -164,11 +166,9 @@ def _y_axis(low: float, high: float) -> str:
     parts = []
     for step in range(5):
         value = low + step / 4 * (high - low)
-        y = _y(value, low, high)
+        y, text = _y(value, low, high), axis_value(value, high)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(
-            f'<text class="axis" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.2f}</text>'
-        )
+        parts.append(f'<text class="axis" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
     return "".join(parts)
 
 

@@ -89,6 +89,7 @@ def rows(card: dict) -> list[tuple[str, str]]:
         ("Licence", licences.in_words(corpus["licence"])),
         ("Utterances", f"{corpus['utterances_used']} used of {corpus['utterances_found']} found"),
         *([("Only", _only(only))] if (only := corpus.get("only")) else []),
+        *([("Longest utterance", _limit(limit))] if (limit := card.get("max_seconds")) else []),
         *([("Text", _text(card["text"]))] if "text" in card else []),  # older runs do not say
         *([("Classes", classes + (f" ({merged})" if merged else ""))] if card["class_map"] else []),
         ("Split", ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in card["split"].items())),
@@ -107,6 +108,11 @@ def _only(only: dict) -> str:
     return "; ".join(f"{name}: {', '.join(values)}" for name, values in only.items())
 
 
+def _limit(limit: dict) -> str:
+    longer = f"{counted(limit['utterances'], 'longer utterance')}: {limit['longer'].replace('_', ' ')}"
+    return f"{limit['seconds']:g} s; {longer}"
+
+
 def _teacher(teacher: dict) -> str:
     said = f"{teacher['source']}, {teacher['weight']:g} of every target"
     known = "it has heard no recording and no speaker of the test sides"
@@ -116,8 +122,8 @@ def _teacher(teacher: dict) -> str:
 
 
 def _text(text: dict) -> str:
-    counted = ("with_text", "without_text", "failed")
-    about = ((name.replace("_", " "), value) for name, value in text.items() if name not in counted)
+    counts = ("with_text", "without_text", "failed")
+    about = ((name.replace("_", " "), value) for name, value in text.items() if name not in counts)
     said = ", ".join(f"{name}: {value}" for name, value in about)
     failed = sum(map(len, text.get("failed", {}).values()))
     unread = f", {failed} of them because their audio cannot be read" if failed else ""

@@ -6,7 +6,7 @@ from math import isfinite
 from pathlib import Path
 
 from sertone import spreadsheet
-from sertone.figures import FIGURES
+from sertone.figures import FIGURES, axis_value
 from sertone.files import read_json
 from sertone.report import cards, conditions, emotion, page, plots, protocol, ratings
 from sertone.sharing.scores import best_of
@@ -93,33 +93,59 @@ def _auxiliary(results: dict) -> list[dict]:
 
 
 def _curves(results: dict) -> list[dict]:
-    """Loss and scores by stage, one line per fold."""
+    """Losses, scores, gradients and learning rates by stage."""
     by_stage: dict[str, dict[str, list[dict]]] = defaultdict(dict)
     for fold in results["folds"]:
         for stage, entries in groupby(fold["history"], key=lambda entry: entry["stage"]):
             by_stage[stage][fold["name"]] = list(entries)
+    ratings = {f"val_{name}": f"CCC of {name} of the validation speaker" for name in results["ratings"]}
     curves = []
     for number, (stage, runs) in enumerate(by_stage.items(), 1):
-        for key, name in (
-            ("loss", "loss"),
-            ("ua", "UA in training"),
-            ("val_ua", "UA of the validation speaker"),
-            *((f"val_{name}", f"CCC of {name} of the validation speaker") for name in results["ratings"]),
-        ):
-            known = {f: [e[key] for e in es if key in e] for f, es in runs.items()}
-            series = {f: [value for value in values if isfinite(value)] for f, values in known.items()}
-            series = {fold: values for fold, values in series.items() if values}
-            if series:
-                title = f"Stage {number}, {stage}: {name}"
-                alt = f"{title}, from {_ends(series, 0)} to {_ends(series, -1)} over the epochs"
-                svg = plots.lines(series, "epoch", alt)
-                curves.append({"title": title, "svg": svg, "names": list(series)})
+        title = f"Stage {number}, {stage}"
+        for key, name in (CURVES | ratings | GRADIENTS).items():
+            values = {f: [e[key] for e in es if key in e] for f, es in runs.items()}
+            curves += _curve(f"{title}: {name}", values)
+        rates = _learning_rates(runs)
+        alt = f"{title}: learning rate of {', '.join(rates)} over the epochs"
+        curves += _curve(f"{title}: learning rate", rates, alt)
     return curves
+
+
+CURVES = {"loss": "loss", "ua": "UA in training", "val_ua": "UA of the validation speaker"}
+"""Entry of the history -> what its curve is called."""
+GRADIENTS = {
+    "gradient_norm": "gradient norm before clipping, mean",
+    "gradient_norm_max": "gradient norm before clipping, largest",
+    "clipped_steps": "share of steps whose gradient was clipped",
+}
+
+
+def _curve(title: str, values: dict[str, list[float]], alt: str = "") -> list[dict]:
+    """Return a plot with one line per name; none where no value is finite."""
+    finite = {name: [value for value in row if isfinite(value)] for name, row in values.items()}
+    series = {name: row for name, row in finite.items() if row}
+    if not series:
+        return []
+    alt = alt or f"{title}, from {_ends(series, 0)} to {_ends(series, -1)} over the epochs"
+    return [{"title": title, "svg": plots.lines(series, "epoch", alt), "names": list(series)}]
+
+
+def _learning_rates(runs: dict[str, list[dict]]) -> dict[str, list[float]]:
+    """Return the rates at the end of every epoch by part of the model; by fold too where folds differ."""
+    by_fold = {f: [e["learning_rates"] for e in es if "learning_rates" in e] for f, es in runs.items()}
+    rows = list(by_fold.values())
+    alike = all(row == rows[0] for row in rows)
+    series = {}
+    for fold, row in list(by_fold.items())[: 1 if alike else None]:
+        for part in row[0] if row else ():
+            series[part if alike else f"{part}, {fold}"] = [rates[part] for rates in row]
+    return series
 
 
 def _ends(series: dict[str, list[float]], index: int) -> str:
     values = [row[index] for row in series.values()]
-    return f"{sum(values) / len(values):.2f}"
+    mean = sum(values) / len(values)
+    return axis_value(mean, mean)
 
 
 def _trouble(results: dict) -> str:

@@ -1,6 +1,7 @@
-"""Batches of utterances of about the same length: little padding, the same order from the same seed."""
+"""Batches of utterances of about the same length, or of any: the same from the same seed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -12,11 +13,12 @@ def plan_batches(
     *,
     batch_size: int | None = None,
     batch_seconds: float | None = None,
-    mixing: float = 0.0,
+    mixing: float | Literal["random"] = 0.0,
     draw: np.random.Generator | None = None,
     ranks: int = 1,
+    too_much: Callable[[int, float], bool] = lambda _count, _longest: False,
 ) -> list[list[int]]:
-    """Groups utterances by length.
+    """Groups utterances by length, or at random.
 
     Args:
         lengths: of the utterances, in seconds.
@@ -24,10 +26,13 @@ def plan_batches(
         batch_seconds: seconds per batch, padding included. One utterance longer than that is a batch
             of its own.
         mixing: standard deviation by which logarithmic lengths are moved at random before sorting. 0.03
-            lets batches differ by epoch and pads little; 1 mixes all lengths and pads much.
+            lets batches differ by epoch and pads little; 1 mixes nearly all lengths and pads much. `random`:
+            the lengths play no part in the order.
         draw: shuffles; without it the batches come in order of length.
         ranks: processes that take the batches in turn; all get equally many, of about the same length at
-            the same time.
+            the same time, unless they are mixed.
+        too_much: whether so many utterances of up to so many seconds exceed the memory of a batch; one that
+            does alone is a batch of its own.
 
     Returns:
         Indices into `lengths`; every one is in exactly one batch.
@@ -35,16 +40,13 @@ def plan_batches(
     Raises:
         SertoneError: `too_few_utterances` for so many ranks.
     """
-    keys = np.asarray(lengths, dtype=float)
-    if draw is not None:
-        keys = keys * np.exp(mixing * draw.standard_normal(len(keys)))
     batches: list[list[int]] = [[]]
     longest = 0.0
-    for index in np.argsort(keys, kind="stable").tolist():
+    for index in _order(lengths, mixing, draw):
         longest = max(longest, lengths[index])
         count = len(batches[-1]) + 1
         over = count > batch_size if batch_size else count * longest > (batch_seconds or 0.0)
-        if batches[-1] and over:
+        if batches[-1] and (over or too_much(count, longest)):
             batches.append([])
             longest = lengths[index]
         batches[-1].append(index)
@@ -53,6 +55,17 @@ def plan_batches(
     if draw is not None:
         draw.shuffle(turns)
     return [batch for turn in turns for batch in turn]
+
+
+def _order(
+    lengths: Sequence[float], mixing: float | Literal["random"], draw: np.random.Generator | None
+) -> list[int]:
+    """Return the order in which batches are filled."""
+    keys = np.asarray(lengths, dtype=float)
+    if draw is not None:
+        moved = draw.standard_normal(len(keys))
+        keys = moved if mixing == "random" else keys * np.exp(mixing * moved)
+    return np.argsort(keys, kind="stable").tolist()
 
 
 def _divisible(batches: list[list[int]], ranks: int) -> list[list[int]]:

@@ -119,7 +119,7 @@ def _done(
 ) -> Generator[tuple[Cell, int, SertoneError | None], None, None]:
     """Every fold that was left, when it is done, or its error; none of a cell that has failed."""
     jobs = min(jobs, sum(len(cell.left) for cell in cells))
-    calls = _calls(cells, progress, failed)
+    calls = _calls(cells, progress, failed, jobs)
     if jobs <= 1:
         for cell, number, material in calls:
             yield cell, number, _run_here(cell, number, material, progress)
@@ -178,14 +178,15 @@ def _of(where: str, error: SertoneError) -> SertoneError:
 
 
 def _calls(
-    cells: Sequence[Cell], progress: Progress, failed: Container[int]
+    cells: Sequence[Cell], progress: Progress, failed: Container[int], jobs: int
 ) -> Iterator[tuple[Cell, int, Material]]:
     """Every fold that is left, with the material that its cell shares with the cell before, if it can."""
     material, shared = None, ""
     for cell in cells:
         if numbers := cell.left:
             wanted = _sharing(cell)
-            material = gather(cell.experiment, progress, material if wanted == shared else None)
+            kept = material if wanted == shared else None
+            material = gather(cell.experiment, progress, kept, jobs)
             shared = wanted
             yield from ((cell, number, material) for number in numbers if id(cell) not in failed)
 

@@ -227,17 +227,36 @@ def load_resume(save: Path, model: Any) -> tuple[dict, dict[str, Tensor], dict[s
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Puts an optimizer's moments back."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = tensor
+    """Puts an optimizer's moments back, each to the parameter whose name it was saved under.
+
+    Raises:
+        SertoneError: `other_moments`, where the optimizer does not train such a parameter, and for saves of
+            versions that numbered their moments: other groups would get each other's.
+    """
+    moments: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        name, kind = key.rsplit(".", 1)
+        moments.setdefault(name, {})[kind] = tensor
+    names = _parameter_names(optimizer)
+    if other := sorted(moments.keys() - set(names)):
+        raise SertoneError(
+            "other_moments",
+            f"the save holds the optimizer's moments of {other[0]!r}, which is not trained here",
+            "a save of the same version, model and stage",
+            "start again with --fresh, or go on with the version that wrote the save",
+        )
+    state = {number: moments[name] for number, name in enumerate(names) if name in moments}
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    state = optimizer.state_dict()["state"]
-    return {f"{index}.{key}": t for index, values in state.items() for key, t in values.items()}
+    names, state = _parameter_names(optimizer), optimizer.state_dict()["state"]
+    return {f"{names[index]}.{key}": t for index, values in state.items() for key, t in values.items()}
+
+
+def _parameter_names(optimizer: torch.optim.Optimizer) -> list[str]:
+    """Return the names of the parameters in the order in which torch numbers them."""
+    return [name for group in optimizer.param_groups for name in group["param_names"]]
 
 
 def _saves(folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from sertone.protocols import Fold
 from sertone.recipe import ProtocolConfig, Recipe
 from sertone.schema import Utterance
 from sertone.sharing.origins import Origin, origin_of
-from sertone.training import heard, teachers
+from sertone.training import durations, heard, teachers
 
 PAST = ("encoder", "teacher")
 """Parts of a card about what a model comes from."""
@@ -120,7 +120,8 @@ def prepare(
     Args:
         recipe: the experiment.
         everything: train on all instead of splitting; nothing is left to test on.
-        say: told the arithmetic, and how speech recognition is getting on where texts come from there.
+        say: told the arithmetic, how many utterances are longer than `data.max_seconds`, and how speech
+            recognition is getting on where texts come from there.
 
     Raises:
         SertoneError: of the recipe, the corpus, the split, a leak, or the texts.
@@ -134,6 +135,7 @@ def prepare(
     if "emotion" in answers:
         _require_classes(mapping, emotions)
     used = [u for u in found if data.outside_classes == "kept" or u.labels.get("emotion") in (None, *mapping)]
+    used, limit = durations.limited(used, data, say)
     _require_scales(recipe, answers)
     _require_some(used, answers)
     folds, rule = _split(recipe.protocol, used, answers, everything)
@@ -143,7 +145,7 @@ def prepare(
         leaks.require_none(fold, report)
     _require_what_training_needs(recipe, answers, folds, mapping)
     card = protocol_card(data, len(found), folds, reports, mapping, hashes, rule, recipe.train.seed, answers)
-    made = Experiment(recipe, mapping, used, folds, card).with_past()
+    made = Experiment(recipe, mapping, used, folds, card | limit).with_past()
     texts = transcripts.texts(data.text, used, hashes, say, corpora.sheet(data.corpus).LANGUAGE)
     folds = [Fold(fold.name, *map(texts.given, fold.sides.values())) for fold in folds]
     used = texts.given(used)

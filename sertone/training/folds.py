@@ -20,11 +20,12 @@ from sertone.training.augmentation import require_possible
 from sertone.training.calibrate import calibrate
 from sertone.training.experiment import Experiment
 from sertone.training.first_stages import FirstStages
-from sertone.training.loop import Trainer, check_plan
+from sertone.training.loop import Trainer
 from sertone.training.material import Material
+from sertone.training.memory import require_room
 from sertone.training.modalities import rows_by_condition
 from sertone.training.progress import Reporter
-from sertone.training.step import freeze
+from sertone.training.step import check_plan, freeze
 from sertone.training.taught import taught
 from sertone.training.tested import in_words, tested
 
@@ -49,17 +50,20 @@ def check(experiment: Experiment) -> Any:
     return model
 
 
-def gather(experiment: Experiment, progress: Reporter, material: Material | None = None) -> Material:
-    """Decodes the audio of all folds, after a look at whether the cache asked for can be had.
+def gather(
+    experiment: Experiment, progress: Reporter, material: Material | None = None, jobs: int = 1
+) -> Material:
+    """Decodes the audio of all folds, after a look at whether cache and memory asked for can be had.
 
     Args:
         experiment: of whose folds.
         progress: where to report.
         material: to go on with, where an experiment before had the same encoder and settings.
+        jobs: folds at a time, which share the memory of the machine.
 
     Raises:
-        SertoneError: `unreadable_audio`, `audio_leak`, `not_cacheable`, `cache_too_small`; as the building
-            and `check_plan`.
+        SertoneError: `unreadable_audio`, `audio_leak`, `not_cacheable`, `cache_too_small`,
+            `too_long_for_memory`; as the building and `check_plan`.
     """
     recipe, model = experiment.recipe, check(experiment)
     for encoder in filter(None, (model.encoder, model.text)):
@@ -70,6 +74,8 @@ def gather(experiment: Experiment, progress: Reporter, material: Material | None
         progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
     material.recordings.alike = copies.check(experiment.folds, material.recordings, progress.say)
     fabric = ranks.fabric(recipe.train)
+    lengths, device = material.recordings.lengths, fabric.device.type
+    require_room(model, experiment.folds, lengths, recipe.train, device, jobs)
     for stage in model.stages():
         freeze(model.train(), stage)
         material.prefixes.choose(model.encoder, stage.needs, material.recordings, fabric, progress.say)

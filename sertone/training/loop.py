@@ -5,7 +5,9 @@ from its last save exactly as if nothing had happened.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,6 @@ from torch import Tensor
 
 from sertone import metrics
 from sertone.calibration import Calibration
-from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, has_words
 from sertone.models.stage import MODALITIES, Stage
 from sertone.nn.vocabulary import Vocabulary
@@ -28,9 +29,11 @@ from sertone.training.batches import padding_factor, plan_batches
 from sertone.training.first_stages import FirstStages, first_stage_key
 from sertone.training.loader import Loader, Row
 from sertone.training.material import Material
+from sertone.training.memory import StepMemory
 from sertone.training.prefixes import PrefixCache
 from sertone.training.progress import Reporter
-from sertone.training.step import Stepper, freeze, require_finite, schedule
+from sertone.training.schedules import annealing
+from sertone.training.step import Stepper, require_finite
 from sertone.training.tally import Tally, require_a_step
 
 SHOWN = {
@@ -61,7 +64,8 @@ class Trainer:
         experiment: its fingerprint, which saves state.
 
     Attributes:
-        history: one entry per epoch: stage, losses, scores, seconds, share of the time that was busy.
+        history: one entry per epoch: stage, losses, scores, gradient norms, learning rates, seconds, share
+            of the time that was busy.
         loader: makes batches for the model as it is.
         calibration: of the trained model's confidence.
     """
@@ -173,10 +177,12 @@ class Trainer:
         for epoch in range(state["epoch"], epochs):
             started = time.monotonic()
             seed = [self.config.seed, self.number, index, epoch]
-            entry = self.epoch(stepper, seed, epoch / epochs, 1 / epochs)
+            stepper.annealing = annealing(self.config, self.history[len(self.history) - epoch :])
+            tell = partial(self.progress.step, self._head(index, stage), epoch + 1, epochs)
+            entry = self.epoch(stepper, seed, epoch / epochs, 1 / epochs, tell)
             require_finite(self.model, f"{self._head(index, stage)}, epoch {epoch + 1}")
             if self.fold.validation:
-                self._keep_the_best(self._validate(stage, entry), state)
+                self._keep_the_best(self._validate(stage, entry), entry, state)
             seconds = time.monotonic() - started
             entry |= {"stage": stage.name, "epoch": epoch, "seconds": seconds}
             entry["busy"] = 1 - self.loader.pop_waited() / seconds
@@ -206,7 +212,14 @@ class Trainer:
     def _head(self, index: int, stage: Stage) -> str:
         return f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})"
 
-    def epoch(self, stepper: Stepper, seed: list[int], start: float = 0.0, share: float = 1.0) -> dict:
+    def epoch(
+        self,
+        stepper: Stepper,
+        seed: list[int],
+        start: float = 0.0,
+        share: float = 1.0,
+        tell: Callable[[float], None] = lambda _: None,
+    ) -> dict:
         """One pass over the training side.
 
         Args:
@@ -214,6 +227,7 @@ class Trainer:
             seed: of everything random.
             start: share of the stage already done.
             share: of the stage that this epoch is.
+            tell: told after every step what share of the epoch is done.
 
         Returns:
             losses, scores and counts.
@@ -221,15 +235,16 @@ class Trainer:
         draw = np.random.default_rng(seed)
         torch.manual_seed(int(draw.integers(2**62)) + ranks.rank())
         withheld = self._withheld(stepper.stage, draw, start)
-        plan, padding = self._plan(draw, withheld)
-        tally = Tally(self.config.max_bad_steps, self.bad_in_a_row)
+        plan, padding = self._plan(draw, withheld, stepper.stage)
+        tally = Tally(self.config.max_bad_steps, self.bad_in_a_row, self.config.clip_norm)
         stepper.train(withheld)
         for step, batch in enumerate(self.loader.batches(plan, list(stepper.stage.weights))):
-            factor = schedule(self.config, start + share * step / len(plan))
-            stepper.step(batch, factor, [row.utterance for row in plan[step]], tally)
+            progress = start + share * step / len(plan)
+            stepper.step(batch, progress, [row.utterance for row in plan[step]], tally)
+            tell((step + 1) / len(plan))
         self.bad_in_a_row = tally.bad_in_a_row
         counts = {f"without_{name}": withheld.count(name) for name in MODALITIES if name in withheld}
-        return tally.summary() | {"padding_factor": padding} | counts
+        return tally.summary() | {"padding_factor": padding, "learning_rates": stepper.rates} | counts
 
     def _withheld(self, stage: Stage, draw: np.random.Generator, done: float) -> list[str]:
         """What of each training utterance the model shall do without.
@@ -242,10 +257,13 @@ class Trainer:
         drawn = zip(train, stage.masking.draw(draw, done, len(train)), strict=True)
         return ["" if what == "audio" and not has_words(u.text) else what for u, what in drawn]
 
-    def _plan(self, draw: np.random.Generator, withheld: list[str]) -> tuple[list[list[Row]], float]:
+    def _plan(
+        self, draw: np.random.Generator, withheld: list[str], stage: Stage
+    ) -> tuple[list[list[Row]], float]:
         """This rank's batches of an epoch; the padding factor of all ranks'."""
         train, lengths = self.fold.train, self.material.recordings.lengths
         speeds, seeds, seconds = draw_epoch(self.config, draw, [lengths[u.id] for u in train])
+        memory = StepMemory(self.model.encoder, self.config, self.fabric.device.type, stage.cut)
         batches = plan_batches(
             seconds,
             batch_size=self.config.batch_size,
@@ -253,6 +271,7 @@ class Trainer:
             mixing=self.config.length_mixing,
             draw=draw,
             ranks=ranks.world(),
+            too_much=memory.too_much,
         )
         own = batches[ranks.rank() :: ranks.world()]
         rows = [Row(*each) for each in zip(train, speeds, withheld, seeds, strict=True)]
@@ -271,30 +290,11 @@ class Trainer:
         entry |= {f"val_{'ua' if task == 'emotion' else task}": value for task, value in main.items()}
         return float(np.mean(list(main.values()))) if main else None
 
-    def _keep_the_best(self, score: float | None, state: dict) -> None:
-        """Keeps the weights of the epoch with the highest score."""
-        if score is not None and (state["best"] is None or score > state["best"]):
+    def _keep_the_best(self, score: float | None, entry: dict, state: dict) -> None:
+        """Notes the score of an epoch, and keeps the weights of the one with the highest."""
+        if score is None:
+            return
+        entry["score"] = score
+        if state["best"] is None or score > state["best"]:
             state["best"] = score
             self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
-
-
-def check_plan(model: Any, config: TrainConfig) -> None:
-    """Refuses, before anything is trained, a plan that would fail half-way.
-
-    Args:
-        model: with its stages.
-        config: the `train` part of the recipe.
-
-    Raises:
-        SertoneError: `wrong_epochs`, `bad_cut`.
-    """
-    stages = model.stages()
-    if len(config.epochs) != len(stages):
-        names = ", ".join(stage.name for stage in stages)
-        raise SertoneError(
-            "wrong_epochs",
-            f"train.epochs has {len(config.epochs)} numbers",
-            f"{len(stages)}, one for each stage ({names})",
-        )
-    for stage in stages:
-        freeze(model, stage)

@@ -12,12 +12,25 @@ from sertone.figures import clock
 from sertone.terminal import escaped, tell
 from sertone.training import ranks
 
+EVERY_S = 30.0
+"""Without a terminal a line is printed at least this often, within an epoch no more often."""
+RELAY_S = 1.0
+"""Another process tells of its steps no more often than this."""
+
 
 class Relay:
     """A `Progress` in another process: passes everything on to the caller's."""
 
+    def __init__(self) -> None:
+        self._told = -RELAY_S
+
     def skip(self, epochs: int) -> None:
         emit(("skip", epochs))
+
+    def step(self, head: str, epoch: int, epochs: int, share: float) -> None:
+        if time.monotonic() - self._told >= RELAY_S:
+            self._told = time.monotonic()
+            emit(("step", head, epoch, epochs, share))
 
     def epoch(self, head: str, epoch: int, epochs: int, scores: dict[str, float]) -> None:
         emit(("epoch", head, epoch, epochs, scores))
@@ -37,7 +50,8 @@ class Progress:
     def __init__(self, total: int, quiet: bool = False) -> None:
         self.total, self.quiet = total, quiet or not ranks.first()
         self.done = self.skipped = 0
-        self.started = time.monotonic()
+        self.started = self._printed = time.monotonic()
+        self._parts: dict[str, float] = {}
         self._said: set[str] = set()
         self._tasks: dict[str, TaskID] = {}
         console = Console(stderr=True, quiet=self.quiet)
@@ -59,6 +73,20 @@ class Progress:
         self.done += epochs
         self.skipped += epochs
 
+    def step(self, head: str, epoch: int, epochs: int, share: float) -> None:
+        """Part of an epoch is over.
+
+        Args:
+            head: fold and stage.
+            epoch: the one under way, from 1.
+            epochs: of this stage.
+            share: of this epoch that is done.
+        """
+        self._parts[head] = share
+        self._rows.update(self._all, note=self._left())
+        if not self._live and self._silent_for_long():
+            self._print(f"{head}  epoch {epoch} of {epochs}, {share:.0%}  {self._left()}")
+
     def epoch(self, head: str, epoch: int, epochs: int, scores: dict[str, float]) -> None:
         """One epoch is over.
 
@@ -69,8 +97,8 @@ class Progress:
             scores: what to show, by name.
         """
         self.done += 1
-        spent = time.monotonic() - self.started
-        left = f"{clock(spent / (self.done - self.skipped) * (self.total - self.done))} left"
+        self._parts.pop(head, None)
+        left = self._left()
         shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
         if self._live:
             if head not in self._tasks:
@@ -81,6 +109,8 @@ class Progress:
                 self._rows.remove_task(self._tasks.pop(head))
         if epoch == epochs:
             self._print(f"{head}  {epochs} epochs  {shown}  {left}")
+        elif not self._live and self._silent_for_long():
+            self._print(f"{head}  epoch {epoch} of {epochs}  {shown}  {left}")
 
     def say(self, line: str) -> None:
         """A line of its own; said once, however many folds say it."""
@@ -88,11 +118,21 @@ class Progress:
             self._said.add(line)
             self._print(line)
 
+    def _left(self) -> str:
+        """Return the time left, by the epochs and parts of epochs that this process has seen."""
+        parts, spent = sum(self._parts.values()), time.monotonic() - self.started
+        seen, ahead = self.done - self.skipped + parts, self.total - self.done - parts
+        return f"{clock(spent / seen * ahead)} left"
+
+    def _silent_for_long(self) -> bool:
+        return time.monotonic() - self._printed >= EVERY_S
+
     @property
     def _live(self) -> bool:
         return self._rows.console.is_terminal and not self.quiet
 
     def _print(self, line: str) -> None:
+        self._printed = time.monotonic()
         if self._live:
             self._rows.console.print(escaped(line), highlight=False, markup=False)
         elif not self.quiet:
@@ -112,6 +152,9 @@ class Labelled:
 
     def skip(self, epochs: int) -> None:
         self.inner.skip(epochs)
+
+    def step(self, head: str, epoch: int, epochs: int, share: float) -> None:
+        self.inner.step(self.label + head, epoch, epochs, share)
 
     def epoch(self, head: str, epoch: int, epochs: int, scores: dict[str, float]) -> None:
         self.inner.epoch(self.label + head, epoch, epochs, scores)

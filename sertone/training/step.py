@@ -1,6 +1,5 @@
-"""One step of training: outputs, losses, gradient, update; and what a stage freezes."""
+"""One step of training: outputs, losses, gradient, update; what a stage freezes, and whether it can."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,10 +16,13 @@ from sertone.nn.batch import Batch
 from sertone.nn.heads import HeadOutput
 from sertone.schema import Utterance
 from sertone.train_config import TrainConfig
+from sertone.training.schedules import schedule
 from sertone.training.tally import LOWER, Tally
 
 ENCODERS = {"audio": "encoder", "text": "text"}
 """Modality -> the model's encoder of it."""
+PARTS = dict.fromkeys(ENCODERS.values(), "encoder") | dict.fromkeys(("fusion", "fusions"), "fusion")
+"""Attribute of a model -> the part of `Rates` that drives it; all others are `downstream`."""
 
 
 class Stepper:
@@ -33,24 +35,31 @@ class Stepper:
         fabric: device and precision.
 
     Attributes:
-        optimizer: AdamW, with the encoders' and the other weights in groups of their own.
+        optimizer: AdamW, with the encoders' and the other weights in groups of their own; so has the fusion
+            of the layers where the recipe gives it a rate or a warm-up.
+        annealing: factor of all learning rates, see `schedules.annealing`.
     """
 
     def __init__(self, model: Any, stage: Stage, config: TrainConfig, fabric: Fabric) -> None:
         freeze(model, stage)
         kernels.choose(config.kernels)
         self.model, self.stage, self.config, self.fabric = model, stage, config, fabric
-        self.optimizer = self._adamw()
+        self.optimizer, self.annealing = self._adamw(), 1.0
         self._wrapped: Any
         self._stepping: Any
         self._wrapped, self._stepping = fabric.setup(model, self.optimizer)
 
-    def step(self, batch: Batch, factor: float, utterances: Sequence[Utterance], tally: Tally) -> None:
+    @property
+    def rates(self) -> dict[str, float]:
+        """The learning rates of the last step by part of the model, those of `Rates`."""
+        return {group["part"]: group["lr"] for group in self.optimizer.param_groups}
+
+    def step(self, batch: Batch, progress: float, utterances: Sequence[Utterance], tally: Tally) -> None:
         """One update, unless loss or gradient is not finite.
 
         Args:
             batch: on any device.
-            factor: of the learning rates.
+            progress: share of the stage already done, for the learning rates.
             utterances: of the batch.
             tally: told losses and answers.
 
@@ -58,7 +67,8 @@ class Stepper:
             SertoneError: `out_of_memory`; as `tally.step`.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
+            factor = schedule(self.config.schedule, group["warmup"], progress)
+            group["lr"] = group["peak"] * factor * self.annealing
         with enough_memory(utterances, batch.lengths):
             batch = batch.to(self.fabric.device)
             outputs, losses, loss = self._losses(batch)
@@ -100,16 +110,24 @@ class Stepper:
         return norm
 
     def _adamw(self) -> torch.optim.Optimizer:
-        encoders = [encoder for name in ENCODERS.values() if (encoder := getattr(self.model, name))]
-        encoder = {id(p) for encoder in encoders for p in encoder.parameters()}
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        inside = [p for p in trained if id(p) in encoder]
-        outside = [p for p in trained if id(p) not in encoder]
+        """AdamW over named parameters, so that a save says whose moments it holds."""
+        config, rates = self.config, self.config.rates
+        peaks = {"encoder": rates.encoder, "downstream": rates.downstream}
+        if own_fusion := rates.fusion is not None or config.fusion_warmup is not None:
+            peaks["fusion"] = rates.fusion or rates.downstream
+        parameters: dict[str, list] = {part: [] for part in peaks}
+        for name, parameter in self.model.named_parameters():
+            part = PARTS.get(name.split(".")[0], "downstream")
+            if parameter.requires_grad:
+                parameters[part if part != "fusion" or own_fusion else "downstream"].append((name, parameter))
+        warmup = config.warmup
+        warmups = {"fusion": warmup if config.fusion_warmup is None else config.fusion_warmup}
         groups = [
-            {"params": inside, "peak": self.config.rates.encoder},
-            {"params": outside, "peak": self.config.rates.downstream},
+            {"params": parameters[part], "part": part, "peak": peak, "warmup": warmups.get(part, warmup)}
+            for part, peak in peaks.items()
+            if parameters[part]
         ]
-        return torch.optim.AdamW(groups, weight_decay=self.config.weight_decay, fused=True)
+        return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
 
 
 def freeze(model: Any, stage: Stage) -> None:
@@ -122,6 +140,28 @@ def freeze(model: Any, stage: Stage) -> None:
     model.encoder.freeze(stage.cut)
     for name in stage.frozen:
         model.get_submodule(name).requires_grad_(False)
+
+
+def check_plan(model: Any, config: TrainConfig) -> None:
+    """Refuses, before anything is trained, a plan that would fail half-way.
+
+    Args:
+        model: with its stages.
+        config: the `train` part of the recipe.
+
+    Raises:
+        SertoneError: `wrong_epochs`, `bad_cut`.
+    """
+    stages = model.stages()
+    if len(config.epochs) != len(stages):
+        names = ", ".join(stage.name for stage in stages)
+        raise SertoneError(
+            "wrong_epochs",
+            f"train.epochs has {len(config.epochs)} numbers",
+            f"{len(stages)}, one for each stage ({names})",
+        )
+    for stage in stages:
+        freeze(model, stage)
 
 
 def require_finite(model: Any, where: str) -> None:
@@ -142,15 +182,6 @@ def require_finite(model: Any, where: str) -> None:
                 "finite weights",
                 f"{LOWER}, or lower train.clip_norm",
             )
-
-
-def schedule(config: TrainConfig, progress: float) -> float:
-    """Factor of the learning rates after this share of a stage."""
-    if progress < config.warmup:
-        return progress / config.warmup
-    if config.schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (progress - config.warmup) / (1 - config.warmup)))
 
 
 @contextmanager
@@ -174,6 +205,6 @@ def enough_memory(utterances: Sequence[Utterance], lengths: Tensor) -> Iterator[
             "out_of_memory",
             f"{len(utterances)} utterances of up to {int(lengths.max()) / SAMPLING_RATE:.1f} s ({longest})",
             "a batch that fits the device",
-            "lower train.batch_seconds or train.batch_size, run fewer folds side by side (--jobs), or cut "
-            "that utterance",
+            "lower train.batch_gb, train.batch_seconds or train.batch_size, run fewer folds side by side "
+            "(--jobs), or set data.max_seconds",
         ) from None

@@ -1,4 +1,4 @@
-"""What happened in one epoch: losses, answers, steps that could not be taken."""
+"""What happened in one epoch: losses, gradient norms, answers, steps that could not be taken."""
 
 import math
 from collections import defaultdict
@@ -45,12 +45,15 @@ class Tally:
     Args:
         max_bad_steps: steps in a row without a finite loss or gradient before training stops.
         bad_in_a_row: such steps at the end of the epoch before.
+        clip_norm: norm from which on gradients are clipped.
     """
 
-    def __init__(self, max_bad_steps: int, bad_in_a_row: int = 0) -> None:
+    def __init__(self, max_bad_steps: int, bad_in_a_row: int = 0, clip_norm: float = math.inf) -> None:
         self.max_bad_steps, self.bad_in_a_row = max_bad_steps, bad_in_a_row
+        self.clip_norm = clip_norm
         self.sums: dict[str, float] = defaultdict(float)
         self.steps = self.bad = 0
+        self.norms: list[float] = []
         self.pairs: list[Tensor] = []
         self.unfit: list[Tensor] = []
 
@@ -74,6 +77,7 @@ class Tally:
             return False
         self.bad_in_a_row = 0
         self.steps += 1
+        self.norms.append(length)
         self.sums["loss"] += total
         for task, value in zip(losses, parts, strict=True):
             self.sums[f"loss_{task}"] += value
@@ -91,6 +95,7 @@ class Tally:
     def summary(self) -> dict:
         """Return the epoch's means and counts, over all ranks; the loss of no step is NaN."""
         entry: dict = {name: total / max(1, self.steps) for name, total in self.sums.items()}
+        entry |= self._gradients()
         unfit = int(torch.stack(self.unfit).sum()) if self.unfit else 0
         entry |= {"skipped_steps": self.bad, "unfit_transcripts": sum(ranks.gather(unfit))}
         own = torch.cat(self.pairs, 1).T.tolist() if self.pairs else []
@@ -99,3 +104,14 @@ class Tally:
         if labelled:
             entry["ua"] = metrics.emotion_scores(*map(list, zip(*labelled, strict=True)))["ua"]
         return {"loss": math.nan} | entry
+
+    def _gradients(self) -> dict[str, float]:
+        """Return mean and largest norm before clipping, and the share of clipped steps; empty of no step."""
+        if not self.norms:
+            return {}
+        clipped = sum(norm > self.clip_norm for norm in self.norms)
+        return {
+            "gradient_norm": sum(self.norms) / len(self.norms),
+            "gradient_norm_max": max(self.norms),
+            "clipped_steps": clipped / len(self.norms),
+        }
