@@ -128,6 +128,10 @@ def test_rows_with_the_same_first_stage_train_it_once_and_answer_as_if_alone(don
             alone = cross_validate(recipe, tmp_path / "alone", jobs=1, quiet=True)
             shared = (out / place.folder / "predictions.csv").read_bytes()
             assert (alone / "predictions.csv").read_bytes() == shared
+            scored = json.loads((alone / "results.json").read_text())["after_stages"]
+            for row in ("full", "w-o-co-attention"):
+                theirs = json.loads((out / "cells" / row / "tiny/seed_0/results.json").read_text())
+                assert theirs["after_stages"] == scored
     for column in ("tiny", "tinier"):  # measured once: the same seconds, to the last digit
         assert seconds["full", column] == seconds["w/o co-attention", column] != []
     assert seconds["full", "tiny"] != seconds["full", "tinier"]

@@ -70,6 +70,8 @@ def _gathered(study: Study, out: Path, chosen: list[Choice], seed: int) -> Path:
         _read(cell / f"fold_{number}" / "result.json") | {"settings": own.name}
         for number, (cell, own) in enumerate(zip(cells, chosen, strict=True))
     ]
+    for fold in folds:  # a stage of one setting is no stage of another
+        fold.pop("after_stages", None)
     for part in ("auxiliary", "modalities"):  # what only some settings have cannot be pooled
         common = set.intersection(*(set(fold.get(part, {})) for fold in folds))
         for fold in folds:

@@ -74,22 +74,33 @@ def _subtitle(card: dict, results: dict) -> str:
     )
 
 
-def _auxiliary(results: dict) -> list[dict]:
-    """Pooled scores: a fold of one gender, say, has little to tell alone."""
-    lines = []
-    for task, scores in (results["mean"] | results["pooled"]).items():
-        if task == "emotion" or task in results["ratings"]:
-            continue
-        for score, value in scores.items():
-            note = score == "note"
-            lines.append(
-                {
-                    "task": TASK_NAMES.get(task, task),
-                    "score": "accuracy" if note else FIGURES[score].title,
-                    "value": value if note else f"{value:.1%}",
-                }
-            )
-    return lines
+def _auxiliary(results: dict) -> dict | None:
+    """Return the scores of the auxiliary tasks after each stage: `head`, and `rows` with a cell for each.
+
+    A cell holds the pooled score and the mean over folds: a fold of one gender, say, shows little alone.
+    """
+    after = results.get("after_stages", {})
+    columns = [*after.values(), results]
+    known = results["mean"] | results["pooled"]
+    tasks = [task for task in known if task != "emotion" and task not in results["ratings"]]
+    rows = [_score_of_task(columns, task, score) for task in tasks for score in known[task]]
+    heads = [f"after stage {number} ({name})" for number, name in enumerate(_stages(results), 1)]
+    return {"head": heads if after else ["score"], "rows": rows} if rows else None
+
+
+def _stages(results: dict) -> list[str]:
+    """Return the names of the stages in their order."""
+    return list(dict.fromkeys(entry["stage"] for entry in results["folds"][0]["history"]))
+
+
+def _score_of_task(columns: list[dict], task: str, score: str) -> dict:
+    """Return a row of the auxiliary tasks' table."""
+    row = {"task": TASK_NAMES.get(task, task), "note": ""}
+    if score == "note":
+        return row | {"score": "accuracy", "note": columns[-1]["mean"][task]["note"]}
+    cells = [[own[kind].get(task, {}).get(score) for kind in ("pooled", "mean")] for own in columns]
+    texts = [["–" if value is None else f"{value:.1%}" for value in cell] for cell in cells]
+    return row | {"score": FIGURES[score].title, "cells": texts}
 
 
 def _curves(results: dict) -> list[dict]:

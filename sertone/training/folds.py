@@ -4,6 +4,7 @@ fold_0/checkpoint/    the trained model        fold_0/result.json marks the fold
 """
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,23 @@ import torch
 
 from sertone import models
 from sertone import recipe as recipes
+from sertone.errors import SertoneError
 from sertone.files import write_json
 from sertone.sharing.folder import FORMAT
 from sertone.sharing.scores import Scores
+from sertone.train_config import TrainConfig
 from sertone.training import checkpoint, copies, heard, ranks, run_folder
 from sertone.training.answers import answer
 from sertone.training.calibrate import calibrate
 from sertone.training.experiment import Experiment
 from sertone.training.first_stages import FirstStages
-from sertone.training.loop import Trainer, check_plan
+from sertone.training.loop import Trainer
 from sertone.training.material import Material
 from sertone.training.modalities import rows_by_condition
 from sertone.training.progress import Reporter
 from sertone.training.step import freeze
 from sertone.training.taught import taught
-from sertone.training.tested import in_words, tested
+from sertone.training.tested import in_words, tested, tested_stage
 
 PER_FILE = ("file_hashes", "segments")
 """Parts of the protocol card that grow with the corpus; a checkpoint leaves them out, and of the texts that
@@ -45,6 +48,28 @@ def check(experiment: Experiment) -> Any:
     model = models.build(experiment.recipe.model, vocabulary)
     check_plan(model, experiment.recipe.train)
     return model
+
+
+def check_plan(model: Any, config: TrainConfig) -> None:
+    """Refuses, before anything is trained, a plan that would fail half-way.
+
+    Args:
+        model: with its stages.
+        config: the `train` part of the recipe.
+
+    Raises:
+        SertoneError: `wrong_epochs`, `bad_cut`.
+    """
+    stages = model.stages()
+    if len(config.epochs) != len(stages):
+        names = ", ".join(stage.name for stage in stages)
+        raise SertoneError(
+            "wrong_epochs",
+            f"train.epochs has {len(config.epochs)} numbers",
+            f"{len(stages)}, one for each stage ({names})",
+        )
+    for stage in stages:
+        freeze(model, stage)
 
 
 def gather(experiment: Experiment, progress: Reporter, material: Material | None = None) -> Material:
@@ -109,6 +134,8 @@ def fit(
         _about(experiment, number),
         experiment=fingerprint(experiment),
     )
+    if fold.test:
+        trainer.score_stage = partial(tested_stage, trainer, experiment, number)
     for task in model.heads:
         if len({vocabulary.label(task, u) for u in fold.train} - {None}) < 2:
             progress.say(f"fold {number} ({fold.name})  {task}: fewer than two labels, nothing to learn")
@@ -135,10 +162,16 @@ def _require_answers(trainer: Trainer) -> None:
 
 
 def _about(experiment: Experiment, number: int) -> dict:
-    """What the training of a fold depends on that neither recipe nor model nor utterances tell."""
+    """Return what a trained stage and its scores depend on beside recipe, model and utterances."""
     hashes = experiment.card["file_hashes"]
-    heard = {u.id: hashes[u.id] for u in experiment.folds[number].train}
-    return {"fold": number, "heard": heard, "versions": experiment.card["versions"], "format": FORMAT}
+    fold = experiment.folds[number]
+    recordings = {u.id: hashes[u.id] for u in fold.train + fold.test}
+    return {
+        "fold": number,
+        "recordings": recordings,
+        "versions": experiment.card["versions"],
+        "format": FORMAT,
+    }
 
 
 def run_fold(
@@ -171,6 +204,7 @@ def run_fold(
     result: dict[str, Any] = {
         "name": fold.name,
         **tested(trainer, experiment, number),
+        "after_stages": trainer.after_stages,
         "experiment": fingerprint(experiment),
         "modalities": rows_by_condition(trainer, experiment, number) if trainer.model.text else {},
         "train": len(fold.train),
