@@ -153,6 +153,20 @@ def costs_in_words(rows: Iterable[Mapping[str, Any]]) -> str:
     )
 
 
+def published_in_words(found: Mapping[str, Any]) -> str:
+    """Return where the paper's figures are printed, and by which convention; empty where there are none."""
+    if not found["published"]:
+        return ""
+    convention = found["published_convention"]
+    said = (
+        "which does not say whether a score is pooled or a mean over folds; papers of this field commonly "
+        "print the mean over folds"
+        if convention == "not stated"
+        else f"which prints {'pooled scores' if convention == 'pooled' else 'means over folds'}"
+    )
+    return f"Paper: {found['published']}, {said}."
+
+
 def clock(seconds: float) -> str:
     """A time as printed: `3:07`, `2:03:07`."""
     minutes, rest = divmod(round(seconds), 60)

@@ -38,6 +38,7 @@ def write(study: Path) -> Path:
         cost=figures.cost_text,
         comparisons=_comparisons(found),
         units=figures.units_in_words(found["scores"]),
+        published=figures.published_in_words(found),
         forced=any(cell["other_settings"] for row in found["rows"] for cell in row["cells"].values()),
     )
 
