@@ -46,6 +46,7 @@ def protocol_card(
     """
     used = {u.id: u for fold in folds for side in fold.sides.values() for u in side}
     counts = Counter(class_map.get(str(u.labels.get("emotion")), "(missing)") for u in used.values())
+    emotions = Counter(str(u.labels["emotion"]) for u in used.values() if "emotion" in u.labels)
     return {
         "corpus": about_corpus(data)
         | {
@@ -53,6 +54,7 @@ def protocol_card(
             "utterances_used": len(used),
             "speakers": len({u.speaker for u in used.values() if u.known_speaker}),
             "by_class": dict(counts),
+            "by_emotion": dict(emotions),
         },
         "class_map": dict(class_map),
         "split": dict(rule),

@@ -18,12 +18,13 @@ from sertone.sums import Sums
 PARTS = {
     "file_hashes": "the recordings",
     "segments": "where utterances start and end",
-    "class_map": "the classes",
     "split": "the split",
     "test_speakers": "who is held out in which fold",
     "labels": "the labels",
 }
-"""Parts of a protocol card that have to be equal."""
+"""Parts of a protocol card that have to be equal; `_classes_apart` compares the classes."""
+MOST = 5
+"""Labels of which an error says how runs class them."""
 SAID = ("ua", "ccc")
 """Scores whose differences are said in a sentence."""
 
@@ -46,11 +47,11 @@ def compare(paths: Sequence[str | Path], *, force: bool = False) -> dict[str, An
         raise SertoneError("too_few_runs", f"{len(paths)} run", "two or more to compare")
     sides = [[read_rows(run) for run in _runs(Path(path))] for path in paths]
     tasks = _tasks(sides)
-    differing = _differing([_protocol(side[0], tasks) for side in sides])
+    differing = _differing([str(path) for path in paths], [_protocol(side[0], tasks) for side in sides])
     if differing and not force:
         raise SertoneError(
             "unlike_protocols",
-            f"{', '.join(map(str, paths))} differ in {', '.join(differing)}",
+            f"{', '.join(map(str, paths))} differ in {'; '.join(differing)}",
             "runs of one protocol: their scores do not measure the same thing",
             "--force compares what they have in common and says so",
         )
@@ -95,19 +96,47 @@ def _runs(path: Path) -> list[Path]:
 
 
 def _protocol(run: Rows, tasks: list[str]) -> dict[str, Any]:
-    """The card, with who is held out, and the labels, which it does not hold."""
+    """Return the card with what it does not hold: who is held out, the labels, the classes answered."""
     card = read_json(run.run / "protocol.json", "not_a_run")
     labels = {row["id"]: own for row in run.rows if any(own := _labels(row, tasks))}
-    return card | {"test_speakers": [fold["test_speakers"] for fold in card["folds"]], "labels": labels}
+    held_out = [fold["test_speakers"] for fold in card["folds"]]
+    return card | {"test_speakers": held_out, "labels": labels, "classes": run.classes}
 
 
 def _labels(row: dict[str, str], tasks: list[str]) -> tuple[str, ...]:
     return tuple(row[target_of(task)] for task in tasks)
 
 
-def _differing(cards: list[dict[str, Any]]) -> list[str]:
-    """In words, what is not the same in all protocols."""
-    return [words for part, words in PARTS.items() if any(card[part] != cards[0][part] for card in cards)]
+def _differing(paths: list[str], cards: list[dict[str, Any]]) -> list[str]:
+    """Return in words what is not the same in all protocols."""
+    found = [words for part, words in PARTS.items() if any(card[part] != cards[0][part] for card in cards)]
+    first, *others = zip(paths, cards, strict=True)
+    apart = list(dict.fromkeys(words for other in others for words in _classes_apart(first, other)))
+    more = f"; and {len(apart) - MOST} more" if len(apart) > MOST else ""
+    return found + ([f"the classes ({'; '.join(apart[:MOST])}{more})"] if apart else [])
+
+
+Named = tuple[str, dict[str, Any]]
+"""Path and card of a run."""
+
+
+def _classes_apart(*runs: Named) -> list[str]:
+    """Return in words which labels two runs class in different ways, and which classes one of them lacks.
+
+    A label that does not occur in the data of either makes no difference. Older cards do not say which occur.
+    """
+    (first, one), (second, two) = ((path, card["class_map"]) for path, card in runs)
+    known = [card.get("corpus", {}).get("by_emotion") for _, card in runs]
+    occurring = {*one, *two} if None in known else set().union(*known)
+    apart = [
+        f"{label} counts as {one.get(label, 'no class')} in {first} and as {two.get(label, 'no class')} in {second}"
+        for label in dict.fromkeys([*one, *two])
+        if label in occurring and one.get(label) != two.get(label)
+    ]
+    for (path, card), (_, other) in (runs, runs[::-1]):
+        if alone := [name for name in card["classes"] if name not in other["classes"]]:
+            apart.append(f"only {path} answers {', '.join(alone)}")
+    return apart
 
 
 def _in_common(sides: list[list[Rows]], tasks: list[str]) -> list[list[Rows]]:
@@ -208,7 +237,7 @@ def to_text(found: dict[str, Any]) -> str:
     lines = []
     if found["unlike"]:
         lines += [
-            f"NOT THE SAME PROTOCOL: the runs differ in {', '.join(found['unlike'])}.",
+            f"NOT THE SAME PROTOCOL: the runs differ in {'; '.join(found['unlike'])}.",
             f"Compared on the {found['utterances']} utterances that all have in common; take it with care.",
             "",
         ]
