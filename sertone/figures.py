@@ -153,6 +153,68 @@ def costs_in_words(rows: Iterable[Mapping[str, Any]]) -> str:
     )
 
 
+def people(corpus: Mapping[str, Any]) -> str:
+    """Return who speaks: `10 speakers`, `40 known speakers and 12 utterances of unknown ones`.
+
+    Args:
+        corpus: its part of a protocol card, or anything that counts `speakers` and, where some are not
+            known, utterances of `unknown_speakers`.
+    """
+    known, unknown = corpus["speakers"], corpus.get("unknown_speakers", 0)
+    if not unknown:
+        return counted(known, "speaker")
+    said = counted(unknown, "utterance")
+    return f"{counted(known, 'known speaker')} and {said} of unknown ones" if known else "unknown speakers"
+
+
+def drawn_units(corpus: Mapping[str, Any]) -> str:
+    """Return what intervals draw from a corpus: `speakers`, `utterances`, or both; as `people`."""
+    if not corpus.get("unknown_speakers", 0):
+        return "speakers"
+    return "known speakers and utterances of unknown ones" if corpus["speakers"] else "utterances"
+
+
+def units(kind: str, interval: Mapping[str, Any]) -> str:
+    """Return how many units an interval draws, as `10 speakers`.
+
+    Args:
+        kind: key of the interval, as `intervals.by_unit` names it.
+        interval: its `units`, and utterances of `unknown_speakers` among them.
+    """
+    unknown = interval.get("unknown_speakers", 0)
+    if kind == "utterances":
+        return f"{interval['units']} utterances, speakers unknown"
+    own = {"speakers": interval["units"] - unknown, "unknown_speakers": unknown}
+    return people(own) if unknown else f"{interval['units']} {kind}"
+
+
+def by_people(intervals: Mapping[str, Mapping[str, Any]]) -> tuple[str, Mapping[str, Any]] | None:
+    """Return kind and bounds of the interval that draws speakers, or utterances of unknown ones."""
+    return next(((kind, own) for kind, own in intervals.items() if kind != "folds"), None)
+
+
+def unknown_in_words(card: Mapping[str, Any]) -> str:
+    """Return a warning where a corpus does not name all its speakers; empty where it does.
+
+    Args:
+        card: protocol card.
+    """
+    corpus = card["corpus"]
+    if not (unknown := corpus.get("unknown_speakers", 0)):
+        return ""
+    few = "" if corpus["speakers"] else " Intervals draw single utterances and are too narrow."
+    return (
+        f"The speakers of {unknown} of {counted(corpus['utterances_used'], 'utterance')} are unknown: nobody "
+        f"knows whether people of the test side were also heard in training.{few}"
+    )
+
+
+def independence(card: Mapping[str, Any]) -> str:
+    """Return whether training and test share no speaker, as far as it is known."""
+    unknown = card["corpus"].get("unknown_speakers", 0)
+    return "independence of speakers not known" if unknown else "speaker-independent"
+
+
 def published_in_words(found: Mapping[str, Any]) -> str:
     """Return where the paper's figures are printed, and by which convention; empty where there are none."""
     if not found["published"]:

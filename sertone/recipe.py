@@ -132,6 +132,10 @@ class ProtocolConfig(Settings):
     validation: Literal["none", "speaker"] = "none"
     """`none`: the last epoch is taken, the papers' way. `speaker`: one speaker is taken out of
     training and chooses the epoch. Official splits and leave-one-speaker-out bring their own."""
+    unknown_speakers: Literal["refuse", "accept"] = "refuse"
+    """What to do with utterances whose speaker the corpus does not name. `refuse`: no folds are made of
+    them. `accept`: each counts as a speaker of its own, and pages and cards say that independence of speakers
+    is not known. An official split is taken as it is, and says the same."""
 
 
 class Recipe(Settings):

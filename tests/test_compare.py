@@ -156,11 +156,13 @@ def test_what_cannot_be_compared(tmp_path):
 
 
 def test_the_sentence_fits_its_figures():
-    found = sentence({"value": -0.03, "low": -0.05, "high": -0.01, "p": 0.01}, 24, once=True)
+    found = sentence({"value": -0.03, "low": -0.05, "high": -0.01, "p": 0.01}, "24 speakers", once=True)
     assert "3.0 points of UA lower, by 1.0 to 5.0" in found
-    assert "same UA" in sentence({"value": 0.0, "low": -0.1, "high": 0.1, "p": 1.0}, 24, once=True)
+    assert "same UA" in sentence({"value": 0.0, "low": -0.1, "high": 0.1, "p": 1.0}, "24 speakers", once=True)
     assert "another seed may turn it" in found
-    assert "seed" not in sentence({"value": 0.1, "low": 0.05, "high": 0.2, "p": 0.01}, 24, once=False)
+    assert "seed" not in sentence(
+        {"value": 0.1, "low": 0.05, "high": 0.2, "p": 0.01}, "24 speakers", once=False
+    )
 
 
 def test_edited_labels_are_noticed(tmp_path):

@@ -63,7 +63,7 @@ def _scores_in_words(scores: Mapping[str, Any]) -> str:
         return ""
     said = [f"{figures.named(n).label} {_score(n, v, scores)}" for n, v in scores["values"].items()]
     chosen = ", answered by settings chosen without them" if scores.get("among") else ""
-    return f"{', '.join(said)} ({scores['utterances']} utterances, {scores['speakers']} speakers{chosen})"
+    return f"{', '.join(said)} ({scores['utterances']} utterances, {figures.people(scores)}{chosen})"
 
 
 def _score(name: str, value: float, scores: Mapping[str, Any]) -> str:

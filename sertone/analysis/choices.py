@@ -102,11 +102,13 @@ def _summary(
     names = figures.found(found[0]["pooled"])
     bounds, _ = tables.evidence(names, [runs], [[]])
     values = {name: [_of(run["pooled"], name) for run in found] for name in names}
+    tested = experiment.scored(u for fold in experiment.folds for u in fold.test)
     return {
         "title": study.title,
         "corpus": card["corpus"]["title"],
         "utterances": sum(fold["test"] for fold in found[0]["folds"]),
-        "speakers": len({u.speaker for fold in experiment.folds for u in fold.test if u.known_speaker}),
+        "speakers": len({u.speaker for u in tested if u.known_speaker}),
+        "unknown_speakers": sum(not u.known_speaker for u in tested),
         "split": card["split"],
         "versions": card["versions"],
         "among": len(study.rows) * len(study.columns),
@@ -150,12 +152,13 @@ def markdown(found: dict[str, Any]) -> str:
         own = Choice(fold["row"], fold["column"], fold["inside"])
         outside = "–" if fold["outside"] is None else figure.bare(fold["outside"])
         rows.append([fold["name"], own.name, figure.bare(own.score), outside])
-    speakers = f"{found['utterances']} utterances of {found['speakers']} speakers of {found['corpus']}"
+    drawn = figures.drawn_units(found)
+    speakers = f"{found['utterances']} utterances of {figures.people(found)} of {found['corpus']}"
     parts = [
         f"# {found['title']}: chosen inside every fold",
         "\n".join(f"- {_score(name, own)}" for name, own in found["scores"].items()),
         f"The score of choosing among {found['among']} settings, each fold without its own speakers: "
-        f"{speakers}, {seeds}; 95 % intervals over speakers{' and seeds' if several else ''}. What was "
+        f"{speakers}, {seeds}; 95 % intervals over {drawn}{' and seeds' if several else ''}. What was "
         "decided before by looking at scores on these speakers is not undone by it.",
         table(rows),
         f"Best on all speakers, and in recipe.yaml: {overall.name}. Its {figure.text(overall.score)} is the "

@@ -10,7 +10,7 @@ import numpy as np
 from sertone import intervals
 from sertone.analysis.rows import Rows, read_rows, sums_of, target_of
 from sertone.errors import SertoneError
-from sertone.figures import key, named
+from sertone.figures import key, named, people
 from sertone.files import read_json
 from sertone.sharing.scores import best_of
 from sertone.sums import Sums
@@ -61,7 +61,7 @@ def compare(paths: Sequence[str | Path], *, force: bool = False) -> dict[str, An
     return {
         "unlike": differing,
         "utterances": len(rows),
-        "speakers": len({row["speaker"] for row in rows}),
+        **sides[0][0].people,
         "runs": [
             {"path": str(path), "seeds": len(side), "best_of": best_of(Path(path))} | _scores(own)
             for path, side, own in zip(paths, sides, sums, strict=True)
@@ -99,8 +99,10 @@ def _protocol(run: Rows, tasks: list[str]) -> dict[str, Any]:
     """Return the card with what it does not hold: who is held out, the labels, the classes answered."""
     card = read_json(run.run / "protocol.json", "not_a_run")
     labels = {row["id"]: own for row in run.rows if any(own := _labels(row, tasks))}
+    classes = run.classes if "emotion" in tasks else []
     held_out = [fold["test_speakers"] for fold in card["folds"]]
-    return card | {"test_speakers": held_out, "labels": labels, "classes": run.classes}
+    held_out.append({row["id"]: row["fold"] for row in run.rows if not row["speaker"]})
+    return card | {"test_speakers": held_out, "labels": labels, "classes": classes}
 
 
 def _labels(row: dict[str, str], tasks: list[str]) -> tuple[str, ...]:
@@ -129,9 +131,10 @@ def _classes_apart(*runs: Named) -> list[str]:
     known = [card.get("corpus", {}).get("by_emotion") for _, card in runs]
     occurring = {*one, *two} if None in known else set().union(*known)
     apart = [
-        f"{label} counts as {one.get(label, 'no class')} in {first} and as {two.get(label, 'no class')} in {second}"
+        f"{label} counts as {own} in {first} and as {other} in {second}"
         for label in dict.fromkeys([*one, *two])
-        if label in occurring and one.get(label) != two.get(label)
+        if (own := one.get(label, "no class")) != (other := two.get(label, "no class"))
+        if label in occurring
     ]
     for (path, card), (_, other) in (runs, runs[::-1]):
         if alone := [name for name in card["classes"] if name not in other["classes"]]:
@@ -177,10 +180,11 @@ def _difference(
     found: dict[str, Any] = {"scores": {}, "mcnemar": None}
     once, said = min(len(first), len(second)) == 1, []
     for task, own in first_sums.items():
+        drawn = _people(first[0].of(task).people)
         apart = intervals.difference(own, second_sums[task]) if own.units > 1 else {}
         found["scores"] |= {key(task, score): each.to_json() for score, each in apart.items()}
         said += [
-            sentence(found["scores"][key(task, score)], own.units, once=once, score=key(task, score))
+            sentence(found["scores"][key(task, score)], drawn, once=once, score=key(task, score))
             for score in SAID
             if score in apart
         ]
@@ -192,12 +196,17 @@ def _difference(
     return found | {"sentence": " ".join(said) or "With one speaker nothing can be said about others."}
 
 
-def sentence(found: dict[str, float], speakers: int, *, once: bool, score: str = "ua") -> str:
+def _people(counts: dict[str, int]) -> str:
+    """Return how many units the intervals draw: `10 speakers`, or `339 utterances` where nobody is known."""
+    return people(counts) if counts["speakers"] else f"{counts['unknown_speakers']} utterances"
+
+
+def sentence(found: dict[str, float], units: str, *, once: bool, score: str = "ua") -> str:
     """What a difference says, in plain words.
 
     Args:
         found: the difference.
-        speakers: how many there are.
+        units: what was drawn, such as `10 speakers`.
         once: one side is a single training, whose seed nobody has varied.
         score: whose difference it is.
     """
@@ -216,13 +225,13 @@ def sentence(found: dict[str, float], speakers: int, *, once: bool, score: str =
         least, most = map(figure.bare, reach)
         return (
             f"{said} {way}, by {least} to {most} with 95 % "
-            f"confidence: a difference that {speakers} speakers do show ({p_text(p)})."
+            f"confidence: a difference that {units} do show ({p_text(p)})."
             + (" Of one training each; another seed may turn it: compare several." if once else "")
         )
     low, high = (figure.bare(found[bound], "+") for bound in ("low", "high"))
     return (
         f"{said} {way}, but anything from {low} to "
-        f"{high} is compatible with these {speakers} speakers ({p_text(p)}): they do not "
+        f"{high} is compatible with these {units} ({p_text(p)}): they do not "
         "show which one is better."
     )
 
@@ -262,7 +271,9 @@ def to_text(found: dict[str, Any]) -> str:
             )
         lines.append(f"    {difference['sentence']}")
     seeds = " and seeds" if any(run["seeds"] > 1 for run in found["runs"]) else ""
-    lines += ["", f"Intervals: 95 %, drawing {found['speakers']} speakers{seeds}; differences are paired."]
+    lines += ["", f"Intervals: 95 %, drawing {_people(found)}{seeds}; differences are paired."]
+    if found["unknown_speakers"]:
+        lines += ["Speakers are unknown: nobody knows whether test speakers were heard in training."]
     return "\n".join(lines)
 
 

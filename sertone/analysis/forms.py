@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def _is_narrow(found: dict[str, Any]) -> bool:
     return len(found["scores"]) <= 2 and not found["costs"]
 
 
-Table = tuple[tuple[list[str], list[str]], list[tuple[list[str], Cells]]]
+Table = tuple[tuple[list[str], list[str]], Sequence[tuple[list[str], Sequence[dict | str | None]]]]
 """Header of the names and of the cells; names and cells of each row."""
 
 
@@ -138,9 +138,10 @@ def caption(found: dict[str, Any]) -> str:
     corpus, split = found["corpus"], found["split"]["split"].replace("_", " ")
     parts = [
         f"{figures.units_in_words(found['scores'])}, {folds_in_words(found)} ({split}) of "
-        f"{corpus['title']}, {corpus['utterances_used']} utterances of {corpus['speakers']} speakers; "
+        f"{corpus['title']}, {corpus['utterances_used']} utterances of {figures.people(corpus)}; "
         f"{mean if len(seeds) > 1 else f'seed {seeds[0]}'}.",
         figures.published_in_words(found),
+        figures.unknown_in_words(found),
         found["note"],
         figures.costs_in_words(found["rows"]),
         "" if found["done"] == found["cells"] else f"{found['done']} of {found['cells']} runs are done.",
@@ -167,10 +168,16 @@ def difference_words(found: dict[str, Any]) -> str:
     points = ", in points" if figures.named(score).percent else ""
     return (
         f"Differences from {found['compared_to']} in {SCORES[score]}{points}, with 95 % "
-        f"intervals over {found['corpus']['speakers']} speakers{' and the seeds' if several else ''}, paired"
+        f"intervals over {_drawn(found['corpus'])}{' and the seeds' if several else ''}, paired"
         + ("" if several else "; one training each, so another seed may turn them")
         + (f". Of {count} differences about {count * 0.05:.1f} leave out zero by chance" if count > 1 else "")
     )
+
+
+def _drawn(corpus: dict[str, Any]) -> str:
+    """Return how many units the intervals draw."""
+    unknown = corpus.get("unknown_speakers", 0)
+    return figures.people(corpus) if corpus["speakers"] else f"{unknown} utterances"
 
 
 def _reference(found: dict[str, Any]) -> list[list[str]]:

@@ -1,6 +1,6 @@
 """The page's sections on what a score depends on: the leak check and the protocol card."""
 
-from sertone import licences
+from sertone import figures, licences
 from sertone.figures import counted
 
 
@@ -12,8 +12,14 @@ def leaks(card: dict, folds: list[dict]) -> list[dict]:
         folds: of its results.
     """
     if card.get("evaluated"):
-        return _heard(card["leaks"][0])
-    return _leaks(card["leaks"]) + _copies(folds)
+        return _heard(card["leaks"][0]) + _unknown(card)
+    return _unknown(card) + _leaks(card["leaks"], card) + _copies(folds)
+
+
+def _unknown(card: dict) -> list[dict]:
+    """What nobody can check, where the corpus does not name all speakers."""
+    text = figures.unknown_in_words(card)
+    return [{"level": "care", "text": text}] if text else []
 
 
 def _copies(folds: list[dict]) -> list[dict]:
@@ -28,9 +34,10 @@ def _copies(folds: list[dict]) -> list[dict]:
     return [{"level": "bad", "text": text}]
 
 
-def _leaks(reports: list[dict]) -> list[dict]:
+def _leaks(reports: list[dict], card: dict) -> list[dict]:
+    known = "known " if card["corpus"].get("unknown_speakers", 0) else ""
     lines = [
-        {"level": "good", "text": "No speaker stands on two sides of a fold."},
+        {"level": "good", "text": f"No {known}speaker stands on two sides of a fold."},
         {
             "level": "good",
             "text": "No recording stands on two sides of a fold (compared by the SHA-256 of its file and of "
@@ -88,6 +95,7 @@ def rows(card: dict) -> list[tuple[str, str]]:
         ("Corpus", f"{corpus['title']}. {corpus['citation']}"),
         ("Licence", licences.in_words(corpus["licence"])),
         ("Utterances", f"{corpus['utterances_used']} used of {corpus['utterances_found']} found"),
+        ("Speakers", figures.people(corpus)),
         *([("Only", _only(only))] if (only := corpus.get("only")) else []),
         *([("Text", _text(card["text"]))] if "text" in card else []),  # older runs do not say
         *([("Classes", classes + (f" ({merged})" if merged else ""))] if card["class_map"] else []),

@@ -5,7 +5,7 @@ from itertools import groupby
 from math import isfinite
 from pathlib import Path
 
-from sertone import spreadsheet
+from sertone import figures, spreadsheet
 from sertone.figures import FIGURES
 from sertone.files import read_json
 from sertone.report import cards, conditions, emotion, page, plots, protocol, ratings
@@ -40,6 +40,8 @@ def write(run: Path) -> Path:
         title=f"{results['model']} on {card['corpus']['title']}",
         subtitle=_subtitle(card, results),
         card=card,
+        unknown=figures.unknown_in_words(card),
+        drawn=figures.drawn_units(card["corpus"]),
         headline=cards.headline(results),
         chance=cards.chance_words(results),
         emotion=emotion.section(results, rows),
@@ -64,13 +66,13 @@ def _subtitle(card: dict, results: dict) -> str:
     if evaluated := card.get("evaluated"):
         return (
             f"Encoder {results['encoder']}, {evaluated['model']}, trained on {evaluated['trained_on']}; "
-            f"{corpus['utterances_used']} utterances of {corpus['speakers']} speakers"
+            f"{corpus['utterances_used']} utterances of {figures.people(corpus)}"
         )
     folds = f"{len(results['folds'])} folds ({split})"
     chosen = "; settings chosen without the fold that they answer" if "chosen" in results else ""
     return (
         f"Encoder {results['encoder']}; {corpus['utterances_used']} utterances of "
-        f"{corpus['speakers']} speakers, {folds}, speaker-independent, seed {card['seed']}{chosen}"
+        f"{figures.people(corpus)}, {folds}, {figures.independence(card)}, seed {card['seed']}{chosen}"
     )
 
 

@@ -12,11 +12,9 @@ import torch
 
 from sertone import models
 from sertone import recipe as recipes
-from sertone.errors import SertoneError
 from sertone.files import write_json
 from sertone.sharing.folder import FORMAT
 from sertone.sharing.scores import Scores
-from sertone.train_config import TrainConfig
 from sertone.training import checkpoint, copies, heard, ranks, run_folder
 from sertone.training.answers import answer
 from sertone.training.calibrate import calibrate
@@ -26,7 +24,7 @@ from sertone.training.loop import Trainer
 from sertone.training.material import Material
 from sertone.training.modalities import rows_by_condition
 from sertone.training.progress import Reporter
-from sertone.training.step import freeze
+from sertone.training.step import check_plan, freeze
 from sertone.training.taught import taught
 from sertone.training.tested import in_words, tested, tested_stage
 
@@ -48,28 +46,6 @@ def check(experiment: Experiment) -> Any:
     model = models.build(experiment.recipe.model, vocabulary)
     check_plan(model, experiment.recipe.train)
     return model
-
-
-def check_plan(model: Any, config: TrainConfig) -> None:
-    """Refuses, before anything is trained, a plan that would fail half-way.
-
-    Args:
-        model: with its stages.
-        config: the `train` part of the recipe.
-
-    Raises:
-        SertoneError: `wrong_epochs`, `bad_cut`.
-    """
-    stages = model.stages()
-    if len(config.epochs) != len(stages):
-        names = ", ".join(stage.name for stage in stages)
-        raise SertoneError(
-            "wrong_epochs",
-            f"train.epochs has {len(config.epochs)} numbers",
-            f"{len(stages)}, one for each stage ({names})",
-        )
-    for stage in stages:
-        freeze(model, stage)
 
 
 def gather(experiment: Experiment, progress: Reporter, material: Material | None = None) -> Material:

@@ -140,7 +140,8 @@ def _line(
     for name in figures.names(classes, ratings):
         task, score = figures.parts(name)
         found = pooled.get(task, {})
-        low, high = found.get("intervals", {}).get("speakers", {}).get(score, ("", ""))
+        _, bounds = figures.by_people(found.get("intervals", {})) or ("", {})
+        low, high = bounds.get(score, ("", ""))
         line |= {name: found.get(score, ""), f"{name}_low": low, f"{name}_high": high}
     return line
 

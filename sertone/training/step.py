@@ -122,6 +122,28 @@ def freeze(model: Any, stage: Stage) -> None:
         model.get_submodule(name).requires_grad_(False)
 
 
+def check_plan(model: Any, config: TrainConfig) -> None:
+    """Refuses, before anything is trained, a plan that would fail half-way.
+
+    Args:
+        model: with its stages.
+        config: the `train` part of the recipe.
+
+    Raises:
+        SertoneError: `wrong_epochs`, `bad_cut`.
+    """
+    stages = model.stages()
+    if len(config.epochs) != len(stages):
+        names = ", ".join(stage.name for stage in stages)
+        raise SertoneError(
+            "wrong_epochs",
+            f"train.epochs has {len(config.epochs)} numbers",
+            f"{len(stages)}, one for each stage ({names})",
+        )
+    for stage in stages:
+        freeze(model, stage)
+
+
 def require_finite(model: Any, where: str) -> None:
     """Refuse a model whose weights have become infinite, or no numbers.
 
