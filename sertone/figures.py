@@ -153,39 +153,66 @@ def costs_in_words(rows: Iterable[Mapping[str, Any]]) -> str:
     )
 
 
-def people(corpus: Mapping[str, Any]) -> str:
-    """Return who speaks: `10 speakers`, `40 known speakers and 12 utterances of unknown ones`.
+def people(counts: Mapping[str, Any]) -> str:
+    """Return who speaks: `10 speakers`, `40 known speakers and, in 12 utterances, unknown ones`.
 
     Args:
-        corpus: its part of a protocol card, or anything that counts `speakers` and, where some are not
-            known, utterances of `unknown_speakers`.
+        counts: how many `speakers` are known and, where some are not, how many utterances are of
+            `unknown_speakers`; such as the part `corpus` of a protocol card.
     """
-    known, unknown = corpus["speakers"], corpus.get("unknown_speakers", 0)
+    known, unknown = counts["speakers"], counts.get("unknown_speakers", 0)
     if not unknown:
         return counted(known, "speaker")
-    said = counted(unknown, "utterance")
-    return f"{counted(known, 'known speaker')} and {said} of unknown ones" if known else "unknown speakers"
+    if not known:
+        return "unknown speakers"
+    return f"{counted(known, 'known speaker')} and, in {counted(unknown, 'utterance')}, unknown ones"
 
 
-def drawn_units(corpus: Mapping[str, Any]) -> str:
-    """Return what intervals draw from a corpus: `speakers`, `utterances`, or both; as `people`."""
-    if not corpus.get("unknown_speakers", 0):
+def drawn(counts: Mapping[str, Any]) -> str:
+    """Return how many units an interval draws: `10 speakers`, `339 utterances of unknown speakers`.
+
+    Args:
+        counts: as of `people`.
+    """
+    known, unknown = counts["speakers"], counts.get("unknown_speakers", 0)
+    if not unknown:
+        return counted(known, "speaker")
+    if not known:
+        return f"{counted(unknown, 'utterance')} of unknown speakers"
+    return f"{counted(known, 'known speaker')} and {counted(unknown, 'utterance')} of unknown ones"
+
+
+def drawn_units(counts: Mapping[str, Any]) -> str:
+    """Return what intervals draw: `speakers`, `utterances`, or both; as `drawn`, without the numbers."""
+    if not counts.get("unknown_speakers", 0):
         return "speakers"
-    return "known speakers and utterances of unknown ones" if corpus["speakers"] else "utterances"
+    return "known speakers and utterances of unknown ones" if counts["speakers"] else "utterances"
+
+
+def tested(card: Mapping[str, Any]) -> dict[str, int]:
+    """Return who speaks on the test sides, counted as `people` takes it.
+
+    Args:
+        card: protocol card.
+    """
+    folds = card["folds"]
+    return {
+        "speakers": len({name for fold in folds for name in fold["test_speakers"]}),
+        "unknown_speakers": sum(fold.get("test_unknown_speakers", 0) for fold in folds),
+    }
 
 
 def units(kind: str, interval: Mapping[str, Any]) -> str:
-    """Return how many units an interval draws, as `10 speakers`.
+    """Return how many units an interval draws, as `drawn` does.
 
     Args:
         kind: key of the interval, as `intervals.by_unit` names it.
         interval: its `units`, and utterances of `unknown_speakers` among them.
     """
-    unknown = interval.get("unknown_speakers", 0)
-    if kind == "utterances":
-        return f"{interval['units']} utterances, speakers unknown"
-    own = {"speakers": interval["units"] - unknown, "unknown_speakers": unknown}
-    return people(own) if unknown else f"{interval['units']} {kind}"
+    if kind == "folds":
+        return counted(interval["units"], "fold")
+    unknown = interval["units"] if kind == "utterances" else interval.get("unknown_speakers", 0)
+    return drawn({"speakers": interval["units"] - unknown, "unknown_speakers": unknown})
 
 
 def by_people(intervals: Mapping[str, Mapping[str, Any]]) -> tuple[str, Mapping[str, Any]] | None:
@@ -202,10 +229,11 @@ def unknown_in_words(card: Mapping[str, Any]) -> str:
     corpus = card["corpus"]
     if not (unknown := corpus.get("unknown_speakers", 0)):
         return ""
-    few = "" if corpus["speakers"] else " Intervals draw single utterances and are too narrow."
+    narrow = " Intervals draw single utterances: too narrow where one person spoke several."
     return (
         f"The speakers of {unknown} of {counted(corpus['utterances_used'], 'utterance')} are unknown: nobody "
-        f"knows whether people of the test side were also heard in training.{few}"
+        "knows whether people of the test side were also heard in training."
+        + ("" if corpus["speakers"] else narrow)
     )
 
 

@@ -97,14 +97,14 @@ def test_where_nobody_is_named_intervals_draw_utterances_and_say_so(runs, capsys
             r"speaker-independent|\b0 speakers|over \d+ speakers|never seen in training", shown
         )
     assert (
-        "independence of speakers not known" in page and "95 % over 40 utterances, speakers unknown" in page
+        "independence of speakers not known" in page and "95 % over 40 utterances of unknown speakers" in page
     )
     assert (
         "14 utterances of unknown speakers." in text and "too narrow where several are by one person" in text
     )
     assert cli.app(["crossval", str(run / "recipe.yaml"), "--out", str(run)]) == 0
     said = capsys.readouterr()
-    assert "95 % interval over 40 utterances, speakers unknown" in said.out
+    assert "95 % interval over 40 utterances of unknown speakers" in said.out
     assert f"The speakers of 40 of 40 utterances are unknown: {WARNING}" in said.err
 
 
@@ -118,20 +118,21 @@ def test_where_some_are_named_both_are_counted(runs):
     over = results["pooled"]["emotion"]["intervals"]["speakers"]
     assert (over["units"], over["unknown_speakers"]) == (16, 8)
     assert (card["corpus"]["speakers"], card["corpus"]["unknown_speakers"]) == (8, 8)
-    people = "8 known speakers and 8 utterances of unknown ones"
-    assert page.count(people) >= 3 and f"The speakers of 8 of 40 utterances are unknown: {WARNING}" in page
+    assert "40 utterances of 8 known speakers and, in 8 utterances, unknown ones, 3 folds" in page
+    assert page.count("95 % over 8 known speakers and 8 utterances of unknown ones") == 3
+    assert f"The speakers of 8 of 40 utterances are unknown: {WARNING}" in page
     assert "speaker-independent" not in page
     named = {row["speaker"] for row in csv.DictReader((run / "predictions.csv").open())}
     assert len(named) == 9 and "" in named
     cards = "".join((run / f"fold_{n}/checkpoint/card.md").read_text() for n in range(3))
-    assert re.search(r"of \d known speakers? and \d utterances? of unknown ones\.", cards)
+    assert re.search(r"of \d known speakers? and, in \d utterances?, unknown ones\.", cards)
     assert "whom the model never heard" not in cards
 
 
 def test_compare_says_what_it_draws(runs, tmp_path):
     found = compare([runs / "nobody", runs / "nobody"])
     text = to_text(found)
-    assert "Intervals: 95 %, drawing 40 utterances; differences are paired." in text
+    assert "Intervals: 95 %, drawing 40 utterances of unknown speakers; differences are paired." in text
     assert "Speakers are unknown: nobody knows whether test speakers were heard in training." in text
     assert (found["speakers"], found["unknown_speakers"]) == (0, 40)
     assert "drawing 8 known speakers and 8 utterances of unknown ones" in to_text(
@@ -143,7 +144,7 @@ def test_an_evaluation_and_a_model_of_all_data_say_so_too(runs, tables, tmp_path
     evaluate(runs / "some/fold_0", "manifest", tables["nobody"], tmp_path / "evaluated")
     page = (tmp_path / "evaluated/report.html").read_text()
     assert "40 utterances of unknown speakers" in page and WARNING in page
-    assert "95 % over 40 utterances, speakers unknown" in page
+    assert "95 % over 40 utterances of unknown speakers" in page
     recipe = Recipe.model_validate(recipe_of(tables["nobody"], "refuse"))
     card = (train(recipe, tmp_path / "all", quiet=True) / "card.md").read_text()
     assert "40 utterances of unknown speakers were used" in card and "speaker-independent" not in card

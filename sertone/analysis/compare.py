@@ -10,7 +10,7 @@ import numpy as np
 from sertone import intervals
 from sertone.analysis.rows import Rows, read_rows, sums_of, target_of
 from sertone.errors import SertoneError
-from sertone.figures import key, named, people
+from sertone.figures import drawn, key, named
 from sertone.files import read_json
 from sertone.sharing.scores import best_of
 from sertone.sums import Sums
@@ -180,11 +180,11 @@ def _difference(
     found: dict[str, Any] = {"scores": {}, "mcnemar": None}
     once, said = min(len(first), len(second)) == 1, []
     for task, own in first_sums.items():
-        drawn = _people(first[0].of(task).people)
+        units = drawn(first[0].of(task).people)
         apart = intervals.difference(own, second_sums[task]) if own.units > 1 else {}
         found["scores"] |= {key(task, score): each.to_json() for score, each in apart.items()}
         said += [
-            sentence(found["scores"][key(task, score)], drawn, once=once, score=key(task, score))
+            sentence(found["scores"][key(task, score)], units, once=once, score=key(task, score))
             for score in SAID
             if score in apart
         ]
@@ -194,11 +194,6 @@ def _difference(
             *(np.array(run.column("target")) == np.array(run.column("prediction")) for run in runs)
         )
     return found | {"sentence": " ".join(said) or "With one speaker nothing can be said about others."}
-
-
-def _people(counts: dict[str, int]) -> str:
-    """Return how many units the intervals draw: `10 speakers`, or `339 utterances` where nobody is known."""
-    return people(counts) if counts["speakers"] else f"{counts['unknown_speakers']} utterances"
 
 
 def sentence(found: dict[str, float], units: str, *, once: bool, score: str = "ua") -> str:
@@ -271,7 +266,7 @@ def to_text(found: dict[str, Any]) -> str:
             )
         lines.append(f"    {difference['sentence']}")
     seeds = " and seeds" if any(run["seeds"] > 1 for run in found["runs"]) else ""
-    lines += ["", f"Intervals: 95 %, drawing {_people(found)}{seeds}; differences are paired."]
+    lines += ["", f"Intervals: 95 %, drawing {drawn(found)}{seeds}; differences are paired."]
     if found["unknown_speakers"]:
         lines += ["Speakers are unknown: nobody knows whether test speakers were heard in training."]
     return "\n".join(lines)

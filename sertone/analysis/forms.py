@@ -168,16 +168,10 @@ def difference_words(found: dict[str, Any]) -> str:
     points = ", in points" if figures.named(score).percent else ""
     return (
         f"Differences from {found['compared_to']} in {SCORES[score]}{points}, with 95 % "
-        f"intervals over {_drawn(found['corpus'])}{' and the seeds' if several else ''}, paired"
+        f"intervals over {figures.drawn(found['tested'])}{' and the seeds' if several else ''}, paired"
         + ("" if several else "; one training each, so another seed may turn them")
         + (f". Of {count} differences about {count * 0.05:.1f} leave out zero by chance" if count > 1 else "")
     )
-
-
-def _drawn(corpus: dict[str, Any]) -> str:
-    """Return how many units the intervals draw."""
-    unknown = corpus.get("unknown_speakers", 0)
-    return figures.people(corpus) if corpus["speakers"] else f"{unknown} utterances"
 
 
 def _reference(found: dict[str, Any]) -> list[list[str]]:

@@ -47,6 +47,7 @@ def results(
         "cells": len(study.rows) * len(study.columns) * len(study.seeds),
         "done": len(done),
         "corpus": card["corpus"],
+        "tested": figures.tested(card),
         "split": card["split"],
         "folds": len(card["folds"]),
         "versions": card["versions"],

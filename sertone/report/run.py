@@ -41,7 +41,7 @@ def write(run: Path) -> Path:
         subtitle=_subtitle(card, results),
         card=card,
         unknown=figures.unknown_in_words(card),
-        drawn=figures.drawn_units(card["corpus"]),
+        drawn=figures.drawn_units(figures.tested(card)),
         headline=cards.headline(results),
         chance=cards.chance_words(results),
         emotion=emotion.section(results, rows),

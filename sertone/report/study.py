@@ -39,7 +39,7 @@ def write(study: Path) -> Path:
         comparisons=_comparisons(found),
         units=figures.units_in_words(found["scores"]),
         unknown=figures.unknown_in_words(found),
-        drawn=figures.drawn_units(found["corpus"]),
+        drawn=figures.drawn_units(found["tested"]),
         published=figures.published_in_words(found),
         forced=any(cell["other_settings"] for row in found["rows"] for cell in row["cells"].values()),
     )

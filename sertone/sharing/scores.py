@@ -124,11 +124,7 @@ class Scores:
     def _pooled(cls, run: Path, results: dict[str, Any], folds: int | None) -> Self:
         pooled = results["pooled"]
         scored = sum(fold["test"] for fold in results["folds"])
-        tested = _card(run)["folds"]
-        people = {
-            "speakers": len({name for fold in tested for name in fold["test_speakers"]}),
-            "unknown_speakers": sum(fold.get("test_unknown_speakers", 0) for fold in tested),
-        }
+        people = figures.tested(_card(run))
         values = {name: _of(pooled, name) for name in figures.found(pooled)}
         over = {task: figures.by_people(scores.get("intervals", {})) for task, scores in pooled.items()}
         known = {task: own[1] for task, own in over.items() if own}

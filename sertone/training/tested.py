@@ -11,8 +11,6 @@ from sertone.training.experiment import Experiment
 from sertone.training.loop import Trainer
 from sertone.training.scored import scored
 
-SPEAKER_NOTE = "not defined: speakers are disjoint"
-
 
 def tested(trainer: Trainer, experiment: Experiment, number: int) -> dict[str, Any]:
     """Scores of every task, and what `scored` gives.
@@ -67,7 +65,8 @@ def _scores(
         if task not in experiment.answers
     }
     if "speaker" in tasks:
-        scores["speaker"] = {"note": SPEAKER_NOTE}
+        known = "known " if experiment.card["corpus"]["unknown_speakers"] else ""
+        scores["speaker"] = {"note": f"not defined: {known}speakers are disjoint"}
     return {"metrics": scores, "auxiliary": auxiliary}
 
 
