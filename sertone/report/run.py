@@ -86,13 +86,9 @@ def _auxiliary(results: dict) -> dict | None:
     known = results["mean"] | results["pooled"]
     tasks = [task for task in known if task != "emotion" and task not in results["ratings"]]
     rows = [_score_of_task(columns, task, score) for task in tasks for score in known[task]]
-    heads = [f"after stage {number} ({name})" for number, name in enumerate(_stages(results), 1)]
-    return {"head": heads if after else ["score"], "rows": rows} if rows else None
-
-
-def _stages(results: dict) -> list[str]:
-    """Return the names of the stages in their order."""
-    return list(dict.fromkeys(entry["stage"] for entry in results["folds"][0]["history"]))
+    last = [results["folds"][0]["history"][-1]["stage"]] if after else []
+    heads = [f"after stage {number} ({name})" for number, name in enumerate([*after, *last], 1)]
+    return {"head": heads or ["score"], "rows": rows} if rows else None
 
 
 def _score_of_task(columns: list[dict], task: str, score: str) -> dict:
