@@ -9,6 +9,7 @@ import torch
 from conftest import TINY_MODEL
 
 from sertone import metrics
+from sertone.errors import SertoneError
 from sertone.protocols import Fold
 from sertone.training import checkpoint
 from sertone.training.crossval import cross_validate
@@ -75,6 +76,15 @@ def test_an_interrupted_training_has_the_same_scores(demo_recipe, tmp_path, monk
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "parts")
     assert train(recipe, tmp_path / "parts").after_stages == whole
+
+
+def test_a_test_side_that_cannot_be_answered_does_not_end_the_training(demo_recipe, tmp_path):
+    """Weights so large that answers overflow, while every step so far was finite."""
+    rates = {"encoder": 1e30, "downstream": 1e30}
+    recipe = demo_recipe(epochs=[1, 1], learning_rate=rates, batch_size=40)
+    with pytest.raises(SertoneError) as caught:
+        train(recipe, tmp_path)
+    assert caught.value.code == "not_finite"  # of the second stage's own step, not of the test side
 
 
 @pytest.fixture(scope="module")

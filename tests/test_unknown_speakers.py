@@ -10,7 +10,6 @@ from conftest import TINY_MODEL
 
 from sertone import cli
 from sertone.analysis.compare import compare, to_text
-from sertone.analysis.evaluate import evaluate
 from sertone.errors import SertoneError
 from sertone.recipe import Recipe
 from sertone.training.experiment import prepare
@@ -140,11 +139,13 @@ def test_compare_says_what_it_draws(runs, tmp_path):
     )
 
 
-def test_an_evaluation_and_a_model_of_all_data_say_so_too(runs, tables, tmp_path):
-    evaluate(runs / "some/fold_0", "manifest", tables["nobody"], tmp_path / "evaluated")
+def test_an_evaluation_and_a_model_of_all_data_say_so_too(runs, tables, tmp_path, capsys):
+    command = ["evaluate", str(runs / "some/fold_0"), "manifest", str(tables["nobody"])]
+    assert cli.app([*command, "--out", str(tmp_path / "evaluated")]) == 0
+    assert WARNING in capsys.readouterr().err
     page = (tmp_path / "evaluated/report.html").read_text()
     assert "40 utterances of unknown speakers" in page and WARNING in page
-    assert "95 % over 40 utterances of unknown speakers" in page
+    assert "95 % over 40 utterances of unknown speakers" in page and "no speaker of these" not in page
     recipe = Recipe.model_validate(recipe_of(tables["nobody"], "refuse"))
     card = (train(recipe, tmp_path / "all", quiet=True) / "card.md").read_text()
     assert "40 utterances of unknown speakers were used" in card and "speaker-independent" not in card

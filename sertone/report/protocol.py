@@ -12,8 +12,13 @@ def leaks(card: dict, folds: list[dict]) -> list[dict]:
         folds: of its results.
     """
     if card.get("evaluated"):
-        return _heard(card["leaks"][0]) + _unknown(card)
-    return _unknown(card) + _leaks(card["leaks"], card) + _copies(folds)
+        return _heard(card["leaks"][0], _known(card)) + _unknown(card)
+    return _unknown(card) + _leaks(card["leaks"], _known(card)) + _copies(folds)
+
+
+def _known(card: dict) -> str:
+    """Return what stands before the word speaker where not all are known."""
+    return "known " if card["corpus"].get("unknown_speakers", 0) else ""
 
 
 def _unknown(card: dict) -> list[dict]:
@@ -34,8 +39,7 @@ def _copies(folds: list[dict]) -> list[dict]:
     return [{"level": "bad", "text": text}]
 
 
-def _leaks(reports: list[dict], card: dict) -> list[dict]:
-    known = "known " if card["corpus"].get("unknown_speakers", 0) else ""
+def _leaks(reports: list[dict], known: str) -> list[dict]:
     lines = [
         {"level": "good", "text": f"No {known}speaker stands on two sides of a fold."},
         {
@@ -69,10 +73,10 @@ def _leaks(reports: list[dict], card: dict) -> list[dict]:
     return lines
 
 
-def _heard(report: dict) -> list[dict]:
+def _heard(report: dict, known: str) -> list[dict]:
     """What of another corpus a model has heard in training."""
     lines = []
-    for what, names in (("recording", report["recordings"]), ("speaker", report["speakers"])):
+    for what, names in (("recording", report["recordings"]), (f"{known}speaker", report["speakers"])):
         if names:
             text = f"The model has heard {len(names)} of these {what}s in training, such as {names[0]}."
             lines.append({"level": "bad", "text": text})

@@ -163,7 +163,7 @@ def _pooled_auxiliary(folds: list[dict[str, dict]]) -> dict[str, dict[str, float
 
 def _after_stages(folds: list[dict[str, dict]]) -> dict[str, dict]:
     """Return `mean` and `pooled` after each stage that every fold has scores of, in order."""
-    shared = [name for name in folds[0] if all(name in fold for fold in folds)]
+    shared = [name for name in folds[0] if all(fold.get(name, {}).get("metrics") for fold in folds)]
     return {
         name: {
             "mean": _mean([fold[name]["metrics"] for fold in folds]),

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from sertone import metrics
+from sertone.errors import SertoneError
 from sertone.models.stage import Stage
 from sertone.schema import Utterance
 from sertone.training.answers import Answers, answer, score_tasks
@@ -40,10 +41,15 @@ def tested_stage(trainer: Trainer, experiment: Experiment, number: int, stage: S
         stage: the stage.
 
     Returns:
-        `metrics` and `auxiliary`, as `tested` returns them.
+        `metrics` and `auxiliary`, as `tested` returns them; both are empty where the test side cannot be
+        answered, since that must not end a training.
     """
     test = experiment.scored(experiment.folds[number].test)
-    answers = answer(trainer.model, trainer.vocabulary, test, trainer.loader, trainer.fabric)
+    try:
+        answers = answer(trainer.model, trainer.vocabulary, test, trainer.loader, trainer.fabric)
+    except SertoneError as error:
+        trainer.progress.say(f"fold {number}  no scores after stage {stage.name}: {error}")
+        return {"metrics": {}, "auxiliary": {}}
     return _scores(trainer, experiment, test, answers, stage.weights)
 
 
