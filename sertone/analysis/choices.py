@@ -15,6 +15,7 @@ from sertone import figures
 from sertone.analysis import tables
 from sertone.analysis.forms import table
 from sertone.analysis.study import Place, Study
+from sertone.figures import counted
 from sertone.files import write_json, write_text
 from sertone.report import run as report
 from sertone.sharing.scores import CHOICE
@@ -153,7 +154,7 @@ def markdown(found: dict[str, Any]) -> str:
         outside = "–" if fold["outside"] is None else figure.bare(fold["outside"])
         rows.append([fold["name"], own.name, figure.bare(own.score), outside])
     drawn = figures.drawn_units(found)
-    speakers = f"{found['utterances']} utterances of {figures.people(found)} of {found['corpus']}"
+    speakers = f"{counted(found['utterances'], 'utterance')} of {figures.people(found)} of {found['corpus']}"
     parts = [
         f"# {found['title']}: chosen inside every fold",
         "\n".join(f"- {_score(name, own)}" for name, own in found["scores"].items()),

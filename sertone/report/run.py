@@ -6,7 +6,7 @@ from math import isfinite
 from pathlib import Path
 
 from sertone import figures, spreadsheet
-from sertone.figures import FIGURES
+from sertone.figures import FIGURES, counted
 from sertone.files import read_json
 from sertone.report import cards, conditions, emotion, page, plots, protocol, ratings
 from sertone.sharing.scores import best_of
@@ -66,12 +66,12 @@ def _subtitle(card: dict, results: dict) -> str:
     if evaluated := card.get("evaluated"):
         return (
             f"Encoder {results['encoder']}, {evaluated['model']}, trained on {evaluated['trained_on']}; "
-            f"{corpus['utterances_used']} utterances of {figures.people(corpus)}"
+            f"{counted(corpus['utterances_used'], 'utterance')} of {figures.people(corpus)}"
         )
-    folds = f"{len(results['folds'])} folds ({split})"
+    folds = f"{counted(len(results['folds']), 'fold')} ({split})"
     chosen = "; settings chosen without the fold that they answer" if "chosen" in results else ""
     return (
-        f"Encoder {results['encoder']}; {corpus['utterances_used']} utterances of "
+        f"Encoder {results['encoder']}; {counted(corpus['utterances_used'], 'utterance')} of "
         f"{figures.people(corpus)}, {folds}, {figures.independence(card)}, seed {card['seed']}{chosen}"
     )
 
