@@ -64,9 +64,8 @@ def _scores_in_words(scores: Mapping[str, Any]) -> str:
         return ""
     said = [f"{figures.named(n).label} {_score(n, v, scores)}" for n, v in scores["values"].items()]
     chosen = ", answered by settings chosen without them" if scores.get("among") else ""
-    return (
-        f"{', '.join(said)} ({counted(scores['utterances'], 'utterance')}, {figures.people(scores)}{chosen})"
-    )
+    spoken = f"{counted(scores['utterances'], 'utterance')}, {figures.people(scores)}"
+    return f"{', '.join(said)} ({spoken}{chosen})"
 
 
 def _score(name: str, value: float, scores: Mapping[str, Any]) -> str:
