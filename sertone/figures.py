@@ -153,6 +153,110 @@ def costs_in_words(rows: Iterable[Mapping[str, Any]]) -> str:
     )
 
 
+def people(counts: Mapping[str, Any]) -> str:
+    """Return who speaks: `10 speakers`, `40 known speakers and, in 12 utterances, unknown ones`.
+
+    Args:
+        counts: how many `speakers` are known and, where some are not, how many utterances are of
+            `unknown_speakers`; such as the part `corpus` of a protocol card.
+    """
+    known, unknown = counts["speakers"], counts.get("unknown_speakers", 0)
+    if not unknown:
+        return counted(known, "speaker")
+    if not known:
+        return "unknown speakers"
+    return f"{counted(known, 'known speaker')} and, in {counted(unknown, 'utterance')}, unknown ones"
+
+
+def drawn(counts: Mapping[str, Any]) -> str:
+    """Return how many units an interval draws: `10 speakers`, `339 utterances of unknown speakers`.
+
+    Args:
+        counts: as of `people`.
+    """
+    known, unknown = counts["speakers"], counts.get("unknown_speakers", 0)
+    if not unknown:
+        return counted(known, "speaker")
+    if not known:
+        return f"{counted(unknown, 'utterance')} of unknown speakers"
+    return f"{counted(known, 'known speaker')} and {counted(unknown, 'utterance')} of unknown ones"
+
+
+def drawn_units(counts: Mapping[str, Any]) -> str:
+    """Return what intervals draw: `speakers`, `utterances`, or both; as `drawn`, without the numbers."""
+    if not counts.get("unknown_speakers", 0):
+        return "speakers"
+    return "known speakers and utterances of unknown ones" if counts["speakers"] else "utterances"
+
+
+def tested(card: Mapping[str, Any]) -> dict[str, int]:
+    """Return who speaks on the test sides, counted as `people` takes it.
+
+    Args:
+        card: protocol card.
+    """
+    folds = card["folds"]
+    return {
+        "speakers": len({name for fold in folds for name in fold["test_speakers"]}),
+        "unknown_speakers": sum(fold.get("test_unknown_speakers", 0) for fold in folds),
+    }
+
+
+def units(kind: str, interval: Mapping[str, Any]) -> str:
+    """Return how many units an interval draws, as `drawn` does.
+
+    Args:
+        kind: key of the interval, as `intervals.by_unit` names it.
+        interval: its `units`, and utterances of `unknown_speakers` among them.
+    """
+    if kind == "folds":
+        return counted(interval["units"], "fold")
+    unknown = interval["units"] if kind == "utterances" else interval.get("unknown_speakers", 0)
+    return drawn({"speakers": interval["units"] - unknown, "unknown_speakers": unknown})
+
+
+def by_people(intervals: Mapping[str, Mapping[str, Any]]) -> tuple[str, Mapping[str, Any]] | None:
+    """Return kind and bounds of the interval that draws speakers, or utterances of unknown ones."""
+    return next(((kind, own) for kind, own in intervals.items() if kind != "folds"), None)
+
+
+def unknown_in_words(card: Mapping[str, Any]) -> str:
+    """Return a warning where a corpus does not name all its speakers; empty where it does.
+
+    Args:
+        card: protocol card.
+    """
+    corpus = card["corpus"]
+    if not (unknown := corpus.get("unknown_speakers", 0)):
+        return ""
+    narrow = " Intervals draw single utterances: too narrow where one person spoke several."
+    return (
+        f"The speakers of {unknown} of {counted(corpus['utterances_used'], 'utterance')} are unknown: nobody "
+        "knows whether people of the test side were also heard in training."
+        + ("" if corpus["speakers"] else narrow)
+    )
+
+
+def independence(card: Mapping[str, Any]) -> str:
+    """Return whether training and test share no speaker, as far as it is known."""
+    unknown = card["corpus"].get("unknown_speakers", 0)
+    return "independence of speakers not known" if unknown else "speaker-independent"
+
+
+def published_in_words(found: Mapping[str, Any]) -> str:
+    """Return where the paper's figures are printed, and by which convention; empty where there are none."""
+    if not found["published"]:
+        return ""
+    convention = found["published_convention"]
+    said = (
+        "which does not say whether a score is pooled or a mean over folds; papers of this field commonly "
+        "print the mean over folds"
+        if convention == "not stated"
+        else f"which prints {'pooled scores' if convention == 'pooled' else 'means over folds'}"
+    )
+    return f"Paper: {found['published']}, {said}."
+
+
 def clock(seconds: float) -> str:
     """A time as printed: `3:07`, `2:03:07`."""
     minutes, rest = divmod(round(seconds), 60)

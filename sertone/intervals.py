@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from sertone.sums import Sums, labelled
+from sertone.sums import Sums, labelled, unit_of
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -65,14 +65,18 @@ def by_unit(
         seed: of the draws.
 
     Returns:
-        `speakers` and `folds`, each with `units`, how many there are, and the bounds of every score.
+        `speakers` and `folds`, each with `units`, how many there are, and the bounds of every score. Where no
+        speaker is known, `utterances` in the place of speakers; where some are not, each of their utterances
+        is a unit beside the speakers, and `unknown_speakers` counts them.
     """
     rows, found = labelled(rows, task), {}
-    for name, key in (("speakers", "speaker"), ("folds", "fold")):
-        sums = Sums.of_rows(rows, task, classes, [row[key] for row in rows])
-        bounds = interval(sums, seed=seed)
-        if bounds:
-            found[name] = {"units": sums.units} | bounds
+    unknown = sum(not row["speaker"] for row in rows)
+    kind = "utterances" if rows and unknown == len(rows) else "speakers"
+    for name, units in ((kind, [unit_of(row) for row in rows]), ("folds", [row["fold"] for row in rows])):
+        sums = Sums.of_rows(rows, task, classes, units)
+        if bounds := interval(sums, seed=seed):
+            mixed = {"unknown_speakers": unknown} if name == "speakers" and unknown else {}
+            found[name] = {"units": sums.units} | mixed | bounds
     return found
 
 

@@ -117,7 +117,8 @@ DEFINITIONS = {
     "ua": "unweighted accuracy: mean of the classes' recalls",
     "wa": "weighted accuracy: share of correct utterances",
     "macro_f1": "mean of the classes' F1",
-    "intervals": "95 %, expanded percentile bootstrap: whole speakers, or whole folds, are drawn",
+    "intervals": "95 %, expanded percentile bootstrap: whole speakers (of unknown ones, single utterances) "
+    "or whole folds are drawn",
     "ccc": "concordance correlation coefficient (Lin 1989) on the corpus's scale, moments over N",
     "pearson": "Pearson's correlation",
     "rmse": "root mean square error, in the units of the corpus's scale",

@@ -46,13 +46,16 @@ def protocol_card(
     """
     used = {u.id: u for fold in folds for side in fold.sides.values() for u in side}
     counts = Counter(class_map.get(str(u.labels.get("emotion")), "(missing)") for u in used.values())
+    emotions = Counter(str(u.labels["emotion"]) for u in used.values() if "emotion" in u.labels)
     return {
         "corpus": about_corpus(data)
         | {
             "utterances_found": found,
             "utterances_used": len(used),
             "speakers": len({u.speaker for u in used.values() if u.known_speaker}),
+            "unknown_speakers": _unknown(list(used.values())),
             "by_class": dict(counts),
+            "by_emotion": dict(emotions),
         },
         "class_map": dict(class_map),
         "split": dict(rule),
@@ -60,7 +63,12 @@ def protocol_card(
         "selection": selection(folds, answers),
         "folds": [
             {"name": fold.name}
-            | {f"{side}_speakers": sorted({u.speaker for u in us}) for side, us in fold.sides.items()}
+            | {f"{side}_speakers": _known(us) for side, us in fold.sides.items()}
+            | {
+                f"{side}_unknown_speakers": count
+                for side, us in fold.sides.items()
+                if (count := _unknown(us))
+            }
             | {f"{side}_utterances": len(us) for side, us in fold.sides.items()}
             for fold in folds
         ],
@@ -71,6 +79,15 @@ def protocol_card(
         "file_hashes": {name: hashes[name] for name in sorted(used)},
         "segments": {name: [u.start_s, u.end_s] for name, u in sorted(used.items()) if u.start_s or u.end_s},
     }
+
+
+def _known(utterances: Sequence[Utterance]) -> list[str]:
+    return sorted({u.speaker for u in utterances if u.known_speaker})
+
+
+def _unknown(utterances: Sequence[Utterance]) -> int:
+    """Return how many utterances are of unknown speakers."""
+    return sum(not u.known_speaker for u in utterances)
 
 
 def contents(utterances: Sequence[Utterance]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from sertone.errors import SertoneError
-from sertone.recipe import Split
+from sertone.recipe import ProtocolConfig, Split
 from sertone.schema import Utterance
 
 SPLITS = get_args(Split)
@@ -79,6 +79,35 @@ def make_folds(
             )
         )
     return made
+
+
+def require_known_speakers(utterances: Sequence[Utterance], protocol: ProtocolConfig) -> None:
+    """Refuse to split utterances of unknown speakers: nothing tells who is on two sides.
+
+    An official split is not ours: its publisher decided who is on which side.
+
+    Args:
+        utterances: those that take part.
+        protocol: says whether they are accepted.
+
+    Raises:
+        SertoneError: `unknown_speakers`.
+    """
+    unknown = sum(not u.known_speaker for u in utterances)
+    if unknown and protocol.split != "official" and protocol.unknown_speakers == "refuse":
+        raise SertoneError(
+            "unknown_speakers",
+            f"{unknown} of {len(utterances)} utterances are of unknown speakers, so nobody knows whether a "
+            f"speaker is on two sides of {protocol.split}",
+            "the speaker of every utterance",
+            "name the speakers, or set protocol.unknown_speakers: accept; pages and cards then say that "
+            "independence of speakers is not known",
+        )
+
+
+def is_speaker_independent(utterances: Sequence[Utterance]) -> bool | str:
+    """Return True where every speaker is known, else `not known`: folds only keep known speakers apart."""
+    return all(u.known_speaker for u in utterances) or "not known"
 
 
 def has_label(utterance: Utterance, answers: Sequence[str]) -> bool:

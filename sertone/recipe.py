@@ -138,6 +138,10 @@ class ProtocolConfig(Settings):
     """`none`: the last epoch is taken, by our own rule, for the paper of wan2025 names none. `speaker`: one
     speaker is taken out of training and chooses the epoch. Official splits and leave-one-speaker-out bring
     their own."""
+    unknown_speakers: Literal["refuse", "accept"] = "refuse"
+    """What to do with utterances whose speaker the corpus does not name. `refuse`: no folds are made of
+    them. `accept`: each counts as a speaker of its own, and pages and cards say that independence of speakers
+    is not known. An official split is taken as it is, and says the same."""
 
 
 class Recipe(Settings):

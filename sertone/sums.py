@@ -92,6 +92,17 @@ def labelled(rows: Sequence[Any], task: str) -> list[Any]:
     return [row for row in rows if row.get(target, "") != ""]
 
 
+def unit_of(row: Mapping[str, Any]) -> str:
+    """Return whom a row of predictions.csv counts for: its speaker, or itself where nobody is named."""
+    return row["speaker"] or f"\0{row['id']}"
+
+
+def people(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many `speakers` of rows are known, and how many rows are of `unknown_speakers`."""
+    names = [row["speaker"] for row in rows]
+    return {"speakers": len({*names} - {""}), "unknown_speakers": names.count("")}
+
+
 def tables(
     targets: ArrayLike, predictions: ArrayLike, units: ArrayLike, classes: Sequence[str]
 ) -> tuple[list[str], np.ndarray]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import TINY_MODEL
+from conftest import REPOSITORY, TINY_MODEL
 from hub import running
 
 from sertone import recipe as recipes
@@ -20,6 +20,7 @@ from sertone.analysis import study as studies
 from sertone.analysis.ablate import ablate
 from sertone.analysis.choose import choose
 from sertone.analysis.compare import compare, to_text
+from sertone.analysis.study import slug
 from sertone.cli import app
 from sertone.errors import SertoneError
 from sertone.runtime.bundle import about
@@ -285,3 +286,43 @@ def test_what_cannot_be_chosen_is_refused_before_anything_is_trained(
     with pytest.raises(SertoneError, match=words) as caught:
         choose(path, tmp_path / "out", jobs=1, quiet=True)
     assert caught.value.code == code and not (tmp_path / "out").exists()
+
+
+def test_the_asr_weight_is_chosen_inside_the_training_speakers(tmp_path, small_demo):
+    """The shipped study in miniature: two of its weights, two folds, one epoch a stage."""
+    values = yaml.safe_load((REPOSITORY / "studies/demo_asr_weight.yaml").read_text())
+    recipe, weights = REPOSITORY / "recipes/demo.yaml", {"ASR 0.1": 0.1, "ASR 1": 1.0}
+    values |= {"recipe": str(recipe), "rows": {name: values["rows"][name] for name in weights}}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    short = [f"data.root={small_demo}", "protocol={split: grouped_k_fold, folds: 2}"]
+    short += ["train.epochs=[1,1]", "model.hidden=8", "model.encoder={name: compact, width: 8, depth: 1}"]
+    out = choose(path, tmp_path / "out", short, jobs=1, quiet=True)
+    found = json.loads((out / "choice.json").read_text())
+    made = recipes.load(out / "recipe.yaml")
+    assert made.model["tasks"]["asr"] == weights[found["overall"]["row"]]
+    assert found["main_score"] == "ua" and found["among"] == 2
+    for number, fold in enumerate(found["folds"]):
+        held_out = {
+            row["speaker"]
+            for row in read(out / "chosen/seed_0/predictions.csv")
+            if row["fold"] == f"{number}"
+        }
+        table = json.loads((out / f"inside/fold_{number}/results.json").read_text())
+        cells = {row["name"]: row["cells"]["one encoder"] for row in table["rows"]}
+        best = max(weights, key=lambda name: cells[name]["scores"]["ua"]["value"])
+        assert fold["row"] == best and not held_out & speakers_of(out / f"inside/fold_{number}")
+    losses = [first_loss(out / "all", name) for name in weights]
+    assert losses[0] < losses[1], "the weight does not reach the loss"
+    cells = json.loads((out / "all/results.json").read_text())["rows"]
+    assert all(row["cells"]["one encoder"]["scores"]["auxiliary/asr.cer"]["value"] for row in cells)
+
+
+def speakers_of(study):
+    return {row["speaker"] for file in study.rglob("predictions.csv") for row in read(file)}
+
+
+def first_loss(study, row):
+    """Loss of the first epoch of stage 1."""
+    (file,) = study.glob(f"cells/{slug(row)}/*/seed_0/fold_0/result.json")
+    return json.loads(file.read_text())["history"][0]["loss"]

@@ -104,6 +104,37 @@ def test_force_compares_what_both_have(tmp_path):
     assert caught.value.code == "nothing_in_common"
 
 
+FOUR = {name: name for name in CLASSES}
+OCCURRING = {"by_emotion": dict.fromkeys(CLASSES, 100)}
+
+
+def test_labels_that_do_not_occur_make_no_difference(tmp_path):
+    first = write_run(tmp_path / "first", 0.7, corpus=OCCURRING)
+    second = write_run(tmp_path / "second", 0.7, corpus=OCCURRING, class_map=FOUR | {"excited": "happy"})
+    assert compare([first, second])["unlike"] == compare([second, first])["unlike"] == []
+    heard = {"by_emotion": OCCURRING["by_emotion"] | {"excited": 3}}
+    for name, changes in (("occurs", {"corpus": heard}), ("does_not_say", {"corpus": {}})):
+        third = write_run(tmp_path / name, 0.7, class_map=FOUR | {"excited": "happy"}, **changes)
+        with pytest.raises(SertoneError) as caught:
+            compare([first, third])
+        assert f"excited counts as no class in {first} and as happy in {third}" in str(caught.value)
+        assert caught.value.code == "unlike_protocols"
+
+
+def test_how_classes_differ_is_said(tmp_path):
+    first = write_run(tmp_path / "first", 0.7, corpus=OCCURRING)
+    other = FOUR | {"happy": "neutral", "sad": "low"}
+    second = write_run(tmp_path / "second", 0.7, corpus=OCCURRING, class_map=other)
+    (second / "results.json").write_text(json.dumps({"classes": [*CLASSES, "low"]}))
+    found = compare([first, second], force=True)
+    assert f"happy counts as happy in {first} and as neutral in {second}" in to_text(found)
+    assert f"sad counts as sad in {first} and as low in {second}; only {second} answers low" in to_text(found)
+    many = {f"label {number}": "happy" for number in range(9)}
+    third = write_run(tmp_path / "third", 0.7, class_map=FOUR | many)
+    with pytest.raises(SertoneError, match=r"label 4 counts .*; and 4 more\)"):
+        compare([first, third])
+
+
 def test_runs_with_several_seeds_are_averaged(tmp_path):
     for seed in range(3):
         write_run(tmp_path / "a" / f"seed_{seed}", 0.6, seed=seed)
@@ -125,11 +156,13 @@ def test_what_cannot_be_compared(tmp_path):
 
 
 def test_the_sentence_fits_its_figures():
-    found = sentence({"value": -0.03, "low": -0.05, "high": -0.01, "p": 0.01}, 24, once=True)
+    found = sentence({"value": -0.03, "low": -0.05, "high": -0.01, "p": 0.01}, "24 speakers", once=True)
     assert "3.0 points of UA lower, by 1.0 to 5.0" in found
-    assert "same UA" in sentence({"value": 0.0, "low": -0.1, "high": 0.1, "p": 1.0}, 24, once=True)
+    assert "same UA" in sentence({"value": 0.0, "low": -0.1, "high": 0.1, "p": 1.0}, "24 speakers", once=True)
     assert "another seed may turn it" in found
-    assert "seed" not in sentence({"value": 0.1, "low": 0.05, "high": 0.2, "p": 0.01}, 24, once=False)
+    assert "seed" not in sentence(
+        {"value": 0.1, "low": 0.05, "high": 0.2, "p": 0.01}, "24 speakers", once=False
+    )
 
 
 def test_edited_labels_are_noticed(tmp_path):

@@ -63,7 +63,7 @@ def train(recipe, folder):
     experiment, progress = prepare(recipe), Progress(1, quiet=True)
     trainer = fit(experiment, 0, folder, gather(experiment, progress), progress)
     weights = {name: tensor.numpy() for name, tensor in trainer.model.state_dict().items()}
-    return trainer.history, weights, trainer.fabric.world_size
+    return trainer.history, weights, trainer.fabric.world_size, trainer.after_stages
 
 
 def train_with_two_ranks(recipe, folder):
@@ -81,12 +81,13 @@ def test_two_ranks_end_with_the_same_weights_and_the_losses_of_one(demo_recipe, 
     encoder = TINY_MODEL["encoder"] | {"dropout": 0.0}
     still = {"model": TINY_MODEL | {"encoder": encoder, "dropout": 0.0}, "batch_size": 5, "device": "cpu"}
     still["learning_rate"] = {"encoder": 1e-12, "downstream": 1e-12}
-    (first, weights, world), (second, others, _) = train_with_two_ranks(
+    (first, weights, world, scored), (second, others, _, scored_too) = train_with_two_ranks(
         demo_recipe(**still), tmp_path / "two"
     )
     assert world == 2
     assert all((weights[name] == others[name]).all() for name in weights)
-    alone, _, _ = train(demo_recipe(**still), tmp_path / "one")
+    alone, _, _, scored_alone = train(demo_recipe(**still), tmp_path / "one")
+    assert scored == scored_too == scored_alone != {}
     for a, b, c in zip(alone, first, second, strict=True):
         assert b["loss"] == c["loss"] == pytest.approx(a["loss"], rel=1e-5)
         assert b.get("ua") == c.get("ua") == pytest.approx(a["ua"]) if "ua" in a else True
@@ -99,7 +100,7 @@ def test_two_ranks_take_the_step_of_their_mean_loss(demo_recipe, tmp_path):
     encoder = TINY_MODEL["encoder"] | {"dropout": 0.0}
     model = TINY_MODEL | {"encoder": encoder, "dropout": 0.0}
     recipe = demo_recipe(model=model, batch_size=10, device="cpu", epochs=[1, 0], speeds=[1.0], clip_norm=1e9)
-    (_, weights, _), (_, others, _) = train_with_two_ranks(recipe, tmp_path)
+    (_, weights, *_), (_, others, *_) = train_with_two_ranks(recipe, tmp_path)
     assert all((weights[name] == others[name]).all() for name in weights)
 
     experiment = prepare(recipe)

@@ -62,10 +62,19 @@ def test_tables_show_both_kinds_and_nothing_where_there_is_none(cells):
         forms.markdown(found),
         (pooled["both"]["valence"]["ccc"], pooled["both"]["emotion"]["ua"]),
     )
-    assert f"| both | {100 * ua:.1f} (paper 75.71) | .{round(1000 * ccc)} (paper .740) |" in text
-    assert f"| dimensions |  | .{round(1000 * pooled['dimensions']['valence']['ccc'])} |" in text
-    assert f"| emotion | {100 * pooled['emotion']['emotion']['ua']:.1f} |  |" in text
-    assert "UA in percent, CCC from -1 to 1, pooled over 5 folds" in text
+    means = results_of(out / "cells" / "both")["mean"]
+    mean = f"{100 * means['emotion']['ua']:.1f} | .{round(1000 * means['valence']['ccc'])}"
+    assert (
+        f"| both | pooled | {100 * ua:.1f} | .{round(1000 * ccc)} |\n|  | mean over folds | {mean} |\n"
+        "|  | paper (convention not stated) | 75.71 | .740 |\n"
+    ) in text
+    assert f"| dimensions | pooled |  | .{round(1000 * pooled['dimensions']['valence']['ccc'])} |" in text
+    assert f"| emotion | pooled | {100 * pooled['emotion']['emotion']['ua']:.1f} |  |" in text
+    assert (
+        "UA in percent, CCC from -1 to 1, pooled (all test utterances together) and as the mean over 5"
+        in text
+    )
+    assert "Paper: P, which does not say whether a score is pooled or a mean over folds" in text
     assert "Differences from both in UA, in points" in text and "| Others | - | .638 |" in text
     assert r"Others & - & .638 \\" in forms.latex(found)
     lines = {(r["row"], r["score"]): r for r in csv.DictReader(forms.as_csv(found).splitlines())}
@@ -76,6 +85,47 @@ def test_tables_show_both_kinds_and_nothing_where_there_is_none(cells):
     assert (float(apart["low"]), float(apart["high"])) == pytest.approx((low, high))
     assert lines["dimensions", "ua"]["value"] == lines["emotion", "valence.ccc"]["difference"] == ""
     assert lines["both", "valence.ccc"]["published_as_printed"] == "0.74"
+
+
+@pytest.mark.parametrize(
+    ("convention", "order", "words"),
+    [
+        ("pooled", ["pooled", "paper (pooled)", "mean over folds"], "P, which prints pooled scores."),
+        (
+            "mean over folds",
+            ["pooled", "mean over folds", "paper (mean over folds)"],
+            "prints means over folds.",
+        ),
+        (
+            "not stated",
+            ["pooled", "mean over folds", "paper (convention not stated)"],
+            "commonly print the mean",
+        ),
+    ],
+)
+def test_the_papers_figure_stands_beside_its_own_convention(cells, convention, order, words):
+    out, done = cells
+    published = {"source": "P", "convention": convention, "rows": {"both": {"c": {"ua": 75.71}}}}
+    found = tables.results(study_of(["ua"], published=published), done, out, card_of())
+    text, tex = forms.markdown(found), forms.latex(found)
+    lines = text[text.index("| both |") : text.index("| dimensions |")].splitlines()
+    assert [line.split(" | ")[1] for line in lines] == order
+    assert words in text and words in tex
+    places = [tex.index(f"{kind} &") for kind in order]
+    assert places == sorted(places)
+    line = next(csv.DictReader(forms.as_csv(found).splitlines()))
+    assert line["published_convention"] == convention and line["published_as_printed"] == "75.71"
+    (out / "results.json").write_text(json.dumps(found))
+    page = study_page.write(out).read_text()
+    mean = page.index(f"<small>mean {100 * float(line['mean_over_folds']):.1f}")
+    assert (page.index("paper 75.71") < mean) == (convention == "pooled") and words in page
+
+
+def test_with_one_fold_there_is_one_figure(cells):
+    out, done = cells
+    found = tables.results(study_of(["ua"]), done, out, card_of()) | {"folds": 1}
+    text = forms.markdown(found)
+    assert "mean over folds" not in text and re.search(r"^\| both \| \d+\.\d \|$", text, re.M)
 
 
 def test_a_rating_can_be_what_differences_are_shown_of(cells):
@@ -94,7 +144,7 @@ def test_a_rating_can_be_what_differences_are_shown_of(cells):
     (words,) = re.findall(r'aria-label="(CCC arousal of c: difference from both\.[^"]*)"', page)
     assert f"dimensions {apart['value']:+.3g} ({apart['low']:+.3g} to {apart['high']:+.3g})" in words
     assert "Dot and bar: difference in CCC arousal, and its 95 % interval" in page
-    assert "CCC from -1 to 1, RMSE in points of the scale, WA in percent, pooled" in page
+    assert "CCC from -1 to 1, RMSE in points of the scale, WA in percent; bold: all test" in page
     rmse = results_of(out / "cells" / "both")["pooled"]["arousal"]["rmse"]
     assert f"<b>{rmse:.3f}</b>" in page
 

@@ -194,6 +194,15 @@ def test_a_torn_file_of_a_run_is_put_aside_and_made_again(run, recipe, tmp_path,
     assert json.loads((copy / "protocol.json").read_text()) == json.loads((run / "protocol.json").read_text())
 
 
+def test_a_recipe_that_was_torn_between_two_lines_is_put_aside_too(run, recipe, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "run")
+    text = (copy / "recipe.yaml").read_text()
+    (copy / "recipe.yaml").write_text(text[: text.index("train:")])
+    cross_validate(recipe, copy, jobs=1)
+    assert "recipe.yaml is damaged: put aside" in capsys.readouterr().err
+    assert (copy / "recipe.yaml").read_text() == text
+
+
 def test_a_run_that_began_in_another_precision_says_how_to_go_on(run, recipe, tmp_path):
     """As where `auto` has become another one on another machine."""
     copy, there = shutil.copytree(run, tmp_path / "run"), recipes.load(run / "recipe.yaml", [])

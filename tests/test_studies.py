@@ -135,6 +135,10 @@ def test_rows_with_the_same_first_stage_train_it_once_and_answer_as_if_alone(don
             alone = cross_validate(recipe, tmp_path / "alone", jobs=1, quiet=True)
             shared = (out / place.folder / "predictions.csv").read_bytes()
             assert (alone / "predictions.csv").read_bytes() == shared
+            scored = json.loads((alone / "results.json").read_text())["after_stages"]
+            for row in ("full", "w-o-co-attention"):
+                theirs = json.loads((out / "cells" / row / "tiny/seed_0/results.json").read_text())
+                assert theirs["after_stages"] == scored
     for column in ("tiny", "tinier"):  # measured once: the same seconds, to the last digit
         assert seconds["full", column] == seconds["w/o co-attention", column] != []
     assert seconds["full", "tiny"] != seconds["full", "tinier"]
@@ -154,6 +158,9 @@ def test_the_table_holds_what_the_runs_scored(done):
             score = results["pooled"]["emotion"][row["score"]]
             assert float(row["value"]) == pytest.approx(score)
             by_cell.setdefault((row["row"], row["score"]), []).append(score)
+            folds = [fold["metrics"]["emotion"][row["score"]] for fold in results["folds"]]
+            assert float(row["mean_over_folds"]) == pytest.approx(np.mean(folds))
+            assert f"{100 * np.mean(folds):.1f}" in text
             low, high = results["pooled"]["emotion"]["intervals"]["speakers"][row["score"]]
             assert (float(row["low"]), float(row["high"])) == pytest.approx((low, high))
             assert f"{100 * score:.1f}" in text
@@ -161,7 +168,9 @@ def test_the_table_holds_what_the_runs_scored(done):
     for row in rows:
         if row["column"] == "mean":
             assert float(row["value"]) == pytest.approx(np.mean(by_cell[row["row"], row["score"]]))
-    assert "(paper 12.34)" in text and "(inferred 56.7)" in text and "seed 0" in text
+    printed = re.findall(r"^\|  \| paper \(convention not stated\) \|(.*)\|$", text, re.M)
+    assert len(printed) == 1 and "seed 0" in text  # of one row alone the paper has figures
+    assert [cell.strip() for cell in printed[0].split("|")] == ["12.34", "", "", "", "", "56.7 (inferred)"]
     apart = next(r for r in rows if (r["row"], r["column"], r["score"]) == ("full", "tiny", "ua"))
     difference = by_cell["full", "ua"][0] - by_cell["baseline", "ua"][0]
     assert float(apart["difference"]) == pytest.approx(difference)
@@ -179,19 +188,27 @@ def test_the_table_holds_what_the_runs_scored(done):
 
 def test_several_seeds_give_mean_and_spread(tmp_path, small_demo):
     one_row = {"rows": {"full": {}}, "columns": {"tiny": {}}, "seeds": [3, 5], "published": None}
-    scores = ["ua", "wa", "asr.cer", "gender.accuracy"]
+    scores = ["ua", "wa", "asr.cer", "auxiliary/asr.cer"]
     path = write_study(tmp_path, small_demo, scores=scores, **one_row)
     out = ablate(path, tmp_path / "out", jobs=1, quiet=True)
     runs = sorted((out / "cells").glob("*/*/*"))
     assert [run.name for run in runs] == ["seed_3", "seed_5"]
-    ways = [json.loads((run / "results.json").read_text())["pooled"]["asr"]["cer"] for run in runs]
+    results = [json.loads((run / "results.json").read_text()) for run in runs]
+    ways = [each["pooled"]["asr"]["cer"] for each in results]
     (cell,) = json.loads((out / "results.json").read_text())["rows"][0]["cells"].values()
     found = cell["scores"]["asr.cer"]
     assert found["value"] == pytest.approx(sum(ways) / 2)
     assert found["spread"] == pytest.approx(abs(ways[0] - ways[1]) / 2**0.5)
+    after = cell["scores"]["auxiliary/asr.cer"]
+    first = [each["after_stages"]["auxiliary"] for each in results]
+    assert after["value"] == pytest.approx(np.mean([each["pooled"]["asr"]["cer"] for each in first]))
+    means = [each["mean"]["asr"]["cer"] for each in first]
+    assert after["mean_over_folds"]["value"] == pytest.approx(np.mean(means))
+    assert after["mean_over_folds"]["spread"] == pytest.approx(np.std(means, ddof=1))
+    assert after["value"] != cell["scores"]["asr.cer"]["value"]
     text = (out / "table.md").read_text()
     assert "mean ± standard deviation over seeds 3, 5" in text
-    assert "|  | UA | WA | CER | gender |" in text  # a single column has no name
+    assert "|  |  | UA | WA | CER | CER after stage 1 |" in text  # a single column has no name
 
 
 @pytest.mark.slow

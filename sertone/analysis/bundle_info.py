@@ -6,6 +6,7 @@ from typing import Any
 
 from sertone import figures, licences
 from sertone.audio import SAMPLING_RATE
+from sertone.figures import counted
 from sertone.runtime import bundle
 
 
@@ -63,7 +64,8 @@ def _scores_in_words(scores: Mapping[str, Any]) -> str:
         return ""
     said = [f"{figures.named(n).label} {_score(n, v, scores)}" for n, v in scores["values"].items()]
     chosen = ", answered by settings chosen without them" if scores.get("among") else ""
-    return f"{', '.join(said)} ({scores['utterances']} utterances, {scores['speakers']} speakers{chosen})"
+    spoken = f"{counted(scores['utterances'], 'utterance')}, {figures.people(scores)}"
+    return f"{', '.join(said)} ({spoken}{chosen})"
 
 
 def _score(name: str, value: float, scores: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from sertone import figures
 from sertone.analysis import tables
 from sertone.analysis.forms import table
 from sertone.analysis.study import Place, Study
+from sertone.figures import counted
 from sertone.files import write_json, write_text
 from sertone.report import run as report
 from sertone.sharing.scores import CHOICE
@@ -70,6 +71,8 @@ def _gathered(study: Study, out: Path, chosen: list[Choice], seed: int) -> Path:
         _read(cell / f"fold_{number}" / "result.json") | {"settings": own.name}
         for number, (cell, own) in enumerate(zip(cells, chosen, strict=True))
     ]
+    for fold in folds:  # a stage of one setting is no stage of another
+        fold.pop("after_stages", None)
     for part in ("auxiliary", "modalities"):  # what only some settings have cannot be pooled
         common = set.intersection(*(set(fold.get(part, {})) for fold in folds))
         for fold in folds:
@@ -100,11 +103,13 @@ def _summary(
     names = figures.found(found[0]["pooled"])
     bounds, _ = tables.evidence(names, [runs], [[]])
     values = {name: [_of(run["pooled"], name) for run in found] for name in names}
+    tested = experiment.scored(u for fold in experiment.folds for u in fold.test)
     return {
         "title": study.title,
         "corpus": card["corpus"]["title"],
         "utterances": sum(fold["test"] for fold in found[0]["folds"]),
-        "speakers": len({u.speaker for fold in experiment.folds for u in fold.test if u.known_speaker}),
+        "speakers": len({u.speaker for u in tested if u.known_speaker}),
+        "unknown_speakers": sum(not u.known_speaker for u in tested),
         "split": card["split"],
         "versions": card["versions"],
         "among": len(study.rows) * len(study.columns),
@@ -148,12 +153,13 @@ def markdown(found: dict[str, Any]) -> str:
         own = Choice(fold["row"], fold["column"], fold["inside"])
         outside = "–" if fold["outside"] is None else figure.bare(fold["outside"])
         rows.append([fold["name"], own.name, figure.bare(own.score), outside])
-    speakers = f"{found['utterances']} utterances of {found['speakers']} speakers of {found['corpus']}"
+    drawn = figures.drawn_units(found)
+    speakers = f"{counted(found['utterances'], 'utterance')} of {figures.people(found)} of {found['corpus']}"
     parts = [
         f"# {found['title']}: chosen inside every fold",
         "\n".join(f"- {_score(name, own)}" for name, own in found["scores"].items()),
         f"The score of choosing among {found['among']} settings, each fold without its own speakers: "
-        f"{speakers}, {seeds}; 95 % intervals over speakers{' and seeds' if several else ''}. What was "
+        f"{speakers}, {seeds}; 95 % intervals over {drawn}{' and seeds' if several else ''}. What was "
         "decided before by looking at scores on these speakers is not undone by it.",
         table(rows),
         f"Best on all speakers, and in recipe.yaml: {overall.name}. Its {figure.text(overall.score)} is the "

@@ -10,7 +10,7 @@ import numpy as np
 from sertone import intervals
 from sertone.analysis.rows import Rows, read_rows, sums_of, target_of
 from sertone.errors import SertoneError
-from sertone.figures import key, named
+from sertone.figures import drawn, key, named
 from sertone.files import read_json
 from sertone.sharing.scores import best_of
 from sertone.sums import Sums
@@ -18,12 +18,13 @@ from sertone.sums import Sums
 PARTS = {
     "file_hashes": "the recordings",
     "segments": "where utterances start and end",
-    "class_map": "the classes",
     "split": "the split",
     "test_speakers": "who is held out in which fold",
     "labels": "the labels",
 }
-"""Parts of a protocol card that have to be equal."""
+"""Parts of a protocol card that have to be equal; `_classes_apart` compares the classes."""
+MOST = 5
+"""Labels of which an error says how runs class them."""
 SAID = ("ua", "ccc")
 """Scores whose differences are said in a sentence."""
 
@@ -46,11 +47,11 @@ def compare(paths: Sequence[str | Path], *, force: bool = False) -> dict[str, An
         raise SertoneError("too_few_runs", f"{len(paths)} run", "two or more to compare")
     sides = [[read_rows(run) for run in _runs(Path(path))] for path in paths]
     tasks = _tasks(sides)
-    differing = _differing([_protocol(side[0], tasks) for side in sides])
+    differing = _differing([str(path) for path in paths], [_protocol(side[0], tasks) for side in sides])
     if differing and not force:
         raise SertoneError(
             "unlike_protocols",
-            f"{', '.join(map(str, paths))} differ in {', '.join(differing)}",
+            f"{', '.join(map(str, paths))} differ in {'; '.join(differing)}",
             "runs of one protocol: their scores do not measure the same thing",
             "--force compares what they have in common and says so",
         )
@@ -60,7 +61,7 @@ def compare(paths: Sequence[str | Path], *, force: bool = False) -> dict[str, An
     return {
         "unlike": differing,
         "utterances": len(rows),
-        "speakers": len({row["speaker"] for row in rows}),
+        **sides[0][0].people,
         "runs": [
             {"path": str(path), "seeds": len(side), "best_of": best_of(Path(path))} | _scores(own)
             for path, side, own in zip(paths, sides, sums, strict=True)
@@ -95,19 +96,50 @@ def _runs(path: Path) -> list[Path]:
 
 
 def _protocol(run: Rows, tasks: list[str]) -> dict[str, Any]:
-    """The card, with who is held out, and the labels, which it does not hold."""
+    """Return the card with what it does not hold: who is held out, the labels, the classes answered."""
     card = read_json(run.run / "protocol.json", "not_a_run")
     labels = {row["id"]: own for row in run.rows if any(own := _labels(row, tasks))}
-    return card | {"test_speakers": [fold["test_speakers"] for fold in card["folds"]], "labels": labels}
+    classes = run.classes if "emotion" in tasks else []
+    held_out = [fold["test_speakers"] for fold in card["folds"]]
+    held_out.append({row["id"]: row["fold"] for row in run.rows if not row["speaker"]})
+    return card | {"test_speakers": held_out, "labels": labels, "classes": classes}
 
 
 def _labels(row: dict[str, str], tasks: list[str]) -> tuple[str, ...]:
     return tuple(row[target_of(task)] for task in tasks)
 
 
-def _differing(cards: list[dict[str, Any]]) -> list[str]:
-    """In words, what is not the same in all protocols."""
-    return [words for part, words in PARTS.items() if any(card[part] != cards[0][part] for card in cards)]
+def _differing(paths: list[str], cards: list[dict[str, Any]]) -> list[str]:
+    """Return in words what is not the same in all protocols."""
+    found = [words for part, words in PARTS.items() if any(card[part] != cards[0][part] for card in cards)]
+    first, *others = zip(paths, cards, strict=True)
+    apart = list(dict.fromkeys(words for other in others for words in _classes_apart(first, other)))
+    more = f"; and {len(apart) - MOST} more" if len(apart) > MOST else ""
+    return found + ([f"the classes ({'; '.join(apart[:MOST])}{more})"] if apart else [])
+
+
+Named = tuple[str, dict[str, Any]]
+"""Path and card of a run."""
+
+
+def _classes_apart(*runs: Named) -> list[str]:
+    """Return in words which labels two runs class in different ways, and which classes one of them lacks.
+
+    A label that does not occur in the data of either makes no difference. Older cards do not say which occur.
+    """
+    (first, one), (second, two) = ((path, card["class_map"]) for path, card in runs)
+    known = [card.get("corpus", {}).get("by_emotion") for _, card in runs]
+    occurring = {*one, *two} if None in known else set().union(*known)
+    apart = [
+        f"{label} counts as {own} in {first} and as {other} in {second}"
+        for label in dict.fromkeys([*one, *two])
+        if (own := one.get(label, "no class")) != (other := two.get(label, "no class"))
+        if label in occurring
+    ]
+    for (path, card), (_, other) in (runs, runs[::-1]):
+        if alone := [name for name in card["classes"] if name not in other["classes"]]:
+            apart.append(f"only {path} answers {', '.join(alone)}")
+    return apart
 
 
 def _in_common(sides: list[list[Rows]], tasks: list[str]) -> list[list[Rows]]:
@@ -148,10 +180,11 @@ def _difference(
     found: dict[str, Any] = {"scores": {}, "mcnemar": None}
     once, said = min(len(first), len(second)) == 1, []
     for task, own in first_sums.items():
+        units = drawn(first[0].of(task).people)
         apart = intervals.difference(own, second_sums[task]) if own.units > 1 else {}
         found["scores"] |= {key(task, score): each.to_json() for score, each in apart.items()}
         said += [
-            sentence(found["scores"][key(task, score)], own.units, once=once, score=key(task, score))
+            sentence(found["scores"][key(task, score)], units, once=once, score=key(task, score))
             for score in SAID
             if score in apart
         ]
@@ -163,12 +196,12 @@ def _difference(
     return found | {"sentence": " ".join(said) or "With one speaker nothing can be said about others."}
 
 
-def sentence(found: dict[str, float], speakers: int, *, once: bool, score: str = "ua") -> str:
+def sentence(found: dict[str, float], units: str, *, once: bool, score: str = "ua") -> str:
     """What a difference says, in plain words.
 
     Args:
         found: the difference.
-        speakers: how many there are.
+        units: what was drawn, such as `10 speakers`.
         once: one side is a single training, whose seed nobody has varied.
         score: whose difference it is.
     """
@@ -187,13 +220,13 @@ def sentence(found: dict[str, float], speakers: int, *, once: bool, score: str =
         least, most = map(figure.bare, reach)
         return (
             f"{said} {way}, by {least} to {most} with 95 % "
-            f"confidence: a difference that {speakers} speakers do show ({p_text(p)})."
+            f"confidence: a difference that {units} do show ({p_text(p)})."
             + (" Of one training each; another seed may turn it: compare several." if once else "")
         )
     low, high = (figure.bare(found[bound], "+") for bound in ("low", "high"))
     return (
         f"{said} {way}, but anything from {low} to "
-        f"{high} is compatible with these {speakers} speakers ({p_text(p)}): they do not "
+        f"{high} is compatible with these {units} ({p_text(p)}): they do not "
         "show which one is better."
     )
 
@@ -208,7 +241,7 @@ def to_text(found: dict[str, Any]) -> str:
     lines = []
     if found["unlike"]:
         lines += [
-            f"NOT THE SAME PROTOCOL: the runs differ in {', '.join(found['unlike'])}.",
+            f"NOT THE SAME PROTOCOL: the runs differ in {'; '.join(found['unlike'])}.",
             f"Compared on the {found['utterances']} utterances that all have in common; take it with care.",
             "",
         ]
@@ -233,7 +266,9 @@ def to_text(found: dict[str, Any]) -> str:
             )
         lines.append(f"    {difference['sentence']}")
     seeds = " and seeds" if any(run["seeds"] > 1 for run in found["runs"]) else ""
-    lines += ["", f"Intervals: 95 %, drawing {found['speakers']} speakers{seeds}; differences are paired."]
+    lines += ["", f"Intervals: 95 %, drawing {drawn(found)}{seeds}; differences are paired."]
+    if found["unknown_speakers"]:
+        lines += ["Speakers are unknown: nobody knows whether test speakers were heard in training."]
     return "\n".join(lines)
 
 

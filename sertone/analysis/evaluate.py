@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sertone import corpora, metrics, sums, transcripts
+from sertone import corpora, figures, metrics, sums, transcripts
 from sertone.calibration import Calibration
 from sertone.errors import SertoneError
 from sertone.files import write_json
@@ -103,6 +103,8 @@ def evaluate(
     unread = len(test) - texts.with_text if trained.reads else 0
     alone = "the audio alone answered" if trained.hears else "their answers are all the same"
     said = [f"{unread} of {len(test)} utterances have no text; {alone}"] if unread else []
+    if unknown := figures.unknown_in_words(card):
+        said.append(unknown)
     return _warnings(trained, card["leaks"][0], found, mapping, known) + said
 
 

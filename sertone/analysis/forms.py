@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +11,73 @@ from sertone.analysis.study import SCORES
 from sertone.analysis.tables import MEAN
 from sertone.spreadsheet import guarded
 
+POOLED, FOLDS, PAPER = "pooled", "mean over folds", "paper"
+"""Kinds of figures, each with a line of its own."""
 Cells = list[dict | str | None]
-"""Of a line: scores, and costs as printed."""
+"""Of a row of the table: scores, and costs as printed."""
 
 
-def _lines(found: dict[str, Any]) -> tuple[list[str], list[list[str]], list[Cells]]:
-    """Header, names of the lines, and cells of the printed table.
+def _lines(found: dict[str, Any]) -> list[list[str]]:
+    """Return the lines of the printed table, the header first.
 
-    With up to two scores every row is one line and the columns stand side by side; with more, or with costs,
-    the columns stand below each other, as papers print it.
+    With up to two scores the columns stand side by side; with more, or with costs, they stand below each
+    other, as papers print it. A row has a line for each kind of figures that it has.
     """
-    scores = found["scores"]
-    if len(scores) > 2 or found["costs"]:
-        several = len(found["columns"]) > 1
-        places = [(column, row) for column in found["columns"] for row in found["rows"]]
-        names = [[column] * several + [row["name"]] for column, row in places]
-        cells = [
-            [_get(row, column, score) for score in scores] + _costs(found, row, column)
-            for column, row in places
-        ]
-        return [""] * (1 + several) + [*scores.values(), *found["costs"].values()], names, cells
-    header = ["", *(f"{column} {label}" for column in found["columns"] for label in scores.values())]
-    cells: list[Cells] = [
-        [_get(row, column, score) for column in found["columns"] for score in scores] for row in found["rows"]
+    header, rows = _side_by_side(found) if _is_narrow(found) else _below_each_other(found)
+    kinds = _kinds(found)
+    several = len(kinds) > 1
+    lines = [[*header[0], *[""] * several, *header[1]]]
+    for names, cells in rows:
+        for kind in kinds:
+            shown = [_shown(cell, kind) for cell in cells]
+            if kind == POOLED or any(shown):
+                head = names if kind == POOLED else [""] * len(names)
+                lines.append([*head, *[_kind_in_words(found, kind)] * several, *shown])
+    return lines
+
+
+def _is_narrow(found: dict[str, Any]) -> bool:
+    return len(found["scores"]) <= 2 and not found["costs"]
+
+
+Table = tuple[tuple[list[str], list[str]], Sequence[tuple[list[str], Sequence[dict | str | None]]]]
+"""Header of the names and of the cells; names and cells of each row."""
+
+
+def _side_by_side(found: dict[str, Any]) -> Table:
+    places = [(column, score) for column in found["columns"] for score in found["scores"]]
+    header = [f"{column} {found['scores'][score]}" for column, score in places]
+    rows = [([row["name"]], [_get(row, *place) for place in places]) for row in found["rows"]]
+    return ([""], header), rows
+
+
+def _below_each_other(found: dict[str, Any]) -> Table:
+    several, scores = len(found["columns"]) > 1, found["scores"]
+    header = ([""] * (1 + several), [*scores.values(), *found["costs"].values()])
+    rows = [
+        (
+            [column] * several + [row["name"]],
+            [_get(row, column, s) for s in scores] + _costs(found, row, column),
+        )
+        for column in found["columns"]
+        for row in found["rows"]
     ]
-    return header, [[row["name"]] for row in found["rows"]], cells
+    return header, rows
+
+
+def _kinds(found: dict[str, Any]) -> list[str]:
+    """Return the kinds of figures in the order of their lines: the paper's beside those that it is like."""
+    kinds = [POOLED, FOLDS] if found["folds"] > 1 else [POOLED]
+    if found["published"]:
+        kinds.insert(1 if found["published_convention"] == POOLED else len(kinds), PAPER)
+    return kinds
+
+
+def _kind_in_words(found: dict[str, Any], kind: str) -> str:
+    """Return the name of a line; the paper's says which convention the paper followed."""
+    convention = found["published_convention"]
+    stated = "convention not stated" if convention == "not stated" else convention
+    return f"paper ({stated})" if kind == PAPER else kind
 
 
 def _costs(found: dict[str, Any], row: dict, column: str) -> Cells:
@@ -50,20 +92,21 @@ def _get(row: dict, column: str, score: str) -> dict | None:
     return cell["scores"][score] | {"name": score, "mark": "*" if cell["other_settings"] else ""}
 
 
-def _shown(score: dict | str | None, plus_minus: str) -> str:
-    """`71.2 ± 1.3 (paper 76.64)`, or `.731 ± .012 (paper .748)`; a cost as it is."""
+def _shown(score: dict | str | None, kind: str) -> str:
+    """Return `71.2 ± 1.3` or `.731 ± .012`, the paper's `76.64` or `76.6 (inferred)`; a cost as it is."""
     if isinstance(score, str):
-        return score
-    if not score or (score["value"] is None and score["published"] is None):
+        return score if kind == POOLED else ""
+    if not score:
         return ""
     figure = figures.named(score["name"])
-    text = "-" if score["value"] is None else f"{figure.bare(score['value'])}{score['mark']}"
-    if score["spread"] is not None:
-        text += f" {plus_minus} {figure.bare(score['spread'])}"
-    paper = score["published"]
-    if not paper:
-        return text
-    return f"{text} ({'inferred' if paper['inferred'] else 'paper'} {figure.published(paper['printed'])})"
+    if kind == PAPER:
+        paper = score["published"]
+        return f"{figure.published(paper['printed'])}{' (inferred)' * paper['inferred']}" if paper else ""
+    own = score if kind == POOLED else score["mean_over_folds"]
+    if own["value"] is None:
+        return ""
+    spread = "" if own["spread"] is None else f" ± {figure.bare(own['spread'])}"
+    return f"{figure.bare(own['value'])}{score['mark']}{spread}"
 
 
 def markdown(found: dict[str, Any], *, links: bool = True) -> str:
@@ -73,9 +116,7 @@ def markdown(found: dict[str, Any], *, links: bool = True) -> str:
         found: what `results` gave.
         links: from every cell to its runs.
     """
-    header, names, cells = _lines(found)
-    rows = [[*name, *(_shown(cell, "±") for cell in line)] for name, line in zip(names, cells, strict=True)]
-    parts = [f"# {found['title']}", caption(found), table([header, *rows])]
+    parts = [f"# {found['title']}", caption(found), table(_lines(found))]
     if found["reference"]:
         parts.append(table(_reference(found)))
     if differences := _differences(found):
@@ -96,16 +137,24 @@ def caption(found: dict[str, Any]) -> str:
     mean = f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
     corpus, split = found["corpus"], found["split"]["split"].replace("_", " ")
     parts = [
-        f"{figures.units_in_words(found['scores'])}, pooled over {found['folds']} folds ({split}) of "
-        f"{corpus['title']}, {corpus['utterances_used']} utterances of {corpus['speakers']} speakers; "
+        f"{figures.units_in_words(found['scores'])}, {folds_in_words(found)} ({split}) of "
+        f"{corpus['title']}, {corpus['utterances_used']} utterances of {figures.people(corpus)}; "
         f"{mean if len(seeds) > 1 else f'seed {seeds[0]}'}.",
-        f"In parentheses the paper's figures ({found['published']})." if found["published"] else "",
+        figures.published_in_words(found),
+        figures.unknown_in_words(found),
         found["note"],
         figures.costs_in_words(found["rows"]),
         "" if found["done"] == found["cells"] else f"{found['done']} of {found['cells']} runs are done.",
         "* trained with other settings than the study has now (--force)." if _forced(found) else "",
     ]
     return " ".join(part for part in parts if part)
+
+
+def folds_in_words(found: dict[str, Any]) -> str:
+    """Return how several folds become one score."""
+    if found["folds"] == 1:
+        return "one fold"
+    return f"pooled (all test utterances together) and as the mean over {found['folds']} folds"
 
 
 def _forced(found: dict[str, Any]) -> bool:
@@ -119,7 +168,7 @@ def difference_words(found: dict[str, Any]) -> str:
     points = ", in points" if figures.named(score).percent else ""
     return (
         f"Differences from {found['compared_to']} in {SCORES[score]}{points}, with 95 % "
-        f"intervals over {found['corpus']['speakers']} speakers{' and the seeds' if several else ''}, paired"
+        f"intervals over {figures.drawn(found['tested'])}{' and the seeds' if several else ''}, paired"
         + ("" if several else "; one training each, so another seed may turn them")
         + (f". Of {count} differences about {count * 0.05:.1f} leave out zero by chance" if count > 1 else "")
     )
@@ -166,7 +215,9 @@ def as_csv(found: dict[str, Any]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     known = ("value", "spread", "low", "high", "difference", "difference_low", "difference_high", "p")
-    writer.writerow(["row", "column", "score", *known, "published_as_printed", "inferred", "runs"])
+    known += ("mean_over_folds", "mean_over_folds_spread")
+    published = ("published_as_printed", "inferred", "published_convention")
+    writer.writerow(["row", "column", "score", *known, *published, "runs"])
     for row in found["rows"]:
         for column, cell in row["cells"].items():
             for name, score in cell["scores"].items():
@@ -174,25 +225,24 @@ def as_csv(found: dict[str, Any]) -> str:
                 apart, paper = score["difference"] or {}, score["published"] or {}
                 figures = [score["value"], score["spread"], low, high]
                 figures += [apart.get(key) for key in ("value", "low", "high", "p")]
-                figures += [paper.get("printed"), paper.get("inferred"), " ".join(cell["runs"])]
+                figures += score["mean_over_folds"].values()
+                figures += [paper.get("printed"), paper.get("inferred")]
+                figures += [found["published_convention"] if paper else None, " ".join(cell["runs"])]
                 writer.writerow(map(guarded, [row["name"], column, name, *figures]))
             for name in found["costs"] if cell.get("cost") else ():
-                empty = [None] * (len(known) + 2)
+                empty = [None] * (len(known) + len(published))
                 writer.writerow(map(guarded, [row["name"], column, name, cell["cost"][name], *empty]))
     for work in found["reference"]:
         for name, printed in work["figures"].items():
-            writer.writerow(map(guarded, [work["name"], "", name, *[None] * len(known), printed, False, ""]))
+            own = [*[None] * len(known), printed, False, None, ""]
+            writer.writerow(map(guarded, [work["name"], "", name, *own]))
     return text.getvalue()
 
 
 def latex(found: dict[str, Any]) -> str:
     """The table for a paper, with booktabs."""
-    header, names, cells = _lines(found)
-    own = [
-        [*map(_escape, name), *(_shown(cell, r"$\pm$") for cell in line)]
-        for name, line in zip(names, cells, strict=True)
-    ]
-    lines = [f"% {found['title']}. {caption(found)}", *_tabular([[*map(_escape, header)], *own])]
+    own = [[_escape(text).replace("±", r"$\pm$") for text in line] for line in _lines(found)]
+    lines = [f"% {found['title']}. {caption(found)}", *_tabular(own)]
     if found["reference"]:
         lines += _tabular([[_escape(text) for text in row] for row in _reference(found)])
     return "\n".join([*lines, *(f"% {line}" for line in table(_links(found)).splitlines()), ""])

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sertone import models
+from sertone import figures, models
 from sertone import recipe as recipes
 from sertone.analysis import features, layer_scores, layer_weights
 from sertone.analysis.features import Pooling, Source
@@ -123,6 +123,8 @@ def _about(experiment: Experiment, modality: Modality) -> dict[str, Any]:
     warnings = [] if known else [f"the encoder {name} is not pretrained: its weights are random"]
     if modality == "text" and not known:
         warnings.append("its subwords were made from all texts, those of the test speakers too")
+    if unknown := figures.unknown_in_words(experiment.card):
+        warnings.append(unknown.removesuffix("."))
     return {"encoder": name, "modality": modality, "warnings": warnings}
 
 

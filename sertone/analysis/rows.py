@@ -7,7 +7,7 @@ from pathlib import Path
 from sertone import spreadsheet
 from sertone.errors import SertoneError
 from sertone.files import read_json
-from sertone.sums import Sums, labelled
+from sertone.sums import Sums, labelled, people, unit_of
 from sertone.sums import columns as columns_of
 
 
@@ -35,6 +35,16 @@ class Rows:
     def of(self, task: str) -> "Rows":
         """Only the utterances that have a target of the task."""
         return replace(self, rows=labelled(self.rows, task))
+
+    @property
+    def units(self) -> list[str]:
+        """What intervals draw, of all rows: speakers, or utterances of unknown ones."""
+        return [unit_of(row) for row in self.rows]
+
+    @property
+    def people(self) -> dict[str, int]:
+        """How many `speakers` are known, and how many utterances are of `unknown_speakers`."""
+        return people(self.rows)
 
     def column(self, name: str) -> list[str]:
         """One column of all rows."""
@@ -84,7 +94,7 @@ def sums_of(columns: Sequence[Sequence[Rows]], task: str) -> Sums | None:
             )
     if not runs[0].rows:
         return None
-    first, *others = (Sums.of_rows(r.rows, task, runs[0].classes, r.column("speaker")) for r in runs)
+    first, *others = (Sums.of_rows(r.rows, task, runs[0].classes, r.units) for r in runs)
     return first.stacked(others, len(columns))
 
 

@@ -5,7 +5,8 @@
     rows, columns     name -> settings changed; a column is usually an encoder
     seeds             of training; a score is their mean
     scores, costs     what the table shows
-    published         the paper's figures as printed, percent or .748; reference: those of other work
+    published         the paper's figures as printed, percent or .748, and the convention that it
+                      followed; reference: those of other work
 
 A setting is `model.fusion: last` as with `--set`, or a whole part such as `model: {name: baseline, ...}`.
 They are applied in the order recipe, set, row, column, seed. Rows and columns change the model and its
@@ -17,7 +18,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -28,13 +29,16 @@ from sertone.settings import Settings, change, parse, parse_override, read
 
 EVIDENT = figures.names(["any"], labels.DIMENSIONS)
 """Scores with intervals and differences: those of emotion, and `valence.ccc` and the like of ratings."""
-SCORES = {name: figures.named(name).label for name in EVIDENT} | {
-    "gender.accuracy": "gender",
-    "style.accuracy": "style",
-    "asr.cer": "CER",
-    "asr.wer": "WER",
-}
-"""Scores that a table can show: `ua` of emotion, or another task's."""
+AUXILIARY = {"gender.accuracy": "gender", "style.accuracy": "style", "asr.cer": "CER", "asr.wer": "WER"}
+"""Scores of the auxiliary tasks, without intervals."""
+FIRST_STAGE = "auxiliary"
+"""Stage 1 of `wan2025`, as its scores are named: `auxiliary/asr.cer` is the CER at the end of it."""
+SCORES = (
+    {name: figures.named(name).label for name in EVIDENT}
+    | AUXILIARY
+    | {f"{FIRST_STAGE}/{name}": f"{label} after stage 1" for name, label in AUXILIARY.items()}
+)
+"""Scores that a table can show: `ua` of emotion, or another task's, after the last stage or the first."""
 
 Changes = dict[str, Any]
 Figures = dict[str, float]
@@ -46,6 +50,9 @@ class Published(Settings):
 
     source: str
     """Where they are printed."""
+    convention: Literal["pooled", "mean over folds", "not stated"] = "not stated"
+    """How the paper made one score of several folds. `pooled`: all test utterances together. `mean over
+    folds`: the mean of the folds' scores. `not stated`: the paper does not say."""
     rows: dict[str, dict[str, Figures]] = Field(default_factory=dict)
     """Row -> column, or `mean` over the columns -> figures as printed."""
     inferred: dict[str, dict[str, Figures]] = Field(default_factory=dict)

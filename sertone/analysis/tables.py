@@ -1,4 +1,4 @@
-"""The table of a study: mean over seeds with spread, interval, the paper's figure beside it, and costs.
+"""The table of a study: pooled scores, means over folds, spread, intervals, the paper's figures, costs.
 
 `results` makes one JSON object; `analysis.forms` prints it.
 """
@@ -42,10 +42,12 @@ def results(
         "compared_to": study.first,
         "main_score": study.main_score,
         "published": study.published.source if study.published else None,
+        "published_convention": study.published.convention if study.published else None,
         "reference": [reference.model_dump() for reference in study.reference],
         "cells": len(study.rows) * len(study.columns) * len(study.seeds),
         "done": len(done),
         "corpus": card["corpus"],
+        "tested": figures.tested(card),
         "split": card["split"],
         "folds": len(card["folds"]),
         "versions": card["versions"],
@@ -79,10 +81,8 @@ def _cell(
     bounds, differences = evidence(study.scores, runs, base if row != study.first else [[]])
     cell = {}
     for name in study.scores:
-        values = [value for run in found if (value := _score(run["pooled"], name)) is not None]
-        cell[name] = {
-            "value": float(np.mean(values)) if values else None,
-            "spread": float(np.std(values, ddof=1)) if len(values) > 1 and column != MEAN else None,
+        cell[name] = _over_runs(found, name, "pooled", column) | {
+            "mean_over_folds": _over_runs(found, name, "mean", column),
             "interval": bounds.get(name),
             "difference": differences.get(name),
             "published": study.published.figure(row, column, name) if study.published else None,
@@ -90,10 +90,19 @@ def _cell(
     return {"scores": cell, "other_settings": any(run["folds_of_other_settings"] for run in found)}
 
 
-def _score(pooled: dict, name: str) -> float | None:
-    """A score of SCORES in the pooled results of a run, None where the run has no such task."""
+def _over_runs(found: list[dict], name: str, kind: str, column: str) -> dict[str, float | None]:
+    """Return the mean of a score over runs, and its spread over seeds; None where there is none."""
+    values = [value for run in found if (value := _score(run, name, kind)) is not None]
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 and column != MEAN else None
+    return {"value": float(np.mean(values)) if values else None, "spread": spread}
+
+
+def _score(run: dict, name: str, kind: str) -> float | None:
+    """Return a score of SCORES from the results of a run, `pooled` or the `mean` over its folds."""
+    stage, _, name = name.rpartition("/")
     task, score = figures.parts(name)
-    return pooled.get(task, {}).get(score)
+    scored = run.get("after_stages", {}).get(stage, {}) if stage else run
+    return scored.get(kind, {}).get(task, {}).get(score)
 
 
 def evidence(scores: list[str], runs: list[list[Path]], base: list[list[Path]]) -> tuple[dict, dict]:

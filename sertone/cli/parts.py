@@ -46,8 +46,9 @@ def score_line(pooled: dict) -> str:
 def _with_interval(scores: dict, name: str, first: bool) -> str:
     """The score, and the interval; what is said of the first one holds for all."""
     figure, score = figures.named(name), figures.parts(name)[1]
-    over, span = scores["intervals"].get("speakers"), "one speaker: no interval"
+    over, span = figures.by_people(scores["intervals"]), "one speaker: no interval"
     if over:
-        low, high = map(figure.text, over[score])
-        span = f"95 % interval over {over['units']} speakers " * first + f"{low} to {high}"
+        kind, bounds = over
+        low, high = map(figure.text, bounds[score])
+        span = f"95 % interval over {figures.units(kind, bounds)} " * first + f"{low} to {high}"
     return f"{figure.label} {figure.text(scores[score])} ({span})"

@@ -19,6 +19,7 @@ def render(about: dict[str, Any]) -> str:
         about=about,
         repository=REPOSITORY,
         card=about["card"],
+        unknown=figures.unknown_in_words(about["card"]),
         licences=ledger,
         licence=licence.get("license_name", licence["license"]),
         reservation=licences.reservation(ledger),

@@ -28,7 +28,7 @@ def _card(results: dict, name: str) -> dict[str, Any]:
     (task, score), figure = figures.parts(name), figures.named(name)
     pooled, chance = results["pooled"][task], _chance(results, score)
     value = pooled[score]
-    spans = [(f"{own['units']} {unit}", *own[score]) for unit, own in pooled["intervals"].items()]
+    spans = [(figures.units(kind, own), *own[score]) for kind, own in pooled["intervals"].items()]
     return {
         "name": figure.title,
         "value": figure.text(value),

@@ -25,8 +25,8 @@ def _cell(pooled: dict[str, dict], name: str) -> dict[str, str]:
     (task, score), figure = figures.parts(name), figures.named(name)
     if task not in pooled:
         return {"value": "–", "interval": ""}
-    bounds = pooled[task]["intervals"].get("speakers")
-    span = " – ".join(map(figure.text, bounds[score])) if bounds else ""
+    over = figures.by_people(pooled[task]["intervals"])
+    span = " – ".join(map(figure.text, over[1][score])) if over else ""
     return {"value": figure.text(pooled[task][score]), "interval": span}
 
 

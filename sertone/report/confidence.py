@@ -49,7 +49,9 @@ def _risk(points: list[list[float]]) -> str:
 
 def _fold(fold: dict) -> dict:
     own = fold["confidence"]
-    speakers = ", ".join(own["calibration"]["fitted_on"].get("speakers", ()))
+    fitted_on = own["calibration"]["fitted_on"]
+    unknown = f"{fitted_on['utterances']} utterances, speakers unknown" if fitted_on else ""
+    speakers = ", ".join(fitted_on.get("speakers", ())) or unknown
     return {"name": fold["name"], "speakers": speakers} | own
 
 

@@ -22,11 +22,12 @@ def section(results: dict, rows: list[dict]) -> dict | None:
     pooled = results["pooled"].get("emotion")
     if not pooled:
         return None
+    spoken = [row for row in labelled(rows, "emotion") if row["speaker"]]
     return {
         "classes": results["classes"],
         "confusion": _confusion(pooled["confusion"]),
-        "speakers": Markup(_speakers(labelled(rows, "emotion"), results["classes"])),
-        "left_out": _left_out(labelled(rows, "emotion")),
+        "speakers": Markup(_speakers(spoken, results["classes"])) if spoken else "",
+        "left_out": _left_out(spoken),
         "soft": _soft(pooled["soft"]),
         "confidence": confidence.section(results),
     }

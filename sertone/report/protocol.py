@@ -1,6 +1,6 @@
 """The page's sections on what a score depends on: the leak check and the protocol card."""
 
-from sertone import licences
+from sertone import figures, licences
 from sertone.figures import counted
 
 
@@ -12,8 +12,19 @@ def leaks(card: dict, folds: list[dict]) -> list[dict]:
         folds: of its results.
     """
     if card.get("evaluated"):
-        return _heard(card["leaks"][0])
-    return _leaks(card["leaks"]) + _copies(folds)
+        return _heard(card["leaks"][0], _known(card)) + _unknown(card)
+    return _unknown(card) + _leaks(card["leaks"], _known(card)) + _copies(folds)
+
+
+def _known(card: dict) -> str:
+    """Return what stands before the word speaker where not all are known."""
+    return "known " if card["corpus"].get("unknown_speakers", 0) else ""
+
+
+def _unknown(card: dict) -> list[dict]:
+    """What nobody can check, where the corpus does not name all speakers."""
+    text = figures.unknown_in_words(card)
+    return [{"level": "care", "text": text}] if text else []
 
 
 def _copies(folds: list[dict]) -> list[dict]:
@@ -28,9 +39,9 @@ def _copies(folds: list[dict]) -> list[dict]:
     return [{"level": "bad", "text": text}]
 
 
-def _leaks(reports: list[dict]) -> list[dict]:
+def _leaks(reports: list[dict], known: str) -> list[dict]:
     lines = [
-        {"level": "good", "text": "No speaker stands on two sides of a fold."},
+        {"level": "good", "text": f"No {known}speaker stands on two sides of a fold."},
         {
             "level": "good",
             "text": "No recording stands on two sides of a fold (compared by the SHA-256 of its file and of "
@@ -62,10 +73,10 @@ def _leaks(reports: list[dict]) -> list[dict]:
     return lines
 
 
-def _heard(report: dict) -> list[dict]:
+def _heard(report: dict, known: str) -> list[dict]:
     """What of another corpus a model has heard in training."""
     lines = []
-    for what, names in (("recording", report["recordings"]), ("speaker", report["speakers"])):
+    for what, names in (("recording", report["recordings"]), (f"{known}speaker", report["speakers"])):
         if names:
             text = f"The model has heard {len(names)} of these {what}s in training, such as {names[0]}."
             lines.append({"level": "bad", "text": text})
@@ -88,6 +99,7 @@ def rows(card: dict) -> list[tuple[str, str]]:
         ("Corpus", f"{corpus['title']}. {corpus['citation']}"),
         ("Licence", licences.in_words(corpus["licence"])),
         ("Utterances", f"{corpus['utterances_used']} used of {corpus['utterances_found']} found"),
+        ("Speakers", figures.people(corpus)),
         *([("Only", _only(only))] if (only := corpus.get("only")) else []),
         *([("Longest utterance", _limit(limit))] if (limit := card.get("max_seconds")) else []),
         *([("Text", _text(card["text"]))] if "text" in card else []),  # older runs do not say

@@ -44,8 +44,8 @@ def _line(results: dict, name: str, scale: dict) -> dict[str, Any]:
 
 
 def _cell(pooled: dict, score: str) -> dict[str, str]:
-    figure, over = figures.FIGURES[score], pooled["intervals"].get("speakers")
-    span = " – ".join(map(figure.text, over[score])) if over else ""
+    figure, over = figures.FIGURES[score], figures.by_people(pooled["intervals"])
+    span = " – ".join(map(figure.text, over[1][score])) if over else ""
     return {"value": figure.text(pooled[score]), "interval": span}
 
 

@@ -5,8 +5,8 @@ from itertools import groupby
 from math import isfinite
 from pathlib import Path
 
-from sertone import spreadsheet
-from sertone.figures import FIGURES, axis_value
+from sertone import figures, spreadsheet
+from sertone.figures import FIGURES, axis_value, counted
 from sertone.files import read_json
 from sertone.report import cards, conditions, emotion, page, plots, protocol, ratings
 from sertone.sharing.scores import best_of
@@ -40,6 +40,8 @@ def write(run: Path) -> Path:
         title=f"{results['model']} on {card['corpus']['title']}",
         subtitle=_subtitle(card, results),
         card=card,
+        unknown=figures.unknown_in_words(card),
+        drawn=figures.drawn_units(figures.tested(card)),
         headline=cards.headline(results),
         chance=cards.chance_words(results),
         emotion=emotion.section(results, rows),
@@ -64,32 +66,39 @@ def _subtitle(card: dict, results: dict) -> str:
     if evaluated := card.get("evaluated"):
         return (
             f"Encoder {results['encoder']}, {evaluated['model']}, trained on {evaluated['trained_on']}; "
-            f"{corpus['utterances_used']} utterances of {corpus['speakers']} speakers"
+            f"{counted(corpus['utterances_used'], 'utterance')} of {figures.people(corpus)}"
         )
-    folds = f"{len(results['folds'])} folds ({split})"
+    folds = f"{counted(len(results['folds']), 'fold')} ({split})"
     chosen = "; settings chosen without the fold that they answer" if "chosen" in results else ""
     return (
-        f"Encoder {results['encoder']}; {corpus['utterances_used']} utterances of "
-        f"{corpus['speakers']} speakers, {folds}, speaker-independent, seed {card['seed']}{chosen}"
+        f"Encoder {results['encoder']}; {counted(corpus['utterances_used'], 'utterance')} of "
+        f"{figures.people(corpus)}, {folds}, {figures.independence(card)}, seed {card['seed']}{chosen}"
     )
 
 
-def _auxiliary(results: dict) -> list[dict]:
-    """Pooled scores: a fold of one gender, say, has little to tell alone."""
-    lines = []
-    for task, scores in (results["mean"] | results["pooled"]).items():
-        if task == "emotion" or task in results["ratings"]:
-            continue
-        for score, value in scores.items():
-            note = score == "note"
-            lines.append(
-                {
-                    "task": TASK_NAMES.get(task, task),
-                    "score": "accuracy" if note else FIGURES[score].title,
-                    "value": value if note else f"{value:.1%}",
-                }
-            )
-    return lines
+def _auxiliary(results: dict) -> dict | None:
+    """Return the scores of the auxiliary tasks after each stage: `head`, and `rows` with a cell for each.
+
+    A cell holds the pooled score and the mean over folds: a fold of one gender, say, shows little alone.
+    """
+    after = results.get("after_stages", {})
+    columns = [*after.values(), results]
+    known = results["mean"] | results["pooled"]
+    tasks = [task for task in known if task != "emotion" and task not in results["ratings"]]
+    rows = [_score_of_task(columns, task, score) for task in tasks for score in known[task]]
+    last = [results["folds"][0]["history"][-1]["stage"]] if after else []
+    heads = [f"after stage {number} ({name})" for number, name in enumerate([*after, *last], 1)]
+    return {"head": heads or ["score"], "rows": rows} if rows else None
+
+
+def _score_of_task(columns: list[dict], task: str, score: str) -> dict:
+    """Return a row of the auxiliary tasks' table."""
+    row = {"task": TASK_NAMES.get(task, task), "note": ""}
+    if score == "note":
+        return row | {"score": "accuracy", "note": columns[-1]["mean"][task]["note"]}
+    cells = [[own[kind].get(task, {}).get(score) for kind in ("pooled", "mean")] for own in columns]
+    texts = [["–" if value is None else f"{value:.1%}" for value in cell] for cell in cells]
+    return row | {"score": FIGURES[score].title, "cells": texts}
 
 
 def _curves(results: dict) -> list[dict]:

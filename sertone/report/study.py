@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sertone import figures, licences
-from sertone.figures import Figure
+from sertone.figures import Figure, counted
 from sertone.report import cost_plot, page, plots
 from sertone.report.cost_plot import System
 
@@ -38,6 +38,9 @@ def write(study: Path) -> Path:
         cost=figures.cost_text,
         comparisons=_comparisons(found),
         units=figures.units_in_words(found["scores"]),
+        unknown=figures.unknown_in_words(found),
+        drawn=figures.drawn_units(found["tested"]),
+        published=figures.published_in_words(found),
         forced=any(cell["other_settings"] for row in found["rows"] for cell in row["cells"].values()),
     )
 
@@ -46,8 +49,8 @@ def _subtitle(found: dict[str, Any]) -> str:
     corpus, split = found["corpus"], found["split"]["split"].replace("_", " ")
     seeds = "seed " if len(found["seeds"]) == 1 else "seeds "
     return (
-        f"{corpus['title']}: {corpus['utterances_used']} utterances of {corpus['speakers']} speakers, "
-        f"{found['folds']} folds ({split}), speaker-independent, "
+        f"{corpus['title']}: {counted(corpus['utterances_used'], 'utterance')} of {figures.people(corpus)}, "
+        f"{counted(found['folds'], 'fold')} ({split}), {figures.independence(found)}, "
         f"{seeds}{', '.join(map(str, found['seeds']))}"
     )
 

@@ -38,6 +38,8 @@ def render(about: dict, scores: Scores | None = None) -> str:
         ratings=ratings,
         merged={a: b for a, b in card["class_map"].items() if a != b} if classes else {},
         card=card,
+        people=figures.people(card["corpus"]),
+        unknown=figures.unknown_in_words(card),
         fold=next(fold for fold in card["folds"] if fold["name"] == card["fold"]),
         leak=next(report for report in card["leaks"] if report["fold"] == card["fold"]),
         everything=card["split"]["split"] == "everything",

@@ -92,7 +92,7 @@ def _warn(about: dict) -> None:
     """Says what one may not want to publish."""
     licences.warn(about["licences"], stacklevel=3)
     corpus = about["card"]["corpus"]
-    if corpus["name"] == "manifest":
+    if corpus["name"] == "manifest" and corpus["speakers"]:
         said = f"the JSON and the model card name the {corpus['speakers']} speakers as your table does"
         warnings.warn(said, stacklevel=3)
 

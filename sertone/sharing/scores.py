@@ -1,5 +1,6 @@
 """What a model card says about scores: of one fold's test side, or of a whole cross-validation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -20,13 +21,15 @@ class Scores:
     Attributes:
         values: by score, as `ua` and `valence.ccc`.
         intervals: by score, [low, high]; empty where there is nothing to draw.
-        drawn: what the intervals draw: speakers or utterances.
+        drawn: what the intervals draw: `speakers`, `utterances`, or `known speakers and utterances of unknown
+            ones`.
         utterances: how many were scored.
-        speakers: how many spoke them.
+        speakers: how many known speakers spoke them.
         folds: how many models were scored together; None for the model itself.
         among: of how many settings the best was taken, for every speaker without them; None: of no others
             that we know of.
         seeds: over how many trainings the scores are means, which the intervals then draw too.
+        unknown_speakers: how many of the utterances are of unknown speakers.
     """
 
     values: dict[str, float]
@@ -37,6 +40,17 @@ class Scores:
     folds: int | None = None
     among: int | None = None
     seeds: int = 1
+    unknown_speakers: int = 0
+
+    @property
+    def people(self) -> str:
+        """Return who spoke, in words."""
+        return figures.people(vars(self))
+
+    @property
+    def of_new_speakers(self) -> bool:
+        """Whether nobody who was scored was heard in training; False where that is not known."""
+        return not self.unknown_speakers
 
     @property
     def pooled_over(self) -> str:
@@ -50,21 +64,22 @@ class Scores:
     def of_fold(cls, result: dict) -> Self:
         """Of the test side of a fold, from its `result.json`."""
         from sertone import intervals
-        from sertone.sums import Sums, columns, labelled
+        from sertone.sums import Sums, columns, labelled, people, unit_of
 
         rows, metrics = result["rows"], result["metrics"]
         names = figures.found(metrics)
-        speakers = len({row["speaker"] for row in rows})
-        few = speakers < intervals.FEW  # an interval over them would be as wide as the axis
+        counts = people(rows)
+        few = sum(counts.values()) < intervals.FEW  # an interval over them would be as wide as the axis
         bounds = {}
         for task in dict.fromkeys(figures.parts(name)[0] for name in names):
             known = labelled(rows, task)
             classes = sorted({str(row[key]) for row in known for key in columns(task)})
-            units = [row["id" if few else "speaker"] for row in known]
+            units = [row["id"] if few else unit_of(row) for row in known]
             drawn = intervals.interval(Sums.of_rows(known, task, classes, units)) or {}
             bounds |= {figures.key(task, score): pair for score, pair in drawn.items()}
         values = {name: _of(metrics, name) for name in names}
-        return cls(values, bounds, "utterances" if few else "speakers", len(rows), speakers)
+        over = "utterances" if few else figures.drawn_units(counts)
+        return cls(values, bounds, over, len(rows), **counts)
 
     @classmethod
     def of_run(cls, run: Path, about: dict) -> Self:
@@ -88,7 +103,9 @@ class Scores:
         values = {name: each["value"] for name, each in found["scores"].items()}
         bounds = {name: each["interval"] for name, each in found["scores"].items() if each["interval"]}
         counted = (found["utterances"], found["speakers"], len(found["folds"]), found["among"])
-        return cls(values, bounds, "speakers", *counted, len(found["seeds"]))
+        unknown = found.get("unknown_speakers", 0)  # older choices have none
+        drawn = figures.drawn_units(found)
+        return cls(values, bounds, drawn, *counted, len(found["seeds"]), unknown_speakers=unknown)
 
     @classmethod
     def of_evaluation(cls, folder: Path) -> "tuple[str, Self]":
@@ -107,11 +124,12 @@ class Scores:
     def _pooled(cls, run: Path, results: dict[str, Any], folds: int | None) -> Self:
         pooled = results["pooled"]
         scored = sum(fold["test"] for fold in results["folds"])
-        speakers = len({s for fold in _card(run)["folds"] for s in fold["test_speakers"]})
+        people = figures.tested(_card(run))
         values = {name: _of(pooled, name) for name in figures.found(pooled)}
-        over = {task: scores.get("intervals", {}).get("speakers", {}) for task, scores in pooled.items()}
-        bounds = {name: _of(over, name) for name in values if over[figures.parts(name)[0]]}
-        return cls(values, bounds, "speakers", scored, speakers, folds)
+        over = {task: figures.by_people(scores.get("intervals", {})) for task, scores in pooled.items()}
+        known = {task: own[1] for task, own in over.items() if own}
+        bounds = {name: _of(known, name) for name in values if figures.parts(name)[0] in known}
+        return cls(values, bounds, figures.drawn_units(people), scored, **people, folds=folds)
 
 
 def choice_of(folder: Path) -> Path | None:
@@ -144,7 +162,7 @@ def _results(folder: Path, command: str) -> dict[str, Any]:
     return read_json(folder / "results.json", "not_a_run")
 
 
-def _of(scored: dict[str, dict], name: str) -> Any:
+def _of(scored: Mapping[str, Mapping], name: str) -> Any:
     task, score = figures.parts(name)
     return scored[task][score]
 

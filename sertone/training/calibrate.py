@@ -14,6 +14,7 @@ import numpy as np
 from sertone import calibration
 from sertone.calibration import Calibration
 from sertone.files import read_json
+from sertone.schema import Utterance
 from sertone.sharing.folder import checkpoints
 from sertone.training.answers import answer
 from sertone.training.loop import Trainer
@@ -31,7 +32,11 @@ def calibrate(trainer: Trainer) -> Calibration:
     answers = answer(trainer.model, trainer.vocabulary, side, trainer.loader, trainer.fabric)
     classes = trainer.vocabulary.classes["emotion"]
     targets = np.array([classes.index(str(label("emotion", u))) for u in side])
-    return calibration.fit(answers.logits, targets, trainer.config.coverage, [u.speaker for u in side])
+    return calibration.fit(answers.logits, targets, trainer.config.coverage, _known(side))
+
+
+def _known(side: Sequence[Utterance]) -> list[str]:
+    return [u.speaker for u in side if u.known_speaker]
 
 
 def on_held_out(run: Path, coverage: float | None) -> Calibration:
@@ -47,7 +52,10 @@ def on_held_out(run: Path, coverage: float | None) -> Calibration:
     results = [read_json(folder.parent / "result.json", "not_a_run") for folder in checkpoints(run)]
     rows = [row | _raw(row, fold) for fold in results for row in fold["rows"] if row["target"]]
     logits, folds = np.array([row["logits"] for row in rows]), np.array([row["fold"] for row in rows])
-    targets, speakers = np.array([row["index"] for row in rows]), [row["speaker"] for row in rows]
+    targets, speakers = (
+        np.array([row["index"] for row in rows]),
+        [row["speaker"] for row in rows if row["speaker"]],
+    )
     own = calibration.fit(logits, targets, coverage, speakers, chose_epoch=False)
     if len(np.unique(folds)) < 2:
         return own

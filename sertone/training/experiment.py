@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import torch
 
-from sertone import corpora, leaks, licences, models, protocols, transcripts
+from sertone import corpora, figures, leaks, licences, models, protocols, transcripts
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, Scale, class_map, class_names, class_shares
 from sertone.nn.vocabulary import Vocabulary
@@ -145,6 +145,8 @@ def prepare(
         leaks.require_none(fold, report)
     _require_what_training_needs(recipe, answers, folds, mapping)
     card = protocol_card(data, len(found), folds, reports, mapping, hashes, rule, recipe.train.seed, answers)
+    if (unknown := figures.unknown_in_words(card)) and not everything:
+        say(unknown)
     made = Experiment(recipe, mapping, used, folds, card | limit).with_past()
     texts = transcripts.texts(data.text, used, hashes, say, corpora.sheet(data.corpus).LANGUAGE)
     folds = [Fold(fold.name, *map(texts.given, fold.sides.values())) for fold in folds]
@@ -160,11 +162,13 @@ def _split(
     if everything:
         rule = {"split": "everything", "validation": protocol.validation}
         return [protocols.everything(utterances, protocol.validation, answers)], rule
+    protocols.require_known_speakers(utterances, protocol)
     folds = protocols.make_folds(
         utterances, protocol.split, folds=protocol.folds, validation=protocol.validation, answers=answers
     )
-    unused = set() if protocol.split == "grouped_k_fold" else {"folds"}
-    return folds, protocol.model_dump(exclude=unused) | {"speaker_independent": True}
+    unused = {"unknown_speakers"} | (set() if protocol.split == "grouped_k_fold" else {"folds"})
+    independent = protocols.is_speaker_independent(utterances)
+    return folds, protocol.model_dump(exclude=unused) | {"speaker_independent": independent}
 
 
 def _require_what_training_needs(

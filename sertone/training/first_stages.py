@@ -22,13 +22,13 @@ from sertone.errors import SertoneError
 from sertone.files import read_json, write_json
 from sertone.models.stage import Stage
 from sertone.nn.weights import load_tensors, restore, save_tensors
+from sertone.protocols import Fold
 from sertone.recipe import NEUTRAL
-from sertone.schema import Utterance
 from sertone.shape import misfits
 from sertone.train_config import TrainConfig
 
-SHAPE = {"history": [dict], "weights": str}
-"""Of `history.json`, see `shape`: epochs, and the hash of the weights."""
+SHAPE = {"history": [dict], "after_stages": {str: dict}, "weights": str}
+"""Of `history.json`, see `shape`: epochs, scores of the test side, and the hash of the weights."""
 
 
 class FirstStages:
@@ -49,11 +49,11 @@ class FirstStages:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def load(self, key: str, model: Any) -> list[dict] | None:
-        """Puts a trained stage into a model.
+    def load(self, key: str, model: Any) -> tuple[list[dict], dict[str, dict]] | None:
+        """Put a trained stage into a model.
 
         Returns:
-            its history, or None where there is none that is intact.
+            its history and `Trainer.after_stages`; None where no stage is intact.
 
         Raises:
             SertoneError: `bad_weights`.
@@ -67,33 +67,34 @@ class FirstStages:
         if misfits(found, SHAPE) or not weights.is_file() or file_hash(weights) != found["weights"]:
             return None
         restore(model, load_tensors(weights), kept, whole=False)
-        return found["history"]
+        return found["history"], found["after_stages"]
 
-    def keep(self, key: str, model: Any, stage: Stage, history: list[dict]) -> None:
-        """Keeps what a stage has trained."""
+    def keep(
+        self, key: str, model: Any, stage: Stage, history: list[dict], after_stages: dict[str, dict]
+    ) -> None:
+        """Keep what a stage has trained, and how it scored."""
         kept = self.folder / key
         kept.mkdir(exist_ok=True)  # the history comes last and marks it complete
         save_tensors(kept / "model.safetensors", _used(model, stage))
         weights = file_hash(kept / "model.safetensors")
-        write_json(kept / "history.json", {"history": history, "weights": weights})
+        known = {"history": history, "after_stages": after_stages, "weights": weights}
+        write_json(kept / "history.json", known)
 
 
-def first_stage_key(
-    model: Any, stage: Stage, config: TrainConfig, training: list[Utterance], about: dict
-) -> str:
-    """Names everything that a trained first stage depends on.
+def first_stage_key(model: Any, stage: Stage, config: TrainConfig, fold: Fold, about: dict) -> str:
+    """Name everything that a trained first stage and its scores depend on.
 
     Args:
         model: as it begins.
         stage: the first.
         config: the `train` part of the recipe.
-        training: the fold's training side.
+        fold: its training side, and the test side that the stage is scored on.
         about: whatever else counts: hashes of the recordings, number of the fold, versions.
     """
     settings = config.model_dump(mode="json", exclude={*NEUTRAL, "epochs"}) | {"epochs": config.epochs[0]}
     options = model.config.model_dump(mode="json", exclude=set(model.config.later))
     known = [type(model).__module__, options, asdict(stage) | {"frozen": None}, settings, about]
-    rows = [asdict(utterance) | {"path": None} for utterance in training]
+    rows = [[asdict(u) | {"path": None} for u in side] for side in (fold.train, fold.test)]
     text = hashlib.sha256(json.dumps([known, rows], sort_keys=True, default=str).encode())
     for name, tensor in sorted(_used(model, stage).items()):
         text.update(name.encode())

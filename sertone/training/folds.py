@@ -4,6 +4,7 @@ fold_0/checkpoint/    the trained model        fold_0/result.json marks the fold
 """
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from sertone.training.modalities import rows_by_condition
 from sertone.training.progress import Reporter
 from sertone.training.step import check_plan, freeze
 from sertone.training.taught import taught
-from sertone.training.tested import in_words, tested
+from sertone.training.tested import in_words, tested, tested_stage
 
 PER_FILE = ("file_hashes", "segments")
 """Parts of the protocol card that grow with the corpus; a checkpoint leaves them out, and of the texts that
@@ -120,6 +121,8 @@ def fit(
         _about(experiment, number),
         experiment=fingerprint(experiment),
     )
+    if fold.test:
+        trainer.score_stage = partial(tested_stage, trainer, experiment, number)
     for task in model.heads:
         if len({vocabulary.label(task, u) for u in fold.train} - {None}) < 2:
             progress.say(f"fold {number} ({fold.name})  {task}: fewer than two labels, nothing to learn")
@@ -146,10 +149,16 @@ def _require_answers(trainer: Trainer) -> None:
 
 
 def _about(experiment: Experiment, number: int) -> dict:
-    """What the training of a fold depends on that neither recipe nor model nor utterances tell."""
+    """Return what a trained stage and its scores depend on beside recipe, model and utterances."""
     hashes = experiment.card["file_hashes"]
-    heard = {u.id: hashes[u.id] for u in experiment.folds[number].train}
-    return {"fold": number, "heard": heard, "versions": experiment.card["versions"], "format": FORMAT}
+    fold = experiment.folds[number]
+    recordings = {u.id: hashes[u.id] for u in fold.train + fold.test}
+    return {
+        "fold": number,
+        "recordings": recordings,
+        "versions": experiment.card["versions"],
+        "format": FORMAT,
+    }
 
 
 def run_fold(
@@ -182,6 +191,7 @@ def run_fold(
     result: dict[str, Any] = {
         "name": fold.name,
         **tested(trainer, experiment, number),
+        "after_stages": trainer.after_stages,
         "experiment": fingerprint(experiment),
         "modalities": rows_by_condition(trainer, experiment, number) if trainer.model.text else {},
         "train": len(fold.train),

@@ -28,7 +28,7 @@ def names(utterances: Sequence[Utterance], card: Mapping) -> dict[str, list[str]
     corpus = card["corpus"]["name"]
     return {
         "recordings": sorted({card["file_hashes"][u.id][:LETTERS] for u in utterances}),
-        "speakers": sorted({speaker(corpus, u.speaker) for u in utterances if u.speaker}),
+        "speakers": sorted({speaker(corpus, u.speaker) for u in utterances if u.speaker and u.known_speaker}),
     }
 
 
@@ -54,7 +54,8 @@ def again(
     speakers = {name for each in known for name in each["speakers"]}
     corpus = card["corpus"]["name"]
     ids = [u.id for u in utterances if card["file_hashes"][u.id][:LETTERS] in recordings]
-    return ids, sorted({u.speaker for u in utterances if speaker(corpus, u.speaker) in speakers})
+    named = {u.speaker for u in utterances if u.known_speaker}
+    return ids, sorted(name for name in named if speaker(corpus, name) in speakers)
 
 
 def together(*known: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

@@ -62,10 +62,13 @@ class Trainer:
         first_stages: shared with other runs, or None.
         about: what a first stage depends on beside the other arguments.
         experiment: its fingerprint, which saves state.
+        score_stage: scores the test side after a stage that is not the last, or None. Training never
+            looks at what it returns.
 
     Attributes:
         history: one entry per epoch: stage, losses, scores, gradient norms, learning rates, seconds, share
             of the time that was busy.
+        after_stages: name of each stage but the last -> what `score_stage` returned after it.
         loader: makes batches for the model as it is.
         calibration: of the trained model's confidence.
     """
@@ -84,6 +87,8 @@ class Trainer:
     bad_in_a_row: int = 0
     calibration: Calibration = field(default_factory=Calibration)
     experiment: str = field(default="", kw_only=True)
+    score_stage: Callable[[Stage], dict[str, Any]] | None = field(default=None, kw_only=True)
+    after_stages: dict[str, dict[str, Any]] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         partial = self.model.text is not None or self.model.encoder.layerdrop > 0
@@ -116,7 +121,7 @@ class Trainer:
         state, moments = {"stage": 0, "epoch": 0, "best": None}, None
         if save:
             state, moments, self.best = checkpoint.load_resume(save, self.model)
-            self.history = state["history"]
+            self.history, self.after_stages = state["history"], state.get("after_stages", {})
             self.progress.skip(len(self.history))
         for index in range(state["stage"], len(stages)):
             if index == 0 and key and self.first_stages:
@@ -153,18 +158,19 @@ class Trainer:
         """Of the first stage, taken before anything is trained; None where it is not shared."""
         if self.first_stages is None or len(stages) < 2:
             return None
-        return first_stage_key(self.model, stages[0], self.config, self.fold.train, self.about)
+        return first_stage_key(self.model, stages[0], self.config, self.fold, self.about)
 
     def _share_first_stage(
         self, shared: FirstStages, key: str, stage: Stage, state: dict, moments: dict | None
     ) -> None:
         """Takes the first stage from a run that has trained it, or trains it and leaves it to others."""
         with shared.claim(key):
-            history = shared.load(key, self.model)
-            if history is None:
+            kept = shared.load(key, self.model)
+            if kept is None:
                 self._train_stage(0, stage, state, moments)
-                shared.keep(key, self.model, stage, self.history)
+                shared.keep(key, self.model, stage, self.history, self.after_stages)
             else:
+                history, self.after_stages = kept
                 self.progress.skip(len(history) - len(self.history))
                 self.history = history
 
@@ -192,11 +198,14 @@ class Trainer:
             due = (epoch + 1) % self.config.save_every == 0 or epoch + 1 == epochs
             if due and ranks.first():
                 now = state | {"history": self.history, "experiment": self.experiment}
+                now["after_stages"] = self.after_stages
                 number = len(self.history)
                 checkpoint.save_resume(self.folder, number, self.model, stepper.optimizer, now, self.best)
         require_a_step(self.history[len(self.history) - epochs :], self._head(index, stage))
         if self.best:
             self.model.load_state_dict(self.best)
+        if self.score_stage and index + 1 < len(self.config.epochs):
+            self.after_stages[stage.name] = self.score_stage(stage)
 
     def _cache(self, index: int, stage: Stage, own: bool) -> PrefixCache | None:
         def say(line: str) -> None:

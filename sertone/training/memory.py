@@ -101,7 +101,7 @@ def require_room(
     trained = [u for fold in folds for u in fold.train]
     others = [u for fold in folds for side in (fold.validation, fold.test) for u in side]
     for side, speed, cuts in (
-        (trained, min(config.speeds), [stage.cut for stage in model.stages()]),
+        (trained, min(config.playback_speeds), [stage.cut for stage in model.stages()]),
         (others, 1.0, [None]),
     ):
         if not side:

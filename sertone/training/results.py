@@ -60,13 +60,14 @@ def write(out: Path, folds: list[dict], about: dict[str, Any], *, seed: int = 0)
         out: a folder with protocol.json.
         folds: of each, `name`, `metrics`, `train`, `validation`, `history`, `auxiliary` (of tasks other than
             emotion and ratings) and what `scored` gives; perhaps `modalities`, condition -> rows like those
-            of predictions.csv.
+            of predictions.csv, and `after_stages`, stage -> `metrics` and `auxiliary` after it.
         about: `corpus`, `model`, `encoder`, `classes`, `folds_of_other_settings`, and `ratings`, each with
             its scale (`low`, `high`, `unit`).
         seed: of the intervals' draws.
     """
     rows = [row for fold in folds for row in fold.pop("rows")]
     auxiliary = [fold.pop("auxiliary") for fold in folds]
+    stages = [fold.pop("after_stages", {}) for fold in folds]
     conditions = _conditions([fold.pop("modalities", {}) for fold in folds])
     _write_table(out / "predictions.csv", rows)
     classes, ratings = about["classes"], about["ratings"]
@@ -78,6 +79,10 @@ def write(out: Path, folds: list[dict], about: dict[str, Any], *, seed: int = 0)
         "mean": _mean([fold["metrics"] for fold in folds]),
         "pooled": pooled,
     }
+    if after := _after_stages(stages):
+        results["after_stages"] = after
+        for fold, own in zip(folds, stages, strict=True):
+            fold["after_stages"] = {name: scored["metrics"] for name, scored in own.items()}
     if conditions:
         found = {name: _pooled(own, classes, ratings, seed) for name, own in conditions.items()}
         results["modalities"] = found
@@ -135,7 +140,8 @@ def _line(
     for name in figures.names(classes, ratings):
         task, score = figures.parts(name)
         found = pooled.get(task, {})
-        low, high = found.get("intervals", {}).get("speakers", {}).get(score, ("", ""))
+        _, bounds = figures.by_people(found.get("intervals", {})) or ("", {})
+        low, high = bounds.get(score, ("", ""))
         line |= {name: found.get(score, ""), f"{name}_low": low, f"{name}_high": high}
     return line
 
@@ -153,6 +159,18 @@ def _pooled_auxiliary(folds: list[dict[str, dict]]) -> dict[str, dict[str, float
         ]
         pooled[task] = metrics.SCORES[own[0]["metric"]](*map(list, zip(*pairs, strict=True)))
     return pooled
+
+
+def _after_stages(folds: list[dict[str, dict]]) -> dict[str, dict]:
+    """Return `mean` and `pooled` after each stage that every fold has scores of, in order."""
+    shared = [name for name in folds[0] if all(fold.get(name, {}).get("metrics") for fold in folds)]
+    return {
+        name: {
+            "mean": _mean([fold[name]["metrics"] for fold in folds]),
+            "pooled": _pooled_auxiliary([fold[name]["auxiliary"] for fold in folds]),
+        }
+        for name in shared
+    }
 
 
 def _mean(scores: list[dict[str, dict]]) -> dict[str, dict]:

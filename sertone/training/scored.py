@@ -37,10 +37,12 @@ def scored(
         with_votes: write columns of votes, which some utterances of the corpus have.
 
     Returns:
-        `rows` of predictions.csv; `test`, how many; where emotions are known, of these alone,
-        `confusion`, `soft` and `confidence`.
+        `rows` of predictions.csv, where the name of an unknown speaker is empty; `test`, how many; where
+        emotions are known, of these alone, `confusion`, `soft` and `confidence`.
     """
-    rows: list[dict[str, Any]] = [{"id": u.id, "fold": fold, "speaker": u.speaker} for u in utterances]
+    rows: list[dict[str, Any]] = [
+        {"id": u.id, "fold": fold, "speaker": u.speaker if u.known_speaker else ""} for u in utterances
+    ]
     if probabilities is not None:
         _add_emotions(rows, utterances, class_map, classes, probabilities)
     for name, answers in (ratings or {}).items():

@@ -1,16 +1,16 @@
 """The test side of a fold: what the trained model says about it, how that scores, what is written down."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sertone import metrics
+from sertone.errors import SertoneError
+from sertone.models.stage import Stage
 from sertone.schema import Utterance
 from sertone.training.answers import Answers, answer, score_tasks
 from sertone.training.experiment import Experiment
 from sertone.training.loop import Trainer
 from sertone.training.scored import scored
-
-SPEAKER_NOTE = "not defined: speakers are disjoint"
 
 
 def tested(trainer: Trainer, experiment: Experiment, number: int) -> dict[str, Any]:
@@ -25,19 +25,55 @@ def tested(trainer: Trainer, experiment: Experiment, number: int) -> dict[str, A
         `metrics`; `auxiliary`, targets and answers of the tasks that the model is not for; and what `scored`
         gives, `rows` among it.
     """
-    test, heads = experiment.scored(experiment.folds[number].test), trainer.model.heads
+    test = experiment.scored(experiment.folds[number].test)
     answers = answer(trainer.model, trainer.vocabulary, test, trainer.loader, trainer.fabric)
-    labels = {task: [trainer.vocabulary.label(task, u) for u in test] for task in heads}
-    kinds = {task: head.metric for task, head in heads.items() if task != "speaker"}
+    scores = _scores(trainer, experiment, test, answers, trainer.model.heads)
+    return scores | written(trainer, experiment, test, answers, number)
+
+
+def tested_stage(trainer: Trainer, experiment: Experiment, number: int, stage: Stage) -> dict[str, Any]:
+    """Score the tasks of a stage that has just ended; nothing random is drawn, and no weight changes.
+
+    Args:
+        trainer: at the end of the stage, its model on its device.
+        experiment: of which it is a fold.
+        number: of the fold.
+        stage: the stage.
+
+    Returns:
+        `metrics` and `auxiliary`, as `tested` returns them; both are empty where the test side cannot be
+        answered, since that must not end a training.
+    """
+    test = experiment.scored(experiment.folds[number].test)
+    try:
+        answers = answer(trainer.model, trainer.vocabulary, test, trainer.loader, trainer.fabric)
+    except SertoneError as error:
+        trainer.progress.say(f"fold {number}  no scores after stage {stage.name}: {error}")
+        return {"metrics": {}, "auxiliary": {}}
+    return _scores(trainer, experiment, test, answers, stage.weights)
+
+
+def _scores(
+    trainer: Trainer,
+    experiment: Experiment,
+    test: Sequence[Utterance],
+    answers: Answers,
+    tasks: Collection[str],
+) -> dict[str, Any]:
+    """Return `metrics` of these tasks, and `auxiliary`: targets and answers of those not asked for."""
+    heads, vocabulary = trainer.model.heads, trainer.vocabulary
+    kinds = {task: heads[task].metric for task in tasks if task != "speaker"}
+    labels = {task: [vocabulary.label(task, u) for u in test] for task in kinds}
     scores: dict[str, dict[str, Any]] = dict(score_tasks(answers, labels, kinds))
     auxiliary = {
         task: {"targets": labels[task], "predictions": answers.predictions[task], "metric": kinds[task]}
         for task in scores
         if task not in experiment.answers
     }
-    if "speaker" in heads:
-        scores["speaker"] = {"note": SPEAKER_NOTE}
-    return {"metrics": scores, "auxiliary": auxiliary} | written(trainer, experiment, test, answers, number)
+    if "speaker" in tasks:
+        known = "known " if experiment.card["corpus"]["unknown_speakers"] else ""
+        scores["speaker"] = {"note": f"not defined: {known}speakers are disjoint"}
+    return {"metrics": scores, "auxiliary": auxiliary}
 
 
 def written(

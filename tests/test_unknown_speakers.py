@@ -1,0 +1,165 @@
+"""Corpora that do not name their speakers: refused, or said to be unknown wherever a score is shown."""
+
+import csv
+import json
+import re
+
+import pytest
+import yaml
+from conftest import TINY_MODEL
+
+from sertone import cli
+from sertone.analysis.compare import compare, to_text
+from sertone.errors import SertoneError
+from sertone.recipe import Recipe
+from sertone.training.experiment import prepare
+from sertone.training.single import train
+
+BASELINE = {"name": "baseline", "encoder": TINY_MODEL["encoder"], "hidden": 8}
+SIDES = ("train", "validation", "test")
+WARNING = "nobody knows whether people of the test side were also heard in training"
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory, small_demo):
+    """The demo's table where nobody is named, and where those of the first session are not."""
+    folder, made = tmp_path_factory.mktemp("strangers"), {}
+    with open(small_demo / "metadata.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    (folder / "wav").symlink_to(small_demo / "wav")
+    for name, strangers in (("nobody", rows), ("some", [r for r in rows if r["session"] == "Session1"])):
+        changed = [
+            row
+            | ({"speaker": row["path"], "known_speaker": "no"} if row in strangers else {"known_speaker": ""})
+            for row in rows
+        ]
+        with open(folder / f"{name}.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, list(changed[0]))
+            writer.writeheader()
+            writer.writerows(changed)
+        made[name] = folder / f"{name}.csv"
+    return made
+
+
+def recipe_of(table, unknown="accept", **protocol):
+    return {
+        "data": {"corpus": "manifest", "root": str(table), "licence": "cc0-1.0"},
+        "protocol": {"split": "grouped_k_fold", "folds": 3, "unknown_speakers": unknown} | protocol,
+        "model": BASELINE,
+        "train": {"epochs": [1], "batch_size": 8},
+    }
+
+
+@pytest.fixture(scope="module")
+def runs(tables, tmp_path_factory):
+    """A finished run of each table, by the command."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, table in tables.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(recipe_of(table)))
+        command = ["crossval", str(folder / f"{name}.yaml"), "--out", str(folder / name), "--jobs", "1"]
+        assert cli.app(command) == 0
+    return folder
+
+
+@pytest.mark.parametrize(("name", "count"), [("nobody", 40), ("some", 8)])
+@pytest.mark.parametrize("split", ["grouped_k_fold", "leave_one_speaker_out", "leave_one_session_out"])
+def test_they_are_refused_before_anything_is_trained(tables, name, count, split):
+    values = recipe_of(tables[name], "refuse", split=split)
+    with pytest.raises(SertoneError, match=f"{count} of 40 utterances are of unknown speakers") as caught:
+        prepare(Recipe.model_validate(values))
+    assert caught.value.code == "unknown_speakers"
+    assert "protocol.unknown_speakers: accept" in caught.value.way_out
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def test_where_nobody_is_named_intervals_draw_utterances_and_say_so(runs, capsys):
+    run = runs / "nobody"
+    results, card, page = (
+        read(run / "results.json"),
+        read(run / "protocol.json"),
+        (run / "report.html").read_text(),
+    )
+    assert set(results["pooled"]["emotion"]["intervals"]) == {"utterances", "folds"}
+    assert results["pooled"]["emotion"]["intervals"]["utterances"]["units"] == 40
+    assert card["corpus"]["speakers"] == 0 and card["corpus"]["unknown_speakers"] == 40
+    assert card["split"]["speaker_independent"] == "not known"
+    assert [fold["test_unknown_speakers"] for fold in card["folds"]] == [14, 13, 13]
+    assert all(fold["test_speakers"] == [] for fold in card["folds"])
+    text = (run / "fold_0/checkpoint/card.md").read_text()
+    for shown in (page, text):
+        assert f"The speakers of 40 of 40 utterances are unknown: {WARNING}" in shown
+        assert "No known speaker" in shown and "never heard" not in shown
+        assert not re.search(
+            r"speaker-independent|\b0 speakers|over \d+ speakers|never seen in training", shown
+        )
+    assert (
+        "independence of speakers not known" in page and "95 % over 40 utterances of unknown speakers" in page
+    )
+    assert (
+        "14 utterances of unknown speakers." in text and "too narrow where several are by one person" in text
+    )
+    assert cli.app(["crossval", str(run / "recipe.yaml"), "--out", str(run)]) == 0
+    said = capsys.readouterr()
+    assert "95 % interval over 40 utterances of unknown speakers" in said.out
+    assert f"The speakers of 40 of 40 utterances are unknown: {WARNING}" in said.err
+
+
+def test_where_some_are_named_both_are_counted(runs):
+    run = runs / "some"
+    results, card, page = (
+        read(run / "results.json"),
+        read(run / "protocol.json"),
+        (run / "report.html").read_text(),
+    )
+    over = results["pooled"]["emotion"]["intervals"]["speakers"]
+    assert (over["units"], over["unknown_speakers"]) == (16, 8)
+    assert (card["corpus"]["speakers"], card["corpus"]["unknown_speakers"]) == (8, 8)
+    assert "40 utterances of 8 known speakers and, in 8 utterances, unknown ones, 3 folds" in page
+    assert page.count("95 % over 8 known speakers and 8 utterances of unknown ones") == 3
+    assert f"The speakers of 8 of 40 utterances are unknown: {WARNING}" in page
+    assert "speaker-independent" not in page
+    named = {row["speaker"] for row in csv.DictReader((run / "predictions.csv").open())}
+    assert len(named) == 9 and "" in named
+    cards = "".join((run / f"fold_{n}/checkpoint/card.md").read_text() for n in range(3))
+    assert re.search(r"of \d known speakers? and, in \d utterances?, unknown ones\.", cards)
+    assert "whom the model never heard" not in cards
+
+
+def test_compare_says_what_it_draws(runs, tmp_path):
+    found = compare([runs / "nobody", runs / "nobody"])
+    text = to_text(found)
+    assert "Intervals: 95 %, drawing 40 utterances of unknown speakers; differences are paired." in text
+    assert "Speakers are unknown: nobody knows whether test speakers were heard in training." in text
+    assert (found["speakers"], found["unknown_speakers"]) == (0, 40)
+    assert "drawing 8 known speakers and 8 utterances of unknown ones" in to_text(
+        compare([runs / "some"] * 2)
+    )
+
+
+def test_an_evaluation_and_a_model_of_all_data_say_so_too(runs, tables, tmp_path, capsys):
+    command = ["evaluate", str(runs / "some/fold_0"), "manifest", str(tables["nobody"])]
+    assert cli.app([*command, "--out", str(tmp_path / "evaluated")]) == 0
+    assert WARNING in capsys.readouterr().err
+    page = (tmp_path / "evaluated/report.html").read_text()
+    assert "40 utterances of unknown speakers" in page and WARNING in page
+    assert "95 % over 40 utterances of unknown speakers" in page and "no speaker of these" not in page
+    recipe = Recipe.model_validate(recipe_of(tables["nobody"], "refuse"))
+    card = (train(recipe, tmp_path / "all", quiet=True) / "card.md").read_text()
+    assert "40 utterances of unknown speakers were used" in card and "speaker-independent" not in card
+
+
+def test_an_official_split_is_taken_as_it_is(podcasts):
+    """Its publisher decided who is on which side; MSP-Podcast has unknown speakers on all of them."""
+    values = recipe_of(podcasts["1.11"], "refuse", split="official")
+    values["data"] = {"corpus": "msp_podcast", "root": str(podcasts["1.11"])}
+    said = []
+    experiment = prepare(Recipe.model_validate(values), say=said.append)
+    corpus, (fold,) = experiment.card["corpus"], experiment.card["folds"]
+    unknown = [u for u in experiment.utterances if not u.known_speaker]
+    assert corpus["unknown_speakers"] == sum(fold.get(f"{side}_unknown_speakers", 0) for side in SIDES) > 0
+    assert experiment.card["split"]["speaker_independent"] == "not known"
+    assert not {u.speaker for u in unknown} & {*fold["train_speakers"], *fold["test_speakers"]}
+    assert any(WARNING in line for line in said)
