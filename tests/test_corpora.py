@@ -171,7 +171,7 @@ def test_a_table_to_predict_needs_no_more_than_a_path(tmp_path):
 @pytest.mark.parametrize(
     "text, code, message",
     [
-        ("name,text\na.wav,x\n", "missing_column", r"a column path$"),
+        ("name,text\na.wav,x\n", "missing_column", "a column path; --columns path=name"),
         ("path,text\na.wav,x\n,y\n", "missing_cell", "line 3: no path given"),
         ("path,duration_s\na.wav,long\n", "bad_number", "line 2: duration_s is 'long'"),
         ("path\n", "no_rows", "one row per utterance"),

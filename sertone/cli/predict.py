@@ -132,7 +132,8 @@ def _written(prediction: "Prediction", targets: Sequence[str]) -> "tuple[Predict
 
 def _is_model(path: Path) -> bool:
     """Whether a path means a model: a folder that holds one, or what is neither here nor a recording."""
-    from sertone.runtime.inputs import SUFFIXES, is_folder
+    from sertone.audio import SUFFIXES
+    from sertone.runtime.inputs import is_folder
     from sertone.sharing.folder import holds_model
 
     if is_folder(path):

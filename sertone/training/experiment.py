@@ -128,7 +128,7 @@ def prepare(
     say(f"arithmetic {recipe.train.arithmetic}")
     config: Any = models.configure(recipe.model)
     data, answers = recipe.data, config.answers
-    found = corpora.load(data.corpus, data.root, data.only)
+    found = corpora.load(data.corpus, data.root, data.only, **data.reader_options)
     emotions = {str(u.labels["emotion"]) for u in found if "emotion" in u.labels}
     mapping = class_map(data.classes, emotions)
     if "emotion" in answers:
