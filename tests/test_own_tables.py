@@ -1,15 +1,17 @@
 """Tables and folders as people have them: odd names of columns, separators, a folder per class."""
 
+import json
 import shutil
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sertone import corpora
+from sertone import cli, corpora
 from sertone.corpora._columns import FIELDS, LABELS, NUMBERS, SYNONYMS, named_columns
 from sertone.corpora.manifest import recordings
 from sertone.errors import SertoneError
+from sertone.labels import parse_map
 from sertone.recipe import CorpusConfig
 
 ODD = "\ufeff File-Name ;Speaker ID; LABEL ;Sex;Transcription;Arousal\na.wav;03;Joy;F;Hello, you;1.5\n"
@@ -206,3 +208,36 @@ def test_the_folder_is_the_class_where_the_table_has_none(folder):
     table(folder, "file_name,speaker\njoy/s1_c.wav,1\nAnger/deep/s2_b.wav,2\n", "metadata.csv")
     found = corpora.load("audiofolder", folder)
     assert [(u.labels["emotion"], u.speaker) for u in found] == [("happy", "1"), ("angry", "2")]
+
+
+def test_commands_that_read_a_table_take_columns(toy, tone, tmp_path, capsys):
+    tone("a.wav")
+    path = table(tmp_path, "clip\tsaid\na.wav\thello\n")
+    command = ["predict", str(toy), "--columns", "path=clip,text=said"]
+    assert cli.app([*command, "--manifest", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["file"] == str(tmp_path / "a.wav")
+    for refused in (command, ["export", str(toy), str(tmp_path / "out"), "--columns", "path=clip"]):
+        with pytest.raises(SertoneError) as caught:
+            cli.app(refused)
+        assert caught.value.code == "no_table"
+
+
+def test_columns_are_chosen_on_the_command_line_or_in_a_recipe(tmp_path, tone, capsys):
+    lines = ["clip,who,what"]
+    for n in range(6):
+        tone(f"{n}.wav", 0.5 + n / 100)
+        lines.append(f"{n}.wav,s{n % 3},{('sad', 'joy')[n // 3]}")
+    path, chosen = table(tmp_path, "\n".join(lines) + "\n"), "path=clip,speaker=who,emotion=what"
+    command = ["corpora", "check", "manifest", str(path), "--folds", "3"]
+    assert cli.app([*command, "--columns", chosen]) == 0
+    assert (
+        cli.app(["corpora", "export", "manifest", str(path), str(tmp_path / "out.csv"), "--columns", chosen])
+        == 0
+    )
+    assert "6 utterances in" in capsys.readouterr().out
+    data = CorpusConfig(corpus="manifest", root=str(path), columns=parse_map(chosen, "--columns"))
+    found = corpora.load(data.corpus, data.root, **data.reader_options)
+    assert found == corpora.load(
+        "manifest", path, columns={"path": "clip", "speaker": "who", "emotion": "what"}
+    )
+    assert [u.id for u in found] == [u.id for u in corpora.load("manifest", tmp_path / "out.csv")]

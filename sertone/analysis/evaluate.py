@@ -14,8 +14,18 @@ import numpy as np
 from sertone import corpora, metrics, sums, transcripts
 from sertone.calibration import Calibration
 from sertone.errors import SertoneError
+from sertone.figures import counted
 from sertone.files import write_json
-from sertone.labels import Scale, class_names, remap
+from sertone.labels import (
+    NOT_CLASSES,
+    Scale,
+    as_read,
+    class_names,
+    counts_in_words,
+    outside_classes,
+    remap,
+    written_labels,
+)
 from sertone.leaks import LeakReport, recording_hashes
 from sertone.protocol_card import protocol_card
 from sertone.protocols import Fold, has_label
@@ -46,6 +56,7 @@ def evaluate(
     text: str | Mapping[str, Any] = "corpus",
     scales: Mapping[str, tuple[float, float]] | None = None,
     only: Mapping[str, Sequence[str]] | None = None,
+    reader: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Scores a model on a corpus and writes a run folder with one fold.
 
@@ -61,13 +72,15 @@ def evaluate(
         text: where a model that reads has it from, as `data.text` of a recipe: `none`, `asr`, or more of it.
         scales: rating -> lowest and highest value, where the data sheet does not say.
         only: what of the corpus to take, as `data.only` of a recipe; None: all.
+        reader: how it is read, as `{"columns": {"path": "clip"}}`: `data.columns` and `data.speaker_pattern`
+            of a recipe.
 
     Returns:
         warnings: what of the corpus the model has heard in training, and what was left out.
 
     Raises:
-        SertoneError: of the model or the corpus; `unknown_class`, `no_targets`, `unreadable_audio`,
-            `unknown_emotion`, `run_in_use`, `other_experiment`; of the texts.
+        SertoneError: of the model or the corpus; `unknown_class`, `no_targets`, `unmapped_labels`,
+            `unreadable_audio`, `unknown_emotion`, `run_in_use`, `other_experiment`; of the texts.
     """
     trained, out = Trained(model), Path(out)
     wanted = dict(classes or {name: name for name in trained.classes})
@@ -76,13 +89,16 @@ def evaluate(
         "text": text if trained.reads else "none",
         "scales": dict(scales or {}),
         "only": only or {},
+        **(reader or {}),
     }
     data = parse(DataConfig, {"corpus": corpus, "root": str(root), **settings}, "evaluate")
     known = {name: own for name, own in corpora.scales(data).items() if name in trained.scales}
-    found = corpora.load(corpus, root, data.only)
+    found = corpora.load(corpus, root, data.only, **data.reader_options)
+    mapping = as_read(mapping, written_labels(found))
     _require_emotions(emotions or {}, found)
     test = [u for u in found if u.labels.get("emotion") in mapping or has_label(u, tuple(known))]
     _require_some(trained, test, found, mapping)
+    _require_covered(found, mapping, chosen=bool(classes or emotions))
     card = _card(trained, data, found, test, mapping, str(model))
     texts = transcripts.texts(data.text, test, card["file_hashes"], _say, card["corpus"]["language"])
     card["text"] = texts.card
@@ -186,7 +202,7 @@ def _mean_calibration(trained: Trained) -> Calibration:
 
 def _require_emotions(emotions: Mapping[str, str], found: list[Utterance]) -> None:
     there = {str(u.labels["emotion"]) for u in found if "emotion" in u.labels}
-    if unknown := sorted(set(emotions) - there):
+    if unknown := sorted(set(as_read(emotions, written_labels(found))) - there):
         raise SertoneError(
             "unknown_emotion",
             f"--emotions names {', '.join(unknown)}, which the corpus does not have",
@@ -213,6 +229,31 @@ def _require_some(
             "some that are the same",
             "--emotions says which emotion of the corpus is which class of the model: joy=happy,rage=angry",
         )
+
+
+def _require_covered(found: list[Utterance], mapping: Mapping[str, str], *, chosen: bool) -> None:
+    """Refuse to score a minority of the labels, unless the user chose which.
+
+    Args:
+        found: the utterances of the corpus.
+        mapping: emotion -> class to report; empty for a model that answers ratings alone.
+        chosen: whether classes or emotions were given.
+
+    Raises:
+        SertoneError: `unmapped_labels`.
+    """
+    labels = {name: n for name, n in outside_classes(found, {}).items() if name not in NOT_CLASSES}
+    outside = {name: n for name, n in labels.items() if name not in mapping}
+    if chosen or not mapping or 2 * sum(outside.values()) <= sum(labels.values()):
+        return
+    raise SertoneError(
+        "unmapped_labels",
+        f"{sum(outside.values())} of {counted(sum(labels.values()), 'labelled utterance')} are in no class "
+        f"of the model: {counts_in_words(outside)}",
+        "a class for at least half of them",
+        "--emotions joy=happy,rage=angry says which label is which class; "
+        f"--classes {','.join(class_names(dict(mapping)))} scores the others alone",
+    )
 
 
 def _card(
@@ -261,6 +302,7 @@ def _warnings(
         )
     emotions = [u.labels["emotion"] for u in found if "emotion" in u.labels]
     if outside := sum(emotion not in mapping for emotion in emotions) if mapping else 0:
-        said.append(f"{outside} of {len(emotions)} utterances have an emotion outside the classes")
+        which = counts_in_words(outside_classes(found, mapping))
+        said.append(f"{outside} of {len(emotions)} utterances have an emotion outside the classes: {which}")
     said += [f"{name} of the corpus has no known scale" for name in trained.scales if name not in scales]
     return said

@@ -61,7 +61,8 @@ def check(
 
     sheet = corpora.sheet(name)
     chosen = classes_of(classes or getattr(sheet, "CLASSES", "four"))
-    protocol = {"split": split or getattr(sheet, "SPLIT", "grouped_k_fold"), "folds": folds}
+    protocol = {"split": "grouped_k_fold", "folds": folds, **getattr(sheet, "PROTOCOL", {})}
+    protocol |= {"split": split} if split else {}
     rehearsal = _rehearsal({"corpus": name, "root": str(root), "classes": chosen}, protocol)
     report = examine(name, root, chosen, **rehearsal, **reader.given())
     if json_:

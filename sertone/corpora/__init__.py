@@ -16,7 +16,7 @@ and may have
 
     release(root)              which release a copy looks like, and by what; `check` says it
     CLASSES                    the class map of its recipes; `four` if not given
-    SPLIT                      how its recipes split it; `grouped_k_fold` if not given
+    PROTOCOL                   how its recipes split it, as `protocol` of one; `grouped_k_fold` if not given
 
 The reader may take options of `data` in a recipe as keyword arguments: `columns`, `speaker_pattern`.
 """

@@ -68,7 +68,7 @@ CATEGORIES = {
     "other": "other",
 }
 SCALES = {name: Scale(1.0, 5.0) for name in ("valence", "arousal", "dominance")}
-SPLIT = "leave_one_session_out"
+PROTOCOL = {"split": "leave_one_session_out"}
 VOTE = re.compile(r"C-E\d+:([^(]*)")
 RATINGS = re.compile(r"\[\s*([-\d.]+),\s*([-\d.]+),\s*([-\d.]+)\s*\]")
 GENDERS = {"F": "female", "M": "male"}

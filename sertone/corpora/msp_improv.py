@@ -55,7 +55,7 @@ EMOTIONS = {
 }
 RATINGS = {"A": "arousal", "V": "valence", "D": "dominance"}
 SCALES = {name: Scale(1.0, 5.0) for name in RATINGS.values()}
-SPLIT = "leave_one_session_out"
+PROTOCOL = {"split": "leave_one_session_out"}
 SCENARIOS = {"P": "natural", "R": "target_read", "S": "other_improvised", "T": "target_improvised"}
 CATEGORIES = ("angry", "happy", "neutral", "sad", "other")
 EVALUATIONS = ("Evaluation.txt", "Evalution.txt")

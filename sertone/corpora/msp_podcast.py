@@ -63,7 +63,7 @@ EMOTIONS = {
 }
 RATINGS = {"EmoAct": "arousal", "EmoVal": "valence", "EmoDom": "dominance"}
 SCALES = {name: Scale(1.0, 7.0) for name in RATINGS.values()}
-SPLIT = "official"
+PROTOCOL = {"split": "official"}
 COLUMNS = ("FileName", "EmoClass", *RATINGS, "SpkrID", "Gender")
 SPLITS = {
     "Train": "train",

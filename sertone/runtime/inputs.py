@@ -3,7 +3,7 @@
 import codecs
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ def gather(
     *,
     listed: str | Path | None = None,
     manifest: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> list[Input]:
     """All recordings, in the order in which they are answered.
 
@@ -40,6 +41,7 @@ def gather(
         listed: a text file with one path per line, or one per NUL as of `find -print0`; `-`: standard input.
         manifest: a table with the column `path` and, where they are known, `text` and `duration_s`; see
             `corpora.manifest`.
+        columns: of that table, which is which where their names are not recognised.
 
     Raises:
         SertoneError: `no_files`, where nothing is given, more than one kind of thing, or one folder without
@@ -52,7 +54,9 @@ def gather(
     if manifest:
         from sertone.corpora.manifest import recordings
 
-        return [Input(str(path), text, seconds) for path, text, seconds in recordings(Path(manifest))]
+        return [
+            Input(str(path), text, seconds) for path, text, seconds in recordings(Path(manifest), columns)
+        ]
     names = _lines(listed) if listed else _of_paths(paths)
     if not names:
         raise SertoneError("no_files", f"{listed} names none", "one path per line")
