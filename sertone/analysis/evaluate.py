@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from sertone import corpora, metrics, sums, transcripts
+from sertone.analysis.evaluated_labels import require_covered, require_emotions
 from sertone.calibration import Calibration
 from sertone.errors import SertoneError
-from sertone.figures import counted
 from sertone.files import write_json
 from sertone.labels import (
-    NOT_CLASSES,
     Scale,
     as_read,
     class_names,
@@ -95,10 +94,10 @@ def evaluate(
     known = {name: own for name, own in corpora.scales(data).items() if name in trained.scales}
     found = corpora.load(corpus, root, data.only, **data.reader_options)
     mapping = as_read(mapping, written_labels(found))
-    _require_emotions(emotions or {}, found)
+    require_emotions(emotions or {}, found)
     test = [u for u in found if u.labels.get("emotion") in mapping or has_label(u, tuple(known))]
     _require_some(trained, test, found, mapping)
-    _require_covered(found, mapping, chosen=bool(classes or emotions))
+    require_covered(found, mapping, chosen=bool(classes or emotions))
     card = _card(trained, data, found, test, mapping, str(model))
     texts = transcripts.texts(data.text, test, card["file_hashes"], _say, card["corpus"]["language"])
     card["text"] = texts.card
@@ -200,16 +199,6 @@ def _mean_calibration(trained: Trained) -> Calibration:
     )
 
 
-def _require_emotions(emotions: Mapping[str, str], found: list[Utterance]) -> None:
-    there = {str(u.labels["emotion"]) for u in found if "emotion" in u.labels}
-    if unknown := sorted(set(as_read(emotions, written_labels(found))) - there):
-        raise SertoneError(
-            "unknown_emotion",
-            f"--emotions names {', '.join(unknown)}, which the corpus does not have",
-            f"some of {', '.join(sorted(there))}",
-        )
-
-
 def _require_some(
     trained: Trained, test: list[Utterance], found: list[Utterance], mapping: Mapping[str, str]
 ) -> None:
@@ -229,31 +218,6 @@ def _require_some(
             "some that are the same",
             "--emotions says which emotion of the corpus is which class of the model: joy=happy,rage=angry",
         )
-
-
-def _require_covered(found: list[Utterance], mapping: Mapping[str, str], *, chosen: bool) -> None:
-    """Refuse to score a minority of the labels, unless the user chose which.
-
-    Args:
-        found: the utterances of the corpus.
-        mapping: emotion -> class to report; empty for a model that answers ratings alone.
-        chosen: whether classes or emotions were given.
-
-    Raises:
-        SertoneError: `unmapped_labels`.
-    """
-    labels = {name: n for name, n in outside_classes(found, {}).items() if name not in NOT_CLASSES}
-    outside = {name: n for name, n in labels.items() if name not in mapping}
-    if chosen or not mapping or 2 * sum(outside.values()) <= sum(labels.values()):
-        return
-    raise SertoneError(
-        "unmapped_labels",
-        f"{sum(outside.values())} of {counted(sum(labels.values()), 'labelled utterance')} are in no class "
-        f"of the model: {counts_in_words(outside)}",
-        "a class for at least half of them",
-        "--emotions joy=happy,rage=angry says which label is which class; "
-        f"--classes {','.join(class_names(dict(mapping)))} scores the others alone",
-    )
 
 
 def _card(

@@ -130,7 +130,7 @@ def fake(name: str, root: str | Path, full: bool = False, segments: int | None =
     if segments is not None and (name not in sizes or segments < 1):
         raise SertoneError(
             "no_choice_of_size",
-            f"{segments} segments of {name}",
+            f"{counted(segments, 'segment')} of {name}",
             f"1 or more, and of {', '.join(sizes)} only; the others have one size, and another with `full`",
         )
     if root.exists() and (not root.is_dir() or any(root.iterdir())):

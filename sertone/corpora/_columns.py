@@ -80,9 +80,9 @@ def _find(wanted: str, columns: Sequence[str], where: Path) -> str:
         near = _near([wanted], columns)
         raise SertoneError(
             "unknown_column",
-            f"{where} has no column {wanted!r}{f'; did you mean {near!r}?' if near else ''}",
-            f"one of {', '.join(columns)}",
-            "--columns or data.columns says which column is which",
+            f"{where} has no column {wanted!r}, which --columns or data.columns names",
+            f"one of {_list(columns)}",
+            f"did you mean {near!r}?" if near else "",
         )
     if len(alike) > 1:
         _refuse_two(alike[0], alike[1], wanted, where)
@@ -94,6 +94,10 @@ def _near(wanted: Iterable[str], columns: Iterable[str]) -> str | None:
     spellings = {_spelling(column): column.strip() for column in columns}
     near = (difflib.get_close_matches(_spelling(name), spellings, 1, 0.6) for name in wanted)
     return next((spellings[found[0]] for found in near if found), None)
+
+
+def _list(columns: Iterable[str]) -> str:
+    return ", ".join(column.strip() for column in columns)
 
 
 def _refuse_two(first: str, second: str, name: str, where: Path) -> None:
@@ -117,7 +121,7 @@ def _require(named: Mapping[str, str], columns: Sequence[str], where: Path, requ
         ways_out.append("without speakers no split is speaker-independent")
     raise SertoneError(
         "missing_column",
-        f"{where} has the columns {', '.join(columns)}",
+        f"{where} has the columns {_list(columns)}",
         f"a column {' and a column '.join(missing)}",
         "; ".join(ways_out),
     )
