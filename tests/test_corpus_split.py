@@ -10,7 +10,7 @@ from sertone import cli, corpora
 from sertone.corpora._report import MOST_LINES, problem_lines
 from sertone.errors import SertoneError
 from sertone.labels import as_read, class_map, unused_labels
-from sertone.recipe import Recipe
+from sertone.recipe import DataConfig, Recipe
 from sertone.schema import Problem
 from sertone.training.experiment import prepare
 
@@ -43,11 +43,6 @@ def recipe(path, classes="all", **protocol):
             "train": {"batch_size": 8},
         }
     )
-
-
-def checked(path, *options):
-    status = cli.app(["corpora", "check", "manifest", str(path), "--json", *options])
-    return status
 
 
 SOUND = [(f"s{n % 5}", ("sad", "Joy")[n // 5 % 2]) for n in range(40)]
@@ -105,6 +100,24 @@ def test_miniatures_are_fit_for_the_recipes_of_their_corpus(name, tmp_path, caps
     printed = capsys.readouterr().out
     assert "nothing that would change a result" in printed and "checked for  classes: " in printed
     assert "None" not in printed and "error" not in printed
+
+
+def test_unknown_speakers_are_judged_alike(tmp_path, clips, capsys):
+    for n, clip in enumerate(clips):
+        folder = tmp_path / "speech" / ("sad", "joy")[n % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / clip.name).symlink_to(clip)
+    cli.app(["corpora", "check", "audiofolder", str(tmp_path / "speech"), "--json"])
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    errors = {problem["code"] for problem in problems if problem["severity"] == "error"}
+    data = {"corpus": "audiofolder", "root": str(tmp_path / "speech"), "classes": "all"}
+    asked = recipe("", "all").model_copy(update={"data": DataConfig.model_validate(data)})
+    try:
+        prepare(asked)
+        refused = set()
+    except SertoneError as error:
+        refused = {error.code}
+    assert errors == refused
 
 
 def test_ratings_alone_are_a_corpus_too(tmp_path, clips, capsys):
