@@ -102,6 +102,7 @@ def evaluate(
     texts = transcripts.texts(data.text, test, card["file_hashes"], _say, card["corpus"]["language"])
     card["text"] = texts.card
     card["evaluated"] |= {"text": texts.about, "scales": card["scales"], "only": data.only}
+    card["evaluated"] |= data.reader_options
     fold = _fold(trained, texts.given(test), mapping, wanted, known) | {"name": card["corpus"]["title"]}
     about = {
         "corpus": corpus,

@@ -14,7 +14,7 @@ class ReaderOptions:
     """How tables and folders of your own are read; `data.columns` and `data.speaker_pattern` of a recipe.
 
     Attributes:
-        columns: of a manifest, which column is which, where its name is not recognised:
+        columns: of a table, which column is which, where its name is not recognised:
             `path=clip,emotion=feeling`. Or a YAML file with a mapping.
         speaker_pattern: of an `audiofolder`, a regular expression that finds the speaker in a path.
     """
