@@ -1,5 +1,6 @@
 """Tables and folders as people have them: odd names of columns, separators, a folder per class."""
 
+import csv
 import json
 import shutil
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from sertone import cli, corpora
 from sertone.corpora._columns import FIELDS, LABELS, NUMBERS, SYNONYMS, named_columns
+from sertone.corpora._tables import read_table
 from sertone.corpora.manifest import recordings
 from sertone.errors import SertoneError
 from sertone.labels import parse_map
@@ -76,6 +78,19 @@ def test_chosen_columns_go_before_what_names_mean(tmp_path_factory, chosen):
     named = named_columns(columns, chosen, tmp_path_factory.getbasetemp(), ())
     assert {name: named[name] for name in chosen} == {name: c.strip() for name, c in chosen.items()}
     assert set(named.values()) | {c for c in columns if c in chosen} >= {*columns} - {*chosen}
+
+
+CELLS = st.text('ab ,;"é\t', max_size=6).map(str.strip)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(CELLS, min_size=3, max_size=3), min_size=1, max_size=5), st.sampled_from(",;\t"))
+def test_cells_are_read_as_they_were_written(tmp_path_factory, rows, separator):
+    path = tmp_path_factory.getbasetemp() / "cells.csv"
+    with open(path, "w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file, delimiter=separator)
+        writer.writerows([["path", "one", "two"], *([f"x{n}", *cells[1:]] for n, cells in enumerate(rows))])
+    assert [[row["one"], row["two"]] for row in read_table(path)] == [cells[1:] for cells in rows]
 
 
 def test_a_column_chosen_leaves_its_rivals_as_labels(tmp_path):
@@ -213,7 +228,7 @@ def test_the_folder_is_the_class_where_the_table_has_none(folder):
 def test_commands_that_read_a_table_take_columns(toy, tone, tmp_path, capsys):
     tone("a.wav")
     path = table(tmp_path, "clip\tsaid\na.wav\thello\n")
-    command = ["predict", str(toy), "--columns", "path=clip,text=said"]
+    command = ["predict", str(toy), "--columns", "path=clip"]
     assert cli.app([*command, "--manifest", str(path)]) == 0
     assert json.loads(capsys.readouterr().out)["file"] == str(tmp_path / "a.wav")
     for refused in (command, ["export", str(toy), str(tmp_path / "out"), "--columns", "path=clip"]):

@@ -44,8 +44,8 @@ def check(
         name: corpus.
         root: its folder, or the manifest's file.
         classes: the class map that results would be computed with.
-        rehearse: finds what training would refuse of the utterances whose recordings can be read.
-        checked_for: what that is, in words.
+        rehearse: lists what training would refuse, given the utterances whose recordings can be read.
+        checked_for: the classes and the split that it tries, in words.
         options: of its reader, as `corpora.utterances` takes them.
 
     Raises:

@@ -31,11 +31,11 @@ def named_columns(
 ) -> dict[str, str]:
     """Find out what the columns of a table mean.
 
-    A name that is known here is recognised in any spelling of its case; any other column keeps its name.
+    A known name is recognised in upper and lower case; any other column keeps its own name.
 
     Args:
         columns: of the table, as they are written.
-        chosen: name used here -> column of the table, as `data.columns` says; it goes before all else.
+        chosen: name used here -> column of the table, as `data.columns` says; it overrides known names.
         where: the table, for errors.
         required: names that must be among them.
 

@@ -36,8 +36,7 @@ class CorpusReport:
         by_session: session -> class -> utterances.
         by_speaker: speaker -> utterances in classes; UNKNOWN_SPEAKER for those of unknown ones.
         by_style: style -> utterances.
-        checked_for: what training would do with it that was tried: classes and rule of the folds; empty
-            where that was not asked.
+        checked_for: the classes and the split that were tried; empty where no split was tried.
         problems: everything that was found.
     """
 

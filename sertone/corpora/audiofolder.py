@@ -1,20 +1,21 @@
-"""A folder per class, or the audio folder of Hugging Face: recordings with or without a table beside them.
+"""A folder per class, or an audio folder of Hugging Face, with or without a table beside the recordings.
 
-Who speaks, in this order:
-    a column of the table      speaker, speaker_id, ... as of the corpus `manifest`
+The speaker, in this order:
+    a column of the table      speaker, speaker_id, ... as in the corpus `manifest`
     `speaker_pattern`          a regular expression that is searched in the path below the root, with `/`
-                               between folders: its group is the speaker, or all of it if it has none
-    nobody knows               the utterance is a speaker of its own, `known_speaker` is false
-Which class: the table's column `label`, `emotion` or `class`; where no table has one, the folder, in any
-spelling that the corpus `manifest` knows (`anger`, `Happiness`). Folders within a class belong to it. A
-recording in no folder of a class has no emotion.
+                               between folders; its first group is the speaker, or the whole match
+    unknown                    where neither says who speaks
 
-Split folders (train, validation, test, and their usual other names) hold the official split. Either all
-folders at the top are such or none is. Of MP3 and the like all that can be decoded is read.
+The class is the table's column `label`, `emotion` or `class`. If no table has such a column, the first folder
+is the class, in any spelling that the corpus `manifest` knows (`anger`, `Happiness`). Folders inside a class
+belong to it. A recording outside all class folders has no emotion.
 
-Tables are `metadata.csv`, `metadata.jsonl` or `metadata.parquet`, at the root or in a split folder;
-`file_name` is relative to the table. All columns of the corpus `manifest` are read, and `--columns` says
-which is which. Recordings that no table names are left out and reported.
+Folders train, validation and test, or their other usual names, are the official split. The folders at the top
+are either all splits or all classes. Formats such as MP3 and Ogg are read too.
+
+Tables are `metadata.csv`, `metadata.jsonl` or `metadata.parquet`, at the root or in a split folder. Their
+column `file_name` is relative to the table. They may have all columns of the corpus `manifest`, and
+`--columns` works as it does there. Recordings that no table names are left out and reported.
 
 Expected tree:
     angry/anything.wav

@@ -6,7 +6,8 @@ Columns:
     emotion, gender, style     any label columns; an empty cell is a missing label
     arousal, valence, dominance, duration_s   numbers
     vote_happy, vote_sad, ...  annotators who heard that emotion, as counts or shares
-    id, text, session, split, start_s, end_s   optional
+    id, text, session, start_s, end_s   optional
+    split                      `train`, `validation` (or `dev`, `val`), `test`
     known_speaker              `no` where the speaker is a name of this row alone, for want of a better one
     any other                  a label; words in it can be the text (`data.text.column`)
 
@@ -18,8 +19,8 @@ Other names of columns that are recognised, in upper or lower case, with blanks 
     gender     sex
     text       transcript, transcription, sentence
 Two columns that mean the same are an error. `--columns path=clip,emotion=feeling` on a command line, or
-`data.columns: {path: clip, emotion: feeling}` in a recipe, says which column is which and goes before the
-names above. Columns of a text table are separated by commas, semicolons or tabs.
+`data.columns: {path: clip, emotion: feeling}` in a recipe, says which column is which; it overrides the names
+above. Columns of a text table are separated by commas, semicolons or tabs.
 
 Names such as `anger` and `joy` are read as `angry` and `happy`; any other emotion is its own class.
 Its licence is what the recipe says in `data.licence`, an identifier such as `cc-by-4.0`; the scales of
