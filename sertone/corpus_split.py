@@ -27,57 +27,63 @@ from sertone.schema import Problem, Utterance
 
 @dataclass(frozen=True)
 class CorpusSplit:
-    """The utterances that take part, and the folds.
+    """The folds of a corpus.
 
     Attributes:
-        class_map: emotion -> class.
-        utterances: those that take part.
         folds: the splits.
         rule: that made them, as the protocol card states it.
         hashes: utterance id -> hash of its recording.
         leaks: one report per fold.
     """
 
-    class_map: dict[str, str]
-    utterances: list[Utterance]
     folds: list[Fold]
     rule: dict[str, Any]
     hashes: dict[str, str]
     leaks: list[LeakReport]
 
 
+def take_part(
+    found: Sequence[Utterance], data: DataConfig, answers: Sequence[str] = EMOTION
+) -> tuple[dict[str, str], list[Utterance]]:
+    """Return emotion -> class, and the utterances of a corpus that take part.
+
+    Args:
+        found: the utterances of the corpus.
+        data: the classes, and what becomes of utterances outside them.
+        answers: the tasks that the model is for.
+
+    Raises:
+        SertoneError: `unknown_class_map`, `ambiguous_classes`, `no_classes`.
+    """
+    mapping = class_map(data.classes, written_labels(found))
+    if "emotion" in answers:
+        _require_classes(mapping, found)
+    kept = data.outside_classes == "kept"
+    return mapping, [u for u in found if kept or u.labels.get("emotion") in (None, *mapping)]
+
+
 def split_corpus(
-    found: Sequence[Utterance],
-    data: DataConfig,
+    utterances: list[Utterance],
     protocol: ProtocolConfig,
     answers: Sequence[str] = EMOTION,
     *,
     everything: bool = False,
 ) -> CorpusSplit:
-    """Choose the utterances that take part, and make the folds.
+    """Make the folds, and look for what is on two sides of them.
 
     Args:
-        found: the utterances of the corpus.
-        data: the classes, and what becomes of utterances outside them.
+        utterances: those that take part.
         protocol: the rule.
         answers: the tasks that the model is for.
         everything: make one fold that trains on all, with nothing left to test on.
 
     Raises:
-        SertoneError: `unknown_class_map`, `ambiguous_classes`, `no_classes`, `no_labels`; of the split, as
-            `protocols.make_folds` and `protocols.everything`.
+        SertoneError: `no_labels`; of the split, as `protocols.make_folds` and `protocols.everything`.
     """
-    written = written_labels(found)
-    mapping = class_map(data.classes, written)
-    if "emotion" in answers:
-        _require_classes(mapping, found)
-    kept = data.outside_classes == "kept"
-    used = [u for u in found if kept or u.labels.get("emotion") in (None, *mapping)]
-    _require_labels(used, answers)
-    folds, rule = _folds(protocol, used, answers, everything)
-    hashes = leaks.recording_hashes(used)
-    reports = [leaks.check_leaks(fold, hashes) for fold in folds]
-    return CorpusSplit(mapping, used, folds, rule, hashes, reports)
+    _require_labels(utterances, answers)
+    folds, rule = _folds(protocol, utterances, answers, everything)
+    hashes = leaks.recording_hashes(utterances)
+    return CorpusSplit(folds, rule, hashes, [leaks.check_leaks(fold, hashes) for fold in folds])
 
 
 def split_problems(
@@ -94,14 +100,15 @@ def split_problems(
     ratings = tuple(name for name in DIMENSIONS if any(name in u.labels for u in found))
     answers = EMOTION if any("emotion" in u.labels for u in found) else ratings or EMOTION
     try:
-        split = split_corpus(found, data, protocol, answers)
+        mapping, used = take_part(found, data, answers)
+        split = split_corpus(used, protocol, answers)
     except SertoneError as error:
         return [Problem(error.code, place, str(error))]
     unused = unused_note(data, found)
     problems = [Problem("unused_label", place, unused, "note")] if unused else []
     for fold, report in zip(split.folds, split.leaks, strict=True):
         none = partial(leaks.require_none, fold, report)
-        for rule in (none, partial(leaks.require_labels, fold, split.class_map, answers)):
+        for rule in (none, partial(leaks.require_labels, fold, mapping, answers)):
             try:
                 rule()
             except SertoneError as error:

@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 
 from sertone import corpora, leaks, licences, models, protocols, transcripts
-from sertone.corpus_split import outside_note, split_corpus, unused_note
+from sertone.corpus_split import outside_note, split_corpus, take_part, unused_note
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, Scale, class_names, class_shares
 from sertone.nn.vocabulary import Vocabulary
@@ -131,11 +131,12 @@ def prepare(
     data, answers = recipe.data, config.answers
     _require_scales(recipe, answers)
     found = corpora.load(data.corpus, data.root, data.only, **data.reader_options)
-    split = split_corpus(found, data, recipe.protocol, answers, everything=everything)
-    mapping, used, folds, hashes = split.class_map, split.utterances, split.folds, split.hashes
+    mapping, used = take_part(found, data, answers)
     for note in (unused_note(data, found), outside_note(data, found, mapping)):
         if note and "emotion" in answers:
             say(note)
+    split = split_corpus(used, recipe.protocol, answers, everything=everything)
+    folds, hashes = split.folds, split.hashes
     for fold, report in zip(folds, split.leaks, strict=True):
         leaks.require_none(fold, report)
     _require_what_training_needs(recipe, answers, folds, mapping)
