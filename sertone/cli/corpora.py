@@ -81,8 +81,8 @@ def _rehearsal(data: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]
     except ModuleNotFoundError as error:
         message = f"{error.name} is not installed, so no folds were tried; the extra `train` has it"
         return {"rehearse": lambda _: [Problem("folds_not_tried", "(folds)", message, "note")]}
-    rule = parse(ProtocolConfig, protocol, "corpora check", "bad_protocol")
-    chosen = parse(DataConfig, data, "corpora check")
+    rule = parse(ProtocolConfig, protocol, "corpora check", "bad_command")
+    chosen = parse(DataConfig, data, "corpora check", "bad_command")
     classes = chosen.classes if isinstance(chosen.classes, str) else "the given classes"
     return {
         "rehearse": lambda found: split_problems(found, chosen, rule),
