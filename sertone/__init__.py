@@ -180,6 +180,7 @@ def evaluate(
     text: str | Mapping[str, Any] = "corpus",
     scales: Mapping[str, tuple[float, float]] | None = None,
     only: Mapping[str, Sequence[str]] | None = None,
+    reader: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Scores a model on a corpus; see `analysis.evaluate.evaluate`.
 
@@ -193,6 +194,7 @@ def evaluate(
         text: where a model that reads has it from, as `data.text` of a recipe.
         scales: rating of the corpus -> lowest and highest value.
         only: what of the corpus to take, as `{"partition": ["Test2"]}`.
+        reader: how it is read, as `{"columns": {"path": "clip"}}`.
 
     Returns:
         warnings, such as recordings that the model has heard in training.
@@ -200,7 +202,7 @@ def evaluate(
     from sertone.analysis.evaluate import evaluate as examine
 
     maps: dict[str, Any] = {"classes": classes, "emotions": emotions}
-    return examine(model, corpus, root, out, text=text, scales=scales, only=only, **maps)
+    return examine(model, corpus, root, out, text=text, scales=scales, only=only, reader=reader, **maps)
 
 
 def layers(

@@ -21,13 +21,18 @@ from sertone.errors import AudioError
 from sertone.intake import MIN_SAMPLES, SAMPLING_RATE, SILENCE, Intake, columns_of, silent
 
 __all__ = [
-    "MAX_SECONDS", "MIN_SAMPLES", "SAMPLING_RATE", "SEGMENT_TOLERANCE_S", "SILENCE",
+    "MAX_SECONDS", "MIN_SAMPLES", "SAMPLING_RATE", "SEGMENT_TOLERANCE_S", "SILENCE", "SUFFIXES",
     "AudioError", "AudioInfo", "Recording", "Warnings",
     "columns_of", "file_hash", "from_array", "inspect", "read", "silent",
 ]  # fmt: skip
 
 SEGMENT_TOLERANCE_S = 0.025  # between a stated and the real end of a file
 MAX_SECONDS = 600.0  # of one utterance; attention grows with its square
+SUFFIXES = (
+    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"),
+    *(".m4a", ".mp4", ".webm", ".mkv", ".mov", ".aac", ".wma", ".amr", ".3gp"),
+)
+"""Of the files that are taken of a folder; a file that is named itself may be called anything."""
 
 
 @dataclass(frozen=True, slots=True)

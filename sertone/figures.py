@@ -272,3 +272,8 @@ def counted(number: int, thing: str) -> str:
 def axis_value(value: float, high: float) -> str:
     """Return a value as an axis that ends at `high` shows it: learning rates need powers of ten."""
     return f"{value:.2f}" if high >= 0.1 or not value else f"{value:.1e}".replace("e-0", "e-")
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Name the first three of many: `a, b, c, ...`."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -4,9 +4,10 @@ A corpus names its emotions in its own raw words and maps them to the names of E
 then says which of those names a model learns, and under which class.
 """
 
+import difflib
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from sertone.errors import SertoneError
 from sertone.files import parse_yaml, read_text
-from sertone.schema import Problem, Report
+from sertone.schema import Problem, Report, Utterance
 from sertone.shape import misfits
 
 EMOTIONS = (
@@ -25,17 +26,29 @@ EMOTIONS = (
 NOT_CLASSES = ("other", "no_agreement")
 
 SYNONYMS = {
+    "ang": "angry",
     "anger": "angry",
     "boredom": "bored",
+    "calmness": "calm",
+    "contemptuous": "contempt",
     "disgust": "disgusted",
+    "exc": "excited",
     "excitement": "excited",
+    "fea": "fearful",
     "fear": "fearful",
+    "fru": "frustrated",
     "frustration": "frustrated",
+    "hap": "happy",
     "happiness": "happy",
     "joy": "happy",
+    "neu": "neutral",
+    "neutrality": "neutral",
     "sadness": "sad",
+    "sur": "surprised",
     "surprise": "surprised",
 }
+"""Other words for the emotions of a table or a folder, in lower case: nouns, and the letters of IEMOCAP
+except `dis`, which may be disappointed."""
 
 FOUR = {
     "neutral": "neutral",
@@ -88,21 +101,28 @@ def emotion_labels(raw: str, names: dict[str, str], path: str, report: Report) -
     return {"emotion": names[raw], "raw_emotion": raw}
 
 
-def class_map(classes: str | dict[str, str], found: set[str]) -> dict[str, str]:
+def written_labels(utterances: Iterable[Utterance]) -> dict[str, str]:
+    """Return label, as the corpus writes it -> emotion, as its reader names it."""
+    named = [u.labels for u in utterances if "emotion" in u.labels]
+    return {str(labels.get("raw_emotion", labels["emotion"])): str(labels["emotion"]) for labels in named}
+
+
+def class_map(classes: str | Mapping[str, str], written: Mapping[str, str]) -> dict[str, str]:
     """Emotion -> class.
 
     Args:
-        classes: a name of CLASS_MAPS, or a mapping of one's own.
-        found: the emotions that occur in the corpus.
+        classes: a name of CLASS_MAPS, or a mapping of one's own, see `as_read`.
+        written: what `written_labels` says of the corpus.
 
     Raises:
-        SertoneError: `unknown_class_map`.
+        SertoneError: `unknown_class_map`, `ambiguous_classes`.
     """
-    if isinstance(classes, dict):
-        return classes
+    if isinstance(classes, Mapping):
+        return as_read(classes, written)
     if classes == "four":
         return FOUR
     if classes == "all":
+        found = set(written.values())
         known = [name for name in EMOTIONS if name in found]
         own = sorted(found - set(EMOTIONS))
         return {name: name for name in known + own if name not in NOT_CLASSES}
@@ -111,6 +131,61 @@ def class_map(classes: str | dict[str, str], found: set[str]) -> dict[str, str]:
         f"classes {classes!r}",
         f"one of {', '.join(CLASS_MAPS)}, or a mapping from emotion to class",
     )
+
+
+def as_read(mapping: Mapping[str, str], written: Mapping[str, str]) -> dict[str, str]:
+    """Return a map of labels as a map of the emotions that the reader makes of them.
+
+    A label is an emotion's name or a word of the corpus, exactly; or else in another case; or else one of
+    SYNONYMS. One that the corpus does not have stays in the map: another corpus may have it.
+
+    Args:
+        mapping: label -> class.
+        written: label, as the corpus writes it -> emotion.
+
+    Raises:
+        SertoneError: `ambiguous_classes`, where two labels are one emotion and their classes differ.
+    """
+    read: dict[str, tuple[str, str]] = {}
+    for label, name in mapping.items():
+        emotion = _emotion_of(label, written)
+        other, class_of_other = read.setdefault(emotion, (label, name))
+        if name != class_of_other:
+            raise SertoneError(
+                "ambiguous_classes",
+                f"{other} and {label} are both read as {emotion}, and their classes are {class_of_other} "
+                f"and {name}",
+                "one class for every emotion",
+            )
+    return {emotion: name for emotion, (_, name) in read.items()}
+
+
+def _emotion_of(label: str, written: Mapping[str, str]) -> str:
+    exact = {**written, **{emotion: emotion for emotion in written.values()}}
+    if label in exact:
+        return exact[label]
+    lower = {word.lower(): emotion for word, emotion in exact.items()}
+    return lower.get(label.lower()) or SYNONYMS.get(label.lower(), label)
+
+
+def outside_classes(utterances: Iterable[Utterance], mapping: Mapping[str, str]) -> dict[str, int]:
+    """Return emotion -> utterances, of the emotions in no class, the most frequent first."""
+    emotions = Counter(str(u.labels["emotion"]) for u in utterances if "emotion" in u.labels)
+    return {name: count for name, count in emotions.most_common() if name not in mapping}
+
+
+def unused_labels(mapping: Mapping[str, str], written: Mapping[str, str]) -> list[str]:
+    """Return labels of a map that no utterance has, each with a near spelling where there is one."""
+    absent = [label for label in mapping if _emotion_of(label, written) not in written.values()]
+    words = {word.lower(): word for word in (*written.values(), *written)}
+    nearest = {label: difflib.get_close_matches(label.lower(), words, 1, 0.7) for label in absent}
+    return [f"{label} (did you mean {words[near[0]]}?)" if near else label for label, near in nearest.items()]
+
+
+def counts_in_words(counts: Mapping[str, int], most: int = 12) -> str:
+    """Return `calm 192, fearful 12`, the first ones of many."""
+    words = [f"{name} {count}" for name, count in counts.items()]
+    return ", ".join(words[:most]) + (", ..." if len(words) > most else "")
 
 
 def class_names(mapping: dict[str, str]) -> list[str]:

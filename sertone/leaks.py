@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from sertone import audio
 from sertone.errors import SertoneError
+from sertone.figures import shortened
 from sertone.labels import spoken_text
 from sertone.protocols import EMOTION, Fold
 from sertone.schema import Utterance
@@ -103,7 +104,7 @@ def require_none(fold: Fold, leaks: LeakReport) -> None:
     if leaks.speakers:
         raise SertoneError(
             "speaker_leak",
-            f"fold {fold.name}: {', '.join(leaks.speakers)} on two sides",
+            f"fold {fold.name}: {shortened(leaks.speakers)} on two sides",
             "every speaker on one side",
             "mend the split, or split by speaker: protocol.split: grouped_k_fold",
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from sertone.errors import SertoneError
+from sertone.figures import counted, shortened
 from sertone.recipe import ProtocolConfig, Split
 from sertone.schema import Utterance
 
@@ -145,7 +146,8 @@ def _held_out_groups(utterances: Sequence[Utterance], split: str, folds: int) ->
         return {speaker: {speaker} for speaker in known}
     if split == "leave_one_session_out":
         return _sessions(utterances)
-    _need(len({u.speaker for u in utterances}), folds, f"grouped_k_fold with {folds} folds")
+    speakers = len({u.speaker for u in utterances})
+    _need(speakers, folds, f"grouped_k_fold with {folds} folds", f"set protocol.folds: {speakers}")
     from sklearn.model_selection import GroupKFold
 
     groups = [u.speaker for u in utterances]
@@ -163,9 +165,10 @@ def _sessions(utterances: Sequence[Utterance]) -> dict[str, set[str]]:
     for u in utterances:
         sessions[u.session].add(u.speaker)
     if None in sessions or len(sessions) < 2:
+        without = ", and utterances without one" if None in sessions else ""
         raise SertoneError(
             "no_sessions",
-            f"{len(sessions)} sessions, some utterances without: {None in sessions}",
+            f"{counted(len(set(sessions) - {None}), 'session')}{without}",
             "two or more, and one for every utterance",
             "use protocol.split: grouped_k_fold",
         )
@@ -173,16 +176,21 @@ def _sessions(utterances: Sequence[Utterance]) -> dict[str, set[str]]:
     if several := sorted(speaker for speaker, n in times.items() if n > 1):
         raise SertoneError(
             "speaker_in_two_sessions",
-            f"{', '.join(several)} in more than one session",
+            f"{shortened(several)} in more than one session",
             "sessions that share no speaker",
             "use protocol.split: grouped_k_fold",
         )
     return {str(name): speakers for name, speakers in sorted(sessions.items(), key=str)}
 
 
-def _need(found: int, expected: int, rule: str) -> None:
-    if found < expected:
-        raise SertoneError("too_few_speakers", f"{found} speakers", f"at least {expected} for {rule}")
+def _need(speakers: int, expected: int, rule: str, way_out: str = "") -> None:
+    if speakers < expected:
+        raise SertoneError(
+            "too_few_speakers",
+            counted(speakers, "speaker"),
+            f"at least {expected} for {rule}",
+            way_out if speakers > 1 else "without a second speaker no split is speaker-independent",
+        )
 
 
 def _validation_speaker(test: list[Utterance], rest: list[Utterance], number: int) -> str:
@@ -199,7 +207,7 @@ def _official(utterances: Sequence[Utterance]) -> Fold:
     if not sides["train"] or not sides["test"]:
         raise SertoneError(
             "no_official_split",
-            f"{len(sides['train'])} training and {len(sides['test'])} test utterances",
+            f"{len(sides['train'])} training and {counted(len(sides['test']), 'test utterance')}",
             "both, marked in the corpus (a manifest's column `split`)",
             "use protocol.split: grouped_k_fold",
         )

@@ -83,6 +83,18 @@ class CorpusConfig(Settings):
     licence: str | None = None
     """Of your copy, as the Hugging Face hub names it: `cc-by-4.0`, `other`. null: as the corpus's data
     sheet says, which knows nothing of a manifest."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Of a manifest or the tables of an `audiofolder`: name used here -> column of your table, as
+    `{path: clip, emotion: feeling}`, where the table gives it no name that is recognised."""
+    speaker_pattern: str | None = None
+    """Of an `audiofolder`: a regular expression that finds the speaker in a path, as `_(s\\d+)_`. null: a
+    table beside the audio names the speakers, or they are unknown."""
+
+    @property
+    def reader_options(self) -> dict[str, Any]:
+        """Return what the reader of the corpus is told; only what is set, as most readers take nothing."""
+        chosen = {"columns": self.columns, "speaker_pattern": self.speaker_pattern}
+        return {name: value for name, value in chosen.items() if value}
 
     @field_validator("only", mode="before")
     @classmethod
@@ -102,7 +114,7 @@ class DataConfig(CorpusConfig):
     """Which corpus."""
 
     classes: str | dict[str, str] = "four"
-    """`four`, `all`, or a mapping from emotion to class."""
+    """`four`, `all`, or a mapping from emotion, or label as the corpus writes it, to class."""
     outside_classes: Literal["left_out", "kept"] = "left_out"
     """Utterances whose emotion is in no class: left out, the papers' way, or kept for the other tasks."""
     text: TextConfig = TextConfig()

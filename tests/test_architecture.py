@@ -29,7 +29,7 @@ LEVELS = [
     {"corpora", "metrics", "calibration", "transcripts"},
     {"protocols", "sums", "runtime"},
     {"leaks", "intervals"},
-    {"protocol_card"},
+    {"protocol_card", "corpus_split"},
     {"sharing"},
     {"nn", "report"},
     {"models"},

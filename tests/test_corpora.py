@@ -187,7 +187,7 @@ def test_a_table_to_predict_needs_no_more_than_a_path(tmp_path):
 @pytest.mark.parametrize(
     "text, code, message",
     [
-        ("name,text\na.wav,x\n", "missing_column", r"a column path$"),
+        ("name,text\na.wav,x\n", "missing_column", "a column path; --columns path=name"),
         ("path,text\na.wav,x\n,y\n", "missing_cell", "line 3: no path given"),
         ("path,duration_s\na.wav,long\n", "bad_number", "line 2: duration_s is 'long'"),
         ("path\n", "no_rows", "one row per utterance"),
@@ -238,9 +238,10 @@ def test_the_doctor_finds_every_problem_and_goes_on(tmp_path, tone, capsys):
         "other_duration": 1,
         "missing_cell": 1,
         "bad_split": 1,
+        "too_few_speakers": 1,
     }
     assert all(problem["path"] and problem["message"] for problem in report["problems"])
-    expected = "corpus root release utterances voted texts rated hours speakers unknown_speakers by_label by_class by_session by_speaker by_style problems"
+    expected = "corpus root release utterances voted texts rated hours speakers unknown_speakers by_label by_class in_no_class by_session by_speaker by_style checked_for problems"
     assert list(report) == expected.split()
     with pytest.raises(SertoneError):
         list(corpora.utterances("manifest", source))
@@ -268,12 +269,12 @@ def test_real_recordings(name, folder, counts):
 
 
 def test_class_maps():
-    assert class_map("four", set())["excited"] == "happy"
+    assert class_map("four", {})["excited"] == "happy"
     found = {"awe", "sad", "neutral", "other", "no_agreement"}
-    assert list(class_map("all", found)) == ["neutral", "sad", "awe"]
-    assert class_map({"sad": "low"}, found) == {"sad": "low"}
+    assert list(class_map("all", {e: e for e in found})) == ["neutral", "sad", "awe"]
+    assert class_map({"sad": "low"}, {e: e for e in found}) == {"sad": "low"}
     with pytest.raises(SertoneError, match=", ".join(CLASS_MAPS)):
-        class_map("five", found)
+        class_map("five", {})
 
 
 def test_spoken_text():
@@ -350,17 +351,27 @@ def test_tables_as_spreadsheets_write_them(tmp_path):
         list(corpora.utterances("manifest", tmp_path / "m.csv"))
 
 
-def test_the_doctor_looks_at_labels(tmp_path, tone):
+def problems_of(capsys, *arguments):
+    """What `corpora check` lists, by code, and its exit status."""
+    status = cli.app(["corpora", "check", *map(str, arguments), "--json"])
+    report = json.loads(capsys.readouterr().out)
+    return {problem["code"]: problem for problem in report["problems"]}, status
+
+
+def test_the_doctor_looks_at_labels(tmp_path, tone, capsys):
     for name in "abcd":
         tone(f"{name}.wav", 0.5 + ord(name) / 1000)
     rows = ["a.wav,1,hapiness,x", "b.wav,1,sad,f", "c.wav,1,sad,f", "d.wav,1,,m"]
-    report = check("manifest", manifest(tmp_path, "path,speaker,emotion,gender\n" + "\n".join(rows) + "\n"))
-    codes = {p.code: p for p in report.problems}
-    assert set(codes) == {"too_few_speakers", "rare_label", "missing_label", "unknown_gender"}
-    assert codes["too_few_speakers"].severity == "error" and "'happiness'" in codes["rare_label"].message
+    table = manifest(tmp_path, "path,speaker,emotion,gender\n" + "\n".join(rows) + "\n")
+    codes, status = problems_of(capsys, "manifest", table)
+    assert set(codes) == {"too_few_speakers", "rare_label", "missing_label", "unknown_gender"} and status == 1
+    assert codes["too_few_speakers"]["severity"] == "error"
+    assert "'happiness'" in codes["rare_label"]["message"]
+    assert codes["too_few_speakers"]["message"].startswith("1 speaker;")
     bare = "path,speaker,feeling\na.wav,1,sad\nb.wav,2,happy\n"
-    report = check("manifest", manifest(tmp_path, bare))
-    assert [p.code for p in report.problems if p.severity == "error"] == ["no_classes"]
+    codes, _ = problems_of(capsys, "manifest", manifest(tmp_path, bare))
+    assert [code for code, p in codes.items() if p["severity"] == "error"] == ["no_classes"]
+    assert "--columns emotion=NAME" in codes["no_classes"]["message"]
 
 
 @pytest.mark.parametrize(

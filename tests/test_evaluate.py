@@ -119,6 +119,38 @@ def test_emotions_of_the_corpus_under_other_names(model, emodb, tmp_path):
     assert caught.value.code == "no_targets"
 
 
+@pytest.fixture
+def mixed(tmp_path, emodb):
+    """A table with odd columns: three utterances of a class of the model, four of none, one that nobody agreed on."""
+    clips = sorted((emodb / "wav").glob("[0-9]*.wav"))
+    said = ["Sad", "ANGRY", "Joy", "rage", "rage", "Rage", "awe", "no_agreement"]
+    lines = [f"{clip};s{n};{emotion}" for n, (clip, emotion) in enumerate(zip(clips, said, strict=False))]
+    (tmp_path / "mixed.csv").write_text("\n".join(["clip;Spk;feeling", *lines]) + "\n")
+    return tmp_path / "mixed.csv"
+
+
+def test_a_corpus_that_is_mostly_in_no_class_is_refused(model, mixed, tmp_path, capsys):
+    command = ["evaluate", str(model), "manifest", str(mixed), "--columns", "path=clip,emotion=feeling"]
+    with pytest.raises(SertoneError, match=r"4 of 7 labelled utterances .* rage 3, awe 1;") as caught:
+        cli.app([*command, "--out", str(tmp_path / "refused")])
+    assert caught.value.code == "unmapped_labels" and not (tmp_path / "refused").exists()
+    assert "--emotions joy=happy,rage=angry" in str(caught.value)
+    assert "--classes neutral,happy,angry,sad" in str(caught.value)
+    for name, choice in (
+        ("mapped", ["--emotions", "Rage=angry,SAD=sad,joy=happy,angry=angry"]),
+        ("alone", ["--classes", "neutral,happy,angry,sad"]),
+    ):
+        assert cli.app([*command, "--out", str(tmp_path / name), *choice]) == 0
+    assert "5 of 8 utterances have an emotion outside the classes: rage 3, " in capsys.readouterr().err
+    targets = [row["target"] for row in rows_of(tmp_path / "mapped")]
+    assert sorted(targets) == ["angry"] * 4 + ["happy", "sad"]
+    assert len(rows_of(tmp_path / "alone")) == 3
+    (tmp_path / "half.csv").write_text("".join(mixed.read_text().splitlines(True)[:7]))
+    reader = {"columns": {"path": "clip", "emotion": "feeling"}}
+    evaluate(model, "manifest", tmp_path / "half.csv", tmp_path / "half", reader=reader)
+    assert len(rows_of(tmp_path / "half")) == 3
+
+
 def test_what_is_there_is_not_written_over_and_two_models_are_compared(model, emodb, tmp_path):
     shutil.copytree(model, tmp_path / "other")
     evaluate(model, "emodb", emodb, tmp_path / "first")

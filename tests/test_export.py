@@ -322,6 +322,14 @@ def test_agreement_is_counted_on_the_recordings_of_a_corpus(four):
     require_agreement(found | {"loss_points": None}, "int8", force=False)
 
 
+def test_agreement_reads_a_table_by_chosen_columns(four):
+    four.write_text(four.read_text().replace("path,speaker,emotion", "clip,speaker,feeling"))
+    exact = Told([0.9, 0.8, 0.2, 0.6], [0.1, 0.2, 0.3, 0.4])
+    reader = {"columns": {"path": "clip", "emotion": "feeling"}}
+    found = agreement(exact, exact, {"happy": "happy", "sad": "sad"}, "manifest", four, reader)
+    assert found["scores"]["ua"]["utterances"] == 3
+
+
 def test_a_corpus_without_the_models_labels_measures_no_loss(four):
     exact = Told([0.9, 0.8, 0.2, 0.6], [0.1, 0.2, 0.3, 0.4])
     found = agreement(exact, exact, {"fearful": "sad"}, "manifest", four)

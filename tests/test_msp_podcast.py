@@ -232,7 +232,7 @@ def test_recordings_and_rows_that_do_not_meet(tmp_path):
     messages = {p.code: p.message for p in problems}
     assert set(messages) == {"missing_audio", "missing_labels"}
     assert messages["missing_audio"].startswith("5 ") and messages["missing_audio"].endswith(", ...")
-    assert messages["missing_labels"] == "1 recordings have no row of labels: MSP-PODCAST_9999_0001"
+    assert messages["missing_labels"] == "1 recording without a row of labels: MSP-PODCAST_9999_0001"
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])

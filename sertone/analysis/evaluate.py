@@ -12,10 +12,19 @@ from typing import Any
 import numpy as np
 
 from sertone import corpora, figures, metrics, sums, transcripts
+from sertone.analysis.evaluated_labels import require_covered, require_emotions
 from sertone.calibration import Calibration
 from sertone.errors import SertoneError
 from sertone.files import write_json
-from sertone.labels import Scale, class_names, remap
+from sertone.labels import (
+    Scale,
+    as_read,
+    class_names,
+    counts_in_words,
+    outside_classes,
+    remap,
+    written_labels,
+)
 from sertone.leaks import LeakReport, recording_hashes
 from sertone.protocol_card import protocol_card
 from sertone.protocols import Fold, has_label
@@ -46,6 +55,7 @@ def evaluate(
     text: str | Mapping[str, Any] = "corpus",
     scales: Mapping[str, tuple[float, float]] | None = None,
     only: Mapping[str, Sequence[str]] | None = None,
+    reader: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Scores a model on a corpus and writes a run folder with one fold.
 
@@ -61,13 +71,15 @@ def evaluate(
         text: where a model that reads has it from, as `data.text` of a recipe: `none`, `asr`, or more of it.
         scales: rating -> lowest and highest value, where the data sheet does not say.
         only: what of the corpus to take, as `data.only` of a recipe; None: all.
+        reader: how it is read, as `{"columns": {"path": "clip"}}`: `data.columns` and `data.speaker_pattern`
+            of a recipe.
 
     Returns:
         warnings: what of the corpus the model has heard in training, and what was left out.
 
     Raises:
-        SertoneError: of the model or the corpus; `unknown_class`, `no_targets`, `unreadable_audio`,
-            `unknown_emotion`, `run_in_use`, `other_experiment`; of the texts.
+        SertoneError: of the model or the corpus; `unknown_class`, `no_targets`, `unmapped_labels`,
+            `unreadable_audio`, `unknown_emotion`, `run_in_use`, `other_experiment`; of the texts.
     """
     trained, out = Trained(model), Path(out)
     wanted = dict(classes or {name: name for name in trained.classes})
@@ -76,17 +88,21 @@ def evaluate(
         "text": text if trained.reads else "none",
         "scales": dict(scales or {}),
         "only": only or {},
+        **(reader or {}),
     }
     data = parse(DataConfig, {"corpus": corpus, "root": str(root), **settings}, "evaluate")
     known = {name: own for name, own in corpora.scales(data).items() if name in trained.scales}
-    found = corpora.load(corpus, root, data.only)
-    _require_emotions(emotions or {}, found)
+    found = corpora.load(corpus, root, data.only, **data.reader_options)
+    mapping = as_read(mapping, written_labels(found))
+    require_emotions(emotions or {}, found)
     test = [u for u in found if u.labels.get("emotion") in mapping or has_label(u, tuple(known))]
     _require_some(trained, test, found, mapping)
+    require_covered(found, mapping, chosen=bool(classes or emotions))
     card = _card(trained, data, found, test, mapping, str(model))
     texts = transcripts.texts(data.text, test, card["file_hashes"], _say, card["corpus"]["language"])
     card["text"] = texts.card
     card["evaluated"] |= {"text": texts.about, "scales": card["scales"], "only": data.only}
+    card["evaluated"] |= data.reader_options
     fold = _fold(trained, texts.given(test), mapping, wanted, known) | {"name": card["corpus"]["title"]}
     about = {
         "corpus": corpus,
@@ -186,16 +202,6 @@ def _mean_calibration(trained: Trained) -> Calibration:
     )
 
 
-def _require_emotions(emotions: Mapping[str, str], found: list[Utterance]) -> None:
-    there = {str(u.labels["emotion"]) for u in found if "emotion" in u.labels}
-    if unknown := sorted(set(emotions) - there):
-        raise SertoneError(
-            "unknown_emotion",
-            f"--emotions names {', '.join(unknown)}, which the corpus does not have",
-            f"some of {', '.join(sorted(there))}",
-        )
-
-
 def _require_some(
     trained: Trained, test: list[Utterance], found: list[Utterance], mapping: Mapping[str, str]
 ) -> None:
@@ -263,6 +269,7 @@ def _warnings(
         )
     emotions = [u.labels["emotion"] for u in found if "emotion" in u.labels]
     if outside := sum(emotion not in mapping for emotion in emotions) if mapping else 0:
-        said.append(f"{outside} of {len(emotions)} utterances have an emotion outside the classes")
+        which = counts_in_words(outside_classes(found, mapping))
+        said.append(f"{outside} of {len(emotions)} utterances have an emotion outside the classes: {which}")
     said += [f"{name} of the corpus has no known scale" for name in trained.scales if name not in scales]
     return said

@@ -4,12 +4,15 @@ import inspect
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from sertone import corpora, licences
 from sertone.cli.parts import Flag, corpora_app
+from sertone.cli.reader import NOTHING, ReaderOptions, classes_of
+from sertone.figures import counted
+from sertone.schema import Problem
 from sertone.terminal import say
 
 
@@ -36,25 +39,55 @@ def check(
     root: Path,
     /,
     *,
-    classes: str = "all",
+    classes: str | None = None,
+    split: str | None = None,
+    folds: int = 5,
+    reader: ReaderOptions = NOTHING,
     json_: Annotated[Flag, Parameter(name="--json")] = False,
 ) -> int:
-    """Count a corpus and list every problem of it.
+    """Count a corpus, list every problem of it, and what training would refuse.
 
     Args:
         name: the corpus, see `sertone corpora list`.
         root: its folder, or the manifest's file.
-        classes: `four` (neutral, happy with excited, angry, sad) or `all`.
+        classes: `four` (neutral, happy with excited, angry, sad), `all`, or a map such as
+            `annoyed=angry,calm=neutral`; if not given, as in the recipes for this corpus.
+        split: the rule of the folds, as `protocol.split` of a recipe; if not given, as in the recipes for
+            this corpus.
+        folds: how many folds `grouped_k_fold` makes.
         json_: print one JSON object instead of tables.
     """
     from sertone.corpora._check import check as examine
 
-    report = examine(name, root, classes)
+    sheet = corpora.sheet(name)
+    chosen = classes_of(classes or getattr(sheet, "CLASSES", "four"))
+    protocol = {"split": "grouped_k_fold", "folds": folds, **getattr(sheet, "PROTOCOL", {})}
+    protocol |= {"split": split} if split else {}
+    rehearsal = _rehearsal({"corpus": name, "root": str(root), "classes": chosen}, protocol)
+    report = examine(name, root, chosen, **rehearsal, **reader.given())
     if json_:
         say(json.dumps(report.to_json(), ensure_ascii=False))
     else:
         say(report.to_text())
     return 0 if report.sound else 1
+
+
+def _rehearsal(data: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]:
+    """Return what tries out the folds, and its name; without the packages of training a note of that."""
+    try:
+        from sertone.corpus_split import rule_in_words, split_problems
+        from sertone.recipe import DataConfig, ProtocolConfig
+        from sertone.settings import parse
+    except ModuleNotFoundError as error:
+        message = f"{error.name} is not installed, so no folds were tried; the extra `train` has it"
+        return {"rehearse": lambda _: [Problem("folds_not_tried", "(folds)", message, "note")]}
+    rule = parse(ProtocolConfig, protocol, "corpora check", "bad_command")
+    chosen = parse(DataConfig, data, "corpora check", "bad_command")
+    classes = chosen.classes if isinstance(chosen.classes, str) else "the given classes"
+    return {
+        "rehearse": lambda found: split_problems(found, chosen, rule),
+        "checked_for": f"classes: {classes}, split: {rule_in_words(rule)}",
+    }
 
 
 @corpora_app.command
@@ -73,7 +106,7 @@ def fake(name: str, root: Path, /, *, full: Flag = False, segments: int | None =
 
 
 @corpora_app.command
-def export(name: str, root: Path, out: Path, /) -> int:
+def export(name: str, root: Path, out: Path, /, *, reader: ReaderOptions = NOTHING) -> int:
     """Write a corpus as a manifest (CSV) that `manifest` reads.
 
     Args:
@@ -83,5 +116,5 @@ def export(name: str, root: Path, out: Path, /) -> int:
     """
     from sertone.corpora._export import export as write
 
-    say(f"{write(name, root, out)} utterances in {out}")
+    say(f"{counted(write(name, root, out, **reader.given()), 'utterance')} in {out}")
     return 0

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from sertone.cli.parts import Flag, app
+from sertone.cli.reader import NOTHING, ReaderOptions
 from sertone.errors import SertoneError
 from sertone.terminal import say, tell
 
@@ -22,6 +23,7 @@ def export(
     coverage: float | None = None,
     elsewhere: Annotated[list[Path] | None, Parameter(negative="")] = None,
     on: Annotated[tuple[str, Path] | None, Parameter(negative="")] = None,
+    reader: ReaderOptions = NOTHING,
     force: Annotated[Flag, Parameter(help="write int8 although it loses more than 0.5 points.")] = False,
 ) -> int:
     """Write a model as a bundle, which needs no torch, and compare it with torch.
@@ -49,9 +51,12 @@ def export(
         raise SertoneError("two_precisions", "--int8 and --bf16", "one of them")
     if force and not int8:
         raise SertoneError("nothing_to_force", "--force without --int8", "both, or neither")
+    if reader.given() and not on:
+        raise SertoneError("no_table", "--columns or --speaker-pattern without --on", "the corpus to read")
     precision = "int8" if int8 else "bf16" if bf16 else "fp32"
     stated: dict[str, Any] = {"scores": scores, "coverage": coverage, "elsewhere": elsewhere or ()}
-    about = write(model, out, precision=precision, on=on, force=force, say=tell, **stated)
+    stated |= {"on": on, "reader": reader.given()}
+    about = write(model, out, precision=precision, force=force, say=tell, **stated)
     say(f"{out}  {_differences(about)}")
     return 0
 

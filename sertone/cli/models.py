@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from sertone.cli.parts import Flag, Overrides, app, score_line
+from sertone.cli.reader import NOTHING, ReaderOptions
 from sertone.errors import SertoneError
 from sertone.terminal import say, tell
 
@@ -44,6 +45,7 @@ def evaluate(
     text: str = "corpus",
     scales: str | None = None,
     only: str | None = None,
+    reader: ReaderOptions = NOTHING,
 ) -> int:
     """Score a trained model on another corpus: scores, predictions, report.
 
@@ -76,6 +78,7 @@ def evaluate(
         "text": yaml.safe_load(text),
         "scales": _scales(scales),
         "only": yaml.safe_load(only or "{}"),
+        "reader": reader.given(),
     }
     for warning in examine(model, corpus, root, out, **settings):
         tell(f"warning  {warning}")

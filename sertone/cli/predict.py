@@ -26,6 +26,7 @@ def predict(
     text: str | None = None,
     list_: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     manifest: Path | None = None,
+    columns: str | None = None,
     out: Path | None = None,
     resume: Flag = False,
     asr: str | None = None,
@@ -57,6 +58,8 @@ def predict(
             `-`: standard input.
         manifest: instead of recordings, a table with the columns `path` and, where they are known, `text` and
             `duration_s`.
+        columns: of that table, which column is which, where its name is not recognised:
+            `path=clip,text=said`.
         out: file to write, ending in .jsonl or .csv; one that is there is only touched with `--resume`.
         resume: go on with the file that `--out` names: what has a row there is not answered again, unless the
             recording has changed.
@@ -86,7 +89,7 @@ def predict(
     if asr and settings:
         raise SertoneError("bad_timeline", "--asr for a timeline", "one of the two: pieces are only heard")
     own = not paths or not _is_model(Path(paths[0]))
-    inputs = _inputs([Path(path) for path in (paths if own else paths[1:])], list_, manifest, text)
+    inputs = _inputs([Path(path) for path in (paths if own else paths[1:])], list_, manifest, text, columns)
     targets = long.targets([source.file for source in inputs], list_, manifest)
     told: dict[str, Any] = {"classes": classes, "min_confidence": min_confidence, "dimensions": dimensions}
     model = shipped.folder() if own else paths[0]
@@ -144,11 +147,15 @@ def _is_model(path: Path) -> bool:
 
 
 def _inputs(
-    paths: Sequence[Path], listed: str | None, manifest: Path | None, text: str | None
+    paths: Sequence[Path], listed: str | None, manifest: Path | None, text: str | None, columns: str | None
 ) -> "list[Input]":
+    from sertone.labels import parse_map
     from sertone.runtime.inputs import gather
 
-    inputs = gather(paths, listed=listed, manifest=manifest)
+    if columns and not manifest:
+        raise SertoneError("no_table", "--columns without --manifest", "the table whose columns they are")
+    named = parse_map(columns, "--columns") if columns else None
+    inputs = gather(paths, listed=listed, manifest=manifest, columns=named)
     if text is None:
         return inputs
     if len(inputs) != 1 or not paths:

@@ -15,6 +15,10 @@ Each module's docstring says what the corpus is, who made it, its licence and it
 and may have
 
     release(root)              which release a copy looks like, and by what; `check` says it
+    CLASSES                    the class map of its recipes; `four` if not given
+    PROTOCOL                   how its recipes split it, as `protocol` of one; `grouped_k_fold` if not given
+
+The reader may take options of `data` in a recipe as keyword arguments: `columns`, `speaker_pattern`.
 """
 
 import importlib
@@ -23,10 +27,11 @@ import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sertone.corpora._rows import row_problems
 from sertone.errors import SertoneError
+from sertone.figures import counted
 from sertone.labels import Scale
 from sertone.schema import Problem, Report, Utterance, stop
 
@@ -65,7 +70,7 @@ def scales(data: "DataConfig") -> dict[str, Scale]:
 
 
 def utterances(
-    name: str, root: str | Path, report: Report = stop, *, labelled: bool = True
+    name: str, root: str | Path, report: Report = stop, *, labelled: bool = True, **options: Any
 ) -> Iterator[Utterance]:
     """The utterances of a corpus, in a fixed order.
 
@@ -74,9 +79,10 @@ def utterances(
         root: its folder, or the manifest's file.
         report: called with every problem; by default an error ends the reading.
         labelled: or else a manifest needs neither labels nor speakers.
+        options: of its reader, such as `columns`, as `data` of a recipe has them.
 
     Raises:
-        SertoneError: `unknown_corpus`, `missing_root`, or the code of the first problem.
+        SertoneError: `unknown_corpus`, `missing_root`, `no_such_option`, or the code of the first problem.
     """
     module, root = sheet(name), Path(root)
     if not root.exists():
@@ -86,9 +92,25 @@ def utterances(
             f"the root of {name}",
             f"`sertone corpora fake {name} {root}` writes a synthetic miniature to try things on",
         )
-    if name == "manifest":
-        return module.utterances(root, report, labelled=labelled)
-    return module.utterances(root, report)
+    for option in options:
+        _require_taken(option, name)
+    if _takes(name, "labelled"):
+        options["labelled"] = labelled
+    return module.utterances(root, report, **options)
+
+
+def _takes(name: str, option: str) -> bool:
+    return option in inspect.signature(sheet(name).utterances).parameters
+
+
+def _require_taken(option: str, name: str) -> None:
+    if not _takes(name, option):
+        raise SertoneError(
+            "no_such_option",
+            f"{option} for {name}, whose files say it themselves",
+            f"one of {', '.join(other for other in names() if _takes(other, option))}",
+            f"leave data.{option} or --{option.replace('_', '-')} out",
+        )
 
 
 def fake(name: str, root: str | Path, full: bool = False, segments: int | None = None) -> None:
@@ -108,7 +130,7 @@ def fake(name: str, root: str | Path, full: bool = False, segments: int | None =
     if segments is not None and (name not in sizes or segments < 1):
         raise SertoneError(
             "no_choice_of_size",
-            f"{segments} segments of {name}",
+            f"{counted(segments, 'segment')} of {name}",
             f"1 or more, and of {', '.join(sizes)} only; the others have one size, and another with `full`",
         )
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -122,6 +144,7 @@ def load(
     only: Mapping[str, Sequence[str]] | None = None,
     *,
     labelled: bool = True,
+    **options: Any,
 ) -> list[Utterance]:
     """The utterances of a corpus that is fit to train on.
 
@@ -130,6 +153,7 @@ def load(
         root: its folder, or the manifest's file.
         only: what of them to take: `speaker`, `session`, `split` or a label -> values; None: all.
         labelled: or else a manifest needs neither labels nor speakers, unless it is chosen by labels.
+        options: of its reader, as `utterances` takes them.
 
     Raises:
         SertoneError: as `utterances`; `duplicate_id`, `conflicting_labels`, `duplicate_row`,
@@ -137,11 +161,12 @@ def load(
     """
     only = only or {}
     labelled = labelled or not set(only) <= set(SELECTED_BY)
-    found = _selected(list(utterances(name, root, labelled=labelled)), only)
+    found = _selected(list(utterances(name, root, labelled=labelled, **options)), only)
     for problem in row_problems(found):
         stop(problem)
     if missing := [u.path for u in found if not u.path.is_file()]:
-        stop(Problem("missing_file", str(missing[0]), f"and {len(missing) - 1} more are not there"))
+        more = f"; and {counted(len(missing) - 1, 'other file')}" if len(missing) > 1 else ""
+        stop(Problem("missing_file", str(missing[0]), f"no such file{more}"))
     return found
 
 

@@ -2,15 +2,17 @@
 
 import difflib
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from statistics import median
+from typing import Any
 
 from sertone import audio, corpora
 from sertone.corpora._durations import long_problems
+from sertone.corpora._files import few
+from sertone.corpora._report import UNKNOWN_SPEAKER, CorpusReport
 from sertone.corpora._rows import row_problems
 from sertone.errors import AudioError
+from sertone.figures import shortened
 from sertone.labels import (
     DIMENSIONS,
     EMOTIONS,
@@ -20,132 +22,60 @@ from sertone.labels import (
     class_map,
     class_names,
     has_words,
+    outside_classes,
+    written_labels,
 )
 from sertone.schema import Problem, Utterance
 
 DURATION_TOLERANCE_S = 0.025
-UNKNOWN_SPEAKER = "(unknown)"
-MANY_SPEAKERS = 100
-"""From here on the text says how utterances spread over speakers, not how many each has."""
 
 
-@dataclass(frozen=True)
-class CorpusReport:
-    """What `check` found.
-
-    Attributes:
-        corpus: name.
-        root: where it was read.
-        release: which release it looks like, and by what; empty where the data sheet does not tell.
-        utterances: how many there are.
-        voted: how many of them have annotators' votes.
-        texts: how many have a transcript with a word in it.
-        rated: rating -> utterances that have it.
-        hours: of speech.
-        speakers: how many are known.
-        unknown_speakers: utterances of which the corpus does not say who speaks.
-        by_label: raw label -> utterances.
-        by_class: class -> utterances.
-        by_session: session -> class -> utterances.
-        by_speaker: speaker -> utterances in classes; UNKNOWN_SPEAKER for those of unknown ones.
-        by_style: style -> utterances.
-        problems: everything that was found.
-    """
-
-    corpus: str
-    root: str
-    release: str
-    utterances: int
-    voted: int
-    texts: int
-    rated: dict[str, int]
-    hours: float
-    speakers: int
-    unknown_speakers: int
-    by_label: dict[str, int]
-    by_class: dict[str, int]
-    by_session: dict[str, dict[str, int]]
-    by_speaker: dict[str, int]
-    by_style: dict[str, int]
-    problems: list[Problem]
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing was found that would change a result."""
-        return all(problem.severity == "note" for problem in self.problems)
-
-    def to_json(self) -> dict:
-        """As a JSON object."""
-        return asdict(self)
-
-    def to_text(self) -> str:
-        """For people."""
-        title = f"{self.corpus} at {self.root}"
-        parts = [f"{title}\n{self.utterances} utterances, {self.hours:.2f} h, {self.speakers} speakers"]
-        parts += [f"release  {self.release}"] if self.release else []
-        parts += [f"{self.unknown_speakers} utterances of unknown speakers"] if self.unknown_speakers else []
-        parts += [f"{self.voted} utterances with annotators' votes"] if self.voted else []
-        parts += [f"{self.texts} utterances with a transcript"] if self.texts else []
-        for name, counts in (
-            ("label", self.by_label),
-            ("class", self.by_class),
-            ("style", self.by_style),
-            ("rating", self.rated),
-        ):
-            if counts:
-                parts.append(f"by {name}\n" + _columns(counts))
-        parts += ["by speaker (in classes)\n" + _speakers(self.by_speaker)] if self.by_speaker else []
-        for session, counts in self.by_session.items():
-            parts.append(f"{session}\n" + _columns(counts))
-        parts += [f"{p.severity} [{p.code}] {p.path}: {p.message}" for p in self.problems]
-        parts.append("nothing that would change a result" if self.sound else "mend the errors first")
-        return "\n".join(parts)
-
-
-def _columns(counts: dict[str, int]) -> str:
-    return "  " + "  ".join(f"{name} {count}" for name, count in counts.items())
-
-
-def _speakers(counts: dict[str, int]) -> str:
-    if len(counts) < MANY_SPEAKERS:
-        return _columns(counts)
-    known = [count for name, count in counts.items() if name != UNKNOWN_SPEAKER]
-    spread = f"{min(known)} to {max(known)} utterances each, median {median(known):g}"
-    return f"  {len(known)} known speakers with {spread}"
-
-
-def check(name: str, root: str | Path, classes: str | dict[str, str] = "all") -> CorpusReport:
+def check(
+    name: str,
+    root: str | Path,
+    classes: str | Mapping[str, str] = "all",
+    *,
+    rehearse: Callable[[list[Utterance]], list[Problem]] | None = None,
+    checked_for: str = "",
+    **options: Any,
+) -> CorpusReport:
     """Reads a whole corpus and lists every problem.
 
     Args:
         name: corpus.
         root: its folder, or the manifest's file.
         classes: the class map that results would be computed with.
+        rehearse: lists what training would refuse, given the utterances whose recordings can be read.
+        checked_for: the classes and the split that it tries, in words.
+        options: of its reader, as `corpora.utterances` takes them.
 
     Raises:
         SertoneError: where there is no such corpus at that place.
     """
     problems: list[Problem] = []
-    found = list(corpora.utterances(name, root, problems.append))
+    found = list(corpora.utterances(name, root, problems.append, **options))
     problems += row_problems(found)
-    problems += _label_problems(found, classes)
+    problems += _label_problems(found)
     problems += _rating_problems(found, corpora.sheet(name).SCALES)
     lengths = {path: _length(path, problems) for path in {u.path: None for u in found}}
     problems += _signal_problems(found, lengths)
     problems += long_problems({u.id: _seconds(u, lengths) for u in found})
     problems += _twins(found, [path for path, length in lengths.items() if length])
-    return _count(name, root, classes, found, lengths, problems)
+    if rehearse:
+        problems += rehearse([u for u in found if lengths[u.path]])
+    return _count(name, root, classes, found, lengths, problems, checked_for)
 
 
 def _count(
     name: str,
     root: str | Path,
-    classes: str | dict[str, str],
+    classes: str | Mapping[str, str],
     found: list[Utterance],
     lengths: dict[Path, float],
     problems: list[Problem],
+    checked_for: str,
 ) -> CorpusReport:
-    mapping = class_map(classes, {str(u.labels["emotion"]) for u in found if "emotion" in u.labels})
+    mapping = class_map(classes, written_labels(found))
     order = class_names(mapping)
     named = [(u, mapping[e]) for u in found if (e := u.labels.get("emotion")) in mapping]
     sessions: dict[str, list[str]] = {u.session: [] for u in found if u.session}
@@ -165,9 +95,11 @@ def _count(
         unknown_speakers=sum(not u.known_speaker for u in found),
         by_label=_tally(str(u.labels.get("raw_emotion", "(missing)")) for u in found),
         by_class=_tally((c for _, c in named), order),
+        in_no_class=outside_classes(found, mapping),
         by_session={s: _tally(cs, order) for s, cs in sorted(sessions.items())},
         by_speaker=_tally((_speaker(u) for u, _ in named), sorted({_speaker(u) for u in found})),
         by_style=_tally(str(u.labels["style"]) for u in found if "style" in u.labels),
+        checked_for=checked_for,
         problems=sorted(problems, key=lambda problem: (problem.severity, problem.code)),
     )
 
@@ -200,19 +132,12 @@ def _length(path: Path, problems: list[Problem]) -> float:
         return 0.0
 
 
-def _label_problems(found: list[Utterance], classes: str | dict[str, str]) -> list[Problem]:
-    """Labels that are missing, too few, or look like slips of the pen."""
+def _label_problems(found: list[Utterance]) -> list[Problem]:
+    """Labels that are missing, rare, or look like slips of the pen."""
     emotions = Counter(str(u.labels["emotion"]) for u in found if "emotion" in u.labels)
-    mapping = class_map(classes, set(emotions))
     problems = []
-    if len({mapping[name] for name in emotions if name in mapping}) < 2:
-        message = f"emotions found: {', '.join(emotions) or 'none'}; expected at least two classes"
-        problems.append(Problem("no_classes", "(labels)", message))
-    if len(speakers := {u.speaker for u in found if u.known_speaker}) < 2:
-        message = f"{len(speakers)} known speaker; no split is speaker-independent"
-        problems.append(Problem("too_few_speakers", "(labels)", message))
     if missing := [u.id for u in found if "emotion" not in u.labels and "raw_emotion" not in u.labels]:
-        message = f"{len(missing)} utterances without an emotion; they teach other tasks only"
+        message = few(missing, "utterance", "without an emotion, for other tasks only")
         problems.append(Problem("missing_label", missing[0], message, "note"))
     for name, count in emotions.items():
         near = difflib.get_close_matches(name, {*EMOTIONS, *SYNONYMS} - {name}, 1, 0.8)
@@ -284,7 +209,7 @@ def _twins(found: list[Utterance], readable: list[Path]) -> list[Problem]:
         Problem(
             "same_audio",
             str(same[0]),
-            f"the same bytes as {', '.join(str(path) for path in same[1:])}",
+            f"the same bytes as {shortened([str(path) for path in same[1:]])}",
             "note" if len({said[path] for path in same}) == 1 else "error",
         )
         for same in hashes.values()

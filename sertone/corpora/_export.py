@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 from sertone import corpora
 from sertone.errors import SertoneError
@@ -11,13 +12,14 @@ from sertone.spreadsheet import guarded
 FIELDS = ("id", "path", "start_s", "end_s", "speaker", "session", "split", "text")
 
 
-def export(name: str, root: Path, out: Path) -> int:
+def export(name: str, root: Path, out: Path, **options: Any) -> int:
     """Writes a manifest; paths are relative to it where they can be.
 
     Args:
         name: corpus.
         root: its folder.
         out: CSV file.
+        options: of the corpus's reader.
 
     Returns:
         number of utterances.
@@ -27,7 +29,7 @@ def export(name: str, root: Path, out: Path) -> int:
     """
     if out.exists():
         raise SertoneError("not_empty", f"{out} is there already", "a new file")
-    found = list(corpora.utterances(name, root))
+    found = list(corpora.utterances(name, root, **options))
     known = [] if all(u.known_speaker for u in found) else ["known_speaker"]
     tasks = sorted({task for u in found for task in u.labels} - {"raw_emotion"})
     votes = sorted({f"vote_{emotion}" for u in found for emotion in u.votes})

@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 
 from sertone.errors import SertoneError
+from sertone.figures import counted, shortened
 from sertone.schema import Problem, Report
 
 AUDIO_SUFFIXES = (".wav", ".flac")
@@ -122,9 +123,15 @@ def _decoded_line(line: bytes, fallback: str) -> str:
         return line.decode(fallback, errors="replace")
 
 
-def few(names: Collection[str], what: str) -> str:
-    """How many there are, and the first three of them: for problems that many files have."""
-    return f"{len(names)} {what}: {', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''}"
+def few(names: Collection[str], thing: str, rest: str) -> str:
+    """Say how many there are, and name the first three: for problems that many files have.
+
+    Args:
+        names: of what has the problem.
+        thing: one of them: `recording`.
+        rest: what is wrong with it, without a verb that depends on how many there are.
+    """
+    return f"{counted(len(names), thing)} {rest}: {shortened(sorted(names))}"
 
 
 def number(cell: str) -> float | None:

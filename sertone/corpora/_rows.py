@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+from sertone.figures import counted, shortened
 from sertone.schema import Problem, Utterance
 
 
@@ -11,13 +12,13 @@ def row_problems(found: Sequence[Utterance]) -> list[Problem]:
     problems = []
     for name, same in _groups(found, lambda u: u.id).items():
         if len(same) > 1:
-            paths = ", ".join(str(u.path) for u in same)
-            problems.append(Problem("duplicate_id", name, f"{len(same)} utterances: {paths}"))
+            paths = shortened([str(u.path) for u in same])
+            problems.append(Problem("duplicate_id", name, f"{counted(len(same), 'utterance')}: {paths}"))
     for (path, *_), same in _groups(found, lambda u: (u.path, u.start_s, u.end_s)).items():
         if len(same) > 1:
-            labels = {str(u.labels.get("emotion")) for u in same}
+            labels = {str(u.labels.get("emotion", "no emotion")) for u in same}
             code = "conflicting_labels" if len(labels) > 1 else "duplicate_row"
-            ids = ", ".join(u.id for u in same)
+            ids = shortened([u.id for u in same])
             problems.append(Problem(code, str(path), f"{ids}: {', '.join(sorted(labels))}"))
     return problems
 

@@ -111,8 +111,8 @@ def _votes(path: Path, report: Report) -> dict[str, dict[str, float]]:
 
 
 def fake(root: Path, full: bool = False) -> None:
-    """Writes four actors (91 with `full`), with the silent file."""
-    actors = [str(n) for n in range(1001, 1092 if full else 1005)]
+    """Writes six actors (91 with `full`), with the silent file."""
+    actors = [str(n) for n in range(1001, 1092 if full else 1007)]
     sentences = list(TEXTS) if full else list(TEXTS)[:2]
     names = [f"{a}_{s}_{e}_XX" for a in actors for s in sentences for e in EMOTIONS]
     for seed, name in enumerate(name for name in names if name != SILENT):

@@ -45,6 +45,7 @@ CITATION = "eSpeak NG, https://github.com/espeak-ng/espeak-ng"
 NOTE = "Synthetic speech: these scores say that the pipeline works, and nothing about human emotion."
 EMOTIONS = {name: name for name in ("neutral", "happy", "angry", "sad")}
 SCALES = {name: Scale(1.0, 5.0) for name in DIMENSIONS}
+PROTOCOL = {"split": "leave_one_session_out"}
 
 VARIANTS = {
     "F": ("f1", "f2", "f3", "f4", "f5", "Alicia", "Andrea", "Annie", "linda", "steph"),

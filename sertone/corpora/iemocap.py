@@ -68,6 +68,7 @@ CATEGORIES = {
     "other": "other",
 }
 SCALES = {name: Scale(1.0, 5.0) for name in ("valence", "arousal", "dominance")}
+PROTOCOL = {"split": "leave_one_session_out"}
 VOTE = re.compile(r"C-E\d+:([^(]*)")
 RATINGS = re.compile(r"\[\s*([-\d.]+),\s*([-\d.]+),\s*([-\d.]+)\s*\]")
 GENDERS = {"F": "female", "M": "male"}

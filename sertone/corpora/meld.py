@@ -113,9 +113,9 @@ def _side(side: str, root: Path, table: Path, report: Report) -> Iterator[Uttera
         else:
             silent.append(name)
     if silent:
-        report(Problem("missing_audio", str(table), few(silent, "recordings are not there")))
+        report(Problem("missing_audio", str(table), few(silent, "recording", "without a file")))
     if extra := media.keys() - taken:
-        message = few(extra, "recordings have no row and are passed over")
+        message = few(extra, "recording", "without a row, passed over")
         report(Problem("unlisted_audio", str(table), message, "note"))
 
 

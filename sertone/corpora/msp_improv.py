@@ -55,6 +55,7 @@ EMOTIONS = {
 }
 RATINGS = {"A": "arousal", "V": "valence", "D": "dominance"}
 SCALES = {name: Scale(1.0, 5.0) for name in RATINGS.values()}
+PROTOCOL = {"split": "leave_one_session_out"}
 SCENARIOS = {"P": "natural", "R": "target_read", "S": "other_improvised", "T": "target_improvised"}
 CATEGORIES = ("angry", "happy", "neutral", "sad", "other")
 EVALUATIONS = ("Evaluation.txt", "Evalution.txt")
@@ -78,9 +79,9 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
     blocks = dict(_blocks(decoded(evaluation), report)) if evaluation.is_file() else {}
     names = {path.stem for path in paths}
     if bare := names - blocks.keys():
-        report(Problem("missing_labels", str(evaluation), few(bare, "recordings have no labels")))
+        report(Problem("missing_labels", str(evaluation), few(bare, "recording", "without labels")))
     if silent := blocks.keys() - names:
-        report(Problem("missing_audio", str(root), few(silent, "recordings are not there")))
+        report(Problem("missing_audio", str(root), few(silent, "recording", "without a file")))
     texts = _transcripts(root)
     for path in paths:
         match = NAME.fullmatch(path.stem)

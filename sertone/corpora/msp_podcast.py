@@ -63,6 +63,7 @@ EMOTIONS = {
 }
 RATINGS = {"EmoAct": "arousal", "EmoVal": "valence", "EmoDom": "dominance"}
 SCALES = {name: Scale(1.0, 7.0) for name in RATINGS.values()}
+PROTOCOL = {"split": "official"}
 COLUMNS = ("FileName", "EmoClass", *RATINGS, "SpkrID", "Gender")
 SPLITS = {
     "Train": "train",
@@ -194,7 +195,7 @@ def _sides(root: Path, rows: Rows, recordings: Iterable[str], report: Report) ->
     listed = {name.strip().removesuffix(".wav"): side.strip() for side, name in pairs}
     own = {name: side for name, row in rows.items() if (side := row.get("Split_Set"))}
     if other := [name for name, side in own.items() if listed.get(name, side) != side]:
-        message = few(other, "recordings in another partition than Split_Set says")
+        message = few(other, "recording", "in another partition than Split_Set says")
         report(Problem("other_partition", str(path), message))
     return dict.fromkeys((name for name in recordings if name.startswith(TEST3)), "Test3") | listed | own
 
@@ -205,10 +206,10 @@ def _compare(
     """Reports labels without a recording and recordings without labels; neither is asked of Test3."""
     expected = {name for name in rows.keys() | sides.keys() if sides.get(name) != "Test3"}
     if silent := expected - recordings.keys():
-        report(Problem("missing_audio", str(folder), few(silent, "recordings are not there")))
+        report(Problem("missing_audio", str(folder), few(silent, "recording", "without a file")))
     known = rows.keys() | {name for name, side in sides.items() if side == "Test3"}
     if bare := recordings.keys() - known:
-        report(Problem("missing_labels", str(labels), few(bare, "recordings have no row of labels")))
+        report(Problem("missing_labels", str(labels), few(bare, "recording", "without a row of labels")))
 
 
 def _labels(row: dict[str, str], name: str, report: Report) -> dict[str, str | float]:

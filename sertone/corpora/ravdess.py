@@ -66,8 +66,8 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
 
 
 def fake(root: Path, full: bool = False) -> None:
-    """Writes four actors (24 with `full`); with a song, a stereo file and two equal recordings."""
-    actors = [f"{n:02d}" for n in range(1, 25 if full else 5)]
+    """Writes six actors (24 with `full`); with a song, a stereo file and two equal recordings."""
+    actors = [f"{n:02d}" for n in range(1, 25 if full else 7)]
     names = [
         f"03-01-{e}-{i}-{s}-{r}-{a}"
         for a in actors

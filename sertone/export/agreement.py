@@ -17,7 +17,12 @@ LIMIT = 0.5
 
 
 def agreement(
-    exact: Model, other: Model, class_map: Mapping[str, str], corpus: str, root: str | Path
+    exact: Model,
+    other: Model,
+    class_map: Mapping[str, str],
+    corpus: str,
+    root: str | Path,
+    reader: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Compares the answers of two models on all utterances of a corpus.
 
@@ -27,6 +32,7 @@ def agreement(
         class_map: emotion -> class; utterances of other emotions do not count in UA.
         corpus: its name.
         root: its folder, or the manifest's file.
+        reader: options of its reader, as `corpora.load` takes them.
 
     Returns:
         `corpus`, `utterances`; of the classes `equal_labels` (share), `mean_difference` of the
@@ -37,7 +43,7 @@ def agreement(
     Raises:
         SertoneError: as `corpora.load`, `audio.read`; `nothing_to_compare`.
     """
-    utterances = corpora.load(corpus, root)
+    utterances = corpora.load(corpus, root, **(reader or {}))
     if not utterances:
         raise SertoneError("nothing_to_compare", f"no recording in {root}", "one at least")
     answers = [(_answer(exact, u), _answer(other, u)) for u in utterances]

@@ -2,7 +2,7 @@
 
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from io import BytesIO
@@ -31,6 +31,7 @@ def export(
     *,
     precision: Precision = "fp32",
     on: tuple[str, str | Path] | None = None,
+    reader: Mapping[str, Any] | None = None,
     force: bool = False,
     name: str = "",
     scores: Path | None = None,
@@ -46,6 +47,7 @@ def export(
         out: folder to write; what was there is replaced only by a bundle that was checked.
         precision: of the weights; see `precision`.
         on: name and root of a corpus on which int8 or bf16 is compared with fp32.
+        reader: options of its reader, such as `columns`.
         force: write int8 although it loses more than `agreement.LIMIT` points.
         name: of the bundle; by default the folder's.
         scores: run of a cross-validation of the same recipe, or a choice of it, whose scores the bundle
@@ -83,7 +85,7 @@ def export(
             about["parity"] = parity(found.model, own, tolerance=TOLERANCES[precision])
         if on:
             say(f"comparing with fp32 on {on[0]}")
-            about["measured"] = agreement(first, own, about["class_map"], *on)
+            about["measured"] = agreement(first, own, about["class_map"], *on, reader)
             require_agreement(about["measured"], precision, force)
         _prove(own, about)
         return _replace(out, own.folder, about)

@@ -3,17 +3,12 @@
 import codecs
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sertone.audio import SUFFIXES
 from sertone.errors import SertoneError
-
-SUFFIXES = (
-    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"),
-    *(".m4a", ".mp4", ".webm", ".mkv", ".mov", ".aac", ".wma", ".amr", ".3gp"),
-)
-"""What is taken of a folder; a file that is named itself may be called anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +31,7 @@ def gather(
     *,
     listed: str | Path | None = None,
     manifest: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> list[Input]:
     """All recordings, in the order in which they are answered.
 
@@ -45,6 +41,7 @@ def gather(
         listed: a text file with one path per line, or one per NUL as of `find -print0`; `-`: standard input.
         manifest: a table with the column `path` and, where they are known, `text` and `duration_s`; see
             `corpora.manifest`.
+        columns: of that table, which is which where their names are not recognised.
 
     Raises:
         SertoneError: `no_files`, where nothing is given, more than one kind of thing, or one folder without
@@ -57,7 +54,9 @@ def gather(
     if manifest:
         from sertone.corpora.manifest import recordings
 
-        return [Input(str(path), text, seconds) for path, text, seconds in recordings(Path(manifest))]
+        return [
+            Input(str(path), text, seconds) for path, text, seconds in recordings(Path(manifest), columns)
+        ]
     names = _lines(listed) if listed else _of_paths(paths)
     if not names:
         raise SertoneError("no_files", f"{listed} names none", "one path per line")

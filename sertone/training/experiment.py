@@ -7,12 +7,13 @@ from typing import Any, Self
 import torch
 
 from sertone import corpora, figures, leaks, licences, models, protocols, transcripts
+from sertone.corpus_split import outside_note, split_corpus, take_part, unused_note
 from sertone.errors import SertoneError
-from sertone.labels import DIMENSIONS, Scale, class_map, class_names, class_shares
+from sertone.labels import DIMENSIONS, Scale, class_names, class_shares
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol_card import contents, protocol_card, selection
 from sertone.protocols import Fold
-from sertone.recipe import ProtocolConfig, Recipe
+from sertone.recipe import Recipe
 from sertone.schema import Utterance
 from sertone.sharing.origins import Origin, origin_of
 from sertone.training import durations, heard, teachers
@@ -129,22 +130,20 @@ def prepare(
     say(f"arithmetic {recipe.train.arithmetic}")
     config: Any = models.configure(recipe.model)
     data, answers = recipe.data, config.answers
-    found = corpora.load(data.corpus, data.root, data.only)
-    emotions = {str(u.labels["emotion"]) for u in found if "emotion" in u.labels}
-    mapping = class_map(data.classes, emotions)
-    if "emotion" in answers:
-        _require_classes(mapping, emotions)
-    used = [u for u in found if data.outside_classes == "kept" or u.labels.get("emotion") in (None, *mapping)]
-    used, limit = durations.limited(used, data, say)
     _require_scales(recipe, answers)
-    _require_some(used, answers)
-    folds, rule = _split(recipe.protocol, used, answers, everything)
-    hashes = leaks.recording_hashes(used)
-    reports = [leaks.check_leaks(fold, hashes) for fold in folds]
-    for fold, report in zip(folds, reports, strict=True):
+    found = corpora.load(data.corpus, data.root, data.only, **data.reader_options)
+    mapping, used = take_part(found, data, answers)
+    for note in (unused_note(data, found), outside_note(data, found, mapping)):
+        if note and "emotion" in answers:
+            say(note)
+    used, limit = durations.limited(used, data, say)
+    split = split_corpus(used, recipe.protocol, answers, everything=everything)
+    folds, hashes = split.folds, split.hashes
+    for fold, report in zip(folds, split.leaks, strict=True):
         leaks.require_none(fold, report)
     _require_what_training_needs(recipe, answers, folds, mapping)
-    card = protocol_card(data, len(found), folds, reports, mapping, hashes, rule, recipe.train.seed, answers)
+    made_by = (mapping, hashes, split.rule, recipe.train.seed, answers)
+    card = protocol_card(data, len(found), folds, split.leaks, *made_by)
     if (unknown := figures.unknown_in_words(card)) and not everything:
         say(unknown)
     made = Experiment(recipe, mapping, used, folds, card | limit).with_past()
@@ -153,22 +152,6 @@ def prepare(
     used = texts.given(used)
     card = made.card | {"text": texts.card, "contents": contents(used)}
     return replace(made, utterances=used, folds=folds, card=card)
-
-
-def _split(
-    protocol: ProtocolConfig, utterances: list[Utterance], answers: Sequence[str], everything: bool
-) -> tuple[list[Fold], dict[str, Any]]:
-    """The folds, and the rule that made them."""
-    if everything:
-        rule = {"split": "everything", "validation": protocol.validation}
-        return [protocols.everything(utterances, protocol.validation, answers)], rule
-    protocols.require_known_speakers(utterances, protocol)
-    folds = protocols.make_folds(
-        utterances, protocol.split, folds=protocol.folds, validation=protocol.validation, answers=answers
-    )
-    unused = {"unknown_speakers"} | (set() if protocol.split == "grouped_k_fold" else {"folds"})
-    independent = protocols.is_speaker_independent(utterances)
-    return folds, protocol.model_dump(exclude=unused) | {"speaker_independent": independent}
 
 
 def _require_what_training_needs(
@@ -192,17 +175,6 @@ def _require_scales(recipe: Recipe, answers: Sequence[str]) -> None:
                 f"the model is to rate {name}, whose scale in {recipe.data.corpus} is not known",
                 "the lowest and highest rating",
                 f"set data.scales: {{{name}: [1, 5]}}, say",
-            )
-
-
-def _require_some(utterances: Sequence[Utterance], answers: Sequence[str]) -> None:
-    for task in answers:
-        if not any(task in u.labels for u in utterances):
-            raise SertoneError(
-                "no_labels",
-                f"no utterance has a label of {task}, which the model is to learn",
-                "some, to train on and to score",
-                "`sertone corpora check` counts labels; leave the task out of model.tasks",
             )
 
 
@@ -236,15 +208,4 @@ def _require_validation(folds: list[Fold]) -> None:
             f"train.coverage is set, and fold {without[0]} has no validation speakers",
             "some, who tell which confidence gives that coverage",
             "set protocol.validation: speaker, or leave train.coverage null",
-        )
-
-
-def _require_classes(mapping: dict[str, str], found: set[str]) -> None:
-    if len({mapping[name] for name in found if name in mapping}) < 2:
-        raise SertoneError(
-            "no_classes",
-            f"the corpus's emotions are {', '.join(sorted(found)) or 'not given'}; of them "
-            f"data.classes takes {', '.join(sorted(found & set(mapping))) or 'none'}",
-            "at least two classes",
-            "look at `sertone corpora check`; a manifest needs a column `emotion`",
         )

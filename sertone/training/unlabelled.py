@@ -25,7 +25,7 @@ def utterances(data: CorpusConfig, max_seconds: float) -> list[Utterance]:
     Raises:
         SertoneError: as `corpora.load`.
     """
-    found = corpora.load(data.corpus, data.root, data.only, labelled=False)
+    found = corpora.load(data.corpus, data.root, data.only, labelled=False, **data.reader_options)
     return [piece for utterance in found for piece in pieces(utterance, max_seconds)]
 
 

@@ -1,0 +1,180 @@
+"""A corpus divided as a recipe says: who takes part, in which class, on which side.
+
+Training begins here, and `sertone corpora check` asks here whether it could.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sertone import leaks, protocols
+from sertone.errors import SertoneError
+from sertone.figures import counted
+from sertone.labels import (
+    DIMENSIONS,
+    class_map,
+    counts_in_words,
+    outside_classes,
+    unused_labels,
+    written_labels,
+)
+from sertone.leaks import LeakReport
+from sertone.protocols import EMOTION, Fold
+from sertone.recipe import DataConfig, ProtocolConfig
+from sertone.schema import Problem, Utterance
+
+
+@dataclass(frozen=True)
+class CorpusSplit:
+    """The folds of a corpus.
+
+    Attributes:
+        folds: the splits.
+        rule: that made them, as the protocol card states it.
+        hashes: utterance id -> hash of its recording.
+        leaks: one report per fold.
+    """
+
+    folds: list[Fold]
+    rule: dict[str, Any]
+    hashes: dict[str, str]
+    leaks: list[LeakReport]
+
+
+def take_part(
+    found: Sequence[Utterance], data: DataConfig, answers: Sequence[str] = EMOTION
+) -> tuple[dict[str, str], list[Utterance]]:
+    """Return emotion -> class, and the utterances of a corpus that take part.
+
+    Args:
+        found: the utterances of the corpus.
+        data: the classes, and what becomes of utterances outside them.
+        answers: the tasks that the model is for.
+
+    Raises:
+        SertoneError: `unknown_class_map`, `ambiguous_classes`, `no_classes`.
+    """
+    mapping = class_map(data.classes, written_labels(found))
+    if "emotion" in answers:
+        _require_classes(mapping, found)
+    kept = data.outside_classes == "kept"
+    return mapping, [u for u in found if kept or u.labels.get("emotion") in (None, *mapping)]
+
+
+def split_corpus(
+    utterances: list[Utterance],
+    protocol: ProtocolConfig,
+    answers: Sequence[str] = EMOTION,
+    *,
+    everything: bool = False,
+) -> CorpusSplit:
+    """Make the folds, and look for what is on two sides of them.
+
+    Args:
+        utterances: those that take part.
+        protocol: the rule.
+        answers: the tasks that the model is for.
+        everything: make one fold that trains on all, with nothing left to test on.
+
+    Raises:
+        SertoneError: `no_labels`; of the split, as `protocols.make_folds` and `protocols.everything`.
+    """
+    _require_labels(utterances, answers)
+    folds, rule = _folds(protocol, utterances, answers, everything)
+    hashes = leaks.recording_hashes(utterances)
+    return CorpusSplit(folds, rule, hashes, [leaks.check_leaks(fold, hashes) for fold in folds])
+
+
+def split_problems(
+    found: Sequence[Utterance], data: DataConfig, protocol: ProtocolConfig, *, place: str = "(folds)"
+) -> list[Problem]:
+    """List what training would refuse, with the codes with which it would.
+
+    Args:
+        found: the utterances of the corpus.
+        data: as of a recipe.
+        protocol: as of a recipe.
+        place: where the problems are said to be.
+    """
+    ratings = tuple(name for name in DIMENSIONS if any(name in u.labels for u in found))
+    answers = EMOTION if any("emotion" in u.labels for u in found) else ratings or EMOTION
+    try:
+        mapping, used = take_part(found, data, answers)
+        split = split_corpus(used, protocol, answers)
+    except SertoneError as error:
+        return [Problem(error.code, place, str(error))]
+    unused = unused_note(data, found)
+    problems = [Problem("unused_label", place, unused, "note")] if unused else []
+    for fold, report in zip(split.folds, split.leaks, strict=True):
+        none = partial(leaks.require_none, fold, report)
+        for rule in (none, partial(leaks.require_labels, fold, mapping, answers)):
+            try:
+                rule()
+            except SertoneError as error:
+                problems.append(Problem(error.code, place, str(error)))
+    return problems
+
+
+def unused_note(data: DataConfig, found: Sequence[Utterance]) -> str:
+    """Say which labels `data.classes` names that no utterance has; empty where there are none."""
+    unused = unused_labels(data.classes, written_labels(found)) if isinstance(data.classes, dict) else []
+    return f"data.classes names labels that no utterance has: {', '.join(unused)}" if unused else ""
+
+
+def outside_note(data: DataConfig, found: Sequence[Utterance], mapping: Mapping[str, str]) -> str:
+    """Say how many utterances are in no class, and what becomes of them; empty where all are in one."""
+    outside, labelled = outside_classes(found, mapping), sum(outside_classes(found, {}).values())
+    if not outside:
+        return ""
+    fate = "kept for other tasks" if data.outside_classes == "kept" else "left out"
+    total = f"{sum(outside.values())} of {counted(labelled, 'labelled utterance')}"
+    return f"{fate}: {total}, in no class: {counts_in_words(outside)}"
+
+
+def rule_in_words(protocol: ProtocolConfig) -> str:
+    """Return how a protocol splits: `grouped_k_fold with 5 folds`."""
+    folds = f" with {protocol.folds} folds" if protocol.split == "grouped_k_fold" else ""
+    return f"{protocol.split}{folds}"
+
+
+def _folds(
+    protocol: ProtocolConfig, utterances: list[Utterance], answers: Sequence[str], everything: bool
+) -> tuple[list[Fold], dict[str, Any]]:
+    """The folds, and the rule that made them."""
+    if everything:
+        rule = {"split": "everything", "validation": protocol.validation}
+        return [protocols.everything(utterances, protocol.validation, answers)], rule
+    protocols.require_known_speakers(utterances, protocol)
+    folds = protocols.make_folds(
+        utterances, protocol.split, folds=protocol.folds, validation=protocol.validation, answers=answers
+    )
+    unused = {"unknown_speakers"} | (set() if protocol.split == "grouped_k_fold" else {"folds"})
+    independent = protocols.is_speaker_independent(utterances)
+    return folds, protocol.model_dump(exclude=unused) | {"speaker_independent": independent}
+
+
+def _require_classes(mapping: dict[str, str], found: Sequence[Utterance]) -> None:
+    emotions = outside_classes(found, {})
+    taken = [name for name in emotions if name in mapping]
+    if len({mapping[name] for name in taken}) < 2:
+        raise SertoneError(
+            "no_classes",
+            f"the corpus's emotions are {counts_in_words(emotions) or 'not given'}; of them "
+            f"data.classes takes {', '.join(taken) or 'none'}",
+            "at least two classes",
+            "data.classes: all takes every emotion, {joy: happy, rage: angry} those that you name"
+            if emotions
+            else "a manifest needs a column `emotion`: --columns emotion=NAME says which it is",
+        )
+
+
+def _require_labels(utterances: Sequence[Utterance], answers: Sequence[str]) -> None:
+    for task in answers:
+        if not any(task in u.labels for u in utterances):
+            raise SertoneError(
+                "no_labels",
+                f"no utterance has a label of {task}, which the model is to learn",
+                "some, to train on and to score",
+                "`sertone corpora check` counts labels; leave the task out of model.tasks",
+            )
