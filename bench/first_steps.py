@@ -1,6 +1,6 @@
 """The first steps of `wan2025` with both readings of its learning rates, and what they make of ARI.
 
-    python bench/first_steps.py            base shape, three minutes on two cores
+    python bench/first_steps.py            base shape, about five minutes on two cores
     python bench/first_steps.py --tiny     a toy shape, to see that it runs
 
 A miniature of IEMOCAP, its tones as long as their texts would take, and a wav2vec 2.0 of base shape with

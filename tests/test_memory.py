@@ -5,6 +5,7 @@ import pytest
 import soundfile
 import torch
 from conftest import TINY_MODEL
+from test_training import train_fold
 from torch.profiler import ProfilerActivity, profile
 
 from sertone import models
@@ -131,6 +132,24 @@ def test_a_recording_that_does_not_fit_is_named_before_the_first_step(table, tmp
     assert "8 lasts 120 s, 150 s at speed 0.8" in words and "data.max_seconds: 30" in words
     assert "1.0 GB are free" in words
     gather(prepare(recipe_of(table)), Progress(0, True))  # its attention is linear in memory: it fits
+
+
+def test_folds_side_by_side_share_the_memory(table, monkeypatch):
+    monkeypatch.setattr(memory, "available_gb", lambda _: 20.0)  # one step takes 12
+    experiment = prepare(recipe_of(table, {"name": "baseline", "encoder": TINY, "hidden": 8}))
+    gather(experiment, Progress(0, True), jobs=1)
+    with pytest.raises(SertoneError) as caught:
+        gather(experiment, Progress(0, True), jobs=2)
+    assert caught.value.code == "too_long_for_memory" and "10.0 GB are free" in str(caught.value)
+
+
+def test_training_keeps_to_the_bound(demo_recipe, tmp_path):
+    """Batches of one pad nothing."""
+    loose, tight = (
+        train_fold(demo_recipe(length_mixing="random", epochs=[1, 0], **bound), tmp_path / name).history[0]
+        for name, bound in (("loose", {}), ("tight", {"batch_gb": 1e-6}))
+    )
+    assert loose["padding_factor"] > 1.02 and tight["padding_factor"] == pytest.approx(1)
 
 
 def test_memory_is_known_here():
