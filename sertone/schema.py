@@ -147,8 +147,9 @@ class Prediction:
         probabilities: by class, calibrated where the model was; empty where there is no label.
         confidence: probability of the label, None where there is none.
         unsure: whether the confidence is too low for the coverage that was wanted; the label stays.
-        dimensions: arousal, valence, dominance on the scale of the corpus that the model learnt them from;
-            empty on error, of silence, or where the model answers none.
+        dimensions: arousal, valence, dominance on the scale of the corpus that the model learnt them from,
+            which `scales` of the predictor states (None: it is not known); empty on error, of silence, or
+            where the model answers none.
         text: what the model read beside the audio, None where it read nothing.
         segments: of a recording that was answered in pieces; its own answer is their mean, weighted by their
             length; those of silence have no answer.

@@ -9,7 +9,7 @@
 The graph, axis letters B batch, N samples, S tokens, K classes, R dimensions:
     waveforms (B, N) float32, 16 kHz mono; all of one length
     tokens (B, S) and counts (B,) int64: of a model that reads; a count of 0: no text
-    -> probabilities (B, K), ratings (B, R), on the scales of the corpus
+    -> probabilities (B, K), ratings (B, R), on the scales of the corpus, or on one that nobody states
 """
 
 from collections.abc import Callable, Sequence
@@ -55,14 +55,18 @@ FIELDS = {
     "name": str,
     "precision": lambda name: name in ("fp32", "int8", "bf16"),
     "classes": are_classes,
-    "scales": {str: is_scale},
+    "scales": {str: (is_scale, None)},
     "hears": bool,
     "reads": bool,
     "sampling_rate": lambda rate: rate == SAMPLING_RATE,
     "min_samples": lambda count: type(count) is int and 0 < count <= LONGEST_S * SAMPLING_RATE,
     "max_seconds": lambda seconds: not misfits(seconds, float, "it") and 0 < seconds <= LONGEST_S,
     "calibration": {"temperature": float, "threshold": (float, None)},
-    "card": {"corpus": {"name": str, "title": str}, "selection": str},
+    "card": {
+        "corpus": {"name": str, "title": str},
+        "selection": str,
+        "heard?": {"recordings": [str], "speakers": [str]},
+    },
     "licences": LEDGER,
     "models": int,
     "class_map": {str: str},
@@ -165,7 +169,8 @@ class Bundle:
     def __init__(self, folder: str | Path, settings: Settings | None = None) -> None:
         self.folder, self.about = Path(folder), about(Path(folder))
         self.classes: list[str] = self.about["classes"]
-        self.scales = {name: Scale(**scale) for name, scale in self.about["scales"].items()}
+        stated = self.about["scales"].items()
+        self.scales = {name: Scale(**scale) if scale else None for name, scale in stated}
         self.hears: bool = self.about["hears"]
         self.reads: bool = self.about["reads"]
         self.min_samples: int = self.about["min_samples"]

@@ -119,7 +119,7 @@ def _made_by(predictor: Predictor, settings: Mapping[str, Any]) -> MadeBy:
         settings,
         classes=answering.names(model),
         of=answering.classes,
-        scales={name: asdict(scale) for name, scale in model.scales.items()},
+        scales={name: asdict(scale) if scale else None for name, scale in model.scales.items()},
         dimensions=answering.dimensions,
         min_confidence=answering.min_confidence,
     )

@@ -51,7 +51,8 @@ class Predictor:
     def __repr__(self) -> str:
         inputs = f"mono waveform at 16 kHz, at least {self.model.min_samples} samples"
         inputs += ", text" if self.model.reads else ""
-        rated = [f"{name} {scale.low:g}-{scale.high:g}" for name, scale in self.model.scales.items()]
+        scales = self.model.scales.items()
+        rated = [f"{name} {scale.low:g}-{scale.high:g}" if scale else name for name, scale in scales]
         return f"Predictor({inputs} -> {', '.join([*self.answering.names(self.model), *rated])})"
 
     def predict(

@@ -16,7 +16,7 @@ from sertone.nn.batch import Batch
 from sertone.nn.tokens import truncated
 from sertone.runtime.answering import AT_ONCE_S, Outputs, require_sound
 from sertone.sharing.folder import checkpoints, missing_folds
-from sertone.training import checkpoint
+from sertone.training import checkpoint, heard
 from sertone.training.experiment import require_device
 
 SHORT = 4000
@@ -68,7 +68,8 @@ class Trained:
         self.reads = bool(self.vocabularies[0].tokenizer)
         self.class_map: dict[str, str] = self.vocabularies[0].class_map
         self.min_samples: int = self.about["min_samples"]
-        self.card: dict[str, Any] = self.about["card"]
+        heard_by_all = heard.together(*(about["card"]["heard"] for about in self.abouts))
+        self.card: dict[str, Any] = self.about["card"] | {"heard": heard_by_all}
         self.licences: list[dict[str, Any]] = self.about["licences"]
         self.calibrations = [Calibration.from_json(about["calibration"]) for about in self.abouts]
         thresholds = [each.threshold for each in self.calibrations if each.threshold is not None]
