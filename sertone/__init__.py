@@ -9,8 +9,8 @@ Importing this package imports no torch; the functions do, when they need it.
 """
 
 import os
-from importlib import import_module
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 

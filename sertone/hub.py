@@ -95,7 +95,7 @@ def _download(repository: str, files: tuple[str, ...]) -> Path:
 
 
 def is_transformers_model(folder: Path) -> bool:
-    """Return whether a folder holds a model as `transformers` saves it; nothing of Sertone's looks like it."""
+    """Return whether a folder holds a model as `transformers` saves it; no folder of Sertone's does."""
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -195,3 +195,17 @@ def test_where_the_cache_cannot_be_written_the_command_is_named(hub_folder, tmp_
     with pytest.raises(SertoneError, match=r"sertone export hf:.* bundles/voices") as caught:
         sertone.load(hub_folder)
     assert caught.value.code == "no_cache"
+
+
+def test_ratings_on_no_known_scale_are_taken_as_they_are(tmp_path):
+    table = write_manifest(tmp_path / "own", (0.5, 0.6, 0.7, 0.8), arousal=[1.5, 2.0, 3.5, 3.0])
+    scores = {}
+    for name, scale in (("known", {"low": 1.0, "high": 5.0, "unit": "points"}), ("unknown", None)):
+        model = write_toy(tmp_path / name, scales={"arousal": scale})
+        found = sertone.evaluate(
+            model, "manifest", table, tmp_path / f"{name}-out", scales={"arousal": (1, 5)}
+        )
+        scores[name] = found.scores
+        said = "arousal of the model is on no known scale: taken as it is"
+        assert (said in found.warnings) == (scale is None)
+    assert scores["known"] == scores["unknown"] and "arousal.ccc" in scores["known"]

@@ -18,9 +18,9 @@ from sertone.leaks import LeakReport, recording_hashes
 from sertone.protocol_card import protocol_card
 from sertone.protocols import Fold, has_label
 from sertone.recipe import DataConfig
-from sertone.schema import Utterance
 from sertone.runtime import shipped
 from sertone.runtime.answering import Model
+from sertone.schema import Utterance
 from sertone.settings import parse
 from sertone.sharing.scores import Scores
 from sertone.terminal import tell

@@ -36,6 +36,10 @@ class UtteranceAnswers:
     ratings: dict[str, list[float]]
 
 
+Heard = Sequence[Mapping[str, Sequence[str]]]
+"""Recordings and speakers of a training, as `training.heard.names` hashes them: one entry for each model."""
+
+
 class EvaluatedModel(Protocol):
     """A model with what an evaluation has to know of it.
 
@@ -43,8 +47,7 @@ class EvaluatedModel(Protocol):
         model: what answers.
         class_map: emotion -> class.
         calibration: how its probabilities were calibrated.
-        heard: recordings and speakers of its training, as `training.heard.names` hashes them, one entry for
-            each model of an ensemble; None where nothing is known.
+        heard: what its models have heard in training; None where nothing is known.
         name: of the architecture, for the report.
         encoder: in words.
     """
@@ -52,7 +55,7 @@ class EvaluatedModel(Protocol):
     model: Model
     class_map: Mapping[str, str]
     calibration: Calibration
-    heard: Sequence[Mapping[str, Sequence[str]]] | None
+    heard: Heard | None
     name: str
     encoder: str
 
@@ -86,12 +89,13 @@ class TrainedModel:
         from sertone.training.predict import Trained
         from sertone.training.results import encoders_in_words
 
-        self.model = Trained(folder)
-        self.class_map = self.model.class_map
-        self.calibration = _mean_calibration(self.model.calibrations)
-        self.heard = [about["card"]["heard"] for about in self.model.abouts]
-        self.name: str = self.model.about["model"]["name"]
-        self.encoder = encoders_in_words(self.model.about["model"])
+        self._trained = trained = Trained(folder)
+        self.model: Model = trained
+        self.class_map: Mapping[str, str] = trained.class_map
+        self.calibration = _mean_calibration(trained.calibrations)
+        self.heard: Heard | None = [about["card"]["heard"] for about in trained.abouts]
+        self.name: str = trained.about["model"]["name"]
+        self.encoder = encoders_in_words(trained.about["model"])
 
     def answers(self, utterances: Sequence[Utterance], recordings: Recordings) -> UtteranceAnswers:
         """Answer in batches, on a GPU where there is one."""
@@ -99,13 +103,13 @@ class TrainedModel:
         from sertone.training import ranks, together
 
         fabric = ranks.fabric(TrainConfig(batch_size=1))
-        each = together.answers_of(self.model, utterances, recordings, fabric)
+        each = together.answers_of(self._trained, utterances, recordings, fabric)
         return UtteranceAnswers(
-            probabilities=together.mean_probabilities(self.model, each),
+            probabilities=together.mean_probabilities(self._trained, each),
             uncalibrated=np.mean([own.probabilities for own in each], axis=0),
             ratings={
-                name: together.mean_ratings(self.model, each, name, scale)
-                for name, scale in self.model.scales.items()
+                name: together.mean_ratings(self._trained, each, name, scale)
+                for name, scale in self._trained.scales.items()
             },
         )
 
@@ -118,10 +122,12 @@ class BundledModel:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        self.model, about = bundle, bundle.about
-        self.class_map: dict[str, str] = about["class_map"]
+        about = bundle.about
+        self.model: Model = bundle
+        self.class_map: Mapping[str, str] = about["class_map"]
         self.calibration = _stated_calibration(about["calibration"])
-        self.heard = [about["card"]["heard"]] if "heard" in about["card"] else None
+        self._models: int = about["models"]
+        self.heard: Heard | None = [about["card"]["heard"]] if "heard" in about["card"] else None
         self.name: str = about.get("model", about)["name"]
         self.encoder: str = about.get("model", {}).get("encoders", "not known")
 
@@ -151,7 +157,7 @@ class BundledModel:
 
     def _uncalibrated(self, shares: np.ndarray) -> np.ndarray:
         """Undo the temperature; of a mean of several models that cannot be done, and nothing changes."""
-        if self.model.about["models"] > 1 or not self.model.classes:
+        if self._models > 1 or not self.model.classes:
             return shares
         logits = self.calibration.temperature * np.log(np.maximum(shares, np.finfo(float).tiny))
         return probabilities(logits)

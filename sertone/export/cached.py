@@ -85,4 +85,5 @@ def _export(where: str, target: Path) -> None:
 
 
 def _command(where: str) -> str:
-    return f"sertone export {PREFIX}{where} bundles/{Path(where).name}, then predict with bundles/{Path(where).name}"
+    bundle = f"bundles/{Path(where).name}"
+    return f"sertone export {PREFIX}{where} {bundle}, then predict with {bundle}"

@@ -6,7 +6,7 @@ Two layouts are known:
     - audEERING's (Wagner et al., Dawn of the Transformer Era in Speech Emotion Recognition, TPAMI 2023,
       arXiv 2203.07378): the mean of the last layer, a hidden layer with tanh, one output per label.
 Classes are answered by softmax. Where `problem_type` is `regression`, or the labels are dimensions, the
-outputs are ratings: from 0 to 1 in audEERING's layout, whose paper says so. No other checkpoint states a scale.
+outputs are ratings: from 0 to 1 in audEERING's layout, whose paper says so. No other layout states a scale.
 
 Nothing of a checkpoint is run: weights in safetensors, the rest JSON.
 

@@ -55,7 +55,6 @@ class Model(Protocol):
     """
 
     classes: list[str]
-    scales: dict[str, Scale | None]
     hears: bool
     reads: bool
     min_samples: int
@@ -63,6 +62,9 @@ class Model(Protocol):
     threshold: float | None
     card: dict[str, Any]
     licences: list[dict[str, Any]]
+
+    @property
+    def scales(self) -> Mapping[str, Scale | None]: ...
 
     def outputs(self, waveforms: np.ndarray, text: str | None = None) -> Outputs:
         """Answers recordings of one length.
