@@ -213,9 +213,9 @@ def compare(runs: Sequence[str | Path], *, force: bool = False) -> dict[str, Any
 
 def evaluate(
     model: str | Path | None,
-    corpus: str,
-    root: str | Path,
-    out: str | Path,
+    corpus: "str | Mapping[str, Any] | Recipe",
+    root: str | Path | None = None,
+    out: str | Path | None = None,
     *,
     classes: Mapping[str, str] | None = None,
     emotions: Mapping[str, str] | None = None,
@@ -228,7 +228,8 @@ def evaluate(
 
     Args:
         model: as of `load`; None: the model that comes with the package.
-        corpus: name of the corpus; `manifest` for a table of your own.
+        corpus: name of the corpus; `manifest` for a table of your own. Or a recipe, or what its part `data`
+            holds, which says root, text, scales and `only` as well.
         root: its folder, or the manifest's file.
         out: folder to write.
         classes: class of the model -> class to report.
@@ -240,11 +241,22 @@ def evaluate(
 
     Returns:
         scores, intervals, warnings and the folder.
+
+    Raises:
+        TypeError: without `out`, or without `root` where the corpus is a name.
+        SertoneError: as `analysis.evaluate.evaluate`.
     """
     from sertone.analysis.evaluate import evaluate as examine
+    from sertone.recipe import data_of
 
-    maps: dict[str, Any] = {"classes": classes, "emotions": emotions}
-    return examine(model, corpus, root, out, text=text, scales=scales, only=only, fresh=fresh, **maps)
+    settings: dict[str, Any] = {"text": text, "scales": scales, "only": only}
+    if not isinstance(corpus, str):
+        data = data_of(corpus)
+        corpus, root = data.corpus, data.root
+        settings = {"text": data.text.model_dump(), "scales": data.scales, "only": data.only}
+    if root is None or out is None:
+        raise TypeError("evaluate() needs root, the corpus, and out, the folder to write")
+    return examine(model, corpus, root, out, classes=classes, emotions=emotions, fresh=fresh, **settings)
 
 
 def layers(

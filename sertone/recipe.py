@@ -176,6 +176,17 @@ def of(source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable[str]
     return parse(Recipe, values, "the recipe")
 
 
+def data_of(source: Mapping[str, Any] | Recipe) -> DataConfig:
+    """Return the part `data` of a recipe, of a mapping such as a recipe file holds, or of that part alone.
+
+    Raises:
+        SertoneError: `bad_recipe`.
+    """
+    if isinstance(source, Recipe):
+        return source.data
+    return parse(DataConfig, source.get("data", source), "data")
+
+
 def shipped(name: str) -> Path:
     """The path of a recipe that comes with Sertone, such as `demo`.
 

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+from conftest import TINY_MODEL
 from exported import write_hub_folder
 from toys import CLASSES, write_toy
 
@@ -41,7 +42,7 @@ def trained(small_demo, tmp_path_factory):
     """A checkpoint that has heard the demo corpus, with a temperature, and its bundle."""
     values = {
         "data": {"corpus": "demo", "root": str(small_demo)},
-        "model": {"name": "baseline", "encoder": {"name": "functionals", "bands": 20, "cepstra": 8}},
+        "model": {"name": "baseline", "encoder": TINY_MODEL["encoder"]},
         "train": {"epochs": [2], "batch_size": 8},
         "protocol": {"validation": "speaker"},
     }
@@ -122,6 +123,20 @@ def test_a_bundle_whose_training_is_unknown_and_long_recordings(toy, tmp_path):
     for name, row in rows_of(tmp_path / "out").items():
         answer = predictor.predict(table.parent / f"{name.removesuffix('.wav')}.wav")
         assert probabilities(row) == pytest.approx(list(answer.probabilities.values()), abs=1e-4)
+
+
+def test_the_corpus_of_a_recipe(toy, tmp_path):
+    table = write_manifest(tmp_path / "own", (0.5, 0.6, 0.7, 0.8), emotion=CLASSES, arousal=[1, 2, 3, 4])
+    data = {"corpus": "manifest", "root": str(table), "scales": {"arousal": [1, 5]}}
+    recipe = {"data": data, "model": {"name": "baseline"}, "train": {"epochs": [1], "batch_size": 8}}
+    by_name = sertone.evaluate(toy, "manifest", table, tmp_path / "a", scales={"arousal": (1, 5)})
+    assert {"ua", "arousal.ccc"} <= by_name.scores.keys()
+    for number, given in enumerate((data, recipe, Recipe.model_validate(recipe))):
+        assert sertone.evaluate(toy, given, out=tmp_path / str(number)).scores == by_name.scores
+    with pytest.raises(TypeError, match="out, the folder"):
+        sertone.evaluate(toy, data)
+    with pytest.raises(SertoneError, match="rooot"):
+        sertone.evaluate(toy, {"corpus": "manifest", "rooot": "x"}, out=tmp_path / "x")
 
 
 def test_another_evaluation_is_replaced_only_when_asked(toy, tmp_path):
