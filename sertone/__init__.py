@@ -10,11 +10,17 @@ Importing this package imports no torch; the functions do, when they need it.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from sertone.analysis.evaluate import Evaluation
+    from sertone.errors import SertoneError
+    from sertone.recipe import Recipe
+    from sertone.runtime.plan import TimelineSettings
     from sertone.runtime.predictor import Predictor
+    from sertone.schema import Prediction
 
 # When ONNX Runtime is imported, it opens a database in the user's cache folder and looks up a collector's
 # host, unless this is set before, whoever imports it. Child processes inherit it.
@@ -23,7 +29,22 @@ os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 __version__ = "0.1.0"
 MOST_THREADS = 1024
 """For one recording: more than any machine has cores for, and than most let a process have."""
-__all__ = ["ablate", "choose", "compare", "crossval", "distill", "evaluate", "layers", "load", "train"]
+__all__ = [
+    "Prediction", "SertoneError", "TimelineSettings",
+    "ablate", "choose", "compare", "crossval", "distill", "evaluate", "layers", "load", "train",
+]  # fmt: skip
+_TYPES = {
+    "Prediction": "schema",
+    "SertoneError": "errors",
+    "TimelineSettings": "runtime.plan",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the types that the functions take and return when they are first asked for."""
+    if name not in _TYPES:
+        raise AttributeError(f"module 'sertone' has no attribute {name!r}")
+    return getattr(import_module(f"sertone.{_TYPES[name]}"), name)
 
 
 def load(
@@ -38,8 +59,10 @@ def load(
     """Loads a model, and warns where it is not for commercial use (`licences.LicenceWarning`).
 
     Args:
-        path: a bundle, which needs no torch; a run, one fold of it, or a checkpoint folder; or OWNER/NAME
-            on the Hugging Face hub of a bundle or a checkpoint. None: the model that comes with the package.
+        path: a bundle, which needs no torch; a run, one fold of it, or a checkpoint folder; OWNER/NAME
+            on the Hugging Face hub of a bundle or a checkpoint; or the folder of a Hugging Face
+            audio-classification model (`hf:OWNER/NAME` on the hub), which is exported once into
+            `~/.cache/sertone/bundles`. None: the model that comes with the package.
         classes: class of the model -> class wanted; what is merged is added, what is left out is divided
             among the rest. Or as a text, such as `angry,sad` or `happy=positive,sad=negative`.
         min_confidence: below it an answer is unsure; None: as the model was calibrated.
@@ -52,8 +75,8 @@ def load(
     """
     from sertone import licences
     from sertone.errors import SertoneError
+    from sertone.export.cached import model_folder
     from sertone.labels import parse_map
-    from sertone.runtime import shipped
     from sertone.runtime.answering import Answering
     from sertone.runtime.bundle import Bundle, Settings, is_bundle
     from sertone.runtime.predictor import Predictor
@@ -61,11 +84,13 @@ def load(
 
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise SertoneError("bad_threads", f"{threads} threads", f"1 to {MOST_THREADS}")
-    folder = shipped.folder() if path is None else folders.local(path)
+    folder = model_folder(path)
     if is_bundle(folder):
         model = Bundle(folder, Settings(device, threads))
     else:
-        folders.checkpoints(folder)  # says what is missing before torch is asked for
+        folders.checkpoints(
+            folder if path is None else path
+        )  # says what is missing before torch is asked for
         from sertone.training.predict import Trained
 
         model = Trained(folder, device=device, threads=threads)
@@ -74,13 +99,23 @@ def load(
     return Predictor(model, Answering(mapping, min_confidence, dimensions))
 
 
-def crossval(recipe: str | Path, out: str | Path, overrides: Iterable[str] = ()) -> Path:
-    """Cross-validates a recipe file; see `training.crossval.cross_validate`.
+def crossval(
+    recipe: "str | Path | Mapping[str, Any] | Recipe",
+    out: str | Path,
+    overrides: Iterable[str] = (),
+    *,
+    jobs: int | None = None,
+    fresh: bool = False,
+) -> Path:
+    """Cross-validate a recipe; see `training.crossval.cross_validate`.
 
     Args:
-        recipe: YAML file.
+        recipe: YAML file, the mapping that such a file holds, or a `sertone.recipe.Recipe`.
         out: run folder; an interrupted run goes on.
         overrides: settings such as `train.seed=1`.
+        jobs: folds at a time, in processes of their own; None: one per GPU, or one per core. With 1 the
+            folds are trained in this process.
+        fresh: throw away what is in the folder, and begin again.
 
     Returns:
         the run folder.
@@ -88,16 +123,23 @@ def crossval(recipe: str | Path, out: str | Path, overrides: Iterable[str] = ())
     from sertone import recipe as recipes
     from sertone.training.crossval import cross_validate
 
-    return cross_validate(recipes.load(recipe, overrides), out)
+    return cross_validate(recipes.of(recipe, overrides), out, jobs=jobs, fresh=fresh)
 
 
-def train(recipe: str | Path, out: str | Path, overrides: Iterable[str] = ()) -> Path:
-    """Trains one model on the whole corpus of a recipe; see `training.single.train`.
+def train(
+    recipe: "str | Path | Mapping[str, Any] | Recipe",
+    out: str | Path,
+    overrides: Iterable[str] = (),
+    *,
+    fresh: bool = False,
+) -> Path:
+    """Train one model on the whole corpus of a recipe; see `training.single.train`.
 
     Args:
-        recipe: YAML file.
+        recipe: YAML file, the mapping that such a file holds, or a `sertone.recipe.Recipe`.
         out: run folder.
         overrides: settings such as `train.seed=1`.
+        fresh: throw away what is in the folder, and begin again.
 
     Returns:
         the checkpoint folder.
@@ -105,7 +147,7 @@ def train(recipe: str | Path, out: str | Path, overrides: Iterable[str] = ()) ->
     from sertone import recipe as recipes
     from sertone.training import single
 
-    return single.train(recipes.load(recipe, overrides), out)
+    return single.train(recipes.of(recipe, overrides), out, fresh=fresh)
 
 
 def distill(recipe: str | Path, out: str | Path, overrides: Iterable[str] = ()) -> Path:
@@ -170,10 +212,10 @@ def compare(runs: Sequence[str | Path], *, force: bool = False) -> dict[str, Any
 
 
 def evaluate(
-    model: str | Path,
-    corpus: str,
-    root: str | Path,
-    out: str | Path,
+    model: str | Path | None,
+    corpus: "str | Mapping[str, Any] | Recipe",
+    root: str | Path | None = None,
+    out: str | Path | None = None,
     *,
     classes: Mapping[str, str] | None = None,
     emotions: Mapping[str, str] | None = None,
@@ -181,12 +223,14 @@ def evaluate(
     scales: Mapping[str, tuple[float, float]] | None = None,
     only: Mapping[str, Sequence[str]] | None = None,
     reader: Mapping[str, Any] | None = None,
-) -> list[str]:
-    """Scores a model on a corpus; see `analysis.evaluate.evaluate`.
+    fresh: bool = False,
+) -> "Evaluation":
+    """Score a model on a corpus; see `analysis.evaluate.evaluate`.
 
     Args:
-        model: a checkpoint, a fold, a run, or OWNER/NAME on the hub.
-        corpus: name of the corpus.
+        model: as of `load`; None: the model that comes with the package.
+        corpus: name of the corpus; `manifest` for a table of your own. Or a recipe, or what its part `data`
+            holds, which says root, text, scales and `only` as well.
         root: its folder, or the manifest's file.
         out: folder to write.
         classes: class of the model -> class to report.
@@ -195,14 +239,27 @@ def evaluate(
         scales: rating of the corpus -> lowest and highest value.
         only: what of the corpus to take, as `{"partition": ["Test2"]}`.
         reader: how it is read, as `{"columns": {"path": "clip"}}`.
+        fresh: replace another evaluation that is in the folder.
 
     Returns:
-        warnings, such as recordings that the model has heard in training.
+        scores, intervals, warnings and the folder.
+
+    Raises:
+        TypeError: without `out`, or without `root` where the corpus is a name.
+        SertoneError: as `analysis.evaluate.evaluate`.
     """
     from sertone.analysis.evaluate import evaluate as examine
+    from sertone.recipe import data_of
 
-    maps: dict[str, Any] = {"classes": classes, "emotions": emotions}
-    return examine(model, corpus, root, out, text=text, scales=scales, only=only, reader=reader, **maps)
+    settings: dict[str, Any] = {"text": text, "scales": scales, "only": only, "reader": reader}
+    if not isinstance(corpus, str):
+        data = data_of(corpus)
+        corpus, root = data.corpus, data.root
+        settings = {"text": data.text.model_dump(), "scales": data.scales, "only": data.only}
+        settings["reader"] = data.reader_options
+    if root is None or out is None:
+        raise TypeError("evaluate() needs root, the corpus, and out, the folder to write")
+    return examine(model, corpus, root, out, classes=classes, emotions=emotions, fresh=fresh, **settings)
 
 
 def layers(

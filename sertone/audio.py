@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sertone.containers.source import RegularFile
+from sertone.containers.source import Content, RegularFile
 from sertone.decoding import BLOCK, AudioInfo, Warnings, check_format, open_audio
 from sertone.errors import AudioError
 from sertone.intake import MIN_SAMPLES, SAMPLING_RATE, SILENCE, Intake, columns_of, silent
@@ -53,7 +53,7 @@ class Recording:
 
 
 def read(
-    path: str | Path,
+    path: str | Path | Content,
     *,
     start_s: float = 0.0,
     end_s: float | None = None,
@@ -62,7 +62,7 @@ def read(
     """Reads one utterance.
 
     Args:
-        path: a file that libsndfile reads, or PyAV where the extra `media` is installed.
+        path: a file that libsndfile reads, or PyAV where the extra `media` is installed; or its bytes.
         start_s: where to start, in seconds.
         end_s: where to stop, in seconds; None for the end of the file.
         max_seconds: longest utterance accepted, in seconds.
@@ -72,13 +72,13 @@ def read(
             `empty_file`, `not_audio`, `bad_header`, `bad_channels`, `bad_rate`, `no_samples`,
             `decode_failed`, `too_long`, `too_short`, `non_finite`, `bad_segment`.
     """
-    path = Path(path)
+    name = Path(str(path))
     with closing(open_audio(path)) as file:
-        _check_segment(start_s, end_s, file.info, path)
+        _check_segment(start_s, end_s, file.info, name)
         first = round(start_s * file.info.sampling_rate)
         limit = round(max_seconds * file.info.sampling_rate)
         wanted = None if end_s is None else round(end_s * file.info.sampling_rate) - first
-        return _collect(file.blocks(first), file.info, file.warnings, path, wanted, limit)
+        return _collect(file.blocks(first), file.info, file.warnings, name, wanted, limit)
 
 
 def from_array(samples: np.ndarray, sampling_rate: int) -> Recording:
@@ -101,7 +101,7 @@ def inspect(path: str | Path) -> AudioInfo:
     Raises:
         AudioError: as `read`, for what a header can show.
     """
-    with closing(open_audio(Path(path))) as file:
+    with closing(open_audio(path)) as file:
         return file.info
 
 

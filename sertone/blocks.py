@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sertone.containers.source import Content
 from sertone.decoding import BLOCK, MAX_CHANNELS, AudioInfo, Warnings, open_audio
 from sertone.errors import AudioError
 from sertone.intake import Intake, columns_of
@@ -73,7 +74,7 @@ class Sound:
             raise AudioError("too_long", found, "a shorter recording", "cut the recording")
 
 
-def stream(path: str | Path, *, mix: bool = True, max_hours: float = MAX_HOURS) -> Sound:
+def stream(path: str | Path | Content, *, mix: bool = True, max_hours: float = MAX_HOURS) -> Sound:
     """Opens a file to be read block by block.
 
     Args:
@@ -84,7 +85,7 @@ def stream(path: str | Path, *, mix: bool = True, max_hours: float = MAX_HOURS) 
     Raises:
         AudioError: for what is no sound file, or has a header that cannot be right.
     """
-    file = open_audio(Path(path))
+    file = open_audio(path)
     return Sound(file.blocks(0), file.info, file.warnings, str(path), mix=mix, max_hours=max_hours)
 
 

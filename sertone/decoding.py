@@ -28,7 +28,7 @@ from sertone.containers.limits import (
     check_format,
 )
 from sertone.containers.report import Clock, Report
-from sertone.containers.source import OpenFile, RegularFile
+from sertone.containers.source import Content, MemoryFile, OpenFile, RegularFile
 from sertone.errors import AudioError
 
 __all__ = [
@@ -76,22 +76,22 @@ class AudioFile:
         self.held.close()
 
 
-def open_audio(path: Path) -> AudioFile:
+def open_audio(source: str | Path | Content) -> AudioFile:
     """Open a sound file.
 
     Raises:
         AudioError: for what is no sound file, or has a header that cannot be right.
     """
-    held = ExitStack()
+    held, path = ExitStack(), Path(str(source))
     try:
-        file = _audio_of(held.enter_context(_regular(path)), path)
+        file = _audio_of(held.enter_context(_opened_file(source)), path)
         return _opened(file, check(held.enter_context(file), path), path, held)
     except BaseException:
         held.close()
         raise
 
 
-def _audio_of(file: RegularFile, path: Path) -> OpenFile:
+def _audio_of(file: OpenFile, path: Path) -> OpenFile:
     """Return what is behind the tags of a file."""
     head = file.read(64)
     if not head:
@@ -101,7 +101,9 @@ def _audio_of(file: RegularFile, path: Path) -> OpenFile:
     return untagged(file)
 
 
-def _regular(path: Path) -> RegularFile:
+def _opened_file(path: str | Path | Content) -> OpenFile:
+    if isinstance(path, Content):
+        return MemoryFile(path.data)
     try:
         return RegularFile(path)
     except OSError as error:

@@ -94,6 +94,15 @@ def _download(repository: str, files: tuple[str, ...]) -> Path:
         raise OSError(str(error)) from error
 
 
+def is_transformers_model(folder: Path) -> bool:
+    """Return whether a folder holds a model as `transformers` saves it; no folder of Sertone's does."""
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and isinstance(values.get("model_type"), str)
+
+
 def require_data(folder: Path) -> None:
     """Refuse a folder that names code to run, or weights that lie elsewhere.
 

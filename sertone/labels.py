@@ -83,6 +83,16 @@ def is_scale(values: Any) -> bool:
     return values["low"] < values["high"] and isinstance(values.get("unit", ""), str)
 
 
+def span(scale: Scale | None) -> float:
+    """Return how far the ends of a scale are apart; 1 where no scale is known."""
+    return scale.high - scale.low if scale else 1.0
+
+
+def scale_in_words(scale: Scale | None) -> str:
+    """Return a scale as `from 1 to 5 points`."""
+    return f"from {scale.low:g} to {scale.high:g} {scale.unit}" if scale else "on no known scale"
+
+
 def are_classes(names: Any) -> bool:
     """Return whether a value of JSON is a list of class names, none of them there twice."""
     return not misfits(names, [str], "classes") and len(set(names)) == len(names) and all(names)

@@ -8,7 +8,8 @@
 An unknown key is an error that names the nearest known one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,7 +19,7 @@ from pydantic import Field, FiniteFloat, field_validator, model_validator
 from sertone import licences
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
-from sertone.settings import Settings, load_as
+from sertone.settings import Settings, change, load_as, parse, parse_override
 from sertone.train_config import TrainConfig
 
 Split = Literal["official", "leave_one_session_out", "leave_one_speaker_out", "grouped_k_fold"]
@@ -177,6 +178,35 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         SertoneError: `missing_recipe`, `bad_recipe`.
     """
     return load_as(Recipe, path, "data, protocol, model, train", overrides)
+
+
+def of(source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable[str] = ()) -> Recipe:
+    """Return the recipe of a file, a mapping such as a file holds, or a recipe.
+
+    Args:
+        source: where it is, or what it says; it is not changed.
+        overrides: settings such as `train.seed=1`, applied in order.
+
+    Raises:
+        SertoneError: `missing_recipe`, `bad_recipe`, `bad_override`.
+    """
+    if isinstance(source, str | Path):
+        return load(source, overrides)
+    values = source.model_dump(mode="json") if isinstance(source, Recipe) else deepcopy(dict(source))
+    for override in overrides:
+        change(values, *parse_override(override))
+    return parse(Recipe, values, "the recipe")
+
+
+def data_of(source: Mapping[str, Any] | Recipe) -> DataConfig:
+    """Return the part `data` of a recipe, of a mapping such as a recipe file holds, or of that part alone.
+
+    Raises:
+        SertoneError: `bad_recipe`.
+    """
+    if isinstance(source, Recipe):
+        return source.data
+    return parse(DataConfig, source.get("data", source), "data")
 
 
 def shipped(name: str) -> Path:

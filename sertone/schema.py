@@ -133,6 +133,10 @@ class Speaker:
     dimensions: dict[str, float] = field(default_factory=dict)
 
 
+COLUMNS = ("file", "status", "code", "message", "duration_s", "label", "confidence", "unsure")
+"""The first columns of a table of predictions."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """The answer about one recording: there is always exactly one.
@@ -147,8 +151,9 @@ class Prediction:
         probabilities: by class, calibrated where the model was; empty where there is no label.
         confidence: probability of the label, None where there is none.
         unsure: whether the confidence is too low for the coverage that was wanted; the label stays.
-        dimensions: arousal, valence, dominance on the scale of the corpus that the model learnt them from;
-            empty on error, of silence, or where the model answers none.
+        dimensions: arousal, valence, dominance on the scale of the corpus that the model learnt them from,
+            which `scales` of the predictor states (None: it is not known); empty on error, of silence, or
+            where the model answers none.
         text: what the model read beside the audio, None where it read nothing.
         segments: of a recording that was answered in pieces; its own answer is their mean, weighted by their
             length; those of silence have no answer.
@@ -172,3 +177,12 @@ class Prediction:
     def to_json(self) -> dict:
         """As a JSON object."""
         return asdict(self)
+
+    def to_row(self) -> dict[str, str | float | bool | None]:
+        """Return flat columns, as a CSV file has them: `p_NAME` of each class, dimensions by their names.
+
+        Segments and speakers are left out. An error has no columns of classes and dimensions.
+        """
+        fixed = {name: getattr(self, name) for name in COLUMNS}
+        shares = {f"p_{name}": share for name, share in self.probabilities.items()}
+        return fixed | shares | self.dimensions | {"text": self.text}

@@ -69,7 +69,7 @@ def test_another_corpus(model, emodb, tmp_path, capsys):
 
 
 def test_what_was_heard_in_training_is_named(model, small_demo, tmp_path):
-    warnings = evaluate(model, "demo", small_demo, tmp_path / "same")
+    warnings = evaluate(model, "demo", small_demo, tmp_path / "same").warnings
     assert "has heard 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
     page = (tmp_path / "same" / "report.html").read_text()
     assert "has heard 40 of these recordings" in page
@@ -84,7 +84,7 @@ def test_what_was_heard_in_training_is_named(model, small_demo, tmp_path):
     text = (copy / "metadata.csv").read_text().splitlines()
     kept = [line for line in text if "S1F" in line or line == text[0]]
     (copy / "metadata.csv").write_text("\n".join(kept) + "\n")
-    (warning,) = evaluate(model, "demo", copy, tmp_path / "new")
+    (warning,) = evaluate(model, "demo", copy, tmp_path / "new").warnings
     assert "1 of these speakers in training, such as S1F" in warning
     heard = json.loads((model / "checkpoint.json").read_text())["card"]["heard"]
     assert "S1F" not in json.dumps(heard), "kept as hashes"

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from typing import get_args
 
 import numpy as np
@@ -27,7 +28,7 @@ from sertone.nn.perturbation import Perturbation, colours, perturb, warped
 from sertone.nn.statistics import Regions
 from sertone.nn.vocabulary import Vocabulary
 from sertone.runtime import shipped
-from sertone.runtime.bundle import about
+from sertone.runtime.bundle import Bundle, Settings, about
 from sertone.training.crossval import cross_validate
 
 frames_and_seed = (st.integers(1, 40), st.integers(0, 10_000))
@@ -368,6 +369,27 @@ def test_the_model_that_comes_with_sertone_is_small():
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 5e6
     assert said["name"] == shipped.NAME and said["card"]["corpus"]["name"] == "emodb"
     assert said["scores"]["among"] == 4 and said["elsewhere"]
+
+
+@torch.no_grad()
+def test_its_bundle_is_not_slower_than_torch(voices):
+    """CPU time of one thread, best of several, in turns; the weights do not matter."""
+    torch_model = models.build(recipes.load(recipes.shipped("compact")).model, Vocabulary.of([], FOUR)).eval()
+    bundle = Bundle(shipped.folder(), Settings(threads=1))
+    waveforms = [audio.read(path).samples[None] for path in voices[:5]]
+
+    def with_torch(samples):
+        batch = Batch(torch.from_numpy(samples), torch.tensor([samples.shape[1]]))
+        torch_model(batch)["emotion"].logits.softmax(-1)
+
+    best = {with_torch: [np.inf] * 5, bundle.outputs: [np.inf] * 5}
+    for _ in range(15):
+        for number, samples in enumerate(waveforms):
+            for answer, seconds in best.items():
+                start = time.process_time()
+                answer(samples)
+                seconds[number] = min(seconds[number], time.process_time() - start)
+    assert sum(best[bundle.outputs]) <= 1.1 * sum(best[with_torch])
 
 
 @pytest.mark.slow

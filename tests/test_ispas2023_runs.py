@@ -195,19 +195,19 @@ def test_another_corpus_is_scored_on_its_own_scale(run, small_demo, tmp_path):
         writer.writeheader()
         for row in rows:
             writer.writerow(row | {name: 25 * (float(row[name]) - 1) for name in DIMENSIONS})
-    first = evaluate(run, "demo", small_demo, tmp_path / "demo")
+    first = evaluate(run, "demo", small_demo, tmp_path / "demo").warnings
     assert any("has heard" in line for line in first)
     scores = json.loads((tmp_path / "demo" / "results.json").read_text())
     assert set(scores["pooled"]) == {"emotion", *DIMENSIONS}
-    second = evaluate(run, "manifest", there, tmp_path / "manifest")
+    second = evaluate(run, "manifest", there, tmp_path / "manifest").warnings
     assert "valence of the corpus has no known scale" in second
     assert list(json.loads((tmp_path / "manifest" / "results.json").read_text())["pooled"]) == ["emotion"]
-    with_scale = evaluate(run, "manifest", there, tmp_path / "scaled", scales={"valence": (0, 100)})
+    with_scale = evaluate(run, "manifest", there, tmp_path / "scaled", scales={"valence": (0, 100)}).warnings
     scaled = json.loads((tmp_path / "scaled" / "results.json").read_text())["pooled"]["valence"]
     assert "arousal of the corpus has no known scale" in with_scale
     assert scaled["ccc"] == pytest.approx(scores["pooled"]["valence"]["ccc"], abs=1e-4)
     assert scaled["rmse"] == pytest.approx(25 * scores["pooled"]["valence"]["rmse"], rel=1e-3)
-    unread = evaluate(run, "demo", small_demo, tmp_path / "unread", text="none")
+    unread = evaluate(run, "demo", small_demo, tmp_path / "unread", text="none").warnings
     card = json.loads((tmp_path / "unread" / "protocol.json").read_text())
     assert unread == [*first, "40 of 40 utterances have no text; the audio alone answered"]
     assert card["text"]["with_text"] == 0

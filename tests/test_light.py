@@ -48,5 +48,7 @@ def test_pip_install_alone_suffices(toy, tone, tmp_path):
     assert done.returncode == 0 and json.loads(done.stdout)["status"] == "ok", done.stderr
     torch = subprocess.run([str(binaries / "python"), "-c", "import torch"], capture_output=True, env=clean)
     assert torch.returncode == 1
+    (marker,) = (tmp_path / "fresh").rglob("site-packages/sertone/py.typed")
+    assert marker.is_file()
     size = sum(path.stat().st_size for path in Path(tmp_path / "fresh").rglob("*") if path.is_file())
     assert size <= 250e6

@@ -110,7 +110,8 @@ def test_a_name_that_no_file_can_have_is_an_answer(talks, capsys):
 def test_exports_that_cannot_be(talks, monkeypatch):
     folder = write_hub_folder(talks / "folder", use_weighted_layer_sum=True)
     assert refused("export", f"hf:{folder}", talks / "x", "--force").code == "nothing_to_force"
-    assert refused("export", f"hf:{folder}", talks / "x", "--scores", talks).code == "not_ours"
+    assert refused("export", f"hf:{folder}", talks / "x", "--scores", talks).code == "not_a_run"
+    assert refused("export", f"hf:{folder}", talks / "x", "--coverage", "0.8").code == "not_ours"
     assert not (talks / "x").exists()
     own = talks / "own"
     own.mkdir()

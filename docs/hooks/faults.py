@@ -29,7 +29,7 @@ SECTIONS = {
 }
 HEARERS = (
     *("audio.py", "decoding.py", "intake.py", "chunks.py", "ogg.py", "mpeg.py", "matroska.py"),
-    *("predictor.py", "timeline.py", "cutting.py", "ahead.py"),
+    *("predictor.py", "texts.py", "timeline.py", "cutting.py", "ahead.py"),
 )
 """The files whose warnings are about a recording."""
 SPELT_OUT = ast.JoinedStr | ast.Constant | ast.UnaryOp

@@ -7,6 +7,7 @@ from typing import Any
 from sertone import figures, licences
 from sertone.audio import SAMPLING_RATE
 from sertone.figures import counted
+from sertone.labels import Scale, scale_in_words
 from sertone.runtime import bundle
 
 
@@ -32,7 +33,8 @@ def info(folder: Path) -> dict[str, Any]:
 def to_text(found: Mapping[str, Any]) -> str:
     """As lines for people."""
     shortest = f"mono speech at 16 kHz, at least {1000 * found['min_samples'] / SAMPLING_RATE:.0f} ms"
-    rated = [f"{name} from {s['low']:g} to {s['high']:g} {s['unit']}" for name, s in found["scales"].items()]
+    scales = {name: Scale(**scale) if scale else None for name, scale in found["scales"].items()}
+    rated = [f"{name} {scale_in_words(scale)}" for name, scale in scales.items()]
     classes = [f"emotion: {', '.join(found['classes'])}"] if found["classes"] else []
     rows = {
         "bundle": f"{found['name']}, {found['precision']}, {found['megabytes']:.1f} MB",

@@ -1,19 +1,17 @@
-"""A trained model on another corpus: the score that a corpus's own cross-validation does not give.
+"""A model on another corpus: the score that a corpus's own cross-validation does not give.
 
 out/protocol.json, results.json, predictions.csv, report.html    as of a run with one fold
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sertone import corpora, figures, metrics, sums, transcripts
 from sertone.analysis.evaluated_labels import require_covered, require_emotions
-from sertone.calibration import Calibration
+from sertone.analysis.evaluated_models import EvaluatedModel, open_model
 from sertone.errors import SertoneError
 from sertone.files import write_json
 from sertone.labels import (
@@ -23,29 +21,51 @@ from sertone.labels import (
     counts_in_words,
     outside_classes,
     remap,
+    rescaled,
     written_labels,
 )
 from sertone.leaks import LeakReport, recording_hashes
 from sertone.protocol_card import protocol_card
 from sertone.protocols import Fold, has_label
 from sertone.recipe import DataConfig
+from sertone.runtime import shipped
+from sertone.runtime.answering import Model
 from sertone.schema import Utterance
 from sertone.settings import parse
+from sertone.sharing.scores import Scores
 from sertone.terminal import tell
-from sertone.train_config import TrainConfig
-from sertone.training import heard, ranks, results
-from sertone.training.answers import Answers
-from sertone.training.predict import Trained
+from sertone.training import heard, results
 from sertone.training.recordings import Recordings
 from sertone.training.run_folder import lock
 from sertone.training.scored import scored
-from sertone.training.together import answers_of, mean_probabilities, mean_ratings
 
 CACHE_GB = 4.0
+UNKNOWN_PAST = "nothing is known of the model's training: it may have heard these recordings or speakers"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of an evaluation.
+
+    Attributes:
+        folder: what was written: `results.json`, `predictions.csv`, `report.html`, `protocol.json`.
+        scores: score -> value, as `ua`, `wa`, `valence.ccc`.
+        intervals: score -> 95 % interval over speakers, [low, high]; empty where there is one speaker.
+        utterances: how many were scored.
+        speakers: how many spoke them.
+        warnings: what the model has heard in training, and what was left out.
+    """
+
+    folder: Path
+    scores: dict[str, float]
+    intervals: dict[str, list[float]]
+    utterances: int
+    speakers: int
+    warnings: list[str]
 
 
 def evaluate(
-    model: str | Path,
+    model: str | Path | None,
     corpus: str,
     root: str | Path,
     out: str | Path,
@@ -56,13 +76,16 @@ def evaluate(
     scales: Mapping[str, tuple[float, float]] | None = None,
     only: Mapping[str, Sequence[str]] | None = None,
     reader: Mapping[str, Any] | None = None,
-) -> list[str]:
-    """Scores a model on a corpus and writes a run folder with one fold.
+    fresh: bool = False,
+) -> Evaluation:
+    """Score a model on a corpus and write a run folder with one fold.
 
-    Ratings are brought from the scale that the model learnt to that of the corpus.
+    Ratings are brought from the scale that the model learnt to that of the corpus; ratings on no known scale
+    are taken as they are.
 
     Args:
-        model: a checkpoint, a fold, a run (mean of its folds' models), or OWNER/NAME on the hub.
+        model: a bundle, a checkpoint, a fold, a run (mean of its folds' models), OWNER/NAME on the hub, or
+            `hf:` and an audio-classification model of Hugging Face; None: the model of the package.
         corpus: name of the corpus.
         root: its folder, or the manifest's file.
         out: where to write.
@@ -73,17 +96,16 @@ def evaluate(
         only: what of the corpus to take, as `data.only` of a recipe; None: all.
         reader: how it is read, as `{"columns": {"path": "clip"}}`: `data.columns` and `data.speaker_pattern`
             of a recipe.
-
-    Returns:
-        warnings: what of the corpus the model has heard in training, and what was left out.
+        fresh: replace an evaluation of another model or with other settings that is in the folder.
 
     Raises:
         SertoneError: of the model or the corpus; `unknown_class`, `no_targets`, `unmapped_labels`,
             `unreadable_audio`, `unknown_emotion`, `run_in_use`, `other_experiment`; of the texts.
     """
-    trained, out = Trained(model), Path(out)
+    evaluated, out = open_model(model), Path(out)
+    trained = evaluated.model
     wanted = dict(classes or {name: name for name in trained.classes})
-    mapping = _mapping(trained, wanted, emotions)
+    mapping = _mapping(evaluated, wanted, emotions)
     settings = {
         "text": text if trained.reads else "none",
         "scales": dict(scales or {}),
@@ -98,22 +120,22 @@ def evaluate(
     test = [u for u in found if u.labels.get("emotion") in mapping or has_label(u, tuple(known))]
     _require_some(trained, test, found, mapping)
     require_covered(found, mapping, chosen=bool(classes or emotions))
-    card = _card(trained, data, found, test, mapping, str(model))
+    card = _card(evaluated, data, found, test, mapping, _name(model))
     texts = transcripts.texts(data.text, test, card["file_hashes"], _say, card["corpus"]["language"])
     card["text"] = texts.card
     card["evaluated"] |= {"text": texts.about, "scales": card["scales"], "only": data.only}
     card["evaluated"] |= data.reader_options
-    fold = _fold(trained, texts.given(test), mapping, wanted, known) | {"name": card["corpus"]["title"]}
+    fold = _fold(evaluated, texts.given(test), mapping, wanted, known) | {"name": card["corpus"]["title"]}
     about = {
         "corpus": corpus,
-        "model": trained.about["model"]["name"],
-        "encoder": results.encoders_in_words(trained.about["model"]),
+        "model": evaluated.name,
+        "encoder": evaluated.encoder,
         "classes": class_names(wanted),
         "ratings": {name: asdict(scale) for name, scale in known.items()},
         "folds_of_other_settings": [],
     }
     with lock(out):
-        _refuse_other(out, card)
+        _refuse_other(out, card, fresh=fresh)
         write_json(out / "protocol.json", card)
         results.write(out, [fold], about)
     unread = len(test) - texts.with_text if trained.reads else 0
@@ -121,30 +143,37 @@ def evaluate(
     said = [f"{unread} of {len(test)} utterances have no text; {alone}"] if unread else []
     if unknown := figures.unknown_in_words(card):
         said.append(unknown)
-    return _warnings(trained, card["leaks"][0], found, mapping, known) + said
+    said = _warnings(trained, card["leaks"][0], found, mapping, known) + said
+    _, scores = Scores.of_evaluation(out)
+    counts = {"utterances": scores.utterances, "speakers": scores.speakers}
+    return Evaluation(out, scores.values, scores.intervals, **counts, warnings=said)
+
+
+def _name(model: str | Path | None) -> str:
+    return f"{shipped.NAME}, which comes with Sertone" if model is None else str(model)
 
 
 def _say(line: str) -> None:
     tell(line)
 
 
-def _refuse_other(out: Path, card: dict[str, Any]) -> None:
-    """A folder that holds something else than an evaluation of this model is not written over."""
+def _refuse_other(out: Path, card: dict[str, Any], *, fresh: bool) -> None:
+    """Refuse a folder that holds something else than an evaluation of this model."""
     if not (out / "protocol.json").is_file():
         return
     before = json.loads((out / "protocol.json").read_text(encoding="utf-8")).get("evaluated")
-    if before != card["evaluated"]:
+    if before != card["evaluated"] and not (before and fresh):
         holds = f"an evaluation of {before['model']}" if before else "a run of its own"
-        raise SertoneError(
-            "other_experiment", f"{out} holds {holds}", "a folder of this evaluation", "choose another --out"
-        )
+        way_out = "choose another --out" + ", or replace it with --fresh" * bool(before)
+        raise SertoneError("other_experiment", f"{out} holds {holds}", "a folder of this evaluation", way_out)
 
 
 def _mapping(
-    trained: Trained, wanted: Mapping[str, str], emotions: Mapping[str, str] | None
+    evaluated: EvaluatedModel, wanted: Mapping[str, str], emotions: Mapping[str, str] | None
 ) -> dict[str, str]:
     """Emotion of the corpus -> class to report."""
-    known = trained.class_map if emotions is None else emotions
+    known = evaluated.class_map if emotions is None else emotions
+    trained = evaluated.model
     if unknown := sorted({*known.values(), *wanted} - set(trained.classes)):
         raise SertoneError(
             "unknown_class",
@@ -155,21 +184,25 @@ def _mapping(
 
 
 def _fold(
-    trained: Trained,
+    evaluated: EvaluatedModel,
     test: list[Utterance],
     mapping: dict[str, str],
     wanted: dict[str, str],
     scales: Mapping[str, Scale],
 ) -> dict[str, Any]:
     """The corpus as the one fold of a run."""
-    recordings = Recordings(CACHE_GB)
+    recordings, model = Recordings(CACHE_GB), evaluated.model
     recordings.load(test)
-    answers = answers_of(trained, test, recordings, ranks.fabric(TrainConfig(batch_size=1)))
-    before, after = _probabilities(trained, answers, wanted) if wanted else (None, None)
-    ratings = {name: mean_ratings(trained, answers, name, scale) for name, scale in scales.items()}
-    unchanged = wanted == {name: name for name in trained.classes}
-    threshold = trained.threshold if unchanged else None  # of other classes nothing is known
-    by = replace(_mean_calibration(trained), threshold=threshold)
+    answers = evaluated.answers(test, recordings)
+    sides = (answers.uncalibrated, answers.probabilities)
+    before, after = (remap(side, model.classes, wanted) if wanted else None for side in sides)
+    ratings = {
+        name: [rescaled(value, model.scales[name] or scale, scale) for value in answers.ratings[name]]
+        for name, scale in scales.items()
+    }
+    unchanged = wanted == {name: name for name in model.classes}
+    threshold = model.threshold if unchanged else None  # of other classes nothing is known
+    by = replace(evaluated.calibration, threshold=threshold)
     voted = any(u.votes for u in test)
     names = class_names(wanted)
     fold = scored(test, mapping, names, after, before, by, ratings=ratings, with_votes=voted)
@@ -187,23 +220,8 @@ def _scores(rows: list[dict[str, Any]], classes: bool, ratings: Iterable[str]) -
     return scores
 
 
-def _mean_calibration(trained: Trained) -> Calibration:
-    """What several models were calibrated on, together."""
-    own = trained.calibrations
-    if len(own) == 1:
-        return own[0]
-    speakers = sorted({name for by in own for name in by.fitted_on.get("speakers", ())})
-    utterances = sum(by.fitted_on.get("utterances", 0) for by in own)
-    return Calibration(
-        temperature=float(np.mean([by.temperature for by in own])),
-        coverage=own[0].coverage,
-        fitted_on={"speakers": speakers, "utterances": utterances} if speakers else {},
-        note=f"mean of {len(own)} models, each with a temperature of its own",
-    )
-
-
 def _require_some(
-    trained: Trained, test: list[Utterance], found: list[Utterance], mapping: Mapping[str, str]
+    trained: Model, test: list[Utterance], found: list[Utterance], mapping: Mapping[str, str]
 ) -> None:
     if not test and not trained.classes:
         raise SertoneError(
@@ -224,7 +242,7 @@ def _require_some(
 
 
 def _card(
-    trained: Trained,
+    evaluated: EvaluatedModel,
     data: DataConfig,
     found: list[Utterance],
     test: list[Utterance],
@@ -235,32 +253,24 @@ def _card(
     title, hashes = corpora.sheet(data.corpus).TITLE, recording_hashes(test)
     rule, leak = {"split": "another corpus"}, LeakReport(title)
     card = protocol_card(data, len(found), [Fold(title, [], [], test)], [leak], mapping, hashes, rule, 0)
-    card["evaluated"] = {"model": model, "trained_on": trained.card["corpus"]["title"]}
-    card["selection"] = trained.card["selection"]
-    ids, speakers = heard.again(test, card, [each["card"]["heard"] for each in trained.abouts])
-    card["leaks"] = [vars(leak) | {"recordings": ids, "speakers": speakers}]
+    about = evaluated.model.card
+    card["evaluated"] = {"model": model, "trained_on": about["corpus"]["title"]}
+    card["selection"] = about["selection"]
+    ids, speakers = heard.again(test, card, evaluated.heard or [])
+    known = evaluated.heard is not None
+    card["leaks"] = [vars(leak) | {"recordings": ids, "speakers": speakers, "known": known}]
     return card
 
 
-def _probabilities(
-    trained: Trained, answers: list[Answers], wanted: Mapping[str, str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of the classes wanted, before and after calibration; mean over the models: (N, J) each."""
-    before = np.mean([own.probabilities for own in answers], axis=0)
-    after = mean_probabilities(trained, answers)
-    first, second = (remap(side, trained.classes, wanted) for side in (before, after))
-    return first, second
-
-
 def _warnings(
-    trained: Trained,
+    trained: Model,
     leak: Mapping[str, Any],
     found: list[Utterance],
     mapping: Mapping[str, str],
     scales: Mapping[str, Scale],
 ) -> list[str]:
     """What the reader of the score must know."""
-    said = []
+    said = [] if leak["known"] else [UNKNOWN_PAST]
     if ids := leak["recordings"]:
         said.append(f"the model has heard {len(ids)} of these recordings in training, such as {ids[0]}")
     if speakers := leak["speakers"]:
@@ -272,4 +282,5 @@ def _warnings(
         which = counts_in_words(outside_classes(found, mapping))
         said.append(f"{outside} of {len(emotions)} utterances have an emotion outside the classes: {which}")
     said += [f"{name} of the corpus has no known scale" for name in trained.scales if name not in scales]
-    return said
+    as_they_are = [name for name in scales if trained.scales[name] is None]
+    return said + [f"{name} of the model is on no known scale: taken as it is" for name in as_they_are]

@@ -37,7 +37,8 @@ def export(
             the same.
         bf16: weights stored in 16 bits: half the size, the speed of fp32.
         scores: run of a cross-validation of the same recipe, or folder of `sertone choose`, for the card to
-            state its scores. Its held-out answers calibrate a model that was trained on all data.
+            state its scores. Its held-out answers calibrate a model that was trained on all data. Of an hf:
+            model a folder that `sertone evaluate` wrote.
         coverage: with `--scores`, share of recordings that shall get an answer, such as 0.8; the others are
             unsure.
         elsewhere: folder that `sertone evaluate` wrote, for the card to state scores on another corpus. May

@@ -34,11 +34,7 @@ def compare(
 
 @app.command
 def evaluate(
-    model: str,
-    corpus: str,
-    root: Path,
-    /,
-    *,
+    *what: str,
     out: Path | None = None,
     classes: str | None = None,
     emotions: str | None = None,
@@ -46,16 +42,18 @@ def evaluate(
     scales: str | None = None,
     only: str | None = None,
     reader: ReaderOptions = NOTHING,
+    fresh: Annotated[Flag, Parameter(help="Replace another evaluation that is in the folder.")] = False,
 ) -> int:
-    """Score a trained model on another corpus: scores, predictions, report.
+    """Score a model on a corpus: `sertone evaluate [MODEL] CORPUS ROOT` writes scores, predictions, report.
 
-    Warns of recordings and speakers that the model has heard in training.
+    Warns of recordings and speakers that the model has heard in training, or that nothing is known of it.
 
     Args:
-        model: a checkpoint folder, a fold, a run (the mean of its folds' models), or OWNER/NAME on the
-            Hugging Face hub.
-        corpus: its name, see `sertone corpora list`.
-        root: its folder, or the manifest's file.
+        what: first the model: a bundle, a checkpoint folder, a fold, a run (the mean of its folds' models),
+            OWNER/NAME on the Hugging Face hub, or an audio-classification model of Hugging Face, as its
+            folder, hf:FOLDER or hf:OWNER/NAME; without one, the model that comes with Sertone. Then the name
+            of the corpus (`sertone corpora list`; `manifest` for a table of your own), and its folder or the
+            table.
         out: folder to write; runs/MODEL-on-CORPUS if not given.
         classes: classes to report, of those of the model: `angry,sad` leaves the others out,
             `happy=positive,sad=negative` renames and merges. Or a YAML file with a mapping.
@@ -71,7 +69,10 @@ def evaluate(
     from sertone.analysis.evaluate import evaluate as examine
     from sertone.labels import parse_map
 
-    out = out or Path("runs") / f"{'-'.join(Path(model).parts[-2:]).strip('/')}-on-{corpus}"
+    if len(what) not in (2, 3):
+        raise SertoneError("bad_command", f"{len(what)} arguments", "[MODEL] CORPUS ROOT")
+    model, corpus, root = what if len(what) == 3 else (None, *what)
+    out = out or Path("runs") / f"{_short_name(model)}-on-{corpus}"
     settings: dict[str, Any] = {
         "classes": parse_map(classes, "--classes") if classes else None,
         "emotions": parse_map(emotions, "--emotions") if emotions else None,
@@ -80,12 +81,19 @@ def evaluate(
         "only": yaml.safe_load(only or "{}"),
         "reader": reader.given(),
     }
-    for warning in examine(model, corpus, root, out, **settings):
+    for warning in examine(model, corpus, root, out, fresh=fresh, **settings).warnings:
         tell(f"warning  {warning}")
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     say(score_line(results["pooled"]))
     say(f"report  {out / 'report.html'}")
     return 0
+
+
+def _short_name(model: str | None) -> str:
+    """Return the end of a model's path, for the name of a folder."""
+    from sertone.runtime import shipped
+
+    return "-".join(Path((model or shipped.NAME).removeprefix("hf:")).parts[-2:]).strip("/")
 
 
 def _scales(text: str | None) -> dict[str, tuple[float, float]]:
@@ -116,12 +124,12 @@ def info(
         measure: speed and memory as well, on this machine; not of a bundle.
         json_: print one JSON object instead of lines.
     """
-    from sertone.runtime import shipped
+    from sertone.export.cached import model_folder
     from sertone.runtime.bundle import is_bundle
-    from sertone.sharing.folder import checkpoints, local
+    from sertone.sharing.folder import checkpoints
 
     recipe = model is not None and Path(model).suffix in (".yaml", ".yml")
-    folder = Path(model) if model and recipe else local(model or shipped.folder())
+    folder = Path(model) if model and recipe else model_folder(model)
     if is_bundle(folder):
         from sertone.analysis import bundle_info as examiner  # which needs no torch
 

@@ -1,11 +1,12 @@
 """`sertone predict`: emotions of recordings."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token, UnknownOptionError
 
 from sertone.cli.long import Long, named
 from sertone.cli.parts import Flag, app
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
     from sertone.schema import Prediction
 
 WHOLE = Long()
+STDIN = "-"
 
 
 @app.command
 def predict(
-    *paths: str,
+    *paths: Annotated[str, Parameter(allow_leading_hyphen=True)],
     text: str | None = None,
     list_: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     manifest: Path | None = None,
@@ -36,6 +38,7 @@ def predict(
     dimensions: Literal["corpus", "unit"] = "corpus",
     device: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
+    jobs: int = 1,
     strict: Flag = False,
     long: Long = WHOLE,
 ) -> int:
@@ -51,8 +54,9 @@ def predict(
         paths: first the model: a bundle, a checkpoint folder, a run, or OWNER/NAME on the Hugging Face hub;
             if the first path is a recording or a folder of recordings, the model that comes with Sertone
             answers. A run answers with the mean of its folds' models, most of which were trained on a
-            recording that belongs to the corpus. Then recordings of any rate and number of channels; of a
-            folder all that are in it or below it.
+            recording that belongs to the corpus. A folder of Hugging Face, hf:FOLDER or hf:OWNER/NAME is
+            exported once into a cache. Then recordings of any rate and number of channels; of a folder all
+            that are in it or below it; `-` is a recording on standard input.
         text: what is said in the one recording given.
         list_: instead of recordings, a text file with one path per line, or one per NUL as of `find -print0`;
             `-`: standard input.
@@ -72,30 +76,34 @@ def predict(
         min_confidence: below it an answer is unsure; as the model was calibrated if not given.
         dimensions: arousal, valence, dominance on the scale of the `corpus`, or from 0 to 1 (`unit`).
         device: `cuda` needs a card, and onnxruntime-gpu for a bundle.
-        threads: for one recording; one per core if not given.
+        threads: for one recording; one per core if not given, or one with `--jobs`.
+        jobs: processes that answer recordings side by side, each with a model of its own in memory. Order,
+            rows and `--resume` do not depend on it.
         strict: refuse what would be answered with a warning, such as a truncated file, or one without text of
             a model that reads.
     """
     from sertone import load
-    from sertone.runtime import many, shipped
+    from sertone.export.cached import model_folder
+    from sertone.runtime import many
     from sertone.runtime.progress import Tally
     from sertone.runtime.rows import json_line
     from sertone.sharing.folder import digest
 
+    _require_no_option(paths)
     settings = long.settings()
     _require_one_output(out, resume, timelines=bool(settings), drawn=bool(long.to))
     if language and not asr:
         raise SertoneError("no_asr", "--language without --asr", "the model that writes down what is said")
     if asr and settings:
         raise SertoneError("bad_timeline", "--asr for a timeline", "one of the two: pieces are only heard")
-    own = not paths or not _is_model(Path(paths[0]))
-    inputs = _inputs([Path(path) for path in (paths if own else paths[1:])], list_, manifest, text, columns)
+    own = not paths or not _is_model(paths[0])
+    inputs = _inputs(paths if own else paths[1:], list_, manifest, text, columns)
     targets = long.targets([source.file for source in inputs], list_, manifest)
     told: dict[str, Any] = {"classes": classes, "min_confidence": min_confidence, "dimensions": dimensions}
-    model = shipped.folder() if own else paths[0]
-    predictor = load(model, device=device, threads=threads, **told)
+    model = model_folder(None if own else paths[0])
+    predictor = load(model, device=device, threads=threads or (1 if jobs > 1 else None), **told)
     recogniser = _recogniser(asr, language, predictor.model) if asr else None
-    options: dict[str, Any] = {"strict": strict, "recogniser": recogniser, "settings": settings}
+    options: dict[str, Any] = {"strict": strict, "recogniser": recogniser, "settings": settings, "jobs": jobs}
     if out:
         by = {"model": digest(model), "recognised_by": f"{asr} {language}" if recogniser else ""}
         return int(many.write(predictor, inputs, out, resume=resume, **by, **options).of("error") > 0)
@@ -105,6 +113,17 @@ def predict(
         say("\n".join(written) or json_line(answer))
         tally.add(answer)
     return int(tally.of("error") > 0)
+
+
+def _require_no_option(paths: Sequence[str]) -> None:
+    """Refuse an option that does not exist: as `-` is a path, the parser takes it for one.
+
+    Raises:
+        UnknownOptionError: as the parser itself would.
+    """
+    if wrong := next((path for path in paths if path.startswith("-") and path != STDIN), None):
+        known = app["predict"].assemble_argument_collection()
+        raise UnknownOptionError(token=Token(value=wrong, source="cli"), argument_collection=known)
 
 
 def _require_one_output(out: Path | None, resume: bool, *, timelines: bool, drawn: bool) -> None:
@@ -133,11 +152,14 @@ def _written(prediction: "Prediction", targets: Sequence[str]) -> "tuple[Predict
         return refused(prediction.file, AudioError("not_written", str(error), "a place to write to")), []
 
 
-def _is_model(path: Path) -> bool:
+def _is_model(name: str) -> bool:
     """Whether a path means a model: a folder that holds one, or what is neither here nor a recording."""
     from sertone.runtime.inputs import SUFFIXES, is_folder
     from sertone.sharing.folder import holds_model
 
+    path = Path(name)
+    if name == STDIN:
+        return False
     if is_folder(path):
         return holds_model(path)
     try:
@@ -147,7 +169,7 @@ def _is_model(path: Path) -> bool:
 
 
 def _inputs(
-    paths: Sequence[Path], listed: str | None, manifest: Path | None, text: str | None, columns: str | None
+    paths: Sequence[str], listed: str | None, manifest: Path | None, text: str | None, columns: str | None
 ) -> "list[Input]":
     from sertone.labels import parse_map
     from sertone.runtime.inputs import gather
@@ -155,7 +177,11 @@ def _inputs(
     if columns and not manifest:
         raise SertoneError("no_table", "--columns without --manifest", "the table whose columns they are")
     named = parse_map(columns, "--columns") if columns else None
-    inputs = gather(paths, listed=listed, manifest=manifest, columns=named)
+    inputs = (
+        [_standard_input()]
+        if list(paths) == [STDIN]
+        else gather(paths, listed=listed, manifest=manifest, columns=named)
+    )
     if text is None:
         return inputs
     if len(inputs) != 1 or not paths:
@@ -164,6 +190,13 @@ def _inputs(
             "many_files", found, "one recording", "--manifest takes a table with a column of texts"
         )
     return [replace(inputs[0], text=text)]
+
+
+def _standard_input() -> "Input":
+    """Return the recording on standard input, read to its end."""
+    from sertone.runtime.inputs import Input
+
+    return Input(STDIN, content=sys.stdin.buffer.read())
 
 
 def _recogniser(name: str, language: str, model: "Model") -> Callable:

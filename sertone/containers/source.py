@@ -7,6 +7,8 @@ is a regular one: the descriptor that was looked at is the one that is read.
 import io
 import os
 import stat
+import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sertone.errors import AudioError
@@ -103,6 +105,45 @@ class RegularFile(OpenFile):
             os.close(descriptor)
             raise
         super().__init__(descriptor, status.st_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The bytes of a sound file, where others give its path.
+
+    Attributes:
+        data: all of them.
+        name: for messages; nothing is opened by it.
+    """
+
+    data: bytes = field(repr=False)
+    name: str = "<bytes>"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class MemoryFile(OpenFile):
+    """Bytes as a file without a name: in memory on Linux, elsewhere in the folder for temporary files.
+
+    Args:
+        data: of a sound file.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(_unnamed(data), len(data))
+
+
+def _unnamed(data: bytes) -> int:
+    """Return the descriptor of a new file that holds these bytes."""
+    if not hasattr(os, "memfd_create"):
+        with tempfile.TemporaryFile(buffering=0) as file:
+            file.write(data)
+            return os.dup(file.fileno())
+    descriptor = os.memfd_create("sound")
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(data)
+    return descriptor
 
 
 def _require_regular(status: os.stat_result, path: str | Path) -> None:

@@ -11,4 +11,5 @@ parity.py       the bundle against torch, over lengths
 agreement.py    int8 or bf16 against fp32, on a corpus
 card.py         the bundle's README
 bundles.py      the whole way
+cached.py       the folder of any model; Hugging Face models exported on the fly
 """

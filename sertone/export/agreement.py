@@ -8,7 +8,7 @@ import numpy as np
 
 from sertone import audio, corpora, metrics
 from sertone.errors import SertoneError
-from sertone.labels import rescaled
+from sertone.labels import rescaled, span
 from sertone.runtime.answering import Model
 from sertone.schema import Utterance
 
@@ -98,7 +98,7 @@ def _differences(model: Model, shares: np.ndarray, ratings: np.ndarray) -> dict[
         found["equal_labels"] = float((first.argmax(-1) == second.argmax(-1)).mean())
         found["mean_difference"] = float(np.abs(first - second).mean())
     if model.scales:
-        spans = np.asarray([scale.high - scale.low for scale in model.scales.values()])
+        spans = np.asarray([span(scale) for scale in model.scales.values()])
         found["mean_rating_difference"] = float(np.abs((ratings[:, 0] - ratings[:, 1]) / spans).mean())
     return found
 
@@ -126,7 +126,10 @@ def _ccc(
             continue
         targets = [float(utterances[row].labels[name]) for row in rows]
         sides = [
-            [rescaled(float(value), own, scales[name]) for value in ratings[rows, side, column]]
+            [
+                rescaled(float(value), own or scales[name], scales[name])
+                for value in ratings[rows, side, column]
+            ]
             for side in (0, 1)
         ]
         first, second = (metrics.rating_scores(targets, side)["ccc"] for side in sides)

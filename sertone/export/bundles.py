@@ -15,6 +15,7 @@ from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import SertoneError
 from sertone.export import card, hub, trained
 from sertone.export.agreement import agreement, require_agreement
+from sertone.export.cached import PREFIX
 from sertone.export.graphs import save, to_onnx
 from sertone.export.parity import TOLERANCES, parity
 from sertone.export.precision import Precision, lowered
@@ -51,7 +52,8 @@ def export(
         force: write int8 although it loses more than `agreement.LIMIT` points.
         name: of the bundle; by default the folder's.
         scores: run of a cross-validation of the same recipe, or a choice of it, whose scores the bundle
-            is to state, and whose held-out answers calibrate a model that was trained on all data.
+            is to state, and whose held-out answers calibrate a model that was trained on all data; of a
+            Hugging Face model a folder that `sertone evaluate` wrote, as `elsewhere`.
         coverage: share of recordings that shall get an answer of such a model; the others are unsure.
         elsewhere: folders that `sertone evaluate` wrote: scores on other corpora, for the card.
         say: told what is being done.
@@ -67,8 +69,10 @@ def export(
     out = Path(out).resolve()
     _require_free(out)
     _require_some_loss(precision, on)
-    found = _source(str(source), scores, coverage)
+    if str(source).startswith(PREFIX) and scores:  # nobody here knows its training corpus
+        scores, elsewhere = None, [scores, *elsewhere]
     others = dict(Scores.of_evaluation(folder) for folder in elsewhere)
+    found = _source(str(source), scores, coverage)
     with _aside(out, "exact") as exact, _aside(out, precision) as made:
         if found.note:
             say(found.note)
@@ -123,11 +127,11 @@ def _prove(bundle: Bundle, about: dict[str, Any]) -> None:
 
 
 def _source(source: str, scores: Path | None, coverage: float | None) -> Source:
-    if source.startswith(hub.PREFIX):
-        if scores or coverage is not None:
-            found = f"scores or a coverage for {source}"
+    if source.startswith(PREFIX):
+        if coverage is not None:
+            found = f"a coverage for {source}"
             raise SertoneError("not_ours", found, "a model that was trained with this package")
-        return hub.source_of(source.removeprefix(hub.PREFIX))
+        return hub.source_of(source.removeprefix(PREFIX))
     return trained.source_of(source, scores, coverage)
 
 
@@ -153,7 +157,7 @@ def _about(found: Source, name: str) -> dict[str, Any]:
         "model": dict(found.about),
         "precision": "fp32",
         "classes": model.classes,
-        "scales": {dimension: asdict(scale) for dimension, scale in model.scales.items()},
+        "scales": {name: asdict(scale) if scale else None for name, scale in model.scales.items()},
         "class_map": dict(found.class_map),
         "hears": model.hears,
         "reads": model.reads,

@@ -1,16 +1,16 @@
 """torch -> ONNX: one graph for any number of samples and tokens.
 
-Fourier transforms become matrix products: ONNX Runtime's own take several times as long at these sizes.
+What ONNX Runtime computes slowly is written in another form where it stands, under
+`torch.compiler.is_exporting`: Fourier transforms as matrix products, frames as blocks (`nn.frontend`).
 """
 
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -44,7 +44,6 @@ def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor]) -> "ModelProto":
             input_names=list(inputs),
             output_names=list(OUTPUTS),
             opset_version=OPSET,
-            custom_translation_table={torch.ops.aten._fft_r2c.default: _real_to_complex},
             optimize=False,
             verbose=False,
         )
@@ -114,18 +113,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _real_to_complex(self: Any, dim: Sequence[int], normalization: int, onesided: bool) -> Any:
-    """The exporter's form of a real Fourier transform: (..., n) -> (..., n // 2 + 1, 2)."""
-    import onnxscript
-    from onnx.numpy_helper import from_array
-
-    op: Any = onnxscript.opset20
-    size = self.shape[-1]
-    assert (normalization, onesided, isinstance(size, int)) == (0, True, True)
-    angles = 2 * np.pi * np.outer(np.arange(size), np.arange(size // 2 + 1)) / size
-    matrices = (from_array(part.astype(np.float32)) for part in (np.cos(angles), -np.sin(angles)))
-    parts = [op.MatMul(self, op.Constant(value=matrix)) for matrix in matrices]
-    last = op.Constant(value_ints=[-1])
-    return op.Concat(*(op.Unsqueeze(part, last) for part in parts), axis=-1)

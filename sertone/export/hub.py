@@ -6,7 +6,7 @@ Two layouts are known:
     - audEERING's (Wagner et al., Dawn of the Transformer Era in Speech Emotion Recognition, TPAMI 2023,
       arXiv 2203.07378): the mean of the last layer, a hidden layer with tanh, one output per label.
 Classes are answered by softmax. Where `problem_type` is `regression`, or the labels are dimensions, the
-outputs are ratings from 0 to 1.
+outputs are ratings: from 0 to 1 in audEERING's layout, whose paper says so. No other layout states a scale.
 
 Nothing of a checkpoint is run: weights in safetensors, the rest JSON.
 
@@ -34,7 +34,6 @@ from sertone.nn.huggingface import HuggingFaceEncoder
 from sertone.nn.pretrained import feature_extractor, folder_of, load_weights, normalize_of, speech_config
 from sertone.runtime.answering import AT_ONCE_S, UNIT, Outputs
 
-PREFIX = "hf:"
 ABBREVIATIONS = SYNONYMS | {
     "neu": "neutral",
     "cal": "calm",
@@ -103,7 +102,8 @@ class HubModel:
         names = _labels(folder, config)
         rated = config.problem_type == "regression" or set(names) <= set(DIMENSIONS)
         self.classes: list[str] = [] if rated else names
-        self.scales: dict[str, Scale] = dict.fromkeys(names, UNIT) if rated else {}
+        known = _is_audeerings(config) and set(names) <= set(DIMENSIONS)
+        self.scales: dict[str, Scale | None] = dict.fromkeys(names, UNIT if known else None) if rated else {}
         self.normalize = normalize_of(str(folder))
         self._extractor = feature_extractor(folder)
         _require_rate(self._extractor.sampling_rate, name)

@@ -8,6 +8,7 @@ import numpy as np
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
+from sertone.labels import span
 from sertone.runtime.answering import Model
 
 SECONDS = (0.4, 1.0, 2.37, 5.0, 11.3, 30.0)
@@ -37,7 +38,7 @@ def parity(
     Raises:
         SertoneError: `parity`, where they differ by more, or an answer is not a number.
     """
-    spans = np.asarray([scale.high - scale.low for scale in torch_model.scales.values()])
+    spans = np.asarray([span(scale) for scale in torch_model.scales.values()])
     worst = {"probabilities": 0.0, "ratings": 0.0}
     for length in seconds:
         waveform = _recording(max(round(length * SAMPLING_RATE), torch_model.min_samples))

@@ -8,6 +8,7 @@ Axis letters: B batch, N samples, T frames, C features.
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -81,8 +82,10 @@ class FrontEnd(nn.Module):
     def _log_mel(self, waveforms: Tensor) -> Tensor:
         """(B, N) -> (B, T, bands); of each frame of `min_samples` the 25 ms in its middle."""
         start = (self.min_samples - WINDOW) // 2
-        slices = waveforms[:, start:].unfold(1, WINDOW, HOP) * self.window
-        spectrum = torch.view_as_real(torch.fft.rfft(slices, FFT))
+        slices = _framed(waveforms[:, start:], WINDOW, HOP)
+        if torch.compiler.is_exporting():
+            return (_power_products(slices, FFT, self.filters, self.window) + 1e-8).log()
+        spectrum = torch.view_as_real(torch.fft.rfft(slices * self.window, FFT))
         return (spectrum.square().sum(-1) @ self.filters + 1e-8).log()
 
 
@@ -112,15 +115,10 @@ def track_pitch(waveforms: Tensor) -> tuple[Tensor, Tensor]:
     shortest, longest = int(rate / PITCH_MAX_HZ), int(rate / PITCH_MIN_HZ) + 1
     slower = F.avg_pool1d(waveforms[:, None], PITCH_DECIMATION)[:, 0]
     size = PITCH_WINDOW // PITCH_DECIMATION
-    slices = slower.unfold(1, size, HOP // PITCH_DECIMATION)  # (B, T, size)
+    slices = _framed(slower, size, HOP // PITCH_DECIMATION)  # (B, T, size)
     slices = slices - slices.mean(-1, keepdim=True)
-    length = -(-(size + longest + 1) // 32) * 32  # no wrap-around, and a size that FFTs like
-    power = torch.view_as_real(torch.fft.rfft(slices, length)).square().sum(-1)
-    correlation = _even_irfft(power, length)
-    energy = F.pad(slices.square(), (1, 0)).cumsum(-1)  # energy[k]: of the first k samples
-    head = energy[..., size - longest :].flip(-1)  # lags 0..longest
-    tail = energy[..., -1:] - energy[..., : longest + 1]
-    normalised = correlation[..., : longest + 1] / (head * tail + 1e-10).sqrt()
+    correlation = _autocorrelation(slices, longest)
+    normalised = correlation / (_energies(slices, longest) + 1e-10).sqrt()
     lags = torch.arange(shortest, longest, device=slices.device)
     cost = OCTAVE_COST * torch.log2(lags / shortest)  # as in Boersma 1993: multiples of the period
     best = (normalised[..., shortest:longest] - cost).argmax(-1) + shortest
@@ -128,13 +126,62 @@ def track_pitch(waveforms: Tensor) -> tuple[Tensor, Tensor]:
     return rate / (best + _parabola(normalised, best)), voicing
 
 
-def _even_irfft(spectrum: Tensor, length: int) -> Tensor:
-    """The signal of a real spectrum (..., length // 2 + 1) -> (..., length), length even."""
-    if torch.compiler.is_exporting():  # without complex numbers, for which ONNX has no fast way
-        whole = torch.cat([spectrum, spectrum[..., 1:-1].flip(-1)], -1)
-        half = torch.view_as_real(torch.fft.rfft(whole))[..., 0] / length
-        return torch.cat([half, half[..., 1:-1].flip(-1)], -1)
-    return torch.fft.irfft(torch.complex(spectrum, torch.zeros_like(spectrum)), length)
+def _framed(signal: Tensor, size: int, hop: int) -> Tensor:
+    """Frames of a signal: (B, N) -> (B, T, size)."""
+    if not torch.compiler.is_exporting():
+        return signal.unfold(1, size, hop)
+    step = math.gcd(size, hop)  # ONNX gathers an unfolded signal number by number, and copies such blocks
+    blocks = signal[:, : signal.shape[1] // step * step].unflatten(1, (-1, step))
+    total = (signal.shape[1] - size) // hop + 1
+    return torch.cat([blocks[:, first :: hop // step][:, :total] for first in range(size // step)], -1)
+
+
+def _energies(slices: Tensor, longest: int) -> Tensor:
+    """Energy without the last samples times that without the first, at each lag: (B, T, longest + 1)."""
+    squares, size, lags = slices.square(), slices.shape[-1], longest + 1
+    if torch.compiler.is_exporting():
+        sample, lag = np.arange(size)[:, None], np.arange(lags)
+        sides = np.concatenate([sample < size - lag, sample >= lag], 1)
+        both = squares @ torch.from_numpy(sides.astype(np.float32))
+        return both[..., :lags] * both[..., lags:]
+    energy = F.pad(squares, (1, 0)).cumsum(-1)  # energy[k]: of the first k samples
+    return energy[..., size - longest :].flip(-1) * (energy[..., -1:] - energy[..., :lags])
+
+
+def _autocorrelation(slices: Tensor, longest: int) -> Tensor:
+    """Autocorrelation at the lags 0 to `longest`: (B, T, K) -> (B, T, longest + 1)."""
+    length = -(-(slices.shape[-1] + longest + 1) // 32) * 32  # no wrap-around, and a size that FFTs like
+    if torch.compiler.is_exporting():
+        return _power_products(slices, length, _inverse(length, longest + 1))
+    power = torch.view_as_real(torch.fft.rfft(slices, length)).square().sum(-1)
+    return torch.fft.irfft(torch.complex(power, torch.zeros_like(power)), length)[..., : longest + 1]
+
+
+def _power_products(slices: Tensor, size: int, matrix: Tensor, window: Tensor | None = None) -> Tensor:
+    """Power spectra times a matrix, as two products of matrices: what ONNX Runtime computes fastest.
+
+    Args:
+        slices: (..., K), padded to `size` for the Fourier transform.
+        size: of the transform.
+        matrix: (size // 2 + 1, M).
+        window: (K,) that the slices are multiplied with; None: none.
+
+    Returns:
+        (..., M).
+    """
+    angles = 2 * np.pi * np.outer(np.arange(slices.shape[-1]), np.arange(size // 2 + 1)) / size
+    waves = torch.from_numpy(np.concatenate([np.cos(angles), np.sin(angles)], 1).astype(np.float32))
+    if window is not None:
+        waves = waves * window[:, None]
+    return (slices @ waves).square() @ torch.cat([matrix, matrix])
+
+
+def _inverse(size: int, count: int) -> Tensor:
+    """The inverse of a real and even spectrum as a matrix: (size // 2 + 1, count)."""
+    weights = np.full(size // 2 + 1, 2.0)
+    weights[[0, -1]] = 1.0
+    angles = 2 * np.pi * np.outer(np.arange(size // 2 + 1), np.arange(count)) / size
+    return torch.from_numpy((weights[:, None] * np.cos(angles) / size).astype(np.float32))
 
 
 def _parabola(curve: Tensor, peak: Tensor) -> Tensor:

@@ -75,6 +75,9 @@ def _leaks(reports: list[dict], known: str) -> list[dict]:
 
 def _heard(report: dict, known: str) -> list[dict]:
     """What of another corpus a model has heard in training."""
+    if not report.get("known", True):
+        text = "Nothing is known of the model's training: it may have heard these recordings or speakers."
+        return [{"level": "care", "text": text}]
     lines = []
     for what, names in (("recording", report["recordings"]), (f"{known}speaker", report["speakers"])):
         if names:

@@ -12,6 +12,9 @@
     rows.py         one row per prediction, as JSON lines or CSV
     output.py       a file of rows that can be gone on with
     progress.py     how far it is
+    sources.py      what a recording can be given as
+    texts.py        the text beside it
+    workers.py      several processes that answer side by side
     many.py         many recordings, with these
     shipped.py      the model that comes with the package
 

@@ -7,12 +7,13 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import tee
-from pathlib import Path
 from typing import NamedTuple
 
 from sertone.audio import SEGMENT_TOLERANCE_S, Recording
 from sertone.isolation import ChildDiedError, cores, in_order
 from sertone.runtime import apart
+from sertone.runtime.answering import no_answer
+from sertone.runtime.sources import File
 from sertone.schema import Prediction
 
 MAX_DECODERS = 4
@@ -21,13 +22,13 @@ MAX_DECODERS = 4
 class Row(NamedTuple):
     """A file, and what is said of it."""
 
-    file: str | Path
+    file: File
     text: str | None
     duration_s: float | None
 
 
 def rows(
-    files: Iterable[str | Path], texts: Iterable[str | None] | None, durations: Iterable[float | None] | None
+    files: Iterable[File], texts: Iterable[str | None] | None, durations: Iterable[float | None] | None
 ) -> Iterator[Row]:
     """Raises ValueError where there are not as many texts or durations as files."""
     given = {"text": texts, "duration_s": durations}
@@ -57,8 +58,22 @@ def decoded(
             yield row, partial(_result, row.file, future)
 
 
-def held_against(made: Prediction, stated_s: float | None) -> Prediction:
-    """With a warning where a recording is not as long as is said."""
+def checked(made: Prediction, row: Row, *, strict: bool) -> Prediction:
+    """Return a prediction as it is handed out.
+
+    Args:
+        made: about the row's file.
+        row: which may say how long the recording is: a difference is a warning.
+        strict: whether a warning is an error.
+    """
+    held = _held_against(made, row.duration_s)
+    if strict and held.status == "warning":
+        return replace(held, status="error", **no_answer(), segments=[], speakers=[])
+    return held
+
+
+def _held_against(made: Prediction, stated_s: float | None) -> Prediction:
+    """Add a warning where a recording is not as long as is said."""
     if stated_s is None or made.duration_s is None or made.status == "error":
         return made
     if abs(stated_s - made.duration_s) <= SEGMENT_TOLERANCE_S:
@@ -70,7 +85,7 @@ def held_against(made: Prediction, stated_s: float | None) -> Prediction:
     return replace(made, status="warning", code=made.code or code, message=said)
 
 
-def _result(file: str | Path, future: Future[Recording]) -> Recording:
+def _result(file: File, future: Future[Recording]) -> Recording:
     try:
         return future.result()
     except ChildDiedError as error:

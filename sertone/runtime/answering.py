@@ -44,7 +44,7 @@ class Model(Protocol):
 
     Attributes:
         classes: names; none where it rates dimensions alone.
-        scales: dimension -> scale of the corpus.
+        scales: dimension -> scale of the corpus; None where the model does not say on which it rates.
         hears: whether it hears the audio, or reads alone.
         reads: whether it reads text.
         min_samples: at 16 kHz; what is shorter is padded with silence.
@@ -55,7 +55,6 @@ class Model(Protocol):
     """
 
     classes: list[str]
-    scales: dict[str, Scale]
     hears: bool
     reads: bool
     min_samples: int
@@ -63,6 +62,9 @@ class Model(Protocol):
     threshold: float | None
     card: dict[str, Any]
     licences: list[dict[str, Any]]
+
+    @property
+    def scales(self) -> Mapping[str, Scale | None]: ...
 
     def outputs(self, waveforms: np.ndarray, text: str | None = None) -> Outputs:
         """Answers recordings of one length.
@@ -109,9 +111,13 @@ class Answering:
         """Refuses what cannot be told of a model.
 
         Raises:
-            SertoneError: `unknown_class`, `bad_confidence`.
+            SertoneError: `unknown_class`, `bad_confidence`, `no_scale`.
         """
         self.names(model)
+        unknown = [name for name, scale in model.scales.items() if scale is None]
+        if self.dimensions == "unit" and unknown:
+            found = f"{', '.join(unknown)}, which the model rates on no known scale, from 0 to 1"
+            raise SertoneError("no_scale", found, "a scale to convert from", "leave out `dimensions`")
         if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise SertoneError("bad_confidence", f"a min_confidence of {self.min_confidence}", "0 to 1")
 
@@ -150,8 +156,10 @@ class Answering:
             "dimensions": dict(told),
         }
 
-    def _told(self, value: float, scale: Scale) -> float:
-        return min(1.0, max(0.0, rescaled(value, scale, UNIT))) if self.dimensions == "unit" else value
+    def _told(self, value: float, scale: Scale | None) -> float:
+        if scale is None or self.dimensions == "corpus":
+            return value
+        return min(1.0, max(0.0, rescaled(value, scale, UNIT)))
 
 
 def require_sound(outputs: Outputs) -> None:

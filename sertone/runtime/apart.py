@@ -16,6 +16,7 @@ from typing import Any
 from sertone import audio
 from sertone.audio import Recording
 from sertone.blocks import stream
+from sertone.containers.source import Content
 from sertone.decoding import Warnings
 from sertone.errors import AudioError, SertoneError
 from sertone.isolation import ChildDiedError, ChildStuckError, Isolated, cores
@@ -71,7 +72,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def read_apart(path: str | Path, max_seconds: float) -> Recording:
+def read_apart(path: str | Path | Content, max_seconds: float) -> Recording:
     """Read one utterance in another process.
 
     Raises:
@@ -84,7 +85,7 @@ def read_apart(path: str | Path, max_seconds: float) -> Recording:
             raise decoder_failed(path, error) from None
 
 
-def read(path: str | Path, max_seconds: float) -> Recording:
+def read(path: str | Path | Content, max_seconds: float) -> Recording:
     """As `audio.read`, with arguments for another process."""
     return audio.read(path, max_seconds=max_seconds)
 
@@ -93,7 +94,7 @@ _open: tuple[Pieces, Iterator[list[Piece]]] | None = None
 """In the child: the recording that is being cut, and what is left of it."""
 
 
-def open_pieces(path: str | Path, plan: Plan) -> Pieces:
+def open_pieces(path: str | Path | Content, plan: Plan) -> Pieces:
     """A file as the pieces of a plan.
 
     Raises:
@@ -115,7 +116,7 @@ class PiecesApart:
         AudioError: as `open_pieces`; `decoder_crashed` and `decode_timeout`, also while iterated.
     """
 
-    def __init__(self, isolated: Isolated, path: str | Path, plan: Plan) -> None:
+    def __init__(self, isolated: Isolated, path: str | Path | Content, plan: Plan) -> None:
         self._isolated, self._path = isolated, path
         self._call(_begin, path, plan)
 
@@ -137,14 +138,14 @@ class PiecesApart:
             raise decoder_failed(self._path, error) from None
 
 
-def decoder_failed(path: str | Path, error: ChildDiedError) -> AudioError:
+def decoder_failed(path: str | Path | Content, error: ChildDiedError) -> AudioError:
     """Return what is said of a recording whose process died or was ended."""
     if isinstance(error, ChildStuckError):
         return AudioError("decode_timeout", f"{path}: {error.found}", "audio that the decoder gets through")
     return AudioError("decoder_crashed", f"{path}: {error.found}", "audio that the decoder survives")
 
 
-def _begin(path: str | Path, plan: Plan) -> None:
+def _begin(path: str | Path | Content, plan: Plan) -> None:
     global _open
     _open = None
     pieces = open_pieces(path, plan)

@@ -9,11 +9,13 @@
 The graph, axis letters B batch, N samples, S tokens, K classes, R dimensions:
     waveforms (B, N) float32, 16 kHz mono; all of one length
     tokens (B, S) and counts (B,) int64: of a model that reads; a count of 0: no text
-    -> probabilities (B, K), ratings (B, R), on the scales of the corpus
+    -> probabilities (B, K), ratings (B, R), on the scales of the corpus, or on one that nobody states
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,14 +57,18 @@ FIELDS = {
     "name": str,
     "precision": lambda name: name in ("fp32", "int8", "bf16"),
     "classes": are_classes,
-    "scales": {str: is_scale},
+    "scales": {str: (is_scale, None)},
     "hears": bool,
     "reads": bool,
     "sampling_rate": lambda rate: rate == SAMPLING_RATE,
     "min_samples": lambda count: type(count) is int and 0 < count <= LONGEST_S * SAMPLING_RATE,
     "max_seconds": lambda seconds: not misfits(seconds, float, "it") and 0 < seconds <= LONGEST_S,
     "calibration": {"temperature": float, "threshold": (float, None)},
-    "card": {"corpus": {"name": str, "title": str}, "selection": str},
+    "card": {
+        "corpus": {"name": str, "title": str},
+        "selection": str,
+        "heard?": {"recordings": [str], "speakers": [str]},
+    },
     "licences": LEDGER,
     "models": int,
     "class_map": {str: str},
@@ -154,6 +160,7 @@ class Bundle:
 
     Attributes:
         folder: as given.
+        settings: as given.
         about: what `bundle.json` holds.
 
     Raises:
@@ -164,8 +171,10 @@ class Bundle:
 
     def __init__(self, folder: str | Path, settings: Settings | None = None) -> None:
         self.folder, self.about = Path(folder), about(Path(folder))
+        self.settings = settings or Settings()
         self.classes: list[str] = self.about["classes"]
-        self.scales = {name: Scale(**scale) for name, scale in self.about["scales"].items()}
+        stated = self.about["scales"].items()
+        self.scales = {name: Scale(**scale) if scale else None for name, scale in stated}
         self.hears: bool = self.about["hears"]
         self.reads: bool = self.about["reads"]
         self.min_samples: int = self.about["min_samples"]
@@ -174,10 +183,14 @@ class Bundle:
         self.card: dict[str, Any] = self.about["card"]
         self.licences: list[dict[str, Any]] = self.about["licences"]
         self._tokenizer = _tokenizer(self.folder / TOKENIZER) if self.reads else None
-        self._session = _session(self.folder, settings or Settings())
+        self._session = _session(self.folder, self.settings)
         self._one_by_one = self.about["precision"] == "int8"
         self._require_shapes()
         require_right_arithmetic(self, self.folder, self.about.get("probe"))
+
+    def __reduce__(self) -> tuple:
+        """Pickle the path: where it is unpickled, the bundle is loaded and proven again."""
+        return _reopened, (self.folder.absolute(), self.settings)
 
     def truncates(self, text: str) -> bool:
         """Whether a text is longer than it reads."""
@@ -210,6 +223,14 @@ class Bundle:
         expected = {"probabilities": len(self.classes), "ratings": len(self.scales)}
         if last != expected:
             raise _damaged(self.folder, f"the graph has {last} outputs, the labels are {expected}")
+
+
+@lru_cache(maxsize=1)
+def _reopened(folder: Path, settings: Settings) -> Bundle:
+    """Return a bundle that was pickled, once per process; whoever pickled it has seen the warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Bundle(folder, settings)
 
 
 def _session(folder: Path, settings: Settings) -> "InferenceSession":

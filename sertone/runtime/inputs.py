@@ -4,10 +4,11 @@ import codecs
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sertone.audio import SUFFIXES
+from sertone.containers.source import Content
 from sertone.errors import SertoneError
 
 
@@ -19,11 +20,18 @@ class Input:
         file: as it was given.
         text: what is said in it, where that is known.
         duration_s: what it is said to last, in seconds, where that is known.
+        content: the bytes of the file, where it was read already; then `file` is only a name.
     """
 
     file: str
     text: str | None = None
     duration_s: float | None = None
+    content: bytes | None = field(default=None, repr=False)
+
+    @property
+    def source(self) -> str | Content:
+        """What the reader takes."""
+        return self.file if self.content is None else Content(self.content, self.file)
 
 
 def gather(

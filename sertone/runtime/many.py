@@ -14,6 +14,7 @@ from sertone.runtime.plan import Plan, TimelineSettings
 from sertone.runtime.predictor import Predictor, Recogniser
 from sertone.runtime.progress import Progress, Tally
 from sertone.runtime.rows import form_of
+from sertone.runtime.sources import File
 from sertone.schema import Prediction
 from sertone.terminal import tell
 
@@ -26,6 +27,7 @@ def predict(
     recogniser: Recogniser | None = None,
     settings: TimelineSettings | None = None,
     alone: bool | None = None,
+    jobs: int = 1,
 ) -> Generator[tuple[str, Prediction], None, None]:
     """Stamp, taken before the file is read, and prediction of every input.
 
@@ -33,10 +35,10 @@ def predict(
     """
     stamps: deque[str] = deque()
 
-    def files() -> Iterator[str]:
+    def files() -> Iterator[File]:
         for source in inputs:
             stamps.append(stamp(source))
-            yield source.file
+            yield source.source
 
     made = predictor.predict_files(
         files(),
@@ -46,6 +48,7 @@ def predict(
         recogniser=recogniser,
         settings=settings,
         alone=len(inputs) == 1 if alone is None else alone,
+        jobs=jobs,
     )
     for prediction in made:
         yield stamps.popleft(), prediction
@@ -62,6 +65,7 @@ def write(
     recogniser: Recogniser | None = None,
     recognised_by: str = "",
     settings: TimelineSettings | None = None,
+    jobs: int = 1,
 ) -> Tally:
     """Answers recordings into a file, with progress on stderr.
 
@@ -75,6 +79,7 @@ def write(
         recogniser: likewise.
         recognised_by: what names the recogniser.
         settings: of timelines, see `Predictor.predict_files`.
+        jobs: processes side by side, likewise; the rows do not depend on it.
 
     Returns:
         what was answered, the rows included that were there already.
@@ -92,7 +97,12 @@ def write(
         left = output.unfinished(inputs)
         _say(output.told())
         progress, tally = Progress(len(left)), Tally(output.finished)
-        options: dict[str, Any] = {"recogniser": recogniser, "settings": settings, "alone": alone}
+        options: dict[str, Any] = {
+            "recogniser": recogniser,
+            "settings": settings,
+            "alone": alone,
+            "jobs": jobs,
+        }
         answers = predict(predictor, left, strict=strict, **options)
         with closing(progress), closing(answers):
             for stamped, prediction in answers:
@@ -119,7 +129,7 @@ def _made_by(predictor: Predictor, settings: Mapping[str, Any]) -> MadeBy:
         settings,
         classes=answering.names(model),
         of=answering.classes,
-        scales={name: asdict(scale) for name, scale in model.scales.items()},
+        scales={name: asdict(scale) if scale else None for name, scale in model.scales.items()},
         dimensions=answering.dimensions,
         min_confidence=answering.min_confidence,
     )

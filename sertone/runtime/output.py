@@ -29,12 +29,17 @@ MadeBy = Mapping[str, Any]
 
 def stamp(source: Input) -> str:
     """Another one when the file, its text or its stated duration is another one."""
-    try:
-        about = Path(source.file).stat()
-        found = (about.st_size, about.st_mtime_ns)
-    except (OSError, ValueError):  # ValueError: a name that no file can have
-        found = None
+    found = _state(source.file) if source.content is None else blake2b(source.content).hexdigest()
     return blake2b(repr((found, source.text, source.duration_s)).encode(), digest_size=8).hexdigest()
+
+
+def _state(file: str) -> tuple[int, int] | None:
+    """Return size and time of the last change of a file; None where there is none."""
+    try:
+        about = Path(file).stat()
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return None
+    return about.st_size, about.st_mtime_ns
 
 
 class Output:

@@ -1,36 +1,41 @@
 """Prediction: one answer per recording, always; a fault of a recording is an answer, not an exception."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import tee
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from sertone import audio
 from sertone.audio import Recording, silent
-from sertone.errors import AudioError
+from sertone.errors import AudioError, SertoneError
 from sertone.isolation import Isolated
-from sertone.labels import has_words
-from sertone.runtime.ahead import Row, decoded, held_against, rows, unread
-from sertone.runtime.answering import Answering, Model, failed, no_answer, prediction, refused
+from sertone.labels import Scale
+from sertone.runtime import workers
+from sertone.runtime.ahead import Row, checked, decoded, rows, unread
+from sertone.runtime.answering import Answering, Model, no_answer, prediction
 from sertone.runtime.apart import decoder, read_apart
 from sertone.runtime.plan import Plan, TimelineSettings
+from sertone.runtime.sources import File, Given, Source, name_of, safely, source_of
 from sertone.runtime.streaming import Stream
-from sertone.runtime.timeline import Source, heard, timeline
+from sertone.runtime.texts import readable, require_ears, undivided
+from sertone.runtime.timeline import heard, timeline
 from sertone.schema import Prediction
 
 LONG_WINDOW_S = 10.0  # of recordings that are longer than the model answers at once
-UNREAD = "answered from the audio alone: no text, or none with a word in it"
+MOST_JOBS = 256
+"""Processes side by side."""
 Recogniser = Callable[[np.ndarray], str | None]
 """Samples (N,) at 16 kHz -> what is said."""
 
 
 class Predictor:
     """Answers recordings by a model.
+
+    Pickled, it holds the path of its model, which is loaded again where it is unpickled, once per process.
 
     Args:
         model: a bundle, or what was trained.
@@ -51,16 +56,33 @@ class Predictor:
     def __repr__(self) -> str:
         inputs = f"mono waveform at 16 kHz, at least {self.model.min_samples} samples"
         inputs += ", text" if self.model.reads else ""
-        rated = [f"{name} {scale.low:g}-{scale.high:g}" for name, scale in self.model.scales.items()]
+        scales = self.model.scales.items()
+        rated = [f"{name} {scale.low:g}-{scale.high:g}" if scale else name for name, scale in scales]
         return f"Predictor({inputs} -> {', '.join([*self.answering.names(self.model), *rated])})"
 
+    @property
+    def classes(self) -> list[str]:
+        """The classes that are answered, in their order; empty where the model rates dimensions alone."""
+        return self.answering.names(self.model)
+
+    @property
+    def scales(self) -> Mapping[str, Scale | None]:
+        """Dimension -> scale on which the model rates it; None where it does not say."""
+        return self.model.scales
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What is known of the model's training: corpus, split, selection (`protocol_card`)."""
+        return self.model.card
+
     def predict(
-        self, source: str | Path | np.ndarray, sampling_rate: int | None = None, *, text: str | None = None
+        self, source: Given, sampling_rate: int | None = None, *, text: str | None = None
     ) -> Prediction:
         """Predicts one recording.
 
         Args:
-            source: a file, or samples (N,) or (N, channels), see `audio.columns_of`.
+            source: a file's path, its bytes, a file opened in binary mode, or samples (N,) or (N, channels),
+                see `audio.columns_of`.
             sampling_rate: of the samples, in Hz.
             text: what is said, for a model that reads; without it the audio alone answers, with a warning.
 
@@ -68,15 +90,15 @@ class Predictor:
             the prediction, with status `error` where the recording cannot be used.
 
         Raises:
-            TypeError: neither a path nor an array.
+            TypeError: neither a path, bytes, a binary file nor an array.
             ValueError: samples without a sampling rate.
         """
-        _require_source(source, sampling_rate)
-        return self._predict(source, sampling_rate, text, partial(self._read, source, sampling_rate))
+        given = source_of(source, sampling_rate)
+        return self._predict(given, sampling_rate, text, partial(self._read, given, sampling_rate))
 
     def timeline(
         self,
-        source: str | Path | np.ndarray,
+        source: Given,
         sampling_rate: int | None = None,
         *,
         text: str | None = None,
@@ -85,7 +107,7 @@ class Predictor:
         """Predicts a recording of any length piece by piece, from the audio alone.
 
         Args:
-            source: a file, or samples (N,) or (N, channels), see `audio.columns_of`.
+            source: as of `predict`.
             sampling_rate: of the samples, in Hz.
             text: what is said; it cannot be divided among the pieces, and is left out with a warning.
             settings: where it is cut, and who speaks; None: by voice activity.
@@ -95,12 +117,12 @@ class Predictor:
 
         Raises:
             SertoneError: `bad_timeline`, `missing_rttm`, `bad_rttm`.
-            TypeError: neither a path nor an array.
+            TypeError: as `predict`.
             ValueError: samples without a sampling rate.
         """
-        _require_source(source, sampling_rate)
+        given = source_of(source, sampling_rate)
         plan = Plan.of(settings or TimelineSettings(), self.model)
-        return self._timeline(source, plan, text, sampling_rate)
+        return self._timeline(given, plan, text, sampling_rate)
 
     def stream(
         self,
@@ -126,13 +148,13 @@ class Predictor:
             SertoneError: `bad_timeline`, `bad_rate`, `bad_channels`, `channel_names`; `no_text`, where the
                 model only reads.
         """
-        self._require_ears()
+        require_ears(self.model)
         settings = TimelineSettings(segmentation=segmentation, window_s=window_s, hop_s=hop_s, channels=names)
         return Stream(self, Plan.of(settings, self.model), sampling_rate, channels)
 
     def predict_files(
         self,
-        files: Iterable[str | Path],
+        files: Iterable[File],
         *,
         strict: bool = False,
         texts: Iterable[str | None] | None = None,
@@ -140,8 +162,11 @@ class Predictor:
         recogniser: Recogniser | None = None,
         settings: TimelineSettings | None = None,
         alone: bool = False,
+        jobs: int = 1,
     ) -> Iterator[Prediction]:
         """Predicts files in the order given; processes of their own decode ahead.
+
+        As a table: `pandas.DataFrame(answer.to_row() for answer in model.predict_files(files))`.
 
         Args:
             files: in any number; each gives one prediction.
@@ -151,24 +176,33 @@ class Predictor:
             recogniser: samples (N,) at 16 kHz -> text, asked where no text is given, but not about silence.
             settings: answer each piece by piece, as `timeline` does.
             alone: there is one file: turns of a single name in an RTTM file are its own, whatever the name.
+            jobs: processes that answer side by side, each with the model and the threads it was loaded with;
+                load it with `threads=1` for more than one. The answers do not depend on it.
 
         Raises:
-            SertoneError: as `timeline`.
+            SertoneError: as `timeline`; `bad_jobs`, also for a recogniser, which stays in this process.
         """
+        _require_jobs(jobs, recogniser)
         given = rows(files, texts if texts is None or self.model.reads else unread(texts), durations)
+        plan = replace(Plan.of(settings, self.model), alone=alone) if settings else None
+        if jobs > 1:
+            yield from workers.answers(self, given, plan, jobs, strict=strict)
+            return
         ahead, behind = tee(given)
         with decoder() as apart:
-            if settings is None:
+            if plan is None:
                 made = self._predictions(ahead, recogniser if self.model.reads else None, apart)
             else:
-                plan = replace(Plan.of(settings, self.model), alone=alone)
                 made = (self._timeline(row.file, plan, row.text, isolated=apart) for row in ahead)
             with closing(made):
                 for row, prediction in zip(behind, made, strict=True):
-                    held = held_against(prediction, row.duration_s)
-                    if strict and held.status == "warning":
-                        held = replace(held, status="error", **no_answer(), segments=[], speakers=[])
-                    yield held
+                    yield checked(prediction, row, strict=strict)
+
+    def answer(self, row: Row, plan: Plan | None) -> Prediction:
+        """Answer one of the rows of `predict_files`, in the process that calls."""
+        if plan is None:
+            return self._predict(row.file, None, row.text, partial(self._read, row.file, None))
+        return self._timeline(row.file, plan, row.text)
 
     def _timeline(
         self,
@@ -181,10 +215,10 @@ class Predictor:
         """Piece by piece; decoded in a child process, of its own where none is given."""
 
         def answer() -> Prediction:
-            self._require_ears()
-            return timeline(self, source, plan, sampling_rate, isolated, self._undivided(text))
+            require_ears(self.model)
+            return timeline(self, source, plan, sampling_rate, isolated, undivided(self.model, text))
 
-        return _safely(source, answer)
+        return safely(source, answer)
 
     def _predictions(
         self, given: Iterable[Row], recogniser: Recogniser | None, apart: Isolated
@@ -213,9 +247,9 @@ class Predictor:
                 return self._answered_long(source, sampling_rate, text, isolated)
             asked = recogniser and text is None and not silent(recording.samples)
             said = recogniser(recording.samples) if recogniser and asked else text
-            return self._answered(_name(source), recording, said)
+            return self._answered(name_of(source), recording, said)
 
-        return _safely(source, answer)
+        return safely(source, answer)
 
     def _read(self, source: Source, sampling_rate: int | None) -> Recording:
         if not isinstance(source, np.ndarray):
@@ -230,7 +264,7 @@ class Predictor:
         if len(samples) < self.model.min_samples:
             found["padded"] = f"{len(samples)} samples, padded to the {self.model.min_samples} it needs"
             samples = np.pad(samples, (0, self.model.min_samples - len(samples)))
-        text, doubts = self._readable(said)
+        text, doubts = readable(self.model, said)
         if "no_speech" not in found and silent(samples):
             found["no_speech"] = "there is nothing to hear"
         outputs = None if "no_speech" in found and text is None else self.model.outputs(samples[None], text)
@@ -242,58 +276,18 @@ class Predictor:
     ) -> Prediction:
         """By windows; a text cannot be divided among them. What only reads needs none."""
         if not self.model.hears:
-            said, doubts = self._readable(text)
+            said, doubts = readable(self.model, text)
             silence = np.zeros((1, self.model.min_samples), np.float32)
             (answer,) = self.answering.answers(self.model, self.model.outputs(silence, said))
             duration_s, found = heard(source, self.model, sampling_rate, isolated)
-            return prediction(_name(source), duration_s, found | doubts, answer, text=said)
+            return prediction(name_of(source), duration_s, found | doubts, answer, text=said)
         window_s = min(LONG_WINDOW_S, self.model.max_seconds)
         plan = Plan.of(TimelineSettings(segmentation="windows", window_s=window_s), self.model)
-        return timeline(self, source, plan, sampling_rate, isolated, self._undivided(text))
-
-    def _undivided(self, text: str | None) -> dict[str, str]:
-        """What there is to say about the text of a recording that is answered by windows."""
-        if not (self.model.reads and text and has_words(text)):
-            return self._readable(None if self.model.reads else text)[1]
-        found = "the text cannot be divided among windows: answered from the audio alone"
-        return {"text_not_divided": found}
-
-    def _readable(self, text: str | None) -> tuple[str | None, dict[str, str]]:
-        """The text that the model reads, and what there is to say about it."""
-        if not self.model.reads and text:
-            return None, {"text_not_read": "the model hears only; the text made no difference"}
-        if not self.model.reads:
-            return None, {}
-        if text is None or not has_words(text):
-            self._require_ears()
-            return None, {"no_text": UNREAD}
-        if self.model.truncates(text):
-            return text, {"text_truncated": "the text is longer than the model reads; its end was left out"}
-        return text, {}
-
-    def _require_ears(self) -> None:
-        if not self.model.hears:
-            raise AudioError(
-                "no_text", "no text, or none with a word in it, and the model only reads", "what is said"
-            )
+        return timeline(self, source, plan, sampling_rate, isolated, undivided(self.model, text))
 
 
-def _name(source: Source) -> str:
-    return "<array>" if isinstance(source, np.ndarray) else str(source)
-
-
-def _require_source(source: Source, sampling_rate: int | None) -> None:
-    if not isinstance(source, str | Path | np.ndarray):
-        raise TypeError(f"found a {type(source).__name__}; expected one path, or a numpy array of samples")
-    if isinstance(source, np.ndarray) and sampling_rate is None:
-        raise ValueError("samples need their sampling_rate in Hz")
-
-
-def _safely(source: Source, answer: Callable[[], Prediction]) -> Prediction:
-    """The answer, or the fault of the recording as one."""
-    try:
-        return answer()
-    except AudioError as error:
-        return refused(_name(source), error)
-    except Exception as error:  # one recording never ends a run
-        return failed(_name(source), error)
+def _require_jobs(jobs: int, recogniser: Recogniser | None) -> None:
+    if not 1 <= jobs <= MOST_JOBS:
+        raise SertoneError("bad_jobs", f"{jobs} jobs", f"1 to {MOST_JOBS}")
+    if jobs > 1 and recogniser:
+        raise SertoneError("bad_jobs", f"{jobs} jobs and speech recognition", "one of the two")

@@ -17,6 +17,7 @@ import numpy as np
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
+from sertone.labels import span
 from sertone.runtime.answering import Model, Outputs
 
 PROBE = "probe.npy"
@@ -97,7 +98,7 @@ def _distance(model: Model, folder: Path, outputs: Outputs, probe: dict[str, Any
     """Return the largest difference of a probability, or of a rating as a share of its scale."""
     if (len(probe["probabilities"]), len(probe["ratings"])) != (len(model.classes), len(model.scales)):
         raise _damaged(folder, "its probe has not one answer per class and dimension")
-    spans = np.asarray([scale.high - scale.low for scale in model.scales.values()])
+    spans = np.asarray([span(scale) for scale in model.scales.values()])
     differences = [
         outputs.probabilities[0] - np.asarray(probe["probabilities"]),
         (outputs.ratings[0] - np.asarray(probe["ratings"])) / spans,

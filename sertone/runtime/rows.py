@@ -10,11 +10,10 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from sertone.errors import SertoneError
 from sertone.runtime.predictor import Predictor
-from sertone.schema import Prediction
+from sertone.schema import COLUMNS, Prediction
 from sertone.spreadsheet import guarded, restored
 from sertone.terminal import escaped
 
-FIXED = ("file", "status", "code", "message", "duration_s", "label", "confidence", "unsure")
 DIGITS = 6
 
 
@@ -104,20 +103,22 @@ class Csv:
 
     @property
     def head(self) -> bytes:
-        return _cells([*FIXED, *(f"p_{name}" for name in self.classes), *self.dimensions, "text"])
+        return _cells(self._columns)
+
+    @property
+    def _columns(self) -> list[str]:
+        return [*COLUMNS, *(f"p_{name}" for name in self.classes), *self.dimensions, "text"]
 
     def row(self, prediction: Prediction) -> bytes:
-        values = prediction.to_json()
-        shares = [prediction.probabilities.get(name) for name in self.classes]
-        rated = [prediction.dimensions.get(name) for name in self.dimensions]
-        return _cells([*(values[name] for name in FIXED), *shares, *rated, prediction.text])
+        values = prediction.to_row()
+        return _cells([values.get(name) for name in self._columns])
 
     def read(self, row: bytes) -> Row:
         try:
             (cells,) = csv.reader(io.StringIO(row.decode(), newline=""), strict=True)
         except csv.Error as error:
             raise ValueError(str(error)) from None
-        if len(cells) != len(FIXED) + len(self.classes) + len(self.dimensions) + 1:
+        if len(cells) != len(self._columns):
             raise ValueError(f"{len(cells)} cells")
         return Row(*map(restored, cells[:3]))
 

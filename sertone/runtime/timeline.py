@@ -6,7 +6,6 @@ Axis letters: B batch, N samples, J classes that are told, R dimensions.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +19,11 @@ from sertone.runtime.answering import Model, no_answer, prediction
 from sertone.runtime.apart import PiecesApart, decoder
 from sertone.runtime.cutting import Piece, Pieces
 from sertone.runtime.plan import Plan, TimelineSettings
+from sertone.runtime.sources import Source, name_of
 from sertone.schema import Prediction, Segment, Speaker
 
 if TYPE_CHECKING:
     from sertone.runtime.predictor import Predictor
-
-Source = str | Path | np.ndarray
-"""A file, or samples (N,) or (N, channels)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +71,7 @@ def timeline(
     tally = Tally(predictor)
     in_order = sorted(stretches, key=lambda stretch: (stretch.start_s, stretch.speaker))
     segments = [tally.add(stretch) for stretch in smoothed(in_order, plan.settings.smoothing)]
-    name = "<array>" if isinstance(source, np.ndarray) else str(source)
-    return tally.prediction(name, duration_s, {**(warnings or {}), **doubts}, segments)
+    return tally.prediction(name_of(source), duration_s, {**(warnings or {}), **doubts}, segments)
 
 
 def heard(

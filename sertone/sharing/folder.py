@@ -107,7 +107,7 @@ def checkpoints(source: str | Path) -> list[Path]:
     if complete := _complete(folder):
         return complete
     found = f"no checkpoint in {source}" if folder.exists() else hub.absent(source)
-    way_out = "`sertone crossval` and `sertone train` write them"
+    way_out = "`sertone crossval` and `sertone train` write them; hf:OWNER/NAME is a Hugging Face model"
     raise SertoneError("not_a_checkpoint", found, EXPECTED, way_out)
 
 
@@ -119,8 +119,8 @@ def _complete(path: Path) -> list[Path]:
 
 
 def holds_model(path: Path) -> bool:
-    """Whether a folder is a bundle, a checkpoint, a fold or a run."""
-    return (path / BUNDLE[0]).is_file() or bool(_complete(path))
+    """Return whether a folder is a bundle, a checkpoint, a fold, a run, or a Hugging Face model."""
+    return (path / BUNDLE[0]).is_file() or bool(_complete(path)) or hub.is_transformers_model(path)
 
 
 def digest(source: str | Path) -> str:

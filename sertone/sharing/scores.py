@@ -117,8 +117,10 @@ class Scores:
         Raises:
             SertoneError: `not_a_run`.
         """
-        results = _results(folder, "evaluate")
-        return _card(folder)["corpus"]["title"], cls._pooled(folder, results, None)
+        results, card = _results(folder, "evaluate"), _card(folder)
+        if "evaluated" not in card:
+            raise SertoneError("not_a_run", f"{folder} is a run", "what `sertone evaluate` wrote")
+        return card["corpus"]["title"], cls._pooled(folder, results, None)
 
     @classmethod
     def _pooled(cls, run: Path, results: dict[str, Any], folds: int | None) -> Self:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sertone.nn.batch import Batch
 from sertone.nn.tokens import truncated
 from sertone.runtime.answering import AT_ONCE_S, Outputs, require_sound
 from sertone.sharing.folder import checkpoints, missing_folds
-from sertone.training import checkpoint
+from sertone.training import checkpoint, heard
 from sertone.training.experiment import require_device
 
 SHORT = 4000
@@ -52,6 +53,7 @@ class Trained:
 
     def __init__(self, path: str | Path, *, device: str = "cpu", threads: int | None = None) -> None:
         require_device(device)
+        self._opened = (str(path), device, threads)
         loaded = [checkpoint.load_model(folder) for folder in checkpoints(path)]
         self.models = [model for model, _, _ in loaded]
         self.device = "cpu"
@@ -68,7 +70,8 @@ class Trained:
         self.reads = bool(self.vocabularies[0].tokenizer)
         self.class_map: dict[str, str] = self.vocabularies[0].class_map
         self.min_samples: int = self.about["min_samples"]
-        self.card: dict[str, Any] = self.about["card"]
+        heard_by_all = heard.together(*(about["card"]["heard"] for about in self.abouts))
+        self.card: dict[str, Any] = self.about["card"] | {"heard": heard_by_all}
         self.licences: list[dict[str, Any]] = self.about["licences"]
         self.calibrations = [Calibration.from_json(about["calibration"]) for about in self.abouts]
         thresholds = [each.threshold for each in self.calibrations if each.threshold is not None]
@@ -77,6 +80,10 @@ class Trained:
             torch.set_num_threads(threads)
         self._require_an_answer(path)
         self.models, self.device = [model.to(device) for model in self.models], device
+
+    def __reduce__(self) -> tuple:
+        """Pickle the path: where it is unpickled, the model is loaded again."""
+        return _reopened, self._opened
 
     def truncates(self, text: str) -> bool:
         """Whether a text is longer than one of the models reads."""
@@ -116,6 +123,14 @@ class Trained:
         nothing = np.zeros((len(waveforms), 0))
         rated = np.mean(ratings, axis=0).T if self.scales else nothing
         return Outputs(np.mean(rows, axis=0) if rows else nothing, rated)
+
+
+@lru_cache(maxsize=1)
+def _reopened(path: str, device: str, threads: int | None) -> Trained:
+    """Return a model that was pickled, once per process; whoever pickled it has seen the warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Trained(path, device=device, threads=threads)
 
 
 def incomplete(missing: Sequence[str], abouts: Sequence[Mapping[str, Any]]) -> str:

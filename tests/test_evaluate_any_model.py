@@ -1,0 +1,226 @@
+"""Evaluation of bundles, Hugging Face models and the model of the package, which none of this package trained."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import TINY_MODEL
+from exported import write_hub_folder
+from toys import CLASSES, write_toy
+
+import sertone
+from sertone import cli, corpora
+from sertone.analysis.compare import compare
+from sertone.errors import SertoneError
+from sertone.export import cached
+from sertone.export.bundles import export
+from sertone.recipe import Recipe
+from sertone.training import single
+
+
+@pytest.fixture(scope="module")
+def emodb(tmp_path_factory):
+    root = tmp_path_factory.mktemp("emodb") / "corpus"
+    corpora.fake("emodb", root)
+    return root
+
+
+def rows_of(out):
+    with open(out / "predictions.csv", newline="") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
+
+
+def probabilities(row):
+    return np.asarray([float(row[f"p_{name}"]) for name in CLASSES])
+
+
+@pytest.fixture(scope="module")
+def trained(small_demo, tmp_path_factory):
+    """A checkpoint that has heard the demo corpus, with a temperature, and its bundle."""
+    values = {
+        "data": {"corpus": "demo", "root": str(small_demo)},
+        "model": {"name": "baseline", "encoder": TINY_MODEL["encoder"]},
+        "train": {"epochs": [2], "batch_size": 8},
+        "protocol": {"validation": "speaker"},
+    }
+    checkpoint = single.train(Recipe.model_validate(values), tmp_path_factory.mktemp("run"), quiet=True)
+    marker = checkpoint / "checkpoint.json"
+    about = json.loads(marker.read_text())
+    about["calibration"]["temperature"] = 2.5
+    marker.write_text(json.dumps(about))
+    bundle = tmp_path_factory.mktemp("bundle") / "b"
+    export(checkpoint, bundle)
+    return checkpoint, bundle
+
+
+def test_a_bundle_scores_as_the_checkpoint_that_it_was_exported_from(trained, emodb, tmp_path):
+    first, second = (
+        sertone.evaluate(model, "emodb", emodb, tmp_path / name)
+        for model, name in zip(trained, ("checkpoint", "bundle"), strict=True)
+    )
+    assert second.scores == pytest.approx(first.scores, abs=1e-6)
+    assert second.intervals.keys() == first.intervals.keys() >= {"ua", "wa"}
+    assert (second.utterances, second.speakers) == (40, 10) and second.folder == tmp_path / "bundle"
+    assert second.warnings == first.warnings
+    rows = [rows_of(tmp_path / name) for name in ("checkpoint", "bundle")]
+    for name, row in rows[0].items():
+        assert probabilities(rows[1][name]) == pytest.approx(probabilities(row), abs=1e-4)
+    confidence = [
+        json.loads((tmp_path / name / "results.json").read_text())["folds"][0]["confidence"]
+        for name in ("checkpoint", "bundle")
+    ]
+    assert confidence[0]["before"]["ece"] != confidence[0]["after"]["ece"]
+    for side in ("before", "after"):
+        assert confidence[1][side] == pytest.approx(confidence[0][side], abs=1e-3)
+    found = compare([tmp_path / "checkpoint", tmp_path / "bundle"])
+    assert found["differences"][0]["scores"]["ua"]["value"] == 0
+
+
+def test_a_bundle_knows_what_it_has_heard(trained, small_demo, tmp_path):
+    warnings = sertone.evaluate(trained[1], "demo", small_demo, tmp_path / "out").warnings
+    assert "has heard 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
+
+
+def test_without_a_model_the_one_of_the_package_is_scored(emodb, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.app(["evaluate", "emodb", str(emodb), "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert "interval over 10 speakers" in printed.out and "30 of 70 utterances" in printed.err
+    assert json.loads((out / "protocol.json").read_text())["evaluated"]["model"].startswith("compact, which")
+    predictor = sertone.load()
+    for name, row in list(rows_of(out).items())[::9]:
+        answer = predictor.predict(emodb / "wav" / f"{name}.wav")
+        assert probabilities(row) == pytest.approx(list(answer.probabilities.values()), abs=1e-4)
+    with pytest.raises(SertoneError, match="CORPUS ROOT"):
+        cli.app(["evaluate", "emodb"])
+
+
+def write_manifest(folder, lengths, **columns):
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    lines = [",".join(["path", "speaker", *columns])]
+    for number, seconds in enumerate(lengths):
+        samples = 0.02 * (number + 1) * draw.standard_normal(round(16000 * seconds))
+        soundfile.write(folder / f"{number}.wav", samples, 16000)
+        values = [str(values[number]) for values in columns.values()]
+        lines.append(",".join([f"{number}.wav", f"s{number % 2}", *values]))
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    return folder / "table.csv"
+
+
+def test_a_bundle_whose_training_is_unknown_and_long_recordings(toy, tmp_path):
+    """Windows beyond the model's longest, padding below its shortest: as `predict` answers."""
+    table = write_manifest(tmp_path / "own", (0.03, 0.5, 31.0, 2.0), emotion=CLASSES)
+    found = sertone.evaluate(toy, "manifest", table, tmp_path / "out")
+    assert any("nothing is known of the model's training" in warning for warning in found.warnings)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Nothing is known of the model&#39;s training" in page or "Nothing is known of the model's" in page
+    assert "heard no recording" not in page
+    predictor = sertone.load(toy)
+    for name, row in rows_of(tmp_path / "out").items():
+        answer = predictor.predict(table.parent / f"{name.removesuffix('.wav')}.wav")
+        assert probabilities(row) == pytest.approx(list(answer.probabilities.values()), abs=1e-4)
+
+
+def test_the_corpus_of_a_recipe(toy, tmp_path):
+    table = write_manifest(tmp_path / "own", (0.5, 0.6, 0.7, 0.8), emotion=CLASSES, arousal=[1, 2, 3, 4])
+    data = {"corpus": "manifest", "root": str(table), "scales": {"arousal": [1, 5]}}
+    recipe = {"data": data, "model": {"name": "baseline"}, "train": {"epochs": [1], "batch_size": 8}}
+    by_name = sertone.evaluate(toy, "manifest", table, tmp_path / "a", scales={"arousal": (1, 5)})
+    assert {"ua", "arousal.ccc"} <= by_name.scores.keys()
+    for number, given in enumerate((data, recipe, Recipe.model_validate(recipe))):
+        assert sertone.evaluate(toy, given, out=tmp_path / str(number)).scores == by_name.scores
+    with pytest.raises(TypeError, match="out, the folder"):
+        sertone.evaluate(toy, data)
+    with pytest.raises(SertoneError, match="rooot"):
+        sertone.evaluate(toy, {"corpus": "manifest", "rooot": "x"}, out=tmp_path / "x")
+
+
+def test_another_evaluation_is_replaced_only_when_asked(toy, tmp_path):
+    table = write_manifest(tmp_path / "own", (0.5, 0.5, 0.6, 0.7), emotion=CLASSES)
+    other = write_toy(tmp_path / "other")
+    sertone.evaluate(toy, "manifest", table, tmp_path / "out")
+    with pytest.raises(SertoneError, match="--fresh") as caught:
+        sertone.evaluate(other, "manifest", table, tmp_path / "out")
+    assert caught.value.code == "other_experiment"
+    sertone.evaluate(other, "manifest", table, tmp_path / "out", fresh=True)
+    card = json.loads((tmp_path / "out" / "protocol.json").read_text())
+    assert card["evaluated"]["model"] == str(other)
+
+
+@pytest.fixture(scope="module")
+def hub_folder(tmp_path_factory):
+    return write_hub_folder(tmp_path_factory.mktemp("hub") / "voices")
+
+
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def home(shared_home, monkeypatch):
+    """A home folder of its own."""
+    monkeypatch.setenv("HOME", str(shared_home))
+    return shared_home
+
+
+def test_a_folder_of_hugging_face_is_exported_once(hub_folder, home, tmp_path, tone, capsys):
+    assert cli.app(["predict", str(hub_folder), str(tone())]) == 0
+    said = capsys.readouterr()
+    assert "is a Hugging Face model: exporting it once" in said.err
+    (made,) = (home / ".cache" / "sertone" / "bundles").iterdir()
+    answer, before = json.loads(said.out), (made / "bundle.json").stat().st_mtime_ns
+    assert answer["probabilities"].keys() == set(CLASSES)
+    copy = shutil.copytree(hub_folder, tmp_path / "copy")
+    assert cli.app(["predict", f"hf:{copy}", str(tone())]) == 0
+    again = capsys.readouterr()
+    assert "exporting" not in again.err and json.loads(again.out) == answer
+    assert (made / "bundle.json").stat().st_mtime_ns == before and len(list(made.parent.iterdir())) == 1
+    values = json.loads((copy / "config.json").read_text())
+    values["id2label"] = {"0": "sad", "1": "ang", "2": "hap", "3": "neu"}
+    (copy / "config.json").write_text(json.dumps(values))
+    assert cached._key(copy) != cached._key(hub_folder) == made.name, "another model, another bundle"
+
+
+def test_a_hugging_face_model_is_scored_and_its_card_says_so(hub_folder, home, tmp_path):
+    table = write_manifest(tmp_path / "own", (0.5, 0.6, 0.7, 0.8), emotion=CLASSES)
+    found = sertone.evaluate(f"hf:{hub_folder}", "manifest", table, tmp_path / "out")
+    assert "nothing is known of the model's training" in found.warnings[0]
+    predictor = sertone.load(hub_folder)
+    for name, row in rows_of(tmp_path / "out").items():
+        answer = predictor.predict(table.parent / f"{name.removesuffix('.wav')}.wav")
+        assert probabilities(row) == pytest.approx(list(answer.probabilities.values()), abs=1e-4)
+    command = ["export", f"hf:{hub_folder}", str(tmp_path / "b"), "--scores", str(tmp_path / "out")]
+    assert cli.app(command) == 0
+    card = (tmp_path / "b" / "README.md").read_text()
+    assert f"{found.scores['ua']:.1%}" in card and "Whether the model has heard these recordings" in card
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(SertoneError, match=r"no results\.json") as caught:
+        export(f"hf:{hub_folder}", tmp_path / "c", scores=tmp_path / "out")
+    assert caught.value.code == "not_a_run"
+
+
+def test_where_the_cache_cannot_be_written_the_command_is_named(hub_folder, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("where the home folder should be")
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    with pytest.raises(SertoneError, match=r"sertone export hf:.* bundles/voices") as caught:
+        sertone.load(hub_folder)
+    assert caught.value.code == "no_cache"
+
+
+def test_ratings_on_no_known_scale_are_taken_as_they_are(tmp_path):
+    table = write_manifest(tmp_path / "own", (0.5, 0.6, 0.7, 0.8), arousal=[1.5, 2.0, 3.5, 3.0])
+    scores = {}
+    for name, scale in (("known", {"low": 1.0, "high": 5.0, "unit": "points"}), ("unknown", None)):
+        model = write_toy(tmp_path / name, scales={"arousal": scale})
+        found = sertone.evaluate(
+            model, "manifest", table, tmp_path / f"{name}-out", scales={"arousal": (1, 5)}
+        )
+        scores[name] = found.scores
+        said = "arousal of the model is on no known scale: taken as it is"
+        assert (said in found.warnings) == (scale is None)
+    assert scores["known"] == scores["unknown"] and "arousal.ccc" in scores["known"]
