@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field, FiniteFloat, field_validator, model_validator
 
 from sertone import licences
-from sertone.errors import SertoneError
+from sertone.catalogue import named
 from sertone.labels import DIMENSIONS
 from sertone.settings import Settings, load_as
 from sertone.train_config import TrainConfig
@@ -145,31 +145,25 @@ class Recipe(Settings):
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Reads a recipe.
+    """Read a recipe.
 
     Args:
-        path: YAML file.
+        path: YAML file, or the name of a recipe that comes with Sertone.
         overrides: settings such as `train.seed=1`, applied in order.
 
     Raises:
-        SertoneError: `missing_recipe`, `bad_recipe`.
+        SertoneError: `missing_recipe`, `bad_recipe`, `bad_override`, `other_kind`.
     """
-    return load_as(Recipe, path, "data, protocol, model, train", overrides)
+    return load_as(Recipe, path, "recipe", "data, protocol, model, train", overrides)
 
 
 def shipped(name: str) -> Path:
-    """The path of a recipe that comes with Sertone, such as `demo`.
+    """Return the path of a recipe that comes with Sertone, such as `demo`.
 
     Raises:
-        SertoneError: `unknown_recipe`.
+        SertoneError: `missing_recipe`.
     """
-    package = Path(__file__).parent  # installed: inside the package; a source tree: beside it
-    folder = next(p for p in (package / "recipes", package.parent / "recipes") if p.is_dir())
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise SertoneError("unknown_recipe", f"recipe {name!r}", f"one of {known}")
-    return path
+    return named(name, "recipe")
 
 
 NEUTRAL = ("cache", "audio_cache_gb", "save_every")

@@ -1,6 +1,5 @@
-"""YAML files of settings, checked: an unknown key is an error that names the nearest known one."""
+"""YAML files of settings, checked: an unknown key is an error that says what may be meant."""
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,8 +7,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from sertone.catalogue import Kind, find, require_kind
 from sertone.errors import SertoneError
 from sertone.files import parse_yaml, read_text
+from sertone.suggestions import did_you_mean, elsewhere
 
 LARGEST = 1_000_000
 """No whole number of a recipe is larger, but for seeds: it would be a slip that never ends."""
@@ -31,12 +32,10 @@ class Settings(BaseModel):
     def _know_every_key(cls, values: Any) -> Any:
         for key in values if isinstance(values, dict) else ():
             if key not in cls.model_fields:
-                known = ", ".join(cls.model_fields)
-                near = difflib.get_close_matches(str(key), cls.model_fields, 1, 0.0)
                 raise PydanticCustomError(
                     "unknown_key",
-                    "unknown key {key}; did you mean {near}? known here: {known}",
-                    {"key": repr(key), "near": repr(near[0]), "known": known},
+                    "unknown key {name}",
+                    {"name": repr(key), "key": str(key), "known": list(cls.model_fields)},
                 )
         return values
 
@@ -64,10 +63,30 @@ def parse(kind: type[Checked], values: Any, where: str, code: str = "bad_recipe"
         lines = []
         for item in error.errors():
             key = ".".join(str(step) for step in item["loc"])
-            message = item["msg"].removeprefix("Value error, ")
+            message = item["msg"].removeprefix("Value error, ") + _about_unknown(kind, item)
             found = "" if isinstance(item["input"], dict) else f" (found {_short(item['input'])})"
-            lines.append(f"{key or 'top level'}: {message}{found}")
+            lines.append(f"{key}: {message}{found}" if key else f"{message}{found}")
         raise SertoneError(code, f"{where}: " + "; ".join(lines)) from None
+
+
+def _about_unknown(kind: type[Settings], item: Any) -> str:
+    """Say of an unknown key what may be meant, and what is known where it stands."""
+    if item["type"] != "unknown_key":
+        return ""
+    key, known = item["ctx"]["key"], item["ctx"]["known"]
+    if hint := _misplaced(kind, key) or elsewhere(key):
+        return f"; {hint}"
+    near = did_you_mean(key, known)
+    return f"; {near} known here: {', '.join(known)}" if near else f"; known here: {', '.join(known)}"
+
+
+def _misplaced(kind: type[Settings], key: str) -> str:
+    """Name the section that has this key."""
+    sections = {name: field.annotation for name, field in kind.model_fields.items()}
+    for name, section in sections.items():
+        if isinstance(section, type) and issubclass(section, Settings) and key in section.model_fields:
+            return f"it is a key of `{name}`: {name}.{key}"
+    return ""
 
 
 def _short(value: Any) -> str:
@@ -78,26 +97,26 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def read(path: str | Path, what: str, parts: str) -> dict[str, Any]:
-    """The mapping that a YAML file holds.
+def read(source: str | Path, kind: Kind, parts: str) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds.
 
     Args:
-        path: the file.
-        what: `recipe` or `study`, for errors.
+        source: path of the file, or the name of one that comes with Sertone.
+        kind: of file.
         parts: the keys expected.
 
     Raises:
-        SertoneError: `missing_recipe` and `bad_recipe`, or the same of a study.
+        SertoneError: `missing_recipe` and `bad_recipe`, or the same of a study; `other_kind`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise SertoneError(f"missing_{what}", f"no file {path}", f"a {what}, as those that come with Sertone")
+    path = find(source, kind)
+    code = "bad_study" if kind == "study" else "bad_recipe"
     try:
-        values = parse_yaml(read_text(path, f"bad_{what}", FILE))
+        values = parse_yaml(read_text(path, code, FILE))
     except ValueError as error:
-        raise SertoneError(f"bad_{what}", f"{path}: {error}", "YAML") from None
+        raise SertoneError(code, f"{path}: {error}", "YAML") from None
     if not isinstance(values, dict):
-        raise SertoneError(f"bad_{what}", f"{path} holds no keys", parts)
+        raise SertoneError(code, f"{path} holds no keys", parts)
+    require_kind(values, kind, source)
     return values
 
 
@@ -130,19 +149,22 @@ def change(values: dict, name: str, value: Any) -> None:
     values[last] = value
 
 
-def load_as(kind: type[Checked], path: str | Path, parts: str, overrides: Iterable[str] = ()) -> Checked:
-    """Reads a recipe.
+def load_as(
+    checked: type[Checked], source: str | Path, kind: Kind, parts: str, overrides: Iterable[str] = ()
+) -> Checked:
+    """Read a recipe.
 
     Args:
-        kind: of recipe.
-        path: YAML file.
+        checked: class of the recipe.
+        source: path of the YAML file, or the name of a recipe that comes with Sertone.
+        kind: of file.
         parts: the keys expected.
         overrides: settings such as `train.seed=1`, applied in order.
 
     Raises:
-        SertoneError: `missing_recipe`, `bad_recipe`, `bad_override`.
+        SertoneError: `missing_recipe`, `bad_recipe`, `bad_override`, `other_kind`.
     """
-    values = read(path, "recipe", parts)
+    values = read(source, kind, parts)
     for override in overrides:
         change(values, *parse_override(override))
-    return parse(kind, values, str(path))
+    return parse(checked, values, str(source))

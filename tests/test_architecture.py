@@ -18,8 +18,9 @@ from hub import running
 
 PACKAGE = REPOSITORY / "sertone"
 LEVELS = [
-    {"errors", "shape", "terminal", "spreadsheet"},
+    {"errors", "shape", "terminal", "spreadsheet", "suggestions", "extras"},
     {"schema", "licences", "files", "child"},
+    {"catalogue"},
     {"settings", "labels", "hub"},
     {"train_config"},
     {"containers"},

@@ -134,8 +134,8 @@ def test_files_that_are_no_recipe(tmp_path):
     with pytest.raises(SertoneError) as caught:
         recipes.load(tmp_path / "x.yaml")
     assert caught.value.code == "bad_recipe"
-    with pytest.raises(SertoneError, match="demo"):
-        recipes.shipped("nothing")
+    with pytest.raises(SertoneError, match="near names: demo"):
+        recipes.shipped("demoo")
 
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -22,6 +22,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from sertone import figures, labels, models
+from sertone.catalogue import find, named
 from sertone.errors import SertoneError
 from sertone.recipe import Recipe
 from sertone.settings import Settings, change, parse, parse_override, read
@@ -141,13 +142,30 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("+", " and ")).strip("-") or "cell"
 
 
+def recipe_of(path: str | Path, study: Study) -> Path:
+    """Return the file of the recipe that a study starts from.
+
+    It lies where the study says, relative to the study's file. A study that was copied without its recipe
+    starts from the recipe of that name that comes with Sertone.
+
+    Args:
+        path: YAML file of the study, or the name of one that comes with Sertone.
+        study: what it holds.
+
+    Raises:
+        SertoneError: `missing_study`, `missing_recipe`.
+    """
+    beside = find(path, "study").parent / study.recipe
+    return beside if beside.is_file() else named(study.recipe, "recipe")
+
+
 def load(
     path: str | Path, overrides: Iterable[str] = (), seeds: Sequence[int] | None = None
 ) -> tuple[Study, dict[Place, Recipe]]:
     """Reads a study and makes its recipes.
 
     Args:
-        path: YAML file.
+        path: YAML file, or the name of a study that comes with Sertone.
         overrides: settings such as `data.root=IEMOCAP`, changed for the whole study.
         seeds: instead of the study's.
 
@@ -164,7 +182,7 @@ def load(
     kept = {name: value for name, value in study.set.items() if name not in dict(own)}
     changes: dict[str, Any] = {"set": kept | dict(own)} | ({"seeds": list(seeds)} if seeds else {})
     study = study.model_copy(update=changes)
-    base = read(Path(path).parent / study.recipe, "recipe", "data, protocol, model, train")
+    base = read(recipe_of(path, study), "recipe", "data, protocol, model, train")
     _apply(base, study.set)
     made = {}
     for column, of_column in study.columns.items():

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from sertone.cli.parts import Flag, app
 from sertone.errors import SertoneError
+from sertone.extras import install
 from sertone.terminal import say, tell
 
 if TYPE_CHECKING:
@@ -133,8 +134,8 @@ def _sounddevice() -> Any:
     try:
         import sounddevice  # pyright: ignore[reportMissingImports]
     except ImportError:
-        way_out = 'pip install "sertone[listen]"'
-        raise SertoneError("missing_extra", "a microphone to listen to", "sounddevice", way_out) from None
+        found = "a microphone to listen to"
+        raise SertoneError("missing_extra", found, "sounddevice", install("listen")) from None
     except OSError as error:
         way_out = "apt install libportaudio2, or what it is called on this system"
         raise SertoneError("no_portaudio", str(error), "the library PortAudio", way_out) from None

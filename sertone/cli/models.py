@@ -109,15 +109,16 @@ def info(
 
     Args:
         model: a bundle, a checkpoint folder, a fold, a run, OWNER/NAME on the Hugging Face hub; or a recipe,
-            whose corpus has to be there. The model that comes with Sertone if not given.
+            by path or name, whose corpus has to be there. The model that comes with Sertone if not given.
         measure: speed and memory as well, on this machine; not of a bundle.
         json_: print one JSON object instead of lines.
     """
+    from sertone.catalogue import is_recipe
     from sertone.runtime import shipped
     from sertone.runtime.bundle import is_bundle
     from sertone.sharing.folder import checkpoints, local
 
-    recipe = model is not None and Path(model).suffix in (".yaml", ".yml")
+    recipe = model is not None and is_recipe(model)
     folder = Path(model) if model and recipe else local(model or shipped.folder())
     if is_bundle(folder):
         from sertone.analysis import bundle_info as examiner  # which needs no torch

@@ -17,8 +17,12 @@ app = App(
 corpora_app = App(name="corpora", help="What can be read, and whether a copy of it is sound.")
 app.command(corpora_app)
 
+recipes_app = App(name="recipes", help="List, show and copy the recipes and studies that come with Sertone.")
+app.command(recipes_app)
+
 Flag = Annotated[bool, Parameter(negative="")]
-RecipePath = Annotated[Path, Parameter(help="YAML file, see recipes/.")]
+RecipePath = Annotated[Path, Parameter(help="YAML file, or the name of a recipe of `sertone recipes list`.")]
+StudyPath = Annotated[Path, Parameter(help="YAML file, or the name of a study of `sertone recipes list`.")]
 Overrides = Annotated[
     list[str] | None,
     Parameter(name="--set", negative="", help="Change a setting: --set train.seed=1. May be repeated."),

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from sertone.cli.long import Long, named
 from sertone.cli.parts import Flag, app
 from sertone.errors import AudioError, SertoneError
+from sertone.extras import install
 from sertone.terminal import say
 
 if TYPE_CHECKING:
@@ -162,7 +163,11 @@ def _inputs(
 def _recogniser(name: str, language: str, model: "Model") -> Callable:
     if not model.reads:
         raise SertoneError("text_not_read", f"--asr {name} for a model that only hears", "a model that reads")
-    from sertone.recipe import AsrConfig
-    from sertone.transcripts.recogniser import Recogniser
-
+    try:
+        from sertone.recipe import AsrConfig
+        from sertone.transcripts.recogniser import Recogniser
+    except ModuleNotFoundError as error:  # pydantic, which comes with `train` too: `asr` is smaller
+        raise SertoneError(
+            "missing_extra", f"{error.name} is not installed", way_out=install("asr")
+        ) from None
     return Recogniser(AsrConfig(model=name), language)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sertone.cli.parts import Force, Fresh, Jobs, Overrides, RecipePath, app, score_line
+from sertone.cli.parts import Force, Fresh, Jobs, Overrides, RecipePath, StudyPath, app, score_line
 from sertone.terminal import say
 
 
@@ -98,7 +98,7 @@ def distill(
 
 @app.command
 def ablate(
-    study: Annotated[Path, Parameter(help="YAML file, see studies/.")],
+    study: StudyPath,
     /,
     *,
     out: Path | None = None,
@@ -128,7 +128,7 @@ def ablate(
 
 @app.command
 def choose(
-    study: Annotated[Path, Parameter(help="YAML file, see studies/.")],
+    study: StudyPath,
     /,
     *,
     out: Path | None = None,

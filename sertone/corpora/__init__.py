@@ -29,6 +29,7 @@ from sertone.corpora._rows import row_problems
 from sertone.errors import SertoneError
 from sertone.labels import Scale
 from sertone.schema import Problem, Report, Utterance, stop
+from sertone.suggestions import did_you_mean
 
 if TYPE_CHECKING:  # the light half does without pydantic
     from sertone.recipe import DataConfig
@@ -51,7 +52,8 @@ def sheet(name: str) -> ModuleType:
         SertoneError: `unknown_corpus`.
     """
     if name not in names():
-        raise SertoneError("unknown_corpus", f"corpus {name!r}", f"one of {', '.join(names())}")
+        known, near = names(), did_you_mean(name, names())
+        raise SertoneError("unknown_corpus", f"corpus {name!r}", f"one of {', '.join(known)}", near)
     return importlib.import_module(f"sertone.corpora.{name}")
 
 

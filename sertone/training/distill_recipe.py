@@ -81,16 +81,16 @@ class DistillRecipe(Settings):
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> DistillRecipe:
-    """Reads a recipe.
+    """Read a recipe.
 
     Args:
-        path: YAML file.
+        path: YAML file, or the name of a recipe that comes with Sertone.
         overrides: settings such as `train.seed=1`, applied in order.
 
     Raises:
-        SertoneError: `missing_recipe`, `bad_recipe`, `bad_override`.
+        SertoneError: `missing_recipe`, `bad_recipe`, `bad_override`, `other_kind`.
     """
-    return load_as(DistillRecipe, path, ", ".join(DistillRecipe.model_fields), overrides)
+    return load_as(DistillRecipe, path, "distillation", ", ".join(DistillRecipe.model_fields), overrides)
 
 
 def recipe_schema() -> dict[str, Any]:
