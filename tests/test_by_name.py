@@ -92,10 +92,10 @@ def test_a_copied_study_still_finds_its_recipe(sertone, tmp_path):
         == studies.load("demo_table2")[1]
     )
     own = yaml.safe_load((REPOSITORY / "recipes" / "demo.yaml").read_text())
-    own["model"]["hidden"] = 12
+    own["train"]["weight_decay"] = 0.5
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
     copied.write_text(copied.read_text().replace("../recipes/demo.yaml", "own.yaml"))
-    assert 12 in {made.model["hidden"] for made in studies.load(copied)[1].values()}
+    assert {made.train.weight_decay for made in studies.load(copied)[1].values()} == {0.5}
 
 
 def test_copy_overwrites_nothing(sertone, tmp_path):
