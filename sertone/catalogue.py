@@ -148,7 +148,7 @@ def _describe(path: Path) -> Entry:
     recipe = parse_yaml(base)
     corpus = recipe["data"]["corpus"]
     device = "GPU" if _trains_pretrained(recipe) or _trains_pretrained(values) else "CPU"
-    purpose = values.get("title") or _first_sentence(text)
+    purpose = values["title"] if kind == "study" else _first_sentence(text)
     return Entry(path.stem, kind, purpose, CORPORA.get(corpus, corpus), device, path)
 
 

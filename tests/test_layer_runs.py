@@ -85,7 +85,7 @@ def test_what_is_done_is_kept_and_only_what_changed_is_done_again(tmp_path, expe
     size = (tmp_path / "features.store").stat().st_size
     assert examined(experiment, encoder, tmp_path, names=["arousal"], say=said.append) == first
     assert before == [(path.stat().st_mtime_ns, path.read_text()) for path in names]
-    assert said == ["features of 160 utterances are there already", "probes of 7 layers are there already"]
+    assert said == ["features from before: 160 utterances", "probes from before: 7 layers"]
     names[3].write_text("{")
     assert examined(experiment, encoder, tmp_path, names=["arousal"]) == first
     both = examined(experiment, encoder, tmp_path, names=["arousal", "valence"])

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from sertone import corpora, licences
 from sertone.cli.parts import Flag, corpora_app
+from sertone.figures import counted
 from sertone.terminal import say
 
 
@@ -83,5 +84,5 @@ def export(name: str, root: Path, out: Path, /) -> int:
     """
     from sertone.corpora._export import export as write
 
-    say(f"{write(name, root, out)} utterances in {out}")
+    say(f"{counted(write(name, root, out), 'utterance')} in {out}")
     return 0

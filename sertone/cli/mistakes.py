@@ -47,7 +47,7 @@ def _parts(error: CycloptsError, command: str) -> list[str]:
     if isinstance(error, UnusedCliTokensError):
         token = (error.unused_tokens or [""])[0]
         setting = f"settings are changed with --set {token}" if "=" in token else ""
-        return [f"{command} takes no further argument {token!r}", setting]
+        return [f"{command} takes no further argument '{token}'", setting]
     if isinstance(error, MissingArgumentError) and error.argument:
         return [f"{command} needs {error.argument.name.lstrip('-').upper()}"]
     return []
@@ -57,7 +57,7 @@ def _unknown_command(error: UnknownCommandError, name: str) -> list[str]:
     commands = [other for other in error.app or () if not other.startswith("-")]
     other = OTHER_COMMANDS.get(name.lower(), "")
     meant = f"it is called {other!r} here" if other in commands else did_you_mean(name, commands)
-    return [f"unknown command {name!r}", meant, f"commands: {', '.join(sorted(commands))}"]
+    return [f"unknown command '{name}'", meant, f"commands: {', '.join(sorted(commands))}"]
 
 
 def _unknown_option(error: UnknownOptionError) -> list[str]:

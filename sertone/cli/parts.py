@@ -53,5 +53,5 @@ def _with_interval(scores: dict, name: str, first: bool) -> str:
     over, span = scores["intervals"].get("speakers"), "one speaker: no interval"
     if over:
         low, high = map(figure.text, over[score])
-        span = f"95 % interval over {over['units']} speakers " * first + f"{low} to {high}"
+        span = f"95 % interval over {figures.counted(over['units'], 'speaker')} " * first + f"{low} to {high}"
     return f"{figure.label} {figure.text(scores[score])} ({span})"

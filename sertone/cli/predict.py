@@ -11,6 +11,7 @@ from sertone.cli.long import Long, named
 from sertone.cli.parts import Flag, app
 from sertone.errors import AudioError, SertoneError
 from sertone.extras import install
+from sertone.figures import counted
 from sertone.terminal import say
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def _inputs(
     if text is None:
         return inputs
     if len(inputs) != 1 or not paths:
-        found = f"--text and {f'{len(inputs)} recordings' if paths else 'a list or a table'}"
+        found = f"--text and {counted(len(inputs), 'recording') if paths else 'a list or a table'}"
         raise SertoneError(
             "many_files", found, "one recording", "--manifest takes a table with a column of texts"
         )

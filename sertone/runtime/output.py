@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sertone.errors import SertoneError
+from sertone.figures import counted
 from sertone.runtime.inputs import Input
 from sertone.runtime.rows import Form, Row, key, whole_rows
 from sertone.schema import Prediction
@@ -52,11 +53,10 @@ class Output:
 
     def told(self) -> str:
         """What was found there, in words; empty for a new file."""
-        said = [f"{len(self.finished)} rows are there already"] * bool(self.finished)
+        said = [f"{counted(len(self.finished), 'row')} from before"] * bool(self.finished)
         some = ", ".join(sorted(self.changed)[:3]) + ", ..." * (len(self.changed) > 3)
-        said += [f"{len(self.changed)} inputs have changed and are answered again ({some})"] * bool(
-            self.changed
-        )
+        changed = counted(len(self.changed), "changed input")
+        said += [f"{changed} answered again ({some})"] * bool(self.changed)
         return "; ".join(said)
 
     def unfinished(self, inputs: Iterable[Input]) -> list[Input]:

@@ -31,6 +31,7 @@ from sertone.training.distiller import Distillation, Distiller
 from sertone.training.experiment import require_device
 from sertone.training.material import Material
 from sertone.training.progress import Progress
+from sertone.training.recordings import warning_lines
 from sertone.training.run_folder import claim, fingerprint
 
 RESULT = "distill.json"
@@ -116,8 +117,8 @@ def _distiller(
     """Everything that the training needs, the audio decoded."""
     config = recipe.train.for_the_loop()
     material = Material.of(config)
-    for code, ids in material.recordings.load([*fold.train, *fold.validation]).items():
-        progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
+    for line in warning_lines(material.recordings.load([*fold.train, *fold.validation])):
+        progress.say(line)
     frozen = recipe.student.frozen_layers
     model = Distillation(student, frozen, teacher.width, recipe.targets, recipe.cosine)
     return Distiller(

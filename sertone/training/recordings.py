@@ -8,7 +8,7 @@ Axis letters: N samples.
 import contextlib
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import soxr
@@ -16,6 +16,7 @@ import soxr
 from sertone import audio
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import AudioError, SertoneError
+from sertone.figures import counted, shortened
 from sertone.isolation import ChildDiedError, cores, side_by_side
 from sertone.runtime.apart import SILENCE_S, decoder, decoder_failed
 from sertone.schema import Utterance
@@ -85,7 +86,7 @@ class Recordings:
             more = f"; and {len(named) - 5} more" if len(named) > 5 else ""
             raise SertoneError(
                 "unreadable_audio",
-                f"{len(named)} of {len(new)} recordings: {'; '.join(named[:5])}{more}",
+                f"{len(named)} of {counted(len(new), 'recording')}: {'; '.join(named[:5])}{more}",
                 way_out="`sertone corpora check` lists them all; mend them or leave them out",
             )
         return dict(warnings)
@@ -151,3 +152,15 @@ def decode(utterance: Utterance, speeds: Sequence[float]) -> tuple[dict[float, n
 
 def _key(id_: str, speed: float) -> bytes:
     return hashlib.sha256(f"{speed} {id_}".encode()).digest()
+
+
+def warning_lines(warnings: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a line for each kind of warning: how many recordings have it, and the first of them.
+
+    Args:
+        warnings: code -> ids of utterances, as `Recordings.load` returns them.
+    """
+    return [
+        f"{counted(len(ids), 'recording')} with a warning, {code.replace('_', ' ')}: {shortened(ids)}"
+        for code, ids in warnings.items()
+    ]
