@@ -29,34 +29,37 @@ class AsrConfig(Settings):
     """Speech recognition with faster-whisper, the extra `asr`."""
 
     model: str = "small"
-    """A size such as `small` or `large-v3`, a converted Whisper on the hub, or a folder that holds one."""
+    """The model is a size such as `small` or `large-v3`, a converted Whisper on the hub, or a folder that
+    holds one."""
     language: str | None = None
-    """ISO 639-1 code of what is spoken. null: as the corpus's data sheet says, else recognised too."""
+    """The language spoken, as an ISO 639-1 code. With null the corpus's data sheet says it; where that is
+    silent, it is recognised too."""
     compute_type: Literal[
         "default", "auto", "float32", "float16", "bfloat16", "int16", "int8", "int8_float32", "int8_float16",
         "int8_bfloat16",
     ] = "int8"  # fmt: skip
-    """Of the arithmetic, as CTranslate2 names it."""
+    """The arithmetic, as CTranslate2 names it. `int8` needs the least memory."""
     beam_size: int = Field(default=5, ge=1)
-    """Hypotheses followed at a time."""
+    """The search follows this many hypotheses at a time."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where it runs."""
+    """The recogniser runs here. `auto` takes a GPU where there is one."""
     folder: str = "~/.cache/sertone/transcripts"
-    """Where what was recognised is kept."""
+    """Transcripts are kept in this folder, so every recording is recognised once."""
 
 
 class TextConfig(Settings):
     """Where text comes from. `text: asr` and the other single words set `source`."""
 
     source: Literal["corpus", "column", "asr", "none"] = "corpus"
-    """`corpus`: its own transcripts. `column`: of a manifest. `asr`: recognised from the audio, once.
-    `none`: there is none."""
+    """`corpus` takes the corpus's own transcripts, `column` a column of a manifest. `asr` recognises the
+    audio once, and `none` gives the model no text."""
     column: str | None = None
-    """Of a manifest, with `source: column`."""
+    """The column of a manifest that holds the text. Give it with `source: column` only."""
     asr: AsrConfig = AsrConfig()
-    """With `source: asr`."""
+    """These settings apply with `source: asr`."""
     error_rates: list[Annotated[float, Field(ge=0, le=1)]] = Field(default=[0.1, 0.3])
-    """Word error rates at which a model that reads is tested as well: 0.3 replaces 30 % of the words."""
+    """A model that reads is also tested with texts of these word error rates. 0.3 replaces 30 % of the
+    words."""
 
     @model_validator(mode="before")
     @classmethod
@@ -74,15 +77,15 @@ class CorpusConfig(Settings):
     """A corpus, and where it is."""
 
     corpus: str
-    """Its name: `sertone corpora list` shows them."""
+    """The name of the corpus. `sertone corpora list` shows all names."""
     root: str
-    """Its folder, or the manifest's file; relative to the working directory."""
+    """The folder of the corpus, or the file of a manifest. It is relative to the working directory."""
     only: dict[str, list[str]] = Field(default_factory=dict)
-    """Utterances that take part, by what the corpus says of them: `{style: improvised}`, or
-    `{session: [Session1, Session2]}`. Names are `speaker`, `session`, `split` or a label. Empty: all."""
+    """Only these utterances take part: `{style: improvised}`, or `{session: [Session1, Session2]}`. A key is
+    `speaker`, `session`, `split` or a label. Empty takes all."""
     licence: str | None = None
-    """Of your copy, as the Hugging Face hub names it: `cc-by-4.0`, `other`. null: as the corpus's data
-    sheet says, which knows nothing of a manifest."""
+    """The licence of your copy, as the Hugging Face hub names it: `cc-by-4.0`, `other`. With null the
+    corpus's data sheet says it; a manifest has none there."""
 
     @field_validator("only", mode="before")
     @classmethod
@@ -102,14 +105,16 @@ class DataConfig(CorpusConfig):
     """Which corpus."""
 
     classes: str | dict[str, str] = "four"
-    """`four`, `all`, or a mapping from emotion to class."""
+    """The classes to learn: `four` (neutral, happy with excited, angry, sad), `all`, or a mapping from
+    emotion to class."""
     outside_classes: Literal["left_out", "kept"] = "left_out"
-    """Utterances whose emotion is in no class: left out, the papers' way, or kept for the other tasks."""
+    """An utterance whose emotion is in no class is `left_out`, as in the papers, or `kept` for the other
+    tasks."""
     text: TextConfig = TextConfig()
-    """Where text comes from."""
+    """These settings say where text comes from."""
     scales: dict[str, tuple[FiniteFloat, FiniteFloat]] = Field(default_factory=dict)
-    """Rating -> the lowest and the highest value that a rater could choose, as `{valence: [1, 7]}`, where
-    the corpus's data sheet does not say: of a manifest."""
+    """The lowest and the highest value of each rating's scale, as `{valence: [1, 7]}`. A manifest needs them,
+    since it has no data sheet that says so."""
 
     @field_validator("scales")
     @classmethod
@@ -126,22 +131,25 @@ class ProtocolConfig(Settings):
     """How the corpus is split. No speaker is ever on two sides."""
 
     split: Split = "leave_one_session_out"
-    """The rule that makes the folds."""
+    """This rule makes the folds. No speaker is ever on two sides of a fold."""
     folds: int = Field(default=5, ge=2)
-    """How many folds `grouped_k_fold` makes."""
+    """`grouped_k_fold` makes this many folds. The other rules follow from the corpus."""
     validation: Literal["none", "speaker"] = "none"
-    """`none`: the last epoch is taken, the papers' way. `speaker`: one speaker is taken out of
-    training and chooses the epoch. Official splits and leave-one-speaker-out bring their own."""
+    """`none` keeps the last epoch, as the papers do. `speaker` takes one speaker out of training, who chooses
+    the epoch. Official splits and leave-one-speaker-out bring their own validation."""
 
 
 class Recipe(Settings):
     """The whole experiment."""
 
     data: DataConfig
+    """The corpus, its classes and its text."""
     protocol: ProtocolConfig = ProtocolConfig()
+    """The rule that splits the corpus."""
     model: dict[str, Any]
-    """`name`, and the options of that model's `Config`."""
+    """The `name` of the model, and the options of that model's `Config`."""
     train: TrainConfig
+    """The settings of training."""
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:

@@ -46,11 +46,11 @@ class Published(Settings):
     """The paper's own figures."""
 
     source: str
-    """Where they are printed."""
+    """The publication in which the figures are printed."""
     rows: dict[str, dict[str, Figures]] = Field(default_factory=dict)
-    """Row -> column, or `mean` over the columns -> figures as printed."""
+    """The figures as printed, by row and column. The column `mean` is the mean over the columns."""
     inferred: dict[str, dict[str, Figures]] = Field(default_factory=dict)
-    """The same of figures that are not printed but follow from the text."""
+    """Figures that are not printed but follow from the text, in the same form."""
 
     def figure(self, row: str, column: str, score: str) -> dict[str, Any] | None:
         """`printed`, and whether it was `inferred`; None where the paper has none."""
@@ -65,33 +65,45 @@ class Reference(Settings):
     """A figure of other work, to print below the table."""
 
     name: str
-    """Who, and what."""
+    """The authors and the system."""
     source: str = ""
-    """Where, under which protocol."""
+    """The publication and the protocol."""
     figures: Figures
-    """Its figures."""
+    """The figures as printed."""
 
 
 class Study(Settings):
     """The whole study."""
 
     title: str
+    """The title of the table."""
     recipe: str
+    """The recipe to start from: a path relative to the study's file, or the name of a recipe that comes with
+    Sertone."""
     set: Changes = Field(default_factory=dict)
+    """These settings change for the whole study."""
     columns: dict[str, Changes] = Field(min_length=1)
+    """The settings that each column changes. A column is usually an encoder."""
     rows: dict[str, Changes] = Field(min_length=1)
+    """The settings that each row changes."""
     seeds: list[int] = Field(default=[0], min_length=1)
+    """Every cell is trained once for each of these seeds, and its score is their mean."""
     scores: list[str] = Field(default=["ua", "wa"], min_length=1)
+    """The table shows these scores."""
     compare_to: str | None = None
-    """Row that the others are compared with; the first one if not given."""
+    """The other rows are compared with this row. Without it they are compared with the first row."""
     published: Published | None = None
+    """The figures of the paper."""
     reference: list[Reference] = Field(default_factory=list)
+    """Figures of other work, printed below the table."""
     note: str = ""
-    """What the reader of the table should know."""
+    """A note for the readers of the table."""
     costs: bool = False
-    """Show parameters, speed and memory of every model, measured when all is trained."""
+    """With true the table shows parameters, speed and memory of every model. They are measured when all
+    models are trained."""
     keep_checkpoints: bool = False
-    """A study of large encoders has hundreds of models; only their answers are needed."""
+    """With true the models are kept. A study of large encoders has hundreds of them, and the table needs
+    their answers alone."""
 
     @model_validator(mode="after")
     def _known_names(self) -> Self:
