@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from sertone.cli.long import Long, named
-from sertone.cli.parts import Flag, app
+from sertone.cli.parts import USE, Flag, app
 from sertone.errors import AudioError, SertoneError
 from sertone.extras import install
 from sertone.figures import counted
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WHOLE = Long()
 
 
-@app.command
+@app.command(group=USE)
 def predict(
     *paths: str,
     text: str | None = None,
