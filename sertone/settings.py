@@ -1,5 +1,6 @@
 """YAML files of settings, checked: an unknown key is an error that says what may be meant."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from pydantic_core import PydanticCustomError
 
 from sertone.catalogue import Kind, find, require_kind
-from sertone.errors import SertoneError
+from sertone.errors import SertoneError, joined
 from sertone.files import parse_yaml, read_text
 from sertone.suggestions import did_you_mean, elsewhere
 
@@ -34,8 +35,8 @@ class Settings(BaseModel):
             if key not in cls.model_fields:
                 raise PydanticCustomError(
                     "unknown_key",
-                    "unknown key {name}",
-                    {"name": repr(key), "key": str(key), "known": list(cls.model_fields)},
+                    "unknown key {key}",
+                    {"key": str(key), "known": list(cls.model_fields)},
                 )
         return values
 
@@ -63,21 +64,30 @@ def parse(kind: type[Checked], values: Any, where: str, code: str = "bad_recipe"
         lines = []
         for item in error.errors():
             key = ".".join(str(step) for step in item["loc"])
-            message = item["msg"].removeprefix("Value error, ") + _about_unknown(kind, item)
             found = "" if isinstance(item["input"], dict) else f" (found {_short(item['input'])})"
-            lines.append(f"{key}: {message}{found}" if key else f"{message}{found}")
+            lines.append(f"{key}: " * bool(key) + _message(kind, item) + found)
         raise SertoneError(code, f"{where}: " + "; ".join(lines)) from None
 
 
-def _about_unknown(kind: type[Settings], item: Any) -> str:
-    """Say of an unknown key what may be meant, and what is known where it stands."""
-    if item["type"] != "unknown_key":
-        return ""
-    key, known = item["ctx"]["key"], item["ctx"]["known"]
+def _message(kind: type[Settings], item: Any) -> str:
+    """Return what is wrong with one value; of an unknown name what may be meant."""
+    if item["type"] == "unknown_key":
+        return _unknown_key(kind, item["ctx"]["key"], item["ctx"]["known"])
+    if item["type"] == "union_tag_invalid":
+        return _unknown_name(item["ctx"]["tag"], item["ctx"]["expected_tags"])
+    return item["msg"].removeprefix("Value error, ")
+
+
+def _unknown_key(kind: type[Settings], key: str, known: list[str]) -> str:
     if hint := _misplaced(kind, key) or elsewhere(key):
-        return f"; {hint}"
-    near = did_you_mean(key, known)
-    return f"; {near} known here: {', '.join(known)}" if near else f"; known here: {', '.join(known)}"
+        return f"unknown key {key!r}; {hint}"
+    return joined(f"unknown key {key!r}", did_you_mean(key, known), f"known here: {', '.join(known)}")
+
+
+def _unknown_name(name: str, expected: str) -> str:
+    """Of a section that its `name` chooses, such as an encoder."""
+    hint = elsewhere(name) or did_you_mean(name, re.findall(r"\w+", expected))
+    return joined(f"unknown name {name!r}", hint, f"expected one of {expected}")
 
 
 def _misplaced(kind: type[Settings], key: str) -> str:

@@ -62,6 +62,7 @@ _LOSS = "set the weight of each task's loss in `model.tasks`, and `train.class_w
 _WEIGHTS = "set `train.class_weights: true`"
 _FREEZE = "set `model.frozen_layers`: 0 freezes the front end, -1 nothing"
 _ENCODER = "set `model.encoder`, as in {name: pretrained, source: microsoft/wavlm-base}"
+_SSL = "wav2vec 2.0, HuBERT and WavLM are encoders: {name: pretrained, source: microsoft/wavlm-base}"
 _TEACHER = "set `train.teacher`; a file with `teacher` at the top is for `sertone distill`"
 _SEEDS = "set `train.seed`; a study has `seeds`, and `sertone ablate --seeds 0 1 2` changes them"
 _FOLDS = "set `protocol.folds`, with `protocol.split: grouped_k_fold`"
@@ -87,6 +88,7 @@ OTHER_NAMES = {
     **dict.fromkeys(("class_weight", "weighted_loss"), _WEIGHTS),
     **dict.fromkeys(("freeze", "freeze_encoder", "freeze_feature_encoder", "unfreeze"), _FREEZE),
     **dict.fromkeys(("encoder", "backbone", "model_name", "model_name_or_path", "pretrained"), _ENCODER),
+    **dict.fromkeys(("wavlm", "hubert", "wav2vec2", "whisper", "emotion2vec"), _SSL),
     **dict.fromkeys(("random_seed", "random_state", "seeds"), _SEEDS),
     **dict.fromkeys(("n_splits", "n_folds", "num_folds", "k_folds", "kfold"), _FOLDS),
     "teacher": _TEACHER,

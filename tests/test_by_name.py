@@ -268,6 +268,16 @@ def test_nothing_is_suggested_that_is_not_near():
     with pytest.raises(SertoneError) as caught:
         recipe.load("demo", ["train.xyz=1"])
     assert "did you mean" not in str(caught.value) and "known here: batch_size" in str(caught.value)
+    with pytest.raises(
+        SertoneError, match=r"unknown name 'wavlm'; wav2vec 2.0, HuBERT and WavLM are encoders"
+    ):
+        configure({"name": "baseline", "encoder": {"name": "wavlm"}})
+    with pytest.raises(
+        SertoneError, match=r"unknown name 'compakt'; did you mean 'compact'\? expected one of"
+    ):
+        configure({"name": "baseline", "encoder": {"name": "compakt"}})
+    with pytest.raises(SertoneError, match=r"WavLM are encoders"):
+        configure({"name": "wavlm"})
     with pytest.raises(SertoneError, match=r"set `train.epochs`"):
         configure({"name": "baseline", "encoder": {"name": "compact"}, "epochs": 3})
 
@@ -298,6 +308,10 @@ def test_the_table_of_other_names_leads_to_keys_that_exist():
         (["crossval"], "sertone crossval needs RECIPE; `sertone crossval --help`"),
         (["corpora", "chek"], "did you mean 'check'?"),
         (["corpora", "check", "iemcap", "x"], "did you mean 'iemocap'?"),
+        (["corpora", "check", "emodb", "x"], "x does not exist; expected the root of emodb; name your copy"),
+        (["compare"], "0 runs; expected two or more"),
+        (["predict"], "no recordings given; expected one of FILE..."),
+        (["recipes", "copy", "demo", "nowhere/"], "no folder nowhere; expected a folder that exists"),
         (["crossval", "demo", "--jobs", "x"], 'unable to convert "x" into int; `sertone crossval --help`'),
     ],
 )

@@ -98,7 +98,7 @@ def test_lists_and_tables(folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({}, "none of recordings"),
+        ({}, "no recordings given"),
         ({"paths": ["a.wav"], "listed": "x"}, "more than one"),
         ({"listed": os.devnull}, "names none"),
         ({"paths": ["empty"]}, "neither a model nor recordings"),

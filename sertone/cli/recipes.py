@@ -64,6 +64,10 @@ def copy(name: str, to: Path = Path(), /, *, study: Study = False) -> int:
     """
     source = _entry(name, study=study).path
     target = to / source.name if to.is_dir() else to
+    if target.suffix not in (".yaml", ".yml"):
+        raise SertoneError(
+            "bad_output", f"no folder {to}", "a folder that exists, or a name that ends in .yaml"
+        )
     if target.exists():
         way_out = f"name another file: `sertone recipes copy {name} FILE.yaml`"
         raise SertoneError("output_exists", f"{target} is there already", "a new file", way_out)

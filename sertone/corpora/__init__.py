@@ -86,7 +86,8 @@ def utterances(
             "missing_root",
             f"{root} does not exist",
             f"the root of {name}",
-            f"`sertone corpora fake {name} {root}` writes a synthetic miniature to try things on",
+            "name your copy (in a recipe: --set data.root=PATH); to try things on, "
+            f"`sertone corpora fake {name} {root}` writes a synthetic miniature",
         )
     if name == "manifest":
         return module.utterances(root, report, labelled=labelled)
