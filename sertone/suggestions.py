@@ -1,7 +1,7 @@
 """Help with unknown names: near spellings, and what other programs call the same thing.
 
 A wrong suggestion costs a reader more than none, so only near spellings are suggested. What people look for
-under another name has a line in OTHER_NAMES, which says where it is, or that Sertone has no such thing.
+under another name has a line in ELSEWHERE, which says where it is, or that Sertone has no such thing.
 """
 
 import difflib
@@ -42,61 +42,72 @@ def did_you_mean(name: object, known: Iterable[str], most: int = 2) -> str:
     return f"did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
-_STOPPING = (
-    "early stopping is not a setting: all epochs are trained, and with `protocol.validation: speaker` the "
-    "epoch that is best on a held-out speaker is kept"
-)
-_BATCH = "set `train.batch_size` (utterances) or `train.batch_seconds` (seconds of audio, padding included)"
-_EPOCHS = "set `train.epochs`, with one number for each stage of the model, as in [30]"
-_RATES = "set `train.learning_rate`: {encoder: 1.0e-5, downstream: 1.0e-4}, or one number in a distillation"
-_DROPOUT = "set `model.dropout`; the encoders that are trained from scratch also have `model.encoder.dropout`"
-_OPTIMIZER = "the optimizer is always AdamW; set `train.learning_rate` and `train.weight_decay`"
-_SCHEDULE = "set `train.schedule` and `train.warmup` (a share of the steps)"
-_CLIPPING = "set `train.clip_norm`"
-_CLASSES = "the classes follow from the labels: set `data.classes`"
-_ADAPTER = "adapters such as LoRA are not available; `model.frozen_layers` trains fewer layers"
-_WORKERS = "loading needs no workers to be set; `--jobs` sets how many folds are trained side by side"
-_AUGMENTATION = "set `train.speeds` (speed perturbation); `functionals` encoders also have `perturbation`"
-_PRECISION = "set `train.precision`: auto, bf16-mixed or 32-true"
-_LOSS = "set the weight of each task's loss in `model.tasks`, and `train.class_weights` for rare classes"
-_WEIGHTS = "set `train.class_weights: true`"
-_FREEZE = "set `model.frozen_layers`: 0 freezes the front end, -1 nothing"
-_ENCODER = "set `model.encoder`, as in {name: pretrained, source: microsoft/wavlm-base}"
-_SSL = "wav2vec 2.0, HuBERT and WavLM are encoders: {name: pretrained, source: microsoft/wavlm-base}"
-_TEACHER = "set `train.teacher`; a file with `teacher` at the top is for `sertone distill`"
-_SEEDS = "set `train.seed`; a study has `seeds`, and `sertone ablate --seeds 0 1 2` changes them"
-_FOLDS = "set `protocol.folds`, with `protocol.split: grouped_k_fold`"
-_MODEL = "set it inside `model`"
-
-OTHER_NAMES = {
-    **dict.fromkeys(("early_stopping", "early_stop", "patience", "early_stopping_patience"), _STOPPING),
-    **dict.fromkeys(("batch", "bs", "train_batch_size", "per_device_train_batch_size"), _BATCH),
-    **dict.fromkeys(("batch_size", "batch_seconds"), _BATCH),
-    **dict.fromkeys(("epochs", "max_epochs", "num_epochs", "n_epochs", "num_train_epochs"), _EPOCHS),
-    **dict.fromkeys(("lr", "lrs", "rate", "learning_rate", "encoder_lr", "head_lr", "max_lr"), _RATES),
-    **dict.fromkeys(("dropout_rate", "dropout_p", "hidden_dropout", "attention_dropout"), _DROPOUT),
-    **dict.fromkeys(("optimizer", "optimiser", "optim", "adam", "adamw", "momentum"), _OPTIMIZER),
-    **dict.fromkeys(("scheduler", "lr_scheduler", "lr_scheduler_type", "lr_schedule"), _SCHEDULE),
-    **dict.fromkeys(("warmup_steps", "warmup_ratio", "warmup_epochs"), _SCHEDULE),
-    **dict.fromkeys(("gradient_clipping", "grad_clip", "max_grad_norm", "clip_grad_norm"), _CLIPPING),
-    **dict.fromkeys(("num_labels", "num_classes", "n_classes", "id2label", "label2id"), _CLASSES),
-    **dict.fromkeys(("lora", "peft", "adapter", "adapters"), _ADAPTER),
-    **dict.fromkeys(("workers", "num_workers", "dataloader_num_workers"), _WORKERS),
-    **dict.fromkeys(("augmentation", "augment", "specaugment", "spec_augment"), _AUGMENTATION),
-    **dict.fromkeys(("fp16", "bf16", "amp", "mixed_precision"), _PRECISION),
-    **dict.fromkeys(("loss", "criterion", "loss_weights"), _LOSS),
-    **dict.fromkeys(("class_weight", "weighted_loss"), _WEIGHTS),
-    **dict.fromkeys(("freeze", "freeze_encoder", "freeze_feature_encoder", "unfreeze"), _FREEZE),
-    **dict.fromkeys(("encoder", "backbone", "model_name", "model_name_or_path", "pretrained"), _ENCODER),
-    **dict.fromkeys(("wavlm", "hubert", "wav2vec2", "whisper", "emotion2vec"), _SSL),
-    **dict.fromkeys(("random_seed", "random_state", "seeds"), _SEEDS),
-    **dict.fromkeys(("n_splits", "n_folds", "num_folds", "k_folds", "kfold"), _FOLDS),
-    "teacher": _TEACHER,
-    **dict.fromkeys(("tasks", "fusion", "pooling", "hidden", "dropout", "frozen_layers"), _MODEL),
+ELSEWHERE = {
+    (
+        "early stopping is not a setting: all epochs are trained, and with `protocol.validation: "
+        "speaker` the epoch that is best on a held-out speaker is kept"
+    ): "early_stopping early_stop patience early_stopping_patience",
+    "set `train.batch_size` (utterances) or `train.batch_seconds` (seconds of audio, padding included)": (
+        "batch bs train_batch_size per_device_train_batch_size batch_size batch_seconds"
+    ),
+    "set `train.epochs`, with one number for each stage of the model, as in [30]": (
+        "epochs max_epochs num_epochs n_epochs num_train_epochs"
+    ),
+    "set `train.learning_rate`: {encoder: 1.0e-5, downstream: 1.0e-4}, or one number in a distillation": (
+        "lr lrs rate learning_rate encoder_lr head_lr max_lr"
+    ),
+    "set `model.dropout`; the encoders that are trained from scratch also have `model.encoder.dropout`": (
+        "dropout_rate dropout_p hidden_dropout attention_dropout"
+    ),
+    "the optimizer is always AdamW; set `train.learning_rate` and `train.weight_decay`": (
+        "optimizer optimiser optim adam adamw momentum"
+    ),
+    "set `train.schedule` and `train.warmup` (a share of the steps)": (
+        "scheduler lr_scheduler lr_scheduler_type lr_schedule warmup_steps warmup_ratio warmup_epochs"
+    ),
+    "set `train.clip_norm`": "gradient_clipping grad_clip max_grad_norm clip_grad_norm",
+    "the classes follow from the labels: set `data.classes`": (
+        "num_labels num_classes n_classes id2label label2id"
+    ),
+    "adapters such as LoRA are not available; `model.frozen_layers` trains fewer layers": (
+        "lora peft adapter adapters"
+    ),
+    "loading needs no workers to be set; `--jobs` sets how many folds are trained side by side": (
+        "workers num_workers dataloader_num_workers"
+    ),
+    "set `train.speeds` (speed perturbation); `functionals` encoders also have `perturbation`": (
+        "augmentation augment specaugment spec_augment"
+    ),
+    "set `train.precision`: auto, bf16-mixed or 32-true": "fp16 bf16 amp mixed_precision",
+    "set the weight of each task's loss in `model.tasks`, and `train.class_weights` for rare classes": (
+        "loss criterion loss_weights"
+    ),
+    "set `train.class_weights: true`": "class_weight weighted_loss",
+    "set `model.frozen_layers`: 0 freezes the front end, -1 nothing": (
+        "freeze freeze_encoder freeze_feature_encoder unfreeze"
+    ),
+    "set `model.encoder`, as in {name: pretrained, source: microsoft/wavlm-base}": (
+        "encoder backbone model_name model_name_or_path pretrained"
+    ),
+    "wav2vec 2.0, HuBERT and WavLM are encoders: {name: pretrained, source: microsoft/wavlm-base}": (
+        "wavlm hubert wav2vec2 whisper emotion2vec"
+    ),
+    "set `train.seed`; a study has `seeds`, and `sertone ablate --seeds 0 1 2` changes them": (
+        "random_seed random_state seeds"
+    ),
+    "set `protocol.folds`, with `protocol.split: grouped_k_fold`": (
+        "n_splits n_folds num_folds k_folds kfold"
+    ),
+    "set data.max_seconds, and whether longer utterances are cut or left out": (
+        "max_length max_duration max_len max_audio_length"
+    ),
+    "set `train.teacher`; a file with `teacher` at the top is for `sertone distill`": "teacher",
+    "only some models have it, inside `model`": "tasks fusion pooling hidden dropout frozen_layers",
 }
-"""Name that is no key where somebody wrote it -> where the thing is, or that there is none."""
+"""Where a thing is, or that there is none -> the names under which people look for it."""
+OTHER_NAMES = {name: line for line, names in ELSEWHERE.items() for name in names.split()}
 
 
 def elsewhere(name: object) -> str:
-    """Return the line of OTHER_NAMES about a name, in any case and with `-` for `_`; empty without one."""
+    """Return the line of ELSEWHERE about a name, in any case and with `-` for `_`; empty without one."""
     return OTHER_NAMES.get(str(name).lower().replace("-", "_"), "")
