@@ -100,6 +100,9 @@ def _misplaced(kind: type[Settings], key: str) -> str:
 
 
 def _short(value: Any) -> str:
+    """Return a value as YAML has it, or its beginning."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
     try:
         text = repr(value)
     except ValueError:  # Python refuses to write numbers of thousands of digits

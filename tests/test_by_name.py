@@ -318,3 +318,16 @@ def test_the_table_of_other_names_leads_to_keys_that_exist():
 def test_a_command_line_that_is_wrong_is_answered_in_words(sertone, line, said):
     status, _, err = sertone(*line)
     assert status == 2 and said in err
+
+
+def test_what_is_empty_is_not_called_none(tmp_path):
+    from sertone.runtime.output import _require_same
+    from sertone.training.run_folder import _changes
+
+    with pytest.raises(SertoneError, match=r"\(found null\)"):
+        recipe.load("demo", ["train.seed=null"])
+    with pytest.raises(SertoneError, match=r"the recipe has no model\.name"):
+        configure({"encoder": {"name": "compact"}})
+    assert _changes({"coverage": None}, {"coverage": 0.8}) == ["coverage: was null, now 0.8"]
+    with pytest.raises(SertoneError, match="written with no recognised_by; expected recognised_by 'small'"):
+        _require_same({"model": "a"}, {"model": "a", "recognised_by": "small"}, tmp_path / "rows.csv")

@@ -31,6 +31,8 @@ def configure(values: dict[str, Any]) -> Settings:
     """
     options = dict(values)
     name = options.pop("name", None)
+    if name is None:
+        raise SertoneError("unknown_model", "the recipe has no model.name", f"one of {', '.join(MODELS)}")
     if name not in MODELS:
         known, near = ", ".join(MODELS), elsewhere(name) or did_you_mean(name, MODELS)
         raise SertoneError("unknown_model", f"model.name {name!r}", f"one of {known}", near)

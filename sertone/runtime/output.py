@@ -184,9 +184,14 @@ def _not_resumable(path: Path) -> SertoneError:
 
 def _require_same(before: MadeBy, now: MadeBy, path: Path) -> None:
     if other := sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
-        was = ", ".join(f"{name} {before.get(name)!r}" for name in other)
-        wanted = ", ".join(f"{name} {now.get(name)!r}" for name in other)
+        was, wanted = (_in_words(made, other) for made in (before, now))
         raise SertoneError("other_output", f"{path} was written with {was}", wanted, "name another file")
+
+
+def _in_words(made_by: MadeBy, names: Iterable[str]) -> str:
+    """Return what wrote a file: `model 'a', no recognised_by`."""
+    values = ((name, made_by.get(name)) for name in names)
+    return ", ".join(f"no {name}" if value in (None, "") else f"{name} {value!r}" for name, value in values)
 
 
 def _mend(
