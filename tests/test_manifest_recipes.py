@@ -4,8 +4,9 @@ import csv
 import json
 
 import pytest
+from conftest import REPOSITORY
 
-from sertone import models, recipe
+from sertone import catalogue, models, recipe
 from sertone.cli import app
 
 LAYERS = {"manifest_frozen": 2, "manifest_wavlm": 1}
@@ -43,3 +44,17 @@ def test_an_epoch_with_a_tiny_encoder(name, tmp_path, table, tiny_encoder, capsy
     assert 0 <= results["pooled"]["emotion"]["ua"] <= 1 and len(results["folds"]) == 2
     frozen = f"output of the frozen encoder up to layer {LAYERS[name]} kept in memory"
     assert frozen in capsys.readouterr().err
+
+
+def test_the_page_that_helps_to_choose_names_recipes_that_are_there():
+    """Each with the kind of machine that `sertone recipes list` says."""
+    entries = {entry.name: entry for entry in catalogue.entries() if entry.kind != "study"}
+    lines = (REPOSITORY / "docs" / "which-recipe.md").read_text().splitlines()
+    tables = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")
+    ]
+    rows = [row for row in tables if row[-2].startswith("`")]
+    assert len(rows) >= 9
+    for *_, machine, name, said in rows:
+        assert machine.startswith(entries[name.strip("`")].device), name
+        assert "measured" in said or "synthetic" in said or "not a classifier" in said, name
