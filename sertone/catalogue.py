@@ -108,7 +108,9 @@ def is_recipe(source: str | Path) -> bool:
 
 
 def _way_out(path: Path, kind: Kind) -> str:
-    """Name a file of another kind that has this name, or the names that are spelt nearly like it."""
+    """Name the recipe of a folder, a file of another kind with this name, or names that are spelt nearly so."""
+    if (path / f"{kind}.yaml").is_file():
+        return f"did you mean {path / f'{kind}.yaml'}?"
     for other in FOLDERS:
         if FOLDERS[other] != FOLDERS[kind] and path.stem in shipped(other):
             return f"{path.stem} is a {other}: `sertone {COMMANDS[other]} {path.stem}` runs it"
@@ -146,10 +148,10 @@ def _describe(path: Path) -> Entry:
     kind = kind_of(values) or "recipe"
     base = named(values["recipe"], "recipe").read_text(encoding="utf-8") if kind == "study" else text
     recipe = parse_yaml(base)
-    corpus = recipe["data"]["corpus"]
+    corpus = str(recipe["data"]["corpus"])
     device = "GPU" if _trains_pretrained(recipe) or _trains_pretrained(values) else "CPU"
     purpose = values["title"] if kind == "study" else _first_sentence(text)
-    return Entry(path.stem, kind, purpose, CORPORA.get(corpus, corpus), device, path)
+    return Entry(path.stem, kind, str(purpose), CORPORA.get(corpus, corpus), device, path)
 
 
 def _first_sentence(text: str) -> str:

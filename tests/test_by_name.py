@@ -139,6 +139,12 @@ def test_an_unknown_name_is_answered_with_what_it_may_mean(sertone, command, nam
     assert status == 2 and said in err
 
 
+def test_the_folder_of_a_run_is_led_to_its_recipe(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("data: {}")
+    with pytest.raises(SertoneError, match=r"did you mean .*/recipe\.yaml\?"):
+        recipe.load(tmp_path)
+
+
 def test_a_path_into_another_folder_means_no_name(tmp_path):
     with pytest.raises(SertoneError, match="no file"):
         recipe.load(tmp_path / "demo.yaml")
