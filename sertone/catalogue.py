@@ -108,7 +108,7 @@ def is_recipe(source: str | Path) -> bool:
 
 
 def _way_out(path: Path, kind: Kind) -> str:
-    """Name the recipe of a folder, a file of another kind with this name, or names that are spelt nearly so."""
+    """Name the recipe in a folder, a file of another kind with this name, or names spelt nearly like it."""
     if (path / f"{kind}.yaml").is_file():
         return f"did you mean {path / f'{kind}.yaml'}?"
     for other in FOLDERS:
