@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sertone.errors import SertoneError
 from sertone.files import parse_yaml
-from sertone.suggestions import near
+from sertone.suggestions import find_near
 
 Kind = Literal["recipe", "distillation", "study"]
 FOLDERS: dict[Kind, str] = {"recipe": "recipes", "distillation": "recipes", "study": "studies"}
@@ -58,7 +58,7 @@ def kind_of(values: Mapping[str, Any]) -> Kind | None:
     return "distillation" if "teacher" in values else None
 
 
-def shipped(kind: Kind) -> dict[str, Path]:
+def list_shipped(kind: Kind) -> dict[str, Path]:
     """Return the files that come with Sertone by their names, such as `demo`.
 
     Args:
@@ -70,7 +70,7 @@ def shipped(kind: Kind) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def find(source: str | Path, kind: Kind) -> Path:
+def find_file(source: str | Path, kind: Kind) -> Path:
     """Return the file that a path or a name means; a file that exists wins.
 
     Args:
@@ -81,10 +81,10 @@ def find(source: str | Path, kind: Kind) -> Path:
         SertoneError: `missing_recipe` or `missing_study`.
     """
     path = Path(source)
-    return path if path.is_file() else named(path, kind)
+    return path if path.is_file() else find_shipped(path, kind)
 
 
-def named(source: str | Path, kind: Kind) -> Path:
+def find_shipped(source: str | Path, kind: Kind) -> Path:
     """Return the file that comes with Sertone under a name.
 
     Args:
@@ -94,7 +94,7 @@ def named(source: str | Path, kind: Kind) -> Path:
     Raises:
         SertoneError: `missing_recipe` or `missing_study`.
     """
-    path, known = Path(source), shipped(kind)
+    path, known = Path(source), list_shipped(kind)
     if path.suffix in ("", ".yaml") and path.parent.name in ("", FOLDERS[kind]) and path.stem in known:
         return known[path.stem]
     code = "missing_study" if kind == "study" else "missing_recipe"
@@ -104,7 +104,7 @@ def named(source: str | Path, kind: Kind) -> Path:
 def is_recipe(source: str | Path) -> bool:
     """Return whether a source of a model means a recipe: a YAML file, or the name of one, not a folder."""
     path = Path(source)
-    return path.suffix in (".yaml", ".yml") or (str(source) in shipped("recipe") and not path.exists())
+    return path.suffix in (".yaml", ".yml") or (str(source) in list_shipped("recipe") and not path.exists())
 
 
 def _way_out(path: Path, kind: Kind) -> str:
@@ -112,9 +112,9 @@ def _way_out(path: Path, kind: Kind) -> str:
     if (path / f"{kind}.yaml").is_file():
         return f"did you mean {path / f'{kind}.yaml'}?"
     for other in FOLDERS:
-        if FOLDERS[other] != FOLDERS[kind] and path.stem in shipped(other):
+        if FOLDERS[other] != FOLDERS[kind] and path.stem in list_shipped(other):
             return f"{path.stem} is a {other}: `sertone {COMMANDS[other]} {path.stem}` runs it"
-    names = ", ".join(near(path.stem, shipped(kind), SHOWN))
+    names = ", ".join(find_near(path.stem, list_shipped(kind), SHOWN))
     return f"{f'near names: {names}; ' if names else ''}`sertone recipes list` shows all"
 
 
@@ -135,9 +135,9 @@ def require_kind(values: Mapping[str, Any], kind: Kind, source: str | Path) -> N
         raise SertoneError("other_kind", f"{source} is a {found}", f"a {kind}", way_out)
 
 
-def entries() -> list[Entry]:
+def list_entries() -> list[Entry]:
     """Describe every recipe, distillation and study that comes with Sertone, in this order."""
-    files = [*shipped("recipe").values(), *shipped("study").values()]
+    files = [*list_shipped("recipe").values(), *list_shipped("study").values()]
     found = [_describe(path) for path in files]
     return sorted(found, key=lambda entry: list(FOLDERS).index(entry.kind))
 
@@ -146,7 +146,7 @@ def _describe(path: Path) -> Entry:
     text = path.read_text(encoding="utf-8")
     values = parse_yaml(text)
     kind = kind_of(values) or "recipe"
-    base = named(values["recipe"], "recipe").read_text(encoding="utf-8") if kind == "study" else text
+    base = find_shipped(values["recipe"], "recipe").read_text(encoding="utf-8") if kind == "study" else text
     recipe = parse_yaml(base)
     corpus = str(recipe["data"]["corpus"])
     device = "GPU" if _trains_pretrained(recipe) or _trains_pretrained(values) else "CPU"

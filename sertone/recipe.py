@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field, FiniteFloat, field_validator, model_validator
 
 from sertone import licences
-from sertone.catalogue import named
+from sertone.catalogue import find_shipped
 from sertone.labels import DIMENSIONS
 from sertone.settings import Settings, load_as
 from sertone.train_config import TrainConfig
@@ -171,7 +171,7 @@ def shipped(name: str) -> Path:
     Raises:
         SertoneError: `missing_recipe`.
     """
-    return named(name, "recipe")
+    return find_shipped(name, "recipe")
 
 
 NEUTRAL = ("cache", "audio_cache_gb", "save_every")

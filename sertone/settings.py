@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from sertone.catalogue import Kind, find, require_kind
-from sertone.errors import SertoneError, joined
+from sertone.catalogue import Kind, find_file, require_kind
+from sertone.errors import SertoneError, join_parts
 from sertone.files import parse_yaml, read_text
-from sertone.suggestions import did_you_mean, elsewhere
+from sertone.suggestions import did_you_mean, explain
 
 LARGEST = 1_000_000
 """No whole number of a recipe is larger, but for seeds: it would be a slip that never ends."""
@@ -79,18 +79,18 @@ def _message(kind: type[Settings], item: Any) -> str:
 
 
 def _unknown_key(kind: type[Settings], key: str, known: list[str]) -> str:
-    if hint := _misplaced(kind, key) or elsewhere(key):
+    if hint := _find_section(kind, key) or explain(key):
         return f"unknown key {key!r}; {hint}"
-    return joined(f"unknown key {key!r}", did_you_mean(key, known), f"known here: {', '.join(known)}")
+    return join_parts(f"unknown key {key!r}", did_you_mean(key, known), f"known here: {', '.join(known)}")
 
 
 def _unknown_name(name: str, expected: str) -> str:
-    """Of a section that its `name` chooses, such as an encoder."""
-    hint = elsewhere(name) or did_you_mean(name, re.findall(r"\w+", expected))
-    return joined(f"unknown name {name!r}", hint, f"expected one of {expected}")
+    """Say what the name of a section may mean, such as that of an encoder."""
+    hint = explain(name) or did_you_mean(name, re.findall(r"\w+", expected))
+    return join_parts(f"unknown name {name!r}", hint, f"expected one of {expected}")
 
 
-def _misplaced(kind: type[Settings], key: str) -> str:
+def _find_section(kind: type[Settings], key: str) -> str:
     """Name the section that has this key."""
     sections = {name: field.annotation for name, field in kind.model_fields.items()}
     for name, section in sections.items():
@@ -121,7 +121,7 @@ def read(source: str | Path, kind: Kind, parts: str) -> dict[str, Any]:
     Raises:
         SertoneError: `missing_recipe` and `bad_recipe`, or the same of a study; `other_kind`.
     """
-    path = find(source, kind)
+    path = find_file(source, kind)
     code = "bad_study" if kind == "study" else "bad_recipe"
     try:
         values = parse_yaml(read_text(path, code, FILE))

@@ -14,7 +14,7 @@ BEGINNING = 3
 """Least length of a beginning that counts as near: `tra` of `train`."""
 
 
-def near(name: str, known: Iterable[str], most: int = 2) -> list[str]:
+def find_near(name: str, known: Iterable[str], most: int = 2) -> list[str]:
     """Return the known names that are spelt nearly like `name`, or begin with it; the nearest first.
 
     Args:
@@ -38,7 +38,7 @@ def did_you_mean(name: object, known: Iterable[str], most: int = 2) -> str:
         known: names to suggest.
         most: how many to suggest at most.
     """
-    found = near(str(name), known, most)
+    found = find_near(str(name), known, most)
     return f"did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
@@ -108,6 +108,6 @@ ELSEWHERE = {
 OTHER_NAMES = {name: line for line, names in ELSEWHERE.items() for name in names.split()}
 
 
-def elsewhere(name: object) -> str:
+def explain(name: object) -> str:
     """Return the line of ELSEWHERE about a name, in any case and with `-` for `_`; empty without one."""
     return OTHER_NAMES.get(str(name).lower().replace("-", "_"), "")

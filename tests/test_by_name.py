@@ -160,13 +160,13 @@ def test_an_installed_package_carries_recipes_and_studies(tmp_path):
     for name in light:
         shutil.copy(REPOSITORY / "sertone" / f"{name}.py", tmp_path / "sertone")
     code = (
-        "from sertone import catalogue, extras; print(len(catalogue.entries()));"
-        "print(catalogue.named('demo_table2', 'study')); print(extras.install('media'))"
+        "from sertone import catalogue, extras; print(len(catalogue.list_entries()));"
+        "print(catalogue.find_shipped('demo_table2', 'study')); print(extras.install('media'))"
     )
     there = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], cwd="/", env=there, capture_output=True, text=True)
     count, path, command = done.stdout.splitlines()
-    assert int(count) == len(catalogue.entries()), done.stderr
+    assert int(count) == len(catalogue.list_entries()), done.stderr
     assert Path(path) == tmp_path / "sertone" / "studies" / "demo_table2.yaml"
     assert command == 'pip install "sertone[media]"'
 
@@ -270,7 +270,9 @@ def test_a_key_of_another_name_is_led_to_its_place(override, said):
 def test_nothing_is_suggested_that_is_not_near():
     known = ["coverage", "kernels", "epochs"]
     assert not suggestions.did_you_mean("lora", known) and not suggestions.did_you_mean("xyz", known)
-    assert suggestions.near("Epoch", known) == ["epochs"] and suggestions.near("cov", known) == ["coverage"]
+    assert suggestions.find_near("Epoch", known) == ["epochs"] and suggestions.find_near("cov", known) == [
+        "coverage"
+    ]
     with pytest.raises(SertoneError) as caught:
         recipe.load("demo", ["train.xyz=1"])
     assert "did you mean" not in str(caught.value) and "known here: batch_size" in str(caught.value)

@@ -48,7 +48,7 @@ def test_an_epoch_with_a_tiny_encoder(name, tmp_path, table, tiny_encoder, capsy
 
 def test_the_page_that_helps_to_choose_names_recipes_that_are_there():
     """Each with the kind of machine that `sertone recipes list` says."""
-    entries = {entry.name: entry for entry in catalogue.entries() if entry.kind != "study"}
+    entries = {entry.name: entry for entry in catalogue.list_entries() if entry.kind != "study"}
     lines = (REPOSITORY / "docs" / "which-recipe.md").read_text().splitlines()
     tables = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")

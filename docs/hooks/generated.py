@@ -134,9 +134,9 @@ def commands() -> str:
 
 
 HEAD = ("key", "default", "meaning")
-"""Of a table of settings."""
+"""The head of a table of settings."""
 REQUIRED = "**required**"
-"""In the place of a default."""
+"""Shown where a key has no default."""
 
 
 def settings() -> str:

@@ -22,7 +22,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from sertone import figures, labels, models
-from sertone.catalogue import find, named
+from sertone.catalogue import find_file, find_shipped
 from sertone.errors import SertoneError
 from sertone.recipe import Recipe
 from sertone.settings import Settings, change, parse, parse_override, read
@@ -167,8 +167,8 @@ def recipe_of(path: str | Path, study: Study) -> Path:
     Raises:
         SertoneError: `missing_study`, `missing_recipe`.
     """
-    beside = find(path, "study").parent / study.recipe
-    return beside if beside.is_file() else named(study.recipe, "recipe")
+    beside = find_file(path, "study").parent / study.recipe
+    return beside if beside.is_file() else find_shipped(study.recipe, "recipe")
 
 
 def load(

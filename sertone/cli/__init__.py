@@ -22,7 +22,7 @@ from sertone.cli import (  # noqa: F401  each adds its commands
     recipes,
     training,
 )
-from sertone.cli.mistakes import in_words
+from sertone.cli.mistakes import describe
 from sertone.cli.parts import app
 from sertone.errors import SertoneError, is_out_of_memory
 from sertone.extras import install_for
@@ -54,7 +54,7 @@ def main() -> None:
     try:
         status = app(exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        tell(f"error [bad_command] {in_words(error)}")
+        tell(f"error [bad_command] {describe(error)}")
         status = 2
     except SertoneError as error:
         tell(f"error [{error.code}] {error}")

@@ -8,8 +8,8 @@ from cyclopts.exceptions import (
     UnusedCliTokensError,
 )
 
-from sertone.errors import joined
-from sertone.suggestions import did_you_mean, elsewhere
+from sertone.errors import join_parts
+from sertone.suggestions import did_you_mean, explain
 
 OTHER_COMMANDS = {
     **dict.fromkeys(("cv", "cross-validate", "cross_validate", "kfold"), "crossval"),
@@ -27,7 +27,7 @@ OTHER_COMMANDS = {
 """What other programs call a command -> its name here."""
 
 
-def in_words(error: CycloptsError) -> str:
+def describe(error: CycloptsError) -> str:
     """Return one line about a command line that cannot be parsed.
 
     Args:
@@ -35,7 +35,7 @@ def in_words(error: CycloptsError) -> str:
     """
     command = " ".join(("sertone", *(error.command_chain or ())))
     parts = _parts(error, command) or [str(error).rstrip(".")]
-    return joined(*parts, f"`{command} --help` shows what it takes")
+    return join_parts(*parts, f"`{command} --help` shows what it takes")
 
 
 def _parts(error: CycloptsError, command: str) -> list[str]:
@@ -65,6 +65,6 @@ def _unknown_option(error: UnknownOptionError) -> list[str]:
     arguments = (argument for argument in error.argument_collection if argument.parse)
     options = [option for argument in arguments for option in argument.names if option.startswith("--")]
     meant = did_you_mean(name, options)
-    if not meant and "--set" in options and (setting := elsewhere(name.lstrip("-"))):
+    if not meant and "--set" in options and (setting := explain(name.lstrip("-"))):
         meant = f"{setting}; settings are changed with --set KEY=VALUE"
     return [f"unknown option {name}", meant]

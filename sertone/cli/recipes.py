@@ -12,7 +12,7 @@ from sertone.catalogue import Entry
 from sertone.cli.parts import Flag, recipes_app
 from sertone.errors import SertoneError
 from sertone.files import write_bytes
-from sertone.suggestions import near
+from sertone.suggestions import find_near
 from sertone.terminal import say
 
 HEADS = {
@@ -31,7 +31,7 @@ def list_recipes(*, json_: Annotated[Flag, Parameter(name="--json")] = False) ->
     Args:
         json_: Print one JSON array instead of a table.
     """
-    entries = catalogue.entries()
+    entries = catalogue.list_entries()
     if json_:
         say(json.dumps([asdict(entry) | {"path": str(entry.path)} for entry in entries], ensure_ascii=False))
         return 0
@@ -82,10 +82,10 @@ def _entry(name: str, *, study: bool) -> Entry:
     Raises:
         SertoneError: `missing_recipe`.
     """
-    entries = catalogue.entries()
+    entries = catalogue.list_entries()
     same = [entry for entry in entries if entry.name == Path(name).stem]
     if found := [entry for entry in same if entry.kind == "study" or not study]:
         return found[0]
-    names = ", ".join(near(name, (entry.name for entry in entries), catalogue.SHOWN))
+    names = ", ".join(find_near(name, (entry.name for entry in entries), catalogue.SHOWN))
     way_out = f"{f'near names: {names}; ' if names else ''}`sertone recipes list` shows all"
     raise SertoneError("missing_recipe", f"no recipe or study is called {name}", way_out=way_out)

@@ -154,7 +154,7 @@ def _key(id_: str, speed: float) -> bytes:
     return hashlib.sha256(f"{speed} {id_}".encode()).digest()
 
 
-def warning_lines(warnings: Mapping[str, Sequence[str]]) -> list[str]:
+def describe_warnings(warnings: Mapping[str, Sequence[str]]) -> list[str]:
     """Return a line for each kind of warning: how many recordings have it, and the first of them.
 
     Args:
