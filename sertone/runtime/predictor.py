@@ -13,7 +13,6 @@ import numpy as np
 from sertone import audio
 from sertone.audio import Recording, silent
 from sertone.errors import AudioError
-from sertone.figures import counted
 from sertone.isolation import Isolated
 from sertone.labels import has_words
 from sertone.runtime.ahead import Row, decoded, held_against, rows, unread
@@ -50,7 +49,7 @@ class Predictor:
         self.answering.require_fit(model)
 
     def __repr__(self) -> str:
-        inputs = f"mono waveform at 16 kHz, at least {counted(self.model.min_samples, 'sample')}"
+        inputs = f"mono waveform at 16 kHz, at least {self.model.min_samples} samples"
         inputs += ", text" if self.model.reads else ""
         rated = [f"{name} {scale.low:g}-{scale.high:g}" for name, scale in self.model.scales.items()]
         return f"Predictor({inputs} -> {', '.join([*self.answering.names(self.model), *rated])})"
@@ -229,9 +228,7 @@ class Predictor:
     def _answered(self, name: str, recording: Recording, said: str | None) -> Prediction:
         found, samples = dict(recording.warnings), recording.samples
         if len(samples) < self.model.min_samples:
-            found["padded"] = (
-                f"{counted(len(samples), 'sample')}, padded to the {self.model.min_samples} it needs"
-            )
+            found["padded"] = f"{len(samples)} samples, padded to the {self.model.min_samples} it needs"
             samples = np.pad(samples, (0, self.model.min_samples - len(samples)))
         text, doubts = self._readable(said)
         if "no_speech" not in found and silent(samples):
