@@ -60,7 +60,7 @@ def load(
     from sertone.sharing import folder as folders
 
     if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise SertoneError("bad_threads", f"threads={threads}", f"1 to {MOST_THREADS}")
+        raise SertoneError("bad_threads", f"{threads} threads", f"1 to {MOST_THREADS}")
     folder = shipped.folder() if path is None else folders.local(path)
     if is_bundle(folder):
         model = Bundle(folder, Settings(device, threads))

@@ -163,8 +163,3 @@ def clock(seconds: float) -> str:
 def counted(number: int, thing: str) -> str:
     """How many there are: `1 file`, `2 files`."""
     return f"{number} {thing}{'s' * (number != 1)}"
-
-
-def shortened(names: Sequence[str]) -> str:
-    """Name the first three of many: `a, b, c, ...`."""
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

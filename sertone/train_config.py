@@ -141,9 +141,9 @@ class TrainConfig(TrainingConfig):
     epochs: list[Annotated[int, Field(ge=0)]] = Field(default=[30], min_length=1)
     """The number of epochs of each stage of the model."""
     learning_rate: str | Rates = Rates()
-    """The learning rates, or the name of one of `learning_rates`."""
+    """Two rates, or the name of one of `learning_rates`."""
     learning_rates: dict[str, Rates] = Field(default_factory=dict)
-    """Named learning rates to choose from."""
+    """Named readings of the rates, to choose from."""
     targets: Literal["hard", "soft"] = "hard"
     """The targets of the emotion loss. `hard` takes the label. `soft` takes the shares of the annotators'
     votes by class, and the label where there are no votes."""

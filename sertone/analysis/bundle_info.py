@@ -6,7 +6,6 @@ from typing import Any
 
 from sertone import figures, licences
 from sertone.audio import SAMPLING_RATE
-from sertone.figures import counted
 from sertone.runtime import bundle
 
 
@@ -63,9 +62,8 @@ def _scores_in_words(scores: Mapping[str, Any]) -> str:
     if not scores:
         return ""
     said = [f"{figures.named(n).label} {_score(n, v, scores)}" for n, v in scores["values"].items()]
-    spoken = f"{counted(scores['utterances'], 'utterance')}, {counted(scores['speakers'], 'speaker')}"
     chosen = ", answered by settings chosen without them" if scores.get("among") else ""
-    return f"{', '.join(said)} ({spoken}{chosen})"
+    return f"{', '.join(said)} ({scores['utterances']} utterances, {scores['speakers']} speakers{chosen})"
 
 
 def _score(name: str, value: float, scores: Mapping[str, Any]) -> str:
@@ -92,5 +90,5 @@ def _loss_in_words(found: Mapping[str, Any]) -> str:
         return "not measured"
     if measured["loss_points"] is None:
         return f"no label of {measured['corpus']} to score"
-    where = f"{counted(measured['utterances'], 'recording')} of {measured['corpus']}"
+    where = f"{measured['utterances']} recordings of {measured['corpus']}"
     return f"{measured['loss_points']:.2f} points on {where}"

@@ -15,7 +15,6 @@ from sertone import figures
 from sertone.analysis import tables
 from sertone.analysis.forms import table
 from sertone.analysis.study import Place, Study
-from sertone.figures import counted
 from sertone.files import write_json, write_text
 from sertone.report import run as report
 from sertone.sharing.scores import CHOICE
@@ -149,13 +148,12 @@ def markdown(found: dict[str, Any]) -> str:
         own = Choice(fold["row"], fold["column"], fold["inside"])
         outside = "–" if fold["outside"] is None else figure.bare(fold["outside"])
         rows.append([fold["name"], own.name, figure.bare(own.score), outside])
-    speakers = f"{counted(found['speakers'], 'speaker')} of {found['corpus']}"
-    tested = f"{counted(found['utterances'], 'utterance')} of {speakers}"
+    speakers = f"{found['utterances']} utterances of {found['speakers']} speakers of {found['corpus']}"
     parts = [
         f"# {found['title']}: chosen inside every fold",
         "\n".join(f"- {_score(name, own)}" for name, own in found["scores"].items()),
         f"The score of choosing among {found['among']} settings, each fold without its own speakers: "
-        f"{tested}, {seeds}; 95 % intervals over speakers{' and seeds' if several else ''}. What was "
+        f"{speakers}, {seeds}; 95 % intervals over speakers{' and seeds' if several else ''}. What was "
         "decided before by looking at scores on these speakers is not undone by it.",
         table(rows),
         f"Best on all speakers, and in recipe.yaml: {overall.name}. Its {figure.text(overall.score)} is the "

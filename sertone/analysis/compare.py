@@ -10,7 +10,7 @@ import numpy as np
 from sertone import intervals
 from sertone.analysis.rows import Rows, read_rows, sums_of, target_of
 from sertone.errors import SertoneError
-from sertone.figures import counted, key, named
+from sertone.figures import key, named
 from sertone.files import read_json
 from sertone.sharing.scores import best_of
 from sertone.sums import Sums
@@ -43,7 +43,7 @@ def compare(paths: Sequence[str | Path], *, force: bool = False) -> dict[str, An
         SertoneError: `too_few_runs`, `not_a_run`, `unlike_runs`, `unlike_protocols`, `nothing_in_common`.
     """
     if len(paths) < 2:
-        raise SertoneError("too_few_runs", counted(len(paths), "run"), "two or more to compare")
+        raise SertoneError("too_few_runs", f"runs given: {len(paths)}", "two or more to compare")
     sides = [[read_rows(run) for run in _runs(Path(path))] for path in paths]
     tasks = _tasks(sides)
     differing = _differing([_protocol(side[0], tasks) for side in sides])

@@ -31,7 +31,7 @@ from sertone.training import copies, ranks
 from sertone.training.batches import plan_batches
 from sertone.training.experiment import Experiment
 from sertone.training.prefixes import prefix_name, states_name, waveform
-from sertone.training.recordings import Recordings, describe_warnings
+from sertone.training.recordings import Recordings
 from sertone.training.store import Store
 
 Pooling = Literal["mean", "statistics"]
@@ -156,7 +156,7 @@ def source(
             "ask its text: --encoder text",
         )
     recordings, encoder = Recordings(recipe.train.audio_cache_gb), config.encoder.build()
-    for line in describe_warnings(recordings.load(experiment.utterances)):
+    for line in recordings.load_with_warnings(experiment.utterances):
         say(line)
     copies.check(experiment.folds, recordings, say)
     return Heard(encoder, recordings, fabric), experiment.utterances

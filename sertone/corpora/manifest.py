@@ -28,7 +28,6 @@ from typing import Any
 
 from sertone.corpora._files import number, write_tone
 from sertone.errors import SertoneError
-from sertone.extras import install
 from sertone.labels import DIMENSIONS, SYNONYMS, Scale, shares
 from sertone.licences import UNKNOWN
 from sertone.schema import Problem, Report, Utterance, stop
@@ -190,8 +189,9 @@ def _parquet(path: Path) -> list[dict[str, str | None]]:
     try:
         import polars
     except ImportError:
-        found = f"{path}: Parquet needs polars"
-        raise SertoneError("missing_extra", found, way_out=install("train")) from None
+        raise SertoneError(
+            "missing_extra", f"{path}: Parquet needs polars", way_out='pip install "sertone[train]"'
+        ) from None
     try:
         return polars.read_parquet(path).select(polars.all().cast(polars.String)).to_dicts()
     except polars.exceptions.PolarsError as error:

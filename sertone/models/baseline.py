@@ -34,7 +34,6 @@ class Config(Settings):
     """It reads none."""
 
     encoder: EncoderConfig
-    """The speech encoder."""
     hidden: int = Field(default=256, ge=1)
     """Width of the hidden FC layer."""
     dropout: float = Field(default=0.1, ge=0, lt=1)

@@ -33,8 +33,7 @@ class PretrainedEncoderConfig(Settings):
     source: str
     """A hub id such as `facebook/wav2vec2-base`, or a folder that `save_pretrained` wrote."""
     normalize: bool | None = None
-    """With true every waveform gets zero mean and unit variance. With null `preprocessor_config.json` says
-    so."""
+    """Zero mean and unit variance of every waveform; None: as `preprocessor_config.json` says."""
 
     def build(self) -> Encoder:
         """Loads the weights; every one of them has to be there."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sertone import figures, licences
-from sertone.figures import Figure, counted
+from sertone.figures import Figure
 from sertone.report import layer_plots, page, plots
 
 KINDS = {"ccc": "Ratings", "ua": "Classes", "wa": "Classes"}
@@ -75,10 +75,9 @@ def span(target: dict[str, Any], layer: dict[str, Any]) -> str:
 def _subtitle(found: dict[str, Any]) -> str:
     corpus, split = found["corpus"], found["split"]["split"].replace("_", " ")
     return (
-        f"{corpus['title']}: {counted(corpus['utterances_used'], 'utterance')} of "
-        f"{counted(corpus['speakers'], 'speaker')}; "
+        f"{corpus['title']}: {corpus['utterances_used']} utterances of {corpus['speakers']} speakers; "
         f"frozen, {found['modality']}, {found['pooling']} over time, a linear probe per layer; "
-        f"{counted(found['folds'], 'fold')} ({split})"
+        f"{found['folds']} folds ({split})"
     )
 
 

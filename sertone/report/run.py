@@ -6,7 +6,7 @@ from math import isfinite
 from pathlib import Path
 
 from sertone import spreadsheet
-from sertone.figures import FIGURES, counted
+from sertone.figures import FIGURES
 from sertone.files import read_json
 from sertone.report import cards, conditions, emotion, page, plots, protocol, ratings
 from sertone.sharing.scores import best_of
@@ -64,13 +64,13 @@ def _subtitle(card: dict, results: dict) -> str:
     if evaluated := card.get("evaluated"):
         return (
             f"Encoder {results['encoder']}, {evaluated['model']}, trained on {evaluated['trained_on']}; "
-            f"{counted(corpus['utterances_used'], 'utterance')} of {counted(corpus['speakers'], 'speaker')}"
+            f"{corpus['utterances_used']} utterances of {corpus['speakers']} speakers"
         )
-    folds = f"{counted(len(results['folds']), 'fold')} ({split})"
+    folds = f"{len(results['folds'])} folds ({split})"
     chosen = "; settings chosen without the fold that they answer" if "chosen" in results else ""
     return (
-        f"Encoder {results['encoder']}; {counted(corpus['utterances_used'], 'utterance')} of "
-        f"{counted(corpus['speakers'], 'speaker')}, {folds}, speaker-independent, seed {card['seed']}{chosen}"
+        f"Encoder {results['encoder']}; {corpus['utterances_used']} utterances of "
+        f"{corpus['speakers']} speakers, {folds}, speaker-independent, seed {card['seed']}{chosen}"
     )
 
 
@@ -132,7 +132,7 @@ def _trouble(results: dict) -> str:
     if mixed := results["folds_of_other_settings"]:
         parts.append(f"Trained with other settings than this page shows: {', '.join(mixed)}.")
     if skipped:
-        parts.append(f"Skipped: {counted(skipped, 'step')} without a finite loss or gradient.")
+        parts.append(f"{skipped} steps without a finite loss or gradient were skipped.")
     if unfit:
         parts.append(f"Up to {unfit} transcripts per epoch did not fit their frames and did not count.")
     return " ".join(parts)
@@ -147,9 +147,9 @@ def _cost(results: dict) -> str:
     busy = sum(entry["busy"] * entry["seconds"] for entry in entries) / seconds
     padding = sum(entry["padding_factor"] for entry in entries) / len(entries)
     return (
-        f"{counted(len(entries), 'epoch')} of {seconds / len(entries):.1f} s on average. "
-        f"Of the time {busy:.1%} was computing rather than waiting for data; "
-        f"{padding:.3f} s were computed per second of speech." + _withheld(results)
+        f"{len(entries)} epochs of {seconds / len(entries):.1f} s on average. Of the time {busy:.1%} was "
+        f"computing rather than waiting for data; {padding:.3f} s were computed per second of speech."
+        + _withheld(results)
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sertone import figures, licences
-from sertone.figures import Figure, counted
+from sertone.figures import Figure
 from sertone.report import cost_plot, page, plots
 from sertone.report.cost_plot import System
 
@@ -46,9 +46,8 @@ def _subtitle(found: dict[str, Any]) -> str:
     corpus, split = found["corpus"], found["split"]["split"].replace("_", " ")
     seeds = "seed " if len(found["seeds"]) == 1 else "seeds "
     return (
-        f"{corpus['title']}: {counted(corpus['utterances_used'], 'utterance')} of "
-        f"{counted(corpus['speakers'], 'speaker')}, "
-        f"{counted(found['folds'], 'fold')} ({split}), speaker-independent, "
+        f"{corpus['title']}: {corpus['utterances_used']} utterances of {corpus['speakers']} speakers, "
+        f"{found['folds']} folds ({split}), speaker-independent, "
         f"{seeds}{', '.join(map(str, found['seeds']))}"
     )
 

@@ -64,7 +64,6 @@ def template(name: str) -> Any:
         keep_trailing_newline=True,
     )
     environment.filters |= {"code": _code, "pct": lambda v: f"{v:.1%}", "licence": licences.in_words}
-    environment.filters["counted"] = figures.counted
     return environment.get_template(name)
 
 

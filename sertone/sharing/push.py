@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sertone import figures, licences
+from sertone import licences
 from sertone.errors import SertoneError, first_line
 from sertone.runtime import bundle
 from sertone.sharing import folder as folders
@@ -93,8 +93,7 @@ def _warn(about: dict) -> None:
     licences.warn(about["licences"], stacklevel=3)
     corpus = about["card"]["corpus"]
     if corpus["name"] == "manifest":
-        speakers = figures.counted(corpus["speakers"], "speaker")
-        said = f"the JSON and the model card name the {speakers} as your table does"
+        said = f"the JSON and the model card name the {corpus['speakers']} speakers as your table does"
         warnings.warn(said, stacklevel=3)
 
 

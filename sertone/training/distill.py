@@ -31,7 +31,6 @@ from sertone.training.distiller import Distillation, Distiller
 from sertone.training.experiment import require_device
 from sertone.training.material import Material
 from sertone.training.progress import Progress
-from sertone.training.recordings import describe_warnings
 from sertone.training.run_folder import claim, fingerprint
 
 RESULT = "distill.json"
@@ -117,7 +116,7 @@ def _distiller(
     """Everything that the training needs, the audio decoded."""
     config = recipe.train.for_the_loop()
     material = Material.of(config)
-    for line in describe_warnings(material.recordings.load([*fold.train, *fold.validation])):
+    for line in material.recordings.load_with_warnings([*fold.train, *fold.validation]):
         progress.say(line)
     frozen = recipe.student.frozen_layers
     model = Distillation(student, frozen, teacher.width, recipe.targets, recipe.cosine)

@@ -23,7 +23,6 @@ from sertone.training.loop import Trainer, check_plan
 from sertone.training.material import Material
 from sertone.training.modalities import rows_by_condition
 from sertone.training.progress import Reporter
-from sertone.training.recordings import describe_warnings
 from sertone.training.step import freeze
 from sertone.training.taught import taught
 from sertone.training.tested import in_words, tested
@@ -62,7 +61,7 @@ def gather(experiment: Experiment, progress: Reporter, material: Material | None
     """
     recipe, model = experiment.recipe, check(experiment)
     material = material or Material.of(recipe.train)
-    for line in describe_warnings(material.recordings.load(experiment.utterances)):
+    for line in material.recordings.load_with_warnings(experiment.utterances):
         progress.say(line)
     material.recordings.alike = copies.check(experiment.folds, material.recordings, progress.say)
     fabric = ranks.fabric(recipe.train)

@@ -115,9 +115,8 @@ def require_unheard(origin: Origin, folds: Sequence[Fold], card: Mapping) -> str
         if ids or speakers:
             raise SertoneError(
                 "encoder_heard_test",
-                f"fold {fold.name}: the encoder in {origin.folder} was trained on "
-                f"{counted(len(ids), 'recording')} and {counted(len(speakers), 'speaker')} of its test side, "
-                f"such as {[*ids, *speakers][0]}",
+                f"fold {fold.name}: the encoder in {origin.folder} was trained on {len(ids)} of its test "
+                f"recordings and {len(speakers)} of its test speakers, such as {[*ids, *speakers][0]}",
                 "an encoder that has heard nothing of the test side with labels",
                 "take the encoder of a model that was trained on others, or another test side",
             )

@@ -8,7 +8,7 @@ Axis letters: N samples.
 import contextlib
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import soxr
@@ -16,7 +16,7 @@ import soxr
 from sertone import audio
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import AudioError, SertoneError
-from sertone.figures import counted, shortened
+from sertone.figures import counted
 from sertone.isolation import ChildDiedError, cores, side_by_side
 from sertone.runtime.apart import SILENCE_S, decoder, decoder_failed
 from sertone.schema import Utterance
@@ -91,6 +91,21 @@ class Recordings:
             )
         return dict(warnings)
 
+    def load_with_warnings(self, utterances: Iterable[Utterance]) -> list[str]:
+        """Load as `load`, and return a line for each kind of warning: how many recordings have it, and which.
+
+        Args:
+            utterances: to load.
+
+        Raises:
+            SertoneError: `unreadable_audio`.
+        """
+        return [
+            f"{counted(len(ids), 'recording')} with a warning, {code.replace('_', ' ')}: "
+            f"{', '.join(ids[:3])}{', ...' * (len(ids) > 3)}"
+            for code, ids in self.load(utterances).items()
+        ]
+
     def samples(self, utterance: Utterance, speed: float = 1.0) -> np.ndarray:
         """Samples of an utterance at a speed, (N,), int16."""
         kept = self.store.get(_key(utterance.id, speed))
@@ -152,15 +167,3 @@ def decode(utterance: Utterance, speeds: Sequence[float]) -> tuple[dict[float, n
 
 def _key(id_: str, speed: float) -> bytes:
     return hashlib.sha256(f"{speed} {id_}".encode()).digest()
-
-
-def describe_warnings(warnings: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return a line for each kind of warning: how many recordings have it, and the first of them.
-
-    Args:
-        warnings: code -> ids of utterances, as `Recordings.load` returns them.
-    """
-    return [
-        f"{counted(len(ids), 'recording')} with a warning, {code.replace('_', ' ')}: {shortened(ids)}"
-        for code, ids in warnings.items()
-    ]

@@ -18,7 +18,7 @@ import numpy as np
 
 from sertone import audio
 from sertone.errors import AudioError
-from sertone.figures import counted, shortened
+from sertone.figures import counted
 from sertone.files import write_json
 from sertone.isolation import ChildDiedError, Isolated
 from sertone.recipe import AsrConfig
@@ -101,7 +101,7 @@ class Recognised:
                 say(f"speech recognition with {self.about['model']}: {of_all}")
         for code, ids in failed.items():
             count, reason = counted(len(ids), "recording"), code.replace("_", " ")
-            say(f"{count} without a transcript, {reason}: {shortened(ids)}")
+            say(f"{count} without a transcript, {reason}: {ids[0]}{', ...' * (len(ids) > 1)}")
         return dict(failed)
 
     @contextlib.contextmanager
