@@ -10,7 +10,6 @@ from cyclopts import Parameter
 
 from sertone import corpora, licences
 from sertone.cli.parts import Flag, corpora_app
-from sertone.figures import counted
 from sertone.terminal import say
 
 
@@ -84,5 +83,5 @@ def export(name: str, root: Path, out: Path, /) -> int:
     """
     from sertone.corpora._export import export as write
 
-    say(f"{counted(write(name, root, out), 'utterance')} in {out}")
+    say(f"{write(name, root, out)} utterances in {out}")
     return 0
