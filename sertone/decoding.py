@@ -30,6 +30,7 @@ from sertone.containers.limits import (
 from sertone.containers.report import Clock, Report
 from sertone.containers.source import Content, MemoryFile, OpenFile, RegularFile
 from sertone.errors import AudioError
+from sertone.extras import install
 
 __all__ = [
     "BLOCK", "MAX_CHANNELS", "MAX_RATE_HZ", "MIN_RATE_HZ",
@@ -226,7 +227,7 @@ def _open_av(file: OpenFile, report: Report, path: Path, held: ExitStack) -> Aud
             "not_audio",
             f"{path}: libsndfile does not know this format",
             "WAV, FLAC, MP3, Ogg or AIFF",
-            'for m4a, mp4, webm and Speex: pip install "sertone[media]"',
+            f"for m4a, mp4, webm and Speex: {install('media')}",
         ) from None
     source = held.enter_context(file.restated())
     try:

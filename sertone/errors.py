@@ -1,6 +1,11 @@
 """The one error users meet: a stable code, what was found, what was expected, the way out."""
 
 
+def join_parts(*parts: str) -> str:
+    """Return the parts of a message as one line, without those that are empty; a question ends itself."""
+    return "; ".join(part for part in parts if part).replace("?;", "?")
+
+
 class SertoneError(Exception):
     """Something the caller can mend.
 
@@ -13,8 +18,7 @@ class SertoneError(Exception):
 
     def __init__(self, code: str, found: str, expected: str = "", way_out: str = "") -> None:
         self.code, self.found, self.expected, self.way_out = code, found, expected, way_out
-        parts = [found, f"expected {expected}" if expected else "", way_out]
-        super().__init__("; ".join(part for part in parts if part))
+        super().__init__(join_parts(found, f"expected {expected}" if expected else "", way_out))
 
     def __reduce__(self) -> tuple:
         """Lets the error cross process borders with its parts."""

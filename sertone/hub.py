@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sertone.errors import SertoneError, first_line
+from sertone.extras import install
 from sertone.licences import ENCODERS
 
 HUB_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")
@@ -86,7 +87,7 @@ def _download(repository: str, files: tuple[str, ...]) -> Path:
         raise SertoneError(
             "missing_extra",
             f"no folder {repository}, and huggingface_hub, to look on the hub, is not installed",
-            way_out='pip install "sertone[hub]"',
+            way_out=install("hub"),
         ) from None
     try:
         return Path(snapshot_download(repository, allow_patterns=list(files), ignore_patterns=["*/*"]))

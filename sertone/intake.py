@@ -10,6 +10,7 @@ import soxr
 
 from sertone.containers.limits import MAX_CHANNELS, Warnings, check_format
 from sertone.errors import AudioError
+from sertone.figures import counted
 
 SAMPLING_RATE = 16000
 SILENCE = 1e-4  # standard deviation below which there is nothing to hear
@@ -79,7 +80,7 @@ class Intake:
             raise AudioError("no_samples", f"{self.name}: no samples", "a recording")
         rest = self._resampled(np.zeros((0, 1 if self.mix else self.channels), np.float32), last=True)
         if self._given < MIN_SAMPLES:
-            found = f"{self.name}: {self._given} samples at 16 kHz"
+            found = f"{self.name}: {counted(self._given, 'sample')} at 16 kHz"
             raise AudioError("too_short", found, f"at least {MIN_SAMPLES}")
         return rest
 
@@ -121,7 +122,7 @@ def columns_of(samples: np.ndarray, name: str) -> np.ndarray:
         )
     columns = given[:, None] if given.ndim == 1 else given
     if len(columns) <= MAX_CHANNELS < columns.shape[1]:
-        found = f"{name}: {columns.shape[1]} channels of {len(columns)} samples"
+        found = f"{name}: {columns.shape[1]} channels of {counted(len(columns), 'sample')}"
         raise AudioError("bad_channels", found, "samples (N, channels)", "transpose them")
     if given.dtype.kind == "f":
         return columns.astype(np.float32, copy=False)

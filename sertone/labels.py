@@ -18,6 +18,7 @@ from sertone.errors import SertoneError
 from sertone.files import parse_yaml, read_text
 from sertone.schema import Problem, Report, Utterance
 from sertone.shape import misfits
+from sertone.suggestions import did_you_mean
 
 EMOTIONS = (
     "neutral", "calm", "happy", "excited", "angry", "frustrated", "sad", "fearful", "disgusted",
@@ -140,6 +141,7 @@ def class_map(classes: str | Mapping[str, str], written: Mapping[str, str]) -> d
         "unknown_class_map",
         f"classes {classes!r}",
         f"one of {', '.join(CLASS_MAPS)}, or a mapping from emotion to class",
+        did_you_mean(classes, CLASS_MAPS),
     )
 
 
@@ -291,6 +293,7 @@ def remap(probabilities: np.ndarray, classes: Sequence[str], mapping: Mapping[st
             "unknown_class",
             f"{', '.join(unknown)}, which the model does not know",
             f"some of {', '.join(classes)}",
+            did_you_mean(unknown[0], classes),
         )
     wanted = class_names(dict(mapping))
     chosen = np.zeros((len(classes), len(wanted)))

@@ -17,7 +17,7 @@ import yaml
 from pydantic import Field, FiniteFloat, field_validator, model_validator
 
 from sertone import licences
-from sertone.errors import SertoneError
+from sertone.catalogue import find_shipped
 from sertone.labels import DIMENSIONS
 from sertone.settings import Settings, change, load_as, parse, parse_override
 from sertone.train_config import TrainConfig
@@ -30,34 +30,37 @@ class AsrConfig(Settings):
     """Speech recognition with faster-whisper, the extra `asr`."""
 
     model: str = "small"
-    """A size such as `small` or `large-v3`, a converted Whisper on the hub, or a folder that holds one."""
+    """The model is a size such as `small` or `large-v3`, a converted Whisper on the hub, or a folder that
+    holds one."""
     language: str | None = None
-    """ISO 639-1 code of what is spoken. null: as the corpus's data sheet says, else recognised too."""
+    """The language spoken, as an ISO 639-1 code. With null the corpus's data sheet says it; where that is
+    silent, it is recognised too."""
     compute_type: Literal[
         "default", "auto", "float32", "float16", "bfloat16", "int16", "int8", "int8_float32", "int8_float16",
         "int8_bfloat16",
     ] = "int8"  # fmt: skip
-    """Of the arithmetic, as CTranslate2 names it."""
+    """The arithmetic, as CTranslate2 names it. `int8` needs the least memory."""
     beam_size: int = Field(default=5, ge=1)
-    """Hypotheses followed at a time."""
+    """The search follows this many hypotheses at a time."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where it runs."""
+    """The recogniser runs here. `auto` takes a GPU where there is one."""
     folder: str = "~/.cache/sertone/transcripts"
-    """Where what was recognised is kept."""
+    """Transcripts are kept in this folder, so every recording is recognised once."""
 
 
 class TextConfig(Settings):
     """Where text comes from. `text: asr` and the other single words set `source`."""
 
     source: Literal["corpus", "column", "asr", "none"] = "corpus"
-    """`corpus`: its own transcripts. `column`: of a manifest. `asr`: recognised from the audio, once.
-    `none`: there is none."""
+    """`corpus` takes the corpus's own transcripts, `column` a column of a manifest. `asr` recognises the
+    audio once, and `none` gives the model no text."""
     column: str | None = None
-    """Of a manifest, with `source: column`."""
+    """The column of a manifest that holds the text. Give it with `source: column` only."""
     asr: AsrConfig = AsrConfig()
-    """With `source: asr`."""
+    """These settings apply with `source: asr`."""
     error_rates: list[Annotated[float, Field(ge=0, le=1)]] = Field(default=[0.1, 0.3])
-    """Word error rates at which a model that reads is tested as well: 0.3 replaces 30 % of the words."""
+    """A model that reads is also tested with texts of these word error rates. 0.3 replaces 30 % of the
+    words."""
 
     @model_validator(mode="before")
     @classmethod
@@ -75,20 +78,20 @@ class CorpusConfig(Settings):
     """A corpus, and where it is."""
 
     corpus: str
-    """Its name: `sertone corpora list` shows them."""
+    """The name of the corpus. `sertone corpora list` shows all names."""
     root: str
-    """Its folder, or the manifest's file; relative to the working directory."""
+    """The folder of the corpus, or the file of a manifest. It is relative to the working directory."""
     only: dict[str, list[str]] = Field(default_factory=dict)
-    """Utterances that take part, by what the corpus says of them: `{style: improvised}`, or
-    `{session: [Session1, Session2]}`. Names are `speaker`, `session`, `split` or a label. Empty: all."""
+    """Only these utterances take part: `{style: improvised}`, or `{session: [Session1, Session2]}`. A key is
+    `speaker`, `session`, `split` or a label. Empty takes all."""
     licence: str | None = None
-    """Of your copy, as the Hugging Face hub names it: `cc-by-4.0`, `other`. null: as the corpus's data
-    sheet says, which knows nothing of a manifest."""
+    """The licence of your copy, as the Hugging Face hub names it: `cc-by-4.0`, `other`. With null the
+    corpus's data sheet says it; a manifest has none there."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Of a manifest or the tables of an `audiofolder`: name used here -> column of your table, as
-    `{path: clip, emotion: feeling}`, where the table gives it no name that is recognised."""
+    """Columns of a manifest, or of the tables of an `audiofolder`, that have names of their own: name used
+    here -> name in your table, as `{path: clip, emotion: feeling}`."""
     speaker_pattern: str | None = None
-    """Of an `audiofolder`: a regular expression that finds the speaker in a path, as `_(s\\d+)_`. null: a
+    """A regular expression that finds the speaker in a path of an `audiofolder`, as `_(s\\d+)_`. With null a
     table beside the audio names the speakers, or they are unknown."""
 
     @property
@@ -115,19 +118,22 @@ class DataConfig(CorpusConfig):
     """Which corpus."""
 
     classes: str | dict[str, str] = "four"
-    """`four`, `all`, or a mapping from emotion, or label as the corpus writes it, to class."""
+    """The classes to learn: `four` (neutral, happy with excited, angry, sad), `all`, or a mapping from
+    emotion, or from a label as the corpus writes it, to class."""
     outside_classes: Literal["left_out", "kept"] = "left_out"
-    """Utterances whose emotion is in no class: left out, the papers' way, or kept for the other tasks."""
+    """An utterance whose emotion is in no class is `left_out`, as in the papers, or `kept` for the other
+    tasks."""
     text: TextConfig = TextConfig()
-    """Where text comes from."""
+    """These settings say where text comes from."""
     max_seconds: float | None = Field(default=None, gt=0)
-    """Longest utterance, in seconds; null: no limit. Memory grows with the square of the length."""
+    """The longest utterance, in seconds. With null there is no limit. Memory grows with the square of the
+    length."""
     longer: Literal["cut", "left_out", "error"] = "cut"
-    """What happens to utterances longer than `max_seconds`. `cut`: their first seconds take part, without
-    their transcripts, which say more than that. `left_out`: they take no part. `error`: no run begins."""
+    """What happens to utterances longer than `max_seconds`. `cut` keeps their first seconds, without their
+    transcripts, which say more than that. `left_out` leaves them out. `error` refuses to begin."""
     scales: dict[str, tuple[FiniteFloat, FiniteFloat]] = Field(default_factory=dict)
-    """Rating -> the lowest and the highest value that a rater could choose, as `{valence: [1, 7]}`, where
-    the corpus's data sheet does not say: of a manifest."""
+    """The lowest and the highest value of each rating's scale, as `{valence: [1, 7]}`. A manifest needs them,
+    since it has no data sheet that says so."""
 
     @field_validator("scales")
     @classmethod
@@ -144,40 +150,43 @@ class ProtocolConfig(Settings):
     """How the corpus is split. No speaker is ever on two sides."""
 
     split: Split = "leave_one_session_out"
-    """The rule that makes the folds."""
+    """This rule makes the folds. No speaker is ever on two sides of a fold."""
     folds: int = Field(default=5, ge=2)
-    """How many folds `grouped_k_fold` makes."""
+    """`grouped_k_fold` makes this many folds. The other rules follow from the corpus."""
     validation: Literal["none", "speaker"] = "none"
-    """`none`: the last epoch is taken, by our own rule, for the paper of wan2025 names none. `speaker`: one
-    speaker is taken out of training and chooses the epoch. Official splits and leave-one-speaker-out bring
-    their own."""
+    """`none` keeps the last epoch. That rule is Sertone's own; the paper of wan2025 names none. `speaker`
+    takes one speaker out of training, who chooses the epoch. Official splits and leave-one-speaker-out bring
+    their own validation."""
     unknown_speakers: Literal["refuse", "accept"] = "refuse"
-    """What to do with utterances whose speaker the corpus does not name. `refuse`: no folds are made of
-    them. `accept`: each counts as a speaker of its own, and pages and cards say that independence of speakers
-    is not known. An official split is taken as it is, and says the same."""
+    """What to do with utterances whose speaker the corpus does not name. `refuse` makes no folds of them.
+    `accept` counts each as a speaker of its own; pages and cards then say that independence of speakers is
+    not known. An official split is taken as it is, and says the same."""
 
 
 class Recipe(Settings):
     """The whole experiment."""
 
     data: DataConfig
+    """The corpus, its classes and its text."""
     protocol: ProtocolConfig = ProtocolConfig()
+    """The rule that splits the corpus."""
     model: dict[str, Any]
-    """`name`, and the options of that model's `Config`."""
+    """The `name` of the model, and the options of that model's `Config`."""
     train: TrainConfig
+    """The settings of training."""
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Reads a recipe.
+    """Read a recipe.
 
     Args:
-        path: YAML file.
+        path: YAML file, or the name of a recipe that comes with Sertone.
         overrides: settings such as `train.seed=1`, applied in order.
 
     Raises:
-        SertoneError: `missing_recipe`, `bad_recipe`.
+        SertoneError: `missing_recipe`, `bad_recipe`, `bad_override`, `other_kind`.
     """
-    return load_as(Recipe, path, "data, protocol, model, train", overrides)
+    return load_as(Recipe, path, "recipe", "data, protocol, model, train", overrides)
 
 
 def of(source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable[str] = ()) -> Recipe:
@@ -210,18 +219,12 @@ def data_of(source: Mapping[str, Any] | Recipe) -> DataConfig:
 
 
 def shipped(name: str) -> Path:
-    """The path of a recipe that comes with Sertone, such as `demo`.
+    """Return the path of a recipe that comes with Sertone, such as `demo`.
 
     Raises:
-        SertoneError: `unknown_recipe`.
+        SertoneError: `missing_recipe`.
     """
-    package = Path(__file__).parent  # installed: inside the package; a source tree: beside it
-    folder = next(p for p in (package / "recipes", package.parent / "recipes") if p.is_dir())
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise SertoneError("unknown_recipe", f"recipe {name!r}", f"one of {known}")
-    return path
+    return find_shipped(name, "recipe")
 
 
 NEUTRAL = ("cache", "audio_cache_gb", "save_every")

@@ -1,6 +1,6 @@
-"""YAML files of settings, checked: an unknown key is an error that names the nearest known one."""
+"""YAML files of settings, checked: an unknown key is an error that says what may be meant."""
 
-import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from sertone.errors import SertoneError
+from sertone.catalogue import Kind, find_file, require_kind
+from sertone.errors import SertoneError, join_parts
 from sertone.files import parse_yaml, read_text
+from sertone.suggestions import did_you_mean, explain
 
 LARGEST = 1_000_000
 """No whole number of a recipe is larger, but for seeds: it would be a slip that never ends."""
@@ -31,12 +33,10 @@ class Settings(BaseModel):
     def _know_every_key(cls, values: Any) -> Any:
         for key in values if isinstance(values, dict) else ():
             if key not in cls.model_fields:
-                known = ", ".join(cls.model_fields)
-                near = difflib.get_close_matches(str(key), cls.model_fields, 1, 0.0)
                 raise PydanticCustomError(
                     "unknown_key",
-                    "unknown key {key}; did you mean {near}? known here: {known}",
-                    {"key": repr(key), "near": repr(near[0]), "known": known},
+                    "unknown key {key}",
+                    {"key": str(key), "known": list(cls.model_fields)},
                 )
         return values
 
@@ -64,13 +64,45 @@ def parse(kind: type[Checked], values: Any, where: str, code: str = "bad_recipe"
         lines = []
         for item in error.errors():
             key = ".".join(str(step) for step in item["loc"])
-            message = item["msg"].removeprefix("Value error, ")
             found = "" if isinstance(item["input"], dict) else f" (found {_short(item['input'])})"
-            lines.append(f"{key or 'top level'}: {message}{found}")
+            lines.append(f"{key}: " * bool(key) + _message(kind, item) + found)
         raise SertoneError(code, f"{where}: " + "; ".join(lines)) from None
 
 
+def _message(kind: type[Settings], item: Any) -> str:
+    """Return what is wrong with one value; of an unknown name what may be meant."""
+    if item["type"] == "unknown_key":
+        return _unknown_key(kind, item["ctx"]["key"], item["ctx"]["known"])
+    if item["type"] == "union_tag_invalid":
+        return _unknown_name(item["ctx"]["tag"], item["ctx"]["expected_tags"])
+    return item["msg"].removeprefix("Value error, ")
+
+
+def _unknown_key(kind: type[Settings], key: str, known: list[str]) -> str:
+    if hint := _find_section(kind, key) or explain(key):
+        return f"unknown key {key!r}; {hint}"
+    return join_parts(f"unknown key {key!r}", did_you_mean(key, known), f"known here: {', '.join(known)}")
+
+
+def _unknown_name(name: str, expected: str) -> str:
+    """Say what the name of a section may mean, such as that of an encoder."""
+    hint = explain(name) or did_you_mean(name, re.findall(r"\w+", expected))
+    return join_parts(f"unknown name {name!r}", hint, f"expected one of {expected}")
+
+
+def _find_section(kind: type[Settings], key: str) -> str:
+    """Name the section that has this key."""
+    sections = {name: field.annotation for name, field in kind.model_fields.items()}
+    for name, section in sections.items():
+        if isinstance(section, type) and issubclass(section, Settings) and key in section.model_fields:
+            return f"it is a key of `{name}`: {name}.{key}"
+    return ""
+
+
 def _short(value: Any) -> str:
+    """Return a value as YAML has it, or its beginning."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
     try:
         text = repr(value)
     except ValueError:  # Python refuses to write numbers of thousands of digits
@@ -78,26 +110,26 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def read(path: str | Path, what: str, parts: str) -> dict[str, Any]:
-    """The mapping that a YAML file holds.
+def read(source: str | Path, kind: Kind, parts: str) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds.
 
     Args:
-        path: the file.
-        what: `recipe` or `study`, for errors.
+        source: path of the file, or the name of one that comes with Sertone.
+        kind: of file.
         parts: the keys expected.
 
     Raises:
-        SertoneError: `missing_recipe` and `bad_recipe`, or the same of a study.
+        SertoneError: `missing_recipe` and `bad_recipe`, or the same of a study; `other_kind`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise SertoneError(f"missing_{what}", f"no file {path}", f"a {what}, as those that come with Sertone")
+    path = find_file(source, kind)
+    code = "bad_study" if kind == "study" else "bad_recipe"
     try:
-        values = parse_yaml(read_text(path, f"bad_{what}", FILE))
+        values = parse_yaml(read_text(path, code, FILE))
     except ValueError as error:
-        raise SertoneError(f"bad_{what}", f"{path}: {error}", "YAML") from None
+        raise SertoneError(code, f"{path}: {error}", "YAML") from None
     if not isinstance(values, dict):
-        raise SertoneError(f"bad_{what}", f"{path} holds no keys", parts)
+        raise SertoneError(code, f"{path} holds no keys", parts)
+    require_kind(values, kind, source)
     return values
 
 
@@ -130,19 +162,22 @@ def change(values: dict, name: str, value: Any) -> None:
     values[last] = value
 
 
-def load_as(kind: type[Checked], path: str | Path, parts: str, overrides: Iterable[str] = ()) -> Checked:
-    """Reads a recipe.
+def load_as(
+    checked: type[Checked], source: str | Path, kind: Kind, parts: str, overrides: Iterable[str] = ()
+) -> Checked:
+    """Read a recipe.
 
     Args:
-        kind: of recipe.
-        path: YAML file.
+        checked: class of the recipe.
+        source: path of the YAML file, or the name of a recipe that comes with Sertone.
+        kind: of file.
         parts: the keys expected.
         overrides: settings such as `train.seed=1`, applied in order.
 
     Raises:
-        SertoneError: `missing_recipe`, `bad_recipe`, `bad_override`.
+        SertoneError: `missing_recipe`, `bad_recipe`, `bad_override`, `other_kind`.
     """
-    values = read(path, "recipe", parts)
+    values = read(source, kind, parts)
     for override in overrides:
         change(values, *parse_override(override))
-    return parse(kind, values, str(path))
+    return parse(checked, values, str(source))

@@ -58,14 +58,16 @@ class CacheConfig(Settings):
     """
 
     where: Literal["auto", "memory", "file", "off"] = "auto"
-    """`auto`: in memory, as deep a prefix as fits. `memory`: the same, but refuse where it cannot be.
-    `file`: in `folder`, where later runs and other folds find it. `off`: computed at every step."""
+    """`auto` keeps it in memory, for as deep a prefix as fits. `memory` does the same, and refuses what
+    cannot be kept. `file` keeps it in `folder`, where later runs and other folds find it. `off` computes it
+    at every step."""
     limit_gb: float = Field(default=8.0, gt=0)
-    """Of one cache in memory, or of all files in `folder`, the oldest of which go first."""
+    """The most GB that one cache in memory, or all files in `folder`, may take. The oldest files are deleted
+    first."""
     precision: Literal["fp32", "bf16"] | None = None
-    """Of what is kept; null: that of the training."""
+    """The precision of what is kept. With null it is that of the training."""
     folder: str = "~/.cache/sertone/prefixes"
-    """Of the files."""
+    """The folder of the files."""
 
     @model_validator(mode="before")
     @classmethod
@@ -110,9 +112,11 @@ class TeacherConfig(Settings):
     """A trained model whose answers are learnt. `teacher: runs/large` sets `source`."""
 
     source: str
-    """A checkpoint, a run, or OWNER/NAME on the hub; of a cross-validated run each fold teaches its own."""
+    """A checkpoint, a run, or OWNER/NAME on the hub. Of a cross-validated run each fold teaches its own
+    fold."""
     weight: float = Field(default=0.5, gt=0, le=1)
-    """Share of the teacher's answer in a target, the rest is the label; all of it where there is no label."""
+    """The share of the teacher's answer in a target; the rest is the label. Without a label it is all of the
+    target."""
 
     @model_validator(mode="before")
     @classmethod
@@ -124,27 +128,27 @@ class TrainingConfig(Settings):
     """How anything is trained."""
 
     batch_size: int | None = Field(default=None, ge=1)
-    """Utterances per batch; or else"""
+    """The number of utterances in a batch. Give this or `batch_seconds`."""
     batch_seconds: float | None = Field(default=None, gt=0)
-    """seconds of audio per batch, padding included."""
+    """The seconds of audio in a batch, padding included. Give this or `batch_size`."""
     length_mixing: Annotated[float, Field(ge=0)] | Literal["random"] = 0.03
-    """How much lengths are mixed within a batch: 0.03 pads little, 1 mixes nearly all. `random` ignores
-    the lengths, as the papers do. In a small corpus length goes with emotion and sentence, and models
-    learn worse from batches of one length."""
+    """How much lengths are mixed within a batch: 0.03 pads little, 1 mixes nearly all. `random` ignores the
+    lengths, as the papers do. In a small corpus length goes with emotion and sentence, and models learn worse
+    from batches of one length."""
     batch_gb: float = Field(default=8.0, gt=0)
-    """Largest memory of one batch in GB, as estimated (docs, Speed: Memory of a batch). A batch that would
-    take more is made smaller. A single utterance that takes more is a batch of its own."""
+    """The largest estimated memory of one batch, in GB. A batch that would take more is made smaller. A
+    single utterance that takes more is a batch of its own."""
     schedule: Literal["constant", "cosine", "newbob"] = "constant"
-    """How the learning rates change within each stage, after the warm-up. `cosine`: they fall to zero.
-    `newbob`: they fall after every epoch that improves too little."""
+    """How the learning rates change within each stage, after the warm-up. With `cosine` they fall to zero.
+    With `newbob` they fall after every epoch that improves too little."""
     newbob: NewBobConfig = NewBobConfig()
-    """Settings of `schedule: newbob`."""
+    """These settings belong to `schedule: newbob`."""
     warmup: float = Field(default=0.0, ge=0, lt=1)
     """Share of a stage's steps in which the rates rise from zero."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Of AdamW."""
+    """The weight decay of AdamW."""
     clip_norm: float = Field(default=1.0, gt=0)
-    """Largest norm of the gradient."""
+    """A gradient with a larger norm is scaled down to this norm."""
     speeds: list[Annotated[float, Field(ge=0.5, le=2.0)]] = Field(default=[0.8, 1.0, 1.2], min_length=1)
     """Speed perturbation (TDSA): one of these at random for every utterance and epoch; 0.8 is 80 %."""
     speed_direction: Literal["slower", "shorter"] = "slower"
@@ -153,22 +157,23 @@ class TrainingConfig(Settings):
     augmentation: Augmentation = Augmentation()
     """These further changes of the waveforms are off by default. With any of them nothing is cached."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where it runs."""
+    """The device to train on. `auto` takes a GPU where there is one."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"
-    """Of the arithmetic. `auto` becomes `bf16-mixed` where the device multiplies in bf16 (a GPU, or a
-    processor with AVX512-BF16 or AMX) and `32-true` elsewhere; run folders keep what it became."""
+    """The precision of the arithmetic. `auto` becomes `bf16-mixed` where the device multiplies in bf16 (a
+    GPU, or a processor with AVX512-BF16 or AMX) and `32-true` elsewhere. Run folders keep what it became."""
     kernels: Literal["own", "torch"] = "torch"
-    """Of dropout and attention on a CPU: torch's, or Sertone's faster ones, whose masks are other draws."""
+    """The code of dropout and attention on a CPU: torch's, or Sertone's own. The own kernels are faster and
+    draw other dropout masks."""
     seed: int = Field(default=0, ge=0, le=LAST_SEED)
-    """Everything random follows from it."""
+    """All random numbers follow from this seed."""
     save_every: int = Field(default=5, ge=1)
-    """Epochs between two saves to resume from; the end of a stage is always saved."""
+    """The number of epochs between two saves to resume from. The end of a stage is always saved."""
     audio_cache_gb: float = Field(default=4.0, ge=0)
-    """Decoded audio kept in memory, as 16-bit samples."""
+    """The most GB of decoded audio to keep in memory, as 16-bit samples."""
     cache: CacheConfig = CacheConfig()
-    """Of the frozen prefix's output."""
+    """The cache of the frozen prefix's output."""
     max_bad_steps: int = Field(default=5, ge=1)
-    """Steps in a row with a loss or gradient that is not finite before training stops."""
+    """Training stops after this many steps in a row whose loss or gradient is not finite."""
 
     @field_validator("precision")
     @classmethod
@@ -194,7 +199,7 @@ class TrainConfig(TrainingConfig):
     """How the model is trained."""
 
     epochs: list[Annotated[int, Field(ge=0)]] = Field(default=[30], min_length=1)
-    """Of each stage of the model."""
+    """The number of epochs of each stage of the model."""
     learning_rate: str | Rates = Rates()
     """The rates, or the name of one of `learning_rates`."""
     learning_rates: dict[str, Rates] = Field(default_factory=dict)
@@ -203,17 +208,17 @@ class TrainConfig(TrainingConfig):
     """Share of a stage's steps in which the rate of the layers' fusion (ARI, weighted sum) rises from
     zero; null: `warmup`, as all rates."""
     targets: Literal["hard", "soft"] = "hard"
-    """Of the emotion loss: the label; or `soft`, the shares of the annotators' votes by class, and the
-    label where there are none."""
+    """The targets of the emotion loss. `hard` takes the label. `soft` takes the shares of the annotators'
+    votes by class, and the label where there are no votes."""
     teacher: TeacherConfig | None = None
-    """Another model whose calibrated answers are mixed into the targets of training; null: none."""
+    """A trained model whose calibrated answers are mixed into the targets. With null there is none."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Of the emotion loss."""
+    """The label smoothing of the emotion loss."""
     class_weights: bool = False
-    """Weigh the emotion loss by inverse class frequency."""
+    """With true the emotion loss weighs every class by its inverse frequency."""
     coverage: float | None = Field(default=None, gt=0, lt=1)
-    """Share of recordings that shall get an answer; the least confident others are marked unsure. The
-    validation speakers, who also choose the epoch, tell where that is. null: none is unsure."""
+    """The share of recordings that shall get a sure answer; the least confident others are marked unsure. The
+    validation speakers, who also choose the epoch, set the threshold. With null no answer is unsure."""
 
     @model_validator(mode="after")
     def _know_the_rates(self) -> Self:

@@ -18,12 +18,13 @@ from hub import running
 
 PACKAGE = REPOSITORY / "sertone"
 LEVELS = [
-    {"errors", "shape", "terminal", "spreadsheet"},
-    {"schema", "licences", "files", "child"},
+    {"errors", "shape", "terminal", "spreadsheet", "suggestions", "extras"},
+    {"schema", "licences", "files", "child", "figures"},
+    {"catalogue"},
     {"settings", "labels", "hub"},
     {"train_config"},
     {"containers"},
-    {"recipe", "decoding", "intake", "isolation", "figures"},
+    {"recipe", "decoding", "intake", "isolation"},
     {"audio"},
     {"blocks"},
     {"corpora", "metrics", "calibration", "transcripts"},

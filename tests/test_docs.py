@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import sertone
 from sertone import corpora
+from sertone.analysis.study import Study
 
 DOCS = REPOSITORY / "docs"
 HOOKS = DOCS / "hooks"
@@ -110,6 +111,42 @@ def test_every_key_of_the_recipes_is_explained(recipe):
     used = set(keys(values)) - {"model.name", "model.encoder.name", "model.text.name"}
     used -= {"teacher.name", "teacher.source"}
     assert not [key for key in used if f"| `{key}` |" not in text]
+
+
+FRAGMENT = re.compile(r"(Of|As|What|Where|How|Such|Off|Those?|That)\b")
+"""The beginnings of texts that are no sentences."""
+
+
+def rows(text):
+    """Key -> default and meaning, of tables in Markdown."""
+    cells = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+def test_every_setting_is_explained_in_sentences():
+    import generated
+
+    recipes, distillation = rows(generated.settings()), rows(generated.distillation())
+    assert len(recipes) > 90 and len(distillation) > 30
+    for key, (_, meaning) in (recipes | distillation).items():
+        assert re.match(r"[A-Z`]", meaning) and meaning.endswith((".", ".)")), key
+        if not re.match(r"(train|model)\.", key):
+            assert not FRAGMENT.match(meaning), key
+    study = Study.model_json_schema()
+    fields = [field for part in (study, *study["$defs"].values()) for field in part["properties"].values()]
+    assert all(field["description"].endswith(".") for field in fields)
+
+
+def test_the_tables_tell_what_is_required_and_what_the_default_is():
+    import generated
+
+    defaults = {key: default for key, (default, *_) in rows(generated.settings()).items()}
+    required = {key for key, default in defaults.items() if default == "**required**"}
+    assert {"data.corpus", "data.root", "model.encoder"} <= required
+    assert not any(key.startswith(("protocol.", "train.")) for key in required)
+    assert (defaults["data.only"], defaults["data.scales"]) == ("`{}`", "`{}`")
+    assert (defaults["train.cache"], defaults["train.cache.limit_gb"]) == ("the defaults below", "`8.0`")
+    assert (defaults["train.teacher"], defaults["train.teacher.source"]) == ("`null`", "required with it")
 
 
 def test_every_command_has_its_help():

@@ -98,7 +98,7 @@ def test_lists_and_tables(folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({}, "none of recordings"),
+        ({}, "no recordings given"),
         ({"paths": ["a.wav"], "listed": "x"}, "more than one"),
         ({"listed": os.devnull}, "names none"),
         ({"paths": ["empty"]}, "neither a model nor recordings"),
@@ -210,7 +210,7 @@ def test_what_has_changed_is_answered_again(toy, tmp_path, capsys):
     soundfile.write(files[1], 0.1 * np.random.default_rng(0).standard_normal(5000), 16000)
     soundfile.write(files[3], 0.1 * np.random.default_rng(1).standard_normal(4000), 16000)
     assert predict(toy, *files, "--out", out, "--resume") == 0
-    assert "2 inputs have changed" in capsys.readouterr().err
+    assert "2 changed inputs" in capsys.readouterr().err
     after = table(out)
     assert [row["file"] for row in after] == [str(files[n]) for n in (0, 2, 1, 3)]
     assert after[:2] == [before[0], before[2]]
@@ -306,7 +306,7 @@ def test_killed_again_and_again(toy, tmp_path, form):
         sizes.append(out.stat().st_size)
     assert len(table(out)) < 300
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0 and "are there already" in done.stderr, done.stderr
+    assert done.returncode == 0 and "from before" in done.stderr, done.stderr
     assert sorted(row["file"] for row in table(out)) == [str(tmp_path / f"{n:03}.wav") for n in range(300)]
 
 

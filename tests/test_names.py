@@ -84,7 +84,7 @@ def test_finished_rows_of_such_names_are_known_again(toy, tone, tmp_path, name):
 
     whole, _ = predict()
     again, said = predict("--resume")
-    assert again == whole and "1 rows are there already" in said
+    assert again == whole and "1 row from before" in said
 
 
 def test_a_table_of_segments_has_no_formula():

@@ -103,7 +103,7 @@ def test_what_is_recognised_is_kept_and_nothing_asked_again(babbler, tmp_path, m
             (asr(babbler, tmp_path / "kept", beam_size=2), own, "en"),
             (config, own, "de"),
         ):
-            with pytest.raises(SertoneError, match=r"sertone\[asr\]") as caught:
+            with pytest.raises(SertoneError, match=r"\[asr\]") as caught:
                 heard(*changed)
             assert caught.value.code == "missing_extra"
 
@@ -158,7 +158,7 @@ def test_recordings_that_cannot_be_read_are_named_and_have_no_text(babbler, tmp_
         found = heard(asr(babbler, tmp_path / "kept"), own, "", said.append)
         assert found.failed == {"not_audio": ["u1"], "too_short": ["u2"]} == found.card["failed"]
         assert (found.with_text, found.without_text) == (1, 2) and found.texts["u1"] is None
-    assert "1 recordings cannot be recognised: not audio, such as u1" in said
+    assert "1 recording without a transcript, not audio: u1" in said
 
 
 def test_the_card_says_what_the_texts_depend_on_and_no_folder_of_ones_machine(babbler, tmp_path):

@@ -331,7 +331,7 @@ def test_what_is_there_stays_when_writing_fails(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     path = tmp_path / "out.png"
     path.write_text("before")
-    with pytest.raises(SertoneError, match=r"sertone\[png\]") as caught:
+    with pytest.raises(SertoneError, match=r"\[png\]") as caught:
         write(conversation(), path)
     assert caught.value.code == "missing_extra"
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]

@@ -133,6 +133,12 @@ def commands() -> str:
     return text[text.index("\n## sertone") :]
 
 
+HEAD = ("key", "default", "meaning")
+"""The head of a table of settings."""
+REQUIRED = "**required**"
+"""Shown where a key has no default."""
+
+
 def settings() -> str:
     """Every key of a recipe, with its default and what it says."""
     schema = recipe_schema()
@@ -157,29 +163,43 @@ def distillation() -> str:
     """Every key of the recipe of a distillation."""
     schema = distill_recipe.recipe_schema()
     rows = ((f"`{key.lstrip('.')}`", default, text) for key, default, text in _keys(schema, schema, ""))
-    return table(("key", "default", ""), rows)
+    return table(HEAD, rows)
 
 
 def _section(schema: dict, part: dict, prefix: str) -> str:
     rows = ((f"`{key}`", default, text) for key, default, text in _keys(schema, part, prefix))
-    return table(("key", "default", ""), rows)
+    return table(HEAD, rows)
 
 
-def _keys(schema: dict, part: dict, prefix: str) -> Iterator[tuple[str, str, str]]:
-    """Key with its dots, default, description; sections within sections are unfolded."""
+def _keys(schema: dict, part: dict, prefix: str, always: bool = True) -> Iterator[tuple[str, str, str]]:
+    """Yield key with its dots, default, description; sections within sections are unfolded.
+
+    Args:
+        schema: of the whole recipe.
+        part: of a section.
+        prefix: key of the section.
+        always: False where the section is left out unless a recipe names it.
+    """
+    needed = part.get("required", ())
     for name, field in part["properties"].items():
         inner, key = _resolve(schema, field), f"{prefix}.{name}"
         if "const" in field:
             continue
         if key in ("model.encoder", "model.text", ".teacher"):
             where = "[Recipes](recipes.md)" if key == ".teacher" else "below"
-            yield key, "required", f"{' '.join(field.get('description', '').split())} See {where}.".strip()
+            default = REQUIRED if name in needed else f"`{json.dumps(field['default'])}`"
+            yield key, default, f"{' '.join(field.get('description', '').split())} See {where}.".strip()
             continue
         options = [_resolve(schema, option) for option in inner.get("anyOf", ())]
         sections = [option for option in (inner, *options) if "properties" in option]
-        yield key, _default(field, sections), _describe(field, inner)
+        default = _default(field, sections, required=name in needed)
+        yield (
+            key,
+            default if always else default.replace(REQUIRED, "required with it"),
+            _describe(field, inner),
+        )
         for section in sections:
-            yield from _keys(schema, section, key)
+            yield from _keys(schema, section, key, always=field.get("default", {}) is not None)
 
 
 def _resolve(schema: dict, field: dict) -> dict[str, Any]:
@@ -188,10 +208,13 @@ def _resolve(schema: dict, field: dict) -> dict[str, Any]:
     return field
 
 
-def _default(field: dict, sections: list[dict]) -> str:
-    if sections:
-        return ""
-    return f"`{json.dumps(field['default'])}`" if "default" in field else "required"
+def _default(field: dict, sections: list[dict], *, required: bool) -> str:
+    """Return the default as YAML has it; a section has those of its keys, which follow."""
+    if required:
+        return REQUIRED
+    if sections and field.get("default", {}) is not None:
+        return "the defaults below"
+    return f"`{json.dumps(field['default'])}`" if "default" in field else "`{}`"
 
 
 def _describe(field: dict, inner: dict) -> str:

@@ -20,7 +20,7 @@ from sertone import models
 from sertone import recipe as recipes
 from sertone.analysis import forms, tables
 from sertone.analysis.costs import Costs, costs_of
-from sertone.analysis.study import Place, Study, load, slug
+from sertone.analysis.study import Place, Study, load, recipe_of, slug
 from sertone.errors import SertoneError
 from sertone.files import write_json, write_text
 from sertone.recipe import Recipe
@@ -52,7 +52,7 @@ def ablate(
     Runs whose first stage is the same (same tasks, fusion, encoder, seed and fold) train it once.
 
     Args:
-        path: the study's YAML file.
+        path: the study's YAML file, or the name of one that comes with Sertone.
         out: folder of the study.
         overrides: settings such as `data.root=IEMOCAP`, changed for the whole study.
         seeds: instead of the study's.
@@ -68,7 +68,7 @@ def ablate(
         SertoneError: as `study.load`, `prepare` and `cells.run`; `run_in_use`, `other_experiment`.
     """
     study, made = load(path, overrides, seeds)
-    base = Path(path).parent / study.recipe
+    base = recipe_of(path, study)
     return carry_out(study, made, base, Path(out), jobs=jobs, force=force, fresh=fresh, quiet=quiet)
 
 

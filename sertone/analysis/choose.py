@@ -22,7 +22,7 @@ from sertone import recipe as recipes
 from sertone.analysis import choices
 from sertone.analysis.ablate import carry_out
 from sertone.analysis.choices import Choice
-from sertone.analysis.study import EVIDENT, Place, Study, load
+from sertone.analysis.study import EVIDENT, Place, Study, load, recipe_of
 from sertone.errors import SertoneError
 from sertone.files import parse_yaml, read_text, write_text
 from sertone.protocols import Fold
@@ -50,7 +50,7 @@ def choose(
     score, and among equals the first. A choice that was interrupted goes on where it stopped.
 
     Args:
-        path: the study's YAML file.
+        path: the study's YAML file, or the name of one that comes with Sertone.
         out: folder to write.
         overrides: settings such as `data.root=IEMOCAP`, changed for the whole study.
         seeds: instead of the study's.
@@ -68,7 +68,7 @@ def choose(
     out, overrides = Path(out), list(overrides)
     study, made = load(path, overrides, seeds)
     _require_a_choice(study, made)
-    first, base, say = next(iter(made.values())), Path(path).parent / study.recipe, Progress(0, quiet).say
+    first, base, say = next(iter(made.values())), recipe_of(path, study), Progress(0, quiet).say
     ranks.join(first.train.device)
     experiment = prepare(first, say=say)
     inside = [_inside(fold, experiment, path, overrides, seeds) for fold in experiment.folds]

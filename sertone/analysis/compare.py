@@ -44,7 +44,7 @@ def compare(paths: Sequence[str | Path], *, force: bool = False) -> dict[str, An
         SertoneError: `too_few_runs`, `not_a_run`, `unlike_runs`, `unlike_protocols`, `nothing_in_common`.
     """
     if len(paths) < 2:
-        raise SertoneError("too_few_runs", f"{len(paths)} run", "two or more to compare")
+        raise SertoneError("too_few_runs", f"runs given: {len(paths)}", "two or more to compare")
     sides = [[read_rows(run) for run in _runs(Path(path))] for path in paths]
     tasks = _tasks(sides)
     differing = _differing([str(path) for path in paths], [_protocol(side[0], tasks) for side in sides])

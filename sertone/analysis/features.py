@@ -20,6 +20,7 @@ from torch import Tensor
 from sertone import models
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
+from sertone.figures import counted
 from sertone.labels import has_words
 from sertone.nn import tokens
 from sertone.nn.encoder import Encoder
@@ -157,8 +158,8 @@ def source(
     recordings, encoder = Recordings(recipe.train.audio_cache_gb), config.encoder.build()
     if encoder.unused:
         say(encoder.unused)
-    for code, ids in recordings.load(experiment.utterances).items():
-        say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
+    for line in recordings.load_with_warnings(experiment.utterances):
+        say(line)
     copies.check(experiment.folds, recordings, say)
     return Heard(encoder, recordings, fabric), experiment.utterances
 
@@ -215,7 +216,7 @@ def extract(
     left = [batch for batch in plan if any(store.get(names[row]) is None for row in batch)]
     total = sum(map(len, left))
     if total < len(utterances):
-        say(f"features of {len(utterances) - total} utterances are there already")
+        say(f"features from before: {counted(len(utterances) - total, 'utterance')}")
     done, started, said = 0, time.monotonic(), time.monotonic()
     for batch in left:
         with source.fabric.autocast():

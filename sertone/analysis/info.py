@@ -9,6 +9,7 @@ from sertone import licences, models
 from sertone import recipe as recipes
 from sertone.analysis.cost import HUBERT_LARGE, cost, parameters
 from sertone.audio import SAMPLING_RATE
+from sertone.catalogue import is_recipe
 from sertone.nn.vocabulary import Vocabulary
 from sertone.sharing.folder import checkpoints
 from sertone.training import checkpoint
@@ -32,15 +33,15 @@ def info(source: str | Path, overrides: Iterable[str] = (), *, measure: bool = F
     Raises:
         SertoneError: where there is no such model, or it is damaged; as `prepare`.
     """
-    if Path(source).suffix in (".yaml", ".yml"):
-        return _of_recipe(Path(source), overrides, measure)
+    if is_recipe(source):
+        return _of_recipe(source, overrides, measure)
     model, vocabulary, about = checkpoint.load_model(checkpoints(source)[0])
     return _described(model, about["model"], vocabulary, about["card"]["corpus"]["title"], measure) | {
         "licences": about["licences"]
     }
 
 
-def _of_recipe(path: Path, overrides: Iterable[str], measure: bool) -> dict[str, Any]:
+def _of_recipe(path: str | Path, overrides: Iterable[str], measure: bool) -> dict[str, Any]:
     experiment = prepare(recipes.load(path, overrides), everything=True)
     vocabulary, options = experiment.vocabulary(0), experiment.recipe.model
     model, title = models.build(options, vocabulary), experiment.card["corpus"]["title"]

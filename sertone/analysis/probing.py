@@ -21,6 +21,7 @@ from sertone import metrics, sums
 from sertone.analysis import probes, solvers, targets
 from sertone.analysis.targets import Target
 from sertone.errors import SertoneError
+from sertone.figures import counted
 from sertone.files import write_json
 from sertone.isolation import cores, side_by_side
 from sertone.training.store import Store
@@ -61,7 +62,7 @@ class Probing:
         self.folder.mkdir(exist_ok=True)
         calls = [(layer, left) for layer in range(self.layers) if (left := self._left(layer))]
         if len(calls) < self.layers:
-            say(f"probes of {self.layers - len(calls)} layers are there already")
+            say(f"probes from before: {counted(self.layers - len(calls), 'layer')}")
         started = time.monotonic()
         for done, (layer, found) in enumerate(self._probed(calls, jobs), 1):
             kept = self._kept(layer)
@@ -69,7 +70,7 @@ class Probing:
                 kept[name] = {"of": self.names[name]} | own
             write_json(self.folder / f"{layer}.json", kept)
             spent = time.monotonic() - started
-            say(f"probes: {done} of {len(calls)} layers, {spent / done:.1f} s each")
+            say(f"probes: {done} of {counted(len(calls), 'layer')}, {spent / done:.1f} s each")
         kept = [self._kept(layer) for layer in range(self.layers)]
         return {name: [own[name] for own in kept] for name in self.targets}
 
@@ -140,7 +141,7 @@ def layer_of(store: Store, keys: Sequence[bytes], layer: int) -> np.ndarray:
     if len(found) < len(rows) or not np.isfinite(found).all():
         raise SertoneError(
             "bad_features",
-            f"layer {layer} of {store.path}: {len(rows) - len(found)} rows damaged, or not finite",
+            f"layer {layer} of {store.path}: {counted(len(rows) - len(found), 'row')} damaged, or not finite",
             "a finite row per utterance",
             "remove the file, and look whether the encoder's weights are sound",
         )

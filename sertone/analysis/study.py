@@ -23,6 +23,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from sertone import figures, labels, models
+from sertone.catalogue import find_file, find_shipped
 from sertone.errors import SertoneError
 from sertone.recipe import Recipe
 from sertone.settings import Settings, change, parse, parse_override, read
@@ -49,14 +50,14 @@ class Published(Settings):
     """The paper's own figures."""
 
     source: str
-    """Where they are printed."""
+    """The publication in which the figures are printed."""
     convention: Literal["pooled", "mean over folds", "not stated"] = "not stated"
-    """How the paper made one score of several folds. `pooled`: all test utterances together. `mean over
-    folds`: the mean of the folds' scores. `not stated`: the paper does not say."""
+    """How the paper made one score of several folds. `pooled` scores all test utterances together. `mean over
+    folds` is the mean of the folds' scores. `not stated` means that the paper does not say."""
     rows: dict[str, dict[str, Figures]] = Field(default_factory=dict)
-    """Row -> column, or `mean` over the columns -> figures as printed."""
+    """The figures as printed, by row and column. The column `mean` is the mean over the columns."""
     inferred: dict[str, dict[str, Figures]] = Field(default_factory=dict)
-    """The same of figures that are not printed but follow from the text."""
+    """Figures that are not printed but follow from the text, in the same form."""
 
     def figure(self, row: str, column: str, score: str) -> dict[str, Any] | None:
         """`printed`, and whether it was `inferred`; None where the paper has none."""
@@ -71,33 +72,45 @@ class Reference(Settings):
     """A figure of other work, to print below the table."""
 
     name: str
-    """Who, and what."""
+    """The authors and the system."""
     source: str = ""
-    """Where, under which protocol."""
+    """The publication and the protocol."""
     figures: Figures
-    """Its figures."""
+    """The figures as printed."""
 
 
 class Study(Settings):
     """The whole study."""
 
     title: str
+    """The title of the table."""
     recipe: str
+    """The recipe to start from: a path relative to the study's file, or the name of a recipe that comes with
+    Sertone."""
     set: Changes = Field(default_factory=dict)
+    """These settings change for the whole study."""
     columns: dict[str, Changes] = Field(min_length=1)
+    """The settings that each column changes. A column is usually an encoder."""
     rows: dict[str, Changes] = Field(min_length=1)
+    """The settings that each row changes."""
     seeds: list[int] = Field(default=[0], min_length=1)
+    """Every cell is trained once for each of these seeds, and its score is their mean."""
     scores: list[str] = Field(default=["ua", "wa"], min_length=1)
+    """The table shows these scores."""
     compare_to: str | None = None
-    """Row that the others are compared with; the first one if not given."""
+    """The other rows are compared with this row. Without it they are compared with the first row."""
     published: Published | None = None
+    """The figures of the paper."""
     reference: list[Reference] = Field(default_factory=list)
+    """Figures of other work, printed below the table."""
     note: str = ""
-    """What the reader of the table should know."""
+    """A note for the readers of the table."""
     costs: bool = False
-    """Show parameters, speed and memory of every model, measured when all is trained."""
+    """With true the table shows parameters, speed and memory of every model. They are measured when all
+    models are trained."""
     keep_checkpoints: bool = False
-    """A study of large encoders has hundreds of models; only their answers are needed."""
+    """With true the models are kept. A study of large encoders has hundreds of them, and the table needs
+    their answers alone."""
 
     @model_validator(mode="after")
     def _known_names(self) -> Self:
@@ -148,13 +161,30 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("+", " and ")).strip("-") or "cell"
 
 
+def recipe_of(path: str | Path, study: Study) -> Path:
+    """Return the file of the recipe that a study starts from.
+
+    It lies where the study says, relative to the study's file. A study that was copied without its recipe
+    starts from the recipe of that name that comes with Sertone.
+
+    Args:
+        path: YAML file of the study, or the name of one that comes with Sertone.
+        study: what it holds.
+
+    Raises:
+        SertoneError: `missing_study`, `missing_recipe`.
+    """
+    beside = find_file(path, "study").parent / study.recipe
+    return beside if beside.is_file() else find_shipped(study.recipe, "recipe")
+
+
 def load(
     path: str | Path, overrides: Iterable[str] = (), seeds: Sequence[int] | None = None
 ) -> tuple[Study, dict[Place, Recipe]]:
     """Reads a study and makes its recipes.
 
     Args:
-        path: YAML file.
+        path: YAML file, or the name of a study that comes with Sertone.
         overrides: settings such as `data.root=IEMOCAP`, changed for the whole study.
         seeds: instead of the study's.
 
@@ -171,7 +201,7 @@ def load(
     kept = {name: value for name, value in study.set.items() if name not in dict(own)}
     changes: dict[str, Any] = {"set": kept | dict(own)} | ({"seeds": list(seeds)} if seeds else {})
     study = study.model_copy(update=changes)
-    base = read(Path(path).parent / study.recipe, "recipe", "data, protocol, model, train")
+    base = read(recipe_of(path, study), "recipe", "data, protocol, model, train")
     _apply(base, study.set)
     made = {}
     for column, of_column in study.columns.items():

@@ -21,6 +21,7 @@ from sertone import corpora
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, class_names
 from sertone.schema import Utterance
+from sertone.suggestions import did_you_mean
 
 if TYPE_CHECKING:  # the children that probe do without torch
     from sertone.training.experiment import Experiment
@@ -123,7 +124,8 @@ def targets(
 
 def _require_known(experiment: "Experiment", name: str) -> None:
     if name not in TARGETS:
-        raise SertoneError("unknown_target", f"target {name!r}", f"some of {', '.join(TARGETS)}")
+        known, near = ", ".join(TARGETS), did_you_mean(name, TARGETS)
+        raise SertoneError("unknown_target", f"target {name!r}", f"some of {known}", near)
     if not _asked(experiment, name):
         raise SertoneError(
             "no_scale",

@@ -19,10 +19,13 @@ from sertone.cli import (  # noqa: F401  each adds its commands
     listen,
     models,
     predict,
+    recipes,
     training,
 )
+from sertone.cli.mistakes import describe
 from sertone.cli.parts import app
 from sertone.errors import SertoneError, is_out_of_memory
+from sertone.extras import install_for
 from sertone.terminal import say, tell
 
 MORE_MEMORY = "a smaller model, fewer --jobs, a lower train.batch_seconds or train.audio_cache_gb need less"
@@ -51,14 +54,13 @@ def main() -> None:
     try:
         status = app(exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        tell(f"error [bad_command] {error}")
+        tell(f"error [bad_command] {describe(error)}")
         status = 2
     except SertoneError as error:
         tell(f"error [{error.code}] {error}")
         status = 2
     except ModuleNotFoundError as error:
-        needs = 'this command needs pip install "sertone[train]"'
-        tell(f"error [missing_extra] {error.name} is not installed; {needs}")
+        tell(f"error [missing_extra] {error.name} is not installed; {install_for(error.name)}")
         status = 2
     except OSError as error:
         status = 1 if isinstance(error, BrokenPipeError) and _read_enough() else 2

@@ -1,4 +1,4 @@
-"""Commands that look into encoders: which layer tells what."""
+"""Commands that look into encoders: which layer carries which information."""
 
 import json
 from pathlib import Path
@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from sertone.cli.parts import Flag, Overrides, RecipePath, app
+from sertone.cli.parts import STUDY, FileOrName, Flag, Overrides, app
 from sertone.terminal import say
 
 
-@app.command
+@app.command(group=STUDY)
 def layers(
-    recipe: RecipePath,
+    recipe: FileOrName,
     /,
     *,
     out: Path | None = None,
@@ -24,19 +24,18 @@ def layers(
     jobs: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     json_: Annotated[Flag, Parameter(name="--json")] = False,
 ) -> int:
-    """Tell which layer of a recipe's encoder knows what: a linear probe per layer and target.
+    """Probe which layer of a recipe's encoder carries which information, with a linear probe for each.
 
-    Nothing of the recipe is trained. What was interrupted goes on where it stopped.
+    The encoder is not trained. The same command resumes a run that was interrupted.
 
     Args:
-        out: Folder to write; runs/layers-NAME of the recipe if not given, runs/layers-NAME-text with
-            --encoder text.
-        targets: Of arousal, valence, dominance, emotion, gender, speaker, style: --targets arousal valence.
-            All that the corpus has labels for if not given.
-        encoder: That of the audio, or that of the text.
-        pooling: Of an utterance's frames: their mean, or mean and standard deviation.
-        weights: Run whose models have learnt weights for their layers, shown beside the probes.
-        jobs: Layers probed side by side; one per core if not given.
+        out: Folder to write. Default: runs/layers-NAME, or runs/layers-NAME-text with --encoder text.
+        targets: Some of arousal, valence, dominance, emotion, gender, speaker, style, as in --targets arousal
+            valence. Default: all that the corpus has labels for.
+        encoder: The encoder to probe: of the audio or of the text.
+        pooling: The frames of an utterance become their mean, or mean and standard deviation (`statistics`).
+        weights: A run whose models learnt weights for their layers, to show beside the probes.
+        jobs: Number of layers probed side by side. Default: one per core.
         json_: Print one JSON object instead of tables.
     """
     from sertone import recipe as recipes

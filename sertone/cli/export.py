@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sertone.cli.parts import Flag, app
+from sertone.cli.parts import SHARE, Flag, app
 from sertone.cli.reader import NOTHING, ReaderOptions
 from sertone.errors import SertoneError
 from sertone.terminal import say, tell
 
 
-@app.command
+@app.command(group=SHARE)
 def export(
     model: str,
     out: Path,

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from sertone.cli.parts import Flag, app
+from sertone.cli.parts import USE, Flag, app
 from sertone.errors import SertoneError
+from sertone.extras import install
 from sertone.terminal import say, tell
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ CHUNK_S = 0.1
 BAR = 20
 
 
-@app.command
+@app.command(group=USE)
 def listen(
     model: str | None = None,
     /,
@@ -36,19 +37,19 @@ def listen(
     min_confidence: float | None = None,
     as_json: Annotated[Flag, Parameter(name="--json")] = False,
 ) -> int:
-    """Listen to a microphone: one line per window, until Ctrl-C; the last line is about the whole.
+    """Listen to a microphone: one line per window until Ctrl-C, and a last line for the whole.
 
-    Needs the extra `listen` (sounddevice) and, on Linux, the library PortAudio.
+    This needs the extra `listen` (sounddevice) and, on Linux, the library PortAudio.
 
     Args:
-        model: as of `sertone predict`; the one that comes with Sertone if not given.
-        window_s: length of a window, in seconds.
-        hop_s: from one window to the next, in seconds.
-        seconds: how long to listen; until Ctrl-C if not given.
-        microphone: number of the device, or part of its name; the system's own if not given.
-        classes: as of `sertone predict`.
-        min_confidence: as of `sertone predict`.
-        as_json: print a JSON object per line: segments, and at the end the prediction.
+        model: A model, as for `sertone predict`. Default: the model that comes with Sertone.
+        window_s: Length of a window, in seconds.
+        hop_s: Time from one window to the next, in seconds.
+        seconds: Stop after this many seconds. Default: at Ctrl-C.
+        microphone: Number of the device, or part of its name. Default: the system's own.
+        classes: As for `sertone predict`.
+        min_confidence: As for `sertone predict`.
+        as_json: Print a JSON object per line: the segments, and at the end the prediction.
     """
     from sertone import load
 
@@ -133,8 +134,8 @@ def _sounddevice() -> Any:
     try:
         import sounddevice  # pyright: ignore[reportMissingImports]
     except ImportError:
-        way_out = 'pip install "sertone[listen]"'
-        raise SertoneError("missing_extra", "a microphone to listen to", "sounddevice", way_out) from None
+        found = "a microphone to listen to"
+        raise SertoneError("missing_extra", found, "sounddevice", install("listen")) from None
     except OSError as error:
         way_out = "apt install libportaudio2, or what it is called on this system"
         raise SertoneError("no_portaudio", str(error), "the library PortAudio", way_out) from None

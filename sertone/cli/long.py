@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from sertone.cli.parts import Flag
 from sertone.errors import SertoneError
+from sertone.figures import counted
 
 STEM = "{stem}"
 
@@ -73,9 +74,8 @@ class Long:
         read = {os.path.realpath(file) for file in given}
         for name in names:
             if len(recordings) != 1 and STEM not in name:
-                raise SertoneError(
-                    "many_files", f"--to {name} for {len(recordings)} recordings", f"a name with {STEM} in it"
-                )
+                found = f"--to {name} for {counted(len(recordings), 'recording')}"
+                raise SertoneError("many_files", found, f"a name with {STEM} in it")
             made: dict[Path, str] = {}
             for recording in recordings:
                 path = named(name, recording)

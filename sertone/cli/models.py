@@ -6,23 +6,23 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sertone.cli.parts import Flag, Overrides, app, score_line
+from sertone.cli.parts import SHARE, STUDY, TRAIN, USE, Flag, Overrides, app, score_line
 from sertone.cli.reader import NOTHING, ReaderOptions
 from sertone.errors import SertoneError
 from sertone.terminal import say, tell
 
 
-@app.command
+@app.command(group=STUDY)
 def compare(
     *runs: Path,
-    force: Annotated[Flag, Parameter(help="Compare although the protocols differ, and say so.")] = False,
+    force: Annotated[Flag, Parameter(help="Compare runs whose protocols differ, and say so.")] = False,
     json_: Annotated[Flag, Parameter(name="--json")] = False,
 ) -> int:
     """Compare runs with the first one: scores, paired differences with 95 % intervals and p.
 
     Args:
-        runs: run folders, or folders of runs that differ in their seeds, as a study writes them.
-        json_: print one JSON object instead of a text.
+        runs: Run folders, or folders of runs that differ in their seeds, as a study writes them.
+        json_: Print one JSON object instead of a text.
     """
     from sertone.analysis.compare import compare as examine
     from sertone.analysis.compare import to_text
@@ -32,7 +32,7 @@ def compare(
     return 0
 
 
-@app.command
+@app.command(group=TRAIN)
 def evaluate(
     *what: str,
     out: Path | None = None,
@@ -107,7 +107,7 @@ def _scales(text: str | None) -> dict[str, tuple[float, float]]:
         raise SertoneError("bad_map", f"--scales {text!r}", "RATING=LOWEST:HIGHEST, as valence=1:7") from None
 
 
-@app.command
+@app.command(group=USE)
 def info(
     model: str | None = None,
     /,
@@ -116,19 +116,20 @@ def info(
     measure: Flag = False,
     json_: Annotated[Flag, Parameter(name="--json")] = False,
 ) -> int:
-    """Say what a model is: inputs, answers, parameters, licences.
+    """Describe a model: inputs, outputs, parameters, licences.
 
     Args:
-        model: a bundle, a checkpoint folder, a fold, a run, OWNER/NAME on the Hugging Face hub; or a recipe,
-            whose corpus has to be there. The model that comes with Sertone if not given.
-        measure: speed and memory as well, on this machine; not of a bundle.
-        json_: print one JSON object instead of lines.
+        model: A bundle, a checkpoint folder, a fold, a run, or OWNER/NAME on the Hugging Face hub. Or a
+            recipe, by path or name, which needs its corpus. Default: the model that comes with Sertone.
+        measure: Measure speed and memory on this machine too. Bundles cannot be measured.
+        json_: Print one JSON object instead of lines.
     """
+    from sertone.catalogue import is_recipe
     from sertone.export.cached import model_folder
     from sertone.runtime.bundle import is_bundle
     from sertone.sharing.folder import checkpoints
 
-    recipe = model is not None and Path(model).suffix in (".yaml", ".yml")
+    recipe = model is not None and is_recipe(model)
     folder = Path(model) if model and recipe else model_folder(model)
     if is_bundle(folder):
         from sertone.analysis import bundle_info as examiner  # which needs no torch
@@ -144,7 +145,7 @@ def info(
     return 0
 
 
-@app.command
+@app.command(group=SHARE)
 def push(
     model: Path,
     repository: str,
@@ -157,12 +158,12 @@ def push(
     """Publish a model with its model card on the Hugging Face hub.
 
     Args:
-        model: a bundle, a checkpoint folder, a fold, or what `sertone train` wrote.
-        repository: OWNER/NAME; made if need be.
-        private: only for those whom the owner lets in.
-        scores: run of a cross-validation of the same recipe, or folder of `sertone choose`, for the card to
-            state its scores.
-        message: of the commit.
+        model: A bundle, a checkpoint folder, a fold, or a folder that `sertone train` wrote.
+        repository: OWNER/NAME. It is created if it does not exist.
+        private: Create a private repository.
+        scores: A cross-validation of the same recipe, or a folder of `sertone choose`. The card states its
+            scores.
+        message: Message of the commit.
     """
     from sertone.sharing.push import push as upload
 

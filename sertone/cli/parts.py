@@ -3,35 +3,50 @@
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter, validators
+from cyclopts import App, Group, Parameter, validators
 
 from sertone import __version__, figures
 
 app = App(
     name="sertone",
-    help="Speech emotion recognition: train, check and use models that one can believe.",
+    help="Speech emotion recognition with results you can trust: check corpora, train, score and use models.",
     version=__version__,
     result_action="return_value",
     suppress_keyboard_interrupt=False,  # main() says how to go on
 )
-corpora_app = App(name="corpora", help="What can be read, and whether a copy of it is sound.")
+DATA = Group("Prepare", sort_key=1)
+TRAIN = Group("Train and score", sort_key=2)
+USE = Group("Use a model", sort_key=3)
+STUDY = Group("Study and compare", sort_key=4)
+SHARE = Group("Share", sort_key=5)
+
+corpora_app = App(name="corpora", help="List corpora, and check a copy of one.", group=DATA)
 app.command(corpora_app)
 
-Flag = Annotated[bool, Parameter(negative="")]
-RecipePath = Annotated[Path, Parameter(help="YAML file, see recipes/.")]
+recipes_app = App(name="recipes", help="List, show and copy the recipes that come with Sertone.", group=DATA)
+app.command(recipes_app)
+
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+FileOrName = Annotated[Path, Parameter(help="A YAML file, or a name from `sertone recipes list`.")]
 Overrides = Annotated[
     list[str] | None,
-    Parameter(name="--set", negative="", help="Change a setting: --set train.seed=1. May be repeated."),
+    Parameter(
+        name="--set",
+        negative="",
+        help="Change a setting of the recipe, as in --set train.seed=1. May be repeated.",
+    ),
 ]
-Force = Annotated[Flag, Parameter(help="Go on although recipe or data have changed since the run began.")]
+Force = Annotated[
+    Flag, Parameter(help="Continue although the recipe or the data changed since the run began.")
+]
 Jobs = Annotated[
     int | None,
     Parameter(
         validator=validators.Number(gte=1),
-        help="Folds trained side by side; one per card, or one per core, if not given.",
+        help="Number of folds trained side by side. Default: one per GPU, or one per core.",
     ),
 ]
-Fresh = Annotated[Flag, Parameter(help="Throw away what a run has written there, and begin again.")]
+Fresh = Annotated[Flag, Parameter(help="Delete what a run wrote there, and start again.")]
 
 
 def score_line(pooled: dict) -> str:

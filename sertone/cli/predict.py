@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter, Token, UnknownOptionError
 
 from sertone.cli.long import Long, named
-from sertone.cli.parts import Flag, app
+from sertone.cli.parts import USE, Flag, app
 from sertone.errors import AudioError, SertoneError
+from sertone.extras import install
+from sertone.figures import counted
 from sertone.terminal import say
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ WHOLE = Long()
 STDIN = "-"
 
 
-@app.command
+@app.command(group=USE)
 def predict(
     *paths: Annotated[str, Parameter(allow_leading_hyphen=True)],
     text: str | None = None,
@@ -185,7 +187,7 @@ def _inputs(
     if text is None:
         return inputs
     if len(inputs) != 1 or not paths:
-        found = f"--text and {f'{len(inputs)} recordings' if paths else 'a list or a table'}"
+        found = f"--text and {counted(len(inputs), 'recording') if paths else 'a list or a table'}"
         raise SertoneError(
             "many_files", found, "one recording", "--manifest takes a table with a column of texts"
         )
@@ -202,7 +204,11 @@ def _standard_input() -> "Input":
 def _recogniser(name: str, language: str, model: "Model") -> Callable:
     if not model.reads:
         raise SertoneError("text_not_read", f"--asr {name} for a model that only hears", "a model that reads")
-    from sertone.recipe import AsrConfig
-    from sertone.transcripts.recogniser import Recogniser
-
+    try:
+        from sertone.recipe import AsrConfig
+        from sertone.transcripts.recogniser import Recogniser
+    except ModuleNotFoundError as error:  # pydantic, which comes with `train` too: `asr` is smaller
+        raise SertoneError(
+            "missing_extra", f"{error.name} is not installed", way_out=install("asr")
+        ) from None
     return Recogniser(AsrConfig(model=name), language)

@@ -7,13 +7,24 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sertone.cli.parts import Force, Fresh, Jobs, Overrides, RecipePath, app, score_line
+from sertone.cli.parts import (
+    DATA,
+    STUDY,
+    TRAIN,
+    FileOrName,
+    Force,
+    Fresh,
+    Jobs,
+    Overrides,
+    app,
+    score_line,
+)
 from sertone.terminal import say
 
 
-@app.command
+@app.command(group=TRAIN)
 def crossval(
-    recipe: RecipePath,
+    recipe: FileOrName,
     /,
     *,
     out: Path | None = None,
@@ -24,10 +35,10 @@ def crossval(
 ) -> int:
     """Cross-validate a recipe: train and test every fold, write scores and a report.
 
-    A run that was interrupted goes on where it stopped.
+    The same command resumes a run that was interrupted.
 
     Args:
-        out: Run folder; runs/NAME of the recipe if not given.
+        out: Run folder. Default: runs/NAME, with the name of the recipe.
     """
     from sertone import recipe as recipes
     from sertone.training.crossval import cross_validate
@@ -40,9 +51,9 @@ def crossval(
     return 0
 
 
-@app.command
+@app.command(group=TRAIN)
 def train(
-    recipe: RecipePath,
+    recipe: FileOrName,
     /,
     *,
     out: Path | None = None,
@@ -50,10 +61,10 @@ def train(
     force: Force = False,
     fresh: Fresh = False,
 ) -> int:
-    """Train one model on the whole corpus of a recipe, for use. Scores come from `crossval`.
+    """Train one model for use on the whole corpus. `crossval` gives its scores.
 
     Args:
-        out: Run folder; runs/NAME-all if not given.
+        out: Run folder. Default: runs/NAME-all, with the name of the recipe.
     """
     from sertone import recipe as recipes
     from sertone.training import single
@@ -63,9 +74,9 @@ def train(
     return 0
 
 
-@app.command
+@app.command(group=TRAIN)
 def distill(
-    recipe: RecipePath,
+    recipe: FileOrName,
     /,
     *,
     out: Path | None = None,
@@ -75,10 +86,10 @@ def distill(
 ) -> int:
     """Distil a smaller encoder from another one, on audio without labels.
 
-    A distillation that was interrupted goes on where it stopped.
+    The same command resumes a distillation that was interrupted.
 
     Args:
-        out: Folder to write; runs/NAME of the recipe if not given.
+        out: Folder to write. Default: runs/NAME, with the name of the recipe.
     """
     from sertone.training import distill_recipe
     from sertone.training.distill import distill as run
@@ -96,9 +107,9 @@ def distill(
     return 0
 
 
-@app.command
+@app.command(group=STUDY)
 def ablate(
-    study: Annotated[Path, Parameter(help="YAML file, see studies/.")],
+    study: FileOrName,
     /,
     *,
     out: Path | None = None,
@@ -110,11 +121,11 @@ def ablate(
 ) -> int:
     """Run a study: cross-validate every cell of a table, and print the table.
 
-    A study that was interrupted goes on where it stopped.
+    The same command resumes a study that was interrupted.
 
     Args:
-        out: Folder of the study; runs/NAME of the study if not given.
-        seeds: Instead of the study's: --seeds 0 1 2.
+        out: Folder to write. Default: runs/NAME, with the name of the study.
+        seeds: Seeds to train with, as in --seeds 0 1 2. Default: those of the study.
     """
     from sertone.analysis.ablate import ablate as run
     from sertone.analysis.forms import markdown
@@ -126,9 +137,9 @@ def ablate(
     return 0
 
 
-@app.command
+@app.command(group=STUDY)
 def choose(
-    study: Annotated[Path, Parameter(help="YAML file, see studies/.")],
+    study: FileOrName,
     /,
     *,
     out: Path | None = None,
@@ -137,14 +148,14 @@ def choose(
     jobs: Jobs = None,
     fresh: Fresh = False,
 ) -> int:
-    """Choose among the settings of a study, and score the choosing: nested cross-validation.
+    """Choose the best settings of a study, and score the choice: nested cross-validation.
 
-    The speakers of every fold are answered by settings that were chosen without them. What was interrupted
-    goes on where it stopped.
+    Settings are chosen inside every fold, without its test speakers. The same command resumes a choice that
+    was interrupted.
 
     Args:
-        out: Folder to write; runs/choice-NAME of the study if not given.
-        seeds: Instead of the study's: --seeds 0 1 2.
+        out: Folder to write. Default: runs/choice-NAME, with the name of the study.
+        seeds: Seeds to train with, as in --seeds 0 1 2. Default: those of the study.
     """
     from sertone.analysis.choose import choose as run
 
@@ -155,12 +166,12 @@ def choose(
     return 0
 
 
-@app.command
+@app.command(group=DATA)
 def demo(folder: Path = Path(), /, *, overrides: Overrides = None, fresh: Fresh = False) -> int:
-    """Show the whole story on synthetic speech: corpus, cross-validation, report, prediction.
+    """Run everything on synthetic speech: corpus, cross-validation, report, prediction.
 
     Args:
-        folder: where `corpora/demo` and `runs/demo` are written.
+        folder: Folder in which to write `corpora/demo` and `runs/demo`.
     """
     from sertone.training.demo import demo as run
 

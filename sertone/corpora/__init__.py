@@ -34,6 +34,7 @@ from sertone.errors import SertoneError
 from sertone.figures import counted
 from sertone.labels import Scale
 from sertone.schema import Problem, Report, Utterance, stop
+from sertone.suggestions import did_you_mean
 
 if TYPE_CHECKING:  # the light half does without pydantic
     from sertone.recipe import DataConfig
@@ -56,7 +57,8 @@ def sheet(name: str) -> ModuleType:
         SertoneError: `unknown_corpus`.
     """
     if name not in names():
-        raise SertoneError("unknown_corpus", f"corpus {name!r}", f"one of {', '.join(names())}")
+        known, near = names(), did_you_mean(name, names())
+        raise SertoneError("unknown_corpus", f"corpus {name!r}", f"one of {', '.join(known)}", near)
     return importlib.import_module(f"sertone.corpora.{name}")
 
 
@@ -90,7 +92,8 @@ def utterances(
             "missing_root",
             f"{root} does not exist",
             f"the root of {name}",
-            f"`sertone corpora fake {name} {root}` writes a synthetic miniature to try things on",
+            "name your copy (in a recipe: --set data.root=PATH); to try things on, "
+            f"`sertone corpora fake {name} {root}` writes a synthetic miniature",
         )
     for option in options:
         _require_taken(option, name)

@@ -32,6 +32,7 @@ import soxr
 
 from sertone.corpora import manifest
 from sertone.errors import SertoneError
+from sertone.extras import install
 from sertone.labels import DIMENSIONS, Scale
 from sertone.licences import CC0, Licence
 from sertone.schema import Report, Utterance, stop
@@ -223,7 +224,7 @@ class _Voice:
             raise SertoneError(
                 "missing_extra",
                 "espeakng-loader is not installed",
-                way_out='pip install "sertone[demo]"',
+                way_out=install("demo"),
             ) from None
         # A private copy of the library starts with fresh state: the same seed, the same bytes.
         with tempfile.TemporaryDirectory() as folder:

@@ -18,6 +18,7 @@ from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import Recipe
 from sertone.schema import Utterance
 from sertone.settings import Settings, parse
+from sertone.suggestions import did_you_mean, explain
 
 MODELS = ("baseline", "ispas2023", "oliveira2023", "wan2025")
 
@@ -30,8 +31,11 @@ def configure(values: dict[str, Any]) -> Settings:
     """
     options = dict(values)
     name = options.pop("name", None)
+    if name is None:
+        raise SertoneError("unknown_model", "the recipe has no model.name", f"one of {', '.join(MODELS)}")
     if name not in MODELS:
-        raise SertoneError("unknown_model", f"model.name {name!r}", f"one of {', '.join(MODELS)}")
+        known, near = ", ".join(MODELS), explain(name) or did_you_mean(name, MODELS)
+        raise SertoneError("unknown_model", f"model.name {name!r}", f"one of {known}", near)
     return parse(importlib.import_module(f"sertone.models.{name}").Config, options, "model")
 
 

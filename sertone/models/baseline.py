@@ -44,14 +44,15 @@ class Config(Settings):
     hidden: Annotated[int, Field(ge=1)] | None = 256
     """The hidden FC layer has this width. With null there is none: a single FC layer, as in the paper."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    """The dropout of the head."""
     members: int = Field(default=1, ge=1, le=LAYERS)
-    """Heads that learn side by side over the same encoder; their log-probabilities are averaged."""
+    """This many heads learn side by side over the same encoder. Their log-probabilities are averaged."""
     pooling: Literal["mean", "statistics", "attentive"] = "mean"
     """`mean` is the paper's; `statistics` adds the standard deviation; `attentive` weighs frames."""
     output_norm: bool = False
     """With true the encoder's output gets zero mean and unit variance, as with SpeechBrain's option."""
     frozen_layers: int = Field(default=0, ge=-1)
-    """Encoder layers that are not trained; 0: the front end only, -1: none."""
+    """This many encoder layers are not trained. 0 freezes the front end only, and -1 nothing."""
 
 
 class Model(nn.Module):

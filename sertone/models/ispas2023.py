@@ -54,9 +54,13 @@ class TaskWeights(Weights):
     """Weight of each loss; 0 leaves the task out."""
 
     emotion: float = Field(default=0.33, ge=0)
+    """The weight of the emotion loss."""
     valence: float = Field(default=0.33, ge=0)
+    """The weight of the valence loss."""
     arousal: float = Field(default=0.33, ge=0)
+    """The weight of the arousal loss."""
     dominance: float = Field(default=0.0, ge=0)
+    """The weight of the dominance loss."""
 
 
 class Config(Settings):
@@ -66,39 +70,41 @@ class Config(Settings):
     """There is no second stage."""
 
     encoder: EncoderConfig
+    """The speech encoder."""
     text: TextEncoderConfig | None
-    """Encoder of the text; null: audio alone."""
+    """The text encoder. With null the model hears the audio alone."""
     tasks: TaskWeights = TaskWeights()
-    """Weights of the losses."""
+    """The weights of the losses."""
     self_attention: bool = True
-    """Within each modality."""
+    """With true each modality has a self-attention."""
     interaction: Literal["none", "cross", "bridge"] = "bridge"
-    """Attention between the modalities."""
+    """The attention between the modalities."""
     bridge_tokens: int = Field(default=30, ge=1)
-    """Of each stream."""
+    """The number of bridge tokens of each stream."""
     pairing: Literal["pad", "stretch"] = "pad"
-    """How keys of one modality and values of the other come to the same length."""
+    """Keys of one modality and values of the other get the same length in this way."""
     attention_heads: int = Field(default=32, ge=1)
-    """Of all attention outside the encoders; a divisor of `width`."""
+    """The number of heads of all attention outside the encoders, a divisor of `width`."""
     width: int | None = Field(default=None, ge=1)
-    """Of both modalities behind their encoders; null: that of the speech encoder."""
+    """The width of both modalities behind their encoders. With null it is that of the speech encoder."""
     residual: bool = True
-    """Around the self-attention."""
+    """With true the self-attention has a residual connection."""
     hidden: int = Field(default=256, ge=1)
-    """Width of the heads' hidden layers."""
+    """The width of the heads' hidden layers."""
     separate_regressors: bool = False
-    """A hidden layer for each rating."""
+    """With true each rating has a hidden layer of its own."""
     ratings_from: Literal["zero", "scale"] = "scale"
-    """What the regressor's 0 stands for: `scale`, the lowest rating, and 1 the highest; `zero` divides
-    ratings by the top of their scale, as published, and wants a scale above zero."""
+    """The regressor answers 0 to 1. With `scale` these are the lowest and the highest rating. `zero` divides
+    ratings by the top of their scale, as published, and needs a scale above zero."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Of heads and attention outside the encoders."""
+    """The dropout of heads and attention outside the encoders."""
     masking: Masking = Masking()
-    """What is withheld in training."""
+    """The modality that is withheld at random in training."""
     frozen_layers: int = Field(default=0, ge=-1)
-    """Layers of the speech encoder that are not trained; 0: the front end only, -1: none."""
+    """This many layers of the speech encoder are not trained. 0 freezes the front end only, and -1
+    nothing."""
     freeze_embeddings: bool = True
-    """Of the text encoder."""
+    """With true the embeddings of the text encoder are not trained."""
 
     @property
     def answers(self) -> tuple[str, ...]:

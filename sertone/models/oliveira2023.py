@@ -58,8 +58,11 @@ class RatingWeights(Weights):
     """Weight of each loss; 0 leaves the rating out."""
 
     arousal: float = Field(default=1.0, ge=0)
+    """The weight of the arousal loss."""
     valence: float = Field(default=1.0, ge=0)
+    """The weight of the valence loss."""
     dominance: float = Field(default=1.0, ge=0)
+    """The weight of the dominance loss."""
 
 
 class Config(Settings):
@@ -69,29 +72,32 @@ class Config(Settings):
     """There is no second stage."""
 
     encoder: EncoderConfig | None
-    """Of the speech; null: text alone."""
+    """The speech encoder. With null the model reads the text alone."""
     text: TextEncoderConfig | None
-    """Encoder of the text; null: audio alone."""
+    """The text encoder. With null the model hears the audio alone."""
     tasks: RatingWeights = RatingWeights()
-    """Weights of the losses."""
+    """The weights of the losses."""
     layers: Literal["last", "weighted_sum"] = "weighted_sum"
-    """Of the speech encoder, how they become one."""
+    """The layers of the speech encoder become one in this way."""
     pooling: Literal["mean", "statistics", "attentive"] = "mean"
-    """Over the frames, and over the tokens; `statistics` adds the standard deviation, `attentive` weighs."""
+    """The pooling over frames and over tokens. `statistics` adds the standard deviation, and `attentive`
+    weighs."""
     joining: Literal["concatenation", "gate"] = "concatenation"
-    """Of audio and text."""
+    """The way in which audio and text are joined."""
     separate: bool = False
-    """Layer weights, pooling and joining for every rating; or else all share them."""
+    """With true every rating has layer weights, pooling and joining of its own. Otherwise all ratings share
+    them."""
     hidden: int = Field(default=256, ge=1)
-    """Width of the regressors' hidden layers."""
+    """The width of the regressors' hidden layers."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Of the regressors."""
+    """The dropout of the regressors."""
     masking: Masking = Masking(per="off")
-    """What is withheld in training."""
+    """The modality that is withheld at random in training."""
     frozen_layers: int = Field(default=0, ge=-1)
-    """Layers of the speech encoder that are not trained; 0: the front end only, -1: none."""
+    """This many layers of the speech encoder are not trained. 0 freezes the front end only, and -1
+    nothing."""
     freeze_embeddings: bool = True
-    """Of the text encoder."""
+    """With true the embeddings of the text encoder are not trained."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:

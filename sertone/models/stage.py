@@ -30,14 +30,14 @@ class Masking(Settings):
     """Random Modality Masking (ispas2023, arXiv 2401.00536): audio or text is withheld in training."""
 
     per: Literal["off", "epoch", "utterance"] = "epoch"
-    """`epoch`: of all utterances of an epoch at once, and its encoder is not trained in it, the paper's way.
-    `utterance`: of each one by itself."""
+    """`epoch` withholds one modality from all utterances of an epoch, and does not train its encoder in it,
+    as in the paper. `utterance` decides for each utterance by itself."""
     probability: float = Field(default=0.8, ge=0, le=1)
-    """At the beginning of the stage; falls to zero as a cosine."""
+    """The probability at the beginning of the stage. It falls to zero as a cosine."""
     least: float = Field(default=0.1, ge=0, le=1)
-    """A probability below this is zero."""
+    """A probability below this counts as zero."""
     text: float = Field(default=0.6, ge=0, le=1)
-    """Share of the maskings that withhold the text; the others withhold the audio."""
+    """The share of the maskings that withhold the text. The others withhold the audio."""
 
     def probability_after(self, done: float) -> float:
         """Of withholding something, after this share of the stage."""

@@ -56,9 +56,13 @@ class Tasks(Settings):
     """Weight of each auxiliary loss; 0 leaves the task out."""
 
     gender: float = Field(default=1.0, ge=0)
+    """The weight of the gender loss."""
     speaker: float = Field(default=1.0, ge=0)
+    """The weight of the speaker loss."""
     style: float = Field(default=1.0, ge=0)
+    """The weight of the loss of the style, improvised or scripted."""
     asr: float = Field(default=1.0, ge=0)
+    """The weight of the transcript loss (CTC over characters)."""
 
     def chosen(self) -> dict[str, float]:
         """The tasks that take part."""
@@ -77,10 +81,11 @@ class Config(Settings):
     """It reads none."""
 
     encoder: EncoderConfig
+    """The speech encoder."""
     tasks: Tasks = Tasks()
-    """Weights of the auxiliary losses."""
+    """The weights of the auxiliary losses."""
     fusion: Literal["ari_full", "ari_diagonal", "ari_scalar", "weighted_sum", "last"] = "ari_full"
-    """How the layers become one sequence."""
+    """The way in which the layers become one sequence."""
     co_attention: bool = True
     """Off: the emotion head sees the pooled features alone."""
     pooled_features: bool = True
@@ -89,12 +94,14 @@ class Config(Settings):
     output_norm: bool = False
     """With true every layer of the encoder gets zero mean and unit variance, as with SpeechBrain's option."""
     hidden: int = Field(default=256, ge=1)
-    """Width of the heads' hidden layers."""
+    """The width of the heads' hidden layers."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    """The dropout of the heads."""
     pooling: Literal["mean", "statistics", "attentive"] = "mean"
-    """`mean` is the paper's; `statistics` adds the standard deviation; `attentive` weighs frames."""
+    """`mean` takes the mean over frames, as the paper does. `statistics` adds the standard deviation, and
+    `attentive` weighs frames."""
     frozen_layers: int = Field(default=4, ge=0)
-    """Encoder layers that stage 2 does not train."""
+    """Stage 2 does not train this many encoder layers."""
     freeze_fusion_in_stage_1: bool = False
     """The paper's remedy where few auxiliary tasks are used."""
 

@@ -26,17 +26,19 @@ class CompactEncoderConfig(Settings):
 
     name: Literal["compact"] = "compact"
     width: int = Field(default=96, ge=8)
-    """D, a multiple of `attention_heads`."""
+    """The width D, a multiple of `attention_heads`."""
     depth: int = Field(default=4, ge=1, le=LAYERS)
-    """L, the number of layers."""
+    """The number of layers L."""
     attention_heads: int = Field(default=4, ge=1)
+    """The number of attention heads of each layer."""
     bands: int = Field(default=64, ge=8)
-    """Mel bands."""
+    """The number of mel bands."""
     prosody: bool = False
-    """Pitch and loudness beside the mel bands."""
+    """With true the encoder hears pitch and loudness beside the mel bands."""
     block: Literal["transformer", "conformer"] = "transformer"
+    """The kind of layer."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """After every sub-layer."""
+    """The dropout after every sub-layer."""
 
     @model_validator(mode="after")
     def _even_heads(self) -> Self:

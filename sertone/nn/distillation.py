@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sertone.errors import SertoneError
+from sertone.figures import counted
 from sertone.nn.encoder import Encoder
 from sertone.nn.heads import HeadOutput
 from sertone.nn.masks import frame_mask
@@ -39,7 +40,7 @@ def student_of(teacher: Encoder, layers: int) -> Encoder:
     if not 1 <= layers <= teacher.depth:
         raise SertoneError(
             "bad_student",
-            f"a student of {layers} layers, from a teacher of {teacher.depth}",
+            f"a student of {counted(layers, 'layer')}, from a teacher of {teacher.depth}",
             f"1 to {teacher.depth}",
             "set student.layers",
         )
@@ -59,7 +60,7 @@ def check_targets(teacher: Encoder, targets: Sequence[int]) -> None:
     if beyond := [layer for layer in targets if not 1 <= layer <= teacher.depth]:
         raise SertoneError(
             "bad_targets",
-            f"target layer {beyond[0]} of a teacher of {teacher.depth} layers",
+            f"target layer {beyond[0]} of a teacher of {counted(teacher.depth, 'layer')}",
             f"layers from 1 to {teacher.depth}",
             "set targets",
         )

@@ -46,16 +46,17 @@ class FunctionalsEncoderConfig(Settings):
 
     name: Literal["functionals"] = "functionals"
     bands: int = Field(default=64, ge=8)
-    """Mel bands."""
+    """The number of mel bands."""
     cepstra: int = Field(default=20, ge=1)
-    """Cepstral coefficients, at most `bands`."""
+    """The number of cepstral coefficients, at most `bands`."""
     perturbation: Perturbation = Perturbation()
-    """Of the spectrum in training."""
+    """The random changes of the spectrum in training."""
     statistics: list[Further] = Field(default=list(get_args(Further)))
-    """Beside means and standard deviations of voiced, unvoiced and all speech: means of each third of the
-    utterance, skewness, changes from frame to frame, slopes and contours over the utterance, correlations of
-    pitch, voicing, loudness and spectrum, and as rhythm how many segments of speech and of voice there are
-    per second and how long they are. Their order is no setting."""
+    """These are added to means and standard deviations of voiced, unvoiced and all speech. `thirds` are means
+    of each third of the utterance, `changes` are changes from frame to frame, `slopes` and `contours` run
+    over the utterance. `correlations` are those of pitch, voicing, loudness and spectrum. `rhythm` counts
+    segments of speech and of voice per second and measures their length. The order of the list has no
+    effect."""
 
     @model_validator(mode="after")
     def _no_more_cepstra_than_bands(self) -> Self:

@@ -32,7 +32,7 @@ class PretrainedEncoderConfig(Settings):
 
     name: Literal["pretrained"] = "pretrained"
     source: str
-    """Such as `facebook/wav2vec2-base`, or a folder written by `save_pretrained`."""
+    """A hub id such as `facebook/wav2vec2-base`, or a folder that `save_pretrained` wrote."""
     normalize: bool | None = None
     """Zero mean and unit variance of every waveform; None: as `preprocessor_config.json` says."""
     layerdrop: float = Field(default=0.0, ge=0, lt=1)
@@ -61,6 +61,7 @@ class ArchitectureConfig(Settings):
     config: dict[str, Any]
     """A Hugging Face configuration."""
     normalize: bool
+    """With true every waveform gets zero mean and unit variance."""
 
     def build(self) -> Encoder:
         """Builds it with random weights."""
@@ -72,10 +73,13 @@ class TinyEncoderConfig(Settings):
 
     name: Literal["tiny"] = "tiny"
     family: Literal["wav2vec2", "hubert", "wavlm"] = "wav2vec2"
+    """The architecture."""
     norm: Literal["group", "layer"] = "group"
-    """`group` as in the base models, `layer` as in the large ones."""
+    """The norm of the convolutions: `group` as in the base models, `layer` as in the large ones."""
     width: int = Field(default=32, ge=8, multiple_of=4)
+    """The width D."""
     depth: int = Field(default=2, ge=1, le=LAYERS)
+    """The number of layers L."""
 
     def build(self) -> Encoder:
         """Builds it with random weights."""

@@ -20,12 +20,12 @@ class Perturbation(Settings):
     """What is drawn anew for every utterance at every step; 0: nothing."""
 
     colour_db: float = Field(default=0.0, ge=0)
-    """Standard deviation of each of the three slowest cosines over the mel bands that are added to the
-    spectrum, in dB."""
+    """The three slowest cosines over the mel bands are added to the spectrum. This is the standard deviation
+    of each, in dB."""
     warp: float = Field(default=0.0, ge=0, lt=0.5)
-    """Largest relative shift of the mel axis, as between shorter and longer vocal tracts."""
+    """The largest relative shift of the mel axis, as between shorter and longer vocal tracts."""
     gain_db: float = Field(default=0.0, ge=0)
-    """Standard deviation of the level, in dB."""
+    """The standard deviation of the level, in dB."""
 
 
 def perturb(features: Tensor, bands: int, config: Perturbation) -> Tensor:

@@ -59,7 +59,7 @@ class PretrainedTextConfig(Settings):
 
     name: Literal["pretrained"] = "pretrained"
     source: str
-    """Such as `microsoft/deberta-v3-large`, or a folder written by `save_pretrained`."""
+    """A hub id such as `microsoft/deberta-v3-large`, or a folder that `save_pretrained` wrote."""
 
     def tokenizer(self, texts: Iterable[str]) -> str:
         """That of the encoder, as JSON."""
@@ -104,13 +104,15 @@ class TinyTextConfig(Settings):
 
     name: Literal["tiny"] = "tiny"
     width: int = Field(default=64, ge=8)
-    """D, a multiple of `attention_heads`."""
+    """The width D, a multiple of `attention_heads`."""
     depth: int = Field(default=2, ge=1, le=LAYERS)
-    """L, the number of layers."""
+    """The number of layers L."""
     attention_heads: int = Field(default=4, ge=1)
+    """The number of attention heads of each layer."""
     subwords: int = Field(default=500, ge=50)
-    """Entries of the byte-pair vocabulary, at most."""
+    """The byte-pair vocabulary has at most this many entries."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    """The dropout of the encoder."""
 
     @model_validator(mode="after")
     def _even_heads(self) -> Self:

@@ -1,6 +1,7 @@
 """The page's section on confidence: calibration before and after, reliability, risk and coverage."""
 
 from sertone.calibration import NOT_FITTED
+from sertone.figures import counted
 from sertone.report import plots
 
 
@@ -33,7 +34,8 @@ def _reliability(bins: list[dict]) -> str:
             b["confidence"],
             b["accuracy"],
             b["utterances"] / total,
-            f"{b['utterances']} utterances: mean confidence {b['confidence']:.1%}, right {b['accuracy']:.1%}",
+            f"{counted(b['utterances'], 'utterance')}: mean confidence {b['confidence']:.1%}, "
+            f"right {b['accuracy']:.1%}",
         )
         for b in bins
     ]

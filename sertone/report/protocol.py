@@ -56,8 +56,9 @@ def _leaks(reports: list[dict], known: str) -> list[dict]:
             {
                 "level": "care",
                 "text": f"In {len(shared)} of {len(reports)} folds, {_span(shares)} "
-                f"of the test utterances have words that also occur in training ({len(texts)} texts, such as "
-                f"“{min(texts)}”). A model that reads words could profit from that.",
+                "of the test utterances have words that also occur in training "
+                f"({counted(len(texts), 'text')}, such as “{min(texts)}”). "
+                "A model that reads words could profit from that.",
             }
         )
     else:
@@ -67,7 +68,8 @@ def _leaks(reports: list[dict], known: str) -> list[dict]:
         lines.append(
             {
                 "level": "care",
-                "text": f"Dialogue partners of test speakers are in training in {len(partners)} folds.",
+                "text": "Dialogue partners of test speakers are in training in "
+                f"{counted(len(partners), 'fold')}.",
             }
         )
     return lines
@@ -81,7 +83,7 @@ def _heard(report: dict, known: str) -> list[dict]:
     lines = []
     for what, names in (("recording", report["recordings"]), (f"{known}speaker", report["speakers"])):
         if names:
-            text = f"The model has heard {len(names)} of these {what}s in training, such as {names[0]}."
+            text = f"Heard in training: {counted(len(names), what)} of these, such as {names[0]}."
             lines.append({"level": "bad", "text": text})
         else:
             lines.append({"level": "good", "text": f"The model has heard no {what} of these in training."})

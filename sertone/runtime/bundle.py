@@ -24,6 +24,7 @@ import numpy as np
 from sertone import figures
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import AudioError, SertoneError, first_line, is_out_of_memory
+from sertone.extras import install
 from sertone.files import read_json, read_text
 from sertone.labels import Scale, are_classes, is_scale
 from sertone.licences import LEDGER
@@ -284,8 +285,7 @@ def _tokenizer(path: Path) -> Any:
     try:
         return parsed(text)
     except ImportError:
-        raise SertoneError(
-            "missing_extra", "a model that reads text", "tokenizers", 'pip install "sertone[text]"'
-        ) from None
+        found = "a model that reads text"
+        raise SertoneError("missing_extra", found, "tokenizers", install("text")) from None
     except ValueError as error:
         raise _damaged(path.parent, f"{path.name}: {error}") from None

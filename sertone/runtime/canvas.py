@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any, Self
 
 from sertone.errors import SertoneError
+from sertone.extras import install
 from sertone.runtime.colours import channels
 
 SCALE = 2
@@ -101,6 +102,6 @@ def require_pillow() -> tuple[Any, Any, Any]:
         raise SertoneError(
             "missing_extra",
             "a picture needs Pillow, which is not installed",
-            way_out='pip install "sertone[png]"; .html needs nothing',
+            way_out=f"{install('png')}; .html needs nothing",
         ) from None
     return Image, ImageDraw, ImageFont

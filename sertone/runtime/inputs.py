@@ -56,9 +56,10 @@ def gather(
             recordings; `missing_list`, `unreadable_folder`; what `corpora.manifest.recordings` raises.
     """
     if sum(map(bool, (paths, listed, manifest))) != 1:
-        some = "more than one of" if paths or listed or manifest else "none of"
-        found, expected = f"{some} recordings, a list and a table", "one of FILE..., --list and --manifest"
-        raise SertoneError("no_files", found, expected, "the first path may be a model")
+        some = paths or listed or manifest
+        found = "more than one of FILE..., --list and --manifest" if some else "no recordings given"
+        way_out = "the first path may be a model: sertone predict [MODEL] FILE..."
+        raise SertoneError("no_files", found, "one of FILE..., --list and --manifest", way_out)
     if manifest:
         from sertone.corpora.manifest import recordings
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sertone.errors import SertoneError
+from sertone.figures import counted
 from sertone.runtime.inputs import Input
 from sertone.runtime.rows import Form, Row, key, whole_rows
 from sertone.schema import Prediction
@@ -57,11 +58,10 @@ class Output:
 
     def told(self) -> str:
         """What was found there, in words; empty for a new file."""
-        said = [f"{len(self.finished)} rows are there already"] * bool(self.finished)
+        said = [f"{counted(len(self.finished), 'row')} from before"] * bool(self.finished)
         some = ", ".join(sorted(self.changed)[:3]) + ", ..." * (len(self.changed) > 3)
-        said += [f"{len(self.changed)} inputs have changed and are answered again ({some})"] * bool(
-            self.changed
-        )
+        changed = counted(len(self.changed), "changed input")
+        said += [f"{changed} answered again ({some})"] * bool(self.changed)
         return "; ".join(said)
 
     def unfinished(self, inputs: Iterable[Input]) -> list[Input]:
@@ -189,9 +189,14 @@ def _not_resumable(path: Path) -> SertoneError:
 
 def _require_same(before: MadeBy, now: MadeBy, path: Path) -> None:
     if other := sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
-        was = ", ".join(f"{name} {before.get(name)!r}" for name in other)
-        wanted = ", ".join(f"{name} {now.get(name)!r}" for name in other)
+        was, wanted = (_in_words(made, other) for made in (before, now))
         raise SertoneError("other_output", f"{path} was written with {was}", wanted, "name another file")
+
+
+def _in_words(made_by: MadeBy, names: Iterable[str]) -> str:
+    """Return what wrote a file: `model 'a', no recognised_by`."""
+    values = ((name, made_by.get(name)) for name in names)
+    return ", ".join(f"no {name}" if value in (None, "") else f"{name} {value!r}" for name, value in values)
 
 
 def _mend(

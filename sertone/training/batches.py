@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from sertone.errors import SertoneError
+from sertone.figures import counted
 
 
 def plan_batches(
@@ -76,7 +77,7 @@ def _divisible(batches: list[list[int]], ranks: int) -> list[list[int]]:
         if not half:
             raise SertoneError(
                 "too_few_utterances",
-                f"{len(batches)} utterances for {ranks} ranks",
+                f"{counted(len(batches), 'utterance')} for {counted(ranks, 'rank')}",
                 "at least one batch for each, and equally many",
                 "use fewer ranks",
             )

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from sertone.errors import SertoneError
+from sertone.figures import counted
 from sertone.isolation import ChildDiedError, cores, side_by_side
 from sertone.training import ranks
 from sertone.training.experiment import Experiment
@@ -111,7 +112,7 @@ def _failures(errors: Sequence[SertoneError], total: int) -> SertoneError:
         return errors[0]
     found = "; ".join(error.found for error in errors[:5]) + ("; ..." if len(errors) > 5 else "")
     way_out = "the others are done and kept; the same command tries these again"
-    return SertoneError("cells_failed", f"{len(errors)} of {total} runs: {found}", way_out=way_out)
+    return SertoneError("cells_failed", f"{len(errors)} of {counted(total, 'run')}: {found}", way_out=way_out)
 
 
 def _done(

@@ -118,8 +118,8 @@ def _distiller(
     """Everything that the training needs, the audio decoded."""
     config = recipe.train.for_the_loop()
     material = Material.of(config)
-    for code, ids in material.recordings.load([*fold.train, *fold.validation]).items():
-        progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
+    for line in material.recordings.load_with_warnings([*fold.train, *fold.validation]):
+        progress.say(line)
     model = Distillation(student, recipe.student, teacher.width, recipe.targets, recipe.cosine)
     return Distiller(
         model,

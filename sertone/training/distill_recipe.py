@@ -24,9 +24,10 @@ class StudentConfig(Settings):
     """What becomes of the teacher."""
 
     layers: int = Field(default=2, ge=1, le=LAYERS)
-    """How many of its layers, from the first on, the student begins with."""
+    """The student begins with this many of the teacher's layers, from the first on."""
     frozen_layers: int = Field(default=-1, ge=-1)
-    """Of these, those that are not trained; 0: the front end only, -1: none, the paper's way."""
+    """This many of the student's layers are not trained, from the first on. 0 freezes the front end only,
+    and -1 nothing, as in the paper."""
     heads: Literal["linear", "hidden"] = "linear"
     """`linear` gives every target layer one linear layer. `hidden` puts a linear layer with GELU before it,
     as the authors' code does (`SplitLinear`)."""
@@ -46,12 +47,13 @@ class DistillTrainConfig(TrainingConfig):
     """How the student is trained."""
 
     epochs: int = Field(default=20, ge=1)
-    """Over the audio. With `held_out` the epoch with the lowest held-out loss is taken, or else the last."""
+    """Training takes this many epochs. With `held_out` the epoch with the lowest held-out loss is kept,
+    otherwise the last one."""
     learning_rate: float = Field(default=2e-4, gt=0)
-    """Of the student and its heads."""
+    """The learning rate of the student and its heads."""
     speeds: list[Annotated[float, Field(ge=0.5, le=2.0)]] = Field(default=[1.0], min_length=1)
-    """Speed perturbation: one of these at random for every recording and epoch. The teacher's output is
-    kept for each."""
+    """Speed perturbation draws one of these speeds for every recording and epoch. The teacher's output is
+    kept for each of them."""
 
     def for_the_loop(self) -> TrainConfig:
         """The same as the training of a model has it."""
@@ -65,21 +67,24 @@ class DistillRecipe(Settings):
     """The whole distillation."""
 
     data: CorpusConfig
-    """A corpus. A manifest needs a column `path` and no other; where it names speakers, they are held out
-    whole."""
+    """The corpus. A manifest needs a column `path` and no other. Where it names speakers, whole speakers are
+    held out."""
     teacher: EncoderConfig
-    """As `model.encoder` of other recipes: `{name: pretrained, source: facebook/hubert-base-ls960}`, or
-    `{name: saved, source: runs/mine-all}`."""
+    """The encoder to distil, written as `model.encoder` of other recipes: `{name: pretrained, source:
+    facebook/hubert-base-ls960}`, or `{name: saved, source: runs/mine-all}`."""
     student: StudentConfig = StudentConfig()
+    """The settings of the student."""
     targets: list[Annotated[int, Field(ge=1)]] = Field(default=[4, 8, 12], min_length=1)
-    """Layers of the teacher to be predicted, each by a head of its own."""
+    """The student predicts these layers of the teacher, each with a head of its own."""
     cosine: float = Field(default=1.0, ge=0)
-    """Weight of the cosine term of the loss, lambda in the paper."""
+    """The weight of the cosine term of the loss, lambda in the paper."""
     held_out: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the speakers, or of the files where no speakers are named, on which the loss is seen."""
+    """This share of the speakers is held out to measure the loss. Where no speakers are named, it is a share
+    of the files."""
     max_seconds: float = Field(default=15.0, gt=0, le=MAX_SECONDS)
     """Longer recordings are cut into pieces of equal length, in seconds."""
     train: DistillTrainConfig
+    """The settings of training."""
 
     @field_validator("targets")
     @classmethod
@@ -88,16 +93,16 @@ class DistillRecipe(Settings):
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> DistillRecipe:
-    """Reads a recipe.
+    """Read a recipe.
 
     Args:
-        path: YAML file.
+        path: YAML file, or the name of a recipe that comes with Sertone.
         overrides: settings such as `train.seed=1`, applied in order.
 
     Raises:
-        SertoneError: `missing_recipe`, `bad_recipe`, `bad_override`.
+        SertoneError: `missing_recipe`, `bad_recipe`, `bad_override`, `other_kind`.
     """
-    return load_as(DistillRecipe, path, ", ".join(DistillRecipe.model_fields), overrides)
+    return load_as(DistillRecipe, path, "distillation", ", ".join(DistillRecipe.model_fields), overrides)
 
 
 def recipe_schema() -> dict[str, Any]:

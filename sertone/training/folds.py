@@ -71,8 +71,8 @@ def gather(
         if encoder.unused:
             progress.say(encoder.unused)
     material = material or Material.of(recipe.train)
-    for code, ids in material.recordings.load(experiment.utterances).items():
-        progress.say(f"{len(ids)} recordings are {code.replace('_', ' ')}, such as {ids[0]}")
+    for line in material.recordings.load_with_warnings(experiment.utterances):
+        progress.say(line)
     material.recordings.alike = copies.check(experiment.folds, material.recordings, progress.say)
     fabric = ranks.fabric(recipe.train)
     lengths, device = material.recordings.lengths, fabric.device.type

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from sertone import audio
 from sertone.errors import SertoneError
+from sertone.figures import counted
 from sertone.protocols import Fold
 from sertone.schema import Utterance
 from sertone.sharing.folder import WEIGHTS
@@ -126,6 +127,6 @@ def require_unheard(origin: Origin, folds: Sequence[Fold], card: Mapping) -> str
     chosen = f"with labels {', '.join(chosen_by)} validation speakers; " if chosen_by else ""
     return (
         "trained before; has heard no recording and no speaker of the test sides with labels, and without "
-        f"labels {len(ids)} recordings and {len(speakers)} speakers of them; {chosen}weights "
-        f"{audio.file_hash(origin.folder / WEIGHTS)[:LETTERS]}"
+        f"labels {counted(len(ids), 'recording')} and {counted(len(speakers), 'speaker')} of them; {chosen}"
+        f"weights {audio.file_hash(origin.folder / WEIGHTS)[:LETTERS]}"
     )

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Rows
 
 from sertone.child import emit
-from sertone.figures import clock
+from sertone.figures import clock, counted
 from sertone.terminal import escaped, tell
 from sertone.training import ranks
 
@@ -108,7 +108,7 @@ class Progress:
             if epoch == epochs:
                 self._rows.remove_task(self._tasks.pop(head))
         if epoch == epochs:
-            self._print(f"{head}  {epochs} epochs  {shown}  {left}")
+            self._print(f"{head}  {counted(epochs, 'epoch')}  {shown}  {left}")
         elif not self._live and self._silent_for_long():
             self._print(f"{head}  epoch {epoch} of {epochs}  {shown}  {left}")
 

@@ -16,6 +16,7 @@ import soxr
 from sertone import audio
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import AudioError, SertoneError
+from sertone.figures import counted
 from sertone.isolation import ChildDiedError, cores, side_by_side
 from sertone.runtime.apart import SILENCE_S, decoder, decoder_failed
 from sertone.schema import Utterance
@@ -86,10 +87,25 @@ class Recordings:
             more = f"; and {len(named) - 5} more" if len(named) > 5 else ""
             raise SertoneError(
                 "unreadable_audio",
-                f"{len(named)} of {len(new)} recordings: {'; '.join(named[:5])}{more}",
+                f"{len(named)} of {counted(len(new), 'recording')}: {'; '.join(named[:5])}{more}",
                 way_out="`sertone corpora check` lists them all; mend them or leave them out",
             )
         return dict(warnings)
+
+    def load_with_warnings(self, utterances: Iterable[Utterance]) -> list[str]:
+        """Load as `load`, and return a line for each kind of warning: how many recordings have it, and which.
+
+        Args:
+            utterances: to load.
+
+        Raises:
+            SertoneError: `unreadable_audio`.
+        """
+        return [
+            f"{counted(len(ids), 'recording')} with a warning, {code.replace('_', ' ')}: "
+            f"{', '.join(ids[:3])}{', ...' * (len(ids) > 3)}"
+            for code, ids in self.load(utterances).items()
+        ]
 
     def samples(self, utterance: Utterance, speed: float = 1.0) -> np.ndarray:
         """Samples of an utterance at a speed, (N,), int16."""

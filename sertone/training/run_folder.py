@@ -205,5 +205,5 @@ def _changes(before: Any, now: Any, name: str = "") -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = "null" if value is None else str(value)
     return text if len(text) < 80 else f"{text[:77]}..."

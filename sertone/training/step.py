@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError, is_out_of_memory
+from sertone.figures import counted
 from sertone.models.stage import Stage
 from sertone.nn import kernels
 from sertone.nn.batch import Batch
@@ -200,10 +201,10 @@ def enough_memory(utterances: Sequence[Utterance], lengths: Tensor) -> Iterator[
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        longest = utterances[int(lengths.argmax())].id
+        longest = f"{int(lengths.max()) / SAMPLING_RATE:.1f} s ({utterances[int(lengths.argmax())].id})"
         raise SertoneError(
             "out_of_memory",
-            f"{len(utterances)} utterances of up to {int(lengths.max()) / SAMPLING_RATE:.1f} s ({longest})",
+            f"{counted(len(utterances), 'utterance')} of up to {longest}",
             "a batch that fits the device",
             "lower train.batch_gb, train.batch_seconds or train.batch_size, run fewer folds side by side "
             "(--jobs), or set data.max_seconds",

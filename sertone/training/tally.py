@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sertone import metrics
 from sertone.errors import SertoneError
+from sertone.figures import counted
 from sertone.nn.heads import HeadOutput, TranscriptHead
 from sertone.nn.vocabulary import TRANSCRIPT
 from sertone.schema import Utterance
@@ -33,7 +34,7 @@ def require_a_step(epochs: Sequence[dict], where: str) -> None:
     if bad and all(math.isnan(epoch["loss"]) for epoch in epochs):
         raise SertoneError(
             "not_finite",
-            f"{where}: all its {bad} steps had a loss or gradient that is not finite",
+            f"{where}: no finite loss or gradient in {counted(bad, 'step')}",
             "a step that can be taken",
             f"{LOWER}, or look at the recordings",
         )
@@ -69,8 +70,8 @@ class Tally:
             if self.bad_in_a_row >= self.max_bad_steps:
                 raise SertoneError(
                     "not_finite",
-                    f"{self.bad_in_a_row} steps in a row without a finite loss or gradient, the last "
-                    f"with {', '.join(u.id for u in utterances)}",
+                    f"{counted(self.bad_in_a_row, 'step')} in a row without a finite loss or gradient, the "
+                    f"last with {', '.join(u.id for u in utterances)}",
                     "finite ones",
                     f"{LOWER}, or look at these recordings",
                 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from sertone import audio
 from sertone.errors import SertoneError
+from sertone.figures import counted
 from sertone.labels import Scale
 from sertone.protocols import Fold
 from sertone.sharing import folder as folders
@@ -28,7 +29,7 @@ def find(source: str, number: int, folds: int) -> Path:
     if len(found) != folds:
         raise SertoneError(
             "unlike_teacher",
-            f"train.teacher: {source} has {len(found)} folds, this run has {folds}",
+            f"train.teacher: {source} has {counted(len(found), 'fold')}, this run has {folds}",
             "a run of the same folds, or one model",
         )
     return Path(source) / f"fold_{number}"

@@ -65,7 +65,7 @@ def sides(found: Sequence[Utterance], held_out: float, seed: int) -> Fold:
     if count >= len(groups):
         raise SertoneError(
             "nothing_held_out",
-            f"{len(groups)} speakers or files, of which {count} would be kept aside to see the loss on",
+            f"{count} of {len(groups)} speakers or files would be held out",
             "some left to train on",
             "give more audio, or set held_out: 0",
         )

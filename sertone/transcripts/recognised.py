@@ -18,6 +18,7 @@ import numpy as np
 
 from sertone import audio
 from sertone.errors import AudioError
+from sertone.figures import counted
 from sertone.files import write_json
 from sertone.isolation import ChildDiedError, Isolated
 from sertone.recipe import AsrConfig
@@ -96,9 +97,11 @@ class Recognised:
                 recogniser = recogniser or Recogniser(self.config, self.language)
                 _keep(paths[utterance.id], recogniser(heard))
             if done % max(1, len(left) // REPORTS) == 0:
-                say(f"speech recognition with {self.about['model']}: {done} of {len(left)} recordings")
+                of_all = f"{done} of {counted(len(left), 'recording')}"
+                say(f"speech recognition with {self.about['model']}: {of_all}")
         for code, ids in failed.items():
-            say(f"{len(ids)} recordings cannot be recognised: {code.replace('_', ' ')}, such as {ids[0]}")
+            count, reason = counted(len(ids), "recording"), code.replace("_", " ")
+            say(f"{count} without a transcript, {reason}: {ids[0]}{', ...' * (len(ids) > 1)}")
         return dict(failed)
 
     @contextlib.contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 
 from sertone import audio, hub
 from sertone.errors import SertoneError
+from sertone.extras import install
 from sertone.recipe import AsrConfig
 
 PACKAGES = ("faster-whisper", "ctranslate2")
@@ -111,4 +112,4 @@ def _bad_model(found: str) -> SertoneError:
 
 
 def _missing(name: str) -> SertoneError:
-    return SertoneError("missing_extra", f"{name} is not installed", way_out='pip install "sertone[asr]"')
+    return SertoneError("missing_extra", f"{name} is not installed", way_out=install("asr"))

@@ -1,0 +1,60 @@
+"""The pretrained recipes for a table of one's own: they validate, and train an epoch of a tiny encoder."""
+
+import csv
+import json
+
+import pytest
+from conftest import REPOSITORY
+
+from sertone import catalogue, models, recipe
+from sertone.cli import app
+
+LAYERS = {"manifest_frozen": 2, "manifest_wavlm": 1}
+"""Of the two of a tiny encoder, those that are frozen."""
+
+
+@pytest.fixture
+def table(tmp_path, small_demo):
+    """A table with the three columns that are needed."""
+    with open(small_demo / "metadata.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = [
+        "path,speaker,emotion",
+        *(f"{small_demo / r['path']},{r['speaker']},{r['emotion']}" for r in rows),
+    ]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    return tmp_path / "table.csv"
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_folds_share_no_speaker_and_need_no_session(name):
+    read = recipe.load(name)
+    assert read.data.corpus == "manifest" and read.data.classes == "all"
+    assert (read.protocol.split, read.protocol.validation) == ("grouped_k_fold", "speaker")
+    assert models.configure(read.model).encoder.name == "pretrained" and len(read.train.epochs) == 1
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_an_epoch_with_a_tiny_encoder(name, tmp_path, table, tiny_encoder, capsys):
+    settings = [f"data.root={table}", "protocol.folds=2", "train.epochs=[1]"]
+    settings += [f"model.encoder.source={tiny_encoder('wavlm')}", f"model.frozen_layers={LAYERS[name]}"]
+    parts = [part for setting in settings for part in ("--set", setting)]
+    assert app(["crossval", name, "--jobs", "1", "--out", str(tmp_path / "run"), *parts]) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert 0 <= results["pooled"]["emotion"]["ua"] <= 1 and len(results["folds"]) == 2
+    frozen = f"output of the frozen encoder up to layer {LAYERS[name]} kept in memory"
+    assert frozen in capsys.readouterr().err
+
+
+def test_the_page_that_helps_to_choose_names_recipes_that_are_there():
+    """Each with the kind of machine that `sertone recipes list` says."""
+    entries = {entry.name: entry for entry in catalogue.list_entries() if entry.kind != "study"}
+    lines = (REPOSITORY / "docs" / "which-recipe.md").read_text().splitlines()
+    tables = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")
+    ]
+    rows = [row for row in tables if row[-2].startswith("`")]
+    assert len(rows) >= 9
+    for *_, machine, name, said in rows:
+        assert machine.startswith(entries[name.strip("`")].device), name
+        assert "measured" in said or "synthetic" in said or "not a classifier" in said, name
