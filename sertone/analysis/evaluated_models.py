@@ -172,7 +172,7 @@ def _mean_calibration(calibrations: Sequence[Calibration]) -> Calibration:
     return Calibration(
         temperature=float(np.mean([each.temperature for each in calibrations])),
         coverage=calibrations[0].coverage,
-        fitted_on={"speakers": speakers, "utterances": utterances} if speakers else {},
+        fitted_on={"speakers": speakers, "utterances": utterances} if utterances else {},
         note=f"mean of {len(calibrations)} models, each with a temperature of its own",
     )
 
