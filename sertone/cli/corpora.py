@@ -4,7 +4,7 @@ import inspect
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -42,6 +42,7 @@ def check(
     classes: str | None = None,
     split: str | None = None,
     folds: int = 5,
+    unknown_speakers: Literal["refuse", "accept"] | None = None,
     reader: ReaderOptions = NOTHING,
     json_: Annotated[Flag, Parameter(name="--json")] = False,
 ) -> int:
@@ -55,6 +56,8 @@ def check(
         split: the rule of the folds, as `protocol.split` of a recipe; if not given, as in the recipes for
             this corpus.
         folds: how many folds `grouped_k_fold` makes.
+        unknown_speakers: whether utterances without a known speaker are refused, as
+            `protocol.unknown_speakers` of a recipe; if not given, as in the recipes for this corpus.
         json_: print one JSON object instead of tables.
     """
     from sertone.corpora._check import check as examine
@@ -62,7 +65,8 @@ def check(
     sheet = corpora.sheet(name)
     chosen = classes_of(classes or getattr(sheet, "CLASSES", "four"))
     protocol = {"split": "grouped_k_fold", "folds": folds, **getattr(sheet, "PROTOCOL", {})}
-    protocol |= {"split": split} if split else {}
+    asked = {"split": split, "unknown_speakers": unknown_speakers}
+    protocol |= {name: value for name, value in asked.items() if value}
     rehearsal = _rehearsal({"corpus": name, "root": str(root), "classes": chosen}, protocol)
     report = examine(name, root, chosen, **rehearsal, **reader.given())
     if json_:

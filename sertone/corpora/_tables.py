@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sertone.errors import SertoneError
+from sertone.extras import install
 from sertone.spreadsheet import restored
 
 Row = dict[str, str | None]
@@ -81,7 +82,7 @@ def _parquet(path: Path) -> list[Row]:
         import polars
     except ImportError:
         raise SertoneError(
-            "missing_extra", f"{path}: Parquet needs polars", way_out='pip install "sertone[train]"'
+            "missing_extra", f"{path}: Parquet needs polars", way_out=install("train")
         ) from None
     try:
         return polars.read_parquet(path).select(polars.all().cast(polars.String)).to_dicts()

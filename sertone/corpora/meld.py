@@ -50,7 +50,7 @@ LICENCE = Licence(
 )
 LANGUAGE = "en"
 CITATION = "Poria et al., MELD, ACL 2019, arXiv 1810.02508"
-NOTE = "A scripted comedy with laughter; grouped folds are speaker-independent, the official split is not."
+NOTE = "A scripted comedy with laughter; grouped folds keep named speakers apart, the official split does not."
 EMOTIONS = {
     "neutral": "neutral",
     "surprise": "surprised",
@@ -61,6 +61,8 @@ EMOTIONS = {
     "anger": "angry",
 }
 SCALES: dict[str, Scale] = {}
+PROTOCOL = {"split": "grouped_k_fold", "unknown_speakers": "accept"}
+"""Several people speak in some utterances, and the tables name no single speaker there."""
 SIDES = {
     "train": ("train", "train_splits"),
     "dev": ("validation", "dev_splits_complete"),
