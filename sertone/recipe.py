@@ -129,7 +129,7 @@ class DataConfig(CorpusConfig):
     """The longest utterance, in seconds. With null there is no limit. Memory grows with the square of the
     length."""
     longer: Literal["cut", "left_out", "error"] = "cut"
-    """What happens to utterances longer than `max_seconds`. `cut` keeps their first seconds, without their
+    """Utterances longer than `max_seconds` are treated so. `cut` keeps their first seconds, without their
     transcripts, which say more than that. `left_out` leaves them out. `error` refuses to begin."""
     scales: dict[str, tuple[FiniteFloat, FiniteFloat]] = Field(default_factory=dict)
     """The lowest and the highest value of each rating's scale, as `{valence: [1, 7]}`. A manifest needs them,
@@ -158,7 +158,7 @@ class ProtocolConfig(Settings):
     takes one speaker out of training, who chooses the epoch. Official splits and leave-one-speaker-out bring
     their own validation."""
     unknown_speakers: Literal["refuse", "accept"] = "refuse"
-    """What to do with utterances whose speaker the corpus does not name. `refuse` makes no folds of them.
+    """Utterances whose speaker the corpus does not name are treated so. `refuse` makes no folds of them.
     `accept` counts each as a speaker of its own; pages and cards then say that independence of speakers is
     not known. An official split is taken as it is, and says the same."""
 

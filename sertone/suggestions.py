@@ -75,7 +75,7 @@ ELSEWHERE = {
     "loading needs no workers to be set; `--jobs` sets how many folds are trained side by side": (
         "workers num_workers dataloader_num_workers"
     ),
-    "set `train.speeds` (speed perturbation); `functionals` encoders also have `perturbation`": (
+    "set `train.speeds` and `train.augmentation`; `functionals` encoders also have `perturbation`": (
         "augmentation augment specaugment spec_augment"
     ),
     "set `train.precision`: auto, bf16-mixed or 32-true": "fp16 bf16 amp mixed_precision",
@@ -98,7 +98,7 @@ ELSEWHERE = {
     "set `protocol.folds`, with `protocol.split: grouped_k_fold`": (
         "n_splits n_folds num_folds k_folds kfold"
     ),
-    "set data.max_seconds, and whether longer utterances are cut or left out": (
+    "set `data.max_seconds`, and with `data.longer` whether longer utterances are cut or left out": (
         "max_length max_duration max_len max_audio_length"
     ),
     "set `train.teacher`; a file with `teacher` at the top is for `sertone distill`": "teacher",

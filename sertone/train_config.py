@@ -34,21 +34,22 @@ class Rates(Settings):
     """Learning rates by part of the model."""
 
     encoder: float = Field(default=1e-4, gt=0)
-    """Learning rate of the speech encoder, and of the text encoder where the model has one."""
+    """The learning rate of the speech encoder, and of the text encoder where the model has one."""
     downstream: float = Field(default=1e-3, gt=0)
-    """Learning rate of all else: heads, co-attention, pooling, and the fusion unless it has its own."""
+    """The learning rate of all else: heads, co-attention, pooling, and the fusion unless it has its own."""
     fusion: float | None = Field(default=None, gt=0)
-    """Learning rate of what fuses the encoder's layers (ARI, weighted sum); null: that of `downstream`."""
+    """The learning rate of what fuses the encoder's layers (ARI, weighted sum). With null it is
+    `downstream`."""
 
 
 class NewBobConfig(Settings):
     """Annealing of the learning rates with `schedule: newbob`, within each stage."""
 
     threshold: float = Field(default=0.0025, ge=0)
-    """Least relative improvement over the epoch before: of the validation score, or, where the stage
-    has none, of the training loss."""
+    """The validation score has to improve by this share of it, or the rates fall. A stage without such a
+    score takes the training loss."""
     factor: float = Field(default=0.9, gt=0, lt=1)
-    """By which all rates are multiplied after an epoch that improves by less."""
+    """All rates are multiplied by this after an epoch that improves by less."""
 
 
 class CacheConfig(Settings):
@@ -132,25 +133,25 @@ class TrainingConfig(Settings):
     batch_seconds: float | None = Field(default=None, gt=0)
     """The seconds of audio in a batch, padding included. Give this or `batch_size`."""
     length_mixing: Annotated[float, Field(ge=0)] | Literal["random"] = 0.03
-    """How much lengths are mixed within a batch: 0.03 pads little, 1 mixes nearly all. `random` ignores the
+    """Batches mix lengths by this much: 0.03 pads little, 1 mixes nearly all. `random` ignores the
     lengths, as the papers do. In a small corpus length goes with emotion and sentence, and models learn worse
     from batches of one length."""
     batch_gb: float = Field(default=8.0, gt=0)
     """The largest estimated memory of one batch, in GB. A batch that would take more is made smaller. A
     single utterance that takes more is a batch of its own."""
     schedule: Literal["constant", "cosine", "newbob"] = "constant"
-    """How the learning rates change within each stage, after the warm-up. With `cosine` they fall to zero.
+    """The learning rates change so within each stage, after the warm-up. With `cosine` they fall to zero.
     With `newbob` they fall after every epoch that improves too little."""
     newbob: NewBobConfig = NewBobConfig()
     """These settings belong to `schedule: newbob`."""
     warmup: float = Field(default=0.0, ge=0, lt=1)
-    """Share of a stage's steps in which the rates rise from zero."""
+    """The rates rise from zero over this share of a stage's steps."""
     weight_decay: float = Field(default=0.01, ge=0)
     """The weight decay of AdamW."""
     clip_norm: float = Field(default=1.0, gt=0)
     """A gradient with a larger norm is scaled down to this norm."""
     speeds: list[Annotated[float, Field(ge=0.5, le=2.0)]] = Field(default=[0.8, 1.0, 1.2], min_length=1)
-    """Speed perturbation (TDSA): one of these at random for every utterance and epoch; 0.8 is 80 %."""
+    """Speed perturbation (TDSA) draws one of these for every utterance and epoch; 0.8 is 80 %."""
     speed_direction: Literal["slower", "shorter"] = "slower"
     """With `slower` a speed of 0.8 plays a recording at 80 % of its speed, so it gets longer. With `shorter`
     it resamples the recording to 80 % of its samples, as SpeechBrain does."""
@@ -203,10 +204,10 @@ class TrainConfig(TrainingConfig):
     learning_rate: str | Rates = Rates()
     """The rates, or the name of one of `learning_rates`."""
     learning_rates: dict[str, Rates] = Field(default_factory=dict)
-    """Named readings of the rates, to choose from."""
+    """Several readings of the rates have names here. `learning_rate` chooses one."""
     fusion_warmup: float | None = Field(default=None, ge=0, lt=1)
-    """Share of a stage's steps in which the rate of the layers' fusion (ARI, weighted sum) rises from
-    zero; null: `warmup`, as all rates."""
+    """The rate of the layers' fusion (ARI, weighted sum) rises from zero over this share of a stage's steps.
+    With null it is `warmup`, as for all rates."""
     targets: Literal["hard", "soft"] = "hard"
     """The targets of the emotion loss. `hard` takes the label. `soft` takes the shares of the annotators'
     votes by class, and the label where there are no votes."""

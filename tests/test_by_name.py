@@ -191,7 +191,7 @@ def test_every_extra_that_a_message_names_is_one():
             if getattr(call.func, "id", "") == "install" and isinstance(call.args[0], ast.Constant)
         }
         by_name = 'pip install "sertone' in path.read_text()
-        assert not by_name or path.name == "extras.py" or path.parent.name == "corpora", path
+        assert not by_name or path.name == "extras.py", path
     assert named <= set(known)
     assert {"media", "png", "listen", "asr", "hub", "demo", "text"} <= named
 

@@ -52,8 +52,8 @@ class Published(Settings):
     source: str
     """The publication in which the figures are printed."""
     convention: Literal["pooled", "mean over folds", "not stated"] = "not stated"
-    """How the paper made one score of several folds. `pooled` scores all test utterances together. `mean over
-    folds` is the mean of the folds' scores. `not stated` means that the paper does not say."""
+    """The paper made one score of several folds in this way. `pooled` scores all test utterances together.
+    `mean over folds` is the mean of the folds' scores. `not stated` means that the paper does not say."""
     rows: dict[str, dict[str, Figures]] = Field(default_factory=dict)
     """The figures as printed, by row and column. The column `mean` is the mean over the columns."""
     inferred: dict[str, dict[str, Figures]] = Field(default_factory=dict)

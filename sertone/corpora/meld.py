@@ -50,7 +50,7 @@ LICENCE = Licence(
 )
 LANGUAGE = "en"
 CITATION = "Poria et al., MELD, ACL 2019, arXiv 1810.02508"
-NOTE = "A scripted comedy with laughter; grouped folds keep named speakers apart, the official split does not."
+NOTE = "A scripted comedy with laughter; grouped folds keep named speakers apart, the official split not."
 EMOTIONS = {
     "neutral": "neutral",
     "surprise": "surprised",

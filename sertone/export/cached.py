@@ -10,6 +10,7 @@ from pathlib import Path
 from sertone import __version__, hub
 from sertone.audio import file_hash
 from sertone.errors import SertoneError, first_line
+from sertone.extras import install
 from sertone.runtime import shipped
 from sertone.runtime.bundle import FORMAT, is_bundle
 from sertone.sharing import folder as folders
@@ -71,7 +72,7 @@ def _export(where: str, target: Path) -> None:
             "missing_extra",
             f"{where} is a Hugging Face model, and {error.name}, to export it, is not installed",
             "a bundle",
-            f'pip install "sertone[train]"; or, where that is installed: {_command(where)}',
+            f"{install('train')}; or, where that is installed: {_command(where)}",
         ) from None
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as aside:

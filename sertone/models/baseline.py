@@ -48,7 +48,8 @@ class Config(Settings):
     members: int = Field(default=1, ge=1, le=LAYERS)
     """This many heads learn side by side over the same encoder. Their log-probabilities are averaged."""
     pooling: Literal["mean", "statistics", "attentive"] = "mean"
-    """`mean` is the paper's; `statistics` adds the standard deviation; `attentive` weighs frames."""
+    """`mean` takes the mean over frames, as the paper does. `statistics` adds the standard deviation, and
+    `attentive` weighs frames."""
     output_norm: bool = False
     """With true the encoder's output gets zero mean and unit variance, as with SpeechBrain's option."""
     frozen_layers: int = Field(default=0, ge=-1)

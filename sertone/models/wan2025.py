@@ -87,7 +87,7 @@ class Config(Settings):
     fusion: Literal["ari_full", "ari_diagonal", "ari_scalar", "weighted_sum", "last"] = "ari_full"
     """The way in which the layers become one sequence."""
     co_attention: bool = True
-    """Off: the emotion head sees the pooled features alone."""
+    """With false the emotion head sees the pooled features alone."""
     pooled_features: bool = True
     """The emotion head sees the pooled features beside the result of the co-attention and the auxiliary
     hidden layers. With false it sees those two alone."""
@@ -103,7 +103,7 @@ class Config(Settings):
     frozen_layers: int = Field(default=4, ge=0)
     """Stage 2 does not train this many encoder layers."""
     freeze_fusion_in_stage_1: bool = False
-    """The paper's remedy where few auxiliary tasks are used."""
+    """With true stage 1 does not train the fusion: the paper's remedy where few auxiliary tasks are used."""
 
     @model_validator(mode="after")
     def _something_for_the_emotion_head(self) -> Self:

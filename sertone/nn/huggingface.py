@@ -34,7 +34,8 @@ class PretrainedEncoderConfig(Settings):
     source: str
     """A hub id such as `facebook/wav2vec2-base`, or a folder that `save_pretrained` wrote."""
     normalize: bool | None = None
-    """Zero mean and unit variance of every waveform; None: as `preprocessor_config.json` says."""
+    """With true every waveform gets zero mean and unit variance. With null
+    `preprocessor_config.json` says whether."""
     layerdrop: float = Field(default=0.0, ge=0, lt=1)
     """LayerDrop skips a trained layer with this probability at every step of training."""
     mask_time_prob: float = Field(default=0.0, ge=0, le=1)
