@@ -246,4 +246,5 @@ def test_a_misspelt_option_is_no_recording(toy, folder, capsys):
     """Although `-` is one."""
     with pytest.raises(CycloptsError, match="Did you mean") as caught:
         cli.app(["predict", str(toy), str(folder / "0.wav"), "--resum"])
-    assert "--resume" in str(caught.value) and not capsys.readouterr().out
+    assert "--resume" in str(caught.value)
+    assert "UnknownOptionError" not in str(caught.value) and not capsys.readouterr().out
