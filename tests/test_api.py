@@ -125,6 +125,14 @@ def test_a_recording_on_standard_input(toy, folder, tmp_path, monkeypatch, capsy
     assert json.loads(capsys.readouterr().out)["label"]
 
 
+def test_standard_input_without_an_end_is_refused(toy, monkeypatch):
+    monkeypatch.setattr("sertone.files.LARGEST", 1 << 20)
+    feed(monkeypatch, bytes(1 << 21))
+    with pytest.raises(SertoneError, match="more than 1 MB") as caught:
+        cli.app(["predict", str(toy), "-"])
+    assert caught.value.code == "too_large" and len(sys.stdin.buffer.read()) == (1 << 20) - 1
+
+
 def test_in_python_a_hyphen_is_the_name_of_a_file(toy, folder, tmp_path, monkeypatch):
     (tmp_path / "-").write_bytes((folder / "0.wav").read_bytes())
     monkeypatch.chdir(tmp_path)
