@@ -125,6 +125,14 @@ def test_a_recording_on_standard_input(toy, folder, tmp_path, monkeypatch, capsy
     assert json.loads(capsys.readouterr().out)["label"]
 
 
+def test_standard_input_without_an_end_is_refused(toy, monkeypatch):
+    monkeypatch.setattr("sertone.files.LARGEST", 1 << 20)
+    feed(monkeypatch, bytes(1 << 21))
+    with pytest.raises(SertoneError, match="more than 1 MB") as caught:
+        cli.app(["predict", str(toy), "-"])
+    assert caught.value.code == "too_large" and len(sys.stdin.buffer.read()) == (1 << 20) - 1
+
+
 def test_in_python_a_hyphen_is_the_name_of_a_file(toy, folder, tmp_path, monkeypatch):
     (tmp_path / "-").write_bytes((folder / "0.wav").read_bytes())
     monkeypatch.chdir(tmp_path)
@@ -246,4 +254,5 @@ def test_a_misspelt_option_is_no_recording(toy, folder, capsys):
     """Although `-` is one."""
     with pytest.raises(CycloptsError, match="Did you mean") as caught:
         cli.app(["predict", str(toy), str(folder / "0.wav"), "--resum"])
-    assert "--resume" in str(caught.value) and not capsys.readouterr().out
+    assert "--resume" in str(caught.value)
+    assert "UnknownOptionError" not in str(caught.value) and not capsys.readouterr().out

@@ -125,7 +125,8 @@ def _require_no_option(paths: Sequence[str]) -> None:
     """
     if wrong := next((path for path in paths if path.startswith("-") and path != STDIN), None):
         known = app["predict"].assemble_argument_collection()
-        raise UnknownOptionError(token=Token(value=wrong, source="cli"), argument_collection=known)
+        token = Token(value=wrong, source="cli")
+        raise UnknownOptionError(token=token, argument_collection=known, verbose=False)
 
 
 def _require_one_output(out: Path | None, resume: bool, *, timelines: bool, drawn: bool) -> None:
@@ -195,10 +196,15 @@ def _inputs(
 
 
 def _standard_input() -> "Input":
-    """Return the recording on standard input, read to its end."""
+    """Return the recording on standard input, read to its end; a stream without an end is refused."""
+    from sertone.files import LARGEST
     from sertone.runtime.inputs import Input
 
-    return Input(STDIN, content=sys.stdin.buffer.read())
+    content = sys.stdin.buffer.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        found = f"standard input has more than {LARGEST >> 20} MB"
+        raise SertoneError("too_large", found, "a smaller recording", "write it to a file, and name that")
+    return Input(STDIN, content=content)
 
 
 def _recogniser(name: str, language: str, model: "Model") -> Callable:
