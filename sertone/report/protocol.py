@@ -83,7 +83,7 @@ def _heard(report: dict, known: str) -> list[dict]:
     lines = []
     for what, names in (("recording", report["recordings"]), (f"{known}speaker", report["speakers"])):
         if names:
-            text = f"Heard in training: {counted(len(names), what)} of these, such as {names[0]}."
+            text = f"The model has heard {len(names)} of these {what}s in training, such as {names[0]}."
             lines.append({"level": "bad", "text": text})
         else:
             lines.append({"level": "good", "text": f"The model has heard no {what} of these in training."})
