@@ -24,6 +24,7 @@ from sertone.corpora._files import write_tone
 from sertone.nn.batch import Batch
 from sertone.nn.huggingface import ArchitectureConfig
 from sertone.nn.masks import frame_mask
+from sertone.nn.pretrained import STILL
 from sertone.recipe import Recipe
 from sertone.training.experiment import Experiment, prepare
 from sertone.training.folds import gather
@@ -57,7 +58,10 @@ def miniature(root: Path) -> None:
 def recipe_of(root: Path, tiny: bool, device: str) -> Recipe:
     """The paper's recipe, on the miniature and with a random encoder."""
     values = AutoConfig.for_model("wav2vec2", **(TINY if tiny else {})).to_diff_dict()
-    values |= {"model_type": "wav2vec2", "activation_dropout": 0.0}  # as facebook/wav2vec2-base has it
+    values |= STILL | {
+        "model_type": "wav2vec2",
+        "activation_dropout": 0.0,
+    }  # as wav2vec2-base has it
     settings = [f"data.root={root}", f"train.device={device}", "train.speeds=[1.0]"]
     recipe = recipes.load(recipes.shipped("wan2025_wav2vec2"), settings)
     encoder = ArchitectureConfig(config=values, normalize=True).model_dump()

@@ -22,6 +22,7 @@ from sertone import models
 from sertone.labels import FOUR
 from sertone.nn.batch import Batch
 from sertone.nn.huggingface import ArchitectureConfig
+from sertone.nn.pretrained import STILL
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocols import Fold
 from sertone.train_config import TrainConfig
@@ -68,7 +69,7 @@ class Running:
     def __init__(self, way: Way) -> None:
         torch.manual_seed(0)
         self.way, self.speech = way, Speech(scale=way.scale)
-        values = {**AutoConfig.for_model(way.family).to_diff_dict(), **dict(way.shape)}
+        values = {**AutoConfig.for_model(way.family).to_diff_dict(), **STILL, **dict(way.shape)}
         values |= {"model_type": way.family, "activation_dropout": 0.0}  # as facebook/wav2vec2-base has it
         encoder = ArchitectureConfig(config=values, normalize=way.family != "wavlm").model_dump()
         vocabulary = Vocabulary.of(self.speech.utterances, FOUR)

@@ -226,10 +226,7 @@ def class_shares(votes: Mapping[str, float], mapping: Mapping[str, str]) -> dict
 
 
 def spoken_text(text: str) -> str:
-    """A transcript as it is spoken: lower-case letters, digits, apostrophes and single spaces.
-
-    Tags such as [LAUGHTER] and all punctuation go.
-    """
+    """Return lower-case letters, digits, apostrophes and single spaces: no tags such as [LAUGHTER]."""
     text = re.sub(r"\[[^\]]*\]", " ", text).replace("’", "'").lower()
     return " ".join(re.sub(r"[^\w']|_", " ", text).split())
 

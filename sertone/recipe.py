@@ -238,5 +238,6 @@ def deciding(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def dump(recipe: Settings) -> str:
-    """The recipe as YAML, defaults written out."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """Return the recipe as YAML, defaults written out. The last line marks its end: a torn one lacks it."""
+    values = recipe.model_dump(mode="json")
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, explicit_end=True)

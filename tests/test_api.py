@@ -114,8 +114,8 @@ def test_a_recording_on_standard_input(toy, folder, tmp_path, monkeypatch, capsy
     out = tmp_path / "rows.csv"
     for content, more, said in (
         (path, [], ""),
-        (path, ["--resume"], "1 rows are there already"),
-        (folder / "1.wav", ["--resume"], "1 inputs have changed"),
+        (path, ["--resume"], "1 row from before"),
+        (folder / "1.wav", ["--resume"], "1 changed input answered again"),
     ):
         feed(monkeypatch, content.read_bytes())
         assert cli.app(["predict", str(toy), "-", "--out", str(out), *more]) == 0

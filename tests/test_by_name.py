@@ -211,9 +211,13 @@ def test_every_extra_that_a_message_names_is_one():
 def test_what_is_missing_is_named_with_its_extra(
     sertone, monkeypatch, tmp_path, tone, module, command, extra
 ):
-    for name in [
-        name for name in sys.modules if name.startswith(("sertone.training", "sertone.corpora.demo"))
-    ]:
+    again = {
+        n: m for n, m in sys.modules.items() if n.startswith(("sertone.training", "sertone.corpora.demo"))
+    }
+    for name, loaded in again.items():
+        parent, _, child = name.rpartition(".")
+        monkeypatch.setattr(sys.modules[parent], child, loaded)  # which the import below replaces
+    for name in again:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)  # as Python answers an import of what is not installed
     tone("x.wav")

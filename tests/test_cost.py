@@ -158,13 +158,13 @@ def test_a_study_shows_what_its_models_cost(costed):
 def test_costs_stand_in_every_form_of_the_table(costed):
     found = json.loads((costed / "results.json").read_text())
     lines = [line for line in (costed / "table.md").read_text().splitlines() if line.startswith("|")]
-    assert (
-        lines[0]
-        == "|  | CCC arousal | CCC valence | parameters, M | trained, M | real-time factor | memory, MB |"
-    )
+    heads = [cell.strip() for cell in lines[0].strip("|").split("|")]
+    assert heads[2:] == [
+        "CCC arousal", "CCC valence", "parameters, M", "trained, M", "real-time factor", "memory, MB",
+    ]  # fmt: skip
     cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
     cost = found["rows"][0]["cells"]["small"]["cost"]
-    assert cells[0] == "audio" and float(cells[3]) == pytest.approx(cost["total"] / 1e6, rel=1e-2)
+    assert cells[0] == "audio" and float(cells[4]) == pytest.approx(cost["total"] / 1e6, rel=1e-2)
     rows = {
         (r["row"], r["score"]): r for r in csv.DictReader((costed / "table.csv").read_text().splitlines())
     }

@@ -14,7 +14,7 @@ from torch import nn
 from sertone.analysis import features, layers, probes
 from sertone.analysis.targets import targets
 from sertone.errors import SertoneError
-from sertone.nn.encoder import Encoder
+from sertone.nn.encoder import Encoder, Footprint
 from sertone.recipe import Recipe
 from sertone.training import ranks
 from sertone.training.experiment import prepare
@@ -43,6 +43,9 @@ class Planted(Encoder):
 
     def describe(self):
         return {"name": "planted", "where": self.where}
+
+    def footprint(self, fused):
+        return Footprint(FRAME, 0, WIDTH, 4.0)
 
     def front(self, waveforms, lengths):
         frames = waveforms[:, : waveforms.shape[1] // FRAME * FRAME].unflatten(1, (-1, FRAME))
@@ -165,7 +168,7 @@ def noted(tmp_path, noises):
         path.write_text("\n".join([head, *(f"{noises.parent}/{line}" for line in lines)]) + "\n")
         recipe = {
             "data": {"corpus": "manifest", "root": str(path)},
-            "protocol": {"split": rule},
+            "protocol": {"split": rule, "unknown_speakers": "accept"},
             "model": {"name": "baseline", "encoder": TINY_MODEL["encoder"]},
             "train": {"batch_size": 8, "device": "cpu"},
         }

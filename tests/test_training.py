@@ -248,13 +248,16 @@ def test_saves_of_another_version_are_refused(tmp_path):
 
 def test_a_run_folder_belongs_to_one_experiment_and_one_process(tmp_path):
     card = {"seed": 1}
-    with claim(tmp_path, "a: 1\n", card, force=False, fresh=False):
-        with pytest.raises(SertoneError) as caught, claim(tmp_path, "a: 1\n", card, force=False, fresh=False):
+    with claim(tmp_path, "a: 1\n...\n", card, force=False, fresh=False):
+        with (
+            pytest.raises(SertoneError) as caught,
+            claim(tmp_path, "a: 1\n...\n", card, force=False, fresh=False),
+        ):
             pass
         assert caught.value.code == "run_in_use"
-    with claim(tmp_path, "a: 1\n", card, force=False, fresh=False):
+    with claim(tmp_path, "a: 1\n...\n", card, force=False, fresh=False):
         (tmp_path / "fold_0").mkdir()
-    for recipe, other in (("a: 2\n", card), ("a: 1\n", {"seed": 2})):
+    for recipe, other in (("a: 2\n...\n", card), ("a: 1\n...\n", {"seed": 2})):
         with (
             pytest.raises(SertoneError, match="--fresh") as caught,
             claim(tmp_path, recipe, other, force=False, fresh=False),
@@ -262,9 +265,9 @@ def test_a_run_folder_belongs_to_one_experiment_and_one_process(tmp_path):
             pass
         assert caught.value.code == "other_experiment" and "was 1, now 2" in str(caught.value)
     (tmp_path / "thesis").mkdir()
-    with claim(tmp_path, "a: 2\n", card, force=True, fresh=False):
+    with claim(tmp_path, "a: 2\n...\n", card, force=True, fresh=False):
         assert (tmp_path / "fold_0").exists()
-    with claim(tmp_path, "a: 3\n", card, force=False, fresh=True):
+    with claim(tmp_path, "a: 3\n...\n", card, force=False, fresh=True):
         assert not (tmp_path / "fold_0").exists() and (tmp_path / "thesis").exists()
 
 

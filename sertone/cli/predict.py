@@ -126,7 +126,9 @@ def _require_no_option(paths: Sequence[str]) -> None:
     if wrong := next((path for path in paths if path.startswith("-") and path != STDIN), None):
         known = app["predict"].assemble_argument_collection()
         token = Token(value=wrong, source="cli")
-        raise UnknownOptionError(token=token, argument_collection=known, verbose=False)
+        raise UnknownOptionError(
+            token=token, argument_collection=known, command_chain=("predict",), verbose=False
+        )
 
 
 def _require_one_output(out: Path | None, resume: bool, *, timelines: bool, drawn: bool) -> None:

@@ -1,12 +1,15 @@
 """One stage of a training plan: which losses count, what stays as it is, and what is withheld."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from sertone.labels import has_words
+from sertone.schema import Utterance
 from sertone.settings import Settings
 
 MODALITIES = ("audio", "text")
@@ -78,3 +81,20 @@ class Stage:
     needs: tuple[int, ...]
     frozen: tuple[str, ...] = ()
     masking: Masking | None = None
+
+    def draw_withheld(
+        self, utterances: Sequence[Utterance], draw: np.random.Generator, done: float
+    ) -> list[str]:
+        """Draw what of each utterance an epoch withholds: `audio`, `text` or nothing.
+
+        Audio is never withheld from an utterance without text, so that something is left of each.
+
+        Args:
+            utterances: of the training side.
+            draw: of the epoch.
+            done: share of the stage before the epoch.
+        """
+        if self.masking is None:
+            return [""] * len(utterances)
+        drawn = zip(utterances, self.masking.draw(draw, done, len(utterances)), strict=True)
+        return ["" if what == "audio" and not has_words(u.text) else what for u, what in drawn]

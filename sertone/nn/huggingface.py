@@ -23,7 +23,7 @@ from sertone.nn import kernels
 from sertone.nn.encoder import Encoder, Footprint
 from sertone.nn.kernels import use_own_dropout
 from sertone.nn.masks import frame_mask, masked_mean, span_mask
-from sertone.nn.pretrained import architecture, load_weights, normalize_of, plain, speech_config
+from sertone.nn.pretrained import STILL, architecture, load_weights, normalize_of, plain, speech_config
 from sertone.settings import LAYERS, Settings
 
 
@@ -66,7 +66,7 @@ class ArchitectureConfig(Settings):
 
     def build(self) -> Encoder:
         """Builds it with random weights."""
-        return HuggingFaceEncoder(architecture(self.config), self.normalize)
+        return HuggingFaceEncoder(architecture(STILL | self.config), self.normalize)
 
 
 class TinyEncoderConfig(Settings):

@@ -61,9 +61,13 @@ def architecture(values: Mapping[str, Any], kind: Any = AutoModel) -> Any:
     return kind.from_config(config, trust_remote_code=False)
 
 
+STILL = {"layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
+"""Settings of a configuration without layer drop and masking, which Hugging Face switches on by default."""
+
+
 def plain(config: PretrainedConfig) -> PretrainedConfig:
     """A configuration without layer drop and masking: the same hidden states at every pass, all of them."""
-    config.update({"layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0})
+    config.update(STILL)
     return config
 
 

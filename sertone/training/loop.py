@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sertone import metrics
 from sertone.calibration import Calibration
-from sertone.labels import DIMENSIONS, has_words
+from sertone.labels import DIMENSIONS
 from sertone.models.stage import MODALITIES, Stage
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocols import Fold
@@ -243,7 +243,7 @@ class Trainer:
         """
         draw = np.random.default_rng(seed)
         torch.manual_seed(int(draw.integers(2**62)) + ranks.rank())
-        withheld = self._withheld(stepper.stage, draw, start)
+        withheld = stepper.stage.draw_withheld(self.fold.train, draw, start)
         plan, padding = self._plan(draw, withheld, stepper.stage)
         tally = Tally(self.config.max_bad_steps, self.bad_in_a_row, self.config.clip_norm)
         stepper.train(withheld)
@@ -254,17 +254,6 @@ class Trainer:
         self.bad_in_a_row = tally.bad_in_a_row
         counts = {f"without_{name}": withheld.count(name) for name in MODALITIES if name in withheld}
         return tally.summary() | {"padding_factor": padding, "learning_rates": stepper.rates} | counts
-
-    def _withheld(self, stage: Stage, draw: np.random.Generator, done: float) -> list[str]:
-        """What of each training utterance the model shall do without.
-
-        Something is left of each: of one without text the audio is never withheld.
-        """
-        train = self.fold.train
-        if stage.masking is None:
-            return [""] * len(train)
-        drawn = zip(train, stage.masking.draw(draw, done, len(train)), strict=True)
-        return ["" if what == "audio" and not has_words(u.text) else what for u, what in drawn]
 
     def _plan(
         self, draw: np.random.Generator, withheld: list[str], stage: Stage
