@@ -339,7 +339,7 @@ def kill_itself(*_):
 def test_a_fold_that_fails_or_dies_ends_the_run_with_its_error(run, tmp_path, monkeypatch):
     recipe = recipes.load(run / "recipe.yaml", ["train.learning_rate={encoder: 1e30, downstream: 1e30}"])
     with pytest.raises(SertoneError) as caught:
-        cross_validate(recipe, tmp_path / "diverges", jobs=2, quiet=True)
+        cross_validate(recipe, tmp_path / "diverges", jobs=1, quiet=True)
     assert caught.value.code == "not_finite"
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.setattr("sertone.training.cells._in_child", kill_itself)

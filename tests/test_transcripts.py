@@ -252,7 +252,7 @@ def test_a_run_says_where_its_texts_come_from_and_other_texts_are_another_experi
     del before["data"]["text"]
     card = json.loads((run / "protocol.json").read_text())
     del card["text"]
-    (run / "recipe.yaml").write_text(recipes.yaml.safe_dump(before))
+    (run / "recipe.yaml").write_text(recipes.yaml.safe_dump(before, explicit_end=True))
     (run / "protocol.json").write_text(json.dumps(card))
     with pytest.raises(SertoneError, match=r"data\.text: was not there, now \{'source': 'none'") as caught:
         cli.app(["crossval", str(path), "--out", str(run), "--jobs", "1"])
