@@ -99,7 +99,7 @@ def test_the_benchmark_runs_and_ends_with_one_json_object():
     found = json.loads(done.stdout.splitlines()[-1])
     assert {"speedup_vs_usual", "padding_factor", "floor_fraction", "shares", "device"} <= set(found)
     assert found["speedup_vs_usual"] > 0 and 0 < found["floor_fraction"] < 1
-    assert found["padding_factor_60s"] <= 1.05 < found["padding_factor_usual"]
+    assert found["padding_factor_60s"] <= 1.1 < found["padding_factor_usual"]
     bf16 = TrainConfig(batch_size=4, precision="auto", device="cpu").precision == "bf16-mixed"
     assert found["precision"] == ("bf16-mixed" if bf16 else "32-true")
     assert set(found["shares"]) - {"precision"} == {"cache", "buckets", "kernels", "side_by_side"}
