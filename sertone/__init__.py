@@ -219,7 +219,7 @@ def evaluate(
     *,
     classes: Mapping[str, str] | None = None,
     emotions: Mapping[str, str] | None = None,
-    text: str | Mapping[str, Any] = "corpus",
+    text: str | Mapping[str, Any] | None = None,
     scales: Mapping[str, tuple[float, float]] | None = None,
     only: Mapping[str, Sequence[str]] | None = None,
     reader: Mapping[str, Any] | None = None,
@@ -230,12 +230,12 @@ def evaluate(
     Args:
         model: as of `load`; None: the model that comes with the package.
         corpus: name of the corpus; `manifest` for a table of your own. Or a recipe, or what its part `data`
-            holds, which says root, text, scales and `only` as well.
+            holds, which says root, text, scales, `only`, reader and the longest utterance as well.
         root: its folder, or the manifest's file.
         out: folder to write.
         classes: class of the model -> class to report.
         emotions: emotion of the corpus -> class of the model.
-        text: where a model that reads has it from, as `data.text` of a recipe.
+        text: where a model that reads has it from, as `data.text` of a recipe; None: the corpus.
         scales: rating of the corpus -> lowest and highest value.
         only: what of the corpus to take, as `{"partition": ["Test2"]}`.
         reader: how it is read, as `{"columns": {"path": "clip"}}`.
@@ -245,18 +245,23 @@ def evaluate(
         scores, intervals, warnings and the folder.
 
     Raises:
-        TypeError: without `out`, or without `root` where the corpus is a name.
+        TypeError: without `out`, or without `root` where the corpus is a name; with what a recipe says.
         SertoneError: as `analysis.evaluate.evaluate`.
     """
     from sertone.analysis.evaluate import evaluate as examine
     from sertone.recipe import data_of
 
     settings: dict[str, Any] = {"text": text, "scales": scales, "only": only, "reader": reader}
-    if not isinstance(corpus, str):
+    if isinstance(corpus, str):
+        settings["text"] = "corpus" if text is None else text
+    else:
+        if beside := [name for name, value in {"root": root, **settings}.items() if value is not None]:
+            raise TypeError(f"evaluate() takes {', '.join(beside)} from the recipe: change it there")
         data = data_of(corpus)
         corpus, root = data.corpus, data.root
         settings = {"text": data.text.model_dump(), "scales": data.scales, "only": data.only}
         settings["reader"] = data.reader_options
+        settings["limit"] = {"max_seconds": data.max_seconds, "longer": data.longer}
     if root is None or out is None:
         raise TypeError("evaluate() needs root, the corpus, and out, the folder to write")
     return examine(model, corpus, root, out, classes=classes, emotions=emotions, fresh=fresh, **settings)

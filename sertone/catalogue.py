@@ -89,16 +89,20 @@ def find_shipped(source: str | Path, kind: Kind) -> Path:
 
     Args:
         source: `demo`, or `demo.yaml`, `recipes/demo.yaml` or `../recipes/demo.yaml`, which mean the same.
+            A path into any other folder means a file of your own.
         kind: of file.
 
     Raises:
         SertoneError: `missing_recipe` or `missing_study`.
     """
     path, known = Path(source), list_shipped(kind)
-    if path.suffix in ("", ".yaml") and path.parent.name in ("", FOLDERS[kind]) and path.stem in known:
-        return known[path.stem]
+    name, file = path.stem, f"{path.stem}.yaml"
+    spellings = {(name,), (file,), (FOLDERS[kind], file), ("..", FOLDERS[kind], file)}
+    if name in known and path.parts in spellings:
+        return known[name]
     code = "missing_study" if kind == "study" else "missing_recipe"
-    raise SertoneError(code, f"no file {source}, and no {kind} of that name", way_out=_way_out(path, kind))
+    no_name = "" if name in known else f", and no {kind} of that name"
+    raise SertoneError(code, f"no file {source}{no_name}", way_out=_way_out(path, kind))
 
 
 def is_recipe(source: str | Path) -> bool:
@@ -111,6 +115,8 @@ def _way_out(path: Path, kind: Kind) -> str:
     """Name the recipe in a folder, a file of another kind with this name, or names spelt nearly like it."""
     if (path / f"{kind}.yaml").is_file():
         return f"did you mean {path / f'{kind}.yaml'}?"
+    if path.stem in list_shipped(kind):
+        return f"`{path.stem}`, without a folder, is the {kind} that comes with Sertone"
     for other in FOLDERS:
         if FOLDERS[other] != FOLDERS[kind] and path.stem in list_shipped(other):
             return f"{path.stem} is a {other}: `sertone {COMMANDS[other]} {path.stem}` runs it"

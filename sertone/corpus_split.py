@@ -3,6 +3,7 @@
 Training begins here, and `sertone corpora check` asks here whether it could.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ from sertone.errors import SertoneError
 from sertone.figures import counted
 from sertone.labels import (
     DIMENSIONS,
+    as_read,
     class_map,
     counts_in_words,
     outside_classes,
@@ -104,8 +106,9 @@ def split_problems(
         split = split_corpus(used, protocol, answers)
     except SertoneError as error:
         return [Problem(error.code, place, str(error))]
-    unused = unused_note(data, found)
+    unused, merged = _unused(data, found), _merged(data, found)
     problems = [Problem("unused_label", place, unused, "note")] if unused else []
+    problems += [Problem("merged_label", place, merged, "note")] if merged else []
     for fold, report in zip(split.folds, split.leaks, strict=True):
         none = partial(leaks.require_none, fold, report)
         for rule in (none, partial(leaks.require_labels, fold, mapping, answers)):
@@ -117,6 +120,44 @@ def split_problems(
 
 
 def unused_note(data: DataConfig, found: Sequence[Utterance]) -> str:
+    """Say where the labels of `data.classes` are not those of the corpus; empty where they are.
+
+    Those are labels that no utterance has, and labels that a class takes although nothing names them.
+    """
+    return "; ".join(note for note in (_merged(data, found), _unused(data, found)) if note)
+
+
+def _merged(data: DataConfig, found: Sequence[Utterance]) -> str:
+    """Say which labels are read as one that `data.classes` names: `joy also takes happiness 50`."""
+    labels, written, words = data.classes, written_labels(found), _words(found)
+    if not isinstance(labels, dict):
+        return ""
+    first = {emotion: label for label in reversed(labels) for emotion in as_read({label: ""}, written)}
+    notes = [_takes(label, emotion, labels, words[emotion]) for emotion, label in first.items()]
+    merged = sorted(note for note in notes if note)
+    return f"data.classes: {'; '.join(merged)}" if merged else ""
+
+
+def _words(found: Sequence[Utterance]) -> dict[str, Counter[str]]:
+    """Return emotion -> word that the corpus writes for it -> utterances."""
+    words: dict[str, Counter[str]] = defaultdict(Counter)
+    for labels in (u.labels for u in found if "emotion" in u.labels):
+        words[str(labels["emotion"])][str(labels.get("raw_emotion", labels["emotion"]))] += 1
+    return words
+
+
+def _takes(label: str, emotion: str, named: Mapping[str, str], words: Mapping[str, int]) -> str:
+    """Say which words of an emotion a label takes unnamed; empty where the one word is just a code of it."""
+    known = {name.lower() for name in named}
+    unnamed = {word: count for word, count in sorted(words.items()) if word.lower() not in known}
+    alone = len({word.lower() for word in words}) == 1 and label.lower() == emotion
+    if not unnamed or alone:
+        return ""
+    also = " also" if len(unnamed) < len(words) else ""
+    return f"{label}{also} takes {counts_in_words(unnamed)}"
+
+
+def _unused(data: DataConfig, found: Sequence[Utterance]) -> str:
     """Say which labels `data.classes` names that no utterance has; empty where there are none."""
     unused = unused_labels(data.classes, written_labels(found)) if isinstance(data.classes, dict) else []
     return f"data.classes names labels that no utterance has: {', '.join(unused)}" if unused else ""

@@ -125,6 +125,14 @@ def test_a_recording_on_standard_input(toy, folder, tmp_path, monkeypatch, capsy
     assert json.loads(capsys.readouterr().out)["label"]
 
 
+@pytest.mark.parametrize("others", [["a.wav"], ["-"], ["--list", "a.txt"], ["--manifest", "a.csv"]])
+def test_standard_input_stands_alone(toy, others):
+    for paths in (["-", *others], [*others, "-"]):
+        with pytest.raises(SertoneError, match=r"`-` alone .*\./-") as caught:
+            cli.app(["predict", str(toy), *paths])
+        assert caught.value.code == "many_files"
+
+
 def test_standard_input_without_an_end_is_refused(toy, monkeypatch):
     monkeypatch.setattr("sertone.files.LARGEST", 1 << 20)
     feed(monkeypatch, bytes(1 << 21))
@@ -188,7 +196,7 @@ def recipe(small_demo):
     }
 
 
-def test_recipes_as_mappings_and_models_as_pickles(recipe, folder, tmp_path):
+def test_recipes_as_mappings_and_models_as_pickles(recipe, folder, tmp_path, monkeypatch):
     before = json.dumps(recipe)
     checkpoint = sertone.train(recipe, tmp_path / "all", ["train.seed=3"])
     assert "seed: 3" in (tmp_path / "all" / "recipe.yaml").read_text() and json.dumps(recipe) == before
@@ -200,6 +208,10 @@ def test_recipes_as_mappings_and_models_as_pickles(recipe, folder, tmp_path):
     model = sertone.load(checkpoint, classes="angry,sad", min_confidence=0.6)
     copy = pickle.loads(pickle.dumps(model))
     assert copy.predict(folder / "0.wav") == model.predict(folder / "0.wav")
+    monkeypatch.chdir(tmp_path)
+    content = pickle.dumps(sertone.load("all"))
+    monkeypatch.chdir(folder)
+    assert pickle.loads(content).predict("0.wav").label
     run = sertone.crossval(recipe, tmp_path / "run", jobs=1)
     assert (run / "report.html").is_file()
     with pytest.raises(SertoneError, match="trian"):
@@ -256,3 +268,13 @@ def test_a_misspelt_option_is_no_recording(toy, folder, capsys):
         cli.app(["predict", str(toy), str(folder / "0.wav"), "--resum"])
     assert "--resume" in str(caught.value)
     assert "UnknownOptionError" not in str(caught.value) and not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [{"root": "x"}, {"text": "corpus"}, {"scales": {}}, {"only": {"speaker": ["s0"]}}, {"reader": {}}],
+)
+def test_nothing_beside_a_recipe_is_ignored(toy, tmp_path, beside):
+    data = {"corpus": "manifest", "root": str(tmp_path / "table.csv")}
+    with pytest.raises(TypeError, match=f"takes {next(iter(beside))} from the recipe"):
+        sertone.evaluate(toy, data, out=tmp_path / "out", **beside)

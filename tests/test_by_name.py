@@ -145,9 +145,32 @@ def test_the_folder_of_a_run_is_led_to_its_recipe(tmp_path):
         recipe.load(tmp_path)
 
 
-def test_a_path_into_another_folder_means_no_name(tmp_path):
-    with pytest.raises(SertoneError, match="no file"):
-        recipe.load(tmp_path / "demo.yaml")
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/nonexistent/demo.yaml",
+        "/nonexistent/recipes/demo.yaml",
+        "mine/recipes/demo.yaml",
+        "../../recipes/demo.yaml",
+        "recipes/recipes/demo.yaml",
+        "/demo",
+        "mine/demo",
+    ],
+)
+def test_a_path_into_another_folder_means_no_name(sertone, tmp_path, source):
+    for given in (source, Path(source)):
+        with pytest.raises(SertoneError, match=f"no file {source}; `demo`, without a folder") as caught:
+            recipe.load(given)
+        assert caught.value.code == "missing_recipe"
+    with pytest.raises(SertoneError, match=r"no file studies/demo\.yaml"):
+        recipe.load("studies/demo.yaml")
+
+
+def test_a_path_as_in_a_clone_means_a_name(sertone):
+    known = REPOSITORY / "recipes" / "demo.yaml"
+    for source in ("demo", "demo.yaml", "./demo.yaml", "recipes/demo.yaml", "../recipes/demo.yaml"):
+        assert catalogue.find_file(source, "recipe") == known
+    assert catalogue.find_shipped("studies/compact.yaml", "study").parent.name == "studies"
 
 
 def test_an_installed_package_carries_recipes_and_studies(tmp_path):

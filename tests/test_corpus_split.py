@@ -196,3 +196,29 @@ def test_labels_in_no_class_are_counted(tmp_path, clips, capsys):
     cli.app(["corpora", "check", "manifest", str(path), "--classes", "SAD=low,joyy=high,joy=high"])
     printed = capsys.readouterr().out
     assert "by emotion in no class\n  awe 1" in printed and "note [unused_label]" in printed
+
+
+@pytest.mark.parametrize(
+    ("written", "classes", "note"),
+    [
+        (("joy", "happiness"), {"joy": "joy"}, "joy also takes happiness 10"),
+        (("joy", "happiness"), {"Joy": "high"}, "Joy also takes happiness 10"),
+        (("happy", "joy"), {"happy": "happy"}, "happy also takes joy 10"),
+        (("joy", "hap"), {"happy": "happy"}, "happy takes hap 10, joy 10"),
+        (("joy", "Joy"), {"happiness": "happy"}, "happiness takes Joy 10, joy 10"),
+        (("joy", "Joy"), {"happy": "happy"}, ""),
+        (("joy", "happiness"), {"joy": "high", "happiness": "high"}, ""),
+        (("joy", "bliss"), {"joy": "high", "bliss": "bliss"}, ""),
+    ],
+)
+def test_words_that_a_class_takes_unnamed_are_said(tmp_path, clips, capsys, written, classes, note):
+    rows = [(f"s{n % 5}", (*written, "neutral", "Neutral")[n // 5 % 4]) for n in range(40)]
+    path, lines = table(tmp_path, clips, rows), []
+    classes = classes | {"neutral": "neutral"}
+    prepare(recipe(path, classes), say=lines.append)
+    said = [line for line in lines if "takes" in line]
+    assert said == ([f"data.classes: {note}"] if note else [])
+    chosen = ",".join(f"{label}={name}" for label, name in classes.items())
+    cli.app(["corpora", "check", "manifest", str(path), "--classes", chosen])
+    printed = [line for line in capsys.readouterr().out.splitlines() if "merged_label" in line]
+    assert printed == ([f"note [merged_label] (folds): data.classes: {note}"] if note else [])

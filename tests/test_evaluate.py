@@ -6,10 +6,14 @@ import shutil
 
 import numpy as np
 import pytest
+import soundfile
 from conftest import TINY_MODEL
+from exported import COMPACT, TEXT, write_checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
+from test_evaluate_any_model import probabilities, write_manifest
 
+import sertone
 from sertone import cli, corpora, load
 from sertone.analysis.compare import compare
 from sertone.analysis.evaluate import evaluate
@@ -168,6 +172,41 @@ def test_what_is_there_is_not_written_over_and_two_models_are_compared(model, em
     evaluate(tmp_path / "other", "emodb", emodb, tmp_path / "second")
     found = compare([tmp_path / "first", tmp_path / "second"])
     assert found["differences"][0]["scores"]["ua"]["value"] == 0
+
+
+def test_texts_of_long_recordings_are_counted(experiment, tmp_path):
+    shape = {"attention_heads": 2, "hidden": 8, "bridge_tokens": 3}
+    values = {"name": "ispas2023", "encoder": COMPACT, "text": TEXT, **shape}
+    model = write_checkpoint(tmp_path / "model", experiment, **values)
+    columns = {"emotion": CLASSES, "text": ["well", "well", "then", ""]}
+    table = write_manifest(tmp_path / "own", (31.0, 0.6, 32.0, 0.5), **columns)
+    warnings = evaluate(model, "manifest", table, tmp_path / "out").warnings
+    said = "2 of 4 utterances have a text and are longer than 30 s: windows answered, without the text"
+    assert said in warnings and "1 of 4 utterances have no text; the audio alone answered" in warnings
+    text = json.loads((tmp_path / "out" / "protocol.json").read_text())["text"]
+    assert (text["with_text"], text["without_text"]) == (1, 3)
+
+
+def test_the_longest_utterance_of_a_recipe(toy, tmp_path):
+    table = write_manifest(tmp_path / "own", (0.5, 0.6, 2.0, 0.8), emotion=CLASSES)
+    data = {"corpus": "manifest", "root": str(table), "max_seconds": 1.0}
+    found = {
+        longer: sertone.evaluate(toy, data | {"longer": longer}, out=tmp_path / longer).utterances
+        for longer in ("cut", "left_out")
+    }
+    assert found == {"cut": 4, "left_out": 3}
+    card = json.loads((tmp_path / "cut" / "protocol.json").read_text())
+    assert card["max_seconds"] == {"seconds": 1.0, "longer": "cut", "utterances": 1}
+    shorter = soundfile.read(table.parent / "2.wav", frames=16000, dtype="float32")[0]
+    row = next(row for row in rows_of(tmp_path / "cut") if row["id"].startswith("2"))
+    alone = load(toy).predict(shorter, 16000).probabilities
+    assert probabilities(row) == pytest.approx(list(alone.values()), abs=1e-4)
+    for wrong, code in (({"longer": "error"}, "longer_utterances"), ({"max_seconds": 0.1}, "no_targets")):
+        with pytest.raises(SertoneError) as caught:
+            sertone.evaluate(toy, data | {"longer": "left_out"} | wrong, out=tmp_path / "refused")
+        assert caught.value.code == code
+    with pytest.raises(SertoneError, match="holds an evaluation"):
+        sertone.evaluate(toy, data | {"longer": "cut", "max_seconds": 0.7}, out=tmp_path / "cut")
 
 
 def test_maps_as_text_and_as_a_file(tmp_path):

@@ -3,12 +3,13 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 from conftest import TINY_MODEL
-from exported import write_hub_folder
+from exported import COMPACT, write_checkpoint, write_hub_folder
 from toys import CLASSES, write_toy
 
 import sertone
@@ -123,6 +124,53 @@ def test_a_bundle_whose_training_is_unknown_and_long_recordings(toy, tmp_path):
     for name, row in rows_of(tmp_path / "out").items():
         answer = predictor.predict(table.parent / f"{name.removesuffix('.wav')}.wav")
         assert probabilities(row) == pytest.approx(list(answer.probabilities.values()), abs=1e-4)
+
+
+def confidence(out):
+    return json.loads((out / "results.json").read_text())["folds"][0]["confidence"]
+
+
+def test_long_recordings_are_answered_as_predict_does_and_silence_too(trained, tmp_path):
+    """A checkpoint and its bundle agree, and neither ends for one silent recording."""
+    table = write_manifest(tmp_path / "own", (31.0, 0.5, 32.0), emotion=CLASSES)
+    soundfile.write(table.parent / "2.wav", np.zeros(32 * 16000), 16000)
+    for name, model in zip(("checkpoint", "bundle"), trained, strict=True):
+        sertone.evaluate(model, "manifest", table, tmp_path / name)
+    first, second = (rows_of(tmp_path / name) for name in ("checkpoint", "bundle"))
+    for name, row in first.items():
+        assert probabilities(second[name]) == pytest.approx(probabilities(row), abs=1e-4)
+    answer = sertone.load(trained[0]).predict(table.parent / "0.wav")
+    long = next(row for name, row in first.items() if name.startswith("0"))
+    assert probabilities(long) == pytest.approx(list(answer.probabilities.values()), abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def pair(experiment, tmp_path_factory):
+    """A run of two models with temperatures of their own, and its bundle."""
+    root = tmp_path_factory.mktemp("pair")
+    two = replace(experiment, card=experiment.card | {"folds": experiment.card["folds"][:2]})
+    for k in (0, 1):
+        folder = root / f"run/fold_{k}/checkpoint"
+        values = {"name": "baseline", "encoder": COMPACT | {"depth": 1}}
+        write_checkpoint(folder, two, seed=k, temperature=2 + 6 * k, fold=k, **values)
+        about = json.loads((folder / "checkpoint.json").read_text())
+        about["calibration"]["fitted_on"] = {"speakers": [f"voice{k}"], "utterances": 5}
+        (folder / "checkpoint.json").write_text(json.dumps(about))
+    export(root / "run", root / "bundle")
+    return root / "run", root / "bundle"
+
+
+def test_a_bundle_of_several_models_states_no_temperature(pair, tmp_path):
+    table = write_manifest(tmp_path / "own", (31.0, 0.6, 0.7, 0.8), emotion=CLASSES)
+    for name, model in zip(("run", "bundle"), pair, strict=True):
+        sertone.evaluate(model, "manifest", table, tmp_path / name)
+    run, bundle = (confidence(tmp_path / name) for name in ("run", "bundle"))
+    assert bundle["after"] == pytest.approx(run["after"], abs=1e-3)
+    assert run["before"]["nll"] > run["after"]["nll"] + 0.01 and run["calibration"]["temperature"] == 5
+    assert "before" not in bundle and "mean of 2 models" in bundle["calibration"]["note"]
+    run, bundle = ((tmp_path / name / "report.html").read_text() for name in ("run", "bundle"))
+    assert "ECE before" in run and "voice0, voice1" in run
+    assert "ECE before" not in bundle and "voice0" not in bundle
 
 
 def test_the_corpus_of_a_recipe(toy, tmp_path):

@@ -16,6 +16,7 @@ from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import Recipe
 from sertone.report import protocol
+from sertone.report import run as report
 from sertone.schema import Utterance
 from sertone.train_config import TrainConfig
 from sertone.training import memory, ranks
@@ -150,6 +151,9 @@ def test_training_keeps_to_the_bound(demo_recipe, tmp_path):
         for name, bound in (("loose", {}), ("tight", {"batch_gb": 1e-6}))
     )
     assert loose["padding_factor"] > 1.02 and tight["padding_factor"] == pytest.approx(1)
+    assert loose["bounded_batches"] == 0 and tight["batches"] == tight["bounded_batches"] + 1
+    results = {"folds": [{"history": [tight]}], "folds_of_other_settings": []}
+    assert "of the batches are smaller than asked for" in report._trouble(results)
 
 
 def test_memory_is_known_here():
@@ -186,6 +190,11 @@ def test_a_cut_transcript_teaches_nothing(table, tmp_path):
     texts = [f"{lines[0]},text", *(f"{line},so many words" for line in lines[1:])]
     (tmp_path / "metadata.csv").write_text("\n".join(texts).replace("\n", f"\n{table.parent}/") + "\n")
     cut = prepare(recipe_of(tmp_path / "metadata.csv", max_seconds=30))
+    assert [u.text for u in cut.utterances] == ["so many words"] * 8 + [None]
+    renamed = (tmp_path / "metadata.csv").read_text().replace(",text", ",said", 1)
+    (tmp_path / "metadata.csv").write_text(renamed)
+    text = {"source": "column", "column": "said"}
+    cut = prepare(recipe_of(tmp_path / "metadata.csv", max_seconds=30, text=text))
     assert [u.text for u in cut.utterances] == ["so many words"] * 8 + [None]
 
 

@@ -39,7 +39,7 @@ def test_odd_names_of_columns_are_understood(tmp_path, separator):
 
 
 def test_columns_of_other_formats_are_understood_alike(tmp_path):
-    json_lines = '{"FILE": "a.wav", "Spk": "03", "class": "Joy"}\n'
+    json_lines = '{"FILE": "a.wav", "Spk": "03", "label": "Joy"}\n'
     assert only(table(tmp_path, "\ufeff" + json_lines, "m.jsonl")).speaker == "03"
     assert only(table(tmp_path, "Wav\tActor\na.wav\t03\n", "M.TSV")).speaker == "03"
 
@@ -94,13 +94,43 @@ def test_cells_are_read_as_they_were_written(tmp_path_factory, rows, separator):
 
 
 def test_a_column_chosen_leaves_its_rivals_as_labels(tmp_path):
-    path = table(tmp_path, "path,path16k,speaker,label,class\na.wav,b.wav,1,sad,3a\n")
-    with pytest.raises(SertoneError, match="'label' and 'class', which both mean emotion") as caught:
+    path = table(tmp_path, "path,path16k,spk,label,actor\na.wav,b.wav,1,sad,Ann\n")
+    with pytest.raises(SertoneError, match="'spk' and 'actor', which both mean speaker") as caught:
         only(path)
-    assert caught.value.code == "column_twice" and "--columns emotion=class" in str(caught.value)
-    found = only(path, columns={"emotion": "label", "path": "path16k"})
-    assert found.path.name == "b.wav" and found.labels["emotion"] == "sad" and found.labels["class"] == "3a"
+    assert caught.value.code == "column_twice" and "--columns speaker=actor" in str(caught.value)
+    found = only(path, columns={"speaker": "spk", "path": "path16k"})
+    assert found.path.name == "b.wav" and found.speaker == "1" and found.labels["emotion"] == "sad"
+    assert found.labels["actor"] == "Ann" and "spk" not in found.labels
     assert "path" not in found.labels and "label" not in found.labels
+
+
+@pytest.mark.parametrize(
+    ("columns", "proposed"),
+    [
+        ("path,audio,speaker", "path=path"),
+        ("audio,path,speaker", "path=path"),
+        ("audio,Path,speaker", "path=Path"),
+        ("path,PATH,speaker", "path=path"),
+        ("path,spk,actor", "speaker=actor"),
+    ],
+)
+def test_of_two_columns_the_one_with_the_exact_name_is_proposed(tmp_path, columns, proposed):
+    with pytest.raises(SertoneError, match=f"choose with --columns {proposed} ") as caught:
+        only(table(tmp_path, f"{columns}\na.wav,b.wav,1\n"))
+    assert caught.value.code == "column_twice"
+
+
+def test_codes_and_school_classes_are_neither_text_nor_emotion(tmp_path):
+    found = only(table(tmp_path, "path,speaker,sentence,class\na.wav,1,s07,3b\n"))
+    assert found.labels == {"sentence": "s07", "class": "3b"} and found.text is None
+
+
+def test_check_says_which_columns_are_read_under_another_name(tmp_path, tone, capsys):
+    tone("a.wav")
+    path = table(tmp_path, "path,Speaker,label,Transcript,sex\na.wav,1,sad,hello,F\n")
+    cli.app(["corpora", "check", "manifest", str(path), "--columns", "gender=sex"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "read_as" in line]
+    assert lines == [f"note [read_as] {path}: read as: emotion from 'label', text from 'Transcript'"]
 
 
 @pytest.mark.parametrize(
@@ -180,6 +210,64 @@ def test_speakers_of_a_pattern(folder):
     assert caught.value.code == "bad_pattern"
 
 
+def test_any_group_of_a_pattern_may_be_the_speaker(folder):
+    pattern = r"/(s1)_|deep/(s2)_|()s(4)_|s3()"
+    found = {u.id: u for u in corpora.load("audiofolder", folder, speaker_pattern=pattern)}
+    speakers = {name: u.speaker for name, u in found.items()}
+    assert speakers == {
+        "Anger/s1_a": "s1",
+        "Anger/deep/s2_b": "s2",
+        "joy/s1_c": "s1",
+        "my class/s3": "s3",
+        "s4_x": "4",
+    }
+    assert all(u.known_speaker for u in found.values())
+    nothing = []
+    found = list(corpora.utterances("audiofolder", folder, nothing.append, speaker_pattern=r"(s9)?"))
+    assert not any(u.known_speaker for u in found) and len({u.speaker for u in found}) == 5
+    assert [(p.code, p.severity) for p in nothing] == [("no_speaker", "error")]
+
+
+def test_blanks_around_a_folder_are_no_part_of_the_class(folder):
+    (folder / "Anger").rename(folder / " ANGER ")
+    found = corpora.load("audiofolder", folder)
+    assert {u.labels["emotion"] for u in found if "ANGER" in u.id} == {"angry"}
+
+
+def test_a_table_may_name_recordings_above_it(folder, tmp_path):
+    root = tmp_path / "split"
+    shutil.copytree(folder, root / "train")
+    (folder / "joy").rename(tmp_path / "pool")
+    names = ("../../pool/s1_c.wav", "../train/Anger/s1_a.wav", "deeper/../s4_x.wav")
+    rows = "".join(f"{name},s1\n" for name in names)
+    table(root / "train", f"file_name,speaker\n{rows}", "metadata.csv")
+    problems = []
+    found = list(corpora.utterances("audiofolder", root, problems.append))
+    assert [u.labels.get("emotion") for u in found] == [None, "angry", None]
+    assert [(u.id, u.split) for u in found] == [
+        ("s1_c", "train"),
+        ("train/Anger/s1_a", "train"),
+        ("train/s4_x", "train"),
+    ]
+    (left,) = [p.message for p in problems if p.code == "not_in_table"]
+    assert left.startswith("3 recordings that no table names")
+
+
+def test_speakers_as_classes_are_noted(folder, tmp_path, capsys):
+    def noted(root):
+        cli.app(["corpora", "check", "audiofolder", str(root)])
+        return [line for line in capsys.readouterr().out.splitlines() if "[inner_emotions]" in line]
+
+    assert noted(folder) == []
+    for speaker in ("s1", "s2"):
+        shutil.copytree(folder / "Anger", tmp_path / "by_speaker" / speaker / "Anger")
+        shutil.copytree(folder / "joy", tmp_path / "by_speaker" / speaker / "joy")
+    (line,) = noted(tmp_path / "by_speaker")
+    assert "the classes are s1, s2, and the folders in them are emotions: Anger, joy" in line
+    table(tmp_path / "by_speaker", "file_name,emotion\ns1/joy/s1_c.wav,sad\n", "metadata.csv")
+    assert noted(tmp_path / "by_speaker") == []
+
+
 def test_split_folders(folder, tmp_path):
     for side in ("Train", "dev", "test"):
         shutil.copytree(folder, tmp_path / "split" / side)
@@ -216,7 +304,7 @@ def test_tables_of_hugging_face(folder, tmp_path, kind):
     assert (
         found[0].labels["emotion"] == "sad" and found[0].text == "hello" and "emotion" not in found[1].labels
     )
-    assert [(p.code, p.severity) for p in problems] == [("not_in_table", "note")]
+    assert {(p.code, p.severity) for p in problems} == {("not_in_table", "note"), ("read_as", "note")}
 
 
 def test_the_folder_is_the_class_where_the_table_has_none(folder):

@@ -46,6 +46,8 @@ def test_the_scores_after_a_stage_are_those_of_its_weights(demo_recipe, tmp_path
     assert after["auxiliary"] == still["auxiliary"] and set(after["metrics"]) == set(TASKS)
     assert moved["after_stages"] == still["after_stages"]
     assert moved["auxiliary"] != still["auxiliary"], "the second stage has changed nothing"
+    run = cross_validate(demo_recipe(epochs=[0, 0]), tmp_path / "none", jobs=1, quiet=True)
+    assert "after stage 2 (last)" in (run / "report.html").read_text()
 
 
 def test_scoring_the_test_side_changes_no_weight(demo_recipe, tmp_path):

@@ -9,9 +9,15 @@ import yaml
 from conftest import TINY_MODEL
 
 from sertone import cli
+from sertone.analysis import layers
 from sertone.analysis.compare import compare, to_text
 from sertone.errors import SertoneError
 from sertone.recipe import Recipe
+from sertone.report.protocol import _teacher
+from sertone.runtime.bundle import FIELDS
+from sertone.shape import misfits
+from sertone.sharing.folder import HEARD as SHAPE
+from sertone.training import heard
 from sertone.training.experiment import prepare
 from sertone.training.single import train
 
@@ -163,3 +169,88 @@ def test_an_official_split_is_taken_as_it_is(podcasts):
     assert experiment.card["split"]["speaker_independent"] == "not known"
     assert not {u.speaker for u in unknown} & {*fold["train_speakers"], *fold["test_speakers"]}
     assert any(WARNING in line for line in said)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory, small_demo):
+    """A table of other recordings of the demo's speakers, who are named there."""
+    folder = tmp_path_factory.mktemp("others")
+    (folder / "wav").mkdir()
+    for path in (small_demo / "wav").glob("*.wav"):
+        (folder / "wav" / path.name).write_bytes(path.read_bytes() + b"\0\0")
+    (folder / "named.csv").write_text((small_demo / "metadata.csv").read_text())
+    return folder / "named.csv"
+
+
+HEARD = "whether it has heard these speakers is not known"
+
+
+@pytest.mark.parametrize("name", ["nobody", "some"])
+def test_a_model_that_heard_unknown_speakers_says_so_of_named_ones(runs, others, tmp_path, capsys, name):
+    command = ["evaluate", str(runs / name / "fold_0"), "manifest", str(others)]
+    assert cli.app([*command, "--out", str(tmp_path / "out")]) == 0
+    assert HEARD in capsys.readouterr().err
+    page = (tmp_path / "out/report.html").read_text()
+    assert f"The model has heard utterances of unknown speakers in training: {HEARD}." in page
+    assert "heard no recording of these in training" in page and "heard no speaker of these" not in page
+    assert read(tmp_path / "out/protocol.json")["split"]["speaker_independent"] == "not known"
+
+
+def test_an_encoder_that_heard_unknown_speakers_says_so(runs, others):
+    values = recipe_of(others)
+    saved = {"name": "saved", "source": str(runs / "nobody/fold_0")}
+    experiment = prepare(Recipe.model_validate(values | {"model": BASELINE | {"encoder": saved}}))
+    assert HEARD in experiment.card["encoder"] and "no speaker" not in experiment.card["encoder"]
+    past = heard.inherited(heard.names(experiment.utterances, experiment.card), experiment.origin)
+    assert past["heard"]["unknown_speakers"] > 0, "the next generation still knows"
+    assert not misfits(past["heard"], SHAPE) and not misfits(past["heard"], FIELDS["card"]["heard?"])
+
+
+def test_what_was_heard_of_unknown_speakers_is_counted_and_older_models_do_not_say():
+    older = {"recordings": ["a"], "speakers": ["x"]}
+    newer = {"recordings": ["b"], "speakers": [], "unknown_speakers": 3}
+    together = {"recordings": ["a", "b"], "speakers": ["x"], "unknown_speakers": 3}
+    assert heard.together(older, newer, newer) == together and heard.together(older) == older
+    assert heard.unknown_speakers([older, newer]) == 3 and heard.unknown_speakers([]) == 0
+    assert not misfits(older, SHAPE) and misfits(newer | {"unknown_speakers": "3"}, SHAPE)
+
+
+def test_a_teacher_that_heard_unknown_speakers_says_so():
+    teacher = {"source": "run", "weight": 0.5, "weights": ["ab"], "validation_speakers": ["0 of 1"]}
+    assert "no recording and no speaker" in _teacher(teacher) and HEARD not in _teacher(teacher)
+    said = _teacher(teacher | {"unknown_speakers": 3})
+    assert "no recording of the test sides" in said and HEARD in said and "no speaker" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "over"),
+    [
+        ("nobody", "utterances of unknown speakers"),
+        ("some", "known speakers and utterances of unknown ones"),
+    ],
+)
+def test_layers_do_not_claim_speakers(tables, tmp_path, name, over):
+    found = layers.layers(
+        Recipe.model_validate(recipe_of(tables[name])), tmp_path, names=["emotion"], quiet=True
+    )
+    page, text = (tmp_path / "report.html").read_text(), layers.to_text(found)
+    assert f"95 % intervals over {over};" in text and f"draws of {over} at" in text
+    assert f"95 % intervals over {over}." in page and f"Small: 95 % interval over {over}." in page
+    assert f"Intervals draw {over}, the same" in page and f'<th scope="row">{over}</th>' in page
+    assert not re.search("(over|draws of|whole) speakers|on whom it was not trained", page + text)
+    assert "by the same unknown speakers is not known" in page and "share no known speaker" in page
+
+
+@pytest.mark.parametrize("split", ["official", "leave_one_session_out", "grouped_k_fold"])
+def test_one_word_for_all_unknown_speakers_makes_them_no_single_speaker(small_demo, tmp_path, split):
+    with open(small_demo / "metadata.csv", newline="") as file:
+        rows = [row | {"speaker": "Unknown", "known_speaker": "no"} for row in csv.DictReader(file)]
+    (tmp_path / "wav").symlink_to(small_demo / "wav")
+    with open(tmp_path / "table.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "split"])
+        writer.writeheader()
+        for number, row in enumerate(rows):
+            writer.writerow(row | {"split": ("train", "train", "validation", "test")[number // 10]})
+    experiment = prepare(Recipe.model_validate(recipe_of(tmp_path / "table.csv", split=split)))
+    assert len({u.speaker for u in experiment.utterances}) == 40
+    assert experiment.card["corpus"]["unknown_speakers"] == 40

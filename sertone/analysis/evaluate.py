@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sertone import corpora, figures, metrics, sums, transcripts
+from sertone.analysis import evaluated_models
 from sertone.analysis.evaluated_labels import require_covered, require_emotions
 from sertone.analysis.evaluated_models import EvaluatedModel, open_model
 from sertone.errors import SertoneError
@@ -76,6 +77,7 @@ def evaluate(
     scales: Mapping[str, tuple[float, float]] | None = None,
     only: Mapping[str, Sequence[str]] | None = None,
     reader: Mapping[str, Any] | None = None,
+    limit: Mapping[str, Any] | None = None,
     fresh: bool = False,
 ) -> Evaluation:
     """Score a model on a corpus and write a run folder with one fold.
@@ -96,6 +98,7 @@ def evaluate(
         only: what of the corpus to take, as `data.only` of a recipe; None: all.
         reader: how it is read, as `{"columns": {"path": "clip"}}`: `data.columns` and `data.speaker_pattern`
             of a recipe.
+        limit: longest utterance, as `max_seconds` and `longer` of `data` of a recipe; None: any length.
         fresh: replace an evaluation of another model or with other settings that is in the folder.
 
     Raises:
@@ -106,12 +109,8 @@ def evaluate(
     trained = evaluated.model
     wanted = dict(classes or {name: name for name in trained.classes})
     mapping = _mapping(evaluated, wanted, emotions)
-    settings = {
-        "text": text if trained.reads else "none",
-        "scales": dict(scales or {}),
-        "only": only or {},
-        **(reader or {}),
-    }
+    settings = {"text": text if trained.reads else "none", "scales": dict(scales or {}), "only": only or {}}
+    settings |= {**(reader or {}), **(limit or {})}
     data = parse(DataConfig, {"corpus": corpus, "root": str(root), **settings}, "evaluate")
     known = {name: own for name, own in corpora.scales(data).items() if name in trained.scales}
     found = corpora.load(corpus, root, data.only, **data.reader_options)
@@ -120,12 +119,15 @@ def evaluate(
     test = [u for u in found if u.labels.get("emotion") in mapping or has_label(u, tuple(known))]
     _require_some(trained, test, found, mapping)
     require_covered(found, mapping, chosen=bool(classes or emotions))
-    card = _card(evaluated, data, found, test, mapping, _name(model))
+    test, limited = evaluated_models.within_limit(test, data, _say)
+    card = _card(evaluated, data, found, test, mapping, _name(model)) | limited
     texts = transcripts.texts(data.text, test, card["file_hashes"], _say, card["corpus"]["language"])
-    card["text"] = texts.card
     card["evaluated"] |= {"text": texts.about, "scales": card["scales"], "only": data.only}
-    card["evaluated"] |= data.reader_options
-    fold = _fold(evaluated, texts.given(test), mapping, wanted, known) | {"name": card["corpus"]["title"]}
+    card["evaluated"] |= data.reader_options | limited
+    given = texts.given(test)
+    fold = _fold(evaluated, given, mapping, wanted, known) | {"name": card["corpus"]["title"]}
+    undivided = fold.pop("undivided")
+    card["text"] = evaluated_models.texts_in_card(texts, undivided)
     about = {
         "corpus": corpus,
         "model": evaluated.name,
@@ -138,9 +140,7 @@ def evaluate(
         _refuse_other(out, card, fresh=fresh)
         write_json(out / "protocol.json", card)
         results.write(out, [fold], about)
-    unread = len(test) - texts.with_text if trained.reads else 0
-    alone = "the audio alone answered" if trained.hears else "their answers are all the same"
-    said = [f"{unread} of {len(test)} utterances have no text; {alone}"] if unread else []
+    said = evaluated_models.text_warnings(trained, given, undivided)
     if unknown := figures.unknown_in_words(card):
         said.append(unknown)
     said = _warnings(trained, card["leaks"][0], found, mapping, known) + said
@@ -195,7 +195,7 @@ def _fold(
     recordings.load(test)
     answers = evaluated.answers(test, recordings)
     sides = (answers.uncalibrated, answers.probabilities)
-    before, after = (remap(side, model.classes, wanted) if wanted else None for side in sides)
+    before, after = (None if s is None or not wanted else remap(s, model.classes, wanted) for s in sides)
     ratings = {
         name: [rescaled(value, model.scales[name] or scale, scale) for value in answers.ratings[name]]
         for name, scale in scales.items()
@@ -205,8 +205,13 @@ def _fold(
     by = replace(evaluated.calibration, threshold=threshold)
     voted = any(u.votes for u in test)
     names = class_names(wanted)
-    fold = scored(test, mapping, names, after, before, by, ratings=ratings, with_votes=voted)
+    known = after if before is None else before
+    fold = scored(test, mapping, names, after, known, by, ratings=ratings, with_votes=voted)
+    if before is None and "confidence" in fold:
+        del fold["confidence"]["before"]  # nobody knows it
     scores = _scores(fold["rows"], bool(wanted), ratings)
+    by_windows = evaluated_models.answered_by_windows(model, test, recordings)
+    fold["undivided"] = sum(bool(u.text) for u in by_windows)
     return fold | {"metrics": scores, "train": 0, "validation": 0, "history": [], "auxiliary": {}}
 
 
@@ -252,13 +257,16 @@ def _card(
     """Protocol card of the evaluation; its leak report names what the model has heard."""
     title, hashes = corpora.sheet(data.corpus).TITLE, recording_hashes(test)
     rule, leak = {"split": "another corpus"}, LeakReport(title)
+    past = evaluated.heard or []
+    if unknown := heard.unknown_speakers(past):
+        rule["speaker_independent"] = "not known"
     card = protocol_card(data, len(found), [Fold(title, [], [], test)], [leak], mapping, hashes, rule, 0)
     about = evaluated.model.card
     card["evaluated"] = {"model": model, "trained_on": about["corpus"]["title"]}
     card["selection"] = about["selection"]
-    ids, speakers = heard.again(test, card, evaluated.heard or [])
-    known = evaluated.heard is not None
-    card["leaks"] = [vars(leak) | {"recordings": ids, "speakers": speakers, "known": known}]
+    ids, speakers = heard.again(test, card, past)
+    found_again = {"recordings": ids, "speakers": speakers, "unknown_speakers": unknown}
+    card["leaks"] = [vars(leak) | found_again | {"known": evaluated.heard is not None}]
     return card
 
 
@@ -277,6 +285,8 @@ def _warnings(
         said.append(
             f"the model has heard {len(speakers)} of these speakers in training, such as {speakers[0]}"
         )
+    if leak["unknown_speakers"]:
+        said.append(f"in training, the model has heard {heard.UNKNOWN}")
     emotions = [u.labels["emotion"] for u in found if "emotion" in u.labels]
     if outside := sum(emotion not in mapping for emotion in emotions) if mapping else 0:
         which = counts_in_words(outside_classes(found, mapping))

@@ -3,8 +3,8 @@
 Axis letters: N utterances, K classes.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,11 +14,14 @@ from sertone.audio import SAMPLING_RATE
 from sertone.calibration import Calibration, probabilities
 from sertone.errors import SertoneError
 from sertone.export.cached import model_folder
+from sertone.recipe import DataConfig
 from sertone.runtime.answering import Model, Outputs
 from sertone.runtime.bundle import Bundle, is_bundle
 from sertone.runtime.predictor import Predictor
 from sertone.schema import Utterance
+from sertone.training import durations
 from sertone.training.recordings import Recordings
+from sertone.transcripts import Transcripts
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,12 @@ class UtteranceAnswers:
 
     Attributes:
         probabilities: calibrated, in the order of the model's classes, (N, K).
-        uncalibrated: the same before calibration, (N, K).
+        uncalibrated: the same before calibration, (N, K); None where that is not known.
         ratings: dimension -> ratings on the model's own scale, (N,).
     """
 
     probabilities: np.ndarray
-    uncalibrated: np.ndarray
+    uncalibrated: np.ndarray | None
     ratings: dict[str, list[float]]
 
 
@@ -64,6 +67,22 @@ class EvaluatedModel(Protocol):
         ...
 
 
+def answered_by_windows(
+    model: Model, utterances: Sequence[Utterance], recordings: Recordings
+) -> list[Utterance]:
+    """Return the utterances that are longer than a model answers at once.
+
+    They are answered by windows, without their texts, as `predict` does.
+
+    Args:
+        model: that answers.
+        utterances: to choose from.
+        recordings: their audio, loaded.
+    """
+    limit = round(model.max_seconds * SAMPLING_RATE)
+    return [u for u in utterances if recordings.lengths[u.id] > limit] if model.hears else []
+
+
 def open_model(source: str | Path | None) -> EvaluatedModel:
     """Open a model for evaluation.
 
@@ -76,6 +95,45 @@ def open_model(source: str | Path | None) -> EvaluatedModel:
     """
     folder = model_folder(source)
     return BundledModel(Bundle(folder)) if is_bundle(folder) else TrainedModel(folder)
+
+
+def within_limit(
+    utterances: Sequence[Utterance], data: DataConfig, say: Callable[[str], None]
+) -> tuple[list[Utterance], dict[str, Any]]:
+    """Apply `data.max_seconds` and `data.longer` as `training.durations.limited` does.
+
+    Raises:
+        SertoneError: `longer_utterances`; `no_targets`, where nothing is left.
+    """
+    kept, card = durations.limited(utterances, data, say)
+    if not kept:
+        raise SertoneError("no_targets", "data.longer leaves out every utterance", "at least one")
+    return kept, card
+
+
+def texts_in_card(texts: Transcripts, undivided: int) -> dict[str, Any]:
+    """Return what the protocol card records of the texts; those that nobody read do not count."""
+    counts = {"with_text": texts.with_text - undivided, "without_text": texts.without_text + undivided}
+    return texts.card | counts
+
+
+def text_warnings(model: Model, utterances: Sequence[Utterance], undivided: int) -> list[str]:
+    """Return what the reader of a score must know of the texts.
+
+    Args:
+        model: that answered.
+        utterances: with their texts.
+        undivided: how many texts were left out, see `answered_by_windows`.
+    """
+    if not model.reads:
+        return []
+    unread, total = sum(u.text is None for u in utterances), len(utterances)
+    alone = "the audio alone answered" if model.hears else "their answers are all the same"
+    said = [f"{unread} of {total} utterances have no text; {alone}"] if unread else []
+    if undivided:
+        longer = f"{undivided} of {total} utterances have a text and are longer than {model.max_seconds:g} s"
+        said.append(f"{longer}: windows answered, without the text")
+    return said
 
 
 class TrainedModel:
@@ -98,20 +156,45 @@ class TrainedModel:
         self.encoder = encoders_in_words(trained.about["model"])
 
     def answers(self, utterances: Sequence[Utterance], recordings: Recordings) -> UtteranceAnswers:
-        """Answer in batches, on a GPU where there is one."""
+        """Answer in batches, on a GPU where there is one; long utterances by windows."""
+        long = {u.id for u in answered_by_windows(self._trained, utterances, recordings)}
+        is_long = np.asarray([u.id in long for u in utterances])
+        each = [self._trained.classes, self._trained.classes, self._trained.scales]
+        shares, plain, ratings = columns = [np.zeros((len(utterances), len(names))) for names in each]
+        if not is_long.all():
+            found = self._at_once([u for u in utterances if u.id not in long], recordings)
+            for column, rows in zip(columns, found, strict=True):
+                column[~is_long] = rows
+        for row, utterance in enumerate(utterances):
+            if utterance.id in long:
+                samples = _samples(recordings, utterance)
+                outputs = _by_windows(self._trained, utterance, samples)
+                shares[row], ratings[row] = outputs.probabilities[0], outputs.ratings[0]
+                plain[row] = _by_windows(self._uncalibrated(), utterance, samples).probabilities[0]
+        rated = dict(zip(self._trained.scales, ratings.T.tolist(), strict=True))
+        return UtteranceAnswers(shares, plain, rated)
+
+    def _at_once(self, utterances: Sequence[Utterance], recordings: Recordings) -> list[np.ndarray]:
+        """Return probabilities (N, K), the same before calibration, and ratings (N, R)."""
         from sertone.train_config import TrainConfig
         from sertone.training import ranks, together
 
+        trained = self._trained
         fabric = ranks.fabric(TrainConfig(batch_size=1))
-        each = together.answers_of(self._trained, utterances, recordings, fabric)
-        return UtteranceAnswers(
-            probabilities=together.mean_probabilities(self._trained, each),
-            uncalibrated=np.mean([own.probabilities for own in each], axis=0),
-            ratings={
-                name: together.mean_ratings(self._trained, each, name, scale)
-                for name, scale in self._trained.scales.items()
-            },
-        )
+        each = together.answers_of(trained, utterances, recordings, fabric)
+        trained.device = str(fabric.device)  # where the models are now, for what is answered by windows
+        rated = [together.mean_ratings(trained, each, *item) for item in trained.scales.items()]
+        return [
+            together.mean_probabilities(trained, each),
+            np.mean([own.probabilities for own in each], axis=0),
+            np.reshape(rated, (len(rated), len(utterances))).T,
+        ]
+
+    def _uncalibrated(self) -> Model:
+        """Return the same models before their calibration; a copy would load them again."""
+        plain = object.__new__(type(self._trained))
+        vars(plain).update(vars(self._trained), calibrations=[Calibration()] * len(self._trained.models))
+        return plain
 
 
 class BundledModel:
@@ -125,42 +208,56 @@ class BundledModel:
         about = bundle.about
         self.model: Model = bundle
         self.class_map: Mapping[str, str] = about["class_map"]
-        self.calibration = _stated_calibration(about["calibration"])
         self._models: int = about["models"]
+        self.calibration = _stated_calibration(about["calibration"], self._models)
         self.heard: Heard | None = [about["card"]["heard"]] if "heard" in about["card"] else None
         self.name: str = about.get("model", about)["name"]
         self.encoder: str = about.get("model", {}).get("encoders", "not known")
 
     def answers(self, utterances: Sequence[Utterance], recordings: Recordings) -> UtteranceAnswers:
         """Answer one utterance after the other, as `predict` does."""
-        outputs = [self._outputs(u, recordings.samples(u).astype(np.float32) / 2**15) for u in utterances]
+        long = {u.id for u in answered_by_windows(self.model, utterances, recordings)}
+        outputs = [self._outputs(u, _samples(recordings, u), long=u.id in long) for u in utterances]
         shares = np.concatenate([each.probabilities for each in outputs])
         ratings = np.concatenate([each.ratings for each in outputs])
         columns = zip(self.model.scales, ratings.T.tolist(), strict=True)
         return UtteranceAnswers(shares, self._uncalibrated(shares), dict(columns))
 
-    def _outputs(self, utterance: Utterance, samples: np.ndarray) -> Outputs:
+    def _outputs(self, utterance: Utterance, samples: np.ndarray, *, long: bool) -> Outputs:
+        if long:
+            return _by_windows(self.model, utterance, samples)
         text = utterance.text if self.model.reads else None
         limit = round(self.model.max_seconds * SAMPLING_RATE)
-        if self.model.hears and len(samples) > limit:
-            return self._windows(utterance, samples)
         missing = max(0, self.model.min_samples - len(samples))
         return self.model.outputs(np.pad(samples[:limit], (0, missing))[None], text)
 
-    def _windows(self, utterance: Utterance, samples: np.ndarray) -> Outputs:
-        """Answer a long utterance by windows, as `predict` does."""
-        answer = Predictor(self.model).predict(samples, SAMPLING_RATE)
-        if not (answer.probabilities or answer.dimensions):
-            raise SertoneError("not_answered", f"{utterance.id}: {answer.message}", "speech to answer")
-        rows = (list(answer.probabilities.values()), list(answer.dimensions.values()))
-        return Outputs(*(np.asarray([row], float) for row in rows))
-
-    def _uncalibrated(self, shares: np.ndarray) -> np.ndarray:
-        """Undo the temperature; of a mean of several models that cannot be done, and nothing changes."""
-        if self._models > 1 or not self.model.classes:
+    def _uncalibrated(self, shares: np.ndarray) -> np.ndarray | None:
+        """Undo the temperature; None for a mean of several models, where that is impossible."""
+        if self._models > 1:
+            return None
+        if not self.model.classes:
             return shares
         logits = self.calibration.temperature * np.log(np.maximum(shares, np.finfo(float).tiny))
         return probabilities(logits)
+
+
+def _samples(recordings: Recordings, utterance: Utterance) -> np.ndarray:
+    return recordings.samples(utterance).astype(np.float32) / 2**15
+
+
+def _by_windows(model: Model, utterance: Utterance, samples: np.ndarray) -> Outputs:
+    """Answer a long utterance by windows, as `predict` does.
+
+    `predict` has no answer about silence; a score needs one, so the model answers the beginning at once.
+    """
+    answer = Predictor(model).predict(samples, SAMPLING_RATE)
+    if answer.status == "error":
+        found = f"{utterance.id}: {answer.message}"
+        raise SertoneError("not_answered", found, "a recording that the model can answer")
+    if not (answer.probabilities or answer.dimensions):
+        return model.outputs(samples[None, : round(model.max_seconds * SAMPLING_RATE)])
+    rows = (list(answer.probabilities.values()), list(answer.dimensions.values()))
+    return Outputs(*(np.asarray([row], float) for row in rows))
 
 
 def _mean_calibration(calibrations: Sequence[Calibration]) -> Calibration:
@@ -177,7 +274,15 @@ def _mean_calibration(calibrations: Sequence[Calibration]) -> Calibration:
     )
 
 
-def _stated_calibration(stated: Mapping[str, Any]) -> Calibration:
-    """Return the calibration of `bundle.json`, which may leave out what nothing depends on."""
+def _stated_calibration(stated: Mapping[str, Any], models: int) -> Calibration:
+    """Return the calibration of `bundle.json`, which may leave out what nothing depends on.
+
+    A bundle of several models states the temperature and the speakers of its first model, which do not hold
+    for their mean.
+    """
     known = {field.name for field in fields(Calibration)} & stated.keys()
-    return Calibration(**{name: stated[name] for name in known})
+    own = Calibration(**{name: stated[name] for name in known})
+    if models == 1:
+        return own
+    note = f"mean of {models} models, each with a temperature of its own, which the bundle does not state"
+    return replace(own, temperature=1.0, fitted_on={}, note=note)

@@ -141,6 +141,7 @@ def _results(
         "targets": {target.name: layer_scores.of_target(target, found[target.name]) for target in asked},
         "apart": layer_scores.apart(asked, found),
         "corpus": card["corpus"],
+        "tested": figures.tested(card),
         "split": card["split"],
         "folds": len(experiment.folds),
         "seed": experiment.recipe.train.seed,
@@ -192,9 +193,11 @@ def to_text(results: dict[str, Any]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(n) for text, n in zip(row, widths, strict=True)).rstrip() for row in rows]
     chance = ", ".join(f"{name} {report.figure_of(target).text(target['chance'])}" for name, target in named)
-    notes = ["* the highest; 95 % intervals over speakers; chance: " + chance]
+    notes = [f"* the highest; 95 % intervals over {report.over(results)}; chance: {chance}"]
     if "speaker" in results["targets"]:
-        notes.append("speaker: tested on other utterances of the same speakers; all else on new speakers")
+        unknown = results["corpus"].get("unknown_speakers", 0)
+        else_ = "new utterances, perhaps of the same unknown speakers" if unknown else "new speakers"
+        notes.append(f"speaker: tested on other utterances of the same speakers; all else on {else_}")
     return "\n".join([*lines, "", *notes, "", *report.statements(results)])
 
 

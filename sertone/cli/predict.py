@@ -58,7 +58,7 @@ def predict(
             answers. A run answers with the mean of its folds' models, most of which were trained on a
             recording that belongs to the corpus. A folder of Hugging Face, hf:FOLDER or hf:OWNER/NAME is
             exported once into a cache. Then recordings of any rate and number of channels; of a folder all
-            that are in it or below it; `-` is a recording on standard input.
+            that are in it or below it; `-` is a recording on standard input, and stands alone.
         text: what is said in the one recording given.
         list_: instead of recordings, a text file with one path per line, or one per NUL as of `find -print0`;
             `-`: standard input.
@@ -80,7 +80,7 @@ def predict(
         device: `cuda` needs a card, and onnxruntime-gpu for a bundle.
         threads: for one recording; one per core if not given, or one with `--jobs`.
         jobs: processes that answer recordings side by side, each with a model of its own in memory. Order,
-            rows and `--resume` do not depend on it.
+            rows and `--resume` do not depend on it; answers do not either with the same `--threads`.
         strict: refuse what would be answered with a warning, such as a truncated file, or one without text of
             a model that reads.
     """
@@ -182,11 +182,11 @@ def _inputs(
     if columns and not manifest:
         raise SertoneError("no_table", "--columns without --manifest", "the table whose columns they are")
     named = parse_map(columns, "--columns") if columns else None
-    inputs = (
-        [_standard_input()]
-        if list(paths) == [STDIN]
-        else gather(paths, listed=listed, manifest=manifest, columns=named)
-    )
+    if STDIN in paths:
+        _require_alone(paths, listed, manifest)
+        inputs = [_standard_input()]
+    else:
+        inputs = gather(paths, listed=listed, manifest=manifest, columns=named)
     if text is None:
         return inputs
     if len(inputs) != 1 or not paths:
@@ -195,6 +195,14 @@ def _inputs(
             "many_files", found, "one recording", "--manifest takes a table with a column of texts"
         )
     return [replace(inputs[0], text=text)]
+
+
+def _require_alone(paths: Sequence[str], listed: str | None, manifest: Path | None) -> None:
+    """Refuse standard input among other recordings."""
+    if len(paths) > 1 or listed or manifest:
+        found = f"`{STDIN}`, a recording on standard input, beside others"
+        way_out = f"a file of that name is ./{STDIN}"
+        raise SertoneError("many_files", found, f"`{STDIN}` alone after the model", way_out)
 
 
 def _standard_input() -> "Input":

@@ -38,10 +38,11 @@ def utterance(
         path: the audio file.
         labelled: or else no label is read.
     """
+    name, known = row.get("id") or id_, _known(row, where, report)
     return Utterance(
-        id=row.get("id") or id_,
+        id=name,
         path=path,
-        speaker=row.get("speaker", ""),
+        speaker=row.get("speaker", "") if known else name,  # one that no other row shares
         labels=_labels(row, where, report) if labelled else {},
         votes=_votes(row, where, report) if labelled else {},
         text=row.get("text"),
@@ -49,7 +50,7 @@ def utterance(
         split=_split(row, where, report),
         start_s=read_number(row, "start_s", where, report) or 0.0,
         end_s=read_number(row, "end_s", where, report),
-        known_speaker=_known(row, where, report),
+        known_speaker=known,
     )
 
 

@@ -1,11 +1,12 @@
 """The columns of a table: what each is called here, and under which other names it is known."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
+from sertone.schema import Problem
 
 FIELDS = ("id", "path", "speaker", "text", "session", "split", "start_s", "end_s", "known_speaker")
 NUMBERS = (*DIMENSIONS, "duration_s")
@@ -17,11 +18,12 @@ SYNONYMS = {
         *("wav", "wav_file", "wav_path"),
     ),
     "speaker": ("speaker_id", "spk", "spk_id", "actor", "actor_id"),
-    "emotion": ("label", "class"),
+    "emotion": ("label",),
     "gender": ("sex",),
-    "text": ("transcript", "transcription", "sentence"),
+    "text": ("transcript", "transcription"),
 }
-"""Column -> other names that tables give it. Case, and blanks or hyphens for underscores, do not matter."""
+"""Column -> other names that tables give it. Case, and blanks or hyphens for underscores, do not matter.
+`sentence` and `class` are not among them: they often hold codes of sentences and classes of a school."""
 KNOWN = {name: name for name in (*FIELDS, *NUMBERS, *LABELS)}
 KNOWN |= {other: name for name, others in SYNONYMS.items() for other in others}
 
@@ -58,6 +60,23 @@ def named_columns(
         named[name] = column
     _require(named, columns, where, required)
     return named
+
+
+def read_as(named: Mapping[str, str], chosen: Mapping[str, str], where: Path) -> Iterator[Problem]:
+    """Yield a note of the columns that are recognised under another name, if there are any.
+
+    Args:
+        named: name used here -> column, as `named_columns` returns it.
+        chosen: those that the user has named.
+        where: the table.
+    """
+    others = [
+        f"{name} from {column.strip()!r}"
+        for name, column in named.items()
+        if name not in chosen and _spelling(column) in SYNONYMS.get(name, ())
+    ]
+    if others:
+        yield Problem("read_as", str(where), f"read as: {', '.join(others)}", "note")
 
 
 def _spelling(name: str) -> str:
@@ -101,12 +120,13 @@ def _list(columns: Iterable[str]) -> str:
 
 
 def _refuse_two(first: str, second: str, name: str, where: Path) -> None:
+    columns = (second.strip(), first.strip())
+    best = min(columns, key=lambda column: (column != name, _spelling(column) != name))
     raise SertoneError(
         "column_twice",
         f"{where} has the columns {first!r} and {second!r}, which both mean {name}",
         "one of them",
-        f"choose with --columns {name}={second.strip()} (in a recipe data.columns: "
-        f"{{{name}: {second.strip()}}})",
+        f"choose with --columns {name}={best} (in a recipe data.columns: {{{name}: {best}}})",
     )
 
 

@@ -3,12 +3,14 @@
 The speaker, in this order:
     a column of the table      speaker, speaker_id, ... as in the corpus `manifest`
     `speaker_pattern`          a regular expression that is searched in the path below the root, with `/`
-                               between folders; its first group is the speaker, or the whole match
+                               between folders; its first group that is not empty is the speaker, or else the
+                               whole match
     unknown                    where neither says who speaks
 
-The class is the table's column `label`, `emotion` or `class`. If no table has such a column, the first folder
-is the class, in any spelling that the corpus `manifest` knows (`anger`, `Happiness`). Folders inside a class
-belong to it. A recording outside all class folders has no emotion.
+The class is the table's column `emotion` or `label`. If no table has such a column, the first folder is the
+class, in any spelling that the corpus `manifest` knows (`anger`, `Happiness`). Folders inside a class belong
+to it. A recording outside all class folders has no emotion. `sertone corpora check` notes folders of emotions
+inside other folders, such as `speaker/angry/`: there the speakers are the classes.
 
 Folders train, validation and test, or their other usual names, are the official split. The folders at the top
 are either all splits or all classes. Formats such as MP3 and Ogg are read too.
@@ -27,18 +29,21 @@ or
     test/...
 """
 
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sertone.audio import SUFFIXES
 from sertone.corpora._cells import SPLITS, emotion, filled, utterance
-from sertone.corpora._columns import named_columns
+from sertone.corpora._columns import named_columns, read_as
 from sertone.corpora._files import few, visible, write_tone
 from sertone.corpora._tables import first_line, read_table
 from sertone.errors import SertoneError
-from sertone.labels import SYNONYMS, Scale
+from sertone.figures import shortened
+from sertone.labels import EMOTIONS as KNOWN
+from sertone.labels import NOT_CLASSES, SYNONYMS, Scale
 from sertone.licences import UNKNOWN
 from sertone.schema import Problem, Report, Utterance, stop
 
@@ -76,9 +81,11 @@ def utterances(
     found = list(_table_rows(tree, columns or {}, report) if tree.tables else tree.utterances())
     named = [tree.with_speaker(u) for u in found]
     if speaker_pattern and (unknown := [u.id for u in named if not u.known_speaker]):
-        message = few(unknown, "path", "that speaker_pattern does not match")
+        message = few(unknown, "path", "that speaker_pattern finds no speaker in")
         severity = "error" if len(unknown) == len(named) else "note"
         report(Problem("no_speaker", unknown[0], message, severity))
+    if note := _inner_emotions(tree, named):
+        report(note)
     yield from named
 
 
@@ -118,7 +125,12 @@ class _Tree:
 
     def parts(self, path: Path) -> tuple[str, ...]:
         """Return the folders and the name of a file below the root; of one elsewhere its name alone."""
-        return path.relative_to(self.root).parts if path.is_relative_to(self.root) else (path.name,)
+        path, root = _plain(path), _plain(self.root)
+        return path.relative_to(root).parts if path.is_relative_to(root) else (path.name,)
+
+    def folders(self, path: Path) -> list[str]:
+        """Return the folders of a recording, without that of a split."""
+        return [folder.strip() for folder in self.parts(path)[self.split : -1]]
 
     def id_of(self, path: Path) -> str:
         """Return the path below the root, without the suffix."""
@@ -126,7 +138,7 @@ class _Tree:
 
     def labels(self, path: Path) -> dict[str, str | float]:
         """Return the emotion that the folder of a recording says, if it is in one."""
-        folders = self.parts(path)[self.split : -1]
+        folders = self.folders(path)
         return {"emotion": emotion(folders[0]), "raw_emotion": folders[0]} if folders else {}
 
     def side(self, path: Path) -> str | None:
@@ -140,11 +152,18 @@ class _Tree:
         match = self.pattern and self.pattern.search("/".join(self.parts(found.path)))
         if not match:
             return replace(found, speaker=found.id, known_speaker=False)
-        return replace(found, speaker=match[1] if match.re.groups else match[0])
+        speaker = next((group for group in match.groups() if group), match[0])
+        return replace(found, speaker=speaker or found.id, known_speaker=bool(speaker))
+
+
+def _plain(path: Path) -> Path:
+    """Return an absolute path without `..`, which rows of a table may hold."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def _side(folder: str) -> str | None:
-    side = SPLITS.get(folder.lower(), folder.lower())
+    name = folder.strip().lower()
+    side = SPLITS.get(name, name)
     return side if side in SIDES else None
 
 
@@ -178,18 +197,38 @@ def _table_rows(tree: _Tree, columns: Mapping[str, str], report: Report) -> Iter
         rows = read_table(table)
         written = dict.fromkeys(name for row in rows for name in row)
         names = named_columns(written, columns, table, ("path",))
+        for note in read_as(names, columns, table):
+            report(note)
         for count, cells in enumerate(rows, first_line(table)):
             where, row = f"{table}, line {count}", filled(cells, names)
             if "path" not in row:
                 report(Problem("missing_cell", where, "no path given"))
                 continue
             path = table.parent / row["path"]
-            named.add(path)
+            named.add(_plain(path))
             found = utterance(row, where, report, id_=tree.id_of(path), path=path)
             folders = {} if "emotion" in names else tree.labels(path)
-            yield replace(found, labels=found.labels | folders, split=found.split or tree.side(path))
-    if left := [tree.id_of(path) for path in tree.files if path not in named]:
+            side = tree.side(table) or tree.side(path)  # a table may name recordings outside its folder
+            yield replace(found, labels=found.labels | folders, split=found.split or side)
+    if left := [tree.id_of(path) for path in tree.files if _plain(path) not in named]:
         report(Problem("not_in_table", left[0], few(left, "recording", "that no table names"), "note"))
+
+
+def _inner_emotions(tree: _Tree, found: Sequence[Utterance]) -> Problem | None:
+    """Return a note where folders inside the classes are known emotions, and no class is one."""
+    deep = [(folders, u) for u in found if len(folders := tree.folders(u.path)) > 1]
+    taken = [(folders, u) for folders, u in deep if u.labels.get("raw_emotion") == folders[0]]
+    classes = sorted({folders[0] for folders, _ in taken})
+    inner = sorted({name for folders, _ in taken for name in folders[1:] if _is_emotion(name)})
+    if not inner or any(_is_emotion(name) for name in classes):
+        return None
+    where = f"the classes are {shortened(classes)}, and the folders in them are emotions: {shortened(inner)}"
+    way_out = "put the folders of emotions first, or write a table metadata.csv with the column emotion"
+    return Problem("inner_emotions", taken[0][1].id, f"{where}; {way_out}", "note")
+
+
+def _is_emotion(folder: str) -> bool:
+    return emotion(folder) in KNOWN and emotion(folder) not in NOT_CLASSES
 
 
 def fake(root: Path, full: bool = False) -> None:

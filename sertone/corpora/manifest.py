@@ -15,10 +15,11 @@ Other names of columns that are recognised, in upper or lower case, with blanks 
     path       file, file_name, filename, file_path, filepath, audio, audio_file, audio_path, wav, wav_file,
                wav_path
     speaker    speaker_id, spk, spk_id, actor, actor_id
-    emotion    label, class
+    emotion    label
     gender     sex
-    text       transcript, transcription, sentence
-Two columns that mean the same are an error. `--columns path=clip,emotion=feeling` on a command line, or
+    text       transcript, transcription
+`sertone corpora check` notes which columns are recognised under such a name. Two columns that mean the same
+are an error. `--columns path=clip,emotion=feeling` on a command line, or
 `data.columns: {path: clip, emotion: feeling}` in a recipe, says which column is which; it overrides the names
 above. Columns of a text table are separated by commas, semicolons or tabs.
 
@@ -35,7 +36,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sertone.corpora._cells import filled, read_number, utterance
-from sertone.corpora._columns import named_columns
+from sertone.corpora._columns import named_columns, read_as
 from sertone.corpora._files import write_tone
 from sertone.corpora._tables import first_line, read_table
 from sertone.errors import SertoneError
@@ -68,7 +69,7 @@ def utterances(
         SertoneError: `not_a_manifest`, `missing_column`, `unknown_column`, `column_twice`, `no_rows`.
     """
     seen: Counter[str] = Counter()
-    for where, row, table in _rows(root, columns, ("path", "speaker") if labelled else ("path",)):
+    for where, row, table in _rows(root, columns, ("path", "speaker") if labelled else ("path",), report):
         path = row.get("path")
         if not path or (labelled and "speaker" not in row):
             report(Problem("missing_cell", where, f"no {'speaker' if path else 'path'} given"))
@@ -96,7 +97,7 @@ def recordings(
             `missing_cell`, `bad_number`, `parts_of_files`.
     """
     found = []
-    for where, row, table in _rows(path, columns, ("path",)):
+    for where, row, table in _rows(path, columns, ("path",), stop):
         if not (name := row.get("path")):
             raise SertoneError("missing_cell", f"{where}: no path given", "one in every row")
         if cut := [name for name in ("start_s", "end_s") if name in row]:
@@ -111,13 +112,15 @@ def recordings(
 
 
 def _rows(
-    root: Path, columns: Mapping[str, str] | None, required: tuple[str, ...]
+    root: Path, columns: Mapping[str, str] | None, required: tuple[str, ...], report: Report
 ) -> Iterator[tuple[str, dict[str, str], Path]]:
     """Yield where each row stands, its cells under the names used here, and the table's file."""
     path = root / "metadata.csv" if root.is_dir() else root
     rows = read_table(path)
     written = dict.fromkeys(name for row in rows for name in row)
     named = named_columns(written, columns or {}, path, required)
+    for note in read_as(named, columns or {}, path):
+        report(note)
     for count, cells in enumerate(rows, first_line(path)):
         yield f"{path}, line {count}", filled(cells, named), path
 

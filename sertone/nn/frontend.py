@@ -140,9 +140,7 @@ def _energies(slices: Tensor, longest: int) -> Tensor:
     """Energy without the last samples times that without the first, at each lag: (B, T, longest + 1)."""
     squares, size, lags = slices.square(), slices.shape[-1], longest + 1
     if torch.compiler.is_exporting():
-        sample, lag = np.arange(size)[:, None], np.arange(lags)
-        sides = np.concatenate([sample < size - lag, sample >= lag], 1)
-        both = squares @ torch.from_numpy(sides.astype(np.float32))
+        both = squares @ _sides(size, lags)
         return both[..., :lags] * both[..., lags:]
     energy = F.pad(squares, (1, 0)).cumsum(-1)  # energy[k]: of the first k samples
     return energy[..., size - longest :].flip(-1) * (energy[..., -1:] - energy[..., :lags])
@@ -169,13 +167,30 @@ def _power_products(slices: Tensor, size: int, matrix: Tensor, window: Tensor | 
     Returns:
         (..., M).
     """
-    angles = 2 * np.pi * np.outer(np.arange(slices.shape[-1]), np.arange(size // 2 + 1)) / size
-    waves = torch.from_numpy(np.concatenate([np.cos(angles), np.sin(angles)], 1).astype(np.float32))
+    waves = _waves(slices.shape[-1], size)
     if window is not None:
         waves = waves * window[:, None]
     return (slices @ waves).square() @ torch.cat([matrix, matrix])
 
 
+# What follows is a constant of the graph, and not computed in it, whichever way torch traces.
+
+
+@torch.compiler.assume_constant_result
+def _sides(size: int, lags: int) -> Tensor:
+    """Which samples count before and behind each lag: (size, 2 lags)."""
+    sample, lag = np.arange(size)[:, None], np.arange(lags)
+    return torch.from_numpy(np.concatenate([sample < size - lag, sample >= lag], 1).astype(np.float32))
+
+
+@torch.compiler.assume_constant_result
+def _waves(count: int, size: int) -> Tensor:
+    """The first rows of a Fourier transform, cosines and sines: (count, 2 (size // 2 + 1))."""
+    angles = 2 * np.pi * np.outer(np.arange(count), np.arange(size // 2 + 1)) / size
+    return torch.from_numpy(np.concatenate([np.cos(angles), np.sin(angles)], 1).astype(np.float32))
+
+
+@torch.compiler.assume_constant_result
 def _inverse(size: int, count: int) -> Tensor:
     """The inverse of a real and even spectrum as a matrix: (size // 2 + 1, count)."""
     weights = np.full(size // 2 + 1, 2.0)

@@ -39,15 +39,26 @@ def write(folder: Path) -> Path:
         figure_of=figure_of,
         span=span,
         licence=licences.in_words(found["corpus"]["licence"]),
+        over=over(found),
+        unknown=found["corpus"].get("unknown_speakers", 0),
     )
 
 
 def statements(found: dict[str, Any]) -> list[str]:
     """What was found, in sentences: of each target, of every two ratings, and of others that lie apart."""
     return [
-        *(_of_target(name, target) for name, target in found["targets"].items()),
+        *(
+            _of_target(name, target, "speakers" if name == "speaker" else over(found))
+            for name, target in found["targets"].items()
+        ),
         *(_apart(pair) for pair in _told(found)),
     ]
+
+
+def over(found: dict[str, Any]) -> str:
+    """Return what intervals draw: `speakers`, or utterances where their speakers are unknown."""
+    drawn = figures.drawn_units(found["tested"])
+    return drawn if found["tested"]["speakers"] else f"{drawn} of unknown speakers"
 
 
 def _told(found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -81,7 +92,7 @@ def _subtitle(found: dict[str, Any]) -> str:
     )
 
 
-def _of_target(name: str, target: dict[str, Any]) -> str:
+def _of_target(name: str, target: dict[str, Any], drawn: str) -> str:
     best, centre = target["best"], target["centre"]
     score = target["layers"][best["layer"]]["scores"][target["score"]]
     name = label(name, target)
@@ -91,7 +102,7 @@ def _of_target(name: str, target: dict[str, Any]) -> str:
     if "range" in best:
         low, high = best["range"]
         where = f"layer {low}" if low == high else f"layers {low} to {high}"
-        said += f", in 95 % of the draws of speakers at {where}"
+        said += f", in 95 % of the draws of {drawn} at {where}"
     if centre is None:
         return f"{said}; all layers together are not above chance, so it has no centre."
     return "{}; its centre is {:.1f} ({:.1f} to {:.1f}).".format(said, centre["value"], *centre["interval"])

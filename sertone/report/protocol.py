@@ -3,6 +3,9 @@
 from sertone import figures, licences
 from sertone.figures import counted
 
+UNKNOWN_HEARD = "utterances of unknown speakers{}: whether it has heard these speakers is not known"
+"""What follows "has heard" where a model was trained on recordings whose speakers nobody names."""
+
 
 def leaks(card: dict, folds: list[dict]) -> list[dict]:
     """What training and test have in common, each with a `level` and its `text`.
@@ -81,12 +84,16 @@ def _heard(report: dict, known: str) -> list[dict]:
         text = "Nothing is known of the model's training: it may have heard these recordings or speakers."
         return [{"level": "care", "text": text}]
     lines = []
+    unknown = report.get("unknown_speakers", 0)  # older evaluations do not say
     for what, names in (("recording", report["recordings"]), (f"{known}speaker", report["speakers"])):
         if names:
             text = f"The model has heard {len(names)} of these {what}s in training, such as {names[0]}."
             lines.append({"level": "bad", "text": text})
-        else:
+        elif what == "recording" or not unknown:
             lines.append({"level": "good", "text": f"The model has heard no {what} of these in training."})
+    if unknown:
+        text = f"The model has heard {UNKNOWN_HEARD.format(' in training')}."
+        lines.append({"level": "care", "text": text})
     return lines
 
 
@@ -133,8 +140,11 @@ def _limit(limit: dict) -> str:
 def _teacher(teacher: dict) -> str:
     said = f"{teacher['source']}, {teacher['weight']:g} of every target"
     known = "it has heard no recording and no speaker of the test sides"
+    if unknown := teacher.get("unknown_speakers", 0):
+        known = f"it has heard no recording of the test sides, but {UNKNOWN_HEARD.format('')}"
     if chosen_by := teacher.get("validation_speakers"):  # older runs do not say
-        known += f", and {', '.join(chosen_by)} of their validation speakers"
+        told = " it is known to have heard" * bool(unknown)
+        known += f", and{told} {', '.join(chosen_by)} of their validation speakers"
     return f"{said}; {known}; weights {', '.join(teacher['weights'])}"
 
 

@@ -86,7 +86,9 @@ def _auxiliary(results: dict) -> dict | None:
     known = results["mean"] | results["pooled"]
     tasks = [task for task in known if task != "emotion" and task not in results["ratings"]]
     rows = [_score_of_task(columns, task, score) for task in tasks for score in known[task]]
-    last = [results["folds"][0]["history"][-1]["stage"]] if after else []
+    history = results["folds"][0]["history"]
+    ended = history[-1]["stage"] if history else ""  # a last stage of no epochs is not in it
+    last = [ended if ended and ended not in after else "last"] if after else []
     heads = [f"after stage {number} ({name})" for number, name in enumerate([*after, *last], 1)]
     return {"head": heads or ["score"], "rows": rows} if rows else None
 
@@ -168,6 +170,9 @@ def _trouble(results: dict) -> str:
         parts.append(f"Trained with other settings than this page shows: {', '.join(mixed)}.")
     if skipped:
         parts.append(f"{skipped} steps without a finite loss or gradient were skipped.")
+    if bounded := sum(entry.get("bounded_batches", 0) for entry in entries):
+        share = bounded / sum(entry["batches"] for entry in entries)
+        parts.append(f"{share:.0%} of the batches are smaller than asked for, by train.batch_gb.")
     if unfit:
         parts.append(f"Up to {unfit} transcripts per epoch did not fit their frames and did not count.")
     return " ".join(parts)

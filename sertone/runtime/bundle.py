@@ -68,7 +68,7 @@ FIELDS = {
     "card": {
         "corpus": {"name": str, "title": str},
         "selection": str,
-        "heard?": {"recordings": [str], "speakers": [str]},
+        "heard?": {"recordings": [str], "speakers": [str], "unknown_speakers?": int},
     },
     "licences": LEDGER,
     "models": int,

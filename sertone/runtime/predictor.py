@@ -177,7 +177,8 @@ class Predictor:
             settings: answer each piece by piece, as `timeline` does.
             alone: there is one file: turns of a single name in an RTTM file are its own, whatever the name.
             jobs: processes that answer side by side, each with the model and the threads it was loaded with;
-                load it with `threads=1` for more than one. The answers do not depend on it.
+                load it with `threads=1` for more than one. With the same `threads` the answers do not depend
+                on it; with another number their last digits may differ.
 
         Raises:
             SertoneError: as `timeline`; `bad_jobs`, also for a recogniser, which stays in this process.

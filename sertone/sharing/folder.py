@@ -49,7 +49,8 @@ def _names_its_fold(card: Mapping[str, Any]) -> bool:
     return all(card["fold"] in known for known in names)
 
 
-HEARD = {"recordings": [str], "speakers": [str]}
+HEARD = {"recordings": [str], "speakers": [str], "unknown_speakers?": int}
+"""The shape of what a model has heard, as `training.heard.names` gives it."""
 PROTOCOL = {
     "corpus": {
         "name": str,

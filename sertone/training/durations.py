@@ -47,7 +47,8 @@ def limited(
         say(f"{said}: {data.longer.replace('_', ' ')}")
     about = {"seconds": limit, "longer": data.longer, "utterances": len(longer)}
     kept = [u for u in utterances if data.longer == "cut" or u.id not in longer]
-    return [_cut(u, limit) if u.id in longer else u for u in kept], {"max_seconds": about}
+    column = data.text.column
+    return [_cut(u, limit, column) if u.id in longer else u for u in kept], {"max_seconds": about}
 
 
 def duration_s(utterance: Utterance) -> float:
@@ -63,5 +64,7 @@ def duration_s(utterance: Utterance) -> float:
         return 0.0
 
 
-def _cut(utterance: Utterance, limit: float) -> Utterance:
-    return replace(utterance, end_s=utterance.start_s + limit, text=None)
+def _cut(utterance: Utterance, limit: float, column: str | None) -> Utterance:
+    """Return the first `limit` seconds; `column` holds a text, which says more than they do."""
+    labels = {name: value for name, value in utterance.labels.items() if name != column}
+    return replace(utterance, end_s=utterance.start_s + limit, text=None, labels=labels)

@@ -6,6 +6,7 @@ the same name the second one gives a false alarm.
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sertone import audio
 from sertone.errors import SertoneError
@@ -17,20 +18,26 @@ from sertone.sharing.origins import Origin
 
 LETTERS = 16
 """Of a hash: 64 bits tell all recordings there are apart."""
+UNKNOWN = "utterances of unknown speakers: whether it has heard these speakers is not known"
+"""What follows "has heard" where a model was trained on recordings whose speakers nobody names."""
 
 
-def names(utterances: Sequence[Utterance], card: Mapping) -> dict[str, list[str]]:
+def names(utterances: Sequence[Utterance], card: Mapping) -> dict[str, Any]:
     """Hashes of the recordings and speakers of a training side and its validation speakers.
+
+    Where some speakers are unknown, `unknown_speakers` counts their utterances.
 
     Args:
         utterances: of these sides.
         card: protocol card with `file_hashes`.
     """
     corpus = card["corpus"]["name"]
-    return {
+    unknown = sum(not (u.speaker and u.known_speaker) for u in utterances)
+    found = {
         "recordings": sorted({card["file_hashes"][u.id][:LETTERS] for u in utterances}),
         "speakers": sorted({speaker(corpus, u.speaker) for u in utterances if u.speaker and u.known_speaker}),
     }
+    return found | ({"unknown_speakers": unknown} if unknown else {})
 
 
 def speaker(corpus: str, name: str) -> str:
@@ -59,14 +66,30 @@ def again(
     return ids, sorted(name for name in named if speaker(corpus, name) in speakers)
 
 
-def together(*known: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def unknown_speakers(known: Sequence[Mapping]) -> int:
+    """Return how many utterances of unknown speakers some models have heard, at least.
+
+    The models may have heard the same ones, so the largest number counts. Models saved before Sertone
+    counted them have none.
+
+    Args:
+        known: what `names` gave for each model.
+    """
+    return max((each.get("unknown_speakers", 0) for each in known), default=0)
+
+
+def together(*known: Mapping[str, Any]) -> dict[str, Any]:
     """What several models have heard."""
-    return {key: sorted({name for each in known for name in each[key]}) for key in ("recordings", "speakers")}
+    found: dict[str, Any] = {
+        key: sorted({name for each in known for name in each[key]}) for key in ("recordings", "speakers")
+    }
+    unknown = unknown_speakers(known)
+    return found | ({"unknown_speakers": unknown} if unknown else {})
 
 
 def inherited(
-    known: Mapping[str, Sequence[str]], origin: Origin | None, teachers: Sequence[Mapping] = ()
-) -> dict[str, dict[str, list[str]]]:
+    known: Mapping[str, Any], origin: Origin | None, teachers: Sequence[Mapping] = ()
+) -> dict[str, dict[str, Any]]:
     """What a model has heard with labels, and listened to without: its encoder's and its teachers' past too.
 
     Args:
@@ -121,12 +144,24 @@ def require_unheard(origin: Origin, folds: Sequence[Fold], card: Mapping) -> str
                 "an encoder that has heard nothing of the test side with labels",
                 "take the encoder of a model that was trained on others, or another test side",
             )
+    return f"trained before; {_past(origin, folds, card)}weights {_weights(origin)}"
+
+
+def _weights(origin: Origin) -> str:
+    return audio.file_hash(origin.folder / WEIGHTS)[:LETTERS]
+
+
+def _past(origin: Origin, folds: Sequence[Fold], card: Mapping) -> str:
+    """Return what an encoder has heard of the sides of folds, with labels and without."""
     tested = list({u.id: u for fold in folds for u in fold.test}.values())
     ids, speakers = again(tested, card, [origin.listened])
+    listened = "known speaker" if unknown_speakers([origin.listened]) else "speaker"
+    without = f"labels {counted(len(ids), 'recording')} and {counted(len(speakers), listened)} of them"
     chosen_by = [said for fold in folds if (said := validation_speakers(fold, card, [origin.heard]))]
-    chosen = f"with labels {', '.join(chosen_by)} validation speakers; " if chosen_by else ""
-    return (
-        "trained before; has heard no recording and no speaker of the test sides with labels, and without "
-        f"labels {counted(len(ids), 'recording')} and {counted(len(speakers), 'speaker')} of them; {chosen}"
-        f"weights {audio.file_hash(origin.folder / WEIGHTS)[:LETTERS]}"
-    )
+    chosen = f"with labels {', '.join(chosen_by)} validation speakers" if chosen_by else ""
+    if unknown_speakers([origin.heard]):
+        said = f"has heard no recording of the test sides with labels, but {UNKNOWN}; without"
+        chosen += ", as far as is known" * bool(chosen)
+    else:
+        said = "has heard no recording and no speaker of the test sides with labels, and without"
+    return f"{said} {without}; " + (f"{chosen}; " if chosen else "")

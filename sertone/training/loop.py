@@ -244,7 +244,7 @@ class Trainer:
         draw = np.random.default_rng(seed)
         torch.manual_seed(int(draw.integers(2**62)) + ranks.rank())
         withheld = stepper.stage.draw_withheld(self.fold.train, draw, start)
-        plan, padding = self._plan(draw, withheld, stepper.stage)
+        plan, about = self._plan(draw, withheld, stepper.stage)
         tally = Tally(self.config.max_bad_steps, self.bad_in_a_row, self.config.clip_norm)
         stepper.train(withheld)
         for step, batch in enumerate(self.loader.batches(plan, list(stepper.stage.weights))):
@@ -253,12 +253,12 @@ class Trainer:
             tell((step + 1) / len(plan))
         self.bad_in_a_row = tally.bad_in_a_row
         counts = {f"without_{name}": withheld.count(name) for name in MODALITIES if name in withheld}
-        return tally.summary() | {"padding_factor": padding, "learning_rates": stepper.rates} | counts
+        return tally.summary() | about | {"learning_rates": stepper.rates} | counts
 
     def _plan(
         self, draw: np.random.Generator, withheld: list[str], stage: Stage
-    ) -> tuple[list[list[Row]], float]:
-        """This rank's batches of an epoch; the padding factor of all ranks'."""
+    ) -> tuple[list[list[Row]], dict[str, float]]:
+        """Return this rank's batches of an epoch, and padding factor and counts of all ranks' batches."""
         train, lengths = self.fold.train, self.material.recordings.lengths
         speeds, seeds, seconds = draw_epoch(self.config, draw, [lengths[u.id] for u in train])
         memory = StepMemory(self.model.encoder, self.config, self.fabric.device.type, stage.cut)
@@ -274,7 +274,8 @@ class Trainer:
         own = batches[ranks.rank() :: ranks.world()]
         rows = [Row(*each) for each in zip(train, speeds, withheld, seeds, strict=True)]
         plan = [[rows[index] for index in batch] for batch in own]
-        return plan, padding_factor(seconds, batches)
+        padding = padding_factor(seconds, batches)
+        return plan, {"padding_factor": padding, "batches": len(batches), "bounded_batches": memory.bounded}
 
     def _validate(self, stage: Stage, entry: dict) -> float | None:
         """Scores the validation side; the mean of the scores, None where the stage trains not all of them."""

@@ -39,7 +39,7 @@ SHORTER_S = (600, 300, 180, 120, 90, 60, 45, 30, 20, 15, 10, 5)
 """What an error may propose as `data.max_seconds`."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class StepMemory:
     """Estimates the memory of one step; see the module.
 
@@ -48,12 +48,14 @@ class StepMemory:
         config: the `train` part of the recipe.
         device: its type, such as `cpu`.
         cut: where the frozen prefix ends, as `Encoder.freeze` counts; None: nothing is trained.
+        bounded: batches that `too_much` has ended.
     """
 
     encoder: Encoder
     config: TrainConfig
     device: str
     cut: int | None
+    bounded: int = 0
 
     def gb(self, batch: int, seconds: float) -> float:
         """Return the GB of a batch beside the weights.
@@ -62,8 +64,8 @@ class StepMemory:
             batch: B.
             seconds: of the longest utterance.
         """
-        shape = self.encoder.footprint(fused=self.device == "cuda" or self.cut is None)
         layers = 0 if self.cut is None else self.encoder.depth - max(self.cut, 0)
+        shape = self.encoder.footprint(fused=self.device == "cuda" or not layers)
         frames = seconds * SAMPLING_RATE / shape.hop
         states = 6 * self.encoder.width * (self.encoder.depth + 1)
         numbers = frames**2 * shape.scores * (layers + 0.5) + frames * (shape.values * layers + states)
@@ -73,7 +75,9 @@ class StepMemory:
 
     def too_much(self, batch: int, seconds: float) -> bool:
         """Return whether so many utterances of up to so many seconds exceed `train.batch_gb`."""
-        return self.gb(batch, seconds) > self.config.batch_gb
+        exceeded = self.gb(batch, seconds) > self.config.batch_gb
+        self.bounded += exceeded
+        return exceeded
 
 
 def require_room(

@@ -53,7 +53,8 @@ class Trained:
 
     def __init__(self, path: str | Path, *, device: str = "cpu", threads: int | None = None) -> None:
         require_device(device)
-        self._opened = (str(path), device, threads)
+        here = Path(path)  # or OWNER/NAME on the hub; what is pickled may be opened from another folder
+        self._opened = (str(here.absolute() if here.exists() else path), device, threads)
         loaded = [checkpoint.load_model(folder) for folder in checkpoints(path)]
         self.models = [model for model, _, _ in loaded]
         self.device = "cpu"

@@ -95,7 +95,7 @@ def _column(utterances: Sequence[Utterance], name: str) -> dict[str, str | None]
             "missing_text_column",
             f"data.text.column: no utterance has a text in a column {name!r}",
             f"one of {', '.join(columns)}" if columns else "a manifest with columns of words",
-            "the column `text`, also if it is called transcript, transcription or sentence, is read with "
+            "the column `text`, also if it is called transcript or transcription, is read with "
             "data.text: corpus",
         )
     return {id_: cells.get(name) for id_, cells in words.items()}
