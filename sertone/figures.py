@@ -240,7 +240,8 @@ def unknown_in_words(card: Mapping[str, Any]) -> str:
 def independence(card: Mapping[str, Any]) -> str:
     """Return whether training and test share no speaker, as far as it is known."""
     unknown = card["corpus"].get("unknown_speakers", 0)
-    return "independence of speakers not known" if unknown else "speaker-independent"
+    doubtful = unknown or card.get("split", {}).get("speaker_independent") == "not known"  # by its encoder
+    return "independence of speakers not known" if doubtful else "speaker-independent"
 
 
 def published_in_words(found: Mapping[str, Any]) -> str:

@@ -187,6 +187,18 @@ def test_texts_of_long_recordings_are_counted(experiment, tmp_path):
     assert (text["with_text"], text["without_text"]) == (1, 3)
 
 
+def test_a_checkpoint_that_only_rates(experiment, tmp_path):
+    """Without classes; one recording is answered by windows."""
+    values = {"name": "oliveira2023", "encoder": COMPACT, "text": None, "hidden": 8}
+    model = write_checkpoint(tmp_path / "model", experiment, **values)
+    table = write_manifest(tmp_path / "own", (31.0, 0.6, 0.7, 0.8), arousal=[1, 2, 4, 3])
+    found = evaluate(model, "manifest", table, tmp_path / "out", scales={"arousal": (1, 5)})
+    assert set(found.scores) == {"arousal.ccc", "arousal.pearson", "arousal.rmse"}
+    for row in rows_of(tmp_path / "out")[:2]:
+        answer = load(model).predict(table.parent / f"{row['id'].removesuffix('.wav')}.wav")
+        assert float(row["arousal_prediction"]) == pytest.approx(answer.dimensions["arousal"], abs=1e-3)
+
+
 def test_the_longest_utterance_of_a_recipe(toy, tmp_path):
     table = write_manifest(tmp_path / "own", (0.5, 0.6, 2.0, 0.8), emotion=CLASSES)
     data = {"corpus": "manifest", "root": str(table), "max_seconds": 1.0}

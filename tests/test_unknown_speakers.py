@@ -3,12 +3,13 @@
 import csv
 import json
 import re
+import shutil
 
 import pytest
 import yaml
 from conftest import TINY_MODEL
 
-from sertone import cli
+from sertone import cli, figures
 from sertone.analysis import layers
 from sertone.analysis.compare import compare, to_text
 from sertone.errors import SertoneError
@@ -201,9 +202,21 @@ def test_an_encoder_that_heard_unknown_speakers_says_so(runs, others):
     saved = {"name": "saved", "source": str(runs / "nobody/fold_0")}
     experiment = prepare(Recipe.model_validate(values | {"model": BASELINE | {"encoder": saved}}))
     assert HEARD in experiment.card["encoder"] and "no speaker" not in experiment.card["encoder"]
+    assert experiment.card["split"]["speaker_independent"] == "not known"
+    assert figures.independence(experiment.card) == "independence of speakers not known"
     past = heard.inherited(heard.names(experiment.utterances, experiment.card), experiment.origin)
     assert past["heard"]["unknown_speakers"] > 0, "the next generation still knows"
     assert not misfits(past["heard"], SHAPE) and not misfits(past["heard"], FIELDS["card"]["heard?"])
+    other = experiment.with_recipe(Recipe.model_validate(values))
+    assert other.card["split"]["speaker_independent"] is True
+
+
+def test_an_encoder_that_heard_unknown_speakers_makes_no_other_split(runs, tmp_path):
+    shutil.copytree(runs / "some", tmp_path / "run")
+    card = read(tmp_path / "run/protocol.json")
+    card["split"]["speaker_independent"] = True
+    (tmp_path / "run/protocol.json").write_text(json.dumps(card))
+    assert compare([runs / "some", tmp_path / "run"])["unlike"] == []
 
 
 def test_what_was_heard_of_unknown_speakers_is_counted_and_older_models_do_not_say():
@@ -215,7 +228,11 @@ def test_what_was_heard_of_unknown_speakers_is_counted_and_older_models_do_not_s
     assert not misfits(older, SHAPE) and misfits(newer | {"unknown_speakers": "3"}, SHAPE)
 
 
-def test_a_teacher_that_heard_unknown_speakers_says_so():
+def test_a_teacher_that_heard_unknown_speakers_says_so(runs, others):
+    values = recipe_of(others)
+    values["train"] = values["train"] | {"teacher": {"source": str(runs / "nobody"), "weight": 0.5}}
+    card = prepare(Recipe.model_validate(values)).card
+    assert card["split"]["speaker_independent"] == "not known" and HEARD in _teacher(card["teacher"])
     teacher = {"source": "run", "weight": 0.5, "weights": ["ab"], "validation_speakers": ["0 of 1"]}
     assert "no recording and no speaker" in _teacher(teacher) and HEARD not in _teacher(teacher)
     said = _teacher(teacher | {"unknown_speakers": 3})

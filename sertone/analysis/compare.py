@@ -102,7 +102,9 @@ def _protocol(run: Rows, tasks: list[str]) -> dict[str, Any]:
     classes = run.classes if "emotion" in tasks else []
     held_out = [fold["test_speakers"] for fold in card["folds"]]
     held_out.append({row["id"]: row["fold"] for row in run.rows if not row["speaker"]})
-    return card | {"test_speakers": held_out, "labels": labels, "classes": classes}
+    # An encoder that has heard unknown speakers makes no other split.
+    split = {name: value for name, value in card["split"].items() if name != "speaker_independent"}
+    return card | {"split": split, "test_speakers": held_out, "labels": labels, "classes": classes}
 
 
 def _labels(row: dict[str, str], tasks: list[str]) -> tuple[str, ...]:

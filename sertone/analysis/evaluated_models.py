@@ -6,7 +6,7 @@ Axis letters: N utterances, K classes.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from sertone.schema import Utterance
 from sertone.training import durations
 from sertone.training.recordings import Recordings
 from sertone.transcripts import Transcripts
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)
@@ -157,12 +160,18 @@ class TrainedModel:
 
     def answers(self, utterances: Sequence[Utterance], recordings: Recordings) -> UtteranceAnswers:
         """Answer in batches, on a GPU where there is one; long utterances by windows."""
+        from sertone.train_config import TrainConfig
+        from sertone.training import ranks
+
+        fabric = ranks.fabric(TrainConfig(batch_size=1))
+        self._trained.models = [model.to(fabric.device) for model in self._trained.models]
+        self._trained.device = str(fabric.device)
         long = {u.id for u in answered_by_windows(self._trained, utterances, recordings)}
         is_long = np.asarray([u.id in long for u in utterances])
         each = [self._trained.classes, self._trained.classes, self._trained.scales]
         shares, plain, ratings = columns = [np.zeros((len(utterances), len(names))) for names in each]
         if not is_long.all():
-            found = self._at_once([u for u in utterances if u.id not in long], recordings)
+            found = self._at_once([u for u in utterances if u.id not in long], recordings, fabric)
             for column, rows in zip(columns, found, strict=True):
                 column[~is_long] = rows
         for row, utterance in enumerate(utterances):
@@ -174,19 +183,19 @@ class TrainedModel:
         rated = dict(zip(self._trained.scales, ratings.T.tolist(), strict=True))
         return UtteranceAnswers(shares, plain, rated)
 
-    def _at_once(self, utterances: Sequence[Utterance], recordings: Recordings) -> list[np.ndarray]:
+    def _at_once(
+        self, utterances: Sequence[Utterance], recordings: Recordings, fabric: "Fabric"
+    ) -> list[np.ndarray]:
         """Return probabilities (N, K), the same before calibration, and ratings (N, R)."""
-        from sertone.train_config import TrainConfig
-        from sertone.training import ranks, together
+        from sertone.training import together
 
         trained = self._trained
-        fabric = ranks.fabric(TrainConfig(batch_size=1))
         each = together.answers_of(trained, utterances, recordings, fabric)
-        trained.device = str(fabric.device)  # where the models are now, for what is answered by windows
         rated = [together.mean_ratings(trained, each, *item) for item in trained.scales.items()]
+        plain = np.mean([own.probabilities for own in each], axis=0)
         return [
-            together.mean_probabilities(trained, each),
-            np.mean([own.probabilities for own in each], axis=0),
+            together.mean_probabilities(trained, each) if trained.classes else plain,
+            plain,
             np.reshape(rated, (len(rated), len(utterances))).T,
         ]
 

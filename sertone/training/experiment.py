@@ -104,12 +104,17 @@ class Experiment:
         Raises:
             SertoneError: `encoder_heard_test`, `teacher_heard_test`, `unlike_teacher`; where there is none.
         """
-        past, teacher, origin = {}, self.recipe.train.teacher, self.origin
+        past: dict[str, Any] = {}
+        teacher, origin = self.recipe.train.teacher, self.origin
         if origin:
             past["encoder"] = heard.require_unheard(origin, self.folds, self.card)
         if teacher:
             known = (self.folds, self.card, self.classes, self.ratings)
             past["teacher"] = teachers.require_fit(teacher, *known)
+        if "speaker_independent" in self.card["split"]:
+            unknown = heard.unknown_speakers([origin.heard if origin else {}, past.get("teacher", {})])
+            independent = "not known" if unknown else protocols.is_speaker_independent(self.utterances)
+            past["split"] = self.card["split"] | {"speaker_independent": independent}
         return replace(self, card=self.card | past)
 
 

@@ -62,25 +62,28 @@ def require_fit(
 
     Returns:
         for the card: name, share in the targets, a hash of the weights of every model, and how many of each
-        fold's validation speakers it has heard.
+        fold's validation speakers it has heard; `unknown_speakers`, as `heard.names`, where there are some.
 
     Raises:
         SertoneError: as `abouts`; `unlike_teacher`, `teacher_heard_test`.
     """
-    weights, chosen_by = [], []
+    weights, chosen_by, pasts = [], [], []
     for number, fold in enumerate(folds):
         for about in abouts(config, number, len(folds)):
             common(about, classes, ratings)
             _require_unheard(about, fold, card)
         past = [about["card"]["heard"] for about in abouts(config, number, len(folds))]
+        pasts += past
         chosen_by += [said] if (said := heard.validation_speakers(fold, card, past)) else []
         paths = folders.checkpoints(find(config.source, number, len(folds)))
         weights += [audio.file_hash(path / folders.WEIGHTS)[:LETTERS] for path in paths]
+    unknown = heard.unknown_speakers(pasts)
     return {
         "source": Path(config.source).name,
         "weight": config.weight,
         "weights": weights,
         "validation_speakers": chosen_by,
+        **({"unknown_speakers": unknown} if unknown else {}),
     }
 
 
