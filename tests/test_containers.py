@@ -119,11 +119,13 @@ def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path):
     thread = threading.Thread(target=exchange)
     thread.start()
     found = set()
-    for _ in range(300):
+    for attempt in range(100_000):  # on a busy machine the file may rarely be there when it is opened
         try:
             found.add(audio.inspect(tmp_path / "now.wav").frames)
         except AudioError as error:
             found.add(error.code)
+        if attempt > 300 and 2 * RATE in found:
+            break
     done.set()
     thread.join()
     assert found <= {2 * RATE, "not_a_file"} and 2 * RATE in found

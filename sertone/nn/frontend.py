@@ -7,6 +7,7 @@ Axis letters: B batch, N samples, T frames, C features.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -173,24 +174,31 @@ def _power_products(slices: Tensor, size: int, matrix: Tensor, window: Tensor | 
     return (slices @ waves).square() @ torch.cat([matrix, matrix])
 
 
-# What follows is a constant of the graph, and not computed in it, whichever way torch traces.
+def _constant(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Mark what is a constant of a graph, whichever way torch traces, and not computed in it.
+
+    This is all that `torch.compiler.assume_constant_result` does; importing that takes
+    seconds and makes a folder.
+    """
+    function._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+    return function
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def _sides(size: int, lags: int) -> Tensor:
     """Which samples count before and behind each lag: (size, 2 lags)."""
     sample, lag = np.arange(size)[:, None], np.arange(lags)
     return torch.from_numpy(np.concatenate([sample < size - lag, sample >= lag], 1).astype(np.float32))
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def _waves(count: int, size: int) -> Tensor:
     """The first rows of a Fourier transform, cosines and sines: (count, 2 (size // 2 + 1))."""
     angles = 2 * np.pi * np.outer(np.arange(count), np.arange(size // 2 + 1)) / size
     return torch.from_numpy(np.concatenate([np.cos(angles), np.sin(angles)], 1).astype(np.float32))
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def _inverse(size: int, count: int) -> Tensor:
     """The inverse of a real and even spectrum as a matrix: (size // 2 + 1, count)."""
     weights = np.full(size // 2 + 1, 2.0)
