@@ -40,6 +40,7 @@ def test_operations_are_those_that_torch_counts(shape):
 
 def test_the_speech_has_iemocaps_durations():
     from speech import COUNT, Speech, durations
+    from train import bucketed_plan
 
     from sertone.training.batches import padding_factor
 
@@ -49,6 +50,7 @@ def test_the_speech_has_iemocaps_durations():
     order = np.random.default_rng(1).permutation(COUNT).tolist()
     random_fours = [order[i : i + 4] for i in range(0, COUNT, 4)]
     assert padding_factor(found.tolist(), random_fours) == pytest.approx(1.70, abs=0.03)
+    assert bucketed_plan(found.tolist(), 60.0).padding <= 1.05
     speech = Speech(20)
     first = speech.utterances[0]
     assert len(speech.samples(first)) == speech.lengths[first.id]

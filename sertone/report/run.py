@@ -169,12 +169,14 @@ def _trouble(results: dict) -> str:
     if mixed := results["folds_of_other_settings"]:
         parts.append(f"Trained with other settings than this page shows: {', '.join(mixed)}.")
     if skipped:
-        parts.append(f"{skipped} steps without a finite loss or gradient were skipped.")
+        parts.append(f"Left out: {counted(skipped, 'step')} without a finite loss or gradient.")
     if bounded := sum(entry.get("bounded_batches", 0) for entry in entries):
         share = bounded / sum(entry["batches"] for entry in entries)
         parts.append(f"{share:.0%} of the batches are smaller than asked for, by train.batch_gb.")
     if unfit:
-        parts.append(f"Up to {unfit} transcripts per epoch did not fit their frames and did not count.")
+        parts.append(
+            f"Longer than their frames, so left out: up to {counted(unfit, 'transcript')} per epoch."
+        )
     return " ".join(parts)
 
 
@@ -186,8 +188,9 @@ def _cost(results: dict) -> str:
         return ""
     busy = sum(entry["busy"] * entry["seconds"] for entry in entries) / seconds
     padding = sum(entry["padding_factor"] for entry in entries) / len(entries)
+    epochs = counted(len(entries), "epoch")
     return (
-        f"{len(entries)} epochs of {seconds / len(entries):.1f} s on average. Of the time {busy:.1%} was "
+        f"{epochs} of {seconds / len(entries):.1f} s on average. Of the time {busy:.1%} was "
         f"computing rather than waiting for data; {padding:.3f} s were computed per second of speech."
         + _withheld(results)
     )
