@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import asdict, replace
+from decimal import ROUND_HALF_EVEN, Decimal
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,7 +18,7 @@ import pympi
 import pysrt
 import pytest
 from conversation import CLASSES, conversation
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from parselmouth.praat import call
 
@@ -73,7 +74,8 @@ def line(text):
 
 
 def milliseconds(seconds):
-    return round(seconds * 1000)
+    """Round the exact value: 0.0025 is a little over two and a half, which its product with 1000 no longer is."""
+    return int(Decimal(seconds).scaleb(3).to_integral_value(ROUND_HALF_EVEN))
 
 
 def told(prediction, *, empty=True):
@@ -215,7 +217,11 @@ def captions(prediction, arrow="-->"):
     return Counter(zip(times, (text.replace("-->", arrow).strip() for text in said), strict=True))
 
 
+HALF_A_MILLISECOND = Segment(start_s=0.0025, end_s=1.0025, speaker="A", label="x", confidence=0.0)
+
+
 @settings(max_examples=60, deadline=None)
+@example(Prediction(file="x", status="ok", duration_s=60.0, label="x", segments=[HALF_A_MILLISECOND]))
 @given(timelines(confidence=st.floats(0, 1)))
 def test_srt_by_pysrt(folder, prediction):
     read = pysrt.open(
