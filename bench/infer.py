@@ -30,7 +30,7 @@ from transformers.utils import logging
 
 from sertone.export.bundles import export, write_bundle
 from sertone.export.precision import lowered
-from sertone.isolation import Isolated, cores
+from sertone.utils.processes import Isolated, cores
 
 SMALL = {"hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 768}
 SMALL |= {"conv_dim": [128] * 7, "num_conv_pos_embeddings": 32, "num_conv_pos_embedding_groups": 4}

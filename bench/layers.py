@@ -18,9 +18,9 @@ import numpy as np
 
 from sertone.analysis.probing import Probing
 from sertone.analysis.targets import Target, _dealt, _parts
-from sertone.isolation import cores
 from sertone.schema import Utterance
 from sertone.training.store import Store
+from sertone.utils.processes import cores
 
 SPEAKERS, SESSIONS, FULL = 10, 5, 25
 QUESTIONS = {"arousal": 0, "valence": 0, "dominance": 0, "emotion": 4, "gender": 2, "style": 2, "speaker": 10}

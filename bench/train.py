@@ -30,9 +30,9 @@ from speech import durations
 from transformers import AutoConfig
 from ways import Way, call, fabric_device, start
 
-from sertone.isolation import Isolated, cores
 from sertone.train_config import bf16_hardware
 from sertone.training.batches import padding_factor, plan_batches
+from sertone.utils.processes import Isolated, cores
 
 HERE = str(Path(__file__).parent)
 HIDDEN, CHARACTERS, FROZEN = 256, 18, 4

@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from train import Plan, bucketed_plan, random_plan
 from ways import Running, Way
 
-from sertone.isolation import Isolated
+from sertone.utils.processes import Isolated
 
 KINDS = {
     "matrix products": ("::mm", "addmm", "bmm", "dot_product"),

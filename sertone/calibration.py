@@ -23,7 +23,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sertone.shape import misfits
+from sertone.utils.json_shape import misfits
 
 BINS = 15
 POINTS = 50

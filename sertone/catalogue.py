@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sertone.errors import SertoneError
 from sertone.files import parse_yaml
-from sertone.suggestions import find_near
+from sertone.utils.suggestions import find_near
 
 Kind = Literal["recipe", "distillation", "study"]
 FOLDERS: dict[Kind, str] = {"recipe": "recipes", "distillation": "recipes", "study": "studies"}

@@ -30,7 +30,7 @@ from sertone.containers.limits import (
 from sertone.containers.report import Clock, Report
 from sertone.containers.source import Content, MemoryFile, OpenFile, RegularFile
 from sertone.errors import AudioError
-from sertone.extras import install
+from sertone.utils.extras import install
 
 __all__ = [
     "BLOCK", "MAX_CHANNELS", "MAX_RATE_HZ", "MIN_RATE_HZ",

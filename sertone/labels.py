@@ -17,8 +17,8 @@ import numpy as np
 from sertone.errors import SertoneError
 from sertone.files import parse_yaml, read_text
 from sertone.schema import Problem, Report, Utterance
-from sertone.shape import misfits
-from sertone.suggestions import did_you_mean
+from sertone.utils.json_shape import misfits
+from sertone.utils.suggestions import did_you_mean
 
 EMOTIONS = (
     "neutral", "calm", "happy", "excited", "angry", "frustrated", "sad", "fearful", "disgusted",

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from sertone.catalogue import Kind, find_file, require_kind
 from sertone.errors import SertoneError, join_parts
 from sertone.files import parse_yaml, read_text
-from sertone.suggestions import did_you_mean, explain
+from sertone.utils.suggestions import did_you_mean, explain
 
 LARGEST = 1_000_000
 """No whole number of a recipe is larger, but for seeds: it would be a slip that never ends."""

@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sertone import audio
-from sertone.child import emit
 from sertone.errors import AudioError
-from sertone.isolation import ChildDiedError, Isolated, side_by_side
 from sertone.runtime.apart import end_decoders
+from sertone.utils.child_process import emit
+from sertone.utils.processes import ChildDiedError, Isolated, side_by_side
 
 
 def code_of(path, **options) -> str:
@@ -284,7 +284,9 @@ def test_closing_ends_calls_that_still_run():
     assert time.monotonic() - started < 50
     assert "In the child process" in "".join(caught.value.__notes__)
     here = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    assert not [pid for pid in here if "sertone.isolation" in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert not [
+        pid for pid in here if "sertone.utils.child_process" in Path(f"/proc/{pid}/cmdline").read_text()
+    ]
 
 
 def test_a_call_that_the_child_cannot_read_is_an_error():
@@ -300,7 +302,7 @@ def test_children_import_nothing_from_the_working_folder(tmp_path, tone):
     """Where a `queue.py` of the user's would end every one of them, or worse."""
     (tmp_path / "queue.py").write_text("raise SystemExit(7)")
     (tmp_path / "use.py").write_text(
-        "from sertone.isolation import Isolated\n"
+        "from sertone.utils.processes import Isolated\n"
         "from sertone import audio\n"
         f"with Isolated() as child: print(child(audio.read, {str(tone('a.wav'))!r}).sampling_rate)\n"
     )
@@ -313,7 +315,7 @@ def test_children_import_nothing_from_the_working_folder(tmp_path, tone):
 def test_children_end_with_their_caller(tmp_path):
     """Also when the caller is killed in the middle of a call."""
     code = (
-        "import os, time, sertone.isolation as i\n"
+        "import os, time, sertone.utils.processes as i\n"
         "with i.Isolated() as child:\n"
         "    print(child(os.getpid), flush=True)\n"
         "    child(time.sleep, 60)\n"

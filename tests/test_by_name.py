@@ -14,11 +14,12 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from sertone import catalogue, extras, recipe, suggestions
+from sertone import catalogue, recipe
 from sertone.analysis import study as studies
 from sertone.cli import main
 from sertone.errors import SertoneError
 from sertone.models import configure, recipe_schema
+from sertone.utils import extras, suggestions
 
 
 @pytest.fixture
@@ -176,14 +177,12 @@ def test_a_path_as_in_a_clone_means_a_name(sertone):
 def test_an_installed_package_carries_recipes_and_studies(tmp_path):
     """Laid out as the wheel is: hatch puts both folders into the package."""
     hatch = (REPOSITORY / "pyproject.toml").read_text()
+    shutil.copytree(REPOSITORY / "sertone", tmp_path / "sertone")
     for folder in ("recipes", "studies"):
         assert f'"{folder}" = "sertone/{folder}"' in hatch
         shutil.copytree(REPOSITORY / folder, tmp_path / "sertone" / folder)
-    light = ("__init__", "catalogue", "errors", "extras", "files", "suggestions")
-    for name in light:
-        shutil.copy(REPOSITORY / "sertone" / f"{name}.py", tmp_path / "sertone")
     code = (
-        "from sertone import catalogue, extras; print(len(catalogue.list_entries()));"
+        "from sertone import catalogue; from sertone.utils import extras; print(len(catalogue.list_entries()));"
         "print(catalogue.find_shipped('demo_table2', 'study')); print(extras.install('media'))"
     )
     there = os.environ | {"PYTHONPATH": str(tmp_path)}

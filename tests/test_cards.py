@@ -20,7 +20,6 @@ from huggingface_hub import ModelCard
 import sertone
 from sertone import intervals, load, metrics
 from sertone.errors import SertoneError
-from sertone.hub import is_hub_id
 from sertone.licences import LicenceWarning
 from sertone.recipe import Recipe
 from sertone.sharing import folder as folders
@@ -30,6 +29,7 @@ from sertone.sharing.scores import Scores
 from sertone.sums import Sums, tables
 from sertone.training import single
 from sertone.training.crossval import cross_validate
+from sertone.utils.hub import is_hub_id
 
 
 def recipe_of(root, **changes):

@@ -12,10 +12,10 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from sertone.errors import SertoneError
-from sertone.isolation import Isolated
 from sertone.labels import Scale
 from sertone.nn.losses import concordance_loss
 from sertone.nn.ratings import RatingHead, Regressor
+from sertone.utils.processes import Isolated
 
 
 def formula(predicted, target):

@@ -20,8 +20,8 @@ from sertone import audio
 from sertone.containers.ogg import checksum, ogg
 from sertone.containers.source import RegularFile
 from sertone.errors import AudioError
-from sertone.isolation import Isolated
 from sertone.runtime.plan import TimelineSettings
+from sertone.utils.processes import Isolated
 
 pytest.importorskip("av")
 

@@ -17,7 +17,6 @@ from transformers import AutoModel
 from sertone import cli, corpora
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
-from sertone.isolation import Isolated
 from sertone.nn.compact import CompactEncoderConfig
 from sertone.nn.distillation import student_of
 from sertone.nn.pretrained import FAMILIES
@@ -27,6 +26,7 @@ from sertone.training import checkpoint, distill_recipe, ranks
 from sertone.training.distill import distill, result
 from sertone.training.distill_recipe import DistillRecipe
 from sertone.training.loader import Row
+from sertone.utils.processes import Isolated
 
 SHIPPED = ("distilhubert", "demo_distill")
 TEACHER = {"name": "compact", "width": 16, "depth": 3, "attention_heads": 2}

@@ -19,9 +19,9 @@ from toys import write_toy
 
 import sertone
 from sertone import audio
-from sertone.isolation import Isolated
 from sertone.runtime import apart
 from sertone.runtime.plan import TimelineSettings
+from sertone.utils.processes import Isolated
 
 RATE = 16000
 NOISE = 0.1 * np.random.default_rng(0).standard_normal(RATE)
@@ -258,7 +258,9 @@ def children():
     """Processes that decode, of this one."""
     mine = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     found = [int(pid) for task in mine for pid in task.read_text().split()]
-    return [pid for pid in found if b"sertone.isolation" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [
+        pid for pid in found if b"sertone.utils.child_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
 
 
 def test_a_decoder_that_dies_costs_one_recording(model, tmp_path, monkeypatch):

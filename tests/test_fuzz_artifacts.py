@@ -12,7 +12,7 @@ from exported import COMPACT, TEXT, write_checkpoint
 from toys import write_toy
 
 from sertone import recipe as recipes
-from sertone.isolation import ChildDiedError, Isolated
+from sertone.utils.processes import ChildDiedError, Isolated
 
 HANG_S = 60
 """No artifact takes that long."""

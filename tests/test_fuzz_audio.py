@@ -11,7 +11,7 @@ from sounds import FORMATS, MUTATIONS, mutants, write
 import sertone
 from sertone import audio
 from sertone.audio import SEGMENT_TOLERANCE_S
-from sertone.isolation import ChildDiedError, ChildStuckError, cores, side_by_side
+from sertone.utils.processes import ChildDiedError, ChildStuckError, cores, side_by_side
 
 pytest.importorskip("av")
 LIMIT_S = 60.0

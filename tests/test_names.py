@@ -14,13 +14,13 @@ from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sertone import spreadsheet
 from sertone.corpora import manifest
 from sertone.runtime.rows import Csv, JsonLines
 from sertone.runtime.writers import table
 from sertone.schema import Prediction, Segment
-from sertone.terminal import ACTS, escaped
 from sertone.training.progress import Progress
+from sertone.utils import spreadsheet
+from sertone.utils.terminal import ACTS, escaped
 
 TITLE = "\x1b]0;mine\x07\x9b31m\u202e\r[red]x[/red]"
 FORMULAS = ["=1+1", "+x", "-x y", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''-x", "＝1"]
@@ -154,6 +154,6 @@ def test_nothing_is_printed_past_the_one_place():
         printed = [
             call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"
         ]
-        assert not printed or path.name == "terminal.py" or path.parts[-2:] == ("runtime", "progress.py"), (
-            path
-        )
+        assert (
+            not printed or path.name == "utils/terminal.py" or path.parts[-2:] == ("runtime", "progress.py")
+        ), path

@@ -15,14 +15,18 @@ from exported import write_checkpoint, write_hub_folder
 from hub import Repository, running
 from safetensors.torch import load_file
 
-from sertone import cli, hub
+from sertone import cli
 from sertone.errors import SertoneError
 from sertone.sharing import origins
 from sertone.training.checkpoint import load_model
+from sertone.utils import hub
 
 FILES = sorted([*(REPOSITORY / "sertone").rglob("*.py"), *(REPOSITORY / "bench").rglob("*.py")])
-OURS = "sertone/isolation.py", "sertone/child.py"  # between a process and its own children
-HUBS, PRETRAINED = "sertone/hub.py", "sertone/nn/pretrained.py"
+OURS = (
+    "sertone/utils/processes.py",
+    "sertone/utils/child_process.py",
+)  # between a process and its own children
+HUBS, PRETRAINED = "sertone/utils/hub.py", "sertone/nn/pretrained.py"
 FORBIDDEN = [
     "eval",
     "exec",

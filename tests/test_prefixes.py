@@ -12,7 +12,6 @@ from lightning_fabric import Fabric
 
 from sertone import corpora
 from sertone.errors import SertoneError
-from sertone.isolation import Isolated
 from sertone.nn.compact import CompactEncoderConfig
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.huggingface import TinyEncoderConfig
@@ -25,6 +24,7 @@ from sertone.training.prefix_caches import PrefixCaches
 from sertone.training.prefixes import prefix_name
 from sertone.training.progress import Progress
 from sertone.training.recordings import Recordings
+from sertone.utils.processes import Isolated
 
 NOTHING = Vocabulary({}, {}, [])
 ENCODERS = {

@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from sertone import models
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
-from sertone.isolation import Isolated
 from sertone.nn.vocabulary import Vocabulary
 from sertone.training import ranks
 from sertone.training.batches import plan_batches
@@ -30,6 +29,7 @@ from sertone.training.experiment import prepare
 from sertone.training.folds import fit, gather
 from sertone.training.loop import Trainer
 from sertone.training.progress import Progress
+from sertone.utils.processes import Isolated
 
 
 @settings(deadline=None)

@@ -13,12 +13,12 @@ import sertone
 from sertone.blocks import Sound
 from sertone.decoding import AudioInfo
 from sertone.errors import AudioError, SertoneError
-from sertone.isolation import Isolated
 from sertone.runtime.answering import Answering, Outputs
 from sertone.runtime.apart import PiecesApart, open_pieces
 from sertone.runtime.cutting import Pieces
 from sertone.runtime.plan import Plan, TimelineSettings
 from sertone.runtime.predictor import Predictor
+from sertone.utils.processes import Isolated
 
 RATE = 16000
 

@@ -16,11 +16,11 @@ from sertone.errors import SertoneError
 from sertone.recipe import Recipe
 from sertone.report.protocol import _teacher
 from sertone.runtime.bundle import FIELDS
-from sertone.shape import misfits
 from sertone.sharing.folder import HEARD as SHAPE
 from sertone.training import heard
 from sertone.training.experiment import prepare
 from sertone.training.single import train
+from sertone.utils.json_shape import misfits
 
 BASELINE = {"name": "baseline", "encoder": TINY_MODEL["encoder"], "hidden": 8}
 SIDES = ("train", "validation", "test")

@@ -22,10 +22,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from parselmouth.praat import call
 
-from sertone import spreadsheet
 from sertone.errors import SertoneError
 from sertone.runtime.writers import FORMATS, write
 from sertone.schema import Prediction, Segment
+from sertone.utils import spreadsheet
 
 HOSTILE = [
     "A --> B",

@@ -16,10 +16,10 @@ from torch import nn
 
 from sertone import models
 from sertone.audio import SAMPLING_RATE
-from sertone.isolation import Isolated
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
 from sertone.training.step import freeze
+from sertone.utils.processes import Isolated
 
 HUBERT_LARGE = 311_228_544
 """Parameters of HuBERT-large as Hugging Face builds it, without the 4.2 M of its convolutions."""

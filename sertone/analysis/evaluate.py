@@ -34,11 +34,11 @@ from sertone.runtime.answering import Model
 from sertone.schema import Utterance
 from sertone.settings import parse
 from sertone.sharing.scores import Scores
-from sertone.terminal import tell
 from sertone.training import heard, results
 from sertone.training.recordings import Recordings
 from sertone.training.run_folder import lock
 from sertone.training.scored import scored
+from sertone.utils.terminal import tell
 
 CACHE_GB = 4.0
 UNKNOWN_PAST = "nothing is known of the model's training: it may have heard these recordings or speakers"

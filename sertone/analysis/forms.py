@@ -9,7 +9,7 @@ from typing import Any
 from sertone import figures
 from sertone.analysis.study import SCORES
 from sertone.analysis.tables import MEAN
-from sertone.spreadsheet import guarded
+from sertone.utils.spreadsheet import guarded
 
 POOLED, FOLDS, PAPER = "pooled", "mean over folds", "paper"
 """Kinds of figures, each with a line of its own."""

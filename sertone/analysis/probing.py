@@ -23,8 +23,8 @@ from sertone.analysis.targets import Target
 from sertone.errors import SertoneError
 from sertone.figures import counted
 from sertone.files import write_json
-from sertone.isolation import cores, side_by_side
 from sertone.training.store import Store
+from sertone.utils.processes import cores, side_by_side
 
 WORTH_CHILDREN = 20_000_000
 """Features (N times D, of all layers) from which on starting processes pays."""

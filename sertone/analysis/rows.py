@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sertone import spreadsheet
 from sertone.errors import SertoneError
 from sertone.files import read_json
 from sertone.sums import Sums, labelled, people, unit_of
 from sertone.sums import columns as columns_of
+from sertone.utils import spreadsheet
 
 
 @dataclass(frozen=True)

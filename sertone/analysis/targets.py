@@ -21,7 +21,7 @@ from sertone import corpora
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, class_names
 from sertone.schema import Utterance
-from sertone.suggestions import did_you_mean
+from sertone.utils.suggestions import did_you_mean
 
 if TYPE_CHECKING:  # the children that probe do without torch
     from sertone.training.experiment import Experiment

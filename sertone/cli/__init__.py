@@ -25,8 +25,8 @@ from sertone.cli import (  # noqa: F401  each adds its commands
 from sertone.cli.mistakes import describe
 from sertone.cli.parts import app
 from sertone.errors import SertoneError, is_out_of_memory
-from sertone.extras import install_for
-from sertone.terminal import say, tell
+from sertone.utils.extras import install_for
+from sertone.utils.terminal import say, tell
 
 MORE_MEMORY = "a smaller model, fewer --jobs, a lower train.batch_seconds or train.audio_cache_gb need less"
 """The way out where memory was short and no batch is to blame."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter, validators
 
 from sertone.cli.parts import STUDY, FileOrName, Flag, Overrides, app
-from sertone.terminal import say
+from sertone.utils.terminal import say
 
 
 @app.command(group=STUDY)

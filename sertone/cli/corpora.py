@@ -13,7 +13,7 @@ from sertone.cli.parts import Flag, corpora_app
 from sertone.cli.reader import NOTHING, ReaderOptions, classes_of
 from sertone.figures import counted
 from sertone.schema import Problem
-from sertone.terminal import say
+from sertone.utils.terminal import say
 
 
 @corpora_app.command(name="list")

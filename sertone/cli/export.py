@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from sertone.cli.parts import SHARE, Flag, app
 from sertone.cli.reader import NOTHING, ReaderOptions
 from sertone.errors import SertoneError
-from sertone.terminal import say, tell
+from sertone.utils.terminal import say, tell
 
 
 @app.command(group=SHARE)

@@ -11,8 +11,8 @@ from cyclopts import Parameter
 
 from sertone.cli.parts import USE, Flag, app
 from sertone.errors import SertoneError
-from sertone.extras import install
-from sertone.terminal import say, tell
+from sertone.utils.extras import install
+from sertone.utils.terminal import say, tell
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ from cyclopts.exceptions import (
 )
 
 from sertone.errors import join_parts
-from sertone.suggestions import did_you_mean, explain
+from sertone.utils.suggestions import did_you_mean, explain
 
 OTHER_COMMANDS = {
     **dict.fromkeys(("cv", "cross-validate", "cross_validate", "kfold"), "crossval"),

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from sertone.cli.parts import SHARE, STUDY, TRAIN, USE, Flag, Overrides, app, score_line
 from sertone.cli.reader import NOTHING, ReaderOptions
 from sertone.errors import SertoneError
-from sertone.terminal import say, tell
+from sertone.utils.terminal import say, tell
 
 
 @app.command(group=STUDY)

@@ -11,9 +11,9 @@ from cyclopts import Parameter, Token, UnknownOptionError
 from sertone.cli.long import Long, named
 from sertone.cli.parts import USE, Flag, app
 from sertone.errors import AudioError, SertoneError
-from sertone.extras import install
 from sertone.figures import counted
-from sertone.terminal import say
+from sertone.utils.extras import install
+from sertone.utils.terminal import say
 
 if TYPE_CHECKING:
     from sertone.runtime.answering import Model

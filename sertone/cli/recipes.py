@@ -12,8 +12,8 @@ from sertone.catalogue import Entry
 from sertone.cli.parts import Flag, recipes_app
 from sertone.errors import SertoneError
 from sertone.files import write_bytes
-from sertone.suggestions import find_near
-from sertone.terminal import say
+from sertone.utils.suggestions import find_near
+from sertone.utils.terminal import say
 
 HEADS = {
     "recipe": "Recipes: `sertone crossval NAME` scores, `sertone train NAME` makes a model for use",

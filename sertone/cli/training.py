@@ -19,7 +19,7 @@ from sertone.cli.parts import (
     app,
     score_line,
 )
-from sertone.terminal import say
+from sertone.utils.terminal import say
 
 
 @app.command(group=TRAIN)

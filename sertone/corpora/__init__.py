@@ -34,7 +34,7 @@ from sertone.errors import SertoneError
 from sertone.figures import counted
 from sertone.labels import Scale
 from sertone.schema import Problem, Report, Utterance, stop
-from sertone.suggestions import did_you_mean
+from sertone.utils.suggestions import did_you_mean
 
 if TYPE_CHECKING:  # the light half does without pydantic
     from sertone.recipe import DataConfig

@@ -7,7 +7,7 @@ from typing import Any
 from sertone import corpora
 from sertone.errors import SertoneError
 from sertone.schema import Utterance
-from sertone.spreadsheet import guarded
+from sertone.utils.spreadsheet import guarded
 
 FIELDS = ("id", "path", "start_s", "end_s", "speaker", "session", "split", "text")
 

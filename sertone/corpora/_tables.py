@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sertone.errors import SertoneError
-from sertone.extras import install
-from sertone.spreadsheet import restored
+from sertone.utils.extras import install
+from sertone.utils.spreadsheet import restored
 
 Row = dict[str, str | None]
 SEPARATORS = (",", ";", "\t")

@@ -32,10 +32,10 @@ import soxr
 
 from sertone.corpora import manifest
 from sertone.errors import SertoneError
-from sertone.extras import install
 from sertone.labels import DIMENSIONS, Scale
 from sertone.licences import CC0, Licence
 from sertone.schema import Report, Utterance, stop
+from sertone.utils.extras import install
 
 TITLE = "Sertone's demo (synthetic speech)"
 LICENCE = Licence(

@@ -2,7 +2,7 @@
 
 source.py       what any model has to offer to be exported
 trained.py      a model of ours: its checkpoints as one module, with temperature and scales
-hub.py          an audio-classification checkpoint of Hugging Face
+utils/hub.py          an audio-classification checkpoint of Hugging Face
 heads.py        its head, and the whole as one module
 graphs.py       torch -> ONNX
 precision.py    int8, bf16

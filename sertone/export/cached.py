@@ -7,14 +7,15 @@ import tempfile
 from hashlib import sha256
 from pathlib import Path
 
-from sertone import __version__, hub
+from sertone import __version__
 from sertone.audio import file_hash
 from sertone.errors import SertoneError, first_line
-from sertone.extras import install
 from sertone.runtime import shipped
 from sertone.runtime.bundle import FORMAT, is_bundle
 from sertone.sharing import folder as folders
-from sertone.terminal import tell
+from sertone.utils import hub
+from sertone.utils.extras import install
+from sertone.utils.terminal import tell
 
 PREFIX = "hf:"
 """Before a folder or OWNER/NAME: an audio-classification model of Hugging Face."""

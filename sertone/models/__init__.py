@@ -18,7 +18,7 @@ from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import Recipe
 from sertone.schema import Utterance
 from sertone.settings import Settings, parse
-from sertone.suggestions import did_you_mean, explain
+from sertone.utils.suggestions import did_you_mean, explain
 
 MODELS = ("baseline", "ispas2023", "oliveira2023", "wan2025")
 

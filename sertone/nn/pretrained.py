@@ -13,8 +13,8 @@ import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging
 
-from sertone import hub
 from sertone.errors import SertoneError, first_line
+from sertone.utils import hub
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm")
 EXPECTED = "a Hugging Face id or a folder with config.json"

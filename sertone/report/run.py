@@ -5,11 +5,12 @@ from itertools import groupby
 from math import isfinite
 from pathlib import Path
 
-from sertone import figures, spreadsheet
+from sertone import figures
 from sertone.figures import FIGURES, axis_value, counted
 from sertone.files import read_json
 from sertone.report import cards, conditions, emotion, page, plots, protocol, ratings
 from sertone.sharing.scores import best_of
+from sertone.utils import spreadsheet
 
 TASK_NAMES = {
     "gender": "gender",

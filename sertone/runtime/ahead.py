@@ -10,11 +10,11 @@ from itertools import tee
 from typing import NamedTuple
 
 from sertone.audio import SEGMENT_TOLERANCE_S, Recording
-from sertone.isolation import ChildDiedError, cores, in_order
 from sertone.runtime import apart
 from sertone.runtime.answering import no_answer
 from sertone.runtime.sources import File
 from sertone.schema import Prediction
+from sertone.utils.processes import ChildDiedError, cores, in_order
 
 MAX_DECODERS = 4
 

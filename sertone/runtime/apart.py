@@ -19,9 +19,9 @@ from sertone.blocks import stream
 from sertone.containers.source import Content
 from sertone.decoding import Warnings
 from sertone.errors import AudioError, SertoneError
-from sertone.isolation import ChildDiedError, ChildStuckError, Isolated, cores
 from sertone.runtime.cutting import Piece, Pieces
 from sertone.runtime.plan import Plan
+from sertone.utils.processes import ChildDiedError, ChildStuckError, Isolated, cores
 
 SILENCE_S = 60.0
 """Seconds without a decoded block after which a decoder is ended: whatever it is stuck in, also in C."""

@@ -24,7 +24,6 @@ import numpy as np
 from sertone import figures
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import AudioError, SertoneError, first_line, is_out_of_memory
-from sertone.extras import install
 from sertone.files import read_json, read_text
 from sertone.labels import Scale, are_classes, is_scale
 from sertone.licences import LEDGER
@@ -32,7 +31,8 @@ from sertone.runtime.answering import Outputs, out_of_memory
 from sertone.runtime.graph_files import external_files
 from sertone.runtime.probe import PROBE, SHAPE, require_right_arithmetic
 from sertone.runtime.tokenizer import parsed
-from sertone.shape import misfits
+from sertone.utils.extras import install
+from sertone.utils.json_shape import misfits
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

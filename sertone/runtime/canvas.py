@@ -6,8 +6,8 @@ from functools import cache
 from typing import Any, Self
 
 from sertone.errors import SertoneError
-from sertone.extras import install
 from sertone.runtime.colours import channels
+from sertone.utils.extras import install
 
 SCALE = 2
 """Pixels per unit, for screens with fine pixels and for print."""

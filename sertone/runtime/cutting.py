@@ -7,10 +7,10 @@ import numpy as np
 
 from sertone.audio import SAMPLING_RATE, silent
 from sertone.blocks import Sound
-from sertone.child import emit
 from sertone.decoding import Warnings
 from sertone.figures import counted
 from sertone.runtime.segmentation import Segmenter, Span, Turns
+from sertone.utils.child_process import emit
 
 TOGETHER = 16 * SAMPLING_RATE
 """Samples that are handed over at once."""

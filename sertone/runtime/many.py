@@ -16,7 +16,7 @@ from sertone.runtime.progress import Progress, Tally
 from sertone.runtime.rows import form_of
 from sertone.runtime.sources import File
 from sertone.schema import Prediction
-from sertone.terminal import tell
+from sertone.utils.terminal import tell
 
 
 def predict(

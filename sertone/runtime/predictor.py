@@ -12,7 +12,6 @@ import numpy as np
 from sertone import audio
 from sertone.audio import Recording, silent
 from sertone.errors import AudioError, SertoneError
-from sertone.isolation import Isolated
 from sertone.labels import Scale
 from sertone.runtime import workers
 from sertone.runtime.ahead import Row, checked, decoded, rows, unread
@@ -24,6 +23,7 @@ from sertone.runtime.streaming import Stream
 from sertone.runtime.texts import readable, require_ears, undivided
 from sertone.runtime.timeline import heard, timeline
 from sertone.schema import Prediction
+from sertone.utils.processes import Isolated
 
 LONG_WINDOW_S = 10.0  # of recordings that are longer than the model answers at once
 MOST_JOBS = 256

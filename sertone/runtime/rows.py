@@ -11,8 +11,8 @@ from typing import BinaryIO, NamedTuple, Protocol
 from sertone.errors import SertoneError
 from sertone.runtime.predictor import Predictor
 from sertone.schema import COLUMNS, Prediction
-from sertone.spreadsheet import guarded, restored
-from sertone.terminal import escaped
+from sertone.utils.spreadsheet import guarded, restored
+from sertone.utils.terminal import escaped
 
 DIGITS = 6
 

@@ -14,13 +14,13 @@ from sertone.audio import SAMPLING_RATE
 from sertone.blocks import stream_array
 from sertone.decoding import Warnings
 from sertone.figures import counted
-from sertone.isolation import Isolated
 from sertone.runtime.answering import Model, no_answer, prediction
 from sertone.runtime.apart import PiecesApart, decoder
 from sertone.runtime.cutting import Piece, Pieces
 from sertone.runtime.plan import Plan, TimelineSettings
 from sertone.runtime.sources import Source, name_of
 from sertone.schema import Prediction, Segment, Speaker
+from sertone.utils.processes import Isolated
 
 if TYPE_CHECKING:
     from sertone.runtime.predictor import Predictor

@@ -5,11 +5,11 @@ from concurrent.futures import Future
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from sertone.isolation import in_order
 from sertone.runtime.ahead import Row, checked
 from sertone.runtime.answering import failed
 from sertone.runtime.plan import Plan
 from sertone.schema import Prediction
+from sertone.utils.processes import in_order
 
 if TYPE_CHECKING:
     from sertone.runtime.predictor import Predictor

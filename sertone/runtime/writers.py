@@ -22,7 +22,7 @@ from sertone.runtime.picture import picture
 from sertone.runtime.textgrid import textgrid
 from sertone.runtime.tiers import NAMELESS, caption, free_name, in_order, printable
 from sertone.schema import Prediction, Segment
-from sertone.spreadsheet import guarded
+from sertone.utils.spreadsheet import guarded
 
 Writer = Callable[[Prediction, Media | None], str | bytes]
 

@@ -5,12 +5,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from sertone import calibration, hub, licences
+from sertone import calibration, licences
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import SertoneError
 from sertone.files import read_json, require_regular
 from sertone.labels import are_classes, is_scale
-from sertone.shape import misfits
+from sertone.utils import hub
+from sertone.utils.json_shape import misfits
 
 FORMAT = 4
 MARKER, WEIGHTS, CARD, TOKENIZER = "checkpoint.json", "model.safetensors", "card.md", "tokenizer.json"

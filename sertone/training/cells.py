@@ -17,13 +17,13 @@ import torch
 
 from sertone.errors import SertoneError
 from sertone.figures import counted
-from sertone.isolation import ChildDiedError, cores, side_by_side
 from sertone.training import ranks
 from sertone.training.experiment import Experiment
 from sertone.training.first_stages import FirstStages
 from sertone.training.folds import check, gather, run_fold
 from sertone.training.material import Material
 from sertone.training.progress import Labelled, Progress, Relay
+from sertone.utils.processes import ChildDiedError, cores, side_by_side
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,11 @@ from sertone.errors import SertoneError
 from sertone.files import put_aside, read_json, read_text, write_json, write_text
 from sertone.nn.vocabulary import Vocabulary
 from sertone.nn.weights import load_tensors, restore, save_tensors, shapes_in
-from sertone.shape import misfits
 from sertone.sharing import folder as folders
 from sertone.sharing import model_card
 from sertone.sharing.folder import CARD, FORMAT, MARKER, TOKENIZER, WEIGHTS
 from sertone.sharing.scores import Scores
+from sertone.utils.json_shape import misfits
 
 KEPT = 2
 """Saves to resume from: the newest, and the one before it, should the newest be damaged."""

@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sertone import corpora, spreadsheet
+from sertone import corpora
 from sertone import recipe as recipes
 from sertone.runtime.predictor import Predictor
 from sertone.schema import Prediction
 from sertone.training.crossval import cross_validate
 from sertone.training.predict import Trained
+from sertone.utils import spreadsheet
 
 
 @dataclass(frozen=True)

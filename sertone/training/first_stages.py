@@ -24,8 +24,8 @@ from sertone.models.stage import Stage
 from sertone.nn.weights import load_tensors, restore, save_tensors
 from sertone.protocols import Fold
 from sertone.recipe import NEUTRAL
-from sertone.shape import misfits
 from sertone.train_config import TrainConfig
+from sertone.utils.json_shape import misfits
 
 SHAPE = {"history": [dict], "after_stages": {str: dict}, "weights": str}
 """Of `history.json`, see `shape`: epochs, scores of the test side, and the hash of the weights."""

@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Rows
 
-from sertone.child import emit
 from sertone.figures import clock, counted
-from sertone.terminal import escaped, tell
 from sertone.training import ranks
+from sertone.utils.child_process import emit
+from sertone.utils.terminal import escaped, tell
 
 EVERY_S = 30.0
 """Without a terminal a line is printed at least this often, within an epoch no more often."""

@@ -17,11 +17,11 @@ from sertone import audio
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import AudioError, SertoneError
 from sertone.figures import counted
-from sertone.isolation import ChildDiedError, cores, side_by_side
 from sertone.runtime.apart import SILENCE_S, decoder, decoder_failed
 from sertone.schema import Utterance
 from sertone.training import copies
 from sertone.training.store import Store
+from sertone.utils.processes import ChildDiedError, cores, side_by_side
 
 WORTH_CHILDREN = 256
 """Recordings from which on starting several processes to decode them pays."""

@@ -16,11 +16,11 @@ import numpy as np
 from sertone import figures, intervals, metrics, sums
 from sertone.files import read_json, write_json, write_text
 from sertone.report import run as report
-from sertone.spreadsheet import guarded
 from sertone.training import votes
 from sertone.training.calibrate import pooled_scores
 from sertone.training.experiment import Experiment
 from sertone.training.folds import fingerprint
+from sertone.utils.spreadsheet import guarded
 
 
 def collect(experiment: Experiment, out: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.files import parse_yaml, put_aside, read_json, read_text, write_json, write_text
-from sertone.shape import misfits
 from sertone.training import ranks
+from sertone.utils.json_shape import misfits
 
 WRITTEN = (
     *("recipe.yaml", "protocol.json", "*.damaged[0-9]*", "results.json", "predictions.csv", "modalities.csv"),

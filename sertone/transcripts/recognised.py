@@ -20,10 +20,10 @@ from sertone import audio
 from sertone.errors import AudioError
 from sertone.figures import counted
 from sertone.files import write_json
-from sertone.isolation import ChildDiedError, Isolated
 from sertone.recipe import AsrConfig
 from sertone.schema import Utterance
 from sertone.transcripts.recogniser import Recogniser, identity, versions
+from sertone.utils.processes import ChildDiedError, Isolated
 
 REPORTS = 20
 """Lines of progress while a corpus is recognised."""

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from sertone import audio, hub
+from sertone import audio
 from sertone.errors import SertoneError
-from sertone.extras import install
 from sertone.recipe import AsrConfig
+from sertone.utils import hub
+from sertone.utils.extras import install
 
 PACKAGES = ("faster-whisper", "ctranslate2")
 

@@ -15,7 +15,7 @@ MODULES = {
 """Module -> the smallest extra that brings it. All others come with `train`."""
 
 
-def install(extra: str, package: Path = Path(__file__).parent) -> str:
+def install(extra: str, package: Path = Path(__file__).parents[1]) -> str:
     """Return the command that installs an extra, and works where Sertone was installed from.
 
     In a clone pip is given the clone, which stays editable. Elsewhere pip finds the installed Sertone by its

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sertone.errors import SertoneError, first_line
-from sertone.extras import install
 from sertone.licences import ENCODERS
+from sertone.utils.extras import install
 
 HUB_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")
 OURS = ("corpora", "recipes", "runs", "studies")

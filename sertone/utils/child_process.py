@@ -1,4 +1,4 @@
-"""The child's side of `isolation`: it answers the calls of the process that started it."""
+"""The child's side of `processes`: it answers the calls of the process that started it."""
 
 import contextlib
 import os

@@ -21,8 +21,8 @@ from typing import Any
 
 from sertone.errors import SertoneError
 
-HOME = str(Path(__file__).parents[1])
-SERVE = f"import sys; sys.path.append({HOME!r}); from sertone.child import serve; serve()"
+HOME = str(Path(__file__).parents[2])
+SERVE = f"import sys; sys.path.append({HOME!r}); from sertone.utils.child_process import serve; serve()"
 
 
 class ChildDiedError(SertoneError):
