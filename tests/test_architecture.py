@@ -19,9 +19,9 @@ from hub import running
 PACKAGE = REPOSITORY / "sertone"
 LEVELS = [
     {"errors", "figures", "licences"},
-    {"containers", "files", "metrics", "schema", "utils"},
-    {"calibration", "catalogue", "decoding", "intake", "labels", "sums"},
-    {"audio", "blocks", "intervals", "settings"},
+    {"files", "metrics", "schema", "utils"},
+    {"audio", "calibration", "catalogue", "labels", "sums"},
+    {"intervals", "settings"},
     {"train_config"},
     {"recipe"},
     {"corpora", "protocols", "transcripts"},

@@ -10,17 +10,18 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sertone import audio, blocks
-from sertone.decoding import BLOCK, AudioInfo
+from sertone import audio
+from sertone.audio import block_stream
+from sertone.audio.converter import Intake
+from sertone.audio.decoder import BLOCK, AudioInfo
 from sertone.errors import AudioError
-from sertone.intake import Intake
 
 
 def both(path):
     """What reading at once and reading by blocks give: samples, duration and warnings, or the code."""
     sound = None
     try:
-        sound = blocks.stream(path)
+        sound = block_stream.stream(path)
         streamed = np.concatenate(list(sound))[:, 0], sound.duration_s, sound.warnings
     except AudioError as error:
         streamed = error.code
@@ -107,11 +108,11 @@ def test_damaged_files_have_the_same_codes(tone, damage):
 def test_channels_stay_apart_on_request(tmp_path):
     draw = 0.1 * np.random.default_rng(1).standard_normal((70000, 2))
     soundfile.write(tmp_path / "a.wav", draw, 44100, subtype="FLOAT")
-    apart = np.concatenate(list(blocks.stream(tmp_path / "a.wav", mix=False)))
+    apart = np.concatenate(list(block_stream.stream(tmp_path / "a.wav", mix=False)))
     for channel in range(2):
         alone = audio.from_array(draw[:, channel], 44100).samples
         np.testing.assert_array_equal(apart[:, channel], alone)
-    opposed = blocks.stream_array(np.stack([draw[:, 0], -draw[:, 0]], 1), 44100, mix=False)
+    opposed = block_stream.stream_array(np.stack([draw[:, 0], -draw[:, 0]], 1), 44100, mix=False)
     assert len(list(opposed)) and opposed.warnings == {}
 
 
@@ -137,14 +138,14 @@ def test_a_recording_longer_than_the_limit_is_refused(tmp_path):
     soundfile.write(path, np.zeros(16000 * 900, np.int16), 16000)
     assert path.stat().st_size < 400_000
     with pytest.raises(AudioError, match=r"more than 0\.2 hours") as caught:
-        next(iter(blocks.stream(path, max_hours=0.2)))
+        next(iter(block_stream.stream(path, max_hours=0.2)))
     assert caught.value.code == "too_long"
     endless = (np.full((BLOCK, 1), 0.1, np.float32) for _ in iter(int, 1))  # and a header that does not say
-    sound = blocks.Sound(endless, AudioInfo(16000, 1, 0, exact=False), {}, "endless", max_hours=0.01)
+    sound = block_stream.Sound(endless, AudioInfo(16000, 1, 0, exact=False), {}, "endless", max_hours=0.01)
     with pytest.raises(AudioError) as caught:
         list(sound)
     assert caught.value.code == "too_long" and sound.duration_s < 36 + 2 * BLOCK / 16000
-    assert sum(len(block) for block in blocks.stream(path)) == 16000 * 900
+    assert sum(len(block) for block in block_stream.stream(path)) == 16000 * 900
 
 
 def test_memory_is_that_of_a_block(tmp_path):
@@ -153,7 +154,7 @@ def test_memory_is_that_of_a_block(tmp_path):
         for _ in range(60):
             file.write(np.zeros((441000, 2), np.int16))  # ten minutes
     tracemalloc.start()
-    seconds = sum(len(block) for block in blocks.stream(path)) / 16000
+    seconds = sum(len(block) for block in block_stream.stream(path)) / 16000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert seconds == pytest.approx(600) and peak < 8e6 < 600 * 44100 * 4

@@ -17,8 +17,8 @@ from sounds import RATE, encode, voice, write
 
 import sertone
 from sertone import audio
-from sertone.containers.ogg import checksum, ogg
-from sertone.containers.source import RegularFile
+from sertone.audio.containers.ogg import checksum, ogg
+from sertone.audio.containers.source import RegularFile
 from sertone.errors import AudioError
 from sertone.runtime.plan import TimelineSettings
 from sertone.utils.processes import Isolated
@@ -487,7 +487,7 @@ def test_eight_channels_take_the_memory_of_one(tmp_path):
 
 
 def test_the_limit_counts_the_samples_of_all_channels(tmp_path):
-    from sertone.blocks import stream
+    from sertone.audio.block_stream import stream
 
     soundfile.write(tmp_path / "a.flac", np.zeros((RATE * 10, 4), np.int16), RATE)
     assert sum(map(len, stream(tmp_path / "a.flac", max_hours=40 / 3600))) == RATE * 10

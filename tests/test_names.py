@@ -154,6 +154,6 @@ def test_nothing_is_printed_past_the_one_place():
         printed = [
             call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"
         ]
-        assert (
-            not printed or path.name == "utils/terminal.py" or path.parts[-2:] == ("runtime", "progress.py")
-        ), path
+        assert not printed or path.name == "terminal.py" or path.parts[-2:] == ("runtime", "progress.py"), (
+            path
+        )

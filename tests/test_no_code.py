@@ -258,7 +258,8 @@ def test_code_that_a_checkpoint_describes_is_refused(trained, tmp_path):
 
 LISTED = """
 import json, sys
-from sertone import cli, hub
+from sertone import cli
+from sertone.utils import hub
 folder = hub.local(sys.argv[1], hub.SETTINGS + hub.SAFE_WEIGHTS, code="gone", expected="it")
 print(json.dumps(sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())))
 """

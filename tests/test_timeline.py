@@ -10,8 +10,8 @@ import soundfile
 from toys import CLASSES, expected, write_toy
 
 import sertone
-from sertone.blocks import Sound
-from sertone.decoding import AudioInfo
+from sertone.audio.block_stream import Sound
+from sertone.audio.decoder import AudioInfo
 from sertone.errors import AudioError, SertoneError
 from sertone.runtime.answering import Answering, Outputs
 from sertone.runtime.apart import PiecesApart, open_pieces

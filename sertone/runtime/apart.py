@@ -15,9 +15,9 @@ from typing import Any
 
 from sertone import audio
 from sertone.audio import Recording
-from sertone.blocks import stream
-from sertone.containers.source import Content
-from sertone.decoding import Warnings
+from sertone.audio.block_stream import stream
+from sertone.audio.containers.source import Content
+from sertone.audio.decoder import Warnings
 from sertone.errors import AudioError, SertoneError
 from sertone.runtime.cutting import Piece, Pieces
 from sertone.runtime.plan import Plan

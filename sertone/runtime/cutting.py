@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sertone.audio import SAMPLING_RATE, silent
-from sertone.blocks import Sound
-from sertone.decoding import Warnings
+from sertone.audio.block_stream import Sound
+from sertone.audio.decoder import Warnings
 from sertone.figures import counted
 from sertone.runtime.segmentation import Segmenter, Span, Turns
 from sertone.utils.child_process import emit

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sertone.audio import SUFFIXES
-from sertone.containers.source import Content
+from sertone.audio.containers.source import Content
 from sertone.errors import SertoneError
 
 

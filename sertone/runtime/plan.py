@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from sertone.audio import SAMPLING_RATE
-from sertone.decoding import MAX_CHANNELS
+from sertone.audio.decoder import MAX_CHANNELS
 from sertone.errors import AudioError, SertoneError
 from sertone.figures import counted
 from sertone.runtime.answering import Model

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sertone.containers.source import Content
+from sertone.audio.containers.source import Content
 from sertone.errors import AudioError
 from sertone.runtime.answering import failed, refused
 from sertone.schema import Prediction

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sertone.audio.converter import Intake
 from sertone.errors import AudioError, SertoneError
-from sertone.intake import Intake
 from sertone.runtime.answering import refused
 from sertone.runtime.cutting import Piece
 from sertone.runtime.plan import Plan

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sertone.audio import SAMPLING_RATE
-from sertone.blocks import stream_array
-from sertone.decoding import Warnings
+from sertone.audio.block_stream import stream_array
+from sertone.audio.decoder import Warnings
 from sertone.figures import counted
 from sertone.runtime.answering import Model, no_answer, prediction
 from sertone.runtime.apart import PiecesApart, decoder

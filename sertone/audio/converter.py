@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from sertone.containers.limits import MAX_CHANNELS, Warnings, check_format
+from sertone.audio.containers.limits import MAX_CHANNELS, Warnings, check_format
 from sertone.errors import AudioError
 from sertone.figures import counted
 

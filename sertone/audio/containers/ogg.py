@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from sertone.containers.report import Report
-from sertone.containers.source import OpenFile
+from sertone.audio.containers.report import Report
+from sertone.audio.containers.source import OpenFile
 
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 CONTINUED, FIRST, LAST = 1, 2, 4

@@ -4,9 +4,9 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from sertone.containers.chunks import TAGS
-from sertone.containers.report import Report
-from sertone.containers.source import OpenFile
+from sertone.audio.containers.chunks import TAGS
+from sertone.audio.containers.report import Report
+from sertone.audio.containers.source import OpenFile
 from sertone.errors import AudioError
 
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}

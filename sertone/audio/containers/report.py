@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from sertone.containers.limits import Warnings
+from sertone.audio.containers.limits import Warnings
 
 TOLERANCE_S = 0.025
 """Seconds that a stated and a real length may differ by: padding of codecs, rounding of containers."""

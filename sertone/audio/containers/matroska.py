@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sertone.containers.report import Report
-from sertone.containers.source import OpenFile
+from sertone.audio.containers.report import Report
+from sertone.audio.containers.source import OpenFile
 
 SEGMENT, CLUSTER, CHECKSUM = 0x18538067, 0x1F43B675, 0xBF
 LARGEST = 1 << 28

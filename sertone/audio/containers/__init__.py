@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from sertone.containers.chunks import aiff, au, caf, nist, w64, wav
-from sertone.containers.matroska import matroska
-from sertone.containers.mp4 import mp4
-from sertone.containers.mpeg import frame, mp3
-from sertone.containers.ogg import ogg
-from sertone.containers.report import Report
-from sertone.containers.source import OpenFile
+from sertone.audio.containers.chunks import aiff, au, caf, nist, w64, wav
+from sertone.audio.containers.matroska import matroska
+from sertone.audio.containers.mp4 import mp4
+from sertone.audio.containers.mpeg import frame, mp3
+from sertone.audio.containers.ogg import ogg
+from sertone.audio.containers.report import Report
+from sertone.audio.containers.source import OpenFile
 
 FFMPEG = (
     *("aac", "ac3", "aiff", "amr", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "matroska,webm"),

@@ -3,8 +3,8 @@
 import struct
 from pathlib import Path
 
-from sertone.containers.report import Report
-from sertone.containers.source import OpenFile
+from sertone.audio.containers.report import Report
+from sertone.audio.containers.source import OpenFile
 
 _HOLDING = (b"mdat", b"moov", b"moof")
 

@@ -15,16 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sertone.containers.source import Content, RegularFile
-from sertone.decoding import BLOCK, AudioInfo, Warnings, check_format, open_audio
+from sertone.audio.containers.source import Content, RegularFile
+from sertone.audio.converter import Intake, columns_of
+from sertone.audio.decoder import BLOCK, AudioInfo, Warnings, check_format, open_audio
 from sertone.errors import AudioError
-from sertone.intake import MIN_SAMPLES, SAMPLING_RATE, SILENCE, Intake, columns_of, silent
-
-__all__ = [
-    "MAX_SECONDS", "MIN_SAMPLES", "SAMPLING_RATE", "SEGMENT_TOLERANCE_S", "SILENCE", "SUFFIXES",
-    "AudioError", "AudioInfo", "Recording", "Warnings",
-    "columns_of", "file_hash", "from_array", "inspect", "read", "silent",
-]  # fmt: skip
 
 SEGMENT_TOLERANCE_S = 0.025  # between a stated and the real end of a file
 MAX_SECONDS = 600.0  # of one utterance; attention grows with its square

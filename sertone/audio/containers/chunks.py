@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sertone.containers.limits import check_format
-from sertone.containers.report import Report
-from sertone.containers.source import OpenFile
+from sertone.audio.containers.limits import check_format
+from sertone.audio.containers.report import Report
+from sertone.audio.containers.source import OpenFile
 
 TAGS = (b"TAG", b"ID3", b"APETAGEX")
 """What programs append to a sound file of any kind."""

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from sertone.containers import FFMPEG, SNDFILE, check, untagged
-from sertone.containers.limits import (
+from sertone.audio.containers import FFMPEG, SNDFILE, check, untagged
+from sertone.audio.containers.limits import (
     BLOCK,
     MAX_CHANNELS,
     MAX_RATE_HZ,
@@ -27,8 +27,8 @@ from sertone.containers.limits import (
     Warnings,
     check_format,
 )
-from sertone.containers.report import Clock, Report
-from sertone.containers.source import Content, MemoryFile, OpenFile, RegularFile
+from sertone.audio.containers.report import Clock, Report
+from sertone.audio.containers.source import Content, MemoryFile, OpenFile, RegularFile
 from sertone.errors import AudioError
 from sertone.utils.extras import install
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sertone.containers.source import Content
-from sertone.decoding import BLOCK, MAX_CHANNELS, AudioInfo, Warnings, open_audio
+from sertone.audio.containers.source import Content
+from sertone.audio.converter import Intake, columns_of
+from sertone.audio.decoder import BLOCK, MAX_CHANNELS, AudioInfo, Warnings, open_audio
 from sertone.errors import AudioError
-from sertone.intake import Intake, columns_of
 
 MAX_HOURS = 48.0
 """Longest recording that is decoded, its channels added up: a small file can hold any length of silence."""
