@@ -10,7 +10,7 @@ from sertone import models
 from sertone.labels import FOUR
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocols import Fold
-from sertone.train_config import TrainConfig
+from sertone.recipe.train_config import TrainConfig
 from sertone.training.loop import Trainer
 from sertone.training.material import Material
 from sertone.training.prefix_caches import PrefixCaches

@@ -30,7 +30,7 @@ from speech import durations
 from transformers import AutoConfig
 from ways import Way, call, fabric_device, start
 
-from sertone.train_config import bf16_hardware
+from sertone.recipe.train_config import bf16_hardware
 from sertone.training.batches import padding_factor, plan_batches
 from sertone.utils.processes import Isolated, cores
 

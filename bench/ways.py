@@ -25,7 +25,7 @@ from sertone.nn.huggingface import ArchitectureConfig
 from sertone.nn.pretrained import STILL
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocols import Fold
-from sertone.train_config import TrainConfig
+from sertone.recipe.train_config import TrainConfig
 from sertone.training.loader import Loader, Row
 from sertone.training.loop import Trainer
 from sertone.training.material import Material

@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 
 from sertone.errors import SertoneError
 from sertone.nn.vocabulary import Vocabulary
+from sertone.recipe.settings import parse
+from sertone.recipe.train_config import Augmentation, TrainConfig
 from sertone.schema import Utterance
-from sertone.settings import parse
-from sertone.train_config import Augmentation, TrainConfig
 from sertone.training import checkpoint
 from sertone.training.augmentation import augmented, band_stop, draw_epoch
 from sertone.training.cells import _sharing

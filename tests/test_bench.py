@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
 
-from sertone.train_config import TrainConfig
+from sertone.recipe.train_config import TrainConfig
 
 BENCH = REPOSITORY / "bench"
 

@@ -21,7 +21,7 @@ from sertone.nn.compact import CompactEncoderConfig
 from sertone.nn.distillation import student_of
 from sertone.nn.pretrained import FAMILIES
 from sertone.nn.saved import SavedEncoderConfig
-from sertone.train_config import Rates
+from sertone.recipe.train_config import Rates
 from sertone.training import checkpoint, distill_recipe, ranks
 from sertone.training.distill import distill, result
 from sertone.training.distill_recipe import DistillRecipe

@@ -18,8 +18,8 @@ from sertone.labels import DIMENSIONS, FOUR, Scale
 from sertone.models.stage import Masking
 from sertone.nn.batch import Batch
 from sertone.recipe import TextConfig
+from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
-from sertone.train_config import TrainConfig
 from sertone.training import checkpoint, ranks
 from sertone.training.answers import answer, score_tasks
 from sertone.training.experiment import prepare

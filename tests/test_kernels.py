@@ -11,7 +11,7 @@ from transformers import AutoModel
 from sertone.nn import kernels
 from sertone.nn.huggingface import PretrainedEncoderConfig, TinyEncoderConfig
 from sertone.nn.pretrained import FAMILIES
-from sertone.train_config import TrainConfig
+from sertone.recipe.train_config import TrainConfig
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from sertone import cli, corpora, licences
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.licences import KNOWN, Licence, LicenceWarning
-from sertone.settings import parse
+from sertone.recipe.settings import parse
 from sertone.sharing.model_card import licence_of
 
 

@@ -15,10 +15,10 @@ from sertone.labels import FOUR
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import Recipe
+from sertone.recipe.train_config import TrainConfig
 from sertone.report import protocol
 from sertone.report import run as report
 from sertone.schema import Utterance
-from sertone.train_config import TrainConfig
 from sertone.training import memory, ranks
 from sertone.training.batches import plan_batches
 from sertone.training.crossval import cross_validate

@@ -14,7 +14,7 @@ from sertone.labels import DIMENSIONS
 from sertone.models import oliveira2023
 from sertone.nn.joining import JOININGS
 from sertone.nn.pooling import POOLINGS
-from sertone.train_config import TrainConfig
+from sertone.recipe.train_config import TrainConfig
 from sertone.training.prefix_caches import PrefixCaches
 
 AUDIO = {"name": "compact", "width": 16, "depth": 2, "attention_heads": 2}

@@ -16,7 +16,7 @@ from sertone.nn.compact import CompactEncoderConfig
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.huggingface import TinyEncoderConfig
 from sertone.nn.vocabulary import Vocabulary
-from sertone.train_config import CacheConfig, TrainConfig
+from sertone.recipe.train_config import CacheConfig, TrainConfig
 from sertone.training.experiment import prepare
 from sertone.training.folds import fit, gather
 from sertone.training.loader import Loader, Row

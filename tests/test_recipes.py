@@ -17,8 +17,8 @@ from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.files import parse_yaml
 from sertone.labels import Scale
-from sertone.settings import parse, read
-from sertone.train_config import TrainConfig
+from sertone.recipe.settings import parse, read
+from sertone.recipe.train_config import TrainConfig
 
 ALL = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 SHIPPED = [path for path in ALL if "distill" not in path.read_text().split("\n")[0]]

@@ -12,8 +12,8 @@ from sertone import models
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.files import read_json
+from sertone.recipe.train_config import NewBobConfig, Rates
 from sertone.report import run as report
-from sertone.train_config import NewBobConfig, Rates
 from sertone.training import checkpoint, ranks
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import prepare

@@ -21,7 +21,7 @@ from sertone.analysis.ablate import ablate
 from sertone.analysis.study import Place
 from sertone.errors import SertoneError
 from sertone.nn.functionals import FunctionalsEncoderConfig
-from sertone.settings import parse
+from sertone.recipe.settings import parse
 from sertone.training.crossval import cross_validate
 
 SHIPPED = sorted((REPOSITORY / "studies").glob("*.yaml"))

@@ -29,10 +29,10 @@ from sertone.leaks import LeakReport, recording_hashes
 from sertone.protocol_card import protocol_card
 from sertone.protocols import Fold, has_label
 from sertone.recipe import DataConfig
+from sertone.recipe.settings import parse
 from sertone.runtime import shipped
 from sertone.runtime.answering import Model
 from sertone.schema import Utterance
-from sertone.settings import parse
 from sertone.sharing.scores import Scores
 from sertone.training import heard, results
 from sertone.training.recordings import Recordings

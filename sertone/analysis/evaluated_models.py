@@ -160,7 +160,7 @@ class TrainedModel:
 
     def answers(self, utterances: Sequence[Utterance], recordings: Recordings) -> UtteranceAnswers:
         """Answer in batches, on a GPU where there is one; long utterances by windows."""
-        from sertone.train_config import TrainConfig
+        from sertone.recipe.train_config import TrainConfig
         from sertone.training import ranks
 
         fabric = ranks.fabric(TrainConfig(batch_size=1))

@@ -26,7 +26,7 @@ from sertone import figures, labels, models
 from sertone.catalogue import find_file, find_shipped
 from sertone.errors import SertoneError
 from sertone.recipe import Recipe
-from sertone.settings import Settings, change, parse, parse_override, read
+from sertone.recipe.settings import Settings, change, parse, parse_override, read
 
 EVIDENT = figures.names(["any"], labels.DIMENSIONS)
 """Scores with intervals and differences: those of emotion, and `valence.ccc` and the like of ratings."""

@@ -81,7 +81,7 @@ def _rehearsal(data: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]
     try:
         from sertone.corpus_split import rule_in_words, split_problems
         from sertone.recipe import DataConfig, ProtocolConfig
-        from sertone.settings import parse
+        from sertone.recipe.settings import parse
     except ModuleNotFoundError as error:
         message = f"{error.name} is not installed, so no folds were tried; the extra `train` has it"
         return {"rehearse": lambda _: [Problem("folds_not_tried", "(folds)", message, "note")]}

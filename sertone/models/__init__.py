@@ -16,8 +16,8 @@ from sertone.errors import SertoneError, first_line, is_out_of_memory
 from sertone.labels import DIMENSIONS, Scale
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import Recipe
+from sertone.recipe.settings import Settings, parse
 from sertone.schema import Utterance
-from sertone.settings import Settings, parse
 from sertone.utils.suggestions import did_you_mean, explain
 
 MODELS = ("baseline", "ispas2023", "oliveira2023", "wan2025")

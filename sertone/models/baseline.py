@@ -26,7 +26,7 @@ from sertone.nn.heads import ClassHead, EnsembleHead, HeadOutput
 from sertone.nn.masks import standardised
 from sertone.nn.pooling import POOLINGS
 from sertone.nn.vocabulary import Vocabulary
-from sertone.settings import LAYERS, Settings
+from sertone.recipe.settings import LAYERS, Settings
 
 
 class Config(Settings):

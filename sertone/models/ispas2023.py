@@ -47,7 +47,7 @@ from sertone.nn.masks import frame_mask
 from sertone.nn.ratings import RatingHead, Regressor
 from sertone.nn.text import TextEncoder, TextEncoderConfig
 from sertone.nn.vocabulary import Vocabulary
-from sertone.settings import Settings
+from sertone.recipe.settings import Settings
 
 
 class TaskWeights(Weights):

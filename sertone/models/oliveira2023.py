@@ -48,7 +48,7 @@ from sertone.nn.ratings import RatingHead, Regressor
 from sertone.nn.silence import NoEncoder
 from sertone.nn.text import TextEncoder, TextEncoderConfig
 from sertone.nn.vocabulary import Vocabulary
-from sertone.settings import Settings
+from sertone.recipe.settings import Settings
 
 SHARED = "shared"
 """Name of what all ratings have in common."""

@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from sertone.labels import has_words
+from sertone.recipe.settings import Settings
 from sertone.schema import Utterance
-from sertone.settings import Settings
 
 MODALITIES = ("audio", "text")
 

@@ -49,7 +49,7 @@ from sertone.nn.heads import ClassHead, HeadOutput, TranscriptHead
 from sertone.nn.masks import standardised
 from sertone.nn.pooling import POOLINGS
 from sertone.nn.vocabulary import TRANSCRIPT, Vocabulary
-from sertone.settings import Settings
+from sertone.recipe.settings import Settings
 
 
 class Tasks(Settings):

@@ -18,7 +18,7 @@ from sertone.nn import kernels
 from sertone.nn.encoder import Encoder, Footprint
 from sertone.nn.frontend import HOP, MEMORY, FrontEnd
 from sertone.nn.kernels import Dropout
-from sertone.settings import LAYERS, Settings
+from sertone.recipe.settings import LAYERS, Settings
 
 
 class CompactEncoderConfig(Settings):

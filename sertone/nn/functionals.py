@@ -31,7 +31,7 @@ from sertone.nn.statistics import (
     slope,
     thirds,
 )
-from sertone.settings import Settings
+from sertone.recipe.settings import Settings
 
 STACK = 10
 """Frames of 10 ms that one frame of the output stands for."""

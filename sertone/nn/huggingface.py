@@ -24,7 +24,7 @@ from sertone.nn.encoder import Encoder, Footprint
 from sertone.nn.kernels import use_own_dropout
 from sertone.nn.masks import frame_mask, masked_mean, span_mask
 from sertone.nn.pretrained import STILL, architecture, load_weights, normalize_of, plain, speech_config
-from sertone.settings import LAYERS, Settings
+from sertone.recipe.settings import LAYERS, Settings
 
 
 class PretrainedEncoderConfig(Settings):

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sertone.nn.frontend import LOUDNESS, LOUDNESS_DB, MEL_DB
-from sertone.settings import Settings
+from sertone.recipe.settings import Settings
 
 WAVES = 3
 """Cosines over the mel bands that make up a colour."""

@@ -14,7 +14,7 @@ from sertone.nn.functionals import FunctionalsEncoderConfig
 from sertone.nn.huggingface import ArchitectureConfig, HuggingFaceEncoder, PretrainedEncoderConfig
 from sertone.nn.pretrained import quiet
 from sertone.nn.weights import load_tensors, restore, save_tensors, writing_tensors
-from sertone.settings import Settings
+from sertone.recipe.settings import Settings
 from sertone.sharing import origins
 from sertone.sharing.folder import MARKER, WEIGHTS, require_intact
 

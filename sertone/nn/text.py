@@ -20,7 +20,7 @@ from sertone.nn import tokens as tokenizers
 from sertone.nn.kernels import use_own_dropout
 from sertone.nn.masks import frame_mask
 from sertone.nn.pretrained import architecture, config_of, load_weights
-from sertone.settings import LAYERS, Settings
+from sertone.recipe.settings import LAYERS, Settings
 
 
 class TextEncoder(nn.Module):

@@ -16,7 +16,7 @@ import numpy as np
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.nn.vocabulary import TRANSCRIPT
-from sertone.train_config import Augmentation, TrainConfig
+from sertone.recipe.train_config import Augmentation, TrainConfig
 
 TAPS = 101
 """Length of the filter that removes bands, as SpeechBrain's."""

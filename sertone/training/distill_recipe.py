@@ -16,8 +16,8 @@ from pydantic import Field, field_validator, model_validator
 from sertone.audio import MAX_SECONDS
 from sertone.nn.encoders import EncoderConfig
 from sertone.recipe import CorpusConfig
-from sertone.settings import LAYERS, Settings, load_as
-from sertone.train_config import Rates, TrainConfig, TrainingConfig
+from sertone.recipe.settings import LAYERS, Settings, load_as
+from sertone.recipe.train_config import Rates, TrainConfig, TrainingConfig
 
 
 class StudentConfig(Settings):

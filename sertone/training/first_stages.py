@@ -24,7 +24,7 @@ from sertone.models.stage import Stage
 from sertone.nn.weights import load_tensors, restore, save_tensors
 from sertone.protocols import Fold
 from sertone.recipe import NEUTRAL
-from sertone.train_config import TrainConfig
+from sertone.recipe.train_config import TrainConfig
 from sertone.utils.json_shape import misfits
 
 SHAPE = {"history": [dict], "after_stages": {str: dict}, "weights": str}

@@ -13,8 +13,8 @@ import torch
 
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
+from sertone.recipe.train_config import Augmentation
 from sertone.schema import Utterance
-from sertone.train_config import Augmentation
 from sertone.training.augmentation import augmented
 from sertone.training.prefixes import PrefixCache, waveform
 from sertone.training.recordings import Recordings

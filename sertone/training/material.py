@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-from sertone.train_config import TrainConfig
+from sertone.recipe.train_config import TrainConfig
 from sertone.training.prefix_caches import PrefixCaches
 from sertone.training.recordings import Recordings
 

@@ -26,8 +26,8 @@ from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.nn.encoder import Encoder
 from sertone.protocols import Fold
+from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
-from sertone.train_config import TrainConfig
 
 NUMBER = {"32-true": 4.0, "bf16-mixed": 2.4}
 """Bytes of a number that waits for the gradient, by `train.precision`."""

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.nn.encoder import Encoder
-from sertone.train_config import TrainConfig
+from sertone.recipe.train_config import TrainConfig
 from sertone.training.prefixes import PrefixCache
 from sertone.training.recordings import Recordings
 from sertone.training.store import Store

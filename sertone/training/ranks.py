@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch import distributed as dist
 
-from sertone.train_config import TrainConfig
+from sertone.recipe.train_config import TrainConfig
 
 Value = TypeVar("Value")
 WATCH_S = 0.5

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from sertone.train_config import NewBobConfig, TrainConfig
+from sertone.recipe.train_config import NewBobConfig, TrainConfig
 
 
 def schedule(kind: str, warmup: float, progress: float) -> float:

@@ -15,8 +15,8 @@ from sertone.models.stage import Stage
 from sertone.nn import kernels
 from sertone.nn.batch import Batch
 from sertone.nn.heads import HeadOutput
+from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
-from sertone.train_config import TrainConfig
 from sertone.training.schedules import schedule
 from sertone.training.tally import LOWER, Tally
 

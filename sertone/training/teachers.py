@@ -9,8 +9,8 @@ from sertone.errors import SertoneError
 from sertone.figures import counted
 from sertone.labels import Scale
 from sertone.protocols import Fold
+from sertone.recipe.train_config import TeacherConfig
 from sertone.sharing import folder as folders
-from sertone.train_config import TeacherConfig
 from sertone.training import heard
 
 LETTERS = 16

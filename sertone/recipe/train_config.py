@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from sertone.settings import LAST_SEED, Settings
+from sertone.recipe.settings import LAST_SEED, Settings
 
 BF16_INSTRUCTIONS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}
 """As torch names what a processor can do -> as people know it."""

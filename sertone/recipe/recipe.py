@@ -19,8 +19,8 @@ from pydantic import Field, FiniteFloat, field_validator, model_validator
 from sertone import licences
 from sertone.catalogue import find_shipped
 from sertone.labels import DIMENSIONS
-from sertone.settings import Settings, change, load_as, parse, parse_override
-from sertone.train_config import TrainConfig
+from sertone.recipe.settings import Settings, change, load_as, parse, parse_override
+from sertone.recipe.train_config import TrainConfig
 
 Split = Literal["official", "leave_one_session_out", "leave_one_speaker_out", "grouped_k_fold"]
 """The rules that make folds; `protocols.make_folds` carries them out."""

@@ -1,0 +1,28 @@
+"""Recipes: YAML files that describe an experiment, checked before anything runs.
+
+`recipe` holds a recipe and its parts, `train_config` the `train` part, and `settings` reads YAML files
+and explains unknown keys.
+"""
+
+from sertone.recipe.recipe import (
+    NEUTRAL,
+    AsrConfig,
+    CorpusConfig,
+    DataConfig,
+    ProtocolConfig,
+    Recipe,
+    Split,
+    TextConfig,
+    data_of,
+    deciding,
+    dump,
+    load,
+    of,
+    shipped,
+)
+from sertone.recipe.train_config import TrainConfig
+
+__all__ = [
+    "NEUTRAL", "AsrConfig", "CorpusConfig", "DataConfig", "ProtocolConfig", "Recipe", "Split", "TextConfig",
+    "TrainConfig", "data_of", "deciding", "dump", "load", "of", "shipped",
+]  # fmt: skip
