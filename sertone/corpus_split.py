@@ -11,7 +11,6 @@ from typing import Any
 
 from sertone import leaks, protocols
 from sertone.errors import SertoneError
-from sertone.figures import counted
 from sertone.labels import (
     DIMENSIONS,
     as_read,
@@ -25,6 +24,7 @@ from sertone.leaks import LeakReport
 from sertone.protocols import EMOTION, Fold
 from sertone.recipe import DataConfig, ProtocolConfig
 from sertone.schema import Problem, Utterance
+from sertone.scoring.display import counted
 
 
 @dataclass(frozen=True)

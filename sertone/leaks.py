@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from sertone import audio
 from sertone.errors import SertoneError
-from sertone.figures import shortened
 from sertone.labels import spoken_text
 from sertone.protocols import EMOTION, Fold
 from sertone.schema import Utterance
+from sertone.scoring.display import shortened
 
 
 @dataclass(frozen=True)

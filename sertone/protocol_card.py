@@ -9,10 +9,11 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from sertone import calibration, corpora, licences, metrics
+from sertone import corpora, licences
 from sertone.leaks import LeakReport
 from sertone.protocols import EMOTION, Fold
 from sertone.schema import Utterance
+from sertone.scoring import calibration, metrics
 
 if TYPE_CHECKING:
     from sertone.recipe import CorpusConfig, DataConfig

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from sertone.errors import SertoneError
-from sertone.figures import counted, shortened
 from sertone.recipe import ProtocolConfig, Split
 from sertone.schema import Utterance
+from sertone.scoring.display import counted, shortened
 
 SPLITS = get_args(Split)
 EMOTION = ("emotion",)

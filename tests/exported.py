@@ -4,8 +4,8 @@ import torch
 from test_ispas2023 import SCALES, UTTERANCES
 
 from sertone import models
-from sertone.calibration import Calibration
 from sertone.labels import FOUR
+from sertone.scoring.calibration import Calibration
 from sertone.training.checkpoint import save_model
 
 COMPACT = {"name": "compact", "width": 16, "depth": 2, "attention_heads": 2}

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from test_ratings import expected_scores
 
-from sertone import metrics
-from sertone.calibration import Calibration
 from sertone.schema import Utterance
+from sertone.scoring import metrics
+from sertone.scoring.calibration import Calibration
 from sertone.training import results
 from sertone.training.scored import scored
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, log_loss
 
 import sertone
-from sertone import calibration as cal
 from sertone import cli, load
-from sertone.calibration import Calibration
 from sertone.errors import SertoneError
 from sertone.recipe import Recipe
+from sertone.scoring import calibration as cal
+from sertone.scoring.calibration import Calibration
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import prepare
 

@@ -18,15 +18,16 @@ from hub import Repository, metadata_errors, running
 from huggingface_hub import ModelCard
 
 import sertone
-from sertone import intervals, load, metrics
+from sertone import load
 from sertone.errors import SertoneError
 from sertone.licences import LicenceWarning
 from sertone.recipe import Recipe
+from sertone.scoring import intervals, metrics
+from sertone.scoring.sufficient_statistics import Sums, tables
 from sertone.sharing import folder as folders
 from sertone.sharing import model_card
 from sertone.sharing.push import push
 from sertone.sharing.scores import Scores
-from sertone.sums import Sums, tables
 from sertone.training import single
 from sertone.training.crossval import cross_validate
 from sertone.utils.hub import is_hub_id

@@ -10,7 +10,7 @@ import pytest
 from sertone import cli
 from sertone.analysis.compare import compare, sentence, to_text
 from sertone.errors import SertoneError
-from sertone.metrics import emotion_scores
+from sertone.scoring.metrics import emotion_scores
 
 CLASSES = ["angry", "happy", "neutral", "sad"]
 

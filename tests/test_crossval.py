@@ -17,9 +17,10 @@ import yaml
 from conftest import TINY_MODEL
 
 import sertone
-from sertone import cli, corpora, metrics
+from sertone import cli, corpora
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
+from sertone.scoring import metrics
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import prepare
 from sertone.training.progress import Progress

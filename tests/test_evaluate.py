@@ -19,8 +19,8 @@ from sertone.analysis.compare import compare
 from sertone.analysis.evaluate import evaluate
 from sertone.errors import SertoneError
 from sertone.labels import class_names, parse_map, remap
-from sertone.metrics import emotion_scores
 from sertone.recipe import Recipe
+from sertone.scoring.metrics import emotion_scores
 from sertone.training import single
 
 CLASSES = ["neutral", "happy", "angry", "sad"]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from exported import COMPACT, write_checkpoint
 
-from sertone.calibration import HELD_OUT, NOT_FITTED, probabilities
 from sertone.cli import app
 from sertone.errors import SertoneError
 from sertone.export import trained
 from sertone.runtime.bundle import Bundle, about
+from sertone.scoring.calibration import HELD_OUT, NOT_FITTED, probabilities
 from sertone.training.calibrate import on_held_out
 
 CLASSES = ("neutral", "happy", "angry", "sad")

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sertone import intervals
-from sertone.metrics import emotion_scores
-from sertone.sums import Sums, tables
+from sertone.scoring import intervals
+from sertone.scoring.metrics import emotion_scores
+from sertone.scoring.sufficient_statistics import Sums, tables
 
 CLASSES = 4
 

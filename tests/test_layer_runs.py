@@ -19,11 +19,12 @@ from test_layers import DEPTH, Planted, examined, heard
 from torch import nn
 
 import sertone
-from sertone import cli, sums
+from sertone import cli
 from sertone.analysis import features, layer_weights, layers
 from sertone.errors import SertoneError
 from sertone.nn.fusions import WeightedSum
 from sertone.recipe import Recipe
+from sertone.scoring import sufficient_statistics
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import prepare
 from sertone.training.store import Store
@@ -266,9 +267,9 @@ def test_models_without_layer_weights_are_refused(tmp_path, demo_recipe):
 def test_what_other_code_or_libraries_made_is_probed_again(tmp_path, experiment, monkeypatch):
     encoder, said = Planted((1,), (2,)), []
     first = examined(experiment, encoder, tmp_path, names=["arousal"])
-    changed = tmp_path / "sums.py"
-    changed.write_text(Path(sums.__file__).read_text() + "\n")
-    for whose, name, other in ((sums, "__file__", str(changed)), (np, "__version__", "0.1")):
+    changed = tmp_path / "statistics.py"
+    changed.write_text(Path(sufficient_statistics.__file__).read_text() + "\n")
+    for whose, name, other in ((sufficient_statistics, "__file__", str(changed)), (np, "__version__", "0.1")):
         monkeypatch.setattr(whose, name, other)
         assert examined(experiment, encoder, tmp_path, names=["arousal"], say=said.append) == first
         assert any(line.startswith("probes: 7 of 7 layers") for line in said)

@@ -18,11 +18,11 @@ from rated import (
     write_run,
 )
 
-from sertone import metrics
-from sertone.calibration import Calibration
 from sertone.cli.parts import score_line
-from sertone.figures import FIGURES
-from sertone.sums import labelled
+from sertone.scoring import metrics
+from sertone.scoring.calibration import Calibration
+from sertone.scoring.display import FIGURES
+from sertone.scoring.sufficient_statistics import labelled
 from sertone.training import results
 from sertone.training.scored import scored
 

@@ -27,8 +27,8 @@ from sertone.analysis import forms, tables
 from sertone.analysis.compare import compare, to_text
 from sertone.analysis.study import Place, Study
 from sertone.errors import SertoneError
-from sertone.figures import FIGURES
 from sertone.report import study as study_page
+from sertone.scoring.display import FIGURES
 from sertone.sharing import model_card
 from sertone.sharing.scores import Scores
 

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sertone import figures, intervals, metrics
-from sertone.sums import Sums, labelled
+from sertone.scoring import display, intervals, metrics
+from sertone.scoring.sufficient_statistics import Sums, labelled
 
 NAMES = ("ccc", "pearson", "rmse")
 ratings = st.integers(-500, 500).map(lambda number: number / 100)
@@ -190,13 +190,13 @@ def test_an_equal_null_is_rejected_about_as_often_as_it_should():
 
 @given(st.floats(-1, 1))
 def test_correlations_are_printed_without_a_zero_in_front(value):
-    text = figures.named("valence.ccc").bare(value)
+    text = display.named("valence.ccc").bare(value)
     assert float(text) == pytest.approx(value, abs=5.1e-4)
     assert text.lstrip("-").startswith(".") or abs(float(text)) == 1
 
 
 def test_how_figures_are_printed():
-    ccc, rmse, ua = (figures.named(name) for name in ("arousal.ccc", "arousal.rmse", "ua"))
+    ccc, rmse, ua = (display.named(name) for name in ("arousal.ccc", "arousal.rmse", "ua"))
     assert (ccc.label, ccc.text(0.7484), ccc.bare(-0.012), ccc.bare(0.012, "+")) == (
         "CCC arousal", ".748", "-.012", "+.012",
     )  # fmt: skip
@@ -204,8 +204,8 @@ def test_how_figures_are_printed():
         "1.000", ".700", "0.612", "10.500",
     )  # fmt: skip
     assert (ua.text(0.7512), ua.bare(-0.012, "+"), ua.published(76.64)) == ("75.1%", "-1.2", "76.64")
-    assert figures.units_in_words(["ua", "asr.cer"]) == "Percent"
-    assert figures.units_in_words(["ua", "wa", "valence.ccc", "arousal.ccc", "valence.rmse"]) == (
+    assert display.units_in_words(["ua", "asr.cer"]) == "Percent"
+    assert display.units_in_words(["ua", "wa", "valence.ccc", "arousal.ccc", "valence.rmse"]) == (
         "UA and WA in percent, CCC from -1 to 1, RMSE in points of the scale"
     )
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.spatial import distance
 from torch.nn import functional as F
 
-from sertone import corpora, metrics
+from sertone import corpora
 from sertone.corpora._check import check
 from sertone.errors import SertoneError
 from sertone.labels import FOUR, class_shares, shares
@@ -21,6 +21,7 @@ from sertone.nn.heads import ClassHead, HeadOutput
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import Recipe
 from sertone.schema import Utterance
+from sertone.scoring import metrics
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import prepare
 

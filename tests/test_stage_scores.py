@@ -8,9 +8,9 @@ import pytest
 import torch
 from conftest import TINY_MODEL
 
-from sertone import metrics
 from sertone.errors import SertoneError
 from sertone.protocols import Fold
+from sertone.scoring import metrics
 from sertone.training import checkpoint
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import prepare

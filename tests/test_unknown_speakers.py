@@ -9,13 +9,14 @@ import pytest
 import yaml
 from conftest import TINY_MODEL
 
-from sertone import cli, figures
+from sertone import cli
 from sertone.analysis import layers
 from sertone.analysis.compare import compare, to_text
 from sertone.errors import SertoneError
 from sertone.recipe import Recipe
 from sertone.report.protocol import _teacher
 from sertone.runtime.bundle import FIELDS
+from sertone.scoring import display
 from sertone.sharing.folder import HEARD as SHAPE
 from sertone.training import heard
 from sertone.training.experiment import prepare
@@ -203,7 +204,7 @@ def test_an_encoder_that_heard_unknown_speakers_says_so(runs, others):
     experiment = prepare(Recipe.model_validate(values | {"model": BASELINE | {"encoder": saved}}))
     assert HEARD in experiment.card["encoder"] and "no speaker" not in experiment.card["encoder"]
     assert experiment.card["split"]["speaker_independent"] == "not known"
-    assert figures.independence(experiment.card) == "independence of speakers not known"
+    assert display.independence(experiment.card) == "independence of speakers not known"
     past = heard.inherited(heard.names(experiment.utterances, experiment.card), experiment.origin)
     assert past["heard"]["unknown_speakers"] > 0, "the next generation still knows"
     assert not misfits(past["heard"], SHAPE) and not misfits(past["heard"], FIELDS["card"]["heard?"])

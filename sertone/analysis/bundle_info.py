@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sertone import figures, licences
+from sertone import licences
 from sertone.audio import SAMPLING_RATE
-from sertone.figures import counted
 from sertone.labels import Scale, scale_in_words
 from sertone.runtime import bundle
+from sertone.scoring import display
+from sertone.scoring.display import counted
 
 
 def info(folder: Path) -> dict[str, Any]:
@@ -64,15 +65,15 @@ def _model_in_words(found: Mapping[str, Any]) -> str:
 def _scores_in_words(scores: Mapping[str, Any]) -> str:
     if not scores:
         return ""
-    said = [f"{figures.named(n).label} {_score(n, v, scores)}" for n, v in scores["values"].items()]
+    said = [f"{display.named(n).label} {_score(n, v, scores)}" for n, v in scores["values"].items()]
     chosen = ", answered by settings chosen without them" if scores.get("among") else ""
-    spoken = f"{counted(scores['utterances'], 'utterance')}, {figures.people(scores)}"
+    spoken = f"{counted(scores['utterances'], 'utterance')}, {display.people(scores)}"
     return f"{', '.join(said)} ({spoken}{chosen})"
 
 
 def _score(name: str, value: float, scores: Mapping[str, Any]) -> str:
     """With its 95 % interval, where there is one."""
-    text = figures.named(name).text
+    text = display.named(name).text
     bounds = "-".join(map(text, scores["intervals"].get(name, ())))
     return f"{text(value)} ({bounds})" if bounds else text(value)
 

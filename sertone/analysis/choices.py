@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sertone import figures
 from sertone.analysis import tables
 from sertone.analysis.forms import table
 from sertone.analysis.study import Place, Study
-from sertone.figures import counted
 from sertone.files import write_json, write_text
 from sertone.report import run as report
+from sertone.scoring import display
+from sertone.scoring.display import counted
 from sertone.sharing.scores import CHOICE
 from sertone.training import results
 from sertone.training.experiment import PAST, Experiment
@@ -79,7 +79,7 @@ def _gathered(study: Study, out: Path, chosen: list[Choice], seed: int) -> Path:
             fold[part] = {name: own for name, own in fold.get(part, {}).items() if name in common}
     how = (
         f"on the training side of every fold the best of {len(study.rows) * len(study.columns)}, in "
-        f"{figures.named(study.main_score).label}, of “{study.title}”"
+        f"{display.named(study.main_score).label}, of “{study.title}”"
     )
     card = {key: value for key, value in _read(cells[0] / "protocol.json").items() if key not in PAST}
     run.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def _summary(
 ) -> dict[str, Any]:
     """What choice.json holds."""
     found, card = [_read(run / "results.json") for run in runs], experiment.card
-    names = figures.found(found[0]["pooled"])
+    names = display.found(found[0]["pooled"])
     bounds, _ = tables.evidence(names, [runs], [[]])
     values = {name: [_of(run["pooled"], name) for run in found] for name in names}
     tested = experiment.scored(u for fold in experiment.folds for u in fold.test)
@@ -129,7 +129,7 @@ def _summary(
 
 
 def _of(scored: dict[str, dict], name: str) -> float | None:
-    task, score = figures.parts(name)
+    task, score = display.parts(name)
     return scored.get(task, {}).get(score)
 
 
@@ -145,7 +145,7 @@ def markdown(found: dict[str, Any]) -> str:
     Args:
         found: what choice.json holds.
     """
-    figure, overall = figures.named(found["main_score"]), Choice(**found["overall"])
+    figure, overall = display.named(found["main_score"]), Choice(**found["overall"])
     several = len(found["seeds"]) > 1
     seeds = f"{'mean of seeds' if several else 'seed'} {', '.join(map(str, found['seeds']))}"
     rows = [["held out", "chosen without it", f"{figure.label} inside", f"{figure.label} of the fold"]]
@@ -153,8 +153,8 @@ def markdown(found: dict[str, Any]) -> str:
         own = Choice(fold["row"], fold["column"], fold["inside"])
         outside = "–" if fold["outside"] is None else figure.bare(fold["outside"])
         rows.append([fold["name"], own.name, figure.bare(own.score), outside])
-    drawn = figures.drawn_units(found)
-    speakers = f"{counted(found['utterances'], 'utterance')} of {figures.people(found)} of {found['corpus']}"
+    drawn = display.drawn_units(found)
+    speakers = f"{counted(found['utterances'], 'utterance')} of {display.people(found)} of {found['corpus']}"
     parts = [
         f"# {found['title']}: chosen inside every fold",
         "\n".join(f"- {_score(name, own)}" for name, own in found["scores"].items()),
@@ -170,7 +170,7 @@ def markdown(found: dict[str, Any]) -> str:
 
 def _score(name: str, own: dict[str, Any]) -> str:
     """`UA 86.9% (82.6% to 91.2%)`, and the seeds' where there are several."""
-    text = figures.named(name).text
+    text = display.named(name).text
     span = f" ({text(own['interval'][0])} to {text(own['interval'][1])})" if own["interval"] else ""
     seeds = f"; {', '.join(map(text, own['seeds']))}" if len(own["seeds"]) > 1 else ""
-    return f"{figures.named(name).label} {text(own['value'])}{span}{seeds}"
+    return f"{display.named(name).label} {text(own['value'])}{span}{seeds}"

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sertone import figures, models
+from sertone import models
 from sertone import recipe as recipes
 from sertone.analysis import choices
 from sertone.analysis.ablate import carry_out
@@ -27,6 +27,7 @@ from sertone.errors import SertoneError
 from sertone.files import parse_yaml, read_text, write_text
 from sertone.protocols import Fold
 from sertone.recipe import Recipe
+from sertone.scoring import display
 from sertone.training import ranks
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import Experiment, prepare
@@ -96,11 +97,11 @@ def _require_a_choice(study: Study, made: dict[Place, Recipe]) -> None:
             "two settings or more",
             "cross-validate its recipe with `sertone crossval`",
         )
-    if len(answers) > 1 or score not in EVIDENT or figures.parts(score)[0] not in next(iter(answers)):
+    if len(answers) > 1 or score not in EVIDENT or display.parts(score)[0] not in next(iter(answers)):
         found = "; ".join(", ".join(own) for own in sorted(answers))
         raise SertoneError(
             "nothing_to_choose",
-            f"{study.title}: the best in {figures.named(score).label} of models that answer {found}",
+            f"{study.title}: the best in {display.named(score).label} of models that answer {found}",
             "settings that all answer the same tasks, and a score of one of these first in `scores`",
             "leave rows out, or put another score first",
         )
@@ -159,7 +160,7 @@ def _best(folder: Path, study: Study) -> Choice:
         )
     score = study.main_score
     choices = [Choice(*name, cell["scores"][score]["value"]) for name, cell in cells.items()]
-    sign = -1 if figures.named(score).lower_is_better else 1
+    sign = -1 if display.named(score).lower_is_better else 1
     return max(choices, key=lambda choice: sign * choice.score)
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from sertone import intervals
 from sertone.analysis.rows import Rows, read_rows, sums_of, target_of
 from sertone.errors import SertoneError
-from sertone.figures import drawn, key, named
 from sertone.files import read_json
+from sertone.scoring import intervals
+from sertone.scoring.display import drawn, key, named
+from sertone.scoring.sufficient_statistics import Sums
 from sertone.sharing.scores import best_of
-from sertone.sums import Sums
 
 PARTS = {
     "file_hashes": "the recordings",

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sertone import corpora, figures, metrics, sums, transcripts
+from sertone import corpora, transcripts
 from sertone.analysis import evaluated_models
 from sertone.analysis.evaluated_labels import require_covered, require_emotions
 from sertone.analysis.evaluated_models import EvaluatedModel, open_model
@@ -33,6 +33,7 @@ from sertone.recipe.settings import parse
 from sertone.runtime import shipped
 from sertone.runtime.answering import Model
 from sertone.schema import Utterance
+from sertone.scoring import display, metrics, sufficient_statistics
 from sertone.sharing.scores import Scores
 from sertone.training import heard, results
 from sertone.training.recordings import Recordings
@@ -141,7 +142,7 @@ def evaluate(
         write_json(out / "protocol.json", card)
         results.write(out, [fold], about)
     said = evaluated_models.text_warnings(trained, given, undivided)
-    if unknown := figures.unknown_in_words(card):
+    if unknown := display.unknown_in_words(card):
         said.append(unknown)
     said = _warnings(trained, card["leaks"][0], found, mapping, known) + said
     _, scores = Scores.of_evaluation(out)
@@ -219,8 +220,8 @@ def _scores(rows: list[dict[str, Any]], classes: bool, ratings: Iterable[str]) -
     """Of emotion and of each rating, over the rows that have a label of it."""
     scores = {}
     for task in [*(["emotion"] if classes else []), *ratings]:
-        if known := sums.labelled(rows, task):
-            sides = ([row[column] for row in known] for column in sums.columns(task))
+        if known := sufficient_statistics.labelled(rows, task):
+            sides = ([row[column] for row in known] for column in sufficient_statistics.columns(task))
             scores[task] = metrics.SCORES["emotion" if task == "emotion" else "ratings"](*sides)
     return scores
 

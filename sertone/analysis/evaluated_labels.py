@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 from sertone.errors import SertoneError
-from sertone.figures import counted
 from sertone.labels import (
     NOT_CLASSES,
     as_read,
@@ -13,6 +12,7 @@ from sertone.labels import (
     written_labels,
 )
 from sertone.schema import Utterance
+from sertone.scoring.display import counted
 
 
 def require_emotions(emotions: Mapping[str, str], found: Sequence[Utterance]) -> None:

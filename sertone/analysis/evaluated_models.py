@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from sertone.audio import SAMPLING_RATE
-from sertone.calibration import Calibration, probabilities
 from sertone.errors import SertoneError
 from sertone.export.cached import model_folder
 from sertone.recipe import DataConfig
@@ -19,6 +18,7 @@ from sertone.runtime.answering import Model, Outputs
 from sertone.runtime.bundle import Bundle, is_bundle
 from sertone.runtime.predictor import Predictor
 from sertone.schema import Utterance
+from sertone.scoring.calibration import Calibration, probabilities
 from sertone.training import durations
 from sertone.training.recordings import Recordings
 from sertone.transcripts import Transcripts

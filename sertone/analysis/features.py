@@ -20,13 +20,13 @@ from torch import Tensor
 from sertone import models
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
-from sertone.figures import counted
 from sertone.labels import has_words
 from sertone.nn import tokens
 from sertone.nn.encoder import Encoder
 from sertone.nn.masks import masked_mean, masked_std
 from sertone.nn.text import TextEncoder
 from sertone.schema import Utterance
+from sertone.scoring.display import counted
 from sertone.training import copies, ranks
 from sertone.training.batches import plan_batches
 from sertone.training.experiment import Experiment

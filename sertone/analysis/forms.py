@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sertone import figures
 from sertone.analysis.study import SCORES
 from sertone.analysis.tables import MEAN
+from sertone.scoring import display
 from sertone.utils.spreadsheet import guarded
 
 POOLED, FOLDS, PAPER = "pooled", "mean over folds", "paper"
@@ -82,7 +82,7 @@ def _kind_in_words(found: dict[str, Any], kind: str) -> str:
 
 def _costs(found: dict[str, Any], row: dict, column: str) -> Cells:
     cell = row["cells"].get(column, {})
-    return [figures.cost_text(cell.get("cost"), name) for name in found["costs"]]
+    return [display.cost_text(cell.get("cost"), name) for name in found["costs"]]
 
 
 def _get(row: dict, column: str, score: str) -> dict | None:
@@ -98,7 +98,7 @@ def _shown(score: dict | str | None, kind: str) -> str:
         return score if kind == POOLED else ""
     if not score:
         return ""
-    figure = figures.named(score["name"])
+    figure = display.named(score["name"])
     if kind == PAPER:
         paper = score["published"]
         return f"{figure.published(paper['printed'])}{' (inferred)' * paper['inferred']}" if paper else ""
@@ -137,13 +137,13 @@ def caption(found: dict[str, Any]) -> str:
     mean = f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
     corpus, split = found["corpus"], found["split"]["split"].replace("_", " ")
     parts = [
-        f"{figures.units_in_words(found['scores'])}, {folds_in_words(found)} ({split}) of "
-        f"{corpus['title']}, {corpus['utterances_used']} utterances of {figures.people(corpus)}; "
+        f"{display.units_in_words(found['scores'])}, {folds_in_words(found)} ({split}) of "
+        f"{corpus['title']}, {corpus['utterances_used']} utterances of {display.people(corpus)}; "
         f"{mean if len(seeds) > 1 else f'seed {seeds[0]}'}.",
-        figures.published_in_words(found),
-        figures.unknown_in_words(found),
+        display.published_in_words(found),
+        display.unknown_in_words(found),
         found["note"],
-        figures.costs_in_words(found["rows"]),
+        display.costs_in_words(found["rows"]),
         "" if found["done"] == found["cells"] else f"{found['done']} of {found['cells']} runs are done.",
         "* trained with other settings than the study has now (--force)." if _forced(found) else "",
     ]
@@ -165,10 +165,10 @@ def difference_words(found: dict[str, Any]) -> str:
     """What the differences are, and what their intervals hold."""
     several, score = len(found["seeds"]) > 1, found["main_score"]
     count = len(_differences(found)) - 1
-    points = ", in points" if figures.named(score).percent else ""
+    points = ", in points" if display.named(score).percent else ""
     return (
         f"Differences from {found['compared_to']} in {SCORES[score]}{points}, with 95 % "
-        f"intervals over {figures.drawn(found['tested'])}{' and the seeds' if several else ''}, paired"
+        f"intervals over {display.drawn(found['tested'])}{' and the seeds' if several else ''}, paired"
         + ("" if several else "; one training each, so another seed may turn them")
         + (f". Of {count} differences about {count * 0.05:.1f} leave out zero by chance" if count > 1 else "")
     )
@@ -183,12 +183,12 @@ def _reference(found: dict[str, Any]) -> list[list[str]]:
 
 
 def _as_printed(of_paper: dict[str, float], score: str) -> str:
-    return figures.named(score).published(of_paper[score]) if score in of_paper else "-"
+    return display.named(score).published(of_paper[score]) if score in of_paper else "-"
 
 
 def _differences(found: dict[str, Any]) -> list[list[str]]:
     """A row for every difference in the main score that is known; no rows, not even a header, without any."""
-    rows, figure = [], figures.named(found["main_score"])
+    rows, figure = [], display.named(found["main_score"])
     for column in found["columns"]:
         for row in found["rows"]:
             difference = (_get(row, column, found["main_score"]) or {}).get("difference")

@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from sertone import intervals
 from sertone.analysis import probes
 from sertone.analysis.targets import Target
-from sertone.sums import Sums
+from sertone.scoring import intervals
+from sertone.scoring.sufficient_statistics import Sums
 
 SHOWN = {"ccc": ("ccc", "pearson", "rmse"), "ua": ("ua", "wa"), "wa": ("wa",)}
 """Main score -> all that are given."""

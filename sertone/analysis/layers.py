@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sertone import figures, models
+from sertone import models
 from sertone import recipe as recipes
 from sertone.analysis import features, layer_scores, layer_weights
 from sertone.analysis.features import Pooling, Source
@@ -24,6 +24,7 @@ from sertone.files import write_json, write_text
 from sertone.recipe import Recipe
 from sertone.report import layers as report
 from sertone.schema import Utterance
+from sertone.scoring import display
 from sertone.training.experiment import Experiment, prepare
 from sertone.training.progress import Progress
 from sertone.training.run_folder import WRITTEN, lock
@@ -123,7 +124,7 @@ def _about(experiment: Experiment, modality: Modality) -> dict[str, Any]:
     warnings = [] if known else [f"the encoder {name} is not pretrained: its weights are random"]
     if modality == "text" and not known:
         warnings.append("its subwords were made from all texts, those of the test speakers too")
-    if unknown := figures.unknown_in_words(experiment.card):
+    if unknown := display.unknown_in_words(experiment.card):
         warnings.append(unknown.removesuffix("."))
     return {"encoder": name, "modality": modality, "warnings": warnings}
 
@@ -141,7 +142,7 @@ def _results(
         "targets": {target.name: layer_scores.of_target(target, found[target.name]) for target in asked},
         "apart": layer_scores.apart(asked, found),
         "corpus": card["corpus"],
-        "tested": figures.tested(card),
+        "tested": display.tested(card),
         "split": card["split"],
         "folds": len(experiment.folds),
         "seed": experiment.recipe.train.seed,

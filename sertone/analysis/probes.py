@@ -15,10 +15,10 @@ from math import isqrt
 
 import numpy as np
 
-from sertone import metrics
 from sertone.analysis import solvers
 from sertone.analysis.targets import Target
-from sertone.sums import Sums, tables
+from sertone.scoring import metrics
+from sertone.scoring.sufficient_statistics import Sums, tables
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
 """Among which one is chosen; of standardised features, see `solvers`."""

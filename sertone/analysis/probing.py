@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import scipy
 
-from sertone import metrics, sums
 from sertone.analysis import probes, solvers, targets
 from sertone.analysis.targets import Target
 from sertone.errors import SertoneError
-from sertone.figures import counted
 from sertone.files import write_json
+from sertone.scoring import metrics, sufficient_statistics
+from sertone.scoring.display import counted
 from sertone.training.store import Store
 from sertone.utils.processes import cores, side_by_side
 
@@ -150,6 +150,6 @@ def layer_of(store: Store, keys: Sequence[bytes], layer: int) -> np.ndarray:
 
 def _code() -> bytes:
     """Of all that decides a probe's answer."""
-    files = (module.__file__ or "" for module in (probes, solvers, targets, metrics, sums))
+    files = (module.__file__ or "" for module in (probes, solvers, targets, metrics, sufficient_statistics))
     code = b"".join(hashlib.sha256(Path(file).read_bytes()).digest() for file in files)
     return code + f"{np.__version__} {scipy.__version__}".encode()

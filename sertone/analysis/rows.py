@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sertone.errors import SertoneError
 from sertone.files import read_json
-from sertone.sums import Sums, labelled, people, unit_of
-from sertone.sums import columns as columns_of
+from sertone.scoring.sufficient_statistics import Sums, labelled, people, unit_of
+from sertone.scoring.sufficient_statistics import columns as columns_of
 from sertone.utils import spreadsheet
 
 

@@ -22,20 +22,21 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sertone import figures, labels, models
+from sertone import labels, models
 from sertone.catalogue import find_file, find_shipped
 from sertone.errors import SertoneError
 from sertone.recipe import Recipe
 from sertone.recipe.settings import Settings, change, parse, parse_override, read
+from sertone.scoring import display
 
-EVIDENT = figures.names(["any"], labels.DIMENSIONS)
+EVIDENT = display.names(["any"], labels.DIMENSIONS)
 """Scores with intervals and differences: those of emotion, and `valence.ccc` and the like of ratings."""
 AUXILIARY = {"gender.accuracy": "gender", "style.accuracy": "style", "asr.cer": "CER", "asr.wer": "WER"}
 """Scores of the auxiliary tasks, without intervals."""
 FIRST_STAGE = "auxiliary"
 """Stage 1 of `wan2025`, as its scores are named: `auxiliary/asr.cer` is the CER at the end of it."""
 SCORES = (
-    {name: figures.named(name).label for name in EVIDENT}
+    {name: display.named(name).label for name in EVIDENT}
     | AUXILIARY
     | {f"{FIRST_STAGE}/{name}": f"{label} after stage 1" for name, label in AUXILIARY.items()}
 )

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from sertone import figures, intervals
 from sertone.analysis.costs import Costs
 from sertone.analysis.rows import read_rows, sums_of
 from sertone.analysis.study import EVIDENT, SCORES, Place, Study
+from sertone.scoring import display, intervals
 
 MEAN = "mean"
 """Name of the column that averages over the others."""
@@ -38,7 +38,7 @@ def results(
         "scores": {name: SCORES[name] for name in study.scores},
         "columns": [*study.columns, *([MEAN] if len(study.columns) > 1 else [])],
         "rows": [_row(study, name, done, out, costs or {}) for name in study.rows],
-        "costs": figures.COSTS if costs else {},
+        "costs": display.COSTS if costs else {},
         "compared_to": study.first,
         "main_score": study.main_score,
         "published": study.published.source if study.published else None,
@@ -47,7 +47,7 @@ def results(
         "cells": len(study.rows) * len(study.columns) * len(study.seeds),
         "done": len(done),
         "corpus": card["corpus"],
-        "tested": figures.tested(card),
+        "tested": display.tested(card),
         "split": card["split"],
         "folds": len(card["folds"]),
         "versions": card["versions"],
@@ -100,7 +100,7 @@ def _over_runs(found: list[dict], name: str, kind: str, column: str) -> dict[str
 def _score(run: dict, name: str, kind: str) -> float | None:
     """Return a score of SCORES from the results of a run, `pooled` or the `mean` over its folds."""
     stage, _, name = name.rpartition("/")
-    task, score = figures.parts(name)
+    task, score = display.parts(name)
     scored = run.get("after_stages", {}).get(stage, {}) if stage else run
     return scored.get(kind, {}).get(task, {}).get(score)
 
@@ -118,14 +118,14 @@ def evidence(scores: list[str], runs: list[list[Path]], base: list[list[Path]]) 
     """
     bounds, differences = {}, {}
     own, against = ([[read_rows(run) for run in column] for column in side] for side in (runs, base))
-    for task in dict.fromkeys(figures.parts(name)[0] for name in scores if name in EVIDENT):
+    for task in dict.fromkeys(display.parts(name)[0] for name in scores if name in EVIDENT):
         sums = sums_of(own, task) if all(own) else None
         found = intervals.interval(sums) if sums else None
         if sums is None or found is None:
             continue
-        bounds |= {figures.key(task, score): each for score, each in found.items()}
+        bounds |= {display.key(task, score): each for score, each in found.items()}
         other = sums_of(against, task) if all(len(there) == len(own[0]) for there in against) else None
         if other is not None:
             apart = intervals.difference(other, sums)
-            differences |= {figures.key(task, score): each.to_json() for score, each in apart.items()}
+            differences |= {display.key(task, score): each.to_json() for score, each in apart.items()}
     return bounds, differences

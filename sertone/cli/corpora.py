@@ -11,8 +11,8 @@ from cyclopts import Parameter
 from sertone import corpora, licences
 from sertone.cli.parts import Flag, corpora_app
 from sertone.cli.reader import NOTHING, ReaderOptions, classes_of
-from sertone.figures import counted
 from sertone.schema import Problem
+from sertone.scoring.display import counted
 from sertone.utils.terminal import say
 
 

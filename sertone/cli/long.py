@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from sertone.cli.parts import Flag
 from sertone.errors import SertoneError
-from sertone.figures import counted
+from sertone.scoring.display import counted
 
 STEM = "{stem}"
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from cyclopts import App, Group, Parameter, validators
 
-from sertone import __version__, figures
+from sertone import __version__
+from sertone.scoring import display
 
 app = App(
     name="sertone",
@@ -51,8 +52,8 @@ Fresh = Annotated[Flag, Parameter(help="Delete what a run wrote there, and start
 
 def score_line(pooled: dict) -> str:
     """Pooled scores of emotion and of ratings in one line, UA and CCC with their intervals."""
-    names = [name for name in figures.found(pooled) if figures.parts(name)[1] in ("ua", "ccc")]
-    said = [_with_interval(pooled[figures.parts(name)[0]], name, name == names[0]) for name in names]
+    names = [name for name in display.found(pooled) if display.parts(name)[1] in ("ua", "ccc")]
+    said = [_with_interval(pooled[display.parts(name)[0]], name, name == names[0]) for name in names]
     if "emotion" in pooled:
         said.insert(1, f"WA {pooled['emotion']['wa']:.1%}")
     return ", ".join(said)
@@ -60,10 +61,10 @@ def score_line(pooled: dict) -> str:
 
 def _with_interval(scores: dict, name: str, first: bool) -> str:
     """The score, and the interval; what is said of the first one holds for all."""
-    figure, score = figures.named(name), figures.parts(name)[1]
-    over, span = figures.by_people(scores["intervals"]), "one speaker: no interval"
+    figure, score = display.named(name), display.parts(name)[1]
+    over, span = display.by_people(scores["intervals"]), "one speaker: no interval"
     if over:
         kind, bounds = over
         low, high = map(figure.text, bounds[score])
-        span = f"95 % interval over {figures.units(kind, bounds)} " * first + f"{low} to {high}"
+        span = f"95 % interval over {display.units(kind, bounds)} " * first + f"{low} to {high}"
     return f"{figure.label} {figure.text(scores[score])} ({span})"

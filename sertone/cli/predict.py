@@ -11,7 +11,7 @@ from cyclopts import Parameter, Token, UnknownOptionError
 from sertone.cli.long import Long, named
 from sertone.cli.parts import USE, Flag, app
 from sertone.errors import AudioError, SertoneError
-from sertone.figures import counted
+from sertone.scoring.display import counted
 from sertone.utils.extras import install
 from sertone.utils.terminal import say
 

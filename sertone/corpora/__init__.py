@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, Any
 
 from sertone.corpora._rows import row_problems
 from sertone.errors import SertoneError
-from sertone.figures import counted
 from sertone.labels import Scale
 from sertone.schema import Problem, Report, Utterance, stop
+from sertone.scoring.display import counted
 from sertone.utils.suggestions import did_you_mean
 
 if TYPE_CHECKING:  # the light half does without pydantic

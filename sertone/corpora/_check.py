@@ -12,7 +12,6 @@ from sertone.corpora._files import few
 from sertone.corpora._report import UNKNOWN_SPEAKER, CorpusReport
 from sertone.corpora._rows import row_problems
 from sertone.errors import AudioError
-from sertone.figures import shortened
 from sertone.labels import (
     DIMENSIONS,
     EMOTIONS,
@@ -26,6 +25,7 @@ from sertone.labels import (
     written_labels,
 )
 from sertone.schema import Problem, Utterance
+from sertone.scoring.display import shortened
 
 DURATION_TOLERANCE_S = 0.025
 

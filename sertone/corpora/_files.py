@@ -11,8 +11,8 @@ import numpy as np
 import soundfile
 
 from sertone.errors import SertoneError
-from sertone.figures import counted, shortened
 from sertone.schema import Problem, Report
+from sertone.scoring.display import counted, shortened
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 PIECE = 4096

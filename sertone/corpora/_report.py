@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
-from sertone.figures import counted
 from sertone.schema import Problem
+from sertone.scoring.display import counted
 
 UNKNOWN_SPEAKER = "(unknown)"
 MANY_SPEAKERS = 100

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from sertone.figures import counted, shortened
 from sertone.schema import Problem, Utterance
+from sertone.scoring.display import counted, shortened
 
 
 def row_problems(found: Sequence[Utterance]) -> list[Problem]:

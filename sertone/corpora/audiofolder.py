@@ -41,11 +41,11 @@ from sertone.corpora._columns import named_columns, read_as
 from sertone.corpora._files import few, visible, write_tone
 from sertone.corpora._tables import first_line, read_table
 from sertone.errors import SertoneError
-from sertone.figures import shortened
 from sertone.labels import EMOTIONS as KNOWN
 from sertone.labels import NOT_CLASSES, SYNONYMS, Scale
 from sertone.licences import UNKNOWN
 from sertone.schema import Problem, Report, Utterance, stop
+from sertone.scoring.display import shortened
 
 TITLE = "a folder per class"
 LICENCE = UNKNOWN

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from sertone import audio, corpora, metrics
+from sertone import audio, corpora
 from sertone.errors import SertoneError
 from sertone.labels import rescaled, span
 from sertone.runtime.answering import Model
 from sertone.schema import Utterance
+from sertone.scoring import metrics
 
 LIMIT = 0.5
 """Points of UA or CCC (hundredths) that int8 may lose."""

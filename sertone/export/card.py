@@ -5,7 +5,8 @@ Everything in it follows from `bundle.json`; `sharing/templates/bundle.md` has t
 
 from typing import Any
 
-from sertone import figures, licences
+from sertone import licences
+from sertone.scoring import display
 from sertone.sharing.model_card import REPOSITORY, licence_of, metadata, template
 from sertone.sharing.scores import Scores
 
@@ -19,14 +20,14 @@ def render(about: dict[str, Any]) -> str:
         about=about,
         repository=REPOSITORY,
         card=about["card"],
-        unknown=figures.unknown_in_words(about["card"]),
+        unknown=display.unknown_in_words(about["card"]),
         licences=ledger,
         licence=licence.get("license_name", licence["license"]),
         reservation=licences.reservation(ledger),
         scores=known,
         elsewhere=elsewhere,
         measured=about.get("measured"),
-        figure=figures.named,
+        figure=display.named,
     )
     model = about.get("model", {}).get("name", about["name"])
     found = metadata(about | {"model": {"name": model}}, known, "onnx", about["precision"])

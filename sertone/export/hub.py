@@ -24,7 +24,6 @@ from transformers import AutoModelForAudioClassification, PretrainedConfig
 
 from sertone import licences
 from sertone.audio import SAMPLING_RATE
-from sertone.calibration import Calibration
 from sertone.errors import SertoneError
 from sertone.export.heads import AUDEERING, HubAnswers, SpeechClassification
 from sertone.export.source import Source
@@ -32,6 +31,7 @@ from sertone.labels import DIMENSIONS, FOUR, SYNONYMS, Scale
 from sertone.nn.huggingface import HuggingFaceEncoder
 from sertone.nn.pretrained import feature_extractor, folder_of, load_weights, normalize_of, speech_config
 from sertone.runtime.answering import AT_ONCE_S, UNIT, Outputs
+from sertone.scoring.calibration import Calibration
 from sertone.utils.hub import SAFE_WEIGHTS
 
 ABBREVIATIONS = SYNONYMS | {

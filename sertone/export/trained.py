@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from sertone.audio import SAMPLING_RATE
-from sertone.calibration import Calibration
 from sertone.errors import SertoneError
 from sertone.export.source import Source
 from sertone.files import read_json
 from sertone.nn.batch import Batch
+from sertone.scoring.calibration import Calibration
 from sertone.sharing.folder import checkpoints
 from sertone.sharing.scores import Scores, best_of, cross_validation
 from sertone.training.calibrate import on_held_out

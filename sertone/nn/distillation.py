@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sertone.errors import SertoneError
-from sertone.figures import counted
 from sertone.nn.encoder import Encoder
 from sertone.nn.heads import HeadOutput
 from sertone.nn.masks import frame_mask
 from sertone.nn.saved import build_described
+from sertone.scoring.display import counted
 
 
 def student_of(teacher: Encoder, layers: int) -> Encoder:

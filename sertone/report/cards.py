@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from sertone import figures
-from sertone.figures import Figure
+from sertone.scoring import display
+from sertone.scoring.display import Figure
 
 MAIN = ("ua", "wa", "macro_f1", "ccc")
 
@@ -15,20 +15,20 @@ def headline(results: dict) -> list[list[dict]]:
         results: of a run, as in results.json.
     """
     names = main_scores(results)
-    rows = ([name for name in names if (name in figures.EMOTION) == emotion] for emotion in (True, False))
+    rows = ([name for name in names if (name in display.EMOTION) == emotion] for emotion in (True, False))
     return [[_card(results, name) for name in row] for row in rows if row]
 
 
 def main_scores(results: dict) -> list[str]:
     """Names of the scores to look at first: those of emotion, and the CCC of every rating."""
-    return [name for name in figures.found(results["pooled"]) if figures.parts(name)[1] in MAIN]
+    return [name for name in display.found(results["pooled"]) if display.parts(name)[1] in MAIN]
 
 
 def _card(results: dict, name: str) -> dict[str, Any]:
-    (task, score), figure = figures.parts(name), figures.named(name)
+    (task, score), figure = display.parts(name), display.named(name)
     pooled, chance = results["pooled"][task], _chance(results, score)
     value = pooled[score]
-    spans = [(figures.units(kind, own), *own[score]) for kind, own in pooled["intervals"].items()]
+    spans = [(display.units(kind, own), *own[score]) for kind, own in pooled["intervals"].items()]
     return {
         "name": figure.title,
         "value": figure.text(value),
@@ -65,7 +65,7 @@ def _chance(results: dict, score: str) -> float | None:
 
 def chance_words(results: dict) -> str:
     """What the dashed lines of the cards stand for."""
-    scores, classes = [figures.parts(name)[1] for name in main_scores(results)], results["classes"]
+    scores, classes = [display.parts(name)[1] for name in main_scores(results)], results["classes"]
     said = [f"chance, {1 / len(classes):.1%} for {len(classes)} classes"] if "ua" in scores else []
     said += ["a CCC of 0, that of an answer that is always the same"] if "ccc" in scores else []
     return "; ".join(said)
@@ -79,7 +79,7 @@ def folds(results: dict) -> dict[str, Any]:
     names = main_scores(results)
     return {
         "chosen": "chosen" in results,
-        "head": [figures.named(name).label for name in names],
+        "head": [display.named(name).label for name in names],
         "rows": [
             {key: fold[key] for key in ("name", "train", "test", "settings") if key in fold}
             | {"scores": [_of_fold(fold["metrics"], name) for name in names]}
@@ -89,5 +89,5 @@ def folds(results: dict) -> dict[str, Any]:
 
 
 def _of_fold(metrics: dict[str, dict], name: str) -> str:
-    task, score = figures.parts(name)
-    return figures.named(name).text(metrics[task][score]) if task in metrics else "–"
+    task, score = display.parts(name)
+    return display.named(name).text(metrics[task][score]) if task in metrics else "–"

@@ -1,7 +1,7 @@
 """The page's section on what a model answers when it is given less of its input, or a poorer one."""
 
-from sertone import figures
 from sertone.report import cards
+from sertone.scoring import display
 
 
 def section(results: dict) -> dict | None:
@@ -15,24 +15,24 @@ def section(results: dict) -> dict | None:
         return None
     names = [name for name in cards.main_scores(results) if name != "macro_f1"]
     return {
-        "head": [figures.named(name).label for name in names],
+        "head": [display.named(name).label for name in names],
         "rows": [(condition, [_cell(own, name) for name in names]) for condition, own in found.items()],
         "words": " ".join(_words(found, name) for name in names if name != "wa"),
     }
 
 
 def _cell(pooled: dict[str, dict], name: str) -> dict[str, str]:
-    (task, score), figure = figures.parts(name), figures.named(name)
+    (task, score), figure = display.parts(name), display.named(name)
     if task not in pooled:
         return {"value": "–", "interval": ""}
-    over = figures.by_people(pooled[task]["intervals"])
+    over = display.by_people(pooled[task]["intervals"])
     span = " – ".join(map(figure.text, over[1][score])) if over else ""
     return {"value": figure.text(pooled[task][score]), "interval": span}
 
 
 def _words(found: dict[str, dict], name: str) -> str:
     """Where a score is highest, and where lowest."""
-    (task, score), figure = figures.parts(name), figures.named(name)
+    (task, score), figure = display.parts(name), display.named(name)
     values = {condition: own[task][score] for condition, own in found.items() if task in own}
     if not values:
         return ""

@@ -1,8 +1,8 @@
 """The page's section on confidence: calibration before and after, reliability, risk and coverage."""
 
-from sertone.calibration import NOT_FITTED
-from sertone.figures import counted
 from sertone.report import plots
+from sertone.scoring.calibration import NOT_FITTED
+from sertone.scoring.display import counted
 
 
 def section(results: dict) -> dict:

@@ -2,9 +2,9 @@
 
 from collections import defaultdict
 
-from sertone import intervals, metrics
 from sertone.report import confidence, plots
-from sertone.sums import Sums, labelled
+from sertone.scoring import intervals, metrics
+from sertone.scoring.sufficient_statistics import Sums, labelled
 
 MOST = 40
 """Speakers in a plot."""

@@ -5,9 +5,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from sertone import figures, licences
-from sertone.figures import Figure, counted
+from sertone import licences
 from sertone.report import layer_plots, page, plots
+from sertone.scoring import display
+from sertone.scoring.display import Figure, counted
 
 KINDS = {"ccc": "Ratings", "ua": "Classes", "wa": "Classes"}
 """Main score -> heading of the plot that shows it."""
@@ -57,7 +58,7 @@ def statements(found: dict[str, Any]) -> list[str]:
 
 def over(found: dict[str, Any]) -> str:
     """Return what intervals draw: `speakers`, or utterances where their speakers are unknown."""
-    drawn = figures.drawn_units(found["tested"])
+    drawn = display.drawn_units(found["tested"])
     return drawn if found["tested"]["speakers"] else f"{drawn} of unknown speakers"
 
 
@@ -74,7 +75,7 @@ def label(name: str, target: dict[str, Any]) -> str:
 
 def figure_of(target: dict[str, Any]) -> Figure:
     """How its main score is printed; of speakers the share of right answers is called accuracy."""
-    return figures.FIGURES["accuracy" if target["score"] == "wa" else target["score"]]
+    return display.FIGURES["accuracy" if target["score"] == "wa" else target["score"]]
 
 
 def span(target: dict[str, Any], layer: dict[str, Any]) -> str:
@@ -86,7 +87,7 @@ def span(target: dict[str, Any], layer: dict[str, Any]) -> str:
 def _subtitle(found: dict[str, Any]) -> str:
     corpus, split = found["corpus"], found["split"]["split"].replace("_", " ")
     return (
-        f"{corpus['title']}: {counted(corpus['utterances_used'], 'utterance')} of {figures.people(corpus)}; "
+        f"{corpus['title']}: {counted(corpus['utterances_used'], 'utterance')} of {display.people(corpus)}; "
         f"frozen, {found['modality']}, {found['pooling']} over time, a linear probe per layer; "
         f"{found['folds']} folds ({split})"
     )

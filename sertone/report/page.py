@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sertone import figures
+from sertone.scoring import display
 
 
 def write(path: Path, template: str, **values: object) -> Path:
@@ -28,7 +28,7 @@ def write(path: Path, template: str, **values: object) -> Path:
     environment.globals |= {
         "pct": lambda v: f"{v:.1%}",
         "pct0": lambda v: f"{v:.0%}",
-        "figure": figures.named,
+        "figure": display.named,
     }
     path.write_text(environment.get_template(template).render(**values), encoding="utf-8")
     return path

@@ -1,7 +1,8 @@
 """The page's sections on what a score depends on: the leak check and the protocol card."""
 
-from sertone import figures, licences
-from sertone.figures import counted
+from sertone import licences
+from sertone.scoring import display
+from sertone.scoring.display import counted
 
 UNKNOWN_HEARD = "utterances of unknown speakers{}: whether it has heard these speakers is not known"
 """What follows "has heard" where a model was trained on recordings whose speakers nobody names."""
@@ -26,7 +27,7 @@ def _known(card: dict) -> str:
 
 def _unknown(card: dict) -> list[dict]:
     """What nobody can check, where the corpus does not name all speakers."""
-    text = figures.unknown_in_words(card)
+    text = display.unknown_in_words(card)
     return [{"level": "care", "text": text}] if text else []
 
 
@@ -111,7 +112,7 @@ def rows(card: dict) -> list[tuple[str, str]]:
         ("Corpus", f"{corpus['title']}. {corpus['citation']}"),
         ("Licence", licences.in_words(corpus["licence"])),
         ("Utterances", f"{corpus['utterances_used']} used of {corpus['utterances_found']} found"),
-        ("Speakers", figures.people(corpus)),
+        ("Speakers", display.people(corpus)),
         *([("Only", _only(only))] if (only := corpus.get("only")) else []),
         *([("Longest utterance", _limit(limit))] if (limit := card.get("max_seconds")) else []),
         *([("Text", _text(card["text"]))] if "text" in card else []),  # older runs do not say

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from sertone import figures
 from sertone.report import plots
 from sertone.report.plots import Axis
-from sertone.sums import columns, labelled
+from sertone.scoring import display
+from sertone.scoring.sufficient_statistics import columns, labelled
 
 PLANE = ("valence", "arousal")
 MOST = 800
@@ -39,12 +39,12 @@ def _line(results: dict, name: str, scale: dict) -> dict[str, Any]:
         "name": name,
         "scale": f"{scale['low']:g} to {scale['high']:g} {scale['unit']}",
         "utterances": pooled["utterances"],
-        "scores": [_cell(pooled, score) for score in figures.RATING],
+        "scores": [_cell(pooled, score) for score in display.RATING],
     }
 
 
 def _cell(pooled: dict, score: str) -> dict[str, str]:
-    figure, over = figures.FIGURES[score], figures.by_people(pooled["intervals"])
+    figure, over = display.FIGURES[score], display.by_people(pooled["intervals"])
     span = " – ".join(map(figure.text, over[1][score])) if over else ""
     return {"value": figure.text(pooled[score]), "interval": span}
 

@@ -5,10 +5,10 @@ from itertools import groupby
 from math import isfinite
 from pathlib import Path
 
-from sertone import figures
-from sertone.figures import FIGURES, axis_value, counted
 from sertone.files import read_json
 from sertone.report import cards, conditions, emotion, page, plots, protocol, ratings
+from sertone.scoring import display
+from sertone.scoring.display import FIGURES, axis_value, counted
 from sertone.sharing.scores import best_of
 from sertone.utils import spreadsheet
 
@@ -41,8 +41,8 @@ def write(run: Path) -> Path:
         title=f"{results['model']} on {card['corpus']['title']}",
         subtitle=_subtitle(card, results),
         card=card,
-        unknown=figures.unknown_in_words(card),
-        drawn=figures.drawn_units(figures.tested(card)),
+        unknown=display.unknown_in_words(card),
+        drawn=display.drawn_units(display.tested(card)),
         headline=cards.headline(results),
         chance=cards.chance_words(results),
         emotion=emotion.section(results, rows),
@@ -67,13 +67,13 @@ def _subtitle(card: dict, results: dict) -> str:
     if evaluated := card.get("evaluated"):
         return (
             f"Encoder {results['encoder']}, {evaluated['model']}, trained on {evaluated['trained_on']}; "
-            f"{counted(corpus['utterances_used'], 'utterance')} of {figures.people(corpus)}"
+            f"{counted(corpus['utterances_used'], 'utterance')} of {display.people(corpus)}"
         )
     folds = f"{counted(len(results['folds']), 'fold')} ({split})"
     chosen = "; settings chosen without the fold that they answer" if "chosen" in results else ""
     return (
         f"Encoder {results['encoder']}; {counted(corpus['utterances_used'], 'utterance')} of "
-        f"{figures.people(corpus)}, {folds}, {figures.independence(card)}, seed {card['seed']}{chosen}"
+        f"{display.people(corpus)}, {folds}, {display.independence(card)}, seed {card['seed']}{chosen}"
     )
 
 

@@ -5,10 +5,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from sertone import figures, licences
-from sertone.figures import Figure, counted
+from sertone import licences
 from sertone.report import cost_plot, page, plots
 from sertone.report.cost_plot import System
+from sertone.scoring import display
+from sertone.scoring.display import Figure, counted
 
 
 def write(study: Path) -> Path:
@@ -34,13 +35,13 @@ def write(study: Path) -> Path:
         licence=licences.in_words(found["corpus"]["licence"]),
         cost_plots=[{"name": column, "svg": Markup(svg)} for column, svg in _cost_plots(found).items()],
         plotted=f"from left to right {', '.join(found['scores'][name] for name in _evident(found))}",
-        cost_words=figures.costs_in_words(found["rows"]),
-        cost=figures.cost_text,
+        cost_words=display.costs_in_words(found["rows"]),
+        cost=display.cost_text,
         comparisons=_comparisons(found),
-        units=figures.units_in_words(found["scores"]),
-        unknown=figures.unknown_in_words(found),
-        drawn=figures.drawn_units(found["tested"]),
-        published=figures.published_in_words(found),
+        units=display.units_in_words(found["scores"]),
+        unknown=display.unknown_in_words(found),
+        drawn=display.drawn_units(found["tested"]),
+        published=display.published_in_words(found),
         forced=any(cell["other_settings"] for row in found["rows"] for cell in row["cells"].values()),
     )
 
@@ -49,15 +50,15 @@ def _subtitle(found: dict[str, Any]) -> str:
     corpus, split = found["corpus"], found["split"]["split"].replace("_", " ")
     seeds = "seed " if len(found["seeds"]) == 1 else "seeds "
     return (
-        f"{corpus['title']}: {counted(corpus['utterances_used'], 'utterance')} of {figures.people(corpus)}, "
-        f"{counted(found['folds'], 'fold')} ({split}), {figures.independence(found)}, "
+        f"{corpus['title']}: {counted(corpus['utterances_used'], 'utterance')} of {display.people(corpus)}, "
+        f"{counted(found['folds'], 'fold')} ({split}), {display.independence(found)}, "
         f"{seeds}{', '.join(map(str, found['seeds']))}"
     )
 
 
 def _plots(found: dict[str, Any]) -> dict[str, str]:
     """Column -> plot of its rows' differences in the main score, all on one scale."""
-    figure = figures.named(found["main_score"])
+    figure = display.named(found["main_score"])
     rows = {column: _differences(found, column, figure) for column in found["columns"]}
     bounds = [abs(bound) for own in rows.values() for _, low, _, high in own for bound in (low, high)]
     step = figure.factor / 10

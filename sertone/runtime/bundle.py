@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sertone import figures
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import AudioError, SertoneError, first_line, is_out_of_memory
 from sertone.files import read_json, read_text
@@ -31,6 +30,7 @@ from sertone.runtime.answering import Outputs, out_of_memory
 from sertone.runtime.graph_files import external_files
 from sertone.runtime.probe import PROBE, SHAPE, require_right_arithmetic
 from sertone.runtime.tokenizer import parsed
+from sertone.scoring import display
 from sertone.utils.extras import install
 from sertone.utils.json_shape import misfits
 
@@ -47,8 +47,8 @@ def _are_scores(values: Any) -> bool:
     shape = {"values": {str: float}, "intervals": {str: [float]}, "utterances": int, "speakers": int}
     if misfits(values, shape, "scores"):
         return values == {}
-    names = [figures.parts(name)[1] for name in [*values["values"], *values["intervals"]]]
-    return all(name in figures.FIGURES for name in names)
+    names = [display.parts(name)[1] for name in [*values["values"], *values["intervals"]]]
+    return all(name in display.FIGURES for name in names)
 
 
 LONGEST_S = 3600.0

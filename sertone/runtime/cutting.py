@@ -8,8 +8,8 @@ import numpy as np
 from sertone.audio import SAMPLING_RATE, silent
 from sertone.audio.block_stream import Sound
 from sertone.audio.decoder import Warnings
-from sertone.figures import counted
 from sertone.runtime.segmentation import Segmenter, Span, Turns
+from sertone.scoring.display import counted
 from sertone.utils.child_process import emit
 
 TOGETHER = 16 * SAMPLING_RATE

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sertone.errors import SertoneError
-from sertone.figures import counted
 from sertone.runtime.inputs import Input
 from sertone.runtime.rows import Form, Row, key, whole_rows
 from sertone.schema import Prediction
+from sertone.scoring.display import counted
 
 MadeBy = Mapping[str, Any]
 """Model and settings of answers, as JSON."""

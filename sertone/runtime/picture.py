@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sertone.figures import clock, counted
 from sertone.runtime.canvas import Canvas, text_width
 from sertone.runtime.colours import UNLABELLED, colours, ink
 from sertone.runtime.media import Media
 from sertone.runtime.page import labels_of
 from sertone.runtime.tiers import Tier, caption, duration_s, in_order, printable, ranges, tiers
 from sertone.schema import Prediction, Segment
+from sertone.scoring.display import clock, counted
 
 WIDTH, LEFT, RIGHT = 1000, 118, 20
 LANE, PLOT, AXIS, GAP = 32, 64, 24, 6

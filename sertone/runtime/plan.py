@@ -8,11 +8,11 @@ from typing import Literal
 from sertone.audio import SAMPLING_RATE
 from sertone.audio.decoder import MAX_CHANNELS
 from sertone.errors import AudioError, SertoneError
-from sertone.figures import counted
 from sertone.runtime.answering import Model
 from sertone.runtime.cutting import Cutter, Track
 from sertone.runtime.segmentation import Segmenter, Speech, Turns, Windows, planned, voice_activity
 from sertone.runtime.turns import Turn, read_rttm, turns_of
+from sertone.scoring.display import counted
 
 WINDOW_S = 4.0
 SHORTEST_WINDOW_S = 1.0  # of the last window

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
-from sertone.figures import clock, counted
 from sertone.runtime.rows import Row
 from sertone.schema import Prediction
+from sertone.scoring.display import clock, counted
 
 TERMINAL_S, LOG_S = 0.2, 30.0
 """Seconds between two lines, on a terminal and in a log."""

@@ -5,11 +5,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from sertone import calibration, licences
+from sertone import licences
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import SertoneError
 from sertone.files import read_json, require_regular
 from sertone.labels import are_classes, is_scale
+from sertone.scoring import calibration
 from sertone.utils import hub
 from sertone.utils.json_shape import misfits
 

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sertone import figures, licences
+from sertone import licences
+from sertone.scoring import display
 from sertone.sharing.scores import Scores
 
 REPOSITORY = "OWNER/NAME"
@@ -38,8 +39,8 @@ def render(about: dict, scores: Scores | None = None) -> str:
         ratings=ratings,
         merged={a: b for a, b in card["class_map"].items() if a != b} if classes else {},
         card=card,
-        people=figures.people(card["corpus"]),
-        unknown=figures.unknown_in_words(card),
+        people=display.people(card["corpus"]),
+        unknown=display.unknown_in_words(card),
         fold=next(fold for fold in card["folds"] if fold["name"] == card["fold"]),
         leak=next(report for report in card["leaks"] if report["fold"] == card["fold"]),
         everything=card["split"]["split"] == "everything",
@@ -48,7 +49,7 @@ def render(about: dict, scores: Scores | None = None) -> str:
         licence=licence.get("license_name", licence["license"]),
         reservation=licences.reservation(about["licences"]),
         scores=scores,
-        figure=figures.named,
+        figure=display.named,
         figures=_figures(classes, ratings),
     )
     return f"---\n{metadata(about, scores).to_yaml()}\n---\n\n{body}"
@@ -74,10 +75,10 @@ def _ratings(about: dict) -> dict[str, dict[str, Any]]:
     return about["vocabulary"].get("ratings", {})
 
 
-def _figures(classes: Sequence[str], ratings: Iterable[str]) -> dict[str, figures.Figure]:
+def _figures(classes: Sequence[str], ratings: Iterable[str]) -> dict[str, display.Figure]:
     """The kinds of scores that a model has."""
-    scores = dict.fromkeys(figures.parts(name)[1] for name in figures.names(classes, ratings))
-    return {score: figures.FIGURES[score] for score in scores}
+    scores = dict.fromkeys(display.parts(name)[1] for name in display.names(classes, ratings))
+    return {score: display.FIGURES[score] for score in scores}
 
 
 def licence_of(entries: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -149,7 +150,7 @@ def _results(card: dict, scores: Scores) -> list:
             dataset_config=pooled if scores.folds else f"{split}, fold {card['fold']}",
             dataset_split="test",
             metric_type=metric,
-            metric_name=f"{figures.named(name).label}, {card['metrics'][figures.parts(name)[1]]}",
+            metric_name=f"{display.named(name).label}, {card['metrics'][display.parts(name)[1]]}",
             metric_value=round(scores.values[name], 4),
             metric_args={"average": "macro"} if metric == "recall" else None,
         )
@@ -159,7 +160,7 @@ def _results(card: dict, scores: Scores) -> list:
 
 def _hub_metrics(scores: Scores) -> list[tuple[str, str]]:
     """Name and the hub's type of every score that the metadata hold."""
-    types = [(name, HUB_METRICS.get(figures.parts(name)[1])) for name in scores.values]
+    types = [(name, HUB_METRICS.get(display.parts(name)[1])) for name in scores.values]
     return [(name, metric) for name, metric in types if metric]
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from sertone import figures
 from sertone.errors import SertoneError
 from sertone.files import read_json
+from sertone.scoring import display
 from sertone.sharing import folder
 
 CHOICE = "choice.json"
@@ -45,7 +45,7 @@ class Scores:
     @property
     def people(self) -> str:
         """Return who spoke, in words."""
-        return figures.people(vars(self))
+        return display.people(vars(self))
 
     @property
     def of_new_speakers(self) -> bool:
@@ -63,22 +63,22 @@ class Scores:
     @classmethod
     def of_fold(cls, result: dict) -> Self:
         """Of the test side of a fold, from its `result.json`."""
-        from sertone import intervals
-        from sertone.sums import Sums, columns, labelled, people, unit_of
+        from sertone.scoring import intervals
+        from sertone.scoring.sufficient_statistics import Sums, columns, labelled, people, unit_of
 
         rows, metrics = result["rows"], result["metrics"]
-        names = figures.found(metrics)
+        names = display.found(metrics)
         counts = people(rows)
         few = sum(counts.values()) < intervals.FEW  # an interval over them would be as wide as the axis
         bounds = {}
-        for task in dict.fromkeys(figures.parts(name)[0] for name in names):
+        for task in dict.fromkeys(display.parts(name)[0] for name in names):
             known = labelled(rows, task)
             classes = sorted({str(row[key]) for row in known for key in columns(task)})
             units = [row["id"] if few else unit_of(row) for row in known]
             drawn = intervals.interval(Sums.of_rows(known, task, classes, units)) or {}
-            bounds |= {figures.key(task, score): pair for score, pair in drawn.items()}
+            bounds |= {display.key(task, score): pair for score, pair in drawn.items()}
         values = {name: _of(metrics, name) for name in names}
-        over = "utterances" if few else figures.drawn_units(counts)
+        over = "utterances" if few else display.drawn_units(counts)
         return cls(values, bounds, over, len(rows), **counts)
 
     @classmethod
@@ -104,7 +104,7 @@ class Scores:
         bounds = {name: each["interval"] for name, each in found["scores"].items() if each["interval"]}
         counted = (found["utterances"], found["speakers"], len(found["folds"]), found["among"])
         unknown = found.get("unknown_speakers", 0)  # older choices have none
-        drawn = figures.drawn_units(found)
+        drawn = display.drawn_units(found)
         return cls(values, bounds, drawn, *counted, len(found["seeds"]), unknown_speakers=unknown)
 
     @classmethod
@@ -126,12 +126,12 @@ class Scores:
     def _pooled(cls, run: Path, results: dict[str, Any], folds: int | None) -> Self:
         pooled = results["pooled"]
         scored = sum(fold["test"] for fold in results["folds"])
-        people = figures.tested(_card(run))
-        values = {name: _of(pooled, name) for name in figures.found(pooled)}
-        over = {task: figures.by_people(scores.get("intervals", {})) for task, scores in pooled.items()}
+        people = display.tested(_card(run))
+        values = {name: _of(pooled, name) for name in display.found(pooled)}
+        over = {task: display.by_people(scores.get("intervals", {})) for task, scores in pooled.items()}
         known = {task: own[1] for task, own in over.items() if own}
-        bounds = {name: _of(known, name) for name in values if figures.parts(name)[0] in known}
-        return cls(values, bounds, figures.drawn_units(people), scored, **people, folds=folds)
+        bounds = {name: _of(known, name) for name in values if display.parts(name)[0] in known}
+        return cls(values, bounds, display.drawn_units(people), scored, **people, folds=folds)
 
 
 def choice_of(folder: Path) -> Path | None:
@@ -148,7 +148,7 @@ def best_of(run: Path) -> str:
     if choice is None or run.resolve() != choice / "run":
         return ""
     found = read_json(choice / CHOICE, "not_a_run")
-    return f"{found['among']} in {figures.named(found['main_score']).label}"
+    return f"{found['among']} in {display.named(found['main_score']).label}"
 
 
 def cross_validation(folder: Path) -> Path:
@@ -165,7 +165,7 @@ def _results(folder: Path, command: str) -> dict[str, Any]:
 
 
 def _of(scored: Mapping[str, Mapping], name: str) -> Any:
-    task, score = figures.parts(name)
+    task, score = display.parts(name)
     return scored[task][score]
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from sertone import calibration, metrics
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.nn.batch import Batch
 from sertone.nn.heads import HeadOutput
 from sertone.nn.vocabulary import Vocabulary
 from sertone.schema import Utterance
+from sertone.scoring import calibration, metrics
 from sertone.training.batches import plan_batches
 from sertone.training.loader import Loader, Row
 from sertone.training.step import enough_memory

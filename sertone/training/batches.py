@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from sertone.errors import SertoneError
-from sertone.figures import counted
+from sertone.scoring.display import counted
 
 
 def plan_batches(

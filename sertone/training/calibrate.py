@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sertone import calibration
-from sertone.calibration import Calibration
 from sertone.files import read_json
 from sertone.schema import Utterance
+from sertone.scoring import calibration
+from sertone.scoring.calibration import Calibration
 from sertone.sharing.folder import checkpoints
 from sertone.training.answers import answer
 from sertone.training.loop import Trainer

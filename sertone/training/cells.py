@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from sertone.errors import SertoneError
-from sertone.figures import counted
+from sertone.scoring.display import counted
 from sertone.training import ranks
 from sertone.training.experiment import Experiment
 from sertone.training.first_stages import FirstStages

@@ -6,9 +6,9 @@ from typing import Any
 
 from sertone import audio
 from sertone.errors import AudioError, SertoneError
-from sertone.figures import counted
 from sertone.recipe import DataConfig
 from sertone.schema import Utterance
+from sertone.scoring.display import counted
 
 
 def limited(

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import torch
 
-from sertone import corpora, figures, leaks, licences, models, protocols, transcripts
+from sertone import corpora, leaks, licences, models, protocols, transcripts
 from sertone.corpus_split import outside_note, split_corpus, take_part, unused_note
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, Scale, class_names, class_shares
@@ -15,6 +15,7 @@ from sertone.protocol_card import contents, protocol_card, selection
 from sertone.protocols import Fold
 from sertone.recipe import Recipe
 from sertone.schema import Utterance
+from sertone.scoring import display
 from sertone.sharing.origins import Origin, origin_of
 from sertone.training import durations, heard, teachers
 
@@ -149,7 +150,7 @@ def prepare(
     _require_what_training_needs(recipe, answers, folds, mapping)
     made_by = (mapping, hashes, split.rule, recipe.train.seed, answers)
     card = protocol_card(data, len(found), folds, split.leaks, *made_by)
-    if (unknown := figures.unknown_in_words(card)) and not everything:
+    if (unknown := display.unknown_in_words(card)) and not everything:
         say(unknown)
     made = Experiment(recipe, mapping, used, folds, card | limit).with_past()
     texts = transcripts.texts(data.text, used, hashes, say, corpora.sheet(data.corpus).LANGUAGE)

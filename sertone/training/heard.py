@@ -10,9 +10,9 @@ from typing import Any
 
 from sertone import audio
 from sertone.errors import SertoneError
-from sertone.figures import counted
 from sertone.protocols import Fold
 from sertone.schema import Utterance
+from sertone.scoring.display import counted
 from sertone.sharing.folder import WEIGHTS
 from sertone.sharing.origins import Origin
 

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sertone import metrics
-from sertone.calibration import Calibration
 from sertone.labels import DIMENSIONS
 from sertone.models.stage import MODALITIES, Stage
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocols import Fold
 from sertone.recipe.train_config import TrainConfig
+from sertone.scoring import metrics
+from sertone.scoring.calibration import Calibration
 from sertone.training import checkpoint, ranks
 from sertone.training.answers import answer, score_tasks
 from sertone.training.augmentation import draw_epoch

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from sertone.calibration import Calibration
 from sertone.errors import SertoneError, is_out_of_memory
 from sertone.labels import Scale
 from sertone.nn.batch import Batch
 from sertone.nn.tokens import truncated
 from sertone.runtime.answering import AT_ONCE_S, Outputs, require_sound
+from sertone.scoring.calibration import Calibration
 from sertone.sharing.folder import checkpoints, missing_folds
 from sertone.training import checkpoint, heard
 from sertone.training.experiment import require_device

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Rows
 
-from sertone.figures import clock, counted
+from sertone.scoring.display import clock, counted
 from sertone.training import ranks
 from sertone.utils.child_process import emit
 from sertone.utils.terminal import escaped, tell

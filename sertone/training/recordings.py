@@ -16,9 +16,9 @@ import soxr
 from sertone import audio
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import AudioError, SertoneError
-from sertone.figures import counted
 from sertone.runtime.apart import SILENCE_S, decoder, decoder_failed
 from sertone.schema import Utterance
+from sertone.scoring.display import counted
 from sertone.training import copies
 from sertone.training.store import Store
 from sertone.utils.processes import ChildDiedError, cores, side_by_side

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from sertone import figures, intervals, metrics, sums
 from sertone.files import read_json, write_json, write_text
 from sertone.report import run as report
+from sertone.scoring import display, intervals, metrics, sufficient_statistics
 from sertone.training import votes
 from sertone.training.calibrate import pooled_scores
 from sertone.training.experiment import Experiment
@@ -109,9 +109,10 @@ def _pooled(rows: list[dict], classes: list[str], ratings: Iterable[str], seed: 
     """Scores and their intervals over the test sides of all folds together, by task that has targets."""
     pooled = {}
     for task in [*(["emotion"] if classes else []), *ratings]:
-        known = sums.labelled(rows, task)
+        known = sufficient_statistics.labelled(rows, task)
         if known:
-            targets, predictions = ([row[name] for row in known] for name in sums.columns(task))
+            columns = sufficient_statistics.columns(task)
+            targets, predictions = ([row[name] for row in known] for name in columns)
             score = metrics.SCORES["emotion" if task == "emotion" else "ratings"]
             pooled[task] = score(targets, predictions) | {
                 "utterances": len(known),
@@ -122,8 +123,8 @@ def _pooled(rows: list[dict], classes: list[str], ratings: Iterable[str], seed: 
 
 def _pooled_emotions(rows: list[dict], classes: list[str], folds: list[dict]) -> dict[str, Any]:
     """What there is of emotions besides scores."""
-    known = sums.labelled(rows, "emotion")
-    targets, predictions = ([row[name] for row in known] for name in sums.columns("emotion"))
+    known = sufficient_statistics.labelled(rows, "emotion")
+    targets, predictions = ([row[name] for row in known] for name in sufficient_statistics.columns("emotion"))
     confidence = [fold["confidence"] for fold in folds if "confidence" in fold]
     return {
         "confusion": metrics.confusion(targets, predictions, classes).tolist(),
@@ -137,10 +138,10 @@ def _line(
 ) -> dict[str, Any]:
     """A condition as a row of modalities.csv: every score with its interval over the speakers."""
     line: dict[str, Any] = {"condition": condition}
-    for name in figures.names(classes, ratings):
-        task, score = figures.parts(name)
+    for name in display.names(classes, ratings):
+        task, score = display.parts(name)
         found = pooled.get(task, {})
-        _, bounds = figures.by_people(found.get("intervals", {})) or ("", {})
+        _, bounds = display.by_people(found.get("intervals", {})) or ("", {})
         low, high = bounds.get(score, ("", ""))
         line |= {name: found.get(score, ""), f"{name}_low": low, f"{name}_high": high}
     return line

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from sertone import calibration, metrics, sums
-from sertone.calibration import Calibration
 from sertone.schema import Utterance
+from sertone.scoring import calibration, metrics, sufficient_statistics
+from sertone.scoring.calibration import Calibration
 from sertone.training import votes
 
 
@@ -51,7 +51,7 @@ def scored(
         for row, u in zip(rows, utterances, strict=True):
             row |= votes.columns(u, class_map, classes)
     found = {"rows": rows, "test": len(rows)}
-    if probabilities is None or uncalibrated is None or not sums.labelled(rows, "emotion"):
+    if probabilities is None or uncalibrated is None or not sufficient_statistics.labelled(rows, "emotion"):
         return found
     return found | _emotions(rows, classes, probabilities, uncalibrated, by)
 
@@ -72,7 +72,7 @@ def _add_emotions(
 def _add_rating(
     rows: list[dict[str, Any]], utterances: Sequence[Utterance], name: str, answers: Sequence[float]
 ) -> None:
-    target, prediction = sums.columns(name)
+    target, prediction = sufficient_statistics.columns(name)
     for row, u, value in zip(rows, utterances, answers, strict=True):
         row[target] = u.labels.get(name, "")
         row[prediction] = _digits(value)

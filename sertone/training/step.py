@@ -10,13 +10,13 @@ from torch import Tensor
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError, is_out_of_memory
-from sertone.figures import counted
 from sertone.models.stage import Stage
 from sertone.nn import kernels
 from sertone.nn.batch import Batch
 from sertone.nn.heads import HeadOutput
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
+from sertone.scoring.display import counted
 from sertone.training.schedules import schedule
 from sertone.training.tally import LOWER, Tally
 

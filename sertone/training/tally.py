@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sertone import metrics
 from sertone.errors import SertoneError
-from sertone.figures import counted
 from sertone.nn.heads import HeadOutput, TranscriptHead
 from sertone.nn.vocabulary import TRANSCRIPT
 from sertone.schema import Utterance
+from sertone.scoring import metrics
+from sertone.scoring.display import counted
 from sertone.training import ranks
 
 MISSING = -1

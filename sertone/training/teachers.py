@@ -6,10 +6,10 @@ from typing import Any
 
 from sertone import audio
 from sertone.errors import SertoneError
-from sertone.figures import counted
 from sertone.labels import Scale
 from sertone.protocols import Fold
 from sertone.recipe.train_config import TeacherConfig
+from sertone.scoring.display import counted
 from sertone.sharing import folder as folders
 from sertone.training import heard
 

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sertone import metrics
 from sertone.errors import SertoneError
 from sertone.models.stage import Stage
 from sertone.schema import Utterance
+from sertone.scoring import metrics
 from sertone.training.answers import Answers, answer, score_tasks
 from sertone.training.experiment import Experiment
 from sertone.training.loop import Trainer

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from sertone import metrics
 from sertone.labels import class_shares
 from sertone.schema import Utterance
+from sertone.scoring import metrics
 
 COLUMN = "v_"
 

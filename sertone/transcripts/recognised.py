@@ -18,10 +18,10 @@ import numpy as np
 
 from sertone import audio
 from sertone.errors import AudioError
-from sertone.figures import counted
 from sertone.files import write_json
 from sertone.recipe import AsrConfig
 from sertone.schema import Utterance
+from sertone.scoring.display import counted
 from sertone.transcripts.recogniser import Recogniser, identity, versions
 from sertone.utils.processes import ChildDiedError, Isolated
 

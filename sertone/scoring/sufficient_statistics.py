@@ -15,8 +15,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sertone import metrics
-from sertone.figures import EMOTION, FIGURES, RATING
+from sertone.scoring import metrics
+from sertone.scoring.display import EMOTION, FIGURES, RATING
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from sertone.sums import Sums, labelled, unit_of
+from sertone.scoring.sufficient_statistics import Sums, labelled, unit_of
 
 RESAMPLES = 10_000
 LEVEL = 0.95

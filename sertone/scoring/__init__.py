@@ -1,0 +1,1 @@
+"""Score models: metrics, intervals, calibration, and how scores are named and printed."""
