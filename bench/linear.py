@@ -9,7 +9,7 @@ from speech import MEAN_S, Speech
 from sertone import models
 from sertone.labels import FOUR
 from sertone.nn.vocabulary import Vocabulary
-from sertone.protocols import Fold
+from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
 from sertone.training.loop import Trainer
 from sertone.training.material import Material

@@ -24,7 +24,7 @@ from sertone.nn.batch import Batch
 from sertone.nn.huggingface import ArchitectureConfig
 from sertone.nn.pretrained import STILL
 from sertone.nn.vocabulary import Vocabulary
-from sertone.protocols import Fold
+from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
 from sertone.training.loader import Loader, Row
 from sertone.training.loop import Trainer

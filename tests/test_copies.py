@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sertone import audio
 from sertone.errors import SertoneError
-from sertone.protocols import Fold
+from sertone.protocol.splits import Fold
 from sertone.recipe import Recipe
 from sertone.schema import Utterance
 from sertone.training import copies

@@ -6,10 +6,11 @@ from collections import Counter
 
 import pytest
 
-from sertone import audio, corpora, leaks, protocols
+from sertone import audio, corpora
 from sertone.corpora import _meld_fake, meld
 from sertone.corpora._check import check
 from sertone.errors import SertoneError
+from sertone.protocol import leaks, splits
 
 HEAD = list(_meld_fake.HEAD)
 FRIENDS = {"Chandler", "Joey", "Monica", "Phoebe", "Rachel", "Ross"}
@@ -114,11 +115,11 @@ def test_the_second_series_is_read_only_where_the_plain_name_is_missing(small):
 def test_the_official_split_is_refused_and_groups_are_not(small):
     found = corpora.load("meld", small)
     hashes = leaks.recording_hashes(found)
-    (official,) = protocols.make_folds(found, "official")
+    (official,) = splits.make_folds(found, "official")
     with pytest.raises(SertoneError, match="grouped_k_fold") as caught:
         leaks.require_none(official, leaks.check_leaks(official, hashes))
     assert caught.value.code == "speaker_leak"
-    for fold in protocols.make_folds(found, "grouped_k_fold", folds=3):
+    for fold in splits.make_folds(found, "grouped_k_fold", folds=3):
         leaks.require_none(fold, leaks.check_leaks(fold, hashes))
         assert fold.train and fold.test
 

@@ -9,13 +9,14 @@ import torch
 from conftest import RELEASES
 from test_msp_podcast import read, row, tree
 
-from sertone import corpora, leaks, protocols
+from sertone import corpora
 from sertone.corpora import msp_improv
 from sertone.corpora._check import check
 from sertone.errors import SertoneError
 from sertone.labels import class_map
 from sertone.nn.heads import ClassHead
 from sertone.nn.vocabulary import Vocabulary
+from sertone.protocol import leaks, splits
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +118,14 @@ def test_improv_has_the_published_counts(tmp_path):
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_official_split_shares_no_speaker(podcasts, release):
     found = corpora.load("msp_podcast", podcasts[release])
-    (fold,) = protocols.make_folds(found, "official")
+    (fold,) = splits.make_folds(found, "official")
     assert {u.labels["partition"] for u in fold.test} == {"Test1"}
     assert all(len(side) > 20 for side in fold.sides.values())
     report = leaks.check_leaks(fold, leaks.recording_hashes(found))
     leaks.require_none(fold, report)
     leaks.require_labels(fold, class_map("four", {}))
     taken = next(u for u in fold.train if u.known_speaker)
-    torn = protocols.Fold("torn", [u for u in fold.train if u != taken], fold.validation, [*fold.test, taken])
+    torn = splits.Fold("torn", [u for u in fold.train if u != taken], fold.validation, [*fold.test, taken])
     with pytest.raises(SertoneError, match=taken.speaker):
         leaks.require_none(torn, leaks.check_leaks(torn, leaks.recording_hashes(found)))
 
@@ -148,17 +149,17 @@ def test_unknown_speakers_are_no_class_of_the_vocabulary(podcasts):
 def test_unknown_speakers_neither_choose_the_epoch_nor_have_a_fold(podcasts):
     found = [u for u in corpora.load("msp_podcast", podcasts["1.11"]) if "emotion" in u.labels]
     known = {u.speaker for u in found if u.known_speaker}
-    folds = protocols.make_folds(found, "leave_one_speaker_out")
+    folds = splits.make_folds(found, "leave_one_speaker_out")
     assert [fold.name for fold in folds] == sorted(known)
     choosers = [{u.speaker for u in fold.validation} for fold in folds]
     assert all(len(chooser) == 1 and chooser < known for chooser in choosers)
-    assert {u.speaker for u in protocols.everything(found, "speaker").validation} < known
-    grouped = protocols.make_folds(found, "grouped_k_fold", folds=4)
+    assert {u.speaker for u in splits.everything(found, "speaker").validation} < known
+    grouped = splits.make_folds(found, "grouped_k_fold", folds=4)
     assert Counter(u.id for fold in grouped for u in fold.test) == Counter(u.id for u in found)
     strangers = [u for u in found if not u.known_speaker]
     for split in (
-        lambda: protocols.everything(strangers, "speaker"),
-        lambda: protocols.make_folds(strangers, "leave_one_speaker_out"),
+        lambda: splits.everything(strangers, "speaker"),
+        lambda: splits.make_folds(strangers, "leave_one_speaker_out"),
     ):
         with pytest.raises(SertoneError) as caught:
             split()
@@ -189,7 +190,7 @@ def test_a_manifest_says_whose_speaker_is_not_known(tmp_path):
 def test_improv_by_sessions_shares_no_speaker(improv):
     found = corpora.load("msp_improv", improv)
     assert len({u.speaker for u in found}) == 12
-    folds = protocols.make_folds(found, "leave_one_session_out")
+    folds = splits.make_folds(found, "leave_one_session_out")
     assert len(folds) == 6
     hashes = leaks.recording_hashes(found)
     for fold in folds:

@@ -12,11 +12,12 @@ from conftest import RELEASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sertone import audio, cli, corpora, leaks, protocols
+from sertone import audio, cli, corpora
 from sertone.corpora import msp_podcast
 from sertone.corpora._check import check
 from sertone.errors import SertoneError
 from sertone.labels import spoken_text
+from sertone.protocol import leaks, splits
 
 COLUMNS = ("FileName", "EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Gender", "Split_Set")
 
@@ -307,5 +308,5 @@ def test_the_full_miniature(tmp_path):
     msp_podcast.fake(tmp_path, full=True)
     found = corpora.load("msp_podcast", tmp_path)
     assert len(found) == 5006
-    (fold,) = protocols.make_folds(found, "official")
+    (fold,) = splits.make_folds(found, "official")
     leaks.require_none(fold, leaks.check_leaks(fold, leaks.recording_hashes(found)))

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sertone import corpora
 from sertone.errors import SertoneError
 from sertone.labels import FOUR
-from sertone.leaks import check_leaks, recording_hashes, require_labels, require_none
-from sertone.protocol_card import protocol_card
-from sertone.protocols import Fold, everything, make_folds
+from sertone.protocol.leaks import check_leaks, recording_hashes, require_labels, require_none
+from sertone.protocol.protocol_card import protocol_card
+from sertone.protocol.splits import Fold, everything, make_folds
 from sertone.recipe import DataConfig
 from sertone.schema import Utterance
 

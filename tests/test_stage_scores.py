@@ -9,7 +9,7 @@ import torch
 from conftest import TINY_MODEL
 
 from sertone.errors import SertoneError
-from sertone.protocols import Fold
+from sertone.protocol.splits import Fold
 from sertone.scoring import metrics
 from sertone.training import checkpoint
 from sertone.training.crossval import cross_validate

@@ -15,10 +15,11 @@ from conftest import TINY_MODEL
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sertone import cli, corpora, leaks, transcripts
+from sertone import cli, corpora, transcripts
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.labels import spoken_text
+from sertone.protocol import leaks
 from sertone.recipe import AsrConfig, TextConfig
 from sertone.schema import Utterance
 from sertone.training.experiment import prepare

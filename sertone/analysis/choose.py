@@ -25,7 +25,7 @@ from sertone.analysis.choices import Choice
 from sertone.analysis.study import EVIDENT, Place, Study, load, recipe_of
 from sertone.errors import SertoneError
 from sertone.files import parse_yaml, read_text, write_text
-from sertone.protocols import Fold
+from sertone.protocol.splits import Fold
 from sertone.recipe import Recipe
 from sertone.scoring import display
 from sertone.training import ranks

@@ -25,9 +25,9 @@ from sertone.labels import (
     rescaled,
     written_labels,
 )
-from sertone.leaks import LeakReport, recording_hashes
-from sertone.protocol_card import protocol_card
-from sertone.protocols import Fold, has_label
+from sertone.protocol.leaks import LeakReport, recording_hashes
+from sertone.protocol.protocol_card import protocol_card
+from sertone.protocol.splits import Fold, has_label
 from sertone.recipe import DataConfig
 from sertone.recipe.settings import parse
 from sertone.runtime import shipped

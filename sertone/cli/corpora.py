@@ -79,7 +79,7 @@ def check(
 def _rehearsal(data: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]:
     """Return what tries out the folds, and its name; without the packages of training a note of that."""
     try:
-        from sertone.corpus_split import rule_in_words, split_problems
+        from sertone.protocol.corpus_split import rule_in_words, split_problems
         from sertone.recipe import DataConfig, ProtocolConfig
         from sertone.recipe.settings import parse
     except ModuleNotFoundError as error:

@@ -20,7 +20,7 @@ import numpy as np
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
-from sertone.protocols import Fold
+from sertone.protocol.splits import Fold
 
 if TYPE_CHECKING:
     from sertone.training.recordings import Recordings

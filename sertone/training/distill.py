@@ -20,7 +20,7 @@ from sertone.nn.distillation import check_targets, student_of
 from sertone.nn.encoder import Encoder
 from sertone.nn.saved import save_encoder
 from sertone.nn.vocabulary import Vocabulary
-from sertone.protocols import Fold
+from sertone.protocol.splits import Fold
 from sertone.schema import Utterance
 from sertone.sharing import encoder_card
 from sertone.sharing.folder import WEIGHTS

@@ -6,13 +6,14 @@ from typing import Any, Self
 
 import torch
 
-from sertone import corpora, leaks, licences, models, protocols, transcripts
-from sertone.corpus_split import outside_note, split_corpus, take_part, unused_note
+from sertone import corpora, licences, models, transcripts
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, Scale, class_names, class_shares
 from sertone.nn.vocabulary import Vocabulary
-from sertone.protocol_card import contents, protocol_card, selection
-from sertone.protocols import Fold
+from sertone.protocol import leaks, splits
+from sertone.protocol.corpus_split import outside_note, split_corpus, take_part, unused_note
+from sertone.protocol.protocol_card import contents, protocol_card, selection
+from sertone.protocol.splits import Fold
 from sertone.recipe import Recipe
 from sertone.schema import Utterance
 from sertone.scoring import display
@@ -65,7 +66,7 @@ class Experiment:
 
     def scored(self, utterances: Iterable[Utterance]) -> list[Utterance]:
         """Those with a label of one of the tasks that the model is for."""
-        return [u for u in utterances if protocols.has_label(u, self.answers)]
+        return [u for u in utterances if splits.has_label(u, self.answers)]
 
     def with_recipe(self, recipe: Recipe) -> Self:
         """The same data and folds with another model or training.
@@ -114,7 +115,7 @@ class Experiment:
             past["teacher"] = teachers.require_fit(teacher, *known)
         if "speaker_independent" in self.card["split"]:
             unknown = heard.unknown_speakers([origin.heard if origin else {}, past.get("teacher", {})])
-            independent = "not known" if unknown else protocols.is_speaker_independent(self.utterances)
+            independent = "not known" if unknown else splits.is_speaker_independent(self.utterances)
             past["split"] = self.card["split"] | {"speaker_independent": independent}
         return replace(self, card=self.card | past)
 

@@ -22,7 +22,7 @@ from sertone.errors import SertoneError
 from sertone.files import read_json, write_json
 from sertone.models.stage import Stage
 from sertone.nn.weights import load_tensors, restore, save_tensors
-from sertone.protocols import Fold
+from sertone.protocol.splits import Fold
 from sertone.recipe import NEUTRAL
 from sertone.recipe.train_config import TrainConfig
 from sertone.utils.json_shape import misfits

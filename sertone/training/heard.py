@@ -10,7 +10,7 @@ from typing import Any
 
 from sertone import audio
 from sertone.errors import SertoneError
-from sertone.protocols import Fold
+from sertone.protocol.splits import Fold
 from sertone.schema import Utterance
 from sertone.scoring.display import counted
 from sertone.sharing.folder import WEIGHTS

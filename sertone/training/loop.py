@@ -18,7 +18,7 @@ from torch import Tensor
 from sertone.labels import DIMENSIONS
 from sertone.models.stage import MODALITIES, Stage
 from sertone.nn.vocabulary import Vocabulary
-from sertone.protocols import Fold
+from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
 from sertone.scoring import metrics
 from sertone.scoring.calibration import Calibration

@@ -25,7 +25,7 @@ import torch
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.nn.encoder import Encoder
-from sertone.protocols import Fold
+from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sertone.labels import class_shares
-from sertone.protocols import Fold
+from sertone.protocol.splits import Fold
 from sertone.schema import Utterance
 from sertone.training import ranks, teachers
 from sertone.training.experiment import Experiment

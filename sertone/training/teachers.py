@@ -7,7 +7,7 @@ from typing import Any
 from sertone import audio
 from sertone.errors import SertoneError
 from sertone.labels import Scale
-from sertone.protocols import Fold
+from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TeacherConfig
 from sertone.scoring.display import counted
 from sertone.sharing import folder as folders

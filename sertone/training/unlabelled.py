@@ -7,10 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from sertone import audio, corpora, leaks
+from sertone import audio, corpora
 from sertone.errors import AudioError, SertoneError
-from sertone.protocol_card import about_corpus, contents, versions
-from sertone.protocols import Fold
+from sertone.protocol import leaks
+from sertone.protocol.protocol_card import about_corpus, contents, versions
+from sertone.protocol.splits import Fold
 from sertone.recipe import CorpusConfig
 from sertone.schema import Utterance
 

@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from sertone import corpora, licences
-from sertone.leaks import LeakReport
-from sertone.protocols import EMOTION, Fold
+from sertone.protocol.leaks import LeakReport
+from sertone.protocol.splits import EMOTION, Fold
 from sertone.schema import Utterance
 from sertone.scoring import calibration, metrics
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sertone import audio
 from sertone.errors import SertoneError
 from sertone.labels import spoken_text
-from sertone.protocols import EMOTION, Fold
+from sertone.protocol.splits import EMOTION, Fold
 from sertone.schema import Utterance
 from sertone.scoring.display import shortened
 

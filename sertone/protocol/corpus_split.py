@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sertone import leaks, protocols
 from sertone.errors import SertoneError
 from sertone.labels import (
     DIMENSIONS,
@@ -20,8 +19,9 @@ from sertone.labels import (
     unused_labels,
     written_labels,
 )
-from sertone.leaks import LeakReport
-from sertone.protocols import EMOTION, Fold
+from sertone.protocol import leaks, splits
+from sertone.protocol.leaks import LeakReport
+from sertone.protocol.splits import EMOTION, Fold
 from sertone.recipe import DataConfig, ProtocolConfig
 from sertone.schema import Problem, Utterance
 from sertone.scoring.display import counted
@@ -185,13 +185,13 @@ def _folds(
     """The folds, and the rule that made them."""
     if everything:
         rule = {"split": "everything", "validation": protocol.validation}
-        return [protocols.everything(utterances, protocol.validation, answers)], rule
-    protocols.require_known_speakers(utterances, protocol)
-    folds = protocols.make_folds(
+        return [splits.everything(utterances, protocol.validation, answers)], rule
+    splits.require_known_speakers(utterances, protocol)
+    folds = splits.make_folds(
         utterances, protocol.split, folds=protocol.folds, validation=protocol.validation, answers=answers
     )
     unused = {"unknown_speakers"} | (set() if protocol.split == "grouped_k_fold" else {"folds"})
-    independent = protocols.is_speaker_independent(utterances)
+    independent = splits.is_speaker_independent(utterances)
     return folds, protocol.model_dump(exclude=unused) | {"speaker_independent": independent}
 
 
