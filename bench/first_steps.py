@@ -22,7 +22,7 @@ from sertone import corpora, models
 from sertone import recipe as recipes
 from sertone.corpora._files import write_tone
 from sertone.nn.batch import Batch
-from sertone.nn.huggingface import ArchitectureConfig
+from sertone.nn.encoders.huggingface import ArchitectureConfig
 from sertone.nn.masks import frame_mask
 from sertone.nn.pretrained import STILL
 from sertone.recipe import Recipe

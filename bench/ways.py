@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModel
 from sertone import models
 from sertone.labels import FOUR
 from sertone.nn.batch import Batch
-from sertone.nn.huggingface import ArchitectureConfig
+from sertone.nn.encoders.huggingface import ArchitectureConfig
 from sertone.nn.pretrained import STILL
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol.splits import Fold

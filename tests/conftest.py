@@ -92,7 +92,7 @@ def tiny_encoder(tmp_path_factory):
     """Writes a tiny Hugging Face encoder the way the hub serves them: tiny_encoder(family, norm) -> folder."""
     from transformers import AutoModel, Wav2Vec2FeatureExtractor
 
-    from sertone.nn.huggingface import TinyEncoderConfig
+    from sertone.nn.encoders.huggingface import TinyEncoderConfig
 
     def write(family="wav2vec2", norm="group") -> Path:
         folder = tmp_path_factory.mktemp(f"{family}_{norm}")

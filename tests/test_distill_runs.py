@@ -17,10 +17,10 @@ from transformers import AutoModel
 from sertone import cli, corpora
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
-from sertone.nn.compact import CompactEncoderConfig
 from sertone.nn.distillation import student_of
+from sertone.nn.encoders.compact import CompactEncoderConfig
+from sertone.nn.encoders.saved import SavedEncoderConfig
 from sertone.nn.pretrained import FAMILIES
-from sertone.nn.saved import SavedEncoderConfig
 from sertone.recipe.train_config import Rates
 from sertone.training import checkpoint, distill_recipe, ranks
 from sertone.training.distill import distill, result
@@ -145,7 +145,7 @@ def test_cached_targets_are_those_of_the_teacher(recipe, tiny_encoder, tmp_path,
 
 
 def test_the_teacher_is_not_run_where_its_layers_are_kept(recipe, tmp_path, monkeypatch, capsys):
-    from sertone.nn.encoder import Encoder
+    from sertone.nn.encoders.base import Encoder
 
     run = []
     deepen = Encoder.deepen

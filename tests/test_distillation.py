@@ -16,12 +16,12 @@ from sertone import corpora
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.nn.batch import Batch
-from sertone.nn.compact import BLOCKS, CompactEncoderConfig
 from sertone.nn.distillation import TargetHead, student_of
-from sertone.nn.huggingface import PretrainedEncoderConfig, TinyEncoderConfig
+from sertone.nn.encoders.compact import BLOCKS, CompactEncoderConfig
+from sertone.nn.encoders.huggingface import PretrainedEncoderConfig, TinyEncoderConfig
+from sertone.nn.encoders.saved import save_encoder
 from sertone.nn.masks import frame_mask
 from sertone.nn.pretrained import FAMILIES
-from sertone.nn.saved import save_encoder
 from sertone.schema import Utterance
 from sertone.training import distill_recipe, unlabelled
 from sertone.training.distill import distill, result

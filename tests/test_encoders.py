@@ -14,12 +14,12 @@ from sertone import models
 from sertone.errors import SertoneError
 from sertone.labels import FOUR
 from sertone.nn.batch import Batch
-from sertone.nn.compact import BLOCKS, CompactEncoderConfig
-from sertone.nn.frontend import FrontEnd, track_pitch
-from sertone.nn.functionals import FunctionalsEncoderConfig
-from sertone.nn.huggingface import PretrainedEncoderConfig, TinyEncoderConfig
+from sertone.nn.encoders.compact import BLOCKS, CompactEncoderConfig
+from sertone.nn.encoders.frontend import FrontEnd, track_pitch
+from sertone.nn.encoders.functionals import FunctionalsEncoderConfig
+from sertone.nn.encoders.huggingface import PretrainedEncoderConfig, TinyEncoderConfig
+from sertone.nn.encoders.saved import save_encoder
 from sertone.nn.pretrained import FAMILIES
-from sertone.nn.saved import save_encoder
 from sertone.nn.vocabulary import Vocabulary
 from sertone.training.experiment import prepare
 from sertone.training.folds import gather
@@ -105,7 +105,7 @@ def test_a_cut_beyond_the_last_layer_is_an_error(encoder):
 def test_a_description_builds_the_same_architecture(encoder):
     from pydantic import TypeAdapter
 
-    from sertone.nn.encoders import EncoderConfig
+    from sertone.nn.encoders.config import EncoderConfig
 
     described = json.loads(json.dumps(encoder.describe()))
     again = TypeAdapter(EncoderConfig).validate_python(described).build().eval()

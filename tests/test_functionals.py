@@ -18,14 +18,14 @@ from torch import nn
 from sertone import audio, models
 from sertone import recipe as recipes
 from sertone.labels import FOUR
-from sertone.nn import functionals, statistics
 from sertone.nn.batch import Batch
-from sertone.nn.encoder import Prefix
-from sertone.nn.frontend import LOUDNESS, LOUDNESS_DB, MEL_DB, VOICING, FrontEnd
-from sertone.nn.functionals import FunctionalsEncoderConfig, Standardisation
+from sertone.nn.encoders import functional_statistics, functionals
+from sertone.nn.encoders.augmentation import Perturbation, colours, perturb, warped
+from sertone.nn.encoders.base import Prefix
+from sertone.nn.encoders.frontend import LOUDNESS, LOUDNESS_DB, MEL_DB, VOICING, FrontEnd
+from sertone.nn.encoders.functional_statistics import Regions
+from sertone.nn.encoders.functionals import FunctionalsEncoderConfig, Standardisation
 from sertone.nn.masks import frame_mask
-from sertone.nn.perturbation import Perturbation, colours, perturb, warped
-from sertone.nn.statistics import Regions
 from sertone.nn.vocabulary import Vocabulary
 from sertone.runtime import shipped
 from sertone.runtime.bundle import Bundle, Settings, about
@@ -46,12 +46,12 @@ def drawn(frames, seed, signals=3):
 def test_moments_and_skewness_are_those_of_the_frames_that_count(frames, seed):
     signals, weights = drawn(frames, seed)
     kept = signals[0][weights[0] > 0].numpy()
-    mean, deviation = statistics.moments(signals, weights)
+    mean, deviation = functional_statistics.moments(signals, weights)
     np.testing.assert_allclose(mean[0], kept.mean(0), atol=1e-5)
     np.testing.assert_allclose(deviation[0], np.sqrt(kept.var(0) + 1e-5), atol=1e-5)
     if len(kept) > 3:
         expected = scipy.stats.skew(kept, axis=0) * (kept.var(0) / (kept.var(0) + 1e-5)) ** 1.5
-        np.testing.assert_allclose(statistics.skewness(signals, weights)[0], expected, atol=1e-3)
+        np.testing.assert_allclose(functional_statistics.skewness(signals, weights)[0], expected, atol=1e-3)
 
 
 @given(*frames_and_seed)
@@ -62,13 +62,15 @@ def test_slopes_are_those_of_the_fitted_line(frames, seed):
         return
     kept, time = counted[0] > 0, (clock.cumsum(1) / clock.sum())[0].numpy()
     lines = np.polyfit(time[kept], signals[0][kept].numpy(), 1)[0]
-    np.testing.assert_allclose(statistics.slope(signals, clock, counted)[0], lines, atol=2e-3, rtol=2e-3)
+    np.testing.assert_allclose(
+        functional_statistics.slope(signals, clock, counted)[0], lines, atol=2e-3, rtol=2e-3
+    )
 
 
 def test_a_slope_is_the_change_from_beginning_to_end_without_the_pauses():
     clock = torch.tensor([[1.0, 1, 0, 0, 0, 1, 1, 0]])
     signals = torch.tensor([0.0, 1, 9, -9, 9, 2, 3, 9])[None, :, None]
-    assert statistics.slope(signals, clock, clock).item() == pytest.approx(4.0, rel=1e-5)
+    assert functional_statistics.slope(signals, clock, clock).item() == pytest.approx(4.0, rel=1e-5)
 
 
 @given(st.integers(3, 40), st.integers(0, 10_000))
@@ -76,7 +78,7 @@ def test_thirds_have_a_third_of_the_frames_each(frames, seed):
     signals, weights = drawn(frames, seed)
     kept = signals[0][weights[0] > 0].numpy()
     places = (3 * (np.arange(len(kept)) + 0.5) / len(kept)).astype(int)
-    found = statistics.thirds(signals, weights)[0].numpy().reshape(3, -1)
+    found = functional_statistics.thirds(signals, weights)[0].numpy().reshape(3, -1)
     for third in range(3):
         expected = kept[places == third].mean(0) if (places == third).any() else np.zeros(3)
         np.testing.assert_allclose(found[third], expected, atol=1e-5)
@@ -86,12 +88,18 @@ def test_thirds_have_a_third_of_the_frames_each(frames, seed):
 def test_a_contour_is_a_cosine_transform_of_the_frames_that_count(frames, seed):
     signals, weights = drawn(frames, seed)
     kept = signals[0][weights[0] > 0].numpy()
-    expected = np.zeros((statistics.CONTOUR_COSINES, 3))
-    theirs = scipy.fft.dct(kept, type=2, axis=0)[1 : statistics.CONTOUR_COSINES + 1] / (2 * len(kept))
+    expected = np.zeros((functional_statistics.CONTOUR_COSINES, 3))
+    theirs = scipy.fft.dct(kept, type=2, axis=0)[1 : functional_statistics.CONTOUR_COSINES + 1] / (
+        2 * len(kept)
+    )
     expected[: len(theirs)] = theirs  # a transform of n frames has no more
-    found = statistics.contour(signals, weights)[0].numpy().reshape(statistics.CONTOUR_COSINES, 3)
+    found = (
+        functional_statistics.contour(signals, weights)[0]
+        .numpy()
+        .reshape(functional_statistics.CONTOUR_COSINES, 3)
+    )
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    level = statistics.contour(7 * torch.ones_like(signals), weights)
+    level = functional_statistics.contour(7 * torch.ones_like(signals), weights)
     np.testing.assert_allclose(level, np.zeros(level.shape), atol=1e-5)
 
 
@@ -109,7 +117,7 @@ def speech(frames=60, seed=0):
 
 def test_contours_are_of_the_prosody_in_speech_and_of_the_spectrum_in_voiced_speech():
     cepstra, prosody, _, region = speech()
-    course, spectrum = (part[0].numpy() for part in statistics.contours(cepstra, prosody, region))
+    course, spectrum = (part[0].numpy() for part in functional_statistics.contours(cepstra, prosody, region))
     for found, signals, kept in (
         (course, prosody[0][:, [1, 2, 4]], list(range(40))),  # relative pitch, voicing, relative loudness
         (spectrum, cepstra[0][:, :6], [*range(20), *range(30, 40)]),
@@ -123,7 +131,7 @@ def test_correlations_are_those_of_the_frames_that_count(frames, seed):
     signals, weights = drawn(frames, seed)
     kept = signals[0][weights[0] > 0].numpy()
     shrunk = np.sqrt(kept.var(0) / (kept.var(0) + 1e-5))  # what keeps a constant signal from dividing by 0
-    found = statistics.correlations(signals, weights)[0].numpy()
+    found = functional_statistics.correlations(signals, weights)[0].numpy()
     pairs = [(0, 1), (0, 2), (1, 2)]
     if len(kept) > 2:
         expected = [np.corrcoef(kept[:, i], kept[:, j])[0, 1] * shrunk[i] * shrunk[j] for i, j in pairs]
@@ -136,7 +144,7 @@ def test_segments_are_the_runs_of_frames_that_count(counts, behind):
     runs = [len(list(own)) for counted, own in itertools.groupby(counts) if counted]
     weights = torch.tensor([[*map(float, counts), *behind * [0.0]]])
     real = torch.tensor([[*len(counts) * [1.0], *behind * [0.0]]])
-    rate, length = statistics.segments(weights, real)[0].tolist()
+    rate, length = functional_statistics.segments(weights, real)[0].tolist()
     assert rate == pytest.approx(len(runs) / (len(counts) / 100), rel=1e-5)
     assert length == pytest.approx(np.log(np.mean(runs)) if runs else 0, abs=1e-5)
 
@@ -171,11 +179,11 @@ def test_a_trained_model_finds_every_statistic_at_its_place():
         "unvoiced": cepstra[0, unvoiced].mean(0)[0],
         "speech": prosody[0, :40].mean(0)[0],
         "real": prosody[0, :50].mean(0)[0],
-        "thirds": statistics.thirds(prosody, region.speech)[0, 0],
-        "skewness": statistics.skewness(cepstra, region.voiced)[0, 0],
-        "slopes": statistics.slope(cepstra, region.speech, region.voiced)[0, 0],
-        "changes": statistics.changes(cepstra, prosody, region)[0][0, 0],
-        "contours": statistics.contours(cepstra, prosody, region)[0][0, 0],
+        "thirds": functional_statistics.thirds(prosody, region.speech)[0, 0],
+        "skewness": functional_statistics.skewness(cepstra, region.voiced)[0, 0],
+        "slopes": functional_statistics.slope(cepstra, region.speech, region.voiced)[0, 0],
+        "changes": functional_statistics.changes(cepstra, prosody, region)[0][0, 0],
+        "contours": functional_statistics.contours(cepstra, prosody, region)[0][0, 0],
         "shares": torch.tensor(30 / 40),
     }
     for name, expected in first.items():
@@ -185,9 +193,9 @@ def test_a_trained_model_finds_every_statistic_at_its_place():
 def test_where_no_frame_counts_there_is_nothing():
     signals, none = torch.randn(1, 9, 3), torch.zeros(1, 9)
     for values in (
-        statistics.contour(signals, none),
-        statistics.correlations(signals, none),
-        statistics.segments(none, none + 1),
+        functional_statistics.contour(signals, none),
+        functional_statistics.correlations(signals, none),
+        functional_statistics.segments(none, none + 1),
     ):
         assert not values.any()
 
@@ -195,12 +203,12 @@ def test_where_no_frame_counts_there_is_nothing():
 def test_differences_and_cepstra():
     signals, weights = drawn(20, 3)
     inner = np.gradient(signals[0].numpy(), axis=0)[1:-1]
-    np.testing.assert_allclose(statistics.differences(signals)[0, 1:-1], inner, atol=1e-6)
+    np.testing.assert_allclose(functional_statistics.differences(signals)[0, 1:-1], inner, atol=1e-6)
     w = weights[0].numpy()
     expected = np.array([w[t - 1 : t + 2].all() and 0 < t < 19 for t in range(20)])
-    assert np.array_equal(statistics.neighboured(weights)[0].numpy() > 0, expected)
+    assert np.array_equal(functional_statistics.neighboured(weights)[0].numpy() > 0, expected)
     theirs = scipy.fft.dct(np.eye(16), type=2, axis=1)[:, :5] / 2 * np.sqrt(2 / 16)
-    np.testing.assert_allclose(statistics.cosine_transform(16, 5), theirs, atol=1e-6)
+    np.testing.assert_allclose(functional_statistics.cosine_transform(16, 5), theirs, atol=1e-6)
 
 
 def test_regions():

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from transformers import AutoModel
 
 from sertone.nn import kernels
-from sertone.nn.huggingface import PretrainedEncoderConfig, TinyEncoderConfig
+from sertone.nn.encoders.huggingface import PretrainedEncoderConfig, TinyEncoderConfig
 from sertone.nn.pretrained import FAMILIES
 from sertone.recipe.train_config import TrainConfig
 

@@ -46,8 +46,8 @@ def rows(source, utterances, pooling="mean"):
 @pytest.mark.parametrize("family", ["wav2vec2", "wavlm", "compact"])
 def test_batches_make_no_difference_and_pooling_is_over_the_real_frames(tiny_encoder, experiment, family):
     """Against the encoder on each recording alone, and a second formula of mean and deviation."""
-    from sertone.nn.compact import CompactEncoderConfig
-    from sertone.nn.huggingface import PretrainedEncoderConfig
+    from sertone.nn.encoders.compact import CompactEncoderConfig
+    from sertone.nn.encoders.huggingface import PretrainedEncoderConfig
 
     if family == "compact":
         encoder = CompactEncoderConfig(width=16, depth=2, attention_heads=2).build()

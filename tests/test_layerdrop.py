@@ -10,10 +10,10 @@ from test_ranks import train_with_two_ranks
 from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
 
 from sertone.errors import SertoneError
-from sertone.nn.encoders import EncoderConfig
-from sertone.nn.huggingface import PretrainedEncoderConfig
+from sertone.nn.encoders.config import EncoderConfig
+from sertone.nn.encoders.huggingface import PretrainedEncoderConfig
+from sertone.nn.encoders.saved import SavedEncoderConfig, save_encoder
 from sertone.nn.masks import frame_mask, span_mask
-from sertone.nn.saved import SavedEncoderConfig, save_encoder
 from sertone.training import checkpoint
 from sertone.training.experiment import prepare
 from sertone.training.folds import fit, gather

@@ -14,7 +14,7 @@ from torch import nn
 from sertone.analysis import features, layers, probes
 from sertone.analysis.targets import targets
 from sertone.errors import SertoneError
-from sertone.nn.encoder import Encoder, Footprint
+from sertone.nn.encoders.base import Encoder, Footprint
 from sertone.recipe import Recipe
 from sertone.training import ranks
 from sertone.training.experiment import prepare

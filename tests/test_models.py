@@ -13,7 +13,7 @@ from sertone.errors import SertoneError
 from sertone.labels import FOUR
 from sertone.models import wan2025
 from sertone.nn.batch import Batch
-from sertone.nn.encoder import Prefix
+from sertone.nn.encoders.base import Prefix
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.masks import standardised
 from sertone.nn.vocabulary import Vocabulary

@@ -285,7 +285,7 @@ def test_of_the_hub_only_data_is_downloaded(tmp_path):
 
 
 BUILT = """
-from sertone.nn.huggingface import PretrainedEncoderConfig
+from sertone.nn.encoders.huggingface import PretrainedEncoderConfig
 print(PretrainedEncoderConfig(source="me/old").build().depth)
 """
 

@@ -12,7 +12,7 @@ from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
 from sertone.models import oliveira2023
-from sertone.nn.joining import JOININGS
+from sertone.nn.modality_fusion import JOININGS
 from sertone.nn.pooling import POOLINGS
 from sertone.recipe.train_config import TrainConfig
 from sertone.training.prefix_caches import PrefixCaches

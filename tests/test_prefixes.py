@@ -12,9 +12,9 @@ from lightning_fabric import Fabric
 
 from sertone import corpora
 from sertone.errors import SertoneError
-from sertone.nn.compact import CompactEncoderConfig
+from sertone.nn.encoders.compact import CompactEncoderConfig
+from sertone.nn.encoders.huggingface import TinyEncoderConfig
 from sertone.nn.fusions import FUSIONS
-from sertone.nn.huggingface import TinyEncoderConfig
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.train_config import CacheConfig, TrainConfig
 from sertone.training.experiment import prepare

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sertone import corpora, licences, models
 from sertone.errors import SertoneError
-from sertone.nn.saved import SavedEncoderConfig
+from sertone.nn.encoders.saved import SavedEncoderConfig
 from sertone.recipe import Recipe
 from sertone.report import protocol
 from sertone.training import heard

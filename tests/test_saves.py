@@ -15,7 +15,7 @@ import sertone
 from sertone import corpora, files
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
-from sertone.nn.weights import load_tensors, save_tensors, writing_tensors
+from sertone.nn.tensor_files import load_tensors, save_tensors, writing_tensors
 from sertone.training import checkpoint
 from sertone.training.crossval import cross_validate
 from sertone.training.experiment import prepare
@@ -261,8 +261,8 @@ def test_what_is_written_may_be_read_by_others(run):
 
 
 def test_a_distilled_encoder_of_hugging_face_may_be_read_by_others(tmp_path):
-    from sertone.nn.huggingface import TinyEncoderConfig
-    from sertone.nn.saved import save_encoder
+    from sertone.nn.encoders.huggingface import TinyEncoderConfig
+    from sertone.nn.encoders.saved import save_encoder
 
     save_encoder(TinyEncoderConfig().build(), tmp_path)
     assert len({stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}) == 1

@@ -20,7 +20,7 @@ from sertone.analysis import study as studies
 from sertone.analysis.ablate import ablate
 from sertone.analysis.study import Place
 from sertone.errors import SertoneError
-from sertone.nn.functionals import FunctionalsEncoderConfig
+from sertone.nn.encoders.functionals import FunctionalsEncoderConfig
 from sertone.recipe.settings import parse
 from sertone.training.crossval import cross_validate
 

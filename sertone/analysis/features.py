@@ -22,7 +22,7 @@ from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.labels import has_words
 from sertone.nn import tokens
-from sertone.nn.encoder import Encoder
+from sertone.nn.encoders.base import Encoder
 from sertone.nn.masks import masked_mean, masked_std
 from sertone.nn.text import TextEncoder
 from sertone.schema import Utterance

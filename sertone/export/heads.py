@@ -11,7 +11,7 @@ from transformers import PretrainedConfig
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Model, Wav2Vec2PreTrainedModel
 
-from sertone.nn.huggingface import HuggingFaceEncoder
+from sertone.nn.encoders.huggingface import HuggingFaceEncoder
 
 AUDEERING = "Wav2Vec2ForSpeechClassification"
 

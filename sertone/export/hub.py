@@ -28,7 +28,7 @@ from sertone.errors import SertoneError
 from sertone.export.heads import AUDEERING, HubAnswers, SpeechClassification
 from sertone.export.source import Source
 from sertone.labels import DIMENSIONS, FOUR, SYNONYMS, Scale
-from sertone.nn.huggingface import HuggingFaceEncoder
+from sertone.nn.encoders.huggingface import HuggingFaceEncoder
 from sertone.nn.pretrained import feature_extractor, folder_of, load_weights, normalize_of, speech_config
 from sertone.runtime.answering import AT_ONCE_S, UNIT, Outputs
 from sertone.scoring.calibration import Calibration

@@ -21,7 +21,7 @@ from torch import nn
 
 from sertone.models.stage import Stage
 from sertone.nn.batch import Batch
-from sertone.nn.encoders import EncoderConfig
+from sertone.nn.encoders.config import EncoderConfig
 from sertone.nn.heads import ClassHead, EnsembleHead, HeadOutput
 from sertone.nn.masks import standardised
 from sertone.nn.pooling import POOLINGS

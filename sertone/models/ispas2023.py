@@ -41,7 +41,7 @@ from sertone.labels import DIMENSIONS
 from sertone.models.stage import Masking, Stage, Weights
 from sertone.nn.batch import Batch
 from sertone.nn.crossmodal import INTERACTIONS, Refinement, Sequence
-from sertone.nn.encoders import EncoderConfig
+from sertone.nn.encoders.config import EncoderConfig
 from sertone.nn.heads import ClassHead, HeadOutput
 from sertone.nn.masks import frame_mask
 from sertone.nn.ratings import RatingHead, Regressor

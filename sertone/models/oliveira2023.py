@@ -39,13 +39,13 @@ from torch import Tensor, nn
 
 from sertone.models.stage import Masking, Stage, Weights
 from sertone.nn.batch import Batch
-from sertone.nn.encoders import EncoderConfig
+from sertone.nn.encoders.config import EncoderConfig
+from sertone.nn.encoders.silence import NoEncoder
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.heads import HeadOutput
-from sertone.nn.joining import JOININGS
+from sertone.nn.modality_fusion import JOININGS
 from sertone.nn.pooling import POOLINGS
 from sertone.nn.ratings import RatingHead, Regressor
-from sertone.nn.silence import NoEncoder
 from sertone.nn.text import TextEncoder, TextEncoderConfig
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.settings import Settings

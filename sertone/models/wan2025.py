@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from sertone.models.stage import Stage
 from sertone.nn.attention import CoAttention
 from sertone.nn.batch import Batch
-from sertone.nn.encoders import EncoderConfig
+from sertone.nn.encoders.config import EncoderConfig
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.heads import ClassHead, HeadOutput, TranscriptHead
 from sertone.nn.masks import standardised

@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sertone.nn.encoder import Encoder, Prefix
+from sertone.nn.encoders.base import Encoder, Prefix
 from sertone.nn.text import TextEncoder
 
 TEXT = ("heard", "tokens", "counts")

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sertone.errors import SertoneError
-from sertone.nn.encoder import Encoder
+from sertone.nn.encoders.base import Encoder
+from sertone.nn.encoders.saved import build_described
 from sertone.nn.heads import HeadOutput
 from sertone.nn.masks import frame_mask
-from sertone.nn.saved import build_described
 from sertone.scoring.display import counted
 
 

@@ -24,8 +24,8 @@ from sertone import models
 from sertone.audio import file_hash
 from sertone.errors import SertoneError
 from sertone.files import put_aside, read_json, read_text, write_json, write_text
+from sertone.nn.tensor_files import load_tensors, restore, save_tensors, shapes_in
 from sertone.nn.vocabulary import Vocabulary
-from sertone.nn.weights import load_tensors, restore, save_tensors, shapes_in
 from sertone.scoring.calibration import Calibration
 from sertone.sharing import folder as folders
 from sertone.sharing import model_card

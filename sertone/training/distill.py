@@ -17,8 +17,8 @@ from sertone import recipe as recipes
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.files import read_json, write_json, write_text
 from sertone.nn.distillation import check_targets, student_of
-from sertone.nn.encoder import Encoder
-from sertone.nn.saved import save_encoder
+from sertone.nn.encoders.base import Encoder
+from sertone.nn.encoders.saved import save_encoder
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol.splits import Fold
 from sertone.schema import Utterance

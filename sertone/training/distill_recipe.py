@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from sertone.audio import MAX_SECONDS
-from sertone.nn.encoders import EncoderConfig
+from sertone.nn.encoders.config import EncoderConfig
 from sertone.recipe import CorpusConfig
 from sertone.recipe.settings import LAYERS, Settings, load_as
 from sertone.recipe.train_config import Rates, TrainConfig, TrainingConfig

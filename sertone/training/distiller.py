@@ -14,7 +14,7 @@ from sertone.errors import SertoneError
 from sertone.models.stage import Stage
 from sertone.nn.batch import Batch
 from sertone.nn.distillation import TargetHead
-from sertone.nn.encoder import NOTHING, Encoder, Prefix
+from sertone.nn.encoders.base import NOTHING, Encoder, Prefix
 from sertone.nn.heads import HeadOutput
 from sertone.training.answers import EVALUATION_SECONDS
 from sertone.training.batches import plan_batches

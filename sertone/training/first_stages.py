@@ -21,7 +21,7 @@ from sertone.audio import file_hash
 from sertone.errors import SertoneError
 from sertone.files import read_json, write_json
 from sertone.models.stage import Stage
-from sertone.nn.weights import load_tensors, restore, save_tensors
+from sertone.nn.tensor_files import load_tensors, restore, save_tensors
 from sertone.protocol.splits import Fold
 from sertone.recipe import NEUTRAL
 from sertone.recipe.train_config import TrainConfig

@@ -24,7 +24,7 @@ import torch
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
-from sertone.nn.encoder import Encoder
+from sertone.nn.encoders.base import Encoder
 from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance

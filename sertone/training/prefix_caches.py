@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
-from sertone.nn.encoder import Encoder
+from sertone.nn.encoders.base import Encoder
 from sertone.recipe.train_config import TrainConfig
 from sertone.training.prefixes import PrefixCache
 from sertone.training.recordings import Recordings

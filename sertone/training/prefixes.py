@@ -21,7 +21,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 import sertone.nn
-from sertone.nn.encoder import Encoder, Prefix
+from sertone.nn.encoders.base import Encoder, Prefix
 from sertone.schema import Utterance
 from sertone.training import recordings as recordings_code
 from sertone.training.recordings import Recordings
@@ -179,6 +179,6 @@ def _code_hash() -> str:
     """Of `sertone.nn` and of what makes its input: another front end is another prefix."""
     found = hashlib.sha256()
     own = (Path(__file__), Path(recordings_code.__file__))
-    for path in sorted([*Path(sertone.nn.__path__[0]).glob("*.py"), *own]):
+    for path in sorted([*Path(sertone.nn.__path__[0]).rglob("*.py"), *own]):
         found.update(path.read_bytes())
     return found.hexdigest()

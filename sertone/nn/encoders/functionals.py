@@ -15,10 +15,10 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sertone.nn.encoder import Encoder, Footprint
-from sertone.nn.frontend import HOP, MEMORY, FrontEnd
-from sertone.nn.perturbation import Perturbation, perturb
-from sertone.nn.statistics import (
+from sertone.nn.encoders.augmentation import Perturbation, perturb
+from sertone.nn.encoders.base import Encoder, Footprint
+from sertone.nn.encoders.frontend import HOP, MEMORY, FrontEnd
+from sertone.nn.encoders.functional_statistics import (
     Regions,
     changes,
     contours,

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sertone.nn import kernels
-from sertone.nn.encoder import Encoder, Footprint
-from sertone.nn.frontend import HOP, MEMORY, FrontEnd
+from sertone.nn.encoders.base import Encoder, Footprint
+from sertone.nn.encoders.frontend import HOP, MEMORY, FrontEnd
 from sertone.nn.kernels import Dropout
 from sertone.recipe.settings import LAYERS, Settings
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sertone.nn.frontend import (
+from sertone.nn.encoders.frontend import (
     HOP,
     LOUDNESS,
     LOUDNESS_DB,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from sertone.nn import kernels
-from sertone.nn.encoder import Encoder, Footprint
+from sertone.nn.encoders.base import Encoder, Footprint
 from sertone.nn.kernels import use_own_dropout
 from sertone.nn.masks import frame_mask, masked_mean, span_mask
 from sertone.nn.pretrained import STILL, architecture, load_weights, normalize_of, plain, speech_config

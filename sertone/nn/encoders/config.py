@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from sertone.nn.compact import CompactEncoderConfig
-from sertone.nn.functionals import FunctionalsEncoderConfig
-from sertone.nn.huggingface import ArchitectureConfig, PretrainedEncoderConfig, TinyEncoderConfig
-from sertone.nn.saved import SavedEncoderConfig
+from sertone.nn.encoders.compact import CompactEncoderConfig
+from sertone.nn.encoders.functionals import FunctionalsEncoderConfig
+from sertone.nn.encoders.huggingface import ArchitectureConfig, PretrainedEncoderConfig, TinyEncoderConfig
+from sertone.nn.encoders.saved import SavedEncoderConfig
 
 EncoderConfig = Annotated[
     CompactEncoderConfig

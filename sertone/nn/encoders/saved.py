@@ -8,12 +8,12 @@ from torch import Tensor
 from transformers import AutoModel, Wav2Vec2FeatureExtractor
 
 from sertone.errors import SertoneError
-from sertone.nn.compact import CompactEncoderConfig
-from sertone.nn.encoder import Encoder
-from sertone.nn.functionals import FunctionalsEncoderConfig
-from sertone.nn.huggingface import ArchitectureConfig, HuggingFaceEncoder, PretrainedEncoderConfig
+from sertone.nn.encoders.base import Encoder
+from sertone.nn.encoders.compact import CompactEncoderConfig
+from sertone.nn.encoders.functionals import FunctionalsEncoderConfig
+from sertone.nn.encoders.huggingface import ArchitectureConfig, HuggingFaceEncoder, PretrainedEncoderConfig
 from sertone.nn.pretrained import quiet
-from sertone.nn.weights import load_tensors, restore, save_tensors, writing_tensors
+from sertone.nn.tensor_files import load_tensors, restore, save_tensors, writing_tensors
 from sertone.recipe.settings import Settings
 from sertone.sharing import origins
 from sertone.sharing.folder import MARKER, WEIGHTS, require_intact

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sertone.nn.encoder import Encoder, Footprint
+from sertone.nn.encoders.base import Encoder, Footprint
 
 
 class NoEncoder(Encoder):

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from sertone.nn.frontend import LOUDNESS, LOUDNESS_DB, MEL_DB
+from sertone.nn.encoders.frontend import LOUDNESS, LOUDNESS_DB, MEL_DB
 from sertone.recipe.settings import Settings
 
 WAVES = 3

@@ -1,0 +1,1 @@
+"""Speech encoders: waveforms in, hidden states of all layers out."""
