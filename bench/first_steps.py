@@ -26,13 +26,13 @@ from sertone.nn.encoders.huggingface import ArchitectureConfig
 from sertone.nn.masks import frame_mask
 from sertone.nn.pretrained import STILL
 from sertone.recipe import Recipe
-from sertone.training.experiment import Experiment, prepare
-from sertone.training.folds import gather
-from sertone.training.loader import Row
-from sertone.training.loop import Trainer
-from sertone.training.material import Material
-from sertone.training.progress import Progress
-from sertone.training.tally import Tally
+from sertone.training.data.loader import Row
+from sertone.training.data.material import Material
+from sertone.training.experiment.experiment import Experiment, prepare
+from sertone.training.fit.epoch_statistics import Tally
+from sertone.training.fit.progress import Progress
+from sertone.training.fit.trainer import Trainer
+from sertone.training.runs.folds import gather
 
 SEED, BATCH, CHARACTERS_PER_S = 0, 4, 12
 TINY = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}

@@ -19,7 +19,7 @@ import numpy as np
 from sertone.analysis.probing import Probing
 from sertone.analysis.targets import Target, _dealt, _parts
 from sertone.schema import Utterance
-from sertone.training.store import Store
+from sertone.training.data.array_store import Store
 from sertone.utils.processes import cores
 
 SPEAKERS, SESSIONS, FULL = 10, 5, 25

@@ -11,10 +11,10 @@ from sertone.labels import FOUR
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
-from sertone.training.loop import Trainer
-from sertone.training.material import Material
-from sertone.training.prefix_caches import PrefixCaches
-from sertone.training.progress import Progress
+from sertone.training.data.caches import PrefixCaches
+from sertone.training.data.material import Material
+from sertone.training.fit.progress import Progress
+from sertone.training.fit.trainer import Trainer
 
 MODEL = {"name": "wan2025", "encoder": {"name": "compact", "width": 32, "depth": 2}, "frozen_layers": 0}
 

@@ -18,7 +18,7 @@ from train import CHARACTERS, HIDDEN, QUICK_SCALE, Child, Plan, race, ratio
 from transformers import AutoConfig
 from ways import Way
 
-from sertone.training.batches import plan_batches
+from sertone.training.data.batches import plan_batches
 
 SEED = 1
 """Of the batches; the durations have another one."""

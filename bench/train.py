@@ -31,7 +31,7 @@ from transformers import AutoConfig
 from ways import Way, call, fabric_device, start
 
 from sertone.recipe.train_config import bf16_hardware
-from sertone.training.batches import padding_factor, plan_batches
+from sertone.training.data.batches import padding_factor, plan_batches
 from sertone.utils.processes import Isolated, cores
 
 HERE = str(Path(__file__).parent)

@@ -26,12 +26,12 @@ from sertone.nn.pretrained import STILL
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
-from sertone.training.loader import Loader, Row
-from sertone.training.loop import Trainer
-from sertone.training.material import Material
-from sertone.training.prefix_caches import PrefixCaches
-from sertone.training.progress import Progress
-from sertone.training.tally import Tally
+from sertone.training.data.caches import PrefixCaches
+from sertone.training.data.loader import Loader, Row
+from sertone.training.data.material import Material
+from sertone.training.fit.epoch_statistics import Tally
+from sertone.training.fit.progress import Progress
+from sertone.training.fit.trainer import Trainer
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def load(
         folders.checkpoints(
             folder if path is None else path
         )  # says what is missing before torch is asked for
-        from sertone.training.predict import Trained
+        from sertone.training.testing.trained import Trained
 
         model = Trained(folder, device=device, threads=threads)
     licences.warn(model.licences)
@@ -121,7 +121,7 @@ def crossval(
         the run folder.
     """
     from sertone import recipe as recipes
-    from sertone.training.crossval import cross_validate
+    from sertone.training.runs.crossval import cross_validate
 
     return cross_validate(recipes.of(recipe, overrides), out, jobs=jobs, fresh=fresh)
 
@@ -133,7 +133,7 @@ def train(
     *,
     fresh: bool = False,
 ) -> Path:
-    """Train one model on the whole corpus of a recipe; see `training.single.train`.
+    """Train one model on the whole corpus of a recipe; see `training.runs.train`.
 
     Args:
         recipe: YAML file, the mapping that such a file holds, or a `sertone.recipe.Recipe`.
@@ -145,9 +145,9 @@ def train(
         the checkpoint folder.
     """
     from sertone import recipe as recipes
-    from sertone.training import single
+    from sertone.training.runs import train
 
-    return single.train(recipes.of(recipe, overrides), out, fresh=fresh)
+    return train.train(recipes.of(recipe, overrides), out, fresh=fresh)
 
 
 def distill(recipe: str | Path, out: str | Path, overrides: Iterable[str] = ()) -> Path:
@@ -161,8 +161,8 @@ def distill(recipe: str | Path, out: str | Path, overrides: Iterable[str] = ()) 
     Returns:
         the encoder's folder.
     """
-    from sertone.training import distill_recipe
-    from sertone.training.distill import distill as run
+    from sertone.training.distill import distill_recipe
+    from sertone.training.distill.distill import distill as run
 
     return run(distill_recipe.load(recipe, overrides), out)
 

@@ -163,7 +163,7 @@ def noises(tmp_path_factory) -> Path:
 def experiment(noises):
     """Five folds of these noises."""
     from sertone.recipe import Recipe
-    from sertone.training.experiment import prepare
+    from sertone.training.experiment.experiment import prepare
 
     scales = {"arousal": [1, 5], "valence": [1, 5]}
     values = {

@@ -6,7 +6,7 @@ from test_ispas2023 import SCALES, UTTERANCES
 from sertone import models
 from sertone.labels import FOUR
 from sertone.scoring.calibration import Calibration
-from sertone.training.checkpoint import save_model
+from sertone.training.fit.checkpoint import save_model
 
 COMPACT = {"name": "compact", "width": 16, "depth": 2, "attention_heads": 2}
 TEXT = {"name": "tiny", "width": 24, "depth": 1, "attention_heads": 2, "subwords": 120}

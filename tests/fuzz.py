@@ -69,7 +69,7 @@ _limited = False
 def _limit_memory():
     global _limited
     if not _limited:
-        import sertone.training.predict  # noqa: F401  so that its memory is counted as the program's
+        import sertone.training.testing.trained  # noqa: F401  so that its memory is counted as the program's
 
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * os.sysconf("SC_PAGE_SIZE") + GIGABYTES * 2**30
@@ -241,8 +241,8 @@ def _unsound(answer):
 def use_recipe(folder):
     """Load it, read and split its corpus, and build its model, as every training does before it begins."""
     from sertone import recipe as recipes
-    from sertone.training.experiment import prepare
-    from sertone.training.folds import check
+    from sertone.training.experiment.experiment import prepare
+    from sertone.training.runs.folds import check
 
     recipe = recipes.load(folder / "recipe.yaml")
     recipes.dump(recipe)

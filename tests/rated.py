@@ -10,8 +10,8 @@ from test_ratings import expected_scores
 from sertone.schema import Utterance
 from sertone.scoring import metrics
 from sertone.scoring.calibration import Calibration
-from sertone.training import results
-from sertone.training.scored import scored
+from sertone.training.runs import results
+from sertone.training.testing.prediction_rows import scored
 
 CLASSES = ["angry", "happy", "sad"]
 MAP = {"angry": "angry", "excited": "happy", "happy": "happy", "sad": "sad"}

@@ -11,15 +11,15 @@ from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.settings import parse
 from sertone.recipe.train_config import Augmentation, TrainConfig
 from sertone.schema import Utterance
-from sertone.training import checkpoint
-from sertone.training.augmentation import augmented, band_stop, draw_epoch
-from sertone.training.cells import _sharing
-from sertone.training.experiment import prepare
-from sertone.training.folds import fit, gather
-from sertone.training.loader import Loader, Row
-from sertone.training.progress import Progress
-from sertone.training.recordings import Recordings
-from sertone.training.run_folder import fingerprint
+from sertone.training.data.augmentation import augmented, band_stop, draw_epoch
+from sertone.training.data.loader import Loader, Row
+from sertone.training.data.recordings import Recordings
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit import checkpoint
+from sertone.training.fit.progress import Progress
+from sertone.training.runs.folds import fit, gather
+from sertone.training.runs.run_folder import fingerprint
+from sertone.training.runs.scheduler import _sharing
 
 DROPS = {"drop_frequencies": 3, "drop_chunks": 5}
 NOTHING = Vocabulary({}, {}, [])
@@ -187,7 +187,7 @@ class CellOf:
 def test_the_settings_are_part_of_what_runs_are_known_by(demo_recipe, change):
     """Of the fingerprint of an experiment, of shared first stages, and of what cells of a study share."""
     from sertone.models import build
-    from sertone.training.first_stages import first_stage_key
+    from sertone.training.fit.first_stages import first_stage_key
 
     sides = []
     for recipe in (demo_recipe(), demo_recipe(**change)):

@@ -42,7 +42,7 @@ def test_the_speech_has_iemocaps_durations():
     from speech import COUNT, Speech, durations
     from train import bucketed_plan
 
-    from sertone.training.batches import padding_factor
+    from sertone.training.data.batches import padding_factor
 
     found = durations()
     assert len(found) == COUNT == 5531 and found.mean() == pytest.approx(4.55, rel=0.01)
@@ -160,9 +160,9 @@ def test_the_benchmark_of_answers_runs_and_ends_with_one_json_object():
 def test_the_first_step_with_the_rates_as_printed_moves_ari_ten_times_as_far(tmp_path):
     from first_steps import changed, first_steps, miniature, recipe_of
 
-    from sertone.training.experiment import prepare
-    from sertone.training.folds import gather
-    from sertone.training.progress import Progress
+    from sertone.training.experiment.experiment import prepare
+    from sertone.training.fit.progress import Progress
+    from sertone.training.runs.folds import gather
 
     miniature(tmp_path)
     experiment = prepare(recipe_of(tmp_path, tiny=True, device="cpu"))

@@ -137,7 +137,7 @@ def test_an_edited_card_leaves_a_bundle_sound(tmp_path):
 @pytest.mark.slow
 def test_what_a_run_knows_of_its_scores_is_on_the_card(tmp_path, small_demo):
     from sertone.recipe import Recipe
-    from sertone.training.crossval import cross_validate
+    from sertone.training.runs.crossval import cross_validate
 
     values = {
         "data": {"corpus": "demo", "root": str(small_demo)},

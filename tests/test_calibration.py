@@ -20,8 +20,8 @@ from sertone.errors import SertoneError
 from sertone.recipe import Recipe
 from sertone.scoring import calibration as cal
 from sertone.scoring.calibration import Calibration
-from sertone.training.crossval import cross_validate
-from sertone.training.experiment import prepare
+from sertone.training.experiment.experiment import prepare
+from sertone.training.runs.crossval import cross_validate
 
 
 def drawn(n, classes=4, seed=0, sharpness=1.0):

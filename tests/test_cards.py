@@ -28,8 +28,8 @@ from sertone.sharing import folder as folders
 from sertone.sharing import model_card
 from sertone.sharing.push import push
 from sertone.sharing.scores import Scores
-from sertone.training import single
-from sertone.training.crossval import cross_validate
+from sertone.training.runs import train
+from sertone.training.runs.crossval import cross_validate
 from sertone.utils.hub import is_hub_id
 
 
@@ -49,12 +49,12 @@ def made(tmp_path_factory, small_demo, tiny_encoder):
     folder = tmp_path_factory.mktemp("made")
     recipe = recipe_of(small_demo)
     cross_validate(recipe, folder / "run", jobs=1, quiet=True)
-    single.train(recipe, folder / "final", quiet=True)
+    train.train(recipe, folder / "final", quiet=True)
     source = tiny_encoder("hubert")
     (source / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
     free = {"data": {"corpus": "demo", "licence": None}, "protocol": {"split": "leave_one_session_out"}}
     free["model"] = {"encoder": {"name": "pretrained", "source": str(source)}}
-    single.train(recipe_of(small_demo, **free), folder / "free", quiet=True)
+    train.train(recipe_of(small_demo, **free), folder / "free", quiet=True)
     return folder
 
 
@@ -175,7 +175,7 @@ def test_a_model_of_all_the_data_is_not_scored_unless_by_a_run_of_its_recipe(mad
     ],
 )
 def test_scores_of_another_recipe_are_refused(made, tmp_path, small_demo, changes, differing):
-    single.train(recipe_of(small_demo, **changes), tmp_path / "other", quiet=True)
+    train.train(recipe_of(small_demo, **changes), tmp_path / "other", quiet=True)
     with pytest.raises(SertoneError, match=differing) as caught:
         Scores.of_run(made / "run", folders.about(tmp_path / "other" / "checkpoint"))
     assert caught.value.code == "other_recipe"

@@ -12,7 +12,7 @@ from sertone.errors import SertoneError
 from sertone.labels import as_read, class_map, unused_labels
 from sertone.recipe import DataConfig, Recipe
 from sertone.schema import Problem
-from sertone.training.experiment import prepare
+from sertone.training.experiment.experiment import prepare
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from sertone.analysis import cost
 from sertone.analysis.ablate import ablate
 from sertone.labels import FOUR
 from sertone.recipe import dump
-from sertone.training import checkpoint, single
+from sertone.training.fit import checkpoint
+from sertone.training.runs import train
 
 DISTILHUBERT = {"model_type": "hubert", "num_hidden_layers": 2, "feat_proj_layer_norm": False}
 DISTILBERT = {"model_type": "distilbert"}
@@ -97,7 +98,7 @@ def test_a_larger_model_takes_more_memory():
 def test_info_says_the_same_of_a_checkpoint_and_its_recipe(demo_recipe, tmp_path, capsys):
     recipe = demo_recipe()
     (tmp_path / "recipe.yaml").write_text(dump(recipe))
-    single.train(recipe, tmp_path / "run", quiet=True)
+    train.train(recipe, tmp_path / "run", quiet=True)
     said = []
     for source in ("recipe.yaml", "run", "run/checkpoint"):
         assert cli.app(["info", str(tmp_path / source), "--json"]) == 0

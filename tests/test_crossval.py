@@ -21,9 +21,9 @@ from sertone import cli, corpora
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.scoring import metrics
-from sertone.training.crossval import cross_validate
-from sertone.training.experiment import prepare
-from sertone.training.progress import Progress
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit.progress import Progress
+from sertone.training.runs.crossval import cross_validate
 
 
 @pytest.fixture(scope="module")
@@ -343,7 +343,7 @@ def test_a_fold_that_fails_or_dies_ends_the_run_with_its_error(run, tmp_path, mo
         cross_validate(recipe, tmp_path / "diverges", jobs=1, quiet=True)
     assert caught.value.code == "not_finite"
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.setattr("sertone.training.cells._in_child", kill_itself)
+    monkeypatch.setattr("sertone.training.runs.scheduler._in_child", kill_itself)
     with pytest.raises(SertoneError, match=r"status -9.*--jobs") as caught:
         cross_validate(recipe, tmp_path / "dies", jobs=2, quiet=True)
     assert caught.value.code == "fold_died"

@@ -113,7 +113,7 @@ def test_sentences_of_the_demo_go_with_valence_in_most_cases_and_are_said_by_sev
 def test_what_was_chosen_stands_on_the_card_and_the_page(small_demo):
     from sertone.recipe import Recipe
     from sertone.report import protocol
-    from sertone.training.experiment import prepare
+    from sertone.training.experiment.experiment import prepare
 
     values = {
         "data": {"corpus": "demo", "root": str(small_demo), "only": {"session": ["Session1", "Session2"]}},

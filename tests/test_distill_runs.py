@@ -22,10 +22,11 @@ from sertone.nn.encoders.compact import CompactEncoderConfig
 from sertone.nn.encoders.saved import SavedEncoderConfig
 from sertone.nn.pretrained import FAMILIES
 from sertone.recipe.train_config import Rates
-from sertone.training import checkpoint, distill_recipe, ranks
-from sertone.training.distill import distill, result
-from sertone.training.distill_recipe import DistillRecipe
-from sertone.training.loader import Row
+from sertone.training.data.loader import Row
+from sertone.training.distill import distill_recipe
+from sertone.training.distill.distill import distill, result
+from sertone.training.distill.distill_recipe import DistillRecipe
+from sertone.training.fit import checkpoint, distributed
 from sertone.utils.processes import Isolated
 
 SHIPPED = ("distilhubert", "demo_distill")
@@ -81,8 +82,8 @@ def test_the_loss_falls_on_speakers_that_were_held_out(recipe, tmp_path):
 
 def test_the_held_out_loss_is_that_of_the_encoder_and_its_heads(recipe, tmp_path, monkeypatch):
     """Before training, by hand: one recording at a time, the teacher run without any cache."""
-    from sertone.training import distill as module
-    from sertone.training.distiller import Distiller
+    from sertone.training.distill import distill as module
+    from sertone.training.distill.student import Distiller
 
     made = []
     train = Distiller.train
@@ -107,7 +108,7 @@ def test_the_held_out_loss_is_that_of_the_encoder_and_its_heads(recipe, tmp_path
 
 def test_student_and_teacher_hear_the_same_crop(recipe, tmp_path, monkeypatch):
     """Another one in every epoch, so nothing is cached; what is held out is heard whole."""
-    from sertone.training.distiller import Distiller
+    from sertone.training.distill.student import Distiller
 
     made, crop = [], {"augmentation": {"crop_seconds": 0.5}}
     train = Distiller.train
@@ -264,7 +265,7 @@ def test_a_finished_distillation_stays_and_another_one_is_refused(recipe, tmp_pa
 
 def distilled_by_rank(recipe, out):
     distill(recipe, out, quiet=True)
-    return ranks.world()
+    return distributed.world()
 
 
 @pytest.mark.slow

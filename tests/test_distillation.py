@@ -23,10 +23,10 @@ from sertone.nn.encoders.saved import save_encoder
 from sertone.nn.masks import frame_mask
 from sertone.nn.pretrained import FAMILIES
 from sertone.schema import Utterance
-from sertone.training import distill_recipe, unlabelled
-from sertone.training.distill import distill, result
-from sertone.training.distill_recipe import StudentConfig
-from sertone.training.distiller import Distillation
+from sertone.training.distill import distill_recipe, unlabelled
+from sertone.training.distill.distill import distill, result
+from sertone.training.distill.distill_recipe import StudentConfig
+from sertone.training.distill.student import Distillation
 
 BASE = {f: TinyEncoderConfig(family=f, depth=3, width=16) for f in FAMILIES}
 NORMED = {f"{f}_layer": TinyEncoderConfig(family=f, depth=3, width=16, norm="layer") for f in FAMILIES}
@@ -235,8 +235,8 @@ TESTED = [f"Session{number}" for number in range(1, 6)]
 def test_a_student_hears_more_than_a_random_encoder_of_its_size(tmp_path):
     """Teacher and student listen to ten voices, the emotion of ten others is then told; encoders frozen."""
     from sertone.analysis.compare import compare
-    from sertone.training.crossval import cross_validate
-    from sertone.training.single import train
+    from sertone.training.runs.crossval import cross_validate
+    from sertone.training.runs.train import train
 
     corpora.fake("demo", tmp_path / "demo", full=True)
     root = f"data.root={tmp_path / 'demo'}"

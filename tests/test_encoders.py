@@ -21,9 +21,9 @@ from sertone.nn.encoders.huggingface import PretrainedEncoderConfig, TinyEncoder
 from sertone.nn.encoders.saved import save_encoder
 from sertone.nn.pretrained import FAMILIES
 from sertone.nn.vocabulary import Vocabulary
-from sertone.training.experiment import prepare
-from sertone.training.folds import gather
-from sertone.training.progress import Progress
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit.progress import Progress
+from sertone.training.runs.folds import gather
 
 CONFIGS = {f"{f}_{n}": TinyEncoderConfig(family=f, norm=n) for f in FAMILIES for n in ("group", "layer")}
 for block in BLOCKS:

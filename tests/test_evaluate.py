@@ -21,7 +21,7 @@ from sertone.errors import SertoneError
 from sertone.labels import class_names, parse_map, remap
 from sertone.recipe import Recipe
 from sertone.scoring.metrics import emotion_scores
-from sertone.training import single
+from sertone.training.runs import train
 
 CLASSES = ["neutral", "happy", "angry", "sad"]
 
@@ -34,7 +34,7 @@ def model(small_demo, tmp_path_factory):
         "model": TINY_MODEL,
         "train": {"epochs": [1, 1], "batch_size": 8},
     }
-    return single.train(Recipe.model_validate(values), tmp_path_factory.mktemp("model"), quiet=True)
+    return train.train(Recipe.model_validate(values), tmp_path_factory.mktemp("model"), quiet=True)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from sertone.errors import SertoneError
 from sertone.export import cached
 from sertone.export.bundles import export
 from sertone.recipe import Recipe
-from sertone.training import single
+from sertone.training.runs import train
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def trained(small_demo, tmp_path_factory):
         "train": {"epochs": [2], "batch_size": 8},
         "protocol": {"validation": "speaker"},
     }
-    checkpoint = single.train(Recipe.model_validate(values), tmp_path_factory.mktemp("run"), quiet=True)
+    checkpoint = train.train(Recipe.model_validate(values), tmp_path_factory.mktemp("run"), quiet=True)
     marker = checkpoint / "checkpoint.json"
     about = json.loads(marker.read_text())
     about["calibration"]["temperature"] = 2.5

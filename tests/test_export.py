@@ -20,7 +20,7 @@ from sertone.export.precision import lowered
 from sertone.labels import FOUR, Scale
 from sertone.runtime.answering import Outputs
 from sertone.runtime.bundle import Bundle, about
-from sertone.training.predict import Trained
+from sertone.training.testing.trained import Trained
 
 PROSODY = COMPACT | {"prosody": True, "block": "conformer"}
 WAN = {"name": "wan2025", "hidden": 16, "frozen_layers": 1}

@@ -29,7 +29,7 @@ from sertone.nn.masks import frame_mask
 from sertone.nn.vocabulary import Vocabulary
 from sertone.runtime import shipped
 from sertone.runtime.bundle import Bundle, Settings, about
-from sertone.training.crossval import cross_validate
+from sertone.training.runs.crossval import cross_validate
 
 frames_and_seed = (st.integers(1, 40), st.integers(0, 10_000))
 

@@ -11,7 +11,7 @@ from sertone.errors import SertoneError
 from sertone.export import trained
 from sertone.runtime.bundle import Bundle, about
 from sertone.scoring.calibration import HELD_OUT, NOT_FITTED, probabilities
-from sertone.training.calibrate import on_held_out
+from sertone.training.testing.calibrate import on_held_out
 
 CLASSES = ("neutral", "happy", "angry", "sad")
 TRUE = 0.6

@@ -20,12 +20,12 @@ from sertone.nn.batch import Batch
 from sertone.recipe import TextConfig
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
-from sertone.training import checkpoint, ranks
-from sertone.training.answers import answer, score_tasks
-from sertone.training.experiment import prepare
-from sertone.training.folds import fit, gather
-from sertone.training.progress import Progress
-from sertone.training.step import Stepper
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit import checkpoint, distributed
+from sertone.training.fit.inference import answer, score_tasks
+from sertone.training.fit.progress import Progress
+from sertone.training.fit.step import Stepper
+from sertone.training.runs.folds import fit, gather
 
 TINY = {
     "name": "ispas2023",
@@ -240,7 +240,7 @@ def test_audio_is_never_withheld_from_an_utterance_without_text(demo_recipe, tmp
 def test_frozen_embeddings_of_text_have_no_dropout_in_training(frozen):
     model, vocabulary = build(freeze_embeddings=frozen)
     config = TrainConfig(batch_size=4, device="cpu")
-    stepper = Stepper(model, model.stages()[0], config, ranks.fabric(config))
+    stepper = Stepper(model, model.stages()[0], config, distributed.fabric(config))
     stepper.train()
     tokens = vocabulary.tokens(["what a lovely day"] * 8)
     first, second = model.text(*tokens), model.text(*tokens)

@@ -20,8 +20,8 @@ from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
 from sertone.nn.batch import Batch
 from sertone.recipe import DataConfig, Recipe
-from sertone.training.crossval import cross_validate
-from sertone.training.experiment import prepare
+from sertone.training.experiment.experiment import prepare
+from sertone.training.runs.crossval import cross_validate
 
 
 @pytest.fixture(scope="module")

@@ -25,9 +25,9 @@ from sertone.errors import SertoneError
 from sertone.nn.fusions import WeightedSum
 from sertone.recipe import Recipe
 from sertone.scoring import sufficient_statistics
-from sertone.training.crossval import cross_validate
-from sertone.training.experiment import prepare
-from sertone.training.store import Store
+from sertone.training.data.array_store import Store
+from sertone.training.experiment.experiment import prepare
+from sertone.training.runs.crossval import cross_validate
 
 READER = {
     "name": "ispas2023",

@@ -14,10 +14,10 @@ from sertone.nn.encoders.config import EncoderConfig
 from sertone.nn.encoders.huggingface import PretrainedEncoderConfig
 from sertone.nn.encoders.saved import SavedEncoderConfig, save_encoder
 from sertone.nn.masks import frame_mask, span_mask
-from sertone.training import checkpoint
-from sertone.training.experiment import prepare
-from sertone.training.folds import fit, gather
-from sertone.training.progress import Progress
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit import checkpoint
+from sertone.training.fit.progress import Progress
+from sertone.training.runs.folds import fit, gather
 
 FAMILIES = [("wav2vec2", "group"), ("hubert", "layer"), ("wavlm", "group")]
 MASKED = {"mask_time_prob": 0.5, "mask_time_length": 4}

@@ -16,9 +16,9 @@ from sertone.analysis.targets import targets
 from sertone.errors import SertoneError
 from sertone.nn.encoders.base import Encoder, Footprint
 from sertone.recipe import Recipe
-from sertone.training import ranks
-from sertone.training.experiment import prepare
-from sertone.training.recordings import Recordings
+from sertone.training.data.recordings import Recordings
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit import distributed
 
 FRAME, DEPTH, WIDTH = 320, 6, 12
 
@@ -74,7 +74,7 @@ class Planted(Encoder):
 def heard(experiment, encoder):
     recordings = Recordings(1.0)
     recordings.load(experiment.utterances)
-    return features.Heard(encoder, recordings, ranks.fabric(experiment.recipe.train))
+    return features.Heard(encoder, recordings, distributed.fabric(experiment.recipe.train))
 
 
 ABOUT = {"encoder": "planted", "modality": "audio", "warnings": [], "weights": [], "weights_of": ""}

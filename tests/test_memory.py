@@ -19,15 +19,15 @@ from sertone.recipe.train_config import TrainConfig
 from sertone.report import protocol
 from sertone.report import run as report
 from sertone.schema import Utterance
-from sertone.training import memory, ranks
-from sertone.training.batches import plan_batches
-from sertone.training.crossval import cross_validate
-from sertone.training.experiment import prepare
-from sertone.training.folds import gather
-from sertone.training.memory import WEIGHT, StepMemory
-from sertone.training.progress import Progress
-from sertone.training.step import Stepper
-from sertone.training.tally import Tally
+from sertone.training.data.batches import plan_batches
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit import distributed, memory
+from sertone.training.fit.epoch_statistics import Tally
+from sertone.training.fit.memory import WEIGHT, StepMemory
+from sertone.training.fit.progress import Progress
+from sertone.training.fit.step import Stepper
+from sertone.training.runs.crossval import cross_validate
+from sertone.training.runs.folds import gather
 
 SPEAKERS = [
     Utterance(id=f"{n}", path="x", speaker=f"s{n}", labels={"emotion": emotion})  # pyright: ignore[reportArgumentType]
@@ -58,7 +58,7 @@ def measured_and_estimated(encoder, seconds, count, cut, precision="32-true"):
     config = TrainConfig.model_validate({"batch_size": 4, "device": "cpu", "precision": precision})
     vocabulary = Vocabulary.of(SPEAKERS, FOUR)
     model = models.build({"name": "baseline", "encoder": encoder, "frozen_layers": cut}, vocabulary)
-    stepper = Stepper(model, model.stages()[0], config, ranks.fabric(config))
+    stepper = Stepper(model, model.stages()[0], config, distributed.fabric(config))
     stepper.train()
     waveforms = 0.1 * torch.randn(count, int(seconds * 16000))
     lengths = torch.tensor([waveforms.shape[1]] + [waveforms.shape[1] // 2] * (count - 1))

@@ -18,7 +18,7 @@ from sertone.corpora import manifest
 from sertone.runtime.rows import Csv, JsonLines
 from sertone.runtime.writers import table
 from sertone.schema import Prediction, Segment
-from sertone.training.progress import Progress
+from sertone.training.fit.progress import Progress
 from sertone.utils import spreadsheet
 from sertone.utils.terminal import ACTS, escaped
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from sertone import cli
 from sertone.errors import SertoneError
 from sertone.sharing import origins
-from sertone.training.checkpoint import load_model
+from sertone.training.fit.checkpoint import load_model
 from sertone.utils import hub
 
 FILES = sorted([*(REPOSITORY / "sertone").rglob("*.py"), *(REPOSITORY / "bench").rglob("*.py")])

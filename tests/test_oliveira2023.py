@@ -15,7 +15,7 @@ from sertone.models import oliveira2023
 from sertone.nn.modality_fusion import JOININGS
 from sertone.nn.pooling import POOLINGS
 from sertone.recipe.train_config import TrainConfig
-from sertone.training.prefix_caches import PrefixCaches
+from sertone.training.data.caches import PrefixCaches
 
 AUDIO = {"name": "compact", "width": 16, "depth": 2, "attention_heads": 2}
 TEXT = {"name": "tiny", "width": 24, "depth": 1, "attention_heads": 2, "subwords": 120}
@@ -147,7 +147,7 @@ def test_models_of_nothing_are_refused(options):
 
 
 def test_embeddings_and_front_end_are_frozen():
-    from sertone.training.step import freeze
+    from sertone.training.fit.step import freeze
 
     model, _ = build()
     freeze(model, model.stages()[0])

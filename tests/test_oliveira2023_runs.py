@@ -13,8 +13,9 @@ from sertone.labels import DIMENSIONS
 from sertone.recipe import Recipe
 from sertone.sharing import folder as folders
 from sertone.sharing import origins
-from sertone.training import checkpoint, single
-from sertone.training.crossval import cross_validate
+from sertone.training.fit import checkpoint
+from sertone.training.runs import train
+from sertone.training.runs.crossval import cross_validate
 
 FORMS = {
     "both": {"encoder": AUDIO, "text": TEXT, "separate": True, "masking": {"per": "utterance"}},
@@ -108,7 +109,7 @@ def test_only_an_encoder_from_nowhere_is_called_random(saved, tmp_path, small_de
     if saved:
         values = {"data": {"corpus": "emodb", "root": str(tmp_path / "emodb")}}
         values |= {"model": {"name": "baseline", "encoder": AUDIO}, "train": {"epochs": [1], "batch_size": 8}}
-        single.train(Recipe.model_validate(values), tmp_path / "run", quiet=True)
+        train.train(Recipe.model_validate(values), tmp_path / "run", quiet=True)
         encoder = {"name": "saved", "source": str(tmp_path / "run")}
     found = layers_of(small_demo, tmp_path / "out", encoder=encoder)
     assert ("random" in " ".join(found["warnings"])) == (not saved)

@@ -17,13 +17,13 @@ from sertone.nn.encoders.huggingface import TinyEncoderConfig
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.train_config import CacheConfig, TrainConfig
-from sertone.training.experiment import prepare
-from sertone.training.folds import fit, gather
-from sertone.training.loader import Loader, Row
-from sertone.training.prefix_caches import PrefixCaches
-from sertone.training.prefixes import prefix_name
-from sertone.training.progress import Progress
-from sertone.training.recordings import Recordings
+from sertone.training.data.caches import PrefixCaches
+from sertone.training.data.loader import Loader, Row
+from sertone.training.data.prefix_cache import prefix_name
+from sertone.training.data.recordings import Recordings
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit.progress import Progress
+from sertone.training.runs.folds import fit, gather
 from sertone.utils.processes import Isolated
 
 NOTHING = Vocabulary({}, {}, [])
@@ -128,7 +128,7 @@ def test_the_name_follows_from_all_that_the_prefix_follows_from(monkeypatch):
         others.append(name())
         encoder.normalize = not encoder.normalize
         others.append(name())
-        monkeypatch.setattr("sertone.training.prefixes._code_hash", lambda: "other code")
+        monkeypatch.setattr("sertone.training.data.prefix_cache._code_hash", lambda: "other code")
         others.append(name())
     assert len({first, *others}) == len(others) + 1
 
@@ -257,7 +257,7 @@ def read_in_child(encoder, recordings, places, row):
 
 def losses(demo_recipe, tmp_path, monkeypatch, **train):
     """The losses of every step."""
-    from sertone.training.tally import Tally
+    from sertone.training.fit.epoch_statistics import Tally
 
     found = []
     step = Tally.step

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from sertone.training import progress as module
-from sertone.training.experiment import prepare
-from sertone.training.folds import fit, gather
-from sertone.training.progress import Labelled, Progress, Relay
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit import progress as module
+from sertone.training.fit.progress import Labelled, Progress, Relay
+from sertone.training.runs.folds import fit, gather
 
 
 @pytest.fixture

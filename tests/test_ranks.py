@@ -23,12 +23,12 @@ from sertone import models
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.nn.vocabulary import Vocabulary
-from sertone.training import ranks
-from sertone.training.batches import plan_batches
-from sertone.training.experiment import prepare
-from sertone.training.folds import fit, gather
-from sertone.training.loop import Trainer
-from sertone.training.progress import Progress
+from sertone.training.data.batches import plan_batches
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit import distributed
+from sertone.training.fit.progress import Progress
+from sertone.training.fit.trainer import Trainer
+from sertone.training.runs.folds import fit, gather
 from sertone.utils.processes import Isolated
 
 
@@ -59,7 +59,7 @@ def ranks_environment(count):
 
 
 def train(recipe, folder):
-    ranks.join(recipe.train.device)
+    distributed.join(recipe.train.device)
     experiment, progress = prepare(recipe), Progress(1, quiet=True)
     trainer = fit(experiment, 0, folder, gather(experiment, progress), progress)
     weights = {name: tensor.numpy() for name, tensor in trainer.model.state_dict().items()}
@@ -127,10 +127,10 @@ def test_two_ranks_take_the_step_of_their_mean_loss(demo_recipe, tmp_path):
 
 
 def test_jobs_and_ranks_exclude_each_other(demo_recipe, tmp_path, monkeypatch):
-    from sertone.training.crossval import cross_validate
+    from sertone.training.runs.crossval import cross_validate
 
-    monkeypatch.setattr(ranks, "world", lambda: 2)
-    monkeypatch.setattr(ranks, "join", lambda _: None)
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(distributed, "join", lambda _: None)
     with pytest.raises(SertoneError, match="--jobs 2") as caught:
         cross_validate(demo_recipe(), tmp_path / "run", jobs=2)
     assert caught.value.code == "jobs_and_ranks"

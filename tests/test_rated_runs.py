@@ -23,8 +23,8 @@ from sertone.scoring import metrics
 from sertone.scoring.calibration import Calibration
 from sertone.scoring.display import FIGURES
 from sertone.scoring.sufficient_statistics import labelled
-from sertone.training import results
-from sertone.training.scored import scored
+from sertone.training.runs import results
+from sertone.training.testing.prediction_rows import scored
 
 
 def test_pooled_scores_follow_from_the_predictions(both):

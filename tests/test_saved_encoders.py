@@ -17,15 +17,15 @@ from sertone.errors import SertoneError
 from sertone.nn.encoders.saved import SavedEncoderConfig
 from sertone.recipe import Recipe
 from sertone.report import protocol
-from sertone.training import heard
-from sertone.training.checkpoint import load_model
-from sertone.training.crossval import cross_validate
-from sertone.training.distill import distill
-from sertone.training.distill_recipe import DistillRecipe
-from sertone.training.experiment import prepare
-from sertone.training.folds import fit, gather
-from sertone.training.progress import Progress
-from sertone.training.single import train
+from sertone.training.distill.distill import distill
+from sertone.training.distill.distill_recipe import DistillRecipe
+from sertone.training.experiment import contamination
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit.checkpoint import load_model
+from sertone.training.fit.progress import Progress
+from sertone.training.runs.crossval import cross_validate
+from sertone.training.runs.folds import fit, gather
+from sertone.training.runs.train import train
 
 BASELINE = {"name": "baseline", "hidden": 16}
 
@@ -261,8 +261,8 @@ def test_validation_speakers_who_were_heard_with_labels_are_counted(made, voices
     )
     experiment = prepare(chosen)
     fold, card = experiment.folds[0], experiment.card
-    known = [heard.names(side, card) for side in (fold.validation, fold.test)]
-    assert [heard.validation_speakers(fold, card, [past]) for past in known] == ["1 of 1", "0 of 1"]
+    known = [contamination.names(side, card) for side in (fold.validation, fold.test)]
+    assert [contamination.validation_speakers(fold, card, [past]) for past in known] == ["1 of 1", "0 of 1"]
     assert "with labels 0 of 1, 0 of 1 validation speakers" in card["encoder"]
     assert "validation" not in prepare(plain).card["encoder"]
 
@@ -289,7 +289,7 @@ def test_a_model_remembers_what_its_encoder_has_heard(made, voices, tmp_path):
     fit(experiment, 0, tmp_path, gather(experiment, progress), progress)
     _, _, about = load_model(tmp_path / "checkpoint")
     everybody = corpora.load("manifest", voices / "before.csv") + experiment.folds[0].train
-    expected = {heard.speaker("manifest", u.speaker) for u in everybody}
+    expected = {contamination.speaker("manifest", u.speaker) for u in everybody}
     assert set(about["card"]["heard"]["speakers"]) == expected and len(expected) == 4 + 3
     assert len(about["card"]["listened"]["recordings"]) == 24
     assert "without labels 24 recordings" in about["card"]["encoder"]

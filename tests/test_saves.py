@@ -16,13 +16,13 @@ from sertone import corpora, files
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.nn.tensor_files import load_tensors, save_tensors, writing_tensors
-from sertone.training import checkpoint
-from sertone.training.crossval import cross_validate
-from sertone.training.experiment import prepare
-from sertone.training.folds import fit, gather
-from sertone.training.progress import Progress
-from sertone.training.single import train
-from sertone.training.step import enough_memory
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit import checkpoint
+from sertone.training.fit.progress import Progress
+from sertone.training.fit.step import enough_memory
+from sertone.training.runs.crossval import cross_validate
+from sertone.training.runs.folds import fit, gather
+from sertone.training.runs.train import train
 
 SMALL = {"name": "baseline", "encoder": TINY_MODEL["encoder"], "hidden": 8}
 
@@ -361,8 +361,8 @@ def test_a_model_that_has_diverged_has_no_scores(recipe, tmp_path, rate):
 
 
 def test_a_distillation_that_has_diverged_leaves_no_encoder(small_demo, tmp_path):
-    from sertone.training.distill import distill
-    from sertone.training.distill_recipe import DistillRecipe
+    from sertone.training.distill.distill import distill
+    from sertone.training.distill.distill_recipe import DistillRecipe
 
     values = {
         "data": {"corpus": "demo", "root": str(small_demo)},

@@ -14,11 +14,11 @@ from sertone.errors import SertoneError
 from sertone.files import read_json
 from sertone.recipe.train_config import NewBobConfig, Rates
 from sertone.report import run as report
-from sertone.training import checkpoint, ranks
-from sertone.training.crossval import cross_validate
-from sertone.training.experiment import prepare
-from sertone.training.schedules import newbob, schedule
-from sertone.training.step import Stepper
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit import checkpoint, distributed
+from sertone.training.fit.schedules import newbob, schedule
+from sertone.training.fit.step import Stepper
+from sertone.training.runs.crossval import cross_validate
 
 
 def stepper_of(recipe, stage=0):
@@ -26,7 +26,7 @@ def stepper_of(recipe, stage=0):
     torch.manual_seed(0)
     experiment = prepare(recipe)
     model = models.build(recipe.model, experiment.vocabulary(0))
-    return Stepper(model, model.stages()[stage], recipe.train, ranks.fabric(recipe.train))
+    return Stepper(model, model.stages()[stage], recipe.train, distributed.fabric(recipe.train))
 
 
 def groups_of(stepper):

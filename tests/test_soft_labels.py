@@ -22,8 +22,8 @@ from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import Recipe
 from sertone.schema import Utterance
 from sertone.scoring import metrics
-from sertone.training.crossval import cross_validate
-from sertone.training.experiment import prepare
+from sertone.training.experiment.experiment import prepare
+from sertone.training.runs.crossval import cross_validate
 
 
 def votes_of(name, root):

@@ -11,11 +11,11 @@ from conftest import TINY_MODEL
 from sertone.errors import SertoneError
 from sertone.protocol.splits import Fold
 from sertone.scoring import metrics
-from sertone.training import checkpoint
-from sertone.training.crossval import cross_validate
-from sertone.training.experiment import prepare
-from sertone.training.folds import fit, gather, run_fold
-from sertone.training.progress import Progress
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit import checkpoint
+from sertone.training.fit.progress import Progress
+from sertone.training.runs.crossval import cross_validate
+from sertone.training.runs.folds import fit, gather, run_fold
 
 QUIET = Progress(1, quiet=True)
 SIDES = ("targets", "predictions")
@@ -134,7 +134,7 @@ def test_a_model_of_one_stage_has_none(demo_recipe, tmp_path):
 def test_other_labels_of_the_test_side_are_another_first_stage(demo_recipe):
     """The scores are kept beside the weights: both must belong to the same test side."""
     from sertone import models
-    from sertone.training.first_stages import first_stage_key
+    from sertone.training.fit.first_stages import first_stage_key
 
     experiment = prepare(demo_recipe())
     fold, vocabulary = experiment.folds[0], experiment.vocabulary(0)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sertone.training.store import Store
+from sertone.training.data.array_store import Store
 
 arrays = st.tuples(
     st.sampled_from(["<i2", "<f4", "<u1"]), st.lists(st.integers(0, 5), min_size=1, max_size=4)

@@ -22,7 +22,7 @@ from sertone.analysis.study import Place
 from sertone.errors import SertoneError
 from sertone.nn.encoders.functionals import FunctionalsEncoderConfig
 from sertone.recipe.settings import parse
-from sertone.training.crossval import cross_validate
+from sertone.training.runs.crossval import cross_validate
 
 SHIPPED = sorted((REPOSITORY / "studies").glob("*.yaml"))
 FILES = ("table.md", "table.csv", "table.tex", "results.json", "report.html")

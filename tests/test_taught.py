@@ -16,12 +16,12 @@ from sertone.labels import FOUR, class_shares
 from sertone.nn.vocabulary import Vocabulary
 from sertone.report import protocol
 from sertone.schema import Utterance
-from sertone.training import heard
-from sertone.training.crossval import cross_validate
-from sertone.training.experiment import prepare
-from sertone.training.folds import fit, gather
-from sertone.training.progress import Progress
-from sertone.training.taught import Teaching, taught
+from sertone.training.experiment import contamination
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit.progress import Progress
+from sertone.training.runs.crossval import cross_validate
+from sertone.training.runs.folds import fit, gather
+from sertone.training.runs.teacher_targets import Teaching, taught
 
 CLASSES = ["neutral", "happy", "angry", "sad"]
 RATED = {"name": "oliveira2023", "encoder": TINY_MODEL["encoder"], "text": None, "hidden": 8}
@@ -223,7 +223,7 @@ def test_what_teachers_have_heard_and_listened_to_is_handed_on():
         "heard": {"recordings": ["b"], "speakers": ["y"]},
         "listened": {"recordings": ["c"], "speakers": ["z"]},
     }
-    past = heard.inherited(known, None, [{"card": teacher}, {"card": {"heard": known}}])
+    past = contamination.inherited(known, None, [{"card": teacher}, {"card": {"heard": known}}])
     assert past["heard"] == {"recordings": ["a", "b"], "speakers": ["x", "y"]}
     assert past["listened"] == teacher["listened"]
-    assert heard.inherited(known, None) == {"heard": known}
+    assert contamination.inherited(known, None) == {"heard": known}

@@ -24,15 +24,15 @@ from sertone import corpora
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.schema import Utterance
-from sertone.training import checkpoint
-from sertone.training.batches import padding_factor, plan_batches
-from sertone.training.crossval import cross_validate
-from sertone.training.experiment import prepare
-from sertone.training.folds import fit, gather
-from sertone.training.progress import Progress
-from sertone.training.recordings import Recordings
-from sertone.training.run_folder import claim
-from sertone.training.tally import Tally
+from sertone.training.data.batches import padding_factor, plan_batches
+from sertone.training.data.recordings import Recordings
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit import checkpoint
+from sertone.training.fit.epoch_statistics import Tally
+from sertone.training.fit.progress import Progress
+from sertone.training.runs.crossval import cross_validate
+from sertone.training.runs.folds import fit, gather
+from sertone.training.runs.run_folder import claim
 
 durations = st.lists(st.floats(0.3, 35.0), min_size=1, max_size=200)
 
@@ -114,7 +114,7 @@ def test_decoding_in_several_children_gives_the_same_and_survives_a_crash(small_
     assert here.lengths == there.lengths and here.hashes == there.hashes
     for utterance in utterances:
         np.testing.assert_array_equal(here.samples(utterance, 0.8), there.samples(utterance, 0.8))
-    monkeypatch.setattr("sertone.training.recordings.decode", apart.die)
+    monkeypatch.setattr("sertone.training.data.recordings.decode", apart.die)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     with pytest.raises(SertoneError) as caught:
         Recordings(1.0).load(utterances[:2], 2)
@@ -499,7 +499,7 @@ def test_the_optimizer_survives_the_disk(seed):
 
 def test_a_device_that_fails_is_no_fault_of_the_model(trained):
     """The model shows on the CPU that it answers; the device `meta` answers nothing at all."""
-    from sertone.training.predict import Trained
+    from sertone.training.testing.trained import Trained
 
     found = Trained(trained[1], device="meta")
     assert found.device == "meta" and next(found.models[0].parameters()).is_meta

@@ -22,7 +22,7 @@ from sertone.labels import spoken_text
 from sertone.protocol import leaks
 from sertone.recipe import AsrConfig, TextConfig
 from sertone.schema import Utterance
-from sertone.training.experiment import prepare
+from sertone.training.experiment.experiment import prepare
 from sertone.transcripts.noise import garbled, vocabulary
 from sertone.transcripts.recogniser import Recogniser
 

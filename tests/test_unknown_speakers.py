@@ -18,9 +18,9 @@ from sertone.report.protocol import _teacher
 from sertone.runtime.bundle import FIELDS
 from sertone.scoring import display
 from sertone.sharing.folder import HEARD as SHAPE
-from sertone.training import heard
-from sertone.training.experiment import prepare
-from sertone.training.single import train
+from sertone.training.experiment import contamination
+from sertone.training.experiment.experiment import prepare
+from sertone.training.runs.train import train
 from sertone.utils.json_shape import misfits
 
 BASELINE = {"name": "baseline", "encoder": TINY_MODEL["encoder"], "hidden": 8}
@@ -205,7 +205,9 @@ def test_an_encoder_that_heard_unknown_speakers_says_so(runs, others):
     assert HEARD in experiment.card["encoder"] and "no speaker" not in experiment.card["encoder"]
     assert experiment.card["split"]["speaker_independent"] == "not known"
     assert display.independence(experiment.card) == "independence of speakers not known"
-    past = heard.inherited(heard.names(experiment.utterances, experiment.card), experiment.origin)
+    past = contamination.inherited(
+        contamination.names(experiment.utterances, experiment.card), experiment.origin
+    )
     assert past["heard"]["unknown_speakers"] > 0, "the next generation still knows"
     assert not misfits(past["heard"], SHAPE) and not misfits(past["heard"], FIELDS["card"]["heard?"])
     other = experiment.with_recipe(Recipe.model_validate(values))
@@ -224,8 +226,8 @@ def test_what_was_heard_of_unknown_speakers_is_counted_and_older_models_do_not_s
     older = {"recordings": ["a"], "speakers": ["x"]}
     newer = {"recordings": ["b"], "speakers": [], "unknown_speakers": 3}
     together = {"recordings": ["a", "b"], "speakers": ["x"], "unknown_speakers": 3}
-    assert heard.together(older, newer, newer) == together and heard.together(older) == older
-    assert heard.unknown_speakers([older, newer]) == 3 and heard.unknown_speakers([]) == 0
+    assert contamination.together(older, newer, newer) == together and contamination.together(older) == older
+    assert contamination.unknown_speakers([older, newer]) == 3 and contamination.unknown_speakers([]) == 0
     assert not misfits(older, SHAPE) and misfits(newer | {"unknown_speakers": "3"}, SHAPE)
 
 

@@ -16,7 +16,7 @@ from sertone import corpora, licences
 from sertone.cli import app
 from sertone.labels import FOUR
 from sertone.models import MODELS, recipe_schema
-from sertone.training import distill_recipe
+from sertone.training.distill import distill_recipe
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "sertone"

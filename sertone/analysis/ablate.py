@@ -25,13 +25,14 @@ from sertone.errors import SertoneError
 from sertone.files import write_json, write_text
 from sertone.recipe import Recipe
 from sertone.report import study as report
-from sertone.training import cells, ranks
-from sertone.training.cells import Cell, jobs_for
-from sertone.training.crossval import finish
-from sertone.training.experiment import prepare
-from sertone.training.first_stages import FirstStages
-from sertone.training.progress import Progress
-from sertone.training.run_folder import claim, lock
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit import distributed
+from sertone.training.fit.first_stages import FirstStages
+from sertone.training.fit.progress import Progress
+from sertone.training.runs import scheduler
+from sertone.training.runs.crossval import finish
+from sertone.training.runs.run_folder import claim, lock
+from sertone.training.runs.scheduler import Cell, jobs_for
 
 STAGES = "first_stages"
 
@@ -96,11 +97,11 @@ def carry_out(
         quiet: as of `ablate`.
     """
     device = next(iter(made.values())).train.device
-    ranks.join(device)
+    distributed.join(device)
     planned = _cells(study, made, out, quiet)
     total = sum(cell.epochs * len(cell.experiment.folds) for cell in planned.values())
     with contextlib.ExitStack() as stack:
-        stack.enter_context(lock(out) if ranks.first() else contextlib.nullcontext())
+        stack.enter_context(lock(out) if distributed.first() else contextlib.nullcontext())
         for cell in planned.values():
             recipe, card = recipes.dump(cell.experiment.recipe), cell.experiment.card
             own = claim(cell.out, recipe, card, force=force, fresh=fresh, say=Progress(0, quiet).say)
@@ -114,12 +115,12 @@ def carry_out(
         if fresh:
             shutil.rmtree(out / STAGES, ignore_errors=True)
         try:
-            cells.run(list(planned.values()), jobs_for(jobs, device), progress, finished)
+            scheduler.run(list(planned.values()), jobs_for(jobs, device), progress, finished)
         except BaseException:
             with contextlib.suppress(SertoneError):  # the table so far must not hide what ended the study
                 _write(study, base, planned, out)
             raise
-        costs = costs_of(planned, out, progress.say) if study.costs and ranks.first() else None
+        costs = costs_of(planned, out, progress.say) if study.costs and distributed.first() else None
         _write(study, base, planned, out, costs)
     return out
 
@@ -130,7 +131,7 @@ def _cells(study: Study, made: dict[Place, Recipe], out: Path, quiet: bool) -> d
     shared = Counter(_first_stage(recipe) for recipe in made.values())
     planned = {}
     for place, recipe in made.items():
-        several = shared[_first_stage(recipe)] > 1 and ranks.world() == 1
+        several = shared[_first_stage(recipe)] > 1 and distributed.world() == 1
         planned[place] = Cell(
             base.with_recipe(recipe),
             out / place.folder,
@@ -171,7 +172,7 @@ def _write(
     study: Study, base: Path, planned: dict[Place, Cell], out: Path, costs: Costs | None = None
 ) -> None:
     """The table so far, in every form; the first rank does it for all."""
-    if not ranks.first():
+    if not distributed.first():
         return
     done = {place: cell.out for place, cell in planned.items() if (cell.out / "results.json").is_file()}
     card = next(iter(planned.values())).experiment.card

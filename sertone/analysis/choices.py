@@ -19,8 +19,8 @@ from sertone.report import run as report
 from sertone.scoring import display
 from sertone.scoring.display import counted
 from sertone.sharing.scores import CHOICE
-from sertone.training import results
-from sertone.training.experiment import PAST, Experiment
+from sertone.training.experiment.experiment import PAST, Experiment
+from sertone.training.runs import results
 
 
 class Choice(NamedTuple):

@@ -28,11 +28,11 @@ from sertone.files import parse_yaml, read_text, write_text
 from sertone.protocol.splits import Fold
 from sertone.recipe import Recipe
 from sertone.scoring import display
-from sertone.training import ranks
-from sertone.training.crossval import cross_validate
-from sertone.training.experiment import Experiment, prepare
-from sertone.training.progress import Progress
-from sertone.training.run_folder import lock
+from sertone.training.experiment.experiment import Experiment, prepare
+from sertone.training.fit import distributed
+from sertone.training.fit.progress import Progress
+from sertone.training.runs.crossval import cross_validate
+from sertone.training.runs.run_folder import lock
 
 
 def choose(
@@ -70,11 +70,11 @@ def choose(
     study, made = load(path, overrides, seeds)
     _require_a_choice(study, made)
     first, base, say = next(iter(made.values())), recipe_of(path, study), Progress(0, quiet).say
-    ranks.join(first.train.device)
+    distributed.join(first.train.device)
     experiment = prepare(first, say=say)
     inside = [_inside(fold, experiment, path, overrides, seeds) for fold in experiment.folds]
     go_on: dict[str, Any] = {"jobs": jobs, "fresh": fresh, "quiet": quiet}
-    with lock(out) if ranks.first() else contextlib.nullcontext():
+    with lock(out) if distributed.first() else contextlib.nullcontext():
         say("all speakers")
         overall = _best(carry_out(study, made, base, out / "all", **go_on), study)
         chosen = []
@@ -148,7 +148,7 @@ def _best(folder: Path, study: Study) -> Choice:
     Raises:
         SertoneError: `other_experiment`.
     """
-    ranks.wait()  # for its table
+    distributed.wait()  # for its table
     found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     cells = {(row["name"], column): row["cells"][column] for row in found["rows"] for column in study.columns}
     if forced := [" / ".join(name) for name, cell in cells.items() if cell["other_settings"]]:
@@ -176,14 +176,14 @@ def _finish(
     """Trains what is best on all speakers, anew where something else was before, and writes all down."""
     recipe, run = made[overall.place(study.seeds[0])], out / "run"
     other = _deciding(run / "recipe.yaml") not in (None, recipes.deciding(recipe.model_dump(mode="json")))
-    ranks.wait()  # for all to have looked
-    if ranks.first():
+    distributed.wait()  # for all to have looked
+    if distributed.first():
         choices.clear(out)
     cross_validate(recipe, run, **go_on | {"fresh": go_on["fresh"] or other})
-    if ranks.first():
+    if distributed.first():
         write_text(out / "recipe.yaml", recipes.dump(recipe))
         choices.write(study, out, experiment, chosen, overall)
-    ranks.wait()
+    distributed.wait()
 
 
 def _deciding(recipe: Path) -> dict[str, Any] | None:

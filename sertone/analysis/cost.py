@@ -18,7 +18,7 @@ from sertone import models
 from sertone.audio import SAMPLING_RATE
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
-from sertone.training.step import freeze
+from sertone.training.fit.step import freeze
 from sertone.utils.processes import Isolated
 
 HUBERT_LARGE = 311_228_544

@@ -11,7 +11,7 @@ import torch
 from sertone.analysis.cost import cost
 from sertone.analysis.study import Place
 from sertone.files import write_json
-from sertone.training.cells import Cell
+from sertone.training.runs.scheduler import Cell
 
 Costs = dict[tuple[str, str], dict[str, Any]]
 """Row and column -> what `cost.cost` gives."""

@@ -35,10 +35,11 @@ from sertone.runtime.answering import Model
 from sertone.schema import Utterance
 from sertone.scoring import display, metrics, sufficient_statistics
 from sertone.sharing.scores import Scores
-from sertone.training import heard, results
-from sertone.training.recordings import Recordings
-from sertone.training.run_folder import lock
-from sertone.training.scored import scored
+from sertone.training.data.recordings import Recordings
+from sertone.training.experiment import contamination
+from sertone.training.runs import results
+from sertone.training.runs.run_folder import lock
+from sertone.training.testing.prediction_rows import scored
 from sertone.utils.terminal import tell
 
 CACHE_GB = 4.0
@@ -259,13 +260,13 @@ def _card(
     title, hashes = corpora.sheet(data.corpus).TITLE, recording_hashes(test)
     rule, leak = {"split": "another corpus"}, LeakReport(title)
     past = evaluated.heard or []
-    if unknown := heard.unknown_speakers(past):
+    if unknown := contamination.unknown_speakers(past):
         rule["speaker_independent"] = "not known"
     card = protocol_card(data, len(found), [Fold(title, [], [], test)], [leak], mapping, hashes, rule, 0)
     about = evaluated.model.card
     card["evaluated"] = {"model": model, "trained_on": about["corpus"]["title"]}
     card["selection"] = about["selection"]
-    ids, speakers = heard.again(test, card, past)
+    ids, speakers = contamination.again(test, card, past)
     found_again = {"recordings": ids, "speakers": speakers, "unknown_speakers": unknown}
     card["leaks"] = [vars(leak) | found_again | {"known": evaluated.heard is not None}]
     return card
@@ -287,7 +288,7 @@ def _warnings(
             f"the model has heard {len(speakers)} of these speakers in training, such as {speakers[0]}"
         )
     if leak["unknown_speakers"]:
-        said.append(f"in training, the model has heard {heard.UNKNOWN}")
+        said.append(f"in training, the model has heard {contamination.UNKNOWN}")
     emotions = [u.labels["emotion"] for u in found if "emotion" in u.labels]
     if outside := sum(emotion not in mapping for emotion in emotions) if mapping else 0:
         which = counts_in_words(outside_classes(found, mapping))

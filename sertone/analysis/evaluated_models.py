@@ -19,8 +19,8 @@ from sertone.runtime.bundle import Bundle, is_bundle
 from sertone.runtime.predictor import Predictor
 from sertone.schema import Utterance
 from sertone.scoring.calibration import Calibration, probabilities
-from sertone.training import durations
-from sertone.training.recordings import Recordings
+from sertone.training.data import durations
+from sertone.training.data.recordings import Recordings
 from sertone.transcripts import Transcripts
 
 if TYPE_CHECKING:
@@ -147,8 +147,8 @@ class TrainedModel:
     """
 
     def __init__(self, folder: Path) -> None:
-        from sertone.training.predict import Trained
-        from sertone.training.results import encoders_in_words
+        from sertone.training.runs.results import encoders_in_words
+        from sertone.training.testing.trained import Trained
 
         self._trained = trained = Trained(folder)
         self.model: Model = trained
@@ -161,9 +161,9 @@ class TrainedModel:
     def answers(self, utterances: Sequence[Utterance], recordings: Recordings) -> UtteranceAnswers:
         """Answer in batches, on a GPU where there is one; long utterances by windows."""
         from sertone.recipe.train_config import TrainConfig
-        from sertone.training import ranks
+        from sertone.training.fit import distributed
 
-        fabric = ranks.fabric(TrainConfig(batch_size=1))
+        fabric = distributed.fabric(TrainConfig(batch_size=1))
         self._trained.models = [model.to(fabric.device) for model in self._trained.models]
         self._trained.device = str(fabric.device)
         long = {u.id for u in answered_by_windows(self._trained, utterances, recordings)}
@@ -187,7 +187,7 @@ class TrainedModel:
         self, utterances: Sequence[Utterance], recordings: Recordings, fabric: "Fabric"
     ) -> list[np.ndarray]:
         """Return probabilities (N, K), the same before calibration, and ratings (N, R)."""
-        from sertone.training import together
+        from sertone.training.testing import together
 
         trained = self._trained
         each = together.answers_of(trained, utterances, recordings, fabric)

@@ -27,12 +27,13 @@ from sertone.nn.masks import masked_mean, masked_std
 from sertone.nn.text import TextEncoder
 from sertone.schema import Utterance
 from sertone.scoring.display import counted
-from sertone.training import copies, ranks
-from sertone.training.batches import plan_batches
-from sertone.training.experiment import Experiment
-from sertone.training.prefixes import prefix_name, states_name, waveform
-from sertone.training.recordings import Recordings
-from sertone.training.store import Store
+from sertone.training.data import duplicates
+from sertone.training.data.array_store import Store
+from sertone.training.data.batches import plan_batches
+from sertone.training.data.prefix_cache import prefix_name, states_name, waveform
+from sertone.training.data.recordings import Recordings
+from sertone.training.experiment.experiment import Experiment
+from sertone.training.fit import distributed
 
 Pooling = Literal["mean", "statistics"]
 BATCH_SECONDS, BATCH_TOKENS = 30.0, 1024.0
@@ -144,7 +145,7 @@ def source(
     """
     recipe = experiment.recipe
     config: Any = models.configure(recipe.model)
-    fabric = ranks.fabric(recipe.train)
+    fabric = distributed.fabric(recipe.train)
     torch.manual_seed(recipe.train.seed)
     if modality == "text":
         return _reader(config, experiment, fabric, say)
@@ -160,7 +161,7 @@ def source(
         say(encoder.unused)
     for line in recordings.load_with_warnings(experiment.utterances):
         say(line)
-    copies.check(experiment.folds, recordings, say)
+    duplicates.check(experiment.folds, recordings, say)
     return Heard(encoder, recordings, fabric), experiment.utterances
 
 

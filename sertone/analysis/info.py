@@ -12,9 +12,9 @@ from sertone.audio import SAMPLING_RATE
 from sertone.catalogue import is_recipe
 from sertone.nn.vocabulary import Vocabulary
 from sertone.sharing.folder import checkpoints
-from sertone.training import checkpoint
-from sertone.training.experiment import prepare
-from sertone.training.results import encoders_in_words
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit import checkpoint
+from sertone.training.runs.results import encoders_in_words
 
 
 def info(source: str | Path, overrides: Iterable[str] = (), *, measure: bool = False) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sertone.analysis.targets import TARGETS
 from sertone.errors import SertoneError
 from sertone.nn.fusions import WeightedSum
 from sertone.sharing.folder import checkpoints
-from sertone.training.checkpoint import load_model
+from sertone.training.fit.checkpoint import load_model
 
 
 def learned(run: str | Path) -> list[dict[str, Any]]:

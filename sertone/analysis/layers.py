@@ -25,10 +25,10 @@ from sertone.recipe import Recipe
 from sertone.report import layers as report
 from sertone.schema import Utterance
 from sertone.scoring import display
-from sertone.training.experiment import Experiment, prepare
-from sertone.training.progress import Progress
-from sertone.training.run_folder import WRITTEN, lock
-from sertone.training.store import Store
+from sertone.training.data.array_store import Store
+from sertone.training.experiment.experiment import Experiment, prepare
+from sertone.training.fit.progress import Progress
+from sertone.training.runs.run_folder import WRITTEN, lock
 
 Modality = Literal["audio", "text"]
 PARTS: dict[str, str] = {"audio": "encoder", "text": "text"}

@@ -23,7 +23,7 @@ from sertone.errors import SertoneError
 from sertone.files import write_json
 from sertone.scoring import metrics, sufficient_statistics
 from sertone.scoring.display import counted
-from sertone.training.store import Store
+from sertone.training.data.array_store import Store
 from sertone.utils.processes import cores, side_by_side
 
 WORTH_CHILDREN = 20_000_000

@@ -24,7 +24,7 @@ from sertone.schema import Utterance
 from sertone.utils.suggestions import did_you_mean
 
 if TYPE_CHECKING:  # the children that probe do without torch
-    from sertone.training.experiment import Experiment
+    from sertone.training.experiment.experiment import Experiment
 
 TARGETS = (*DIMENSIONS, "emotion", "gender", "speaker", "style")
 PARTS = 3

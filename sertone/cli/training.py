@@ -41,7 +41,7 @@ def crossval(
         out: Run folder. Default: runs/NAME, with the name of the recipe.
     """
     from sertone import recipe as recipes
-    from sertone.training.crossval import cross_validate
+    from sertone.training.runs.crossval import cross_validate
 
     out = out or Path("runs") / recipe.stem
     cross_validate(recipes.load(recipe, overrides or ()), out, jobs=jobs, force=force, fresh=fresh)
@@ -67,10 +67,10 @@ def train(
         out: Run folder. Default: runs/NAME-all, with the name of the recipe.
     """
     from sertone import recipe as recipes
-    from sertone.training import single
+    from sertone.training.runs import train
 
     out = out or Path("runs") / f"{recipe.stem}-all"
-    say(single.train(recipes.load(recipe, overrides or ()), out, force=force, fresh=fresh))
+    say(train.train(recipes.load(recipe, overrides or ()), out, force=force, fresh=fresh))
     return 0
 
 
@@ -91,9 +91,9 @@ def distill(
     Args:
         out: Folder to write. Default: runs/NAME, with the name of the recipe.
     """
-    from sertone.training import distill_recipe
-    from sertone.training.distill import distill as run
-    from sertone.training.distill import result
+    from sertone.training.distill import distill_recipe
+    from sertone.training.distill.distill import distill as run
+    from sertone.training.distill.distill import result
 
     out = out or Path("runs") / recipe.stem
     folder = run(distill_recipe.load(recipe, overrides or ()), out, force=force, fresh=fresh)
@@ -173,7 +173,7 @@ def demo(folder: Path = Path(), /, *, overrides: Overrides = None, fresh: Fresh 
     Args:
         folder: Folder in which to write `corpora/demo` and `runs/demo`.
     """
-    from sertone.training.demo import demo as run
+    from sertone.training.runs.demo import demo as run
 
     made = run(folder, overrides or (), fresh=fresh)
     answer = made.prediction

@@ -20,9 +20,9 @@ from sertone.nn.batch import Batch
 from sertone.scoring.calibration import Calibration
 from sertone.sharing.folder import checkpoints
 from sertone.sharing.scores import Scores, best_of, cross_validation
-from sertone.training.calibrate import on_held_out
-from sertone.training.predict import Trained, incomplete
-from sertone.training.results import encoders_in_words
+from sertone.training.runs.results import encoders_in_words
+from sertone.training.testing.calibrate import on_held_out
+from sertone.training.testing.trained import Trained, incomplete
 
 
 def source_of(path: str | Path, scores: Path | None = None, coverage: float | None = None) -> Source:

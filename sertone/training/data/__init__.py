@@ -1,0 +1,1 @@
+"""Training data: decoded recordings, batches, augmentation, and the cached output of frozen layers."""

@@ -1,0 +1,1 @@
+"""Distil an encoder: a shallow student predicts layers of its teacher."""

@@ -1,0 +1,1 @@
+"""Prepare an experiment: recipe, corpus, split, teachers, and what the models have already seen."""

@@ -1,0 +1,58 @@
+"""The whole story on synthetic speech: corpus, cross-validation, report, one prediction."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sertone import corpora
+from sertone import recipe as recipes
+from sertone.runtime.predictor import Predictor
+from sertone.schema import Prediction
+from sertone.training.runs.crossval import cross_validate
+from sertone.training.testing.trained import Trained
+from sertone.utils import spreadsheet
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made.
+
+    Attributes:
+        corpus: folder of the recordings.
+        run: run folder.
+        scores: pooled, by task, with their `intervals`.
+        spoken: the true class of the recording predicted.
+        prediction: by the model that never heard its speaker.
+        model: that model's folder.
+    """
+
+    corpus: Path
+    run: Path
+    scores: dict
+    spoken: str
+    prediction: Prediction
+    model: Path
+
+
+def demo(folder: Path, overrides: Iterable[str] = (), *, fresh: bool = False) -> Demo:
+    """Writes `folder/corpora/demo` and `folder/runs/demo`; what is already there is kept.
+
+    Args:
+        folder: made if need be.
+        overrides: settings of the recipe such as `train.seed=1`.
+        fresh: train again although there is a run.
+
+    Raises:
+        SertoneError: `missing_extra` without espeakng-loader.
+    """
+    corpus, run = folder / "corpora" / "demo", folder / "runs" / "demo"
+    if not (corpus / "metadata.csv").is_file():
+        corpora.sheet("demo").fake(corpus)
+    recipe = recipes.load(recipes.shipped("demo"), [f"data.root={corpus}", *overrides])
+    cross_validate(recipe, run, fresh=fresh)
+    row = spreadsheet.read(run / "predictions.csv")[0]
+    model = run / f"fold_{row['fold']}"
+    prediction = Predictor(Trained(model)).predict(corpus / f"{row['id']}.wav")
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    return Demo(corpus, run, results["pooled"], row["target"], prediction, model)

@@ -1,0 +1,1 @@
+"""Score a trained model on test speakers, and calibrate its confidence."""
