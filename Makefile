@@ -32,4 +32,4 @@ check: install
 schema: install
 	$(BIN)/python -c "import json; from sertone.models import recipe_schema; print(json.dumps(recipe_schema(), indent=1))" > recipes/schema.json
 	$(BIN)/python -c "import json; from sertone.training.distill.distill_recipe import recipe_schema; print(json.dumps(recipe_schema(), indent=1))" > recipes/distill_schema.json
-	$(BIN)/python -c "import json; from sertone.analysis.study import Study; print(json.dumps(Study.model_json_schema(), indent=1))" > studies/schema.json
+	$(BIN)/python -c "import json; from sertone.analysis.study.study import Study; print(json.dumps(Study.model_json_schema(), indent=1))" > studies/schema.json

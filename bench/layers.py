@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sertone.analysis.probing import Probing
-from sertone.analysis.targets import Target, _dealt, _parts
+from sertone.analysis.layers.probe_jobs import Probing
+from sertone.analysis.layers.targets import Target, _dealt, _parts
 from sertone.schema import Utterance
 from sertone.training.data.array_store import Store
 from sertone.utils.processes import cores

@@ -178,7 +178,7 @@ def ablate(study: str | Path, out: str | Path, overrides: Iterable[str] = ()) ->
     Returns:
         the study's folder.
     """
-    from sertone.analysis.ablate import ablate as run
+    from sertone.analysis.study.ablate import ablate as run
 
     return run(study, out, overrides)
 
@@ -194,7 +194,7 @@ def choose(study: str | Path, out: str | Path, overrides: Iterable[str] = ()) ->
     Returns:
         the folder, with `choice.json` and the `recipe.yaml` of the best settings.
     """
-    from sertone.analysis.choose import choose as run
+    from sertone.analysis.study.choose import choose as run
 
     return run(study, out, overrides)
 
@@ -292,7 +292,7 @@ def layers(
         what `layers.json` holds.
     """
     from sertone import recipe as recipes
-    from sertone.analysis.layers import layers as examine
+    from sertone.analysis.layers.probe_layers import layers as examine
 
     read = recipes.load(recipe, overrides)
     return examine(read, out, names=targets, modality=encoder, pooling=pooling, weights=weights)

@@ -15,7 +15,7 @@ import yaml
 from conftest import REPOSITORY
 
 from sertone import catalogue, recipe
-from sertone.analysis import study as studies
+from sertone.analysis.study import study as studies
 from sertone.cli import main
 from sertone.errors import SertoneError
 from sertone.models import configure, recipe_schema

@@ -16,11 +16,11 @@ from conftest import REPOSITORY, TINY_MODEL
 from hub import running
 
 from sertone import recipe as recipes
-from sertone.analysis import study as studies
-from sertone.analysis.ablate import ablate
-from sertone.analysis.choose import choose
 from sertone.analysis.compare import compare, to_text
-from sertone.analysis.study import slug
+from sertone.analysis.study import study as studies
+from sertone.analysis.study.ablate import ablate
+from sertone.analysis.study.choose import choose
+from sertone.analysis.study.study import slug
 from sertone.cli import app
 from sertone.errors import SertoneError
 from sertone.runtime.bundle import about

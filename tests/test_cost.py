@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel
 
 from sertone import cli, models
 from sertone.analysis import cost
-from sertone.analysis.ablate import ablate
+from sertone.analysis.study.ablate import ablate
 from sertone.labels import FOUR
 from sertone.recipe import dump
 from sertone.training.fit import checkpoint

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import sertone
 from sertone import corpora
-from sertone.analysis.study import Study
+from sertone.analysis.study.study import Study
 
 DOCS = REPOSITORY / "docs"
 HOOKS = DOCS / "hooks"

@@ -20,7 +20,7 @@ from torch import nn
 
 import sertone
 from sertone import cli
-from sertone.analysis import features, layer_weights, layers
+from sertone.analysis.layers import features, learned_weights, probe_layers
 from sertone.errors import SertoneError
 from sertone.nn.fusions import WeightedSum
 from sertone.recipe import Recipe
@@ -201,7 +201,7 @@ def weighted(tmp_path_factory, small_demo):
 def test_learned_weights_are_the_softmax_of_every_fold(weighted):
     from safetensors.torch import load_file
 
-    (own,) = layer_weights.learned(weighted)
+    (own,) = learned_weights.learned(weighted)
     raw = [
         load_file(path)["fusion.weights"] for path in sorted(weighted.glob("fold_*/checkpoint/*.safetensors"))
     ]
@@ -209,7 +209,7 @@ def test_learned_weights_are_the_softmax_of_every_fold(weighted):
     assert own["module"] == "fusion" and own["target"] == "" and len(own["models"]) == 2
     np.testing.assert_allclose(own["mean"], expected.mean(0), atol=1e-6)
     np.testing.assert_allclose(own["spread"], np.abs(expected[0] - expected[1]) / np.sqrt(2), atol=1e-6)
-    assert layer_weights.learned(weighted / "fold_0")[0]["spread"] is None
+    assert learned_weights.learned(weighted / "fold_0")[0]["spread"] is None
 
 
 def test_a_weighted_sum_named_after_a_target_belongs_to_it():
@@ -221,7 +221,7 @@ def test_a_weighted_sum_named_after_a_target_belongs_to_it():
         if isinstance(module, WeightedSum)
     }
     found = {
-        own["module"]: own["target"] for own in (layer_weights._summary(*item) for item in named.items())
+        own["module"]: own["target"] for own in (learned_weights._summary(*item) for item in named.items())
     }
     assert found == {"fusions.valence": "valence", "fusions.shared": ""}
 
@@ -230,7 +230,7 @@ def test_learned_weights_stand_beside_the_probes(tmp_path, small_demo, weighted)
     found = sertone.layers(
         recipe_file(tmp_path, small_demo), tmp_path / "out", targets=["emotion"], weights=weighted
     )
-    assert found["weights"] == layer_weights.learned(weighted)
+    assert found["weights"] == learned_weights.learned(weighted)
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Learned weights" in page and "no relevance by itself" in page
 
@@ -260,7 +260,7 @@ def test_labels_that_are_not_there_are_named(tmp_path, experiment):
 def test_models_without_layer_weights_are_refused(tmp_path, demo_recipe):
     cross_validate(demo_recipe(), tmp_path / "run", jobs=1, quiet=True)
     with pytest.raises(SertoneError, match="no weighted sum") as caught:
-        layer_weights.learned(tmp_path / "run" / "fold_0")
+        learned_weights.learned(tmp_path / "run" / "fold_0")
     assert caught.value.code == "no_layer_weights"
 
 
@@ -283,7 +283,7 @@ def test_an_encoder_is_shown_without_the_folders_above_it(tmp_path, small_demo, 
     assert found["encoder"] == source.name
     page = (tmp_path / "out" / "report.html").read_text()
     assert f"Layers of {source.name}" in page and str(source) not in page
-    assert layers._shown("facebook/hubert-base-ls960") == "facebook/hubert-base-ls960"
+    assert probe_layers._shown("facebook/hubert-base-ls960") == "facebook/hubert-base-ls960"
 
 
 @pytest.mark.parametrize("folder", ["fold_0", "checkpoint", "resume"])

@@ -11,8 +11,8 @@ import torch
 from conftest import REPOSITORY, TINY_MODEL
 from torch import nn
 
-from sertone.analysis import features, layers, probes
-from sertone.analysis.targets import targets
+from sertone.analysis.layers import features, linear_probes, probe_layers
+from sertone.analysis.layers.targets import targets
 from sertone.errors import SertoneError
 from sertone.nn.encoders.base import Encoder, Footprint
 from sertone.recipe import Recipe
@@ -81,7 +81,7 @@ ABOUT = {"encoder": "planted", "modality": "audio", "warnings": [], "weights": [
 
 
 def examined(experiment, encoder, out, **options):
-    return layers.examine(
+    return probe_layers.examine(
         experiment, heard(experiment, encoder), experiment.utterances, out, ABOUT, **options
     )
 
@@ -102,7 +102,7 @@ def test_what_is_planted_in_layers_is_found_there(tmp_path, experiment, early, l
     (pair,) = found["apart"]
     sign = 1 if early == "arousal" else -1
     assert 1.8 < sign * pair["value"] < 3.5 and pair["low"] * pair["high"] > 0 and pair["p"] < 0.01
-    said = layers.to_text(found)
+    said = probe_layers.to_text(found)
     assert f"{early.capitalize()} lies" in said and f"layers before {late}" in said
     page = (tmp_path / "report.html").read_text()
     assert f"{early.capitalize()} lies" in page and "Ratings: CCC" in page
@@ -121,7 +121,7 @@ def test_classes_are_probed_beside_ratings_and_noise_tells_nothing(tmp_path, exp
     ]
     assert np.mean(held) > 0.8
     assert found["apart"] == [] and all(target["centre"] is None for target in found["targets"].values())
-    assert "it has no centre" in layers.to_text(found)
+    assert "it has no centre" in probe_layers.to_text(found)
 
 
 def test_the_order_of_the_utterances_makes_no_difference(tmp_path, experiment):
@@ -129,7 +129,7 @@ def test_the_order_of_the_utterances_makes_no_difference(tmp_path, experiment):
     source = heard(experiment, encoder)
     orders = (experiment.utterances, experiment.utterances[::-1])
     first, second = (
-        layers.examine(experiment, source, order, tmp_path / str(number), ABOUT)
+        probe_layers.examine(experiment, source, order, tmp_path / str(number), ABOUT)
         for number, order in enumerate(orders)
     )
     assert first == second
@@ -207,8 +207,8 @@ def test_chance_is_what_the_same_class_always_scores(noted):
     styles = {f"s{n}": ["read", "free"] for n in range(10)} | {"s0": ["sung", "read"]}
     own = asked(noted("official", split=sides, style=styles))["style"]
     assert own.classes == ["free", "read", "sung"] and own.chance == 1 / 2
-    always = probes.Probed(np.zeros_like(own.labels), [1.0])
-    assert probes.sums(own, probes.tallied(own, always)[None]).scores()["ua"] == pytest.approx(own.chance)
+    always = linear_probes.Probed(np.zeros_like(own.labels), [1.0])
+    assert linear_probes.sums(own, linear_probes.tallied(own, always)[None]).scores()["ua"] == pytest.approx(own.chance)
 
 
 def test_processes_probe_as_one_does(tmp_path, experiment):

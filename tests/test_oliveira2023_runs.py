@@ -6,8 +6,8 @@ import pytest
 from test_oliveira2023 import AUDIO, TEXT
 
 from sertone import corpora, load
-from sertone.analysis.layer_weights import learned
-from sertone.analysis.layers import layers
+from sertone.analysis.layers.learned_weights import learned
+from sertone.analysis.layers.probe_layers import layers
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
 from sertone.recipe import Recipe

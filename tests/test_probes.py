@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from sertone.analysis import layer_scores, probes, solvers
-from sertone.analysis.targets import SPEAKER_FOLDS, Target, _dealt, _parts
+from sertone.analysis.layers import layer_scores, linear_probes, solvers
+from sertone.analysis.layers.targets import SPEAKER_FOLDS, Target, _dealt, _parts
 from sertone.schema import Utterance
 
 
@@ -84,7 +84,7 @@ def test_the_answers_of_a_fold_are_those_of_scikit_learn():
     speakers = speech(300, 8)
     rated = target(labels=ratings[:, 0], speakers=speakers)
     classed = target("emotion", labels=labels, speakers=speakers, classes="abc")
-    found = probes.probe(features, [rated, classed])
+    found = linear_probes.probe(features, [rated, classed])
     for fold in range(4):
         train, test = rated.tested != fold, rated.tested == fold
         scaled = (features - features[train].mean(0)) / features[train].std(0)
@@ -106,12 +106,12 @@ def test_the_penalty_is_the_best_of_the_inner_parts():
     features, ratings, _ = problem(count=240, width=30)
     speakers = speech(240, 9)
     rated = target(labels=ratings[:, 0], speakers=speakers, folds=3)
-    found = probes.probe(features, [rated])["arousal"]
+    found = linear_probes.probe(features, [rated])["arousal"]
     for fold, parts in enumerate(rated.parts):
         train = parts >= 0
         scaled = (features - features[train].mean(0)) / features[train].std(0)
         scores = []
-        for penalty in probes.PENALTIES:
+        for penalty in linear_probes.PENALTIES:
             guesses = np.zeros(240)
             for part in range(3):
                 learn = train & (parts != part)
@@ -119,7 +119,7 @@ def test_the_penalty_is_the_best_of_the_inner_parts():
                 guesses[parts == part] = own.predict(scaled[parts == part])
             t, p = ratings[train, 0], guesses[train]
             scores.append(2 * np.cov(t, p, ddof=0)[0, 1] / (t.var() + p.var() + (t.mean() - p.mean()) ** 2))
-        assert found.penalties[fold] == probes.PENALTIES[int(np.argmax(scores))]
+        assert found.penalties[fold] == linear_probes.PENALTIES[int(np.argmax(scores))]
 
 
 @settings(deadline=None, max_examples=30)
@@ -156,11 +156,11 @@ def test_permuted_utterances_give_the_same_scores():
         ]
         for o in (np.arange(200), order)
     )
-    found, again = probes.probe(features, first), probes.probe(features[order], second)
+    found, again = linear_probes.probe(features, first), linear_probes.probe(features[order], second)
     for own, other in zip(first, second, strict=True):
         assert found[own.name].penalties == again[own.name].penalties
         np.testing.assert_allclose(
-            probes.tallied(own, found[own.name]), probes.tallied(other, again[own.name]), atol=1e-6
+            linear_probes.tallied(own, found[own.name]), linear_probes.tallied(other, again[own.name]), atol=1e-6
         )
 
 
@@ -172,16 +172,16 @@ def test_targets_asked_together_are_answered_as_alone():
         target("valence", labels=ratings[:, 1], speakers=speakers),
         target("emotion", labels=labels, speakers=speakers, classes="abc"),
     ]
-    together = probes.probe(features, asked)
+    together = linear_probes.probe(features, asked)
     for own in asked:
-        alone = probes.probe(features, [own])[own.name]
+        alone = linear_probes.probe(features, [own])[own.name]
         np.testing.assert_allclose(alone.answers, together[own.name].answers, atol=1e-7)
 
 
 def scored(own, *layers):
-    found = [probes.probe(features, [own])[own.name] for features in layers]
+    found = [linear_probes.probe(features, [own])[own.name] for features in layers]
     return layer_scores.of_target(
-        own, [{"values": probes.tallied(own, f), "penalties": f.penalties} for f in found]
+        own, [{"values": linear_probes.tallied(own, f), "penalties": f.penalties} for f in found]
     )
 
 
@@ -226,8 +226,8 @@ def test_the_score_of_speakers_is_the_share_of_right_answers():
     tested, parts = _dealt([Utterance(id=str(n), path=Path("x"), speaker=s) for n, s in enumerate(speakers)])
     own = Target("speaker", np.arange(80), numbers, list("abcd"), speakers, tested, parts)
     answers = np.where(random.random(80) < 0.7, numbers, (numbers + 1) % 4)
-    values = probes.tallied(own, probes.Probed(answers, [1.0]))
-    assert probes.sums(own, values[None]).scores()["wa"] == pytest.approx((answers == numbers).mean())
+    values = linear_probes.tallied(own, linear_probes.Probed(answers, [1.0]))
+    assert linear_probes.sums(own, values[None]).scores()["wa"] == pytest.approx((answers == numbers).mean())
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=12), st.floats(0.1, 5), st.floats(-3, 3))
@@ -264,7 +264,7 @@ def peaked(name, at, random, shape=(10, 100)):
         layer = 0.8 * layer + 0.6 * random.normal(size=shape)
         noise = np.sqrt(1 - r * r) * (np.sqrt(0.7) * shared + np.sqrt(0.3) * layer)
         answers = r * (slope * truth + noise + bias)
-        found.append({"values": probes.tallied(asked, probes.Probed(answers.ravel(), [])), "penalties": []})
+        found.append({"values": linear_probes.tallied(asked, linear_probes.Probed(answers.ravel(), [])), "penalties": []})
         known.append(2 * r * 1.09 / (1.09 + r * r * (1.04 * 1.09 + 1 - r * r + 0.04)))
     return asked, found, layer_scores.centre(np.array(known))
 
@@ -294,8 +294,8 @@ def test_distances_of_centres_are_signed_paired_and_of_common_speakers():
     late = target("valence", labels=ratings[:, 1], speakers=speakers, folds=5)
     found = {
         own.name: [
-            {"values": probes.tallied(own, p), "penalties": p.penalties}
-            for p in (probes.probe(x, [own])[own.name] for x in layers)
+            {"values": linear_probes.tallied(own, p), "penalties": p.penalties}
+            for p in (linear_probes.probe(x, [own])[own.name] for x in layers)
         ]
         for own in (early, late)
     }

@@ -16,9 +16,9 @@ import yaml
 from conftest import REPOSITORY, TINY_MODEL
 
 from sertone import recipe as recipes
-from sertone.analysis import study as studies
-from sertone.analysis.ablate import ablate
-from sertone.analysis.study import Place
+from sertone.analysis.study import study as studies
+from sertone.analysis.study.ablate import ablate
+from sertone.analysis.study.study import Place
 from sertone.errors import SertoneError
 from sertone.nn.encoders.functionals import FunctionalsEncoderConfig
 from sertone.recipe.settings import parse

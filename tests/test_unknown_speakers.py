@@ -10,8 +10,8 @@ import yaml
 from conftest import TINY_MODEL
 
 from sertone import cli
-from sertone.analysis import layers
 from sertone.analysis.compare import compare, to_text
+from sertone.analysis.layers import probe_layers
 from sertone.errors import SertoneError
 from sertone.recipe import Recipe
 from sertone.report.protocol import _teacher
@@ -250,10 +250,10 @@ def test_a_teacher_that_heard_unknown_speakers_says_so(runs, others):
     ],
 )
 def test_layers_do_not_claim_speakers(tables, tmp_path, name, over):
-    found = layers.layers(
+    found = probe_layers.layers(
         Recipe.model_validate(recipe_of(tables[name])), tmp_path, names=["emotion"], quiet=True
     )
-    page, text = (tmp_path / "report.html").read_text(), layers.to_text(found)
+    page, text = (tmp_path / "report.html").read_text(), probe_layers.to_text(found)
     assert f"95 % intervals over {over};" in text and f"draws of {over} at" in text
     assert f"95 % intervals over {over}." in page and f"Small: 95 % interval over {over}." in page
     assert f"Intervals draw {over}, the same" in page and f'<th scope="row">{over}</th>' in page

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sertone.analysis.rows import Rows, read_rows, sums_of, target_of
+from sertone.analysis.run_predictions import Rows, read_rows, sums_of, target_of
 from sertone.errors import SertoneError
 from sertone.files import read_json
 from sertone.scoring import intervals

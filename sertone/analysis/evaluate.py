@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sertone import corpora, transcripts
-from sertone.analysis import evaluated_models
-from sertone.analysis.evaluated_labels import require_covered, require_emotions
-from sertone.analysis.evaluated_models import EvaluatedModel, open_model
+from sertone.analysis import evaluation_models
+from sertone.analysis.evaluation_labels import require_covered, require_emotions
+from sertone.analysis.evaluation_models import EvaluatedModel, open_model
 from sertone.errors import SertoneError
 from sertone.files import write_json
 from sertone.labels import (
@@ -121,7 +121,7 @@ def evaluate(
     test = [u for u in found if u.labels.get("emotion") in mapping or has_label(u, tuple(known))]
     _require_some(trained, test, found, mapping)
     require_covered(found, mapping, chosen=bool(classes or emotions))
-    test, limited = evaluated_models.within_limit(test, data, _say)
+    test, limited = evaluation_models.within_limit(test, data, _say)
     card = _card(evaluated, data, found, test, mapping, _name(model)) | limited
     texts = transcripts.texts(data.text, test, card["file_hashes"], _say, card["corpus"]["language"])
     card["evaluated"] |= {"text": texts.about, "scales": card["scales"], "only": data.only}
@@ -129,7 +129,7 @@ def evaluate(
     given = texts.given(test)
     fold = _fold(evaluated, given, mapping, wanted, known) | {"name": card["corpus"]["title"]}
     undivided = fold.pop("undivided")
-    card["text"] = evaluated_models.texts_in_card(texts, undivided)
+    card["text"] = evaluation_models.texts_in_card(texts, undivided)
     about = {
         "corpus": corpus,
         "model": evaluated.name,
@@ -142,7 +142,7 @@ def evaluate(
         _refuse_other(out, card, fresh=fresh)
         write_json(out / "protocol.json", card)
         results.write(out, [fold], about)
-    said = evaluated_models.text_warnings(trained, given, undivided)
+    said = evaluation_models.text_warnings(trained, given, undivided)
     if unknown := display.unknown_in_words(card):
         said.append(unknown)
     said = _warnings(trained, card["leaks"][0], found, mapping, known) + said
@@ -212,7 +212,7 @@ def _fold(
     if before is None and "confidence" in fold:
         del fold["confidence"]["before"]  # nobody knows it
     scores = _scores(fold["rows"], bool(wanted), ratings)
-    by_windows = evaluated_models.answered_by_windows(model, test, recordings)
+    by_windows = evaluation_models.answered_by_windows(model, test, recordings)
     fold["undivided"] = sum(bool(u.text) for u in by_windows)
     return fold | {"metrics": scores, "train": 0, "validation": 0, "history": [], "auxiliary": {}}
 

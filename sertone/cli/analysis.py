@@ -39,7 +39,7 @@ def layers(
         json_: Print one JSON object instead of tables.
     """
     from sertone import recipe as recipes
-    from sertone.analysis import layers as analysis
+    from sertone.analysis.layers import probe_layers as analysis
 
     out = out or Path("runs") / f"layers-{recipe.stem}{'-text' * (encoder == 'text')}"
     found = analysis.layers(

@@ -127,8 +127,8 @@ def ablate(
         out: Folder to write. Default: runs/NAME, with the name of the study.
         seeds: Seeds to train with, as in --seeds 0 1 2. Default: those of the study.
     """
-    from sertone.analysis.ablate import ablate as run
-    from sertone.analysis.forms import markdown
+    from sertone.analysis.study.ablate import ablate as run
+    from sertone.analysis.study.table_formats import markdown
 
     out = out or Path("runs") / study.stem
     run(study, out, overrides or (), seeds=seeds, jobs=jobs, force=force, fresh=fresh)
@@ -157,7 +157,7 @@ def choose(
         out: Folder to write. Default: runs/choice-NAME, with the name of the study.
         seeds: Seeds to train with, as in --seeds 0 1 2. Default: those of the study.
     """
-    from sertone.analysis.choose import choose as run
+    from sertone.analysis.study.choose import choose as run
 
     out = out or Path("runs") / f"choice-{study.stem}"
     run(study, out, overrides or (), seeds=seeds, jobs=jobs, fresh=fresh)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sertone.analysis.targets import TARGETS
+from sertone.analysis.layers.targets import TARGETS
 from sertone.errors import SertoneError
 from sertone.nn.fusions import WeightedSum
 from sertone.sharing.folder import checkpoints

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sertone.analysis.study import SCORES
-from sertone.analysis.tables import MEAN
+from sertone.analysis.study.study import SCORES
+from sertone.analysis.study.table import MEAN
 from sertone.scoring import display
 from sertone.utils.spreadsheet import guarded
 
@@ -116,17 +116,17 @@ def markdown(found: dict[str, Any], *, links: bool = True) -> str:
         found: what `results` gave.
         links: from every cell to its runs.
     """
-    parts = [f"# {found['title']}", caption(found), table(_lines(found))]
+    parts = [f"# {found['title']}", caption(found), markdown_table(_lines(found))]
     if found["reference"]:
-        parts.append(table(_reference(found)))
+        parts.append(markdown_table(_reference(found)))
     if differences := _differences(found):
-        parts += [f"{difference_words(found)}:", table(differences)]
+        parts += [f"{difference_words(found)}:", markdown_table(differences)]
     if links:
-        parts.append(table(_links(found)))
+        parts.append(markdown_table(_links(found)))
     return "\n\n".join(parts) + "\n"
 
 
-def table(rows: list[list[str]]) -> str:
+def markdown_table(rows: list[list[str]]) -> str:
     """Rows, the first one the header, as Markdown."""
     return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:]))
 
@@ -245,7 +245,7 @@ def latex(found: dict[str, Any]) -> str:
     lines = [f"% {found['title']}. {caption(found)}", *_tabular(own)]
     if found["reference"]:
         lines += _tabular([[_escape(text) for text in row] for row in _reference(found)])
-    return "\n".join([*lines, *(f"% {line}" for line in table(_links(found)).splitlines()), ""])
+    return "\n".join([*lines, *(f"% {line}" for line in markdown_table(_links(found)).splitlines()), ""])
 
 
 def _tabular(rows: list[list[str]]) -> list[str]:

@@ -19,10 +19,10 @@ from typing import Any
 
 from sertone import models
 from sertone import recipe as recipes
-from sertone.analysis import choices
-from sertone.analysis.ablate import carry_out
-from sertone.analysis.choices import Choice
-from sertone.analysis.study import EVIDENT, Place, Study, load, recipe_of
+from sertone.analysis.study import choice_report
+from sertone.analysis.study.ablate import carry_out
+from sertone.analysis.study.choice_report import Choice
+from sertone.analysis.study.study import EVIDENT, Place, Study, load, recipe_of
 from sertone.errors import SertoneError
 from sertone.files import parse_yaml, read_text, write_text
 from sertone.protocol.splits import Fold
@@ -178,11 +178,11 @@ def _finish(
     other = _deciding(run / "recipe.yaml") not in (None, recipes.deciding(recipe.model_dump(mode="json")))
     distributed.wait()  # for all to have looked
     if distributed.first():
-        choices.clear(out)
+        choice_report.clear(out)
     cross_validate(recipe, run, **go_on | {"fresh": go_on["fresh"] or other})
     if distributed.first():
         write_text(out / "recipe.yaml", recipes.dump(recipe))
-        choices.write(study, out, experiment, chosen, overall)
+        choice_report.write(study, out, experiment, chosen, overall)
     distributed.wait()
 
 

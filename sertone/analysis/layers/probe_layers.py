@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 from sertone import models
 from sertone import recipe as recipes
-from sertone.analysis import features, layer_scores, layer_weights
-from sertone.analysis.features import Pooling, Source
-from sertone.analysis.probing import Probing
-from sertone.analysis.targets import Target, targets
+from sertone.analysis.layers import features, layer_scores, learned_weights
+from sertone.analysis.layers.features import Pooling, Source
+from sertone.analysis.layers.probe_jobs import Probing
+from sertone.analysis.layers.targets import Target, targets
 from sertone.errors import SertoneError
 from sertone.files import write_json, write_text
 from sertone.recipe import Recipe
@@ -70,7 +70,7 @@ def layers(
             `other_experiment`.
     """
     out, say = Path(out), Progress(0, quiet).say
-    learned = layer_weights.learned(weights) if weights else []
+    learned = learned_weights.learned(weights) if weights else []
     experiment = prepare(recipe, say=say)
     source, utterances = features.source(experiment, modality, say)
     about = _about(experiment, modality) | {"weights": learned, "weights_of": str(weights or "")}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sertone.analysis.cost import cost
-from sertone.analysis.study import Place
+from sertone.analysis.study.study import Place
 from sertone.files import write_json
 from sertone.training.runs.scheduler import Cell
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from sertone.analysis.costs import Costs
-from sertone.analysis.rows import read_rows, sums_of
-from sertone.analysis.study import EVIDENT, SCORES, Place, Study
+from sertone.analysis.run_predictions import read_rows, sums_of
+from sertone.analysis.study.costs import Costs
+from sertone.analysis.study.study import EVIDENT, SCORES, Place, Study
 from sertone.scoring import display, intervals
 
 MEAN = "mean"

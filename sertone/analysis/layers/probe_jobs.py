@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import scipy
 
-from sertone.analysis import probes, solvers, targets
-from sertone.analysis.targets import Target
+from sertone.analysis.layers import linear_probes, solvers, targets
+from sertone.analysis.layers.targets import Target
 from sertone.errors import SertoneError
 from sertone.files import write_json
 from sertone.scoring import metrics, sufficient_statistics
@@ -120,10 +120,10 @@ def probe_layer(
     Returns:
         target -> `values`, (U, F), and `penalties`.
     """
-    found = probes.probe(layer_of(store, keys, layer), targets)
+    found = linear_probes.probe(layer_of(store, keys, layer), targets)
     return {
         target.name: {
-            "values": probes.tallied(target, found[target.name]).tolist(),
+            "values": linear_probes.tallied(target, found[target.name]).tolist(),
             "penalties": found[target.name].penalties,
         }
         for target in targets
@@ -150,6 +150,6 @@ def layer_of(store: Store, keys: Sequence[bytes], layer: int) -> np.ndarray:
 
 def _code() -> bytes:
     """Of all that decides a probe's answer."""
-    files = (module.__file__ or "" for module in (probes, solvers, targets, metrics, sufficient_statistics))
+    files = (module.__file__ or "" for module in (linear_probes, solvers, targets, metrics, sufficient_statistics))
     code = b"".join(hashlib.sha256(Path(file).read_bytes()).digest() for file in files)
     return code + f"{np.__version__} {scipy.__version__}".encode()

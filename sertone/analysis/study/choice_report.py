@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sertone.analysis import tables
-from sertone.analysis.forms import table
-from sertone.analysis.study import Place, Study
+from sertone.analysis.study import table
+from sertone.analysis.study.study import Place, Study
+from sertone.analysis.study.table_formats import markdown_table
 from sertone.files import write_json, write_text
 from sertone.report import run as report
 from sertone.scoring import display
@@ -101,7 +101,7 @@ def _summary(
     """What choice.json holds."""
     found, card = [_read(run / "results.json") for run in runs], experiment.card
     names = display.found(found[0]["pooled"])
-    bounds, _ = tables.evidence(names, [runs], [[]])
+    bounds, _ = table.evidence(names, [runs], [[]])
     values = {name: [_of(run["pooled"], name) for run in found] for name in names}
     tested = experiment.scored(u for fold in experiment.folds for u in fold.test)
     return {
@@ -161,7 +161,7 @@ def markdown(found: dict[str, Any]) -> str:
         f"The score of choosing among {found['among']} settings, each fold without its own speakers: "
         f"{speakers}, {seeds}; 95 % intervals over {drawn}{' and seeds' if several else ''}. What was "
         "decided before by looking at scores on these speakers is not undone by it.",
-        table(rows),
+        markdown_table(rows),
         f"Best on all speakers, and in recipe.yaml: {overall.name}. Its {figure.text(overall.score)} is the "
         f"best of {found['among']} figures of the test sides; do not report it.",
     ]

@@ -18,9 +18,9 @@ import yaml
 
 from sertone import models
 from sertone import recipe as recipes
-from sertone.analysis import forms, tables
-from sertone.analysis.costs import Costs, costs_of
-from sertone.analysis.study import Place, Study, load, recipe_of, slug
+from sertone.analysis.study import table, table_formats
+from sertone.analysis.study.costs import Costs, costs_of
+from sertone.analysis.study.study import Place, Study, load, recipe_of, slug
 from sertone.errors import SertoneError
 from sertone.files import write_json, write_text
 from sertone.recipe import Recipe
@@ -179,8 +179,8 @@ def _write(
     write_text(out / "recipe.yaml", base.read_text(encoding="utf-8"))
     own = study.model_copy(update={"recipe": "recipe.yaml"})
     write_text(out / "study.yaml", yaml.safe_dump(own.model_dump(mode="json"), sort_keys=False))
-    results = tables.results(study, done, out, card, costs)
+    results = table.results(study, done, out, card, costs)
     write_json(out / "results.json", results)
-    for suffix, form in forms.FORMS.items():
+    for suffix, form in table_formats.FORMS.items():
         write_text(out / f"table.{suffix}", form(results))
     report.write(out)

@@ -15,8 +15,8 @@ from math import isqrt
 
 import numpy as np
 
-from sertone.analysis import solvers
-from sertone.analysis.targets import Target
+from sertone.analysis.layers import solvers
+from sertone.analysis.layers.targets import Target
 from sertone.scoring import metrics
 from sertone.scoring.sufficient_statistics import Sums, tables
 

@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from sertone.analysis import probes
-from sertone.analysis.targets import Target
+from sertone.analysis.layers import linear_probes
+from sertone.analysis.layers.targets import Target
 from sertone.scoring import intervals
 from sertone.scoring.sufficient_statistics import Sums
 
@@ -41,7 +41,7 @@ def of_target(target: Target, found: Sequence[dict[str, Any]]) -> dict[str, Any]
         target: the question.
         found: `values` and `penalties` of every layer.
     """
-    sums = probes.sums(target, np.array([own["values"] for own in found]))
+    sums = linear_probes.sums(target, np.array([own["values"] for own in found]))
     layers = [_layer(number, sums, target.score) for number in range(len(found))]
     for layer, own in zip(layers, found, strict=True):
         layer["penalties"] = own["penalties"]
@@ -142,4 +142,4 @@ def _best(value: np.ndarray, drawn: np.ndarray | None) -> dict[str, Any]:
 def _of_speakers(target: Target, found: Sequence[dict[str, Any]], speakers: Sequence[str]) -> Sums:
     """Only of these speakers, in their order."""
     rows = [target.tested_speakers.index(name) for name in speakers]
-    return probes.sums(target, np.array([own["values"] for own in found])[:, rows])
+    return linear_probes.sums(target, np.array([own["values"] for own in found])[:, rows])

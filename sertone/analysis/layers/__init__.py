@@ -1,0 +1,1 @@
+"""Probe which layer of an encoder carries which information."""

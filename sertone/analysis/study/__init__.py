@@ -1,0 +1,1 @@
+"""Ablation studies, and choosing settings inside the training speakers."""
