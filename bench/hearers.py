@@ -111,7 +111,7 @@ def _sertone(hearer: Hearer) -> Any:
 def _timeline(hearer: Hearer) -> Any:
     """The same windows, by the way of our own for long recordings."""
     import sertone
-    from sertone.runtime.plan import TimelineSettings
+    from sertone.runtime.timeline.plan import TimelineSettings
 
     predictor = sertone.load(hearer.folder, threads=hearer.threads)
     settings = TimelineSettings(segmentation="windows", window_s=WINDOW_S)

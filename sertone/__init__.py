@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from sertone.analysis.evaluate import Evaluation
     from sertone.errors import SertoneError
     from sertone.recipe import Recipe
-    from sertone.runtime.plan import TimelineSettings
     from sertone.runtime.predictor import Predictor
+    from sertone.runtime.timeline.plan import TimelineSettings
     from sertone.schema import Prediction
 
 # When ONNX Runtime is imported, it opens a database in the user's cache folder and looks up a collector's
@@ -36,7 +36,7 @@ __all__ = [
 _TYPES = {
     "Prediction": "schema",
     "SertoneError": "errors",
-    "TimelineSettings": "runtime.plan",
+    "TimelineSettings": "runtime.timeline.plan",
 }
 
 

@@ -80,7 +80,11 @@ def test_files_tell_their_story_and_stay_short(path):
     [
         *("sertone", "sertone.cli", "sertone.audio", "sertone.corpora._check", "sertone.corpora.iemocap"),
         *("sertone.sharing.push", "sertone.sharing.model_card", "sertone.scoring.calibration"),
-        *("sertone.runtime.predictor", "sertone.runtime.many", "sertone.runtime.writers"),
+        *(
+            "sertone.runtime.predictor",
+            "sertone.runtime.batch.predict_many",
+            "sertone.runtime.formats.writers",
+        ),
     ],
 )
 def test_the_light_half_imports_no_torch(module):

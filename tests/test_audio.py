@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from sertone import audio
 from sertone.errors import AudioError
-from sertone.runtime.apart import end_decoders
+from sertone.runtime.timeline.isolated import end_decoders
 from sertone.utils.child_process import emit
 from sertone.utils.processes import ChildDiedError, Isolated, side_by_side
 

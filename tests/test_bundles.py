@@ -13,8 +13,8 @@ import sertone
 from sertone.audio import file_hash
 from sertone.errors import SertoneError
 from sertone.runtime.answering import Answering
+from sertone.runtime.arithmetic_check import UnprovenWarning
 from sertone.runtime.graph_files import external_files
-from sertone.runtime.probe import UnprovenWarning
 
 
 def noise(seconds=1.0, level=0.1, seed=0):

@@ -356,7 +356,7 @@ def test_a_command_line_that_is_wrong_is_answered_in_words(sertone, line, said):
 
 
 def test_what_is_empty_is_not_called_none(tmp_path):
-    from sertone.runtime.output import _require_same
+    from sertone.runtime.batch.resumable import _require_same
     from sertone.training.runs.run_folder import _changes
 
     with pytest.raises(SertoneError, match=r"\(found null\)"):

@@ -20,7 +20,7 @@ from sertone import audio
 from sertone.audio.containers.ogg import checksum, ogg
 from sertone.audio.containers.source import RegularFile
 from sertone.errors import AudioError
-from sertone.runtime.plan import TimelineSettings
+from sertone.runtime.timeline.plan import TimelineSettings
 from sertone.utils.processes import Isolated
 
 pytest.importorskip("av")

@@ -19,8 +19,8 @@ from toys import write_toy
 
 import sertone
 from sertone import audio
-from sertone.runtime import apart
-from sertone.runtime.plan import TimelineSettings
+from sertone.runtime.timeline import isolated
+from sertone.runtime.timeline.plan import TimelineSettings
 from sertone.utils.processes import Isolated
 
 RATE = 16000
@@ -271,20 +271,20 @@ def test_a_decoder_that_dies_costs_one_recording(model, tmp_path, monkeypatch):
     found = list(model.predict_files(files))
     assert [answer.code for answer in found] == ["decoder_crashed" if n % 4 == 1 else "" for n in range(12)]
     assert [answer.file for answer in found] == [str(file) for file in files]
-    apart.end_decoders()
+    isolated.end_decoders()
     assert not children()
 
 
 @pytest.fixture
 def short_silence(monkeypatch):
     """Decoders that are started already, or can be within a few seconds, and are then ended soon."""
-    apart.end_decoders()
+    isolated.end_decoders()
     monkeypatch.setenv("PYTHONPATH", HERE["PYTHONPATH"])
-    with apart.decoder() as child:
+    with isolated.decoder() as child:
         child(read_and_measure, "none")
-    monkeypatch.setattr(apart, "SILENCE_S", 0.5)
+    monkeypatch.setattr(isolated, "SILENCE_S", 0.5)
     yield
-    apart.end_decoders()
+    isolated.end_decoders()
     assert not children()
 
 
@@ -292,9 +292,9 @@ def test_a_decoder_that_hangs_costs_one_recording(model, tmp_path, short_silence
     """In C, where no signal handler and no other thread of its process can run."""
     wav()(tmp_path / "a.wav")
     with pytest.raises(audio.AudioError) as caught:
-        apart.read_apart(Stuck("b.wav"), 30.0)
+        isolated.read_apart(Stuck("b.wav"), 30.0)
     assert caught.value.code == "decode_timeout"
-    apart.SILENCE_S = 4.0  # from here on a process has to start in that time
+    isolated.SILENCE_S = 4.0  # from here on a process has to start in that time
     files = [Stuck("b.wav"), tmp_path / "a.wav"]
     assert [answer.code for answer in model.predict_files(files)] == ["decode_timeout", ""]
     assert model.predict(tmp_path / "a.wav").status == "ok"

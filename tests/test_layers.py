@@ -208,7 +208,9 @@ def test_chance_is_what_the_same_class_always_scores(noted):
     own = asked(noted("official", split=sides, style=styles))["style"]
     assert own.classes == ["free", "read", "sung"] and own.chance == 1 / 2
     always = linear_probes.Probed(np.zeros_like(own.labels), [1.0])
-    assert linear_probes.sums(own, linear_probes.tallied(own, always)[None]).scores()["ua"] == pytest.approx(own.chance)
+    assert linear_probes.sums(own, linear_probes.tallied(own, always)[None]).scores()["ua"] == pytest.approx(
+        own.chance
+    )
 
 
 def test_processes_probe_as_one_does(tmp_path, experiment):

@@ -24,9 +24,10 @@ from toys import CLASSES
 import sertone
 from sertone import cli
 from sertone.errors import SertoneError
-from sertone.runtime import many, output, rows, shipped
-from sertone.runtime.inputs import Input, gather
-from sertone.runtime.progress import Progress, Tally
+from sertone.runtime import shipped
+from sertone.runtime.batch import predict_many, resumable, row_formats
+from sertone.runtime.batch.inputs import Input, gather
+from sertone.runtime.batch.prediction_progress import Progress, Tally
 from sertone.schema import Prediction
 
 
@@ -192,9 +193,9 @@ def test_another_model_does_not_go_on(toy, folder, tmp_path):
 
 def test_two_processes_do_not_write_one_output(toy, folder, tmp_path):
     model, out = sertone.load(toy), tmp_path / "r.csv"
-    inputs, form = gather([folder / "a"]), rows.form_of(out, model)
-    with output.opened(out, form, {}, inputs, resume=False):
-        with pytest.raises(SertoneError) as caught, output.opened(out, form, {}, inputs, resume=True):
+    inputs, form = gather([folder / "a"]), row_formats.form_of(out, model)
+    with resumable.opened(out, form, {}, inputs, resume=False):
+        with pytest.raises(SertoneError) as caught, resumable.opened(out, form, {}, inputs, resume=True):
             pass
         assert caught.value.code == "output_in_use"
 
@@ -222,10 +223,11 @@ def test_a_text_or_a_duration_that_has_changed(tmp_path):
     soundfile.write(tmp_path / "a.wav", 0.1 * np.ones(4000), 16000)
     source = Input(str(tmp_path / "a.wav"), "so", 1.0)
     stamps = {
-        output.stamp(each) for each in (source, replace(source, text="no"), replace(source, duration_s=2.0))
+        resumable.stamp(each)
+        for each in (source, replace(source, text="no"), replace(source, duration_s=2.0))
     }
-    assert len(stamps) == 3 and output.stamp(source) in stamps
-    assert output.stamp(Input("a\0b")) == output.stamp(Input("missing.wav"))
+    assert len(stamps) == 3 and resumable.stamp(source) in stamps
+    assert resumable.stamp(Input("a\0b")) == resumable.stamp(Input("missing.wav"))
 
 
 NAMES = st.text(st.characters(codec=None, exclude_characters="\0"), min_size=1, max_size=6)
@@ -258,22 +260,22 @@ def test_no_row_is_lost_or_doubled_wherever_it_was_torn(toy, names, form, data):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / f"r.{form}"
         journal = out.with_name(f"{out.name}.journal")
-        form_, whole = rows.form_of(out, model), None
+        form_, whole = row_formats.form_of(out, model), None
         for attempt in range(4):
-            with output.opened(out, form_, {"model": "x"}, inputs, resume=True) as opened:
+            with resumable.opened(out, form_, {"model": "x"}, inputs, resume=True) as opened:
                 left = opened.unfinished(inputs)
                 stop = data.draw(st.integers(0, len(left))) if attempt < 3 else len(left)
                 for source in left[:stop]:
-                    opened.write(output.stamp(source), made[names.index(source.file)])
+                    opened.write(resumable.stamp(source), made[names.index(source.file)])
             whole = out.read_bytes()
             if attempt < 3:
                 os.truncate(out, data.draw(st.integers(0, len(whole))))
                 kept = journal.read_bytes()
                 os.truncate(journal, data.draw(st.integers(kept.index(b"\n") + 1, len(kept))))
-        expected = Counter(rows.key(name) for name in names)
+        expected = Counter(row_formats.key(name) for name in names)
         with open(out, "rb") as file:
-            found = [form_.read(row) for row in rows.whole_rows(file, form_)][form == "csv" :]
-        assert Counter(rows.key(row.file) for row in found) == expected
+            found = [form_.read(row) for row in row_formats.whole_rows(file, form_)][form == "csv" :]
+        assert Counter(row_formats.key(row.file) for row in found) == expected
         assert whole.decode() and not out.with_name(f".{out.name}.part").exists()
 
 
@@ -358,7 +360,7 @@ def test_progress_says_rate_and_time_left():
 
 
 def test_a_tally():
-    tally = Tally([rows.Row("a", "ok", ""), rows.Row("b", "error", "empty_file")])
+    tally = Tally([row_formats.Row("a", "ok", ""), row_formats.Row("b", "error", "empty_file")])
     tally.add(Prediction(file="c", status="warning", code="padded"))
     assert str(tally) == "1 ok, 1 warning (1 padded), 1 error (1 empty_file)"
 
@@ -400,7 +402,7 @@ def test_a_copy_without_a_model(monkeypatch, tmp_path, folder):
 def test_speech_in_a_folder(toy, tmp_path, small_demo):
     out = tmp_path / "r.jsonl"
     found = gather([small_demo])
-    tally = many.write(sertone.load(toy), found, out, model="toy")
+    tally = predict_many.write(sertone.load(toy), found, out, model="toy")
     assert tally.of("error") == 0 and len(found) == 40
     for row in table(out):
         assert row["duration_s"] == pytest.approx(soundfile.info(row["file"]).duration, abs=1e-4)

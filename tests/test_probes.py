@@ -160,7 +160,9 @@ def test_permuted_utterances_give_the_same_scores():
     for own, other in zip(first, second, strict=True):
         assert found[own.name].penalties == again[own.name].penalties
         np.testing.assert_allclose(
-            linear_probes.tallied(own, found[own.name]), linear_probes.tallied(other, again[own.name]), atol=1e-6
+            linear_probes.tallied(own, found[own.name]),
+            linear_probes.tallied(other, again[own.name]),
+            atol=1e-6,
         )
 
 
@@ -264,7 +266,12 @@ def peaked(name, at, random, shape=(10, 100)):
         layer = 0.8 * layer + 0.6 * random.normal(size=shape)
         noise = np.sqrt(1 - r * r) * (np.sqrt(0.7) * shared + np.sqrt(0.3) * layer)
         answers = r * (slope * truth + noise + bias)
-        found.append({"values": linear_probes.tallied(asked, linear_probes.Probed(answers.ravel(), [])), "penalties": []})
+        found.append(
+            {
+                "values": linear_probes.tallied(asked, linear_probes.Probed(answers.ravel(), [])),
+                "penalties": [],
+            }
+        )
         known.append(2 * r * 1.09 / (1.09 + r * r * (1.04 * 1.09 + 1 - r * r + 0.04)))
     return asked, found, layer_scores.centre(np.array(known))
 

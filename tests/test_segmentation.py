@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sertone.errors import AudioError, SertoneError
-from sertone.runtime.plan import TimelineSettings, channel_names
-from sertone.runtime.segmentation import (
+from sertone.runtime.timeline.plan import TimelineSettings, channel_names
+from sertone.runtime.timeline.rttm import Turn, read_rttm, turns_of
+from sertone.runtime.timeline.segmentation import (
     FRAME,
     HYSTERESIS,
     Span,
@@ -20,7 +21,6 @@ from sertone.runtime.segmentation import (
     planned,
     voice_activity,
 )
-from sertone.runtime.turns import Turn, read_rttm, turns_of
 
 SIZES = st.lists(st.integers(1, 4000), min_size=1, max_size=8)
 

@@ -17,7 +17,7 @@ from toys import write_toy
 import sertone
 from sertone.cli.listen import follow, in_json, in_words
 from sertone.errors import AudioError, SertoneError
-from sertone.runtime.plan import TimelineSettings
+from sertone.runtime.timeline.plan import TimelineSettings
 
 
 def noise(seconds, rate, channels=1, seed=0):

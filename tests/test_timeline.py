@@ -14,10 +14,10 @@ from sertone.audio.block_stream import Sound
 from sertone.audio.decoder import AudioInfo
 from sertone.errors import AudioError, SertoneError
 from sertone.runtime.answering import Answering, Outputs
-from sertone.runtime.apart import PiecesApart, open_pieces
-from sertone.runtime.cutting import Pieces
-from sertone.runtime.plan import Plan, TimelineSettings
 from sertone.runtime.predictor import Predictor
+from sertone.runtime.timeline.cutting import Pieces
+from sertone.runtime.timeline.isolated import PiecesApart, open_pieces
+from sertone.runtime.timeline.plan import Plan, TimelineSettings
 from sertone.utils.processes import Isolated
 
 RATE = 16000

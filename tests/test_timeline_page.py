@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sertone.labels import EMOTIONS, NOT_CLASSES
-from sertone.runtime import page as pages
-from sertone.runtime import picture as pictures
-from sertone.runtime.canvas import SCALE
-from sertone.runtime.colours import PALETTE, channels, colours, ink
-from sertone.runtime.writers import write
+from sertone.runtime.formats import html as pages
+from sertone.runtime.formats import png as pictures
+from sertone.runtime.formats.canvas import SCALE
+from sertone.runtime.formats.colours import PALETTE, channels, colours, ink
+from sertone.runtime.formats.writers import write
 from sertone.schema import Prediction, Segment
 
 BROWSERS = [path for path in map(shutil.which, ("chromium", "google-chrome", "chrome")) if path]
@@ -139,7 +139,7 @@ def test_the_look_is_that_of_the_reports():
         return [dict(re.findall(r"(--\w+): (#\w+)", sheet)) for sheet in sheets]
 
     base = values(REPOSITORY / "sertone/report/templates/base.html")
-    own = values(REPOSITORY / "sertone/runtime/timeline.html")
+    own = values(REPOSITORY / "sertone/runtime/formats/timeline.html")
     for mine, theirs in zip(own, base, strict=True):
         shared = mine.keys() & theirs.keys()
         assert len(shared) >= 12 and all(mine[name] == theirs[name] for name in shared)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from parselmouth.praat import call
 
 from sertone.errors import SertoneError
-from sertone.runtime.writers import FORMATS, write
+from sertone.runtime.formats.writers import FORMATS, write
 from sertone.schema import Prediction, Segment
 from sertone.utils import spreadsheet
 
@@ -358,7 +358,7 @@ def test_an_error_has_no_timeline(tmp_path):
 
 def test_the_writers_are_part_of_the_light_half():
     heavy = ("torch", "jinja2", "PIL", "matplotlib", "pydantic", "yaml", "rich")
-    code = f"import sys, sertone.runtime.writers; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, sertone.runtime.formats.writers; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

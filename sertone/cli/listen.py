@@ -17,7 +17,7 @@ from sertone.utils.terminal import say, tell
 if TYPE_CHECKING:
     import numpy as np
 
-    from sertone.runtime.streaming import Stream
+    from sertone.runtime.timeline.streaming import Stream
     from sertone.schema import Segment
 
 CHUNK_S = 0.1

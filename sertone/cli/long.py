@@ -46,7 +46,7 @@ class Long:
 
     def settings(self) -> Any:
         """`TimelineSettings`; None where nothing of the kind is asked for."""
-        from sertone.runtime.plan import TimelineSettings, channel_names
+        from sertone.runtime.timeline.plan import TimelineSettings, channel_names
 
         asked = {
             "segmentation": self.segmentation,
@@ -67,7 +67,7 @@ class Long:
                 where one would go into a file that is read;
                 `unknown_suffix`, `missing_folder`, `missing_extra`.
         """
-        from sertone.runtime.writers import require_writable
+        from sertone.runtime.formats.writers import require_writable
 
         names = [str(path) for path in self.to or ()]
         given = [file for file in (*recordings, self.speakers, *others) if file and names]

@@ -17,7 +17,7 @@ from sertone.utils.terminal import say
 
 if TYPE_CHECKING:
     from sertone.runtime.answering import Model
-    from sertone.runtime.inputs import Input
+    from sertone.runtime.batch.inputs import Input
     from sertone.schema import Prediction
 
 WHOLE = Long()
@@ -86,9 +86,9 @@ def predict(
     """
     from sertone import load
     from sertone.export.cached import model_folder
-    from sertone.runtime import many
-    from sertone.runtime.progress import Tally
-    from sertone.runtime.rows import json_line
+    from sertone.runtime.batch import predict_many
+    from sertone.runtime.batch.prediction_progress import Tally
+    from sertone.runtime.batch.row_formats import json_line
     from sertone.sharing.folder import digest
 
     _require_no_option(paths)
@@ -108,9 +108,9 @@ def predict(
     options: dict[str, Any] = {"strict": strict, "recogniser": recogniser, "settings": settings, "jobs": jobs}
     if out:
         by = {"model": digest(model), "recognised_by": f"{asr} {language}" if recogniser else ""}
-        return int(many.write(predictor, inputs, out, resume=resume, **by, **options).of("error") > 0)
+        return int(predict_many.write(predictor, inputs, out, resume=resume, **by, **options).of("error") > 0)
     tally = Tally()
-    for _, prediction in many.predict(predictor, inputs, **options):
+    for _, prediction in predict_many.predict(predictor, inputs, **options):
         answer, written = _written(prediction, targets)
         say("\n".join(written) or json_line(answer))
         tally.add(answer)
@@ -145,8 +145,8 @@ def _require_one_output(out: Path | None, resume: bool, *, timelines: bool, draw
 def _written(prediction: "Prediction", targets: Sequence[str]) -> "tuple[Prediction, list[str]]":
     """Writes the timeline of a recording: what is to be told, and the files; none where there is an error."""
     from sertone.runtime.answering import refused
-    from sertone.runtime.tiers import printable
-    from sertone.runtime.writers import write
+    from sertone.runtime.formats.tiers import printable
+    from sertone.runtime.formats.writers import write
 
     if prediction.status == "error":
         return prediction, []
@@ -159,7 +159,7 @@ def _written(prediction: "Prediction", targets: Sequence[str]) -> "tuple[Predict
 
 def _is_model(name: str) -> bool:
     """Whether a path means a model: a folder that holds one, or what is neither here nor a recording."""
-    from sertone.runtime.inputs import SUFFIXES, is_folder
+    from sertone.runtime.batch.inputs import SUFFIXES, is_folder
     from sertone.sharing.folder import holds_model
 
     path = Path(name)
@@ -177,7 +177,7 @@ def _inputs(
     paths: Sequence[str], listed: str | None, manifest: Path | None, text: str | None, columns: str | None
 ) -> "list[Input]":
     from sertone.labels import parse_map
-    from sertone.runtime.inputs import gather
+    from sertone.runtime.batch.inputs import gather
 
     if columns and not manifest:
         raise SertoneError("no_table", "--columns without --manifest", "the table whose columns they are")
@@ -208,7 +208,7 @@ def _require_alone(paths: Sequence[str], listed: str | None, manifest: Path | No
 def _standard_input() -> "Input":
     """Return the recording on standard input, read to its end; a stream without an end is refused."""
     from sertone.files import LARGEST
-    from sertone.runtime.inputs import Input
+    from sertone.runtime.batch.inputs import Input
 
     content = sys.stdin.buffer.read(LARGEST + 1)
     if len(content) > LARGEST:

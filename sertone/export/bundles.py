@@ -21,8 +21,8 @@ from sertone.export.parity import TOLERANCES, parity
 from sertone.export.precision import Precision, lowered
 from sertone.export.source import Source
 from sertone.files import write_bytes, write_json, write_text
+from sertone.runtime.arithmetic_check import PROBE, UnprovenWarning, ask
 from sertone.runtime.bundle import CARD, FORMAT, GRAPH, MARKER, TOKENIZER, UNPROBED, Bundle
-from sertone.runtime.probe import PROBE, UnprovenWarning, ask
 from sertone.sharing.scores import Scores
 
 

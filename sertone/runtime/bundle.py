@@ -27,8 +27,8 @@ from sertone.files import read_json, read_text
 from sertone.labels import Scale, are_classes, is_scale
 from sertone.licences import LEDGER
 from sertone.runtime.answering import Outputs, out_of_memory
+from sertone.runtime.arithmetic_check import PROBE, SHAPE, require_right_arithmetic
 from sertone.runtime.graph_files import external_files
-from sertone.runtime.probe import PROBE, SHAPE, require_right_arithmetic
 from sertone.runtime.tokenizer import parsed
 from sertone.scoring import display
 from sertone.utils.extras import install

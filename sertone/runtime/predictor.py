@@ -13,15 +13,15 @@ from sertone import audio
 from sertone.audio import Recording, silent
 from sertone.errors import AudioError, SertoneError
 from sertone.labels import Scale
-from sertone.runtime import workers
-from sertone.runtime.ahead import Row, checked, decoded, rows, unread
 from sertone.runtime.answering import Answering, Model, no_answer, prediction
-from sertone.runtime.apart import decoder, read_apart
-from sertone.runtime.plan import Plan, TimelineSettings
-from sertone.runtime.sources import File, Given, Source, name_of, safely, source_of
-from sertone.runtime.streaming import Stream
+from sertone.runtime.batch import workers
+from sertone.runtime.prefetch import Row, checked, decoded, rows, unread
+from sertone.runtime.recording_source import File, Given, Source, name_of, safely, source_of
 from sertone.runtime.texts import readable, require_ears, undivided
-from sertone.runtime.timeline import heard, timeline
+from sertone.runtime.timeline.isolated import decoder, read_apart
+from sertone.runtime.timeline.plan import Plan, TimelineSettings
+from sertone.runtime.timeline.streaming import Stream
+from sertone.runtime.timeline.summary import heard, timeline
 from sertone.schema import Prediction
 from sertone.utils.processes import Isolated
 

@@ -150,6 +150,7 @@ def layer_of(store: Store, keys: Sequence[bytes], layer: int) -> np.ndarray:
 
 def _code() -> bytes:
     """Of all that decides a probe's answer."""
-    files = (module.__file__ or "" for module in (linear_probes, solvers, targets, metrics, sufficient_statistics))
+    modules = (linear_probes, solvers, targets, metrics, sufficient_statistics)
+    files = (module.__file__ or "" for module in modules)
     code = b"".join(hashlib.sha256(Path(file).read_bytes()).digest() for file in files)
     return code + f"{np.__version__} {scipy.__version__}".encode()

@@ -16,7 +16,7 @@ import soxr
 from sertone import audio
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import AudioError, SertoneError
-from sertone.runtime.apart import SILENCE_S, decoder, decoder_failed
+from sertone.runtime.timeline.isolated import SILENCE_S, decoder, decoder_failed
 from sertone.schema import Utterance
 from sertone.scoring.display import counted
 from sertone.training.data import duplicates

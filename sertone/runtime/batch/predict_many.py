@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sertone.audio import file_hash
-from sertone.runtime.inputs import Input
-from sertone.runtime.output import MadeBy, opened, stamp
-from sertone.runtime.plan import Plan, TimelineSettings
+from sertone.runtime.batch.inputs import Input
+from sertone.runtime.batch.prediction_progress import Progress, Tally
+from sertone.runtime.batch.resumable import MadeBy, opened, stamp
+from sertone.runtime.batch.row_formats import form_of
 from sertone.runtime.predictor import Predictor, Recogniser
-from sertone.runtime.progress import Progress, Tally
-from sertone.runtime.rows import form_of
-from sertone.runtime.sources import File
+from sertone.runtime.recording_source import File
+from sertone.runtime.timeline.plan import Plan, TimelineSettings
 from sertone.schema import Prediction
 from sertone.utils.terminal import tell
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
-from sertone.runtime.rows import Row
+from sertone.runtime.batch.row_formats import Row
 from sertone.schema import Prediction
 from sertone.scoring.display import clock, counted
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from sertone.audio import MIN_SAMPLES, SAMPLING_RATE, SILENCE, silent
-from sertone.runtime.turns import Turn
+from sertone.runtime.timeline.rttm import Turn
 
 FRAME = 512  # samples that the detector hears at once: 32 ms
 HYSTERESIS = 0.15  # speech goes on down to so much below the threshold at which it begins

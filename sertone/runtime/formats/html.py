@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sertone.runtime.colours import UNLABELLED, colours, ink
-from sertone.runtime.media import Media
-from sertone.runtime.tiers import NAMELESS, duration_s, in_order, printable, ranges, tiers
+from sertone.runtime.formats.colours import UNLABELLED, colours, ink
+from sertone.runtime.formats.media import Media
+from sertone.runtime.formats.tiers import NAMELESS, duration_s, in_order, printable, ranges, tiers
 from sertone.schema import Prediction, Segment, Speaker
 
 TEMPLATE = "timeline.html"
@@ -30,7 +30,7 @@ def page(prediction: Prediction, media: Media | None = None) -> str:
     """
     name = printable(Path(prediction.file).name)
     parts = {"title": escape(name), "audio": _audio(media) if media else "", "data": _json(_data(prediction))}
-    template = files("sertone.runtime").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    template = files("sertone.runtime.formats").joinpath(TEMPLATE).read_text(encoding="utf-8")
     return re.sub(r"\{\{ (\w+) \}\}", lambda found: parts[found[1]], template)
 
 

@@ -9,9 +9,9 @@ from sertone.audio import SAMPLING_RATE
 from sertone.audio.decoder import MAX_CHANNELS
 from sertone.errors import AudioError, SertoneError
 from sertone.runtime.answering import Model
-from sertone.runtime.cutting import Cutter, Track
-from sertone.runtime.segmentation import Segmenter, Speech, Turns, Windows, planned, voice_activity
-from sertone.runtime.turns import Turn, read_rttm, turns_of
+from sertone.runtime.timeline.cutting import Cutter, Track
+from sertone.runtime.timeline.rttm import Turn, read_rttm, turns_of
+from sertone.runtime.timeline.segmentation import Segmenter, Speech, Turns, Windows, planned, voice_activity
 from sertone.scoring.display import counted
 
 WINDOW_S = 4.0

@@ -14,10 +14,10 @@ from sertone.audio import SAMPLING_RATE
 from sertone.audio.block_stream import stream_array
 from sertone.audio.decoder import Warnings
 from sertone.runtime.answering import Model, no_answer, prediction
-from sertone.runtime.apart import PiecesApart, decoder
-from sertone.runtime.cutting import Piece, Pieces
-from sertone.runtime.plan import Plan, TimelineSettings
-from sertone.runtime.sources import Source, name_of
+from sertone.runtime.recording_source import Source, name_of
+from sertone.runtime.timeline.cutting import Piece, Pieces
+from sertone.runtime.timeline.isolated import PiecesApart, decoder
+from sertone.runtime.timeline.plan import Plan, TimelineSettings
 from sertone.schema import Prediction, Segment, Speaker
 from sertone.scoring.display import counted
 from sertone.utils.processes import Isolated

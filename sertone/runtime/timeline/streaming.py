@@ -12,9 +12,9 @@ import numpy as np
 from sertone.audio.converter import Intake
 from sertone.errors import AudioError, SertoneError
 from sertone.runtime.answering import refused
-from sertone.runtime.cutting import Piece
-from sertone.runtime.plan import Plan
-from sertone.runtime.timeline import Tally, answered
+from sertone.runtime.timeline.cutting import Piece
+from sertone.runtime.timeline.plan import Plan
+from sertone.runtime.timeline.summary import Tally, answered
 from sertone.schema import Prediction, Segment
 
 if TYPE_CHECKING:

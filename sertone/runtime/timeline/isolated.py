@@ -19,8 +19,8 @@ from sertone.audio.block_stream import stream
 from sertone.audio.containers.source import Content
 from sertone.audio.decoder import Warnings
 from sertone.errors import AudioError, SertoneError
-from sertone.runtime.cutting import Piece, Pieces
-from sertone.runtime.plan import Plan
+from sertone.runtime.timeline.cutting import Piece, Pieces
+from sertone.runtime.timeline.plan import Plan
 from sertone.utils.processes import ChildDiedError, ChildStuckError, Isolated, cores
 
 SILENCE_S = 60.0

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sertone.errors import SertoneError
-from sertone.runtime.inputs import Input
-from sertone.runtime.rows import Form, Row, key, whole_rows
+from sertone.runtime.batch.inputs import Input
+from sertone.runtime.batch.row_formats import Form, Row, key, whole_rows
 from sertone.schema import Prediction
 from sertone.scoring.display import counted
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from itertools import count
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from sertone.runtime.media import Media
-from sertone.runtime.tiers import Tier, printable, tiers, values
+from sertone.runtime.formats.media import Media
+from sertone.runtime.formats.tiers import Tier, printable, tiers, values
 from sertone.schema import Prediction
 
 SCHEMA_INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"

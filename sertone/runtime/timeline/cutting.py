@@ -8,7 +8,7 @@ import numpy as np
 from sertone.audio import SAMPLING_RATE, silent
 from sertone.audio.block_stream import Sound
 from sertone.audio.decoder import Warnings
-from sertone.runtime.segmentation import Segmenter, Span, Turns
+from sertone.runtime.timeline.segmentation import Segmenter, Span, Turns
 from sertone.scoring.display import counted
 from sertone.utils.child_process import emit
 

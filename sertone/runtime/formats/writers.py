@@ -14,13 +14,13 @@ from typing import Any
 
 from sertone import files
 from sertone.errors import SertoneError
-from sertone.runtime.canvas import require_pillow
-from sertone.runtime.elan import eaf
-from sertone.runtime.media import Media, beside
-from sertone.runtime.page import page
-from sertone.runtime.picture import picture
-from sertone.runtime.textgrid import textgrid
-from sertone.runtime.tiers import NAMELESS, caption, free_name, in_order, printable
+from sertone.runtime.formats.canvas import require_pillow
+from sertone.runtime.formats.elan import eaf
+from sertone.runtime.formats.html import page
+from sertone.runtime.formats.media import Media, beside
+from sertone.runtime.formats.png import picture
+from sertone.runtime.formats.textgrid import textgrid
+from sertone.runtime.formats.tiers import NAMELESS, caption, free_name, in_order, printable
 from sertone.schema import Prediction, Segment
 from sertone.utils.spreadsheet import guarded
 

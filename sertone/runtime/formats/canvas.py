@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, Self
 
 from sertone.errors import SertoneError
-from sertone.runtime.colours import channels
+from sertone.runtime.formats.colours import channels
 from sertone.utils.extras import install
 
 SCALE = 2

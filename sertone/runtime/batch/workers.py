@@ -5,9 +5,9 @@ from concurrent.futures import Future
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from sertone.runtime.ahead import Row, checked
 from sertone.runtime.answering import failed
-from sertone.runtime.plan import Plan
+from sertone.runtime.prefetch import Row, checked
+from sertone.runtime.timeline.plan import Plan
 from sertone.schema import Prediction
 from sertone.utils.processes import in_order
 

@@ -5,8 +5,8 @@ The format: https://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html
 
 from collections.abc import Callable, Iterable, Iterator
 
-from sertone.runtime.media import Media
-from sertone.runtime.tiers import NAMELESS, Tier, duration_s, printable, tiers, values
+from sertone.runtime.formats.media import Media
+from sertone.runtime.formats.tiers import NAMELESS, Tier, duration_s, printable, tiers, values
 from sertone.schema import Prediction, Segment
 
 Interval = tuple[float, float, str]

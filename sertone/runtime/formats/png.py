@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sertone.runtime.canvas import Canvas, text_width
-from sertone.runtime.colours import UNLABELLED, colours, ink
-from sertone.runtime.media import Media
-from sertone.runtime.page import labels_of
-from sertone.runtime.tiers import Tier, caption, duration_s, in_order, printable, ranges, tiers
+from sertone.runtime.formats.canvas import Canvas, text_width
+from sertone.runtime.formats.colours import UNLABELLED, colours, ink
+from sertone.runtime.formats.html import labels_of
+from sertone.runtime.formats.media import Media
+from sertone.runtime.formats.tiers import Tier, caption, duration_s, in_order, printable, ranges, tiers
 from sertone.schema import Prediction, Segment
 from sertone.scoring.display import clock, counted
 

@@ -10,9 +10,9 @@ from itertools import tee
 from typing import NamedTuple
 
 from sertone.audio import SEGMENT_TOLERANCE_S, Recording
-from sertone.runtime import apart
 from sertone.runtime.answering import no_answer
-from sertone.runtime.sources import File
+from sertone.runtime.recording_source import File
+from sertone.runtime.timeline import isolated
 from sertone.schema import Prediction
 from sertone.utils.processes import ChildDiedError, cores, in_order
 
@@ -53,7 +53,7 @@ def decoded(
     """Every row with what gives its recording, or raises as `audio.read` and where the decoder died."""
     ahead, behind = tee(rows)
     calls = ((row.file, max_seconds) for row in ahead)
-    with closing(in_order(min(cores(), MAX_DECODERS), apart.read, calls, apart.SILENCE_S)) as futures:
+    with closing(in_order(min(cores(), MAX_DECODERS), isolated.read, calls, isolated.SILENCE_S)) as futures:
         for row, (_, future) in zip(behind, futures, strict=True):
             yield row, partial(_result, row.file, future)
 
@@ -89,4 +89,4 @@ def _result(file: File, future: Future[Recording]) -> Recording:
     try:
         return future.result()
     except ChildDiedError as error:
-        raise apart.decoder_failed(file, error) from None
+        raise isolated.decoder_failed(file, error) from None

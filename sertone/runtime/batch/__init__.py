@@ -1,0 +1,1 @@
+"""Predict many recordings into one resumable file."""

@@ -1,0 +1,1 @@
+"""Timelines as files: ELAN, Praat, captions, RTTM, CSV, HTML and PNG."""

@@ -1,0 +1,1 @@
+"""Timelines of long recordings: segments, speakers, and live streams."""
