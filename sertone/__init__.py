@@ -75,7 +75,7 @@ def load(
     """
     from sertone import licences
     from sertone.errors import SertoneError
-    from sertone.export.cached import model_folder
+    from sertone.export.bundle_cache import model_folder
     from sertone.labels import parse_map
     from sertone.runtime.answering import Answering
     from sertone.runtime.bundle import Bundle, Settings, is_bundle

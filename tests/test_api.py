@@ -19,7 +19,7 @@ from toys import write_toy
 import sertone
 from sertone import cli
 from sertone.errors import SertoneError
-from sertone.export.hub import source_of
+from sertone.export.from_huggingface import source_of
 from sertone.recipe import Recipe
 from sertone.runtime.predictor import Predictor
 

@@ -16,7 +16,7 @@ import sertone
 from sertone import cli, corpora
 from sertone.analysis.compare import compare
 from sertone.errors import SertoneError
-from sertone.export import cached
+from sertone.export import bundle_cache
 from sertone.export.bundles import export
 from sertone.recipe import Recipe
 from sertone.training.runs import train
@@ -231,7 +231,9 @@ def test_a_folder_of_hugging_face_is_exported_once(hub_folder, home, tmp_path, t
     values = json.loads((copy / "config.json").read_text())
     values["id2label"] = {"0": "sad", "1": "ang", "2": "hap", "3": "neu"}
     (copy / "config.json").write_text(json.dumps(values))
-    assert cached._key(copy) != cached._key(hub_folder) == made.name, "another model, another bundle"
+    assert bundle_cache._key(copy) != bundle_cache._key(hub_folder) == made.name, (
+        "another model, another bundle"
+    )
 
 
 def test_a_hugging_face_model_is_scored_and_its_card_says_so(hub_folder, home, tmp_path):

@@ -12,11 +12,11 @@ from exported import COMPACT, TEXT, write_checkpoint
 
 import sertone
 from sertone.errors import SertoneError
-from sertone.export.agreement import agreement, require_agreement
 from sertone.export.bundles import export
-from sertone.export.graphs import FIXED, save, to_onnx
+from sertone.export.onnx_graph import FIXED, save, to_onnx
 from sertone.export.parity import parity
 from sertone.export.precision import lowered
+from sertone.export.precision_check import agreement, require_agreement
 from sertone.labels import FOUR, Scale
 from sertone.runtime.answering import Outputs
 from sertone.runtime.bundle import Bundle, about

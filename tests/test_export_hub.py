@@ -13,8 +13,8 @@ from transformers import AutoConfig, Wav2Vec2Model, pipeline
 import sertone
 from sertone.errors import SertoneError
 from sertone.export.bundles import export
+from sertone.export.from_huggingface import source_of
 from sertone.export.heads import AUDEERING, SpeechClassification
-from sertone.export.hub import source_of
 from sertone.runtime.bundle import about
 
 SUPERB = {"use_weighted_layer_sum": True}

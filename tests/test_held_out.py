@@ -8,7 +8,7 @@ from exported import COMPACT, write_checkpoint
 
 from sertone.cli import app
 from sertone.errors import SertoneError
-from sertone.export import trained
+from sertone.export import from_checkpoint
 from sertone.runtime.bundle import Bundle, about
 from sertone.scoring.calibration import HELD_OUT, NOT_FITTED, probabilities
 from sertone.training.testing.calibrate import on_held_out
@@ -80,7 +80,9 @@ def test_what_each_fold_was_told_with_makes_no_difference(tmp_path):
 def test_the_bundle_answers_at_that_temperature(tmp_path, experiment, monkeypatch):
     """The scores themselves are those of a cross-validation, and tested with it."""
     monkeypatch.setattr(
-        trained.Scores, "of_run", lambda run, about: trained.Scores({}, {}, "speakers", 1, 1, 3)
+        from_checkpoint.Scores,
+        "of_run",
+        lambda run, about: from_checkpoint.Scores({}, {}, "speakers", 1, 1, 3),
     )
     run = write_run(tmp_path / "run")
     checkpoint = write_checkpoint(

@@ -12,7 +12,7 @@ import numpy as np
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
-from sertone.export.cached import model_folder
+from sertone.export.bundle_cache import model_folder
 from sertone.recipe import DataConfig
 from sertone.runtime.answering import Model, Outputs
 from sertone.runtime.bundle import Bundle, is_bundle

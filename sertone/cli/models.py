@@ -125,7 +125,7 @@ def info(
         json_: Print one JSON object instead of lines.
     """
     from sertone.catalogue import is_recipe
-    from sertone.export.cached import model_folder
+    from sertone.export.bundle_cache import model_folder
     from sertone.runtime.bundle import is_bundle
     from sertone.sharing.folder import checkpoints
 

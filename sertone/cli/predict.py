@@ -85,7 +85,7 @@ def predict(
             a model that reads.
     """
     from sertone import load
-    from sertone.export.cached import model_folder
+    from sertone.export.bundle_cache import model_folder
     from sertone.runtime.batch import predict_many
     from sertone.runtime.batch.prediction_progress import Tally
     from sertone.runtime.batch.row_formats import json_line

@@ -13,13 +13,13 @@ import numpy as np
 
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import SertoneError
-from sertone.export import card, hub, trained
-from sertone.export.agreement import agreement, require_agreement
-from sertone.export.cached import PREFIX
-from sertone.export.graphs import save, to_onnx
+from sertone.export import card, from_checkpoint, from_huggingface
+from sertone.export.bundle_cache import PREFIX
+from sertone.export.exportable import Source
+from sertone.export.onnx_graph import save, to_onnx
 from sertone.export.parity import TOLERANCES, parity
 from sertone.export.precision import Precision, lowered
-from sertone.export.source import Source
+from sertone.export.precision_check import agreement, require_agreement
 from sertone.files import write_bytes, write_json, write_text
 from sertone.runtime.arithmetic_check import PROBE, UnprovenWarning, ask
 from sertone.runtime.bundle import CARD, FORMAT, GRAPH, MARKER, TOKENIZER, UNPROBED, Bundle
@@ -131,8 +131,8 @@ def _source(source: str, scores: Path | None, coverage: float | None) -> Source:
         if coverage is not None:
             found = f"a coverage for {source}"
             raise SertoneError("not_ours", found, "a model that was trained with this package")
-        return hub.source_of(source.removeprefix(PREFIX))
-    return trained.source_of(source, scores, coverage)
+        return from_huggingface.source_of(source.removeprefix(PREFIX))
+    return from_checkpoint.source_of(source, scores, coverage)
 
 
 def _write_exact(found: Source, folder: Path, about: dict[str, Any]) -> Bundle:

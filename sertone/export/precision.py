@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sertone.export.convolutions import to_products
-from sertone.export.graphs import FIXED, save
+from sertone.export.onnx_graph import FIXED, save
 from sertone.files import room_for
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
-from sertone.export.source import Source
+from sertone.export.exportable import Source
 from sertone.files import read_json
 from sertone.nn.batch import Batch
 from sertone.scoring.calibration import Calibration

@@ -25,8 +25,8 @@ from transformers import AutoModelForAudioClassification, PretrainedConfig
 from sertone import licences
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
+from sertone.export.exportable import Source
 from sertone.export.heads import AUDEERING, HubAnswers, SpeechClassification
-from sertone.export.source import Source
 from sertone.labels import DIMENSIONS, FOUR, SYNONYMS, Scale
 from sertone.nn.encoders.huggingface import HuggingFaceEncoder
 from sertone.nn.pretrained import feature_extractor, folder_of, load_weights, normalize_of, speech_config
