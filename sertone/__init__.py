@@ -80,7 +80,7 @@ def load(
     from sertone.runtime.answering import Answering
     from sertone.runtime.bundle import Bundle, Settings, is_bundle
     from sertone.runtime.predictor import Predictor
-    from sertone.sharing import folder as folders
+    from sertone.sharing import model_folder as folders
 
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise SertoneError("bad_threads", f"{threads} threads", f"1 to {MOST_THREADS}")

@@ -215,7 +215,7 @@ def use_model(folder):
     """Load it, answer, and describe it, as `predict` and `info` do."""
     import sertone
     from sertone.cli.models import info
-    from sertone.sharing.folder import digest
+    from sertone.sharing.model_folder import digest
 
     predictor = sertone.load(folder)
     noise = 0.1 * np.random.default_rng(0).standard_normal(8000)

@@ -24,10 +24,10 @@ from sertone.licences import LicenceWarning
 from sertone.recipe import Recipe
 from sertone.scoring import intervals, metrics
 from sertone.scoring.sufficient_statistics import Sums, tables
-from sertone.sharing import folder as folders
 from sertone.sharing import model_card
+from sertone.sharing import model_folder as folders
+from sertone.sharing.card_scores import Scores
 from sertone.sharing.push import push
-from sertone.sharing.scores import Scores
 from sertone.training.runs import train
 from sertone.training.runs.crossval import cross_validate
 from sertone.utils.hub import is_hub_id

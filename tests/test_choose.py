@@ -24,7 +24,7 @@ from sertone.analysis.study.study import slug
 from sertone.cli import app
 from sertone.errors import SertoneError
 from sertone.runtime.bundle import about
-from sertone.sharing.scores import best_of, choice_of
+from sertone.sharing.card_scores import best_of, choice_of
 
 WIDTHS = (4, 5, 6)
 RATES = {"name": "oliveira2023", "encoder": TINY_MODEL["encoder"], "text": None, "hidden": 8}

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from sertone import cli
 from sertone.errors import SertoneError
-from sertone.sharing import origins
+from sertone.sharing import encoder_origin
 from sertone.training.fit.checkpoint import load_model
 from sertone.utils import hub
 
@@ -207,7 +207,7 @@ def test_yes_on_stdin_runs_nothing_when_a_checkpoint_names_a_folder(evil, refuse
 @pytest.mark.parametrize("part", ["encoder", "text"])
 def test_a_checkpoint_names_only_what_lies_in_it(trained, tmp_path, described, part):
     copy = with_encoder(trained, tmp_path / "copy", part, **described)
-    for read in (load_model, lambda folder: origins.find(str(folder))):
+    for read in (load_model, lambda folder: encoder_origin.find(str(folder))):
         with pytest.raises(SertoneError) as caught:
             read(copy)
         assert caught.value.code == "foreign_source" and part in str(caught.value)

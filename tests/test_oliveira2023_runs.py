@@ -11,8 +11,8 @@ from sertone.analysis.layers.probe_layers import layers
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
 from sertone.recipe import Recipe
-from sertone.sharing import folder as folders
-from sertone.sharing import origins
+from sertone.sharing import encoder_origin
+from sertone.sharing import model_folder as folders
 from sertone.training.fit import checkpoint
 from sertone.training.runs import train
 from sertone.training.runs.crossval import cross_validate
@@ -119,7 +119,7 @@ def test_a_model_that_only_reads_has_no_encoder_to_start_from(run):
     form, out = run
     if form == "text":
         with pytest.raises(SertoneError, match="only reads") as error:
-            origins.find(str(out / "fold_0"))
+            encoder_origin.find(str(out / "fold_0"))
         assert error.value.code == "no_speech_encoder"
     else:
-        assert origins.find(str(out / "fold_0")).encoder["name"] == "compact"
+        assert encoder_origin.find(str(out / "fold_0")).encoder["name"] == "compact"

@@ -14,7 +14,7 @@ from exported import write_hub_folder
 import sertone
 from sertone.cli import app
 from sertone.errors import SertoneError
-from sertone.sharing.folder import digest
+from sertone.sharing.model_folder import digest
 
 RATE = 16000
 

@@ -30,7 +30,7 @@ from sertone.errors import SertoneError
 from sertone.report import study as study_page
 from sertone.scoring.display import FIGURES
 from sertone.sharing import model_card
-from sertone.sharing.scores import Scores
+from sertone.sharing.card_scores import Scores
 
 
 def study_of(scores, **changes):
@@ -256,7 +256,7 @@ def test_cards_of_models_that_rate(classes):
 
 
 def test_scores_of_a_run_for_the_card(both, monkeypatch):
-    monkeypatch.setattr("sertone.sharing.scores._require_same", lambda *_: None)
+    monkeypatch.setattr("sertone.sharing.card_scores._require_same", lambda *_: None)
     scores, pooled = Scores.of_run(both, {}), results_of(both)["pooled"]
     assert list(scores.values) == [
         *("ua", "wa", "macro_f1"),

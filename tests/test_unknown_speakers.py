@@ -17,7 +17,7 @@ from sertone.recipe import Recipe
 from sertone.report.protocol import _teacher
 from sertone.runtime.bundle import FIELDS
 from sertone.scoring import display
-from sertone.sharing.folder import HEARD as SHAPE
+from sertone.sharing.model_folder import HEARD as SHAPE
 from sertone.training.experiment import contamination
 from sertone.training.experiment.experiment import prepare
 from sertone.training.runs.train import train

@@ -13,7 +13,7 @@ from sertone.files import read_json
 from sertone.scoring import intervals
 from sertone.scoring.display import drawn, key, named
 from sertone.scoring.sufficient_statistics import Sums
-from sertone.sharing.scores import best_of
+from sertone.sharing.card_scores import best_of
 
 PARTS = {
     "file_hashes": "the recordings",

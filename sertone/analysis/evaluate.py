@@ -34,7 +34,7 @@ from sertone.runtime import shipped
 from sertone.runtime.answering import Model
 from sertone.schema import Utterance
 from sertone.scoring import display, metrics, sufficient_statistics
-from sertone.sharing.scores import Scores
+from sertone.sharing.card_scores import Scores
 from sertone.training.data.recordings import Recordings
 from sertone.training.experiment import contamination
 from sertone.training.runs import results

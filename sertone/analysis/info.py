@@ -11,7 +11,7 @@ from sertone.analysis.cost import HUBERT_LARGE, cost, parameters
 from sertone.audio import SAMPLING_RATE
 from sertone.catalogue import is_recipe
 from sertone.nn.vocabulary import Vocabulary
-from sertone.sharing.folder import checkpoints
+from sertone.sharing.model_folder import checkpoints
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import checkpoint
 from sertone.training.runs.results import encoders_in_words

@@ -127,7 +127,7 @@ def info(
     from sertone.catalogue import is_recipe
     from sertone.export.bundle_cache import model_folder
     from sertone.runtime.bundle import is_bundle
-    from sertone.sharing.folder import checkpoints
+    from sertone.sharing.model_folder import checkpoints
 
     recipe = model is not None and is_recipe(model)
     folder = Path(model) if model and recipe else model_folder(model)

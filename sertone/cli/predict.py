@@ -89,7 +89,7 @@ def predict(
     from sertone.runtime.batch import predict_many
     from sertone.runtime.batch.prediction_progress import Tally
     from sertone.runtime.batch.row_formats import json_line
-    from sertone.sharing.folder import digest
+    from sertone.sharing.model_folder import digest
 
     _require_no_option(paths)
     settings = long.settings()
@@ -160,7 +160,7 @@ def _written(prediction: "Prediction", targets: Sequence[str]) -> "tuple[Predict
 def _is_model(name: str) -> bool:
     """Whether a path means a model: a folder that holds one, or what is neither here nor a recording."""
     from sertone.runtime.batch.inputs import SUFFIXES, is_folder
-    from sertone.sharing.folder import holds_model
+    from sertone.sharing.model_folder import holds_model
 
     path = Path(name)
     if name == STDIN:

@@ -12,7 +12,7 @@ from sertone.audio import file_hash
 from sertone.errors import SertoneError, first_line
 from sertone.runtime import shipped
 from sertone.runtime.bundle import FORMAT, is_bundle
-from sertone.sharing import folder as folders
+from sertone.sharing import model_folder as folders
 from sertone.utils import hub
 from sertone.utils.extras import install
 from sertone.utils.terminal import tell

@@ -23,7 +23,7 @@ from sertone.export.precision_check import agreement, require_agreement
 from sertone.files import write_bytes, write_json, write_text
 from sertone.runtime.arithmetic_check import PROBE, UnprovenWarning, ask
 from sertone.runtime.bundle import CARD, FORMAT, GRAPH, MARKER, TOKENIZER, UNPROBED, Bundle
-from sertone.sharing.scores import Scores
+from sertone.sharing.card_scores import Scores
 
 
 def export(

@@ -7,8 +7,8 @@ from typing import Any
 
 from sertone import licences
 from sertone.scoring import display
+from sertone.sharing.card_scores import Scores
 from sertone.sharing.model_card import REPOSITORY, licence_of, metadata, template
-from sertone.sharing.scores import Scores
 
 
 def render(about: dict[str, Any]) -> str:

@@ -18,8 +18,8 @@ from sertone.export.exportable import Source
 from sertone.files import read_json
 from sertone.nn.batch import Batch
 from sertone.scoring.calibration import Calibration
-from sertone.sharing.folder import checkpoints
-from sertone.sharing.scores import Scores, best_of, cross_validation
+from sertone.sharing.card_scores import Scores, best_of, cross_validation
+from sertone.sharing.model_folder import checkpoints
 from sertone.training.runs.results import encoders_in_words
 from sertone.training.testing.calibrate import on_held_out
 from sertone.training.testing.trained import Trained, incomplete

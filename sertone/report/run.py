@@ -9,7 +9,7 @@ from sertone.files import read_json
 from sertone.report import cards, conditions, emotion, page, plots, protocol, ratings
 from sertone.scoring import display
 from sertone.scoring.display import FIGURES, axis_value, counted
-from sertone.sharing.scores import best_of
+from sertone.sharing.card_scores import best_of
 from sertone.utils import spreadsheet
 
 TASK_NAMES = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from sertone import licences
 from sertone.scoring import display
-from sertone.sharing.scores import Scores
+from sertone.sharing.card_scores import Scores
 
 REPOSITORY = "OWNER/NAME"
 """Stands for the repository until the model is pushed to one."""

@@ -9,10 +9,10 @@ from typing import Any
 from sertone import licences
 from sertone.errors import SertoneError, first_line
 from sertone.runtime import bundle
-from sertone.sharing import folder as folders
 from sertone.sharing import model_card
-from sertone.sharing.folder import CARD, MARKER, TOKENIZER, WEIGHTS
-from sertone.sharing.scores import Scores, best_of
+from sertone.sharing import model_folder as folders
+from sertone.sharing.card_scores import Scores, best_of
+from sertone.sharing.model_folder import CARD, MARKER, TOKENIZER, WEIGHTS
 
 
 def push(

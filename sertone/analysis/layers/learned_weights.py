@@ -13,7 +13,7 @@ import numpy as np
 from sertone.analysis.layers.targets import TARGETS
 from sertone.errors import SertoneError
 from sertone.nn.fusions import WeightedSum
-from sertone.sharing.folder import checkpoints
+from sertone.sharing.model_folder import checkpoints
 from sertone.training.fit.checkpoint import load_model
 
 

@@ -18,7 +18,7 @@ from sertone.files import write_json, write_text
 from sertone.report import run as report
 from sertone.scoring import display
 from sertone.scoring.display import counted
-from sertone.sharing.scores import CHOICE
+from sertone.sharing.card_scores import CHOICE
 from sertone.training.experiment.experiment import PAST, Experiment
 from sertone.training.runs import results
 

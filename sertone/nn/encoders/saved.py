@@ -15,8 +15,8 @@ from sertone.nn.encoders.huggingface import ArchitectureConfig, HuggingFaceEncod
 from sertone.nn.pretrained import quiet
 from sertone.nn.tensor_files import load_tensors, restore, save_tensors, writing_tensors
 from sertone.recipe.settings import Settings
-from sertone.sharing import origins
-from sertone.sharing.folder import MARKER, WEIGHTS, require_intact
+from sertone.sharing import encoder_origin
+from sertone.sharing.model_folder import MARKER, WEIGHTS, require_intact
 
 DESCRIBED: TypeAdapter[CompactEncoderConfig | FunctionalsEncoderConfig | ArchitectureConfig] = TypeAdapter(
     Annotated[
@@ -41,7 +41,7 @@ class SavedEncoderConfig(Settings):
         Raises:
             SertoneError: `not_a_checkpoint`, `many_models`, `other_format`, `bad_weights`, `missing_weights`.
         """
-        origin = origins.find(self.source)
+        origin = encoder_origin.find(self.source)
         require_intact(origin.folder, [WEIGHTS], origin.files)
         if (origin.folder / "config.json").is_file():
             return PretrainedEncoderConfig(source=str(origin.folder)).build()

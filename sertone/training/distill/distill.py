@@ -23,8 +23,8 @@ from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol.splits import Fold
 from sertone.schema import Utterance
 from sertone.sharing import encoder_card
-from sertone.sharing.folder import WEIGHTS
-from sertone.sharing.origins import ENCODER, FORMAT, NOTHING, origin_of
+from sertone.sharing.encoder_origin import ENCODER, FORMAT, NOTHING, origin_of
+from sertone.sharing.model_folder import WEIGHTS
 from sertone.training.data.material import Material
 from sertone.training.distill import unlabelled
 from sertone.training.distill.distill_recipe import DistillRecipe

@@ -13,8 +13,8 @@ from sertone.errors import SertoneError
 from sertone.protocol.splits import Fold
 from sertone.schema import Utterance
 from sertone.scoring.display import counted
-from sertone.sharing.folder import WEIGHTS
-from sertone.sharing.origins import Origin
+from sertone.sharing.encoder_origin import Origin
+from sertone.sharing.model_folder import WEIGHTS
 
 LETTERS = 16
 """Of a hash: 64 bits tell all recordings there are apart."""

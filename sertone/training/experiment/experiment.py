@@ -17,7 +17,7 @@ from sertone.protocol.splits import Fold
 from sertone.recipe import Recipe
 from sertone.schema import Utterance
 from sertone.scoring import display
-from sertone.sharing.origins import Origin, origin_of
+from sertone.sharing.encoder_origin import Origin, origin_of
 from sertone.training.data import durations
 from sertone.training.experiment import contamination, teachers
 

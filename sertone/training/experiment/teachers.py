@@ -10,7 +10,7 @@ from sertone.labels import Scale
 from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TeacherConfig
 from sertone.scoring.display import counted
-from sertone.sharing import folder as folders
+from sertone.sharing import model_folder as folders
 from sertone.training.experiment import contamination
 
 LETTERS = 16

@@ -27,10 +27,10 @@ from sertone.files import put_aside, read_json, read_text, write_json, write_tex
 from sertone.nn.tensor_files import load_tensors, restore, save_tensors, shapes_in
 from sertone.nn.vocabulary import Vocabulary
 from sertone.scoring.calibration import Calibration
-from sertone.sharing import folder as folders
 from sertone.sharing import model_card
-from sertone.sharing.folder import CARD, FORMAT, MARKER, TOKENIZER, WEIGHTS
-from sertone.sharing.scores import Scores
+from sertone.sharing import model_folder as folders
+from sertone.sharing.card_scores import Scores
+from sertone.sharing.model_folder import CARD, FORMAT, MARKER, TOKENIZER, WEIGHTS
 from sertone.utils.json_shape import misfits
 
 KEPT = 2

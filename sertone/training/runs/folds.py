@@ -13,8 +13,8 @@ import torch
 from sertone import models
 from sertone import recipe as recipes
 from sertone.files import write_json
-from sertone.sharing.folder import FORMAT
-from sertone.sharing.scores import Scores
+from sertone.sharing.model_folder import FORMAT
+from sertone.sharing.card_scores import Scores
 from sertone.training.fit import checkpoint, distributed
 from sertone.training.data import duplicates
 from sertone.training.experiment import contamination

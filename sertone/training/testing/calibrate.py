@@ -15,7 +15,7 @@ from sertone.files import read_json
 from sertone.schema import Utterance
 from sertone.scoring import calibration
 from sertone.scoring.calibration import Calibration
-from sertone.sharing.folder import checkpoints
+from sertone.sharing.model_folder import checkpoints
 from sertone.training.fit.inference import answer
 from sertone.training.fit.trainer import Trainer
 

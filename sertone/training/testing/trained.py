@@ -16,7 +16,7 @@ from sertone.nn.batch import Batch
 from sertone.nn.tokens import truncated
 from sertone.runtime.answering import AT_ONCE_S, Outputs, require_sound
 from sertone.scoring.calibration import Calibration
-from sertone.sharing.folder import checkpoints, missing_folds
+from sertone.sharing.model_folder import checkpoints, missing_folds
 from sertone.training.experiment import contamination
 from sertone.training.experiment.experiment import require_device
 from sertone.training.fit import checkpoint

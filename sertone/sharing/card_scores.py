@@ -8,7 +8,7 @@ from typing import Any, Self
 from sertone.errors import SertoneError
 from sertone.files import read_json
 from sertone.scoring import display
-from sertone.sharing import folder
+from sertone.sharing import model_folder
 
 CHOICE = "choice.json"
 """Marks the folder of a choice among settings, which `analysis.choose` writes."""
@@ -175,7 +175,7 @@ def _card(run: Path) -> dict:
 
 def _require_same(run: Path, results: dict, about: dict) -> None:
     """Scores of one recipe say nothing about a model of another."""
-    own, theirs = _identity(about), _identity(folder.about(folder.checkpoints(run)[0]))
+    own, theirs = _identity(about), _identity(model_folder.about(model_folder.checkpoints(run)[0]))
     differing = [
         f"{part}.{key}"
         for part in own

@@ -14,7 +14,7 @@ from typing import Any
 from sertone.errors import SertoneError
 from sertone.files import read_json
 from sertone.licences import LEDGER
-from sertone.sharing import folder as folders
+from sertone.sharing import model_folder as folders
 from sertone.utils.json_shape import misfits
 
 ENCODER, FORMAT = "encoder.json", 3
