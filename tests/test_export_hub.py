@@ -216,7 +216,7 @@ def test_another_pooling_is_refused(tmp_path):
 
 def test_from_the_command_line_in_int8(folder, tmp_path, small_demo, capsys):
     """Measured on a corpus, described, and loaded again."""
-    from sertone.cli.parts import app
+    from sertone.cli.common import app
 
     call = [
         "export",

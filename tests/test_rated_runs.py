@@ -18,7 +18,7 @@ from rated import (
     write_run,
 )
 
-from sertone.cli.parts import score_line
+from sertone.cli.common import score_line
 from sertone.scoring import metrics
 from sertone.scoring.calibration import Calibration
 from sertone.scoring.display import FIGURES

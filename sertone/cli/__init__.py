@@ -13,17 +13,17 @@ import warnings
 from cyclopts import CycloptsError
 
 from sertone.cli import (  # noqa: F401  each adds its commands
-    analysis,
     corpora,
     export,
+    layers,
     listen,
     models,
     predict,
     recipes,
     training,
 )
-from sertone.cli.mistakes import describe
-from sertone.cli.parts import app
+from sertone.cli.common import app
+from sertone.cli.usage_errors import describe
 from sertone.errors import SertoneError, is_out_of_memory
 from sertone.utils.extras import install_for
 from sertone.utils.terminal import say, tell

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from sertone import corpora, licences
-from sertone.cli.parts import Flag, corpora_app
-from sertone.cli.reader import NOTHING, ReaderOptions, classes_of
+from sertone.cli.common import Flag, corpora_app
+from sertone.cli.reader_options import NOTHING, ReaderOptions, classes_of
 from sertone.schema import Problem
 from sertone.scoring.display import counted
 from sertone.utils.terminal import say

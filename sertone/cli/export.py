@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sertone.cli.parts import SHARE, Flag, app
-from sertone.cli.reader import NOTHING, ReaderOptions
+from sertone.cli.common import SHARE, Flag, app
+from sertone.cli.reader_options import NOTHING, ReaderOptions
 from sertone.errors import SertoneError
 from sertone.utils.terminal import say, tell
 

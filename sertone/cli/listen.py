@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from sertone.cli.parts import USE, Flag, app
+from sertone.cli.common import USE, Flag, app
 from sertone.errors import SertoneError
 from sertone.utils.extras import install
 from sertone.utils.terminal import say, tell

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, Token, UnknownOptionError
 
-from sertone.cli.long import Long, named
-from sertone.cli.parts import USE, Flag, app
+from sertone.cli.common import USE, Flag, app
+from sertone.cli.timeline_options import Long, named
 from sertone.errors import AudioError, SertoneError
 from sertone.scoring.display import counted
 from sertone.utils.extras import install

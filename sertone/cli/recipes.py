@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from sertone import catalogue
 from sertone.catalogue import Entry
-from sertone.cli.parts import Flag, recipes_app
+from sertone.cli.common import Flag, recipes_app
 from sertone.errors import SertoneError
 from sertone.files import write_bytes
 from sertone.utils.suggestions import find_near

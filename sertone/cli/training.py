@@ -7,18 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sertone.cli.parts import (
-    DATA,
-    STUDY,
-    TRAIN,
-    FileOrName,
-    Force,
-    Fresh,
-    Jobs,
-    Overrides,
-    app,
-    score_line,
-)
+from sertone.cli.common import DATA, STUDY, TRAIN, FileOrName, Force, Fresh, Jobs, Overrides, app, score_line
 from sertone.utils.terminal import say
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from sertone.cli.parts import STUDY, FileOrName, Flag, Overrides, app
+from sertone.cli.common import STUDY, FileOrName, Flag, Overrides, app
 from sertone.utils.terminal import say
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from sertone.cli.parts import Flag
+from sertone.cli.common import Flag
 from sertone.errors import SertoneError
 from sertone.scoring.display import counted
 
