@@ -23,8 +23,8 @@ from sertone.protocol import leaks
 from sertone.recipe import AsrConfig, TextConfig
 from sertone.schema import Utterance
 from sertone.training.experiment.experiment import prepare
+from sertone.transcripts.asr import Recogniser
 from sertone.transcripts.noise import garbled, vocabulary
-from sertone.transcripts.recogniser import Recogniser
 
 
 @pytest.fixture(scope="session")

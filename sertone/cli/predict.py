@@ -222,7 +222,7 @@ def _recogniser(name: str, language: str, model: "Model") -> Callable:
         raise SertoneError("text_not_read", f"--asr {name} for a model that only hears", "a model that reads")
     try:
         from sertone.recipe import AsrConfig
-        from sertone.transcripts.recogniser import Recogniser
+        from sertone.transcripts.asr import Recogniser
     except ModuleNotFoundError as error:  # pydantic, which comes with `train` too: `asr` is smaller
         raise SertoneError(
             "missing_extra", f"{error.name} is not installed", way_out=install("asr")

@@ -29,7 +29,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from sertone.corpora._rows import row_problems
+from sertone.corpora._duplicates import row_problems
 from sertone.errors import SertoneError
 from sertone.labels import Scale
 from sertone.schema import Problem, Report, Utterance, stop

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from sertone import audio, corpora
+from sertone.corpora._duplicates import row_problems
 from sertone.corpora._durations import long_problems
 from sertone.corpora._files import few
 from sertone.corpora._report import UNKNOWN_SPEAKER, CorpusReport
-from sertone.corpora._rows import row_problems
 from sertone.errors import AudioError
 from sertone.labels import (
     DIMENSIONS,

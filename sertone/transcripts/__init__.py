@@ -11,7 +11,7 @@ from sertone.errors import SertoneError
 from sertone.labels import has_words
 from sertone.recipe import TextConfig
 from sertone.schema import Utterance
-from sertone.transcripts.recognised import Recognised
+from sertone.transcripts.asr_cache import Recognised
 
 
 @dataclass(frozen=True)

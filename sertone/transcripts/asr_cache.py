@@ -22,7 +22,7 @@ from sertone.files import write_json
 from sertone.recipe import AsrConfig
 from sertone.schema import Utterance
 from sertone.scoring.display import counted
-from sertone.transcripts.recogniser import Recogniser, identity, versions
+from sertone.transcripts.asr import Recogniser, identity, versions
 from sertone.utils.processes import ChildDiedError, Isolated
 
 REPORTS = 20
