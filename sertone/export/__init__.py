@@ -1,15 +1,15 @@
-"""From what was trained to a bundle that runs without torch.
+"""Export models to bundles that run without PyTorch.
 
-source.py       what any model has to offer to be exported
-trained.py      a model of ours: its checkpoints as one module, with temperature and scales
-utils/hub.py          an audio-classification checkpoint of Hugging Face
-heads.py        its head, and the whole as one module
-graphs.py       torch -> ONNX
-precision.py    int8, bf16
-convolutions.py int8 of convolutions, as products
-parity.py       the bundle against torch, over lengths
-agreement.py    int8 or bf16 against fp32, on a corpus
-card.py         the bundle's README
-bundles.py      the whole way
-cached.py       the folder of any model; Hugging Face models exported on the fly
+bundles.py           the whole export, checked at the end
+exportable.py        what a model must offer to be exported
+from_checkpoint.py   checkpoints of Sertone as one module, with temperature and scales
+from_huggingface.py  audio-classification checkpoints of Hugging Face
+heads.py             their heads, and encoder and head as one module
+onnx_graph.py        torch -> ONNX
+precision.py         int8 and bf16
+convolutions.py      int8 convolutions, as matrix products
+parity.py            the bundle compared with torch, over lengths
+precision_check.py   int8 or bf16 compared with fp32, on a corpus
+card.py              the bundle's model card
+bundle_cache.py      the folder of any model; Hugging Face models are exported once and kept
 """

@@ -1,22 +1,18 @@
-"""Using a model without torch: bundles, prediction, long recordings, streams.
+"""Use models without PyTorch: bundles, prediction, long recordings, live streams.
 
-    bundle.py       the folder that a model is shipped in, and ONNX Runtime to run it
-    answering.py    from a model's outputs to answers: classes, confidence, scales
-    predictor.py    one answer per recording, of any length
-    segmentation.py, turns.py, plan.py    where a long recording is cut: windows, speech, speaker turns
-    cutting.py, apart.py    its pieces, as they are decoded; in a process of their own
-    ahead.py        many files decoded ahead of the model
-    timeline.py     answers over time, and what they amount to by speaker
-    streaming.py    the same of live audio
-    inputs.py       which recordings: files, folders, a list, a table
-    rows.py         one row per prediction, as JSON lines or CSV
-    output.py       a file of rows that can be gone on with
-    progress.py     how far it is
-    sources.py      what a recording can be given as
-    texts.py        the text beside it
-    workers.py      several processes that answer side by side
-    many.py         many recordings, with these
-    shipped.py      the model that comes with the package
+bundle.py            the folder in which a model is shipped, run by ONNX Runtime
+answering.py         from model outputs to answers: classes, confidence, scales
+predictor.py         one answer per recording, of any length
+prefetch.py          decode the next files while the model runs
+recording_source.py  what a recording may be given as: path, bytes, open file, samples
+texts.py             the text beside a recording
+tokenizer.py         tokenizers of Hugging Face
+graph_files.py       weight files beside an ONNX graph
+arithmetic_check.py  a known answer, computed again on every machine
+shipped.py           the model that comes with the package
+timeline/            segments and speakers of long recordings, live streams
+formats/             timelines as files: ELAN, Praat, captions, RTTM, CSV, HTML, PNG
+batch/               many recordings into one resumable file
 
-Imports numpy, soundfile, soxr and onnxruntime; what else is needed is an extra, and named where it is.
+Requires numpy, soundfile, soxr and onnxruntime. Everything else is an optional extra.
 """
