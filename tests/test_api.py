@@ -19,7 +19,7 @@ from toys import write_toy
 import sertone
 from sertone import cli
 from sertone.errors import SertoneError
-from sertone.export.from_huggingface import source_of
+from sertone.export.from_huggingface import load_exportable
 from sertone.recipe import Recipe
 from sertone.runtime.predictor import Predictor
 
@@ -254,7 +254,7 @@ def test_a_rating_without_a_scale_states_none(unscaled, toy, folder, tmp_path, c
 
 def test_only_audeerings_layout_has_a_known_scale(tmp_path):
     folder = write_hub_folder(tmp_path / "f", labels=("arousal", "valence"), problem_type="regression")
-    assert source_of(str(folder)).model.scales == {"arousal": None, "valence": None}
+    assert load_exportable(str(folder)).model.scales == {"arousal": None, "valence": None}
 
 
 def test_type_hints_are_shipped():

@@ -14,7 +14,7 @@ from exported import write_hub_folder
 import sertone
 from sertone.cli import app
 from sertone.errors import SertoneError
-from sertone.sharing.model_folder import digest
+from sertone.sharing.model_folder import hash_model
 
 RATE = 16000
 
@@ -164,12 +164,12 @@ def test_what_decides_the_answers_names_the_model(talks, file):
     hashes = {"files": {"model.safetensors": "", "tokenizer.json": ""}}
     (talks / "checkpoint.json").write_text(json.dumps(hashes))
     rehash(talks)
-    before = digest(talks)
-    assert digest(talks) == before
+    before = hash_model(talks)
+    assert hash_model(talks) == before
     (talks / file).write_text('{"other": 1}')
-    assert digest(talks) == before, "nothing but markers is read again"
+    assert hash_model(talks) == before, "nothing but markers is read again"
     rehash(talks)
-    assert digest(talks) != before
+    assert hash_model(talks) != before
 
 
 @pytest.mark.parametrize("command", ["info nothere", "predict nothere a/talk.wav", "listen nothere"])
@@ -218,7 +218,10 @@ def test_what_is_neither_a_path_nor_samples_is_a_fault_of_the_caller(toy, source
 
 
 def test_arguments_of_load_are_held_against_what_there_is(toy):
-    assert sertone.load(toy, classes="angry,happy=up").answering.classes == {"angry": "angry", "happy": "up"}
+    assert sertone.load(toy, classes="angry,happy=up").answer_format.classes == {
+        "angry": "angry",
+        "happy": "up",
+    }
     with pytest.raises(SertoneError, match="cpu or cuda") as caught:
         sertone.load(toy, device="tpu")  # pyright: ignore[reportArgumentType]
     assert caught.value.code == "no_device"

@@ -18,10 +18,10 @@ from sertone.errors import SertoneError
 from sertone.nn.tensor_files import load_tensors, save_tensors, writing_tensors
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import checkpoint
-from sertone.training.fit.progress import Progress
-from sertone.training.fit.step import enough_memory
+from sertone.training.fit.progress import RunProgress
+from sertone.training.fit.step import report_out_of_memory
 from sertone.training.runs.crossval import cross_validate
-from sertone.training.runs.folds import fit, gather
+from sertone.training.runs.folds import prepare_data, train_fold
 from sertone.training.runs.train import train
 
 SMALL = {"name": "baseline", "encoder": TINY_MODEL["encoder"], "hidden": 8}
@@ -104,7 +104,7 @@ def test_a_run_is_not_gone_on_with_when_what_is_known_of_it_has_changed(recipe, 
 
 def saved(recipe, folder, monkeypatch, epochs=4):
     """A training of one fold that was interrupted after its fourth epoch."""
-    save = checkpoint.save_resume
+    save = checkpoint.save_training_state
 
     def stop(where, number, *rest):
         save(where, number, *rest)
@@ -118,10 +118,10 @@ def saved(recipe, folder, monkeypatch, epochs=4):
 
 
 def train_fold(recipe, folder, said=None):
-    experiment, progress = prepare(recipe), Progress(1, quiet=True)
+    experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
     if said is not None:
         progress.say = said.append
-    return fit(experiment, 0, folder, gather(experiment, progress), progress)
+    return train_fold(experiment, 0, folder, prepare_data(experiment, progress), progress)
 
 
 def empty(save):
@@ -234,7 +234,7 @@ def test_another_experiment_is_refused_where_recipe_and_protocol_are_torn(run, r
 
 
 def test_saves_are_gone_on_with_by_their_own_experiment_alone(recipe, tmp_path, monkeypatch):
-    mine, save = longer(recipe, epochs=[3]), checkpoint.save_resume
+    mine, save = longer(recipe, epochs=[3]), checkpoint.save_training_state
 
     def stop(*arguments):
         save(*arguments)
@@ -301,12 +301,12 @@ def test_a_training_that_meets_a_full_disk_is_gone_on_with_from_the_save_before(
 
 
 def test_a_batch_for_which_there_is_no_memory_is_named(small_demo):
-    clips = list(corpora.utterances("demo", small_demo))[:2]
+    clips = list(corpora.read_utterances("demo", small_demo))[:2]
     with (
         pytest.raises(
             SertoneError, match=rf"2 utterances of up to 2\.0 s \({clips[1].id}\).*batch_seconds"
         ) as caught,
-        enough_memory(clips, torch.tensor([16000, 32000])),
+        report_out_of_memory(clips, torch.tensor([16000, 32000])),
     ):
         torch.empty(2**46)  # more than any machine has
     assert caught.value.code == "out_of_memory"
@@ -316,8 +316,8 @@ def test_memory_that_ends_in_the_optimizers_step_names_the_batch_too(recipe, tmp
     """As in its first step, which makes the moments."""
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-    experiment, progress = prepare(recipe), Progress(1, quiet=True)
-    material, seen = gather(experiment, progress), []
+    experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
+    material, seen = prepare_data(experiment, progress), []
 
     def fill(*_):
         seen.append(True)
@@ -326,7 +326,7 @@ def test_memory_that_ends_in_the_optimizers_step_names_the_batch_too(recipe, tmp
     hook = register_optimizer_step_pre_hook(fill)
     try:
         with pytest.raises(SertoneError, match="utterances of up to") as caught:
-            fit(experiment, 0, tmp_path, material, progress)
+            train_fold(experiment, 0, tmp_path, material, progress)
     finally:
         hook.remove()
     assert caught.value.code == "out_of_memory" and seen

@@ -28,10 +28,10 @@ from sertone.training.data.batches import padding_factor, plan_batches
 from sertone.training.data.recordings import Recordings
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import checkpoint
-from sertone.training.fit.epoch_statistics import Tally
-from sertone.training.fit.progress import Progress
+from sertone.training.fit.epoch_statistics import EpochStatistics
+from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.crossval import cross_validate
-from sertone.training.runs.folds import fit, gather
+from sertone.training.runs.folds import prepare_data, train_fold
 from sertone.training.runs.run_folder import claim
 
 durations = st.lists(st.floats(0.3, 35.0), min_size=1, max_size=200)
@@ -40,7 +40,7 @@ durations = st.lists(st.floats(0.3, 35.0), min_size=1, max_size=200)
 @given(durations, st.integers(1, 40), st.integers(0, 5) | st.none())
 def test_batches_by_size(lengths, size, seed):
     draw = None if seed is None else np.random.default_rng(seed)
-    batches = plan_batches(lengths, batch_size=size, draw=draw)
+    batches = plan_batches(lengths, batch_size=size, rng=draw)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     assert len(batches) == math.ceil(len(lengths) / size)
 
@@ -48,19 +48,19 @@ def test_batches_by_size(lengths, size, seed):
 @given(durations, st.floats(1.0, 90.0), st.integers(0, 5))
 def test_batches_by_seconds(lengths, seconds, seed):
     options = {"batch_seconds": seconds, "mixing": seed / 3}
-    batches = plan_batches(lengths, **options, draw=np.random.default_rng(seed))
+    batches = plan_batches(lengths, **options, rng=np.random.default_rng(seed))
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= seconds
-    assert batches == plan_batches(lengths, **options, draw=np.random.default_rng(seed))
+    assert batches == plan_batches(lengths, **options, rng=np.random.default_rng(seed))
 
 
 def test_little_padding_on_lengths_like_iemocaps():
     draw = np.random.default_rng(0)
     sigma = 0.65
     lengths = np.clip(draw.lognormal(math.log(4.55) - sigma**2 / 2, sigma, 5531), 0.58, 34.14).tolist()
-    one = plan_batches(lengths, batch_seconds=60, mixing=0.03, draw=np.random.default_rng(1))
-    other = plan_batches(lengths, batch_seconds=60, mixing=0.03, draw=np.random.default_rng(2))
+    one = plan_batches(lengths, batch_seconds=60, mixing=0.03, rng=np.random.default_rng(1))
+    other = plan_batches(lengths, batch_seconds=60, mixing=0.03, rng=np.random.default_rng(2))
     assert padding_factor(lengths, one) < 1.05
     assert {frozenset(b) for b in one} != {frozenset(b) for b in other}
 
@@ -69,12 +69,12 @@ def test_random_batches_mix_all_lengths():
     lengths = np.random.default_rng(0).uniform(1, 10, 400).tolist()
     ratio = {}
     for mixing in (0.03, "random"):
-        plan = plan_batches(lengths, batch_size=4, mixing=mixing, draw=np.random.default_rng(1))
+        plan = plan_batches(lengths, batch_size=4, mixing=mixing, rng=np.random.default_rng(1))
         assert sorted(i for batch in plan for i in batch) == list(range(400))
-        assert plan == plan_batches(lengths, batch_size=4, mixing=mixing, draw=np.random.default_rng(1))
+        assert plan == plan_batches(lengths, batch_size=4, mixing=mixing, rng=np.random.default_rng(1))
         ratio[mixing] = np.mean([max(lengths[i] for i in b) / min(lengths[i] for i in b) for b in plan])
     assert ratio[0.03] < 1.15 and ratio["random"] > 2.5
-    seconds = plan_batches(lengths, batch_seconds=30, mixing="random", draw=np.random.default_rng(1))
+    seconds = plan_batches(lengths, batch_seconds=30, mixing="random", rng=np.random.default_rng(1))
     assert all(len(batch) * max(lengths[i] for i in batch) <= 30 for batch in seconds)
 
 
@@ -107,7 +107,7 @@ def test_doubtful_recordings_are_told_once(tmp_path, tone, children):
 
 
 def test_decoding_in_several_children_gives_the_same_and_survives_a_crash(small_demo, monkeypatch):
-    utterances = list(corpora.utterances("demo", small_demo))[:6]
+    utterances = list(corpora.read_utterances("demo", small_demo))[:6]
     here, there = Recordings(1.0, [0.8]), Recordings(1.0, [0.8])
     here.load(utterances, 1)
     there.load(utterances, 2)
@@ -149,13 +149,13 @@ def test_a_plan_that_fails_half_way_is_refused_at_once(demo_recipe, tmp_path, mo
 
 
 def train_fold(recipe, folder):
-    experiment, progress = prepare(recipe), Progress(1, quiet=True)
-    return fit(experiment, 0, folder, gather(experiment, progress), progress)
+    experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
+    return train_fold(experiment, 0, folder, prepare_data(experiment, progress), progress)
 
 
 def interrupt(monkeypatch, recipe, folder, stop_after):
     """Trains until so many epochs are saved."""
-    save = checkpoint.save_resume
+    save = checkpoint.save_training_state
 
     def save_and_stop(where, number, *rest):
         save(where, number, *rest)
@@ -240,10 +240,10 @@ def test_saves_of_another_version_are_refused(tmp_path):
     for name in ("000002", "000007", ".part"):
         (tmp_path / name).mkdir()
     (tmp_path / "000002" / "state.json").write_text("{}")
-    assert checkpoint.find_resume(tmp_path) == tmp_path / "000002"
-    assert checkpoint.find_resume(tmp_path / "nowhere") is None
+    assert checkpoint.find_training_state(tmp_path) == tmp_path / "000002"
+    assert checkpoint.find_training_state(tmp_path / "nowhere") is None
     with pytest.raises(SertoneError, match="has format None"):
-        checkpoint.load_resume(tmp_path / "000002", torch.nn.Linear(1, 1))
+        checkpoint.load_training_state(tmp_path / "000002", torch.nn.Linear(1, 1))
 
 
 def test_a_run_folder_belongs_to_one_experiment_and_one_process(tmp_path):
@@ -272,31 +272,31 @@ def test_a_run_folder_belongs_to_one_experiment_and_one_process(tmp_path):
 
 
 def test_steps_that_are_not_finite_are_skipped_then_end_the_training(small_demo):
-    clips = list(corpora.utterances("demo", small_demo))[:2]
-    tally = Tally(max_bad_steps=3)
+    clips = list(corpora.read_utterances("demo", small_demo))[:2]
+    tally = EpochStatistics(max_bad_steps=3)
     one, nan, inf = (torch.tensor(value) for value in (1.0, math.nan, math.inf))
     losses = {"emotion": one}
-    assert tally.step(losses, one, one, clips)
-    assert not tally.step(losses, nan, one, clips)
-    assert not tally.step(losses, one, inf, clips)
-    assert tally.step(losses, one, one, clips)
-    assert tally.summary()["skipped_steps"] == 2 and tally.summary()["loss"] == 1.0
-    tally.step(losses, nan, one, clips)
-    tally.step(losses, nan, one, clips)
+    assert tally.add_step(losses, one, one, clips)
+    assert not tally.add_step(losses, nan, one, clips)
+    assert not tally.add_step(losses, one, inf, clips)
+    assert tally.add_step(losses, one, one, clips)
+    assert tally.summarise()["skipped_steps"] == 2 and tally.summarise()["loss"] == 1.0
+    tally.add_step(losses, nan, one, clips)
+    tally.add_step(losses, nan, one, clips)
     with pytest.raises(SertoneError, match=clips[0].id) as caught:
-        tally.step(losses, nan, one, clips)
+        tally.add_step(losses, nan, one, clips)
     assert caught.value.code == "not_finite"
 
 
 def test_bad_steps_in_a_row_are_counted_over_epochs_of_one_batch(small_demo):
-    clips, nan, row = list(corpora.utterances("demo", small_demo))[:2], torch.tensor(math.nan), 0
+    clips, nan, row = list(corpora.read_utterances("demo", small_demo))[:2], torch.tensor(math.nan), 0
     for _ in range(4):
-        tally = Tally(5, row)
-        assert not tally.step({"emotion": nan}, nan, nan, clips)
-        assert tally.summary()["skipped_steps"] == 1
+        tally = EpochStatistics(5, row)
+        assert not tally.add_step({"emotion": nan}, nan, nan, clips)
+        assert tally.summarise()["skipped_steps"] == 1
         row = tally.bad_in_a_row
     with pytest.raises(SertoneError, match="5 steps in a row") as caught:
-        Tally(5, row).step({"emotion": nan}, nan, nan, clips)
+        EpochStatistics(5, row).add_step({"emotion": nan}, nan, nan, clips)
     assert caught.value.code == "not_finite" and "--fresh" in str(caught.value)
 
 
@@ -330,7 +330,7 @@ def test_a_task_whose_texts_do_not_fit_is_counted(demo_recipe, tmp_path):
 
 def test_class_weights_are_inverse_frequencies(demo_recipe, tmp_path):
     trainer = train_fold(demo_recipe(class_weights=True), tmp_path)
-    counts = trainer.vocabulary.targets("emotion", trainer.fold.train).sum(0)
+    counts = trainer.vocabulary.make_targets("emotion", trainer.fold.train).sum(0)
     found = trainer.model.heads["emotion"].class_weights
     torch.testing.assert_close(found * counts, (counts.sum() / 4).expand(4))
 
@@ -485,10 +485,10 @@ def test_the_optimizer_survives_the_disk(seed):
     first = optimizer_of(model)
     step(model, first)
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint.save_resume(Path(folder), 1, model, first, {"history": []}, {})
+        checkpoint.save_training_state(Path(folder), 1, model, first, {"history": []}, {})
         copy = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
         copy[0].bias.requires_grad_(False)
-        state, moments, best = checkpoint.load_resume(Path(folder) / "000001", copy)
+        state, moments, best = checkpoint.load_training_state(Path(folder) / "000001", copy)
     second = optimizer_of(copy)
     checkpoint.restore_optimizer(second, moments)
     step(model, first)
@@ -499,9 +499,9 @@ def test_the_optimizer_survives_the_disk(seed):
 
 def test_a_device_that_fails_is_no_fault_of_the_model(trained):
     """The model shows on the CPU that it answers; the device `meta` answers nothing at all."""
-    from sertone.training.testing.trained import Trained
+    from sertone.training.testing.trained import TorchModel
 
-    found = Trained(trained[1], device="meta")
+    found = TorchModel(trained[1], device="meta")
     assert found.device == "meta" and next(found.models[0].parameters()).is_meta
     with pytest.raises(NotImplementedError):
         found.outputs(np.zeros((1, 16000), np.float32))
