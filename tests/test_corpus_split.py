@@ -7,6 +7,7 @@ import pytest
 from conftest import TINY_MODEL
 
 from sertone import cli, corpora
+from sertone.cli import reader_options
 from sertone.corpora._report import MOST_LINES, problem_lines
 from sertone.errors import SertoneError
 from sertone.labels import as_read, class_map, unused_labels
@@ -79,7 +80,7 @@ def test_check_refuses_what_crossval_refuses(name, tmp_path, clips, capsys):
     rows, options, code = TABLES[name]
     path = table(tmp_path, clips, rows)
     given = dict(zip(options[::2], options[1::2], strict=True))
-    classes = cli.reader.classes_of(given.pop("--classes", "all"))
+    classes = reader_options.classes_of(given.pop("--classes", "all"))
     status = cli.app(["corpora", "check", "manifest", str(path), "--json", *options])
     report = json.loads(capsys.readouterr().out)
     errors = [problem for problem in report["problems"] if problem["severity"] == "error"]
