@@ -7,9 +7,10 @@ import pytest
 from conftest import TINY_MODEL
 
 from sertone import cli, corpora
-from sertone.corpora._report import MAX_LINES, format_problems
+from sertone.cli import reader_options
+from sertone.corpora._report import MOST_LINES, problem_lines
 from sertone.errors import SertoneError
-from sertone.labels import find_unused_labels, resolve_class_map, resolve_raw_labels
+from sertone.labels import as_read, class_map, unused_labels
 from sertone.recipe import DataConfig, Recipe
 from sertone.schema import Problem
 from sertone.training.experiment.experiment import prepare
@@ -79,7 +80,7 @@ def test_check_refuses_what_crossval_refuses(name, tmp_path, clips, capsys):
     rows, options, code = TABLES[name]
     path = table(tmp_path, clips, rows)
     given = dict(zip(options[::2], options[1::2], strict=True))
-    classes = cli.reader.classes_of(given.pop("--classes", "all"))
+    classes = reader_options.parse_classes(given.pop("--classes", "all"))
     status = cli.app(["corpora", "check", "manifest", str(path), "--json", *options])
     report = json.loads(capsys.readouterr().out)
     errors = [problem for problem in report["problems"] if problem["severity"] == "error"]
@@ -93,7 +94,7 @@ def test_check_refuses_what_crossval_refuses(name, tmp_path, clips, capsys):
     assert caught.value.code == code and str(caught.value) in [problem["message"] for problem in errors]
 
 
-@pytest.mark.parametrize("name", [name for name in corpora.list_names() if name != "demo"])
+@pytest.mark.parametrize("name", [name for name in corpora.names() if name != "demo"])
 def test_miniatures_are_fit_for_the_recipes_of_their_corpus(name, tmp_path, capsys):
     corpora.fake(name, tmp_path / "mini")
     assert cli.app(["corpora", "check", name, str(tmp_path / "mini")]) == 0
@@ -140,9 +141,9 @@ def test_many_equal_problems_are_one_line(tmp_path, capsys):
 def test_a_few_lines_for_every_code():
     problems = [Problem("bad_number", f"row {n}", f"{n} is no number") for n in range(100)]
     problems += [Problem("bad_split", "row 7", "'holdout'"), Problem("rare_label", "x", "1 x awe", "note")]
-    lines = format_problems(problems)
-    assert lines[0] == "error [bad_number] row 0: 0 is no number" and len(lines) == MAX_LINES + 3
-    assert lines[MAX_LINES].startswith("error [bad_number] and 95 more of this kind; --json")
+    lines = problem_lines(problems)
+    assert lines[0] == "error [bad_number] row 0: 0 is no number" and len(lines) == MOST_LINES + 3
+    assert lines[MOST_LINES].startswith("error [bad_number] and 95 more of this kind; --json")
     assert lines[-2:] == ["error [bad_split] row 7: 'holdout'", "note [rare_label] x: 1 x awe"]
 
 
@@ -168,18 +169,18 @@ WRITTEN = {
     ],
 )
 def test_class_maps_take_labels_as_they_are_written(classes, expected):
-    assert resolve_class_map(classes, WRITTEN) == expected
+    assert class_map(classes, WRITTEN) == expected
 
 
 def test_an_exact_label_goes_before_one_in_another_case():
     written = {"n": "nervous", "N": "neutral"}
-    assert resolve_raw_labels({"n": "x", "N": "y"}, written) == {"nervous": "x", "neutral": "y"}
-    assert resolve_raw_labels({"neutral": "x"}, {"neutral": "calm", "N": "neutral"}) == {"neutral": "x"}
+    assert as_read({"n": "x", "N": "y"}, written) == {"nervous": "x", "neutral": "y"}
+    assert as_read({"neutral": "x"}, {"neutral": "calm", "N": "neutral"}) == {"neutral": "x"}
 
 
 def test_one_emotion_in_two_classes_is_refused():
     with pytest.raises(SertoneError, match="happy and Joy are both read as happy") as caught:
-        resolve_class_map({"happy": "a", "Joy": "b"}, WRITTEN)
+        class_map({"happy": "a", "Joy": "b"}, WRITTEN)
     assert caught.value.code == "ambiguous_classes"
 
 
@@ -192,7 +193,7 @@ def test_labels_in_no_class_are_counted(tmp_path, clips, capsys):
     assert len(experiment.utterances) == 39
     assert "left out: 1 of 40 labelled utterances, in no class: awe 1" in lines
     assert "data.classes names labels that no utterance has: joyy (did you mean Joy?)" in lines
-    assert find_unused_labels(classes, {"Joy": "happy", "sad": "sad"}) == ["joyy (did you mean Joy?)"]
+    assert unused_labels(classes, {"Joy": "happy", "sad": "sad"}) == ["joyy (did you mean Joy?)"]
     cli.app(["corpora", "check", "manifest", str(path), "--classes", "SAD=low,joyy=high,joy=high"])
     printed = capsys.readouterr().out
     assert "by emotion in no class\n  awe 1" in printed and "note [unused_label]" in printed

@@ -75,7 +75,7 @@ def test_two_recordings_of_one_name_are_not_written_into_one_file(toy, talks, ca
 def test_turns_of_one_recording_are_not_those_of_others(toy, talks):
     """Of a single recording the name does not matter, as some diarisers call every one the same."""
     (talks / "turns.rttm").write_text("SPEAKER waveform 1 0 2 <NA> <NA> ann <NA> <NA>\n")
-    settings = sertone.runtime.plan.TimelineSettings(rttm=talks / "turns.rttm")
+    settings = sertone.runtime.timeline.plan.TimelineSettings(rttm=talks / "turns.rttm")
     predictor, files = sertone.load(toy), [talks / place / "talk.wav" for place in ("a", "b")]
     (alone,) = predictor.predict_files(files[:1], settings=settings, alone=True)
     assert [segment.speaker for segment in alone.segments] == ["ann"]
@@ -205,7 +205,7 @@ def test_whoever_has_read_enough_ends_it_without_a_word(toy, talks):
 
 
 def test_settings_of_windows_ask_for_windows():
-    plan = sertone.runtime.plan
+    plan = sertone.runtime.timeline.plan
     assert plan.TimelineSettings(window_s=2.0).windowed and plan.TimelineSettings(hop_s=2.0).hop == 2.0
     assert not plan.TimelineSettings().windowed
     assert "one of the two" in plan.TimelineSettings(segmentation="speech", hop_s=1.0).problem()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import whisper
+import yaml
 from conftest import TINY_MODEL
 from hypothesis import given
 from hypothesis import strategies as st
@@ -249,11 +250,11 @@ def test_a_run_says_where_its_texts_come_from_and_other_texts_are_another_experi
     assert "source: none; 0 with text, 40 without" in (run / "report.html").read_text()
     with pytest.raises(SertoneError, match=r"data\.text\.source: was none, now corpus"):
         cli.app(["crossval", str(path), "--out", str(run), "--set", "data.text=corpus"])
-    before = recipes.yaml.safe_load((run / "recipe.yaml").read_text())
+    before = yaml.safe_load((run / "recipe.yaml").read_text())
     del before["data"]["text"]
     card = json.loads((run / "protocol.json").read_text())
     del card["text"]
-    (run / "recipe.yaml").write_text(recipes.yaml.safe_dump(before, explicit_end=True))
+    (run / "recipe.yaml").write_text(yaml.safe_dump(before, explicit_end=True))
     (run / "protocol.json").write_text(json.dumps(card))
     with pytest.raises(SertoneError, match=r"data\.text: was not there, now \{'source': 'none'") as caught:
         cli.app(["crossval", str(path), "--out", str(run), "--jobs", "1"])
