@@ -134,7 +134,7 @@ def test_standard_input_stands_alone(toy, others):
 
 
 def test_standard_input_without_an_end_is_refused(toy, monkeypatch):
-    monkeypatch.setattr("sertone.files.LARGEST", 1 << 20)
+    monkeypatch.setattr("sertone.files.MAX_BYTES", 1 << 20)
     feed(monkeypatch, bytes(1 << 21))
     with pytest.raises(SertoneError, match="more than 1 MB") as caught:
         cli.app(["predict", str(toy), "-"])

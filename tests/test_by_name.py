@@ -183,7 +183,7 @@ def test_an_installed_package_carries_recipes_and_studies(tmp_path):
         shutil.copytree(REPOSITORY / folder, tmp_path / "sertone" / folder)
     code = (
         "from sertone import catalogue; from sertone.utils import extras; print(len(catalogue.list_entries()));"
-        "print(catalogue.find_shipped('demo_table2', 'study')); print(extras.install('media'))"
+        "print(catalogue.find_shipped('demo_table2', 'study')); print(extras.install_command('media'))"
     )
     there = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], cwd="/", env=there, capture_output=True, text=True)

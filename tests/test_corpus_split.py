@@ -94,7 +94,7 @@ def test_check_refuses_what_crossval_refuses(name, tmp_path, clips, capsys):
     assert caught.value.code == code and str(caught.value) in [problem["message"] for problem in errors]
 
 
-@pytest.mark.parametrize("name", [name for name in corpora.names() if name != "demo"])
+@pytest.mark.parametrize("name", [name for name in corpora.list_names() if name != "demo"])
 def test_miniatures_are_fit_for_the_recipes_of_their_corpus(name, tmp_path, capsys):
     corpora.fake(name, tmp_path / "mini")
     assert cli.app(["corpora", "check", name, str(tmp_path / "mini")]) == 0

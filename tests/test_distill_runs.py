@@ -152,7 +152,7 @@ def test_the_teacher_is_not_run_where_its_layers_are_kept(recipe, tmp_path, monk
 
     run = []
     deepen = Encoder.run_frozen_layers
-    monkeypatch.setattr(Encoder, "deepen", lambda self, *a: run.append(self) or deepen(self, *a))
+    monkeypatch.setattr(Encoder, "run_frozen_layers", lambda self, *a: run.append(self) or deepen(self, *a))
     distill(recipe(epochs=3, cache="memory", held_out=0.2), tmp_path / "kept")
     assert len(run) == 40, "each recording once"
     said = capsys.readouterr().err
@@ -182,7 +182,7 @@ def test_interrupted_is_uninterrupted(recipe, tmp_path, monkeypatch, held_out):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_resume", save_and_stop)
+        patch.setattr(checkpoint, "save_training_state", save_and_stop)
         distill(once, tmp_path / "parts", quiet=True)
     assert not (tmp_path / "parts" / "encoder").exists()
     distill(once, tmp_path / "parts", quiet=True)

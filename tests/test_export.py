@@ -253,7 +253,7 @@ def test_an_export_loads_each_graph_and_asks_the_probe_of_the_bundle_once(
 
     session = counting(onnxruntime.InferenceSession, lambda _: "session")
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    monkeypatch.setattr(bundles, "ask", counting(bundles.create_probe, lambda _: "probe"))
+    monkeypatch.setattr(bundles, "create_probe", counting(bundles.create_probe, lambda _: "probe"))
     for module in (bundles, running):
         monkeypatch.setattr(module, "file_hash", counting(module.file_hash, lambda given: given[0].name))
     said = export(checkpoint, tmp_path / "bundle", precision=precision)

@@ -282,7 +282,7 @@ def short_silence(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", HERE["PYTHONPATH"])
     with isolated.borrow_decoder() as child:
         child(read_and_measure, "none")
-    monkeypatch.setattr(isolated, "SILENCE_S", 0.5)
+    monkeypatch.setattr(isolated, "DECODER_TIMEOUT_S", 0.5)
     yield
     isolated.close_decoders()
     assert not children()

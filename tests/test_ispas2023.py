@@ -200,7 +200,7 @@ def test_masking_by_utterance_has_the_shares_that_it_should():
     assert often.count("text") / 3000 == pytest.approx(0.48, abs=0.03)
 
 
-def train_fold(recipe, folder):
+def train_first_fold(recipe, folder):
     experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
     return train_fold(experiment, 0, folder, prepare_data(experiment, progress), progress)
 
@@ -213,7 +213,7 @@ def test_the_encoder_of_a_withheld_modality_is_not_trained(demo_recipe, tmp_path
     masking = {"probability": 1.0, "least": 0.0, "text": float(withheld == "text")}
     options = TINY | {"masking": masking, "freeze_embeddings": False}
     recipe = demo_recipe(options, epochs=[1], weight_decay=0.5)
-    trainer = train_fold(recipe, tmp_path)
+    trainer = train_first_fold(recipe, tmp_path)
     torch.manual_seed(recipe.train.seed * 1000)
     before = models.build(options, trainer.vocabulary).state_dict()
     after = trainer.model.state_dict()
@@ -228,7 +228,7 @@ def test_audio_is_never_withheld_from_an_utterance_without_text(demo_recipe, tmp
     masking = {"probability": 1.0, "least": 0.0, "text": 0.0}
     recipe = demo_recipe(TINY | {"masking": masking}, epochs=[1])
     data = recipe.data.model_copy(update={"text": TextConfig(source="none")})
-    trainer = train_fold(recipe.model_copy(update={"data": data}), tmp_path)
+    trainer = train_first_fold(recipe.model_copy(update={"data": data}), tmp_path)
     assert "without_audio" not in trainer.history[0]
     torch.manual_seed(recipe.train.seed * 1000)
     before = models.build(recipe.model, trainer.vocabulary).state_dict()
@@ -252,7 +252,7 @@ def test_frozen_embeddings_of_text_have_no_dropout_in_training(frozen):
 def test_an_interrupted_training_ends_with_the_same_weights(demo_recipe, tmp_path, monkeypatch, per):
     masking = {"per": per, "probability": 0.9}
     recipe = demo_recipe(TINY | {"masking": masking}, {"validation": "speaker"}, epochs=[4], save_every=1)
-    whole = train_fold(recipe, tmp_path / "whole")
+    whole = train_first_fold(recipe, tmp_path / "whole")
     save = checkpoint.save_training_state
 
     def save_and_stop(folder, number, *rest):
@@ -261,9 +261,9 @@ def test_an_interrupted_training_ends_with_the_same_weights(demo_recipe, tmp_pat
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_resume", save_and_stop)
-        train_fold(recipe, tmp_path / "parts")
-    parts = train_fold(recipe, tmp_path / "parts")
+        patch.setattr(checkpoint, "save_training_state", save_and_stop)
+        train_first_fold(recipe, tmp_path / "parts")
+    parts = train_first_fold(recipe, tmp_path / "parts")
     withheld = [[e.get("without_text"), e.get("without_audio")] for e in whole.history]
     assert withheld == [[e.get("without_text"), e.get("without_audio")] for e in parts.history]
     assert any(any(epoch) for epoch in withheld) == (per != "off")
@@ -289,7 +289,7 @@ def test_two_ranks_that_withhold_end_with_the_same_weights(demo_recipe, tmp_path
 
 def test_a_validation_speaker_chooses_by_the_mean_of_all_answers(demo_recipe, tmp_path):
     recipe = demo_recipe(TINY | {"masking": {"per": "off"}}, {"validation": "speaker"}, epochs=[3])
-    trainer = train_fold(recipe, tmp_path)
+    trainer = train_first_fold(recipe, tmp_path)
     means = [np.mean([e["val_ua"], e["val_valence"], e["val_arousal"]]) for e in trainer.history]
     assert len(set(means)) > 1
     side = trainer.fold.validation

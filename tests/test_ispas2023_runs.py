@@ -247,7 +247,7 @@ torch.manual_seed(0)
 kernels.choose("torch")
 scales = {name: Scale(1.0, 5.0) for name in ("valence", "arousal")}
 values = json.loads(sys.argv[1])
-tokenizer = tokens.trained(["a sentence of some words"] * 4, 100)
+tokenizer = tokens.train_tokenizer(["a sentence of some words"] * 4, 100)
 model = models.build(values, Vocabulary(FOUR, {"emotion": ["neutral", "happy", "angry", "sad"]}, [], scales, tokenizer))
 model.train()
 stage = model.stages()[0]

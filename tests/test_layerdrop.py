@@ -157,7 +157,7 @@ def test_an_interrupted_training_drops_and_masks_the_same(folders, demo_recipe, 
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_resume", save_and_stop)
+        patch.setattr(checkpoint, "save_training_state", save_and_stop)
         train(recipe, tmp_path / "parts")
     train(recipe, tmp_path / "parts")
     first, second = (load_file(tmp_path / n / "checkpoint" / "model.safetensors") for n in ("whole", "parts"))

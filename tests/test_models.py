@@ -206,7 +206,7 @@ def test_output_norm_standardises_each_utterance_over_its_real_frames(name):
     torch.testing.assert_close(alone[0], after[2], atol=1e-5, rtol=1e-5)
     model.encoder.freeze(1)
     features = Prefix(*model.encoder.front(data.waveforms, data.lengths))
-    known = Batch(None, data.lengths, data.targets, model.encoder.deepen(features, (1,)))
+    known = Batch(None, data.lengths, data.targets, model.encoder.run_frozen_layers(features, (1,)))
     loss_of(model, model.stages()[-1], known).backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert gradients and all(g.isfinite().all() for g in gradients), "hidden state 0, not kept, is NaN"

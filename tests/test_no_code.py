@@ -260,7 +260,7 @@ LISTED = """
 import json, sys
 from sertone import cli
 from sertone.utils import hub
-folder = hub.local(sys.argv[1], hub.SETTINGS + hub.SAFE_WEIGHTS, code="gone", expected="it")
+folder = hub.resolve_folder(sys.argv[1], hub.CONFIG_FILES + hub.SAFE_WEIGHTS, code="gone", expected="it")
 print(json.dumps(sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())))
 """
 

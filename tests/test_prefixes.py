@@ -144,7 +144,7 @@ def test_a_prefix_that_changes_is_refused(where, recordings, tmp_path):
         break_it()
         if where == "auto":
             assert open_cache(encoder, recordings, places) is None
-            return encoder.changing()
+            return encoder.explain_varying_prefix()
         with pytest.raises(SertoneError) as caught:
             open_cache(encoder, recordings, places)
         assert caught.value.code == "not_cacheable" and "frozen_layers" in str(caught.value)
@@ -262,7 +262,9 @@ def losses(demo_recipe, tmp_path, monkeypatch, **train):
     found = []
     step = EpochStatistics.add_step
     monkeypatch.setattr(
-        EpochStatistics, "step", lambda self, a, b, *rest: found.append(b.item()) or step(self, a, b, *rest)
+        EpochStatistics,
+        "add_step",
+        lambda self, a, b, *rest: found.append(b.item()) or step(self, a, b, *rest),
     )
     experiment, progress = prepare(demo_recipe(**train)), RunProgress(1, quiet=True)
     trainer = train_fold(experiment, 0, tmp_path, prepare_data(experiment, progress), progress)

@@ -131,8 +131,8 @@ def test_two_ranks_take_the_step_of_their_mean_loss(demo_recipe, tmp_path):
 def test_jobs_and_ranks_exclude_each_other(demo_recipe, tmp_path, monkeypatch):
     from sertone.training.runs.crossval import cross_validate
 
-    monkeypatch.setattr(distributed, "world", lambda: 2)
-    monkeypatch.setattr(distributed, "join", lambda _: None)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "init", lambda _: None)
     with pytest.raises(SertoneError, match="--jobs 2") as caught:
         cross_validate(demo_recipe(), tmp_path / "run", jobs=2)
     assert caught.value.code == "jobs_and_ranks"

@@ -221,7 +221,7 @@ def test_no_two_parts_of_the_schema_share_a_name():
 def settled(**environment):
     """What `train.precision: auto` of a recipe becomes in a process of its own, and in words."""
     code = (
-        "from sertone import recipe; train = recipe.load(recipe.shipped('wan2025_wavlm')).train; "
+        "from sertone import recipe; train = recipe.load(recipe.find_shipped_recipe('wan2025_wavlm')).train; "
         "print(recipe.dump(train)); print('said:', train.arithmetic)"
     )
     done = subprocess.run(

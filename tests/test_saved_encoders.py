@@ -217,11 +217,11 @@ def test_an_encoder_that_has_heard_the_test_side_is_refused(made, voices):
             SertoneError, match=r"trained on 8 of its test recordings and 2 of its test speakers"
         ) as caught:
             prepare(recipe(voices / "before.csv", encoder))
-        assert caught.value.code == "encoder_heard_test"
+        assert caught.value.code == "encoder_trained_on_test"
         assert prepare(recipe(voices / "before.csv", encoder), everything=True).card["encoder"]
     with pytest.raises(SertoneError) as caught:
         prepare(recipe(voices / "before.csv", {"name": "pretrained", "source": hugging_student(made)}))
-    assert caught.value.code == "encoder_heard_test"
+    assert caught.value.code == "encoder_trained_on_test"
     assert "encoder" not in prepare(recipe(voices / "before.csv", TINY_MODEL["encoder"])).card
 
 
@@ -242,7 +242,7 @@ def test_new_recordings_of_a_speaker_who_was_heard_count_too(made, voices, tmp_p
         SertoneError, match=r"on 0 of its test recordings and \d of its test speakers"
     ) as caught:
         prepare(recipe(tmp_path / "again.csv", saved(made / "compact")))
-    assert caught.value.code == "encoder_heard_test"
+    assert caught.value.code == "encoder_trained_on_test"
 
 
 def test_whom_it_listened_to_without_labels_is_said_and_allowed(made, voices):
@@ -275,7 +275,7 @@ def test_another_encoder_for_the_same_folds_is_looked_at_too(made, voices):
     plain = prepare(recipe(voices / "before.csv", TINY_MODEL["encoder"]))
     with pytest.raises(SertoneError) as caught:
         plain.with_recipe(recipe(voices / "before.csv", saved(made / "compact")))
-    assert caught.value.code == "encoder_heard_test"
+    assert caught.value.code == "encoder_trained_on_test"
     other = prepare(recipe(voices / "after.csv", saved(made / "compact_student")))
     assert "24 recordings" in other.card["encoder"]
     before = other.with_recipe(recipe(voices / "after.csv", saved(made / "compact")))
@@ -298,7 +298,7 @@ def test_a_model_remembers_what_its_encoder_has_heard(made, voices, tmp_path):
     assert "without labels 24 recordings" in about["card"]["encoder"]
     with pytest.raises(SertoneError) as caught:
         prepare(recipe(voices / "before.csv", saved(tmp_path)))
-    assert caught.value.code == "encoder_heard_test"
+    assert caught.value.code == "encoder_trained_on_test"
 
 
 @pytest.mark.parametrize("name", ["compact", "hubert"])

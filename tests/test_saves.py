@@ -112,12 +112,12 @@ def saved(recipe, folder, monkeypatch, epochs=4):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_resume", stop)
-        train_fold(recipe, folder)
+        patch.setattr(checkpoint, "save_training_state", stop)
+        train_first_fold(recipe, folder)
     return folder / "resume"
 
 
-def train_fold(recipe, folder, said=None):
+def train_first_fold(recipe, folder, said=None):
     experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
     if said is not None:
         progress.say = said.append
@@ -148,7 +148,7 @@ def whole(recipe, tmp_path_factory):
     mine = longer(recipe, epochs=[6])
     mine = mine.model_copy(update={"protocol": mine.protocol.model_copy(update={"validation": "speaker"})})
     folder = tmp_path_factory.mktemp("whole")
-    train_fold(mine, folder)
+    train_first_fold(mine, folder)
     return mine, load_tensors(folder / "checkpoint" / "model.safetensors")
 
 
@@ -159,7 +159,7 @@ def test_a_damaged_save_is_put_aside_and_the_one_before_it_is_used(whole, tmp_pa
     assert sorted(path.name for path in resume.iterdir()) == ["000003", "000004"]
     HARM[harm](resume / "000004")
     said = []
-    train_fold(recipe, tmp_path, said)
+    train_first_fold(recipe, tmp_path, said)
     assert any("000004.damaged1" in line and "the one before" in line for line in said)
     assert (resume / "000004.damaged1").is_dir()
     found = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
@@ -171,7 +171,7 @@ def test_when_both_saves_are_damaged_training_begins_again(whole, tmp_path, monk
     resume = saved(recipe, tmp_path, monkeypatch)
     for save in list(resume.iterdir()):
         tear(save / "state.json")
-    train_fold(recipe, tmp_path)
+    train_first_fold(recipe, tmp_path)
     assert len(list(resume.glob("*.damaged1"))) == 2
     found = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -241,7 +241,7 @@ def test_saves_are_gone_on_with_by_their_own_experiment_alone(recipe, tmp_path, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_resume", stop)
+        patch.setattr(checkpoint, "save_training_state", stop)
         train(mine, tmp_path / "begun", quiet=True)
     copy = torn_copy(tmp_path / "begun", tmp_path / "torn")
     assert code_of(train, longer(mine, seed=1), copy, quiet=True) == "other_experiment"
@@ -291,8 +291,8 @@ def test_a_training_that_meets_a_full_disk_is_gone_on_with_from_the_save_before(
     recipe, expected = whole
     saved(recipe, tmp_path, monkeypatch)
     with room(20_000):
-        assert code_of(train_fold, recipe, tmp_path) == "disk_full"
-    train_fold(recipe, tmp_path)
+        assert code_of(train_first_fold, recipe, tmp_path) == "disk_full"
+    train_first_fold(recipe, tmp_path)
     found = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
@@ -411,4 +411,4 @@ def test_models_that_answer_other_classes_have_no_mean(run, recipe, tmp_path):
     other = train(recipe.model_copy(update={"data": data}), tmp_path / "two", quiet=True)
     shutil.rmtree(copy / "fold_1" / "checkpoint")
     shutil.copytree(other, copy / "fold_1" / "checkpoint")
-    assert code_of(sertone.load, copy) == "unlike_folds"
+    assert code_of(sertone.load, copy) == "mismatched_folds"

@@ -123,7 +123,7 @@ def test_moments_of_another_layout_are_refused_rather_than_mixed_up(demo_recipe,
     for foreign in (numbered, {"heads.humour.exp_avg": torch.zeros(1)}):
         with pytest.raises(SertoneError) as caught:
             checkpoint.restore_optimizer(stepper_of(recipe).optimizer, foreign)
-        assert caught.value.code == "other_moments"
+        assert caught.value.code == "optimizer_mismatch"
 
 
 @pytest.fixture(scope="module")

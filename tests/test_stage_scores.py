@@ -73,7 +73,7 @@ def test_an_interrupted_training_has_the_same_scores(demo_recipe, tmp_path, monk
             stops.remove(number)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "save_resume", save_and_stop)
+    monkeypatch.setattr(checkpoint, "save_training_state", save_and_stop)
     while stops:
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "parts")

@@ -148,7 +148,7 @@ def test_a_plan_that_fails_half_way_is_refused_at_once(demo_recipe, tmp_path, mo
     assert caught.value.code == "bad_cut" and not list(tmp_path.glob("fold_*"))
 
 
-def train_fold(recipe, folder):
+def train_first_fold(recipe, folder):
     experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
     return train_fold(experiment, 0, folder, prepare_data(experiment, progress), progress)
 
@@ -163,16 +163,16 @@ def interrupt(monkeypatch, recipe, folder, stop_after):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_resume", save_and_stop)
-        train_fold(recipe, folder)
+        patch.setattr(checkpoint, "save_training_state", save_and_stop)
+        train_first_fold(recipe, folder)
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 5])
 def test_an_interrupted_training_ends_with_the_same_weights(demo_recipe, tmp_path, monkeypatch, stop_after):
     recipe = demo_recipe(epochs=[2, 4], save_every=1, schedule="cosine", warmup=0.1)
-    train_fold(recipe, tmp_path / "whole")
+    train_first_fold(recipe, tmp_path / "whole")
     interrupt(monkeypatch, recipe, tmp_path / "parts", stop_after)
-    assert len(train_fold(recipe, tmp_path / "parts").history) == 6
+    assert len(train_first_fold(recipe, tmp_path / "parts").history) == 6
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -182,20 +182,20 @@ def test_statistics_and_perturbations_survive_an_interruption(demo_recipe, tmp_p
     encoder = {"name": "functionals", "perturbation": {"colour_db": 2.0, "warp": 0.1, "gain_db": 6.0}}
     model = {"name": "baseline", "encoder": encoder, "hidden": 8, "members": 2}
     recipe = demo_recipe(model, epochs=[4], save_every=1)
-    train_fold(recipe, tmp_path / "whole")
+    train_first_fold(recipe, tmp_path / "whole")
     interrupt(monkeypatch, recipe, tmp_path / "parts", 2)
-    train_fold(recipe, tmp_path / "parts")
+    train_first_fold(recipe, tmp_path / "parts")
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
 def test_the_best_epoch_of_a_validation_speaker_survives_an_interruption(demo_recipe, tmp_path, monkeypatch):
     recipe = demo_recipe(epochs=[1, 4], save_every=2, protocol={"validation": "speaker"})
-    trainer = train_fold(recipe, tmp_path / "whole")
+    trainer = train_first_fold(recipe, tmp_path / "whole")
     scores = [entry["val_ua"] for entry in trainer.history if entry["stage"] == "emotion"]
     assert len(scores) == 4
     interrupt(monkeypatch, recipe, tmp_path / "parts", 3)
-    again = train_fold(recipe, tmp_path / "parts")
+    again = train_first_fold(recipe, tmp_path / "parts")
     assert [e.get("val_ua") for e in again.history] == [e.get("val_ua") for e in trainer.history]
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -204,11 +204,11 @@ def test_the_best_epoch_of_a_validation_speaker_survives_an_interruption(demo_re
 def test_the_kept_epoch_is_the_best_one(demo_recipe, tmp_path):
     """Weights after n epochs of a constant rate do not depend on how many follow."""
     protocol = {"validation": "speaker"}
-    trainer = train_fold(demo_recipe(epochs=[1, 5], seed=1, protocol=protocol), tmp_path / "five")
+    trainer = train_first_fold(demo_recipe(epochs=[1, 5], seed=1, protocol=protocol), tmp_path / "five")
     scores = [entry["val_ua"] for entry in trainer.history[1:]]
     best = scores.index(max(scores)) + 1
     assert best < 5, "choose another seed: the last epoch must not be the best one"
-    train_fold(demo_recipe(epochs=[1, best], seed=1, protocol=protocol), tmp_path / "best")
+    train_first_fold(demo_recipe(epochs=[1, best], seed=1, protocol=protocol), tmp_path / "best")
     five, expected = weights(tmp_path / "five"), weights(tmp_path / "best")
     assert all(torch.equal(five[name], expected[name]) for name in five)
 
@@ -306,38 +306,38 @@ def test_a_stage_without_a_single_step_has_trained_nothing(demo_recipe, tmp_path
     recipe = demo_recipe(epochs=[1, 1], batch_size=100, learning_rate=rates, clip_norm=1e30)
     for _ in range(2):  # nor is it gone on with as if it had
         with pytest.raises(SertoneError, match="no finite loss or gradient in 1 step") as caught:
-            train_fold(recipe, tmp_path)
+            train_first_fold(recipe, tmp_path)
         assert caught.value.code == "not_finite" and "--fresh" in str(caught.value)
 
 
 def test_a_diverging_run_stops(demo_recipe, tmp_path):
     recipe = demo_recipe(learning_rate={"encoder": 1e30, "downstream": 1e30}, epochs=[3, 3], clip_norm=1e30)
     with pytest.raises(SertoneError) as caught:
-        train_fold(recipe, tmp_path)
+        train_first_fold(recipe, tmp_path)
     assert caught.value.code == "not_finite"
 
 
 def test_the_number_of_epochs_is_that_of_the_stages(demo_recipe, tmp_path):
     with pytest.raises(SertoneError, match="auxiliary, emotion"):
-        train_fold(demo_recipe(epochs=[1]), tmp_path)
+        train_first_fold(demo_recipe(epochs=[1]), tmp_path)
 
 
 def test_a_task_whose_texts_do_not_fit_is_counted(demo_recipe, tmp_path):
-    trainer = train_fold(demo_recipe(speeds=[2.0]), tmp_path)
+    trainer = train_first_fold(demo_recipe(speeds=[2.0]), tmp_path)
     assert trainer.history[0]["unfit_transcripts"] > 0
     assert all(math.isfinite(entry["loss"]) for entry in trainer.history)
 
 
 def test_class_weights_are_inverse_frequencies(demo_recipe, tmp_path):
-    trainer = train_fold(demo_recipe(class_weights=True), tmp_path)
+    trainer = train_first_fold(demo_recipe(class_weights=True), tmp_path)
     counts = trainer.vocabulary.make_targets("emotion", trainer.fold.train).sum(0)
     found = trainer.model.heads["emotion"].class_weights
     torch.testing.assert_close(found * counts, (counts.sum() / 4).expand(4))
 
 
 def test_training_in_bf16_learns_the_same(demo_recipe, tmp_path):
-    exact = train_fold(demo_recipe(epochs=[2, 2]), tmp_path / "a")
-    rounded = train_fold(demo_recipe(epochs=[2, 2], precision="bf16-mixed"), tmp_path / "b")
+    exact = train_first_fold(demo_recipe(epochs=[2, 2]), tmp_path / "a")
+    rounded = train_first_fold(demo_recipe(epochs=[2, 2], precision="bf16-mixed"), tmp_path / "b")
     for a, b in zip(exact.history, rounded.history, strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=0.05) and b["loss"] != a["loss"]
 
@@ -353,7 +353,7 @@ def trained(tmp_path_factory, small_demo):
         "train": {"epochs": [1, 1], "batch_size": 8},
     }
     folder = tmp_path_factory.mktemp("trained")
-    trainer = train_fold(Recipe.model_validate(values), folder)
+    trainer = train_first_fold(Recipe.model_validate(values), folder)
     return trainer, folder / "checkpoint"
 
 

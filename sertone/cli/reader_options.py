@@ -23,7 +23,7 @@ class ReaderOptions:
     speaker_pattern: str | None = None
 
     def to_keywords(self) -> dict[str, Any]:
-        """Return what was given, as `corpora.utterances` takes it."""
+        """Return what was given, as `corpora.read_utterances` takes it."""
         columns = parse_map(self.columns, "--columns") if self.columns else None
         chosen = {"columns": columns, "speaker_pattern": self.speaker_pattern}
         return {name: value for name, value in chosen.items() if value}

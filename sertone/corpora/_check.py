@@ -47,7 +47,7 @@ def check(
         classes: the class map that results would be computed with.
         rehearse: lists what training would refuse, given the utterances whose recordings can be read.
         checked_for: the classes and the split that it tries, in words.
-        options: of its reader, as `corpora.utterances` takes them.
+        options: of its reader, as `corpora.read_utterances` takes them.
 
     Raises:
         SertoneError: where there is no such corpus at that place.

@@ -59,7 +59,7 @@ def build_vocabulary(
     config: Any = configure(values)
     ratings = {name: scales[name] for name in config.answers if name in DIMENSIONS}
     mapping = class_map if "emotion" in config.answers else {}
-    tokenizer = config.text.tokenizer([u.text for u in training if u.text]) if config.text else ""
+    tokenizer = config.text.make_tokenizer([u.text for u in training if u.text]) if config.text else ""
     return Vocabulary.from_utterances(training, mapping, ratings, tokenizer)
 
 

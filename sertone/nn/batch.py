@@ -9,7 +9,7 @@ from torch import Tensor
 from sertone.nn.encoders.base import Encoder, Prefix
 from sertone.nn.text import TextEncoder
 
-TEXT = ("heard", "tokens", "counts")
+TEXT = ("audio_mask", "tokens", "counts")
 
 
 @dataclass

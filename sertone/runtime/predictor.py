@@ -146,7 +146,7 @@ class Predictor:
         Args:
             sampling_rate: of what comes, in Hz.
             segmentation: `windows` answers everything, `speech` where somebody speaks.
-            window_s: length of a window, in seconds; None: `plan.WINDOW_S`.
+            window_s: length of a window, in seconds; None: `plan.DEFAULT_WINDOW_S`.
             hop_s: from one window to the next, in seconds; None: as long as a window.
             channels: of what comes.
             names: of the speakers, one per channel, each of which is then answered by itself; None: mixed.

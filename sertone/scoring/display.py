@@ -210,7 +210,7 @@ def count_interval_units(kind: str, interval: Mapping[str, Any]) -> str:
     """Return how many units an interval draws, as `drawn` does.
 
     Args:
-        kind: key of the interval, as `intervals.by_unit` names it.
+        kind: key of the interval, as `intervals.compute_intervals_by_unit` names it.
         interval: its `units`, and utterances of `unknown_speakers` among them.
     """
     if kind == "folds":

@@ -27,7 +27,7 @@ def is_hub_id(source: str | Path) -> bool:
     """Whether a name is OWNER/NAME on the hub and cannot be meant as a path.
 
     A path that was misspelt is not sent to a server: a `Path` is none, nor a name whose owner is a folder
-    here or one of `OURS`. Encoders that are known (`licences.ENCODERS`) are on the hub whatever is here.
+    here or one of `OURS`. Encoders that are known (`licences.ENCODER_LICENCES`) are on the hub whatever is here.
     """
     if not isinstance(source, str):
         return False

@@ -159,7 +159,7 @@ def _classify(
     """Numbers of classes answered, (N,), and penalty, of one fold.
 
     Args:
-        features: as `solvers.rotated` gives, (N, 1 + D).
+        features: as `solvers.rotate_features` gives, (N, 1 + D).
         squares: likewise.
         target: of classes.
         parts: of the training side; -1 on the test side.

@@ -66,7 +66,7 @@ def probe_layers(
         what `layers.json` holds.
 
     Raises:
-        SertoneError: as `prepare`, `features.source`, `targets` and `layer_weights.learned`; `run_in_use`,
+        SertoneError: as `prepare`, `features.build_probed_encoder`, `targets` and `layer_weights.learned`; `run_in_use`,
             `other_experiment`.
     """
     out, say = Path(out), RunProgress(0, quiet).say

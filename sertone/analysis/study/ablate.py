@@ -66,7 +66,7 @@ def ablate(
         the study's folder.
 
     Raises:
-        SertoneError: as `study.load`, `prepare` and `cells.run`; `run_in_use`, `other_experiment`.
+        SertoneError: as `study.load_study`, `prepare` and `cells.run`; `run_in_use`, `other_experiment`.
     """
     study, made = load_study(path, overrides, seeds)
     base = find_recipe(path, study)

@@ -14,7 +14,7 @@ from sertone.files import write_json
 from sertone.training.runs.scheduler import CrossValidationRun
 
 StudyCosts = dict[tuple[str, str], dict[str, Any]]
-"""Row and column -> what `cost.cost` gives."""
+"""Row and column -> what `cost.measure_cost` gives."""
 
 
 def measure_costs(

@@ -71,7 +71,7 @@ def write_predictions(
 
     Args:
         predictor: what answers.
-        inputs: see `inputs.gather`.
+        inputs: see `inputs.collect_inputs`.
         out: file to write, ending in .jsonl or .csv; beside it a journal, see `runtime.output`.
         model: what names the model, such as a hash of its files: answers of two models are not mixed.
         resume: go on with a file that is there.

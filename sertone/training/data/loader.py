@@ -138,5 +138,5 @@ class Loader:
         tokens, counts = self.vocabulary.encode_texts(texts)
         read: dict[str, Any] = {"tokens": tokens, "counts": counts} if counts.any() else {}
         if any(row.withheld == "audio" for row in rows):
-            read["heard"] = torch.tensor([row.withheld != "audio" for row in rows])
+            read["audio_mask"] = torch.tensor([row.withheld != "audio" for row in rows])
         return read

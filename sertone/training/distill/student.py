@@ -148,7 +148,7 @@ class DistillationTrainer(Trainer):
         for batch in self.loader.batches(self._held_out_plan(), list(model.heads)):
             with self.fabric.autocast():
                 outputs = model(batch.to(self.fabric.device))
-            total += sum(h.total(outputs[n], batch.targets[n]) for n, h in model.heads.items())
+            total += sum(h.sum_losses(outputs[n], batch.targets[n]) for n, h in model.heads.items())
             frames += int(next(iter(outputs.values())).frames.sum())
         model.train(was_training)
         loss = total.item() / frames / len(model.heads)

@@ -134,13 +134,13 @@ def require_unseen_test(origin: Origin, folds: Sequence[Fold], card: Mapping) ->
         for the card: what of the test sides it has listened to without labels, which is allowed.
 
     Raises:
-        SertoneError: `encoder_heard_test`.
+        SertoneError: `encoder_trained_on_test`.
     """
     for fold in folds:
         ids, speakers = find_overlap(fold.test, card, [origin.seen_with_labels])
         if ids or speakers:
             raise SertoneError(
-                "encoder_heard_test",
+                "encoder_trained_on_test",
                 f"fold {fold.name}: the encoder in {origin.folder} was trained on {len(ids)} of its test "
                 f"recordings and {len(speakers)} of its test speakers, such as {[*ids, *speakers][0]}",
                 "an encoder that has heard nothing of the test side with labels",

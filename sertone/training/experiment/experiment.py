@@ -78,7 +78,7 @@ class Experiment:
         """The same data and folds with another model or training.
 
         Raises:
-            SertoneError: `no_device`, `no_votes`, `no_validation`, `no_scale`, `encoder_heard_test`; as
+            SertoneError: `no_device`, `no_votes`, `no_validation`, `no_scale`, `encoder_trained_on_test`; as
                 `leaks.require_labels`.
         """
         config: Any = models.configure(recipe.model)
@@ -112,7 +112,7 @@ class Experiment:
         """With what its card says of encoder and teacher, which are refused if they know the test sides.
 
         Raises:
-            SertoneError: `encoder_heard_test`, `teacher_heard_test`, `unlike_teacher`; where there is none.
+            SertoneError: `encoder_trained_on_test`, `teacher_trained_on_test`, `teacher_mismatch`; where there is none.
         """
         past: dict[str, Any] = {}
         teacher, origin = self.recipe.train.teacher, self.origin

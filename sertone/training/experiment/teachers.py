@@ -21,14 +21,14 @@ def find_teacher(source: str, number: int, folds: int) -> Path:
     """Where the model is that teaches a fold: of a cross-validated run its fold of the same number.
 
     Raises:
-        SertoneError: `not_a_checkpoint`, `unlike_teacher`.
+        SertoneError: `not_a_checkpoint`, `teacher_mismatch`.
     """
     found = folders.find_checkpoints(source)
     if len(found) == 1 or folds == 1:
         return folders.resolve_folder(source)
     if len(found) != folds:
         raise SertoneError(
-            "unlike_teacher",
+            "teacher_mismatch",
             f"train.teacher: {source} has {format_count(len(found), 'fold')}, this run has {folds}",
             "a run of the same folds, or one model",
         )
@@ -68,7 +68,7 @@ def require_compatible(
         fold's validation speakers it has heard; `unknown_speakers`, as `heard.names`, where there are some.
 
     Raises:
-        SertoneError: as `abouts`; `unlike_teacher`, `teacher_heard_test`.
+        SertoneError: as `abouts`; `teacher_mismatch`, `teacher_trained_on_test`.
     """
     weights, chosen_by, pasts = [], [], []
     for number, fold in enumerate(folds):
@@ -96,20 +96,20 @@ def find_common_ratings(
     """The ratings that a teacher and its student both answer, on the student's scales.
 
     Raises:
-        SertoneError: `unlike_teacher`, where they answer other classes, or nothing in common.
+        SertoneError: `teacher_mismatch`, where they answer other classes, or nothing in common.
     """
     vocabulary = about["vocabulary"]
     other, scales = vocabulary["classes"].get("emotion", []), vocabulary.get("ratings", {})
     if classes and other and set(classes) != set(other):
         raise SertoneError(
-            "unlike_teacher",
+            "teacher_mismatch",
             f"train.teacher answers {', '.join(other)}",
             f"the classes of this run: {', '.join(classes)}",
         )
     both = {name: scale for name, scale in ratings.items() if name in scales}
     if not both and not (classes and other):
         raise SertoneError(
-            "unlike_teacher",
+            "teacher_mismatch",
             f"train.teacher answers {', '.join([*other, *scales])}",
             f"something of what is to be learnt: {', '.join(['emotion'] * bool(classes) + list(ratings))}",
         )
@@ -120,7 +120,7 @@ def _require_unheard(about: Mapping, fold: Fold, card: Mapping) -> None:
     ids, speakers = contamination.find_overlap(fold.test, card, [about["card"]["heard"]])
     if ids or speakers:
         raise SertoneError(
-            "teacher_heard_test",
+            "teacher_trained_on_test",
             f"the teacher of fold {fold.name} was trained on {', '.join(speakers[:3] or ids[:3])}",
             "a teacher that has heard none of the test side",
             "cross-validate the teacher with the same protocol and name its run",

@@ -230,7 +230,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     """Puts an optimizer's moments back, each to the parameter whose name it was saved under.
 
     Raises:
-        SertoneError: `other_moments`, where the optimizer does not train such a parameter, and for saves of
+        SertoneError: `optimizer_mismatch`, where the optimizer does not train such a parameter, and for saves of
             versions that numbered their moments: other groups would get each other's.
     """
     moments: dict[str, dict[str, Tensor]] = {}
@@ -240,7 +240,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     names = _parameter_names(optimizer)
     if other := sorted(moments.keys() - set(names)):
         raise SertoneError(
-            "other_moments",
+            "optimizer_mismatch",
             f"the save holds the optimizer's moments of {other[0]!r}, which is not trained here",
             "a save of the same version, model and stage",
             "start again with --fresh, or go on with the version that wrote the save",

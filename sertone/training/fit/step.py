@@ -38,7 +38,7 @@ class Stepper:
     Attributes:
         optimizer: AdamW, with the encoders' and the other weights in groups of their own; so has the fusion
             of the layers where the recipe gives it a rate or a warm-up.
-        annealing: factor of all learning rates, see `schedules.annealing`.
+        annealing: factor of all learning rates, see `schedules.annealing_factor`.
     """
 
     def __init__(self, model: Any, stage: Stage, config: TrainConfig, fabric: Fabric) -> None:

@@ -47,7 +47,7 @@ class TorchModel:
         missing: names of the folds of a run whose models are not there; loading warns of them.
 
     Raises:
-        SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`, `no_device`, `unlike_folds`.
+        SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`, `no_device`, `mismatched_folds`.
     """
 
     max_seconds = DEFAULT_MAX_SECONDS
@@ -148,7 +148,7 @@ def _require_alike(path: str | Path, abouts: Sequence[Mapping[str, Any]]) -> Non
     parts = [(a["vocabulary"]["classes"]["emotion"], a["vocabulary"]["ratings"]) for a in abouts]
     if any(part != parts[0] for part in parts):
         raise SertoneError(
-            "unlike_folds",
+            "mismatched_folds",
             f"the models in {path} answer other classes or ratings than each other",
             "the folds of one run",
             "name one fold",
