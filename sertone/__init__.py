@@ -247,7 +247,8 @@ def evaluate(
         scores, intervals, warnings and the folder.
 
     Raises:
-        TypeError: if `out` is missing, or `root` for a corpus name; if an argument repeats a recipe's setting.
+        TypeError: if `out` is missing, or `root` for a corpus name, or if an argument repeats a setting of
+            the recipe.
         SertoneError: as `analysis.evaluate.evaluate`.
     """
     from sertone.analysis.evaluate import evaluate as examine

@@ -2,7 +2,7 @@
 
 
 def join_parts(*parts: str) -> str:
-    """Return the non-empty parts of a message, joined by semicolons; a question mark replaces its semicolon."""
+    """Return the non-empty parts of a message, joined by semicolons; a question mark ends its part."""
     return "; ".join(part for part in parts if part).replace("?;", "?")
 
 

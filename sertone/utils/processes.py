@@ -83,7 +83,7 @@ class ChildProcess:
                 raise ChildStuckError("process_stuck", found, "a result") from None
             raise _build_died_error(function, child.returncode) from None
         except BaseException:
-            # After Ctrl-C, for instance, the reply is still on its way: the next call would take it for its own.
+            # After Ctrl-C, for instance, the reply is still on its way, and the next call would receive it.
             self._end()
             raise
         finally:

@@ -73,7 +73,7 @@ ELSEWHERE = {
     "adapters such as LoRA are not available; `model.frozen_layers` trains fewer layers": (
         "lora peft adapter adapters"
     ),
-    "the number of data-loading workers cannot be set; `--jobs` sets how many folds are trained in parallel": (
+    "loading has no workers to set; `--jobs` sets how many folds are trained in parallel": (
         "workers num_workers dataloader_num_workers"
     ),
     "set `train.speeds` and `train.augmentation`; `functionals` encoders also have `perturbation`": (
@@ -112,5 +112,5 @@ OTHER_NAMES = {name: explanation for explanation, names in ELSEWHERE.items() for
 
 
 def explain_name(name: object) -> str:
-    """Return the explanation of a name in ELSEWHERE; empty without one. Case and `-` for `_` do not matter."""
+    """Return the explanation of a name in ELSEWHERE; empty without one. Case and hyphens do not matter."""
     return OTHER_NAMES.get(str(name).lower().replace("-", "_"), "")
