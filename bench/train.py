@@ -3,7 +3,7 @@
     python bench/train.py --quick            a quick look, three minutes on two cores
     python bench/train.py --json             more pairs; the last line is one JSON object
 
-The data are synthetic speech with IEMOCAP's 5 531 durations; the encoder has the real shape and random weights.
+The data are synthetic speech with IEMOCAP's 5 531 durations; the encoder has real shape and random weights.
 Both ways train the same model alternately, in separate processes. A sample of batches represents an epoch:
 the batches are sorted by size, and the sample is evenly spaced. The time of an epoch is the sample's time per
 second of computed audio, times the computed audio of the epoch. See docs/performance.md.
