@@ -1,6 +1,6 @@
-"""Operations that one epoch of `wan2025` cannot do without, and how fast this machine multiplies.
+"""The minimum of operations in one epoch of `wan2025`, and the speed of this machine's matrix products.
 
-A multiplication and an addition are two operations. Axis letters: N samples, T frames, D width.
+A multiplication and an addition count as two operations. Axis letters: N samples, T frames, D width.
 """
 
 import time
@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-TRAINED = 3  # forward, gradient of the input, gradient of the weights
+TRAINING_PASSES = 3  # forward, gradient of the input, gradient of the weights
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Operations of the parts of a wav2vec 2.0, HuBERT or WavLM for one utterance.
+    """Operations in the parts of a wav2vec 2.0, HuBERT or WavLM for one utterance.
 
     Args:
-        config: of the Hugging Face encoder.
-        samples: N.
+        config: configuration of the Hugging Face encoder.
+        samples: length of the utterance, N.
     """
 
     config: Any
@@ -26,7 +26,7 @@ class Counts:
 
     @property
     def frames(self) -> int:
-        """T."""
+        """Number of frames, T."""
         count = self.samples
         for kernel, stride in zip(self.config.conv_kernel, self.config.conv_stride, strict=True):
             count = (count - kernel) // stride + 1
@@ -34,7 +34,7 @@ class Counts:
 
     @property
     def convolutions(self) -> int:
-        """The feature extractor."""
+        """Operations of the convolutional feature extractor."""
         total, count, inputs = 0, self.samples, 1
         shapes = zip(self.config.conv_dim, self.config.conv_kernel, self.config.conv_stride, strict=True)
         for outputs, kernel, stride in shapes:
@@ -45,37 +45,43 @@ class Counts:
 
     @property
     def embedding(self) -> int:
-        """Projection and positional convolution."""
+        """Operations of the projection and the positional convolution."""
         width, groups = self.config.hidden_size, self.config.num_conv_pos_embedding_groups
         position = width * (width // groups) * self.config.num_conv_pos_embeddings
         return 2 * self.frames * (self.config.conv_dim[-1] * width + position)
 
     @property
     def layer(self) -> int:
-        """One Transformer layer."""
+        """Operations of one Transformer layer."""
         width, inner = self.config.hidden_size, self.config.intermediate_size
+        # Four projections and a feed-forward part of two, and two products of T x T x D for attention.
         return 2 * self.frames * (4 * width**2 + 2 * width * inner) + 4 * self.frames**2 * width
 
-    def heads(self, hidden: int, characters: int) -> int:
-        """ARI, transcript head and co-attention; the other heads see one vector per utterance."""
+    def count_heads(self, hidden: int, characters: int) -> int:
+        """Return the operations of ARI, transcript head and co-attention.
+
+        The other heads are neglected, as they process one vector per utterance.
+        """
         width, depth = self.config.hidden_size, self.config.num_hidden_layers
         transcript = width * hidden + hidden * (characters + 1)
         return 2 * self.frames * ((depth - 1) * width**2 + transcript + 2 * width**2)
 
-    def usual(self, hidden: int, characters: int, frozen_layers: int) -> int:
-        """One training step the usual way: what is frozen is computed all the same."""
+    def count_without_cache(self, hidden: int, characters: int, frozen_layers: int) -> int:
+        """Return the operations of a usual training step, which computes the frozen layers every time."""
         trained = (self.config.num_hidden_layers - frozen_layers) * self.layer
-        rest = TRAINED * (trained + self.heads(hidden, characters)) + frozen_layers * self.layer
-        return self.convolutions + rest + self.embedding * (1 if frozen_layers else TRAINED)
+        layers = TRAINING_PASSES * (trained + self.count_heads(hidden, characters))
+        layers += frozen_layers * self.layer
+        return self.convolutions + layers + self.embedding * (1 if frozen_layers else TRAINING_PASSES)
 
-    def cached(self, hidden: int, characters: int, frozen_layers: int) -> int:
-        """One training step with the frozen prefix known."""
+    def count_with_cache(self, hidden: int, characters: int, frozen_layers: int) -> int:
+        """Return the operations of a training step with a cached frozen prefix."""
         trained = (self.config.num_hidden_layers - frozen_layers) * self.layer
-        return TRAINED * (trained + self.heads(hidden, characters) + (0 if frozen_layers else self.embedding))
+        embedding = 0 if frozen_layers else self.embedding
+        return TRAINING_PASSES * (trained + self.count_heads(hidden, characters) + embedding)
 
 
-def multiplication_speed(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second of a large matrix product, best of several."""
+def measure_product_speed(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the operations per second of a large matrix product, the best of several runs."""
     size = 8192 if device.type == "cuda" else 2048
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best = 0.0
@@ -89,6 +95,6 @@ def multiplication_speed(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits for a GPU."""
+    """Wait until a GPU has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize()

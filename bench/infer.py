@@ -1,12 +1,12 @@
-"""How fast a bundle answers on a CPU: against the pipeline of Hugging Face, plain ONNX Runtime and audonnx.
+"""Speed of a bundle on a CPU, compared with the pipeline of Hugging Face, plain ONNX Runtime and audonnx.
 
-    python bench/infer.py --quick            a look: a smaller model, few recordings
+    python bench/infer.py --quick            a quick look: a smaller model, few recordings
     python bench/infer.py --json             the shape of wav2vec2-base; the last line is one JSON object
 
-One checkpoint with random weights, `Wav2Vec2ForSequenceClassification` as SUPERB's emotion recognition
-has it, is exported in fp32, int8 and bf16. Every way runs in a process of its own; times are taken in pairs,
-both ways one after the other, the order swapped from pair to pair, the median of the pairs. What is heard
-lies in memory: decoding is not timed. See docs/performance.md.
+A checkpoint with random weights, `Wav2Vec2ForSequenceClassification` as in SUPERB's emotion recognition, is
+exported in fp32, int8 and bf16. Every backend runs in a separate process. Times are taken in pairs, one
+backend after the other, in alternating order; the median of the pairs counts. The recordings are in memory,
+so decoding is not timed. See docs/performance.md.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from hearers import Hearer, call, start
+from backends import Backend, call, start
 from speech import durations
-from train import HERE, processor
+from train import HERE, describe_processor
 from transformers import AutoConfig, AutoModelForAudioClassification, Wav2Vec2FeatureExtractor
 from transformers.utils import logging
 
@@ -41,11 +41,12 @@ CLIP_S = 5.0
 
 
 def write_models(folder: Path, shape: dict[str, Any]) -> None:
-    """The checkpoint, and a bundle in every precision, exported once."""
+    """Write the checkpoint, and a bundle in every precision."""
     torch.manual_seed(0)
     config = AutoConfig.for_model("wav2vec2", **shape, id2label=LABELS, use_weighted_layer_sum=True)
     model = AutoModelForAudioClassification.from_config(config, trust_remote_code=False)
-    with torch.no_grad():  # or else all recordings get the same answer
+    # Random weights give all recordings nearly the same probabilities; a steep classifier tells them apart.
+    with torch.no_grad():
         model.classifier.weight.mul_(20.0)
     model.save_pretrained(folder / "checkpoint")
     Wav2Vec2FeatureExtractor(return_attention_mask=False).save_pretrained(folder / "checkpoint")
@@ -57,15 +58,15 @@ def write_models(folder: Path, shape: dict[str, Any]) -> None:
 
 
 class Child:
-    """A process that answers one way.
+    """A child process with one backend.
 
     Args:
-        hearer: which.
+        backend: its description.
     """
 
-    def __init__(self, hearer: Hearer) -> None:
+    def __init__(self, backend: Backend) -> None:
         self.process = ChildProcess({"PYTHONPATH": HERE, "HF_HUB_OFFLINE": "1"})
-        self.process(start, hearer)
+        self.process(start, backend)
 
     def __enter__(self) -> "Child":
         return self
@@ -78,24 +79,28 @@ class Child:
 
 
 def race(first: Child, second: Child, pairs: int) -> tuple[float, float, float]:
-    """What both have prepared: median of first / second, and the median seconds of each."""
-    first.answer()
-    second.answer()
-    found = []
+    """Return the median ratio of first / second over pairs, and the median seconds of each.
+
+    Both predict the recordings that they have prepared.
+    """
+    # The first call of each warms up caches and allocators, and is not timed.
+    first.predict()
+    second.predict()
+    pair_times = []
     for number in range(pairs):
         times = [0.0, 0.0]
         for side in (0, 1) if number % 2 else (1, 0):
-            times[side] = (first, second)[side].answer()[0]
-        found.append(times)
-    usual_s, own_s = (statistics.median(times) for times in zip(*found, strict=True))
-    return statistics.median(a / b for a, b in found), usual_s, own_s
+            times[side] = (first, second)[side].predict()[0]
+        pair_times.append(times)
+    first_s, second_s = (statistics.median(times) for times in zip(*pair_times, strict=True))
+    return statistics.median(a / b for a, b in pair_times), first_s, second_s
 
 
 class Bench:
     """One run of the benchmark.
 
     Args:
-        options: of the command line.
+        options: options of the command line.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -108,91 +113,98 @@ class Bench:
         self.long_s = options.long_s or (60.0 if options.tiny else 300.0 if quick else 3600.0)
         self.threads = options.threads or count_cores()
         size = "toy" if options.tiny else "small" if options.quick else "base"
-        self.found: dict[str, Any] = {"shape": size, "threads": self.threads, "pairs": self.pairs}
+        self.results: dict[str, Any] = {"shape": size, "threads": self.threads, "pairs": self.pairs}
 
     def measure(self) -> dict[str, Any]:
-        """Everything; see the module."""
+        """Measure everything that the module's docstring lists."""
         with tempfile.TemporaryDirectory() as place:
             write_models(Path(place), self.shape)
             self._measure(Path(place))
-        self.found["device"] = processor()
+        self.results["device"] = describe_processor()
         names = ("torch", "transformers", "onnxruntime")
-        return self.found | {"versions": {name: version(name) for name in names}}
+        return self.results | {"versions": {name: version(name) for name in names}}
 
     def _measure(self, place: Path) -> None:
-        self.found["megabytes"] = {p: (place / p / "model.onnx").stat().st_size / 1e6 for p in PRECISIONS}
-        pipeline = Hearer("pipeline", str(place / "checkpoint"), self.threads)
-        ways = {p: Hearer("sertone", str(place / p), self.threads) for p in PRECISIONS}
-        ways["onnxruntime"] = Hearer("onnxruntime", str(place / "fp32"), self.threads)
+        self.results["megabytes"] = {p: (place / p / "model.onnx").stat().st_size / 1e6 for p in PRECISIONS}
+        pipeline = Backend("pipeline", str(place / "checkpoint"), self.threads)
+        ways = {p: Backend("sertone", str(place / p), self.threads) for p in PRECISIONS}
+        ways["onnxruntime"] = Backend("onnxruntime", str(place / "fp32"), self.threads)
         if importlib.util.find_spec("audonnx"):
-            ways["audonnx"] = Hearer("audonnx", str(place / "fp32"), self.threads)
+            ways["audonnx"] = Backend("audonnx", str(place / "fp32"), self.threads)
         with ExitStack() as stack:
             usual = stack.enter_context(Child(pipeline))
             children = {name: stack.enter_context(Child(way)) for name, way in ways.items()}
-            self._one_clip(usual, children | {"null pair": stack.enter_context(Child(pipeline))})
-            self._directory(usual, children)
-            self.found["memory_mb"] = {n: c.memory() for n, c in {"pipeline": usual, **children}.items()}
-        self._padded(pipeline, ways["fp32"])
-        self._one_long(pipeline, ways)
+            # The pipeline against itself shows how far the machine's noise moves a ratio.
+            self._measure_clip(usual, children | {"null pair": stack.enter_context(Child(pipeline))})
+            self._measure_directory(usual, children)
+            memory = {
+                name: child.get_peak_memory() for name, child in {"pipeline": usual, **children}.items()
+            }
+            self.results["memory_mb"] = memory
+        self._measure_batches(pipeline, ways["fp32"])
+        self._measure_long(pipeline, ways)
 
-    def _one_clip(self, usual: Child, children: dict[str, Child]) -> None:
-        found = self.found["clip"] = {}
+    def _measure_clip(self, usual: Child, children: dict[str, Child]) -> None:
+        scores = self.results["clip"] = {}
         for child in (usual, *children.values()):
             child.prepare([CLIP_S])
         for name, child in children.items():
-            ratio, usual_s, own_s = race(usual, child, self.pairs)
-            found[name] = {"speed": ratio, "real_time_factor": own_s / CLIP_S}
-            found["pipeline"] = {"speed": 1.0, "real_time_factor": usual_s / CLIP_S}
+            ratio, usual_s, child_s = race(usual, child, self.pairs)
+            scores[name] = {"speed": ratio, "real_time_factor": child_s / CLIP_S}
+            scores["pipeline"] = {"speed": 1.0, "real_time_factor": usual_s / CLIP_S}
             print(f"one clip of {CLIP_S:g} s, {name}: {ratio:.2f} times as fast as the pipeline", flush=True)
 
-    def _directory(self, usual: Child, children: dict[str, Child]) -> None:
-        found, agreement = {}, {}
+    def _measure_directory(self, usual: Child, children: dict[str, Child]) -> None:
+        speeds, agreement = {}, {}
         for child in (usual, *children.values()):
             child.prepare(self.lengths)
-        expected = usual.answer()[1]
+        expected = usual.predict()[1]
         for name, child in children.items():
-            found[name] = race(usual, child, max(1, self.pairs // 3))[0]
-            agreement[name] = _agreement(expected, child.answer()[1])
-            print(f"{len(self.lengths)} files, {name}: {found[name]:.2f} times as fast", flush=True)
-        self.found |= {"directory": found, "agreement": agreement, "files": len(self.lengths)}
+            speeds[name] = race(usual, child, max(1, self.pairs // 3))[0]
+            agreement[name] = _compare_predictions(expected, child.predict()[1])
+            print(f"{len(self.lengths)} files, {name}: {speeds[name]:.2f} times as fast", flush=True)
+        self.results |= {"directory": speeds, "agreement": agreement, "files": len(self.lengths)}
 
-    def _padded(self, pipeline: Hearer, ours: Hearer) -> None:
-        """The pipeline with eight files at a time, in their order."""
-        batched = Hearer(pipeline.kind, pipeline.folder, pipeline.threads, batch=8)
+    def _measure_batches(self, pipeline: Backend, ours: Backend) -> None:
+        """Compare with the pipeline in batches of eight files, in their order."""
+        batched = Backend(pipeline.kind, pipeline.folder, pipeline.threads, batch=8)
         with Child(batched) as usual, Child(ours) as child:
-            for each in (usual, child):
-                each.prepare(self.lengths)
+            usual.prepare(self.lengths)
+            child.prepare(self.lengths)
             ratio = race(usual, child, max(1, self.pairs // 3))[0]
-            self.found["directory"]["fp32 against batches of 8"] = ratio
-            changed = _agreement(usual.answer()[1], child.answer()[1])
-            self.found["agreement"]["pipeline, batches of 8"] = changed
-        off = changed["largest_difference"]
-        print(f"fp32: {ratio:.2f} times batches of 8, whose padding moves answers by {off:.3f}", flush=True)
+            self.results["directory"]["fp32 against batches of 8"] = ratio
+            agreement = _compare_predictions(usual.predict()[1], child.predict()[1])
+            self.results["agreement"]["pipeline, batches of 8"] = agreement
+        shift = agreement["largest_difference"]
+        print(
+            f"fp32: {ratio:.2f} times batches of 8, whose padding moves probabilities by {shift:.3f}",
+            flush=True,
+        )
 
-    def _one_long(self, pipeline: Hearer, ways: dict[str, Hearer]) -> None:
-        found: dict[str, Any] = {"seconds": self.long_s}
+    def _measure_long(self, pipeline: Backend, ways: dict[str, Backend]) -> None:
+        results: dict[str, Any] = {"seconds": self.long_s}
         for name, way in {"pipeline": pipeline, **ways}.items():
             with Child(way) as child:
                 child.prepare([10.0])
-                child.answer()
-                seconds, growth, _ = child.whole(self.long_s)
-            found[name] = {"real_time_factor": seconds / self.long_s, "growth_mb": growth}
+                child.predict()
+                seconds, growth_mb, _ = child.predict_long(self.long_s)
+            results[name] = {"real_time_factor": seconds / self.long_s, "growth_mb": growth_mb}
             factor = f"{seconds / self.long_s:.4f} of real time"
-            print(f"{self.long_s:g} s in one file, {name}: {factor}, {growth:.0f} MB more", flush=True)
-        self.found["long"] = found
+            print(f"{self.long_s:g} s in one file, {name}: {factor}, {growth_mb:.0f} MB more", flush=True)
+        self.results["long"] = results
 
 
-def _agreement(expected: np.ndarray, found: np.ndarray) -> dict[str, float]:
-    equal = (expected.argmax(-1) == found.argmax(-1)).mean()
-    return {"equal_labels": float(equal), "largest_difference": float(np.abs(expected - found).max())}
+def _compare_predictions(expected: np.ndarray, actual: np.ndarray) -> dict[str, float]:
+    equal = (expected.argmax(-1) == actual.argmax(-1)).mean()
+    return {"equal_labels": float(equal), "largest_difference": float(np.abs(expected - actual).max())}
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("--quick", action="store_true", help="a smaller model and fewer recordings")
-    parser.add_argument("--tiny", action="store_true", help="a toy shape, to see that everything runs")
+    parser.add_argument("--tiny", action="store_true", help="a toy shape, to test that everything runs")
     parser.add_argument(
         "--pairs", type=int, help="of one clip (9; with --quick 3); a third of it of a directory"
     )
@@ -204,10 +216,10 @@ def main() -> None:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     started = time.monotonic()
-    found = Bench(options).measure()
-    found["wall_s"] = time.monotonic() - started
+    results = Bench(options).measure()
+    results["wall_s"] = time.monotonic() - started
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(results))
 
 
 if __name__ == "__main__":

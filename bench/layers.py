@@ -1,10 +1,10 @@
-"""What probing the layers of an encoder costs, on random features in which something is planted.
+"""Cost of probing the layers of an encoder, on random features with planted information.
 
     python bench/layers.py                   5 500 utterances, 25 layers of 1 024 features
-    python bench/layers.py --layers 4        fewer layers; `seconds` are for those, `seconds_of_25` scaled
+    python bench/layers.py --layers 4        fewer layers; `seconds` are for those, `seconds_of_25` are scaled
 
-The last line is one JSON object: seconds per target asked alone, and of all together; `cpu_seconds_of_25` are
-those of all cores, which other work on the machine lengthens less.
+The last line is one JSON object with the seconds for each target alone and for all together.
+`cpu_seconds_of_25` is the time of all cores, which depends less on other work on the machine.
 """
 
 import argparse
@@ -24,42 +24,47 @@ from sertone.utils.processes import count_cores
 
 SPEAKERS, SESSIONS, FULL = 10, 5, 25
 QUESTIONS = {"arousal": 0, "valence": 0, "dominance": 0, "emotion": 4, "gender": 2, "style": 2, "speaker": 10}
-"""Target -> its classes; none of a rating."""
+"""Target -> number of classes; 0 for a rating."""
 
 
-def targets(latent: np.ndarray) -> list[Target]:
-    """Labels that follow from hidden variables, (N, 10), with noise; five folds of two speakers."""
-    draw = np.random.default_rng(1)
-    numbers = draw.integers(SPEAKERS, size=len(latent))
+def make_targets(latent: np.ndarray) -> list[Target]:
+    """Return targets whose labels depend on latent variables (N, 10) and noise, in folds of two speakers."""
+    rng = np.random.default_rng(1)
+    numbers = rng.integers(SPEAKERS, size=len(latent))
     speakers = np.array([f"s{number}" for number in numbers])
-    tested = numbers % SESSIONS
-    parts = np.array([_divide_by_speaker(tested != fold, speakers) for fold in range(SESSIONS)])
-    rows, made = np.arange(len(latent)), []
-    for name, kinds in QUESTIONS.items():
-        noisy = latent + draw.normal(size=latent.shape)
-        labels = noisy[:, :kinds].argmax(1) if kinds else noisy[:, len(made)]
-        made.append(Target(name, rows, labels, list("abcdefghij"[:kinds]), speakers, tested, parts))
-    dealt = _deal_speakers(
+    test_folds = numbers % SESSIONS
+    parts = np.array([_divide_by_speaker(test_folds != fold, speakers) for fold in range(SESSIONS)])
+    rows = np.arange(len(latent))
+    targets: list[Target] = []
+    for name, count in QUESTIONS.items():
+        noisy = latent + rng.normal(size=latent.shape)
+        labels = noisy[:, :count].argmax(1) if count else noisy[:, len(targets)]
+        targets.append(Target(name, rows, labels, list("abcdefghij"[:count]), speakers, test_folds, parts))
+    # Speakers cannot be recognised across speaker-disjoint folds: their utterances are divided instead.
+    layout = _deal_speakers(
         [Utterance(id=str(row), path=Path(), speaker=name) for row, name in enumerate(speakers)]
     )
     classes = [f"s{number}" for number in range(SPEAKERS)]
-    return [*made[:-1], Target("speaker", rows, numbers, classes, speakers, *dealt)]
+    return [*targets[:-1], Target("speaker", rows, numbers, classes, speakers, *layout)]
 
 
-def features(store: ArrayStore, utterances: int, layers: int, width: int) -> tuple[list[bytes], np.ndarray]:
-    """Correlated features, (layers, width) per utterance, and the hidden variables planted in them."""
-    draw = np.random.default_rng(0)
-    latent = draw.normal(size=(utterances, 10)).astype(np.float32)
-    mixing = draw.normal(size=(10 + width, width)) * (np.arange(10 + width) + 1)[:, None] ** -0.3
+def write_features(
+    store: ArrayStore, utterances: int, layers: int, width: int
+) -> tuple[list[bytes], np.ndarray]:
+    """Write correlated features, (layers, width) per utterance; return their keys and latent variables."""
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(utterances, 10)).astype(np.float32)
+    # Falling weights correlate the features, as those of a real encoder are.
+    mixing = rng.normal(size=(10 + width, width)) * (np.arange(10 + width) + 1)[:, None] ** -0.3
     keys = [row.to_bytes(32, "little") for row in range(utterances)]
     for row, key in enumerate(keys):
-        hidden = np.concatenate([np.tile(latent[row], (layers, 1)), draw.normal(size=(layers, width))], 1)
+        hidden = np.concatenate([np.tile(latent[row], (layers, 1)), rng.normal(size=(layers, width))], 1)
         store.put(key, (hidden @ mixing).astype(np.float32))
     return keys, latent
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("--utterances", type=int, default=5500)
@@ -67,25 +72,28 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--targets", nargs="*", default=["arousal", "emotion", "all"])
     options = parser.parse_args()
-    seconds, busy = {}, {}
+    seconds, cpu_seconds = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         store = ArrayStore(Path(folder) / "features.store")
-        keys, latent = features(store, options.utterances, options.layers, options.width)
-        asked = targets(latent)
+        keys, latent = write_features(store, options.utterances, options.layers, options.width)
+        targets = make_targets(latent)
         for name in options.targets:
-            own = [target for target in asked if name in ("all", target.name)]
-            started, before = time.perf_counter(), sum(os.times()[:4])
-            ProbeRunner(store, keys, own, Path(folder) / name).run(None, lambda _: None)
-            seconds[name], busy[name] = time.perf_counter() - started, sum(os.times()[:4]) - before
+            selected = [target for target in targets if name in ("all", target.name)]
+            started = time.perf_counter()
+            cpu_before = sum(os.times()[:4])  # user and system time, with that of finished children
+            ProbeRunner(store, keys, selected, Path(folder) / name).run(None, lambda _: None)
+            seconds[name] = time.perf_counter() - started
+            cpu_seconds[name] = sum(os.times()[:4]) - cpu_before
             print(f"{name}: {seconds[name]:.1f} s", flush=True)
-    scaled, cpu = (
-        {name: spent * FULL / options.layers for name, spent in each.items()} for each in (seconds, busy)
-    )
-    found = {"utterances": options.utterances, "layers": options.layers, "width": options.width}
-    found |= {"cores": count_cores(), "seconds": seconds, "seconds_of_25": scaled, "cpu_seconds_of_25": cpu}
+    factor = FULL / options.layers
+    scaled = {name: spent * factor for name, spent in seconds.items()}
+    scaled_cpu = {name: spent * factor for name, spent in cpu_seconds.items()}
+    results = {"utterances": options.utterances, "layers": options.layers, "width": options.width}
+    results |= {"cores": count_cores(), "seconds": seconds, "seconds_of_25": scaled}
+    results["cpu_seconds_of_25"] = scaled_cpu
     if "all" in scaled:
-        found["seconds_of_25_per_target_together"] = scaled["all"] / len(asked)
-    print(json.dumps(found))
+        results["seconds_of_25_per_target_together"] = scaled["all"] / len(targets)
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Cost against hours of audio: whole epochs of a small model on corpora of 1, 2 and 4 times the size."""
+"""Cost by hours of audio: whole epochs of a small model on corpora of 1, 2 and 4 times the size."""
 
 import statistics
 import time
@@ -19,16 +19,17 @@ from sertone.training.fit.trainer import Trainer
 MODEL = {"name": "wan2025", "encoder": {"name": "compact", "width": 32, "depth": 2}, "frozen_layers": 0}
 
 
-def cost_by_hours(hours: float) -> dict[str, dict[str, float]]:
-    """Seconds per epoch and gigabytes of cache, per hour of audio, at 1, 2 and 4 times `hours`."""
+def measure_by_hours(hours: float) -> dict[str, dict[str, float]]:
+    """Return seconds per epoch and gigabytes of cache, per hour of audio, at 1, 2 and 4 times `hours`."""
+    # One thread: with several, a growing batch would use the cores better and look faster than linear.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    found = {f"{size}x": _cost(round(size * hours * 3600 / MEAN_S)) for size in (1, 2, 4)}
+    costs = {f"{size}x": _measure(round(size * hours * 3600 / MEAN_S)) for size in (1, 2, 4)}
     torch.set_num_threads(threads)
-    return found
+    return costs
 
 
-def _cost(count: int) -> dict[str, float]:
+def _measure(count: int) -> dict[str, float]:
     speech = Speech(count)
     vocabulary = Vocabulary.from_utterances(speech.utterances, FOUR_CLASSES)
     config = TrainConfig(epochs=[1, 1], batch_seconds=60.0, speeds=[1.0], device="cpu")

@@ -1,12 +1,12 @@
-"""How fast `wan2025` trains here: Sertone's way against the usual way, and against what is possible.
+"""Training speed of `wan2025` on this machine, compared with the usual way and with the possible minimum.
 
-    python bench/train.py --quick            a look, three minutes on two cores
+    python bench/train.py --quick            a quick look, three minutes on two cores
     python bench/train.py --json             more pairs; the last line is one JSON object
 
-Synthetic speech with IEMOCAP's 5 531 durations, random weights of the real shape. Both ways train the
-same model, alternately, in processes of their own. Some batches stand for an epoch: those at evenly
-spaced places of the epoch's batches in order of size; their seconds per second of computed audio times
-the epoch's computed audio is the epoch's time. See docs/performance.md.
+The data are synthetic speech with IEMOCAP's 5 531 durations; the encoder has real shape and random weights.
+Both ways train the same model alternately, in separate processes. A sample of batches represents an epoch:
+the batches are sorted by size, and the sample is evenly spaced. The time of an epoch is the sample's time per
+second of computed audio, times the computed audio of the epoch. See docs/performance.md.
 """
 
 import argparse
@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from floor import Counts, multiplication_speed
-from linear import cost_by_hours
+from floor import Counts, measure_product_speed
+from linear import measure_by_hours
 from speech import durations
 from transformers import AutoConfig
-from ways import Way, call, fabric_device, start
+from ways import Way, call, resolve_device, start
 
 from sertone.recipe.train_config import detect_bf16_hardware
 from sertone.training.data.batches import padding_factor, plan_batches
@@ -43,7 +43,7 @@ TINY += (("conv_dim", (32,) * 7),)
 
 
 class Plan:
-    """Batches of one epoch.
+    """The batches of one epoch.
 
     Args:
         batches: indices into the durations.
@@ -57,32 +57,32 @@ class Plan:
         self.computed_s = sum(map(self.cost, batches))
 
     def cost(self, batch: list[int]) -> float:
-        """Seconds of audio that a batch computes, padding included."""
+        """Return the seconds of audio that a batch computes, padding included."""
         return len(batch) * max(self.lengths[index] for index in batch)
 
     def sample(self, count: int) -> list[list[int]]:
-        """Batches at evenly spaced places in order of size."""
+        """Return evenly spaced batches of the epoch, sorted by size."""
         return [self.batches[int((k + 0.5) / count * len(self.batches))] for k in range(count)]
 
     def epoch_s(self, batch: list[int], seconds: float) -> float:
-        """An epoch's time, from that of one batch."""
+        """Return the time of an epoch, estimated from that of one batch."""
         return seconds / self.cost(batch) * self.computed_s
 
 
-def random_plan(lengths: Sequence[float], size: int) -> Plan:
-    """Batches drawn at random: the usual way."""
+def plan_random(lengths: Sequence[float], size: int) -> Plan:
+    """Return batches drawn at random, the usual way."""
     order = np.random.default_rng(0).permutation(len(lengths)).tolist()
     return Plan([order[i : i + size] for i in range(0, len(order), size)], lengths)
 
 
-def bucketed_plan(lengths: Sequence[float], seconds: float) -> Plan:
-    """Sertone's."""
-    draw = np.random.default_rng(1)  # not the seed of the durations, whose order would be the same
-    return Plan(plan_batches(lengths, batch_seconds=seconds, mixing=0.03, rng=draw), lengths)
+def plan_bucketed(lengths: Sequence[float], seconds: float) -> Plan:
+    """Return Sertone's batches of similar lengths."""
+    rng = np.random.default_rng(1)  # the seed of the durations would draw the same order again
+    return Plan(plan_batches(lengths, batch_seconds=seconds, mixing=0.03, rng=rng), lengths)
 
 
 class Child:
-    """A process that trains one way, then perhaps another."""
+    """A child process that trains in one way, and can change to another."""
 
     def __init__(self, threads: int | None = None) -> None:
         environment = {"PYTHONPATH": HERE, "HF_HUB_OFFLINE": "1"}
@@ -97,56 +97,60 @@ class Child:
         self.process.close()
 
     def become(self, way: Way) -> "Child":
-        """Trains this way from now on."""
+        """Train in this way from now on."""
         self.process(start, way)
         return self
 
     def begin(self, stage: int, batches: Sequence[list[int]]) -> float:
-        """Goes to a stage, fills the cache for some batches, warms up; seconds per second filled."""
+        """Enter a stage, fill the cache for some batches, and warm up.
+
+        Returns:
+            seconds of filling the cache per second of audio.
+        """
         self.process(call, "begin", stage)
-        filled = self.process(call, "fill", [index for batch in batches for index in batch])
+        seconds = self.process(call, "fill", [index for batch in batches for index in batch])
         for _ in range(2):
             self.process(call, "step", batches[-1])
-        return filled
+        return seconds
 
     def step(self, batch: list[int]) -> float:
-        """Seconds of one update."""
+        """Return the seconds of one update."""
         return self.process(call, "step", batch)[0]
 
-    def losses(self, batches: Sequence[list[int]]) -> list[float]:
-        """Of one update after the other."""
+    def train(self, batches: Sequence[list[int]]) -> list[float]:
+        """Return the losses of consecutive updates."""
         return [self.process(call, "step", batch)[1] for batch in batches]
 
     @property
     def memory(self) -> float:
-        """In GB."""
+        """Peak memory in GB."""
         return self.process(call, "memory")
 
 
 def race(
     first: Child, second: Child, plans: tuple[Plan, Plan], stage: int, count: int
 ) -> list[tuple[float, float]]:
-    """Epoch times of two ways, in pairs: alternating, the order swapped from pair to pair."""
+    """Return the epoch times of two ways in pairs, measured in alternating order."""
     samples = plans[0].sample(count), plans[1].sample(count)
     first.begin(stage, samples[0])
     second.begin(stage, samples[1])
     pairs = []
     for number, batches in enumerate(zip(*samples, strict=True)):
-        found = [0.0, 0.0]
+        times = [0.0, 0.0]
         for side in (0, 1) if number % 2 else (1, 0):
             seconds = (first, second)[side].step(batches[side])
-            found[side] = plans[side].epoch_s(batches[side], seconds)
-        pairs.append((found[0], found[1]))
+            times[side] = plans[side].epoch_s(batches[side], seconds)
+        pairs.append((times[0], times[1]))
     return pairs
 
 
-def ratio(pairs: list[tuple[float, float]]) -> float:
-    """Median over pairs of the first time over the second."""
+def compute_ratio(pairs: list[tuple[float, float]]) -> float:
+    """Return the median over pairs of the first time over the second."""
     return statistics.median(first / second for first, second in pairs)
 
 
-def side_by_side(ours: Child, way: Way, samples: list[list[int]]) -> float:
-    """Updates per second of folds that share the cores or the card over those of one fold alone."""
+def measure_parallel_folds(ours: Child, way: Way, samples: list[list[int]]) -> float:
+    """Return the updates per second of folds in parallel over those of one fold alone."""
     jobs = FOLDS if torch.cuda.is_available() else min(FOLDS, count_cores())
     one = sum(ours.step(batch) for batch in samples)
     with ExitStack() as stack, ThreadPoolExecutor(jobs) as pool:
@@ -158,11 +162,11 @@ def side_by_side(ours: Child, way: Way, samples: list[list[int]]) -> float:
     return jobs * one / spent
 
 
-def loss_distances(child: Child, ours: Way, steps: int) -> tuple[float, float]:
-    """Mean relative distance from the loss curve in fp32: of that in bf16, and of other dropout masks.
+def measure_loss_distances(child: Child, ours: Way, steps: int) -> tuple[float, float]:
+    """Return mean relative distances from the loss curve in fp32: for bf16, and for other dropout masks.
 
-    From the same random weights on the same batches. There is no warm-up, so the curves are rough, and
-    the second number says how much of the first is chance.
+    All curves start from the same random weights and use the same batches. There is no warm-up, so the curves
+    are rough; the second number shows how much of the first is chance.
     """
     batches = [[3 * step, 3 * step + 1, 3 * step + 2] for step in range(steps)]
     curves = []
@@ -170,48 +174,53 @@ def loss_distances(child: Child, ours: Way, steps: int) -> tuple[float, float]:
         child.become(replace(ours, precision=precision, scale=0.3))
         child.process(call, "begin", 0)
         child.process(call, "seed", seed)
-        curves.append(child.losses(batches))
-    exact, rounded, other = map(np.array, curves)
-    return float(np.abs(rounded / exact - 1).mean()), float(np.abs(other / exact - 1).mean())
+        curves.append(child.train(batches))
+    fp32, bf16, fp32_other_masks = map(np.array, curves)
+    rounding = float(np.abs(bf16 / fp32 - 1).mean())
+    chance = float(np.abs(fp32_other_masks / fp32 - 1).mean())
+    return rounding, chance
 
 
 class Bench:
     """One run of the benchmark.
 
     Args:
-        options: of the command line.
+        options: options of the command line.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
         scale = QUICK_SCALE if options.quick else 1.0
         shape = TINY if options.tiny else ()
-        self.quick, self.count = options.quick, options.pairs or (2 if options.quick else 8)
+        self.quick = options.quick
+        self.count = options.pairs or (2 if options.quick else 8)
         self.lengths = (durations() * scale).tolist()
-        self.device = fabric_device(options.device)
+        self.device = resolve_device(options.device)
         self.config = AutoConfig.for_model(options.family, **dict(shape))
         self.base = Way("ours", options.family, shape, device=options.device, scale=scale)
         self.bf16 = detect_bf16_hardware(options.device)
         budget = 60.0 if self.device.type == "cuda" else 4 * statistics.mean(self.lengths)
-        self.plan, self.random = bucketed_plan(self.lengths, budget), random_plan(self.lengths, 4)
-        self.found: dict = {"family": options.family, "shape": "toy" if options.tiny else "base"}
-        self.found |= {"quick": options.quick, "batch_s": budget, "pairs": self.count}
-        self.found["precision"] = "bf16-mixed" if self.bf16 else "32-true"
+        self.plan = plan_bucketed(self.lengths, budget)
+        self.random = plan_random(self.lengths, 4)
+        self.results: dict = {"family": options.family, "shape": "toy" if options.tiny else "base"}
+        self.results |= {"quick": options.quick, "batch_s": budget, "pairs": self.count}
+        self.results["precision"] = "bf16-mixed" if self.bf16 else "32-true"
 
     def measure(self) -> dict:
-        """Everything; see the module."""
-        shape = f"{self.found['family']}, {self.found['shape']} shape"
-        because = f"by {self.bf16}" if self.bf16 else "because nothing here multiplies in bf16"
-        print(f"{shape}, on {self.device.type}, {self.found['precision']} {because}", flush=True)
+        """Measure everything that the module's docstring lists."""
+        shape = f"{self.results['family']}, {self.results['shape']} shape"
+        reason = f"by {self.bf16}" if self.bf16 else "because this machine has no bf16 products"
+        print(f"{shape}, on {self.device.type}, {self.results['precision']} {reason}", flush=True)
         with Child() as other, Child() as ours:
-            self._against_the_usual_way(other, ours)
-            self._left_out(other, ours)
-            self._others(other, ours)
-        self.found["linear"] = cost_by_hours(0.02 if self.quick else 0.1)
-        hours = {size: f"{cost['epoch_s_per_hour']:.2f}" for size, cost in self.found["linear"].items()}
+            self._compare_with_usual(other, ours)
+            self._measure_ablations(other, ours)
+            self._measure_precision(other, ours)
+        self.results["linear"] = measure_by_hours(0.02 if self.quick else 0.1)
+        hours = {size: f"{cost['epoch_s_per_hour']:.2f}" for size, cost in self.results["linear"].items()}
         print(f"seconds per epoch and hour of audio, compact encoder: {hours}", flush=True)
-        return self.found | floor_and_whole(self.found, self.lengths, self.config, self.device, self.plan)
+        limits = estimate_limits(self.results, self.lengths, self.config, self.device, self.plan)
+        return self.results | limits
 
-    def _against_the_usual_way(self, other: Child, ours: Child) -> None:
+    def _compare_with_usual(self, other: Child, ours: Child) -> None:
         usual = replace(self.base, usual=True, precision="32-true")
         totals = np.zeros((self.count, 2))
         other.become(usual)
@@ -219,23 +228,27 @@ class Bench:
         for stage in (0, 1):
             pairs = race(other, ours, (self.random, self.plan), stage, self.count)
             totals += np.array(pairs) / 2
-            self._tell(f"speedup_stage_{stage + 1}", ratio(pairs), "times the usual way per epoch")
-        self._tell("speedup_vs_usual", ratio([(a, b) for a, b in totals.tolist()]), "over both stages")
-        self.found["memory_gb"] = {"usual": other.memory, "ours": ours.memory}
+            self._record(f"speedup_stage_{stage + 1}", compute_ratio(pairs), "times the usual way per epoch")
+        self._record(
+            "speedup_vs_usual", compute_ratio([(a, b) for a, b in totals.tolist()]), "over both stages"
+        )
+        self.results["memory_gb"] = {"usual": other.memory, "ours": ours.memory}
         usual_s, ours_s = np.median(totals, 0).tolist()
-        self.found["seconds_per_epoch"] = {"usual": usual_s, "ours": ours_s}
+        self.results["seconds_per_epoch"] = {"usual": usual_s, "ours": ours_s}
         steps = len(self.random.batches), len(self.plan.batches)
-        self.found["seconds_per_step"] = {"usual": usual_s / steps[0], "ours": ours_s / steps[1]}
+        self.results["seconds_per_step"] = {"usual": usual_s / steps[0], "ours": ours_s / steps[1]}
         if self.device.type == "cuda":
             for precision in ("32-true", "bf16-mixed"):
                 other.become(replace(usual, precision=precision))
-                pairs = race(other, ours, (random_plan(self.lengths, 32), self.plan), 0, self.count)
-                self._tell(f"speedup_vs_usual_32_{precision}", ratio(pairs), "times batches of 32, stage 1")
+                pairs = race(other, ours, (plan_random(self.lengths, 32), self.plan), 0, self.count)
+                self._record(
+                    f"speedup_vs_usual_32_{precision}", compute_ratio(pairs), "times batches of 32, stage 1"
+                )
 
-    def _left_out(self, other: Child, ours: Child) -> None:
-        """How many times as long an epoch of stage 1 takes without each measure."""
-        shares = self.found["shares"] = {}
-        some = max(1, self.count // 2)
+    def _measure_ablations(self, other: Child, ours: Child) -> None:
+        """Measure how much longer an epoch of stage 1 takes without each of Sertone's measures."""
+        shares = self.results["shares"] = {}
+        half = max(1, self.count // 2)
         measures = [
             ("kernels", {"kernels": "torch"}, self.plan),
             ("cache", {"cache": "off"}, self.plan),
@@ -245,44 +258,47 @@ class Bench:
             measures.append(("precision", {"precision": "32-true"}, self.plan))
         for name, changes, plan in measures:
             other.become(replace(self.base, **changes))
-            shares[name] = ratio(race(other, ours, (plan, self.plan), 0, some))
+            shares[name] = compute_ratio(race(other, ours, (plan, self.plan), 0, half))
             print(f"without {name}: {shares[name]:.2f} times as long", flush=True)
-        samples = self.plan.sample(some)
-        self.found["fill_s_per_audio_s"] = ours.begin(0, samples)
-        shares["side_by_side"] = side_by_side(ours, self.base, samples)
+        samples = self.plan.sample(half)
+        self.results["fill_s_per_audio_s"] = ours.begin(0, samples)
+        shares["side_by_side"] = measure_parallel_folds(ours, self.base, samples)
         gain = f"{shares['side_by_side']:.2f} times as many updates per second"
-        print(f"folds side by side: {gain}", flush=True)
+        print(f"folds in parallel: {gain}", flush=True)
 
-    def _others(self, other: Child, ours: Child) -> None:
+    def _measure_precision(self, other: Child, ours: Child) -> None:
         if not self.quick:
             other.become(replace(self.base, compiled=True))
             pairs = race(other, ours, (self.plan, self.plan), 0, max(1, self.count // 2))
-            self._tell("with_torch_compile", ratio(pairs), "times as long")
+            self._record("with_torch_compile", compute_ratio(pairs), "times as long")
         if not self.bf16:
             return
-        rounding, chance = loss_distances(other, self.base, 3 if self.quick else 10)
-        self._tell("loss_distance_bf16", rounding, "relative distance of the loss curves in bf16 and fp32")
-        self._tell("loss_distance_dropout", chance, "of two in fp32 with other dropout masks")
+        rounding, chance = measure_loss_distances(other, self.base, 3 if self.quick else 10)
+        self._record("loss_distance_bf16", rounding, "relative distance of the loss curves in bf16 and fp32")
+        self._record("loss_distance_dropout", chance, "between two in fp32 with other dropout masks")
 
-    def _tell(self, name: str, value: float, meaning: str) -> None:
-        self.found[name] = value
+    def _record(self, name: str, value: float, meaning: str) -> None:
+        self.results[name] = value
         print(f"{name}: {value:.3g} {meaning}", flush=True)
 
 
-def floor_and_whole(
-    found: dict, lengths: Sequence[float], config: Any, device: torch.device, plan: Plan
+def estimate_limits(
+    results: dict, lengths: Sequence[float], config: Any, device: torch.device, plan: Plan
 ) -> dict:
-    """Least time for the operations of an epoch, and what the whole experiment would take here."""
-    kinds = {"fp32": torch.float32} | ({"bf16": torch.bfloat16} if found["precision"] == "bf16-mixed" else {})
-    speed = {name: multiplication_speed(device, dtype) for name, dtype in kinds.items()}
+    """Return the least time for the operations of an epoch, and the time of the whole experiment here."""
+    dtypes = {"fp32": torch.float32}
+    if results["precision"] == "bf16-mixed":
+        dtypes["bf16"] = torch.bfloat16
+    speed = {name: measure_product_speed(device, dtype) for name, dtype in dtypes.items()}
     counts = [Counts(config, int(seconds * 16000)) for seconds in lengths]
-    needed = [sum(c.cached(HIDDEN, CHARACTERS, frozen) for c in counts) for frozen in (0, FROZEN)]
+    needed = [sum(c.count_with_cache(HIDDEN, CHARACTERS, frozen) for c in counts) for frozen in (0, FROZEN)]
     floor_s = statistics.mean(needed) / max(speed.values())
-    epoch_s = found["seconds_per_epoch"]["ours"]
-    fills_s = (1 + FOLDS) * SPEEDS * sum(lengths) * found["fill_s_per_audio_s"]
+    epoch_s = results["seconds_per_epoch"]["ours"]
+    # Stage 1 fills the cache once for all folds; stage 2 has other frozen weights in each fold.
+    fills_s = (1 + FOLDS) * SPEEDS * sum(lengths) * results["fill_s_per_audio_s"]
     hours = (FOLDS * 2 * EPOCHS * 0.8 * epoch_s + fills_s) / 3600
     usual = statistics.mean(
-        sum(c.usual(HIDDEN, CHARACTERS, frozen) for c in counts) for frozen in (0, FROZEN)
+        sum(c.count_without_cache(HIDDEN, CHARACTERS, frozen) for c in counts) for frozen in (0, FROZEN)
     )
     return {
         "operations_per_epoch": {"stage_1": needed[0], "stage_2": needed[1], "usual_without_padding": usual},
@@ -290,15 +306,16 @@ def floor_and_whole(
         "floor_s_per_epoch": floor_s,
         "floor_fraction": floor_s / epoch_s,
         "padding_factor": plan.padding,
-        "padding_factor_60s": bucketed_plan(lengths, 60.0).padding,
-        "padding_factor_usual": random_plan(lengths, 4).padding,
+        "padding_factor_60s": plan_bucketed(lengths, 60.0).padding,
+        "padding_factor_usual": plan_random(lengths, 4).padding,
         "whole_experiment_hours_here": hours,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else processor(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else describe_processor(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
 
 
-def processor() -> str:
+def describe_processor() -> str:
+    """Return cores, model and vector instructions of the processor."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
@@ -306,28 +323,28 @@ def processor() -> str:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     quick = f"two pairs, durations times {QUICK_SCALE:g}"
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--pairs", type=int, help="pairs of batches per stage (8; with --quick 2)")
     parser.add_argument("--family", choices=("wav2vec2", "hubert", "wavlm"), default="wav2vec2")
-    parser.add_argument("--tiny", action="store_true", help="a toy shape, to see that everything runs")
+    parser.add_argument("--tiny", action="store_true", help="a toy shape, to test that everything runs")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     options = parser.parse_args()
     started = time.monotonic()
-    found = Bench(options).measure()
-    found["wall_s"] = time.monotonic() - started
+    results = Bench(options).measure()
+    results["wall_s"] = time.monotonic() - started
     print(
-        f"\n{found['speedup_vs_usual']:.2f} times the usual way per epoch; padding factor "
-        f"{found['padding_factor']:.3f} ({found['padding_factor_60s']:.3f} at 60 s per batch, usual "
-        f"{found['padding_factor_usual']:.2f}); {found['floor_fraction']:.0%} of what the matrix products "
-        f"alone would allow on {found['device']}"
+        f"\n{results['speedup_vs_usual']:.2f} times the usual way per epoch; padding factor "
+        f"{results['padding_factor']:.3f} ({results['padding_factor_60s']:.3f} at 60 s per batch, usual "
+        f"{results['padding_factor_usual']:.2f}); {results['floor_fraction']:.0%} of what matrix products "
+        f"alone would allow on {results['device']}"
     )
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(results))
 
 
 if __name__ == "__main__":

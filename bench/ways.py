@@ -1,7 +1,7 @@
-"""The two ways of training the same model, each in a process of its own: Sertone's and the usual one.
+"""Two ways of training the same model, each in a separate process: Sertone's and the usual way.
 
-The usual way is what a Hugging Face tutorial ends with: batches drawn at random and padded, the frozen
-convolutions computed at every step, fp32, torch's AdamW.
+The usual way is that of Hugging Face's tutorials: random, padded batches, the frozen convolutions computed at
+every step, fp32, and torch's AdamW.
 """
 
 import copy
@@ -36,19 +36,19 @@ from sertone.training.fit.trainer import Trainer
 
 @dataclass(frozen=True)
 class Way:
-    """How to train.
+    """A way of training.
 
     Attributes:
-        name: of the way.
-        family: of the encoder: wav2vec2, hubert, wavlm.
-        shape: what the encoder's configuration differs in from the base shape.
-        usual: the usual way rather than Sertone's.
+        name: name of the way.
+        family: family of the encoder: wav2vec2, hubert or wavlm.
+        shape: differences of the encoder's configuration from the base shape.
+        usual: whether to train the usual way instead of Sertone's.
         precision: as in a recipe.
-        cache: likewise.
-        kernels: likewise.
-        device: likewise.
-        compiled: whether torch.compile takes each layer's feed-forward part, its norms and GELU.
-        scale: of the durations.
+        cache: as in a recipe.
+        kernels: as in a recipe.
+        device: as in a recipe.
+        compiled: whether torch.compile compiles the feed-forward part of each layer, its norms and GELU.
+        scale: factor of the durations.
     """
 
     name: str
@@ -63,14 +63,15 @@ class Way:
     scale: float = 1.0
 
 
-class Running:
-    """One model being trained one way."""
+class TrainingRun:
+    """A model that is trained in one way."""
 
     def __init__(self, way: Way) -> None:
         torch.manual_seed(0)
         self.way, self.speech = way, Speech(scale=way.scale)
         values = {**AutoConfig.for_model(way.family).to_diff_dict(), **NO_MASKING, **dict(way.shape)}
-        values |= {"model_type": way.family, "activation_dropout": 0.0}  # as facebook/wav2vec2-base has it
+        # facebook/wav2vec2-base has no activation dropout, unlike the default of its configuration class.
+        values |= {"model_type": way.family, "activation_dropout": 0.0}
         encoder = ArchitectureConfig(config=values, normalize=way.family != "wavlm").model_dump()
         vocabulary = Vocabulary.from_utterances(self.speech.utterances, FOUR_CLASSES)
         frozen = min(4, values.get("num_hidden_layers", 12) // 3)
@@ -101,7 +102,7 @@ class Running:
                 layer.final_layer_norm.compile(dynamic=True)
 
     def begin(self, stage: int) -> None:
-        """Goes to a stage of the training."""
+        """Enter a training stage."""
         self.stage = stage
         if self.way.usual:
             self.usual.begin(stage)
@@ -110,11 +111,11 @@ class Running:
             self.stepper.begin_epoch()
 
     def fill(self, indices: list[int]) -> float:
-        """Computes the prefixes of some utterances; seconds it took per second of audio."""
+        """Compute the prefixes of some utterances; return the seconds per second of audio."""
         cache = self.trainer.loader.cache
         rows = [self.speech.utterances[index] for index in indices]
         for utterance in rows:
-            self.speech.samples(utterance)  # made before any clock runs
+            self.speech.samples(utterance)  # make the noise outside the measured time
         if self.way.usual or cache is None:
             return 0.0
         started = time.perf_counter()
@@ -124,7 +125,7 @@ class Running:
         return (time.perf_counter() - started) / sum(self.speech.lengths[u.id] / 16000 for u in rows)
 
     def step(self, indices: list[int]) -> tuple[float, float]:
-        """One update on a batch: seconds, loss."""
+        """Update the model on a batch; return seconds and loss."""
         rows = [BatchItem(self.speech.utterances[index]) for index in indices]
         tasks = self.tasks[self.stage]
         synchronize(self.device)
@@ -142,19 +143,20 @@ class Running:
         return time.perf_counter() - started, loss
 
     def seed(self, number: int) -> None:
-        """Of dropout."""
+        """Seed the dropout masks."""
         torch.manual_seed(number)
 
     def memory(self) -> float:
-        """Most that was used, in GB: of the GPU, or of this process."""
+        """Return the peak memory in GB, of the GPU or of this process."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated() / 1e9
+        # macOS counts bytes, Linux kilobytes.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 class UsualEncoder(nn.Module):
-    """Hugging Face's own forward pass, with its attention mask."""
+    """The forward pass of Hugging Face, with its attention mask."""
 
     def __init__(self, hf: Any, normalize: bool) -> None:
         super().__init__()
@@ -171,20 +173,22 @@ class UsualEncoder(nn.Module):
 
 
 class UsualLoop:
-    """Forward, backward, clip, step."""
+    """The usual training loop: forward, backward, clip, step."""
 
     def __init__(self, model: Any, way: Way, device: torch.device) -> None:
         config = copy.deepcopy(model.encoder.config)
         config.update({"layerdrop": 0.0, "mask_time_prob": 0.0})
         stages = model.stages()
-        self.device, self.autocast = device, way.precision == "bf16-mixed"
-        self.frozen, self.weights = [stage.cut for stage in stages], [stage.weights for stage in stages]
+        self.device = device
+        self.autocast = way.precision == "bf16-mixed"
+        self.frozen = [stage.cut for stage in stages]
+        self.weights = [stage.weights for stage in stages]
         inner = AutoModel.from_config(config, trust_remote_code=False)
         model.encoder = UsualEncoder(inner, way.family != "wavlm")
         self.model = model.to(device).train()
 
     def begin(self, stage: int) -> None:
-        """Freezes, and makes a new optimizer."""
+        """Freeze the layers of a stage, and create an optimizer."""
         hf = self.model.encoder.hf
         self.model.requires_grad_(True)
         hf.feature_extractor._freeze_parameters()
@@ -195,10 +199,11 @@ class UsualLoop:
             for part in (hf.feature_projection, hf.encoder.pos_conv_embed, *hf.encoder.layers[:depth]):
                 part.requires_grad_(False)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer, self.tasks = torch.optim.AdamW(self.trained, lr=1e-4), self.weights[stage]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=1e-4)
+        self.tasks = self.weights[stage]
 
     def step(self, batch: Batch) -> float:
-        """One update; the loss."""
+        """Update the model, and return the loss."""
         batch = batch.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             outputs = self.model(batch)
@@ -211,21 +216,21 @@ class UsualLoop:
         return loss.item()
 
 
-_running: Running | None = None
+_run: TrainingRun | None = None
 
 
 def start(way: Way) -> None:
-    """Makes this process train one way."""
-    global _running
-    _running = None  # frees its memory first
-    _running = Running(way)
+    """Train in one way in this process."""
+    global _run
+    _run = None  # free the memory of the former run before the next one is built
+    _run = TrainingRun(way)
 
 
 def call(method: str, *arguments: Any) -> Any:
-    """Calls a method of what `start` made."""
-    return getattr(_running, method)(*arguments)
+    """Call a method of the current run."""
+    return getattr(_run, method)(*arguments)
 
 
-def fabric_device(device: str) -> torch.device:
-    """What a recipe's `train.device` means here."""
+def resolve_device(device: str) -> torch.device:
+    """Return the device that a recipe's `train.device` means on this machine."""
     return Fabric(accelerator=device, devices=1).device

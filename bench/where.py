@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: one bar per way, by kind of operation, as an SVG.
+"""Time of a training step by kind of operation, one bar per way of training, as an SVG.
 
 python bench/where.py docs/training_time.svg
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from speech import durations
 from torch.profiler import ProfilerActivity, profile
-from train import Plan, bucketed_plan, random_plan
-from ways import Running, Way
+from train import Plan, plan_bucketed, plan_random
+from ways import TrainingRun, Way
 
 from sertone.utils.processes import ChildProcess
 
@@ -30,26 +30,27 @@ COLOURS = ("#3b6fb6", "#7aa6d8", "#d98c3f", "#8a6bb0", "#5f9e6e", "#9a9a9a")
 WIDTH, LEFT, ROW = 720, 210, 44
 
 
-def split(way: Way, plan: Plan, stage: int, warm: int = 5) -> dict[str, float]:
-    """Seconds per second of speech by kind of operation, on a batch of middling size."""
-    running = Running(way)
+def measure_kinds(way: Way, plan: Plan, stage: int, warm: int = 5) -> dict[str, float]:
+    """Return kind of operation -> seconds per second of speech, on a batch of median size."""
+    run = TrainingRun(way)
     (batch,) = plan.sample(1)
-    running.begin(stage)
-    running.fill(batch)
+    run.begin(stage)
+    run.fill(batch)
     for _ in range(warm):
-        running.step(batch)
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        running.step(batch)
+        run.step(batch)
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        run.step(batch)
     speech_s = plan.cost(batch) / plan.padding
-    found: dict[str, float] = defaultdict(float)
-    for event in profiled.key_averages():
+    seconds: dict[str, float] = defaultdict(float)
+    for event in profiler.key_averages():
+        # The first matching kind counts, so the order of KINDS matters; the last kind matches everything.
         kind = next(k for k, parts in KINDS.items() if any(part in event.key for part in parts))
-        found[kind] += event.self_cpu_time_total / 1e6 / speech_s
-    return {kind: found[kind] for kind in KINDS}
+        seconds[kind] += event.self_cpu_time_total / 1e6 / speech_s
+    return {kind: seconds[kind] for kind in KINDS}
 
 
-def draw(bars: dict[str, dict[str, float]]) -> str:
-    """Horizontal bars."""
+def draw_bars(bars: dict[str, dict[str, float]]) -> str:
+    """Return horizontal bars as an SVG."""
     total = max(sum(parts.values()) for parts in bars.values())
     scale = (WIDTH - LEFT - 60) / total
     body = []
@@ -76,14 +77,14 @@ def draw(bars: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    """Profiles each way in a process of its own and writes the picture."""
+    """Profile each way in a separate process, and write the picture."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path)
     options = parser.parse_args()
     lengths = durations().tolist()
-    ours, usual = bucketed_plan(lengths, 4 * statistics.mean(lengths)), random_plan(lengths, 4)
+    ours, usual = plan_bucketed(lengths, 4 * statistics.mean(lengths)), plan_random(lengths, 4)
     base = Way("ours", "wav2vec2", device="cpu")
     tutorial = replace(base, usual=True, precision="32-true")
     ways: dict[str, tuple[Way, Plan, int]] = {
@@ -92,13 +93,14 @@ def main() -> None:
         "Sertone, stage 2": (base, ours, 1),
     }
     bars = {}
-    from where import split as importable  # as a child process finds it, not as `__main__`
+    # A child process cannot import a function of `__main__`, so it is imported by the module's name.
+    from where import measure_kinds as importable
 
     for name, arguments in ways.items():
         with ChildProcess({"PYTHONPATH": os.fspath(Path(__file__).parent)}) as child:
             bars[name] = child(importable, *arguments)
         print(name, {kind: round(seconds, 3) for kind, seconds in bars[name].items()}, flush=True)
-    options.out.write_text(draw(bars), encoding="utf-8")
+    options.out.write_text(draw_bars(bars), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Sertone: speech emotion recognition that one can believe.
+"""Sertone: speech emotion recognition with results you can trust.
 
     import sertone
 
     sertone.load("runs/demo").predict("talk.wav")
     sertone.crossval("recipes/demo.yaml", out="runs/demo")
 
-Importing this package imports no torch; the functions do, when they need it.
+Importing this package does not import torch; functions import it when they need it.
 """
 
 import os
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from sertone.runtime.timeline.plan import TimelineSettings
     from sertone.schema import Prediction
 
-# When ONNX Runtime is imported, it opens a database in the user's cache folder and looks up a collector's
-# host, unless this is set before, whoever imports it. Child processes inherit it.
+# On import, ONNX Runtime opens a database in the user's cache folder and looks up the host of a telemetry
+# collector, unless this variable is set before. Child processes inherit it.
 os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 __version__ = "0.1.0"
 MOST_THREADS = 1024
-"""For one recording: more than any machine has cores for, and than most let a process have."""
+"""Most threads for one recording: more than machines have cores, and more than most allow one process."""
 __all__ = [
     "Prediction", "SertoneError", "TimelineSettings",
     "ablate", "choose", "compare", "crossval", "distill", "evaluate", "layers", "load", "train",
@@ -41,7 +41,7 @@ _TYPES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import the types that the functions take and return when they are first asked for."""
+    """Import the types that the functions take and return, when they are first used."""
     if name not in _TYPES:
         raise AttributeError(f"module 'sertone' has no attribute {name!r}")
     return getattr(import_module(f"sertone.{_TYPES[name]}"), name)
@@ -56,31 +56,32 @@ def load(
     device: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
 ) -> "Predictor":
-    """Loads a model, and warns where it is not for commercial use (`licences.LicenceWarning`).
+    """Load a model, and warn if its licences exclude commercial use (`licences.LicenceWarning`).
 
     Args:
-        path: a bundle, which needs no torch; a run, one fold of it, or a checkpoint folder; OWNER/NAME
-            on the Hugging Face hub of a bundle or a checkpoint; or the folder of a Hugging Face
+        path: a bundle, which needs no torch; a run, one of its folds, or a checkpoint folder; OWNER/NAME of a
+            bundle or checkpoint on the Hugging Face hub; or the folder of a Hugging Face
             audio-classification model (`hf:OWNER/NAME` on the hub), which is exported once into
             `~/.cache/sertone/bundles`. None: the model that comes with the package.
-        classes: class of the model -> class wanted; what is merged is added, what is left out is divided
-            among the rest. Or as a text, such as `angry,sad` or `happy=positive,sad=negative`.
-        min_confidence: below it an answer is unsure; None: as the model was calibrated.
-        dimensions: on the scale of the `corpus`, or from 0 to 1 (`unit`).
-        device: `cuda` needs a card, and onnxruntime-gpu for a bundle.
-        threads: for one recording; None: one per core.
+        classes: class of the model -> wanted class. Probabilities of merged classes are added; those of
+            dropped classes are divided among the others. Or a text such as `angry,sad` or
+            `happy=positive,sad=negative`.
+        min_confidence: predictions below this confidence are unsure; None: the calibrated threshold.
+        dimensions: the scale of dimensions: that of the `corpus`, or 0 to 1 (`unit`).
+        device: `cuda` requires a GPU, and onnxruntime-gpu for a bundle.
+        threads: threads for one recording; None: one per core.
 
     Raises:
-        SertoneError: where there is none, it is damaged, or does not know a class.
+        SertoneError: if there is no model, it is damaged, or it does not know a class.
     """
     from sertone import licences
     from sertone.errors import SertoneError
     from sertone.export.bundle_cache import resolve_model_folder
-    from sertone.labels import parse_map
     from sertone.runtime.answering import AnswerFormat
     from sertone.runtime.bundle import Bundle, BundleSettings, is_bundle
     from sertone.runtime.predictor import Predictor
     from sertone.sharing import model_folder as folders
+    from sertone.utils.name_map import parse_map
 
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise SertoneError("bad_threads", f"{threads} threads", f"1 to {MOST_THREADS}")
@@ -88,9 +89,8 @@ def load(
     if is_bundle(folder):
         model = Bundle(folder, BundleSettings(device, threads))
     else:
-        folders.find_checkpoints(
-            folder if path is None else path
-        )  # says what is missing before torch is asked for
+        # Name a missing file before importing torch, which may not be installed.
+        folders.find_checkpoints(folder if path is None else path)
         from sertone.training.testing.trained import TorchModel
 
         model = TorchModel(folder, device=device, threads=threads)
@@ -111,11 +111,11 @@ def crossval(
 
     Args:
         recipe: YAML file, the mapping that such a file holds, or a `sertone.recipe.Recipe`.
-        out: run folder; an interrupted run goes on.
+        out: run folder; an interrupted run is resumed.
         overrides: settings such as `train.seed=1`.
-        jobs: folds at a time, in processes of their own; None: one per GPU, or one per core. With 1 the
+        jobs: number of folds trained in parallel processes; None: one per GPU, or one per core. With 1 the
             folds are trained in this process.
-        fresh: throw away what is in the folder, and begin again.
+        fresh: delete the contents of the run folder, and start again.
 
     Returns:
         the run folder.
@@ -139,7 +139,7 @@ def train(
         recipe: YAML file, the mapping that such a file holds, or a `sertone.recipe.Recipe`.
         out: run folder.
         overrides: settings such as `train.seed=1`.
-        fresh: throw away what is in the folder, and begin again.
+        fresh: delete the contents of the run folder, and start again.
 
     Returns:
         the checkpoint folder.
@@ -151,11 +151,11 @@ def train(
 
 
 def distill(recipe: str | Path, out: str | Path, overrides: Iterable[str] = ()) -> Path:
-    """Distils a smaller encoder by a recipe file; see `training.distill.distill`.
+    """Distil a smaller encoder by a recipe file; see `training.distill.distill`.
 
     Args:
         recipe: YAML file.
-        out: folder to write; an interrupted distillation goes on.
+        out: folder to write; an interrupted distillation is resumed.
         overrides: settings such as `train.seed=1`.
 
     Returns:
@@ -168,12 +168,12 @@ def distill(recipe: str | Path, out: str | Path, overrides: Iterable[str] = ()) 
 
 
 def ablate(study: str | Path, out: str | Path, overrides: Iterable[str] = ()) -> Path:
-    """Runs a study file; see `analysis.ablate.ablate`.
+    """Run a study file; see `analysis.study.ablate`.
 
     Args:
         study: YAML file.
-        out: folder of the study; an interrupted one goes on.
-        overrides: settings such as `data.root=IEMOCAP`, changed for all of it.
+        out: folder of the study; an interrupted study is resumed.
+        overrides: settings such as `data.root=IEMOCAP`, for all runs of the study.
 
     Returns:
         the study's folder.
@@ -184,12 +184,14 @@ def ablate(study: str | Path, out: str | Path, overrides: Iterable[str] = ()) ->
 
 
 def choose(study: str | Path, out: str | Path, overrides: Iterable[str] = ()) -> Path:
-    """Chooses among the settings of a study inside every fold; see `analysis.choose.choose`.
+    """Choose among the settings of a study inside the training speakers of every fold.
+
+    See `analysis.study.choose`.
 
     Args:
         study: YAML file.
-        out: folder to write; what was interrupted goes on.
-        overrides: settings such as `data.root=IEMOCAP`, changed for all of it.
+        out: folder to write; an interrupted choice is resumed.
+        overrides: settings such as `data.root=IEMOCAP`, for all runs of the study.
 
     Returns:
         the folder, with `choice.json` and the `recipe.yaml` of the best settings.
@@ -200,11 +202,11 @@ def choose(study: str | Path, out: str | Path, overrides: Iterable[str] = ()) ->
 
 
 def compare(runs: Sequence[str | Path], *, force: bool = False) -> dict[str, Any]:
-    """Compares runs with the first one; see `analysis.compare.compare`.
+    """Compare runs with the first one; see `analysis.compare.compare`.
 
     Args:
         runs: run folders.
-        force: although their protocols differ.
+        force: compare even if the protocols differ.
     """
     from sertone.analysis.compare import compare as examine
 
@@ -228,24 +230,25 @@ def evaluate(
     """Score a model on a corpus; see `analysis.evaluate.evaluate`.
 
     Args:
-        model: as of `load`; None: the model that comes with the package.
-        corpus: name of the corpus; `manifest` for a table of your own. Or a recipe, or what its part `data`
-            holds, which says root, text, scales, `only`, reader and the longest utterance as well.
-        root: its folder, or the manifest's file.
+        model: as for `load`; None: the model that comes with the package.
+        corpus: name of the corpus; `manifest` for a table of your own. Or a recipe, or its `data` part, which
+            also gives root, text, scales, `only`, reader and the longest utterance.
+        root: folder of the corpus, or the manifest file.
         out: folder to write.
         classes: class of the model -> class to report.
         emotions: emotion of the corpus -> class of the model.
-        text: where a model that reads has it from, as `data.text` of a recipe; None: the corpus.
+        text: source of the text for models that use text, as `data.text` of a recipe; None: the corpus.
         scales: rating of the corpus -> lowest and highest value.
-        only: what of the corpus to take, as `{"partition": ["Test2"]}`.
-        reader: how it is read, as `{"columns": {"path": "clip"}}`.
-        fresh: replace another evaluation that is in the folder.
+        only: the part of the corpus to use, as `{"partition": ["Test2"]}`.
+        reader: options of the reader, as `{"columns": {"path": "clip"}}`.
+        fresh: replace another evaluation in the folder.
 
     Returns:
         scores, intervals, warnings and the folder.
 
     Raises:
-        TypeError: without `out`, or without `root` where the corpus is a name; with what a recipe says.
+        TypeError: if `out` is missing, or `root` for a corpus name, or if an argument repeats a setting of
+            the recipe.
         SertoneError: as `analysis.evaluate.evaluate`.
     """
     from sertone.analysis.evaluate import evaluate as examine
@@ -277,19 +280,19 @@ def layers(
     pooling: Literal["mean", "statistics"] = "mean",
     weights: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Tells which layer of a recipe's encoder knows what; see `analysis.layers.layers`.
+    """Probe which layer of a recipe's encoder carries which information; see `analysis.layers`.
 
     Args:
         recipe: YAML file.
-        out: folder to write; what was interrupted goes on.
+        out: folder to write; an interrupted analysis is resumed.
         overrides: settings such as `data.root=IEMOCAP`.
-        targets: such as `arousal`, `emotion`, `speaker`; None: all that the corpus has labels for.
-        encoder: that of the audio, or that of the text.
-        pooling: of an utterance's frames.
-        weights: a run whose models have learnt weights for their layers.
+        targets: such as `arousal`, `emotion`, `speaker`; None: all targets with labels in the corpus.
+        encoder: the audio encoder or the text encoder.
+        pooling: pooling over the frames of an utterance.
+        weights: a run whose models have learned weights for their layers.
 
     Returns:
-        what `layers.json` holds.
+        the content of `layers.json`.
     """
     from sertone import recipe as recipes
     from sertone.analysis.layers.probe_layers import probe_layers as examine

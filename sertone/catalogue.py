@@ -1,4 +1,4 @@
-"""The recipes and studies that come with Sertone: found by name from any folder, and described."""
+"""The recipes and studies that come with Sertone: find them by name from any folder, and describe them."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,26 +14,26 @@ Kind = Literal["recipe", "distillation", "study"]
 FOLDERS: dict[Kind, str] = {"recipe": "recipes", "distillation": "recipes", "study": "studies"}
 COMMANDS: dict[Kind, str] = {"recipe": "crossval", "distillation": "distill", "study": "ablate"}
 """Kind of file -> the command that runs it."""
-SHOWN = 5
-"""Near names that an error lists at most."""
+MAX_SUGGESTIONS = 5
+"""Most similar names that an error lists."""
 
 
 CORPORA = {"manifest": "your own table (manifest)", "demo": "demo (synthetic speech)"}
-"""Corpora whose names alone do not tell what is needed."""
+"""Descriptions of corpora whose names do not say which data you need."""
 BASE_LAYERS = 12
-"""Transformer layers of a base model. Where all of them are frozen, their output is computed once."""
+"""Transformer layers of a base model. If all of them are frozen, their output is computed only once."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a recipe or study is for, and what it needs.
+    """The purpose and the requirements of a recipe or study.
 
     Attributes:
-        name: by which commands find it.
-        kind: of file.
-        purpose: a study's title, or the first sentence of a recipe's own comment.
+        name: the name that commands accept.
+        kind: kind of file.
+        purpose: the title of a study, or the first sentence of the comment in a recipe.
         data: the corpus.
-        device: `CPU`, or `GPU` where a pretrained encoder is trained.
+        device: `CPU`, or `GPU` if a pretrained encoder is trained.
         path: the file.
     """
 
@@ -46,10 +46,10 @@ class Entry:
 
 
 def detect_kind(values: Mapping[str, Any]) -> Kind | None:
-    """Return the kind of file that a mapping is read from, None where its keys do not tell.
+    """Return the kind of a file by its keys, None if they do not tell.
 
     Args:
-        values: what the YAML file holds.
+        values: content of the YAML file.
     """
     if "rows" in values:
         return "study"
@@ -59,23 +59,24 @@ def detect_kind(values: Mapping[str, Any]) -> Kind | None:
 
 
 def list_shipped(kind: Kind) -> dict[str, Path]:
-    """Return the files that come with Sertone by their names, such as `demo`.
+    """Return name -> path of the files that come with Sertone.
 
     Args:
-        kind: of file; recipes and distillations share a folder.
+        kind: kind of file; recipes and distillations share a folder.
     """
-    package = Path(__file__).parent  # installed: inside the package; a source tree: beside it
+    # The folders are inside an installed package, but next to the package in a source tree.
+    package = Path(__file__).parent
     folders = (package / FOLDERS[kind], package.parent / FOLDERS[kind])
     folder = next(folder for folder in folders if folder.is_dir())
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def find_file(source: str | Path, kind: Kind) -> Path:
-    """Return the file that a path or a name means; a file that exists wins.
+    """Return the file for a path or a name; an existing file takes precedence.
 
     Args:
         source: path, or name of a file that comes with Sertone.
-        kind: of file.
+        kind: kind of file.
 
     Raises:
         SertoneError: `missing_recipe` or `missing_study`.
@@ -85,12 +86,12 @@ def find_file(source: str | Path, kind: Kind) -> Path:
 
 
 def find_shipped(source: str | Path, kind: Kind) -> Path:
-    """Return the file that comes with Sertone under a name.
+    """Return a file that comes with Sertone.
 
     Args:
         source: `demo`, or `demo.yaml`, `recipes/demo.yaml` or `../recipes/demo.yaml`, which mean the same.
             A path into any other folder means a file of your own.
-        kind: of file.
+        kind: kind of file.
 
     Raises:
         SertoneError: `missing_recipe` or `missing_study`.
@@ -102,50 +103,51 @@ def find_shipped(source: str | Path, kind: Kind) -> Path:
         return known[name]
     code = "missing_study" if kind == "study" else "missing_recipe"
     no_name = "" if name in known else f", and no {kind} of that name"
-    raise SertoneError(code, f"no file {source}{no_name}", way_out=_way_out(path, kind))
+    raise SertoneError(code, f"no file {source}{no_name}", way_out=_suggest(path, kind))
 
 
 def is_recipe(source: str | Path) -> bool:
-    """Return whether a source of a model means a recipe: a YAML file, or the name of one, not a folder."""
+    """Return whether a model's source is a recipe: a YAML file or the name of a recipe, not a folder."""
     path = Path(source)
     return path.suffix in (".yaml", ".yml") or (str(source) in list_shipped("recipe") and not path.exists())
 
 
-def _way_out(path: Path, kind: Kind) -> str:
-    """Name the recipe in a folder, a file of another kind with this name, or names spelt nearly like it."""
+def _suggest(path: Path, kind: Kind) -> str:
+    """Suggest the recipe inside a folder, a file of another kind with this name, or similar names."""
     if (path / f"{kind}.yaml").is_file():
         return f"did you mean {path / f'{kind}.yaml'}?"
     if path.stem in list_shipped(kind):
-        return f"`{path.stem}`, without a folder, is the {kind} that comes with Sertone"
+        return f"`{path.stem}` without a folder is the {kind} that comes with Sertone"
     for other in FOLDERS:
         if FOLDERS[other] != FOLDERS[kind] and path.stem in list_shipped(other):
             return f"{path.stem} is a {other}: `sertone {COMMANDS[other]} {path.stem}` runs it"
-    names = ", ".join(find_near(path.stem, list_shipped(kind), SHOWN))
-    return f"{f'near names: {names}; ' if names else ''}`sertone recipes list` shows all"
+    names = ", ".join(find_near(path.stem, list_shipped(kind), MAX_SUGGESTIONS))
+    similar = f"similar names: {names}; " if names else ""
+    return f"{similar}`sertone recipes list` shows all"
 
 
 def require_kind(values: Mapping[str, Any], kind: Kind, source: str | Path) -> None:
     """Refuse a file of another kind.
 
     Args:
-        values: what the YAML file holds.
-        kind: the kind expected.
+        values: content of the YAML file.
+        kind: expected kind.
         source: path or name, for the error.
 
     Raises:
         SertoneError: `other_kind`.
     """
-    found = detect_kind(values)
-    if found not in (None, kind):
-        way_out = f"`sertone {COMMANDS[found]} {source}` runs it"
-        raise SertoneError("other_kind", f"{source} is a {found}", f"a {kind}", way_out)
+    actual = detect_kind(values)
+    if actual not in (None, kind):
+        way_out = f"`sertone {COMMANDS[actual]} {source}` runs it"
+        raise SertoneError("other_kind", f"{source} is a {actual}", f"a {kind}", way_out)
 
 
 def list_entries() -> list[Entry]:
-    """Describe every recipe, distillation and study that comes with Sertone, in this order."""
+    """Describe the recipes, distillations and studies that come with Sertone, in this order."""
     files = [*list_shipped("recipe").values(), *list_shipped("study").values()]
-    found = [_describe(path) for path in files]
-    return sorted(found, key=lambda entry: list(FOLDERS).index(entry.kind))
+    entries = [_describe(path) for path in files]
+    return sorted(entries, key=lambda entry: list(FOLDERS).index(entry.kind))
 
 
 def _describe(path: Path) -> Entry:
@@ -161,14 +163,15 @@ def _describe(path: Path) -> Entry:
 
 
 def _first_sentence(text: str) -> str:
-    """Return the first sentence of the comment at the top of a recipe, after the line for editors."""
+    """Return the first sentence of the comment at the top of a recipe."""
+    # The first line is not a comment for people: it names the schema for editors.
     comment = re.match(r"(?:# .*\n)+", text.partition("\n")[2])
     words = " ".join(comment[0].replace("# ", " ").split()) if comment else ""
     return re.split(r"(?<=\.)\s", words)[0].rstrip(".")
 
 
 def _trains_pretrained(values: Mapping[str, Any]) -> bool:
-    """Return whether pretrained weights are trained, in a recipe or in the rows and columns of a study."""
+    """Return whether a recipe, or the rows and columns of a study, trains pretrained weights."""
     model = values.get("model", {})
     frozen = model.get("frozen_layers", 0) if isinstance(model, dict) else 0
     return frozen < BASE_LAYERS and any(part.get("name") == "pretrained" for part in _sections(values))

@@ -1,13 +1,13 @@
-"""The one error users meet: a stable code, what was found, what was expected, the way out."""
+"""The error class of Sertone: a stable code, what was found, what was expected, and the way out."""
 
 
 def join_parts(*parts: str) -> str:
-    """Return the parts of a message as one line, without those that are empty; a question ends itself."""
+    """Return the non-empty parts of a message, joined by semicolons; a question mark ends its part."""
     return "; ".join(part for part in parts if part).replace("?;", "?")
 
 
 class SertoneError(Exception):
-    """Something the caller can mend.
+    """An error that the caller can fix.
 
     Args:
         code: stable short name, such as `missing_file`.
@@ -21,11 +21,11 @@ class SertoneError(Exception):
         super().__init__(join_parts(found, f"expected {expected}" if expected else "", way_out))
 
     def __reduce__(self) -> tuple:
-        """Lets the error cross process borders with its parts."""
+        """Return how to pickle the error, so that it crosses process borders with its parts."""
         return type(self), (self.code, self.found, self.expected, self.way_out)
 
 
-MEMORY = (
+OUT_OF_MEMORY = (
     "can't allocate memory",
     "cannot allocate memory",
     "failed to allocate memory",
@@ -33,17 +33,17 @@ MEMORY = (
     "bad_alloc",
     "out of memory",
 )
-"""What torch and ONNX Runtime say where no memory is left, in errors that have no class of their own."""
+"""Phrases of torch and ONNX Runtime for a lack of memory, in errors without a separate class."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that no memory is left, on the CPU or a GPU."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in said for words in MEMORY)
+    """Return whether an error means that no memory is left, on the CPU or a GPU."""
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or any(phrase in message for phrase in OUT_OF_MEMORY)
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error of a library says, or its name where it says nothing."""
+    """Return the first line of a library's error message, or the name of its class if it has no message."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 

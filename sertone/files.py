@@ -1,8 +1,8 @@
-"""Files that are written whole or not at all, and read only where they are regular files.
+"""Atomic writing, and safe reading, of text, JSON and YAML files.
 
-Writing: aside, to the disk itself, then renamed; a full disk is the error `disk_full`, and what was there
-before stays.
-Reading: a pipe, a device or a folder in the place of a file is refused without waiting for it.
+Writing: the content goes to a temporary file, is flushed to the disk, and the file is renamed. A full disk
+raises `disk_full`, and the file from before stays.
+Reading: a pipe, a device or a folder is refused at once instead of blocking the program.
 """
 
 import contextlib
@@ -18,17 +18,17 @@ from typing import Any, BinaryIO
 from sertone.errors import SertoneError, first_line
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the operating system says where there is no room."""
+"""Error numbers of the operating system for a full disk, quota or file size."""
 MAX_BYTES = 1 << 30
-"""Bytes of a file that is read whole."""
+"""Largest file that is read into memory at once, in bytes."""
 MAX_LEVELS = 100
-"""Objects and lists within each other."""
+"""Greatest depth of nested objects and lists."""
 MAX_VALUES = 100_000
-"""Values of a YAML file, those that its aliases repeat counted again."""
+"""Most values of a YAML file, where every alias counts as often as it is used."""
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
+    """Write a text file as UTF-8, completely or not at all.
 
     Raises:
         SertoneError: `disk_full`.
@@ -37,21 +37,22 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a file completely or not at all.
 
     Raises:
         SertoneError: `disk_full`.
     """
-    aside = path.with_name(f".{path.name}.part")
-    with remove_partial_file(aside), open(aside, "wb") as file:
+    temporary = path.with_name(f".{path.name}.part")
+    with remove_partial_file(temporary), open(temporary, "wb") as file:
         file.write(content)
         file.flush()
+        # Without fsync a power failure after the rename could leave an empty file under the final name.
         os.fsync(file.fileno())
-    aside.replace(path)
+    temporary.replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all.
+    """Write a JSON file completely or not at all.
 
     Raises:
         SertoneError: `disk_full`.
@@ -61,7 +62,7 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def remove_partial_file(path: Path) -> Iterator[None]:
-    """Remove what a write that fails has left; where it fails for want of room, that is `disk_full`.
+    """Remove a partial file when writing it fails, and turn a full disk into the error `disk_full`.
 
     Raises:
         SertoneError: `disk_full`.
@@ -69,45 +70,48 @@ def remove_partial_file(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        with contextlib.suppress(OSError):  # the first failure is the one to tell
+        with contextlib.suppress(OSError):  # report the first failure, not one of the clean-up
             path.unlink()
         if error.errno not in DISK_FULL_ERRNOS:
             raise
         raise SertoneError(
             "disk_full",
             f"{path.parent}: {error.strerror}",
-            "room for the file",
-            "make room, then run the same command again: what was saved before is intact",
+            "free space for the file",
+            "free some space, then run the same command again: earlier files are intact",
         ) from error
 
 
 def quarantine(path: Path) -> Path:
-    """Rename what is damaged, so that nothing reads it again and nothing is lost; return its new path."""
-    names = (path.with_name(f"{path.name}.damaged{number}") for number in itertools.count(1))
-    aside = next(name for name in names if not os.path.lexists(name))
-    return path.rename(aside)
+    """Rename a damaged file, so that it is kept but not read again; return its new path."""
+    candidates = (path.with_name(f"{path.name}.damaged{number}") for number in itertools.count(1))
+    # lexists also sees dangling symbolic links, which `exists` would overwrite.
+    new_path = next(candidate for candidate in candidates if not os.path.lexists(candidate))
+    return path.rename(new_path)
 
 
 @contextlib.contextmanager
 def open_regular(path: Path, code: str) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; a pipe or a device is not waited for.
+    """Open a regular file for reading, and refuse everything else without blocking.
 
     Raises:
-        SertoneError: `code`, where it is something else or cannot be read.
+        SertoneError: `code`, if the path is no regular file or cannot be read.
     """
     try:
-        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        # Opening a pipe without O_NONBLOCK would wait for a writer, perhaps for ever.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        raise SertoneError(code, f"{path}: {error}", "a file that can be read") from None
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
+        raise SertoneError(code, f"{path}: {error}", "a readable file") from None
+    # The open descriptor is checked, not the path, which could change in between.
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise SertoneError(code, f"{path} is a folder, a pipe or a device", "a regular file")
-    with os.fdopen(number, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         yield file
 
 
 def require_regular(path: Path, code: str) -> None:
-    """Refuse what is no regular file, before a library opens it.
+    """Refuse a path that is no regular file, before a library opens it.
 
     Raises:
         SertoneError: `code`.
@@ -120,10 +124,10 @@ def read_text(path: Path, code: str, limit: int = MAX_BYTES) -> str:
     """Return the text of a regular file of at most `limit` bytes.
 
     Raises:
-        SertoneError: `code`, where it cannot be read, is too large, or is not UTF-8.
+        SertoneError: `code`, if the file cannot be read, is too large, or is not UTF-8.
     """
     with open_regular(path, code) as file:
-        content = file.read(limit + 1)
+        content = file.read(limit + 1)  # one byte more tells whether the limit is exceeded
     if len(content) > limit:
         raise SertoneError(code, f"{path} has more than {limit >> 20} MB", "a smaller file")
     try:
@@ -133,24 +137,25 @@ def read_text(path: Path, code: str, limit: int = MAX_BYTES) -> str:
 
 
 def read_json(path: Path, code: str) -> dict[str, Any]:
-    """Return the object that a JSON file holds.
+    """Return the object in a JSON file.
 
     Raises:
-        SertoneError: `code`, where it cannot be read or holds something else.
+        SertoneError: `code`, if the file cannot be read or holds no JSON object.
     """
     text = read_text(path, code)
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise SertoneError(code, f"{path}: {error}", "an intact file") from None
-    if not isinstance(values, dict) or _deeper(values, MAX_LEVELS):
-        found = f"{path} holds {'too many levels' if isinstance(values, dict) else type(values).__name__}"
-        raise SertoneError(code, found, f"a JSON object of at most {MAX_LEVELS} levels")
+    if not isinstance(values, dict) or _is_deeper_than(values, MAX_LEVELS):
+        content = "too many levels" if isinstance(values, dict) else type(values).__name__
+        raise SertoneError(code, f"{path} holds {content}", f"a JSON object of at most {MAX_LEVELS} levels")
     return values
 
 
-def _deeper(values: Any, levels: int) -> bool:
-    """Return whether there are objects and lists within each other beyond a number of levels."""
+def _is_deeper_than(values: Any, levels: int) -> bool:
+    """Return whether objects and lists are nested more deeply than a number of levels."""
+    # Level by level instead of by recursion, which a hostile file could exhaust.
     parts = [values]
     for _ in range(levels):
         inner = (
@@ -158,41 +163,45 @@ def _deeper(values: Any, levels: int) -> bool:
             for part in parts
             if isinstance(part, dict | list)
         )
-        if not (parts := [each for values in inner for each in values]):
+        parts = [value for values in inner for value in values]
+        if not parts:
             return False
     return True
 
 
 def parse_yaml(text: str) -> Any:
-    """Return what a YAML text holds. It can neither run code nor grow by aliases, nor hold itself.
+    """Return the content of a YAML text, which can neither run code nor grow without bounds.
 
     Raises:
-        ValueError: it is no YAML, or has more than `LEVELS` levels or, aliases counted, `NODES` values.
+        ValueError: if the text is no YAML, or has more than `MAX_LEVELS` levels, or more than `MAX_VALUES`
+            values with aliases counted.
     """
     import yaml
 
     try:
         loader = yaml.SafeLoader(text)
+        # The size is checked on the node graph: constructing the document would already expand its aliases.
         node = loader.get_single_node()
-        if _size(node, {}) > MAX_VALUES:
+        if _count_values(node, {}) > MAX_VALUES:
             raise ValueError(f"it has more than {MAX_VALUES} values, aliases counted")
         values = None if node is None else loader.construct_document(node)
-        if _deeper(values, MAX_LEVELS):
+        if _is_deeper_than(values, MAX_LEVELS):
             raise ValueError(f"it has more than {MAX_LEVELS} levels")
         return values
     except yaml.MarkedYAMLError as error:
-        place = error.problem_mark
-        where = f", line {place.line + 1}, column {place.column + 1}" if place else ""
-        raise ValueError(f"{error.problem or error.context}{where}") from None
-    except Exception as error:  # whatever a conversion such as `!!bool maybe` raises
+        mark = error.problem_mark
+        position = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ValueError(f"{error.problem or error.context}{position}") from None
+    except Exception as error:  # a conversion such as `!!bool maybe` raises errors of many classes
         raise ValueError(first_line(error)) from None
 
 
-def _size(node: Any, known: dict[int, int]) -> int:
-    """Return how many values a node of YAML has, each alias counted as what it repeats."""
-    if id(node) not in known:
-        known[id(node)] = MAX_VALUES + 1  # of one that holds itself, until it is counted
+def _count_values(node: Any, counts: dict[int, int]) -> int:
+    """Return the number of values of a YAML node, each alias counted as the node that it repeats."""
+    if id(node) not in counts:
+        # A node that contains itself meets this entry while it is being counted, and exceeds the limit.
+        counts[id(node)] = MAX_VALUES + 1
         parts = node.value if isinstance(getattr(node, "value", None), list) else []
         inner = [part for pair in parts for part in (pair if isinstance(pair, tuple) else (pair,))]
-        known[id(node)] = 1 + sum(_size(part, known) for part in inner)
-    return known[id(node)]
+        counts[id(node)] = 1 + sum(_count_values(part, counts) for part in inner)
+    return counts[id(node)]

@@ -1,7 +1,7 @@
-"""Licences of what a model is made of: the corpus and, where they were pretrained, its encoders.
+"""The licences of a model's parts: its training corpus and its pretrained encoders.
 
 Identifiers are those of the Hugging Face hub, https://huggingface.co/docs/hub/repositories-licenses.
-A ledger is a list of JSON objects that travels with the weights, one per part of the model:
+A ledger is a list of JSON objects that is stored with the weights, one per part of the model:
 
     what    corpus, encoder, text encoder, corpus of the encoder, or one of these of the teacher; model
     of      its name
@@ -18,13 +18,13 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """What somebody allows others to do.
+    """A licence and whether it allows commercial use.
 
     Attributes:
-        name: for people.
-        id: on the hub; `other` where the hub has no identifier for it, `unknown` where nobody said.
-        commercial: whether commercial use is allowed; None where that is not known.
-        url: where the terms are; empty where that is not known.
+        name: readable name.
+        id: identifier on the hub; `other` if the hub has none, `unknown` if the owner states no licence.
+        commercial: whether commercial use is allowed; None if unknown.
+        url: address of the terms; empty if unknown.
     """
 
     name: str
@@ -34,11 +34,11 @@ class Licence:
 
 
 LEDGER_SHAPE = [{"what": str, "of": str, "name": str, "id": str, "commercial": (bool, None), "url": str}]
-"""The shape of a ledger, see `shape`."""
+"""Required shape of a ledger, see `utils.json_shape`."""
 
 
 class LicenceWarning(UserWarning):
-    """A model is made of something that its licence excludes from commercial use."""
+    """A warning that the licence of one of a model's parts excludes commercial use."""
 
 
 def _creative_commons(kind: str, version: str) -> Licence:
@@ -103,22 +103,22 @@ ENCODER_LICENCES = {
     "distilbert-base-uncased": APACHE,
     "bert-base-uncased": APACHE,
 }
-"""Hub id -> licence, as its model card says."""
+"""Hub id -> licence stated by the model card."""
 
 
 def describe_licence(licence: Mapping[str, Any]) -> str:
-    """A licence, or an entry of a ledger, for people."""
+    """Return the name of a licence or ledger entry, with a note if it excludes commercial use."""
     return licence["name"] + (" (not for commercial use)" if licence["commercial"] is False else "")
 
 
 PRETRAINED_PARTS = {"encoder": "encoder", "text": "text encoder"}
-"""Parts of a model that may be pretrained, and what a ledger calls them."""
+"""Part of a model that may be pretrained -> its name in a ledger."""
 WHOLE_MODEL = "model"
-"""What a ledger calls a model that others have trained."""
+"""Name in a ledger of a model that others have trained."""
 ENCODER_CORPUS = "corpus of the encoder"
-"""What a ledger calls a corpus on which the encoder was trained before."""
+"""Name in a ledger of a corpus on which the encoder was trained before."""
 TEACHER_SUFFIX = " of the teacher"
-"""Behind what a ledger calls the parts of a model whose answers were learnt, however many models ago."""
+"""Suffix in a ledger for the parts of a teacher, or of a teacher's teacher."""
 
 
 def build_ledger(
@@ -126,26 +126,26 @@ def build_ledger(
     model: Mapping[str, Any],
     inherited: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
-    """The licences of what a model is made of.
+    """Return the ledger of a model: the licences of its corpus and encoders.
 
     Args:
         corpus: the part `corpus` of the protocol card.
-        model: the part `model` of the recipe; of its encoders only pretrained ones, which have a `source`,
-            have licences of their own.
-        inherited: the ledger of what the encoder comes from, where Sertone has trained that.
+        model: the part `model` of the recipe. Only pretrained encoders, which have a `source`, add a licence.
+        inherited: the ledger of the model from which the encoder was taken, if Sertone trained it.
     """
     entries = [{"what": "corpus", "of": corpus["title"]} | corpus["licence"]]
     for part, what in PRETRAINED_PARTS.items():
         if part == "encoder" and inherited is not None:
-            entries += _of_the_encoder(inherited)
+            entries += _select_encoder_entries(inherited)
         elif source := (model.get(part) or {}).get("source"):
-            name = Path(source).name if Path(source).is_dir() else source  # folders tell of people's machines
+            # A whole path would publish the folder names of somebody's machine.
+            name = Path(source).name if Path(source).is_dir() else source
             entries.append({"what": what, "of": name} | asdict(find_encoder_licence(source)))
     return entries
 
 
-def _of_the_encoder(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of the ledger of a model, what its speech encoder is made of."""
+def _select_encoder_entries(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the entries of a model's ledger that concern its speech encoder."""
     names = {"corpus": ENCODER_CORPUS} | {
         e["what"]: e["what"] for e in entries if e["what"].endswith(TEACHER_SUFFIX)
     }
@@ -154,57 +154,58 @@ def _of_the_encoder(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
 
 
 def mark_as_teacher(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of the ledger of a model, what is said of it in the ledger of one that has learnt its answers."""
+    """Return the ledger of a teacher, as it appears in the ledger of its student."""
     return [
         {**entry, "what": entry["what"].removesuffix(TEACHER_SUFFIX) + TEACHER_SUFFIX} for entry in entries
     ]
 
 
 def find_encoder_licence(source: str) -> Licence:
-    """The licence of pretrained weights.
+    """Return the licence of pretrained weights.
 
     Args:
-        source: hub id, or a folder: its model card (README.md) says the licence.
+        source: hub id, or a folder whose model card (README.md) states the licence.
     """
     card = Path(source) / "README.md"
-    return _stated(card) if card.is_file() else ENCODER_LICENCES.get(source, UNKNOWN)
+    return _read_card_licence(card) if card.is_file() else ENCODER_LICENCES.get(source, UNKNOWN)
 
 
-def _stated(card: Path) -> Licence:
-    """What the metadata of a model card says."""
+def _read_card_licence(card: Path) -> Licence:
+    """Return the licence in the metadata of a model card."""
     import yaml
     from huggingface_hub import metadata_load
 
     try:
-        said = metadata_load(card) or {}
+        metadata = metadata_load(card) or {}
     except (ValueError, yaml.YAMLError):
         return UNKNOWN
-    identifier = said.get("license", UNKNOWN.id)
-    if not isinstance(identifier, str):  # several, for parts that the metadata do not tell apart
+    identifier = metadata.get("license", UNKNOWN.id)
+    if not isinstance(identifier, str):  # a list, which does not say which licence covers which part
         return Licence(", ".join(map(str, identifier)), "other", None)
     if identifier == "other":
-        name = str(said.get("license_name", "other"))
-        return Licence(name, "other", _allows_commerce(name), str(said.get("license_link", "")))
-    return KNOWN_LICENCES.get(identifier) or Licence(identifier, identifier, _allows_commerce(identifier))
+        name = str(metadata.get("license_name", "other"))
+        return Licence(name, "other", _is_commercial(name), str(metadata.get("license_link", "")))
+    return KNOWN_LICENCES.get(identifier) or Licence(identifier, identifier, _is_commercial(identifier))
 
 
-def _allows_commerce(name: str) -> bool | None:
-    """Of a licence that is not known here, by its name."""
+def _is_commercial(name: str) -> bool | None:
+    """Return whether an unlisted licence allows commercial use, as far as its name tells."""
+    # A name can only prove the exclusion: without "nc" the terms may still forbid commercial use.
     return False if re.search(r"\bnc\b|non-?commercial", name.lower()) else None
 
 
 def describe_restriction(entries: Sequence[Mapping[str, Any]]) -> str:
-    """One sentence that names what excludes commercial use; empty where nothing does."""
-    named = [f"{e['what']} {e['of']} ({e['name']})" for e in entries if e["commercial"] is False]
-    return f"not for commercial use: the model is made of {' and '.join(named)}" if named else ""
+    """Return a sentence that names the parts that exclude commercial use; empty if there are none."""
+    parts = [f"{e['what']} {e['of']} ({e['name']})" for e in entries if e["commercial"] is False]
+    return f"not for commercial use: the model was built from {' and '.join(parts)}" if parts else ""
 
 
 def warn_if_restricted(entries: Sequence[Mapping[str, Any]], stacklevel: int = 2) -> None:
-    """Warns with a `LicenceWarning` where a part of the model excludes commercial use.
+    """Issue a `LicenceWarning` if a part of the model excludes commercial use.
 
     Args:
         entries: the ledger.
-        stacklevel: as of `warnings.warn`, counted from the caller.
+        stacklevel: as for `warnings.warn`, counted from the caller.
     """
-    if said := describe_restriction(entries):
-        warnings.warn(said, LicenceWarning, stacklevel=stacklevel + 1)
+    if restriction := describe_restriction(entries):
+        warnings.warn(restriction, LicenceWarning, stacklevel=stacklevel + 1)

@@ -1,4 +1,4 @@
-"""The records that cross rooms: an utterance, a problem found with one, an answer about one."""
+"""The records that all parts share: an utterance, a problem of a corpus, a prediction."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -10,24 +10,24 @@ from sertone.errors import SertoneError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Utterance:
-    """One stretch of speech by one speaker, with what is known about it.
+    """One span of speech by one speaker, with its labels.
 
     Attributes:
         id: unique within its corpus.
         path: audio file.
         speaker: unique within its corpus; never shared by two people.
-        labels: what the corpus says, by task: `emotion` (a name of `labels.EMOTIONS`, or the
-            user's own), `raw_emotion` (the corpus's word for it), `gender`, `style`, and ratings
-            such as `valence` on the corpus's own scale. A task without a label is absent.
-        votes: emotion -> share of the annotators who heard it; adds up to 1, or empty where the
-            corpus does not say. Names as in `labels`.
+        labels: task -> label: `emotion` (a name of `labels.EMOTIONS` or of your own), `raw_emotion` (the
+            corpus's word for it), `gender`, `style`, and ratings such as `valence` on the corpus's own
+            scale. A task without a label is absent.
+        votes: emotion -> share of the annotators who chose it. Shares add up to 1; empty if the corpus has no
+            votes. Names as in `labels`.
         text: transcript, or None.
         session: recording session, or None.
-        split: `train`, `validation` or `test` where the corpus has official partitions.
-        start_s: where the utterance starts in its file, in seconds.
-        end_s: where it ends, in seconds; None for the end of the file.
-        known_speaker: False where the corpus does not say who speaks. Then `speaker` is a name of this
-            utterance's own: folds treat it as a person of its own, heads of speakers do not learn it.
+        split: `train`, `validation` or `test` if the corpus has official partitions.
+        start_s: start of the utterance in its file, in seconds.
+        end_s: end of the utterance, in seconds; None for the end of the file.
+        known_speaker: False if the corpus does not name the speaker. Then `speaker` is a unique name: folds
+            treat the utterance as a separate person, and speaker heads do not learn from it.
     """
 
     id: str
@@ -51,7 +51,7 @@ class Problem:
         code: stable short name.
         path: the file or utterance concerned.
         message: what was found and what was expected.
-        severity: `error` where it would change a result, else `note`.
+        severity: `error` if the problem could change a result, else `note`.
     """
 
     code: str
@@ -60,7 +60,7 @@ class Problem:
     severity: Literal["error", "note"] = "error"
 
     def to_json(self) -> dict:
-        """As a JSON object."""
+        """Return the problem as a JSON object."""
         return asdict(self)
 
 
@@ -68,7 +68,7 @@ ReportProblem = Callable[[Problem], None]
 
 
 def raise_on_error(problem: Problem) -> None:
-    """The default way to report a problem: an error ends the reading, a note does not.
+    """Raise a problem of severity `error`, and ignore a note; the default way to report problems.
 
     Raises:
         SertoneError: with the problem's own code.
@@ -83,12 +83,12 @@ def raise_on_error(problem: Problem) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """The answer about a stretch of a recording.
+    """The prediction for a span of a recording.
 
     Attributes:
-        start_s: where it starts in the recording, in seconds.
-        end_s: where it ends, in seconds.
-        speaker: who speaks; empty where nobody said.
+        start_s: start in the recording, in seconds.
+        end_s: end in the recording, in seconds.
+        speaker: name of the speaker; empty if unknown.
         label: as in `Prediction`.
         probabilities: as in `Prediction`.
         confidence: as in `Prediction`.
@@ -108,18 +108,18 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speaker:
-    """What was heard of one speaker of a recording.
+    """The summary of one speaker of a recording.
 
     Attributes:
         name: as in the segments.
-        segments: how many.
-        speech_s: seconds in all.
-        seconds_by_label: label -> seconds of its segments, those that are unsure left out.
-        unsure_s: seconds of segments that are unsure.
+        segments: number of segments.
+        speech_s: total length of the segments, in seconds.
+        seconds_by_label: label -> seconds of its segments, without unsure segments.
+        unsure_s: seconds of unsure segments.
         label: the most probable class of the mean, as in `Prediction`.
         probabilities: mean over the segments, weighted by their length.
         confidence: as in `Prediction`.
-        dimensions: likewise.
+        dimensions: mean over the segments, weighted by their length.
     """
 
     name: str
@@ -134,30 +134,29 @@ class Speaker:
 
 
 COLUMNS = ("file", "status", "code", "message", "duration_s", "label", "confidence", "unsure")
-"""The first columns of a table of predictions."""
+"""First columns of a table of predictions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """The answer about one recording: there is always exactly one.
+    """The prediction for one recording; every recording has exactly one.
 
     Attributes:
         file: the input as it was given.
-        status: `ok`, `warning` (answered, with a reservation) or `error` (not answered).
-        code: stable name of the error or of the first warning; empty when ok.
-        message: in words.
-        duration_s: length of the recording in seconds, None where it could not be read.
-        label: the most probable class, None on error, of silence, or where the model answers no classes.
-        probabilities: by class, calibrated where the model was; empty where there is no label.
-        confidence: probability of the label, None where there is none.
-        unsure: whether the confidence is too low for the coverage that was wanted; the label stays.
-        dimensions: arousal, valence, dominance on the scale of the corpus that the model learnt them from,
-            which `scales` of the predictor states (None: it is not known); empty on error, of silence, or
-            where the model answers none.
-        text: what the model read beside the audio, None where it read nothing.
-        segments: of a recording that was answered in pieces; its own answer is their mean, weighted by their
-            length; those of silence have no answer.
-        speakers: of these segments.
+        status: `ok`, `warning` (predicted, but doubtful) or `error` (not predicted).
+        code: stable name of the error or of the first warning; empty if the status is `ok`.
+        message: the error or the warnings as text.
+        duration_s: length of the recording in seconds, None if it could not be read.
+        label: the most probable class; None after an error, for silence, or if the model predicts no classes.
+        probabilities: class -> probability, calibrated if the model is; empty without a label.
+        confidence: probability of the label; None without a label.
+        unsure: whether the confidence is too low for the wanted coverage; the label stays.
+        dimensions: arousal, valence and dominance on the scale of the training corpus, which the predictor's
+            `scales` gives (None: unknown). Empty after an error, for silence, or if the model predicts none.
+        text: the text that the model used, None if it used none.
+        segments: predictions of the segments, if the recording was predicted in pieces. The prediction of the
+            whole recording is their mean, weighted by length; segments of silence have no prediction.
+        speakers: summaries of the speakers of these segments.
     """
 
     file: str
@@ -175,14 +174,14 @@ class Prediction:
     speakers: list[Speaker] = field(default_factory=list)
 
     def to_json(self) -> dict:
-        """As a JSON object."""
+        """Return the prediction as a JSON object."""
         return asdict(self)
 
     def to_row(self) -> dict[str, str | float | bool | None]:
-        """Return flat columns, as a CSV file has them: `p_NAME` of each class, dimensions by their names.
+        """Return flat columns for a CSV file: `p_NAME` for each class, and dimensions by their names.
 
         Segments and speakers are left out. An error has no columns of classes and dimensions.
         """
         fixed = {name: getattr(self, name) for name in COLUMNS}
-        shares = {f"p_{name}": share for name, share in self.probabilities.items()}
-        return fixed | shares | self.dimensions | {"text": self.text}
+        probabilities = {f"p_{name}": value for name, value in self.probabilities.items()}
+        return fixed | probabilities | self.dimensions | {"text": self.text}

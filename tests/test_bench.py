@@ -40,7 +40,7 @@ def test_operations_are_those_that_torch_counts(shape):
 
 def test_the_speech_has_iemocaps_durations():
     from speech import COUNT, Speech, durations
-    from train import bucketed_plan
+    from train import plan_bucketed
 
     from sertone.training.data.batches import padding_factor
 
@@ -50,7 +50,7 @@ def test_the_speech_has_iemocaps_durations():
     order = np.random.default_rng(1).permutation(COUNT).tolist()
     random_fours = [order[i : i + 4] for i in range(0, COUNT, 4)]
     assert padding_factor(found.tolist(), random_fours) == pytest.approx(1.70, abs=0.03)
-    assert bucketed_plan(found.tolist(), 60.0).padding <= 1.05
+    assert plan_bucketed(found.tolist(), 60.0).padding <= 1.05
     speech = Speech(20)
     first = speech.utterances[0]
     assert len(speech.samples(first)) == speech.lengths[first.id]
@@ -60,11 +60,11 @@ def test_the_speech_has_iemocaps_durations():
 def test_both_ways_train_the_same_model():
     """From the same weights, without dropout and without padding, the first losses agree."""
     from train import TINY
-    from ways import Running, Way
+    from ways import TrainingRun, Way
 
     losses = []
     for usual in (True, False):
-        running = Running(Way("", "wav2vec2", TINY, usual, precision="32-true", device="cpu", scale=0.3))
+        running = TrainingRun(Way("", "wav2vec2", TINY, usual, precision="32-true", device="cpu", scale=0.3))
         model = running.trainer.model
         if usual:
             weights = {k: v.clone() for k, v in model.encoder.hf.state_dict().items()}
@@ -116,7 +116,7 @@ class Clock:
     def __init__(self, name, times, turns):
         self.name, self.times, self.turns = name, iter(times), turns
 
-    def answer(self):
+    def predict(self):
         self.turns.append(self.name)
         return next(self.times), None
 
@@ -131,15 +131,18 @@ def test_pairs_swap_their_order_and_count_by_their_median():
 
 
 def test_a_long_recording_is_heard_from_end_to_end(toy):
-    """By hand in the windows in which our own way hears it."""
-    from hearers import Hearer, Running, clip
+    """Windows cut by hand give the same probabilities as Sertone's timeline."""
+    from backends import Backend, LoadedBackend, make_clip
 
-    samples = clip(25.0, seed=3)
-    by_hand, own = (Running(Hearer(kind, str(toy), 1)) for kind in ("onnxruntime", "sertone"))
-    assert np.abs(by_hand._by_windows(samples) - own._whole(samples)).max() <= 1e-5
-    heard, by_hand._answer = [], lambda clips: heard.append(clips[0]) or np.zeros((1, 4))
-    assert by_hand._by_windows(samples).shape == (3, 4) and np.array_equal(np.concatenate(heard), samples)
-    assert np.array_equal(clip(25.0, seed=3), samples) and not np.array_equal(clip(25.0, seed=4), samples)
+    samples = make_clip(25.0, seed=3)
+    by_hand, ours = (LoadedBackend(Backend(kind, str(toy), 1)) for kind in ("onnxruntime", "sertone"))
+    assert np.abs(by_hand._predict_windows(samples) - ours._predict_long(samples)).max() <= 1e-5
+    windows = []
+    by_hand._predict = lambda clips: windows.append(clips[0]) or np.zeros((1, 4))
+    assert by_hand._predict_windows(samples).shape == (3, 4)
+    assert np.array_equal(np.concatenate(windows), samples)
+    assert np.array_equal(make_clip(25.0, seed=3), samples)
+    assert not np.array_equal(make_clip(25.0, seed=4), samples)
 
 
 @pytest.mark.slow
@@ -158,14 +161,14 @@ def test_the_benchmark_of_answers_runs_and_ends_with_one_json_object():
 
 
 def test_the_first_step_with_the_rates_as_printed_moves_ari_ten_times_as_far(tmp_path):
-    from first_steps import changed, first_steps, miniature, recipe_of
+    from first_steps import change_recipe, load_recipe, train_first_steps, write_miniature
 
     from sertone.training.experiment.experiment import prepare
     from sertone.training.fit.progress import RunProgress
     from sertone.training.runs.folds import prepare_data
 
-    miniature(tmp_path)
-    experiment = prepare(recipe_of(tmp_path, tiny=True, device="cpu"))
+    write_miniature(tmp_path)
+    experiment = prepare(load_recipe(tmp_path, tiny=True, device="cpu"))
     material = prepare_data(experiment, RunProgress(0, quiet=True))
     losses, ratios = [], {}
     for fusion, rates in (
@@ -173,8 +176,8 @@ def test_the_first_step_with_the_rates_as_printed_moves_ari_ten_times_as_far(tmp
         ("ari_full", "printed"),
         ("ari_diagonal", "printed"),
     ):
-        recipe = changed(experiment.recipe, fusion, rates)
-        loss, ratios[fusion, rates] = first_steps(experiment.with_recipe(recipe), material, 1)
+        recipe = change_recipe(experiment.recipe, fusion, rates)
+        loss, ratios[fusion, rates] = train_first_steps(experiment.with_recipe(recipe), material, 1)
         losses += loss
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-3)  # the same start: H = H_12
     full = ratios["ari_full", "printed"]

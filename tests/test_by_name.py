@@ -114,13 +114,13 @@ def test_show_prints_the_file(sertone):
     status, out, _ = sertone("recipes", "show", "compact")
     assert status == 0 and out == (REPOSITORY / "recipes" / "compact.yaml").read_text()
     assert sertone("recipes", "show", "compact", "--study")[1].startswith("# yaml")
-    assert "near names: compact" in sertone("recipes", "show", "compakt")[2]
+    assert "similar names: compact" in sertone("recipes", "show", "compakt")[2]
 
 
 @pytest.mark.parametrize(
     ("command", "name", "said"),
     [
-        ("crossval", "wan2025", "near names: wan2025_wavlm, wan2025_hubert, wan2025_wav2vec2"),
+        ("crossval", "wan2025", "similar names: wan2025_wavlm, wan2025_hubert, wan2025_wav2vec2"),
         ("train", "nothing_like_it", "no recipe of that name; `sertone recipes list` shows all"),
         ("crossval", "demo_table2", "demo_table2 is a study: `sertone ablate demo_table2` runs it"),
         (
@@ -130,9 +130,9 @@ def test_show_prints_the_file(sertone):
         ),
         ("ablate", "demo_tabel2", "[missing_study]"),
         ("ablate", "wan2025_wavlm", "wan2025_wavlm is a recipe: `sertone crossval wan2025_wavlm` runs it"),
-        ("choose", "compakt", "near names: compact"),
-        ("distill", "demo_destill", "near names: demo_distill"),
-        ("layers", "oliviera2023", "near names: oliveira2023"),
+        ("choose", "compakt", "similar names: compact"),
+        ("distill", "demo_destill", "similar names: demo_distill"),
+        ("layers", "oliviera2023", "similar names: oliveira2023"),
     ],
 )
 def test_an_unknown_name_is_answered_with_what_it_may_mean(sertone, command, name, said):

@@ -179,7 +179,7 @@ def test_an_exact_label_goes_before_one_in_another_case():
 
 
 def test_one_emotion_in_two_classes_is_refused():
-    with pytest.raises(SertoneError, match="happy and Joy are both read as happy") as caught:
+    with pytest.raises(SertoneError, match="happy and Joy both mean happy") as caught:
         resolve_class_map({"happy": "a", "Joy": "b"}, WRITTEN)
     assert caught.value.code == "ambiguous_classes"
 

@@ -18,10 +18,11 @@ from sertone import cli, corpora, load
 from sertone.analysis.compare import compare
 from sertone.analysis.evaluate import evaluate
 from sertone.errors import SertoneError
-from sertone.labels import class_names, parse_map, remap
+from sertone.labels import class_names, remap
 from sertone.recipe import Recipe
 from sertone.scoring.metrics import emotion_scores
 from sertone.training.runs import train
+from sertone.utils.name_map import parse_map
 
 CLASSES = ["neutral", "happy", "angry", "sad"]
 

@@ -20,7 +20,7 @@ from sertone.runtime.formats.writers import format_csv
 from sertone.schema import Prediction, Segment
 from sertone.training.fit.progress import RunProgress
 from sertone.utils import spreadsheet
-from sertone.utils.terminal import ACTS, escape_control
+from sertone.utils.terminal import CONTROL_CHARACTERS, escape_control
 
 TITLE = "\x1b]0;mine\x07\x9b31m\u202e\r[red]x[/red]"
 FORMULAS = ["=1+1", "+x", "-x y", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''-x", "＝1"]
@@ -61,7 +61,7 @@ def test_a_row_of_any_name_is_found_again(file, text):
     ]
     line = JsonLines().format_row(made)
     assert json.loads(line)["file"] == file and json.loads(line)["text"] == text
-    assert not ACTS.search(line.decode().removesuffix("\n"))
+    assert not CONTROL_CHARACTERS.search(line.decode().removesuffix("\n"))
 
 
 @pytest.mark.parametrize("name", ["=1+1.wav", "-x.wav", "@a.wav", "'=b.wav", b"\xff=.wav", "a\nb.wav"])
@@ -107,7 +107,7 @@ def test_a_manifest_reads_what_an_export_guards(tmp_path):
 
 @given(ANYTHING)
 def test_what_is_escaped_acts_no_more_and_is_the_same_in_json(text):
-    assert not ACTS.search(escape_control(text))
+    assert not CONTROL_CHARACTERS.search(escape_control(text))
     assert json.loads(escape_control(json.dumps(text, ensure_ascii=False))) == text
 
 
@@ -126,7 +126,7 @@ def test_no_name_acts_on_the_terminal(tmp_path, arguments):
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, env=environment)
     said = (done.stdout + done.stderr).decode()
-    assert done.returncode and not ACTS.search(said.replace("\n", "")), said
+    assert done.returncode and not CONTROL_CHARACTERS.search(said.replace("\n", "")), said
     assert r"\u001b]0;mine\u0007\u009b31m\u202e" in said and "[red]x[/red]" in said
 
 

@@ -138,7 +138,7 @@ def test_files_that_are_no_recipe(tmp_path):
     with pytest.raises(SertoneError) as caught:
         recipes.load(tmp_path / "x.yaml")
     assert caught.value.code == "bad_recipe"
-    with pytest.raises(SertoneError, match="near names: demo"):
+    with pytest.raises(SertoneError, match="similar names: demo"):
         recipes.find_shipped_recipe("demoo")
 
 

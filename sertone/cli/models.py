@@ -67,7 +67,7 @@ def evaluate(
     import yaml
 
     from sertone.analysis.evaluate import evaluate as examine
-    from sertone.labels import parse_map
+    from sertone.utils.name_map import parse_map
 
     if len(what) not in (2, 3):
         raise SertoneError("bad_command", f"{len(what)} arguments", "[MODEL] CORPUS ROOT")
@@ -98,7 +98,7 @@ def _short_name(model: str | None) -> str:
 
 def _scales(text: str | None) -> dict[str, tuple[float, float]]:
     """`valence=1:7` -> valence from 1 to 7."""
-    from sertone.labels import parse_map
+    from sertone.utils.name_map import parse_map
 
     pairs = {name: ends.partition(":") for name, ends in parse_map(text, "--scales").items()} if text else {}
     try:

@@ -183,8 +183,8 @@ def _is_model(name: str) -> bool:
 def _inputs(
     paths: Sequence[str], listed: str | None, manifest: Path | None, text: str | None, columns: str | None
 ) -> "list[Input]":
-    from sertone.labels import parse_map
     from sertone.runtime.batch.inputs import collect_inputs
+    from sertone.utils.name_map import parse_map
 
     if columns and not manifest:
         raise SertoneError("no_table", "--columns without --manifest", "the table whose columns they are")

@@ -5,7 +5,8 @@ from typing import Any
 
 from cyclopts import Parameter
 
-from sertone.labels import CLASS_MAPS, parse_map
+from sertone.labels import CLASS_MAPS
+from sertone.utils.name_map import parse_map
 
 
 @Parameter(name="*")

@@ -1,1 +1,1 @@
-"""Small helpers without a subject of their own: processes, terminals, optional packages, suggestions."""
+"""Small helpers for all parts: child processes, the terminal, optional packages, suggestions, the hub."""

@@ -1,4 +1,4 @@
-"""The child's side of `processes`: it answers the calls of the process that started it."""
+"""The child's side of `processes`: serve the calls of the parent process."""
 
 import contextlib
 import os
@@ -11,30 +11,32 @@ from typing import Any
 
 from sertone.errors import SertoneError
 
-_answers: Any = None
+_replies: Any = None
 
 
 def emit(value: Any) -> None:
-    """Sends a value to the caller before the answer; does nothing outside a child."""
-    if _answers is not None:
+    """Send an intermediate value to the parent process; do nothing outside a child process."""
+    if _replies is not None:
         _send("event", value)
 
 
 def _send(kind: str, value: Any) -> None:
-    _answers.write(pickle.dumps((kind, value)))
-    _answers.flush()
+    _replies.write(pickle.dumps((kind, value)))
+    _replies.flush()
 
 
 def serve() -> None:
-    """Answers calls from standard input on standard output until the caller closes them."""
-    global _answers
-    _answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # decoders that print must not print into the answers
+    """Run the calls from standard input, and write the replies to standard output, until they are closed."""
+    global _replies
+    # Decoders that print to file descriptor 1 would corrupt the stream of replies, so it becomes stderr.
+    _replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
     calls: queue.SimpleQueue[tuple] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(calls,), daemon=True).start()
+    threading.Thread(target=_receive_calls, args=(calls,), daemon=True).start()
     while True:
         folder, function, arguments = calls.get()
-        with contextlib.suppress(OSError, TypeError):  # one that may not be entered, or was removed
+        # The parent may have changed its working folder, or the folder may be gone by now.
+        with contextlib.suppress(OSError, TypeError):
             os.chdir(folder)
         try:
             kind, value = "answer", function(*arguments)
@@ -45,16 +47,17 @@ def serve() -> None:
         try:
             _send(kind, value)
         except OSError:
-            os._exit(0)  # as below
+            os._exit(0)  # the parent is gone
 
 
-def _listen(calls: queue.SimpleQueue) -> None:
+def _receive_calls(calls: queue.SimpleQueue) -> None:
+    """Read calls in a thread, so that the end of the parent is noticed even during a long call."""
     while True:
         try:
             calls.put(pickle.load(sys.stdin.buffer))
         except EOFError:
-            os._exit(0)  # the caller is gone, and with it whoever wants the answer
-        except BaseException as error:  # what was sent cannot be had here: the call's error, also an exit
+            os._exit(0)  # the parent is gone, and nobody waits for the reply
+        except BaseException as error:  # unpickling imports modules, which may even call exit
             calls.put((None, _raise, (error,)))
 
 

@@ -1,4 +1,4 @@
-"""Extras: the optional parts of Sertone, and the command that installs one of them here."""
+"""Optional extras of Sertone, and the commands that install them."""
 
 from pathlib import Path
 
@@ -12,30 +12,30 @@ MODULES = {
     "sounddevice": "listen",
     "tokenizers": "text",
 }
-"""Module -> the smallest extra that brings it. All others come with `train`."""
+"""Module -> the smallest extra that includes it. All other modules come with `train`."""
 
 
 def install_command(extra: str, package: Path = Path(__file__).parents[1]) -> str:
-    """Return the command that installs an extra, and works where Sertone was installed from.
+    """Return the pip command that adds an extra to this installation.
 
-    In a clone pip is given the clone, which stays editable. Elsewhere pip finds the installed Sertone by its
-    name, and adds what the extra needs.
+    For a clone, the command names the clone, which stays editable. Otherwise pip finds the installed Sertone
+    by its name.
 
     Args:
-        extra: such as `media`; several are joined by commas.
+        extra: such as `media`; separate several extras by commas.
         package: folder of the package.
     """
     clone = package.parent
     if not (clone / "pyproject.toml").is_file():
         return f'pip install "sertone[{extra}]"'
-    where = "." if clone == Path.cwd() else clone
-    return f'pip install -e "{where}[{extra}]"'
+    target = "." if clone == Path.cwd() else clone
+    return f'pip install -e "{target}[{extra}]"'
 
 
 def install_command_for(module: str | None) -> str:
-    """Return the command that installs a module which could not be imported.
+    """Return the command that installs a missing module.
 
     Args:
-        module: its name, as `ModuleNotFoundError.name` says.
+        module: name of the module, from `ModuleNotFoundError.name`.
     """
     return install_command(MODULES.get((module or "").partition(".")[0], "train"))

@@ -1,6 +1,6 @@
-"""Model folders, here or on the Hugging Face hub: when the hub is asked, and that nothing of a folder is run.
+"""Model folders on this machine or on the Hugging Face hub, without running any code in them.
 
-Only files of known kinds are downloaded, and transformers is only ever given folders of this machine.
+Only files of known kinds are downloaded, and transformers only gets local folders.
 """
 
 import json
@@ -16,18 +16,18 @@ from sertone.utils.extras import install_command
 
 HUB_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")
 OWN_FOLDERS = ("corpora", "recipes", "runs", "studies")
-"""Folders that Sertone's commands write, or its repository has: no owner of models."""
+"""Folders of Sertone's repository and commands, which are never owners of models on the hub."""
 CONFIG_FILES = ("*.json", "*.txt", "*.model", "bpe.codes", "README.md")
-"""Configurations and tokenizers, as the hub's repositories have them."""
+"""Configurations and tokenizers in the hub's repositories."""
 SAFE_WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 
 
 def is_hub_id(source: str | Path) -> bool:
-    """Whether a name is OWNER/NAME on the hub and cannot be meant as a path.
+    """Return whether a name is OWNER/NAME on the hub and not a path.
 
-    A path that was misspelt is not sent to a server: a `Path` is none, nor a name whose owner is a folder
-    here or one of `OURS`. Encoders that are known (`licences.ENCODER_LICENCES`) are on the hub whatever is here.
+    A misspelt path must not be sent to a server. So a `Path` is no hub id, nor is a name whose owner is a
+    local folder or one of `OWN_FOLDERS`. Known encoders (`licences.ENCODER_LICENCES`) are always hub ids.
     """
     if not isinstance(source, str):
         return False
@@ -38,23 +38,22 @@ def is_hub_id(source: str | Path) -> bool:
 
 
 def describe_missing(source: str | Path) -> str:
-    """Says of a source that is not there why it was not looked for on the hub."""
+    """Return a message about a missing folder, with the reason why the hub was not searched."""
     owner = str(source).partition("/")[0]
-    likely = HUB_ID.fullmatch(str(source))
-    reason = (
-        f", and because of {owner}/ it is taken for a path and not looked for on the hub" if likely else ""
-    )
+    reason = ""
+    if HUB_ID.fullmatch(str(source)):
+        reason = f"; the hub was not searched, because {owner}/ marks a path"
     return f"no folder {source}{reason}"
 
 
 def resolve_folder(source: str | Path, files: Sequence[str], *, code: str, expected: str) -> Path:
-    """Return a path as it is, or the folder of OWNER/NAME on the hub, which is downloaded once.
+    """Return a local path unchanged, or download OWNER/NAME from the hub once and return its folder.
 
     Args:
         source: path, or OWNER/NAME.
         files: patterns of the files to download.
-        code: of the error where the hub does not have it, or cannot be reached.
-        expected: of the same error.
+        code: code of the error if the hub does not have the model, or cannot be reached.
+        expected: expectation of the same error.
 
     Raises:
         SertoneError: `code`; `missing_extra`.
@@ -66,18 +65,18 @@ def resolve_folder(source: str | Path, files: Sequence[str], *, code: str, expec
     except (OSError, ValueError) as error:
         raise SertoneError(
             code,
-            f"no folder {source}, and no such model from the hub: {first_line(error)}",
+            f"no folder {source}, and the hub gives no such model: {first_line(error)}",
             expected,
-            "without a network, download it elsewhere and give its folder",
+            "without a network, download the model on another machine and pass its folder",
         ) from error
 
 
 @lru_cache
 def _download(repository: str, files: tuple[str, ...]) -> Path:
-    """The files of a repository that are data; of its first level alone.
+    """Download the data files in the top folder of a repository.
 
     Raises:
-        OSError, ValueError: of the hub, the way to it, or the name.
+        OSError, ValueError: from the hub, the connection, or because of the name.
         SertoneError: `missing_extra`.
     """
     try:
@@ -86,7 +85,7 @@ def _download(repository: str, files: tuple[str, ...]) -> Path:
     except ImportError:
         raise SertoneError(
             "missing_extra",
-            f"no folder {repository}, and huggingface_hub, to look on the hub, is not installed",
+            f"no folder {repository}, and huggingface_hub, which searches the hub, is not installed",
             way_out=install_command("hub"),
         ) from None
     try:
@@ -96,7 +95,7 @@ def _download(repository: str, files: tuple[str, ...]) -> Path:
 
 
 def is_transformers_model(folder: Path) -> bool:
-    """Return whether a folder holds a model as `transformers` saves it; no folder of Sertone's does."""
+    """Return whether a folder holds a model saved by `transformers`, which no folder of Sertone does."""
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -105,50 +104,51 @@ def is_transformers_model(folder: Path) -> bool:
 
 
 def require_data_only(folder: Path) -> None:
-    """Refuse a folder that names code to run, or weights that lie elsewhere.
+    """Refuse a folder that refers to code, or to weights outside the folder.
 
     Raises:
         SertoneError: `remote_code`, `bad_weights`.
     """
     if (folder / "adapter_config.json").exists():
-        found, way_out = f"{folder} holds an adapter", "peft: merge_and_unload(), then save_pretrained()"
-        raise SertoneError("bad_weights", found, "weights that are whole", way_out)
+        found = f"{folder} holds an adapter"
+        way_out = "in peft, call merge_and_unload() and then save_pretrained()"
+        raise SertoneError("bad_weights", found, "complete weights", way_out)
     for path in sorted(folder.glob("*config.json")):
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):  # whoever needs the file says what is wrong with it
-            continue
+        except (OSError, ValueError, RecursionError):
+            continue  # if the file is needed, the code that loads it reports the fault
         require_no_code(values, path)
 
 
 def require_no_code(values: Any, path: Path) -> None:
-    """Refuse a configuration that names code.
+    """Refuse a configuration that refers to code.
 
     Args:
-        values: what a JSON file holds.
+        values: content of a JSON file.
         path: the file, for the error.
 
     Raises:
         SertoneError: `remote_code`.
     """
-    if names := sorted(set(_naming_code(values))):
+    if names := sorted(set(_find_code_keys(values))):
         raise SertoneError(
             "remote_code",
             f"{path} names code to run ({', '.join(names)})",
-            "a model that is data alone: Sertone runs no code of a model's folder",
-            f"if you trust the weights and its kind is one that transformers knows, remove {names[0]} from a "
+            "a model without code: Sertone runs no code from a model's folder",
+            f"if you trust the weights and transformers knows this architecture, remove {names[0]} from a "
             "copy of the file",
         )
 
 
-def _naming_code(values: Any) -> Iterator[str]:
-    """Keys that name Python files, or kernels on the hub, at any depth."""
+def _find_code_keys(values: Any) -> Iterator[str]:
+    """Yield the keys that refer to Python files, or to kernels on the hub, at any depth."""
     if isinstance(values, dict):
         for key, value in values.items():
             kernel = "_implementation" in key and "/" in str(value)
             if kernel or (key in ("auto_map", "custom_pipelines") and value):
                 yield key
-            yield from _naming_code(value)
+            yield from _find_code_keys(value)
     elif isinstance(values, list):
         for value in values:
-            yield from _naming_code(value)
+            yield from _find_code_keys(value)

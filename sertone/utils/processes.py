@@ -1,7 +1,7 @@
-"""Calls in processes of their own: what kills one ends one call, not the program.
+"""Function calls in child processes: a crash ends one call, not the program.
 
-A child is a fresh interpreter. It shares nothing with the caller's `__main__`, so scripts need no
-guard, and it ends when the caller does, however the caller ends.
+A child is a fresh interpreter. It does not import the caller's `__main__`, so scripts need no `__main__`
+guard, and it ends when the caller ends, even if the caller is killed.
 """
 
 import os
@@ -32,19 +32,18 @@ class ChildDiedError(SertoneError):
 
 
 class ChildStuckError(ChildDiedError):
-    """The process of a call said nothing for too long, and was ended: code `process_stuck`."""
+    """The process of a call sent nothing for too long, and was ended: code `process_stuck`."""
 
 
 class ChildProcess:
-    """Runs calls one after the other in a child process, which is replaced when it dies.
+    """A child process that runs calls one after the other, and is replaced when it dies.
 
-    Use as a context manager. Functions have to be importable, arguments and results picklable.
+    Use it as a context manager. Functions must be importable, arguments and results picklable.
 
     Args:
-        environment: variables that the child sees beside the caller's own.
-        on_event: called with every value that the function hands to `emit`.
-        silence_s: seconds after which a call that has neither answered nor handed anything to `emit` is ended
-            with its process, whatever it is stuck in; None: it may take any time.
+        environment: environment variables of the child, added to those of the caller.
+        on_event: called with every value that the function passes to `emit`.
+        timeout_s: seconds without a result or an event after which the process is ended; None: no limit.
     """
 
     def __init__(
@@ -53,9 +52,12 @@ class ChildProcess:
         on_event: Callable[[Any], None] = lambda _: None,
         timeout_s: float | None = None,
     ) -> None:
-        self.environment, self.on_event, self.silence_s = environment or {}, on_event, timeout_s
+        self.environment = environment or {}
+        self.on_event = on_event
+        self.timeout_s = timeout_s
         self._child: subprocess.Popen | None = None
-        self._lock, self._closed = threading.Lock(), False
+        self._lock = threading.Lock()
+        self._closed = False
 
     def __enter__(self) -> "ChildProcess":
         return self
@@ -64,59 +66,60 @@ class ChildProcess:
         self.close()
 
     def __call__(self, function: Callable, *arguments: Any) -> Any:
-        """The function's result, or its error.
+        """Return the function's result, or raise its error.
 
         Raises:
-            ChildDiedError: the process died, or was closed.
-            ChildStuckError: it was ended after `silence_s`.
+            ChildDiedError: if the process died, or was closed.
+            ChildStuckError: if the process was ended after `timeout_s`.
         """
-        child = self._living(function)
-        watch = _Watch(child, self.silence_s)
+        child = self._get_running_child(function)
+        watchdog = _Watchdog(child, self.timeout_s)
         try:
-            kind, value = self._asked(child, (_working_folder(), function, arguments), watch)
+            kind, value = self._exchange(child, (_get_working_folder(), function, arguments), watchdog)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             self._end()
-            if watch.stuck:
-                found = f"the process of {function.__name__} gave nothing for {self.silence_s:g} s"
-                raise ChildStuckError("process_stuck", found, "an answer") from None
-            raise _died(function, child.returncode) from None
-        except BaseException:  # Ctrl-C, say: its answer would be taken for that of the next call
+            if watchdog.expired:
+                found = f"the process of {function.__name__} sent nothing for {self.timeout_s:g} s"
+                raise ChildStuckError("process_stuck", found, "a result") from None
+            raise _build_died_error(function, child.returncode) from None
+        except BaseException:
+            # After Ctrl-C, for instance, the reply is still on its way, and the next call would receive it.
             self._end()
             raise
         finally:
-            watch.end()
+            watchdog.stop()
         if kind == "error":
             raise value
         return value
 
-    def _asked(self, child: subprocess.Popen, call: tuple, watch: "_Watch") -> tuple[str, Any]:
-        """Kind and value of the answer."""
+    def _exchange(self, child: subprocess.Popen, call: tuple, watchdog: "_Watchdog") -> tuple[str, Any]:
+        """Send a call, and return kind and value of the reply."""
         assert child.stdin and child.stdout
         pickle.dump(call, child.stdin)
         child.stdin.flush()
         while True:
             kind, value = pickle.load(child.stdout)
-            watch.heard()
+            watchdog.restart()
             if kind != "event":
                 return kind, value
             self.on_event(value)
 
     def close(self) -> None:
-        """Ends the child for good, also in the middle of a call."""
+        """End the child for good, even in the middle of a call."""
         self._closed = True
         self._end()
 
-    def _living(self, function: Callable) -> subprocess.Popen:
+    def _get_running_child(self, function: Callable) -> subprocess.Popen:
         with self._lock:
             if self._closed:
-                raise _died(function, "closed")
-            if self._child is None or self._child.poll() is not None:  # also one that died between calls
+                raise _build_died_error(function, "closed")
+            if self._child is None or self._child.poll() is not None:  # it may have died between calls
                 self._child = subprocess.Popen(
-                    [sys.executable, "-P", "-c", SERVE_CODE],  # -P: imports nothing from the working folder
+                    [sys.executable, "-P", "-c", SERVE_CODE],  # -P: do not import from the working folder
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     env=os.environ | self.environment,
-                    start_new_session=True,  # Ctrl-C is the caller's, who then closes
+                    start_new_session=True,  # Ctrl-C reaches only the caller, which then closes the child
                 )
             return self._child
 
@@ -128,48 +131,52 @@ class ChildProcess:
             child.wait()
 
 
-class _Watch:
-    """Ends a process that says nothing for some time."""
+class _Watchdog:
+    """A thread that ends a process which sends nothing for some time."""
 
-    def __init__(self, child: subprocess.Popen, silence_s: float | None) -> None:
-        self.stuck, self._child = False, child
-        self._ended, self._last = threading.Event(), time.monotonic()
-        if silence_s is not None:
-            threading.Thread(target=self._wait, args=(silence_s,), daemon=True).start()
+    def __init__(self, child: subprocess.Popen, timeout_s: float | None) -> None:
+        self.expired = False
+        self._child = child
+        self._stopped = threading.Event()
+        self._last_reply = time.monotonic()
+        if timeout_s is not None:
+            threading.Thread(target=self._wait, args=(timeout_s,), daemon=True).start()
 
-    def heard(self) -> None:
-        """Begin the time anew."""
-        self._last = time.monotonic()
+    def restart(self) -> None:
+        """Restart the clock after a reply."""
+        self._last_reply = time.monotonic()
 
-    def end(self) -> None:
-        """Watch no longer."""
-        self._ended.set()
+    def stop(self) -> None:
+        """Stop watching."""
+        self._stopped.set()
 
-    def _wait(self, silence_s: float) -> None:
-        while (left := self._last + silence_s - time.monotonic()) > 0:
-            if self._ended.wait(left):
+    def _wait(self, timeout_s: float) -> None:
+        while (remaining := self._last_reply + timeout_s - time.monotonic()) > 0:
+            if self._stopped.wait(remaining):
                 return
-            if time.monotonic() >= self._last + silence_s and self._has_spoken():
-                self.heard()  # while this process was stopped, and could not listen
-        self.stuck = True
+            # A reply may wait in the pipe unread, if this process itself was suspended in the meantime.
+            if time.monotonic() >= self._last_reply + timeout_s and self._has_unread_reply():
+                self.restart()
+        self.expired = True
         self._child.kill()
 
-    def _has_spoken(self) -> bool:
+    def _has_unread_reply(self) -> bool:
         assert self._child.stdout
+        # Only POSIX systems, which also have `poll`, can select pipes.
         return hasattr(select, "poll") and bool(select.select([self._child.stdout.fileno()], [], [], 0)[0])
 
 
-def _working_folder() -> str | None:
-    """Return the folder that relative paths are meant from; None where it was removed."""
+def _get_working_folder() -> str | None:
+    """Return the folder to which relative paths refer; None if it was removed."""
     try:
         return os.getcwd()  # noqa: PTH109
     except OSError:
         return None
 
 
-def _died(function: Callable, status: object) -> ChildDiedError:
+def _build_died_error(function: Callable, status: object) -> ChildDiedError:
     found = f"the process of {function.__name__} ended with status {status}"
-    return ChildDiedError("process_died", found, "it to live")
+    return ChildDiedError("process_died", found, "a running process")
 
 
 def run_parallel(
@@ -179,52 +186,56 @@ def run_parallel(
     on_event: Callable[[Any], None] = lambda _: None,
     timeout_s: float | None = None,
 ) -> Generator[tuple[tuple, Future], None, None]:
-    """Calls a function in child processes, each of which takes the next call when it is free.
+    """Call a function in several child processes; every idle process takes the next call.
 
-    Close the generator (`contextlib.closing`) to end the children where not all calls are waited for.
+    Close the generator (`contextlib.closing`) to end the children before all calls are finished.
 
     Args:
-        environments: of each child, see `Isolated`.
-        function: what to call.
-        calls: the arguments of each call; taken as they are needed.
-        on_event: as `Isolated`; called from several threads, one at a time.
-        silence_s: as `Isolated`.
+        environments: environment variables of each child, see `ChildProcess`.
+        function: the function to call.
+        calls: arguments of each call, consumed when they are needed.
+        on_event: as in `ChildProcess`; called from several threads, one at a time.
+        timeout_s: as in `ChildProcess`.
 
     Yields:
-        arguments and finished future of each call, as they come in.
+        arguments and finished future of each call, in the order in which the calls finish.
     """
     lock = threading.Lock()
 
-    def tell(value: Any) -> None:
+    def forward(value: Any) -> None:
         with lock:
             on_event(value)
 
-    with _children([ChildProcess(environment, tell, timeout_s) for environment in environments]) as submit:
+    children = [ChildProcess(environment, forward, timeout_s) for environment in environments]
+    with _pool_children(children) as submit:
         pending: dict[Future, tuple] = {}
         for arguments in calls:
             pending[submit(function, *arguments)] = arguments
+            # Two calls per child keep all of them busy without consuming all arguments at once.
             while len(pending) > 2 * len(environments):
-                yield _next(pending)
+                yield _pop_finished(pending)
         while pending:
-            yield _next(pending)
+            yield _pop_finished(pending)
 
 
 def run_in_order(
     jobs: int, function: Callable, calls: Iterable[tuple], timeout_s: float | None = None
 ) -> Generator[tuple[tuple, Future], None, None]:
-    """As `side_by_side`, but in the order of the calls: what is slow keeps back what comes after it.
+    """Call a function in several child processes, and yield the calls in their order.
+
+    A slow call delays the results after it.
 
     Args:
-        jobs: number of children, started when they are needed; twice as many calls are ahead of what was
-            yielded, at most.
-        function: what to call.
-        calls: the arguments of each call; taken as they are needed.
-        silence_s: as `Isolated`.
+        jobs: number of children, started when they are needed. At most twice as many calls run ahead of the
+            consumer.
+        function: the function to call.
+        calls: arguments of each call, consumed when they are needed.
+        timeout_s: as in `ChildProcess`.
 
     Yields:
         arguments and future of each call.
     """
-    with _children([ChildProcess(timeout_s=timeout_s) for _ in range(jobs)]) as submit:
+    with _pool_children([ChildProcess(timeout_s=timeout_s) for _ in range(jobs)]) as submit:
         pending: deque[tuple[tuple, Future]] = deque()
         for arguments in calls:
             pending.append((arguments, submit(function, *arguments)))
@@ -235,8 +246,8 @@ def run_in_order(
 
 
 @contextmanager
-def _children(children: Sequence[ChildProcess]) -> Iterator[Callable[..., Future]]:
-    """Hands out `submit(function, *arguments)`, which calls in a child that is free; ends the children."""
+def _pool_children(children: Sequence[ChildProcess]) -> Iterator[Callable[..., Future]]:
+    """Yield `submit(function, *arguments)`, which calls in an idle child; end the children at the exit."""
     idle: queue.SimpleQueue[ChildProcess] = queue.SimpleQueue()
     for child in children:
         idle.put(child)
@@ -259,11 +270,11 @@ def _children(children: Sequence[ChildProcess]) -> Iterator[Callable[..., Future
 
 
 def count_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _next(pending: dict[Future, tuple]) -> tuple[tuple, Future]:
-    """Waits for a future and takes it out."""
+def _pop_finished(pending: dict[Future, tuple]) -> tuple[tuple, Future]:
+    """Wait for a future to finish, and remove it from the pending ones."""
     done = wait(pending, return_when=FIRST_COMPLETED).done.pop()
     return pending.pop(done), done

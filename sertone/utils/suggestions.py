@@ -1,68 +1,69 @@
-"""Help with unknown names: near spellings, and what other programs call the same thing.
+"""Suggestions for unknown names: similar spellings, and the names that other programs use.
 
-A wrong suggestion costs a reader more than none, so only near spellings are suggested. What people look for
-under another name has a line in ELSEWHERE, which says where it is, or that Sertone has no such thing.
+A wrong suggestion costs a reader more than no suggestion, so only similar spellings are suggested. The table
+ELSEWHERE explains settings that other programs call differently or that Sertone does not have.
 """
 
 import difflib
 from collections.abc import Iterable
 
-NEAR = 0.7
-"""Least similarity of a suggestion (`difflib`'s ratio): `fusoin` and `fusion` have .83, `lora` and
+MIN_SIMILARITY = 0.7
+"""Smallest similarity of a suggestion (`difflib`'s ratio): `fusoin` and `fusion` have .83, `lora` and
 `coverage` .50."""
-BEGINNING = 3
-"""Least length of a beginning that counts as near: `tra` of `train`."""
+MIN_PREFIX = 3
+"""Shortest prefix that counts as similar: `tra` of `train`."""
 
 
 def find_near(name: str, known: Iterable[str], most: int = 2) -> list[str]:
-    """Return the known names that are spelt nearly like `name`, or begin with it; the nearest first.
+    """Return the known names that are spelt like `name` or begin with it, most similar first.
 
     Args:
-        name: an unknown name, in any case.
+        name: an unknown name, in upper or lower case.
         known: names to suggest.
-        most: how many to return at most.
+        most: largest number of suggestions.
     """
-    by_lower = {other.lower(): other for other in known}
+    by_lower = {candidate.lower(): candidate for candidate in known}
     wanted = name.lower()
-    found = difflib.get_close_matches(wanted, by_lower, most, NEAR)
-    if len(wanted) >= BEGINNING:
-        found += [other for other in by_lower if other.startswith(wanted) and other not in found]
-    return [by_lower[other] for other in found[:most]]
+    matches = difflib.get_close_matches(wanted, by_lower, most, MIN_SIMILARITY)
+    # An abbreviation is no similar spelling by difflib's ratio, so prefixes are looked up as well.
+    if len(wanted) >= MIN_PREFIX:
+        matches += [candidate for candidate in by_lower if candidate.startswith(wanted)]
+    return [by_lower[match] for match in dict.fromkeys(matches)][:most]
 
 
 def did_you_mean(name: object, known: Iterable[str], most: int = 2) -> str:
-    """Return `did you mean 'fusion'?`; empty where no known name is near.
+    """Return a question such as `did you mean 'fusion'?`; empty if no known name is similar.
 
     Args:
         name: an unknown name.
         known: names to suggest.
-        most: how many to suggest at most.
+        most: largest number of suggestions.
     """
-    found = find_near(str(name), known, most)
-    return f"did you mean {' or '.join(map(repr, found))}?" if found else ""
+    suggestions = find_near(str(name), known, most)
+    return f"did you mean {' or '.join(map(repr, suggestions))}?" if suggestions else ""
 
 
 ELSEWHERE = {
     (
         "early stopping is not a setting: all epochs are trained, and with `protocol.validation: "
-        "speaker` the epoch that is best on a held-out speaker is kept"
+        "speaker` the epoch with the best score on a held-out speaker is kept"
     ): "early_stopping early_stop patience early_stopping_patience",
     "set `train.batch_size` (utterances) or `train.batch_seconds` (seconds of audio, padding included)": (
         "batch bs train_batch_size per_device_train_batch_size batch_size batch_seconds"
     ),
-    "set `train.epochs`, with one number for each stage of the model, as in [30]": (
+    "set `train.epochs`, one number for each training stage, as in [30]": (
         "epochs max_epochs num_epochs n_epochs num_train_epochs"
     ),
     "set `train.learning_rate`: {encoder: 1.0e-5, downstream: 1.0e-4}, or one number in a distillation": (
         "lr lrs rate learning_rate encoder_lr head_lr max_lr"
     ),
-    "set `model.dropout`; the encoders that are trained from scratch also have `model.encoder.dropout`": (
+    "set `model.dropout`; encoders trained from scratch also have `model.encoder.dropout`": (
         "dropout_rate dropout_p hidden_dropout attention_dropout"
     ),
     "the optimizer is always AdamW; set `train.learning_rate` and `train.weight_decay`": (
         "optimizer optimiser optim adam adamw momentum"
     ),
-    "set `train.schedule` and `train.warmup` (a share of the steps)": (
+    "set `train.schedule` and `train.warmup` (a fraction of the steps)": (
         "scheduler lr_scheduler lr_scheduler_type lr_schedule warmup_steps warmup_ratio warmup_epochs"
     ),
     "set `train.clip_norm`": "gradient_clipping grad_clip max_grad_norm clip_grad_norm",
@@ -72,7 +73,7 @@ ELSEWHERE = {
     "adapters such as LoRA are not available; `model.frozen_layers` trains fewer layers": (
         "lora peft adapter adapters"
     ),
-    "loading needs no workers to be set; `--jobs` sets how many folds are trained side by side": (
+    "loading has no workers to set; `--jobs` sets how many folds are trained in parallel": (
         "workers num_workers dataloader_num_workers"
     ),
     "set `train.speeds` and `train.augmentation`; `functionals` encoders also have `perturbation`": (
@@ -98,16 +99,18 @@ ELSEWHERE = {
     "set `protocol.folds`, with `protocol.split: grouped_k_fold`": (
         "n_splits n_folds num_folds k_folds kfold"
     ),
-    "set `data.max_seconds`, and with `data.longer` whether longer utterances are cut or left out": (
+    "set `data.max_seconds`; `data.longer` says whether longer utterances are cut or left out": (
         "max_length max_duration max_len max_audio_length"
     ),
-    "set `train.teacher`; a file with `teacher` at the top is for `sertone distill`": "teacher",
-    "only some models have it, inside `model`": "tasks fusion pooling hidden dropout frozen_layers",
+    "set `train.teacher`; a file with `teacher` at the top level is for `sertone distill`": "teacher",
+    "only some models have this setting, inside `model`": (
+        "tasks fusion pooling hidden dropout frozen_layers"
+    ),
 }
-"""Where a thing is, or that there is none -> the names under which people look for it."""
-OTHER_NAMES = {name: line for line, names in ELSEWHERE.items() for name in names.split()}
+"""Explanation of a setting, or that Sertone has none -> the names that people look for."""
+OTHER_NAMES = {name: explanation for explanation, names in ELSEWHERE.items() for name in names.split()}
 
 
 def explain_name(name: object) -> str:
-    """Return the line of ELSEWHERE about a name, in any case and with `-` for `_`; empty without one."""
+    """Return the explanation of a name in ELSEWHERE; empty without one. Case and hyphens do not matter."""
     return OTHER_NAMES.get(str(name).lower().replace("-", "_"), "")

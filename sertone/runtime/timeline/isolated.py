@@ -35,7 +35,7 @@ def borrow_decoder() -> Iterator[ChildProcess]:
     """Lend a process that decodes: one that is idle, or a new one. As many are kept as there are cores."""
     try:
         child = _idle.get_nowait()
-        child.silence_s = DECODER_TIMEOUT_S
+        child.timeout_s = DECODER_TIMEOUT_S
     except queue.Empty:
         child = ChildProcess(timeout_s=DECODER_TIMEOUT_S)
     try:
