@@ -82,8 +82,8 @@ def _describe_texts(reports: list[dict]) -> dict[str, str]:
     return _build_line(
         "care",
         f"In {len(shared)} of {len(reports)} folds, {shares} of the test utterances have words that also "
-        f"occur in training ({format_count(len(texts), 'text')}, such as “{min(texts)}”). A model that uses text "
-        "could profit from that.",
+        f"occur in training ({format_count(len(texts), 'text')}, such as “{min(texts)}”). A model that uses "
+        "text could profit from that.",
     )
 
 

@@ -150,7 +150,7 @@ def _plot_curve(title: str, values: dict[str, list[float]], alt: str = "") -> li
 
 
 def _collect_learning_rates(folds: dict[str, list[dict]]) -> dict[str, list[float]]:
-    """Return the learning rates at the end of every epoch by part of the model; also by fold if they differ."""
+    """Return the learning rates after every epoch by part of the model; also by fold if they differ."""
     by_fold = {
         fold: [entry["learning_rates"] for entry in entries if "learning_rates" in entry]
         for fold, entries in folds.items()
@@ -203,8 +203,8 @@ def _describe_cost(results: dict) -> str:
     epochs = format_count(len(entries), "epoch")
     return (
         f"{epochs} of {seconds / len(entries):.1f} s on average. {busy:.1%} of the time was spent on "
-        f"computing rather than on waiting for data. With padding, {padding:.3f} s were computed per second of speech."
-        + _describe_withheld_input(results)
+        f"computing rather than on waiting for data. With padding, {padding:.3f} s were computed per second "
+        "of speech." + _describe_withheld_input(results)
     )
 
 
