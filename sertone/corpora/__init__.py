@@ -178,6 +178,7 @@ def load(
             `missing_file`, `nothing_selected`.
     """
     only = only or {}
+    # A selection by a label needs the labels.
     labelled = labelled or not set(only) <= set(SELECTION_FIELDS)
     utterances = _select(list(read_utterances(name, root, labelled=labelled, **options)), only)
     for problem in find_duplicates(utterances):

@@ -9,6 +9,7 @@ from sertone.corpora._files import parse_number
 from sertone.labels import SYNONYMS, normalise_counts
 from sertone.schema import Problem, ReportProblem, Utterance
 
+# `w` is also the letter of German tables (weiblich).
 GENDER_NAMES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
 GENDER_NAMES |= {"female": "female", "male": "male"}
 SPLIT_SYNONYMS = {

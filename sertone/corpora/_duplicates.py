@@ -15,6 +15,7 @@ def find_duplicates(utterances: Sequence[Utterance]) -> list[Problem]:
             paths = shorten_list([str(u.path) for u in group])
             message = f"{format_count(len(group), 'utterance')} with this id: {paths}"
             problems.append(Problem("duplicate_id", name, message))
+    # Several utterances may share a file, but not the same span of it.
     for (path, *_), group in _group(utterances, lambda u: (u.path, u.start_s, u.end_s)).items():
         if len(group) > 1:
             labels = {str(u.labels.get("emotion", "no emotion")) for u in group}

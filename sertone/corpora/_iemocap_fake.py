@@ -23,11 +23,11 @@ SESSION_CLASSES = (
 )  # per session, in the order of CLASSES; hap with exc
 WOMAN_TOTALS = (528, 481, 522, 528, 590)  # four-class utterances of each session's woman
 IMPROVISED = {"ang": 289, "hap": 947, "neu": 1099, "sad": 608}
-EXCITED = 1041
+EXCITED = 1041  # of the utterances that count as happy
 OTHER_LABELS = {"xxx": 2507, "fru": 1849, "sur": 107, "fea": 40, "oth": 3, "dis": 2}
-OTHER_IMPROVISED = 4784 - sum(IMPROVISED.values())
+OTHER_IMPROVISED = 4784 - sum(IMPROVISED.values())  # 4784 utterances of all labels are improvised
 OTHER_ACTOR = 2750  # four-class utterances of the talker who is not in the dialogue's name
-DIALOGUES = (28, 30, 32, 30, 31)
+DIALOGUES = (28, 30, 32, 30, 31)  # per session
 OFF_SCALE = {
     "Ses03M_impro07_M003": (5.5, 3.0, 3.0),
     "Ses03M_impro07_M010": (5.5, 3.0, 3.0),
@@ -216,6 +216,7 @@ def _draw_votes(label: str, draw: Random) -> str:
 
 def _write_traps(root: Path, turn: _Turn) -> None:
     dialog = root / f"Session{turn.session}" / "dialog"
+    # The reader must skip evaluation files in sub-folders.
     for folder in ("Attribute", "Categorical", "Self-evaluation"):
         other = dialog / "EmoEvaluation" / folder / f"{turn.dialogue}_e1.txt"
         other.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ HEADER = (
 )  # fmt: skip
 FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
 ROWS = {"train": 9989, "dev": 1109, "test": 2610}
+# With the rows of the two unusable recordings.
 FEW = {"train": [*range(50), 1252, 1253], "dev": [*range(20), 1107], "test": [*range(20)]}
 BROKEN, MISSING = ("train", 1253), ("dev", 1107)
 
@@ -35,6 +36,7 @@ def write_miniature(root: Path, full: bool) -> None:
                 write_recording(root / folder / _build_name(number), number + 10_000 * len(set_name))
     suffix = _choose_suffix()
     (root / "train_splits" / f"dia125_utt3{suffix}").write_bytes(b"no longer a recording")
+    # macOS leaves such files beside copies.
     (root / "train_splits" / f"._dia0_utt0{suffix}").write_bytes(b"\0\5\x16\7AppleDouble")
     tests = root / FOLDERS["test"]
     write_recording(tests / "final_videos_testdia0_utt0", 1)  # a second recording of this row

@@ -61,7 +61,7 @@ def write_miniature(root: Path, segments: int, release: str) -> None:
 
 def _build_row(number: int, layout: _Layout, draw: Random) -> dict[str, str]:
     """Return a row; the speakers are twenty or more, each in one partition, and one in fifteen is unknown."""
-    speaker = number % 20 + 20 * (number // 1000)
+    speaker = number % 20 + 20 * (number // 1000)  # twenty new speakers after every thousand rows
     emotion = CLASSES[(number // 20) % len(CLASSES)]
     ratings = (*CENTRES.get(emotion, (4, 3)), 4)
     values = [f"{centre + draw.choice((-0.8, -0.2, 0, 0.333333, 1)):.6f}" for centre in ratings]
@@ -90,6 +90,7 @@ def _write_labels(path: Path, rows: list[dict[str, str]]) -> None:
 
 
 def _make_stereo(path: Path) -> None:
+    # Some recordings of v1.8 are stereo with another rate.
     samples = np.random.default_rng(0).normal(0, 0.1, (11025, 1))
     soundfile.write(path, np.hstack([samples, 0.8 * samples]), 44100, subtype="PCM_16")
 

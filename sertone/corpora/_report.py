@@ -129,6 +129,7 @@ def format_problems(problems: Sequence[Problem]) -> list[str]:
         kinds[problem.severity, problem.code][problem.message].append(problem)
     lines = []
     for (severity, code), by_message in kinds.items():
+        # The most frequent message comes first.
         groups = sorted(by_message.values(), key=len, reverse=True)
         lines += [f"{severity} [{code}] {_format_example(group)}" for group in groups[:MAX_LINES]]
         if hidden := sum(len(group) for group in groups[MAX_LINES:]):

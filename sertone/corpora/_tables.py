@@ -56,7 +56,7 @@ def _load_separated(path: Path, separator: str) -> list[Row]:
     best = max((separator, *SEPARATORS), key=header.count)  # the first of several with the same count
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=best, strict=True)
     _require_unique_names(reader.fieldnames or [], path)
-    rows = list(reader)
+    rows = list(reader)  # strict: an unbalanced quote is an error
     # csv.DictReader puts surplus cells under the key None.
     if long := next((number for number, row in enumerate(rows, 2) if None in row), None):
         raise ValueError(f"line {long} has more cells than there are columns")

@@ -113,6 +113,7 @@ class _Tree:
         if not files:
             raise SertoneError("not_this_corpus", f"no recording below {root}", "a folder per class")
         split = _has_split(root, files)
+        # Tables may be at the root or in the folders of a split, and nowhere else.
         tables = [p for p in below if p.name in TABLES and len(p.relative_to(root).parts) <= 1 + split]
         return cls(root, files, sorted(tables), split, _compile_pattern(speaker_pattern))
 
@@ -230,9 +231,9 @@ def _find_inner_emotions(tree: _Tree, utterances: Sequence[Utterance]) -> Proble
     """Return a note if folders inside the classes are known emotions, and no class is one."""
     nested = [(folders, u) for u in utterances if len(folders := tree.get_folders(u.path)) > 1]
     # Only folders that are the class count; a table may have given another one.
-    used = [(folders, u) for folders, u in nested if u.labels.get("raw_emotion") == folders[0]]
-    classes = sorted({folders[0] for folders, _ in used})
-    inner = sorted({name for folders, _ in used for name in folders[1:] if _is_emotion(name)})
+    labelled = [(folders, u) for folders, u in nested if u.labels.get("raw_emotion") == folders[0]]
+    classes = sorted({folders[0] for folders, _ in labelled})
+    inner = sorted({name for folders, _ in labelled for name in folders[1:] if _is_emotion(name)})
     if not inner or any(_is_emotion(name) for name in classes):
         return None
     message = (
@@ -240,7 +241,7 @@ def _find_inner_emotions(tree: _Tree, utterances: Sequence[Utterance]) -> Proble
         f"{shorten_list(inner)}; put the folders of emotions first, or write a table metadata.csv with the "
         "column emotion"
     )
-    return Problem("inner_emotions", used[0][1].id, message, "note")
+    return Problem("inner_emotions", labelled[0][1].id, message, "note")
 
 
 def _is_emotion(folder: str) -> bool:

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from sertone.corpora._files import (
     list_audio_files,
-    parse_number,
     load_optional_table,
+    parse_number,
     require_folder,
     write_tone,
 )
@@ -45,6 +45,7 @@ EMOTIONS = {
     "FEA": "fearful",
     "DIS": "disgusted",
 }
+# The vote columns are in the order of EMOTIONS here.
 VOTES = {letter: EMOTIONS[raw] for letter, raw in zip("NHSAFD", EMOTIONS, strict=True)}
 VOICE_ONLY = 1
 SCALES: dict[str, Scale] = {}
@@ -112,7 +113,7 @@ def _load_votes(path: Path, report: ReportProblem) -> dict[str, dict[str, float]
         cells = [parse_number(row[letter]) for letter in VOTES]
         if key is None or any(cell is None or cell < 0 for cell in cells):
             report(Problem("bad_number", f"{path}, {row['fileName']}", "expected a key and six counts"))
-        elif key // 100_000 == VOICE_ONLY:
+        elif key // 100_000 == VOICE_ONLY:  # the last five digits are the clip's number
             for emotion, cell in zip(VOTES.values(), cells, strict=True):
                 counts[row["fileName"]][emotion] += cell or 0
     return {name: normalise_counts(by_emotion) for name, by_emotion in counts.items()}
@@ -125,6 +126,7 @@ def fake(root: Path, full: bool = False) -> None:
     names = [f"{a}_{s}_{e}_XX" for a in actors for s in sentences for e in EMOTIONS]
     for seed, name in enumerate(name for name in names if name != SILENT):
         write_tone(root / "AudioWAV" / f"{name}.wav", seed)
+    # The silent recording has a header and no samples, as in the corpus.
     write_tone(root / "AudioWAV" / f"{SILENT}.wav", 0, seconds=0.0)
     rows = [f"{a},30,{'Female' if int(a) % 2 else 'Male'},Unknown,Unknown" for a in actors]
     text = "\n".join(["ActorID,Age,Sex,Race,Ethnicity", *rows])

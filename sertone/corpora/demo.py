@@ -54,7 +54,8 @@ VARIANTS = {
     "M": ("m1", "m3", "m4", "m6", "m7", "m2", "m5", "m8", "Gene", "Denis"),
 }
 ACCENTS = ("en-us", "en-gb-x-rp", "en-gb-scotland", "en-us", "en-gb-x-rp") * 2
-SESSIONS, ALL_SESSIONS = 5, 10
+SESSIONS = 5
+ALL_SESSIONS = 10  # with `--full`
 
 
 @dataclass(frozen=True)

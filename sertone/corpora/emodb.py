@@ -18,8 +18,8 @@ from pathlib import Path
 
 from sertone.corpora._files import (
     list_audio_files,
-    parse_number,
     load_optional_table,
+    parse_number,
     require_folder,
     write_tone,
 )
@@ -89,8 +89,8 @@ def _estimate_votes(intended: str | None, agreement: float | None) -> dict[str, 
     if intended is None or agreement is None:
         return {}
     # The other listeners' choices are unknown, so every other emotion gets the same share.
-    other = (1 - agreement) / (len(EMOTIONS) - 1)
-    return normalise_counts({name: agreement if name == intended else other for name in EMOTIONS.values()})
+    share = (1 - agreement) / (len(EMOTIONS) - 1)
+    return normalise_counts({name: agreement if name == intended else share for name in EMOTIONS.values()})
 
 
 def _load_agreement(path: Path, report: ReportProblem) -> dict[str, float]:

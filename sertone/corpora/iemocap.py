@@ -87,6 +87,7 @@ def read_utterances(root: Path, report: ReportProblem = raise_on_error) -> Itera
         if not evaluations:
             report(Problem("missing_session", str(dialog), "no evaluation files"))
         for folder in list_visible((dialog.parent / "sentences" / "wav").glob("Ses*")):
+            # Without this check, recordings without an evaluation file would be lost silently.
             if folder.name not in {path.stem for path in evaluations}:
                 report(Problem("missing_evaluation", str(folder), "recordings without labels"))
         for evaluation in evaluations:

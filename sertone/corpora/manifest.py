@@ -106,6 +106,7 @@ def read_recordings(
     for location, row, table in _load_rows(path, columns, ("path",), raise_on_error):
         if not (name := row.get("path")):
             raise SertoneError("missing_cell", f"{location}: no path given", "a path in every row")
+        # Prediction takes whole files; an RTTM file states the parts.
         if limits := [limit for limit in ("start_s", "end_s") if limit in row]:
             raise SertoneError(
                 "parts_of_files",

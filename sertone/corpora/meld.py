@@ -84,7 +84,9 @@ CAST = {
     "Rachel": "female",
     "Ross": "male",
 }
+# Names that stand for several people, such as `All` or `Ross and Joey`.
 SEVERAL = re.compile(r"[,/&]|\b(and|all|both|every\w+|guys|girls|others)\b", re.IGNORECASE)
+# The last one is preferred.
 SUFFIXES = (".mp4", ".flac", ".wav")
 SECOND = "final_videos_test"
 MISREAD = {code: bytes([code]).decode("cp1252", errors="ignore") for code in range(0x80, 0xA0)}
@@ -110,12 +112,12 @@ def _find_table(root: Path, set_name: str) -> Path | None:
 
 def _load_set(set_name: str, root: Path, table: Path, report: ReportProblem) -> Iterator[Utterance]:
     media = _list_media(root, set_name)
-    used = set()
+    used_stems = set()
     missing = []
     for row in _load_rows(table, report):
         name = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
         stem = name if name in media else SECOND + name
-        used.add(stem)
+        used_stems.add(stem)
         if problem := UNUSABLE.get((set_name, name)):
             message = f"known to be {problem}: left out"
             report(Problem("no_recording", f"{set_name} {name}", message, "note"))
@@ -125,7 +127,7 @@ def _load_set(set_name: str, root: Path, table: Path, report: ReportProblem) -> 
             missing.append(name)
     if missing:
         report(Problem("missing_audio", str(table), summarise_names(missing, "recording", "without a file")))
-    if extra := media.keys() - used:
+    if extra := media.keys() - used_stems:
         message = summarise_names(extra, "recording", "without a row, left out")
         report(Problem("unlisted_audio", str(table), message, "note"))
 

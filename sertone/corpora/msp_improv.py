@@ -34,8 +34,8 @@ from random import Random
 
 from sertone.corpora._files import (
     list_audio_files,
-    parse_number,
     load_text,
+    parse_number,
     require_folder,
     summarise_names,
     write_tone,
@@ -86,6 +86,7 @@ def read_utterances(root: Path, report: ReportProblem = raise_on_error) -> Itera
     paths = _list_recordings(root)
     evaluation = next((root / name for name in EVALUATIONS if (root / name).is_file()), root / EVALUATIONS[0])
     blocks = dict(_parse_blocks(load_text(evaluation), report)) if evaluation.is_file() else {}
+    # Both directions are checked: recordings without labels, and labels without a recording.
     names = {path.stem for path in paths}
     if unlabelled := names - blocks.keys():
         message = summarise_names(unlabelled, "recording", "without labels")

@@ -39,9 +39,9 @@ from typing import Literal
 
 from sertone.corpora._files import (
     AUDIO_SUFFIXES,
-    parse_number,
     load_text,
     load_texts,
+    parse_number,
     require_folder,
     summarise_names,
 )
@@ -191,7 +191,7 @@ def _load_rows(path: Path, report: ReportProblem) -> Rows:
         if name in by_name:
             report(Problem("duplicate_row", name, f"more than one row in {path.name}; the first one counts"))
         by_name.setdefault(name, row)
-    by_name.pop("", None)
+    by_name.pop("", None)  # rows without a recording
     return by_name
 
 

@@ -44,7 +44,7 @@ NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
 def read_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Read the speech of `root/Actor_*`."""
     if not any(root.glob("Actor_*")):
-        require_folder(root / "Actor_01", "ravdess")
+        require_folder(root / "Actor_01", "ravdess")  # raises an error
     for path in list_audio_files(root, "Actor_*/*"):
         match = NAME.fullmatch(path.stem)
         if not match:

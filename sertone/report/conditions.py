@@ -46,7 +46,7 @@ def _describe_extremes(conditions: dict[str, dict], name: str) -> str:
         return ""
     best = max(values, key=values.__getitem__)
     worst = min(values, key=values.__getitem__)
-    if values[best] == values[worst]:
+    if values[best] == values[worst]:  # there is no highest and no lowest condition
         return (
             f"{score_format.label} is the same in all conditions, {score_format.format_value(values[best])}."
         )

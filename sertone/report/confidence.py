@@ -61,6 +61,7 @@ def _build_fold(fold: dict) -> dict:
 
 def _describe_coverage(folds: list[dict], pooled: dict) -> str:
     """Return a sentence on the coverage that the thresholds reach on speakers never seen in training."""
+    # All folds have the same requested coverage.
     coverage = folds[0]["confidence"]["calibration"]["coverage"]
     if coverage is None:
         return ""

@@ -171,6 +171,7 @@ def _plot_distances(results: dict[str, Any]) -> str:
         (f"{pair['second']} - {pair['first']}", pair["low"], pair["value"], pair["high"])
         for pair in _select_pairs(results)
     ]
+    # The axis reaches the next whole layer beyond the widest interval.
     reach = max(1, math.ceil(max(abs(bound) for _, low, _, high in rows for bound in (low, high))))
     values = "; ".join(f"{name} {value:+.1f} ({low:+.1f} to {high:+.1f})" for name, low, value, high in rows)
     return plots.plot_differences(rows, reach, f"Distances of the centres, in layers. {values}")

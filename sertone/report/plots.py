@@ -30,7 +30,7 @@ def plot_lines(series: Mapping[str, Sequence[float]], x_label: str, alt: str) ->
     low = min([0.0, *values])
     high = max(values) * 1.05 or 1.0  # an axis from 0 to 0 would have no length
     body = [_draw_y_axis(low, high), _draw_steps(steps), _draw_x_label(x_label)]
-    for number, (name, row) in enumerate(series.items()):
+    for number, (name, row) in enumerate(series.items()):  # the page defines six colours
         points = " ".join(
             f"{_step_to_x(i, steps):.1f},{_to_y(value, low, high):.1f}" for i, value in enumerate(row)
         )

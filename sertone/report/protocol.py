@@ -63,6 +63,7 @@ def _describe_fold_leaks(reports: list[dict], qualifier: str) -> list[dict]:
         "samples)."
     )
     lines = [_build_line("good", speakers), _build_line("good", recordings), _describe_texts(reports)]
+    # A session of two speakers may be divided between training and test.
     partners = [report["fold"] for report in reports if report["sessions"]]
     if partners:
         folds = format_count(len(partners), "fold")

@@ -71,6 +71,7 @@ def _plot_predictions(name: str, scale: dict, rows: list[dict]) -> dict[str, Any
 
 def _describe_thirds(name: str, pairs: np.ndarray) -> str:
     """Return the text alternative: mean predictions for low, middle and high targets."""
+    # A stable sort keeps the text the same on every machine.
     thirds = np.array_split(pairs[pairs[:, 0].argsort(kind="stable")], min(3, len(pairs)))
     means = "; ".join(f"rated {t:.2f}, predicted {p:.2f}" for t, p in (third.mean(0) for third in thirds))
     return f"Predictions of {name} and the annotators' ratings, means from the lowest to the highest: {means}"

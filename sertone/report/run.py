@@ -93,6 +93,7 @@ def _build_auxiliary_table(results: dict) -> dict | None:
     scores = results["mean"] | results["pooled"]
     tasks = [task for task in scores if task != "emotion" and task not in results["ratings"]]
     rows = [_build_auxiliary_row(columns, task, score) for task in tasks for score in scores[task]]
+    # All folds have the same stages, so the first one names the last stage.
     history = results["folds"][0]["history"]
     last_stage = history[-1]["stage"] if history else ""  # a last stage without epochs is not in the history
     last = [last_stage if last_stage and last_stage not in after else "last"] if after else []

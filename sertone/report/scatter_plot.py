@@ -40,6 +40,7 @@ def plot_scatter(
         ends = [max(x.low, y.low)] * 2, [min(x.high, y.high)] * 2
         (x1, y1), (x2, y2) = map(to_position, ends)
         body.append(f'<line class="chance" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
+    # The page defines six colours.
     colours = {name: number % 6 for number, name in enumerate(name for name in groups if name)}
     for name, points in groups.items():
         colour = f"k{colours[name]}" if name else "soft" if colours else "k0"

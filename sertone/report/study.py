@@ -32,6 +32,7 @@ def write(study: Path) -> Path:
         title=results["title"],
         subtitle=_build_subtitle(results),
         results=results,
+        # A study in progress may have columns without a cell.
         shown=[column for column in results["columns"] if any(column in row["cells"] for row in rows)],
         plots=[{"name": column, "svg": Markup(svg)} for column, svg in _plot_differences(results).items()],
         licence=licences.describe_licence(results["corpus"]["licence"]),
@@ -117,7 +118,7 @@ def _build_system(name: str, cell: dict[str, Any], results: dict[str, Any]) -> S
         for label, score in scores.items()
         if score["interval"]
     }
-    return System(name, cell["cost"]["trained"] / 1e6, intervals)
+    return System(name, cell["cost"]["trained"] / 1e6, intervals)  # parameters in millions
 
 
 def _collect_differences(
