@@ -293,7 +293,7 @@ def test_a_run_takes_the_mean_of_calibrated_probabilities_and_of_thresholds(run,
 def test_the_page_shows_confidence(run):
     page, pooled = (run / "report.html").read_text(), results_of(run)["pooled"]["emotion"]["confidence"]
     assert f"Expected calibration error {pooled['ece']:.1%}" in page
-    assert "as they also chose the epoch" in page and "Wanted: an answer for 50% of the recordings" in page
+    assert "as they also chose the epoch" in page and "Requested coverage: 50% of the recordings" in page
     alternatives = re.findall(r'role="img" aria-label="([^"]*)"', page)
     assert any(words.startswith("Share of right answers: ") for words in alternatives)
     assert any("most confident first" in words for words in alternatives)
@@ -310,7 +310,7 @@ def test_without_validation_speakers_nothing_is_fitted_and_it_says_so(small_demo
     fold = results_of(run)["folds"][0]["confidence"]
     assert fold["before"] == fold["after"] and fold["sure"] == results_of(run)["folds"][0]["test"]
     page = (run / "report.html").read_text()
-    assert "no temperature is known" in page and "Wanted: an answer" not in page
+    assert "no temperature is known" in page and "Requested coverage" not in page
     assert sertone.load(run).model.threshold is None
     answer = sertone.load(run / "fold_0").predict(small_demo / "wav" / "S2M_angry_00.wav")
     assert answer.confidence == max(answer.probabilities.values()) and not answer.unsure

@@ -124,7 +124,7 @@ def test_what_people_read_of_it(done):
             f"| {fold['name']} | {row} | {100 * fold['inside']:.1f} | {100 * fold['outside']:.1f} |" in text
         )
         assert f"<td>{fold['name']}</td><td>{row}</td>" in page
-    assert "settings chosen without the fold that they answer" in page
+    assert "settings chosen without the fold that they are tested on" in page
     assert "settings chosen without it" in page and "the best of 3, in UA, of “widths”" in page
     own = (out / "run/report.html").read_text()
     assert "settings chosen without it" not in own and "scored best of 3 in UA on these same" in own

@@ -158,7 +158,8 @@ def test_a_run_is_refused_or_reports_the_pair(demo_recipe, small_demo, tmp_path)
     written(root / "wav" / name, root / "wav", "copy.flac", lambda samples: 0.5 * samples)
     run = cross_validate(recipe, tmp_path / "louder", jobs=1, quiet=True)
     assert (
-        "1 pair of recordings on two sides of a fold sound like copies" in (run / "report.html").read_text()
+        "in different sets of a fold sound like copies of each other: 1 pair, such as"
+        in (run / "report.html").read_text()
     )
 
 

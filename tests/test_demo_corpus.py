@@ -53,7 +53,7 @@ def test_what_of_a_corpus_is_chosen(small_demo):
     assert corpora.load("demo", small_demo, {"speaker": ["S2M"]}) == [u for u in whole if u.speaker == "S2M"]
     for only, said in (
         ({"gender": ["femal"]}, "female, male"),
-        ({"mood": ["x"]}, "none has a mood"),
+        ({"mood": ["x"]}, "no utterance has a mood"),
         ({"speaker": ["S1F"], "gender": ["male"]}, "some of female"),
     ):
         with pytest.raises(SertoneError, match=said) as error:

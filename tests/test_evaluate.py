@@ -69,15 +69,15 @@ def test_another_corpus(model, emodb, tmp_path, capsys):
     expected = emotion_scores([r["target"] for r in rows], [r["prediction"] for r in rows])
     assert {k: results["pooled"]["emotion"][k] for k in expected} == pytest.approx(expected)
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "heard no recording of these in training" in page and "<h2>Training</h2>" not in page
+    assert "was trained on none of these recordings" in page and "<h2>Training</h2>" not in page
     assert "Recipe" not in page
 
 
 def test_what_was_heard_in_training_is_named(model, small_demo, tmp_path):
     warnings = evaluate(model, "demo", small_demo, tmp_path / "same").warnings
-    assert "has heard 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
+    assert "was trained on 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
     page = (tmp_path / "same" / "report.html").read_text()
-    assert "has heard 40 of these recordings" in page
+    assert "was trained on 40 of these recordings" in page
     assert "speaker-independent" not in page and "never seen in training" not in page
     copy = tmp_path / "copy"
     shutil.copytree(small_demo, copy)

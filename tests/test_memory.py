@@ -157,7 +157,7 @@ def test_training_keeps_to_the_bound(demo_recipe, tmp_path):
     assert loose["padding_factor"] > 1.02 and tight["padding_factor"] == pytest.approx(1)
     assert loose["bounded_batches"] == 0 and tight["batches"] == tight["bounded_batches"] + 1
     results = {"folds": [{"history": [tight]}], "folds_of_other_settings": []}
-    assert "of the batches are smaller than asked for" in report._describe_trouble(results)
+    assert "of the batches are smaller than requested" in report._describe_trouble(results)
 
 
 def test_memory_is_known_here():

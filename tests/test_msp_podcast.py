@@ -138,7 +138,7 @@ def test_what_the_doctor_says_of_a_release(podcasts, capsys):
 )
 def test_which_release_it_looks_like(tmp_path, sides, labels, guess):
     rows = [row(number, Split_Set=side) for number, side in enumerate(sides)]
-    said = msp_podcast.release(tree(tmp_path / "x", rows, f"Labels/{labels}.csv"))
+    said = msp_podcast.guess_release(tree(tmp_path / "x", rows, f"Labels/{labels}.csv"))
     assert said == f"{guess}: {', '.join([*sorted(sides), f'{labels}.csv', 'Audios'])}"
 
 

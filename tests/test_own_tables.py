@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sertone import cli, corpora
 from sertone.corpora._columns import FIELDS, LABELS, NUMBERS, SYNONYMS, match_columns
-from sertone.corpora._tables import read_table
+from sertone.corpora._tables import load_table
 from sertone.corpora.manifest import read_recordings
 from sertone.errors import SertoneError
 from sertone.recipe import CorpusConfig
@@ -90,7 +90,7 @@ def test_cells_are_read_as_they_were_written(tmp_path_factory, rows, separator):
     with open(path, "w", newline="", encoding="utf-8-sig") as file:
         writer = csv.writer(file, delimiter=separator)
         writer.writerows([["path", "one", "two"], *([f"x{n}", *cells[1:]] for n, cells in enumerate(rows))])
-    assert [[row["one"], row["two"]] for row in read_table(path)] == [cells[1:] for cells in rows]
+    assert [[row["one"], row["two"]] for row in load_table(path)] == [cells[1:] for cells in rows]
 
 
 def test_a_column_chosen_leaves_its_rivals_as_labels(tmp_path):
@@ -202,7 +202,7 @@ def test_speakers_of_a_pattern(folder):
     problems = []
     found = list(corpora.read_utterances("audiofolder", folder, problems.append, speaker_pattern=r"(s\d)_"))
     assert [u.speaker for u in found if u.known_speaker] == ["s2", "s1", "s1", "s4"]
-    assert [p.code for p in problems] == ["no_speaker"] and "1 path that" in problems[0].message
+    assert [p.code for p in problems] == ["no_speaker"] and "1 path without" in problems[0].message
     whole = corpora.load("audiofolder", folder, speaker_pattern=r"s\d")
     assert {u.speaker for u in whole} == {"s1", "s2", "s3", "s4"}
     with pytest.raises(SertoneError, match="regular expression") as caught:

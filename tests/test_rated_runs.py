@@ -77,7 +77,7 @@ def test_without_classes_nothing_is_said_about_emotions(dimensions):
     page = (dimensions / "report.html").read_text()
     assert not re.findall("<h2>(Confusion|Confidence|Speakers)", page) and "Unweighted accuracy" not in page
     assert (
-        "a CCC of 0, that of an answer that is always the same" in page
+        "a CCC of 0, which is the CCC of a constant prediction" in page
         and "classes" not in page.split("<h2>")[1]
     )
 
@@ -130,7 +130,7 @@ def test_modalities_are_pooled_in_the_order_given(both):
 
 def test_without_modalities_there_is_no_table_of_them(dimensions):
     assert "modalities" not in results_of(dimensions) and not (dimensions / "modalities.csv").exists()
-    assert "With less to go by" not in (dimensions / "report.html").read_text()
+    assert "Scores with reduced input" not in (dimensions / "report.html").read_text()
 
 
 @pytest.mark.parametrize("name", ["both", "dimensions"])
@@ -143,7 +143,7 @@ def test_the_page_shows_every_rating(name, request):
         assert f"Concordance (CCC), {side}</span><b>{text(pooled[side]['ccc'])}</b>" in page
         assert f"95 % over 10 speakers: {text(low)} – {text(high)}" in page
     plots = re.findall(r'<svg [^>]*aria-label="([^"]*)".*?</svg>', page, re.S)
-    assert sum(words.startswith("Answers about ") for words in plots) == 2
+    assert sum(words.startswith("Predictions of ") for words in plots) == 2
     planes = [words for words in plots if words.startswith("Valence and arousal")]
     assert len(planes) == 2 and ("angry" in planes[1]) == (name == "both")
     assert page.count("<svg") == len(plots)
@@ -151,7 +151,7 @@ def test_the_page_shows_every_rating(name, request):
 
 def test_the_plane_marks_the_mean_of_every_class(both):
     page, rows = (both / "report.html").read_text(), rows_of(both / "predictions.csv")
-    for word, column in (("annotators", "target"), ("answered", "prediction")):
+    for word, column in (("annotators", "target"), ("predicted", "prediction")):
         (words,) = re.findall(rf'aria-label="(Valence and arousal, {word}, [^"]*)"', page)
         for name in CLASSES:
             own = [row for row in rows if row["target"] == name and row["valence_target"]]
@@ -161,7 +161,7 @@ def test_the_plane_marks_the_mean_of_every_class(both):
 
 def test_the_scatter_plot_puts_answers_where_they_belong(dimensions):
     page, rows = (dimensions / "report.html").read_text(), rows_of(dimensions / "predictions.csv")
-    svg = next(part for part in page.split("<svg") if "Answers about arousal" in part)
+    svg = next(part for part in page.split("<svg") if "Predictions of arousal" in part)
     dots = np.array(re.findall(r'<circle cx="(\d+)" cy="(\d+)"', svg), float)
     values = np.array([[float(row[f"arousal_{what}"]) for what in ("target", "prediction")] for row in rows])
     assert len(dots) == len(values) == 400

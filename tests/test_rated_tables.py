@@ -144,7 +144,7 @@ def test_a_rating_can_be_what_differences_are_shown_of(cells):
     (words,) = re.findall(r'aria-label="(CCC arousal of c: difference from both\.[^"]*)"', page)
     assert f"dimensions {apart['value']:+.3g} ({apart['low']:+.3g} to {apart['high']:+.3g})" in words
     assert "Dot and bar: difference in CCC arousal, and its 95 % interval" in page
-    assert "CCC from -1 to 1, RMSE in points of the scale, WA in percent; bold: all test" in page
+    assert "CCC from -1 to 1, RMSE in points of the scale, WA in percent. Bold: all test" in page
     rmse = results_of(out / "cells" / "both")["pooled"]["arousal"]["rmse"]
     assert f"<b>{rmse:.3f}</b>" in page
 

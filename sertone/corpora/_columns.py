@@ -1,4 +1,4 @@
-"""The columns of a table: what each is called here, and under which other names it is known."""
+"""The columns of a table: our name of each column, and other names under which it is recognised."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,126 +22,136 @@ SYNONYMS = {
     "gender": ("sex",),
     "text": ("transcript", "transcription"),
 }
-"""Column -> other names that tables give it. Case, and blanks or hyphens for underscores, do not matter.
-`sentence` and `class` are not among them: they often hold codes of sentences and classes of a school."""
-KNOWN = {name: name for name in (*FIELDS, *NUMBERS, *LABELS)}
-KNOWN |= {other: name for name, others in SYNONYMS.items() for other in others}
+"""Our name -> other names for it in tables. Case does not matter, nor blanks or hyphens for underscores.
+`sentence` and `class` are not among them: they often hold codes of sentences and school classes."""
+NAMES = {name: name for name in (*FIELDS, *NUMBERS, *LABELS)}
+NAMES |= {synonym: name for name, synonyms in SYNONYMS.items() for synonym in synonyms}
+"""Recognised spelling -> our name."""
 
 
 def match_columns(
-    columns: Iterable[str], chosen: Mapping[str, str], where: Path, required: Sequence[str]
+    columns: Iterable[str], chosen: Mapping[str, str], table: Path, required: Sequence[str]
 ) -> dict[str, str]:
-    """Find out what the columns of a table mean.
+    """Match the columns of a table to our names.
 
-    A known name is recognised in upper and lower case; any other column keeps its own name.
+    Recognised names may be in upper or lower case. Any other column keeps its own name.
 
     Args:
         columns: of the table, as they are written.
-        chosen: name used here -> column of the table, as `data.columns` says; it overrides known names.
-        where: the table, for errors.
-        required: names that must be among them.
+        chosen: our name -> column of the table, as in `data.columns`; it overrides recognised names.
+        table: its path, for errors.
+        required: our names that must be among them.
 
     Returns:
-        name used here -> column of the table.
+        our name -> column of the table.
 
     Raises:
         SertoneError: `unknown_column`, `column_twice`, `missing_column`.
     """
     columns = [column for column in columns if column.strip()]  # pandas writes its index under no name
-    named = {name: _find(column, columns, where) for name, column in chosen.items()}
+    matched = {name: _find_column(column, columns, table) for name, column in chosen.items()}
     for column in columns:
-        if column in named.values() or _spelling(column) in chosen:
+        if column in matched.values() or _normalise_spelling(column) in chosen:
             continue
-        name = _meaning(column)
+        name = _recognise_column(column)
         if name in chosen:
-            name = column.strip()  # a second column of that meaning is a label under its own name
-        if name in named:
-            _refuse_two(named[name], column, name, where)
-        named[name] = column
-    _require(named, columns, where, required)
-    return named
+            name = column.strip()  # a second column with this meaning is a label under its own name
+        if name in matched:
+            _refuse_two(matched[name], column, name, table)
+        matched[name] = column
+    _require_columns(matched, columns, table, required)
+    return matched
 
 
-def note_synonyms(named: Mapping[str, str], chosen: Mapping[str, str], where: Path) -> Iterator[Problem]:
-    """Yield a note of the columns that are recognised under another name, if there are any.
+def note_synonyms(matched: Mapping[str, str], chosen: Mapping[str, str], table: Path) -> Iterator[Problem]:
+    """Yield a note if columns are recognised under another name.
 
     Args:
-        named: name used here -> column, as `named_columns` returns it.
-        chosen: those that the user has named.
-        where: the table.
+        matched: our name -> column, as `match_columns` returns it.
+        chosen: our name -> column, for columns that the user has named.
+        table: its path.
     """
-    others = [
+    synonyms = [
         f"{name} from {column.strip()!r}"
-        for name, column in named.items()
-        if name not in chosen and _spelling(column) in SYNONYMS.get(name, ())
+        for name, column in matched.items()
+        if name not in chosen and _normalise_spelling(column) in SYNONYMS.get(name, ())
     ]
-    if others:
-        yield Problem("read_as", str(where), f"read as: {', '.join(others)}", "note")
+    if synonyms:
+        yield Problem("read_as", str(table), f"read as: {', '.join(synonyms)}", "note")
 
 
-def _spelling(name: str) -> str:
-    """Return a name without what tables write differently: case, blanks, hyphens."""
+def _normalise_spelling(name: str) -> str:
+    """Return a name without the differences between tables: case, blanks, hyphens."""
     return "_".join(name.lower().replace("-", " ").split())
 
 
-def _meaning(column: str) -> str:
-    spelling = _spelling(column)
+def _recognise_column(column: str) -> str:
+    spelling = _normalise_spelling(column)
     if spelling.startswith(VOTE_PREFIX):
         return VOTE_PREFIX + column.strip()[len(VOTE_PREFIX) :]  # the emotion as it is written
-    return KNOWN.get(spelling, column.strip())
+    return NAMES.get(spelling, column.strip())
 
 
-def _find(wanted: str, columns: Sequence[str], where: Path) -> str:
-    """Return the column that is written so, or else that differs only in spelling."""
+def _find_column(wanted: str, columns: Sequence[str], table: Path) -> str:
+    """Return the column with exactly this name, or else the one that differs only in spelling."""
     exact = [column for column in columns if column.strip() == wanted.strip()]
-    alike = exact or [column for column in columns if _spelling(column) == _spelling(wanted)]
-    if not alike:
-        near = _near([wanted], columns)
+    matches = exact or [
+        column for column in columns if _normalise_spelling(column) == _normalise_spelling(wanted)
+    ]
+    if not matches:
+        similar = _find_similar([wanted], columns)
         raise SertoneError(
             "unknown_column",
-            f"{where} has no column {wanted!r}, which --columns or data.columns names",
-            f"one of {_list(columns)}",
-            f"did you mean {near!r}?" if near else "",
+            f"{table} has no column {wanted!r}, which --columns or data.columns names",
+            f"one of {_list_columns(columns)}",
+            f"did you mean {similar!r}?" if similar else "",
         )
-    if len(alike) > 1:
-        _refuse_two(alike[0], alike[1], wanted, where)
-    return alike[0]
+    if len(matches) > 1:
+        _refuse_two(matches[0], matches[1], wanted, table)
+    return matches[0]
 
 
-def _near(wanted: Iterable[str], columns: Iterable[str]) -> str | None:
-    """Return the column whose spelling is nearest to one of these names, if one is near."""
-    spellings = {_spelling(column): column.strip() for column in columns}
-    near = (difflib.get_close_matches(_spelling(name), spellings, 1, 0.6) for name in wanted)
-    return next((spellings[found[0]] for found in near if found), None)
+def _find_similar(wanted: Iterable[str], columns: Iterable[str]) -> str | None:
+    """Return the column whose spelling is closest to one of these names; None if no column is close."""
+    spellings = {_normalise_spelling(column): column.strip() for column in columns}
+    for name in wanted:
+        if matches := difflib.get_close_matches(_normalise_spelling(name), spellings, 1, 0.6):
+            return spellings[matches[0]]
+    return None
 
 
-def _list(columns: Iterable[str]) -> str:
+def _list_columns(columns: Iterable[str]) -> str:
     return ", ".join(column.strip() for column in columns)
 
 
-def _refuse_two(first: str, second: str, name: str, where: Path) -> None:
+def _refuse_two(first: str, second: str, name: str, table: Path) -> None:
     columns = (second.strip(), first.strip())
-    best = min(columns, key=lambda column: (column != name, _spelling(column) != name))
+    # Suggest the column with our exact name, or else with its spelling.
+    best = min(columns, key=lambda column: (column != name, _normalise_spelling(column) != name))
     raise SertoneError(
         "column_twice",
-        f"{where} has the columns {first!r} and {second!r}, which both mean {name}",
+        f"{table} has the columns {first!r} and {second!r}, which both mean {name}",
         "one of them",
         f"choose with --columns {name}={best} (in a recipe data.columns: {{{name}: {best}}})",
     )
 
 
-def _require(named: Mapping[str, str], columns: Sequence[str], where: Path, required: Sequence[str]) -> None:
-    missing = [name for name in required if name not in named]
+def _require_columns(
+    matched: Mapping[str, str], columns: Sequence[str], table: Path, required: Sequence[str]
+) -> None:
+    missing = [name for name in required if name not in matched]
     if not missing:
         return
     name = missing[0]
-    near = _near((name, *SYNONYMS.get(name, ())), columns) or "NAME"
-    ways_out = [f"--columns {name}={near} (in a recipe data.columns: {{{name}: {near}}}) says which it is"]
+    column = _find_similar((name, *SYNONYMS.get(name, ())), columns) or "NAME"
+    ways_out = [
+        f"--columns {name}={column} (in a recipe data.columns: {{{name}: {column}}}) says which column it is"
+    ]
     if "speaker" in missing:
         ways_out.append("without speakers no split is speaker-independent")
     raise SertoneError(
         "missing_column",
-        f"{where} has the columns {_list(columns)}",
+        f"{table} has the columns {_list_columns(columns)}",
         f"a column {' and a column '.join(missing)}",
         "; ".join(ways_out),
     )

@@ -1,4 +1,4 @@
-"""A corpus as a manifest: one CSV with a row per utterance."""
+"""Export of a corpus as a manifest: one CSV with a row per utterance."""
 
 import csv
 from pathlib import Path
@@ -13,7 +13,7 @@ FIELDS = ("id", "path", "start_s", "end_s", "speaker", "session", "split", "text
 
 
 def export(name: str, root: Path, out: Path, **options: Any) -> int:
-    """Writes a manifest; paths are relative to it where they can be.
+    """Write a manifest, with paths relative to it if possible.
 
     Args:
         name: corpus.
@@ -28,28 +28,31 @@ def export(name: str, root: Path, out: Path, **options: Any) -> int:
         SertoneError: `not_empty`; the corpus's first problem that would change a result.
     """
     if out.exists():
-        raise SertoneError("not_empty", f"{out} is there already", "a new file")
-    found = list(corpora.read_utterances(name, root, **options))
-    known = [] if all(u.known_speaker for u in found) else ["known_speaker"]
-    tasks = sorted({task for u in found for task in u.labels} - {"raw_emotion"})
-    votes = sorted({f"vote_{emotion}" for u in found for emotion in u.votes})
+        raise SertoneError("not_empty", f"{out} already exists", "a new file")
+    utterances = list(corpora.read_utterances(name, root, **options))
+    known_speaker = [] if all(u.known_speaker for u in utterances) else ["known_speaker"]
+    # The raw labels are left out: the manifest's emotions have our names already.
+    tasks = sorted({task for u in utterances for task in u.labels} - {"raw_emotion"})
+    votes = sorted({f"vote_{emotion}" for u in utterances for emotion in u.votes})
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*FIELDS, *known, *tasks, *votes])
+        writer = csv.DictWriter(file, [*FIELDS, *known_speaker, *tasks, *votes])
         writer.writeheader()
-        writer.writerows(_row(u, out.parent.resolve()) for u in found)
-    return len(found)
+        writer.writerows(_build_row(u, out.parent.resolve()) for u in utterances)
+    return len(utterances)
 
 
-def _row(utterance: Utterance, folder: Path) -> dict:
+def _build_row(utterance: Utterance, folder: Path) -> dict:
     path = utterance.path.resolve()
     relative = path.relative_to(folder) if path.is_relative_to(folder) else path
     values = {name: getattr(utterance, name) for name in FIELDS} | {"path": relative.as_posix()}
     values["start_s"] = utterance.start_s or ""
-    values |= {} if utterance.known_speaker else {"known_speaker": "no"}
+    if not utterance.known_speaker:
+        values["known_speaker"] = "no"
     values |= {f"vote_{emotion}": share for emotion, share in utterance.votes.items()}
     return {
-        name: "" if v is None else guard_formula(v)
-        for name, v in (values | utterance.labels).items()
+        # Spreadsheets would run a cell that begins like a formula.
+        name: "" if value is None else guard_formula(value)
+        for name, value in (values | utterance.labels).items()
         if name != "raw_emotion"
     }

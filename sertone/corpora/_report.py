@@ -1,4 +1,4 @@
-"""What the corpus doctor found: counts, and problems of one kind in one line."""
+"""The report of the corpus check: counts, and problems of one kind in one line."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,34 +10,34 @@ from sertone.scoring.display import format_count
 
 UNKNOWN_SPEAKER = "(unknown)"
 MANY_SPEAKERS = 100
-"""From here on the text says how utterances spread over speakers, not how many each has."""
+"""From this number of speakers on, the text summarises the utterances per speaker and lists no speakers."""
 MAX_LINES = 5
-"""Lines that the text gives to problems of one code; the JSON object lists them all."""
+"""Most lines of the text for problems of one code; the JSON object lists all problems."""
 
 
 @dataclass(frozen=True)
 class CorpusReport:
-    """What `check` found.
+    """Counts and problems of a corpus.
 
     Attributes:
         corpus: name.
-        root: where it was read.
-        release: which release it looks like, and by what; empty where the data sheet does not tell.
-        utterances: how many there are.
-        voted: how many of them have annotators' votes.
-        texts: how many have a transcript with a word in it.
-        rated: rating -> utterances that have it.
+        root: folder or file that was read.
+        release: the release that it looks like, and why; empty if the data sheet cannot guess it.
+        utterances: number of utterances.
+        voted: number of utterances with annotators' votes.
+        texts: number of utterances with a transcript that has at least one word.
+        rated: rating -> number of utterances that have it.
         hours: of speech.
-        speakers: how many are known.
-        unknown_speakers: utterances of which the corpus does not say who speaks.
+        speakers: number of known speakers.
+        unknown_speakers: number of utterances whose speaker the corpus does not name.
         by_label: raw label -> utterances.
         by_class: class -> utterances.
-        in_no_class: emotion -> utterances, of the emotions in none of the classes.
+        in_no_class: emotion -> utterances, for emotions that belong to none of the classes.
         by_session: session -> class -> utterances.
-        by_speaker: speaker -> utterances in classes; UNKNOWN_SPEAKER for those of unknown ones.
+        by_speaker: speaker -> utterances in classes; UNKNOWN_SPEAKER stands for all unknown speakers.
         by_style: style -> utterances.
-        checked_for: the classes and the split that were tried; empty where no split was tried.
-        problems: everything that was found.
+        checked_for: description of the classes and the split that were tried; empty if no split was tried.
+        problems: all problems.
     """
 
     corpus: str
@@ -61,25 +61,39 @@ class CorpusReport:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing was found that would change a result."""
+        """True if no problem would change a result."""
         return all(problem.severity == "note" for problem in self.problems)
 
     def to_json(self) -> dict:
-        """As a JSON object."""
+        """Return the report as a JSON object."""
         return asdict(self)
 
     def to_text(self) -> str:
-        """For people."""
-        title = f"{self.corpus} at {self.root}"
+        """Return the report as text for the terminal."""
         size = f"{format_count(self.utterances, 'utterance')}, {self.hours:.2f} h"
-        parts = [f"{title}\n{size}, {format_count(self.speakers, 'speaker')}"]
-        parts += [f"release  {self.release}"] if self.release else []
-        for number, what in (
+        lines = [f"{self.corpus} at {self.root}", f"{size}, {format_count(self.speakers, 'speaker')}"]
+        if self.release:
+            lines.append(f"release  {self.release}")
+        lines += self._format_counts()
+        if self.by_speaker:
+            lines.append("by speaker (in classes)\n" + _format_speakers(self.by_speaker))
+        for session, counts in self.by_session.items():
+            lines.append(f"{session}\n" + _format_columns(counts))
+        if self.checked_for:
+            lines.append(f"checked for  {self.checked_for}")
+        lines += format_problems(self.problems)
+        lines.append("nothing that would change a result" if self.is_sound else self._format_verdict())
+        return "\n".join(lines)
+
+    def _format_counts(self) -> list[str]:
+        lines = []
+        for number, description in (
             (self.unknown_speakers, "of unknown speakers"),
             (self.voted, "with annotators' votes"),
             (self.texts, "with a transcript"),
         ):
-            parts += [f"{format_count(number, 'utterance')} {what}"] if number else []
+            if number:
+                lines.append(f"{format_count(number, 'utterance')} {description}")
         for name, counts in (
             ("label", self.by_label),
             ("class", self.by_class),
@@ -88,47 +102,42 @@ class CorpusReport:
             ("rating", self.rated),
         ):
             if counts:
-                parts.append(f"by {name}\n" + _columns(counts))
-        parts += ["by speaker (in classes)\n" + _speakers(self.by_speaker)] if self.by_speaker else []
-        for session, counts in self.by_session.items():
-            parts.append(f"{session}\n" + _columns(counts))
-        parts += [f"checked for  {self.checked_for}"] if self.checked_for else []
-        parts += format_problems(self.problems)
-        parts.append("nothing that would change a result" if self.is_sound else self._verdict())
-        return "\n".join(parts)
+                lines.append(f"by {name}\n" + _format_columns(counts))
+        return lines
 
-    def _verdict(self) -> str:
+    def _format_verdict(self) -> str:
         errors = sum(problem.severity == "error" for problem in self.problems)
-        return f"{format_count(errors, 'error')}; mend {'it' if errors == 1 else 'them'} first"
+        return f"{format_count(errors, 'error')}; fix {'it' if errors == 1 else 'them'} first"
 
 
-def _columns(counts: dict[str, int]) -> str:
+def _format_columns(counts: dict[str, int]) -> str:
     return "  " + "  ".join(f"{name} {count}" for name, count in counts.items())
 
 
-def _speakers(counts: dict[str, int]) -> str:
+def _format_speakers(counts: dict[str, int]) -> str:
     if len(counts) < MANY_SPEAKERS:
-        return _columns(counts)
-    known = [count for name, count in counts.items() if name != UNKNOWN_SPEAKER]
-    spread = f"{min(known)} to {max(known)} utterances each, median {median(known):g}"
-    return f"  {format_count(len(known), 'known speaker')} with {spread}"
+        return _format_columns(counts)
+    sizes = [count for name, count in counts.items() if name != UNKNOWN_SPEAKER]
+    spread = f"{min(sizes)} to {max(sizes)} utterances each, median {median(sizes):g}"
+    return f"  {format_count(len(sizes), 'known speaker')} with {spread}"
 
 
 def format_problems(problems: Sequence[Problem]) -> list[str]:
-    """Return problems as text: equal ones in one line with an example, and few lines for every code."""
+    """Return problems as lines: equal messages in one line with an example, and few lines for each code."""
     kinds: dict[tuple[str, str], dict[str, list[Problem]]] = defaultdict(lambda: defaultdict(list))
     for problem in problems:
         kinds[problem.severity, problem.code][problem.message].append(problem)
     lines = []
     for (severity, code), by_message in kinds.items():
-        same = sorted(by_message.values(), key=len, reverse=True)
-        lines += [f"{severity} [{code}] {_example(equal)}" for equal in same[:MAX_LINES]]
-        if left := sum(len(equal) for equal in same[MAX_LINES:]):
-            lines.append(f"{severity} [{code}] and {left} more of this kind; --json lists them all")
+        # The most frequent message comes first.
+        groups = sorted(by_message.values(), key=len, reverse=True)
+        lines += [f"{severity} [{code}] {_format_example(group)}" for group in groups[:MAX_LINES]]
+        if hidden := sum(len(group) for group in groups[MAX_LINES:]):
+            lines.append(f"{severity} [{code}] and {hidden} more of this kind; --json lists them all")
     return lines
 
 
-def _example(equal: Sequence[Problem]) -> str:
+def _format_example(equal: Sequence[Problem]) -> str:
     first = equal[0]
     times = f"{len(equal)} times, such as " if len(equal) > 1 else ""
     return f"{times}{first.path}: {first.message}"

@@ -1,4 +1,4 @@
-"""Tables as text: CSV, TSV, JSON lines and Parquet, one dictionary per row."""
+"""Readers of tables: CSV, TSV, JSON lines and Parquet, one dictionary of texts per row."""
 
 import csv
 import io
@@ -15,11 +15,11 @@ from sertone.utils.spreadsheet import unguard_formula
 
 Row = dict[str, str | None]
 SEPARATORS = (",", ";", "\t")
-"""European spreadsheets write semicolons, and tables copied out of one have tabs."""
+"""European spreadsheets write semicolons, and tables copied out of a spreadsheet have tabs."""
 
 
-def read_table(path: Path) -> list[Row]:
-    """Read a table; every cell stays text, so that a speaker `03` stays `03`.
+def load_table(path: Path) -> list[Row]:
+    """Read a table; every cell stays text, so that speaker `03` stays `03`.
 
     Args:
         path: a file ending in .csv, .tsv, .jsonl or .parquet.
@@ -29,8 +29,9 @@ def read_table(path: Path) -> list[Row]:
     """
     suffix = path.suffix.lower()
     if suffix not in READERS or not path.is_file():
-        found = f"{path}" if suffix not in READERS else f"no file {path}"
-        raise SertoneError("not_a_manifest", found, f"a file ending in {', '.join(READERS)}", "name the file")
+        problem = f"{path}" if suffix not in READERS else f"no file {path}"
+        expected = f"a file ending in {', '.join(READERS)}"
+        raise SertoneError("not_a_manifest", problem, expected, "give the path of the table")
     try:
         rows = READERS[suffix](path)
     except (ValueError, csv.Error) as error:
@@ -41,12 +42,12 @@ def read_table(path: Path) -> list[Row]:
 
 
 def get_first_line(path: Path) -> int:
-    """Return the number of a table's first row, as an editor counts lines."""
+    """Return the line number of a table's first row, as an editor counts lines."""
     return 2 if path.suffix.lower() in (".csv", ".tsv") else 1
 
 
-def _separated(path: Path, separator: str) -> list[Row]:
-    """Read a text table; the separator is the one that its first line has most of."""
+def _load_separated(path: Path, separator: str) -> list[Row]:
+    """Read a text table; the separator is the one that occurs most often in its first line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -54,15 +55,16 @@ def _separated(path: Path, separator: str) -> list[Row]:
     header = text.split("\n", 1)[0]
     best = max((separator, *SEPARATORS), key=header.count)  # the first of several with the same count
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=best, strict=True)
-    _require_once(reader.fieldnames or [], path)
-    rows = list(reader)
+    _require_unique_names(reader.fieldnames or [], path)
+    rows = list(reader)  # strict: an unbalanced quote is an error
+    # csv.DictReader puts surplus cells under the key None.
     if long := next((number for number, row in enumerate(rows, 2) if None in row), None):
         raise ValueError(f"line {long} has more cells than there are columns")
     return [{name: text and unguard_formula(text) for name, text in row.items()} for row in rows]
 
 
-def _require_once(columns: Sequence[str], where: Path | str) -> None:
-    """Refuse a table that names a column twice: one of the two would be lost without a word.
+def _require_unique_names(columns: Sequence[str], location: Path | str) -> None:
+    """Refuse a table with two columns of one name: one of them would be lost silently.
 
     Raises:
         SertoneError: `column_twice`.
@@ -71,13 +73,13 @@ def _require_once(columns: Sequence[str], where: Path | str) -> None:
     if twice := [name for name, count in names.items() if count > 1]:
         raise SertoneError(
             "column_twice",
-            f"{where} has the column {twice[0]} twice",
+            f"{location} has the column {twice[0]} twice",
             "every column once",
-            "rename or drop one",
+            "rename or remove one of them",
         )
 
 
-def _parquet(path: Path) -> list[Row]:
+def _load_parquet(path: Path) -> list[Row]:
     try:
         import polars
     except ImportError:
@@ -90,12 +92,13 @@ def _parquet(path: Path) -> list[Row]:
         raise ValueError(str(error)) from None
 
 
-def _json_lines(path: Path) -> list[Row]:
-    """Read one object per line; cells that are objects or lists are refused."""
+def _load_json_lines(path: Path) -> list[Row]:
+    """Read one object per line, and refuse cells that are objects or lists."""
     rows: list[Row] = []
     for count, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
-        once = partial(_once, where=f"{path}, line {count}")
-        cells = json.loads(line, object_pairs_hook=once) if line.strip() else {}
+        # json.loads would keep the last of two equal names without an error.
+        hook = partial(_build_object, location=f"{path}, line {count}")
+        cells = json.loads(line, object_pairs_hook=hook) if line.strip() else {}
         if not isinstance(cells, dict) or any(isinstance(cell, dict | list) for cell in cells.values()):
             raise ValueError(f"line {count} is not a flat object")
         if cells:
@@ -103,15 +106,15 @@ def _json_lines(path: Path) -> list[Row]:
     return rows
 
 
-def _once(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
-    """Return an object of JSON whose names are all different."""
-    _require_once([name for name, _ in pairs], where)
+def _build_object(pairs: list[tuple[str, Any]], location: str) -> dict[str, Any]:
+    """Return a JSON object, and refuse one in which a name occurs twice."""
+    _require_unique_names([name for name, _ in pairs], location)
     return dict(pairs)
 
 
 READERS = {
-    ".csv": partial(_separated, separator=","),
-    ".tsv": partial(_separated, separator="\t"),
-    ".jsonl": _json_lines,
-    ".parquet": _parquet,
+    ".csv": partial(_load_separated, separator=","),
+    ".tsv": partial(_load_separated, separator="\t"),
+    ".jsonl": _load_json_lines,
+    ".parquet": _load_parquet,
 }

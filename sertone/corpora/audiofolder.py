@@ -1,19 +1,19 @@
 """A folder per class, or an audio folder of Hugging Face, with or without a table beside the recordings.
 
-The speaker, in this order:
+The speaker comes from the first of these that names one:
     a column of the table      speaker, speaker_id, ... as in the corpus `manifest`
     `speaker_pattern`          a regular expression that is searched in the path below the root, with `/`
-                               between folders; its first group that is not empty is the speaker, or else the
+                               between folders; the speaker is its first group that is not empty, or else the
                                whole match
-    unknown                    where neither says who speaks
+    unknown                    if neither names a speaker
 
 The class is the table's column `emotion` or `label`. If no table has such a column, the first folder is the
-class, in any spelling that the corpus `manifest` knows (`anger`, `Happiness`). Folders inside a class belong
-to it. A recording outside all class folders has no emotion. `sertone corpora check` notes folders of emotions
-inside other folders, such as `speaker/angry/`: there the speakers are the classes.
+class, in any spelling that the corpus `manifest` recognises (`anger`, `Happiness`). Folders inside a class
+belong to it. A recording outside all class folders has no emotion. `sertone corpora check` notes folders of
+emotions inside other folders, such as `speaker/angry/`: there the speakers would be the classes.
 
-Folders train, validation and test, or their other usual names, are the official split. The folders at the top
-are either all splits or all classes. Formats such as MP3 and Ogg are read too.
+Folders named train, validation and test, or their other usual names, are the official split. The folders at
+the top are either all splits or all classes. Formats such as MP3 and Ogg are read too.
 
 Tables are `metadata.csv`, `metadata.jsonl` or `metadata.parquet`, at the root or in a split folder. Their
 column `file_name` is relative to the table. They may have all columns of the corpus `manifest`, and
@@ -24,7 +24,7 @@ Expected tree:
     angry/deeper/other.flac
     happy/...
 or
-    train/angry/...            likewise, and train/metadata.csv if there is one
+    train/angry/...            the same folders, and train/metadata.csv if there is one
     validation/...
     test/...
 """
@@ -39,9 +39,9 @@ from sertone.audio import SUFFIXES
 from sertone.corpora._cells import SPLIT_SYNONYMS, build_utterance, normalise_emotion, select_filled
 from sertone.corpora._columns import match_columns, note_synonyms
 from sertone.corpora._files import list_visible, summarise_names, write_tone
-from sertone.corpora._tables import get_first_line, read_table
+from sertone.corpora._tables import get_first_line, load_table
 from sertone.errors import SertoneError
-from sertone.labels import EMOTIONS as KNOWN
+from sertone.labels import EMOTIONS as KNOWN_EMOTIONS
 from sertone.labels import NOT_CLASSES, SYNONYMS, Scale
 from sertone.licences import UNKNOWN
 from sertone.schema import Problem, ReportProblem, Utterance, raise_on_error
@@ -56,42 +56,45 @@ EMOTIONS = SYNONYMS
 SCALES: dict[str, Scale] = {}
 CLASSES = "all"
 TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-SIDES = ("train", "validation", "test")
+SETS = ("train", "validation", "test")
 
 
-def utterances(
+def read_utterances(
     root: Path,
     report: ReportProblem = raise_on_error,
     *,
     columns: Mapping[str, str] | None = None,
     speaker_pattern: str = "",
 ) -> Iterator[Utterance]:
-    """Reads the recordings below `root`, or the rows of the tables beside them.
+    """Read the recordings below `root`, or the rows of the tables beside them.
 
     Args:
         root: the folder.
         report: called with every problem.
-        columns: name used here -> column of the tables, where they are not called so.
+        columns: our name -> column of the tables, if the tables have other names.
         speaker_pattern: a regular expression that finds the speaker in a path.
 
     Raises:
-        SertoneError: `not_this_corpus`, `mixed_folders`, `bad_pattern`; of a table as of a manifest.
+        SertoneError: `not_this_corpus`, `mixed_folders`, `bad_pattern`; the errors of a manifest for tables.
     """
-    tree = _Tree.of(root, speaker_pattern)
-    found = list(_table_rows(tree, columns or {}, report) if tree.tables else tree.utterances())
-    named = [tree.with_speaker(u) for u in found]
-    if speaker_pattern and (unknown := [u.id for u in named if not u.known_speaker]):
-        message = summarise_names(unknown, "path", "that speaker_pattern finds no speaker in")
-        severity = "error" if len(unknown) == len(named) else "note"
+    tree = _Tree.scan(root, speaker_pattern)
+    if tree.tables:
+        utterances = list(_load_tables(tree, columns or {}, report))
+    else:
+        utterances = list(tree.list_utterances())
+    utterances = [tree.add_speaker(u) for u in utterances]
+    if speaker_pattern and (unknown := [u.id for u in utterances if not u.known_speaker]):
+        message = summarise_names(unknown, "path", "without a match of speaker_pattern")
+        severity = "error" if len(unknown) == len(utterances) else "note"
         report(Problem("no_speaker", unknown[0], message, severity))
-    if note := _inner_emotions(tree, named):
+    if note := _find_inner_emotions(tree, utterances):
         report(note)
-    yield from named
+    yield from utterances
 
 
 @dataclass(frozen=True)
 class _Tree:
-    """The files of a folder, and what their paths say."""
+    """The files of a folder, and the information in their paths."""
 
     root: Path
     files: list[Path]
@@ -100,148 +103,160 @@ class _Tree:
     pattern: re.Pattern[str] | None
 
     @classmethod
-    def of(cls, root: Path, speaker_pattern: str) -> "_Tree":
-        """Look through a folder."""
+    def scan(cls, root: Path, speaker_pattern: str) -> "_Tree":
+        """Scan a folder for recordings, tables and split folders."""
         if not root.is_dir():
-            raise SertoneError("not_this_corpus", f"{root} is no folder", "a folder per class")
+            raise SertoneError("not_this_corpus", f"{root} is not a folder", "a folder per class")
+        # Hidden folders, such as .git or .cache, are not part of the corpus.
         below = [p for p in root.rglob("*") if not any(part[0] == "." for part in p.relative_to(root).parts)]
         files = list_visible(p for p in below if p.suffix.lower() in SUFFIXES)
         if not files:
             raise SertoneError("not_this_corpus", f"no recording below {root}", "a folder per class")
         split = _has_split(root, files)
+        # Tables may be at the root or in the folders of a split, and nowhere else.
         tables = [p for p in below if p.name in TABLES and len(p.relative_to(root).parts) <= 1 + split]
-        return cls(root, files, sorted(tables), split, _compiled(speaker_pattern))
+        return cls(root, files, sorted(tables), split, _compile_pattern(speaker_pattern))
 
-    def utterances(self) -> Iterator[Utterance]:
-        """Yield every recording, with the class and the side that its folders say."""
+    def list_utterances(self) -> Iterator[Utterance]:
+        """Yield every recording, with the class and the split of its folders."""
         for path in self.files:
             yield Utterance(
-                id=self.id_of(path),
+                id=self.build_id(path),
                 path=path,
                 speaker="",
-                labels=self.labels(path),
-                split=self.side(path),
+                labels=self.find_labels(path),
+                split=self.find_split(path),
             )
 
-    def parts(self, path: Path) -> tuple[str, ...]:
-        """Return the folders and the name of a file below the root; of one elsewhere its name alone."""
-        path, root = _plain(path), _plain(self.root)
+    def get_parts(self, path: Path) -> tuple[str, ...]:
+        """Return the folders and the name of a file below the root; its name alone if it is elsewhere."""
+        path = _normalise_path(path)
+        root = _normalise_path(self.root)
         return path.relative_to(root).parts if path.is_relative_to(root) else (path.name,)
 
-    def folders(self, path: Path) -> list[str]:
-        """Return the folders of a recording, without that of a split."""
-        return [folder.strip() for folder in self.parts(path)[self.split : -1]]
+    def get_folders(self, path: Path) -> list[str]:
+        """Return the folders of a recording, without the split folder."""
+        return [folder.strip() for folder in self.get_parts(path)[self.split : -1]]
 
-    def id_of(self, path: Path) -> str:
+    def build_id(self, path: Path) -> str:
         """Return the path below the root, without the suffix."""
-        return "/".join(self.parts(path)).rsplit(".", 1)[0]
+        return "/".join(self.get_parts(path)).rsplit(".", 1)[0]
 
-    def labels(self, path: Path) -> dict[str, str | float]:
-        """Return the emotion that the folder of a recording says, if it is in one."""
-        folders = self.folders(path)
+    def find_labels(self, path: Path) -> dict[str, str | float]:
+        """Return the emotion that the folder of a recording names; empty outside all class folders."""
+        folders = self.get_folders(path)
         return {"emotion": normalise_emotion(folders[0]), "raw_emotion": folders[0]} if folders else {}
 
-    def side(self, path: Path) -> str | None:
-        """Return the side of the official split that a recording is on."""
-        return _side(self.parts(path)[0]) if self.split else None
+    def find_split(self, path: Path) -> str | None:
+        """Return the set of the official split that a recording belongs to."""
+        return _recognise_split(self.get_parts(path)[0]) if self.split else None
 
-    def with_speaker(self, found: Utterance) -> Utterance:
-        """Return an utterance with the speaker that its path says, unless a table has said it."""
-        if found.speaker:
-            return found
-        match = self.pattern and self.pattern.search("/".join(self.parts(found.path)))
+    def add_speaker(self, utterance: Utterance) -> Utterance:
+        """Return an utterance with the speaker in its path, unless a table has named the speaker."""
+        if utterance.speaker:
+            return utterance
+        match = self.pattern and self.pattern.search("/".join(self.get_parts(utterance.path)))
         if not match:
-            return replace(found, speaker=found.id, known_speaker=False)
+            return replace(utterance, speaker=utterance.id, known_speaker=False)
         speaker = next((group for group in match.groups() if group), match[0])
-        return replace(found, speaker=speaker or found.id, known_speaker=bool(speaker))
+        # A pattern may match nothing, such as `(s9)?`; then the speaker is unknown.
+        return replace(utterance, speaker=speaker or utterance.id, known_speaker=bool(speaker))
 
 
-def _plain(path: Path) -> Path:
-    """Return an absolute path without `..`, which rows of a table may hold."""
+def _normalise_path(path: Path) -> Path:
+    """Return an absolute path without `..`, which rows of a table may contain."""
+    # Path.resolve would follow links, and linked recordings would then lie outside the root.
     return Path(os.path.normpath(path.absolute()))
 
 
-def _side(folder: str) -> str | None:
+def _recognise_split(folder: str) -> str | None:
     name = folder.strip().lower()
-    side = SPLIT_SYNONYMS.get(name, name)
-    return side if side in SIDES else None
+    split = SPLIT_SYNONYMS.get(name, name)
+    return split if split in SETS else None
 
 
 def _has_split(root: Path, files: list[Path]) -> bool:
-    """Return whether the folders at the top are the sides of a split."""
+    """Return whether the folders at the top are those of a split."""
     folders = sorted({path.relative_to(root).parts[0] for path in files if path.parent != root})
-    classes = [folder for folder in folders if not _side(folder)]
+    classes = [folder for folder in folders if not _recognise_split(folder)]
     if classes and len(classes) < len(folders):
         raise SertoneError(
             "mixed_folders",
             f"{root} has folders of a split beside others: {', '.join(folders)}",
-            "train, validation and test alone, or classes alone",
+            "only train, validation and test, or only classes",
             "move the classes into a folder of the split",
         )
     return bool(folders) and not classes
 
 
-def _compiled(pattern: str) -> re.Pattern[str] | None:
+def _compile_pattern(pattern: str) -> re.Pattern[str] | None:
     try:
         return re.compile(pattern) if pattern else None
     except re.error as error:
         raise SertoneError(
-            "bad_pattern", f"speaker_pattern {pattern!r}: {error}", r"a regular expression, as `_(s\d+)_`"
+            "bad_pattern",
+            f"speaker_pattern {pattern!r}: {error}",
+            r"a regular expression, such as `_(s\d+)_`",
         ) from None
 
 
-def _table_rows(tree: _Tree, columns: Mapping[str, str], report: ReportProblem) -> Iterator[Utterance]:
-    """Yield what the tables say of the recordings that they name."""
-    named: set[Path] = set()
+def _load_tables(tree: _Tree, columns: Mapping[str, str], report: ReportProblem) -> Iterator[Utterance]:
+    """Yield the recordings that the tables name, with their labels."""
+    in_tables: set[Path] = set()
     for table in tree.tables:
-        rows = read_table(table)
-        written = dict.fromkeys(name for row in rows for name in row)
-        names = match_columns(written, columns, table, ("path",))
-        for note in note_synonyms(names, columns, table):
+        rows = load_table(table)
+        names = dict.fromkeys(name for row in rows for name in row)  # a row of JSON lines may lack columns
+        matched = match_columns(names, columns, table, ("path",))
+        for note in note_synonyms(matched, columns, table):
             report(note)
-        for count, cells in enumerate(rows, get_first_line(table)):
-            where, row = f"{table}, line {count}", select_filled(cells, names)
+        for line, cells in enumerate(rows, get_first_line(table)):
+            location = f"{table}, line {line}"
+            row = select_filled(cells, matched)
             if "path" not in row:
-                report(Problem("missing_cell", where, "no path given"))
+                report(Problem("missing_cell", location, "no path given"))
                 continue
             path = table.parent / row["path"]
-            named.add(_plain(path))
-            found = build_utterance(row, where, report, id_=tree.id_of(path), path=path)
-            folders = {} if "emotion" in names else tree.labels(path)
-            side = tree.side(table) or tree.side(path)  # a table may name recordings outside its folder
-            yield replace(found, labels=found.labels | folders, split=found.split or side)
-    if left := [tree.id_of(path) for path in tree.files if _plain(path) not in named]:
-        report(
-            Problem(
-                "not_in_table", left[0], summarise_names(left, "recording", "that no table names"), "note"
-            )
-        )
+            in_tables.add(_normalise_path(path))
+            utterance = build_utterance(row, location, report, id_=tree.build_id(path), path=path)
+            labels = {} if "emotion" in matched else tree.find_labels(path)
+            # The table's folder decides first, because a table may name recordings outside its folder.
+            split = utterance.split or tree.find_split(table) or tree.find_split(path)
+            yield replace(utterance, labels=utterance.labels | labels, split=split)
+    if unlisted := [tree.build_id(path) for path in tree.files if _normalise_path(path) not in in_tables]:
+        message = summarise_names(unlisted, "recording", "that no table names")
+        report(Problem("not_in_table", unlisted[0], message, "note"))
 
 
-def _inner_emotions(tree: _Tree, found: Sequence[Utterance]) -> Problem | None:
-    """Return a note where folders inside the classes are known emotions, and no class is one."""
-    deep = [(folders, u) for u in found if len(folders := tree.folders(u.path)) > 1]
-    taken = [(folders, u) for folders, u in deep if u.labels.get("raw_emotion") == folders[0]]
-    classes = sorted({folders[0] for folders, _ in taken})
-    inner = sorted({name for folders, _ in taken for name in folders[1:] if _is_emotion(name)})
+def _find_inner_emotions(tree: _Tree, utterances: Sequence[Utterance]) -> Problem | None:
+    """Return a note if folders inside the classes are known emotions, and no class is one."""
+    nested = [(folders, u) for u in utterances if len(folders := tree.get_folders(u.path)) > 1]
+    # Only folders that are the class count; a table may have given another one.
+    labelled = [(folders, u) for folders, u in nested if u.labels.get("raw_emotion") == folders[0]]
+    classes = sorted({folders[0] for folders, _ in labelled})
+    inner = sorted({name for folders, _ in labelled for name in folders[1:] if _is_emotion(name)})
     if not inner or any(_is_emotion(name) for name in classes):
         return None
-    where = f"the classes are {shorten_list(classes)}, and the folders in them are emotions: {shorten_list(inner)}"
-    way_out = "put the folders of emotions first, or write a table metadata.csv with the column emotion"
-    return Problem("inner_emotions", taken[0][1].id, f"{where}; {way_out}", "note")
+    message = (
+        f"the classes are {shorten_list(classes)}, and the folders in them are emotions: "
+        f"{shorten_list(inner)}; put the folders of emotions first, or write a table metadata.csv with the "
+        "column emotion"
+    )
+    return Problem("inner_emotions", labelled[0][1].id, message, "note")
 
 
 def _is_emotion(folder: str) -> bool:
-    return normalise_emotion(folder) in KNOWN and normalise_emotion(folder) not in NOT_CLASSES
+    emotion = normalise_emotion(folder)
+    return emotion in KNOWN_EMOTIONS and emotion not in NOT_CLASSES
 
 
 def fake(root: Path, full: bool = False) -> None:
-    """Writes split folders with a folder per class, and a table that says who speaks."""
+    """Write split folders with a folder per class, and a table that names the speakers."""
     lines = ["file_name,speaker_id,sex,transcription"]
     classes = ("Angry", "happiness", "neutral", "sadness")
     for row in range(400 if full else 64):
-        speaker, side = row % 8, SIDES[(0, 0, 0, 0, 1, 1, 2, 2)[row % 8]]
-        name = f"{side}/{classes[row // 8 % 4]}/s{speaker}_{row:03d}.wav"
+        speaker = row % 8
+        split = SETS[(0, 0, 0, 0, 1, 1, 2, 2)[speaker]]  # no speaker is in two sets
+        name = f"{split}/{classes[row // 8 % 4]}/s{speaker}_{row:03d}.wav"
         write_tone(root / name, row)
         lines.append(f"{name},s{speaker},{'F' if speaker % 2 else 'M'},hello there")
     (root / "metadata.csv").write_text("\n".join(lines) + "\n")

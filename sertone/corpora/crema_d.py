@@ -8,9 +8,10 @@ Expected tree (WAV, or FLAC under the same names):
     AudioWAV/1001_IEO_ANG_HI.wav     actor_sentence_emotion_level
     VideoDemographics.csv            ActorID,Age,Sex,Race,Ethnicity
     processedResults/tabulatedVotes.csv      counts in the columns A, D, F, H, N, S; fileName
-Votes are those of the raters who only heard the recording: in the nameless first column, 100000 times
-the kind of query plus the clip's number, the kind is 1 (2 is the face alone, 3 both).
-1076_MTI_SAD_XX has no signal: it is reported and left out. A clone without git-LFS holds pointers of
+Votes come from the raters who rated the voice alone. The first column of the table has no name; it holds
+100000 times the kind of query plus the clip's number. The kind is 1 for the voice alone, 2 for the face alone
+and 3 for both.
+1076_MTI_SAD_XX has no signal: it is reported and left out. A clone without git-LFS contains pointers of
 130 bytes instead of audio.
 """
 
@@ -22,8 +23,8 @@ from pathlib import Path
 
 from sertone.corpora._files import (
     list_audio_files,
+    load_optional_table,
     parse_number,
-    read_optional_table,
     require_folder,
     write_tone,
 )
@@ -44,6 +45,7 @@ EMOTIONS = {
     "FEA": "fearful",
     "DIS": "disgusted",
 }
+# The vote columns are in the order of EMOTIONS here.
 VOTES = {letter: EMOTIONS[raw] for letter, raw in zip("NHSAFD", EMOTIONS, strict=True)}
 VOICE_ONLY = 1
 SCALES: dict[str, Scale] = {}
@@ -65,17 +67,17 @@ SILENT = "1076_MTI_SAD_XX"
 NAME = re.compile(r"(1\d{3})_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX|X)")
 
 
-def utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
-    """Reads `root/AudioWAV`, the actors' sex from `root/VideoDemographics.csv`, and the raters' votes."""
-    genders = _genders(root / "VideoDemographics.csv", report)
-    votes = _votes(root / "processedResults" / "tabulatedVotes.csv", report)
+def read_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
+    """Read `root/AudioWAV`, the actors' sex from `root/VideoDemographics.csv`, and the raters' votes."""
+    genders = _load_genders(root / "VideoDemographics.csv", report)
+    votes = _load_votes(root / "processedResults" / "tabulatedVotes.csv", report)
     for path in list_audio_files(require_folder(root / "AudioWAV", "crema_d")):
         match = NAME.fullmatch(path.stem)
         if not match:
             report(Problem("bad_name", str(path), "expected a name such as 1001_IEO_ANG_HI"))
             continue
         if path.stem == SILENT:
-            report(Problem("no_signal", str(path), "known to hold no signal: left out", "note"))
+            report(Problem("no_signal", str(path), "known to have no signal: left out", "note"))
             continue
         actor, sentence, emotion, level = match.groups()
         labels = make_emotion_labels(emotion, EMOTIONS, str(path), report)
@@ -92,7 +94,7 @@ def utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[U
         )
 
 
-def _genders(path: Path, report: ReportProblem) -> dict[str, str]:
+def _load_genders(path: Path, report: ReportProblem) -> dict[str, str]:
     if not path.is_file():
         report(Problem("missing_demographics", str(path), "no gender labels without it", "note"))
         return {}
@@ -100,29 +102,31 @@ def _genders(path: Path, report: ReportProblem) -> dict[str, str]:
         return {row["ActorID"]: row["Sex"].strip().lower() for row in csv.DictReader(file)}
 
 
-def _votes(path: Path, report: ReportProblem) -> dict[str, dict[str, float]]:
-    """Recording -> shares of the raters who only heard it."""
+def _load_votes(path: Path, report: ReportProblem) -> dict[str, dict[str, float]]:
+    """Return recording -> shares of the raters who rated the voice alone."""
     if not path.is_file():
         report(Problem("missing_votes", str(path), "no annotators' votes without it", "note"))
         return {}
     counts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for row in read_optional_table(path, ("", *VOTES, "fileName"), report):
-        key, cells = parse_number(row[""]), [parse_number(row[letter]) for letter in VOTES]
+    for row in load_optional_table(path, ("", *VOTES, "fileName"), report):
+        key = parse_number(row[""])
+        cells = [parse_number(row[letter]) for letter in VOTES]
         if key is None or any(cell is None or cell < 0 for cell in cells):
             report(Problem("bad_number", f"{path}, {row['fileName']}", "expected a key and six counts"))
-        elif key // 100_000 == VOICE_ONLY:
+        elif key // 100_000 == VOICE_ONLY:  # the last five digits are the clip's number
             for emotion, cell in zip(VOTES.values(), cells, strict=True):
                 counts[row["fileName"]][emotion] += cell or 0
-    return {name: normalise_counts(own) for name, own in counts.items()}
+    return {name: normalise_counts(by_emotion) for name, by_emotion in counts.items()}
 
 
 def fake(root: Path, full: bool = False) -> None:
-    """Writes six actors (91 with `full`), with the silent file."""
+    """Write six actors (91 with `full`), with the silent file."""
     actors = [str(n) for n in range(1001, 1092 if full else 1007)]
     sentences = list(TEXTS) if full else list(TEXTS)[:2]
     names = [f"{a}_{s}_{e}_XX" for a in actors for s in sentences for e in EMOTIONS]
     for seed, name in enumerate(name for name in names if name != SILENT):
         write_tone(root / "AudioWAV" / f"{name}.wav", seed)
+    # The silent recording has a header and no samples, as in the corpus.
     write_tone(root / "AudioWAV" / f"{SILENT}.wav", 0, seconds=0.0)
     rows = [f"{a},30,{'Female' if int(a) % 2 else 'Male'},Unknown,Unknown" for a in actors]
     text = "\n".join(["ActorID,Age,Sex,Race,Ethnicity", *rows])
@@ -131,13 +135,17 @@ def fake(root: Path, full: bool = False) -> None:
 
 
 def _fake_votes(path: Path, names: list[str]) -> None:
-    """Ten raters of the voice, who are right or say neutral, and ten of the face, who all see joy."""
+    """Write votes of ten raters of the voice (correct or neutral) and ten of the face (always happy)."""
     lines = [",A,D,F,H,N,S,fileName,numResponses"]
     for query in (VOICE_ONLY, 2):
         for clip, name in enumerate(names, 1):
-            right = 10 - clip % 6 if query == VOICE_ONLY else 0
-            meant, other = EMOTIONS[name[9:12]], "neutral" if query == VOICE_ONLY else "happy"
-            counts = [right * (VOTES[x] == meant) + (10 - right) * (VOTES[x] == other) for x in "ADFHNS"]
+            correct = 10 - clip % 6 if query == VOICE_ONLY else 0
+            emotion = EMOTIONS[name[9:12]]
+            wrong = "neutral" if query == VOICE_ONLY else "happy"
+            counts = [
+                correct * (VOTES[letter] == emotion) + (10 - correct) * (VOTES[letter] == wrong)
+                for letter in "ADFHNS"
+            ]
             lines.append(f'"{100_000 * query + clip}",{",".join(map(str, counts))},"{name}",10')
     path.parent.mkdir(parents=True)
     path.write_text("\n".join(lines) + "\n")

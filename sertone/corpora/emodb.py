@@ -6,10 +6,10 @@ Source: http://emodb.bilderbar.info, Burkhardt, Paeschke, Rolfes, Sendlmeier, We
 
 Expected tree (WAV, or FLAC under the same names):
     wav/03a01Fa.wav        speaker (2), sentence (3), emotion letter, take
-    metadata.csv           may be missing; of its columns `file` and `listener_agreement` are read
+    metadata.csv           may be missing; its columns `file` and `listener_agreement` are read
 
-`listener_agreement` is the share of twenty listeners who heard the intended emotion. What the others
-heard is not told: our reading spreads their share evenly over the other six emotions of the corpus.
+`listener_agreement` is the share of twenty listeners who recognised the intended emotion. The corpus does not
+say which emotions the others chose. Sertone spreads their share evenly over the other six emotions.
 """
 
 import re
@@ -18,8 +18,8 @@ from pathlib import Path
 
 from sertone.corpora._files import (
     list_audio_files,
+    load_optional_table,
     parse_number,
-    read_optional_table,
     require_folder,
     write_tone,
 )
@@ -64,9 +64,9 @@ TEXTS = {
 NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])[a-z]")
 
 
-def utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
-    """Reads `root/wav`. All speech is scripted; the sentence number gives the transcript."""
-    agreement = _agreement(root / "metadata.csv", report)
+def read_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
+    """Read `root/wav`. All speech is scripted; the sentence number gives the transcript."""
+    agreement = _load_agreement(root / "metadata.csv", report)
     for path in list_audio_files(require_folder(root / "wav", "emodb")):
         match = NAME.fullmatch(path.stem)
         if not match or match[1] not in MEN + WOMEN:
@@ -80,40 +80,42 @@ def utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[U
             path=path,
             speaker=speaker,
             labels=dict(labels),
-            votes=_votes(EMOTIONS.get(letter), agreement.get(path.stem)),
+            votes=_estimate_votes(EMOTIONS.get(letter), agreement.get(path.stem)),
             text=TEXTS.get(sentence),
         )
 
 
-def _votes(intended: str | None, agreement: float | None) -> dict[str, float]:
+def _estimate_votes(intended: str | None, agreement: float | None) -> dict[str, float]:
     if intended is None or agreement is None:
         return {}
-    rest = (1 - agreement) / (len(EMOTIONS) - 1)
-    return normalise_counts({name: agreement if name == intended else rest for name in EMOTIONS.values()})
+    # The other listeners' choices are unknown, so every other emotion gets the same share.
+    share = (1 - agreement) / (len(EMOTIONS) - 1)
+    return normalise_counts({name: agreement if name == intended else share for name in EMOTIONS.values()})
 
 
-def _agreement(path: Path, report: ReportProblem) -> dict[str, float]:
-    """Name of a recording -> share of the listeners who heard what was meant."""
+def _load_agreement(path: Path, report: ReportProblem) -> dict[str, float]:
+    """Return recording -> share of the listeners who recognised the intended emotion."""
     if not path.is_file():
         return {}
-    found = {}
-    for row in read_optional_table(path, ("file", "listener_agreement"), report):
+    agreement = {}
+    for row in load_optional_table(path, ("file", "listener_agreement"), report):
         cell = row["listener_agreement"]
         share = parse_number(cell)
         if share is not None and 0 <= share <= 1:
-            found[Path(row["file"]).stem] = share
-        elif cell:
+            agreement[Path(row["file"]).stem] = share
+        elif cell:  # an empty cell is a missing value, not an error
             message = f"listener_agreement is {cell!r}; expected a share from 0 to 1"
             report(Problem("bad_number", f"{path}, {row['file']}", message))
-    return found
+    return agreement
 
 
 def fake(root: Path, full: bool = False) -> None:
-    """Writes every speaker with every emotion; with `full`, with every sentence as well."""
+    """Write every speaker with every emotion; with `full`, with every sentence as well."""
     sentences = list(TEXTS) if full else list(TEXTS)[:1]
     names = [f"{s}{t}{e}a" for s in sorted(MEN + WOMEN) for t in sentences for e in EMOTIONS]
     for seed, name in enumerate(names):
         write_tone(root / "wav" / f"{name}.wav", seed)
+    # Every fifth recording is missing in the table.
     rows = [f"wav/{name}.wav,{(20 - n % 8) / 20}" for n, name in enumerate(names) if n % 5]
     (root / "metadata.csv").write_text("\n".join(["file,listener_agreement", *rows]) + "\n")
     (root / "wav" / "._03a01Fa.wav").write_bytes(b"\0\5\x16\7AppleDouble")

@@ -1,27 +1,32 @@
 """MSP-Podcast: English, spontaneous speech of podcasts; hundreds of hours, more with every release.
 
-Speaking turns of 2.75 to 11 s, 16 kHz mono with known exceptions (stereo of 44.1 kHz in v1.8). An emotion by
-plurality of at least five raters, and their mean ratings of arousal, valence and dominance from 1 to 7.
+Speaking turns of 2.75 to 11 s, 16 kHz mono with known exceptions (stereo of 44.1 kHz in v1.8). The emotion
+is the plurality vote of at least five raters. Arousal, valence and dominance are the means of their ratings
+from 1 to 7.
 
-Source: https://lab-msp.com/MSP/MSP-Podcast.html, Lotfian and Busso (2019). Given on request, for research.
+Source: https://lab-msp.com/MSP/MSP-Podcast.html, Lotfian and Busso (2019). Available on request for research.
 
 Expected tree, of any release (WAV, or FLAC under the same names):
     Audios/MSP-PODCAST_0001_0008.wav     or Audio/; a third group of four digits may follow
     Labels/labels_consensus.csv          or .json, or misspelt labels_concensus, or without the folder
     Partitions.txt                       or Partition.txt: `Train; MSP-PODCAST_0001_0008.wav`
     Transcripts/MSP-PODCAST_0001_0008.txt      may be missing
-The CSV has the columns FileName, EmoClass, EmoAct, EmoVal, EmoDom, SpkrID, Gender, Split_Set, in any order;
-the JSON is an object with the same names, keyed by the name of the recording. The partition of a recording is
-what Split_Set says, or the file of partitions where Split_Set says nothing.
+The CSV has the columns FileName, EmoClass, EmoAct, EmoVal, EmoDom, SpkrID, Gender, Split_Set, in any order.
+The JSON is an object with the same names; its keys are the names of the recordings. The partition of a
+recording comes from Split_Set, or from the file of partitions if Split_Set is empty.
 
-The official split is Train, Validation (from v1.11 on called Development) and Test1, which papers report on.
-Test2 (drawn without retrieval by emotion) and Test3 (from v1.11 on, without labels) are on no side of it. The
-corpus's own word is kept in the label `partition`.
+The official split is Train, Validation (called Development from v1.11 on) and Test1, on which papers report.
+Test2 (drawn without retrieval by emotion) and Test3 (from v1.11 on, without labels) are in none of its sets.
+The corpus's own word is kept in the label `partition`.
 
-Traps survived here: speakers that are Unknown: each of their utterances is a speaker of its own
-(`known_speaker`), so nothing tells whether such a person is on two sides; recordings of Test3 that no label
-file lists; JSON whose numbers are strings; transcripts with tags such as [LAUGHTER]; copies made on macOS,
-which bring `._*` files. The votes of single raters (`labels_detailed`) are not read.
+The reader handles these traps:
+    - Some speakers are Unknown. Each of their utterances counts as a speaker of its own (`known_speaker`), so
+      it cannot be checked whether such a person is in two sets.
+    - No label file lists the recordings of Test3.
+    - The JSON contains numbers as strings.
+    - Transcripts contain tags such as [LAUGHTER].
+    - Copies made on macOS contain `._*` files.
+The votes of single raters (`labels_detailed`) are not read.
 """
 
 import csv
@@ -34,9 +39,9 @@ from typing import Literal
 
 from sertone.corpora._files import (
     AUDIO_SUFFIXES,
+    load_text,
+    load_texts,
     parse_number,
-    read_text,
-    read_texts,
     require_folder,
     summarise_names,
 )
@@ -90,53 +95,64 @@ LABEL_FILES = tuple(
 )
 PARTITION_FILES = ("Partitions.txt", "Partition.txt")
 TEST3 = "MSP-PODCAST_test3_"
-"""How names of Test3 begin where no file of partitions tells them."""
-OLD, NEW = {"labels_concensus", "Validation"}, {"Development", "Test3"}
+"""Prefix of the names in Test3, for copies without a file of partitions."""
+OLD_NAMES = {"labels_concensus", "Validation"}
+"""Names that occur only in v1.10 and earlier."""
+NEW_NAMES = {"Development", "Test3"}
+"""Names that occur only in v1.11 and later."""
 
 Rows = dict[str, dict[str, str]]
 """Utterance -> column -> cell."""
 
 
-def utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
-    """Reads the recordings that have labels, and those of Test3, in the order of their names."""
-    folder, labels = _first(root, AUDIO_FOLDERS), _first(root, LABEL_FILES)
-    rows, recordings = _rows(labels, report), _listed(folder, AUDIO_SUFFIXES)
-    sides = _sides(root, rows, recordings, report)
-    _compare(rows, sides, recordings, folder, labels, report)
-    transcripts = dict(read_texts(root / "Transcripts", _listed(root / "Transcripts", (".txt",))))
+def read_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
+    """Read the recordings that have labels, and those of Test3, in the order of their names."""
+    folder = _find_first(root, AUDIO_FOLDERS)
+    labels = _find_first(root, LABEL_FILES)
+    rows = _load_rows(labels, report)
+    recordings = _list_files(folder, AUDIO_SUFFIXES)
+    partitions = _find_partitions(root, rows, recordings, report)
+    _compare(rows, partitions, recordings, folder, labels, report)
+    transcripts = dict(load_texts(root / "Transcripts", _list_files(root / "Transcripts", (".txt",))))
     for name, file in recordings.items():
-        row, side = rows.get(name, {}), sides.get(name, "")
-        if not row and side != "Test3":
-            continue  # said by _compare
-        if side and side not in SPLITS:
-            report(Problem("bad_split", name, f"{side!r}; expected one of {', '.join(SPLITS)}"))
-        speaker = _given(row, "SpkrID")
+        row = rows.get(name, {})
+        partition = partitions.get(name, "")
+        if not row and partition != "Test3":
+            continue  # _compare has reported it
+        if partition and partition not in SPLITS:
+            report(Problem("bad_split", name, f"{partition!r}; expected one of {', '.join(SPLITS)}"))
+        speaker = _get_cell(row, "SpkrID")
         yield Utterance(
             id=name,
             path=folder / file,
             speaker=speaker or name,
             known_speaker=bool(speaker),
-            labels=_labels(row, name, report) | ({"partition": side} if side else {}),
+            labels=_parse_labels(row, name, report) | ({"partition": partition} if partition else {}),
             text=transcripts.get(name, "").strip() or None,
-            split=SPLITS.get(side),
+            split=SPLITS.get(partition),
         )
 
 
-def release(root: Path) -> str:
-    """Which release a copy looks like, and by what: names that only older or only newer ones have."""
-    folder, labels = _first(root, AUDIO_FOLDERS), _first(root, LABEL_FILES)
-    rows = _rows(labels, lambda problem: None)
-    words = set(_sides(root, rows, _listed(folder, AUDIO_SUFFIXES), lambda problem: None).values())
+def guess_release(root: Path) -> str:
+    """Return the release that a copy looks like, and the names that only older or newer releases have."""
+    folder = _find_first(root, AUDIO_FOLDERS)
+    labels = _find_first(root, LABEL_FILES)
+    rows = _load_rows(labels, lambda problem: None)
+    recordings = _list_files(folder, AUDIO_SUFFIXES)
+    partitions = set(_find_partitions(root, rows, recordings, lambda problem: None).values())
+    is_old = bool(OLD_NAMES & {labels.stem, *partitions})
+    is_new = bool(NEW_NAMES & partitions)
     guess = {
         (True, False): "looks like v1.10 or earlier",
         (False, True): "looks like v1.11 or later",
         (True, True): "has names of older and of newer releases",
-    }.get((bool(OLD & {labels.stem, *words}), bool(NEW & words)), "cannot be told")
-    return f"{guess}: {', '.join([*sorted(words), labels.name, folder.name])}"
+        (False, False): "cannot be told",
+    }[is_old, is_new]
+    return f"{guess}: {', '.join([*sorted(partitions), labels.name, folder.name])}"
 
 
-def _first(root: Path, names: tuple[str, ...]) -> Path:
-    """The first of several files or folders that is there.
+def _find_first(root: Path, names: tuple[str, ...]) -> Path:
+    """Return the first of several files or folders that exists.
 
     Raises:
         SertoneError: `not_this_corpus`.
@@ -147,46 +163,47 @@ def _first(root: Path, names: tuple[str, ...]) -> Path:
     return require_folder(root / names[0], "msp_podcast")
 
 
-def _listed(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
-    """Stem -> name of a folder's visible files, sorted; one listing, as asking for each file takes long."""
+def _list_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
+    """Return stem -> name of a folder's visible files, sorted."""
+    # One listing of the folder, because asking for each of hundreds of thousands of files takes long.
     names = sorted(entry.name for entry in os.scandir(folder)) if folder.is_dir() else []
-    wanted = (name for name in names if name.lower().endswith(suffixes) and not name.startswith("."))
-    return {name.rpartition(".")[0]: name for name in wanted}
+    files = (name for name in names if name.lower().endswith(suffixes) and not name.startswith("."))
+    return {name.rpartition(".")[0]: name for name in files}
 
 
-def _rows(path: Path, report: ReportProblem) -> Rows:
-    """The rows of the label file; of several about one recording the first one counts.
+def _load_rows(path: Path, report: ReportProblem) -> Rows:
+    """Return the rows of the label file; if a recording has several rows, the first one counts.
 
     Raises:
         SertoneError: `bad_table`.
     """
-    read = _json_rows if path.suffix == ".json" else _csv_rows
+    parse = _parse_json if path.suffix == ".json" else _parse_csv
     try:
-        rows = read(read_text(path))
+        rows = parse(load_text(path))
     except (ValueError, TypeError, csv.Error) as error:
         raise SertoneError("bad_table", f"{path}: {error}", "labels of MSP-Podcast, by recording") from None
     columns = set().union(*rows)
     if missing := [name for name in COLUMNS if name not in columns]:
         report(Problem("missing_column", str(path), f"no column {' and no column '.join(missing)}"))
-    found: Rows = {}
+    by_name: Rows = {}
     for row in rows:
         name = row.get("FileName", "").removesuffix(".wav")
-        if name in found:
+        if name in by_name:
             report(Problem("duplicate_row", name, f"more than one row in {path.name}; the first one counts"))
-        found.setdefault(name, row)
-    found.pop("", None)
-    return found
+        by_name.setdefault(name, row)
+    by_name.pop("", None)  # rows without a recording
+    return by_name
 
 
-def _csv_rows(text: str) -> list[dict[str, str]]:
-    """Cells beyond the columns are passed over."""
+def _parse_csv(text: str) -> list[dict[str, str]]:
     lines = csv.reader(io.StringIO(text, newline=""))
     columns = [name.strip() for name in next(lines, [])]
+    # Not strict: cells beyond the columns are ignored.
     return [dict(zip(columns, map(str.strip, row), strict=False)) for row in lines if row]
 
 
-def _json_rows(text: str) -> list[dict[str, str]]:
-    """As pairs rather than objects, which would keep the last of two rows about one recording."""
+def _parse_json(text: str) -> list[dict[str, str]]:
+    # As pairs, because objects would keep only the last of two rows of one recording.
     rows = json.loads(text, object_pairs_hook=list)
     return [
         {"FileName": name} | {key: "" if cell is None else str(cell).strip() for key, cell in cells}
@@ -194,48 +211,48 @@ def _json_rows(text: str) -> list[dict[str, str]]:
     ]
 
 
-def _sides(root: Path, rows: Rows, recordings: Iterable[str], report: ReportProblem) -> dict[str, str]:
-    """Utterance -> the corpus's word for its partition."""
+def _find_partitions(
+    root: Path, rows: Rows, recordings: Iterable[str], report: ReportProblem
+) -> dict[str, str]:
+    """Return utterance -> the corpus's word for its partition."""
     path = next((root / name for name in PARTITION_FILES if (root / name).is_file()), None)
-    lines = read_text(path).splitlines() if path else []
+    lines = load_text(path).splitlines() if path else []
     pairs = [line.split(";", 1) for line in lines if ";" in line]
-    listed = {name.strip().removesuffix(".wav"): side.strip() for side, name in pairs}
-    own = {name: side for name, row in rows.items() if (side := row.get("Split_Set"))}
-    if other := [name for name, side in own.items() if listed.get(name, side) != side]:
-        message = summarise_names(other, "recording", "in another partition than Split_Set says")
+    in_file = {name.strip().removesuffix(".wav"): partition.strip() for partition, name in pairs}
+    in_table = {name: partition for name, row in rows.items() if (partition := row.get("Split_Set"))}
+    if different := [name for name, word in in_table.items() if in_file.get(name, word) != word]:
+        message = summarise_names(different, "recording", "in another partition than Split_Set says")
         report(Problem("other_partition", str(path), message))
-    return dict.fromkeys((name for name in recordings if name.startswith(TEST3)), "Test3") | listed | own
+    by_name = dict.fromkeys((name for name in recordings if name.startswith(TEST3)), "Test3")
+    return by_name | in_file | in_table
 
 
 def _compare(
     rows: Rows,
-    sides: dict[str, str],
+    partitions: dict[str, str],
     recordings: dict[str, str],
     folder: Path,
     labels: Path,
     report: ReportProblem,
 ) -> None:
-    """Reports labels without a recording and recordings without labels; neither is asked of Test3."""
-    expected = {name for name in rows.keys() | sides.keys() if sides.get(name) != "Test3"}
-    if silent := expected - recordings.keys():
-        report(Problem("missing_audio", str(folder), summarise_names(silent, "recording", "without a file")))
-    known = rows.keys() | {name for name, side in sides.items() if side == "Test3"}
-    if bare := recordings.keys() - known:
-        report(
-            Problem(
-                "missing_labels", str(labels), summarise_names(bare, "recording", "without a row of labels")
-            )
-        )
+    """Report labels without a recording and recordings without labels, except for Test3."""
+    expected = {name for name in rows.keys() | partitions.keys() if partitions.get(name) != "Test3"}
+    if missing := expected - recordings.keys():
+        report(Problem("missing_audio", str(folder), summarise_names(missing, "recording", "without a file")))
+    listed = rows.keys() | {name for name, partition in partitions.items() if partition == "Test3"}
+    if unlabelled := recordings.keys() - listed:
+        message = summarise_names(unlabelled, "recording", "without a row of labels")
+        report(Problem("missing_labels", str(labels), message))
 
 
-def _labels(row: dict[str, str], name: str, report: ReportProblem) -> dict[str, str | float]:
+def _parse_labels(row: dict[str, str], name: str, report: ReportProblem) -> dict[str, str | float]:
     labels: dict[str, str | float] = {}
-    if raw := _given(row, "EmoClass"):
+    if raw := _get_cell(row, "EmoClass"):
         labels |= make_emotion_labels(raw, EMOTIONS, name, report)
-    if gender := _given(row, "Gender"):
+    if gender := _get_cell(row, "Gender"):
         labels["gender"] = gender.lower()
     for column, rating in RATINGS.items():
-        if not (cell := _given(row, column)):
+        if not (cell := _get_cell(row, column)):
             continue
         if (value := parse_number(cell)) is None:
             report(Problem("bad_number", name, f"{column} is {cell!r}; expected a number"))
@@ -244,8 +261,8 @@ def _labels(row: dict[str, str], name: str, report: ReportProblem) -> dict[str, 
     return labels
 
 
-def _given(row: dict[str, str], column: str) -> str:
-    """A cell, empty where it says in a word that nothing is known."""
+def _get_cell(row: dict[str, str], column: str) -> str:
+    """Return a cell; empty if it contains a word for a missing value, such as Unknown."""
     cell = row.get(column, "")
     return "" if cell.lower() in EMPTY else cell
 
@@ -253,14 +270,14 @@ def _given(row: dict[str, str], column: str) -> str:
 def fake(
     root: Path, full: bool = False, *, segments: int | None = None, release: Literal["1.8", "1.11"] = "1.11"
 ) -> None:
-    """Writes a miniature of one release: 200 segments, or 5000 with `full`.
+    """Write a miniature of one release: 200 segments, or 5000 with `full`.
 
-    A release of the real size would be 270 000 sound files; `segments` writes as many as wanted.
+    A release of the real size would be 270 000 sound files; `segments` writes any number of them.
 
     Args:
         root: the folder.
         full: 5000 segments.
-        segments: how many, without those of Test3.
-        release: whose names of folders, files and partitions.
+        segments: number of segments, without those of Test3.
+        release: the release from which the names of folders, files and partitions are taken.
     """
     write_miniature(root, segments or (5000 if full else 200), release)

@@ -8,8 +8,8 @@ Source: https://zenodo.org/record/1188976, Livingstone and Russo (2018).
 Expected tree (WAV, or FLAC under the same names):
     Actor_01/03-01-06-01-02-01-01.wav
              modality-channel-emotion-intensity-statement-repetition-actor
-Modality 03 is audio only, channel 01 speech and 02 song; anything else is passed over. Odd actors
-are men, even ones women.
+Modality 03 is audio only, channel 01 is speech and 02 is song. Only speech in audio-only files is read.
+Actors with odd numbers are men, those with even numbers are women.
 """
 
 import re
@@ -41,17 +41,17 @@ TEXTS = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the d
 NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
 
 
-def utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
-    """Reads the speech of `root/Actor_*`."""
+def read_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
+    """Read the speech of `root/Actor_*`."""
     if not any(root.glob("Actor_*")):
-        require_folder(root / "Actor_01", "ravdess")
+        require_folder(root / "Actor_01", "ravdess")  # raises an error
     for path in list_audio_files(root, "Actor_*/*"):
         match = NAME.fullmatch(path.stem)
         if not match:
             report(Problem("bad_name", str(path), "expected seven two-digit fields"))
             continue
         modality, channel, emotion, intensity, statement, _, actor = match.groups()
-        if modality != "03" or channel != "01":
+        if modality != "03" or channel != "01":  # video, or song
             continue
         labels = make_emotion_labels(emotion, EMOTIONS, str(path), report)
         labels |= {"gender": "male" if int(actor) % 2 else "female", "style": "scripted"}
@@ -66,7 +66,7 @@ def utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[U
 
 
 def fake(root: Path, full: bool = False) -> None:
-    """Writes six actors (24 with `full`); with a song, a stereo file and two equal recordings."""
+    """Write six actors (24 with `full`), with a song, a stereo file and two identical recordings."""
     actors = [f"{n:02d}" for n in range(1, 25 if full else 7)]
     names = [
         f"03-01-{e}-{i}-{s}-{r}-{a}"
@@ -75,7 +75,7 @@ def fake(root: Path, full: bool = False) -> None:
         for i in ("01", "02")
         for s in TEXTS
         for r in (("01", "02") if full else ("01",))
-        if not (e == "01" and i == "02")
+        if not (e == "01" and i == "02")  # there is no strong neutral
     ]
     for seed, name in enumerate([*names, "03-02-01-01-01-01-01"]):
         write_tone(root / f"Actor_{name[-2:]}" / f"{name}.wav", seed, rate=48000)

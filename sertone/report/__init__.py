@@ -1,1 +1,1 @@
-"""Self-contained HTML pages with one look: `run.write` for a run, more as they come; `plots` draws."""
+"""Self-contained HTML pages with one look for runs (`run`), studies (`study`) and layers; `plots` draws."""

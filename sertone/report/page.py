@@ -6,12 +6,12 @@ from sertone.scoring import display
 
 
 def write(path: Path, template: str, **values: object) -> Path:
-    """Renders a page.
+    """Render a page from a template.
 
     Args:
         path: the HTML file.
-        template: in `templates/`, one that extends `base.html`.
-        values: what the template shows; text is escaped, `markupsafe.Markup` is not.
+        template: file in `templates/` that extends `base.html`.
+        values: for the template; text is escaped, `markupsafe.Markup` is not.
 
     Returns:
         the path.
@@ -23,7 +23,7 @@ def write(path: Path, template: str, **values: object) -> Path:
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelt variable is an error, not an empty place on the page
     )
     environment.globals |= {
         "pct": lambda v: f"{v:.1%}",

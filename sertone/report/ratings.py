@@ -1,56 +1,59 @@
-"""The page's section on ratings: scores by dimension, answers beside the annotators', valence and arousal."""
+"""The page's section on ratings: scores by dimension, predictions against ratings, valence and arousal."""
 
 from collections.abc import Sized
 from typing import Any
 
 import numpy as np
 
-from sertone.report import plots
+from sertone.report import scatter_plot
 from sertone.report.plots import Axis
 from sertone.scoring import display
 from sertone.scoring.sufficient_statistics import get_task_columns, select_labelled
 
 PLANE = ("valence", "arousal")
-MOST = 800
-"""Dots in a plot; more would make the page heavy and the plot black."""
+MAX_DOTS = 800
+"""Most dots in a plot; more would make the page heavy and cover the plot."""
 
 
 def build_section(results: dict, rows: list[dict]) -> dict | None:
-    """What `_ratings.html` shows; None where nothing was rated.
+    """Return the values that `_ratings.html` shows; None if nothing was rated.
 
     Args:
         results: of a run, as in results.json.
         rows: of predictions.csv.
     """
-    scored = {name: scale for name, scale in results["ratings"].items() if name in results["pooled"]}
-    if not scored:
+    scales = {name: scale for name, scale in results["ratings"].items() if name in results["pooled"]}
+    if not scales:
         return None
-    shown = [_against_truth(name, scale, rows) for name, scale in scored.items()]
     return {
-        "table": [_line(results, name, scale) for name, scale in scored.items()],
-        "plots": shown,
-        "planes": _planes(results, rows),
+        "table": [_build_line(results, name, scale) for name, scale in scales.items()],
+        "plots": [_plot_predictions(name, scale, rows) for name, scale in scales.items()],
+        "planes": _plot_planes(results, rows),
     }
 
 
-def _line(results: dict, name: str, scale: dict) -> dict[str, Any]:
+def _build_line(results: dict, name: str, scale: dict) -> dict[str, Any]:
     pooled = results["pooled"][name]
     return {
         "name": name,
         "scale": f"{scale['low']:g} to {scale['high']:g} {scale['unit']}",
         "utterances": pooled["utterances"],
-        "scores": [_cell(pooled, score) for score in display.RATING_SCORES],
+        "scores": [_build_cell(pooled, score) for score in display.RATING_SCORES],
     }
 
 
-def _cell(pooled: dict, score: str) -> dict[str, str]:
-    figure, over = display.SCORE_FORMATS[score], display.find_speaker_interval(pooled["intervals"])
-    span = " – ".join(map(figure.format_value, over[1][score])) if over else ""
-    return {"value": figure.format_value(pooled[score]), "interval": span}
+def _build_cell(pooled: dict, score: str) -> dict[str, str]:
+    score_format = display.SCORE_FORMATS[score]
+    interval = display.find_speaker_interval(pooled["intervals"])
+    bounds = interval[1][score] if interval else ()
+    return {
+        "value": score_format.format_value(pooled[score]),
+        "interval": " – ".join(map(score_format.format_value, bounds)),
+    }
 
 
-def _against_truth(name: str, scale: dict, rows: list[dict]) -> dict[str, Any]:
-    """Every utterance's answer over its target, with the diagonal."""
+def _plot_predictions(name: str, scale: dict, rows: list[dict]) -> dict[str, Any]:
+    """Plot the prediction against the target of every utterance, with the diagonal."""
     from markupsafe import Markup
 
     pairs = np.array(
@@ -58,67 +61,74 @@ def _against_truth(name: str, scale: dict, rows: list[dict]) -> dict[str, Any]:
     )
     axes = (
         Axis.from_scale(f"{name}, annotators", scale, pairs),
-        Axis.from_scale(f"{name}, answered", scale, pairs),
+        Axis.from_scale(f"{name}, predicted", scale, pairs),
     )
-    drawn = pairs[_chosen(len(pairs))]
-    svg = plots.plot_scatter({"": drawn}, *axes, _thirds(name, pairs), diagonal=True)
-    return {"title": name.capitalize(), "svg": Markup(svg), "note": _note(drawn, pairs), "names": []}
+    drawn = pairs[_sample_utterances(len(pairs))]
+    svg = scatter_plot.plot_scatter({"": drawn}, *axes, _describe_thirds(name, pairs), diagonal=True)
+    note = _describe_sample(drawn, pairs)
+    return {"title": name.capitalize(), "svg": Markup(svg), "note": note, "names": []}
 
 
-def _thirds(name: str, pairs: np.ndarray) -> str:
-    """What the plot shows, in words: mean answers for low, middle and high targets."""
-    parts = np.array_split(pairs[pairs[:, 0].argsort(kind="stable")], min(3, len(pairs)))
-    words = "; ".join(f"rated {t:.2f}, answered {p:.2f}" for t, p in (part.mean(0) for part in parts))
-    return (
-        f"Answers about {name} against the annotators' ratings, means from the lowest to the highest: {words}"
-    )
+def _describe_thirds(name: str, pairs: np.ndarray) -> str:
+    """Return the text alternative: mean predictions for low, middle and high targets."""
+    # A stable sort keeps the text the same on every machine.
+    thirds = np.array_split(pairs[pairs[:, 0].argsort(kind="stable")], min(3, len(pairs)))
+    means = "; ".join(f"rated {t:.2f}, predicted {p:.2f}" for t, p in (third.mean(0) for third in thirds))
+    return f"Predictions of {name} and the annotators' ratings, means from the lowest to the highest: {means}"
 
 
-def _planes(results: dict, rows: list[dict]) -> list[dict[str, Any]]:
-    """Valence and arousal as rated and as answered; nothing where one of them has not been rated."""
-    if not all(side in results["ratings"] for side in PLANE):
+def _plot_planes(results: dict, rows: list[dict]) -> list[dict[str, Any]]:
+    """Plot valence and arousal as rated and as predicted; empty if one of them was not rated."""
+    if not all(rating in results["ratings"] for rating in PLANE):
         return []
     rows = select_labelled(select_labelled(rows, PLANE[0]), PLANE[1])
-    words = ("annotators", "answered")
-    return [_plane(results, rows, number, word) for number, word in enumerate(words)] if rows else []
+    if not rows:
+        return []
+    # The columns of a task are its target and its prediction, in this order.
+    return [_plot_plane(results, rows, 0, "annotators"), _plot_plane(results, rows, 1, "predicted")]
 
 
-def _plane(results: dict, rows: list[dict], number: int, word: str) -> dict[str, Any]:
-    """Targets or answers (`number` of the columns), coloured by the true emotion."""
+def _plot_plane(results: dict, rows: list[dict], column: int, source: str) -> dict[str, Any]:
+    """Plot targets or predictions (`column` of a task's columns), coloured by the true emotion."""
     from markupsafe import Markup
 
-    points = np.array([[float(row[get_task_columns(side)[number]]) for side in PLANE] for row in rows])
+    points = np.array([[float(row[get_task_columns(rating)[column]]) for rating in PLANE] for row in rows])
     x, y = (
-        Axis.from_scale(f"{side}, {word}", results["ratings"][side], points[:, axis])
-        for axis, side in enumerate(PLANE)
+        Axis.from_scale(f"{rating}, {source}", results["ratings"][rating], points[:, axis])
+        for axis, rating in enumerate(PLANE)
     )
-    chosen, emotions = _chosen(len(rows)), np.array([row.get("target", "") for row in rows])
+    sample = _sample_utterances(len(rows))
+    emotions = np.array([row.get("target", "") for row in rows])
     classes = [name for name in results["classes"] if (emotions == name).any()]
-    shown = points[chosen] + (_spread(len(chosen), x, y) if number == 0 else 0)
-    groups = {name: shown[emotions[chosen] == name] for name in ("", *classes)}
+    drawn = points[sample]
+    if column == 0:
+        drawn = drawn + _jitter(len(sample), x, y)
+    groups = {name: drawn[emotions[sample] == name] for name in ("", *classes)}
     means = {name: points[emotions == name].mean(0) for name in classes}
-    svg = plots.plot_scatter(groups, x, y, _means(word, points, means), marked=means)
-    title, note = f"Valence and arousal, {word}", _note(chosen, rows)
-    return {"title": title, "svg": Markup(svg), "note": note, "names": classes}
+    svg = scatter_plot.plot_scatter(groups, x, y, _describe_means(source, points, means), marked=means)
+    title = f"Valence and arousal, {source}"
+    return {"title": title, "svg": Markup(svg), "note": _describe_sample(sample, rows), "names": classes}
 
 
-def _spread(count: int, x: Axis, y: Axis) -> np.ndarray:
-    """Small shifts, (N, 2): mean ratings are few values, and dots would hide each other."""
+def _jitter(count: int, x: Axis, y: Axis) -> np.ndarray:
+    """Return small shifts, (N, 2): mean ratings take few values, so dots would hide each other."""
     return np.random.default_rng(0).uniform(-0.02, 0.02, (count, 2)) * (x.high - x.low, y.high - y.low)
 
 
-def _means(word: str, points: np.ndarray, means: dict[str, np.ndarray]) -> str:
-    shown = means or {"all": points.mean(0)}
-    words = "; ".join(f"{name} {v:.2f} and {a:.2f}" for name, (v, a) in shown.items())
-    return f"Valence and arousal, {word}, means by true emotion: {words}"
+def _describe_means(source: str, points: np.ndarray, means: dict[str, np.ndarray]) -> str:
+    named = means or {"all": points.mean(0)}
+    values = "; ".join(f"{name} {v:.2f} and {a:.2f}" for name, (v, a) in named.items())
+    return f"Valence and arousal, {source}, means by true emotion: {values}"
 
 
-def _chosen(count: int) -> np.ndarray:
-    """Which of so many utterances are drawn; always the same."""
-    if count <= MOST:
+def _sample_utterances(count: int) -> np.ndarray:
+    """Return the indices of the utterances to draw; the same ones on every call."""
+    if count <= MAX_DOTS:
         return np.arange(count)
-    return np.sort(np.random.default_rng(0).choice(count, MOST, replace=False))
+    return np.sort(np.random.default_rng(0).choice(count, MAX_DOTS, replace=False))
 
 
-def _note(drawn: Sized, every: Sized) -> str:
-    return "" if len(drawn) == len(every) else f"{len(drawn)} of {len(every)} utterances, chosen at random"
+def _describe_sample(drawn: Sized, rows: Sized) -> str:
+    if len(drawn) == len(rows):
+        return ""
+    return f"{len(drawn)} of {len(rows)} utterances, chosen at random"
