@@ -179,7 +179,7 @@ def _reader(
     utterances = [u for u in experiment.utterances if has_words(u.text)]
     if not utterances:
         raise SertoneError("no_text", "no utterance has a text", "transcripts", "set data.text: asr, say")
-    tokenizer = config.text.tokenizer([u.text for u in utterances])
+    tokenizer = config.text.make_tokenizer([u.text for u in utterances])
     encoder = config.text.build(tokenizer)
     if encoder.unused:
         say(encoder.unused)
