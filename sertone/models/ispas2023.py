@@ -40,11 +40,10 @@ from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
 from sertone.models.stage import LossWeights, Masking, Stage
 from sertone.nn.batch import Batch
-from sertone.nn.crossmodal import INTERACTIONS, ModalitySelfAttention, ModalityStates
+from sertone.nn.attention import INTERACTIONS, ModalitySelfAttention, ModalityStates
 from sertone.nn.encoders.config import EncoderConfig
-from sertone.nn.heads import ClassHead, HeadOutput
+from sertone.nn.heads import ClassHead, HeadOutput, RatingHead, Regressor
 from sertone.nn.masks import frame_mask
-from sertone.nn.ratings import RatingHead, Regressor
 from sertone.nn.text import TextEncoder, TextEncoderConfig
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.settings import Settings

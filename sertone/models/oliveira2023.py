@@ -40,12 +40,11 @@ from torch import Tensor, nn
 from sertone.models.stage import LossWeights, Masking, Stage
 from sertone.nn.batch import Batch
 from sertone.nn.encoders.config import EncoderConfig
-from sertone.nn.encoders.silence import NoEncoder
+from sertone.nn.encoders.base import NoEncoder
 from sertone.nn.fusions import FUSIONS
-from sertone.nn.heads import HeadOutput
+from sertone.nn.heads import HeadOutput, RatingHead, Regressor
 from sertone.nn.modality_fusion import MODALITY_FUSIONS
 from sertone.nn.pooling import POOLINGS
-from sertone.nn.ratings import RatingHead, Regressor
 from sertone.nn.text import TextEncoder, TextEncoderConfig
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.settings import Settings
