@@ -50,21 +50,21 @@ class EnsembleOutput(HeadOutput):
 
 
 class Head(nn.Module, ABC):
-    """Base of all task heads.
+    """Base of all heads.
 
     Attributes:
-        metric: name of its score in `metrics.SCORES`.
+        metric: name of its score in `metrics.SCORES`; empty for a head that is only a training target.
     """
 
-    metric: str
+    metric: str = ""
 
     @abstractmethod
     def loss(self, output: Any, target: Tensor) -> Tensor:
         """Return a scalar, the loss of the labelled utterances; zero where no utterance has a label."""
 
-    @abstractmethod
     def decode(self, output: HeadOutput) -> list[Any]:
         """Return one prediction for each utterance."""
+        raise NotImplementedError(f"{type(self).__name__} predicts nothing about an utterance")
 
 
 class Heads(nn.ModuleDict):

@@ -17,13 +17,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from sertone.errors import SertoneError
 from sertone.nn.masks import frame_mask
+from sertone.recipe.settings import Settings
 
 NOTHING = -1
 
@@ -62,6 +63,21 @@ class Footprint:
     scores: int
     values: int
     front: float
+
+
+class EncoderSettings(Settings, ABC):
+    """Base of the settings of all encoders; each has a `name` of its own, by which a recipe chooses it.
+
+    Attributes:
+        is_description: the settings alone describe the architecture, without a file or a download. Only such
+            settings may come from a checkpoint.
+    """
+
+    is_description: ClassVar[bool] = False
+
+    @abstractmethod
+    def build(self) -> "Encoder":
+        """Build the encoder, with its pretrained weights or with random ones."""
 
 
 class Encoder(nn.Module, ABC):
