@@ -118,8 +118,8 @@ def test_withheld_is_missing(interaction):
     model.eval()
     texts = [u.text or "yes" for u in UTTERANCES]
     silent = batch(vocabulary, texts=texts, waveforms=None)
-    some = batch(vocabulary, texts=texts, heard=torch.tensor([False, True, False, True]))
-    other = batch(vocabulary, texts=texts, heard=torch.tensor([False, True, False, True]))
+    some = batch(vocabulary, texts=texts, audio_mask=torch.tensor([False, True, False, True]))
+    other = batch(vocabulary, texts=texts, audio_mask=torch.tensor([False, True, False, True]))
     other.waveforms = torch.where(some.audio_mask[:, None], some.waveforms, some.waveforms.flip(1))
     for task in model.heads:
         without, mixed, changed = (model(data)[task].logits for data in (silent, some, other))
