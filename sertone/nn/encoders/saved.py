@@ -1,42 +1,35 @@
-"""The speech encoder of a model trained with Sertone, or one that `sertone distill` wrote, to start from."""
+"""The speech encoder of a model trained with Sertone, or written by `sertone distill`, to start from."""
 
+import functools
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from transformers import AutoModel, Wav2Vec2FeatureExtractor
 
 from sertone.errors import SertoneError
-from sertone.nn.encoders.base import Encoder
-from sertone.nn.encoders.compact import CompactEncoderConfig
-from sertone.nn.encoders.functionals import FunctionalsEncoderConfig
-from sertone.nn.encoders.huggingface import ArchitectureConfig, HuggingFaceEncoder, PretrainedEncoderConfig
+from sertone.nn.encoders.base import Encoder, EncoderSettings
+from sertone.nn.encoders.config import list_kinds, union_by_name
+from sertone.nn.encoders.huggingface import HuggingFaceEncoder, PretrainedEncoderConfig
 from sertone.nn.pretrained import silence_transformers
 from sertone.nn.tensor_files import load_tensors, restore, save_tensors, writing_tensors
-from sertone.recipe.settings import Settings
 from sertone.sharing import encoder_origin
 from sertone.sharing.model_folder import MARKER, WEIGHTS, require_intact
 
-DESCRIBED: TypeAdapter[CompactEncoderConfig | FunctionalsEncoderConfig | ArchitectureConfig] = TypeAdapter(
-    Annotated[
-        CompactEncoderConfig | FunctionalsEncoderConfig | ArchitectureConfig, Field(discriminator="name")
-    ]
-)
-"""What `Encoder.describe` gives."""
-PART = "encoder."
+ENCODER_PREFIX = "encoder."
 """Beginning of the names of the encoder's weights in a checkpoint."""
 
 
-class SavedEncoderConfig(Settings):
-    """The encoder of another model, whose training it goes on from, with its LayerDrop and time masking."""
+class SavedEncoderConfig(EncoderSettings):
+    """The encoder of another model, to continue its training, with its LayerDrop and time masking."""
 
     name: Literal["saved"] = "saved"
     source: str
     """A checkpoint, a fold, what `sertone train` or `sertone distill` wrote, or OWNER/NAME on the hub."""
 
     def build(self) -> Encoder:
-        """Loads the weights; every one of them has to be there.
+        """Load the weights; none may be missing.
 
         Raises:
             SertoneError: `not_a_checkpoint`, `many_models`, `other_format`, `bad_weights`, `missing_weights`.
@@ -45,47 +38,64 @@ class SavedEncoderConfig(Settings):
         require_intact(origin.folder, [WEIGHTS], origin.files)
         if (origin.folder / "config.json").is_file():
             return PretrainedEncoderConfig(source=str(origin.folder)).build()
-        encoder, tensors = build_from_description(origin.encoder), load_tensors(origin.folder / WEIGHTS)
-        if (origin.folder / MARKER).is_file():
-            tensors = {n.removeprefix(PART): t for n, t in tensors.items() if n.startswith(PART)}
-        _require_all(encoder, tensors, origin.folder)
+        encoder = build_from_description(origin.encoder)
+        tensors = load_tensors(origin.folder / WEIGHTS)
+        if (origin.folder / MARKER).is_file():  # a whole model, not an encoder of `sertone distill`
+            tensors = {
+                name.removeprefix(ENCODER_PREFIX): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(ENCODER_PREFIX)
+            }
+        _require_complete(encoder, tensors, origin.folder)
         restore(encoder, tensors, origin.folder)
         return encoder
 
 
 def build_from_description(description: dict[str, Any]) -> Encoder:
-    """The architecture that `Encoder.describe` describes, with random weights."""
+    """Build the architecture that `Encoder.describe` describes, with random weights.
+
+    Raises:
+        SertoneError: `bad_weights`, where it is no description of an encoder.
+    """
     try:
-        config = DESCRIBED.validate_python(description)
+        config = _description_adapter().validate_python(description)
     except ValidationError as error:
-        found = f"the description of an encoder: {error.errors()[0]['msg']}"
-        raise SertoneError("bad_weights", found, "what `Encoder.describe` gives") from None
+        problem = f"the description of an encoder: {error.errors()[0]['msg']}"
+        raise SertoneError("bad_weights", problem, "what `Encoder.describe` gives") from None
     return config.build()
 
 
+@functools.cache
+def _description_adapter() -> TypeAdapter[EncoderSettings]:
+    """Return a check of descriptions: a file of weights may not name another file or a download."""
+    return TypeAdapter(union_by_name([kind for kind in list_kinds() if kind.is_description]))
+
+
 def save_encoder(encoder: Encoder, folder: Path) -> None:
-    """Writes an encoder without its marker.
+    """Save an encoder without its marker.
 
     Args:
-        encoder: of Hugging Face: written as `transformers` does, with its feature extractor; any other: its
-            weights alone.
-        folder: there already.
+        encoder: one of Hugging Face is saved as `transformers` does, with its feature extractor; of any other
+            only the weights.
+        folder: an existing folder.
     """
     if not isinstance(encoder, HuggingFaceEncoder):
         return save_tensors(folder / WEIGHTS, encoder.state_dict())
     model = AutoModel.from_config(encoder.config, trust_remote_code=False)
     model.feature_extractor.conv_layers = encoder.convolutions
-    model.feature_projection, model.encoder = encoder.projection, encoder.transformer
+    model.feature_projection = encoder.projection
+    model.encoder = encoder.transformer
     if encoder.masking is not None:
         model.masked_spec_embed = encoder.masking.vector
     with writing_tensors(folder / WEIGHTS), silence_transformers():
         model.save_pretrained(folder)
-    mask = encoder.config.feat_extract_norm == "layer"  # with group norm transformers is used without one
+    # transformers uses models with a group norm without an attention mask.
+    mask = encoder.config.feat_extract_norm == "layer"
     extractor = Wav2Vec2FeatureExtractor(do_normalize=encoder.normalize, return_attention_mask=mask)
     extractor.save_pretrained(folder)
 
 
-def _require_all(encoder: Encoder, tensors: dict[str, Tensor], folder: Path) -> None:
+def _require_complete(encoder: Encoder, tensors: dict[str, Tensor], folder: Path) -> None:
     if missing := sorted(set(encoder.state_dict()) - set(tensors)):
         raise SertoneError(
             "missing_weights",
