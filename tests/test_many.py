@@ -375,7 +375,7 @@ def bundled(toy, monkeypatch, tmp_path):
     package = tmp_path / "sertone"
     (package / "bundled").mkdir(parents=True)
     (package / "bundled" / "compact").symlink_to(toy)
-    monkeypatch.setattr(sertone, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(shipped, "PACKAGE", package)
 
 
 def test_without_a_model_the_one_of_the_package_answers(bundled, toy, folder, capsys):
@@ -397,7 +397,7 @@ def test_what_is_no_recording_is_taken_for_a_model(bundled, folder, name):
 
 
 def test_a_copy_without_a_model(monkeypatch, tmp_path, folder):
-    monkeypatch.setattr(sertone, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(shipped, "PACKAGE", tmp_path)
     with pytest.raises(SertoneError, match="predict MODEL FILE") as caught:
         predict(folder / "a" / "0.wav")
     assert caught.value.code == "no_model"
