@@ -19,7 +19,7 @@ from toys import write_toy
 
 import sertone
 from sertone import audio
-from sertone.runtime.timeline import isolated
+from sertone.audio import isolated
 from sertone.runtime.timeline.plan import TimelineSettings
 from sertone.utils.processes import ChildProcess
 

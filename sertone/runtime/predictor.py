@@ -11,6 +11,7 @@ import numpy as np
 
 from sertone import audio
 from sertone.audio import Recording, is_silent
+from sertone.audio.isolated import borrow_decoder, read_isolated
 from sertone.errors import AudioError, SertoneError
 from sertone.labels import Scale
 from sertone.runtime.answering import AnswerFormat, Model, build_prediction, empty_answer
@@ -25,7 +26,6 @@ from sertone.runtime.recording_source import (
     resolve_source,
 )
 from sertone.runtime.texts import collect_window_warnings, require_audio_input, select_text
-from sertone.runtime.timeline.isolated import borrow_decoder, read_isolated
 from sertone.runtime.timeline.plan import TimelinePlan, TimelineSettings
 from sertone.runtime.timeline.streaming import Stream
 from sertone.runtime.timeline.summary import measure_recording, predict_timeline

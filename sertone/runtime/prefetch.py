@@ -9,10 +9,9 @@ from functools import partial
 from itertools import tee
 from typing import NamedTuple
 
-from sertone.audio import SEGMENT_TOLERANCE_S, Recording
+from sertone.audio import SEGMENT_TOLERANCE_S, Recording, isolated
 from sertone.runtime.answering import empty_answer
 from sertone.runtime.recording_source import FileSource
-from sertone.runtime.timeline import isolated
 from sertone.schema import Prediction
 from sertone.utils.processes import ChildDiedError, count_cores, run_in_order
 

@@ -13,10 +13,11 @@ import numpy as np
 from sertone.audio import SAMPLING_RATE
 from sertone.audio.block_stream import stream_array
 from sertone.audio.decoder import Warnings
+from sertone.audio.isolated import borrow_decoder
 from sertone.runtime.answering import Model, build_prediction, empty_answer
 from sertone.runtime.recording_source import AudioSource, get_source_name
 from sertone.runtime.timeline.cutting import AudioPiece, PieceReader
-from sertone.runtime.timeline.isolated import IsolatedPieceReader, borrow_decoder
+from sertone.runtime.timeline.isolated import IsolatedPieceReader
 from sertone.runtime.timeline.plan import TimelinePlan, TimelineSettings
 from sertone.schema import Prediction, Segment, Speaker
 from sertone.scoring.display import format_count
