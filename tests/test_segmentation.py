@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sertone.errors import AudioError, SertoneError
 from sertone.runtime.timeline.plan import TimelineSettings, parse_channel_names
-from sertone.runtime.timeline.rttm import Turn, read_rttm, select_spans
+from sertone.runtime.timeline.rttm import read_rttm, select_spans
 from sertone.runtime.timeline.segmentation import (
     FRAME,
     HYSTERESIS,
@@ -33,8 +33,8 @@ def run(segmenter, samples, sizes=(len,)):
         found = segmenter.push(samples[at : at + size])
         at, turn = min(len(samples), at + size), turn + 1
         assert all(kept <= span.start < span.end <= at for span in found)
-        assert kept <= segmenter.keep <= at
-        kept = segmenter.keep
+        assert kept <= segmenter.first_needed <= at
+        kept = segmenter.first_needed
         spans += found
     last = segmenter.finish()
     assert all(kept <= span.start < span.end <= len(samples) for span in last)
@@ -151,14 +151,16 @@ def test_turns_as_they_are_written(tmp_path):
         "SPEAKER talk 1 0.50 2.25 <NA> <NA> ann <NA> <NA>\nSPEAKER other 1 0 1 <NA> <NA> cid <NA> <NA>\n"
         "SPEAKER talk 1 2 1.5 <NA> <NA> bob <NA>\n"
     )
-    turns = read_rttm(path)
-    own = [Turn("talk", 0.5, 2.75, "ann"), Turn("talk", 2.0, 3.5, "bob")]
-    assert select_spans(turns, "x/talk.mp3", alone=False) == own and len(turns) == 3
-    assert select_spans(own, "any.wav", alone=True) == own  # of one recording only: no name is needed
+    spans = read_rttm(path)
+    talk = [Span(8000, 44000, "ann"), Span(32000, 56000, "bob")]
+    assert spans == {"talk": talk, "other": [Span(0, 16000, "cid")]}
+    assert select_spans(spans, "x/talk.mp3", alone=False) == talk
+    single = {"talk": talk}
+    assert select_spans(single, "any.wav", alone=True) == talk  # with one recording, the name does not matter
     with pytest.raises(AudioError, match="no turns among those of talk"):
-        select_spans(own, "any.wav", alone=False)
+        select_spans(single, "any.wav", alone=False)
     with pytest.raises(AudioError, match="among those of other, talk") as caught:
-        select_spans(turns, "any.wav", alone=True)
+        select_spans(spans, "any.wav", alone=True)
     assert caught.value.code == "no_turns"
 
 
@@ -169,6 +171,7 @@ def test_turns_as_they_are_written(tmp_path):
         "SPEAKER talk 1 -0.5 1 <NA> <NA> ann <NA> <NA>",
         "SPEAKER talk 1 nan 1 <NA> <NA> ann <NA> <NA>",
         "SPEAKER talk 1 0.5 inf <NA> <NA> ann <NA> <NA>",
+        "SPEAKER talk 1 1e308 1 <NA> <NA> ann <NA> <NA>",
         "SPEAKER talk 1 0.5 soon <NA> <NA> ann <NA> <NA>",
         "SPEAKER talk 1 0.5 1",
     ],
@@ -195,7 +198,10 @@ def test_an_rttm_file_that_is_none(tmp_path):
     SIZES,
 )
 def test_turns_in_any_order_overlap_and_end(turns, total, sizes):
-    known = [Turn("f", start, start + length, who) for start, length, who in turns]
+    known = [
+        Span(round(start * 16000), round((start + length) * 16000), speaker)
+        for start, length, speaker in turns
+    ]
     spans = divide_long_spans(known, 16000)
     assert all(0 <= span.end - span.start <= 16000 for span in spans)
     segmenter = SpanSegmenter(spans)
@@ -205,8 +211,8 @@ def test_turns_in_any_order_overlap_and_end(turns, total, sizes):
     assert sorted(found, key=str) == sorted(wanted, key=str)
     assert segmenter.dropped == len(spans) - len(wanted)
     for turn in known:
-        own = [s for s in spans if s.speaker == turn.speaker and s.start >= round(turn.start_s * 16000)]
-        assert any(span.start == round(turn.start_s * 16000) for span in own)
+        parts = [span for span in spans if span.speaker == turn.speaker and span.start >= turn.start]
+        assert any(part.start == turn.start for part in parts)
 
 
 def test_names_of_channels():

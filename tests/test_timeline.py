@@ -224,17 +224,17 @@ class Reader:
     """A model by a formula: it reads the number of words, and hears the loudness where it hears."""
 
     classes, scales, threshold, card, licences = ["quiet", "loud"], {}, None, {}, []
-    reads, min_samples, max_seconds = True, 400, 2.0
+    uses_text, min_samples, max_seconds = True, 400, 2.0
 
     def __init__(self, hears):
-        self.hears, self.asked = hears, []
+        self.uses_audio, self.asked = hears, []
 
     def truncates(self, text):
         return False
 
     def outputs(self, waveforms, text=None):
         self.asked.append((waveforms.shape, text))
-        loud = np.abs(waveforms).mean(1) if self.hears else np.full(1, len(text.split()) / 10)
+        loud = np.abs(waveforms).mean(1) if self.uses_audio else np.full(1, len(text.split()) / 10)
         return Outputs(np.stack([1 - loud, loud], 1), np.zeros((len(loud), 0)))
 
 

@@ -79,7 +79,7 @@ def measure_recording(
     source: AudioSource, model: Model, sampling_rate: int | None = None, isolated: ChildProcess | None = None
 ) -> tuple[float, Warnings]:
     """Seconds of a recording and warnings about it, from all of its samples, none of which are answered."""
-    plan = replace(TimelinePlan.from_settings(TimelineSettings(), model), turns=())
+    plan = replace(TimelinePlan.from_settings(TimelineSettings(), model), spans={})
     with _opened(source, plan, sampling_rate, isolated) as pieces:
         assert not list(pieces)
         return pieces.finish()
