@@ -96,7 +96,7 @@ def load(
         model = TorchModel(folder, device=device, threads=threads)
     licences.warn_if_restricted(model.licences)
     mapping = parse_map(classes, "classes") if isinstance(classes, str) else classes
-    return Predictor(model, AnswerFormat(mapping, min_confidence, dimensions))
+    return Predictor(AnswerFormat(model, mapping, min_confidence, dimensions))
 
 
 def crossval(

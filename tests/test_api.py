@@ -21,6 +21,7 @@ from sertone import cli
 from sertone.errors import SertoneError
 from sertone.export.from_huggingface import load_exportable
 from sertone.recipe import Recipe
+from sertone.runtime.answering import AnswerFormat
 from sertone.runtime.predictor import Predictor
 
 SOUND = 0.1 * np.random.default_rng(0).standard_normal(8000)
@@ -164,7 +165,7 @@ def test_several_processes_write_the_same_bytes_and_go_on(toy, folder, tmp_path,
 def test_a_process_that_dies_costs_one_recording(toy, folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", apart.HERE["PYTHONPATH"])
     files = [folder / f"{name}.wav" for name in (0, "c", 1, "c", 2)]
-    made = list(Predictor(apart.Fatal(toy)).predict_files(files, jobs=2))
+    made = list(Predictor(AnswerFormat(apart.Fatal(toy))).predict_files(files, jobs=2))
     assert [answer.status for answer in made] == ["ok", "error", "ok", "error", "ok"]
     assert made[1].code == "failed" and "ended" in made[1].message
 

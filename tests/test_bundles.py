@@ -320,8 +320,8 @@ def test_dimensions_from_zero_to_one(toy):
     samples = noise()
     own, unit = (sertone.load(toy, dimensions=kind).predict(samples, 16000) for kind in ("corpus", "unit"))
     assert unit.dimensions["arousal"] == pytest.approx((own.dimensions["arousal"] - 1) / 4)
-    model, telling = sertone.load(toy).model, AnswerFormat(dimensions="unit")
-    beyond = [telling.format_row(model, np.ones(4) / 4, np.array([rated])) for rated in (0.9, 5.2)]
+    unit_format = AnswerFormat(sertone.load(toy).model, dimensions="unit")
+    beyond = [unit_format.format_row(np.ones(4) / 4, np.array([rated])) for rated in (0.9, 5.2)]
     assert [answer["dimensions"]["arousal"] for answer in beyond] == [0.0, 1.0]
 
 

@@ -193,7 +193,7 @@ def test_another_model_does_not_go_on(toy, folder, tmp_path):
 
 def test_two_processes_do_not_write_one_output(toy, folder, tmp_path):
     model, out = sertone.load(toy), tmp_path / "r.csv"
-    inputs, form = collect_inputs([folder / "a"]), row_formats.select_format(out, model)
+    inputs, form = collect_inputs([folder / "a"]), row_formats.select_format(out, model.answer_format)
     with resumable.open_output(out, form, {}, inputs, resume=False):
         with pytest.raises(SertoneError) as caught, resumable.open_output(out, form, {}, inputs, resume=True):
             pass
@@ -260,7 +260,7 @@ def test_no_row_is_lost_or_doubled_wherever_it_was_torn(toy, names, form, data):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / f"r.{form}"
         journal = out.with_name(f"{out.name}.journal")
-        form_, whole = row_formats.select_format(out, model), None
+        form_, whole = row_formats.select_format(out, model.answer_format), None
         for attempt in range(4):
             with resumable.open_output(out, form_, {"model": "x"}, inputs, resume=True) as opened:
                 left = opened.select_unfinished(inputs)

@@ -14,6 +14,7 @@ from exported import write_hub_folder
 import sertone
 from sertone.cli import app
 from sertone.errors import SertoneError
+from sertone.runtime.timeline.plan import TimelineSettings
 from sertone.sharing.model_folder import hash_model
 
 RATE = 16000
@@ -75,7 +76,7 @@ def test_two_recordings_of_one_name_are_not_written_into_one_file(toy, talks, ca
 def test_turns_of_one_recording_are_not_those_of_others(toy, talks):
     """Of a single recording the name does not matter, as some diarisers call every one the same."""
     (talks / "turns.rttm").write_text("SPEAKER waveform 1 0 2 <NA> <NA> ann <NA> <NA>\n")
-    settings = sertone.runtime.timeline.plan.TimelineSettings(rttm=talks / "turns.rttm")
+    settings = TimelineSettings(rttm=talks / "turns.rttm")
     predictor, files = sertone.load(toy), [talks / place / "talk.wav" for place in ("a", "b")]
     (alone,) = predictor.predict_files(files[:1], settings=settings, alone=True)
     assert [segment.speaker for segment in alone.segments] == ["ann"]
@@ -188,11 +189,11 @@ def test_a_list_that_is_not_there(talks):
 def test_texts_that_nobody_reads_are_said_once(toy, talks):
     (talks / "table.csv").write_text("path,text\na/talk.wav,hello\nb/talk.wav,there\n")
     command = ["predict", str(toy), "--manifest", str(talks / "table.csv"), "--out", str(talks / "x.jsonl")]
-    with pytest.warns(UserWarning, match="hears only") as caught:
+    with pytest.warns(UserWarning, match="uses only audio") as caught:
         assert app([*command, "--strict"], exit_on_error=False) == 0
     rows = [json.loads(line) for line in (talks / "x.jsonl").read_text().splitlines()]
     assert [row["status"] for row in rows] == ["ok", "ok"]
-    assert len([each for each in caught if "hears only" in str(each.message)]) == 1
+    assert len([each for each in caught if "uses only audio" in str(each.message)]) == 1
 
 
 def test_whoever_has_read_enough_ends_it_without_a_word(toy, talks):
@@ -205,10 +206,11 @@ def test_whoever_has_read_enough_ends_it_without_a_word(toy, talks):
 
 
 def test_settings_of_windows_ask_for_windows():
-    plan = sertone.runtime.timeline.plan
-    assert plan.TimelineSettings(window_s=2.0).windowed and plan.TimelineSettings(hop_s=2.0).hop == 2.0
-    assert not plan.TimelineSettings().windowed
-    assert "one of the two" in plan.TimelineSettings(segmentation="speech", hop_s=1.0).problem()
+    assert TimelineSettings(window_s=2.0).uses_windows
+    assert TimelineSettings(hop_s=2.0).effective_hop_s == 2.0
+    assert not TimelineSettings().uses_windows
+    problem = TimelineSettings(segmentation="speech", hop_s=1.0).find_problem()
+    assert problem and "one of the two" in problem
 
 
 @pytest.mark.parametrize("source", [[0.0] * 16000, None, ["a.wav"], (np.zeros(16000), 16000)])
@@ -218,7 +220,7 @@ def test_what_is_neither_a_path_nor_samples_is_a_fault_of_the_caller(toy, source
 
 
 def test_arguments_of_load_are_held_against_what_there_is(toy):
-    assert sertone.load(toy, classes="angry,happy=up").answer_format.classes == {
+    assert sertone.load(toy, classes="angry,happy=up").answer_format.class_map == {
         "angry": "angry",
         "happy": "up",
     }

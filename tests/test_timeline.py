@@ -240,15 +240,15 @@ class Reader:
 
 def test_the_text_of_a_long_recording_is_not_divided():
     model, samples = Reader(hears=True), levels(5, 0.1)
-    answer = Predictor(model, AnswerFormat()).predict(samples, RATE, text="two words")
+    answer = Predictor(AnswerFormat(model)).predict(samples, RATE, text="two words")
     assert (answer.status, answer.code, answer.text) == ("warning", "text_not_divided", None)
     assert len(answer.segments) == 3 and all(text is None for _, text in model.asked)
-    assert Predictor(model).predict(samples, RATE).code == "no_text"
-    assert Predictor(model).timeline(samples, RATE, settings=windows(1.0)).code == "no_text"
+    assert Predictor(AnswerFormat(model)).predict(samples, RATE).code == "no_text"
+    assert Predictor(AnswerFormat(model)).timeline(samples, RATE, settings=windows(1.0)).code == "no_text"
 
 
 def test_what_only_reads_answers_long_recordings_by_their_text():
-    predictor, samples = Predictor(Reader(hears=False)), levels(5, 0.1)
+    predictor, samples = Predictor(AnswerFormat(Reader(hears=False))), levels(5, 0.1)
     answer = predictor.predict(samples, RATE, text="just three words")
     assert (answer.status, answer.text, answer.duration_s, answer.segments) == (
         "ok",
@@ -259,7 +259,7 @@ def test_what_only_reads_answers_long_recordings_by_their_text():
     assert answer.probabilities["loud"] == pytest.approx(0.3)
     assert predictor.predict(samples, RATE).code == "no_text"
     assert predictor.timeline(samples, RATE).code == "no_text"
-    with pytest.raises(AudioError, match="only reads"):
+    with pytest.raises(AudioError, match="only text"):
         predictor.stream(RATE)
 
 
