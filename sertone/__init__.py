@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sertone.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from sertone.analysis.evaluate import Evaluation
     from sertone.errors import SertoneError
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 # host, unless this is set before, whoever imports it. Child processes inherit it.
 os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
-__version__ = "0.1.0"
 MOST_THREADS = 1024
 """For one recording: more than any machine has cores for, and than most let a process have."""
 __all__ = [
