@@ -116,7 +116,7 @@ def test_a_recording_on_standard_input(toy, folder, tmp_path, monkeypatch, capsy
     for content, more, said in (
         (path, [], ""),
         (path, ["--resume"], "1 row from before"),
-        (folder / "1.wav", ["--resume"], "1 changed input answered again"),
+        (folder / "1.wav", ["--resume"], "1 changed input predicted again"),
     ):
         feed(monkeypatch, content.read_bytes())
         assert cli.app(["predict", str(toy), "-", "--out", str(out), *more]) == 0

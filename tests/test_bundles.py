@@ -55,35 +55,35 @@ def cut(name):
 @pytest.mark.parametrize(
     ("damage", "code", "said"),
     [
-        (cut("model.onnx"), "bad_bundle", "model.onnx is not what was exported"),
+        (cut("model.onnx"), "bad_bundle", "model.onnx has changed since the export"),
         (cut("bundle.json"), "bad_bundle", "bundle.json"),
         (lambda folder: (folder / "model.onnx").unlink(), "bad_bundle", "no model.onnx"),
         (lambda folder: (folder / "bundle.json").unlink(), "not_a_checkpoint", "no checkpoint"),
         (change("format", 99), "other_format", "format 99"),
-        (change("classes", "angry"), "bad_bundle", "no sound classes"),
+        (change("classes", "angry"), "bad_bundle", "no valid classes"),
         (change("classes", CLASSES[:3]), "bad_bundle", "outputs"),
-        (change("files", {}), "bad_bundle", "no sound files"),
-        (change("files", {"bundle.json": "0"}), "bad_bundle", "no sound files"),
-        (change("calibration", {}), "bad_bundle", "no sound calibration"),
-        (change("calibration", {"threshold": "high"}), "bad_bundle", "no sound calibration"),
-        (change("scales", {"arousal": {"low": 5.0, "high": 1.0}}), "bad_bundle", "no sound scales"),
-        (change("scales", {"arousal": [1, 5]}), "bad_bundle", "no sound scales"),
-        (change("classes", [1, 2, 3, 4]), "bad_bundle", "no sound classes"),
-        (change("sampling_rate", 8000), "bad_bundle", "no sound sampling_rate"),
-        (change("probe", {}), "bad_bundle", "no sound probe"),
+        (change("files", {}), "bad_bundle", "no valid files"),
+        (change("files", {"bundle.json": "0"}), "bad_bundle", "no valid files"),
+        (change("calibration", {}), "bad_bundle", "no valid calibration"),
+        (change("calibration", {"threshold": "high"}), "bad_bundle", "no valid calibration"),
+        (change("scales", {"arousal": {"low": 5.0, "high": 1.0}}), "bad_bundle", "no valid scales"),
+        (change("scales", {"arousal": [1, 5]}), "bad_bundle", "no valid scales"),
+        (change("classes", [1, 2, 3, 4]), "bad_bundle", "no valid classes"),
+        (change("sampling_rate", 8000), "bad_bundle", "no valid sampling_rate"),
+        (change("probe", {}), "bad_bundle", "no valid probe"),
         (
             change("probe", {"text": None, "probabilities": [float("nan")], "ratings": [], "tolerance": 1.0}),
             "bad_bundle",
-            "no sound probe",
+            "no valid probe",
         ),
         (lambda folder: (folder / "probe.npy").unlink(), "bad_bundle", "no probe.npy"),
-        (change("classes", ["neutral", "happy", "angry", "angry"]), "bad_bundle", "no sound classes"),
-        (change("licences", [{"what": "corpus"}]), "bad_bundle", "no sound licences"),
-        (change("licences", None), "bad_bundle", "no sound licences"),
-        (change("card", {"corpus": "x"}), "bad_bundle", "no sound card"),
-        (change("min_samples", 10**30), "bad_bundle", "no sound min_samples"),
-        (change("max_seconds", float("nan")), "bad_bundle", "no sound max_seconds"),
-        (change("files", {"model.onnx": 7}), "bad_bundle", "no sound files"),
+        (change("classes", ["neutral", "happy", "angry", "angry"]), "bad_bundle", "no valid classes"),
+        (change("licences", [{"what": "corpus"}]), "bad_bundle", "no valid licences"),
+        (change("licences", None), "bad_bundle", "no valid licences"),
+        (change("card", {"corpus": "x"}), "bad_bundle", "no valid card"),
+        (change("min_samples", 10**30), "bad_bundle", "no valid min_samples"),
+        (change("max_seconds", float("nan")), "bad_bundle", "no valid max_seconds"),
+        (change("files", {"model.onnx": 7}), "bad_bundle", "no valid files"),
         (replaced_by_a_pipe("model.onnx"), "bad_bundle", "no model.onnx"),
         (replaced_by_a_pipe("bundle.json"), "not_a_checkpoint", "no checkpoint"),
         (lambda folder: (folder / "bundle.json").write_text("[" * 100_000), "bad_bundle", "bundle.json"),
@@ -168,7 +168,7 @@ def test_a_probe_that_is_no_waveform_is_refused(toy, tmp_path, content):
     folder = shutil.copytree(toy, tmp_path / "copy")
     (folder / "probe.npy").write_bytes(content)
     with_new_hashes(folder)
-    with pytest.raises(SertoneError, match=r"probe\.npy is no waveform"):
+    with pytest.raises(SertoneError, match=r"probe\.npy is not a waveform"):
         sertone.load(folder)
 
 
@@ -209,7 +209,7 @@ def test_a_graph_that_computes_otherwise_is_refused(toy, tmp_path, factor, right
     if right:
         assert sertone.load(folder).predict(noise(), 16000).status == "ok"
         return
-    with pytest.raises(SertoneError, match="answer to the bundle's probe is off by 0") as caught:
+    with pytest.raises(SertoneError, match="output for the bundle's probe is off by 0") as caught:
         sertone.load(folder)
     assert caught.value.code == "wrong_arithmetic"
 

@@ -101,7 +101,7 @@ def test_lists_and_tables(folder, tmp_path, monkeypatch):
     [
         ({}, "no recordings given"),
         ({"paths": ["a.wav"], "listed": "x"}, "more than one"),
-        ({"listed": os.devnull}, "names none"),
+        ({"listed": os.devnull}, "lists no paths"),
         ({"paths": ["empty"]}, "neither a model nor recordings"),
     ],
 )
