@@ -110,8 +110,8 @@ class AnswerFormat:
             remap(np.zeros((1, len(self.model.classes))), self.model.classes, self.class_map)
         unknown = [name for name, scale in self.model.scales.items() if scale is None]
         if self.dimensions == "unit" and unknown:
-            found = f"{', '.join(unknown)} from 0 to 1, but the model does not state their scale"
-            raise SertoneError("no_scale", found, "a scale to convert from", "leave out `dimensions`")
+            problem = f"{', '.join(unknown)} from 0 to 1, but the model does not state their scale"
+            raise SertoneError("no_scale", problem, "a scale to convert from", "leave out `dimensions`")
         if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise SertoneError("bad_confidence", f"a min_confidence of {self.min_confidence}", "0 to 1")
 
@@ -167,16 +167,18 @@ def require_valid_outputs(outputs: Outputs) -> None:
         AudioError: `non_finite_answer`, `not_probabilities`.
     """
     if not (np.isfinite(outputs.probabilities).all() and np.isfinite(outputs.ratings).all()):
-        found = "the model's output is not a finite number"
-        raise AudioError("non_finite_answer", found, "samples from -1 to 1, or an intact model")
+        problem = "the model's output is not a finite number"
+        raise AudioError("non_finite_answer", problem, "samples from -1 to 1, or an intact model")
     probabilities = outputs.probabilities
     # Size 0: the model rates dimensions alone.
     if probabilities.size and (
         abs(probabilities.sum(-1) - 1).max() > SUM_TOLERANCE or probabilities.min() < -SUM_TOLERANCE
     ):
         limits = f"{probabilities.min():.3g} to {probabilities.max():.3g}"
-        found = f"outputs from {limits} that add up to {probabilities[0].sum():.3g}"
-        raise AudioError("not_probabilities", found, "a sum of 1, and none below 0", "export the model again")
+        problem = f"outputs from {limits} that add up to {probabilities[0].sum():.3g}"
+        raise AudioError(
+            "not_probabilities", problem, "a sum of 1, and none below 0", "export the model again"
+        )
 
 
 def build_memory_error(error: Exception) -> AudioError:

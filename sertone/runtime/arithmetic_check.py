@@ -122,8 +122,8 @@ def _load_signal(folder: Path) -> np.ndarray:
     return signal
 
 
-def _damaged_bundle(folder: Path, found: str) -> SertoneError:
-    return SertoneError("bad_bundle", f"{folder}: {found}", "an intact bundle", "export or fetch it again")
+def _damaged_bundle(folder: Path, problem: str) -> SertoneError:
+    return SertoneError("bad_bundle", f"{folder}: {problem}", "an intact bundle", "export or fetch it again")
 
 
 def _generate_signals(samples: int) -> Iterator[np.ndarray]:

@@ -110,8 +110,8 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         raise SertoneError("not_a_bundle", f"no {MARKER} in {folder}", "a folder that `sertone export` wrote")
     metadata = read_json(folder / MARKER, "bad_bundle")
     if metadata.get("format") not in (FORMAT, FORMAT_WITHOUT_PROBE):
-        found = f"{folder} has format {metadata.get('format')}"
-        raise SertoneError("other_format", found, f"format {FORMAT}", "export the model again")
+        problem = f"{folder} has format {metadata.get('format')}"
+        raise SertoneError("other_format", problem, f"format {FORMAT}", "export the model again")
     invalid = find_misfits(metadata, FIELDS)
     # The conditions rely on the shape of the fields.
     invalid = invalid or [name for name, is_met in _CONSISTENT.items() if not is_met(metadata)]
@@ -139,8 +139,8 @@ def _list_required_files(metadata: dict[str, Any]) -> set[str]:
     return {GRAPH, *(name for name, is_required in optional.items() if is_required)}
 
 
-def _damaged_bundle(folder: Path, found: str) -> SertoneError:
-    return SertoneError("bad_bundle", f"{folder}: {found}", "an intact bundle", "export or fetch it again")
+def _damaged_bundle(folder: Path, problem: str) -> SertoneError:
+    return SertoneError("bad_bundle", f"{folder}: {problem}", "an intact bundle", "export or fetch it again")
 
 
 @dataclass(frozen=True)
@@ -267,17 +267,17 @@ def _create_session(folder: Path, settings: BundleSettings) -> "InferenceSession
     return session
 
 
-def _no_device(settings: BundleSettings, found: str) -> SertoneError:
+def _no_device(settings: BundleSettings, reason: str) -> SertoneError:
     way_out = "pip install onnxruntime-gpu instead of onnxruntime, with the CUDA version that it requires"
-    return SertoneError("no_device", f"device {settings.device!r}, {found}", "cpu", way_out)
+    return SertoneError("no_device", f"device {settings.device!r}, {reason}", "cpu", way_out)
 
 
 def _describe_failure(error: Exception) -> SertoneError:
     """Return the error of a recording for which the graph failed."""
     if is_out_of_memory(error):
         return build_memory_error(error)
-    found = f"the graph fails: {first_line(error)}"
-    return AudioError("graph_failed", found, "a graph that runs", "export or fetch the bundle again")
+    problem = f"the graph fails: {first_line(error)}"
+    return AudioError("graph_failed", problem, "a graph that runs", "export or fetch the bundle again")
 
 
 def _return_memory() -> Any:
@@ -294,7 +294,7 @@ def _load_tokenizer(path: Path) -> Any:
     try:
         return parse_tokenizer(text)
     except ImportError:
-        found = "a model that uses text"
-        raise SertoneError("missing_extra", found, "tokenizers", install_command("text")) from None
+        problem = "a model that uses text"
+        raise SertoneError("missing_extra", problem, "tokenizers", install_command("text")) from None
     except ValueError as error:
         raise _damaged_bundle(path.parent, f"{path.name}: {error}") from None

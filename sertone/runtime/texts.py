@@ -41,5 +41,5 @@ def require_audio_input(model: Model) -> None:
         AudioError: `no_text`.
     """
     if not model.uses_audio:
-        found = "no text, or no word in it, for a model that uses only text"
-        raise AudioError("no_text", found, "a transcript")
+        problem = "no text, or no word in it, for a model that uses only text"
+        raise AudioError("no_text", problem, "a transcript")

@@ -75,11 +75,11 @@ def collect_inputs(
 def _require_one_origin(
     paths: Sequence[str | Path], listed: str | Path | None, manifest: str | Path | None
 ) -> None:
-    given = sum(map(bool, (paths, listed, manifest)))
-    if given != 1:
-        found = "more than one of FILE..., --list and --manifest" if given else "no recordings given"
+    origins = sum(map(bool, (paths, listed, manifest)))
+    if origins != 1:
+        problem = "more than one of FILE..., --list and --manifest" if origins else "no recordings given"
         way_out = "the first path may be a model: sertone predict [MODEL] FILE..."
-        raise SertoneError("no_files", found, "one of FILE..., --list and --manifest", way_out)
+        raise SertoneError("no_files", problem, "one of FILE..., --list and --manifest", way_out)
 
 
 def is_folder(path: Path) -> bool:
@@ -95,8 +95,8 @@ def _read_list(path: str | Path) -> list[str]:
     try:
         content = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
     except OSError as error:
-        found = f"{path}: {error.strerror}"
-        raise SertoneError("missing_list", found, "a text file with one path per line") from None
+        problem = f"{path}: {error.strerror}"
+        raise SertoneError("missing_list", problem, "a text file with one path per line") from None
     if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         raise SertoneError("missing_list", f"{path} is UTF-16", "UTF-8", "save it as UTF-8")
     end = "\0" if b"\0" in content else "\n"
@@ -118,8 +118,8 @@ def _expand_paths(paths: Sequence[str | Path]) -> list[str]:
     """
     expanded = [_list_recordings(Path(path)) for path in paths]
     if expanded == [[]]:
-        found = f"{paths[0]} holds neither a model nor recordings"
-        raise SertoneError("no_files", found, f"files ending in {', '.join(SUFFIXES)}")
+        problem = f"{paths[0]} holds neither a model nor recordings"
+        raise SertoneError("no_files", problem, f"files ending in {', '.join(SUFFIXES)}")
     return [name for path, names in zip(paths, expanded, strict=True) for name in names or [str(path)]]
 
 
@@ -128,8 +128,8 @@ def _walk_files(folder: Path) -> Iterator[Path]:
 
     def stop(error: OSError) -> None:
         # os.walk skips such folders by default; their recordings would be missing without a message.
-        found = f"{error.filename}: {error.strerror}"
-        raise SertoneError("unreadable_folder", found, "readable folders", "name the others one by one")
+        problem = f"{error.filename}: {error.strerror}"
+        raise SertoneError("unreadable_folder", problem, "readable folders", "name the others one by one")
 
     for parent, folders, files in os.walk(folder, onerror=stop):
         folders[:] = _select_visible(folders)  # os.walk descends into the names that stay in the list

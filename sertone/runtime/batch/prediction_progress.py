@@ -30,14 +30,14 @@ class StatusCounts:
 
     def count(self, status: str) -> int:
         """Return the number of predictions with a status."""
-        return sum(number for (other, _), number in self.codes.items() if other == status)
+        return sum(number for (key, _), number in self.codes.items() if key == status)
 
     def __str__(self) -> str:
         return f"{self.count('ok')} ok, {self._format_status('warning')}, {self._format_status('error')}"
 
     def _format_status(self, status: str) -> str:
         """Return a text such as `2 errors (1 empty_file, 1 missing_file)`."""
-        codes = [f"{number} {code}" for (other, code), number in self.codes.most_common() if other == status]
+        codes = [f"{number} {code}" for (key, code), number in self.codes.most_common() if key == status]
         details = f" ({', '.join(codes)})" if codes else ""
         return format_count(self.count(status), status) + details
 

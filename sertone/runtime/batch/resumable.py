@@ -145,8 +145,8 @@ def _resolve_link(path: Path) -> Path:
 
 def _require_usable(path: Path, journal_path: Path, *, resume: bool) -> None:
     if not path.parent.is_dir():
-        found = f"no folder {path.parent} for {path.name}"
-        raise SertoneError("missing_folder", found, "an existing folder")
+        problem = f"no folder {path.parent} for {path.name}"
+        raise SertoneError("missing_folder", problem, "an existing folder")
     if path.exists() and not resume:
         way_out = "--resume continues it" if journal_path.exists() else ""
         raise SertoneError("output_exists", f"{path} exists already", "a new file", way_out)
@@ -168,8 +168,8 @@ def _lock(journal: BinaryIO, path: Path) -> None:
 def _start_journal(journal: BinaryIO, provenance: Provenance) -> None:
     journal.seek(0)
     if journal.read(1) not in (b"", b"{"):  # a file of the user that happens to have this name
-        found = f"{journal.name}, which is not a journal"
-        raise SertoneError("output_exists", found, "another name for the output")
+        problem = f"{journal.name}, which is not a journal"
+        raise SertoneError("output_exists", problem, "another name for the output")
     journal.truncate(0)
     journal.write(json.dumps(provenance).encode() + b"\n")
     journal.flush()
@@ -207,8 +207,8 @@ def _not_resumable(path: Path) -> SertoneError:
 def _require_same(before: Provenance, now: Provenance, path: Path) -> None:
     different = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     if different:
-        found = f"{path} was written with {_describe_settings(before, different)}"
-        raise SertoneError("other_output", found, _describe_settings(now, different), "name another file")
+        problem = f"{path} was written with {_describe_settings(before, different)}"
+        raise SertoneError("other_output", problem, _describe_settings(now, different), "name another file")
 
 
 def _describe_settings(provenance: Provenance, names: Iterable[str]) -> str:
@@ -258,5 +258,5 @@ def _parse_rows(file: BinaryIO, form: RowFormat, path: Path) -> Iterator[tuple[b
 
 
 def _bad_rows(path: Path, number: int) -> SertoneError:
-    found = f"{path}: row {number} is not a row of this model"
-    return SertoneError("bad_rows", found, "unmodified results", "name another file")
+    problem = f"{path}: row {number} is not a row of this model"
+    return SertoneError("bad_rows", problem, "unmodified results", "name another file")

@@ -107,8 +107,8 @@ def _draw_head(canvas: Canvas, scene: _Scene) -> None:
     prediction = scene.prediction
     name = make_printable(Path(prediction.file).name)
     canvas.draw_text(20, 26, canvas.shorten_text(name, 20, WIDTH - 40), 20, INK)
-    whole = Segment(start_s=0, end_s=0, label=prediction.label, confidence=prediction.confidence)
-    answer = f", overall {format_caption(whole)}" if prediction.label else ""
+    summary = Segment(start_s=0, end_s=0, label=prediction.label, confidence=prediction.confidence)
+    answer = f", overall {format_caption(summary)}" if prediction.label else ""
     about = (
         f"{format_duration(scene.duration_s)}, {format_count(len(prediction.segments), 'segment')}{answer}"
     )

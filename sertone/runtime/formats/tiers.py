@@ -38,13 +38,13 @@ class Tier:
 
 def build_tiers(segments: Iterable[Segment]) -> list[Tier]:
     """Return the tiers of a timeline; speakers are in the order in which they first speak."""
-    taken: set[str] = set()
+    used_names: set[str] = set()
     tiers = []
     for speaker, rows in _stack_rows(segments).items():
         for row in rows:
-            name = pick_free_name(make_printable(speaker) or NAMELESS, taken)
+            name = pick_free_name(make_printable(speaker) or NAMELESS, used_names)
             keys = dict.fromkeys(key for segment in row for key in format_values(segment))
-            value_tiers = {key: pick_free_name(f"{name} {key}", taken) for key in keys}
+            value_tiers = {key: pick_free_name(f"{name} {key}", used_names) for key in keys}
             tiers.append(Tier(name, make_printable(speaker), row, value_tiers))
     return tiers
 
@@ -110,9 +110,9 @@ def make_printable(text: str) -> str:
     return NOT_PRINTED.sub(" ", text).strip()
 
 
-def pick_free_name(wanted: str, taken: set[str], form: str = "{} ({})") -> str:
+def pick_free_name(wanted: str, used_names: set[str], form: str = "{} ({})") -> str:
     """Return a name that is not taken yet, and add it to `taken`. A number follows where needed."""
     numbered = (form.format(wanted, number) for number in count(2))
-    name = wanted if wanted not in taken else next(name for name in numbered if name not in taken)
-    taken.add(name)
+    name = wanted if wanted not in used_names else next(name for name in numbered if name not in used_names)
+    used_names.add(name)
     return name

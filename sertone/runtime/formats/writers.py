@@ -84,8 +84,8 @@ def require_writable(path: Path) -> None:
     if select_writer(path) is draw_picture:
         require_pillow()
     if not path.parent.is_dir():
-        found = f"no folder {path.parent} for {path.name}"
-        raise SertoneError("missing_folder", found, "an existing folder")
+        problem = f"no folder {path.parent} for {path.name}"
+        raise SertoneError("missing_folder", problem, "an existing folder")
 
 
 def format_json(prediction: Prediction, _: Media | None = None) -> str:
@@ -97,10 +97,10 @@ def format_csv(prediction: Prediction, _: Media | None = None) -> str:
     """Return a CSV table: a row per segment, a column per class (`p_angry`) and dimension, no formulas."""
     rows = [_list_cells(prediction, segment) for segment in sort_segments(prediction.segments)]
     # The columns come from the whole recording too: a table without segments has the same ones.
-    whole = Segment(
+    summary = Segment(
         start_s=0, end_s=0, probabilities=prediction.probabilities, dimensions=prediction.dimensions
     )
-    columns = list(dict.fromkeys(name for row in [_list_cells(prediction, whole), *rows] for name in row))
+    columns = list(dict.fromkeys(name for row in [_list_cells(prediction, summary), *rows] for name in row))
     buffer = io.StringIO()
     sheet = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
     sheet.writerow({name: guard_formula(name) for name in columns})
@@ -128,10 +128,10 @@ def format_rttm(prediction: Prediction, _: Media | None = None) -> str:
 
     Programs that read speakers ignore both fields. Spaces in names become underscores.
     """
-    taken: set[str] = set()
+    used_names: set[str] = set()
     segments = sort_segments(prediction.segments)
     speakers = dict.fromkeys(segment.speaker for segment in segments)
-    names = {name: pick_free_name(_join_words(name) or NAMELESS, taken, "{}_{}") for name in speakers}
+    names = {name: pick_free_name(_join_words(name) or NAMELESS, used_names, "{}_{}") for name in speakers}
     file = _join_words(Path(prediction.file).stem) or "<NA>"
     return "".join(f"{_format_turn(file, segment, names[segment.speaker])}\n" for segment in segments)
 

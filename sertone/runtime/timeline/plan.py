@@ -59,7 +59,7 @@ class TimelineSettings:
 
     @property
     def uses_windows(self) -> bool:
-        """Whether the segments are windows."""
+        """True if the segments are windows."""
         return self.segmentation == "windows" or (self.segmentation is None and self._has_size)
 
     @property
@@ -96,7 +96,8 @@ class TimelineSettings:
             (len(set(names)) == len(names), f"channels {', '.join(names)}", "a different name for each"),
             (not (self.rttm and self.channels), "speaker turns and names of channels", "one of the two"),
         ]  # fmt: skip
-        return next(((found, expected) for is_possible, found, expected in checks if not is_possible), None)
+        problems = ((problem, expected) for is_possible, problem, expected in checks if not is_possible)
+        return next(problems, None)
 
 
 def parse_channel_names(text: str) -> tuple[str, ...]:
@@ -153,7 +154,7 @@ class TimelinePlan:
 
     @property
     def mixes_channels(self) -> bool:
-        """Whether the channels are mixed into one."""
+        """True if the channels are mixed into one."""
         return self.settings.channels is None
 
     def create_cutter(self, name: str, channels: int) -> Cutter:
@@ -164,8 +165,8 @@ class TimelinePlan:
         """
         names = self.settings.channels
         if names is not None and len(names) != channels:
-            found = f"{name}: {format_count(channels, 'channel')}"
-            raise AudioError("channel_names", found, f"one for each of {', '.join(names)}")
+            problem = f"{name}: {format_count(channels, 'channel')}"
+            raise AudioError("channel_names", problem, f"one for each of {', '.join(names)}")
         return Cutter([ChannelCutter(self._create_segmenter(name), speaker) for speaker in names or ("",)])
 
     def _create_segmenter(self, name: str) -> Segmenter:

@@ -41,10 +41,10 @@ def read_rttm(path: str | Path) -> dict[str, list[Span]]:
         if _get_type(line) == "SPEAKER":
             file, span = _parse_turn(line, f"{path}, line {number}")
             spans.setdefault(file, []).append(span)
-    other = next((line for line in lines if _get_type(line) and _get_type(line) not in TYPES), "")
-    if not spans and other:  # a file without turns is fine, a file of another kind is not
-        found = f"{path}: no line of type SPEAKER, but {other[:60]!r}"
-        raise SertoneError("bad_rttm", found, "an RTTM file")
+    foreign = next((line for line in lines if _get_type(line) and _get_type(line) not in TYPES), "")
+    if not spans and foreign:  # a file without turns is fine, a file of another kind is not
+        problem = f"{path}: no line of type SPEAKER, but {foreign[:60]!r}"
+        raise SertoneError("bad_rttm", problem, "an RTTM file")
     return spans
 
 
@@ -67,9 +67,9 @@ def select_spans(spans: Mapping[str, Sequence[Span]], source: str, *, alone: boo
         names = sorted(spans)[:MAX_NAMES]
         if len(spans) > MAX_NAMES:
             names.append("...")
-        found = f"{source}: no turns among those of {', '.join(names)}"
+        problem = f"{source}: no turns among those of {', '.join(names)}"
         way_out = "name the recording in the second field"
-        raise AudioError("no_turns", found, f"turns of {Path(source).stem!r}", way_out)
+        raise AudioError("no_turns", problem, f"turns of {Path(source).stem!r}", way_out)
     return [span for name in spans if name in matching for span in spans[name]]
 
 

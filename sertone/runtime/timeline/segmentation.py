@@ -85,9 +85,11 @@ class WindowSegmenter:
 
     def finish(self) -> list[Span]:
         covered = self._next - self._hop + self._window if self._next else 0
-        rest = self._received - covered
+        remainder = self._received - covered
         # A recording shorter than a window is one window, however short.
-        return [Span(self.first_needed, self._received)] if rest >= (MIN_SAMPLES if covered else 1) else []
+        return (
+            [Span(self.first_needed, self._received)] if remainder >= (MIN_SAMPLES if covered else 1) else []
+        )
 
 
 class SpeechSegmenter:

@@ -72,10 +72,10 @@ class Stream:
         self._require_open()
         self._finished = True
         try:
-            rest = self._converter.finish()
+            last_block = self._converter.finish()
         except AudioError as error:
             return build_error_prediction(NAME, error)
-        segments = self._predict([*self._cutter.push(rest), *self._cutter.finish()])
+        segments = self._predict([*self._cutter.push(last_block), *self._cutter.finish()])
         warnings = self._converter.warnings | self._cutter.warnings
         return self._summary.build_prediction(NAME, self._converter.duration_s, warnings, segments)
 
