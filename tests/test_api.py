@@ -230,7 +230,7 @@ def test_a_bundle_pickles_as_its_path(toy, folder):
 
 @pytest.fixture(scope="module")
 def unscaled(tmp_path_factory):
-    """A bundle that rates on no known scale."""
+    """A bundle that rates on does not state their scale."""
     return write_toy(tmp_path_factory.mktemp("unscaled") / "bundle", scales={"arousal": None})
 
 
@@ -244,12 +244,12 @@ def test_a_rating_without_a_scale_states_none(unscaled, toy, folder, tmp_path, c
     page = tmp_path / "page.html"
     assert cli.app(["predict", str(unscaled), str(path), "--timeline", "--to", str(page)]) == 0
     assert page.is_file()
-    with pytest.raises(SertoneError, match="no known scale") as caught:
+    with pytest.raises(SertoneError, match="does not state their scale") as caught:
         sertone.load(unscaled, dimensions="unit")
     assert caught.value.code == "no_scale"
     capsys.readouterr()
     assert cli.app(["info", str(unscaled)]) == 0
-    assert "arousal on no known scale" in capsys.readouterr().out
+    assert "arousal on does not state their scale" in capsys.readouterr().out
     assert "on a scale that is not known" in (unscaled / "README.md").read_text()
 
 
