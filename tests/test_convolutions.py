@@ -1,4 +1,4 @@
-"""Convolutions in 8 bits: equal to a formula in numpy, and close to the exact ones."""
+"""Convolutions in 8 bits: against a formula of their own, and near the exact ones."""
 
 import numpy as np
 import onnx
@@ -35,7 +35,7 @@ def graph(kernel, bias, name="layer", behind=("LayerNormalization", "Transpose",
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-def list_operators(model):
+def kinds(model):
     return {node.op_type for node in model.graph.node}
 
 
@@ -46,19 +46,19 @@ def run(model, x):
     return onnxruntime.InferenceSession(model.SerializeToString(), options).run(["y"], {"x": x})[0]
 
 
-def draw_array(seed, *shape):
+def drawn(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def normalise_input(x):
-    """Return the input of the convolution, by numpy: frames normalised over their channels, then a ReLU."""
+def heard(x):
+    """What the convolution hears, by numpy: each frame normed over its channels, no number below zero."""
     x = x.astype(np.float64)
     normed = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
     return np.maximum(normed, 0).transpose(0, 2, 1)
 
 
-def quantise_and_convolve(x, kernel, bias, stride):
-    """Apply the formula in float64: x in 256 levels that include 0, weights per output channel in 129."""
+def in_levels(x, kernel, bias, stride):
+    """The formula, in float64: x in 256 levels that hold 0 and its range, each output channel in 129."""
     scale = max(x.max(), 0) / 255
     levels = np.rint(x / scale) if scale else x
     units = np.abs(kernel).max((1, 2), keepdims=True) / np.float32(64)
@@ -77,29 +77,29 @@ def quantise_and_convolve(x, kernel, bias, stride):
     rows=st.integers(1, 2),
     biased=st.booleans(),
 )
-def test_the_result_is_that_of_the_formula_and_near_the_exact_one(seed, size, stride, more, rows, biased):
-    x, kernel = draw_array(seed, rows, size + more, CHANNELS), draw_array(seed + 1, 5, CHANNELS, size)
-    bias = draw_array(seed + 2, 5) if biased else None
+def test_the_answer_is_that_of_the_formula_and_near_the_exact_one(seed, size, stride, more, rows, biased):
+    x, kernel = drawn(seed, rows, size + more, CHANNELS), drawn(seed + 1, 5, CHANNELS, size)
+    bias = drawn(seed + 2, 5) if biased else None
     model = graph(kernel, bias, strides=[stride])
     exact = run(model, x)
     replace_convolutions(model, excluded_prefix="fixed/")
-    assert "Conv" not in list_operators(model) and "MatMulInteger" in list_operators(model)
-    result, level = run(model, x), normalise_input(x).max() / 255 * np.abs(kernel).max()
-    expected = quantise_and_convolve(normalise_input(x), kernel, bias, stride)
-    assert result.shape == exact.shape == expected.shape
-    assert np.abs(result - expected).max() <= 2 * level  # a number between two levels may go either way
-    assert np.median(np.abs(result - expected)) <= 1e-5
-    assert np.abs(result - exact).max() <= 3 * level * np.sqrt(CHANNELS * size)
+    assert "Conv" not in kinds(model) and "MatMulInteger" in kinds(model)
+    found, level = run(model, x), heard(x).max() / 255 * np.abs(kernel).max()
+    expected = in_levels(heard(x), kernel, bias, stride)
+    assert found.shape == exact.shape == expected.shape
+    assert np.abs(found - expected).max() <= 2 * level  # a number between two levels may go either way
+    assert np.median(np.abs(found - expected)) <= 1e-5
+    assert np.abs(found - exact).max() <= 3 * level * np.sqrt(CHANNELS * size)
 
 
-def test_a_kernel_of_zeros_and_silence_give_zero():
-    kernel = draw_array(0, 3, CHANNELS, 2)
+def test_a_kernel_of_zeros_and_silence_answer_zero():
+    kernel = drawn(0, 3, CHANNELS, 2)
     kernel[1] = 0
     model = graph(kernel, None)
     replace_convolutions(model, excluded_prefix="fixed/")
     assert not run(model, np.zeros((1, 9, CHANNELS), np.float32)).any()
-    result = run(model, draw_array(1, 1, 9, CHANNELS))
-    assert np.isfinite(result).all() and not result[:, 1].any() and result[:, 0].any()
+    found = run(model, drawn(1, 1, 9, CHANNELS))
+    assert np.isfinite(found).all() and not found[:, 1].any() and found[:, 0].any()
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_a_kernel_of_zeros_and_silence_give_zero():
         {"behind": ("LayerNormalization", "Add", "Transpose")},
     ],
 )
-def test_other_convolutions_stay_unchanged(attributes):
-    model = graph(draw_array(0, 4, CHANNELS, 3), draw_array(1, 4), **attributes)
+def test_others_stay_as_they_are(attributes):
+    model = graph(drawn(0, 4, CHANNELS, 3), drawn(1, 4), **attributes)
     before = model.SerializeToString()
     replace_convolutions(model, excluded_prefix="fixed/")
     assert model.SerializeToString() == before
