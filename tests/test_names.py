@@ -101,8 +101,8 @@ def test_a_table_of_segments_has_no_formula():
 
 def test_a_manifest_reads_what_an_export_guards(tmp_path):
     (tmp_path / "m.csv").write_text("path,speaker,emotion,text\n'-a.wav,'=s,sad,'tis so\n")
-    (result,) = manifest.utterances(tmp_path / "m.csv")
-    assert (result.path.name, result.speaker, result.text) == ("-a.wav", "=s", "'tis so")
+    (found,) = manifest.utterances(tmp_path / "m.csv")
+    assert (found.path.name, found.speaker, found.text) == ("-a.wav", "=s", "'tis so")
 
 
 @given(ANYTHING)
