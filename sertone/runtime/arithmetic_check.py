@@ -99,7 +99,7 @@ def require_correct_arithmetic(model: Model, folder: Path, probe: dict[str, Any]
 def _measure_difference(model: Model, folder: Path, outputs: Outputs, probe: dict[str, Any]) -> float:
     """Return the largest difference of a probability, or of a rating as a share of its scale."""
     if (len(probe["probabilities"]), len(probe["ratings"])) != (len(model.classes), len(model.scales)):
-        raise _damaged_bundle(folder, "its probe does not have one output per class and dimension")
+        raise build_damage_error(folder, "its probe does not have one output per class and dimension")
     spans = np.asarray([scale_range(scale) for scale in model.scales.values()])
     differences = [
         outputs.probabilities[0] - np.asarray(probe["probabilities"]),
@@ -118,11 +118,12 @@ def _load_signal(folder: Path) -> np.ndarray:
     except (OSError, ValueError, EOFError):
         signal = None
     if signal is None or signal.ndim != 1 or signal.dtype != np.int16:
-        raise _damaged_bundle(folder, f"{PROBE} is not a waveform")
+        raise build_damage_error(folder, f"{PROBE} is not a waveform")
     return signal
 
 
-def _damaged_bundle(folder: Path, problem: str) -> SertoneError:
+def build_damage_error(folder: Path, problem: str) -> SertoneError:
+    """Return the error for a bundle whose files are not as the export wrote them."""
     return SertoneError("bad_bundle", f"{folder}: {problem}", "an intact bundle", "export or fetch it again")
 
 

@@ -27,7 +27,12 @@ from sertone.files import read_json, read_text
 from sertone.labels import Scale, is_class_list, is_scale
 from sertone.licences import LEDGER_SHAPE
 from sertone.runtime.answering import Outputs, build_memory_error
-from sertone.runtime.arithmetic_check import PROBE, PROBE_FIELDS, require_correct_arithmetic
+from sertone.runtime.arithmetic_check import (
+    PROBE,
+    PROBE_FIELDS,
+    build_damage_error,
+    require_correct_arithmetic,
+)
 from sertone.runtime.graph_files import list_external_files
 from sertone.runtime.tokenizer import parse_tokenizer
 from sertone.scoring import display
@@ -113,10 +118,10 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         problem = f"{folder} has format {metadata.get('format')}"
         raise SertoneError("other_format", problem, f"format {FORMAT}", "export the model again")
     invalid = find_misfits(metadata, FIELDS)
-    # The conditions rely on the shape of the fields.
-    invalid = invalid or [name for name, is_met in _CONSISTENT.items() if not is_met(metadata)]
+    if not invalid:  # the conditions rely on the shape of the fields
+        invalid = [name for name, is_met in _CONSISTENT.items() if not is_met(metadata)]
     if invalid:
-        raise _damaged_bundle(folder, f"{MARKER} has no valid {', '.join(invalid[:5])}")
+        raise build_damage_error(folder, f"{MARKER} has no valid {', '.join(invalid[:5])}")
     _require_intact_files(folder, metadata["files"])
     return metadata
 
@@ -125,22 +130,18 @@ def _require_intact_files(folder: Path, hashes: dict[str, str]) -> None:
     for name, digest in hashes.items():
         # A name with a path could lead out of the bundle.
         if Path(name).name != name or not (folder / name).is_file():
-            raise _damaged_bundle(folder, f"no {name}")
+            raise build_damage_error(folder, f"no {name}")
         if file_hash(folder / name) != digest:
-            raise _damaged_bundle(folder, f"{name} has changed since the export")
+            raise build_damage_error(folder, f"{name} has changed since the export")
     for name in list_external_files(folder / GRAPH, "bad_bundle"):
         if name not in hashes:
-            raise _damaged_bundle(folder, f"{GRAPH} refers to {name!r}, which has no hash in {MARKER}")
+            raise build_damage_error(folder, f"{GRAPH} refers to {name!r}, which has no hash in {MARKER}")
 
 
 def _list_required_files(metadata: dict[str, Any]) -> set[str]:
     """Return the files that a bundle must have."""
     optional = {TOKENIZER: metadata["reads"], PROBE: "probe" in metadata}
     return {GRAPH, *(name for name, is_required in optional.items() if is_required)}
-
-
-def _damaged_bundle(folder: Path, problem: str) -> SertoneError:
-    return SertoneError("bad_bundle", f"{folder}: {problem}", "an intact bundle", "export or fetch it again")
 
 
 @dataclass(frozen=True)
@@ -211,11 +212,11 @@ class Bundle:
         inputs = {"waveforms": np.asarray(waveforms, np.float32)} if self.uses_audio else {}
         if self.uses_text:
             inputs["tokens"], inputs["counts"] = self._encode_text(text, len(waveforms))
-        options = _return_memory() if waveforms.size > KEPT_SAMPLES else None
+        options = _create_run_options() if waveforms.size > KEPT_SAMPLES else None
         try:
             probabilities, ratings = self._session.run(["probabilities", "ratings"], inputs, options)
         except Exception as error:  # onnxruntime has a separate class for every kind of failure
-            raise _describe_failure(error) from None
+            raise _build_run_error(error) from None
         return Outputs(np.asarray(probabilities), np.asarray(ratings))
 
     def _encode_text(self, text: str | None, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -229,7 +230,8 @@ class Bundle:
         widths = {output.name: output.shape[-1] for output in self._session.get_outputs()}
         expected = {"probabilities": len(self.classes), "ratings": len(self.scales)}
         if widths != expected:
-            raise _damaged_bundle(self.folder, f"the graph has {widths} outputs, the labels are {expected}")
+            problem = f"the graph has {widths} outputs, the labels are {expected}"
+            raise build_damage_error(self.folder, problem)
 
 
 @lru_cache(maxsize=1)
@@ -247,7 +249,7 @@ def _create_session(folder: Path, settings: BundleSettings) -> "InferenceSession
     if settings.device not in PROVIDERS:
         raise SertoneError("no_device", f"device {settings.device!r}", " or ".join(PROVIDERS))
     if PROVIDERS[settings.device] not in onnxruntime.get_available_providers():
-        raise _no_device(settings, "which this onnxruntime does not support")
+        raise _build_device_error(settings, "which this onnxruntime does not support")
     options = onnxruntime.SessionOptions()
     # A memory plan per input length would only grow: almost every recording has another length.
     options.enable_mem_pattern = False
@@ -261,18 +263,18 @@ def _create_session(folder: Path, settings: BundleSettings) -> "InferenceSession
             folder / GRAPH, options, providers=providers, enable_fallback=0
         )
     except Exception as error:  # onnxruntime has a separate class for every kind of bad graph
-        raise _damaged_bundle(folder, f"{GRAPH}: {first_line(error)}") from None
+        raise build_damage_error(folder, f"{GRAPH}: {first_line(error)}") from None
     if providers[0] not in session.get_providers():  # onnxruntime falls back to the CPU and only logs it
-        raise _no_device(settings, "which cannot be used here")
+        raise _build_device_error(settings, "which cannot be used here")
     return session
 
 
-def _no_device(settings: BundleSettings, reason: str) -> SertoneError:
+def _build_device_error(settings: BundleSettings, reason: str) -> SertoneError:
     way_out = "pip install onnxruntime-gpu instead of onnxruntime, with the CUDA version that it requires"
     return SertoneError("no_device", f"device {settings.device!r}, {reason}", "cpu", way_out)
 
 
-def _describe_failure(error: Exception) -> SertoneError:
+def _build_run_error(error: Exception) -> SertoneError:
     """Return the error of a recording for which the graph failed."""
     if is_out_of_memory(error):
         return build_memory_error(error)
@@ -280,7 +282,7 @@ def _describe_failure(error: Exception) -> SertoneError:
     return AudioError("graph_failed", problem, "a graph that runs", "export or fetch the bundle again")
 
 
-def _return_memory() -> Any:
+def _create_run_options() -> Any:
     """Return options with which ONNX Runtime gives the memory of a run back to the system."""
     import onnxruntime
 
@@ -297,4 +299,4 @@ def _load_tokenizer(path: Path) -> Any:
         problem = "a model that uses text"
         raise SertoneError("missing_extra", problem, "tokenizers", install_command("text")) from None
     except ValueError as error:
-        raise _damaged_bundle(path.parent, f"{path.name}: {error}") from None
+        raise build_damage_error(path.parent, f"{path.name}: {error}") from None

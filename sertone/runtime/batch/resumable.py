@@ -151,7 +151,7 @@ def _require_usable(path: Path, journal_path: Path, *, resume: bool) -> None:
         way_out = "--resume continues it" if journal_path.exists() else ""
         raise SertoneError("output_exists", f"{path} exists already", "a new file", way_out)
     if path.exists() and not journal_path.exists():
-        raise _not_resumable(path)
+        raise _build_resume_error(path)
 
 
 def _lock(journal: BinaryIO, path: Path) -> None:
@@ -188,14 +188,14 @@ def _load_stamps(journal: BinaryIO, provenance: Provenance, path: Path) -> dict[
         pairs = [line.decode().split(" ", 1) for line in lines[:-1]]
         stamps = {normalise_name(json.loads(name)): stamp for stamp, name in pairs}
     except ValueError:
-        raise _not_resumable(path) from None
+        raise _build_resume_error(path) from None
     # Through JSON and back: tuples become lists there.
     _require_same(before, json.loads(json.dumps(provenance)), path)
     journal.truncate(len(b"\n".join([first_line, *lines[:-1], b""])))
     return stamps
 
 
-def _not_resumable(path: Path) -> SertoneError:
+def _build_resume_error(path: Path) -> SertoneError:
     return SertoneError(
         "not_resumable",
         f"no valid {path.name}.journal beside {path}",
@@ -249,14 +249,14 @@ def _parse_rows(file: BinaryIO, form: RowFormat, path: Path) -> Iterator[tuple[b
     for number, raw in enumerate(rows, 1):
         if number == 1 and form.header:
             if raw != form.header:
-                raise _bad_rows(path, number)
+                raise _build_row_error(path, number)
             continue
         try:
             yield raw, form.parse_row(raw)
         except (ValueError, KeyError, TypeError):
-            raise _bad_rows(path, number) from None
+            raise _build_row_error(path, number) from None
 
 
-def _bad_rows(path: Path, number: int) -> SertoneError:
+def _build_row_error(path: Path, number: int) -> SertoneError:
     problem = f"{path}: row {number} is not a row of this model"
     return SertoneError("bad_rows", problem, "unmodified results", "name another file")
