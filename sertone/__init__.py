@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sertone.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from sertone.analysis.evaluate import Evaluation
     from sertone.errors import SertoneError
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 # collector, unless this variable is set before. Child processes inherit it.
 os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
-__version__ = "0.1.0"
 MOST_THREADS = 1024
 """Most threads for one recording: more than machines have cores, and more than most allow one process."""
 __all__ = [
@@ -96,7 +97,7 @@ def load(
         model = TorchModel(folder, device=device, threads=threads)
     licences.warn_if_restricted(model.licences)
     mapping = parse_map(classes, "classes") if isinstance(classes, str) else classes
-    return Predictor(model, AnswerFormat(mapping, min_confidence, dimensions))
+    return Predictor(AnswerFormat(model, mapping, min_confidence, dimensions))
 
 
 def crossval(

@@ -1,4 +1,4 @@
-"""What tests run in processes of decoders: they import this module, so it is a light one."""
+"""Functions that tests run in decoder processes, which import this module; so it stays light."""
 
 import ctypes
 import os
@@ -14,7 +14,7 @@ HERE = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.ge
 
 
 class Deadly(os.PathLike):
-    """A file whose reading kills the process that reads it."""
+    """A file that kills the process that reads it."""
 
     def __init__(self, file):
         self.file = file
@@ -28,7 +28,7 @@ class Deadly(os.PathLike):
 
 
 class Stuck(os.PathLike):
-    """A file at whose reading a process hangs in C, with the lock of the interpreter held."""
+    """A file that makes its reader hang in C code, with the interpreter lock held."""
 
     def __init__(self, file):
         self.file = file
@@ -46,7 +46,7 @@ def die(*_):
 
 
 class Verdict(NamedTuple):
-    """What became of a file: status, codes or traceback, samples per channel, rate, channels."""
+    """The result of reading a file: status, codes or traceback, samples per channel, rate, channels."""
 
     status: str
     said: str = ""
@@ -56,7 +56,7 @@ class Verdict(NamedTuple):
 
 
 def verdict(path, *_):
-    """Reads a file."""
+    """Read a file."""
     try:
         header, recording = audio.inspect(path), audio.read(path)
     except audio.AudioError as error:
@@ -69,13 +69,13 @@ def verdict(path, *_):
 
 
 def peak_kilobytes():
-    """Most memory that this process has had; that of the program alone, unlike `ru_maxrss`."""
+    """Return the peak memory of this process; `ru_maxrss` would include that of its parent."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
     return int(line.split()[1])
 
 
 def read_and_measure(path):
-    """Code of the error, and megabytes that reading took beyond what the process had before."""
+    """Return the code of the error, and the megabytes that reading took in addition."""
     before, code = peak_kilobytes(), ""
     try:
         audio.read(path)
@@ -85,7 +85,7 @@ def read_and_measure(path):
 
 
 class Fatal(Bundle):
-    """A model that takes its process with it where a recording is loud."""
+    """A model that kills its process at a loud recording."""
 
     def __reduce__(self):
         return Fatal, (self.folder, self.settings)

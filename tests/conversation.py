@@ -1,4 +1,4 @@
-"""A timeline as a model would give it: three minutes of an agent and a customer who gets angry, then content."""
+"""A timeline as a model would predict it: three minutes of an agent and a customer who gets angry, then content."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ SECONDS = 183.4
 
 
 def conversation():
-    """Two speakers who take turns and now and then interrupt each other."""
+    """Return a conversation of two speakers who take turns and sometimes interrupt each other."""
     draw, segments, start = np.random.default_rng(3), [], 1.2
     while start < SECONDS - 5:
         speaker = ("Agent", "Customer")[len(segments) % 2]

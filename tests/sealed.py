@@ -1,8 +1,8 @@
-"""Runs a command that the kernel kills when it asks for a socket, or creates a file: `python sealed.py COMMAND...`.
+"""Run a command that the kernel kills when it opens a socket or creates a file: `python sealed.py COMMAND...`.
 
-A filter of system calls (seccomp), which also holds for C code and for child processes and cannot be taken off again.
-With `--files` first, files may be created, and sockets of this machine (AF_UNIX) opened, by which some libraries ask who
-the user is. Linux on x86-64 or ARM64.
+A filter of system calls (seccomp) also applies to C code and child processes, and cannot be removed again.
+With `--files` first, the command may create files, and open sockets of this machine (AF_UNIX), which some libraries use to
+look up the user. Linux on x86-64 or ARM64.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ CREATES = ("creat", "mkdir", "mkdirat")
 
 
 def seal(*, files: bool) -> None:
-    """Forbids sockets, and unless `files` the creation of files, to this process and what comes of it."""
+    """Forbid sockets and, unless `files` is true, the creation of files to this process and its children."""
     calls = CALLS[platform.machine()]
     program = [(LOAD, 0, 0, NUMBER)]
     for name in ("io_uring_setup", *CREATES * (not files), *("socket",) * (not files)):

@@ -21,6 +21,7 @@ from sertone import cli
 from sertone.errors import SertoneError
 from sertone.export.from_huggingface import load_exportable
 from sertone.recipe import Recipe
+from sertone.runtime.answering import AnswerFormat
 from sertone.runtime.predictor import Predictor
 
 SOUND = 0.1 * np.random.default_rng(0).standard_normal(8000)
@@ -115,7 +116,7 @@ def test_a_recording_on_standard_input(toy, folder, tmp_path, monkeypatch, capsy
     for content, more, said in (
         (path, [], ""),
         (path, ["--resume"], "1 row from before"),
-        (folder / "1.wav", ["--resume"], "1 changed input answered again"),
+        (folder / "1.wav", ["--resume"], "1 changed input predicted again"),
     ):
         feed(monkeypatch, content.read_bytes())
         assert cli.app(["predict", str(toy), "-", "--out", str(out), *more]) == 0
@@ -164,7 +165,7 @@ def test_several_processes_write_the_same_bytes_and_go_on(toy, folder, tmp_path,
 def test_a_process_that_dies_costs_one_recording(toy, folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", apart.HERE["PYTHONPATH"])
     files = [folder / f"{name}.wav" for name in (0, "c", 1, "c", 2)]
-    made = list(Predictor(apart.Fatal(toy)).predict_files(files, jobs=2))
+    made = list(Predictor(AnswerFormat(apart.Fatal(toy))).predict_files(files, jobs=2))
     assert [answer.status for answer in made] == ["ok", "error", "ok", "error", "ok"]
     assert made[1].code == "failed" and "ended" in made[1].message
 
@@ -229,7 +230,7 @@ def test_a_bundle_pickles_as_its_path(toy, folder):
 
 @pytest.fixture(scope="module")
 def unscaled(tmp_path_factory):
-    """A bundle that rates on no known scale."""
+    """A bundle that rates on does not state their scale."""
     return write_toy(tmp_path_factory.mktemp("unscaled") / "bundle", scales={"arousal": None})
 
 
@@ -243,12 +244,12 @@ def test_a_rating_without_a_scale_states_none(unscaled, toy, folder, tmp_path, c
     page = tmp_path / "page.html"
     assert cli.app(["predict", str(unscaled), str(path), "--timeline", "--to", str(page)]) == 0
     assert page.is_file()
-    with pytest.raises(SertoneError, match="no known scale") as caught:
+    with pytest.raises(SertoneError, match="does not state their scale") as caught:
         sertone.load(unscaled, dimensions="unit")
     assert caught.value.code == "no_scale"
     capsys.readouterr()
     assert cli.app(["info", str(unscaled)]) == 0
-    assert "arousal on no known scale" in capsys.readouterr().out
+    assert "arousal on does not state their scale" in capsys.readouterr().out
     assert "on a scale that is not known" in (unscaled / "README.md").read_text()
 
 

@@ -18,7 +18,7 @@ from hub import running
 
 PACKAGE = REPOSITORY / "sertone"
 LEVELS = [
-    {"errors", "licences"},
+    {"errors", "licences", "version"},
     {"files", "schema", "utils"},
     {"catalogue", "labels", "scoring"},
     {"audio", "recipe"},
@@ -54,6 +54,47 @@ def imported_rooms(path):
             for alias in node.names:
                 if alias.name.split(".")[0] == "sertone":
                     yield [*alias.name.split("."), "__init__"][1]
+
+
+def module_of(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(path, modules):
+    """Modules that a file imports anywhere: at its top, in a function, or under TYPE_CHECKING."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from names & modules
+            if names - modules and node.module in modules:  # a function or class of that file
+                yield node.module
+
+
+def reachable(graph, start):
+    visited, waiting = set(), [start]
+    while waiting:
+        new = graph[waiting.pop()] - visited
+        visited |= new
+        waiting += new
+    return visited
+
+
+def circles(graph):
+    """Strongly connected components of more than one module."""
+    reach = {module: reachable(graph, module) for module in graph}
+    components = {frozenset(other for other in reach[m] if m in reach[other]) for m in graph}
+    return sorted(sorted(component) for component in components if len(component) > 1)
+
+
+def test_no_files_import_in_a_circle():
+    modules = {module_of(path): path for path in FILES}
+    graph = {name: set(imported_modules(path, modules.keys())) - {name} for name, path in modules.items()}
+    assert sum(map(len, graph.values())) > 500
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+    assert circles(graph) == []
 
 
 def test_every_file_has_a_level():

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sertone import audio
+from sertone.audio.isolated import close_decoders
 from sertone.errors import AudioError
-from sertone.runtime.timeline.isolated import close_decoders
 from sertone.utils.child_process import emit
 from sertone.utils.processes import ChildDiedError, ChildProcess, run_parallel
 

@@ -280,7 +280,7 @@ def test_int8_answers_a_recording_the_same_beside_others(bundle, tmp_path):
 class Told:
     """Answers what it was told about a recording, by its first sample."""
 
-    classes, hears, reads, min_samples = ["happy", "sad"], True, False, 400
+    classes, uses_audio, uses_text, min_samples = ["happy", "sad"], True, False, 400
 
     def __init__(self, shares, ratings):
         self.shares, self.rated, self.scales = shares, ratings, {"valence": Scale(0.0, 1.0)}
@@ -341,7 +341,7 @@ def test_another_answer_is_no_parity(toy):
     class Off:
         def __init__(self, inner, by):
             self.inner, self.by = inner, by
-            self.scales, self.min_samples, self.hears, self.reads = inner.scales, 400, True, False
+            self.scales, self.min_samples, self.uses_audio, self.uses_text = inner.scales, 400, True, False
 
         def outputs(self, waveforms, text=None):
             found = self.inner.outputs(waveforms, text)
@@ -376,7 +376,4 @@ def test_classes_of_the_four_are_mapped(bundle):
     said = read_metadata(bundle("prosody")[1])
     assert said["class_map"] == FOUR_CLASSES and said["model"] == {"name": "wan2025", "encoders": "compact"}
     assert json.loads((bundle("prosody")[1] / "bundle.json").read_text())["scores"] == {}
-    assert (
-        sertone.load(bundle("prosody")[1]).answer_format.names(Bundle(bundle("prosody")[1]))
-        == said["classes"]
-    )
+    assert sertone.load(bundle("prosody")[1]).classes == said["classes"]

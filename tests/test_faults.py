@@ -1,4 +1,4 @@
-"""Every fault of a recording, through the path of `sertone predict`: one answer each, with its code."""
+"""Each fault of a recording, through the code path of `sertone predict`, gives one prediction with its code."""
 
 import io
 import os
@@ -19,7 +19,7 @@ from toys import write_toy
 
 import sertone
 from sertone import audio
-from sertone.runtime.timeline import isolated
+from sertone.audio import isolated
 from sertone.runtime.timeline.plan import TimelineSettings
 from sertone.utils.processes import ChildProcess
 
@@ -28,7 +28,7 @@ NOISE = 0.1 * np.random.default_rng(0).standard_normal(RATE)
 
 
 def wav(samples=NOISE, rate=RATE, **options):
-    """Writes samples as they are."""
+    """Write samples unchanged."""
     return lambda path: soundfile.write(path, samples, rate, **options)
 
 
@@ -36,8 +36,8 @@ def content(data):
     return lambda path: path.write_bytes(data)
 
 
-def patched(offset, data, write=None):
-    """Writes a WAV whose bytes from an offset on are others."""
+def patch(offset, data, write=None):
+    """Write a WAV with other bytes from an offset on."""
 
     def make(path):
         (write or wav())(path)
@@ -48,7 +48,7 @@ def patched(offset, data, write=None):
 
 
 def cut(share, write=None):
-    """Writes a file and keeps its first part."""
+    """Write a file and keep its first part."""
 
     def make(path):
         (write or wav())(path)
@@ -57,24 +57,24 @@ def cut(share, write=None):
     return make
 
 
-def flipped(path):
-    """A FLAC with one byte in its middle inverted."""
+def write_flipped_flac(path):
+    """Write a FLAC with one inverted byte in the middle."""
     wav(format="FLAC")(path)
     middle = path.stat().st_size // 2
-    patched(middle, bytes([path.read_bytes()[middle] ^ 0xFF]), lambda _: None)(path)
+    patch(middle, bytes([path.read_bytes()[middle] ^ 0xFF]), lambda _: None)(path)
 
 
-def unreadable(path):
+def write_unreadable(path):
     wav()(path)
     path.chmod(0)
 
 
-def noted(path):
-    """An AIFF with a note of whose text the reader of lengths must make nothing."""
+def write_noted_aiff(path):
+    """Write an AIFF with a note that looks like a chunk; the length must not depend on it."""
     wav()(path)
-    made = path.read_bytes()
+    runs = path.read_bytes()
     note = b"ANNO" + struct.pack(">I", 28) + b"COMM by: A. Nonymous, 2024.."
-    body = made[:12] + note + made[12:]
+    body = runs[:12] + note + runs[12:]
     path.write_bytes(body[:4] + struct.pack(">I", len(body) - 8) + body[8:])
 
 
@@ -91,16 +91,16 @@ FAULTS = {
     "4 fewer samples, AIFF": ("a.aiff", cut(0.5), "warning", "truncated", "of the 16000"),
     "4 fewer samples, RF64": ("a.wav", cut(0.5, wav(format="RF64")), "warning", "truncated", "of the 16000"),
     "4 no last page": ("a.ogg", cut(0.5, wav(np.tile(NOISE, 9))), "warning", "truncated", "last page"),
-    "4 all there, with a note": ("a.aiff", noted, "ok", "", ""),
-    "5 size of none": ("a.wav", patched(40, SIZE["nothing"]), "warning", "streamed_header", "no length"),
-    "5 size of all": ("a.wav", patched(40, SIZE["all"]), "warning", "streamed_header", "no length"),
+    "4 all there, with a note": ("a.aiff", write_noted_aiff, "ok", "", ""),
+    "5 size of none": ("a.wav", patch(40, SIZE["nothing"]), "warning", "streamed_header", "no length"),
+    "5 size of all": ("a.wav", patch(40, SIZE["all"]), "warning", "streamed_header", "no length"),
     "6 random bytes": ("a.wav", content(np.random.default_rng(1).bytes(5000)), "error", "not_audio", ""),
     "6 HTML": ("a.wav", content(b"<!DOCTYPE html><html>404</html>" * 9), "error", "not_audio", ""),
     "6 archive": ("a.wav", content(b"PK\3\4" + bytes(500)), "error", "not_audio", ""),
     "6 LFS pointer": ("a.wav", content(POINTER), "error", "not_audio", "git lfs pull"),
     "7 FLAC cut": ("a.flac", cut(0.5), "error", "decode_failed", ""),
     "7 MP3 cut": ("a.mp3", cut(0.5, wav(np.tile(NOISE, 4))), "error", "decode_failed", ""),
-    "7 FLAC with a flipped byte": ("a.flac", flipped, "error", "decode_failed", ""),
+    "7 FLAC with a flipped byte": ("a.flac", write_flipped_flac, "error", "decode_failed", ""),
     "8 too short": ("a.wav", wav(NOISE[:399]), "error", "too_short", "at least 400"),
     "8 padded": ("a.wav", wav(NOISE[:400]), "warning", "padded", "400 samples, padded to the 2000"),
     "9 NaN": ("a.wav", wav(NAN, subtype="FLOAT"), "error", "non_finite", ""),
@@ -111,14 +111,14 @@ FAULTS = {
     "11 clipped": ("a.wav", wav(np.clip(NOISE * 10, -1, 1)), "warning", "clipped", "%"),
     "11 not scaled": ("a.wav", wav(NOISE * 3e4, subtype="FLOAT"), "warning", "not_scaled", "-1 to 1"),
     "12 anti-phase": ("a.wav", wav(np.stack([NOISE, -NOISE], 1)), "warning", "anti_phase", ""),
-    "13 no channel": ("a.wav", patched(22, struct.pack("<H", 0)), "error", "bad_channels", ""),
+    "13 no channel": ("a.wav", patch(22, struct.pack("<H", 0)), "error", "bad_channels", ""),
     "13 nine channels": ("a.wav", wav(np.stack([NOISE] * 9, 1)), "error", "bad_channels", "9 channels"),
-    "13 65535 channels": ("a.wav", patched(22, struct.pack("<H", 65535)), "error", "bad_channels", ""),
+    "13 65535 channels": ("a.wav", patch(22, struct.pack("<H", 65535)), "error", "bad_channels", ""),
     "14 8 kHz": ("a.wav", wav(rate=8000), "ok", "", ""),
     "14 44.1 kHz": ("a.wav", wav(rate=44100), "ok", "", ""),
     "14 48 kHz": ("a.wav", wav(rate=48000), "ok", "", ""),
-    "15 rate 0": ("a.wav", patched(24, struct.pack("<I", 0)), "error", "bad_rate", "0 Hz"),
-    "15 rate above": ("a.wav", patched(24, struct.pack("<I", 768_001)), "error", "bad_rate", "768001 Hz"),
+    "15 rate 0": ("a.wav", patch(24, struct.pack("<I", 0)), "error", "bad_rate", "0 Hz"),
+    "15 rate above": ("a.wav", patch(24, struct.pack("<I", 768_001)), "error", "bad_rate", "768001 Hz"),
     "20 missing": ("a.wav", lambda path: None, "error", "missing_file", ""),
     "20 directory": ("a.wav", lambda path: path.mkdir(), "error", "not_a_file", "directory"),
     "20 links in a circle": ("a.wav", lambda path: path.symlink_to(path), "error", "missing_file", ""),
@@ -127,8 +127,8 @@ FAULTS = {
     "20 name too long": ("a" * 300, lambda path: None, "error", "missing_file", ""),
     "whole": ("a.wav", wav(), "ok", "", ""),
 }
-if os.geteuid():  # the superuser may read everything
-    FAULTS["20 no permission"] = ("a.wav", unreadable, "error", "no_permission", "")
+if os.geteuid():  # root may read everything
+    FAULTS["20 no permission"] = ("a.wav", write_unreadable, "error", "no_permission", "")
 
 
 @pytest.fixture(scope="module")
@@ -139,23 +139,23 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def answers(model, tmp_path_factory):
-    """Name of the fault -> the answer about it, all in one run; and by `strict`."""
+    """Predict all faults in one run, lenient and strict: name of the fault -> prediction."""
     root, files = tmp_path_factory.mktemp("faults"), []
     for number, (name, write, *_) in enumerate(FAULTS.values()):
         folder = root / str(number)
         folder.mkdir()
         write(folder / name)
         files.append(folder / name)
-    made = [model.predict_files(files, strict=strict) for strict in (False, True)]
-    lenient, strict = (dict(zip(FAULTS, each, strict=True)) for each in made)
+    runs = [model.predict_files(files, strict=strict) for strict in (False, True)]
+    lenient, strict = (dict(zip(FAULTS, each, strict=True)) for each in runs)
     return files, lenient, strict
 
 
 UNHEARD = ("no_speech", "anti_phase")  # the channels cancel each other to the last sample
 
 
-def require_sound(answer):
-    """Answered in full, or not at all."""
+def require_complete(answer):
+    """Check that a prediction is complete, or has no result at all."""
     assert (answer.label is None) == (answer.status == "error" or answer.code in UNHEARD)
     if answer.label is None:
         assert not answer.probabilities and not answer.dimensions and answer.code and answer.message
@@ -166,47 +166,47 @@ def require_sound(answer):
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_has_its_code(answers, name):
+def test_each_fault_has_its_code(answers, name):
     files, lenient, strict = answers
     answer, (_, _, status, code, said) = lenient[name], FAULTS[name]
     assert (answer.status, answer.code) == (status, code), answer.message
     assert said in answer.message and answer.file == str(files[list(FAULTS).index(name)])
-    require_sound(answer)
+    require_complete(answer)
     refused = strict[name]
     assert (refused.status, refused.code) == ("error" if status == "warning" else status, code)
-    require_sound(refused)
+    require_complete(refused)
 
 
-def test_what_is_answered_does_not_depend_on_its_neighbours(answers, model):
-    """Alone, and in a run between others; also a clip that is padded."""
+def test_predictions_do_not_depend_on_their_neighbours(answers, model):
+    """Each file alone equals the file in a run, also with padding."""
     files, lenient, _ = answers
     for file, answer in zip(files, lenient.values(), strict=True):
         assert model.predict(file) == answer
 
 
-def test_a_streamed_or_shortened_file_is_answered_from_what_is_there(answers, model):
-    _, found, _ = answers
-    assert found["5 size of all"].probabilities == found["whole"].probabilities
-    written = np.round(NOISE[:7989] * 32768) / 32768
-    expected = model.predict(written, RATE).probabilities
-    assert found["4 fewer samples"].probabilities == pytest.approx(expected, abs=1e-4)
+def test_a_streamed_or_shortened_file_is_predicted_from_its_samples(answers, model):
+    _, predictions, _ = answers
+    assert predictions["5 size of all"].probabilities == predictions["whole"].probabilities
+    rounded = np.round(NOISE[:7989] * 32768) / 32768
+    expected = model.predict(rounded, RATE).probabilities
+    assert predictions["4 fewer samples"].probabilities == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(
     ("subtype", "close"), [("PCM_24", 1e-4), ("DOUBLE", 1e-4), ("ULAW", 0.01), ("PCM_U8", 0.01)]
 )
-def test_sample_formats_give_the_same_answer(model, tmp_path, subtype, close):
-    """16: within their quantisation."""
+def test_sample_formats_give_the_same_prediction(model, tmp_path, subtype, close):
+    """Fault 16: equal within their quantisation."""
     paths = tmp_path / "a.wav", tmp_path / "b.wav"
     wav(subtype="FLOAT")(paths[0])
     wav(subtype=subtype)(paths[1])
-    exact, found = model.predict_files(paths)
-    assert (exact.status, found.status) == ("ok", "ok")
-    assert found.probabilities == pytest.approx(exact.probabilities, abs=close)
+    exact, predictions = model.predict_files(paths)
+    assert (exact.status, predictions.status) == ("ok", "ok")
+    assert predictions.probabilities == pytest.approx(exact.probabilities, abs=close)
 
 
-def test_mixed_rates_of_one_sound_give_one_answer(model, tmp_path):
-    """14: a tone that every rate can carry."""
+def test_all_rates_of_one_sound_give_one_prediction(model, tmp_path):
+    """Fault 14: a tone that every rate can represent."""
     paths = [tmp_path / f"{rate}.wav" for rate in (8000, 16000, 44100, 48000)]
     for path in paths:
         rate = int(path.stem)
@@ -217,7 +217,7 @@ def test_mixed_rates_of_one_sound_give_one_answer(model, tmp_path):
 
 
 def test_a_decompression_bomb_takes_no_memory(tmp_path):
-    """17: zeros that would be 460 MB decoded."""
+    """Fault 17: zeros that take 460 MB when decoded."""
     path = tmp_path / "bomb.flac"
     with soundfile.SoundFile(path, "w", 48000, 1, "PCM_16") as file:
         for _ in range(40):
@@ -227,16 +227,16 @@ def test_a_decompression_bomb_takes_no_memory(tmp_path):
 
 
 def require_little_memory(path):
-    """The limit of ten minutes, as float32 and its copy, is 230 MB."""
+    """Check the memory; ten minutes, as float32 with a copy, would take 230 MB."""
     with ChildProcess(HERE) as child:
         code, megabytes = child(read_and_measure, path)
     assert code == "too_long" and megabytes < 150
 
 
 def test_a_streamed_wav_of_a_day_takes_no_memory(tmp_path):
-    """5 and 18: 5 GB, which no WAV header can say; the file is sparse."""
+    """Faults 5 and 18: 5 GB, which no WAV header can state; the file is sparse."""
     path = tmp_path / "day.wav"
-    patched(40, SIZE["all"])(path)
+    patch(40, SIZE["all"])(path)
     os.truncate(path, 5_000_000_044)
     assert audio.inspect(path).frames == 2_500_000_000
     assert audio.read(path, start_s=150_000, end_s=150_001).warnings.keys() == {
@@ -246,38 +246,42 @@ def test_a_streamed_wav_of_a_day_takes_no_memory(tmp_path):
     require_little_memory(path)
 
 
-def test_a_duration_that_is_not_the_files(model, tmp_path):
-    """19: 25 ms are let pass."""
+def test_a_wrong_stated_duration_is_a_warning(model, tmp_path):
+    """Fault 19: differences up to 25 ms are ignored."""
     wav()(tmp_path / "a.wav")
     stated = [None, 1.0, 1.024, 1.026, 0.97]
-    found = model.predict_files([tmp_path / "a.wav"] * 5, durations=stated)
-    assert [answer.code for answer in found] == ["", "", "", "other_duration", "other_duration"]
+    predictions = model.predict_files([tmp_path / "a.wav"] * 5, durations=stated)
+    assert [answer.code for answer in predictions] == ["", "", "", "other_duration", "other_duration"]
 
 
-def children():
-    """Processes that decode, of this one."""
+def list_decoders():
+    """Return the ids of this process's decoders."""
     mine = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    found = [int(pid) for task in mine for pid in task.read_text().split()]
+    predictions = [int(pid) for task in mine for pid in task.read_text().split()]
     return [
-        pid for pid in found if b"sertone.utils.child_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        pid
+        for pid in predictions
+        if b"sertone.utils.child_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
 
 
-def test_a_decoder_that_dies_costs_one_recording(model, tmp_path, monkeypatch):
-    """21: each in its place, whichever process it was that died."""
+def test_a_dying_decoder_loses_one_recording(model, tmp_path, monkeypatch):
+    """Fault 21: each error is in its place, whichever process died."""
     monkeypatch.setenv("PYTHONPATH", HERE["PYTHONPATH"])
     wav()(tmp_path / "a.wav")
     files = [Deadly("b.wav") if number % 4 == 1 else tmp_path / "a.wav" for number in range(12)]
-    found = list(model.predict_files(files))
-    assert [answer.code for answer in found] == ["decoder_crashed" if n % 4 == 1 else "" for n in range(12)]
-    assert [answer.file for answer in found] == [str(file) for file in files]
+    predictions = list(model.predict_files(files))
+    assert [answer.code for answer in predictions] == [
+        "decoder_crashed" if n % 4 == 1 else "" for n in range(12)
+    ]
+    assert [answer.file for answer in predictions] == [str(file) for file in files]
     isolated.close_decoders()
-    assert not children()
+    assert not list_decoders()
 
 
 @pytest.fixture
-def short_silence(monkeypatch):
-    """Decoders that are started already, or can be within a few seconds, and are then ended soon."""
+def short_timeout(monkeypatch):
+    """Start a decoder, then set a short timeout."""
     isolated.close_decoders()
     monkeypatch.setenv("PYTHONPATH", HERE["PYTHONPATH"])
     with isolated.borrow_decoder() as child:
@@ -285,27 +289,27 @@ def short_silence(monkeypatch):
     monkeypatch.setattr(isolated, "DECODER_TIMEOUT_S", 0.5)
     yield
     isolated.close_decoders()
-    assert not children()
+    assert not list_decoders()
 
 
-def test_a_decoder_that_hangs_costs_one_recording(model, tmp_path, short_silence):
-    """In C, where no signal handler and no other thread of its process can run."""
+def test_a_hanging_decoder_loses_one_recording(model, tmp_path, short_timeout):
+    """The decoder hangs in C code, where no signal handler and no other thread can run."""
     wav()(tmp_path / "a.wav")
     with pytest.raises(audio.AudioError) as caught:
         isolated.read_isolated(Stuck("b.wav"), 30.0)
     assert caught.value.code == "decode_timeout"
-    isolated.DECODER_TIMEOUT_S = 4.0  # from here on a process has to start in that time
+    isolated.DECODER_TIMEOUT_S = 4.0  # a new process has to start within this time
     files = [Stuck("b.wav"), tmp_path / "a.wav"]
     assert [answer.code for answer in model.predict_files(files)] == ["decode_timeout", ""]
     assert model.predict(tmp_path / "a.wav").status == "ok"
 
 
-def test_a_decoder_that_hangs_ends_one_timeline(model, tmp_path, short_silence):
+def test_a_hanging_decoder_ends_one_timeline(model, tmp_path, short_timeout):
     (stuck,) = model.predict_files([Stuck("b.wav")], settings=TimelineSettings(window_s=0.5))
     assert stuck.code == "decode_timeout"
 
 
-def test_a_decoder_that_is_killed_between_two_recordings_costs_none(tmp_path):
+def test_a_decoder_killed_between_two_recordings_loses_none(tmp_path):
     wav()(tmp_path / "a.wav")
     with ChildProcess() as isolated:
         pid = isolated(os.getpid)
@@ -335,8 +339,8 @@ NOTHING = st.tuples(SUFFIXES, st.builds(bytes.__add__, st.sampled_from(HEADS), s
 
 
 @st.composite
-def written(draw):
-    """Files of any rate, channels and sample format, some of them with changed bytes or a lost end."""
+def draw_files(draw):
+    """Draw files of any rate, channels and sample format, some with changed bytes or a missing end."""
     kind = draw(st.sampled_from(["WAV", "WAVEX", "RF64", "FLAC", "AIFF", "OGG", "AU", "CAF"]))
     subtype = draw(
         st.sampled_from([name for name in soundfile.available_subtypes(kind) if "_PN" not in name])
@@ -356,16 +360,16 @@ def written(draw):
 
 
 @settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-@given(st.lists(st.one_of(NOTHING, written()), min_size=8, max_size=16))
-def test_any_bytes_have_one_answer_each(model, contents):
+@given(st.lists(st.one_of(NOTHING, draw_files()), min_size=8, max_size=16))
+def test_any_bytes_have_one_prediction(model, contents):
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{number}.{suffix}" for number, (suffix, _) in enumerate(contents)]
         for file, (_, data) in zip(files, contents, strict=True):
             file.write_bytes(data)
-        found = list(model.predict_files(files))
-    assert [answer.file for answer in found] == [str(file) for file in files]
-    for answer in found:
-        require_sound(answer)
+        predictions = list(model.predict_files(files))
+    assert [answer.file for answer in predictions] == [str(file) for file in files]
+    for answer in predictions:
+        require_complete(answer)
         assert answer.code != "failed", answer.message
 
 
@@ -391,8 +395,8 @@ for ask in (predictor.predict, predictor.timeline):
 """
 
 
-def test_an_interrupted_call_leaves_no_answer_for_the_next_one(tmp_path):
-    """The decoding process still has the answer of the call before on its lips."""
+def test_an_interrupted_call_leaves_no_result_for_the_next_one(tmp_path):
+    """The decoder may still send the result of the call before."""
     soundfile.write(
         tmp_path / "long.flac", 0.1 * np.random.default_rng(0).standard_normal(16000 * 400), 16000
     )
@@ -406,8 +410,8 @@ def test_an_interrupted_call_leaves_no_answer_for_the_next_one(tmp_path):
     assert done.stdout.split("\n")[:-1] == 2 * ["interrupted", "1.0", "1.0"]
 
 
-def test_names_are_meant_from_where_the_caller_is(toy, tmp_path, monkeypatch):
-    """Also where the process that decodes was started in another folder."""
+def test_relative_names_start_at_the_folder_of_the_caller(toy, tmp_path, monkeypatch):
+    """This also holds for a decoder that was started in another folder."""
     predictor = sertone.load(toy)
     for place, seconds in (("one", 1.0), ("two", 3.0)):
         (tmp_path / place).mkdir()

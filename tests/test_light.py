@@ -1,4 +1,4 @@
-"""The half that uses models: no torch, a quarter of a gigabyte."""
+"""Prediction needs no torch and a quarter of a gigabyte."""
 
 import json
 import os
@@ -20,23 +20,23 @@ print(json.dumps({"status": answer.status, "foreign": foreign}))
 """
 
 
-def test_a_bundle_is_used_with_a_handful_of_packages(toy, tone):
+def test_a_bundle_needs_few_packages(toy, tone):
     done = subprocess.run(
         [sys.executable, "-c", ALONE, str(toy), str(tone())],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
     )
-    found = json.loads(done.stdout)
-    assert found["status"] == "ok"
+    result = json.loads(done.stdout)
+    assert result["status"] == "ok"
     unwanted = {"torch", "transformers", "sklearn", "scipy", "pydantic", "yaml", "jinja2", "tokenizers"}
-    assert not unwanted & set(found["foreign"])
-    assert {"numpy", "onnxruntime", "soundfile", "soxr"} <= set(found["foreign"])
+    assert not unwanted & set(result["foreign"])
+    assert {"numpy", "onnxruntime", "soundfile", "soxr"} <= set(result["foreign"])
 
 
 @pytest.mark.slow
-def test_pip_install_alone_suffices(toy, tone, tmp_path):
-    """A fresh environment, as a user makes it; the registry has to be reachable."""
+def test_pip_install_is_enough(toy, tone, tmp_path):
+    """The test creates a new environment as a user does; it needs access to the package registry."""
     venv.create(tmp_path / "fresh", with_pip=True)
     binaries = tmp_path / "fresh" / "bin"
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -1,4 +1,4 @@
-"""Many recordings: what is taken, what is written, going on after any interruption."""
+"""Many recordings: the inputs, the rows, and resuming after any interruption."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ from sertone.schema import Prediction
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Twelve recordings, two of which cannot be answered, in a tree with other things."""
+    """Twelve recordings in a folder tree with other files; two of them cannot be predicted."""
     root = tmp_path_factory.mktemp("many")
     for number in range(10):
         path = root / f"{'b/c' if number % 3 else 'a'}" / f"{number}.{('wav', 'FLAC')[number % 2]}"
@@ -58,15 +58,15 @@ def predict(*arguments):
     return cli.app(["predict", *map(str, arguments)])
 
 
-def table(path):
-    """Rows of an output, of whichever form."""
+def read_rows(path):
+    """Return the rows of an output in either format."""
     if path.suffix == ".csv":
         with open(path, newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_folder_is_its_visible_recordings_in_order(folder):
+def test_a_folder_stands_for_its_visible_recordings_in_order(folder):
     assert [Path(each.file).relative_to(folder).as_posix() for each in collect_inputs([folder])] == FILES
     first = folder / "z.wav"
     assert [each.file for each in collect_inputs([first, folder / "a"])] == [
@@ -74,7 +74,7 @@ def test_a_folder_is_its_visible_recordings_in_order(folder):
     ]
 
 
-def test_an_empty_folder_among_others_is_one_row(toy, folder, tmp_path, capsys):
+def test_an_empty_folder_among_other_paths_is_one_row(toy, folder, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert predict(toy, folder / "a" / "0.wav", tmp_path / "empty", folder / "b") == 1
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -101,7 +101,7 @@ def test_lists_and_tables(folder, tmp_path, monkeypatch):
     [
         ({}, "no recordings given"),
         ({"paths": ["a.wav"], "listed": "x"}, "more than one"),
-        ({"listed": os.devnull}, "names none"),
+        ({"listed": os.devnull}, "lists no paths"),
         ({"paths": ["empty"]}, "neither a model nor recordings"),
     ],
 )
@@ -114,12 +114,12 @@ def test_nothing_to_predict_is_an_error(tmp_path, monkeypatch, given, said):
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_one_row_each_and_the_same_as_alone(toy, folder, tmp_path, form, capsys):
+def test_each_recording_has_a_row_equal_to_its_single_prediction(toy, folder, tmp_path, form, capsys):
     out = tmp_path / f"results.{form}"
     assert predict(toy, folder, "--out", out) == 1
     said = capsys.readouterr()
     assert not said.out and "12 files" in said.err and "2 errors (1 not_audio, 1 empty_file)" in said.err
-    found, model = table(out), sertone.load(toy)
+    found, model = read_rows(out), sertone.load(toy)
     assert [row["file"] for row in found] == [str(folder / name) for name in FILES]
     for row in found:
         alone = model.predict(row["file"])
@@ -137,7 +137,7 @@ def test_one_row_each_and_the_same_as_alone(toy, folder, tmp_path, form, capsys)
         assert list(found[0]) == [*fixed, *(f"p_{name}" for name in CLASSES), "arousal", "text"]
 
 
-def test_what_goes_to_stdout_is_the_same(toy, folder, tmp_path, capsys):
+def test_stdout_has_the_same_rows(toy, folder, tmp_path, capsys):
     assert predict(toy, folder, "--out", tmp_path / "r.jsonl") == 1
     capsys.readouterr()
     assert predict(toy, folder) == 1
@@ -145,26 +145,26 @@ def test_what_goes_to_stdout_is_the_same(toy, folder, tmp_path, capsys):
     assert predict(toy, folder / "a" / "0.wav", folder / "b" / "c") == 0
 
 
-def test_an_output_is_neither_overwritten_nor_mixed(toy, folder, tmp_path, capsys):
+def test_an_output_is_never_overwritten_or_mixed(toy, folder, tmp_path, capsys):
     out = tmp_path / "r.csv"
     assert predict(toy, folder / "a", "--out", out) == 1
     before = out.read_bytes()
 
-    def refusal(*arguments):
+    def refuse(*arguments):
         with pytest.raises(SertoneError) as caught:
             predict(toy, folder / "a", "--out", out, *arguments)
         assert out.read_bytes() == before
         return caught.value
 
-    assert refusal().code == "output_exists"
+    assert refuse().code == "output_exists"
     for other in (
         ("--strict",),
         ("--classes", "angry,sad"),
         ("--min-confidence", "0.9"),
         ("--dimensions", "unit"),
     ):
-        assert refusal("--resume", *other).code == "other_output"
-    assert "expected dimensions 'unit'" in str(refusal("--resume", "--dimensions", "unit"))
+        assert refuse("--resume", *other).code == "other_output"
+    assert "expected dimensions 'unit'" in str(refuse("--resume", "--dimensions", "unit"))
     with pytest.raises(SertoneError) as caught:
         predict(toy, folder / "a", "--resume")
     assert caught.value.code == "no_output"
@@ -181,7 +181,7 @@ def test_an_output_is_neither_overwritten_nor_mixed(toy, folder, tmp_path, capsy
     assert caught.value.code == "bad_rows"
 
 
-def test_another_model_does_not_go_on(toy, folder, tmp_path):
+def test_another_model_cannot_resume(toy, folder, tmp_path):
     from toys import write_toy
 
     other = write_toy(tmp_path / "other", threshold=0.9)
@@ -191,35 +191,35 @@ def test_another_model_does_not_go_on(toy, folder, tmp_path):
     assert caught.value.code == "other_output"
 
 
-def test_two_processes_do_not_write_one_output(toy, folder, tmp_path):
+def test_two_processes_cannot_write_one_output(toy, folder, tmp_path):
     model, out = sertone.load(toy), tmp_path / "r.csv"
-    inputs, form = collect_inputs([folder / "a"]), row_formats.select_format(out, model)
+    inputs, form = collect_inputs([folder / "a"]), row_formats.select_format(out, model.answer_format)
     with resumable.open_output(out, form, {}, inputs, resume=False):
         with pytest.raises(SertoneError) as caught, resumable.open_output(out, form, {}, inputs, resume=True):
             pass
         assert caught.value.code == "output_in_use"
 
 
-def test_what_has_changed_is_answered_again(toy, tmp_path, capsys):
+def test_changed_files_are_predicted_again(toy, tmp_path, capsys):
     for name in ("a", "b", "c"):
         soundfile.write(tmp_path / f"{name}.wav", 0.1 * np.ones(4000), 16000)
     files = [tmp_path / f"{name}.wav" for name in ("a", "b", "c", "missing")]
     out = tmp_path / "r.jsonl"
     assert predict(toy, *files, "--out", out) == 1
-    before = table(out)
+    before = read_rows(out)
     capsys.readouterr()
     soundfile.write(files[1], 0.1 * np.random.default_rng(0).standard_normal(5000), 16000)
     soundfile.write(files[3], 0.1 * np.random.default_rng(1).standard_normal(4000), 16000)
     assert predict(toy, *files, "--out", out, "--resume") == 0
     assert "2 changed inputs" in capsys.readouterr().err
-    after = table(out)
+    after = read_rows(out)
     assert [row["file"] for row in after] == [str(files[n]) for n in (0, 2, 1, 3)]
     assert after[:2] == [before[0], before[2]]
     assert [row["status"] for row in after[2:]] == ["ok", "ok"] and after[2]["duration_s"] == 5000 / 16000
-    assert predict(toy, *files, "--out", out, "--resume") == 0 and table(out) == after
+    assert predict(toy, *files, "--out", out, "--resume") == 0 and read_rows(out) == after
 
 
-def test_a_text_or_a_duration_that_has_changed(tmp_path):
+def test_a_changed_text_or_duration_changes_the_stamp(tmp_path):
     soundfile.write(tmp_path / "a.wav", 0.1 * np.ones(4000), 16000)
     source = Input(str(tmp_path / "a.wav"), "so", 1.0)
     stamps = {
@@ -234,7 +234,7 @@ NAMES = st.text(st.characters(codec=None, exclude_characters="\0"), min_size=1, 
 NAMES |= st.sampled_from(['"', "\r", "\n", '"\n,', "\udcff", "a.wav", "\u2028", "\\udcff"])
 
 
-def answers(names, model):
+def make_predictions(names, model):
     status = ("ok", "warning", "error")
     return [
         Prediction(
@@ -253,20 +253,20 @@ def answers(names, model):
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(NAMES, min_size=1, max_size=8), st.sampled_from(["csv", "jsonl"]), st.data())
-def test_no_row_is_lost_or_doubled_wherever_it_was_torn(toy, names, form, data):
-    """Output and journal are cut at any byte, as often as one likes."""
+def test_no_row_is_lost_or_repeated_wherever_the_file_is_cut(toy, names, form, data):
+    """The test cuts output and journal at any byte, several times."""
     model = sertone.load(toy)
-    inputs, made = [Input(name) for name in names], answers(names, model)
+    inputs, predictions = [Input(name) for name in names], make_predictions(names, model)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / f"r.{form}"
         journal = out.with_name(f"{out.name}.journal")
-        form_, whole = row_formats.select_format(out, model), None
+        form_, whole = row_formats.select_format(out, model.answer_format), None
         for attempt in range(4):
             with resumable.open_output(out, form_, {"model": "x"}, inputs, resume=True) as opened:
-                left = opened.select_unfinished(inputs)
-                stop = data.draw(st.integers(0, len(left))) if attempt < 3 else len(left)
-                for source in left[:stop]:
-                    opened.write(resumable.compute_stamp(source), made[names.index(source.file)])
+                unfinished = opened.select_unfinished(inputs)
+                stop = data.draw(st.integers(0, len(unfinished))) if attempt < 3 else len(unfinished)
+                for source in unfinished[:stop]:
+                    opened.write(resumable.compute_stamp(source), predictions[names.index(source.file)])
             whole = out.read_bytes()
             if attempt < 3:
                 os.truncate(out, data.draw(st.integers(0, len(whole))))
@@ -282,8 +282,8 @@ def test_no_row_is_lost_or_doubled_wherever_it_was_torn(toy, names, form, data):
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_killed_again_and_again(toy, tmp_path, form):
-    """SIGKILL at any moment: in the end every recording has one row; once with one process, once with two."""
+def test_repeated_kills_lose_no_row(toy, tmp_path, form):
+    """After SIGKILL at several moments every recording has one row, with one process and with two."""
     sound = 0.1 * np.random.default_rng(0).standard_normal(3000)
     for number in range(300):
         soundfile.write(tmp_path / f"{number:03}.wav", sound, 16000)
@@ -309,14 +309,16 @@ def test_killed_again_and_again(toy, tmp_path, form):
         running.send_signal(signal.SIGKILL)
         running.communicate()
         sizes.append(out.stat().st_size)
-    assert len(table(out)) < 300
+    assert len(read_rows(out)) < 300
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "from before" in done.stderr, done.stderr
-    assert sorted(row["file"] for row in table(out)) == [str(tmp_path / f"{n:03}.wav") for n in range(300)]
+    assert sorted(row["file"] for row in read_rows(out)) == [
+        str(tmp_path / f"{n:03}.wav") for n in range(300)
+    ]
 
 
-def test_memory_stays_where_it_is(toy, tmp_path):
-    """From the hundredth recording to the last; they are one file with many names."""
+def test_memory_does_not_grow(toy, tmp_path):
+    """Memory is compared from the hundredth recording to the last; all are links to one file."""
     (tmp_path / "wav").mkdir()
     soundfile.write(tmp_path / "one.wav", 0.1 * np.random.default_rng(0).standard_normal(32000), 16000)
     for number in range(1200):
@@ -333,17 +335,17 @@ def test_memory_stays_where_it_is(toy, tmp_path):
     assert max(sizes[-10:]) < 1.05 * sizes[0]
 
 
-def test_names_that_are_not_unicode(toy, tmp_path, capfd):
+def test_names_that_are_not_valid_unicode(toy, tmp_path, capfd):
     name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\n.wav")
     soundfile.write(os.fsencode(name), 0.1 * np.random.default_rng(0).standard_normal(4000), 16000)
     assert predict(toy, tmp_path) == 0
     assert json.loads(capfd.readouterr().out)["file"] == name
     for out in (tmp_path / "r.csv", tmp_path / "r.jsonl"):
         assert predict(toy, tmp_path, "--out", out) == 0 == predict(toy, tmp_path, "--out", out, "--resume")
-        assert len(table(out)) == 1
+        assert len(read_rows(out)) == 1
 
 
-def test_progress_says_rate_and_time_left():
+def test_progress_shows_rate_and_remaining_time():
     now, log = [0.0], io.StringIO()
     progress = PredictionProgress(100, log, lambda: now[0])
     for number in range(50):
@@ -361,7 +363,7 @@ def test_progress_says_rate_and_time_left():
     assert log.getvalue().endswith("\r\x1b[K")
 
 
-def test_a_tally():
+def test_status_counts():
     tally = StatusCounts(
         [row_formats.RowStatus("a", "ok", ""), row_formats.RowStatus("b", "error", "empty_file")]
     )
@@ -370,15 +372,15 @@ def test_a_tally():
 
 
 @pytest.fixture
-def bundled(toy, monkeypatch, tmp_path):
+def package_with_model(toy, monkeypatch, tmp_path):
     """A copy of the package with a model."""
     package = tmp_path / "sertone"
     (package / "bundled").mkdir(parents=True)
     (package / "bundled" / "compact").symlink_to(toy)
-    monkeypatch.setattr(sertone, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(shipped, "PACKAGE", package)
 
 
-def test_without_a_model_the_one_of_the_package_answers(bundled, toy, folder, capsys):
+def test_without_a_model_the_one_of_the_package_predicts(package_with_model, toy, folder, capsys):
     sound = folder / "a" / "0.wav"
     assert shipped.find_folder().resolve() == toy
     assert sertone.load().predict(sound) == sertone.load(toy).predict(sound)
@@ -389,15 +391,15 @@ def test_without_a_model_the_one_of_the_package_answers(bundled, toy, folder, ca
 
 
 @pytest.mark.parametrize("name", ["runs/none", "owner/model", "runs/mine/fold_9", "/nowhere"])
-def test_what_is_no_recording_is_taken_for_a_model(bundled, folder, name):
-    """A model that is misspelt must not be answered by another one."""
+def test_a_path_that_is_no_recording_is_taken_for_a_model(package_with_model, folder, name):
+    """Another model must not predict if the name of the wanted one is misspelt."""
     with pytest.raises(SertoneError) as caught:
         predict(name, folder / "a" / "0.wav")
     assert caught.value.code == "not_a_checkpoint"
 
 
 def test_a_copy_without_a_model(monkeypatch, tmp_path, folder):
-    monkeypatch.setattr(sertone, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(shipped, "PACKAGE", tmp_path)
     with pytest.raises(SertoneError, match="predict MODEL FILE") as caught:
         predict(folder / "a" / "0.wav")
     assert caught.value.code == "no_model"
@@ -408,5 +410,5 @@ def test_speech_in_a_folder(toy, tmp_path, small_demo):
     found = collect_inputs([small_demo])
     tally = predict_many.write_predictions(sertone.load(toy), found, out, model="toy")
     assert tally.count("error") == 0 and len(found) == 40
-    for row in table(out):
+    for row in read_rows(out):
         assert row["duration_s"] == pytest.approx(soundfile.info(row["file"]).duration, abs=1e-4)

@@ -1,4 +1,4 @@
-"""Names and texts of others: exact in JSON, no formula in a spreadsheet, nothing that acts on a terminal."""
+"""Foreign names and texts are exact in JSON, no formula in a spreadsheet, and harmless on a terminal."""
 
 import ast
 import csv
@@ -28,29 +28,29 @@ ANYTHING = st.text(st.characters(exclude_categories=()), max_size=12)
 TEXTS = st.one_of(ANYTHING, st.builds("{}{}".format, st.sampled_from(FORMULAS), ANYTHING))
 
 
-def answer(file, text=None, **values):
+def make_prediction(file, text=None, **values):
     return Prediction(file=file, status="ok", label="sad", probabilities={"sad": 1.0}, text=text, **values)
 
 
 @given(TEXTS)
-def test_no_cell_is_a_formula_and_every_text_comes_back(text):
+def test_no_cell_is_a_formula_and_every_text_is_restored(text):
     cell = spreadsheet.guard_formula(text)
     assert spreadsheet.unguard_formula(cell) == text
     assert cell[:1] not in ("=", "+", "-", "@", "\t", "\r", "\n") or spreadsheet.NUMBER.fullmatch(cell)
 
 
 @pytest.mark.parametrize("value", [-1.5, 0, None, True, "-1.5", "+3", "-1e-7", "-inf", "plain", "'tis"])
-def test_numbers_and_plain_texts_are_as_they_are(value):
+def test_numbers_and_plain_texts_are_unchanged(value):
     assert spreadsheet.guard_formula(value) == value and (
         not isinstance(value, str) or spreadsheet.unguard_formula(value) == value
     )
 
 
 @given(TEXTS, TEXTS)
-def test_a_row_of_any_name_is_found_again(file, text):
-    """What resuming reads is what was written, and the file's name in JSON is exact."""
-    form, made = Csv(["sad"], ["valence"]), answer(file, text, dimensions={"valence": -1.25})
-    raw = form.format_row(made)
+def test_a_row_with_any_name_is_parsed_again(file, text):
+    """Resuming parses the written row, and the file name in JSON is exact."""
+    form, content = Csv(["sad"], ["valence"]), make_prediction(file, text, dimensions={"valence": -1.25})
+    raw = form.format_row(content)
     (cells,) = csv.reader(io.StringIO(raw.decode(), newline=""))
     assert (
         form.is_complete(raw)
@@ -59,13 +59,13 @@ def test_a_row_of_any_name_is_found_again(file, text):
     assert cells[-2] == "-1.25" and not [
         c for c in (cells[0], cells[-1]) if c[:1] in tuple("=+-@\t\r") and not spreadsheet.NUMBER.fullmatch(c)
     ]
-    line = JsonLines().format_row(made)
+    line = JsonLines().format_row(content)
     assert json.loads(line)["file"] == file and json.loads(line)["text"] == text
     assert not CONTROL_CHARACTERS.search(line.decode().removesuffix("\n"))
 
 
 @pytest.mark.parametrize("name", ["=1+1.wav", "-x.wav", "@a.wav", "'=b.wav", b"\xff=.wav", "a\nb.wav"])
-def test_finished_rows_of_such_names_are_known_again(toy, tone, tmp_path, name):
+def test_finished_rows_with_such_names_are_recognised(toy, tone, tmp_path, name):
     shutil.move(tone(), tmp_path / os.fsdecode(name))
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
 
@@ -94,8 +94,8 @@ def test_a_table_of_segments_has_no_formula():
     segment = Segment(
         start_s=0, end_s=1, speaker="=cmd|x", label="-x", probabilities={"sad": 1}, dimensions={"@v": -2.5}
     )
-    made = answer("=file.wav", segments=[segment])
-    (row,) = csv.DictReader(io.StringIO(format_csv(made)))
+    content = make_prediction("=file.wav", segments=[segment])
+    (row,) = csv.DictReader(io.StringIO(format_csv(content)))
     assert (row["file"], row["speaker"], row["label"], row["'@v"]) == ("'=file.wav", "'=cmd|x", "'-x", "-2.5")
 
 
@@ -106,7 +106,7 @@ def test_a_manifest_reads_what_an_export_guards(tmp_path):
 
 
 @given(ANYTHING)
-def test_what_is_escaped_acts_no_more_and_is_the_same_in_json(text):
+def test_escaped_text_has_no_effect_and_equals_its_json(text):
     assert not CONTROL_CHARACTERS.search(escape_control(text))
     assert json.loads(escape_control(json.dumps(text, ensure_ascii=False))) == text
 
@@ -121,7 +121,7 @@ def test_what_is_escaped_acts_no_more_and_is_the_same_in_json(text):
         ["corpora", "check", "manifest", TITLE],
     ],
 )
-def test_no_name_acts_on_the_terminal(tmp_path, arguments):
+def test_no_name_controls_the_terminal(tmp_path, arguments):
     command = [sys.executable, "-m", "sertone", *arguments]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, env=environment)
@@ -130,8 +130,8 @@ def test_no_name_acts_on_the_terminal(tmp_path, arguments):
     assert r"\u001b]0;mine\u0007\u009b31m\u202e" in said and "[red]x[/red]" in said
 
 
-def test_progress_shows_names_as_they_are_and_none_acts(monkeypatch):
-    """On a terminal, by rich, and in a log."""
+def test_progress_shows_names_without_their_effect(monkeypatch):
+    """Progress on a terminal, by rich, and in a log."""
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("FORCE_COLOR", "1")
     stream = io.StringIO()
@@ -151,7 +151,7 @@ def test_progress_shows_names_as_they_are_and_none_acts(monkeypatch):
     assert stream.getvalue().removeprefix(said).startswith(escape_control(TITLE) + "\n")
 
 
-def test_nothing_is_printed_past_the_one_place():
+def test_all_output_passes_one_function():
     for path in (REPOSITORY / "sertone").rglob("*.py"):
         calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
         printed = [

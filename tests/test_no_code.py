@@ -1,4 +1,4 @@
-"""No code of a model's folder is run, whatever names it, and nobody is asked whether it may."""
+"""No code from a model's folder runs, whatever refers to it, and no prompt offers to run it."""
 
 import ast
 import io
@@ -40,8 +40,8 @@ FORBIDDEN = [
 LOADERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 
 
-def named(call):
-    """`torch.load` of a call, `?.load` of one on something that is no name."""
+def get_call_name(call):
+    """Return the name of a called function such as `torch.load`, or `?.load` for a call on an expression."""
     parts, node = [], call.func
     while isinstance(node, ast.Attribute):
         parts.insert(0, node.attr)
@@ -49,10 +49,10 @@ def named(call):
     return ".".join([node.id if isinstance(node, ast.Name) else "?", *parts])
 
 
-def faults(tree, name):
-    """What of a file could run code of others, as (line, why)."""
+def find_unsafe_calls(tree, name):
+    """Return the calls in a file that could run foreign code, as (line, reason)."""
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        whole = named(call)
+        whole = get_call_name(call)
         module, _, last = whole.rpartition(".")
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         if (
@@ -89,12 +89,14 @@ def faults(tree, name):
             yield call.lineno, f"{whole} of what is no part of Sertone"
 
 
-def test_no_call_can_run_code_of_others():
-    found = []
+def test_no_call_can_run_foreign_code():
+    result = []
     for path in FILES:
         name = path.relative_to(REPOSITORY).as_posix()
-        found += [f"{name}:{line} {why}" for line, why in faults(ast.parse(path.read_text()), name)]
-    assert len(FILES) > 200 and found == []
+        result += [
+            f"{name}:{line} {why}" for line, why in find_unsafe_calls(ast.parse(path.read_text()), name)
+        ]
+    assert len(FILES) > 200 and result == []
 
 
 @pytest.mark.parametrize(
@@ -114,8 +116,8 @@ def test_no_call_can_run_code_of_others():
         "subprocess.run(line, shell=True)",
     ],
 )
-def test_the_scan_finds_what_it_looks_for(line):
-    assert list(faults(ast.parse(line), "sertone/x.py"))
+def test_the_scan_finds_unsafe_calls(line):
+    assert list(find_unsafe_calls(ast.parse(line), "sertone/x.py"))
 
 
 MARK = """
@@ -129,7 +131,7 @@ class Evil({base}):
 
 @pytest.fixture
 def evil(tmp_path):
-    """A checkpoint of Hugging Face whose code leaves a mark when it is run: evil(file, class) -> folder."""
+    """Create a Hugging Face checkpoint whose code leaves a mark when it runs: evil(file, class) -> folder."""
     folder = write_hub_folder(tmp_path / "folder")
 
     def write(file, kind, base="Wav2Vec2FeatureExtractor", **changes):
@@ -148,7 +150,7 @@ UNKNOWN = {"feature_extractor_type": "Evil"}
 
 @pytest.fixture
 def refused(tmp_path, monkeypatch, capsys):
-    """The error of a command whose user says yes to everything: refused(*arguments) -> SertoneError."""
+    """Return the error of a command with `yes` on standard input: refused(*arguments) -> SertoneError."""
 
     def run(*arguments):
         monkeypatch.chdir(tmp_path)
@@ -163,13 +165,13 @@ def refused(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_yes_on_stdin_runs_nothing_when_exported(evil, refused, tmp_path):
+def test_exporting_runs_no_code_even_with_yes_on_stdin(evil, refused, tmp_path):
     error = refused("export", f"hf:{evil(*EXTRACTOR, **UNKNOWN)}", "bundle")
     assert error.code == "remote_code" and "preprocessor_config.json" in str(error)
     assert not (tmp_path / "bundle").exists()
 
 
-def test_yes_on_stdin_runs_nothing_when_trained_from(evil, refused, tmp_path, small_demo):
+def test_training_runs_no_code_even_with_yes_on_stdin(evil, refused, tmp_path, small_demo):
     encoder = {"name": "pretrained", "source": str(evil(*EXTRACTOR, **UNKNOWN))}
     recipe = {
         "data": {"corpus": "demo", "root": str(small_demo)},
@@ -194,7 +196,9 @@ def with_encoder(trained, folder, part="encoder", **described):
     return copy
 
 
-def test_yes_on_stdin_runs_nothing_when_a_checkpoint_names_a_folder(evil, refused, trained, tmp_path, tone):
+def test_a_checkpoint_with_a_folder_runs_no_code_even_with_yes_on_stdin(
+    evil, refused, trained, tmp_path, tone
+):
     source = str(evil(*EXTRACTOR, **UNKNOWN))
     copy = with_encoder(trained, tmp_path / "copy", name="pretrained", source=source)
     error = refused("predict", copy, tone())
@@ -205,7 +209,7 @@ def test_yes_on_stdin_runs_nothing_when_a_checkpoint_names_a_folder(evil, refuse
     "described", [{"name": "pretrained", "source": "owner/model"}, {"name": "saved", "source": "."}]
 )
 @pytest.mark.parametrize("part", ["encoder", "text"])
-def test_a_checkpoint_names_only_what_lies_in_it(trained, tmp_path, described, part):
+def test_a_checkpoint_names_only_its_own_files(trained, tmp_path, described, part):
     copy = with_encoder(trained, tmp_path / "copy", part, **described)
     for read in (load_model, lambda folder: encoder_origin.read_origin(str(folder))):
         with pytest.raises(SertoneError) as caught:
@@ -223,7 +227,7 @@ def test_a_checkpoint_names_only_what_lies_in_it(trained, tmp_path, described, p
         ("tokenizer_config.json", "AutoTokenizer", "PreTrainedTokenizerFast"),
     ],
 )
-def test_what_names_code_is_refused_by_the_name_of_its_file(evil, tmp_path, file, kind, base):
+def test_a_file_that_names_code_is_refused_by_its_name(evil, tmp_path, file, kind, base):
     with pytest.raises(SertoneError, match=file) as caught:
         hub.require_data_only(evil(file, kind, base))
     assert caught.value.code == "remote_code" and "auto_map" in str(caught.value)
@@ -265,7 +269,7 @@ print(json.dumps(sorted(path.relative_to(folder).as_posix() for path in folder.r
 """
 
 
-def test_of_the_hub_only_data_is_downloaded(tmp_path):
+def test_only_data_is_downloaded_from_the_hub(tmp_path):
     data = ["README.md", "config.json", "model-00001-of-00002.safetensors", "spm.model", "vocab.txt"]
     others = [
         "evil.py",
@@ -290,8 +294,8 @@ print(PretrainedEncoderConfig(source="me/old").build().depth)
 """
 
 
-def test_an_encoder_of_the_hub_with_pickled_weights(tmp_path, tiny_encoder):
-    """Of which only tensors are read."""
+def test_pickled_weights_from_the_hub_load_only_tensors(tmp_path, tiny_encoder):
+    """Only the tensors of the file are loaded."""
     folder = tiny_encoder()
     files = {path.name: path.read_bytes() for path in folder.glob("*.json")}
     torch.save(load_file(folder / "model.safetensors"), tmp_path / "weights")

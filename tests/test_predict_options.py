@@ -1,4 +1,4 @@
-"""Options of `sertone predict` and `export` that cannot go together: said before anything is answered."""
+"""Options of `sertone predict` and `export` that exclude each other are reported before any prediction."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from exported import write_hub_folder
 import sertone
 from sertone.cli import app
 from sertone.errors import SertoneError
+from sertone.runtime.timeline.plan import TimelineSettings
 from sertone.sharing.model_folder import hash_model
 
 RATE = 16000
@@ -21,7 +22,7 @@ RATE = 16000
 
 @pytest.fixture
 def talks(tmp_path):
-    """Two recordings of one name in two folders."""
+    """Two recordings with the same name in two folders."""
     draw = np.random.default_rng(0)
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
@@ -29,7 +30,7 @@ def talks(tmp_path):
     return tmp_path
 
 
-def refused(*words):
+def refuse(*words):
     with pytest.raises(SertoneError) as caught:
         app([*map(str, words)], exit_on_error=False)
     return caught.value
@@ -57,25 +58,25 @@ def refused(*words):
 )
 def test_options_that_do_not_go_together(toy, talks, monkeypatch, options, code, said):
     monkeypatch.chdir(talks)
-    error = refused("predict", toy, "a/talk.wav", *options)
+    error = refuse("predict", toy, "a/talk.wav", *options)
     assert error.code == code and said in str(error)
     assert sorted(path.name for path in talks.iterdir()) == ["a", "b"]
 
 
-def test_two_recordings_of_one_name_are_not_written_into_one_file(toy, talks, capsys):
+def test_two_recordings_with_one_name_need_two_outputs(toy, talks, capsys):
     target = talks / "{stem}.json"
     files = [talks / place / "talk.wav" for place in ("a", "b")]
-    error = refused("predict", toy, *files, "--to", target)
+    error = refuse("predict", toy, *files, "--to", target)
     assert error.code == "many_files" and all(str(file) in str(error) for file in files)
     assert app(["predict", str(toy), str(files[0]), "--to", str(target)], exit_on_error=False) == 0
     assert json.loads((talks / "talk.json").read_text())["file"] == str(files[0])
     assert capsys.readouterr().out.strip() == str(talks / "talk.json")
 
 
-def test_turns_of_one_recording_are_not_those_of_others(toy, talks):
-    """Of a single recording the name does not matter, as some diarisers call every one the same."""
+def test_turns_belong_to_the_recording_that_they_name(toy, talks):
+    """For a single recording the name does not matter: some diarisers use one name for all recordings."""
     (talks / "turns.rttm").write_text("SPEAKER waveform 1 0 2 <NA> <NA> ann <NA> <NA>\n")
-    settings = sertone.runtime.timeline.plan.TimelineSettings(rttm=talks / "turns.rttm")
+    settings = TimelineSettings(rttm=talks / "turns.rttm")
     predictor, files = sertone.load(toy), [talks / place / "talk.wav" for place in ("a", "b")]
     (alone,) = predictor.predict_files(files[:1], settings=settings, alone=True)
     assert [segment.speaker for segment in alone.segments] == ["ann"]
@@ -84,47 +85,47 @@ def test_turns_of_one_recording_are_not_those_of_others(toy, talks):
     assert [len(answer.segments) for answer in predictor.predict_files(files, settings=settings)] == [1, 1]
 
 
-def test_going_on_with_other_turns_is_refused(toy, talks):
+def test_resuming_with_other_turns_is_refused(toy, talks):
     turns, out = talks / "turns.rttm", talks / "x.jsonl"
     turns.write_text("SPEAKER talk 1 0 2 <NA> <NA> ann <NA> <NA>\n")
     command = ["predict", toy, talks / "a" / "talk.wav", "--speakers", turns, "--out", out]
     assert app([*map(str, command)], exit_on_error=False) == 0
     assert app([*map(str, command), "--resume"], exit_on_error=False) == 0
     turns.write_text("SPEAKER talk 1 1 2 <NA> <NA> ann <NA> <NA>\n")
-    assert refused(*command, "--resume").code == "other_output"
+    assert refuse(*command, "--resume").code == "other_output"
 
 
-def test_parts_of_files_in_a_table_are_not_answered_as_wholes(toy, talks):
+def test_a_table_with_parts_of_files_is_refused(toy, talks):
     (talks / "table.csv").write_text("path,start_s,end_s\na/talk.wav,0,1\n")
-    error = refused("predict", toy, "--manifest", talks / "table.csv")
+    error = refuse("predict", toy, "--manifest", talks / "table.csv")
     assert error.code == "parts_of_files" and "line 2" in str(error) and "--speakers" in str(error)
     (talks / "table.csv").write_text("path,start_s,end_s\na/talk.wav,,\n")
     assert app(["predict", str(toy), "--manifest", str(talks / "table.csv")], exit_on_error=False) == 0
 
 
-def test_a_name_that_no_file_can_have_is_an_answer(talks, capsys):
+def test_an_impossible_file_name_is_an_error_row(talks, capsys):
     assert app(["predict", f"{'x' * 300}.wav"], exit_on_error=False) == 1
     assert json.loads(capsys.readouterr().out)["status"] == "error"
 
 
-def test_exports_that_cannot_be(talks, monkeypatch):
+def test_impossible_exports_are_refused(talks, monkeypatch):
     folder = write_hub_folder(talks / "folder", use_weighted_layer_sum=True)
-    assert refused("export", f"hf:{folder}", talks / "x", "--force").code == "nothing_to_force"
-    assert refused("export", f"hf:{folder}", talks / "x", "--scores", talks).code == "not_a_run"
-    assert refused("export", f"hf:{folder}", talks / "x", "--coverage", "0.8").code == "not_ours"
+    assert refuse("export", f"hf:{folder}", talks / "x", "--force").code == "nothing_to_force"
+    assert refuse("export", f"hf:{folder}", talks / "x", "--scores", talks).code == "not_a_run"
+    assert refuse("export", f"hf:{folder}", talks / "x", "--coverage", "0.8").code == "not_ours"
     assert not (talks / "x").exists()
     own = talks / "own"
     own.mkdir()
     for name in ("bundle.json", "notes.txt"):
         (own / name).write_text("{}")
-    error = refused("export", f"hf:{folder}", own)
+    error = refuse("export", f"hf:{folder}", own)
     assert error.code == "not_empty" and "notes.txt" in str(error)
     monkeypatch.chdir(own)
-    assert refused("export", f"hf:{folder}", ".").code == "not_empty"
+    assert refuse("export", f"hf:{folder}", ".").code == "not_empty"
     assert sorted(path.name for path in own.iterdir()) == ["bundle.json", "notes.txt"]
 
 
-def test_a_timeline_that_cannot_be_written_costs_its_recording_alone(toy, talks, capsys):
+def test_a_timeline_that_cannot_be_written_is_one_error_row(toy, talks, capsys):
     (talks / "b" / "talk.wav").rename(talks / "b" / "other.wav")
     (talks / "talk.html").mkdir()  # in the way of the first one
     files = [str(talks / "a" / "talk.wav"), str(talks / "b" / "other.wav")]
@@ -135,7 +136,7 @@ def test_a_timeline_that_cannot_be_written_costs_its_recording_alone(toy, talks,
     assert written == str(talks / "other.html") and "<html" in (talks / "other.html").read_text()
 
 
-def test_rows_are_utf_8_whatever_the_terminal_says(toy, talks):
+def test_rows_are_utf_8_with_any_terminal_encoding(toy, talks):
     file = talks / "a" / "talk.wav"
     file = file.rename(file.with_name("süß.wav"))
     command = [sys.executable, "-m", "sertone", "predict", str(toy), str(file)]
@@ -144,7 +145,7 @@ def test_rows_are_utf_8_whatever_the_terminal_says(toy, talks):
     assert done.returncode == 0 and json.loads(done.stdout)["file"] == str(file)
 
 
-def test_rows_go_where_a_link_leads_and_refusals_leave_nothing(toy, talks):
+def test_rows_follow_a_link_and_refusals_leave_no_files(toy, talks):
     file, out = str(talks / "a" / "talk.wav"), talks / "R.CSV"
     (talks / "elsewhere").mkdir()
     out.symlink_to(talks / "elsewhere" / "rows.csv")
@@ -152,13 +153,13 @@ def test_rows_go_where_a_link_leads_and_refusals_leave_nothing(toy, talks):
         assert app(["predict", str(toy), file, "--out", str(out), *options], exit_on_error=False) == 0
         assert out.is_symlink() and len(out.read_text().splitlines()) == 2
     (talks / "mine.csv").write_text("my own notes")
-    assert refused("predict", toy, file, "--out", talks / "mine.csv", "--resume").code == "not_resumable"
+    assert refuse("predict", toy, file, "--out", talks / "mine.csv", "--resume").code == "not_resumable"
     assert not list(talks.glob("*.journal")) and (talks / "mine.csv").read_text() == "my own notes"
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
-def test_what_decides_the_answers_names_the_model(talks, file):
-    """So that rows of two models are not mixed; the marker has the hashes of the rest, which are checked anyway."""
+def test_the_digest_of_a_model_depends_on_its_files(talks, file):
+    """Rows of two models are never mixed. The marker holds the hashes of all files, which loading checks."""
     for name in ("model.safetensors", "tokenizer.json"):
         (talks / name).write_text("{}")
     hashes = {"files": {"model.safetensors": "", "tokenizer.json": ""}}
@@ -173,29 +174,29 @@ def test_what_decides_the_answers_names_the_model(talks, file):
 
 
 @pytest.mark.parametrize("command", ["info nothere", "predict nothere a/talk.wav", "listen nothere"])
-def test_what_is_no_model_is_said_before_torch_is_asked_for(talks, command):
-    """In a process of its own, in which nothing that needs torch can have been imported before."""
+def test_a_missing_model_is_reported_before_torch_is_imported(talks, command):
+    """A separate process has imported nothing that needs torch."""
     code = "import sys; sys.modules['torch'] = None; from sertone.cli import main; main()"
     line = [sys.executable, "-c", code, *command.split()]
     done = subprocess.run(line, cwd=talks, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error [not_a_checkpoint] no folder nothere")
 
 
-def test_a_list_that_is_not_there(talks):
-    assert refused("predict", "--list", talks / "no.txt").code == "missing_list"
+def test_a_missing_list_is_an_error(talks):
+    assert refuse("predict", "--list", talks / "no.txt").code == "missing_list"
 
 
-def test_texts_that_nobody_reads_are_said_once(toy, talks):
+def test_unused_texts_are_reported_once(toy, talks):
     (talks / "table.csv").write_text("path,text\na/talk.wav,hello\nb/talk.wav,there\n")
     command = ["predict", str(toy), "--manifest", str(talks / "table.csv"), "--out", str(talks / "x.jsonl")]
-    with pytest.warns(UserWarning, match="hears only") as caught:
+    with pytest.warns(UserWarning, match="uses only audio") as caught:
         assert app([*command, "--strict"], exit_on_error=False) == 0
     rows = [json.loads(line) for line in (talks / "x.jsonl").read_text().splitlines()]
     assert [row["status"] for row in rows] == ["ok", "ok"]
-    assert len([each for each in caught if "hears only" in str(each.message)]) == 1
+    assert len([each for each in caught if "uses only audio" in str(each.message)]) == 1
 
 
-def test_whoever_has_read_enough_ends_it_without_a_word(toy, talks):
+def test_a_closed_pipe_ends_the_command_quietly(toy, talks):
     command = [sys.executable, "-m", "sertone", "predict", str(toy), *[str(talks / "a" / "talk.wav")] * 50]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         assert running.stdout and running.stderr and running.stdout.readline().startswith(b"{")
@@ -204,21 +205,22 @@ def test_whoever_has_read_enough_ends_it_without_a_word(toy, talks):
     assert running.returncode == 1
 
 
-def test_settings_of_windows_ask_for_windows():
-    plan = sertone.runtime.timeline.plan
-    assert plan.TimelineSettings(window_s=2.0).windowed and plan.TimelineSettings(hop_s=2.0).hop == 2.0
-    assert not plan.TimelineSettings().windowed
-    assert "one of the two" in plan.TimelineSettings(segmentation="speech", hop_s=1.0).problem()
+def test_window_settings_select_windows():
+    assert TimelineSettings(window_s=2.0).uses_windows
+    assert TimelineSettings(hop_s=2.0).effective_hop_s == 2.0
+    assert not TimelineSettings().uses_windows
+    problem = TimelineSettings(segmentation="speech", hop_s=1.0).find_problem()
+    assert problem and "one of the two" in problem
 
 
 @pytest.mark.parametrize("source", [[0.0] * 16000, None, ["a.wav"], (np.zeros(16000), 16000)])
-def test_what_is_neither_a_path_nor_samples_is_a_fault_of_the_caller(toy, source):
+def test_other_types_than_paths_and_samples_are_type_errors(toy, source):
     with pytest.raises(TypeError, match=type(source).__name__):
         sertone.load(toy).predict(source, 16000)
 
 
-def test_arguments_of_load_are_held_against_what_there_is(toy):
-    assert sertone.load(toy, classes="angry,happy=up").answer_format.classes == {
+def test_arguments_of_load_are_checked(toy):
+    assert sertone.load(toy, classes="angry,happy=up").answer_format.class_map == {
         "angry": "angry",
         "happy": "up",
     }
@@ -230,23 +232,21 @@ def test_arguments_of_load_are_held_against_what_there_is(toy):
 
 
 @pytest.mark.parametrize("text", ['File type = "ooTextFile"\n', "start,end\n0,1\n", "speaker x 1 0 1\n"])
-def test_what_is_no_rttm_is_not_a_recording_without_speech(toy, talks, text):
+def test_another_file_than_rttm_is_refused(toy, talks, text):
     (talks / "x.rttm").write_text(text)
-    assert (
-        refused("predict", toy, talks / "a" / "talk.wav", "--speakers", talks / "x.rttm").code == "bad_rttm"
-    )
+    assert refuse("predict", toy, talks / "a" / "talk.wav", "--speakers", talks / "x.rttm").code == "bad_rttm"
     (talks / "x.rttm").write_text(";; nobody\nSPKR-INFO talk 1 <NA> <NA> <NA> unknown ann <NA> <NA>\n")
     assert app(["predict", str(toy), str(talks / "a" / "talk.wav"), "--speakers", str(talks / "x.rttm")]) == 0
 
 
-def test_a_list_may_be_that_of_find(toy, talks, capsys):
+def test_a_list_may_come_from_find(toy, talks, capsys):
     files = [str(talks / place / "talk.wav") for place in ("a", "b")]
     (talks / "list").write_bytes(b"".join(name.encode() + b"\0" for name in files))
     assert app(["predict", str(toy), "--list", str(talks / "list")], exit_on_error=False) == 0
     assert [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()] == files
 
 
-def test_the_last_of_several_is_not_taken_for_the_only_one(toy, talks):
+def test_the_last_of_several_recordings_does_not_count_as_the_only_one(toy, talks):
     (talks / "b" / "talk.wav").rename(talks / "b" / "other.wav")
     (talks / "t.rttm").write_text("SPEAKER talk 1 0 2 <NA> <NA> ann <NA> <NA>\n")
     out, files = talks / "x.jsonl", (talks / "a" / "talk.wav", talks / "b" / "other.wav")
@@ -256,31 +256,31 @@ def test_the_last_of_several_is_not_taken_for_the_only_one(toy, talks):
     out.write_text(whole.splitlines(keepends=True)[0])  # as after a kill
     assert app([*map(str, command), "--resume"], exit_on_error=False) == 1
     assert out.read_text() == whole and "no_turns" in whole
-    assert refused("predict", toy, files[0], *command[4:], "--resume").code == "other_output"
+    assert refuse("predict", toy, files[0], *command[4:], "--resume").code == "other_output"
 
 
-def test_what_is_read_is_not_written_over(toy, talks):
+def test_inputs_are_never_overwritten(toy, talks):
     (talks / "talk.rttm").write_text("SPEAKER talk 1 0 2 <NA> <NA> ann <NA> <NA>\n")
     before = (talks / "talk.rttm").read_text()
     command = ["predict", toy, talks / "a" / "talk.wav", "--speakers", talks / "talk.rttm"]
-    assert refused(*command, "--to", talks / "{stem}.rttm").code == "bad_output"
+    assert refuse(*command, "--to", talks / "{stem}.rttm").code == "bad_output"
     (talks / "a" / "talk.wav").rename(talks / "a" / "talk.txt")
     assert (
-        refused("predict", toy, talks / "a" / "talk.txt", "--to", talks / "a" / "talk.txt").code
+        refuse("predict", toy, talks / "a" / "talk.txt", "--to", talks / "a" / "talk.txt").code
         == "bad_output"
     )
     assert (talks / "talk.rttm").read_text() == before
     (talks / "x.csv.journal").write_text("precious")
-    assert refused("predict", toy, talks / "a" / "talk.txt", "--out", talks / "x.csv").code == "output_exists"
+    assert refuse("predict", toy, talks / "a" / "talk.txt", "--out", talks / "x.csv").code == "output_exists"
     assert (talks / "x.csv.journal").read_text() == "precious"
     (talks / "y.csv").symlink_to(talks / "y.csv")
-    assert refused("predict", toy, talks / "a" / "talk.txt", "--out", talks / "y.csv").code == "bad_output"
-    assert refused(*command[:3], "--speakers", "no.rttm", "--out", talks / "z.jsonl").code == "missing_rttm"
+    assert refuse("predict", toy, talks / "a" / "talk.txt", "--out", talks / "y.csv").code == "bad_output"
+    assert refuse(*command[:3], "--speakers", "no.rttm", "--out", talks / "z.jsonl").code == "missing_rttm"
 
 
-def test_settings_are_the_same_however_they_are_said(toy, talks):
+def test_equal_settings_resume_whichever_options_give_them(toy, talks):
     command = ["predict", str(toy), str(talks / "a" / "talk.wav"), "--out", str(talks / "x.jsonl")]
     assert app([*command, "--window-s", "2"], exit_on_error=False) == 0
     same = ["--segmentation", "windows", "--window-s", "2", "--hop-s", "2"]
     assert app([*command, *same, "--resume"], exit_on_error=False) == 0
-    assert refused(*command, "--window-s", "3", "--resume").code == "other_output"
+    assert refuse(*command, "--window-s", "3", "--resume").code == "other_output"

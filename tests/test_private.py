@@ -1,4 +1,4 @@
-"""Nothing leaves the machine: no socket, no look-up of a host, no file but what was asked for."""
+"""Nothing leaves the machine: no socket, no DNS lookup, no file except the requested ones."""
 
 import json
 import os
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def sealed(folder, *command, files=CLOSED, **environment):
-    """A Python command that dies when it asks for a socket, or creates a file, in a home of its own."""
+    """Run a Python command that is killed when it opens a socket or creates a file, in a separate home folder."""
     places = {"HOME": "home", "TMPDIR": "tmp", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "config"}
     for name in places.values():
         (folder / name).mkdir(exist_ok=True)
@@ -51,8 +51,8 @@ def sealed(folder, *command, files=CLOSED, **environment):
         ),
     ],
 )
-def test_what_breaks_the_seal_is_killed(tmp_path, code, files, ended):
-    """Or else the other tests would show nothing."""
+def test_a_forbidden_call_is_killed(tmp_path, code, files, ended):
+    """Without this the other tests would prove nothing."""
     done = sealed(tmp_path, "-c", code, files=files)
     child = 256 - signal.SIGSYS  # the status that is made of a child's signal
     assert (done.returncode in (-signal.SIGSYS, child)) == ended, done.stderr
@@ -74,7 +74,7 @@ def test_a_prediction_opens_no_socket_and_creates_no_file(toy, tone, tmp_path, m
 
 
 def test_a_checkpoint_opens_no_socket_and_leaves_no_file(trained, tone, tmp_path):
-    """Files may be created, as libraries of torch take a semaphore, which is one for a moment."""
+    """Files may be created: libraries of torch use a semaphore, which is a file for a moment."""
     before = {"tone.wav", "home", "tmp", "cache", "config"}
     done = sealed(tmp_path, "-m", "sertone", "predict", trained, tone(), files=OPEN)
     assert done.returncode == 0 and not done.stderr and json.loads(done.stdout)["status"] == "ok", done
@@ -91,7 +91,7 @@ def test_only_the_output_is_written(toy, tone, tmp_path):
 
 @pytest.mark.slow
 def test_training_opens_no_socket(small_demo, tmp_path):
-    """Nor writes anything but its run, and what torch puts into the folder of temporary files."""
+    """Training writes only its run, and torch its temporary files."""
     recipe = {
         "data": {"corpus": "demo", "root": str(small_demo)},
         "model": TINY_MODEL,
@@ -105,7 +105,7 @@ def test_training_opens_no_socket(small_demo, tmp_path):
 
 
 @pytest.mark.parametrize("home", [{"HOME": "/dev/null/nowhere"}, {}])
-def test_without_a_home_that_can_be_written_nothing_is_said(toy, tone, tmp_path, home):
+def test_a_read_only_home_causes_no_output(toy, tone, tmp_path, home):
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "TMPDIR": "/dev/null", **home}
     command = [sys.executable, "-m", "sertone", "predict", toy, tone()]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Where recordings are cut: windows, speech, turns; whatever the sizes of the blocks in which they come."""
+"""Segmentation into windows, speech and turns, for blocks of any size."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sertone.errors import AudioError, SertoneError
 from sertone.runtime.timeline.plan import TimelineSettings, parse_channel_names
-from sertone.runtime.timeline.rttm import Turn, read_rttm, select_spans
+from sertone.runtime.timeline.rttm import read_rttm, select_spans
 from sertone.runtime.timeline.segmentation import (
     FRAME,
     HYSTERESIS,
@@ -25,17 +25,17 @@ from sertone.runtime.timeline.segmentation import (
 SIZES = st.lists(st.integers(1, 4000), min_size=1, max_size=8)
 
 
-def run(segmenter, samples, sizes=(len,)):
-    """All spans; what a segmenter still asks for was never given up before."""
+def run_segmenter(segmenter, samples, sizes=(len,)):
+    """Return all spans; check that no span needs samples that were given up before."""
     spans, kept, at, turn = [], 0, 0, 0
     while at < len(samples):
         size = sizes[turn % len(sizes)] if isinstance(sizes[0], int) else len(samples)
-        found = segmenter.push(samples[at : at + size])
+        new_spans = segmenter.push(samples[at : at + size])
         at, turn = min(len(samples), at + size), turn + 1
-        assert all(kept <= span.start < span.end <= at for span in found)
-        assert kept <= segmenter.keep <= at
-        kept = segmenter.keep
-        spans += found
+        assert all(kept <= span.start < span.end <= at for span in new_spans)
+        assert kept <= segmenter.first_needed <= at
+        kept = segmenter.first_needed
+        spans += new_spans
     last = segmenter.finish()
     assert all(kept <= span.start < span.end <= len(samples) for span in last)
     return spans + last
@@ -44,7 +44,7 @@ def run(segmenter, samples, sizes=(len,)):
 @given(st.integers(400, 4000), st.data(), st.integers(1, 20000), SIZES)
 def test_windows(window, data, total, sizes):
     hop, shortest = data.draw(st.integers(1 + window // 9, window)), data.draw(st.integers(400, window))
-    spans = run(WindowSegmenter(window, hop, shortest), np.zeros(total), sizes)
+    spans = run_segmenter(WindowSegmenter(window, hop, shortest), np.zeros(total), sizes)
     whole = [Span(start, start + window) for start in range(0, total - window + 1, hop)]
     assert spans[: len(whole)] == whole and len(spans) - len(whole) in (0, 1)
     covered = np.zeros(total, bool)
@@ -57,17 +57,17 @@ def test_windows(window, data, total, sizes):
         assert spans[-1].end == total and spans[-1].start <= len(whole) * hop
 
 
-def frames(scores):
-    """Samples whose frames a detector can read its scores from."""
+def make_frames(scores):
+    """Return samples from whose frames `detect_level` gets the scores back."""
     signs = np.where(np.arange(FRAME) % 2, -1, 1)
     return (np.asarray(scores)[:, None] * signs).ravel()
 
 
-def level(frame):
+def detect_level(frame):
     return float(np.abs(frame).mean())
 
 
-def speech(**changes):
+def make_segmenter(**changes):
     given = {
         "threshold": 0.5,
         "longest": 40 * FRAME,
@@ -75,7 +75,7 @@ def speech(**changes):
         "gap": 5 * FRAME,
         "margin": FRAME,
     }
-    return SpeechSegmenter(level, **given | changes)
+    return SpeechSegmenter(detect_level, **given | changes)
 
 
 def test_speech_begins_holds_and_ends():
@@ -84,7 +84,7 @@ def test_speech_begins_holds_and_ends():
     scores += [loud] * 2 + [calm] * 9  # too short
     scores += [doubtful] * 9 + [calm] * 9  # never began
     scores += [loud] * 5  # goes on to the end
-    (first, last) = run(speech(), frames(scores))
+    (first, last) = run_segmenter(make_segmenter(), make_frames(scores))
     assert first == Span(9 * FRAME, 24 * FRAME)
     assert last == Span((len(scores) - 6) * FRAME, len(scores) * FRAME)
 
@@ -95,34 +95,34 @@ def test_speech_begins_holds_and_ends():
     SIZES,
     st.integers(0, FRAME - 1),
 )
-def test_speech_of_any_course(runs, sizes, extra):
+def test_speech_with_any_probabilities(runs, sizes, extra):
     scores = [score for length, score in runs for _ in range(length)]
-    samples = np.concatenate([frames(scores) if scores else np.zeros(0), np.zeros(extra)])
-    spans = run(speech(), samples, sizes)
-    assert spans == run(speech(), samples)
+    samples = np.concatenate([make_frames(scores) if scores else np.zeros(0), np.zeros(extra)])
+    spans = run_segmenter(make_segmenter(), samples, sizes)
+    assert spans == run_segmenter(make_segmenter(), samples)
     assert all(span.end - span.start <= 40 * FRAME for span in spans)
     assert all(a.end <= b.start for a, b in pairwise(spans))
     inside = np.zeros(len(samples), bool)
     for span in spans:
         inside[span.start : span.end] = True
-    heard = inside[: len(scores) * FRAME].reshape(-1, FRAME).any(1)
+    detected = inside[: len(scores) * FRAME].reshape(-1, FRAME).any(1)
     loud = np.asarray(scores) >= 0.5
     edges = np.flatnonzero(np.diff(np.concatenate([[0], loud, [0]])))
     for start, end in zip(edges[::2], edges[1::2], strict=True):
-        assert end - start < 3 or heard[start:end].all()
+        assert end - start < 3 or detected[start:end].all()
     if not loud.any():
         assert not spans
 
 
 def test_long_speech_is_cut_where_it_is_least_probable():
     scores = [0.9] * 25 + [0.6] + [0.9] * 60
-    first, *rest = run(speech(), frames([0.01] * 2 + scores + [0.01] * 9))
+    first, *rest = run_segmenter(make_segmenter(), make_frames([0.01] * 2 + scores + [0.01] * 9))
     assert first == Span(1 * FRAME, (2 + 25) * FRAME)
     assert rest[0].start == first.end and rest[-1].end == (2 + len(scores) + 1) * FRAME
     assert all(span.end - span.start >= 3 * FRAME for span in rest)
 
 
-def test_speech_is_found_where_it_was_put(voices):
+def test_the_detector_finds_inserted_speech(voices):
     parts, put, at = [np.zeros(16000)], [], 16000
     for file in voices[::8]:
         samples, _ = soundfile.read(file)
@@ -133,32 +133,34 @@ def test_speech_is_found_where_it_was_put(voices):
     segmenter = SpeechSegmenter(
         load_speech_detector(), threshold=0.5, longest=160000, shortest=4000, gap=6400, margin=1600
     )  # fmt: skip
-    spans = run(segmenter, sound.astype(np.float32), [5000])
+    spans = run_segmenter(segmenter, sound.astype(np.float32), [5000])
     assert len(spans) >= len(put)
-    heard, truth = np.zeros(at, bool), np.zeros(at, bool)
+    detected, truth = np.zeros(at, bool), np.zeros(at, bool)
     for span in spans:
-        heard[span.start : span.end] = True
+        detected[span.start : span.end] = True
     for start, end in put:
         truth[start:end] = True
-        assert heard[start:end].mean() > 0.85
-    assert heard[~truth].mean() < 0.05
+        assert detected[start:end].mean() > 0.85
+    assert detected[~truth].mean() < 0.05
 
 
-def test_turns_as_they_are_written(tmp_path):
+def test_rttm_files_are_parsed(tmp_path):
     path = tmp_path / "a.rttm"
     path.write_text(
         ";; a comment\nSPKR-INFO talk 1 <NA> <NA> <NA> unknown ann <NA>\n\n"
         "SPEAKER talk 1 0.50 2.25 <NA> <NA> ann <NA> <NA>\nSPEAKER other 1 0 1 <NA> <NA> cid <NA> <NA>\n"
         "SPEAKER talk 1 2 1.5 <NA> <NA> bob <NA>\n"
     )
-    turns = read_rttm(path)
-    own = [Turn("talk", 0.5, 2.75, "ann"), Turn("talk", 2.0, 3.5, "bob")]
-    assert select_spans(turns, "x/talk.mp3", alone=False) == own and len(turns) == 3
-    assert select_spans(own, "any.wav", alone=True) == own  # of one recording only: no name is needed
+    spans = read_rttm(path)
+    talk = [Span(8000, 44000, "ann"), Span(32000, 56000, "bob")]
+    assert spans == {"talk": talk, "other": [Span(0, 16000, "cid")]}
+    assert select_spans(spans, "x/talk.mp3", alone=False) == talk
+    single = {"talk": talk}
+    assert select_spans(single, "any.wav", alone=True) == talk  # with one recording, the name does not matter
     with pytest.raises(AudioError, match="no turns among those of talk"):
-        select_spans(own, "any.wav", alone=False)
+        select_spans(single, "any.wav", alone=False)
     with pytest.raises(AudioError, match="among those of other, talk") as caught:
-        select_spans(turns, "any.wav", alone=True)
+        select_spans(spans, "any.wav", alone=True)
     assert caught.value.code == "no_turns"
 
 
@@ -169,6 +171,7 @@ def test_turns_as_they_are_written(tmp_path):
         "SPEAKER talk 1 -0.5 1 <NA> <NA> ann <NA> <NA>",
         "SPEAKER talk 1 nan 1 <NA> <NA> ann <NA> <NA>",
         "SPEAKER talk 1 0.5 inf <NA> <NA> ann <NA> <NA>",
+        "SPEAKER talk 1 1e308 1 <NA> <NA> ann <NA> <NA>",
         "SPEAKER talk 1 0.5 soon <NA> <NA> ann <NA> <NA>",
         "SPEAKER talk 1 0.5 1",
     ],
@@ -181,7 +184,7 @@ def test_a_bad_turn_is_refused_with_its_line(tmp_path, line):
     assert caught.value.code == "bad_rttm"
 
 
-def test_an_rttm_file_that_is_none(tmp_path):
+def test_invalid_and_missing_rttm_files_are_refused(tmp_path):
     (tmp_path / "a.rttm").write_bytes(b"\xff\xfe\x00SPEAKER")
     for name, code in (("a.rttm", "bad_rttm"), ("b.rttm", "missing_rttm")):
         with pytest.raises(SertoneError) as caught:
@@ -195,18 +198,21 @@ def test_an_rttm_file_that_is_none(tmp_path):
     SIZES,
 )
 def test_turns_in_any_order_overlap_and_end(turns, total, sizes):
-    known = [Turn("f", start, start + length, who) for start, length, who in turns]
+    known = [
+        Span(round(start * 16000), round((start + length) * 16000), speaker)
+        for start, length, speaker in turns
+    ]
     spans = divide_long_spans(known, 16000)
     assert all(0 <= span.end - span.start <= 16000 for span in spans)
     segmenter = SpanSegmenter(spans)
-    found = run(segmenter, np.zeros(total), sizes)
+    new_spans = run_segmenter(segmenter, np.zeros(total), sizes)
     clipped = [Span(span.start, min(span.end, total), span.speaker) for span in spans]
     wanted = [span for span in clipped if span.end - span.start >= 400]
-    assert sorted(found, key=str) == sorted(wanted, key=str)
+    assert sorted(new_spans, key=str) == sorted(wanted, key=str)
     assert segmenter.dropped == len(spans) - len(wanted)
     for turn in known:
-        own = [s for s in spans if s.speaker == turn.speaker and s.start >= round(turn.start_s * 16000)]
-        assert any(span.start == round(turn.start_s * 16000) for span in own)
+        parts = [span for span in spans if span.speaker == turn.speaker and span.start >= turn.start]
+        assert any(part.start == turn.start for part in parts)
 
 
 def test_names_of_channels():
@@ -235,6 +241,6 @@ def test_names_of_channels():
         {"rttm": "a.rttm", "channels": ("a", "b")},
     ],
 )
-def test_settings_that_cannot_be_are_said(wrong):
+def test_impossible_settings_are_reported(wrong):
     assert TimelineSettings().find_problem() is None
     assert TimelineSettings(**wrong).find_problem() is not None

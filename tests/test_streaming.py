@@ -1,4 +1,4 @@
-"""Live audio: however it comes in, the answers are those of the whole."""
+"""Live audio: chunks of any size give the predictions of the whole recording."""
 
 import json
 import os
@@ -21,14 +21,14 @@ from sertone.runtime.timeline.plan import TimelineSettings
 
 
 def noise(seconds, rate, channels=1, seed=0):
-    """Louder and softer once in three seconds."""
+    """Return noise that gets louder and softer every three seconds."""
     time = np.arange(round(seconds * rate)) / rate
     draw = np.random.default_rng(seed).standard_normal((len(time), channels))
     return (draw * 0.2 * np.exp(2 * np.sin(2 * np.pi * time / 3))[:, None] / 8).astype(np.float32)
 
 
-def streamed(stream, samples, sizes):
-    """All segments, those of the end included, and the answer about the whole."""
+def run_stream(stream, samples, sizes):
+    """Return all segments, with those at the end, and the prediction for the whole."""
     segments, at, turn = [], 0, 0
     while at < len(samples):
         size = sizes[turn % len(sizes)]
@@ -38,17 +38,17 @@ def streamed(stream, samples, sizes):
     return segments + whole.segments, whole
 
 
-def near(one, other):
-    """Whether two means of segments say the same; they may have been added up in another order."""
+def require_near(one, other):
+    """Compare two means of segments, which may be summed in another order."""
     assert one.probabilities == pytest.approx(other.probabilities, abs=1e-9)
     assert one.dimensions == pytest.approx(other.dimensions, abs=1e-9)
     assert one.confidence == pytest.approx(other.confidence, abs=1e-9)
     assert (one.label, one.unsure) == (other.label, other.unsure)
 
 
-def same(segments, whole, offline):
+def require_same(segments, whole, offline):
     assert segments == offline.segments
-    near(whole, offline)
+    require_near(whole, offline)
     assert (whole.status, whole.code, whole.duration_s) == (offline.status, offline.code, offline.duration_s)
     for one, other in zip(whole.speakers, offline.speakers, strict=True):
         assert (one.name, one.segments, one.label) == (other.name, other.segments, other.label)
@@ -68,23 +68,23 @@ def same(segments, whole, offline):
     st.integers(1, 3),
     st.lists(st.integers(0, 30000), min_size=1, max_size=5).filter(any),
 )
-def test_the_answer_of_a_stream_is_that_of_the_timeline(toy, rate, seconds, window_s, share, channels, sizes):
+def test_a_stream_predicts_the_same_as_the_timeline(toy, rate, seconds, window_s, share, channels, sizes):
     hop_s, samples = share * window_s, noise(seconds, rate, channels)
     predictor = sertone.load(toy)
     cut = TimelineSettings(segmentation="windows", window_s=window_s, hop_s=hop_s)
     offline = predictor.timeline(samples, rate, settings=cut)
     stream = predictor.stream(rate, window_s=window_s, hop_s=hop_s, channels=channels)
-    same(*streamed(stream, samples, sizes), offline)
+    require_same(*run_stream(stream, samples, sizes), offline)
 
 
 @pytest.mark.parametrize("window_s", [1.0, 2.0])
-def test_a_stream_of_the_bundled_model_gives_the_numbers_of_the_file(window_s):
-    """Several windows at once would be added up in another order than one at a time."""
+def test_a_stream_of_the_bundled_model_equals_the_file_exactly(window_s):
+    """A batch of windows would be summed in another order than one window at a time."""
     predictor, samples = sertone.load(), noise(20, 16000)
     cut = TimelineSettings(segmentation="windows", window_s=window_s, hop_s=window_s / 2)
     offline = predictor.timeline(samples, 16000, settings=cut)
     stream = predictor.stream(16000, window_s=window_s, hop_s=window_s / 2)
-    same(*streamed(stream, samples, [4000]), offline)
+    require_same(*run_stream(stream, samples, [4000]), offline)
 
 
 def test_channels_of_a_stream_are_speakers(toy):
@@ -92,9 +92,9 @@ def test_channels_of_a_stream_are_speakers(toy):
     samples[:, 1] *= 0.05
     cut = TimelineSettings(segmentation="windows", window_s=1.0, channels=("a", "b"))
     stream = predictor.stream(44100, window_s=1.0, channels=2, names=("a", "b"))
-    segments, whole = streamed(stream, samples, [4410])
+    segments, whole = run_stream(stream, samples, [4410])
     order = sorted(segments, key=lambda segment: (segment.start_s, segment.speaker))
-    same(order, whole, predictor.timeline(samples, 44100, settings=cut))
+    require_same(order, whole, predictor.timeline(samples, 44100, settings=cut))
     assert [speaker.name for speaker in whole.speakers] == ["a", "b"]
 
 
@@ -103,22 +103,22 @@ def test_speech_of_a_stream(toy, voices):
     samples = np.concatenate([x for f in voices[:3] for x in (gap, soundfile.read(f, dtype="float32")[0])])
     predictor = sertone.load(toy)
     stream = predictor.stream(16000, segmentation="speech")
-    segments, whole = streamed(stream, samples, [1600])
+    segments, whole = run_stream(stream, samples, [1600])
     assert len(segments) >= 3
-    same(segments, whole, predictor.timeline(samples, 16000))
+    require_same(segments, whole, predictor.timeline(samples, 16000))
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
-def test_a_window_is_told_soon_after_it_is_complete(toy, rate):
-    stream, chunk, told = sertone.load(toy).stream(rate, window_s=2.0, hop_s=1.0), rate // 100, []
+def test_a_window_is_returned_soon_after_its_end(toy, rate):
+    stream, chunk, delays = sertone.load(toy).stream(rate, window_s=2.0, hop_s=1.0), rate // 100, []
     samples = noise(10, rate)
     for number in range(1000):
         for segment in stream.push(samples[number * chunk : (number + 1) * chunk]):
-            told.append((number + 1) / 100 - segment.end_s)
-    assert len(told) == 8 + (told[-1] <= 0.01) and max(told) <= 0.13
+            delays.append((number + 1) / 100 - segment.end_s)
+    assert len(delays) == 8 + (delays[-1] <= 0.01) and max(delays) <= 0.13
 
 
-def test_what_is_no_audio_is_refused_and_the_stream_goes_on(toy):
+def test_a_stream_continues_after_an_invalid_chunk(toy):
     predictor, samples = sertone.load(toy), noise(3, 16000)[:, 0]
     stream = predictor.stream(16000, window_s=1.0)
     segments = stream.push(samples[:20000])
@@ -138,14 +138,14 @@ def test_what_is_no_audio_is_refused_and_the_stream_goes_on(toy):
     segments += stream.push(samples[20000:])
     whole = stream.finish()
     cut = TimelineSettings(segmentation="windows", window_s=1.0)
-    same(segments + whole.segments, whole, predictor.timeline(samples, 16000, settings=cut))
+    require_same(segments + whole.segments, whole, predictor.timeline(samples, 16000, settings=cut))
     for call in (stream.finish, lambda: stream.push(samples)):
         with pytest.raises(SertoneError) as caught:
             call()
         assert caught.value.code == "stream_finished"
 
 
-def test_too_little_is_said_in_the_answer(toy):
+def test_too_few_samples_are_an_error(toy):
     predictor = sertone.load(toy)
     for samples, code in ((np.zeros(0), "no_samples"), (0.1 * np.ones(399), "too_short")):
         stream = predictor.stream(16000)
@@ -218,8 +218,8 @@ def test_listening_ends_with_an_interrupt_or_too_little(toy, capsys):
         ),
     ],
 )
-def test_without_a_microphone_the_command_says_what_is_missing(tmp_path, module, code):
-    """By a `sounddevice` that fails as the real one does without itself, its library, or a device."""
+def test_the_command_reports_why_there_is_no_microphone(tmp_path, module, code):
+    """A fake `sounddevice` fails as the real one does without the package, its library, or a device."""
     (tmp_path / "sounddevice.py").write_text(module)
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "sertone", "listen", str(write_toy(tmp_path / "toy"))]

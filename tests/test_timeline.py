@@ -1,4 +1,4 @@
-"""Long recordings: the answer of every piece follows from its samples, and the whole from its pieces."""
+"""Long recordings: each segment follows from its samples, and the whole from its segments."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ RATE = 16000
 
 
 def levels(seconds, *heights, seed=0):
-    """Noise whose loudness is another every `seconds`."""
+    """Return noise whose loudness changes every `seconds`."""
     draw = np.random.default_rng(seed).standard_normal(round(seconds * RATE) * len(heights))
     return (draw * np.repeat(heights, round(seconds * RATE))).astype(np.float32)
 
@@ -33,13 +33,13 @@ def windows(window_s=4.0, hop_s=None, **more):
     return TimelineSettings(segmentation="windows", window_s=window_s, hop_s=hop_s, **more)
 
 
-def wanted(samples, segment):
+def compute_expected(samples, segment):
     return expected(samples[round(segment.start_s * RATE) : round(segment.end_s * RATE)])
 
 
-def require_told(answer, samples):
-    """Every segment by the formula, and the whole as their mean, weighted by their length."""
-    pairs = [wanted(samples, segment) for segment in answer.segments]
+def require_expected(answer, samples):
+    """Check every segment against the formula, and the whole against their mean, weighted by length."""
+    pairs = [compute_expected(samples, segment) for segment in answer.segments]
     for segment, (shares, arousal) in zip(answer.segments, pairs, strict=True):
         assert list(segment.probabilities.values()) == pytest.approx(list(shares), abs=1e-5)
         assert segment.label == CLASSES[int(shares.argmax())]
@@ -59,7 +59,7 @@ def require_mean(answer, segments):
 
 
 @pytest.mark.parametrize("hop_s", [None, 1.5])
-def test_windows_are_answered_by_what_is_in_them(toy, hop_s):
+def test_windows_are_predicted_from_their_samples(toy, hop_s):
     samples = levels(5, 0.3, 0.005, 0.1, 0.002, 0.4)[: 23 * RATE + 777]
     answer = sertone.load(toy).timeline(samples, RATE, settings=windows(hop_s=hop_s))
     assert answer.status == "ok" and answer.duration_s == round(len(samples) / RATE, 4)
@@ -67,7 +67,7 @@ def test_windows_are_answered_by_what_is_in_them(toy, hop_s):
     starts = [segment.start_s for segment in answer.segments]
     assert starts == pytest.approx([hop * n for n in range(len(starts))])
     assert answer.segments[-1].end_s == pytest.approx(len(samples) / RATE)
-    require_told(answer, samples)
+    require_expected(answer, samples)
     (speaker,) = answer.speakers
     assert speaker.segments == len(starts) and speaker.name == ""
     assert speaker.speech_s == pytest.approx(len(samples) / RATE)
@@ -76,7 +76,7 @@ def test_windows_are_answered_by_what_is_in_them(toy, hop_s):
     assert len(speaker.seconds_by_label) > 1 and speaker.label == answer.label
 
 
-def test_a_file_is_answered_like_its_samples(toy, tmp_path):
+def test_a_file_and_its_samples_give_the_same_prediction(toy, tmp_path):
     stereo = np.stack([levels(3, 0.1, 0.01, 0.3, seed=seed) for seed in (1, 2)], 1)
     soundfile.write(tmp_path / "a.wav", stereo, 44100, subtype="FLOAT")
     predictor = sertone.load(toy)
@@ -100,7 +100,7 @@ def test_channels_are_speakers(toy):
     for name, samples in (("agent", agent), ("customer", customer)):
         own = [segment for segment in answer.segments if segment.speaker == name]
         for segment in own:
-            assert segment.label == CLASSES[int(wanted(samples, segment)[0].argmax())]
+            assert segment.label == CLASSES[int(compute_expected(samples, segment)[0].argmax())]
         (speaker,) = [speaker for speaker in answer.speakers if speaker.name == name]
         require_mean(speaker, own)
         assert speaker.speech_s == pytest.approx(6.0)
@@ -110,7 +110,7 @@ def test_channels_are_speakers(toy):
         assert (refused.status, refused.code) == ("error", "channel_names")
 
 
-def test_windows_of_silence_say_nothing_of_the_whole(toy):
+def test_silent_windows_do_not_count_in_the_mean(toy):
     loud, silence = levels(4, 0.3, 0.1), np.zeros(16 * RATE, np.float32)
     model = sertone.load(toy)
     alone = model.timeline(loud, RATE, settings=windows())
@@ -123,7 +123,7 @@ def test_windows_of_silence_say_nothing_of_the_whole(toy):
     require_mean(among, among.segments[4:6])
 
 
-def test_speaker_turns_are_answered(toy, tmp_path):
+def test_speaker_turns_are_predicted(toy, tmp_path):
     samples = levels(2, 0.3, 0.004, 0.1, 0.02, 0.3, 0.01)
     soundfile.write(tmp_path / "talk.wav", samples, RATE, subtype="FLOAT")
     turns = [("talk", 0.5, 2.5, "ann"), ("talk", 2.0, 7.5, "bob"), ("talk", 11.0, 5.0, "ann")]
@@ -132,21 +132,21 @@ def test_speaker_turns_are_answered(toy, tmp_path):
     (tmp_path / "a.rttm").write_text("".join(lines))
     settings = TimelineSettings(rttm=tmp_path / "a.rttm", longest_s=4.0)
     answer = sertone.load(toy).timeline(tmp_path / "talk.wav", settings=settings)
-    found = [(segment.start_s, segment.end_s, segment.speaker) for segment in answer.segments]
+    results = [(segment.start_s, segment.end_s, segment.speaker) for segment in answer.segments]
     bobs = [(2.0, 5.75, "bob"), (5.75, 9.5, "bob"), (6.0, 7.0, "bob")]  # the last lies in the one before
-    assert found == [(0.5, 3.0, "ann"), *bobs, (11.0, 12.0, "ann")]
+    assert results == [(0.5, 3.0, "ann"), *bobs, (11.0, 12.0, "ann")]
     assert answer.code == "turns_left_out" and "2 parts of turns" in answer.message
-    require_told(answer, samples)
+    require_expected(answer, samples)
     assert [(speaker.name, speaker.speech_s) for speaker in answer.speakers] == [("ann", 3.5), ("bob", 7.5)]
 
 
-def test_speech_is_answered_and_silence_is_not(toy, voices):
+def test_speech_is_predicted_and_silence_is_not(toy, voices):
     parts = [soundfile.read(file, dtype="float32")[0] for file in voices[:3]]
     gap = np.zeros(2 * RATE, np.float32)
     samples = np.concatenate([piece for part in parts for piece in (gap, part)])
     answer = sertone.load(toy).timeline(samples, RATE)
     assert len(answer.segments) >= 3 and answer.status == "ok"
-    require_told(answer, samples)
+    require_expected(answer, samples)
     speech_s = sum(map(len, parts)) / RATE
     assert answer.speakers[0].speech_s == pytest.approx(speech_s, rel=0.15)
     silent = sertone.load(toy).timeline(1e-3 * levels(1, *[1] * 9), RATE)
@@ -170,7 +170,7 @@ def test_smoothing_averages_neighbours_of_a_speaker(toy):
     require_mean(smooth, smooth.segments)
 
 
-def test_classes_scales_and_doubts_hold_for_segments(tmp_path):
+def test_classes_scales_and_thresholds_apply_to_segments(tmp_path):
     folder, samples = write_toy(tmp_path / "toy"), levels(2, 0.3, 0.004, 0.05)
     mapping = {"happy": "up", "angry": "up", "sad": "down"}
     shares = [expected(samples[start : start + 2 * RATE])[0][1:] for start in range(0, 6 * RATE, 2 * RATE)]
@@ -180,7 +180,7 @@ def test_classes_scales_and_doubts_hold_for_segments(tmp_path):
     answer = predictor.timeline(samples, RATE, settings=windows(2.0))
     rows = [list(s.probabilities.values()) for s in answer.segments]
     for segment, row in zip(answer.segments, rows, strict=True):
-        shares, arousal = wanted(samples, segment)
+        shares, arousal = compute_expected(samples, segment)
         kept = shares[1:].sum()
         assert row == pytest.approx([(shares[1] + shares[2]) / kept, shares[3] / kept], abs=1e-5)
         assert segment.dimensions["arousal"] == pytest.approx((arousal - 1) / 4, abs=1e-4)
@@ -204,7 +204,7 @@ def test_pieces_shorter_than_the_model_needs_are_padded(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["array", "file", "files"])
-def test_a_recording_too_long_for_the_model_is_answered_by_windows(tmp_path, kind):
+def test_a_recording_too_long_for_the_model_is_predicted_by_windows(tmp_path, kind):
     predictor = sertone.load(write_toy(tmp_path / "toy", max_seconds=4.0))
     samples = levels(3, 0.3, 0.004, 0.1, 0.02, 0.3)
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
@@ -215,40 +215,40 @@ def test_a_recording_too_long_for_the_model_is_answered_by_windows(tmp_path, kin
     else:
         (answer,) = predictor.predict_files([tmp_path / "a.wav"])
     assert answer.status == "ok" and [s.start_s for s in answer.segments] == [0.0, 4.0, 8.0, 12.0]
-    require_told(answer, samples)
+    require_expected(answer, samples)
     whole = predictor.predict(samples[: 4 * RATE], RATE)
     assert whole.segments == [] and whole.label
 
 
-class Reader:
-    """A model by a formula: it reads the number of words, and hears the loudness where it hears."""
+class TextModel:
+    """A model by a formula: it uses the loudness of the audio or, without audio, the number of words."""
 
     classes, scales, threshold, card, licences = ["quiet", "loud"], {}, None, {}, []
-    reads, min_samples, max_seconds = True, 400, 2.0
+    uses_text, min_samples, max_seconds = True, 400, 2.0
 
     def __init__(self, hears):
-        self.hears, self.asked = hears, []
+        self.uses_audio, self.asked = hears, []
 
     def truncates(self, text):
         return False
 
     def outputs(self, waveforms, text=None):
         self.asked.append((waveforms.shape, text))
-        loud = np.abs(waveforms).mean(1) if self.hears else np.full(1, len(text.split()) / 10)
+        loud = np.abs(waveforms).mean(1) if self.uses_audio else np.full(1, len(text.split()) / 10)
         return Outputs(np.stack([1 - loud, loud], 1), np.zeros((len(loud), 0)))
 
 
 def test_the_text_of_a_long_recording_is_not_divided():
-    model, samples = Reader(hears=True), levels(5, 0.1)
-    answer = Predictor(model, AnswerFormat()).predict(samples, RATE, text="two words")
+    model, samples = TextModel(hears=True), levels(5, 0.1)
+    answer = Predictor(AnswerFormat(model)).predict(samples, RATE, text="two words")
     assert (answer.status, answer.code, answer.text) == ("warning", "text_not_divided", None)
     assert len(answer.segments) == 3 and all(text is None for _, text in model.asked)
-    assert Predictor(model).predict(samples, RATE).code == "no_text"
-    assert Predictor(model).timeline(samples, RATE, settings=windows(1.0)).code == "no_text"
+    assert Predictor(AnswerFormat(model)).predict(samples, RATE).code == "no_text"
+    assert Predictor(AnswerFormat(model)).timeline(samples, RATE, settings=windows(1.0)).code == "no_text"
 
 
-def test_what_only_reads_answers_long_recordings_by_their_text():
-    predictor, samples = Predictor(Reader(hears=False)), levels(5, 0.1)
+def test_a_model_of_text_alone_predicts_long_recordings_from_their_text():
+    predictor, samples = Predictor(AnswerFormat(TextModel(hears=False))), levels(5, 0.1)
     answer = predictor.predict(samples, RATE, text="just three words")
     assert (answer.status, answer.text, answer.duration_s, answer.segments) == (
         "ok",
@@ -259,27 +259,29 @@ def test_what_only_reads_answers_long_recordings_by_their_text():
     assert answer.probabilities["loud"] == pytest.approx(0.3)
     assert predictor.predict(samples, RATE).code == "no_text"
     assert predictor.timeline(samples, RATE).code == "no_text"
-    with pytest.raises(AudioError, match="only reads"):
+    with pytest.raises(AudioError, match="only text"):
         predictor.stream(RATE)
 
 
-def test_a_fault_late_in_a_recording_is_its_answer(toy, tmp_path):
+def test_an_error_late_in_a_recording_is_its_prediction(toy, tmp_path):
     predictor, samples = sertone.load(toy), levels(2, *[0.1] * 20)
     path = tmp_path / "a.flac"
     soundfile.write(path, samples, RATE)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
     samples[-100] = np.nan
     soundfile.write(tmp_path / "nan.wav", samples, RATE, subtype="FLOAT")
-    found = [predictor.timeline(file, settings=windows()) for file in (path, tmp_path / "nan.wav", tmp_path)]
-    assert [answer.code for answer in found] == ["decode_failed", "non_finite", "not_a_file"]
-    assert all(answer.status == "error" and answer.segments == [] for answer in found)
+    results = [
+        predictor.timeline(file, settings=windows()) for file in (path, tmp_path / "nan.wav", tmp_path)
+    ]
+    assert [answer.code for answer in results] == ["decode_failed", "non_finite", "not_a_file"]
+    assert all(answer.status == "error" and answer.segments == [] for answer in results)
     assert predictor.timeline(np.zeros((0,), np.float32), RATE).code == "no_samples"
     assert predictor.timeline(np.zeros(9999, np.complex64), RATE).code == "bad_samples"
     with pytest.raises(ValueError, match="sampling_rate"):
         predictor.timeline(samples)
 
 
-def test_a_wav_shorter_than_its_header_is_answered_with_a_warning(toy, tone):
+def test_a_wav_shorter_than_its_header_has_a_warning(toy, tone):
     path = tone(seconds=3.0)
     path.write_bytes(path.read_bytes()[:70000])
     answer = sertone.load(toy).timeline(path, settings=windows(1.0))
@@ -302,7 +304,7 @@ def test_a_decoder_that_dies_ends_one_recording(toy, tone):
 
 
 @pytest.mark.parametrize("settings", [windows(4.0, 1.0), TimelineSettings(rttm="turns")])
-def test_memory_of_an_hour_is_that_of_a_window(toy, tmp_path, settings):
+def test_an_hour_takes_the_memory_of_a_window(toy, tmp_path, settings):
     if settings.rttm:
         lines = [f"SPEAKER a 1 {n} 4 <NA> <NA> s{n % 5} <NA> <NA>\n" for n in range(3590)]
         (tmp_path / "turns.rttm").write_text("".join(lines))
@@ -319,7 +321,7 @@ def test_memory_of_an_hour_is_that_of_a_window(toy, tmp_path, settings):
     assert count in (3590, 3597, 3598) and peak < 8e6 < 3600 * RATE * 4
 
 
-def test_what_cannot_be_is_refused_before_anything_is_read(toy, tmp_path):
+def test_impossible_settings_are_refused_before_reading(toy, tmp_path):
     predictor = sertone.load(toy)
     for settings, code in (
         (windows(31.0), "bad_timeline"),
@@ -331,8 +333,8 @@ def test_what_cannot_be_is_refused_before_anything_is_read(toy, tmp_path):
         assert caught.value.code == code
 
 
-def silent_in_some_way(kind, seconds):
-    """Samples and their rate: nothing of them is heard at 16 kHz, mixed."""
+def make_silence(kind, seconds):
+    """Return samples that are silent after mixing and resampling to 16 kHz, and their rate."""
     rate = 44100 if kind == "constant" else 48000
     time = np.arange(seconds * rate) / rate
     if kind == "opposite channels":
@@ -342,16 +344,16 @@ def silent_in_some_way(kind, seconds):
 
 
 @pytest.mark.parametrize("kind", ["constant", "opposite channels", "too high"])
-def test_silence_is_the_same_in_one_piece_and_in_many(toy, kind):
-    samples, rate = silent_in_some_way(kind, 31)
+def test_silence_is_the_same_as_a_whole_and_in_pieces(toy, kind):
+    samples, rate = make_silence(kind, 31)
     model = sertone.load(toy)
-    told = [model.predict(samples[: 4 * rate], rate), model.predict(samples, rate)]
-    told += [model.timeline(samples, rate, settings=windows(smoothing=3))]
-    for answer in told:
+    predictions = [model.predict(samples[: 4 * rate], rate), model.predict(samples, rate)]
+    predictions += [model.timeline(samples, rate, settings=windows(smoothing=3))]
+    for answer in predictions:
         assert answer.status == "warning" and answer.label is None and not answer.probabilities
         assert "speech" in answer.code + answer.message or "hear" in answer.message
         assert not [
             segment for segment in answer.segments if segment.label is not None and kind == "constant"
         ]
-    told[0].probabilities["x"] = 1.0
+    predictions[0].probabilities["x"] = 1.0
     assert model.predict(samples[: 4 * rate], rate).probabilities == {}

@@ -1,4 +1,4 @@
-"""Timelines to look at: the HTML page, read by a parser and by a browser, the picture, and their colours."""
+"""Timelines as pictures: the HTML page in a parser and in a browser, the PNG file, and their colours."""
 
 import base64
 import json
@@ -30,8 +30,8 @@ BROWSERS = [path for path in map(shutil.which, ("chromium", "google-chrome", "ch
 NASTY = "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>{{ data }}\\\"'&amp;"
 
 
-class Read(HTMLParser):
-    """Elements with their attributes, and what stands in scripts and headings."""
+class PageParser(HTMLParser):
+    """Collects elements with their attributes, and the texts of scripts and headings."""
 
     def __init__(self, text):
         super().__init__()
@@ -54,8 +54,8 @@ class Read(HTMLParser):
         return json.loads(self.text["data"][0])
 
 
-def hostile(name):
-    """The conversation with everything that has a name renamed."""
+def rename_everything(name):
+    """Return the conversation with the given text in every name."""
     said = conversation()
 
     def named(answer):
@@ -75,7 +75,7 @@ def recording(tmp_path_factory):
 
 
 def test_the_page_holds_every_segment(tmp_path):
-    data = Read(write(conversation(), tmp_path / "a.html").read_text()).data
+    data = PageParser(write(conversation(), tmp_path / "a.html").read_text()).data
     rows = [
         (s["start"], who["name"], s["label"], s["probabilities"])
         for who in data["speakers"]
@@ -94,11 +94,11 @@ def test_the_page_holds_every_segment(tmp_path):
     ]
 
 
-def test_nothing_comes_from_elsewhere(tmp_path, recording):
+def test_the_page_loads_nothing_else(tmp_path, recording):
     text = write(conversation(), tmp_path / "a.html", recording).read_text()
     sources = [
         value
-        for _, attrs in Read(text).elements
+        for _, attrs in PageParser(text).elements
         for name, value in attrs.items()
         if name in ("src", "href", "data", "srcset")
     ]
@@ -116,15 +116,15 @@ def test_a_large_recording_is_linked(tmp_path, recording, monkeypatch):
         (tmp_path / "pages" / "b.html", f"../../{recording.parent.name}/"),
     ):
         text = write(conversation(), path, recording).read_text()
-        (audio,) = (attrs for tag, attrs in Read(text).elements if tag == "audio")
+        (audio,) = (attrs for tag, attrs in PageParser(text).elements if tag == "audio")
         assert audio["src"].endswith(f"{link}a%20talk%3B%20%231.wav") and audio["src"].startswith(link[:3])
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from([NASTY, "\udcff\u2028", "<!--<script>"]) | st.text(max_size=20))
-def test_names_are_text_and_nothing_else(name):
-    said = hostile(name)
-    read = Read(pages.render_page(said))
+def test_names_are_never_markup(name):
+    said = rename_everything(name)
+    read = PageParser(pages.render_page(said))
     assert [tag for tag, _ in read.elements if tag in ("script", "img", "audio", "iframe")] == [
         "script",
         "script",
@@ -133,7 +133,7 @@ def test_names_are_text_and_nothing_else(name):
     assert not any(attr.startswith("on") for _, attrs in read.elements for attr in attrs)
 
 
-def test_the_look_is_that_of_the_reports():
+def test_the_page_has_the_colours_of_the_reports():
     def values(path):
         sheets = re.findall(r":root \{(.*?)\}", path.read_text().split("</style>")[0], re.S)[:2]
         return [dict(re.findall(r"(--\w+): (#\w+)", sheet)) for sheet in sheets]
@@ -145,8 +145,8 @@ def test_the_look_is_that_of_the_reports():
         assert len(shared) >= 12 and all(mine[name] == theirs[name] for name in shared)
 
 
-def seen(browser, folder, text, probe):
-    """What a script says that runs in the page after its own, and what the console said."""
+def run_in_browser(browser, folder, text, probe):
+    """Return the result of a script that runs after the page's own, and the messages of the console."""
     script = f"<script>addEventListener('load', () => {{ document.title = JSON.stringify((() => {{ {probe} }})()); }})</script>"
     path = folder / "seen.html"
     path.write_text(text.replace("</body>", f"{script}</body>"), encoding="utf-8")
@@ -200,28 +200,32 @@ def test_a_browser_shows_and_plays_it(browser, tmp_path):
     agent = [s for s in said.segments if s.speaker == "Agent"]
     long = tmp_path / "long.wav"
     soundfile.write(long, np.zeros(round(SECONDS * 1000)), 1000, subtype="PCM_U8")
-    found, console = seen(browser, tmp_path, write(said, tmp_path / "a.html", long).read_text(), MOVES)
+    result, console = run_in_browser(
+        browser, tmp_path, write(said, tmp_path / "a.html", long).read_text(), MOVES
+    )
     assert not console
-    assert found["segments"] == len(said.segments) and found["unsure"] == sum(s.unsure for s in said.segments)
-    assert found["moved"] and found["stops"] == 2 and found["time"] == pytest.approx(agent[1].start_s)
-    assert "Point at" in found["before"] and f"{agent[1].confidence:.0%}" in found["shown"]
-    assert found["label"].startswith(
+    assert result["segments"] == len(said.segments) and result["unsure"] == sum(
+        s.unsure for s in said.segments
+    )
+    assert result["moved"] and result["stops"] == 2 and result["time"] == pytest.approx(agent[1].start_s)
+    assert "Point at" in result["before"] and f"{agent[1].confidence:.0%}" in result["shown"]
+    assert result["label"].startswith(
         f"0:01.2 to 0:{agent[0].end_s:04.1f}, Agent, {agent[0].label} {agent[0].confidence:.0%}"
     )
-    assert found["colour"] == f"rgb{parse_colour(PALETTE[agent[0].label])}"
-    assert found["left"] == pytest.approx(agent[0].start_s / SECONDS, abs=0.002)
-    assert found["zoomed"] == pytest.approx(2, abs=0.01) and found["rows"] == 2
-    assert found["lines"] == 4 + 2 and not found["scrolls"]
+    assert result["colour"] == f"rgb{parse_colour(PALETTE[agent[0].label])}"
+    assert result["left"] == pytest.approx(agent[0].start_s / SECONDS, abs=0.002)
+    assert result["zoomed"] == pytest.approx(2, abs=0.01) and result["rows"] == 2
+    assert result["lines"] == 4 + 2 and not result["scrolls"]
 
 
 @pytest.mark.parametrize("browser", BROWSERS)
-def test_a_browser_runs_nothing_that_a_name_says(browser, tmp_path):
+def test_a_browser_runs_no_code_from_names(browser, tmp_path):
     probe = MOVES + "; return {}"
-    found, console = seen(browser, tmp_path, pages.render_page(hostile(NASTY)), probe)
-    assert not console and found["segments"] == len(conversation().segments) and found["time"] is None
-    assert NASTY in found["shown"] and "Enter plays" not in found["before"]
+    result, console = run_in_browser(browser, tmp_path, pages.render_page(rename_everything(NASTY)), probe)
+    assert not console and result["segments"] == len(conversation().segments) and result["time"] is None
+    assert NASTY in result["shown"] and "Enter plays" not in result["before"]
     bare = Prediction(file="a.wav", status="ok", duration_s=1.0)
-    assert seen(
+    assert run_in_browser(
         browser, tmp_path, pages.render_page(bare), "return document.querySelectorAll('.seg').length"
     ) == (
         0,
@@ -238,7 +242,7 @@ def place(seconds, start_s=0.0, length_s=SECONDS):
     return round(SCALE * (pictures.LEFT + (seconds - start_s) / length_s * width))
 
 
-def holds(column, colour, least):
+def has_colour(column, colour, least):
     return (column == parse_colour(colour)).all(axis=1).sum() >= least
 
 
@@ -249,14 +253,14 @@ def test_the_picture_has_colours_where_segments_are(tmp_path):
     sure = [s for s in said.segments if not s.unsure and s.end_s - s.start_s > 2]
     for s in sure:
         near = [place(at) for at in (s.start_s + 0.3, s.end_s - 0.3)]
-        assert all(holds(image[:, x], PALETTE[s.label], SCALE * 20) for x in near), s
+        assert all(has_colour(image[:, x], PALETTE[s.label], SCALE * 20) for x in near), s
     silent = next(
         at
         for at in np.arange(0.3, SECONDS, 0.1)
         if not any(s.start_s - 0.3 < at < s.end_s + 0.3 for s in said.segments)
     )
     top = SCALE * (pictures.HEAD + pictures.LINE)
-    assert not any(holds(image[top:, place(silent)], colour, SCALE * 10) for colour in PALETTE.values())
+    assert not any(has_colour(image[top:, place(silent)], colour, SCALE * 10) for colour in PALETTE.values())
 
 
 def test_an_unsure_segment_is_hatched(tmp_path):
@@ -264,10 +268,10 @@ def test_an_unsure_segment_is_hatched(tmp_path):
     said = Prediction(file="a.wav", status="ok", duration_s=10, label="sad", segments=[one])
     for unsure in (True, False):
         image = pixels(replace(said, segments=[replace(one, unsure=unsure)]), tmp_path / "a.png")
-        assert holds(image[:, place(3, length_s=10)], PALETTE["sad"], SCALE * 20) != unsure
+        assert has_colour(image[:, place(3, length_s=10)], PALETTE["sad"], SCALE * 20) != unsure
 
 
-def test_a_long_recording_goes_on_in_further_rows(tmp_path):
+def test_a_long_recording_continues_in_further_rows(tmp_path):
     rows = [
         Segment(start_s=at, end_s=at + 20, label=label)
         for at, label in ((100, "happy"), (290, "angry"), (610, "sad"))
@@ -285,8 +289,8 @@ def test_a_long_recording_goes_on_in_further_rows(tmp_path):
     )
 
 
-def test_ratings_are_joined_across_silence_where_a_row_ends(tmp_path):
-    """Silent segments have no rating, and do not break the line of those that have one."""
+def test_rating_lines_cross_silence_where_a_row_ends(tmp_path):
+    """Silent segments have no rating, and do not break the line between rated ones."""
 
     def drawn(*segments):
         said = Prediction(file="a.wav", status="ok", duration_s=400, segments=list(segments))
@@ -302,9 +306,9 @@ def test_ratings_are_joined_across_silence_where_a_row_ends(tmp_path):
     assert joined == drawn(first, *pauses, last) and len(joined) > len(drawn(first)) + len(drawn(last))
 
 
-def test_names_that_are_too_long_or_not_latin_do_no_harm(tmp_path):
+def test_long_and_non_latin_names_fit(tmp_path):
     for name in (NASTY * 5, "日本語" * 30, ""):
-        said = hostile(name)
+        said = rename_everything(name)
         assert pixels(said, tmp_path / "a.png").shape[1] == SCALE * pictures.WIDTH
 
 
@@ -326,42 +330,43 @@ CONES = {
         [0.004733, 0.691367, 0.303900],
     ],
 }
-"""Machado, Oliveira and Fernandes (2009), severity 1: linear RGB to what is seen."""
+"""Machado, Oliveira and Fernandes (2009), severity 1: linear RGB -> perceived linear RGB."""
 XYZ = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
 )
 
 
-def linear(colour):
+def to_linear(colour):
     share = np.array(parse_colour(colour)) / 255
     return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
 
 
-def lab(colour, cones):
-    shares = XYZ @ np.clip(np.asarray(cones) @ linear(colour), 0, 1) / XYZ.sum(axis=1)
+def to_lab(colour, cones):
+    shares = XYZ @ np.clip(np.asarray(cones) @ to_linear(colour), 0, 1) / XYZ.sum(axis=1)
     x, y, z = np.where(shares > 216 / 24389, np.cbrt(shares), (24389 / 27 * shares + 16) / 116)
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
 @pytest.mark.parametrize("cones", CONES.values(), ids=CONES)
-def test_everybody_can_tell_emotions_apart(cones):
+def test_every_viewer_can_distinguish_emotions(cones):
     assert set(PALETTE) == set(EMOTIONS) - set(NOT_CLASSES)
     assert all(
-        np.linalg.norm(lab(a, cones) - lab(b, cones)) >= 19 for a, b in combinations(PALETTE.values(), 2)
+        np.linalg.norm(to_lab(a, cones) - to_lab(b, cones)) >= 19
+        for a, b in combinations(PALETTE.values(), 2)
     )
 
 
 @given(st.tuples(*[st.integers(0, 255)] * 3))
-def test_letters_can_be_read_on_any_colour(values):
+def test_text_is_readable_on_any_colour(values):
     colour = f"#{bytes(values).hex()}"
     light, dark = sorted(
-        (float(XYZ[1] @ linear(each)) for each in (colour, choose_text_colour(colour))), reverse=True
+        (float(XYZ[1] @ to_linear(each)) for each in (colour, choose_text_colour(colour))), reverse=True
     )
     assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
-def test_an_emotion_has_one_colour_and_other_labels_have_what_is_left():
+def test_emotions_have_fixed_colours_and_other_labels_the_remaining_ones():
     assert assign_colours(["anger", "neutral"]) == {"anger": PALETTE["angry"], "neutral": PALETTE["neutral"]}
-    found = assign_colours(["urgent", "sad", "pleased"])
-    assert found["sad"] == PALETTE["sad"] and len(set(found.values())) == 3
+    result = assign_colours(["urgent", "sad", "pleased"])
+    assert result["sad"] == PALETTE["sad"] and len(set(result.values())) == 3
     assert len(assign_colours(map(str, range(40)))) == 40

@@ -1,4 +1,4 @@
-"""Timelines as files: what independent readers, or parsers written from the formats' own rules, find in them."""
+"""Timelines as files, checked by independent readers or by parsers written from the formats' rules."""
 
 import csv
 import html
@@ -49,12 +49,12 @@ UNKNOWN = st.none()
 @st.composite
 def segments(draw, confidence=UNKNOWN):
     start, length = draw(seconds), draw(st.floats(0.01, 30))
-    said = {"speaker": draw(names), "label": draw(names), "confidence": draw(confidence)}
-    return Segment(start_s=start, end_s=start + length, **said)
+    expected = {"speaker": draw(names), "label": draw(names), "confidence": draw(confidence)}
+    return Segment(start_s=start, end_s=start + length, **expected)
 
 
-def timelines(**how):
-    """Of up to eight segments, overlapping as they come."""
+def draw_timelines(**how):
+    """Draw timelines of up to eight segments, which may overlap."""
     return st.builds(
         lambda rows, name: Prediction(file=name, status="ok", duration_s=60.0, label="x", segments=rows),
         st.lists(segments(**how), max_size=8),
@@ -62,8 +62,8 @@ def timelines(**how):
     )
 
 
-def line(text):
-    """Text as every format shows it: no control characters, no line breaks, no halves of characters."""
+def to_line(text):
+    """Return text as every format shows it: no control characters, line breaks or lone surrogates."""
     kept = "".join(
         "\0"
         if ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u2028\u2029\ufffe\uffff" or 0xD800 <= ord(c) < 0xE000
@@ -78,10 +78,10 @@ def milliseconds(seconds):
     return int(Decimal(seconds).scaleb(3).to_integral_value(ROUND_HALF_EVEN))
 
 
-def told(prediction, *, empty=True):
-    """Start and end in ms and label of every segment, however often."""
-    found = ((milliseconds(s.start_s), milliseconds(s.end_s), line(s.label)) for s in prediction.segments)
-    return Counter(row for row in found if empty or row[2])
+def list_segments(prediction, *, empty=True):
+    """Return start and end in ms and the label of every segment, with repetitions."""
+    result = ((milliseconds(s.start_s), milliseconds(s.end_s), to_line(s.label)) for s in prediction.segments)
+    return Counter(row for row in result if empty or row[2])
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def call_0417(folder):
-    """The conversation in every format: suffix -> path."""
+    """Write the conversation in every format: suffix -> path."""
     recording = folder / "recordings" / "call 0417.wav"
     recording.parent.mkdir()
     recording.write_bytes(b"RIFF")
@@ -99,25 +99,25 @@ def call_0417(folder):
 
 
 def praat_tiers(path):
-    """Tier -> its intervals as Praat reads them, (start, end, text) in seconds."""
+    """Return the intervals of each tier as Praat reads them, (start, end, text) in seconds."""
     grid = parselmouth.read(str(path))
-    found = []
+    result = []
     for number in range(1, call(grid, "Get number of tiers") + 1):
         rows = [
             (call(grid, "Get start time of interval", number, i), call(grid, "Get end time of interval", number, i),
              call(grid, "Get label of interval", number, i))
             for i in range(1, call(grid, "Get number of intervals", number) + 1)
         ]  # fmt: skip
-        found.append((call(grid, "Get tier name", number), rows))
-    return found, call(grid, "Get total duration")
+        result.append((call(grid, "Get tier name", number), rows))
+    return result, call(grid, "Get total duration")
 
 
 @settings(max_examples=60, deadline=None)
-@given(timelines())
+@given(draw_timelines())
 def test_praat_reads_every_segment_and_gaps_between(folder, prediction):
     tiers, duration = praat_tiers(write(prediction, folder / "any.TextGrid"))
     rows = [row for _, intervals in tiers for row in intervals if row[2]]
-    assert Counter((milliseconds(a), milliseconds(b), text) for a, b, text in rows) == told(
+    assert Counter((milliseconds(a), milliseconds(b), text) for a, b, text in rows) == list_segments(
         prediction, empty=False
     )
     assert len({name for name, _ in tiers}) == len(tiers) >= 1
@@ -131,13 +131,13 @@ def test_praat_has_a_tier_of_labels_and_of_each_value(call_0417):
     kinds = ["", " confidence", " arousal", " valence", " unsure"]
     assert {name for name, _ in tiers} == {name + kind for name in ("Agent", "Customer") for kind in kinds}
     assert duration == 183.4
-    found = {name: {(a, b): text for a, b, text in rows if text} for name, rows in tiers}
+    result = {name: {(a, b): text for a, b, text in rows if text} for name, rows in tiers}
     for s in conversation().segments:
         at = (s.start_s, s.end_s)
-        assert found[s.speaker][at] == s.label
-        assert float(found[f"{s.speaker} confidence"][at]) == pytest.approx(s.confidence, abs=5e-4)
-        assert float(found[f"{s.speaker} valence"][at]) == pytest.approx(s.dimensions["valence"], abs=5e-4)
-        assert (at in found[f"{s.speaker} unsure"]) == s.unsure
+        assert result[s.speaker][at] == s.label
+        assert float(result[f"{s.speaker} confidence"][at]) == pytest.approx(s.confidence, abs=5e-4)
+        assert float(result[f"{s.speaker} valence"][at]) == pytest.approx(s.dimensions["valence"], abs=5e-4)
+        assert (at in result[f"{s.speaker} unsure"]) == s.unsure
 
 
 def test_another_reader_of_textgrid_agrees(call_0417):
@@ -152,7 +152,7 @@ EAF_ORDER = ["HEADER", "TIME_ORDER", "TIER", "LINGUISTIC_TYPE", "CONSTRAINT"]
 
 
 def check_eaf(path):
-    """What the schema of EAF 3.0 asks of the elements used here, and ELAN of tiers."""
+    """Check the rules of the EAF 3.0 schema for the elements used here, and ELAN's rules for tiers."""
     root = ElementTree.parse(path).getroot()
     assert root.tag == "ANNOTATION_DOCUMENT" and {"AUTHOR", "DATE", "VERSION"} <= set(root.attrib)
     order = [EAF_ORDER.index(child.tag) for child in root]
@@ -176,13 +176,13 @@ def check_eaf(path):
 
 
 @settings(max_examples=60, deadline=None)
-@given(timelines())
+@given(draw_timelines())
 def test_elan_reads_every_segment(folder, prediction):
     path = write(prediction, folder / "any.eaf")
     check_eaf(path)
     read = pympi.Elan.Eaf(str(path))
     rows = [row for tier in read.get_tier_names() for row in read.get_annotation_data_for_tier(tier)]
-    assert Counter((start, end, text or "") for start, end, text in rows) == told(prediction)
+    assert Counter((start, end, text or "") for start, end, text in rows) == list_segments(prediction)
 
 
 def test_elan_has_tiers_per_speaker_with_values_that_belong_to_labels(call_0417):
@@ -206,15 +206,15 @@ def test_elan_has_tiers_per_speaker_with_values_that_belong_to_labels(call_0417)
         assert labels[at] == s.label and values[at] == f"{s.confidence:.3f}"
 
 
-def captions(prediction, arrow="-->"):
+def list_captions(prediction, arrow="-->"):
     rows = sorted(prediction.segments, key=lambda s: (milliseconds(s.start_s), milliseconds(s.end_s)))
     sure = [f" ({s.confidence:.0%})" if s.confidence is not None else "" for s in rows]
-    said = [
-        f"{line(s.speaker)}: " * bool(line(s.speaker)) + line(s.label) + c
+    expected = [
+        f"{to_line(s.speaker)}: " * bool(to_line(s.speaker)) + to_line(s.label) + c
         for s, c in zip(rows, sure, strict=True)
     ]
     times = [(milliseconds(s.start_s), milliseconds(s.end_s)) for s in rows]
-    return Counter(zip(times, (text.replace("-->", arrow).strip() for text in said), strict=True))
+    return Counter(zip(times, (text.replace("-->", arrow).strip() for text in expected), strict=True))
 
 
 HALF_A_MILLISECOND = Segment(start_s=0.0025, end_s=1.0025, speaker="A", label="x", confidence=0.0)
@@ -222,61 +222,65 @@ HALF_A_MILLISECOND = Segment(start_s=0.0025, end_s=1.0025, speaker="A", label="x
 
 @settings(max_examples=60, deadline=None)
 @example(Prediction(file="x", status="ok", duration_s=60.0, label="x", segments=[HALF_A_MILLISECOND]))
-@given(timelines(confidence=st.floats(0, 1)))
+@given(draw_timelines(confidence=st.floats(0, 1)))
 def test_srt_by_pysrt(folder, prediction):
     read = pysrt.open(
         str(write(prediction, folder / "any.srt")), encoding="utf-8", error_handling=pysrt.ERROR_RAISE
     )
     assert [cue.index for cue in read] == list(range(1, len(prediction.segments) + 1))
     rows = Counter(((cue.start.ordinal, cue.end.ordinal), cue.text.strip()) for cue in read)
-    assert rows == captions(prediction, arrow="→")
+    assert rows == list_captions(prediction, arrow="→")
 
 
 VTT_TIME = r"(\d{2,}):([0-5]\d):([0-5]\d)\.(\d{3})"
 
 
 @settings(max_examples=60, deadline=None)
-@given(timelines(confidence=st.floats(0, 1)))
+@given(draw_timelines(confidence=st.floats(0, 1)))
 def test_webvtt_by_its_rules(folder, prediction):
-    """Blocks of a timing line and one line of text, in which `<`, `&` and `-->` stand for nothing but markup."""
+    """Blocks have a timing line and a line of text, in which `<`, `&` and `-->` are only markup."""
     head, *blocks = write(prediction, folder / "any.vtt").read_text("utf-8").split("\n\n")
     assert head.strip() == "WEBVTT"
-    found = Counter()
+    result = Counter()
     for block in filter(None, blocks):
         timing, text = block.removesuffix("\n").split("\n")
         times = [int(part) for part in re.fullmatch(f"{VTT_TIME} --> {VTT_TIME}", timing).groups()]
         start, end = (h * 3600000 + m * 60000 + s * 1000 + ms for h, m, s, ms in (times[:4], times[4:]))
         voice, body = re.fullmatch(r"(?:<v ([^>]*)>)?([^<>]*)", text).groups()
         assert "-->" not in text and not re.search(r"&(?!amp;|lt;|gt;)", text)
-        said = f"{html.unescape(voice)}: " if voice else ""
-        found[(start, end), (said + html.unescape(body)).strip()] += 1
-    assert found == captions(prediction)
+        expected = f"{html.unescape(voice)}: " if voice else ""
+        result[(start, end), (expected + html.unescape(body)).strip()] += 1
+    assert result == list_captions(prediction)
 
 
 @settings(max_examples=60, deadline=None)
-@given(timelines(confidence=st.floats(0, 1)))
+@given(draw_timelines(confidence=st.floats(0, 1)))
 def test_audacity_by_its_rules(folder, prediction):
     text = write(prediction, folder / "any.labels.txt").read_text("utf-8")
     rows = [row.split("\t") for row in text.removesuffix("\n").split("\n") if row]
-    found = Counter(((milliseconds(float(a)), milliseconds(float(b))), said.strip()) for a, b, said in rows)
-    assert found == captions(prediction)
+    result = Counter(
+        ((milliseconds(float(a)), milliseconds(float(b))), expected.strip()) for a, b, expected in rows
+    )
+    assert result == list_captions(prediction)
 
 
 @settings(max_examples=60, deadline=None)
-@given(timelines(confidence=st.floats(0, 1)))
+@given(draw_timelines(confidence=st.floats(0, 1)))
 def test_rttm_by_its_rules(folder, prediction):
-    """Ten fields without spaces; two speakers stay two."""
+    """Lines have ten fields without spaces, and two speakers stay two."""
     rows = [
         row.split() for row in write(prediction, folder / "any.rttm").read_text("utf-8").split("\n") if row
     ]
     assert all(len(row) == 10 and row[0] == "SPEAKER" and row[2] == "1" for row in rows)
     assert all(row[5] == row[9] == "<NA>" for row in rows)
-    found = Counter(
+    result = Counter(
         (milliseconds(float(r[3])), milliseconds(float(r[3]) + float(r[4])), r[6].replace("_", ""))
         for r in rows
     )
-    kept = Counter((a, b, re.sub(r"[\s_]", "", text) or "<NA>") for a, b, text in told(prediction).elements())
-    assert found == kept
+    kept = Counter(
+        (a, b, re.sub(r"[\s_]", "", text) or "<NA>") for a, b, text in list_segments(prediction).elements()
+    )
+    assert result == kept
     assert len({row[7] for row in rows}) == len({s.speaker for s in prediction.segments})
 
 
@@ -287,16 +291,16 @@ def test_rttm_of_a_conversation(call_0417):
 
 
 @settings(max_examples=60, deadline=None)
-@given(timelines(confidence=st.floats(0, 1)))
+@given(draw_timelines(confidence=st.floats(0, 1)))
 def test_csv_has_a_row_per_segment(folder, prediction):
-    """With an apostrophe before what a spreadsheet would take for a formula; see `test_names`."""
+    """An apostrophe precedes text that a spreadsheet would take for a formula; see `test_names`."""
     rows = spreadsheet.read_rows(write(prediction, folder / "any.csv"))
-    found = Counter(
+    result = Counter(
         (milliseconds(float(r["start_s"])), milliseconds(float(r["end_s"])), r["label"]) for r in rows
     )
-    assert found == told(prediction)
-    assert {row["file"] for row in rows} <= {line(prediction.file)}
-    assert Counter(row["speaker"] for row in rows) == Counter(line(s.speaker) for s in prediction.segments)
+    assert result == list_segments(prediction)
+    assert {row["file"] for row in rows} <= {to_line(prediction.file)}
+    assert Counter(row["speaker"] for row in rows) == Counter(to_line(s.speaker) for s in prediction.segments)
 
 
 def test_csv_has_a_column_per_class_and_dimension(call_0417):
@@ -311,7 +315,7 @@ def test_csv_has_a_column_per_class_and_dimension(call_0417):
 
 
 @settings(max_examples=60, deadline=None)
-@given(timelines(confidence=st.floats(0, 1)))
+@given(draw_timelines(confidence=st.floats(0, 1)))
 def test_json_is_the_prediction(folder, prediction):
     assert json.loads(write(prediction, folder / "any.json").read_text("utf-8")) == asdict(prediction)
 
@@ -333,7 +337,7 @@ def test_overlapping_windows_of_a_speaker_take_two_tiers(tmp_path):
     assert [name for name, _ in praat_tiers(path)[0]] == ["Anna", "Anna (2)"]
 
 
-def test_what_is_there_stays_when_writing_fails(tmp_path, monkeypatch):
+def test_an_existing_file_stays_when_writing_fails(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     path = tmp_path / "out.png"
     path.write_text("before")
@@ -356,7 +360,7 @@ def test_an_error_has_no_timeline(tmp_path):
     assert caught.value.code == "not_answered" and not list(tmp_path.iterdir())
 
 
-def test_the_writers_are_part_of_the_light_half():
+def test_the_writers_import_no_heavy_packages():
     heavy = ("torch", "jinja2", "PIL", "matplotlib", "pydantic", "yaml", "rich")
     code = f"import sys, sertone.runtime.formats.writers; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.export.bundle_cache import resolve_model_folder
 from sertone.recipe import DataConfig
-from sertone.runtime.answering import Model, Outputs
+from sertone.runtime.answering import AnswerFormat, Model, Outputs
 from sertone.runtime.bundle import Bundle, is_bundle
 from sertone.runtime.predictor import Predictor
 from sertone.schema import Utterance
@@ -261,7 +261,7 @@ def _by_windows(model: Model, utterance: Utterance, samples: np.ndarray) -> Outp
 
     `predict` has no answer about silence; a score needs one, so the model answers the beginning at once.
     """
-    answer = Predictor(model).predict(samples, SAMPLING_RATE)
+    answer = Predictor(AnswerFormat(model)).predict(samples, SAMPLING_RATE)
     if answer.status == "error":
         found = f"{utterance.id}: {answer.message}"
         raise SertoneError("not_answered", found, "a recording that the model can answer")

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from cyclopts import App, Group, Parameter, validators
 
-from sertone import __version__
 from sertone.scoring import display
+from sertone.version import __version__
 
 app = App(
     name="sertone",

@@ -7,7 +7,6 @@ import tempfile
 from hashlib import sha256
 from pathlib import Path
 
-from sertone import __version__
 from sertone.audio import file_hash
 from sertone.errors import SertoneError, first_line
 from sertone.runtime import shipped
@@ -15,10 +14,10 @@ from sertone.runtime.bundle import FORMAT, is_bundle
 from sertone.sharing import model_folder as folders
 from sertone.utils import hub
 from sertone.utils.extras import install_command
+from sertone.utils.hub import HUGGING_FACE_PREFIX
 from sertone.utils.terminal import print_status
+from sertone.version import __version__
 
-HUGGING_FACE_PREFIX = "hf:"
-"""Before a folder or OWNER/NAME: an audio-classification model of Hugging Face."""
 CACHE = "~/.cache/sertone/bundles"
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import SertoneError
 from sertone.export import card, from_checkpoint, from_huggingface
-from sertone.export.bundle_cache import HUGGING_FACE_PREFIX
 from sertone.export.exportable import ExportableModel
 from sertone.export.onnx_graph import save_graph, to_onnx
 from sertone.export.parity import TOLERANCES, check_parity
@@ -24,6 +23,7 @@ from sertone.files import write_bytes, write_json, write_text
 from sertone.runtime.arithmetic_check import PROBE, UnverifiedBundleWarning, create_probe
 from sertone.runtime.bundle import CARD, FORMAT, FORMAT_WITHOUT_PROBE, GRAPH, MARKER, TOKENIZER, Bundle
 from sertone.sharing.card_scores import Scores
+from sertone.utils.hub import HUGGING_FACE_PREFIX
 
 
 def export(

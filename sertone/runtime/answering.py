@@ -1,6 +1,9 @@
-"""What a model is asked, and how its outputs become answers: classes, confidence, scales of dimensions.
+"""The interface of a model that predicts, and the format of its predictions.
 
-Axis letters: B batch, N samples, K classes, R dimensions.
+`Model` is the interface, `Outputs` its raw results, `AnswerFormat` turns them into classes, confidence and
+dimensions. The `build_…` functions make the record `Prediction`.
+
+Axis letters: B batch, N samples, K classes, J classes after mapping, R dimensions.
 """
 
 from collections.abc import Mapping
@@ -15,20 +18,20 @@ from sertone.schema import Prediction
 
 UNIT_SCALE = Scale(0.0, 1.0, "share")
 DEFAULT_MAX_SECONDS = 30.0
-"""What our models answer at once, in seconds: longer recordings are answered by windows."""
+"""Longest recording that our models predict at once, in seconds. Longer ones are predicted by windows."""
 
-ROUNDING = 1e-3
-"""How far probabilities may be from adding up to 1."""
+SUM_TOLERANCE = 1e-3
+"""Largest deviation of the sum of probabilities from 1."""
 
 
 def empty_answer() -> dict[str, Any]:
-    """What is told where nothing was answered."""
+    """Return the fields of a prediction without a result."""
     return {"label": None, "probabilities": {}, "confidence": None, "unsure": False, "dimensions": {}}
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model says of a batch.
+    """Outputs of a model for a batch.
 
     Attributes:
         probabilities: calibrated, in the order of the model's classes, (B, K).
@@ -40,18 +43,18 @@ class Outputs:
 
 
 class Model(Protocol):
-    """What answers: a bundle, or what was trained, where torch is installed.
+    """A model that predicts: a bundle or, where torch is installed, a trained model.
 
     Attributes:
-        classes: names; none where it rates dimensions alone.
-        scales: dimension -> scale of the corpus; None where the model does not say on which it rates.
-        hears: whether it hears the audio, or reads alone.
-        reads: whether it reads text.
-        min_samples: at 16 kHz; what is shorter is padded with silence.
-        max_seconds: longest stretch that it answers at once, in seconds.
-        threshold: confidence below which an answer is unsure, or None.
+        classes: names; empty where the model rates dimensions alone.
+        scales: dimension -> scale of the corpus; None where the model does not state its scale.
+        uses_audio: False for a model of text alone.
+        uses_text: whether the model uses a transcript.
+        min_samples: shortest input, in samples at 16 kHz; shorter recordings are padded with silence.
+        max_seconds: longest recording that the model predicts at once, in seconds.
+        threshold: confidence below which a prediction is unsure, or None.
         card: protocol card.
-        licences: the ledger of what it is made of, see `sertone.licences`.
+        licences: the licences of its parts, see `sertone.licences`.
     """
 
     classes: list[str]
@@ -67,130 +70,130 @@ class Model(Protocol):
     def scales(self) -> Mapping[str, Scale | None]: ...
 
     def outputs(self, waveforms: np.ndarray, text: str | None = None) -> Outputs:
-        """Answers recordings of one length.
+        """Return the outputs for recordings of one length.
 
         Args:
             waveforms: float32 at 16 kHz, (B, N), N at least `min_samples`.
-            text: what is said in the only one; None: nothing is known.
+            text: transcript of a single recording; None: not known.
         """
         ...
 
     def truncates(self, text: str) -> bool:
-        """Whether a text is longer than it reads."""
+        """Return whether a text is longer than the model uses."""
         ...
 
 
 @dataclass(frozen=True)
 class AnswerFormat:
-    """How outputs are told.
+    """The format in which the outputs of a model are presented.
 
     Attributes:
-        classes: class of the model -> class wanted; what is merged is added, what is left out is divided
-            among the rest. None: the model's own.
-        min_confidence: below it an answer is unsure; None: as the model was calibrated, for its own classes.
-        dimensions: on the scale of the `corpus`, or from 0 to 1 (`unit`), where what is beyond an end of the
-            scale is at that end.
+        model: its outputs are presented.
+        class_map: class of the model -> wanted class. Merged classes add up; the probability of classes that
+            are left out is divided among the rest. None: the model's own classes.
+        min_confidence: predictions below it are unsure; None: the calibrated threshold of the model.
+        dimensions: on the scale of the `corpus`, or from 0 to 1 (`unit`), where values beyond an end of the
+            scale are set to that end.
+
+    Raises:
+        SertoneError: `unknown_class`, `bad_confidence`, `no_scale`.
     """
 
-    classes: Mapping[str, str] | None = None
+    model: Model
+    class_map: Mapping[str, str] | None = None
     min_confidence: float | None = None
     dimensions: Literal["corpus", "unit"] = "corpus"
 
-    def names(self, model: Model) -> list[str]:
-        """The classes that are told.
-
-        Raises:
-            SertoneError: `unknown_class`, where one is asked for that the model does not know.
-        """
-        if self.classes is None:
-            return list(model.classes)
-        remap(np.zeros((1, len(model.classes))), model.classes, self.classes)
-        return class_names(dict(self.classes))
-
-    def require_compatible(self, model: Model) -> None:
-        """Refuses what cannot be told of a model.
-
-        Raises:
-            SertoneError: `unknown_class`, `bad_confidence`, `no_scale`.
-        """
-        self.names(model)
-        unknown = [name for name, scale in model.scales.items() if scale is None]
+    def __post_init__(self) -> None:
+        if self.class_map is not None:
+            # A dummy row: `remap` refuses classes that the model does not have.
+            remap(np.zeros((1, len(self.model.classes))), self.model.classes, self.class_map)
+        unknown = [name for name, scale in self.model.scales.items() if scale is None]
         if self.dimensions == "unit" and unknown:
-            found = f"{', '.join(unknown)}, which the model rates on no known scale, from 0 to 1"
-            raise SertoneError("no_scale", found, "a scale to convert from", "leave out `dimensions`")
+            problem = f"{', '.join(unknown)} from 0 to 1, but the model does not state their scale"
+            raise SertoneError("no_scale", problem, "a scale to convert from", "leave out `dimensions`")
         if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise SertoneError("bad_confidence", f"a min_confidence of {self.min_confidence}", "0 to 1")
 
-    def format_outputs(self, model: Model, outputs: Outputs) -> list[dict[str, Any]]:
-        """`label`, `probabilities`, `confidence`, `unsure` and `dimensions` of every row.
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes in a prediction, in their order."""
+        return list(self.model.classes) if self.class_map is None else class_names(dict(self.class_map))
+
+    def format_outputs(self, outputs: Outputs) -> list[dict[str, Any]]:
+        """Return `label`, `probabilities`, `confidence`, `unsure` and `dimensions` of every row.
 
         Raises:
-            AudioError: `non_finite_answer`.
+            AudioError: `non_finite_answer`, `not_probabilities`.
         """
-        pairs = zip(self.map_probabilities(model, outputs), outputs.ratings, strict=True)
-        return [self.format_row(model, *pair) for pair in pairs]
+        pairs = zip(self.map_probabilities(outputs), outputs.ratings, strict=True)
+        return [self.format_row(*pair) for pair in pairs]
 
-    def map_probabilities(self, model: Model, outputs: Outputs) -> np.ndarray:
-        """Probabilities of the model's classes (B, K) as those of the classes that are told.
+    def map_probabilities(self, outputs: Outputs) -> np.ndarray:
+        """Return the probabilities of the wanted classes (B, J) from those of the model's classes (B, K).
 
         Raises:
             AudioError: `non_finite_answer`, `not_probabilities`.
         """
         require_valid_outputs(outputs)
-        if self.classes is None or not model.classes:
+        if self.class_map is None or not self.model.classes:
             return outputs.probabilities
-        return remap(outputs.probabilities, model.classes, self.classes)
+        return remap(outputs.probabilities, self.model.classes, self.class_map)
 
-    def format_row(self, model: Model, shares: np.ndarray, ratings: np.ndarray) -> dict[str, Any]:
-        """One of `answers`, from the shares of the classes that are told and the ratings (R,)."""
-        probabilities = dict(zip(self.names(model), map(float, shares), strict=True))
-        confidence = max(probabilities.values(), default=None)
-        threshold = model.threshold if self.min_confidence is None else self.min_confidence
-        rated = zip(model.scales.items(), map(float, ratings), strict=True)
-        told = [(name, self._told(value, scale)) for (name, scale), value in rated]
+    def format_row(self, probabilities: np.ndarray, ratings: np.ndarray) -> dict[str, Any]:
+        """Return one element of `format_outputs`, from mapped probabilities (J,) and ratings (R,)."""
+        by_class = dict(zip(self.class_names, map(float, probabilities), strict=True))
+        confidence = max(by_class.values(), default=None)
+        threshold = self.model.threshold if self.min_confidence is None else self.min_confidence
+        rated = zip(self.model.scales.items(), map(float, ratings), strict=True)
         return {
-            "label": max(probabilities, key=lambda name: probabilities[name], default=None),
-            "probabilities": probabilities,
+            "label": max(by_class, key=lambda name: by_class[name], default=None),
+            "probabilities": by_class,
             "confidence": confidence,
             "unsure": threshold is not None and confidence is not None and confidence < threshold,
-            "dimensions": dict(told),
+            "dimensions": {name: self._convert_rating(value, scale) for (name, scale), value in rated},
         }
 
-    def _told(self, value: float, scale: Scale | None) -> float:
+    def _convert_rating(self, value: float, scale: Scale | None) -> float:
         if scale is None or self.dimensions == "corpus":
             return value
         return min(1.0, max(0.0, rescale(value, scale, UNIT_SCALE)))
 
 
 def require_valid_outputs(outputs: Outputs) -> None:
-    """Refuse outputs that are no answer, whichever graph or model they come from.
+    """Refuse outputs that no sound model gives, whichever graph or model they come from.
 
     Raises:
         AudioError: `non_finite_answer`, `not_probabilities`.
     """
     if not (np.isfinite(outputs.probabilities).all() and np.isfinite(outputs.ratings).all()):
+        problem = "the model's output is not a finite number"
+        raise AudioError("non_finite_answer", problem, "samples from -1 to 1, or an intact model")
+    probabilities = outputs.probabilities
+    # Size 0: the model rates dimensions alone.
+    if probabilities.size and (
+        abs(probabilities.sum(-1) - 1).max() > SUM_TOLERANCE or probabilities.min() < -SUM_TOLERANCE
+    ):
+        limits = f"{probabilities.min():.3g} to {probabilities.max():.3g}"
+        problem = f"outputs from {limits} that add up to {probabilities[0].sum():.3g}"
         raise AudioError(
-            "non_finite_answer", "the model's answer is no number", "samples from -1 to 1, or a sound model"
+            "not_probabilities", problem, "a sum of 1, and none below 0", "export the model again"
         )
-    shares = outputs.probabilities
-    if shares.size and (abs(shares.sum(-1) - 1).max() > ROUNDING or shares.min() < -ROUNDING):
-        found = f"outputs from {shares.min():.3g} to {shares.max():.3g} that add up to {shares[0].sum():.3g}"
-        raise AudioError("not_probabilities", found, "a sum of 1, and none below 0", "export the model again")
 
 
 def build_memory_error(error: Exception) -> AudioError:
-    """Return the error about a recording for which there is not enough memory."""
-    found, way_out = first_line(error), "answer it by windows, or on a machine with more memory"
-    return AudioError("out_of_memory", found, "memory for the recording", way_out)
+    """Return the error for a recording that does not fit into memory."""
+    way_out = "predict it by windows, or on a machine with more memory"
+    return AudioError("out_of_memory", first_line(error), "memory for the recording", way_out)
 
 
 def build_error_prediction(name: str, error: AudioError) -> Prediction:
-    """What is told of a recording that was not answered."""
+    """Return the prediction for a recording that cannot be used."""
     return Prediction(file=name, status="error", code=error.code, message=str(error))
 
 
 def build_failure_prediction(name: str, error: Exception) -> Prediction:
-    """Return what is told of a recording that met a fault of ours, or for which there was no memory."""
+    """Return the prediction for a recording that met a bug of Sertone, or for which memory was short."""
     if is_out_of_memory(error):
         return build_error_prediction(name, build_memory_error(error))
     message = f"{type(error).__name__}: {error}"
@@ -200,7 +203,15 @@ def build_failure_prediction(name: str, error: Exception) -> Prediction:
 def build_prediction(
     name: str, duration_s: float, warnings: Mapping[str, str], answer: Mapping[str, Any], **more: Any
 ) -> Prediction:
-    """What is told of a recording that was answered, with its warnings (code -> message)."""
+    """Return the prediction for a recording.
+
+    Args:
+        name: of the recording.
+        duration_s: its length in seconds.
+        warnings: code -> message; the prediction carries the first code and all messages.
+        answer: an element of `format_outputs`, or `empty_answer()`.
+        **more: other fields of `Prediction`.
+    """
     return Prediction(
         file=name,
         status="warning" if warnings else "ok",

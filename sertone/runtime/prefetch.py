@@ -1,4 +1,4 @@
-"""Decoding ahead of the model: several files at a time, in processes of their own, in the order given."""
+"""Decode the next files while the model runs: several files at a time, in separate processes, in order."""
 
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -7,90 +7,87 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import tee
-from typing import NamedTuple
+from typing import Any
 
-from sertone.audio import SEGMENT_TOLERANCE_S, Recording
+from sertone.audio import SEGMENT_TOLERANCE_S, Recording, isolated
 from sertone.runtime.answering import empty_answer
-from sertone.runtime.recording_source import FileSource
-from sertone.runtime.timeline import isolated
+from sertone.runtime.recording_source import FileSource, Request
 from sertone.schema import Prediction
 from sertone.utils.processes import ChildDiedError, count_cores, run_in_order
 
 MAX_DECODERS = 4
-
-
-class Request(NamedTuple):
-    """A file, and what is said of it."""
-
-    file: FileSource
-    text: str | None
-    duration_s: float | None
+"""Most processes that decode."""
 
 
 def build_requests(
     files: Iterable[FileSource], texts: Iterable[str | None] | None, durations: Iterable[float | None] | None
 ) -> Iterator[Request]:
-    """Raises ValueError where there are not as many texts or durations as files."""
-    given = {"text": texts, "duration_s": durations}
-    there = {name: values for name, values in given.items() if values is not None}
-    for file, *said in zip(files, *there.values(), strict=True):
-        yield Request(file, **(dict.fromkeys(given) | dict(zip(there, said, strict=True))))
+    """Yield a request per file.
+
+    Raises:
+        ValueError: the numbers of files, texts and durations differ.
+    """
+    columns: dict[str, Iterable[Any] | None] = {"text": texts, "duration_s": durations}
+    present = {name: values for name, values in columns.items() if values is not None}
+    for file, *values in zip(files, *present.values(), strict=True):
+        yield Request(file, **dict(zip(present, values, strict=True)))
 
 
 def drop_texts(texts: Iterable[str | None]) -> Iterator[None]:
-    """None in the place of each; says once that they make no difference."""
-    told = False
+    """Yield None for each text; warn once that the texts have no effect."""
+    has_warned = False
     for text in texts:
-        if text and not told:
-            warnings.warn("the model hears only; texts make no difference", stacklevel=2)
-            told = True
+        if text and not has_warned:
+            warnings.warn("the model uses only audio; texts have no effect", stacklevel=2)
+            has_warned = True
         yield None
 
 
 def decode_ahead(
-    rows: Iterable[Request], max_seconds: float
+    requests: Iterable[Request], max_seconds: float
 ) -> Generator[tuple[Request, Callable[[], Recording]], None, None]:
-    """Every row with what gives its recording, or raises as `audio.read` and where the decoder died."""
-    ahead, behind = tee(rows)
-    calls = ((row.file, max_seconds) for row in ahead)
-    with closing(
-        run_in_order(
-            min(count_cores(), MAX_DECODERS), isolated.read_recording, calls, isolated.DECODER_TIMEOUT_S
-        )
-    ) as futures:
-        for row, (_, future) in zip(behind, futures, strict=True):
-            yield row, partial(_result, row.file, future)
+    """Yield every request of a file with a function that returns its recording.
 
-
-def check_prediction(made: Prediction, row: Request, *, strict: bool) -> Prediction:
-    """Return a prediction as it is handed out.
-
-    Args:
-        made: about the row's file.
-        row: which may say how long the recording is: a difference is a warning.
-        strict: whether a warning is an error.
+    The function raises as `audio.read` does, and where the decoder died.
     """
-    held = _held_against(made, row.duration_s)
-    if strict and held.status == "warning":
-        return replace(held, status="error", **empty_answer(), segments=[], speakers=[])
-    return held
+    ahead, behind = tee(requests)
+    calls = ((request.source, max_seconds) for request in ahead)
+    decoders = min(count_cores(), MAX_DECODERS)
+    # `run_in_order` takes requests ahead of their results, so a second iterator yields them again.
+    with closing(
+        run_in_order(decoders, isolated.read_recording, calls, isolated.DECODER_TIMEOUT_S)
+    ) as futures:
+        for request, (_, future) in zip(behind, futures, strict=True):
+            yield request, partial(_get_recording, request.name, future)
 
 
-def _held_against(made: Prediction, stated_s: float | None) -> Prediction:
-    """Add a warning where a recording is not as long as is said."""
-    if stated_s is None or made.duration_s is None or made.status == "error":
-        return made
-    if abs(stated_s - made.duration_s) <= SEGMENT_TOLERANCE_S:
-        return made
-    found = {}
-    found["other_duration"] = f"{made.duration_s:.3f} s; the table says {stated_s:.3f} s"
-    (code, message), *_ = found.items()
-    said = f"{made.message}; {message}" if made.message else message
-    return replace(made, status="warning", code=made.code or code, message=said)
-
-
-def _result(file: FileSource, future: Future[Recording]) -> Recording:
+def _get_recording(name: str, future: Future[Recording]) -> Recording:
     try:
         return future.result()
     except ChildDiedError as error:
-        raise isolated.build_decoder_error(file, error) from None
+        raise isolated.build_decoder_error(name, error) from None
+
+
+def check_prediction(prediction: Prediction, request: Request, *, strict: bool) -> Prediction:
+    """Return a prediction after the checks of `predict_files`.
+
+    Args:
+        prediction: of the request.
+        request: may state the length of the recording; another length is a warning.
+        strict: whether a warning becomes an error.
+    """
+    checked = _compare_duration(prediction, request.duration_s)
+    if strict and checked.status == "warning":
+        return replace(checked, status="error", **empty_answer(), segments=[], speakers=[])
+    return checked
+
+
+def _compare_duration(prediction: Prediction, stated_s: float | None) -> Prediction:
+    """Add a warning where a recording is not as long as stated."""
+    if stated_s is None or prediction.duration_s is None or prediction.status == "error":
+        return prediction
+    if abs(stated_s - prediction.duration_s) <= SEGMENT_TOLERANCE_S:
+        return prediction
+    warning = f"{prediction.duration_s:.3f} s; the table says {stated_s:.3f} s"
+    message = f"{prediction.message}; {warning}" if prediction.message else warning
+    return replace(prediction, status="warning", code=prediction.code or "other_duration", message=message)

@@ -2,24 +2,24 @@
 
 from pathlib import Path
 
-import sertone
 from sertone.errors import SertoneError
 
 NAME = "compact"
+PACKAGE = Path(__file__).parents[1]
 
 
 def find_folder() -> Path:
-    """The bundle inside the package.
+    """Return the folder of the bundle inside the package.
 
     Raises:
         SertoneError: `no_model`, where this copy of the package has none.
     """
-    path = Path(sertone.__file__).parent / "bundled" / NAME
-    if not path.is_dir():
+    folder = PACKAGE / "bundled" / NAME
+    if not folder.is_dir():  # a source tree may lack it
         raise SertoneError(
             "no_model",
-            "no model given, and none came with this copy of Sertone",
+            "no model given, and this copy of Sertone contains none",
             "a bundle, a checkpoint folder, a run, or OWNER/NAME on the Hugging Face hub",
             "name it before the recordings: sertone predict MODEL FILE...",
         )
-    return path
+    return folder

@@ -1,7 +1,7 @@
-"""A tokenizer of Hugging Face from its JSON, tried out before it is used.
+"""Load a Hugging Face tokenizer from its JSON, and try it before use.
 
-A tokenizer whose parts do not fit each other is read without complaint, and ends the call in which it meets
-its first text with a panic, which is no `Exception`.
+The library loads a tokenizer whose parts do not fit together without complaint. Its first text then ends the
+call with a panic, which is no `Exception`.
 """
 
 from typing import Any
@@ -9,14 +9,14 @@ from typing import Any
 from sertone.errors import first_line
 
 TRIALS = ("well then", "", "It is SO, isn't it? " * 200)
-"""Texts that a tokenizer has to get through; the last is longer than any encoder reads."""
+"""Texts that a tokenizer must encode; the last one is longer than any encoder uses."""
 
 
 def parse_tokenizer(text: str) -> Any:
     """Return the tokenizer.
 
     Raises:
-        ValueError: it is none, or cannot be used.
+        ValueError: the text is no tokenizer, or one that cannot be used.
     """
     from tokenizers import Tokenizer
 

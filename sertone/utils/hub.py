@@ -20,6 +20,8 @@ OWN_FOLDERS = ("corpora", "recipes", "runs", "studies")
 CONFIG_FILES = ("*.json", "*.txt", "*.model", "bpe.codes", "README.md")
 """Configurations and tokenizers in the hub's repositories."""
 SAFE_WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
+HUGGING_FACE_PREFIX = "hf:"
+"""Marks a folder or OWNER/NAME as an audio-classification model of Hugging Face."""
 PICKLED_WEIGHTS = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 
 

@@ -1,4 +1,4 @@
-"""Which recordings to predict: files, folders, a list, a table."""
+"""The recordings to predict: files, folders, a list, or a table."""
 
 import codecs
 import os
@@ -17,10 +17,10 @@ class Input:
     """One recording to predict.
 
     Attributes:
-        file: as it was given.
-        text: what is said in it, where that is known.
-        duration_s: what it is said to last, in seconds, where that is known.
-        content: the bytes of the file, where it was read already; then `file` is only a name.
+        file: as the user gave it.
+        text: transcript; None where it is not known.
+        duration_s: stated length in seconds; None where it is not known.
+        content: the bytes of the file if they are in memory already; then `file` is only a name.
     """
 
     file: str
@@ -30,7 +30,7 @@ class Input:
 
     @property
     def source(self) -> str | AudioBytes:
-        """What the reader takes."""
+        """The recording in the form that the reader takes."""
         return self.file if self.content is None else AudioBytes(self.content, self.file)
 
 
@@ -41,90 +41,100 @@ def collect_inputs(
     manifest: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> list[Input]:
-    """All recordings, in the order in which they are answered.
+    """Return all recordings, in the order in which they are predicted.
 
     Args:
-        paths: recordings, and folders in the place of which their recordings stand, sorted; among several
-            paths a folder without recordings is an input that cannot be predicted.
-        listed: a text file with one path per line, or one per NUL as of `find -print0`; `-`: standard input.
+        paths: recordings and folders. A folder stands for its recordings, sorted. Among several paths, a
+            folder without recordings is an input that cannot be predicted.
+        listed: a text file with one path per line, or one per NUL as `find -print0` writes; `-`: standard
+            input.
         manifest: a table with the column `path` and, where they are known, `text` and `duration_s`; see
             `corpora.manifest`.
-        columns: of that table, which is which where their names are not recognised.
+        columns: our name -> column of that table, where the names are not recognised.
 
     Raises:
-        SertoneError: `no_files`, where nothing is given, more than one kind of thing, or one folder without
-            recordings; `missing_list`, `unreadable_folder`; what `corpora.manifest.recordings` raises.
+        SertoneError: `no_files`, where nothing is given, more than one of the three, or a single folder
+            without recordings; `missing_list`, `unreadable_folder`; errors of
+            `corpora.manifest.read_recordings`.
     """
-    if sum(map(bool, (paths, listed, manifest))) != 1:
-        some = paths or listed or manifest
-        found = "more than one of FILE..., --list and --manifest" if some else "no recordings given"
-        way_out = "the first path may be a model: sertone predict [MODEL] FILE..."
-        raise SertoneError("no_files", found, "one of FILE..., --list and --manifest", way_out)
+    _require_one_origin(paths, listed, manifest)
     if manifest:
+        # Imported here: the other inputs need no corpus reader.
         from sertone.corpora.manifest import read_recordings
 
         return [
             Input(str(path), text, seconds)
             for path, text, seconds in read_recordings(Path(manifest), columns)
         ]
-    names = _lines(listed) if listed else _of_paths(paths)
+    names = _read_list(listed) if listed else _expand_paths(paths)
     if not names:
-        raise SertoneError("no_files", f"{listed} names none", "one path per line")
+        raise SertoneError("no_files", f"{listed} lists no paths", "one path per line")
     return [Input(name) for name in names]
 
 
+def _require_one_origin(
+    paths: Sequence[str | Path], listed: str | Path | None, manifest: str | Path | None
+) -> None:
+    origins = sum(map(bool, (paths, listed, manifest)))
+    if origins != 1:
+        problem = "more than one of FILE..., --list and --manifest" if origins else "no recordings given"
+        way_out = "the first path may be a model: sertone predict [MODEL] FILE..."
+        raise SertoneError("no_files", problem, "one of FILE..., --list and --manifest", way_out)
+
+
 def is_folder(path: Path) -> bool:
-    """Whether a path is a folder; what cannot be looked at is none."""
+    """Return whether a path is a folder; a path that cannot be examined is none."""
     try:
         return path.is_dir()
     except OSError:
         return False
 
 
-def _lines(listed: str | Path) -> list[str]:
-    """The lines that are not empty; names that are not UTF-8 are kept as the system has them."""
+def _read_list(path: str | Path) -> list[str]:
+    """Return the lines that are not empty; names that are not UTF-8 keep the bytes of the system."""
     try:
-        content = sys.stdin.buffer.read() if str(listed) == "-" else Path(listed).read_bytes()
+        content = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
     except OSError as error:
-        found = f"{listed}: {error.strerror}"
-        raise SertoneError("missing_list", found, "a text file with one path per line") from None
+        problem = f"{path}: {error.strerror}"
+        raise SertoneError("missing_list", problem, "a text file with one path per line") from None
     if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        raise SertoneError("missing_list", f"{listed} is UTF-16", "UTF-8", "save it as UTF-8")
+        raise SertoneError("missing_list", f"{path} is UTF-16", "UTF-8", "save it as UTF-8")
     end = "\0" if b"\0" in content else "\n"
     lines = os.fsdecode(content.removeprefix(b"\xef\xbb\xbf")).split(end)
     return [line.removesuffix("\r") for line in lines if line.strip()]
 
 
-def _expanded(path: Path) -> list[str]:
-    """Return the path itself or, of a folder, its recordings; none where it holds none."""
+def _list_recordings(path: Path) -> list[str]:
+    """Return the path itself or, for a folder, its recordings; empty for a folder without any."""
     if not is_folder(path):
         return [str(path)]
-    return [str(name) for name in sorted(_below(path)) if name.suffix.lower() in SUFFIXES]
+    return [str(file) for file in sorted(_walk_files(path)) if file.suffix.lower() in SUFFIXES]
 
 
-def _of_paths(paths: Sequence[str | Path]) -> list[str]:
-    """Return all recordings; of several, a folder without any stands for itself, and is refused as one."""
-    expanded = [_expanded(Path(path)) for path in paths]
+def _expand_paths(paths: Sequence[str | Path]) -> list[str]:
+    """Return all recordings of files and folders.
+
+    Among several paths, a folder without recordings stays in the list: its row then reports an error.
+    """
+    expanded = [_list_recordings(Path(path)) for path in paths]
     if expanded == [[]]:
-        raise SertoneError(
-            "no_files",
-            f"{paths[0]} holds neither a model nor recordings",
-            f"files ending in {', '.join(SUFFIXES)}",
-        )
+        problem = f"{paths[0]} holds neither a model nor recordings"
+        raise SertoneError("no_files", problem, f"files ending in {', '.join(SUFFIXES)}")
     return [name for path, names in zip(paths, expanded, strict=True) for name in names or [str(path)]]
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    """Visible files of a folder and of those in it. Links to folders are not followed: they may go round."""
+def _walk_files(folder: Path) -> Iterator[Path]:
+    """Yield the visible files below a folder. Links to folders are not followed: they may form a circle."""
 
     def stop(error: OSError) -> None:
-        found = f"{error.filename}: {error.strerror}"  # it must not go missing without a word
-        raise SertoneError("unreadable_folder", found, "folders that may be read", "name the others")
+        # os.walk skips such folders by default; their recordings would be missing without a message.
+        problem = f"{error.filename}: {error.strerror}"
+        raise SertoneError("unreadable_folder", problem, "readable folders", "name the others one by one")
 
     for parent, folders, files in os.walk(folder, onerror=stop):
-        folders[:] = _visible(folders)
-        yield from (Path(parent, name) for name in _visible(files))
+        folders[:] = _select_visible(folders)  # os.walk descends into the names that stay in the list
+        yield from (Path(parent, name) for name in _select_visible(files))
 
 
-def _visible(names: Iterable[str]) -> list[str]:
+def _select_visible(names: Iterable[str]) -> list[str]:
     return [name for name in names if not name.startswith(".")]

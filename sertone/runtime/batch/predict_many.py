@@ -1,4 +1,4 @@
-"""Predicting many recordings: in their order, into one file that can be gone on with."""
+"""Predict many recordings in order, into one resumable file."""
 
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sertone.audio import file_hash
+from sertone.runtime.answering import AnswerFormat
 from sertone.runtime.batch.inputs import Input
 from sertone.runtime.batch.prediction_progress import PredictionProgress, StatusCounts
 from sertone.runtime.batch.resumable import Provenance, compute_stamp, open_output
@@ -29,19 +30,20 @@ def predict_inputs(
     alone: bool | None = None,
     jobs: int = 1,
 ) -> Generator[tuple[str, Prediction], None, None]:
-    """Stamp, taken before the file is read, and prediction of every input.
+    """Yield stamp and prediction of every input. The stamp is computed before the file is read.
 
     The arguments are those of `Predictor.predict_files`; `alone` follows from the inputs if not given.
     """
     stamps: deque[str] = deque()
 
-    def files() -> Iterator[FileSource]:
+    def iterate_files() -> Iterator[FileSource]:
         for source in inputs:
+            # If the file changes while it is read, the old stamp leads to a new prediction at the next run.
             stamps.append(compute_stamp(source))
             yield source.source
 
-    made = predictor.predict_files(
-        files(),
+    predictions = predictor.predict_files(
+        iterate_files(),
         strict=strict,
         texts=(source.text for source in inputs),
         durations=(source.duration_s for source in inputs),
@@ -50,7 +52,7 @@ def predict_inputs(
         alone=len(inputs) == 1 if alone is None else alone,
         jobs=jobs,
     )
-    for prediction in made:
+    for prediction in predictions:
         yield stamps.popleft(), prediction
 
 
@@ -67,76 +69,81 @@ def write_predictions(
     settings: TimelineSettings | None = None,
     jobs: int = 1,
 ) -> StatusCounts:
-    """Answers recordings into a file, with progress on stderr.
+    """Predict recordings into a file, with progress on stderr.
 
     Args:
-        predictor: what answers.
+        predictor: predicts.
         inputs: see `inputs.collect_inputs`.
-        out: file to write, ending in .jsonl or .csv; beside it a journal, see `runtime.output`.
-        model: what names the model, such as a hash of its files: answers of two models are not mixed.
-        resume: go on with a file that is there.
-        strict: as `Predictor.predict_files`.
-        recogniser: likewise.
-        recognised_by: what names the recogniser.
+        out: file to write, ending in .jsonl or .csv. Its journal stands beside it, see `batch.resumable`.
+        model: identifies the model, such as a hash of its files: a file never mixes two models.
+        resume: keep the rows of an existing file.
+        strict: as for `Predictor.predict_files`.
+        recogniser: as for `Predictor.predict_files`.
+        recognised_by: identifies the recogniser.
         settings: of timelines, see `Predictor.predict_files`.
-        jobs: processes side by side, likewise; the rows do not depend on it.
+        jobs: number of processes side by side; the rows do not depend on it.
 
     Returns:
-        what was answered, the rows included that were there already.
+        the number of predictions by status and code, with the rows from before.
 
     Raises:
-        SertoneError: `bad_output`, and what `output.opened` raises.
+        SertoneError: `bad_output`; errors of `resumable.open_output`.
     """
     if settings:
-        TimelinePlan.from_settings(
-            settings, predictor.model
-        )  # refuses before anything is written what cannot be
+        # Refuses impossible settings before anything is written.
+        TimelinePlan.from_settings(settings, predictor.model)
     alone = len(inputs) == 1
-    pieces = _settings_in_full(settings, alone) if settings else None
-    chosen = {"model": model, "strict": strict, "asr": recognised_by, "timeline": pieces}
-    form, by = select_format(out, predictor), _made_by(predictor, chosen)
-    with open_output(out, form, by, inputs, resume=resume) as output:
-        left = output.select_unfinished(inputs)
-        _say(output.describe_resumption())
-        progress, tally = PredictionProgress(len(left)), StatusCounts(output.finished)
-        options: dict[str, Any] = {
-            "recogniser": recogniser,
-            "settings": settings,
-            "alone": alone,
-            "jobs": jobs,
-        }
-        answers = predict_inputs(predictor, left, strict=strict, **options)
-        with closing(progress), closing(answers):
-            for stamped, prediction in answers:
-                output.write(stamped, prediction)
-                tally.add(prediction)
+    timeline = _describe_timeline(settings, alone) if settings else None
+    options = {"model": model, "strict": strict, "asr": recognised_by, "timeline": timeline}
+    provenance = _describe_provenance(predictor.answer_format, options)
+    form = select_format(out, predictor.answer_format)
+    with open_output(out, form, provenance, inputs, resume=resume) as output:
+        unfinished = output.select_unfinished(inputs)
+        _print_line(output.describe_resumption())
+        progress = PredictionProgress(len(unfinished))
+        counts = StatusCounts(output.finished)
+        predictions = predict_inputs(
+            predictor,
+            unfinished,
+            strict=strict,
+            recogniser=recogniser,
+            settings=settings,
+            alone=alone,  # of all inputs, not of the unfinished ones
+            jobs=jobs,
+        )
+        with closing(progress), closing(predictions):
+            for stamp, prediction in predictions:
+                output.write(stamp, prediction)
+                counts.add(prediction)
                 progress.add(prediction)
-    _say(f"{progress.format_summary()}; {out} holds {tally}")
-    return tally
+    _print_line(f"{progress.format_summary()}; {out} holds {counts}")
+    return counts
 
 
-def _settings_in_full(settings: TimelineSettings, alone: bool) -> dict[str, str]:
-    """What decides where recordings are cut, however it was said."""
-    values = asdict(settings) | {"window_s": settings.effective_window_s, "hop_s": settings.effective_hop_s}
+def _describe_timeline(settings: TimelineSettings, alone: bool) -> dict[str, str]:
+    """Return all settings that affect where recordings are cut, with their defaults filled in."""
+    values = asdict(settings)
+    values["window_s"] = settings.effective_window_s
+    values["hop_s"] = settings.effective_hop_s
     values["segmentation"] = "windows" if settings.uses_windows else "speech"
     if settings.rttm:
         values |= {"rttm": file_hash(settings.rttm), "alone": alone}
     return {name: str(value) for name, value in values.items()}
 
 
-def _made_by(predictor: Predictor, settings: Mapping[str, Any]) -> Provenance:
-    """All that decides what a row says."""
-    model, answering = predictor.model, predictor.answer_format
+def _describe_provenance(answer_format: AnswerFormat, options: Mapping[str, Any]) -> Provenance:
+    """Return all that a row depends on; the keys are those of the journal."""
+    scales = answer_format.model.scales.items()
     return dict(
-        settings,
-        classes=answering.names(model),
-        of=answering.classes,
-        scales={name: asdict(scale) if scale else None for name, scale in model.scales.items()},
-        dimensions=answering.dimensions,
-        min_confidence=answering.min_confidence,
+        options,
+        classes=answer_format.class_names,
+        of=answer_format.class_map,
+        scales={name: asdict(scale) if scale else None for name, scale in scales},
+        dimensions=answer_format.dimensions,
+        min_confidence=answer_format.min_confidence,
     )
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     if line:
         print_status(line)

@@ -1,4 +1,4 @@
-"""How far many predictions are: one line on a terminal, in a log a line now and then."""
+"""Progress of many predictions: one changing line on a terminal, a line every 30 s in a log."""
 
 import sys
 import time
@@ -15,82 +15,87 @@ TERMINAL_S, LOG_S = 0.2, 30.0
 
 
 class StatusCounts:
-    """How many answers there are of each status and code.
+    """Number of predictions by status and code.
 
     Args:
-        rows: of answers that are there already.
+        rows: of predictions made before.
     """
 
     def __init__(self, rows: Iterable[RowStatus] = ()) -> None:
         self.codes = Counter((row.status, row.code) for row in rows)
 
     def add(self, prediction: Prediction) -> None:
-        """Counts one more."""
+        """Count a prediction."""
         self.codes[prediction.status, prediction.code] += 1
 
     def count(self, status: str) -> int:
-        """How many have a status."""
-        return sum(count for (each, _), count in self.codes.items() if each == status)
+        """Return the number of predictions with a status."""
+        return sum(number for (key, _), number in self.codes.items() if key == status)
 
     def __str__(self) -> str:
-        return f"{self.count('ok')} ok, {self._said('warning')}, {self._said('error')}"
+        return f"{self.count('ok')} ok, {self._format_status('warning')}, {self._format_status('error')}"
 
-    def _said(self, status: str) -> str:
-        """`2 errors (1 empty_file, 1 missing_file)`."""
-        codes = [f"{count} {code}" for (each, code), count in self.codes.most_common() if each == status]
-        return format_count(self.count(status), status) + f" ({', '.join(codes)})" * bool(codes)
+    def _format_status(self, status: str) -> str:
+        """Return a text such as `2 errors (1 empty_file, 1 missing_file)`."""
+        codes = [f"{number} {code}" for (key, code), number in self.codes.most_common() if key == status]
+        details = f" ({', '.join(codes)})" if codes else ""
+        return format_count(self.count(status), status) + details
 
 
 class PredictionProgress:
-    """Lines on how it is going.
+    """Prints lines about the progress.
 
     Args:
-        total: number of recordings to answer.
-        stream: where to.
-        clock: seconds.
+        total: number of recordings to predict.
+        stream: to print to; None: stderr.
+        clock: returns the time in seconds.
     """
 
     def __init__(
         self, total: int, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.total, self.stream, self.clock = total, stream or sys.stderr, clock
-        self.done, self.errors, self.audio_s = 0, 0, 0.0
-        self.started = self._said = clock()
+        self.total = total
+        self.stream = stream or sys.stderr
+        self.clock = clock
+        self.finished = 0
+        self.errors = 0
+        self.audio_s = 0.0
+        self.started = self._last_line = clock()
         self._live = self.stream.isatty()
 
     def add(self, prediction: Prediction) -> None:
-        """Counts one more, and says so if it is time."""
-        self.done += 1
+        """Count a prediction, and print a line if it is time for one."""
+        self.finished += 1
         self.errors += prediction.status == "error"
         self.audio_s += prediction.duration_s or 0.0
-        if self.clock() - self._said >= (TERMINAL_S if self._live else LOG_S):
-            self._said = self.clock()
+        if self.clock() - self._last_line >= (TERMINAL_S if self._live else LOG_S):
+            self._last_line = self.clock()
             self._print(self.format_line())
 
     def format_line(self) -> str:
-        """Done, errors, rates and time left."""
-        spent = max(self.clock() - self.started, 1e-9)
-        left = format_duration(spent / max(self.done, 1) * (self.total - self.done))
-        rates = f"{self.done / spent:.1f} files/s, {self.audio_s / spent:.1f} s of audio/s"
-        done = f"{self.done} of {format_count(self.total, 'file')}, {format_count(self.errors, 'error')}"
-        return f"{done}, {rates}, {left} left"
+        """Return finished files, errors, rates and remaining time."""
+        elapsed = max(self.clock() - self.started, 1e-9)  # the first prediction may come at once
+        remaining_s = elapsed / max(self.finished, 1) * (self.total - self.finished)
+        rates = f"{self.finished / elapsed:.1f} files/s, {self.audio_s / elapsed:.1f} s of audio/s"
+        counts = (
+            f"{self.finished} of {format_count(self.total, 'file')}, {format_count(self.errors, 'error')}"
+        )
+        return f"{counts}, {rates}, {format_duration(remaining_s)} left"
 
     def format_summary(self) -> str:
-        """What was done, and how fast."""
-        spent = self.clock() - self.started
-        rate = self.done / max(spent, 1e-9)
-        done = format_count(self.done, "file")
-        return f"{done}, {self.audio_s:.1f} s of audio in {spent:.1f} s, {rate:.1f} files/s"
+        """Return the number of files, their length, and the speed."""
+        elapsed = self.clock() - self.started
+        rate = self.finished / max(elapsed, 1e-9)
+        files = format_count(self.finished, "file")
+        return f"{files}, {self.audio_s:.1f} s of audio in {elapsed:.1f} s, {rate:.1f} files/s"
 
     def close(self) -> None:
-        """Takes the line from the terminal."""
+        """Clear the line on the terminal."""
         if self._live:
             self._print("")
 
     def _print(self, line: str) -> None:
-        print(
-            f"\r{line}\x1b[K" if self._live else line,
-            end="" if self._live else "\n",
-            file=self.stream,
-            flush=True,
-        )
+        if self._live:  # back to the start of the line, and clear what a longer line left behind it
+            print(f"\r{line}\x1b[K", end="", file=self.stream, flush=True)
+        else:
+            print(line, file=self.stream, flush=True)

@@ -1,4 +1,4 @@
-"""One row per prediction, as JSON lines or CSV; complete rows of a file that may be torn at its end."""
+"""Rows of predictions as JSON lines or CSV, and the complete rows of a file that may be torn at its end."""
 
 import csv
 import io
@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from sertone.errors import SertoneError
-from sertone.runtime.predictor import Predictor
+from sertone.runtime.answering import AnswerFormat
 from sertone.schema import COLUMNS, Prediction
 from sertone.utils.spreadsheet import guard_formula, unguard_formula
 from sertone.utils.terminal import escape_control
 
 DIGITS = 6
+"""Decimal places of numbers in CSV."""
 
 
 class RowStatus(NamedTuple):
-    """What is read again of a row."""
+    """The part of a row that a resumed run reads."""
 
     file: str
     status: str
@@ -26,28 +27,28 @@ class RowStatus(NamedTuple):
 
 
 class RowFormat(Protocol):
-    """How rows are written."""
+    """A format of rows."""
 
     @property
     def header(self) -> bytes:
-        """What the file begins with."""
+        """First line of the file; may be empty."""
         ...
 
     def format_row(self, prediction: Prediction) -> bytes:
-        """A row, with the end of its line."""
+        """Return a row with its line end."""
         ...
 
     def parse_row(self, row: bytes) -> RowStatus:
-        """What a row holds; ValueError or KeyError where it is none."""
+        """Parse a row; ValueError, KeyError or TypeError for lines in another format."""
         ...
 
     def is_complete(self, start: bytes) -> bool:
-        """Whether lines are a whole row."""
+        """Return whether lines form a complete row."""
         ...
 
 
-def select_format(path: Path, predictor: Predictor) -> RowFormat:
-    """The form that a file's name asks for.
+def select_format(path: Path, answer_format: AnswerFormat) -> RowFormat:
+    """Return the format for a file's suffix.
 
     Raises:
         SertoneError: `bad_output`.
@@ -55,19 +56,19 @@ def select_format(path: Path, predictor: Predictor) -> RowFormat:
     if path.suffix.lower() == ".jsonl":
         return JsonLines()
     if path.suffix.lower() == ".csv":
-        return Csv(predictor.answer_format.names(predictor.model), list(predictor.model.scales))
+        return Csv(answer_format.class_names, list(answer_format.model.scales))
     raise SertoneError("bad_output", f"--out {path}", "a name that ends in .jsonl or .csv")
 
 
 def format_json_line(prediction: Prediction) -> str:
-    """A prediction as a JSON object; in ASCII where a file's name or a text is no Unicode."""
+    """Return a prediction as a JSON object, in ASCII if a file name or a text is not valid Unicode."""
     values = prediction.to_json()
     line = json.dumps(values, ensure_ascii=False)
-    return escape_control(line) if line == _unicode(line) else json.dumps(values)
+    return escape_control(line) if line == _replace_surrogates(line) else json.dumps(values)
 
 
-def _unicode(text: str) -> str:
-    """Half a character, as in names that are not UTF-8, is written out as its number."""
+def _replace_surrogates(text: str) -> str:
+    """Write lone surrogates, as in file names that are not UTF-8, as escape sequences."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -89,9 +90,9 @@ class JsonLines:
 
 @dataclass(frozen=True)
 class Csv:
-    """One row per prediction under a head; `p_NAME` for each class, the dimensions by their names.
+    """One row per prediction below a header: `p_NAME` for each class, and each dimension by its name.
 
-    What a spreadsheet would take for a formula is guarded (`spreadsheet`).
+    Cells that a spreadsheet would take for a formula are guard_formula (`utils.spreadsheet`).
 
     Args:
         classes: names.
@@ -103,7 +104,7 @@ class Csv:
 
     @property
     def header(self) -> bytes:
-        return _cells(self._columns)
+        return _format_cells(self._columns)
 
     @property
     def _columns(self) -> list[str]:
@@ -111,7 +112,7 @@ class Csv:
 
     def format_row(self, prediction: Prediction) -> bytes:
         values = prediction.to_row()
-        return _cells([values.get(name) for name in self._columns])
+        return _format_cells([values.get(name) for name in self._columns])
 
     def parse_row(self, row: bytes) -> RowStatus:
         try:
@@ -123,20 +124,20 @@ class Csv:
         return RowStatus(*map(unguard_formula, cells[:3]))
 
     def is_complete(self, start: bytes) -> bool:
-        """Lines within quotes belong to their row."""
+        """Return whether all quotes are closed: line breaks within quotes belong to the row."""
         return start.endswith(b"\n") and start.count(b'"') % 2 == 0
 
 
-def _cells(values: Sequence[object]) -> bytes:
+def _format_cells(values: Sequence[object]) -> bytes:
     line = io.StringIO(newline="")
     csv.writer(line).writerow(
         [round(value, DIGITS) if isinstance(value, float) else guard_formula(value) for value in values]
     )
-    return _unicode(line.getvalue()).encode()
+    return _replace_surrogates(line.getvalue()).encode()
 
 
 def iterate_complete_rows(file: BinaryIO, form: RowFormat) -> Iterator[bytes]:
-    """The complete rows of a file; what is torn at its end is left out."""
+    """Yield the complete rows of a file; a torn row at its end is left out."""
     row = b""
     for line in file:
         row += line
@@ -146,5 +147,5 @@ def iterate_complete_rows(file: BinaryIO, form: RowFormat) -> Iterator[bytes]:
 
 
 def normalise_name(file: str) -> str:
-    """A file's name as every form can keep it."""
-    return _unicode(file)
+    """Return a file's name in a form that every row format can store."""
+    return _replace_surrogates(file)

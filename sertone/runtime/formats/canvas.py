@@ -1,4 +1,4 @@
-"""A small drawing surface over Pillow: lengths are in units of a picture seen at its intended size."""
+"""A small drawing surface over Pillow. All lengths are in units of the picture at its intended size."""
 
 import io
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from sertone.runtime.formats.colours import parse_colour
 from sertone.utils.extras import install_command
 
 SCALE = 2
-"""Pixels per unit, for screens with fine pixels and for print."""
+"""Pixels per unit, for high-resolution screens and for print."""
 BACKGROUND = "#ffffff"
 HATCH = 5
-"""Distance of hatching lines."""
+"""Distance between hatching lines, in units."""
 
 
 class Canvas:
@@ -24,7 +24,7 @@ class Canvas:
         height: in units.
 
     Raises:
-        SertoneError: `missing_extra` without Pillow.
+        SertoneError: `missing_extra`, without Pillow.
     """
 
     def __init__(self, width: float, height: float) -> None:
@@ -34,64 +34,72 @@ class Canvas:
         self.draw = draw.Draw(self.image)
 
     def draw_box(self, left: float, top: float, width: float, height: float, colour: str) -> None:
-        """A filled rectangle, at least one pixel wide."""
-        x, y = round(left * SCALE), round(top * SCALE)
-        right, bottom = round((left + width) * SCALE) - 1, round((top + height) * SCALE) - 1
-        self.draw.rectangle((x, y, max(x, right), max(y, bottom)), fill=colour)
+        """Draw a filled rectangle, at least one pixel wide."""
+        x_start, y_start = round(left * SCALE), round(top * SCALE)
+        # Pillow includes the last pixel of a rectangle, hence the - 1.
+        x_end, y_end = round((left + width) * SCALE) - 1, round((top + height) * SCALE) - 1
+        self.draw.rectangle((x_start, y_start, max(x_start, x_end), max(y_start, y_end)), fill=colour)
 
     def draw_hatched_box(self, left: float, top: float, width: float, height: float, colour: str) -> None:
-        """A light rectangle with slanting lines of the colour."""
+        """Draw a light rectangle with slanted lines in the colour."""
+        # The lines are drawn on a separate canvas, whose edges cut them off.
         part = type(self)(width, height)
-        part.draw_box(0, 0, width, height, lighter(colour, 0.22))
+        part.draw_box(0, 0, width, height, lighten(colour, 0.22))
         for x in range(-int(height), int(width) + HATCH, HATCH):
-            part.draw_line([(x, height), (x + height, 0)], lighter(colour, 0.7), 1.5)
+            part.draw_line([(x, height), (x + height, 0)], lighten(colour, 0.7), 1.5)
         self.paste(part, left, top)
 
     def draw_line(self, points: Sequence[tuple[float, float]], colour: str, width: float = 1) -> None:
-        """Straight lines from point to point."""
+        """Draw straight lines from point to point."""
         scaled = [(x * SCALE, y * SCALE) for x, y in points]
         self.draw.line(scaled, fill=colour, width=round(width * SCALE))
 
-    def draw_text(self, x: float, y: float, words: str, size: float, colour: str, anchor: str = "lm") -> None:
-        """One line of text; `anchor` is Pillow's: left, middle or right, then ascender or middle."""
-        self.draw.text((x * SCALE, y * SCALE), words, fill=colour, font=_font(size), anchor=anchor)
+    def draw_text(self, x: float, y: float, text: str, size: float, colour: str, anchor: str = "lm") -> None:
+        """Draw one line of text.
 
-    def shorten_text(self, words: str, size: float, room: float) -> str:
-        """Text with its end left out as far as it needs to fit."""
-        kept = words
-        while kept and measure_text(kept if kept == words else f"{kept}…", size) > room:
-            kept = kept[:-1]
-        return words if kept == words else f"{kept}…"
+        `anchor` is Pillow's: left, middle or right, then ascender or middle.
+        """
+        self.draw.text((x * SCALE, y * SCALE), text, fill=colour, font=_load_font(size), anchor=anchor)
+
+    def shorten_text(self, text: str, size: float, width: float) -> str:
+        """Cut the end of a text until it fits the width."""
+        if measure_text(text, size) <= width:
+            return text
+        shorter = text[:-1]
+        while shorter and measure_text(f"{shorter}…", size) > width:
+            shorter = shorter[:-1]
+        return f"{shorter}…"
 
     def paste(self, part: Self, left: float, top: float) -> None:
-        """Puts another area onto this one."""
+        """Paste another area onto this one."""
         self.image.paste(part.image, (round(left * SCALE), round(top * SCALE)))
 
     def to_png(self) -> bytes:
-        """The area as a PNG file."""
-        made = io.BytesIO()
-        self.image.save(made, "PNG", optimize=True, dpi=(72 * SCALE, 72 * SCALE))
-        return made.getvalue()
+        """Return the area as a PNG file."""
+        buffer = io.BytesIO()
+        # 72 units per inch: viewers then show the picture at its intended size.
+        self.image.save(buffer, "PNG", optimize=True, dpi=(72 * SCALE, 72 * SCALE))
+        return buffer.getvalue()
 
 
-def measure_text(words: str, size: float) -> float:
-    """Width of a line of text, in units."""
-    return _font(size).getlength(words) / SCALE
+def measure_text(text: str, size: float) -> float:
+    """Return the width of a line of text, in units."""
+    return _load_font(size).getlength(text) / SCALE
 
 
-def lighter(colour: str, share: float) -> str:
-    """A colour mixed with the background: `share` of the colour."""
-    mixed = zip(parse_colour(colour), parse_colour(BACKGROUND), strict=True)
-    return "#" + "".join(f"{round(share * own + (1 - share) * paper):02x}" for own, paper in mixed)
+def lighten(colour: str, share: float) -> str:
+    """Mix a colour with the background; `share` is the share of the colour."""
+    pairs = zip(parse_colour(colour), parse_colour(BACKGROUND), strict=True)
+    return "#" + "".join(f"{round(share * value + (1 - share) * paper):02x}" for value, paper in pairs)
 
 
 @cache
-def _font(size: float) -> Any:
+def _load_font(size: float) -> Any:
     return require_pillow()[2].load_default(size * SCALE)
 
 
 def require_pillow() -> tuple[Any, Any, Any]:
-    """The modules Image, ImageDraw, ImageFont.
+    """Return the modules Image, ImageDraw and ImageFont.
 
     Raises:
         SertoneError: `missing_extra`.
@@ -101,7 +109,7 @@ def require_pillow() -> tuple[Any, Any, Any]:
     except ImportError:
         raise SertoneError(
             "missing_extra",
-            "a picture needs Pillow, which is not installed",
-            way_out=f"{install_command('png')}; .html needs nothing",
+            "a picture requires Pillow, which is not installed",
+            way_out=f"{install_command('png')}; .html requires nothing",
         ) from None
     return Image, ImageDraw, ImageFont

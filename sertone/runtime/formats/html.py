@@ -1,4 +1,4 @@
-"""A timeline as one HTML page that needs nothing else: coloured, playable, printable."""
+"""A timeline as one self-contained HTML page: coloured, playable, printable."""
 
 import base64
 import json
@@ -29,26 +29,31 @@ EMBEDDED_BYTES = 10_000_000
 
 
 def render_page(prediction: Prediction, media: Media | None = None) -> str:
-    """The page.
+    """Return the page.
 
     Args:
         prediction: a recording with its segments.
-        media: the recording: within the page up to EMBEDDED_BYTES, beyond that linked by its relative path.
+        media: the recording. The page embeds up to EMBEDDED_BYTES, and links larger files by relative path.
     """
     name = make_printable(Path(prediction.file).name)
-    parts = {"title": escape(name), "audio": _audio(media) if media else "", "data": _json(_data(prediction))}
+    parts = {
+        "title": escape(name),
+        "audio": _render_player(media) if media else "",
+        "data": _embed_json(_collect_data(prediction)),
+    }
     template = files("sertone.runtime.formats").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    return re.sub(r"\{\{ (\w+) \}\}", lambda found: parts[found[1]], template)
+    # One pass over the template: a name such as `{{ data }}` in a title is not replaced again.
+    return re.sub(r"\{\{ (\w+) \}\}", lambda match: parts[match[1]], template)
 
 
 def list_labels(prediction: Prediction) -> list[str]:
-    """Labels that the timeline may show, in the order of the model's classes."""
+    """Return the labels that the timeline may show, in the order of the model's classes."""
     segments = (segment for segment in prediction.segments if segment.label is not None)
     shown = (name for segment in segments for name in (*segment.probabilities, segment.label))
     return list(dict.fromkeys([*prediction.probabilities, *filter(None, shown)]))
 
 
-def _audio(media: Media) -> str:
+def _render_player(media: Media) -> str:
     source = quote(os.fsencode(media.link))
     if media.path.stat().st_size <= EMBEDDED_BYTES:
         content = base64.b64encode(media.path.read_bytes()).decode("ascii")
@@ -56,55 +61,64 @@ def _audio(media: Media) -> str:
     return f'<audio id="audio" controls preload="metadata" src="{source}"></audio>'
 
 
-def _json(value: Any) -> str:
-    """JSON within a script element: `<` would end it, and so is written as its number."""
+def _embed_json(value: Any) -> str:
+    """Return JSON for a script element. `<` would end the element, so its escape sequence is written."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _data(prediction: Prediction) -> dict[str, Any]:
+def _collect_data(prediction: Prediction) -> dict[str, Any]:
+    """Return the data that the script of the page draws from."""
     palette = assign_colours(list_labels(prediction))
     return {
         "duration": get_duration_s(prediction),
         "message": prediction.message,
-        "answer": _answer(prediction),
+        "answer": _collect_answer(prediction),
         "colours": {
             label: {"fill": fill, "ink": choose_text_colour(fill)} for label, fill in palette.items()
         },
         "unlabelled": UNLABELLED_COLOUR,
         "dimensions": find_ranges(prediction),
-        "speakers": list(_rows(prediction)),
-        "summary": [_summary(speaker) for speaker in prediction.speakers],
+        "speakers": list(_collect_rows(prediction)),
+        "summary": [_collect_summary(speaker) for speaker in prediction.speakers],
     }
 
 
-def _answer(told: Prediction | Segment | Speaker) -> dict[str, Any]:
+def _collect_answer(record: Prediction | Segment | Speaker) -> dict[str, Any]:
     return {
-        "label": told.label,
-        "confidence": told.confidence,
-        "probabilities": told.probabilities,
-        "dimensions": told.dimensions,
+        "label": record.label,
+        "confidence": record.confidence,
+        "probabilities": record.probabilities,
+        "dimensions": record.dimensions,
     }
 
 
-def _rows(prediction: Prediction) -> Iterator[dict[str, Any]]:
-    """Speakers in the order in which they are heard, each with rows of segments that do not overlap."""
-    made = build_tiers(prediction.segments)
+def _collect_rows(prediction: Prediction) -> Iterator[dict[str, Any]]:
+    """Yield the speakers in the order in which they first speak, each with rows of separate segments."""
+    tiers = build_tiers(prediction.segments)
     for speaker in dict.fromkeys(segment.speaker for segment in sort_segments(prediction.segments)):
-        rows = [tier.segments for tier in made if tier.segments[0].speaker == speaker]
-        yield {"name": _name(speaker), "rows": [[_segment(segment) for segment in row] for row in rows]}
+        rows = [tier.segments for tier in tiers if tier.segments[0].speaker == speaker]
+        yield {
+            "name": _format_name(speaker),
+            "rows": [[_collect_segment(segment) for segment in row] for row in rows],
+        }
 
 
-def _segment(segment: Segment) -> dict[str, Any]:
+def _collect_segment(segment: Segment) -> dict[str, Any]:
     times = {"start": segment.start_s, "end": segment.end_s, "unsure": segment.unsure}
-    return times | _answer(segment)
+    return times | _collect_answer(segment)
 
 
-def _summary(speaker: Speaker) -> dict[str, Any]:
-    heard = {"segments": speaker.segments, "speech": speaker.speech_s, "unsure": speaker.unsure_s}
-    shares = {"seconds": speaker.seconds_by_label}
-    return {"name": _name(speaker.name)} | heard | shares | _answer(speaker)
+def _collect_summary(speaker: Speaker) -> dict[str, Any]:
+    return {
+        "name": _format_name(speaker.name),
+        "segments": speaker.segments,
+        "speech": speaker.speech_s,
+        "unsure": speaker.unsure_s,
+        "seconds": speaker.seconds_by_label,
+        **_collect_answer(speaker),
+    }
 
 
-def _name(speaker: str) -> str:
+def _format_name(speaker: str) -> str:
     return make_printable(speaker) or NAMELESS

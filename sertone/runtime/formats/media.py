@@ -1,4 +1,4 @@
-"""The recording beside what is written about it."""
+"""The recording that a timeline file belongs to."""
 
 import os
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ MIME_TYPES = {
     ".mp4": "video/mp4",
     ".webm": "video/webm",
 }
-"""Suffix -> type, as browsers and ELAN know it."""
+"""Suffix -> MIME type, as browsers and ELAN expect it."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Media:
 
     Attributes:
         path: of the file.
-        link: from the folder of the timeline to the recording, with forward slashes.
+        link: relative path from the folder of the timeline to the recording, with forward slashes.
     """
 
     path: Path
@@ -31,11 +31,11 @@ class Media:
 
     @property
     def mime_type(self) -> str:
-        """Such as `audio/mpeg`."""
+        """MIME type, such as `audio/mpeg`."""
         return MIME_TYPES.get(self.path.suffix.lower(), "application/octet-stream")
 
 
-def link_media(audio: str | Path, written: Path) -> Media:
-    """A recording, as seen from a file that is written about it."""
-    link = os.path.relpath(audio, written.parent)
+def link_media(audio: str | Path, timeline: Path) -> Media:
+    """Return a recording with its link from the timeline file."""
+    link = os.path.relpath(audio, timeline.parent)
     return Media(Path(audio), Path(link).as_posix())

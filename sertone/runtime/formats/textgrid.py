@@ -21,36 +21,37 @@ Interval = tuple[float, float, str]
 
 
 def format_textgrid(prediction: Prediction, _: Media | None = None) -> str:
-    """A TextGrid: per speaker a tier of labels and one for each of its values.
+    """Return a TextGrid: each speaker has a tier of labels and a tier for each other value.
 
     Args:
         prediction: a recording with its segments.
     """
     end_s = get_duration_s(prediction)
-    rows = [row for tier in build_tiers(prediction.segments) for row in _rows(tier)] or [(NAMELESS, [])]
+    rows = [row for tier in build_tiers(prediction.segments) for row in _list_rows(tier)]
+    rows = rows or [(NAMELESS, [])]  # Praat requires at least one tier
     head = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
     head += ["xmin = 0", f"xmax = {end_s!r}", "tiers? <exists>", f"size = {len(rows)}", "item []:"]
     body = [
         line
         for number, (name, intervals) in enumerate(rows, 1)
-        for line in _tier(number, name, list(_filled(intervals, end_s)), end_s)
+        for line in _format_tier(number, name, list(_fill_gaps(intervals, end_s)), end_s)
     ]
     return "\n".join([*head, *body, ""])
 
 
-def _rows(tier: Tier) -> Iterator[tuple[str, list[Interval]]]:
-    """Name and intervals of a tier of labels, then of those of its values."""
-    yield tier.name, _intervals(tier, lambda segment: make_printable(segment.label or ""))
+def _list_rows(tier: Tier) -> Iterator[tuple[str, list[Interval]]]:
+    """Yield name and intervals of a tier of labels, then of the tiers of its values."""
+    yield tier.name, _list_intervals(tier, lambda segment: make_printable(segment.label or ""))
     for key, name in tier.values.items():
-        yield name, _intervals(tier, lambda segment, key=key: format_values(segment).get(key, ""))
+        yield name, _list_intervals(tier, lambda segment, key=key: format_values(segment).get(key, ""))
 
 
-def _intervals(tier: Tier, text: Callable[[Segment], str]) -> list[Interval]:
+def _list_intervals(tier: Tier, text: Callable[[Segment], str]) -> list[Interval]:
     return [(segment.start_s, segment.end_s, text(segment)) for segment in tier.segments]
 
 
-def _filled(intervals: Iterable[Interval], end_s: float) -> Iterator[Interval]:
-    """Intervals with empty ones between them: a tier covers the whole time."""
+def _fill_gaps(intervals: Iterable[Interval], end_s: float) -> Iterator[Interval]:
+    """Yield the intervals with empty ones between them: a tier covers the whole time."""
     reached = 0.0
     for start, end, text in intervals:
         if start > reached:
@@ -61,15 +62,17 @@ def _filled(intervals: Iterable[Interval], end_s: float) -> Iterator[Interval]:
         yield reached, end_s, ""
 
 
-def _tier(number: int, name: str, intervals: list[Interval], end_s: float) -> Iterator[str]:
-    yield from (f"    item [{number}]:", '        class = "IntervalTier"', f"        name = {_quoted(name)}")
+def _format_tier(number: int, name: str, intervals: list[Interval], end_s: float) -> Iterator[str]:
+    """Yield the lines of a tier. Times are written by `repr`, which loses no digit."""
+    yield from (f"    item [{number}]:", '        class = "IntervalTier"', f"        name = {_quote(name)}")
     yield from ("        xmin = 0", f"        xmax = {end_s!r}")
     yield f"        intervals: size = {len(intervals)}"
     for place, (start, end, text) in enumerate(intervals, 1):
         yield f"        intervals [{place}]:"
         yield from (f"            xmin = {start!r}", f"            xmax = {end!r}")
-        yield f"            text = {_quoted(text)}"
+        yield f"            text = {_quote(text)}"
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
+    """Return the text in quotes; Praat doubles the quotes inside."""
     return '"' + text.replace('"', '""') + '"'

@@ -1,7 +1,8 @@
-"""A timeline as tiers: rows of segments that do not overlap, and the words that tell what is in them.
+"""A timeline as tiers (rows of segments that do not overlap), and the texts that describe its segments.
 
-Most formats allow no overlap within a row. Each speaker has a tier; what overlaps with the speaker's own
-segments goes to another one, so that no time is changed and nothing is left out. Times are in milliseconds.
+Most formats allow no overlap within a row. Each speaker has a tier. Segments that overlap with the speaker's
+other segments go to a further tier, so no time is changed and no segment is lost. Times are rounded to
+milliseconds.
 """
 
 import re
@@ -12,9 +13,9 @@ from itertools import count
 from sertone.schema import Prediction, Segment
 
 NOT_PRINTED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]+")
-"""Control characters, line breaks and halves of characters: most formats have no way to write them."""
+"""Control characters, line breaks and lone surrogates, which most formats cannot represent."""
 NAMELESS = "speech"
-"""The tier of a speaker without a name."""
+"""Tier name of a speaker without a name."""
 SHORTEST_S = 0.001
 
 
@@ -23,10 +24,10 @@ class Tier:
     """A row of a timeline.
 
     Attributes:
-        name: of the tier; no two tiers have the same, nor one that is in `values`.
-        speaker: as it is printed, empty where nobody said.
-        segments: in their order, none overlapping; times rounded to milliseconds.
-        values: what else is told of the segments (`confidence`, `arousal`, ...) -> name of a tier for it.
+        name: of the tier; unique among all tier names, those in `values` included.
+        speaker: as printed; empty where the speaker is not known.
+        segments: in order of time, without overlap; times are rounded to milliseconds.
+        values: other value of the segments (`confidence`, `arousal`, ...) -> name of its tier.
     """
 
     name: str
@@ -36,33 +37,34 @@ class Tier:
 
 
 def build_tiers(segments: Iterable[Segment]) -> list[Tier]:
-    """The tiers of a timeline: speakers in the order in which they are first heard."""
-    taken: set[str] = set()
-    made = []
-    for speaker, layers in _layers(segments).items():
-        for layer in layers:
-            name = pick_free_name(make_printable(speaker) or NAMELESS, taken)
-            told = dict.fromkeys(key for segment in layer for key in format_values(segment))
-            named = {key: pick_free_name(f"{name} {key}", taken) for key in told}
-            made.append(Tier(name, make_printable(speaker), layer, named))
-    return made
+    """Return the tiers of a timeline; speakers are in the order in which they first speak."""
+    used_names: set[str] = set()
+    tiers = []
+    for speaker, rows in _stack_rows(segments).items():
+        for row in rows:
+            name = pick_free_name(make_printable(speaker) or NAMELESS, used_names)
+            keys = dict.fromkeys(key for segment in row for key in format_values(segment))
+            value_tiers = {key: pick_free_name(f"{name} {key}", used_names) for key in keys}
+            tiers.append(Tier(name, make_printable(speaker), row, value_tiers))
+    return tiers
 
 
-def _layers(segments: Iterable[Segment]) -> dict[str, list[list[Segment]]]:
-    """Speaker -> as few rows as hold its segments without overlap."""
-    found: dict[str, list[list[Segment]]] = {}
+def _stack_rows(segments: Iterable[Segment]) -> dict[str, list[list[Segment]]]:
+    """Return the rows of each speaker: as few as hold the segments without overlap."""
+    rows_by_speaker: dict[str, list[list[Segment]]] = {}
     for segment in sort_segments(segments):
-        layers = found.setdefault(segment.speaker, [])
-        row = next((row for row in layers if row[-1].end_s <= segment.start_s), None)
+        rows = rows_by_speaker.setdefault(segment.speaker, [])
+        # Segments come in order of time, so the first row that is free again always fits.
+        row = next((row for row in rows if row[-1].end_s <= segment.start_s), None)
         if row is None:
-            layers.append([segment])
+            rows.append([segment])
         else:
             row.append(segment)
-    return found
+    return rows_by_speaker
 
 
 def sort_segments(segments: Iterable[Segment]) -> list[Segment]:
-    """Segments by their times, which are rounded to milliseconds; none is shorter than one."""
+    """Return the segments in order of time; times are rounded to milliseconds, none is shorter than one."""
     rounded = []
     for segment in segments:
         start = round(float(segment.start_s), 3)
@@ -72,29 +74,30 @@ def sort_segments(segments: Iterable[Segment]) -> list[Segment]:
 
 
 def get_duration_s(prediction: Prediction) -> float:
-    """Length of a timeline in seconds: of the recording, or to the end of a segment beyond it."""
+    """Return the length of a timeline in seconds: of the recording, or up to the end of a later segment."""
     ends = [segment.end_s for segment in sort_segments(prediction.segments)]
     return max([float(prediction.duration_s or 0), SHORTEST_S, *ends])
 
 
 def find_ranges(prediction: Prediction) -> dict[str, tuple[float, float]]:
-    """Dimension -> lowest and highest value; its plot reaches from one to the other."""
-    found: dict[str, list[float]] = {}
+    """Return the lowest and highest value of each dimension, the limits of its plot."""
+    values: dict[str, list[float]] = {}
     for segment in prediction.segments:
         for name, value in segment.dimensions.items():
-            found.setdefault(name, []).append(value)
-    return {name: (min(values), max(values)) for name, values in found.items()}
+            values.setdefault(name, []).append(value)
+    return {name: (min(rated), max(rated)) for name, rated in values.items()}
 
 
 def format_values(segment: Segment) -> dict[str, str]:
-    """What is told of a segment beside its label: `confidence`, `unsure`, and its dimensions, as text."""
-    told = {} if segment.confidence is None else {"confidence": f"{segment.confidence:.3f}"}
-    told |= {"unsure": "unsure"} if segment.unsure else {}
-    return told | {make_printable(name): f"{value:.3f}" for name, value in segment.dimensions.items()}
+    """Return the values of a segment beside its label as text: `confidence`, `unsure`, and dimensions."""
+    texts = {} if segment.confidence is None else {"confidence": f"{segment.confidence:.3f}"}
+    if segment.unsure:
+        texts["unsure"] = "unsure"
+    return texts | {make_printable(name): f"{value:.3f}" for name, value in segment.dimensions.items()}
 
 
 def format_caption(segment: Segment) -> str:
-    """One line about a segment, such as `angry (82%)`, `angry? (41%)` where unsure, `valence 2.10`."""
+    """Return one line about a segment, such as `angry (82%)`, `angry? (41%)` if unsure, `valence 2.10`."""
     if segment.label is None:
         rated = ", ".join(f"{make_printable(name)} {value:.2f}" for name, value in segment.dimensions.items())
         return rated or "no answer"
@@ -103,13 +106,13 @@ def format_caption(segment: Segment) -> str:
 
 
 def make_printable(text: str) -> str:
-    """Text on one line: what cannot be printed becomes a space."""
+    """Return the text on one line; characters that cannot be printed become a space."""
     return NOT_PRINTED.sub(" ", text).strip()
 
 
-def pick_free_name(wanted: str, taken: set[str], form: str = "{} ({})") -> str:
-    """A name that is not taken yet, with a number where the wanted one is; it is taken from now on."""
+def pick_free_name(wanted: str, used_names: set[str], form: str = "{} ({})") -> str:
+    """Return a name that is not taken yet, and add it to `taken`. A number follows where needed."""
     numbered = (form.format(wanted, number) for number in count(2))
-    chosen = wanted if wanted not in taken else next(name for name in numbered if name not in taken)
-    taken.add(chosen)
-    return chosen
+    name = wanted if wanted not in used_names else next(name for name in numbered if name not in used_names)
+    used_names.add(name)
+    return name

@@ -1,6 +1,6 @@
-"""Timelines as files: one writer per format, chosen by the suffix of the file.
+"""Timelines as files: one writer per format; the suffix of the file chooses the writer.
 
-What each format holds and what opens it: `docs/timeline-formats.md`.
+`docs/timeline-formats.md` describes each format and the programs that open it.
 """
 
 import csv
@@ -34,47 +34,49 @@ Writer = Callable[[Prediction, Media | None], str | bytes]
 
 
 def write(prediction: Prediction, path: str | Path, audio: str | Path | None = None) -> Path:
-    """Writes a timeline, whole or not at all.
+    """Write a timeline, completely or not at all.
 
     Args:
         prediction: a recording with its segments.
         path: file to write; its suffix chooses the format, one of FORMATS.
-        audio: the recording, for the formats that play it or name it (HTML, EAF).
+        audio: the recording, for the formats that play or name it (HTML, EAF).
 
     Returns:
         the path.
 
     Raises:
         SertoneError: `unknown_suffix`; `not_answered`, for a prediction with status `error`;
-            `missing_extra`, where a picture is wanted and Pillow is not installed.
+            `missing_extra`, for a picture without Pillow.
     """
     path = Path(path)
-    make = select_writer(path)
+    format_timeline = select_writer(path)
     if prediction.status == "error":
         raise SertoneError(
             "not_answered",
             f"{make_printable(prediction.file)} has no timeline: {prediction.message}",
             "a prediction with status ok or warning",
         )
-    made = make(prediction, None if audio is None else link_media(audio, path))
-    files.write_bytes(path, made.encode("utf-8", "backslashreplace") if isinstance(made, str) else made)
+    content = format_timeline(prediction, None if audio is None else link_media(audio, path))
+    # File names may hold lone surrogates, which UTF-8 cannot encode.
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    files.write_bytes(path, data)
     return path
 
 
 def select_writer(path: Path) -> Writer:
-    """The writer that a file's suffix chooses, in capitals or not.
+    """Return the writer for the suffix of a file, in upper or lower case.
 
     Raises:
         SertoneError: `unknown_suffix`.
     """
-    by_suffix = {suffix.lower(): make for suffix, make in FORMATS.items()}
+    by_suffix = {suffix.lower(): writer for suffix, writer in FORMATS.items()}
     if path.suffix.lower() not in by_suffix:
         raise SertoneError("unknown_suffix", f"no format {path.suffix!r} ({path.name})", ", ".join(FORMATS))
     return by_suffix[path.suffix.lower()]
 
 
 def require_writable(path: Path) -> None:
-    """Refuses, before anything is answered, what could not be written afterwards.
+    """Refuse, before any prediction, a file that could not be written afterwards.
 
     Raises:
         SertoneError: `unknown_suffix`, `missing_folder`; `missing_extra`, see `write`.
@@ -82,28 +84,32 @@ def require_writable(path: Path) -> None:
     if select_writer(path) is draw_picture:
         require_pillow()
     if not path.parent.is_dir():
-        raise SertoneError("missing_folder", f"no folder {path.parent} for {path.name}", "one that is there")
+        problem = f"no folder {path.parent} for {path.name}"
+        raise SertoneError("missing_folder", problem, "an existing folder")
 
 
 def format_json(prediction: Prediction, _: Media | None = None) -> str:
-    """JSON: the prediction as it is."""
+    """Return the prediction as JSON."""
     return json.dumps(prediction.to_json(), indent=1, ensure_ascii=False) + "\n"
 
 
 def format_csv(prediction: Prediction, _: Media | None = None) -> str:
-    """CSV: a row per segment, with a column per class (`p_angry`) and dimension, and no formulas."""
-    rows = [_row(prediction, segment) for segment in sort_segments(prediction.segments)]
-    shares, rated = prediction.probabilities, prediction.dimensions
-    head = _row(prediction, Segment(start_s=0, end_s=0, probabilities=shares, dimensions=rated))
-    columns = list(dict.fromkeys(name for row in [head, *rows] for name in row))
-    made = io.StringIO()
-    sheet = csv.DictWriter(made, columns, restval="", lineterminator="\n")
+    """Return a CSV table: a row per segment, a column per class (`p_angry`) and dimension, no formulas."""
+    rows = [_list_cells(prediction, segment) for segment in sort_segments(prediction.segments)]
+    # The columns come from the whole recording too: a table without segments has the same ones.
+    summary = Segment(
+        start_s=0, end_s=0, probabilities=prediction.probabilities, dimensions=prediction.dimensions
+    )
+    columns = list(dict.fromkeys(name for row in [_list_cells(prediction, summary), *rows] for name in row))
+    buffer = io.StringIO()
+    sheet = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
     sheet.writerow({name: guard_formula(name) for name in columns})
     sheet.writerows({name: guard_formula(value) for name, value in row.items()} for row in rows)
-    return made.getvalue()
+    return buffer.getvalue()
 
 
-def _row(prediction: Prediction, segment: Segment) -> dict[str, Any]:
+def _list_cells(prediction: Prediction, segment: Segment) -> dict[str, Any]:
+    """Return column -> cell of a segment."""
     row: dict[str, Any] = {
         "file": make_printable(prediction.file),
         "start_s": f"{segment.start_s:.3f}",
@@ -118,72 +124,76 @@ def _row(prediction: Prediction, segment: Segment) -> dict[str, Any]:
 
 
 def format_rttm(prediction: Prediction, _: Media | None = None) -> str:
-    """RTTM: a SPEAKER line per segment, the label as its subtype, the label's confidence as its own.
+    """Return RTTM: a SPEAKER line per segment, with the label as subtype and its confidence as confidence.
 
-    Readers of speakers pass over both fields. Spaces in names become underscores.
+    Programs that read speakers ignore both fields. Spaces in names become underscores.
     """
-    taken: set[str] = set()
+    used_names: set[str] = set()
     segments = sort_segments(prediction.segments)
     speakers = dict.fromkeys(segment.speaker for segment in segments)
-    names = {name: pick_free_name(_word(name) or NAMELESS, taken, "{}_{}") for name in speakers}
-    file = _word(Path(prediction.file).stem) or "<NA>"
-    return "".join(f"{_turn(file, segment, names[segment.speaker])}\n" for segment in segments)
+    names = {name: pick_free_name(_join_words(name) or NAMELESS, used_names, "{}_{}") for name in speakers}
+    file = _join_words(Path(prediction.file).stem) or "<NA>"
+    return "".join(f"{_format_turn(file, segment, names[segment.speaker])}\n" for segment in segments)
 
 
-def _turn(file: str, segment: Segment, speaker: str) -> str:
+def _format_turn(file: str, segment: Segment, speaker: str) -> str:
     length = segment.end_s - segment.start_s
-    sure = "<NA>" if segment.confidence is None else f"{segment.confidence:.3f}"
+    confidence = "<NA>" if segment.confidence is None else f"{segment.confidence:.3f}"
     times = f"{segment.start_s:.3f} {length:.3f}"
-    return f"SPEAKER {file} 1 {times} <NA> {_word(segment.label or '') or '<NA>'} {speaker} {sure} <NA>"
+    label = _join_words(segment.label or "") or "<NA>"
+    return f"SPEAKER {file} 1 {times} <NA> {label} {speaker} {confidence} <NA>"
 
 
-def _word(text: str) -> str:
+def _join_words(text: str) -> str:
+    """Return the text without spaces, which separate the fields of RTTM."""
     return re.sub(r"\s+", "_", make_printable(text))
 
 
 def format_srt(prediction: Prediction, _: Media | None = None) -> str:
-    """SubRip: a caption per segment, `speaker: label (confidence)`; overlapping ones are shown together."""
+    """Return SubRip: a caption `speaker: label (confidence)` per segment; players show overlapping ones."""
     cues = [
-        f"{number}\n{_span(segment, ',')}\n{_said(segment).replace('-->', '→')}\n"
+        # An arrow in a name would look like a line of times.
+        f"{number}\n{_format_times(segment, ',')}\n{_format_line(segment).replace('-->', '→')}\n"
         for number, segment in enumerate(sort_segments(prediction.segments), 1)
     ]
     return "\n".join(cues)
 
 
 def format_vtt(prediction: Prediction, _: Media | None = None) -> str:
-    """WebVTT: a cue per segment, the speaker as its voice."""
+    """Return WebVTT: a cue per segment, with the speaker as its voice."""
     cues = [
-        f"{_span(segment, '.')}\n{_voice(segment)}{escape(format_caption(segment), quote=False)}\n"
+        f"{_format_times(segment, '.')}\n"
+        f"{_format_voice(segment)}{escape(format_caption(segment), quote=False)}\n"
         for segment in sort_segments(prediction.segments)
     ]
     return "\n".join(["WEBVTT\n", *cues])
 
 
 def format_audacity(prediction: Prediction, _: Media | None = None) -> str:
-    """Labels of Audacity: start, end and text, separated by tabs."""
+    """Return labels for Audacity: start, end and text, separated by tabs."""
     lines = [
-        f"{segment.start_s:.6f}\t{segment.end_s:.6f}\t{_said(segment)}\n"
+        f"{segment.start_s:.6f}\t{segment.end_s:.6f}\t{_format_line(segment)}\n"
         for segment in sort_segments(prediction.segments)
     ]
     return "".join(lines)
 
 
-def _said(segment: Segment) -> str:
+def _format_line(segment: Segment) -> str:
     speaker = make_printable(segment.speaker)
     return f"{speaker}: {format_caption(segment)}" if speaker else format_caption(segment)
 
 
-def _voice(segment: Segment) -> str:
+def _format_voice(segment: Segment) -> str:
     speaker = make_printable(segment.speaker)
     return f"<v {escape(speaker, quote=False)}>" if speaker else ""
 
 
-def _span(segment: Segment, point: str) -> str:
-    return f"{_clock(segment.start_s, point)} --> {_clock(segment.end_s, point)}"
+def _format_times(segment: Segment, point: str) -> str:
+    return f"{_format_clock(segment.start_s, point)} --> {_format_clock(segment.end_s, point)}"
 
 
-def _clock(seconds: float, point: str) -> str:
-    """Such as `01:02:03,250`."""
+def _format_clock(seconds: float, point: str) -> str:
+    """Return a time such as `01:02:03,250`; SubRip has a comma, WebVTT a point."""
     whole_seconds, milliseconds = divmod(round(seconds * 1000), 1000)
     minutes, second = divmod(whole_seconds, 60)
     hours, minute = divmod(minutes, 60)
@@ -202,4 +212,4 @@ FORMATS: dict[str, Writer] = {
     ".html": render_page,
     ".png": draw_picture,
 }
-"""Suffix -> writer; `.txt`, and so `.labels.txt`, is Audacity's."""
+"""Suffix -> writer. `.txt`, and so `.labels.txt`, is Audacity's format."""

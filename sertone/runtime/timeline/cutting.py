@@ -1,4 +1,4 @@
-"""From blocks of samples to the pieces that a model answers, with the memory of one piece and one block."""
+"""Cut blocks of samples into the pieces that a model predicts, with the memory of one piece and one block."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from sertone.runtime.timeline.segmentation import Segmenter, Span, SpanSegmenter
 from sertone.scoring.display import format_count
 from sertone.utils.child_process import emit
 
-TOGETHER = 16 * SAMPLING_RATE
-"""Samples that are handed over at once."""
+GROUP_SAMPLES = 16 * SAMPLING_RATE
+"""Most samples of a group of pieces."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioPiece:
-    """A stretch of a recording with its samples, mono at 16 kHz.
+    """A piece of a recording with its samples, mono at 16 kHz.
 
     Attributes:
         start_s: in seconds.
         end_s: in seconds.
-        speaker: who speaks; empty where nobody said.
-        samples: float32, (N,); none of silence, about which no model is asked.
+        speaker: name; empty where it is not known.
+        samples: float32, (N,); empty for silence, which no model predicts.
     """
 
     start_s: float
@@ -34,85 +34,89 @@ class AudioPiece:
 
 
 class ChannelCutter:
-    """One channel: its segmenter, its speaker, and the samples that may still be asked for."""
+    """Cuts one channel: its segmenter, its speaker, and the samples that later pieces may need."""
 
     def __init__(self, segmenter: Segmenter, speaker: str) -> None:
-        self.segmenter, self._speaker = segmenter, speaker
-        self._kept, self._first = np.zeros(0, np.float32), 0
+        self.segmenter = segmenter
+        self._speaker = speaker
+        self._buffer = np.zeros(0, np.float32)
+        self._buffer_start = 0  # position of the buffer's first sample in the recording
 
     def push(self, samples: np.ndarray) -> list[AudioPiece]:
-        """Takes the next samples (N,); gives the pieces that are complete."""
-        self._kept = np.concatenate([self._kept, samples])
-        pieces = [self._piece(span) for span in self.segmenter.push(samples)]
-        passed = self.segmenter.first_needed - self._first
-        self._kept, self._first = self._kept[passed:], self._first + passed
+        """Take the next samples (N,), and return the pieces that are complete."""
+        self._buffer = np.concatenate([self._buffer, samples])
+        pieces = [self._cut(span) for span in self.segmenter.push(samples)]
+        passed = self.segmenter.first_needed - self._buffer_start
+        self._buffer = self._buffer[passed:]
+        self._buffer_start += passed
         return pieces
 
     def finish(self) -> list[AudioPiece]:
-        """The rest, when nothing more comes."""
-        return [self._piece(span) for span in self.segmenter.finish()]
+        """Return the remaining pieces at the end of the recording."""
+        return [self._cut(span) for span in self.segmenter.finish()]
 
-    def _piece(self, span: Span) -> AudioPiece:
-        samples = self._kept[span.start - self._first : span.end - self._first]
-        start, end = span.start / SAMPLING_RATE, span.end / SAMPLING_RATE
-        kept = samples[:0] if is_silent(samples) else samples
-        return AudioPiece(start, end, span.speaker or self._speaker, kept.copy())
+    def _cut(self, span: Span) -> AudioPiece:
+        samples = self._buffer[span.start - self._buffer_start : span.end - self._buffer_start]
+        if is_silent(samples):
+            samples = samples[:0]
+        start_s, end_s = span.start / SAMPLING_RATE, span.end / SAMPLING_RATE
+        # A copy: a view would keep the whole buffer in memory.
+        return AudioPiece(start_s, end_s, span.speaker or self._speaker, samples.copy())
 
 
 class Cutter:
-    """Cuts all channels of a recording as it comes."""
+    """Cuts all channels of a recording, block by block."""
 
-    def __init__(self, tracks: Sequence[ChannelCutter]) -> None:
-        self.tracks = tracks
+    def __init__(self, channels: Sequence[ChannelCutter]) -> None:
+        self.channels = channels
 
     @property
     def warnings(self) -> Warnings:
-        """Complete after `finish`."""
-        found: Warnings = {}
-        segmenters = [track.segmenter for track in self.tracks]
-        left_out = sum(each.dropped for each in segmenters if isinstance(each, SpanSegmenter))
-        if left_out:
-            found["turns_left_out"] = (
-                f"{format_count(left_out, 'part')} of turns: behind the end, or shorter than 25 ms"
-            )
-        return found
+        """Code -> message; complete after `finish`."""
+        segmenters = [channel.segmenter for channel in self.channels]
+        dropped = sum(s.dropped for s in segmenters if isinstance(s, SpanSegmenter))
+        if not dropped:
+            return {}
+        message = f"{format_count(dropped, 'part')} of turns: after the end, or shorter than 25 ms"
+        return {"turns_left_out": message}
 
     def push(self, block: np.ndarray) -> list[AudioPiece]:
-        """Takes the next samples, (N, tracks); gives the pieces that are complete."""
-        pairs = zip(self.tracks, block.T, strict=True)
-        return [piece for track, column in pairs for piece in track.push(column)]
+        """Take the next samples, (N, channels), and return the pieces that are complete."""
+        pairs = zip(self.channels, block.T, strict=True)
+        return [piece for channel, samples in pairs for piece in channel.push(samples)]
 
     def finish(self) -> list[AudioPiece]:
-        """The rest, when nothing more comes."""
-        return [piece for track in self.tracks for piece in track.finish()]
+        """Return the remaining pieces at the end of the recording."""
+        return [piece for channel in self.channels for piece in channel.finish()]
 
 
 class PieceReader:
-    """A recording as groups of pieces; iterated once."""
+    """Reads a recording as groups of pieces; can be iterated once."""
 
     def __init__(self, sound: BlockStream, cutter: Cutter) -> None:
-        self._sound, self._cutter = sound, cutter
+        self._sound = sound
+        self._cutter = cutter
 
     def __iter__(self) -> Generator[list[AudioPiece], None, None]:
         return group_pieces(self._cut())
 
     def finish(self) -> tuple[float, Warnings]:
-        """Seconds of the recording and warnings about it, when all was taken."""
+        """Return the length in seconds and the warnings, after all pieces were read."""
         return self._sound.duration_s, self._sound.warnings | self._cutter.warnings
 
     def _cut(self) -> Iterator[AudioPiece]:
         for block in self._sound:
-            emit(None)  # a sign of life: silence may go on for hours before there is a piece
+            emit(None)  # a sign of life: hours of silence may pass before the next piece
             yield from self._cutter.push(block)
         yield from self._cutter.finish()
 
 
 def group_pieces(pieces: Iterable[AudioPiece]) -> Generator[list[AudioPiece], None, None]:
-    """Yield neighbours, at most TOGETHER unless a piece is longer."""
+    """Yield groups of neighbours with at most GROUP_SAMPLES samples; a longer piece is its own group."""
     group: list[AudioPiece] = []
     count = 0
     for piece in pieces:
-        if group and count + len(piece.samples) > TOGETHER:
+        if group and count + len(piece.samples) > GROUP_SAMPLES:
             yield group
             group, count = [], 0
         group.append(piece)

@@ -1,6 +1,6 @@
-"""How a long recording is answered: what the user chose, held against what the model can."""
+"""The plan of a timeline: the user's settings, checked against the model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,9 +10,10 @@ from sertone.audio.decoder import MAX_CHANNELS
 from sertone.errors import AudioError, SertoneError
 from sertone.runtime.answering import Model
 from sertone.runtime.timeline.cutting import ChannelCutter, Cutter
-from sertone.runtime.timeline.rttm import Turn, read_rttm, select_spans
+from sertone.runtime.timeline.rttm import read_rttm, select_spans
 from sertone.runtime.timeline.segmentation import (
     Segmenter,
+    Span,
     SpanSegmenter,
     SpeechSegmenter,
     WindowSegmenter,
@@ -28,21 +29,21 @@ MARGIN_S = 0.1  # added to both ends of speech, at most half of a pause
 
 @dataclass(frozen=True, kw_only=True)
 class TimelineSettings:
-    """How a long recording is answered.
+    """Settings for the prediction of a long recording.
 
     Attributes:
-        segmentation: `speech` answers where somebody speaks, `windows` everything; None: windows where
-            their length or hop is given, speech otherwise.
-        window_s: length of a window, in seconds; None: WINDOW_S.
-        hop_s: from one window to the next, in seconds, at most `window_s`; None: `window_s`.
-        longest_s: of speech or part of a turn that is answered at once, in seconds; never more than the model
-            answers at once.
-        shortest_s: what is shorter is no speech, in seconds.
-        gap_s: pause that ends a stretch of speech, in seconds.
+        segmentation: `speech` predicts only speech, `windows` all audio; None: windows if their length or hop
+            is given, speech otherwise.
+        window_s: length of a window, in seconds; None: DEFAULT_WINDOW_S.
+        hop_s: time from one window to the next, in seconds, at most `window_s`; None: `window_s`.
+        longest_s: longest piece of speech or part of a turn, in seconds; never more than the model predicts
+            at once.
+        shortest_s: shortest piece of speech, in seconds; anything shorter is ignored.
+        gap_s: pause that ends a piece of speech, in seconds.
         threshold: probability at which speech begins.
-        smoothing: answers of so many neighbouring segments of a speaker are averaged; odd, 1: none.
-        rttm: file of speaker turns, which are answered instead.
-        channels: names of the speakers, one per channel; each channel is then answered by itself.
+        smoothing: number of neighbouring segments of a speaker whose predictions are averaged; odd, 1: none.
+        rttm: file of speaker turns, which then are the segments.
+        channels: names of the speakers, one per channel; each channel is then predicted separately.
     """
 
     segmentation: Literal["speech", "windows"] | None = None
@@ -58,8 +59,8 @@ class TimelineSettings:
 
     @property
     def uses_windows(self) -> bool:
-        """Whether windows are answered."""
-        return self.segmentation == "windows" or (self.segmentation is None and self._sized)
+        """True if the segments are windows."""
+        return self.segmentation == "windows" or (self.segmentation is None and self._has_size)
 
     @property
     def effective_window_s(self) -> float:
@@ -68,37 +69,39 @@ class TimelineSettings:
 
     @property
     def effective_hop_s(self) -> float:
-        """From one window to the next, in seconds."""
+        """Time from one window to the next, in seconds."""
         return self.effective_window_s if self.hop_s is None else self.hop_s
 
     @property
-    def _sized(self) -> bool:
+    def _has_size(self) -> bool:
         return self.window_s is not None or self.hop_s is not None
 
     def find_problem(self) -> tuple[str, str] | None:
-        """What cannot be, and what is expected."""
+        """Return the first impossible setting, and the expected one; None if all are possible."""
         kinds, speech, names = (None, "speech", "windows"), self.segmentation == "speech", self.channels or ()
+        window_s, hop_s = self.effective_window_s, self.effective_hop_s
         checks = [
             (self.segmentation in kinds, f"segmentation {self.segmentation!r}", "speech or windows"),
-            (not (speech and self._sized), "speech and a window or hop", "one of the two"),
-            (not (self.rttm and self._sized), "speaker turns and a window or hop", "one of the two"),
+            (not (speech and self._has_size), "speech and a window or hop", "one of the two"),
+            (not (self.rttm and self._has_size), "speaker turns and a window or hop", "one of the two"),
             (not (self.rttm and self.segmentation), "speaker turns and a segmentation", "one of the two"),
-            (self.effective_window_s >= 0.025, f"windows of {self.effective_window_s} s", "at least 0.025 s"),
-            (0.001 <= self.effective_hop_s <= self.effective_window_s, f"a hop of {self.effective_hop_s} s", "more than 0, at most a window"),
-            (self.longest_s >= 2, f"stretches of {self.longest_s} s", "at least 2 s"),
+            (window_s >= 0.025, f"windows of {window_s} s", "at least 0.025 s"),
+            (0.001 <= hop_s <= window_s, f"a hop of {hop_s} s", "more than 0, at most a window"),
+            (self.longest_s >= 2, f"longest_s {self.longest_s}", "at least 2 s"),
             (0 <= self.shortest_s <= 0.5, f"shortest_s {self.shortest_s}", "0 to 0.5 s"),
             (0 <= self.gap_s <= 60, f"gap_s {self.gap_s}", "0 to 60 s"),
             (0 < self.threshold < 1, f"a threshold of {self.threshold}", "between 0 and 1"),
             (self.smoothing > 0 and self.smoothing % 2, f"smoothing over {self.smoothing}", "an odd number"),
             (not isinstance(names, str), f"channels {names!r}", "a tuple of names"),
-            (len(set(names)) == len(names), f"channels {', '.join(names)}", "a name of its own for each"),
+            (len(set(names)) == len(names), f"channels {', '.join(names)}", "a different name for each"),
             (not (self.rttm and self.channels), "speaker turns and names of channels", "one of the two"),
         ]  # fmt: skip
-        return next(((found, expected) for good, found, expected in checks if not good), None)
+        problems = ((problem, expected) for is_possible, problem, expected in checks if not is_possible)
+        return next(problems, None)
 
 
 def parse_channel_names(text: str) -> tuple[str, ...]:
-    """Names of channels from words such as `left=agent,right=customer` or `1=agent,2=customer`.
+    """Parse names of channels from a text such as `left=agent,right=customer` or `1=agent,2=customer`.
 
     Raises:
         SertoneError: `bad_channel_names`.
@@ -106,6 +109,7 @@ def parse_channel_names(text: str) -> tuple[str, ...]:
     places = {"left": 0, "right": 1} | {str(n + 1): n for n in range(MAX_CHANNELS)}
     pairs = [[word.strip() for word in part.partition("=")[::2]] for part in text.split(",")]
     names = {places[place]: name for place, name in pairs if place in places and name}
+    # Fails for unknown places, empty or missing names, and places that are given twice.
     if sorted(names) != list(range(len(pairs))):
         raise SertoneError(
             "bad_channel_names", repr(text), "a name for every channel, such as left=agent,right=customer"
@@ -115,80 +119,75 @@ def parse_channel_names(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TimelinePlan:
-    """Settings that fit a model, and the turns of their RTTM file.
+    """Settings that fit a model, and the speaker turns of their RTTM file.
 
     Attributes:
         settings: as given.
         min_samples: of the model, at 16 kHz.
-        longest: of a stretch of speech or a part of a turn, in samples at 16 kHz.
-        turns: of all recordings; None where speech or windows are answered.
-        alone: whether one recording is answered, see `turns.turns_of`.
+        longest: longest piece of speech or part of a turn, in samples at 16 kHz.
+        spans: name of a recording -> its speaker turns; None for speech or windows.
+        alone: whether a single recording is predicted, see `rttm.select_spans`.
     """
 
     settings: TimelineSettings
     min_samples: int
     longest: int
-    turns: Sequence[Turn] | None = None
+    spans: Mapping[str, Sequence[Span]] | None = None
     alone: bool = True
 
     @classmethod
     def from_settings(cls, settings: TimelineSettings, model: Model) -> "TimelinePlan":
-        """Holds settings against a model, and reads the turns.
+        """Check settings against a model, and read the speaker turns.
 
         Raises:
             SertoneError: `bad_timeline`, `missing_rttm`, `bad_rttm`.
         """
         problem = settings.find_problem()
-        if not problem and settings.uses_windows and settings.effective_window_s > model.max_seconds:
-            problem = (
-                f"windows of {settings.effective_window_s} s",
-                f"at most the model's {model.max_seconds:g} s",
-            )
+        window_s = settings.effective_window_s
+        if not problem and settings.uses_windows and window_s > model.max_seconds:
+            problem = f"windows of {window_s} s", f"at most the model's {model.max_seconds:g} s"
         if problem:
             raise SertoneError("bad_timeline", *problem)
-        longest = _samples(min(settings.longest_s, model.max_seconds))
-        return cls(settings, model.min_samples, longest, read_rttm(settings.rttm) if settings.rttm else None)
+        longest = _to_samples(min(settings.longest_s, model.max_seconds))
+        spans = read_rttm(settings.rttm) if settings.rttm else None
+        return cls(settings, model.min_samples, longest, spans)
 
     @property
     def mixes_channels(self) -> bool:
-        """Whether channels are mixed into one."""
+        """True if the channels are mixed into one."""
         return self.settings.channels is None
 
     def create_cutter(self, name: str, channels: int) -> Cutter:
-        """What cuts a recording with so many channels.
+        """Create the cutter for a recording with a number of channels.
 
         Raises:
             AudioError: `channel_names`, `no_turns`.
         """
         names = self.settings.channels
         if names is not None and len(names) != channels:
-            raise AudioError(
-                "channel_names",
-                f"{name}: {format_count(channels, 'channel')}",
-                f"one for each of {', '.join(names)}",
-            )
-        return Cutter([ChannelCutter(self._segmenter(name), speaker) for speaker in names or ("",)])
+            problem = f"{name}: {format_count(channels, 'channel')}"
+            raise AudioError("channel_names", problem, f"one for each of {', '.join(names)}")
+        return Cutter([ChannelCutter(self._create_segmenter(name), speaker) for speaker in names or ("",)])
 
-    def _segmenter(self, name: str) -> Segmenter:
-        s = self.settings
-        if self.turns is not None:
-            own = select_spans(self.turns, name, alone=self.alone) if self.turns else []
-            return SpanSegmenter(divide_long_spans(own, self.longest))
-        if s.uses_windows:
-            window, shortest = (
-                _samples(s.effective_window_s),
-                max(self.min_samples, _samples(SHORTEST_WINDOW_S)),
-            )
-            return WindowSegmenter(window, _samples(s.effective_hop_s), min(window, shortest))
+    def _create_segmenter(self, name: str) -> Segmenter:
+        settings = self.settings
+        if self.spans is not None:
+            # Without any spans nothing is predicted, and no recording has to be named.
+            spans = select_spans(self.spans, name, alone=self.alone) if self.spans else []
+            return SpanSegmenter(divide_long_spans(spans, self.longest))
+        if settings.uses_windows:
+            window = _to_samples(settings.effective_window_s)
+            shortest = max(self.min_samples, _to_samples(SHORTEST_WINDOW_S))
+            return WindowSegmenter(window, _to_samples(settings.effective_hop_s), min(window, shortest))
         return SpeechSegmenter(
             load_speech_detector(),
-            threshold=s.threshold,
+            threshold=settings.threshold,
             longest=self.longest,
-            shortest=_samples(s.shortest_s),
-            gap=_samples(s.gap_s),
-            margin=_samples(min(MARGIN_S, s.gap_s / 2)),
+            shortest=_to_samples(settings.shortest_s),
+            gap=_to_samples(settings.gap_s),
+            margin=_to_samples(min(MARGIN_S, settings.gap_s / 2)),
         )
 
 
-def _samples(seconds: float) -> int:
+def _to_samples(seconds: float) -> int:
     return round(seconds * SAMPLING_RATE)

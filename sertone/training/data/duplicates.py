@@ -14,16 +14,25 @@ Axis letters: N samples, P parts, T frames.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.protocol.splits import Fold
+from sertone.schema import Utterance
 
-if TYPE_CHECKING:
-    from sertone.training.data.recordings import Recordings
+
+class Recordings(Protocol):
+    """Loaded recordings by utterance id, as `recordings.Recordings` holds them: it imports this file."""
+
+    lengths: dict[str, int]
+    hashes: dict[str, bytes]
+    sketches: dict[str, np.ndarray]
+
+    def samples(self, utterance: Utterance, speed: float = 1.0) -> np.ndarray: ...
+
 
 PARTS, EVERY = 24, 4
 """Of a sketch; of so many samples one is looked at: a fraction of the cost of their hash."""

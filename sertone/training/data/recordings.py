@@ -15,8 +15,8 @@ import soxr
 
 from sertone import audio
 from sertone.audio import SAMPLING_RATE
+from sertone.audio.isolated import DECODER_TIMEOUT_S, borrow_decoder, build_decoder_error
 from sertone.errors import AudioError, SertoneError
-from sertone.runtime.timeline.isolated import DECODER_TIMEOUT_S, borrow_decoder, build_decoder_error
 from sertone.schema import Utterance
 from sertone.scoring.display import format_count
 from sertone.training.data import duplicates

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sertone import corpora
 from sertone import recipe as recipes
+from sertone.runtime.answering import AnswerFormat
 from sertone.runtime.predictor import Predictor
 from sertone.schema import Prediction
 from sertone.training.runs.crossval import cross_validate
@@ -53,6 +54,6 @@ def demo(folder: Path, overrides: Iterable[str] = (), *, fresh: bool = False) ->
     cross_validate(recipe, run, fresh=fresh)
     row = spreadsheet.read_rows(run / "predictions.csv")[0]
     model = run / f"fold_{row['fold']}"
-    prediction = Predictor(TorchModel(model)).predict(corpus / f"{row['id']}.wav")
+    prediction = Predictor(AnswerFormat(TorchModel(model))).predict(corpus / f"{row['id']}.wav")
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     return DemoResult(corpus, run, results["pooled"], row["target"], prediction, model)
