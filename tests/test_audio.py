@@ -302,9 +302,9 @@ def test_children_import_nothing_from_the_working_folder(tmp_path, tone):
     """Where a `queue.py` of the user's would end every one of them, or worse."""
     (tmp_path / "queue.py").write_text("raise SystemExit(7)")
     (tmp_path / "use.py").write_text(
-        "from sertone.utils.processes import Isolated\n"
+        "from sertone.utils.processes import ChildProcess\n"
         "from sertone import audio\n"
-        f"with Isolated() as child: print(child(audio.read, {str(tone('a.wav'))!r}).sampling_rate)\n"
+        f"with ChildProcess() as child: print(child(audio.read, {str(tone('a.wav'))!r}).sampling_rate)\n"
     )
     command = [sys.executable, "-P", str(tmp_path / "use.py")]
     home = str(Path(audio.__file__).parents[1])
@@ -316,7 +316,7 @@ def test_children_end_with_their_caller(tmp_path):
     """Also when the caller is killed in the middle of a call."""
     code = (
         "import os, time, sertone.utils.processes as i\n"
-        "with i.Isolated() as child:\n"
+        "with i.ChildProcess() as child:\n"
         "    print(child(os.getpid), flush=True)\n"
         "    child(time.sleep, 60)\n"
     )
