@@ -118,7 +118,7 @@ def test_make_demo(tmp_path, small_demo):
     shutil.copytree(small_demo, tmp_path / "corpora" / "demo")
     done = make(tmp_path, "demo", "--set", "train.epochs=[1,1]")
     assert done.returncode == 0, done.stderr
-    assert "95 % interval over 10 speakers" in done.stdout and "never heard" in done.stdout
+    assert "95 % interval over 10 speakers" in done.stdout and "not seen in training" in done.stdout
     assert (tmp_path / "runs/demo/report.html").is_file()
     for name in re.findall(r"(?:runs|corpora)/\S+", done.stdout):
         assert (tmp_path / name.rstrip(":.,")).exists(), name

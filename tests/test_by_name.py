@@ -102,7 +102,7 @@ def test_a_copied_study_still_finds_its_recipe(sertone, tmp_path):
 def test_copy_overwrites_nothing(sertone, tmp_path):
     (tmp_path / "demo.yaml").write_text("mine")
     status, _, err = sertone("recipes", "copy", "demo")
-    assert status == 2 and "[output_exists] demo.yaml is there already" in err
+    assert status == 2 and "[output_exists] demo.yaml exists already" in err
     assert (tmp_path / "demo.yaml").read_text() == "mine"
     assert sertone("recipes", "copy", "demo", "other.yaml")[0] == 0
     (tmp_path / "folder").mkdir()

@@ -43,7 +43,7 @@ def refused(*words):
         (("--resume",), "no_output", "--out"),
         (("--language", "en"), "no_asr", "--asr"),
         (("--asr", "small", "--timeline"), "bad_timeline", "only heard"),
-        (("--asr", "small"), "text_not_read", "only hears"),
+        (("--asr", "small"), "text_not_read", "uses audio only"),
         (("--segmentation", "speech", "--window-s", "3"), "bad_timeline", "speech and a window or hop"),
         (("--speakers", "x.rttm", "--hop-s", "1"), "bad_timeline", "turns and a window or hop"),
         (("--speakers", "x.rttm", "--segmentation", "windows"), "bad_timeline", "turns and a segmentation"),
