@@ -254,7 +254,7 @@ def test_speech_recognition_asks_for_its_own_extra(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "sertone.recipe", None)
     with pytest.raises(SertoneError, match=r"\[asr\]"):
-        _load_recogniser("small", "", SimpleNamespace(reads=True))
+        _load_recogniser("small", "", SimpleNamespace(uses_text=True))
 
 
 def test_a_container_of_ffmpegs_asks_for_media(monkeypatch, tmp_path):
@@ -340,7 +340,7 @@ def test_the_table_of_other_names_leads_to_keys_that_exist():
         (["predict", "--dimension", "unit"], "did you mean '--dimensions'?"),
         (["crossval", "demo", "--epochs", "3"], "set `train.epochs`"),
         (["crossval", "demo", "train.seed=1"], "settings are changed with --set train.seed=1"),
-        (["crossval"], "sertone crossval needs RECIPE; `sertone crossval --help`"),
+        (["crossval"], "sertone crossval requires RECIPE; `sertone crossval --help`"),
         (["corpora", "chek"], "did you mean 'check'?"),
         (["corpora", "check", "iemcap", "x"], "did you mean 'iemocap'?"),
         (["corpora", "check", "emodb", "x"], "x does not exist; expected the root of emodb; name your copy"),

@@ -42,7 +42,7 @@ def refused(*words):
         (("--out", "x.jsonl", "--to", "x.html"), "bad_output", "one of the two"),
         (("--resume",), "no_output", "--out"),
         (("--language", "en"), "no_asr", "--asr"),
-        (("--asr", "small", "--timeline"), "bad_timeline", "only heard"),
+        (("--asr", "small", "--timeline"), "bad_timeline", "from the audio alone"),
         (("--asr", "small"), "text_not_read", "uses audio only"),
         (("--segmentation", "speech", "--window-s", "3"), "bad_timeline", "speech and a window or hop"),
         (("--speakers", "x.rttm", "--hop-s", "1"), "bad_timeline", "turns and a window or hop"),

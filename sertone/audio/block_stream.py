@@ -76,8 +76,8 @@ class BlockStream:
 
     def _require_length(self, frames: int) -> None:
         if frames * self.info.channels > self._max_hours * 3600 * self.info.sampling_rate:
-            found = f"{self._name}: more than {self._max_hours:g} hours, all channels together"
-            raise AudioError("too_long", found, "a shorter recording", "cut the recording")
+            problem = f"{self._name}: more than {self._max_hours:g} hours, all channels together"
+            raise AudioError("too_long", problem, "a shorter recording", "cut the recording")
 
 
 def stream(path: str | Path | AudioBytes, *, mix: bool = True, max_hours: float = MAX_HOURS) -> BlockStream:

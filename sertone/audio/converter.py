@@ -95,8 +95,8 @@ class BlockConverter:
         columns = as_columns(samples, self.name)
         if columns.shape[1] != self.channels:
             shapes = "(N, 1), or (N,)" if self.channels == 1 else f"(N, {self.channels})"
-            found = f"{self.name}: samples of shape {np.shape(samples)}"
-            raise AudioError("bad_samples", found, shapes)
+            problem = f"{self.name}: samples of shape {np.shape(samples)}"
+            raise AudioError("bad_samples", problem, shapes)
         if not np.isfinite(columns).all():
             raise AudioError("non_finite", f"{self.name}: NaN or infinite samples", "finite samples")
         return columns
@@ -128,8 +128,8 @@ def as_columns(samples: np.ndarray, name: str) -> np.ndarray:
     columns = array[:, None] if array.ndim == 1 else array
     # Few rows and many columns: the axes were exchanged.
     if len(columns) <= MAX_CHANNELS < columns.shape[1]:
-        found = f"{name}: {columns.shape[1]} channels of {format_count(len(columns), 'sample')}"
-        raise AudioError("bad_channels", found, "samples (N, channels)", "transpose them")
+        problem = f"{name}: {columns.shape[1]} channels of {format_count(len(columns), 'sample')}"
+        raise AudioError("bad_channels", problem, "samples (N, channels)", "transpose them")
     if array.dtype.kind == "f":
         return columns.astype(np.float32, copy=False)
     middle = 128 if array.dtype == np.uint8 else 0  # WAV files hold 8 bits without a sign

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sertone.runtime.timeline.streaming import Stream
-    from sertone.schema import Segment
+    from sertone.schema import Prediction, Segment
 
 CHUNK_S = 0.1
 """Seconds that are read from the microphone at once."""
@@ -39,7 +39,7 @@ def listen(
     min_confidence: float | None = None,
     as_json: Annotated[Flag, Parameter(name="--json")] = False,
 ) -> int:
-    """Predict the emotion of a microphone: one line per window until Ctrl-C, and a last line for the whole.
+    """Predict emotions live from a microphone: a line per window until Ctrl-C, and a last line for the whole.
 
     This needs the extra `listen` (sounddevice) and, on Linux, the library PortAudio.
 
@@ -80,17 +80,16 @@ def print_stream(
                 print_text(format_line(segment))
     except KeyboardInterrupt:
         pass  # Ctrl-C is how listening ends
-    whole = stream.finish()
-    for segment in whole.segments:
+    prediction = stream.finish()
+    for segment in prediction.segments:
         print_text(format_line(segment))
     if format_line is format_json:
-        print_text(json.dumps(whole.to_json(), ensure_ascii=False))
-    elif whole.status == "error":
-        print_status(f"error [{whole.code}] {whole.message}")
+        print_text(json.dumps(prediction.to_json(), ensure_ascii=False))
+    elif prediction.status == "error":
+        print_status(f"error [{prediction.code}] {prediction.message}")
     else:
-        prediction = _format_prediction(whole.label, whole.confidence, whole.unsure, whole.dimensions)
-        print_text(f"{'the whole':>19}  {prediction}")
-    return int(whole.status == "error")
+        print_text(f"{'the whole':>19}  {_format_prediction(prediction)}")
+    return int(prediction.status == "error")
 
 
 def format_json(segment: "Segment") -> str:
@@ -101,17 +100,15 @@ def format_json(segment: "Segment") -> str:
 def format_text(segment: "Segment") -> str:
     """Return a segment as a line: its time, the label, the confidence as a bar, dimensions."""
     times = f"{segment.start_s:7.1f} - {segment.end_s:7.1f} s"
-    prediction = _format_prediction(segment.label, segment.confidence, segment.unsure, segment.dimensions)
-    return f"{times}  {prediction}"
+    return f"{times}  {_format_prediction(segment)}"
 
 
-def _format_prediction(
-    label: str | None, confidence: float | None, unsure: bool, dimensions: dict[str, float]
-) -> str:
-    parts = [f"{name} {value:.2f}" for name, value in dimensions.items()]
+def _format_prediction(prediction: "Prediction | Segment") -> str:
+    label, confidence = prediction.label, prediction.confidence
+    parts = [f"{name} {value:.2f}" for name, value in prediction.dimensions.items()]
     if label is not None and confidence is not None:
         bar = "█" * round(BAR_WIDTH * confidence)
-        suffix = " unsure" if unsure else ""
+        suffix = " unsure" if prediction.unsure else ""
         parts.insert(0, f"{label:<12} {bar:·<{BAR_WIDTH}} {confidence:4.0%}{suffix}")
     return "  ".join(parts) or "no answer"
 
@@ -145,8 +142,8 @@ def _import_sounddevice() -> Any:
     try:
         import sounddevice  # pyright: ignore[reportMissingImports]
     except ImportError:
-        found = "sounddevice, which records from the microphone, is not installed"
-        raise SertoneError("missing_extra", found, way_out=install_command("listen")) from None
+        problem = "sounddevice, which records from the microphone, is not installed"
+        raise SertoneError("missing_extra", problem, way_out=install_command("listen")) from None
     except OSError as error:  # sounddevice loads PortAudio when it is imported
         way_out = "apt install libportaudio2, or what it is called on this system"
         raise SertoneError("no_portaudio", str(error), "the library PortAudio", way_out) from None

@@ -58,9 +58,9 @@ def evaluate(
             of the corpus (`sertone corpora list`; `manifest` for a table of your own), and its folder or the
             table.
         out: Folder to write. Default: runs/MODEL-on-CORPUS.
-        classes: Classes to report, out of those of the model: `angry,sad` leaves the others out,
+        classes: Classes of the model to report: `angry,sad` leaves the others out,
             `happy=positive,sad=negative` renames and merges. Or a YAML file with a mapping.
-        emotions: Emotions of the corpus that are classes of the model under another name, as
+        emotions: Emotions of the corpus that are classes of the model under another name, as in
             `joy=happy,rage=angry`.
         text: Source of the text for a model that uses text, as `data.text` of a recipe: `corpus`, `none`,
             `asr`, or `{source: asr, asr: {model: large-v3}}`.

@@ -34,7 +34,7 @@ def predict(
     out: Path | None = None,
     resume: Flag = False,
     asr: str | None = None,
-    language: str = "",
+    language: Annotated[str, Parameter(show_default=False)] = "",
     classes: str | None = None,
     min_confidence: float | None = None,
     dimensions: Literal["corpus", "unit"] = "corpus",
@@ -55,27 +55,27 @@ def predict(
 
     Args:
         paths: First the model: a bundle, a checkpoint folder, a run, or OWNER/NAME on the Hugging Face hub.
-            The folder of a Hugging Face model, hf:FOLDER or hf:OWNER/NAME is exported once into a cache. A
-            run predicts with the mean of its folds' models; most of them were trained on a recording that
-            belongs to the corpus. Default, where the first path is a recording or a folder of recordings: the
-            model that comes with Sertone. Then recordings of any sampling rate and number of channels. A
-            folder stands for all recordings in it and below it. `-` is a recording on standard input, and
-            must be the only one.
+            Or an audio-classification model of Hugging Face, as its folder, hf:FOLDER or hf:OWNER/NAME; it is
+            exported once into a cache. A run predicts with the mean of its folds' models. Most of these were
+            trained on a recording that belongs to the corpus. If the first path is a recording or a folder of
+            recordings, the model that comes with Sertone predicts. Then recordings of any sampling rate and
+            number of channels. A folder stands for all recordings in it and below it. `-` is a recording on
+            standard input, and must be the only one.
         text: Text that is spoken in the recording; for a single recording.
         list_: Text file of recordings, instead of paths: one per line, or separated by NUL, as `find -print0`
             writes them. `-` is standard input.
         manifest: Table of recordings, instead of paths, with the columns `path` and, where they are known,
             `text` and `duration_s`.
-        columns: For that table: the meaning of columns whose names are not recognised, as
+        columns: For that table: the meaning of columns whose names are not recognised, as in
             `path=clip,text=said`.
         out: File to write, ending in .jsonl or .csv. A file that exists is only changed with `--resume`.
         resume: Resume the file of `--out`: recordings that have a row are skipped, unless they have changed.
         asr: Name or folder of a faster-whisper model, such as `small`, that transcribes recordings without
             text.
         language: Language of the speech, for `--asr`, such as `en`. Default: detected.
-        classes: Classes to report, out of those of the model: `angry,sad` leaves the others out and shares
-            their probability among the rest, `happy=positive,sad=negative` renames and merges. Or a YAML file
-            with a mapping.
+        classes: Classes of the model to report: `angry,sad` leaves the others out and shares their
+            probability among the rest, `happy=positive,sad=negative` renames and merges. Or a YAML file with
+            a mapping.
         min_confidence: Confidence below which a prediction is unsure. Default: as the model was calibrated.
         dimensions: Scale of arousal, valence and dominance: that of the `corpus`, or from 0 to 1 (`unit`).
         device: Processor to use. `cuda` requires a GPU, and onnxruntime-gpu for a bundle.
@@ -186,8 +186,8 @@ def _require_asr_usable(asr: str | None, language: str, *, has_timelines: bool) 
     if language and not asr:
         raise SertoneError("no_asr", "--language without --asr", "the model that transcribes the speech")
     if asr and has_timelines:
-        found = "--asr for a timeline, whose pieces are predicted from the audio alone"
-        raise SertoneError("bad_timeline", found, "one of the two")
+        problem = "--asr for a timeline, whose pieces are predicted from the audio alone"
+        raise SertoneError("bad_timeline", problem, "one of the two")
 
 
 def _is_model(name: str) -> bool:
@@ -225,18 +225,18 @@ def _collect_inputs(
     if text is None:
         return inputs
     if len(inputs) != 1 or not paths:
-        found = f"--text and {format_count(len(inputs), 'recording') if paths else 'a list or a table'}"
+        problem = f"--text and {format_count(len(inputs), 'recording') if paths else 'a list or a table'}"
         way_out = "--manifest takes a table with a column of texts"
-        raise SertoneError("many_files", found, "one recording", way_out)
+        raise SertoneError("many_files", problem, "one recording", way_out)
     return [replace(inputs[0], text=text)]
 
 
 def _require_only_input(paths: Sequence[str], listed: str | None, manifest: Path | None) -> None:
     """Refuse standard input together with other recordings."""
     if len(paths) > 1 or listed or manifest:
-        found = f"`{STDIN}`, a recording on standard input, beside others"
+        problem = f"`{STDIN}`, a recording on standard input, beside others"
         way_out = f"a file of that name is ./{STDIN}"
-        raise SertoneError("many_files", found, f"`{STDIN}` alone after the model", way_out)
+        raise SertoneError("many_files", problem, f"`{STDIN}` alone after the model", way_out)
 
 
 def _read_standard_input() -> "Input":
@@ -246,15 +246,15 @@ def _read_standard_input() -> "Input":
 
     content = sys.stdin.buffer.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        found = f"standard input has more than {MAX_BYTES >> 20} MB"
-        raise SertoneError("too_large", found, "a smaller recording", "write it to a file, and name that")
+        problem = f"standard input has more than {MAX_BYTES >> 20} MB"
+        raise SertoneError("too_large", problem, "a smaller recording", "write it to a file, and name that")
     return Input(STDIN, content=content)
 
 
 def _load_recogniser(name: str, language: str, model: "Model") -> Callable:
     if not model.uses_text:
-        found = f"--asr {name} for a model that uses audio only"
-        raise SertoneError("text_not_read", found, "a model that uses text")
+        problem = f"--asr {name} for a model that uses audio only"
+        raise SertoneError("text_not_read", problem, "a model that uses text")
     try:
         from sertone.recipe import AsrConfig
         from sertone.transcripts.asr import Recogniser

@@ -14,7 +14,7 @@ class ReaderOptions:
     """Options for tables and folders of your own, as `data.columns` and `data.speaker_pattern` of a recipe.
 
     Attributes:
-        columns: For a table: the meaning of columns whose names are not recognised, as
+        columns: For a table: the meaning of columns whose names are not recognised, as in
             `path=clip,emotion=feeling`. Or a YAML file with a mapping.
         speaker_pattern: For an `audiofolder`: a regular expression that finds the speaker in a path.
     """

@@ -64,7 +64,7 @@ def copy(name: str, to: Path = Path(), /, *, study: Study = False) -> int:
 
     Args:
         name: See `sertone recipes list`.
-        to: File or folder to write to. Default: the working directory.
+        to: File or folder to write to.
     """
     source = _find_entry(name, study=study).path
     target = to / source.name if to.is_dir() else to

@@ -84,19 +84,19 @@ def _check_target(target: str, recordings: Sequence[str], input_paths: set[str])
     from sertone.runtime.formats.writers import require_writable
 
     if len(recordings) != 1 and STEM not in target:
-        found = f"--to {target} for {format_count(len(recordings), 'recording')}"
-        raise SertoneError("many_files", found, f"a name with {STEM} in it")
+        problem = f"--to {target} for {format_count(len(recordings), 'recording')}"
+        raise SertoneError("many_files", problem, f"a name with {STEM} in it")
     written: dict[Path, str] = {}
     for recording in recordings:
         path = expand_stem(target, recording)
         require_writable(path)
         if os.path.realpath(path) in input_paths:
-            found = f"--to {target} would overwrite {path}, which is read"
-            raise SertoneError("bad_output", found, "another name")
+            problem = f"--to {target} would overwrite {path}, which is read"
+            raise SertoneError("bad_output", problem, "another name")
         earlier = written.setdefault(path, recording)
         if earlier != recording:
-            found = f"--to {target} is {path} both for {earlier} and for {recording}"
-            raise SertoneError("many_files", found, "another stem for each", "one call for each folder")
+            problem = f"--to {target} is {path} both for {earlier} and for {recording}"
+            raise SertoneError("many_files", problem, "another stem for each", "one call for each folder")
 
 
 def expand_stem(target: str, recording: str) -> Path:

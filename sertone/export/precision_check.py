@@ -19,7 +19,7 @@ MAX_LOSS_POINTS = 0.5
 
 def compare_precisions(
     exact: Model,
-    other: Model,
+    converted: Model,
     class_map: Mapping[str, str],
     corpus: str,
     root: str | Path,
@@ -29,7 +29,7 @@ def compare_precisions(
 
     Args:
         exact: in fp32.
-        other: the same model in another precision.
+        converted: the same model in another precision.
         class_map: emotion -> class; utterances of other emotions do not count in UA.
         corpus: its name.
         root: its folder, or the file of a manifest.
@@ -47,7 +47,7 @@ def compare_precisions(
     utterances = corpora.load(corpus, root, **(reader or {}))
     if not utterances:
         raise SertoneError("nothing_to_compare", f"no recording in {root}", "one at least")
-    pairs = [(_predict(exact, utterance), _predict(other, utterance)) for utterance in utterances]
+    pairs = [(_predict(exact, utterance), _predict(converted, utterance)) for utterance in utterances]
     probabilities, ratings = (np.stack([[a[part], b[part]] for a, b in pairs]) for part in (0, 1))
     scores = _score_classes(exact, utterances, probabilities, class_map)
     scores |= _score_ratings(exact, utterances, ratings, corpora.load_sheet(corpus).SCALES)
@@ -99,9 +99,9 @@ def _measure_differences(model: Model, probabilities: np.ndarray, ratings: np.nd
     """Compare probabilities (N, 2, K) and ratings (N, 2, R); axis 1 has fp32 first."""
     differences = {}
     if model.classes:
-        exact, other = probabilities[:, 0], probabilities[:, 1]
-        differences["equal_labels"] = float((exact.argmax(-1) == other.argmax(-1)).mean())
-        differences["mean_difference"] = float(np.abs(exact - other).mean())
+        exact, converted = probabilities[:, 0], probabilities[:, 1]
+        differences["equal_labels"] = float((exact.argmax(-1) == converted.argmax(-1)).mean())
+        differences["mean_difference"] = float(np.abs(exact - converted).mean())
     if model.scales:
         ranges = np.asarray([scale_range(scale) for scale in model.scales.values()])
         mean = float(np.abs((ratings[:, 0] - ratings[:, 1]) / ranges).mean())
@@ -119,8 +119,8 @@ def _score_classes(
         return {}
     labels = [str(targets[row]) for row in rows]
     predictions = [[model.classes[index] for index in side] for side in probabilities[rows].argmax(-1).T]
-    exact, other = (metrics.emotion_scores(labels, side)["ua"] for side in predictions)
-    return {"ua": {"fp32": exact, "own": other, "utterances": len(rows)}}
+    exact, converted = (metrics.emotion_scores(labels, side)["ua"] for side in predictions)
+    return {"ua": {"fp32": exact, "own": converted, "utterances": len(rows)}}
 
 
 def _score_ratings(
@@ -140,6 +140,6 @@ def _score_ratings(
             [rescale(float(value), from_scale, scales[name]) for value in ratings[rows, side, column]]
             for side in (0, 1)
         ]
-        exact, other = (metrics.rating_scores(targets, side)["ccc"] for side in sides)
-        scores[f"{name}.ccc"] = {"fp32": exact, "own": other, "utterances": len(rows)}
+        exact, converted = (metrics.rating_scores(targets, side)["ccc"] for side in sides)
+        scores[f"{name}.ccc"] = {"fp32": exact, "own": converted, "utterances": len(rows)}
     return scores
