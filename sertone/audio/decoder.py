@@ -245,7 +245,7 @@ def _open_ffmpeg(file: OpenFile, report: ContainerReport, path: Path, resources:
     if stream.codec_context is None:
         raise AudioError("not_audio", f"{path}: audio of an unknown codec", "a known one")
     check_format(stream.rate or 0, stream.channels, path)
-    report.stated_s = report.stated_s or _stated_length_s(container, stream)
+    report.stated_s = report.stated_s or _get_stated_length_s(container, stream)
     frames = round(max(report.stated_s, (container.duration or 0) / 1e6) * stream.rate)
     info = AudioInfo(stream.rate, stream.channels, frames, exact=False)
     warnings = _collect_warnings(report, info)
@@ -257,7 +257,7 @@ def _open_ffmpeg(file: OpenFile, report: ContainerReport, path: Path, resources:
     return AudioFile(info, warnings, decode, resources)
 
 
-def _stated_length_s(container: Any, stream: Any) -> float:
+def _get_stated_length_s(container: Any, stream: Any) -> float:
     """Return the stated length of an audio stream in seconds, 0 where only that of all streams is known."""
     if stream.duration:
         return float(stream.duration * stream.time_base)

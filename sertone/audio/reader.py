@@ -143,6 +143,7 @@ def _collect(
         parts.append(converter.push(block if wanted is None else block[: wanted - converter.input_frames]))
         if wanted is not None and converter.input_frames >= wanted:
             break
+        # Checked while decoding: the header may be wrong, and a small file can hold hours of silence.
         if limit is not None and converter.input_frames > limit:
             raise AudioError(
                 "too_long",

@@ -64,6 +64,7 @@ def check(
 
     sheet = corpora.load_sheet(name)
     class_map = parse_classes(classes or getattr(sheet, "CLASSES", "four"))
+    # The data sheet of a corpus may fix the protocol of its recipes. Options of the command take precedence.
     protocol = {"split": "grouped_k_fold", "folds": folds, **getattr(sheet, "PROTOCOL", {})}
     options = {"split": split, "unknown_speakers": unknown_speakers}
     protocol |= {key: value for key, value in options.items() if value}

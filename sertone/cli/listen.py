@@ -125,13 +125,13 @@ def _open_microphone(
         size = round(CHUNK_S * rate)
         with sounddevice.InputStream(rate, size, index_or_name, channels=1, dtype="float32") as microphone:
             times = count() if seconds is None else range(max(1, round(seconds / CHUNK_S)))
-            yield rate, (_read_chunk(microphone, size) for _ in times)
+            yield rate, (_record_chunk(microphone, size) for _ in times)
     except (sounddevice.PortAudioError, ValueError) as error:
         way_out = "`python -m sounddevice` lists the devices"
         raise SertoneError("no_microphone", str(error), "a device that records", way_out) from None
 
 
-def _read_chunk(microphone: Any, size: int) -> "np.ndarray":
+def _record_chunk(microphone: Any, size: int) -> "np.ndarray":
     chunk, overflowed = microphone.read(size)
     if overflowed:
         print_status("warning  audio was lost: the model is slower than the microphone")

@@ -219,7 +219,7 @@ def _collect_inputs(
     column_names = parse_map(columns, "--columns") if columns else None
     if STDIN in paths:
         _require_only_input(paths, listed, manifest)
-        inputs = [_read_standard_input()]
+        inputs = [_load_standard_input()]
     else:
         inputs = collect_inputs(paths, listed=listed, manifest=manifest, columns=column_names)
     if text is None:
@@ -239,7 +239,7 @@ def _require_only_input(paths: Sequence[str], listed: str | None, manifest: Path
         raise SertoneError("many_files", problem, f"`{STDIN}` alone after the model", way_out)
 
 
-def _read_standard_input() -> "Input":
+def _load_standard_input() -> "Input":
     """Return the recording on standard input, read to its end; refuse a stream without an end."""
     from sertone.files import MAX_BYTES
     from sertone.runtime.batch.inputs import Input

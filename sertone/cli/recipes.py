@@ -68,6 +68,7 @@ def copy(name: str, to: Path = Path(), /, *, study: Study = False) -> int:
     """
     source = _find_entry(name, study=study).path
     target = to / source.name if to.is_dir() else to
+    # Any other suffix is the misspelt name of a folder.
     if target.suffix not in (".yaml", ".yml"):
         raise SertoneError(
             "bad_output", f"no folder {to}", "a folder that exists, or a name that ends in .yaml"

@@ -87,6 +87,7 @@ def _check_target(target: str, recordings: Sequence[str], input_paths: set[str])
         problem = f"--to {target} for {format_count(len(recordings), 'recording')}"
         raise SertoneError("many_files", problem, f"a name with {STEM} in it")
     written: dict[Path, str] = {}
+    # Recordings in different folders may have the same stem.
     for recording in recordings:
         path = expand_stem(target, recording)
         require_writable(path)

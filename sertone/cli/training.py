@@ -184,6 +184,7 @@ def demo(folder: Path = Path(), /, *, overrides: Overrides = None, fresh: Fresh 
     else:
         outcome = prediction.message
     print_text(f"corpus      {result.corpus}  (synthetic speech)")
+    # 25 %: the UA of guessing one of the four classes.
     print_text(f"scores      {format_scores(result.scores)}; chance 25 %")
     print_text(f"prediction  {outcome}")
     print_text(f"            spoken as {result.true_class}, by a speaker not seen in training")

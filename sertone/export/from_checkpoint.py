@@ -169,6 +169,7 @@ class PredictionGraph(nn.Module):
         emotion = outputs.get("emotion")
         probabilities = empty
         if emotion is not None:
+            # temperature scaling, see `scoring.calibration`
             probabilities = (emotion.logits.float() / calibration.temperature).softmax(-1)
         ratings = [model.heads[name].ratings(outputs[name]) for name in self.ratings]
         return probabilities, torch.stack(ratings, -1) if ratings else empty

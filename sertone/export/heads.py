@@ -56,6 +56,7 @@ class WeightedHead(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         states = hidden[:, -1]
         if self.weights is not None:
+            # One learned weight per layer; the softmax makes them sum to 1.
             states = (hidden * self.weights.softmax(-1)[:, None, None]).sum(1)
         return self.classifier(self.projector(states).mean(1))
 

@@ -94,6 +94,7 @@ def _remove_metadata(model: "ModelProto") -> "ModelProto":
     """
     for scope in (model.graph, *model.functions):
         for node in scope.node:
+            # The exporter stores the classes of all modules around a node, as a list in text.
             if any("FrontEnd'" in entry.value for entry in node.metadata_props):
                 node.name = f"{FRONT_END_PREFIX}{node.name}"
             node.ClearField("metadata_props")

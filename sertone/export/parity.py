@@ -45,6 +45,7 @@ def check_parity(
         waveform = _synthesise(max(round(length * SAMPLING_RATE), torch_model.min_samples))
         for text in _select_texts(torch_model):
             expected, actual = (model.outputs(waveform, text) for model in (torch_model, bundle))
+            # Ratings are compared as shares of their scales, so that one tolerance fits all.
             differences = {
                 "probabilities": expected.probabilities - actual.probabilities,
                 "ratings": (expected.ratings - actual.ratings) / ranges,

@@ -48,9 +48,11 @@ def compare_precisions(
     if not utterances:
         raise SertoneError("nothing_to_compare", f"no recording in {root}", "one at least")
     pairs = [(_predict(exact, utterance), _predict(converted, utterance)) for utterance in utterances]
+    # Axis 1: fp32 first, then the other precision.
     probabilities, ratings = (np.stack([[a[part], b[part]] for a, b in pairs]) for part in (0, 1))
     scores = _score_classes(exact, utterances, probabilities, class_map)
     scores |= _score_ratings(exact, utterances, ratings, corpora.load_sheet(corpus).SCALES)
+    # Scores are shares; a point is a hundredth.
     losses = [100 * (score["fp32"] - score["own"]) for score in scores.values()]
     return {
         "corpus": corpora.load_sheet(corpus).TITLE,
@@ -89,6 +91,7 @@ def require_small_loss(comparison: Mapping[str, Any], precision: str, force: boo
 def _predict(model: Model, utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
     """Return probabilities (K,) and ratings (R,)."""
     recording = audio.read(utterance.path, start_s=utterance.start_s, end_s=utterance.end_s)
+    # Models need a minimum number of samples; shorter recordings are padded with silence.
     missing = max(0, model.min_samples - len(recording.samples))
     waveform = np.pad(recording.samples, (0, missing))[None]
     outputs = model.outputs(waveform, utterance.text if model.uses_text else None)
@@ -135,6 +138,7 @@ def _score_ratings(
         if name not in scales or not rows:
             continue
         targets = [float(utterances[row].labels[name]) for row in rows]
+        # Without a known scale, the ratings of the model are taken as they are.
         from_scale = model_scale or scales[name]
         sides = [
             [rescale(float(value), from_scale, scales[name]) for value in ratings[rows, side, column]]

@@ -52,7 +52,7 @@ class Chunk(NamedTuple):
     size: int
 
 
-def _read_chunks(file: OpenFile, at: int, layout: Layout) -> Iterator[Chunk]:
+def _iterate_chunks(file: OpenFile, at: int, layout: Layout) -> Iterator[Chunk]:
     """Yield the chunks of a file from a position on, up to and including the first that exceeds the file."""
     header_bytes = struct.calcsize(layout.header)
     while at + header_bytes <= file.size:
@@ -72,7 +72,7 @@ def check_wav(file: OpenFile, path: Path) -> ContainerReport:
     frame_bytes = long_size = 0
     format_warnings: Warnings = {}
     compressed = False
-    for chunk in _read_chunks(file, 12, RIFF):
+    for chunk in _iterate_chunks(file, 12, RIFF):
         if chunk.name == b"ds64":  # RF64 (EBU Tech 3306): 64-bit sizes of the file and of `data`
             file.seek(chunk.start + 8)
             (long_size,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
@@ -164,7 +164,7 @@ def check_caf(file: OpenFile, path: Path) -> ContainerReport:
 
     A size of -1 is allowed for the last chunk: its samples go to the end of the file.
     """
-    for chunk in _read_chunks(file, 8, CORE):
+    for chunk in _iterate_chunks(file, 8, CORE):
         if chunk.name == b"data" and chunk.size < 0:
             file.seek(0)
             head = file.read(chunk.start - 8) + struct.pack(">q", file.size - chunk.start)
@@ -174,7 +174,7 @@ def check_caf(file: OpenFile, path: Path) -> ContainerReport:
 
 def _check_first_chunk(file: OpenFile, at: int, layout: Layout, name: bytes) -> ContainerReport:
     """Compare the size of the first chunk of this name with the file."""
-    for chunk in _read_chunks(file, at, layout):
+    for chunk in _iterate_chunks(file, at, layout):
         if chunk.name.startswith(name):
             return _compare_sizes(file, chunk, layout) if chunk.size > 0 else ContainerReport()
     return ContainerReport()
@@ -188,7 +188,7 @@ def check_aiff(file: OpenFile, path: Path) -> ContainerReport:
     """
     expected = 0
     frame_bytes = 1
-    for chunk in _read_chunks(file, 12, FORM):
+    for chunk in _iterate_chunks(file, 12, FORM):
         file.seek(chunk.start)
         if chunk.name == b"COMM":
             channels, frames, bits = struct.unpack(">HIH", file.read(8).ljust(8, b"\0"))
@@ -273,7 +273,7 @@ def _has_no_samples(file: OpenFile, at: int, layout: Layout) -> bool:
         return True
     end = at
     all_ascii = all_named = True
-    for chunk in _read_chunks(file, at, layout):
+    for chunk in _iterate_chunks(file, at, layout):
         is_ascii = [32 <= byte < 127 for byte in chunk.name[:4]]
         all_ascii = all_ascii and all(is_ascii)
         all_named = all_named and any(is_ascii)

@@ -29,14 +29,14 @@ def check_matroska(file: OpenFile, path: Path) -> ContainerReport:
     """Compare the sizes and CRC-32s of the elements of a Matroska file with the file."""
     report = ContainerReport(sndfile_readable=False)
     damaged = count = 0
-    for top in _read_elements(file, 0, file.size):
+    for top in _iterate_elements(file, 0, file.size):
         if top.start + top.size > file.size:
             report.present_bytes, report.stated_bytes = file.size - top.start, top.size
             return report
         if top.id != SEGMENT_ID:
             continue
         end = file.size if top.size < 0 else top.start + top.size
-        for element in _read_elements(file, top.start, end):
+        for element in _iterate_elements(file, top.start, end):
             if element.start + element.size > file.size:
                 report.present_bytes, report.stated_bytes = file.size - element.start, element.size
             count += 1
@@ -46,12 +46,12 @@ def check_matroska(file: OpenFile, path: Path) -> ContainerReport:
     return report
 
 
-def _read_elements(file: OpenFile, at: int, end: int) -> Iterator[Element]:
+def _iterate_elements(file: OpenFile, at: int, end: int) -> Iterator[Element]:
     """Yield the elements between two positions, up to and including the first that exceeds the end."""
     while at < end:
         file.seek(at)
-        identifier, id_bytes = _read_vint(file, keep_marker=True)
-        size, size_bytes = _read_vint(file, keep_marker=False)
+        identifier, id_bytes = _parse_vint(file, keep_marker=True)
+        size, size_bytes = _parse_vint(file, keep_marker=False)
         if not id_bytes or not size_bytes:
             return
         yield Element(identifier, at + id_bytes + size_bytes, size)
@@ -59,7 +59,7 @@ def _read_elements(file: OpenFile, at: int, end: int) -> Iterator[Element]:
         at += id_bytes + size_bytes + max(0, size)
 
 
-def _read_vint(file: OpenFile, *, keep_marker: bool) -> tuple[int, int]:
+def _parse_vint(file: OpenFile, *, keep_marker: bool) -> tuple[int, int]:
     """Read an EBML variable-size integer (RFC 8794, section 4).
 
     Args:

@@ -84,7 +84,7 @@ def check_mp3(file: OpenFile, path: Path) -> ContainerReport:
             last = header
     if last is None or count < MIN_FRAMES:
         raise AudioError("not_audio", f"{path}: {_format_frame_count(count)} of MP3", "a sound file")
-    xing = _read_xing_header(file)
+    xing = _parse_xing_header(file)
     truncated = at > file.size
     report = _compare_frames(count - truncated - bool(xing), xing, damaged, truncated)
     # Neither the Xing header nor a truncated last frame nor the encoder's padding is audio.
@@ -124,7 +124,7 @@ def _compare_frames(count: int, xing: XingHeader | None, damaged: int, truncated
     return report
 
 
-def _read_xing_header(file: OpenFile) -> XingHeader | None:
+def _parse_xing_header(file: OpenFile) -> XingHeader | None:
     """Return the Xing or Info header in the first frame, with the extension of LAME or FFmpeg (Lavf, Lavc).
 
     None where it is absent, or states no number of frames.

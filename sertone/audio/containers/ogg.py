@@ -89,7 +89,7 @@ class _PageCounts:
 def check_ogg(file: OpenFile, path: Path) -> ContainerReport:
     """Check the checksums, the sequence numbers and the last flags of the pages of an Ogg file."""
     counts = _PageCounts()
-    for page in _read_pages(file):
+    for page in _iterate_pages(file):
         counts.pages += 1
         if page is None:
             counts.bad += 1
@@ -143,11 +143,11 @@ def _parse_first_packet(packet: bytes) -> _Stream:
     return _Stream()
 
 
-def _read_pages(file: OpenFile) -> Iterator[Page | None]:
+def _iterate_pages(file: OpenFile) -> Iterator[Page | None]:
     """Yield the pages of a file; None for bytes between them."""
     at, failures = 0, 0
     while at + 27 <= file.size and failures <= MAX_FALSE_PAGES:
-        page, size = _read_page(file, at)
+        page, size = _parse_page(file, at)
         if page:
             yield page
             at, failures = at + size, 0
@@ -157,7 +157,7 @@ def _read_pages(file: OpenFile) -> Iterator[Page | None]:
         at, failures = _find_next_page(file, at + 1), failures + 1
 
 
-def _read_page(file: OpenFile, at: int) -> tuple[Page | None, int]:
+def _parse_page(file: OpenFile, at: int) -> tuple[Page | None, int]:
     """Return the page at a position, and its bytes; None and 0 where there is none, or it is damaged."""
     file.seek(at)
     head = file.read(27)
