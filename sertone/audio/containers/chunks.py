@@ -116,7 +116,7 @@ def _check_format_chunk(fields: tuple[int, ...], path: Path) -> tuple[int, Warni
     elif tag in FIXED_SIZE_TAGS and bytes_per_s not in (0, rate * frame_bytes):
         warnings["odd_header"] = (
             f"the header contradicts itself: it states {rate} frames of {frame_bytes} bytes per second, and "
-            f"{bytes_per_s} bytes per second; the samples are read by the frames"
+            f"{bytes_per_s} bytes per second; the former is used"
         )
     return frame_bytes, warnings
 
