@@ -1,4 +1,4 @@
-"""Models with random weights as they lie on the disk: checkpoints of ours, and folders as the hub has them."""
+"""Models with random weights on disk: checkpoints of Sertone, and folders as the hub has them."""
 
 import torch
 from test_ispas2023 import SCALES, UTTERANCES
@@ -23,7 +23,7 @@ TOY = {
 
 
 def write_checkpoint(folder, experiment, seed=0, temperature=1.5, fold=0, **values):
-    """A checkpoint whose answers vary as those of a trained model do: its heads are made steep."""
+    """Write a checkpoint whose outputs vary like those of a trained model: its heads have large weights."""
     vocabulary = models.build_vocabulary(values, UTTERANCES, FOUR_CLASSES, SCALES)
     torch.manual_seed(seed)
     model = models.build(values, vocabulary)
@@ -45,7 +45,7 @@ def write_checkpoint(folder, experiment, seed=0, temperature=1.5, fold=0, **valu
 def write_hub_folder(
     folder, family="wav2vec2", labels=("neu", "hap", "ang", "sad"), normalize=True, **config
 ):
-    """An audio-classification checkpoint as `save_pretrained` writes it."""
+    """Write an audio-classification checkpoint as `save_pretrained` does."""
     from transformers import AutoConfig, AutoModelForAudioClassification
 
     names = dict(enumerate(labels))

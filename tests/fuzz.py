@@ -1,7 +1,7 @@
-"""Artifacts that have come to harm by accident or on purpose: checkpoints, bundles, recipes. Run in a child process.
+"""Checkpoints, bundles and recipes, damaged by accident or on purpose. The cases run in a child process.
 
-A case is a kind, the artifact to copy, and a seed; what comes of it is `answered`, the code of an error, or a
-fault of ours: `traceback ...`, `unsound ...`.
+A case is a kind, the artifact to copy, and a seed. Its outcome is `answered`, the code of an error, or a bug in
+Sertone: `traceback ...`, `unsound ...`.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ import yaml
 from damage import rehash
 
 GIGABYTES = 3
-"""Beyond what the child has when it begins."""
+"""Memory that a case may use beyond that of the child process at its start."""
 ODD = [
     None, True, False, 0, -1, 1, 10**30, -(10**30), 2**31, 2**63, 1e308, math.nan, math.inf, -math.inf, 0.5, "", "x",
     "x" * 10_000, "../../etc/passwd", "/dev/zero", "\0", "\ud800", "é", [], [[]], {}, {"": ""}, [None] * 1000,
@@ -32,13 +32,13 @@ ODD = [
 
 
 def outcome_apart(*case):
-    """`outcome` in a child process, whose memory is limited."""
+    """Run `outcome` in a child process, whose memory is limited."""
     _limit_memory()
     return outcome(*case)
 
 
 def outcome(kind, base, seed):
-    """Copy an artifact, harm it, use it, and tell what came of it."""
+    """Copy an artifact, damage it, use it, and return the outcome."""
     draw = random.Random(f"{kind} {Path(base).name} {seed}")
     with (
         tempfile.TemporaryDirectory(prefix="fuzz") as folder,
@@ -47,10 +47,10 @@ def outcome(kind, base, seed):
     ):
         target = Path(shutil.copytree(base, Path(folder) / "it", symlinks=True))
         HARM[kind](target, draw)
-        return _used(USE[kind], target)
+        return _use(USE[kind], target)
 
 
-def _used(use, target):
+def _use(use, target):
     from sertone.errors import SertoneError
 
     try:
@@ -90,8 +90,8 @@ def places(values, path=()):
         yield from places(value, (*path, key))
 
 
-def harmed(values, draw):
-    """A copy of a tree in which one to three values are others, gone, doubled or renamed."""
+def damage_values(values, draw):
+    """Return a copy of a tree in which one to three values are changed, removed, doubled or renamed."""
     made = copy.deepcopy(values)
     for _ in range(draw.choice([1, 1, 1, 2, 3])):
         known = [path for path in places(made) if path]
@@ -124,8 +124,8 @@ def _harm_one(parent, key, draw):
         parent.pop(key)
 
 
-def harmed_bytes(data, draw):
-    """Bytes flipped, lost, added or exchanged."""
+def damage_bytes(data, draw):
+    """Return bytes of which some are flipped, removed, added or exchanged."""
     kind, changed = (
         draw.choice(["flip", "flip", "flips", "cut", "insert", "zeros", "empty", "noise", "twice"]),
         bytearray(data),
@@ -147,8 +147,8 @@ def harmed_bytes(data, draw):
     return bytes(changed)
 
 
-def replaced(path, draw):
-    """Something else in the place of a file."""
+def replace_file(path, draw):
+    """Put something else in the place of a file."""
     path.unlink()
     kind = draw.choice(["folder", "pipe", "zero", "loop", "nowhere", "gone", "self", "tty"])
     if kind == "folder":
@@ -167,7 +167,7 @@ def replaced(path, draw):
 
 
 def harm_json(path, draw):
-    path.write_text(json.dumps(harmed(json.loads(path.read_text()), draw)))
+    path.write_text(json.dumps(damage_values(json.loads(path.read_text()), draw)))
 
 
 def harm_checkpoint(folder, draw):
@@ -179,67 +179,67 @@ def harm_bundle(folder, draw):
 
 
 def _harm_folder(folder, marker, draw):
-    """Mostly what the marker says, else another file; half of the time with hashes that fit."""
+    """Damage the JSON of the marker or another file; most other files get a hash that fits again."""
     chance, others = draw.random(), sorted(path for path in folder.iterdir() if path.name != marker)
     path = folder / marker if chance < 0.6 else draw.choice(others)
     if path.suffix == ".json" and chance < 0.85 and draw.random() < 0.85:
         harm_json(path, draw)
     elif draw.random() < 0.25:
-        return replaced(path, draw)
+        return replace_file(path, draw)
     else:
-        path.write_bytes(harmed_bytes(path.read_bytes(), draw))
+        path.write_bytes(damage_bytes(path.read_bytes(), draw))
     if path.name != marker and draw.random() < 0.7:
         rehash(folder, marker)
     return None
 
 
 def harm_recipe(folder, draw):
-    """The YAML as values, or as bytes."""
+    """Damage the values of the YAML, or its bytes."""
     path = folder / "recipe.yaml"
     if draw.random() < 0.8:
-        values = harmed(yaml.safe_load(path.read_text()), draw)
+        values = damage_values(yaml.safe_load(path.read_text()), draw)
         try:
             path.write_text(yaml.safe_dump(values))
         except RecursionError:
             path.write_text(json.dumps(values))
     elif draw.random() < 0.2:
-        replaced(path, draw)
+        replace_file(path, draw)
     else:
-        path.write_bytes(harmed_bytes(path.read_bytes(), draw))
+        path.write_bytes(damage_bytes(path.read_bytes(), draw))
 
 
 # Use
 
 
 def use_model(folder):
-    """Load it, answer, and describe it, as `predict` and `info` do."""
+    """Load a model, predict, and describe it, as `predict` and `info` do."""
     import sertone
     from sertone.cli.models import info
     from sertone.sharing.model_folder import hash_model
 
     predictor = sertone.load(folder)
     noise = 0.1 * np.random.default_rng(0).standard_normal(8000)
-    answers = [predictor.predict(noise, 16000, text=text) for text in ("well then", None)]
+    predictions = [predictor.predict(noise, 16000, text=text) for text in ("well then", None)]
     hash_model(folder)
     with contextlib.redirect_stdout(io.StringIO()):
         info(folder)
         info(folder, json_=True)
-    return next(filter(None, map(_unsound, answers)), "") or answers[0].code or "answered"
+    return next(filter(None, map(_describe_fault, predictions)), "") or predictions[0].code or "answered"
 
 
-def _unsound(answer):
-    """What is wrong with an answer: a fault of ours, or numbers that are none."""
-    if answer.code == "failed":
-        return f"traceback {answer.message}"
-    numbers = [*answer.probabilities.values(), *answer.dimensions.values()]
-    total = sum(answer.probabilities.values())
-    if not np.isfinite(numbers).all() or (answer.probabilities and abs(total - 1) > 0.01):
-        return f"unsound {answer}"
+def _describe_fault(prediction):
+    """Return the fault of a prediction, a bug or numbers that cannot be; empty where there is none."""
+    if prediction.code == "failed":
+        return f"traceback {prediction.message}"
+    numbers = [*prediction.probabilities.values(), *prediction.dimensions.values()]
+    total = sum(prediction.probabilities.values())
+    if not np.isfinite(numbers).all() or (prediction.probabilities and abs(total - 1) > 0.01):
+        return f"unsound {prediction}"
     return ""
 
 
 def use_recipe(folder):
-    """Load it, read and split its corpus, and build its model, as every training does before it begins."""
+    """Load a recipe, read and split its corpus, and build its model, as every training does first."""
     from sertone import recipe as recipes
     from sertone.training.experiment.experiment import prepare
     from sertone.training.runs.folds import build_checked_model

@@ -39,7 +39,7 @@ class Repository:
 
 @dataclass
 class Hub:
-    """What runs at `url`, and what it holds."""
+    """A running stand-in of the hub: its address, and its content."""
 
     url: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Hub:
     requests: list[str] = field(default_factory=list)
 
     def environment(self, cache) -> dict[str, str]:
-        """For a process that takes it for the hub."""
+        """Return the environment of a process that uses it as the hub."""
         return {
             "HF_ENDPOINT": self.url, "HF_TOKEN": TOKEN, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1",
@@ -55,9 +55,9 @@ class Hub:
 
 
 def metadata_errors(content: str) -> list[str]:
-    """What is wrong with a model card, by the specification of its metadata (hub-docs, modelcard.md)."""
-    found = re.match(r"---\n(.*?)\n---\n", content, re.S)
-    data = yaml.safe_load(found[1]) if found else None
+    """Return the errors of a model card, by the specification of its metadata (hub-docs, modelcard.md)."""
+    match = re.match(r"---\n(.*?)\n---\n", content, re.S)
+    data = yaml.safe_load(match[1]) if match else None
     if not isinstance(data, dict):
         return ["no metadata"]
     errors = [] if data.get("license") in LICENCES else [f"license {data.get('license')!r}"]
@@ -82,7 +82,7 @@ def _respond(hub: Hub):
         def log_message(self, *_):
             pass
 
-        def answer(self, value, status=200, **headers):
+        def respond(self, value, status=200, **headers):
             body = value if isinstance(value, bytes) else json.dumps(value).encode()
             self.send_response(status)
             for name, content in {"Content-Length": str(len(body)), **headers}.items():
@@ -92,7 +92,7 @@ def _respond(hub: Hub):
                 self.wfile.write(body)
 
         def missing(self):
-            self.answer({"error": "Repository not found"}, 404, X_Error_Code="RepoNotFound")
+            self.respond({"error": "Repository not found"}, 404, X_Error_Code="RepoNotFound")
 
         def do_any(self):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -101,32 +101,32 @@ def _respond(hub: Hub):
             allowed = self.headers.get("Authorization") == f"Bearer {TOKEN}"
             if self.command == "PUT" and path.startswith("/lfs/"):
                 hub.uploads[path.removeprefix("/lfs/")] = body
-                return self.answer({})
+                return self.respond({})
             if self.command == "POST" and not allowed and path != "/api/validate-yaml":
-                return self.answer({"error": "Invalid username or password."}, 401)
+                return self.respond({"error": "Invalid username or password."}, 401)
             for pattern, act in ROUTES:
-                if found := re.fullmatch(pattern, path):
-                    return act(self, body, *found.groups())
+                if match := re.fullmatch(pattern, path):
+                    return act(self, body, *match.groups())
             return self.missing()
 
         do_GET = do_HEAD = do_POST = do_PUT = do_any  # noqa: N815
 
         def validate(self, body):
             errors = [{"message": error} for error in metadata_errors(json.loads(body)["content"])]
-            self.answer({"errors": errors, "warnings": []}, 400 if errors else 200)
+            self.respond({"errors": errors, "warnings": []}, 400 if errors else 200)
 
         def create(self, body):
-            asked = json.loads(body)
-            name = f"{asked['organization']}/{asked['name']}"
+            request = json.loads(body)
+            name = f"{request['organization']}/{request['name']}"
             status = 409 if name in hub.repositories else 200
-            hub.repositories.setdefault(name, Repository(asked.get("visibility") == "private"))
-            self.answer({"url": f"{hub.url}/{name}", "error": "exists"}, status)
+            hub.repositories.setdefault(name, Repository(request.get("visibility") == "private"))
+            self.respond({"url": f"{hub.url}/{name}", "error": "exists"}, status)
 
         def info(self, _, name, revision=None):
             if name not in hub.repositories:
                 return self.missing()
             repository = hub.repositories[name]
-            self.answer({"id": name, "sha": repository.sha, "private": repository.private, "siblings": []})
+            self.respond({"id": name, "sha": repository.sha, "private": repository.private, "siblings": []})
 
         def tree(self, _, name, revision):
             files = hub.repositories[name].files.items()
@@ -134,7 +134,7 @@ def _respond(hub: Hub):
                 {"type": "file", "path": p, "size": len(c), "oid": hashlib.sha1(c).hexdigest()}
                 for p, c in files
             ]
-            self.answer(entries)
+            self.respond(entries)
 
         def preupload(self, body, name):
             modes = [
@@ -142,7 +142,7 @@ def _respond(hub: Hub):
                 for f in json.loads(body)["files"]
                 for mode in ["lfs" if f["path"].endswith((".safetensors", ".onnx")) else "regular"]
             ]
-            self.answer({"files": modes})
+            self.respond({"files": modes})
 
         def batch(self, body, name):
             objects = [
@@ -153,7 +153,7 @@ def _respond(hub: Hub):
                 }
                 for o in json.loads(body)["objects"]
             ]
-            self.answer({"transfer": "basic", "objects": objects})
+            self.respond({"transfer": "basic", "objects": objects})
 
         def commit(self, body, name):
             repository = hub.repositories[name]
@@ -167,14 +167,14 @@ def _respond(hub: Hub):
                     content = hub.uploads[value["oid"]]
                     assert hashlib.sha256(content).hexdigest() == value["oid"]
                     repository.files[value["path"]] = content
-            self.answer(
+            self.respond(
                 {"commitUrl": f"{hub.url}/{name}/commit/{repository.sha}", "commitOid": repository.sha}
             )
 
         def resolve(self, _, name, revision, path):
             repository = hub.repositories[name]
             etag = hashlib.sha1(repository.files[path]).hexdigest()
-            self.answer(repository.files[path], ETag=f'"{etag}"', X_Repo_Commit=repository.sha)
+            self.respond(repository.files[path], ETag=f'"{etag}"', X_Repo_Commit=repository.sha)
 
     ROUTES = [  # noqa: N806
         ("/api/validate-yaml", Handler.validate),
@@ -192,7 +192,7 @@ def _respond(hub: Hub):
 
 @contextlib.contextmanager
 def running():
-    """A hub for as long as the context lasts."""
+    """Run a hub for as long as the context lasts."""
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _respond(hub))
     hub.url = f"http://127.0.0.1:{server.server_port}"

@@ -1,4 +1,4 @@
-"""Sound files of twelve formats, written here, and ways to damage them."""
+"""Sound files of twelve formats, written by these functions, and ways to damage them."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ FORMATS = (*SNDFILE, *FFMPEG)
 
 
 def voice(seconds=SECONDS, rate=RATE):
-    """Something with the pitch, the harmonics and the level of speech, (N,), float32."""
+    """Return a signal with the pitch, the harmonics and the level of speech, (N,), float32."""
     time = np.arange(round(seconds * rate)) / rate
     phase = np.cumsum(2 * np.pi * (140 + 30 * np.sin(4 * np.pi * time)) / rate)
     tones = sum(np.sin(n * phase) / n for n in range(1, 20))
@@ -30,7 +30,7 @@ def voice(seconds=SECONDS, rate=RATE):
 
 
 def write(path, name, samples=None):
-    """Writes a voice in a format of FORMATS."""
+    """Write a voice in one of the formats of FORMATS."""
     if name in SNDFILE:
         soundfile.write(path, voice() if samples is None else samples, RATE, **SNDFILE[name])
     else:
@@ -39,7 +39,7 @@ def write(path, name, samples=None):
 
 
 def encode(path, codec, samples=None, *, form=None, rate=None, options=None, layout="mono"):
-    """Writes a voice by FFmpeg, the same in every channel."""
+    """Encode a voice by FFmpeg, the same in every channel."""
     import av
 
     rate = rate or (48000 if codec == "libopus" else RATE)
@@ -88,7 +88,7 @@ def doubled(data, draw):
 
 
 def edited(data, draw):
-    """Header bytes that are others."""
+    """Change bytes in the header."""
     data = bytearray(data)
     for at in draw.integers(0, min(len(data), 120), int(draw.integers(1, 5))):
         data[at] = int(draw.choice([0, 1, 0x7F, 0x80, 0xFF, draw.integers(0, 256)]))
@@ -99,7 +99,7 @@ MUTATIONS = (truncated, flipped, zeroed, removed, doubled, edited)
 
 
 def mutants(folder, count, seed=0):
-    """Writes so many damaged files, of every format and damage in turn; yields path, format and damage."""
+    """Write `count` damaged files, every format and damage in turn; yield path, format and damage."""
     whole = {name: write(Path(folder, f"whole.{name}"), name).read_bytes() for name in FORMATS}
     draw = np.random.default_rng(seed)
     for number in range(count):

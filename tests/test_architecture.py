@@ -145,7 +145,7 @@ def test_the_readme_opens_with_the_two_commands():
 
 
 def make(folder, target, *arguments):
-    """The Makefile, in a folder where installing is done already, with this interpreter's programs."""
+    """Run the Makefile in a folder that counts as installed, with the programs of this interpreter."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(REPOSITORY / name, folder / name)
     (folder / ".venv").mkdir()
@@ -155,11 +155,11 @@ def make(folder, target, *arguments):
 
 
 def test_make_demo(tmp_path, small_demo):
-    """The recipe as it is, but for the epochs and the number of recordings."""
+    """The recipe runs with fewer epochs and recordings."""
     shutil.copytree(small_demo, tmp_path / "corpora" / "demo")
     done = make(tmp_path, "demo", "--set", "train.epochs=[1,1]")
     assert done.returncode == 0, done.stderr
-    assert "95 % interval over 10 speakers" in done.stdout and "never heard" in done.stdout
+    assert "95 % interval over 10 speakers" in done.stdout and "not seen in training" in done.stdout
     assert (tmp_path / "runs/demo/report.html").is_file()
     for name in re.findall(r"(?:runs|corpora)/\S+", done.stdout):
         assert (tmp_path / name.rstrip(":.,")).exists(), name
@@ -184,11 +184,11 @@ for command in json.loads(sys.argv[1]):
         if end.code:
             sys.exit(f"{command} ended with {end.code}")
 """
-"""Commands in one process: twenty of them would import torch twenty times."""
+"""Runs commands in one process: in twenty processes, torch would be imported twenty times."""
 
 
 def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder, small_demo):
-    """As they stand, but with one epoch, a tiny encoder in the place of the hub's, and a stand-in of the hub."""
+    """The commands run with one epoch, a tiny encoder instead of the hub's, and a stand-in of the hub."""
     from sertone import corpora
 
     corpora.load_sheet("manifest").fake(tmp_path / "my_speech")

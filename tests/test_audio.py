@@ -1,4 +1,4 @@
-"""Recordings as users have them: each is read as it is, or refused with its own code."""
+"""Reading recordings: every file is read completely, or refused with a code of its own."""
 
 import contextlib
 import os
@@ -58,8 +58,8 @@ def test_other_rates_keep_pitch_and_duration(tone, rate):
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "ULAW", "FLOAT", "DOUBLE"])
 def test_all_sample_formats_agree_within_their_quantisation(tone, subtype):
     exact = audio.read(tone("exact.wav", subtype="DOUBLE")).samples
-    found = audio.read(tone("other.wav", subtype=subtype)).samples
-    assert np.abs(found - exact).max() < (0.02 if subtype in ("PCM_U8", "ULAW") else 1e-4)
+    samples = audio.read(tone("other.wav", subtype=subtype)).samples
+    assert np.abs(samples - exact).max() < (0.02 if subtype in ("PCM_U8", "ULAW") else 1e-4)
 
 
 @pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.mp3"])
@@ -98,14 +98,14 @@ def test_integers_in_memory_are_those_of_a_file(tone, subtype, kind):
             integers = np.frombuffer(file.readframes(file.getnframes()), np.uint8)
     else:
         integers = soundfile.read(path, dtype=kind)[0]
-    found = audio.from_array(integers, 16000)
-    assert np.array_equal(found.samples, audio.read(path).samples) and not found.warnings
+    recording = audio.from_array(integers, 16000)
+    assert np.array_equal(recording.samples, audio.read(path).samples) and not recording.warnings
 
 
 @pytest.mark.parametrize(
     "samples", [np.zeros(999, np.int64), np.zeros((9, 9, 9)), np.float32(1), np.zeros(999, bool)]
 )
-def test_what_is_no_samples(samples):
+def test_arrays_that_hold_no_samples_are_refused(samples):
     with pytest.raises(AudioError) as caught:
         audio.from_array(samples, 16000)
     assert caught.value.code == "bad_samples"
@@ -125,15 +125,15 @@ def test_segments(tone):
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(400, 70000), st.integers(0, 60000), st.integers(400, 70000))
-def test_any_segment_is_the_slice_of_the_whole(total, start, length):
+def test_any_segment_is_a_slice_of_the_recording(total, start, length):
     start, length = min(start, total - 400), min(length, total - min(start, total - 400))
     samples = (np.arange(total) % 32768).astype(np.int16)
     with tempfile.TemporaryDirectory() as folder:
         for name in ("a.wav", "a.flac", "a.aiff"):  # the last is read from its beginning
             path = Path(folder) / name
             soundfile.write(path, samples, 16000)
-            found = audio.read(path, start_s=start / 16000, end_s=(start + length) / 16000)
-            np.testing.assert_array_equal(found.samples * 32768, samples[start : start + length])
+            recording = audio.read(path, start_s=start / 16000, end_s=(start + length) / 16000)
+            np.testing.assert_array_equal(recording.samples * 32768, samples[start : start + length])
 
 
 def test_files_that_are_no_recordings(tmp_path):
@@ -190,7 +190,7 @@ def test_a_streamed_wav_is_read_to_its_end(tone, size):
     assert "streamed_header" in recording.warnings
 
 
-def test_metadata_behind_no_samples_is_not_speech(tone):
+def test_metadata_after_an_empty_data_chunk_is_not_audio(tone):
     path = tone()
     header = path.read_bytes()[:40] + bytes(4)
     path.write_bytes(header + b"LIST" + struct.pack("<I", 2000) + b"INFO" * 500)
@@ -253,15 +253,15 @@ def talk(number):
     return 10 * number
 
 
-def test_calls_side_by_side_answer_and_tell(tmp_path):
-    heard = []
+def test_parallel_calls_return_results_and_emit_events(tmp_path):
+    events = []
     calls = [(number,) for number in range(7)]
-    found = {}
+    results = {}
     environments = [HERE] * 3
-    for (number,), future in run_parallel(environments, talk, calls, heard.append):
-        found[number] = future.result()
-    assert found == {number: 10 * number for number in range(7)}
-    assert sorted(heard) == [("before", number) for number in range(7)]
+    for (number,), future in run_parallel(environments, talk, calls, events.append):
+        results[number] = future.result()
+    assert results == {number: 10 * number for number in range(7)}
+    assert sorted(events) == [("before", number) for number in range(7)]
     assert emit("nobody listens") is None
 
 
@@ -272,7 +272,7 @@ def fail_or_sleep(seconds):
 
 
 def test_closing_ends_calls_that_still_run():
-    """Also while somebody holds the error, whose traceback knows the generator."""
+    """This also holds while the error is kept, whose traceback refers to the generator."""
     close_decoders()
     environments = [HERE] * 2
     calls = [(0,), (60,), (60,), (60,)]
@@ -299,12 +299,12 @@ def test_a_call_that_the_child_cannot_read_is_an_error():
 
 
 def test_children_import_nothing_from_the_working_folder(tmp_path, tone):
-    """Where a `queue.py` of the user's would end every one of them, or worse."""
+    """A `queue.py` of the user would otherwise end all child processes."""
     (tmp_path / "queue.py").write_text("raise SystemExit(7)")
     (tmp_path / "use.py").write_text(
-        "from sertone.utils.processes import Isolated\n"
+        "from sertone.utils.processes import ChildProcess\n"
         "from sertone import audio\n"
-        f"with Isolated() as child: print(child(audio.read, {str(tone('a.wav'))!r}).sampling_rate)\n"
+        f"with ChildProcess() as child: print(child(audio.read, {str(tone('a.wav'))!r}).sampling_rate)\n"
     )
     command = [sys.executable, "-P", str(tmp_path / "use.py")]
     home = str(Path(audio.__file__).parents[1])
@@ -313,10 +313,10 @@ def test_children_import_nothing_from_the_working_folder(tmp_path, tone):
 
 
 def test_children_end_with_their_caller(tmp_path):
-    """Also when the caller is killed in the middle of a call."""
+    """This also holds when the caller is killed during a call."""
     code = (
         "import os, time, sertone.utils.processes as i\n"
-        "with i.Isolated() as child:\n"
+        "with i.ChildProcess() as child:\n"
         "    print(child(os.getpid), flush=True)\n"
         "    child(time.sleep, 60)\n"
     )
@@ -327,5 +327,5 @@ def test_children_end_with_their_caller(tmp_path):
     caller.wait()
     deadline = time.monotonic() + 20
     while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
-        assert time.monotonic() < deadline, "the child lives on"
+        assert time.monotonic() < deadline, "the child process is still alive"
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The benchmark: its operation counts, its data, and that it runs."""
+"""The benchmark: its operation counts, its data, and a run of each script."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def test_the_speech_has_iemocaps_durations():
 
 
 def test_both_ways_train_the_same_model():
-    """From the same weights, without dropout and without padding, the first losses agree."""
+    """The first losses agree, from the same weights, without dropout and padding."""
     from train import TINY
     from ways import TrainingRun, Way
 
@@ -111,7 +111,7 @@ def test_the_benchmark_runs_and_ends_with_one_json_object():
 
 
 class Clock:
-    """A way that takes a given time for every answer, and writes down its turn."""
+    """A way that takes a given time for every prediction, and notes its turn."""
 
     def __init__(self, name, times, turns):
         self.name, self.times, self.turns = name, iter(times), turns

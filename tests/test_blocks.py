@@ -1,4 +1,4 @@
-"""Recordings read block by block: the same samples, doubts and codes as when read at once."""
+"""Recordings read block by block: the same samples, warnings and codes as when read as a whole."""
 
 import struct
 import tracemalloc
@@ -17,12 +17,12 @@ from sertone.audio.decoder import BLOCK_FRAMES, AudioInfo
 from sertone.errors import AudioError
 
 
-def both(path):
-    """What reading at once and reading by blocks give: samples, duration and warnings, or the code."""
-    sound = None
+def read_both_ways(path):
+    """Read a file as a whole and by blocks: samples, duration and warnings of each, or the code."""
+    blocks = None
     try:
-        sound = block_stream.stream(path)
-        streamed = np.concatenate(list(sound))[:, 0], sound.duration_s, sound.warnings
+        blocks = block_stream.stream(path)
+        streamed = np.concatenate(list(blocks))[:, 0], blocks.duration_s, blocks.warnings
     except AudioError as error:
         streamed = error.code
     try:
@@ -34,15 +34,15 @@ def both(path):
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg"])
-def test_blocks_are_the_whole(tone, name, rate):
-    whole, streamed = both(tone(name, seconds=5.3, rate=rate, channels=2))
+def test_blocks_equal_the_whole_recording(tone, name, rate):
+    whole, streamed = read_both_ways(tone(name, seconds=5.3, rate=rate, channels=2))
     np.testing.assert_array_equal(streamed[0], whole[0])
     assert streamed[1:] == whole[1:]
 
 
-def spoilt(samples, at, value):
+def replace_sample(samples, position, value):
     samples = samples.copy()
-    samples[at] = value
+    samples[position] = value
     return samples
 
 
@@ -54,15 +54,15 @@ SIGNALS = {
     "constant": np.full(3 * BLOCK_FRAMES, 0.3),
     "clipped": np.clip(20 * NOISE, -1, 1),
     "anti-phase": np.stack([NOISE, -NOISE], 1),
-    "late NaN": spoilt(NOISE, 2 * BLOCK_FRAMES + 5, np.nan),
+    "late NaN": replace_sample(NOISE, 2 * BLOCK_FRAMES + 5, np.nan),
     "none": NOISE[:0],
 }
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_doubts_and_faults_of_a_signal_are_the_same(tmp_path, signal):
+def test_warnings_and_errors_about_a_signal_are_the_same(tmp_path, signal):
     soundfile.write(tmp_path / "a.wav", SIGNALS[signal], 16000, subtype="FLOAT")
-    whole, streamed = both(tmp_path / "a.wav")
+    whole, streamed = read_both_ways(tmp_path / "a.wav")
     if isinstance(whole, str):
         assert streamed == whole
     else:
@@ -97,7 +97,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_files_have_the_same_codes(tone, damage):
-    whole, streamed = both(DAMAGES[damage](tone))
+    whole, streamed = read_both_ways(DAMAGES[damage](tone))
     if isinstance(whole, str):
         assert streamed == whole
     else:
@@ -105,13 +105,13 @@ def test_damaged_files_have_the_same_codes(tone, damage):
         assert streamed[1:] == whole[1:] and streamed[2]
 
 
-def test_channels_stay_apart_on_request(tmp_path):
+def test_channels_stay_separate_on_request(tmp_path):
     draw = 0.1 * np.random.default_rng(1).standard_normal((70000, 2))
     soundfile.write(tmp_path / "a.wav", draw, 44100, subtype="FLOAT")
-    apart = np.concatenate(list(block_stream.stream(tmp_path / "a.wav", mix=False)))
+    separate = np.concatenate(list(block_stream.stream(tmp_path / "a.wav", mix=False)))
     for channel in range(2):
         alone = audio.from_array(draw[:, channel], 44100).samples
-        np.testing.assert_array_equal(apart[:, channel], alone)
+        np.testing.assert_array_equal(separate[:, channel], alone)
     opposed = block_stream.stream_array(np.stack([draw[:, 0], -draw[:, 0]], 1), 44100, mix=False)
     assert len(list(opposed)) and opposed.warnings == {}
 
@@ -125,12 +125,12 @@ def test_channels_stay_apart_on_request(tmp_path):
 def test_chunks_of_any_size_give_the_samples_of_the_whole(rate, sizes, data):
     channels = data.draw(st.integers(1, 3))
     samples = np.random.default_rng(len(sizes)).uniform(-0.5, 0.5, (2000 + sum(sizes), channels))
-    intake = BlockConverter(rate, channels, "a")
+    converter = BlockConverter(rate, channels, "a")
     edges = [0, *np.cumsum(sizes), len(samples)]
-    parts = [intake.push(samples[a:b]) for a, b in pairwise(edges)]
+    parts = [converter.push(samples[a:b]) for a, b in pairwise(edges)]
     whole = audio.from_array(samples, rate)
-    np.testing.assert_array_equal(np.concatenate([*parts, intake.finish()])[:, 0], whole.samples)
-    assert intake.duration_s == whole.duration_s
+    np.testing.assert_array_equal(np.concatenate([*parts, converter.finish()])[:, 0], whole.samples)
+    assert converter.duration_s == whole.duration_s
 
 
 def test_a_recording_longer_than_the_limit_is_refused(tmp_path):
@@ -142,17 +142,17 @@ def test_a_recording_longer_than_the_limit_is_refused(tmp_path):
     assert caught.value.code == "too_long"
     endless = (
         np.full((BLOCK_FRAMES, 1), 0.1, np.float32) for _ in iter(int, 1)
-    )  # and a header that does not say
-    sound = block_stream.BlockStream(
+    )  # whose header states no length
+    recording = block_stream.BlockStream(
         endless, AudioInfo(16000, 1, 0, exact=False), {}, "endless", max_hours=0.01
     )
     with pytest.raises(AudioError) as caught:
-        list(sound)
-    assert caught.value.code == "too_long" and sound.duration_s < 36 + 2 * BLOCK_FRAMES / 16000
+        list(recording)
+    assert caught.value.code == "too_long" and recording.duration_s < 36 + 2 * BLOCK_FRAMES / 16000
     assert sum(len(block) for block in block_stream.stream(path)) == 16000 * 900
 
 
-def test_memory_is_that_of_a_block(tmp_path):
+def test_the_memory_needed_is_that_of_a_block(tmp_path):
     path = tmp_path / "long.flac"
     with soundfile.SoundFile(path, "w", 44100, 2) as file:
         for _ in range(60):

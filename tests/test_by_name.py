@@ -102,7 +102,7 @@ def test_a_copied_study_still_finds_its_recipe(sertone, tmp_path):
 def test_copy_overwrites_nothing(sertone, tmp_path):
     (tmp_path / "demo.yaml").write_text("mine")
     status, _, err = sertone("recipes", "copy", "demo")
-    assert status == 2 and "[output_exists] demo.yaml is there already" in err
+    assert status == 2 and "[output_exists] demo.yaml exists already" in err
     assert (tmp_path / "demo.yaml").read_text() == "mine"
     assert sertone("recipes", "copy", "demo", "other.yaml")[0] == 0
     (tmp_path / "folder").mkdir()
@@ -340,7 +340,7 @@ def test_the_table_of_other_names_leads_to_keys_that_exist():
         (["predict", "--dimension", "unit"], "did you mean '--dimensions'?"),
         (["crossval", "demo", "--epochs", "3"], "set `train.epochs`"),
         (["crossval", "demo", "train.seed=1"], "settings are changed with --set train.seed=1"),
-        (["crossval"], "sertone crossval needs RECIPE; `sertone crossval --help`"),
+        (["crossval"], "sertone crossval requires RECIPE; `sertone crossval --help`"),
         (["corpora", "chek"], "did you mean 'check'?"),
         (["corpora", "check", "iemcap", "x"], "did you mean 'iemocap'?"),
         (["corpora", "check", "emodb", "x"], "x does not exist; expected the folder of emodb; give the path of your copy"),

@@ -1,4 +1,4 @@
-"""Convolutions in 8 bits: against a formula of their own, and near the exact ones."""
+"""Convolutions in 8 bits: equal to their formula, and close to the exact ones."""
 
 import numpy as np
 import onnx
@@ -14,7 +14,7 @@ CHANNELS = 8
 
 
 def graph(kernel, bias, name="layer", behind=("LayerNormalization", "Transpose", "Relu"), **attributes):
-    """One convolution behind other nodes: x (B, T, C) -> y (B, D, U)."""
+    """Return a graph with one convolution behind other nodes: x (B, T, C) -> y (B, D, U)."""
     channels = kernel.shape[1] * attributes.get("group", 1)
     weights = {"kernel": kernel} | ({} if bias is None else {"bias": bias})
     nodes, last = [], "x"
@@ -46,19 +46,19 @@ def run(model, x):
     return onnxruntime.InferenceSession(model.SerializeToString(), options).run(["y"], {"x": x})[0]
 
 
-def drawn(seed, *shape):
+def draw(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def heard(x):
-    """What the convolution hears, by numpy: each frame normed over its channels, no number below zero."""
+def conv_input(x):
+    """Return the input of the convolution, by numpy: each frame normed over its channels, nothing below zero."""
     x = x.astype(np.float64)
     normed = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
     return np.maximum(normed, 0).transpose(0, 2, 1)
 
 
-def in_levels(x, kernel, bias, stride):
-    """The formula, in float64: x in 256 levels that hold 0 and its range, each output channel in 129."""
+def quantised_convolution(x, kernel, bias, stride):
+    """Compute the formula in float64: x in 256 levels from 0 on, each output channel in 129."""
     scale = max(x.max(), 0) / 255
     levels = np.rint(x / scale) if scale else x
     units = np.abs(kernel).max((1, 2), keepdims=True) / np.float32(64)
@@ -77,28 +77,28 @@ def in_levels(x, kernel, bias, stride):
     rows=st.integers(1, 2),
     biased=st.booleans(),
 )
-def test_the_answer_is_that_of_the_formula_and_near_the_exact_one(seed, size, stride, more, rows, biased):
-    x, kernel = drawn(seed, rows, size + more, CHANNELS), drawn(seed + 1, 5, CHANNELS, size)
-    bias = drawn(seed + 2, 5) if biased else None
+def test_the_output_equals_the_formula_and_is_close_to_the_exact_one(seed, size, stride, more, rows, biased):
+    x, kernel = draw(seed, rows, size + more, CHANNELS), draw(seed + 1, 5, CHANNELS, size)
+    bias = draw(seed + 2, 5) if biased else None
     model = graph(kernel, bias, strides=[stride])
     exact = run(model, x)
     replace_convolutions(model, excluded_prefix="fixed/")
     assert "Conv" not in kinds(model) and "MatMulInteger" in kinds(model)
-    found, level = run(model, x), heard(x).max() / 255 * np.abs(kernel).max()
-    expected = in_levels(heard(x), kernel, bias, stride)
+    found, level = run(model, x), conv_input(x).max() / 255 * np.abs(kernel).max()
+    expected = quantised_convolution(conv_input(x), kernel, bias, stride)
     assert found.shape == exact.shape == expected.shape
     assert np.abs(found - expected).max() <= 2 * level  # a number between two levels may go either way
     assert np.median(np.abs(found - expected)) <= 1e-5
     assert np.abs(found - exact).max() <= 3 * level * np.sqrt(CHANNELS * size)
 
 
-def test_a_kernel_of_zeros_and_silence_answer_zero():
-    kernel = drawn(0, 3, CHANNELS, 2)
+def test_a_kernel_of_zeros_and_silence_give_zero():
+    kernel = draw(0, 3, CHANNELS, 2)
     kernel[1] = 0
     model = graph(kernel, None)
     replace_convolutions(model, excluded_prefix="fixed/")
     assert not run(model, np.zeros((1, 9, CHANNELS), np.float32)).any()
-    found = run(model, drawn(1, 1, 9, CHANNELS))
+    found = run(model, draw(1, 1, 9, CHANNELS))
     assert np.isfinite(found).all() and not found[:, 1].any() and found[:, 0].any()
 
 
@@ -114,8 +114,8 @@ def test_a_kernel_of_zeros_and_silence_answer_zero():
         {"behind": ("LayerNormalization", "Add", "Transpose")},
     ],
 )
-def test_others_stay_as_they_are(attributes):
-    model = graph(drawn(0, 4, CHANNELS, 3), drawn(1, 4), **attributes)
+def test_other_convolutions_stay_as_they_are(attributes):
+    model = graph(draw(0, 4, CHANNELS, 3), draw(1, 4), **attributes)
     before = model.SerializeToString()
     replace_convolutions(model, excluded_prefix="fixed/")
     assert model.SerializeToString() == before

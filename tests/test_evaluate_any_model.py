@@ -231,7 +231,7 @@ def test_a_folder_of_hugging_face_is_exported_once(hub_folder, home, tmp_path, t
     values = json.loads((copy / "config.json").read_text())
     values["id2label"] = {"0": "sad", "1": "ang", "2": "hap", "3": "neu"}
     (copy / "config.json").write_text(json.dumps(values))
-    assert bundle_cache._key(copy) != bundle_cache._key(hub_folder) == made.name, (
+    assert bundle_cache._compute_key(copy) != bundle_cache._compute_key(hub_folder) == made.name, (
         "another model, another bundle"
     )
 

@@ -1,4 +1,4 @@
-"""Export: bundles answer what torch does, of all systems, on noise and on real speech; int8 and bf16."""
+"""Export: bundles of all systems give the outputs of torch, on noise and on real speech; int8 and bf16."""
 
 import json
 from dataclasses import replace
@@ -54,17 +54,17 @@ TEXTS = (None, "what a lovely day", "no")
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory, experiment):
-    """bundle(name) -> the folder of a system's checkpoint and that of its bundle, exported once."""
-    made = {}
+    """Return bundle(name): the folders of a system's checkpoint and of its bundle, exported once."""
+    folders = {}
 
     def make(name):
-        if name not in made:
+        if name not in folders:
             folder = tmp_path_factory.mktemp(name)
             values = (SYSTEMS | SLOW)[name]
             write_checkpoint(folder / "checkpoint", experiment, **values)
             export(folder / "checkpoint", folder / "bundle")
-            made[name] = folder / "checkpoint", folder / "bundle"
-        return made[name]
+            folders[name] = folder / "checkpoint", folder / "bundle"
+        return folders[name]
 
     return make
 
@@ -78,40 +78,40 @@ def differences(first, second, samples, text=None):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_bundle_answers_what_torch_does(bundle, name, speech):
-    """On real recordings too, some of which begin with digital silence."""
+def test_a_bundle_gives_the_outputs_of_torch(bundle, name, speech):
+    """The recordings include real ones, and some that begin with digital silence."""
     checkpoint, folder = bundle(name)
     trained, exported = TorchModel(checkpoint), Bundle(folder)
-    said = read_metadata(folder)
+    metadata = read_metadata(folder)
     assert (exported.classes, exported.scales) == (trained.classes, trained.scales)
     assert (exported.uses_audio, exported.uses_text) == (trained.uses_audio, trained.uses_text)
-    worst = said["parity"]["largest_difference"]
-    assert said["parity"]["seconds"][0] <= 0.4 and said["parity"]["seconds"][-1] == 30.0
+    worst = metadata["parity"]["largest_difference"]
+    assert metadata["parity"]["seconds"][0] <= 0.4 and metadata["parity"]["seconds"][-1] == 30.0
     assert max(worst.values()) <= 1e-4
     draw = np.random.default_rng(0)
     clips = [samples for _, samples in speech()]
     clips += [0.1 * draw.standard_normal(n).astype(np.float32) for n in (trained.min_samples, 12345, 48000)]
     clips.append(np.concatenate([np.zeros(8000, np.float32), clips[-1]]))
-    answers = []
+    outputs = []
     for samples in clips:
         for text in TEXTS if trained.uses_text else (None,):
             assert max(differences(trained, exported, samples, text)) <= 1e-4
-            answers.append(
+            outputs.append(
                 np.concatenate([part[0] for part in vars(exported.outputs(samples[None], text)).values()])
             )
-    assert np.std(answers, axis=0).max() > 1e-3, "a model that always answers the same shows nothing"
+    assert np.std(outputs, axis=0).max() > 1e-3, "constant outputs would prove nothing"
 
 
-def test_speech_is_answered_as_by_torch(bundle, speech):
-    """The decisions of the pitch tracker fall the same way."""
+def test_outputs_for_speech_are_those_of_torch(bundle, speech):
+    """The pitch tracker takes the same decisions."""
     checkpoint, folder = bundle("prosody")
     trained, exported = TorchModel(checkpoint), Bundle(folder)
-    found = [max(differences(trained, exported, samples)) for _, samples in speech(every=5)]
-    assert 0 < max(found) <= 2e-5
+    largest = [max(differences(trained, exported, samples)) for _, samples in speech(every=5)]
+    assert 0 < max(largest) <= 2e-5
 
 
-def test_numbers_near_zero_are_not_left_out(tmp_path):
-    """The exporter's own optimisation takes 1e-8 for 0, and the logarithm of silence then has no value."""
+def test_numbers_near_zero_are_kept(tmp_path):
+    """The exporter's own optimisation replaces 1e-8 by 0; the logarithm of silence would have no value."""
 
     class Level(torch.nn.Module):
         def forward(self, waveforms):
@@ -126,7 +126,7 @@ def test_numbers_near_zero_are_not_left_out(tmp_path):
     assert level[0, 0] == pytest.approx(np.log(1e-8), rel=1e-6)
 
 
-def test_a_run_answers_with_the_mean_of_its_models(tmp_path, experiment, speech):
+def test_a_run_gives_the_mean_of_its_models(tmp_path, experiment, speech):
     values = {"name": "baseline", "encoder": COMPACT | {"depth": 1}}
     two = replace(experiment, card=experiment.card | {"folds": experiment.card["folds"][:2]})
     folds = [
@@ -138,14 +138,14 @@ def test_a_run_answers_with_the_mean_of_its_models(tmp_path, experiment, speech)
     export(tmp_path / "run", tmp_path / "bundle")
     exported, alone = Bundle(tmp_path / "bundle"), [TorchModel(folder) for folder in folds]
     for _, samples in [*speech(every=150), ("noise", np.random.default_rng(0).standard_normal(20000))]:
-        given = samples[None].astype(np.float32)
-        mean = np.mean([model.outputs(given).probabilities for model in alone], axis=0)
-        assert np.abs(exported.outputs(given).probabilities - mean).max() <= 1e-5
-    said = read_metadata(tmp_path / "bundle")
-    assert said["models"] == 2 and said["calibration"]["threshold"] == pytest.approx(0.4)
+        waveforms = samples[None].astype(np.float32)
+        mean = np.mean([model.outputs(waveforms).probabilities for model in alone], axis=0)
+        assert np.abs(exported.outputs(waveforms).probabilities - mean).max() <= 1e-5
+    metadata = read_metadata(tmp_path / "bundle")
+    assert metadata["models"] == 2 and metadata["calibration"]["threshold"] == pytest.approx(0.4)
 
 
-def quantised(path):
+def nodes_by_kind(path):
     import onnx
 
     nodes = onnx.load(path).graph.node
@@ -157,20 +157,20 @@ def quantised(path):
 @pytest.mark.parametrize("name", ["prosody", "wav2vec2"])
 def test_int8_is_for_the_weights_of_products_only(bundle, name, tmp_path):
     _, folder = bundle(name)
-    before = quantised(folder / "model.onnx")
+    before = nodes_by_kind(folder / "model.onnx")
     convert_precision(folder / "model.onnx", tmp_path / "int8.onnx", "int8")
-    after = quantised(tmp_path / "int8.onnx")
+    after = nodes_by_kind(tmp_path / "int8.onnx")
     fixed = {n for n in before["MatMul"] if n.startswith(FRONT_END_PREFIX)}
     assert fixed <= set(after["MatMul"]) and bool(fixed) == (name == "prosody")
     assert after["Conv"] == before["Conv"] and not before["MatMulInteger"]
     weights = {"prosody": 2 * 6, "wav2vec2": 1 + 2 * 6}[name]  # six products by weights in each of two layers
     assert len(after["MatMulInteger"]) >= weights
-    between = 2 * (2 if name == "wav2vec2" else 3)  # queries with keys, shares with values
+    between = 2 * (2 if name == "wav2vec2" else 3)  # queries with keys, attention weights with values
     assert len(after["MatMul"]) - len(fixed) <= between
 
 
 def adjacent_sums(path):
-    """Of every product of 8-bit numbers: the largest sum of two neighbouring weights of a column, as numbers."""
+    """Return, by product of 8-bit numbers, the largest sum of two neighbouring weights of a column."""
     import onnx
     from onnx import numpy_helper
 
@@ -193,21 +193,21 @@ def adjacent_sums(path):
     "name", ["prosody", "wav2vec2", pytest.param("wav2vec2_layer", marks=pytest.mark.slow)]
 )
 def test_no_sum_of_two_products_leaves_sixteen_bits(bundle, name, tmp_path):
-    """Processors without VNNI add two u8 x s8 products in 16 bits and saturate: proven on the tensors.
+    """Processors without VNNI add two u8 x s8 products in 16 bits and saturate. The tensors prove it.
 
-    A fused convolution has the frames of its kernel side by side, so that its columns are such products too.
+    A replaced convolution has the frames of its kernel side by side, so its columns are such products too.
     """
     _, folder = bundle(name)
     convert_precision(folder / "model.onnx", tmp_path / "int8.onnx", "int8")
     found = adjacent_sums(tmp_path / "int8.onnx")
-    assert len(found) == len(quantised(tmp_path / "int8.onnx")["MatMulInteger"]) > 0
+    assert len(found) == len(nodes_by_kind(tmp_path / "int8.onnx")["MatMulInteger"]) > 0
     assert max(found.values()) > 64, "the range is used"
     assert all(255 * most <= np.iinfo(np.int16).max for most in found.values())
 
 
 @pytest.mark.parametrize("precision, most", [("int8", 0.05), ("bf16", 0.02)])
 @pytest.mark.parametrize("name", ["prosody", "wav2vec2"])
-def test_lowered_weights_answer_nearly_the_same(bundle, name, precision, most, tmp_path):
+def test_converted_weights_give_nearly_the_same_outputs(bundle, name, precision, most, tmp_path):
     _, folder = bundle(name)
     (tmp_path / "bundle").mkdir()
     convert_precision(folder / "model.onnx", tmp_path / "bundle" / "model.onnx", precision)
@@ -223,7 +223,7 @@ def test_lowered_weights_answer_nearly_the_same(bundle, name, precision, most, t
 
 
 @pytest.mark.slow
-def test_an_export_without_room_says_so_and_leaves_nothing(bundle, tmp_path):
+def test_an_export_onto_a_full_disk_leaves_nothing(bundle, tmp_path):
     checkpoint, folder = bundle("prosody")
     with pytest.raises(SertoneError) as caught, room(20_000):
         export(checkpoint, tmp_path / "bundle")
@@ -237,7 +237,7 @@ def test_an_export_without_room_says_so_and_leaves_nothing(bundle, tmp_path):
 @pytest.mark.parametrize(
     "precision, sessions", [pytest.param("fp32", 1, marks=pytest.mark.slow), ("int8", 2)]
 )
-def test_an_export_loads_each_graph_and_asks_the_probe_of_the_bundle_once(
+def test_an_export_loads_each_graph_and_runs_the_probe_once(
     bundle, tmp_path, monkeypatch, precision, sessions
 ):
     import onnxruntime
@@ -245,26 +245,30 @@ def test_an_export_loads_each_graph_and_asks_the_probe_of_the_bundle_once(
     from sertone.export import bundles
     from sertone.runtime import bundle as running
 
-    checkpoint, _ = bundle("prosody")  # exported here, if no test before has done so
-    counted = []
+    checkpoint, _ = bundle("prosody")  # exported here, unless an earlier test did so
+    calls = []
 
-    def counting(function, what):
-        return lambda *given, **named: counted.append(what(given)) or function(*given, **named)
+    def counting(function, describe):
+        return lambda *arguments, **keywords: (
+            calls.append(describe(arguments)) or function(*arguments, **keywords)
+        )
 
     session = counting(onnxruntime.InferenceSession, lambda _: "session")
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     monkeypatch.setattr(bundles, "create_probe", counting(bundles.create_probe, lambda _: "probe"))
     for module in (bundles, running):
-        monkeypatch.setattr(module, "file_hash", counting(module.file_hash, lambda given: given[0].name))
-    said = export(checkpoint, tmp_path / "bundle", precision=precision)
-    assert counted.count("session") == sessions and counted.count("probe") == 1
-    assert counted.count("model.onnx") == 2 * sessions, "stated, and checked when the graph is loaded"
+        monkeypatch.setattr(
+            module, "file_hash", counting(module.file_hash, lambda arguments: arguments[0].name)
+        )
+    metadata = export(checkpoint, tmp_path / "bundle", precision=precision)
+    assert calls.count("session") == sessions and calls.count("probe") == 1
+    assert calls.count("model.onnx") == 2 * sessions, "once when stated, once when checked"
     monkeypatch.undo()
-    assert read_metadata(tmp_path / "bundle") == said and Bundle(tmp_path / "bundle")
+    assert read_metadata(tmp_path / "bundle") == metadata and Bundle(tmp_path / "bundle")
 
 
-def test_int8_answers_a_recording_the_same_beside_others(bundle, tmp_path):
-    """Or else loud neighbours would take its levels away."""
+def test_int8_outputs_do_not_depend_on_other_recordings_in_the_batch(bundle, tmp_path):
+    """One scale for the batch would leave few levels to a soft recording beside loud ones."""
     from sertone.export.bundles import write_bundle
 
     _, folder = bundle("wav2vec2")
@@ -277,24 +281,24 @@ def test_int8_answers_a_recording_the_same_beside_others(bundle, tmp_path):
     assert np.array_equal(model.outputs(waveforms).probabilities, alone)
 
 
-class Told:
-    """Answers what it was told about a recording, by its first sample."""
+class FixedOutputs:
+    """A model whose outputs are given in advance, by the first sample of a recording."""
 
     classes, uses_audio, uses_text, min_samples = ["happy", "sad"], True, False, 400
 
     def __init__(self, shares, ratings):
-        self.shares, self.rated, self.scales = shares, ratings, {"valence": Scale(0.0, 1.0)}
+        self.shares, self.ratings, self.scales = shares, ratings, {"valence": Scale(0.0, 1.0)}
 
     def outputs(self, waveforms, text=None):
         row = round(float(waveforms[0, 0]) * 100)
         return Outputs(
-            np.asarray([[self.shares[row], 1 - self.shares[row]]]), np.asarray([[self.rated[row]]])
+            np.asarray([[self.shares[row], 1 - self.shares[row]]]), np.asarray([[self.ratings[row]]])
         )
 
 
 @pytest.fixture
 def four(tmp_path):
-    """Four recordings: two happy, two sad."""
+    """Return a table of four recordings: two happy, one sad, one angry."""
     lines = ["path,speaker,emotion"]
     for row, emotion in enumerate(("happy", "happy", "sad", "angry")):
         samples = np.full(1600, row / 100) + 0.001 * (np.arange(1600) % 2) * (np.arange(1600) > 0)
@@ -304,10 +308,10 @@ def four(tmp_path):
     return tmp_path / "metadata.csv"
 
 
-def test_agreement_is_counted_on_the_recordings_of_a_corpus(four):
+def test_precisions_are_compared_on_the_recordings_of_a_corpus(four):
     exact, other = (
-        Told([0.9, 0.8, 0.2, 0.6], [0.1, 0.2, 0.3, 0.4]),
-        Told([0.9, 0.4, 0.3, 0.6], [0.1, 0.2, 0.3, 0.8]),
+        FixedOutputs([0.9, 0.8, 0.2, 0.6], [0.1, 0.2, 0.3, 0.4]),
+        FixedOutputs([0.9, 0.4, 0.3, 0.6], [0.1, 0.2, 0.3, 0.8]),
     )
     found = compare_precisions(exact, other, {"happy": "happy", "sad": "sad"}, "manifest", four)
     assert (found["utterances"], found["equal_labels"]) == (4, 0.75)
@@ -323,41 +327,44 @@ def test_agreement_is_counted_on_the_recordings_of_a_corpus(four):
     require_small_loss(found | {"loss_points": None}, "int8", force=False)
 
 
-def test_agreement_reads_a_table_by_chosen_columns(four):
+def test_precisions_are_compared_on_a_table_with_other_columns(four):
     four.write_text(four.read_text().replace("path,speaker,emotion", "clip,speaker,feeling"))
-    exact = Told([0.9, 0.8, 0.2, 0.6], [0.1, 0.2, 0.3, 0.4])
+    exact = FixedOutputs([0.9, 0.8, 0.2, 0.6], [0.1, 0.2, 0.3, 0.4])
     reader = {"columns": {"path": "clip", "emotion": "feeling"}}
     found = compare_precisions(exact, exact, {"happy": "happy", "sad": "sad"}, "manifest", four, reader)
     assert found["scores"]["ua"]["utterances"] == 3
 
 
 def test_a_corpus_without_the_models_labels_measures_no_loss(four):
-    exact = Told([0.9, 0.8, 0.2, 0.6], [0.1, 0.2, 0.3, 0.4])
+    exact = FixedOutputs([0.9, 0.8, 0.2, 0.6], [0.1, 0.2, 0.3, 0.4])
     found = compare_precisions(exact, exact, {"fearful": "sad"}, "manifest", four)
     assert (found["loss_points"], found["scores"], found["equal_labels"]) == (None, {}, 1.0)
 
 
-def test_another_answer_is_no_parity(toy):
-    class Off:
-        def __init__(self, inner, by):
-            self.inner, self.by = inner, by
-            self.scales, self.min_samples, self.uses_audio, self.uses_text = inner.scales, 400, True, False
+def test_other_outputs_are_no_parity(toy):
+    class Shifted:
+        def __init__(self, inner, shift):
+            self.inner, self.shift = inner, shift
+            self.scales, self.min_samples = inner.scales, 400
+            self.uses_audio, self.uses_text = True, False
 
         def outputs(self, waveforms, text=None):
-            found = self.inner.outputs(waveforms, text)
-            return Outputs(found.probabilities + self.by, found.ratings)
+            outputs = self.inner.outputs(waveforms, text)
+            return Outputs(outputs.probabilities + self.shift, outputs.ratings)
 
     exact = Bundle(toy)
-    assert check_parity(exact, Off(exact, 0.9e-4), seconds=(1.0,))["largest_difference"]["probabilities"] > 0
+    assert (
+        check_parity(exact, Shifted(exact, 0.9e-4), seconds=(1.0,))["largest_difference"]["probabilities"] > 0
+    )
     for wrong in (1.2e-4, np.nan):
         with pytest.raises(SertoneError) as caught:
-            check_parity(exact, Off(exact, wrong), seconds=(1.0,))
+            check_parity(exact, Shifted(exact, wrong), seconds=(1.0,))
         assert caught.value.code == "parity"
     with pytest.raises(SertoneError):
-        check_parity(exact, Off(exact, np.nan), seconds=(1.0,), tolerance=np.inf)
+        check_parity(exact, Shifted(exact, np.nan), seconds=(1.0,), tolerance=np.inf)
 
 
-def test_nothing_is_written_over_or_left_behind(tmp_path, toy, experiment):
+def test_nothing_is_overwritten_or_left_behind(tmp_path, toy, experiment):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("all of it")
     with pytest.raises(SertoneError) as caught:
@@ -372,8 +379,14 @@ def test_nothing_is_written_over_or_left_behind(tmp_path, toy, experiment):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
 
 
-def test_classes_of_the_four_are_mapped(bundle):
-    said = read_metadata(bundle("prosody")[1])
-    assert said["class_map"] == FOUR_CLASSES and said["model"] == {"name": "wan2025", "encoders": "compact"}
+def test_the_four_classes_are_mapped(bundle):
+    metadata = read_metadata(bundle("prosody")[1])
+    assert metadata["class_map"] == FOUR_CLASSES and metadata["model"] == {
+        "name": "wan2025",
+        "encoders": "compact",
+    }
     assert json.loads((bundle("prosody")[1] / "bundle.json").read_text())["scores"] == {}
-    assert sertone.load(bundle("prosody")[1]).classes == said["classes"]
+    assert (
+        sertone.load(bundle("prosody")[1]).answer_format.names(Bundle(bundle("prosody")[1]))
+        == metadata["classes"]
+    )

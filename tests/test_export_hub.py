@@ -1,4 +1,4 @@
-"""Checkpoints of Hugging Face as bundles: the same answers as its own pipeline, and what is refused."""
+"""Checkpoints of Hugging Face as bundles: the scores of its own pipeline, and checkpoints that are refused."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def write(folder, name):
 
 
 def write_audeering(folder, **changes):
-    """As audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim lies on the hub, at toy width."""
+    """Write a checkpoint like audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim, at toy width."""
     config = AutoConfig.for_model(
         "wav2vec2",
         **TOY,
@@ -67,12 +67,16 @@ def clips(speech):
     "name",
     [n if n == "superb_large" else pytest.param(n, marks=pytest.mark.slow) for n in CHECKPOINTS],
 )
-def test_a_bundle_answers_as_the_pipeline_does(tmp_path, name, clips):
+def test_a_bundle_gives_the_scores_of_the_pipeline(tmp_path, name, clips):
     folder = write(tmp_path / "folder", name)
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
-    said = export(f"hf:{folder}", tmp_path / "bundle")
-    assert said["classes"] == NAMES[name] and max(said["parity"]["largest_difference"].values()) <= 1e-4
-    assert [(e["what"], e["of"], e["id"]) for e in said["licences"]] == [("model", "folder", "apache-2.0")]
+    metadata = export(f"hf:{folder}", tmp_path / "bundle")
+    assert (
+        metadata["classes"] == NAMES[name] and max(metadata["parity"]["largest_difference"].values()) <= 1e-4
+    )
+    assert [(e["what"], e["of"], e["id"]) for e in metadata["licences"]] == [
+        ("model", "folder", "apache-2.0")
+    ]
     theirs = pipeline("audio-classification", model=str(folder), top_k=None)
     theirs.model.config.tie_last_hidden_states = True  # as before transformers 5
     labels = json.loads((folder / "config.json").read_text())["id2label"].values()
@@ -89,7 +93,7 @@ def test_a_bundle_answers_as_the_pipeline_does(tmp_path, name, clips):
 
 
 def by_hand(folder, samples):
-    """audEERING's published forward pass: normalised waveform, mean of the last layer, dense, tanh, out_proj."""
+    """Run audEERING's published forward pass: normalised waveform, mean of the last layer, dense, tanh, out_proj."""
     weights = load_file(folder / "model.safetensors")
     encoder = Wav2Vec2Model.from_pretrained(folder).eval()
     waveform = torch.from_numpy((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7))[None]
@@ -101,9 +105,9 @@ def by_hand(folder, samples):
 
 def test_audeerings_dimensions(tmp_path, clips):
     folder = write_audeering(tmp_path / "folder")
-    said = export(f"hf:{folder}", tmp_path / "bundle")
-    assert said["classes"] == [] and list(said["scales"]) == DIMENSIONS
-    assert all((scale["low"], scale["high"]) == (0.0, 1.0) for scale in said["scales"].values())
+    metadata = export(f"hf:{folder}", tmp_path / "bundle")
+    assert metadata["classes"] == [] and list(metadata["scales"]) == DIMENSIONS
+    assert all((scale["low"], scale["high"]) == (0.0, 1.0) for scale in metadata["scales"].values())
     ours, found = sertone.load(tmp_path / "bundle"), []
     for _, samples in clips:
         answer = ours.predict(samples, 16000)
@@ -119,17 +123,17 @@ def folder(tmp_path_factory):
 
 
 def config(**changes):
-    def mend(folder):
+    def change(folder):
         values = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(values | changes))
 
-    return mend
+    return change
 
 
-def weights(mend):
+def weights(edit):
     def change(folder):
         tensors = load_file(folder / "model.safetensors")
-        mend(tensors)
+        edit(tensors)
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
     return change
@@ -154,15 +158,15 @@ def rate(folder):
     (folder / "preprocessor_config.json").write_text(json.dumps(values | RATE))
 
 
-def test_labels_are_told_by_their_numbers_in_our_words(folder, tmp_path):
+def test_labels_are_ordered_by_number_and_named_as_in_sertone(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     config(id2label={"3": "Anger", "1": "HAPPY", "0": "Neutral", "2": "Sarcastic"})(copy)
-    said = export(f"hf:{copy}", tmp_path / "bundle")
-    assert said["classes"] == ["neutral", "happy", "Sarcastic", "angry"]
+    metadata = export(f"hf:{copy}", tmp_path / "bundle")
+    assert metadata["classes"] == ["neutral", "happy", "Sarcastic", "angry"]
 
 
 @pytest.mark.parametrize(
-    "damage, code, said",
+    "damage, code, message",
     [
         (pickled, "pickled_weights", r"pytorch_model\.bin"),
         (cut, "bad_weights", "model.safetensors"),
@@ -184,15 +188,15 @@ def test_labels_are_told_by_their_numbers_in_our_words(folder, tmp_path):
         (rate, "other_rate", "8000 Hz"),
     ],
 )
-def test_what_is_not_whole_is_refused(folder, tmp_path, damage, code, said):
+def test_damaged_checkpoints_are_refused(folder, tmp_path, damage, code, message):
     copy = shutil.copytree(folder, tmp_path / "copy")
     damage(copy)
-    with pytest.raises(SertoneError, match=said) as caught:
+    with pytest.raises(SertoneError, match=message) as caught:
         export(f"hf:{copy}", tmp_path / "bundle")
     assert caught.value.code == code and not (tmp_path / "bundle").exists()
 
 
-def test_no_such_folder(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(SertoneError) as caught:
         load_exportable(str(tmp_path / "none"))
     assert caught.value.code == "missing_encoder"
@@ -215,7 +219,7 @@ def test_another_pooling_is_refused(tmp_path):
 
 
 def test_from_the_command_line_in_int8(folder, tmp_path, small_demo, capsys):
-    """Measured on a corpus, described, and loaded again."""
+    """Export in int8, compare on a corpus, and describe the bundle."""
     from sertone.cli.common import app
 
     call = [
@@ -230,9 +234,9 @@ def test_from_the_command_line_in_int8(folder, tmp_path, small_demo, capsys):
     ]
     assert app(call, exit_on_error=False) == 0
     assert "of the labels are those of fp32; ua " in capsys.readouterr().out
-    said = read_metadata(tmp_path / "int8")
-    assert said["precision"] == "int8" and said["measured"]["utterances"] == 40
-    assert said["measured"]["equal_labels"] > 0.9 and set(said["measured"]["scores"]) == {"ua"}
+    metadata = read_metadata(tmp_path / "int8")
+    assert metadata["precision"] == "int8" and metadata["measured"]["utterances"] == 40
+    assert metadata["measured"]["equal_labels"] > 0.9 and set(metadata["measured"]["scores"]) == {"ua"}
     card = (tmp_path / "int8" / "README.md").read_text()
     assert "int8 against fp32: 40 recordings" in card and "library_name: sertone" in card
     assert app(["info", str(tmp_path / "int8")], exit_on_error=False) == 0

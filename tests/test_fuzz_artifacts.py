@@ -1,4 +1,4 @@
-"""Harmed checkpoints, bundles and recipes: an answer or a coded error each; no crash, no hang, no traceback."""
+"""Damaged checkpoints, bundles and recipes: each gives a prediction or a coded error; none crashes or hangs."""
 
 import json
 from collections import Counter
@@ -15,7 +15,7 @@ from sertone import recipe as recipes
 from sertone.utils.processes import ChildDiedError, ChildProcess
 
 HANG_S = 60
-"""No artifact takes that long."""
+"""Longer than any artifact takes, in seconds."""
 BOTH = {
     "name": "ispas2023",
     "encoder": COMPACT,
@@ -28,11 +28,11 @@ BOTH = {
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory, small_demo, experiment):
-    """Kind -> artifacts to harm."""
+    """Return the artifacts to damage, by kind."""
     root = tmp_path_factory.mktemp("artifacts")
     tiny = {"name": "baseline", "encoder": {"name": "tiny"}, "hidden": 8, "members": 2}
     architectures = {
-        "heard": {"name": "baseline", "encoder": COMPACT, "hidden": 8},
+        "heard": {"name": "baseline", "encoder": COMPACT, "hidden": 8},  # the name seeds the damage
         "both": BOTH,
         "tiny": tiny,
     }
@@ -53,55 +53,57 @@ def artifacts(tmp_path_factory, small_demo, experiment):
     return {"checkpoint": checkpoints, "bundle": bundles, "recipe": [root / "wan", root / "mixed"]}
 
 
-def outcomes(cases):
-    """What came of each case, in a child that is replaced when it hangs or dies."""
-    child, found = ChildProcess(HERE | {"OMP_NUM_THREADS": "1"}), []
+def run_in_child(cases):
+    """Return the outcome of each case, run in a child process that is replaced when it hangs or dies."""
+    child, outcomes = ChildProcess(HERE | {"OMP_NUM_THREADS": "1"}), []
     with ThreadPoolExecutor(1) as pool:
         for case in cases:
             future = pool.submit(child, fuzz.outcome_apart, *case)
             try:
-                found.append(future.result(HANG_S))
+                outcomes.append(future.result(HANG_S))
             except ChildDiedError as error:
-                found.append(f"crash {error}")
+                outcomes.append(f"crash {error}")
             except TimeoutError:
-                found.append("hang")
+                outcomes.append("hang")
                 child.close()
                 child = ChildProcess(HERE | {"OMP_NUM_THREADS": "1"})
     child.close()
-    return found
+    return outcomes
 
 
-def require_no_fault(cases, found):
-    counts = Counter(each.split()[0] for each in found)
+def require_no_fault(cases, outcomes):
+    counts = Counter(outcome.split()[0] for outcome in outcomes)
     print(json.dumps(counts.most_common()))
     faults = [
-        f"{case}: {each}" for case, each in zip(cases, found, strict=True) if " " in each or each == "hang"
+        f"{case}: {outcome}"
+        for case, outcome in zip(cases, outcomes, strict=True)
+        if " " in outcome or outcome == "hang"
     ]
     assert not faults, f"{len(faults)} of {len(cases)}:\n" + "\n".join(faults)
     return counts
 
 
-def cases_of(artifacts, kind, seeds):
-    made = artifacts[kind]
-    return [(kind, made[seed % len(made)], seed) for seed in seeds]
+def make_cases(artifacts, kind, seeds):
+    folders = artifacts[kind]
+    return [(kind, folders[seed % len(folders)], seed) for seed in seeds]
 
 
-def test_a_few_harmed_artifacts(artifacts):
-    """In this process, which a hang would keep: too few to be worth another."""
-    cases = [case for kind in artifacts for case in cases_of(artifacts, kind, range(16))]
+def test_a_few_damaged_artifacts(artifacts):
+    """These run in this process: they are too few to be worth a child process."""
+    cases = [case for kind in artifacts for case in make_cases(artifacts, kind, range(16))]
     counts = require_no_fault(cases, [fuzz.outcome(*case) for case in cases])
-    assert len(counts) > 5, "they were not harmed in many ways"
+    assert len(counts) > 5, "there were few kinds of damage"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "count"), [("checkpoint", 450), ("bundle", 300), ("recipe", 250)])
-def test_a_thousand_harmed_artifacts(artifacts, kind, count):
+def test_a_thousand_damaged_artifacts(artifacts, kind, count):
     if kind == "bundle":
         from sertone.export.bundles import export
 
         both = next(folder for folder in artifacts["checkpoint"] if folder.name == "both")
         export(both, both.with_name("reads"))
         artifacts[kind].append(both.with_name("reads"))
-    cases = cases_of(artifacts, kind, range(1000, 1000 + count))
-    counts = require_no_fault(cases, outcomes(cases))
-    assert counts["answered"] < count / 2, "they were not harmed"
+    cases = make_cases(artifacts, kind, range(1000, 1000 + count))
+    counts = require_no_fault(cases, run_in_child(cases))
+    assert counts["answered"] < count / 2, "most artifacts were not damaged"

@@ -1,7 +1,7 @@
 """Read recordings of any rate, channel count and container as 16 kHz mono float32.
 
-`reader` reads a recording whole, `block_stream` reads it block by block, `decoder` opens files, `converter`
-mixes and resamples, and `containers` checks the headers of sound files.
+`reader` reads a recording as a whole, `block_stream` reads it block by block, `decoder` opens files,
+`converter` mixes and resamples, and `containers` checks the headers of sound files.
 """
 
 from sertone.audio.converter import MIN_SAMPLES, SAMPLING_RATE, SILENCE, as_columns, is_silent
@@ -19,20 +19,7 @@ from sertone.audio.reader import (
 from sertone.errors import AudioError
 
 __all__ = [
-    "MAX_SECONDS",
-    "MIN_SAMPLES",
-    "SAMPLING_RATE",
-    "SEGMENT_TOLERANCE_S",
-    "SILENCE",
-    "SUFFIXES",
-    "AudioError",
-    "AudioInfo",
-    "Recording",
-    "Warnings",
-    "as_columns",
-    "file_hash",
-    "from_array",
-    "inspect",
-    "is_silent",
-    "read",
+    "MAX_SECONDS", "MIN_SAMPLES", "SAMPLING_RATE", "SEGMENT_TOLERANCE_S", "SILENCE", "SUFFIXES",
+    "AudioError", "AudioInfo", "Recording", "Warnings",
+    "as_columns", "file_hash", "from_array", "inspect", "is_silent", "read",
 ]  # fmt: skip

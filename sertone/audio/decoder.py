@@ -1,8 +1,8 @@
-"""Opening sound files: a header that holds, and a stream of decoded blocks.
+"""Sound files, opened: a header that can be trusted, and a stream of decoded blocks.
 
-libsndfile reads WAV, FLAC, MP3, Ogg, AIFF and their kind; FFmpeg, through PyAV (extra `media`), the rest, and
-what libsndfile refuses. What both pass over in silence (samples that are missing, damage) is found in
-`containers`, and here, when all is decoded.
+libsndfile reads WAV, FLAC, MP3, Ogg, AIFF and similar formats. FFmpeg, through PyAV (extra `media`), reads
+the others, and the files that libsndfile refuses. Both pass over missing or damaged samples in silence:
+`containers` finds these before decoding, and this module when the last block is decoded.
 """
 
 import errno
@@ -18,82 +18,71 @@ import numpy as np
 import soundfile
 
 from sertone.audio.containers import FFMPEG_FORMATS, SNDFILE_FORMATS, check_container, skip_tags
-from sertone.audio.containers.limits import (
-    BLOCK_FRAMES,
-    MAX_CHANNELS,
-    MAX_RATE_HZ,
-    MIN_RATE_HZ,
-    AudioInfo,
-    Warnings,
-    check_format,
-)
+from sertone.audio.containers.limits import BLOCK_FRAMES, MAX_CHANNELS, AudioInfo, Warnings, check_format
 from sertone.audio.containers.report import ContainerReport, GapDetector
 from sertone.audio.containers.source import AudioBytes, MemoryFile, OpenFile, RegularFile
 from sertone.errors import AudioError
 from sertone.utils.extras import install_command
 
 __all__ = [
-    "BLOCK_FRAMES", "MAX_CHANNELS", "MAX_RATE_HZ", "MIN_RATE_HZ",
-    "AudioFile", "AudioInfo", "Warnings", "check_format", "open_audio",
+    "BLOCK_FRAMES", "MAX_CHANNELS", "AudioFile", "AudioInfo", "Warnings", "check_format", "open_audio",
 ]  # fmt: skip
 
-SEEKS = ("WAV", "WAVEX", "RF64", "FLAC")
-"""Formats in which libsndfile seeks to the sample."""
-CHECKED = {"PCM_S8": ("<i1", 7), "PCM_16": ("<i2", 15), "PCM_24": ("<i4", 23)}
-"""Sample format of a FLAC file -> how its checksum takes the samples, and their bits beside the sign."""
-
-
-ALLOWED = {
+SEEKABLE_FORMATS = ("WAV", "WAVEX", "RF64", "FLAC")
+"""Formats in which libsndfile seeks to the exact sample."""
+MD5_FORMATS = {"PCM_S8": ("<i1", 7), "PCM_16": ("<i2", 15), "PCM_24": ("<i4", 23)}
+"""Sample format of a FLAC file -> type of the samples under its MD5, and their bits without the sign."""
+FFMPEG_OPTIONS = {
     "format_whitelist": ",".join(FFMPEG_FORMATS),
-    "protocol_whitelist": "none",  # the file is open already; no other one is, nor a connection
-    "fflags": "discardcorrupt",  # packets that are cut: what is missing is told
+    "protocol_whitelist": "none",  # the file is open already: no other file or connection is opened
+    "fflags": "discardcorrupt",  # drops cut packets; the length shows what is missing
 }
-"""Options of FFmpeg."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioFile:
-    """A sound file that is open.
+    """An open sound file.
 
     Attributes:
-        info: what its header says.
-        warnings: what is doubtful about it; complete when the last block was taken.
-        decoded: first sample wanted -> decoded blocks (N, channels) from there to the end; taken once.
-        held: what has to be closed.
+        info: facts of its header.
+        warnings: code -> message; complete after the last block.
+        decode: first sample wanted -> decoded blocks (N, channels) from there to the end; called once.
+        resources: closed together with the file.
     """
 
     info: AudioInfo
     warnings: Warnings
-    decoded: Callable[[int], Iterator[np.ndarray]]
-    held: ExitStack
+    decode: Callable[[int], Iterator[np.ndarray]]
+    resources: ExitStack
 
     def blocks(self, first: int) -> Iterator[np.ndarray]:
-        """Yield blocks (N, channels) from a sample on, and close the file behind them."""
-        with self.held:
-            yield from self.decoded(first)
+        """Yield blocks (N, channels) from a sample on, and close the file after the last one."""
+        with self.resources:
+            yield from self.decode(first)
 
     def close(self) -> None:
-        """Close a file of which no blocks are wanted."""
-        self.held.close()
+        """Close a file whose blocks are not needed."""
+        self.resources.close()
 
 
 def open_audio(source: str | Path | AudioBytes) -> AudioFile:
     """Open a sound file.
 
     Raises:
-        AudioError: for what is no sound file, or has a header that cannot be right.
+        AudioError: the file is no sound file, or its header cannot be right.
     """
-    held, path = ExitStack(), Path(str(source))
+    resources, path = ExitStack(), Path(str(source))
     try:
-        file = _audio_of(held.enter_context(_opened_file(source)), path)
-        return _opened(file, check_container(held.enter_context(file), path), path, held)
+        file = _skip_to_audio(resources.enter_context(_open_file(source)), path)
+        report = check_container(resources.enter_context(file), path)
+        return _choose_decoder(file, report, path, resources)
     except BaseException:
-        held.close()
+        resources.close()
         raise
 
 
-def _audio_of(file: OpenFile, path: Path) -> OpenFile:
-    """Return what is behind the tags of a file."""
+def _skip_to_audio(file: OpenFile, path: Path) -> OpenFile:
+    """Return the part of a file behind its tags."""
     head = file.read(64)
     if not head:
         raise AudioError("empty_file", f"{path}: zero bytes", "a sound file")
@@ -102,7 +91,7 @@ def _audio_of(file: OpenFile, path: Path) -> OpenFile:
     return skip_tags(file)
 
 
-def _opened_file(path: str | Path | AudioBytes) -> OpenFile:
+def _open_file(path: str | Path | AudioBytes) -> OpenFile:
     if isinstance(path, AudioBytes):
         return MemoryFile(path.data)
     try:
@@ -114,32 +103,33 @@ def _opened_file(path: str | Path | AudioBytes) -> OpenFile:
         raise AudioError("missing_file", f"{path!r}: {error}") from None
 
 
-def _opened(file: OpenFile, report: ContainerReport, path: Path, held: ExitStack) -> AudioFile:
-    """Open by libsndfile, or by FFmpeg what it does not know, refuses or does not read to its end."""
-    refused = opened = None
+def _choose_decoder(file: OpenFile, report: ContainerReport, path: Path, resources: ExitStack) -> AudioFile:
+    """Open a file by libsndfile, or by FFmpeg if libsndfile refuses it or stops before its end."""
+    refusal = opened = None
     if report.sndfile_readable:
         try:
-            opened = _open_sndfile(file, report, path, held)
+            opened = _open_sndfile(file, report, path, resources)
         except AudioError as error:
             if error.code != "bad_header":
                 raise
-            refused = error
+            refusal = error
     if opened and not report.is_shorter_than_stated(opened.info.duration_s):
         return opened
     try:
-        return _open_av(file, report, path, held)
+        return _open_ffmpeg(file, report, path, resources)
     except AudioError as error:
-        if opened:  # it guesses the length of some MP3s, and ends there
+        if opened:  # libsndfile guesses the length of some MP3s, and ends there
             return opened
-        if refused and report.is_checked and error.code == "not_audio":
-            raise AudioError("bad_header", refused.found, refused.expected, error.way_out) from None
+        # For a known container, the error of libsndfile names the problem better than "not audio".
+        if refusal and report.is_checked and error.code == "not_audio":
+            raise AudioError("bad_header", refusal.found, refusal.expected, error.way_out) from None
         raise
 
 
-def _open_sndfile(given: OpenFile, report: ContainerReport, path: Path, held: ExitStack) -> AudioFile:
-    source = held.enter_context(given.reopen(report.replacement_head, report.replaced_bytes))
+def _open_sndfile(unread: OpenFile, report: ContainerReport, path: Path, resources: ExitStack) -> AudioFile:
+    source = resources.enter_context(unread.reopen(report.replacement_head, report.replaced_bytes))
     try:
-        file = held.enter_context(soundfile.SoundFile(source))
+        file = resources.enter_context(soundfile.SoundFile(source))
     except soundfile.LibsndfileError as error:
         raise AudioError("bad_header", f"{path}: {error.error_string}", "a sound file") from None
     if not report.is_checked and file.format not in SNDFILE_FORMATS:
@@ -148,26 +138,28 @@ def _open_sndfile(given: OpenFile, report: ContainerReport, path: Path, held: Ex
     check_format(info.sampling_rate, info.channels, path)
     if info.frames == 0:
         raise AudioError("no_samples", f"{path}: a header without samples", "a recording")
-    warnings = _warnings(report, info)
+    warnings = _collect_warnings(report, info)
 
-    def decoded(first: int) -> Iterator[np.ndarray]:
-        blocks = _sndfile_blocks(file, first, path)
-        if first == 0 and any(report.md5) and file.subtype in CHECKED:
-            blocks = _checksummed(blocks, report.md5, file.subtype, warnings)
-        return _to_the_end(blocks, first, info, report, warnings, path)
+    def decode(first: int) -> Iterator[np.ndarray]:
+        blocks = _decode_sndfile(file, first, path)
+        # The MD5 is that of all samples; zeros mean that the writer computed none.
+        if first == 0 and any(report.md5) and file.subtype in MD5_FORMATS:
+            blocks = _verify_md5(blocks, report.md5, file.subtype, warnings)
+        return _verify_length(blocks, first, info, report, warnings, path)
 
-    return AudioFile(info, warnings, decoded, held)
+    return AudioFile(info, warnings, decode, resources)
 
 
-def _warnings(report: ContainerReport, info: AudioInfo) -> Warnings:
-    """Return what can be said before anything is decoded."""
-    found = dict(report.warnings)
+def _collect_warnings(report: ContainerReport, info: AudioInfo) -> Warnings:
+    """Return the warnings that are known before decoding."""
+    warnings = dict(report.warnings)
     if report.stated_bytes > report.present_bytes:
-        found["truncated"] = report.describe_truncation(info.frames if report.sndfile_readable else 0)
-    return found
+        frames = info.frames if report.sndfile_readable else 0
+        warnings["truncated"] = report.describe_truncation(frames)
+    return warnings
 
 
-def _to_the_end(
+def _verify_length(
     blocks: Iterable[np.ndarray],
     first: int,
     info: AudioInfo,
@@ -175,7 +167,11 @@ def _to_the_end(
     warnings: Warnings,
     path: Path,
 ) -> Iterator[np.ndarray]:
-    """Hand on the blocks, and hold their sum against the header; less than an exact one is an error."""
+    """Yield the blocks, and compare their number of samples with the header.
+
+    Raises:
+        AudioError: `decode_failed`, where the header is exact and samples are missing.
+    """
     count = min(first, info.frames) if info.exact else first
     for block in blocks:
         count += len(block)
@@ -184,22 +180,24 @@ def _to_the_end(
         raise AudioError(
             "decode_failed",
             f"{path}: decoding ended after {count} samples",
-            f"the {info.frames} of its header",
+            f"the {info.frames} that its header states",
             "the file is damaged; fetch it again",
         )
     seconds = count / info.sampling_rate
-    if report.gaps_s or (report.is_intact and report.is_shorter_than_stated(seconds)):
+    is_short = report.is_shorter_than_stated(seconds)
+    # An intact container with less audio than it states: its encoder left out pauses, as Opus does.
+    if report.gaps_s or (report.is_intact and is_short):
         missing_s = report.gaps_s or report.stated_s - seconds
-        between = f"{missing_s:.2f} s are missing between frames, {seconds:.2f} s are there"
-        warnings["gaps"] = f"{between}: pauses that were not sent, or packets that were lost on the way"
-    elif report.is_shorter_than_stated(seconds) and not (report.sndfile_readable and "truncated" in warnings):
-        found = f"{seconds:.2f} of the {report.stated_s:.2f} s of its container are there"
-        warnings["truncated"] = found
+        lengths = f"{missing_s:.2f} s are missing between frames, {seconds:.2f} s are present"
+        warnings["gaps"] = f"{lengths}: pauses that were not sent, or packets that were lost on the way"
+    elif is_short and not (report.sndfile_readable and "truncated" in warnings):
+        lengths = f"{seconds:.2f} of the {report.stated_s:.2f} s that the container states are present"
+        warnings["truncated"] = lengths
 
 
-def _sndfile_blocks(file: soundfile.SoundFile, first: int, path: Path) -> Iterator[np.ndarray]:
+def _decode_sndfile(file: soundfile.SoundFile, first: int, path: Path) -> Iterator[np.ndarray]:
     try:
-        if first and file.format in SEEKS and file.seekable():
+        if first and file.format in SEEKABLE_FORMATS and file.seekable():
             first -= file.seek(min(first, file.frames))
         while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
             yield block[min(first, len(block)) :]
@@ -208,22 +206,24 @@ def _sndfile_blocks(file: soundfile.SoundFile, first: int, path: Path) -> Iterat
         raise AudioError("decode_failed", f"{path}: {error.error_string}", "intact audio") from None
 
 
-def _checksummed(
+def _verify_md5(
     blocks: Iterable[np.ndarray], md5: bytes, subtype: str, warnings: Warnings
 ) -> Iterator[np.ndarray]:
-    """Hand on the blocks of a FLAC file, and hold their checksum against that of its header."""
-    (kind, bits), digest = CHECKED[subtype], hashlib.md5(usedforsecurity=False)
+    """Yield the blocks of a FLAC file, and compare the MD5 of their samples with that of the header."""
+    dtype, bits = MD5_FORMATS[subtype]
+    digest = hashlib.md5(usedforsecurity=False)
     for block in blocks:
-        integers = (block * np.float32(1 << bits)).astype(kind)
-        taken = integers.view(np.uint8).reshape(*integers.shape, -1)[..., : bits // 8 + 1]
-        digest.update(taken.tobytes())
+        # float32 holds 24 bits exactly. The MD5 takes 1, 2 or 3 bytes of every sample, little-endian.
+        integers = (block * np.float32(1 << bits)).astype(dtype)
+        sample_bytes = integers.view(np.uint8).reshape(*integers.shape, -1)[..., : bits // 8 + 1]
+        digest.update(sample_bytes.tobytes())
         yield block
     if digest.digest() != md5:
-        warnings["corrupt"] = "the samples are not those of the checksum in the header"
+        warnings["corrupt"] = "the samples do not match the checksum in the header"
 
 
-def _open_av(file: OpenFile, report: ContainerReport, path: Path, held: ExitStack) -> AudioFile:
-    """As `open_audio`, for containers and codings that only FFmpeg knows (m4a, mp4, webm, Speex)."""
+def _open_ffmpeg(file: OpenFile, report: ContainerReport, path: Path, resources: ExitStack) -> AudioFile:
+    """Open a file that only FFmpeg reads (m4a, mp4, webm, Speex), as `open_audio`."""
     try:
         import av
         from av.error import FFmpegError
@@ -234,58 +234,58 @@ def _open_av(file: OpenFile, report: ContainerReport, path: Path, held: ExitStac
             "WAV, FLAC, MP3, Ogg or AIFF",
             f"for m4a, mp4, webm and Speex: {install_command('media')}",
         ) from None
-    source = held.enter_context(file.reopen())
+    source = resources.enter_context(file.reopen())
     try:
-        container = held.enter_context(av.open(source, mode="r", options=ALLOWED))
+        container = resources.enter_context(av.open(source, mode="r", options=FFMPEG_OPTIONS))
     except (FFmpegError, ValueError):
         raise AudioError("not_audio", f"{path}: no known audio format", "a sound file") from None
     if not container.streams.audio:
         raise AudioError("not_audio", f"{path}: no audio stream", "a sound file")
     stream = container.streams.audio[0]
     if stream.codec_context is None:
-        raise AudioError("not_audio", f"{path}: audio in an unknown coding", "a known one")
+        raise AudioError("not_audio", f"{path}: audio of an unknown codec", "a known one")
     check_format(stream.rate or 0, stream.channels, path)
-    report.stated_s = report.stated_s or _stated(container, stream)
+    report.stated_s = report.stated_s or _get_stated_length_s(container, stream)
     frames = round(max(report.stated_s, (container.duration or 0) / 1e6) * stream.rate)
     info = AudioInfo(stream.rate, stream.channels, frames, exact=False)
-    warnings = _warnings(report, info)
+    warnings = _collect_warnings(report, info)
 
-    def decoded(first: int) -> Iterator[np.ndarray]:
-        blocks = _av_blocks(container, first, report, path)
-        return _to_the_end(blocks, first, info, report, warnings, path)
+    def decode(first: int) -> Iterator[np.ndarray]:
+        blocks = _decode_ffmpeg(container, first, report, path)
+        return _verify_length(blocks, first, info, report, warnings, path)
 
-    return AudioFile(info, warnings, decoded, held)
+    return AudioFile(info, warnings, decode, resources)
 
 
-def _stated(container: Any, stream: Any) -> float:
-    """Return the length of an audio stream in seconds, 0 where only that of all streams is known."""
+def _get_stated_length_s(container: Any, stream: Any) -> float:
+    """Return the stated length of an audio stream in seconds, 0 where only that of all streams is known."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
-    return (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0.0
+    return (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0.0  # from microseconds
 
 
-def _av_blocks(container: Any, first: int, report: ContainerReport, path: Path) -> Iterator[np.ndarray]:
+def _decode_ffmpeg(container: Any, first: int, report: ContainerReport, path: Path) -> Iterator[np.ndarray]:
     import av
     from av.error import FFmpegError
 
-    resampler, clock = av.AudioResampler(format="fltp"), GapDetector()
+    resampler, gaps = av.AudioResampler(format="fltp"), GapDetector()  # fltp: float32, by channel
     try:
-        for block in _joined(_frames(container, resampler, clock)):
+        for block in _merge_frames(_decode_frames(container, resampler, gaps)):
             yield block[min(first, len(block)) :]
             first = max(0, first - len(block))
     except (FFmpegError, OSError, ValueError) as error:  # ValueError: the format changes on the way
         raise AudioError("decode_failed", f"{path}: {error}", "intact audio") from None
-    report.gaps_s = clock.missing_s
+    report.gaps_s = gaps.missing_s
 
 
-def _frames(container: Any, resampler: Any, clock: GapDetector) -> Iterator[np.ndarray]:
+def _decode_frames(container: Any, resampler: Any, gaps: GapDetector) -> Iterator[np.ndarray]:
     for frame in container.decode(audio=0):
-        clock.add(frame)
+        gaps.add(frame)
         yield from (part.to_ndarray().T for part in resampler.resample(frame))
 
 
-def _joined(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Join small frames, each of which costs as much to check as a large one."""
+def _merge_frames(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Merge small frames: each costs as much to check as a large one."""
     parts, count = [], 0
     for frame in frames:
         parts.append(frame)

@@ -1,7 +1,7 @@
-"""Reading recordings: any rate, channel count and container in, 16 kHz mono float32 out.
+"""Whole utterances: any sampling rate, channel count and container in, 16 kHz mono float32 out.
 
-A recording is either read completely or refused with a stable code; what is doubtful about it is
-said in warnings. Nothing is invented and nothing is cut without a word.
+A recording is either read completely or refused with a stable code. Warnings say what is doubtful about it.
+Nothing is invented, and nothing is cut in silence.
 
 Conventions: samples are float32 in [-1, 1]; durations are seconds of the file's own clock.
 """
@@ -20,23 +20,25 @@ from sertone.audio.converter import BlockConverter, as_columns
 from sertone.audio.decoder import BLOCK_FRAMES, AudioInfo, Warnings, check_format, open_audio
 from sertone.errors import AudioError
 
-SEGMENT_TOLERANCE_S = 0.025  # between a stated and the real end of a file
-MAX_SECONDS = 600.0  # of one utterance; attention grows with its square
+SEGMENT_TOLERANCE_S = 0.025
+"""Largest harmless difference between a stated and the real end of a file, in seconds."""
+MAX_SECONDS = 600.0
+"""Longest utterance: the cost of attention grows with the square of its length."""
 SUFFIXES = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"),
     *(".m4a", ".mp4", ".webm", ".mkv", ".mov", ".aac", ".wma", ".amr", ".3gp"),
 )
-"""Of the files that are taken of a folder; a file that is named itself may be called anything."""
+"""Suffixes of the files that are taken from a folder; a file that is named itself may have any suffix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One utterance as a model takes it.
+    """One utterance in the form that a model takes.
 
     Attributes:
         samples: mono, SAMPLING_RATE, float32, (N,).
         duration_s: seconds before resampling.
-        sampling_rate: the file's own, in Hz.
+        sampling_rate: of the file, in Hz.
         warnings: code -> message.
     """
 
@@ -53,12 +55,12 @@ def read(
     end_s: float | None = None,
     max_seconds: float = MAX_SECONDS,
 ) -> Recording:
-    """Reads one utterance.
+    """Read one utterance.
 
     Args:
         path: a file that libsndfile reads, or PyAV where the extra `media` is installed; or its bytes.
-        start_s: where to start, in seconds.
-        end_s: where to stop, in seconds; None for the end of the file.
+        start_s: start of the utterance, in seconds.
+        end_s: end of the utterance, in seconds; None for the end of the file.
         max_seconds: longest utterance accepted, in seconds.
 
     Raises:
@@ -76,7 +78,7 @@ def read(
 
 
 def from_array(samples: np.ndarray, sampling_rate: int) -> Recording:
-    """A recording from samples already in memory, see `columns_of`.
+    """Return a recording of samples in memory, see `as_columns`.
 
     Raises:
         AudioError: as `read`, and `bad_samples`.
@@ -85,15 +87,16 @@ def from_array(samples: np.ndarray, sampling_rate: int) -> Recording:
     columns = as_columns(samples, name)
     info = AudioInfo(sampling_rate, columns.shape[1], len(columns))
     check_format(info.sampling_rate, info.channels, Path(name))
-    blocks = (columns[first : first + BLOCK_FRAMES] for first in range(0, len(columns), BLOCK_FRAMES))
+    starts = range(0, len(columns), BLOCK_FRAMES)
+    blocks = (columns[start : start + BLOCK_FRAMES] for start in starts)
     return _collect(blocks, info, {}, Path(name))
 
 
 def inspect(path: str | Path) -> AudioInfo:
-    """What the header says, without decoding.
+    """Return the facts in the header of a file, without decoding it.
 
     Raises:
-        AudioError: as `read`, for what a header can show.
+        AudioError: as `read`, for problems that a header shows.
     """
     with closing(open_audio(path)) as file:
         return file.info
@@ -111,12 +114,13 @@ def file_hash(path: str | Path) -> str:
 
 
 def _check_segment(start_s: float, end_s: float | None, info: AudioInfo, path: Path) -> None:
-    """Refuses what does not lie in the file; header lengths of some containers are estimates, or 0."""
+    """Refuse a segment that does not lie in the file."""
+    # The header of some containers states an estimate, or 0: any end is possible then.
     length = info.duration_s if info.exact else math.inf
     end = length if end_s is None else end_s
     if not (0.0 <= start_s < end <= length + SEGMENT_TOLERANCE_S):
         raise AudioError(
-            "bad_segment", f"{path}: {start_s} to {end_s} s", f"a stretch of its {info.duration_s:.3f} s"
+            "bad_segment", f"{path}: {start_s} to {end_s} s", f"a segment of its {info.duration_s:.3f} s"
         )
 
 
@@ -128,19 +132,25 @@ def _collect(
     wanted: int | None = None,
     limit: int | None = None,
 ) -> Recording:
-    """Take the first `wanted` samples of a stream, or all; stops as soon as it has them."""
-    intake, parts = BlockConverter(info.sampling_rate, info.channels, str(path)), []
+    """Convert the first `wanted` samples of a stream, or all, and stop as soon as they are there.
+
+    Raises:
+        AudioError: `too_long`, for more than `limit` samples per channel.
+    """
+    converter = BlockConverter(info.sampling_rate, info.channels, str(path))
+    parts = []
     for block in blocks:
-        parts.append(intake.push(block if wanted is None else block[: wanted - intake.input_frames]))
-        if wanted is not None and intake.input_frames >= wanted:
+        parts.append(converter.push(block if wanted is None else block[: wanted - converter.input_frames]))
+        if wanted is not None and converter.input_frames >= wanted:
             break
-        if limit is not None and intake.input_frames > limit:
+        # Checked while decoding: the header may be wrong, and a small file can hold hours of silence.
+        if limit is not None and converter.input_frames > limit:
             raise AudioError(
                 "too_long",
                 f"{path}: more than {limit} samples",
                 "a shorter utterance",
                 "cut the recording into utterances (start_s, end_s in a manifest)",
             )
-    parts.append(intake.finish())
+    parts.append(converter.finish())
     samples = np.concatenate(parts)[:, 0]
-    return Recording(samples, intake.duration_s, info.sampling_rate, warnings | intake.warnings)
+    return Recording(samples, converter.duration_s, info.sampling_rate, warnings | converter.warnings)

@@ -1,4 +1,4 @@
-"""The program, and the parameters that several commands have."""
+"""The command-line program, and the parameters that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ app = App(
     help="Speech emotion recognition with results you can trust: check corpora, train, score and use models.",
     version=__version__,
     result_action="return_value",
-    suppress_keyboard_interrupt=False,  # main() says how to go on
+    suppress_keyboard_interrupt=False,  # main() prints how to resume
 )
 DATA = Group("Prepare", sort_key=1)
 TRAIN = Group("Train and score", sort_key=2)
@@ -51,28 +51,31 @@ Fresh = Annotated[Flag, Parameter(help="Delete what a run wrote there, and start
 
 
 def format_scores(pooled: dict) -> str:
-    """Pooled scores of emotion and of ratings in one line, UA and CCC with their intervals."""
+    """Return the pooled scores of emotion and ratings in one line, UA and CCC with their intervals."""
     names = [
         name
         for name in display.find_score_names(pooled)
         if display.parse_score_name(name)[1] in ("ua", "ccc")
     ]
-    said = [
-        _with_interval(pooled[display.parse_score_name(name)[0]], name, name == names[0]) for name in names
-    ]
+    parts = []
+    for name in names:
+        task, _ = display.parse_score_name(name)
+        parts.append(_format_score(pooled[task], name, is_first=name == names[0]))
     if "emotion" in pooled:
-        said.insert(1, f"WA {pooled['emotion']['wa']:.1%}")
-    return ", ".join(said)
+        parts.insert(1, f"WA {pooled['emotion']['wa']:.1%}")
+    return ", ".join(parts)
 
 
-def _with_interval(scores: dict, name: str, first: bool) -> str:
-    """The score, and the interval; what is said of the first one holds for all."""
-    figure, score = display.get_score_format(name), display.parse_score_name(name)[1]
-    over, span = display.find_speaker_interval(scores["intervals"]), "one speaker: no interval"
-    if over:
-        kind, bounds = over
-        low, high = map(figure.format_value, bounds[score])
-        span = (
-            f"95 % interval over {display.count_interval_units(kind, bounds)} " * first + f"{low} to {high}"
-        )
-    return f"{figure.label} {figure.format_value(scores[score])} ({span})"
+def _format_score(scores: dict, name: str, *, is_first: bool) -> str:
+    """Return a score and its interval; only the first one names the kind of interval, which all share."""
+    score_format = display.get_score_format(name)
+    _, score = display.parse_score_name(name)
+    interval = display.find_speaker_interval(scores["intervals"])
+    if interval:
+        kind, bounds = interval
+        low, high = map(score_format.format_value, bounds[score])
+        units = f"95 % interval over {display.count_interval_units(kind, bounds)} " if is_first else ""
+        description = f"{units}{low} to {high}"
+    else:
+        description = "one speaker: no interval"
+    return f"{score_format.label} {score_format.format_value(scores[score])} ({description})"

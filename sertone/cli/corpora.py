@@ -1,4 +1,4 @@
-"""Commands about corpora."""
+"""Commands about corpora: list, check, imitate and export them."""
 
 import inspect
 import json
@@ -18,10 +18,10 @@ from sertone.utils.terminal import print_text
 
 @corpora_app.command(name="list")
 def list_corpora(name: str | None = None, /) -> int:
-    """List the corpora that can be read, or show the data sheet of one.
+    """List the corpora that Sertone reads, or show the data sheet of one.
 
     Args:
-        name: a corpus; its files, labels and traps are shown.
+        name: Name of a corpus. Shows its files, its labels and its pitfalls.
     """
     if name:
         print_text(inspect.cleandoc(corpora.load_sheet(name).__doc__ or ""))
@@ -46,29 +46,30 @@ def check(
     reader: ReaderOptions = NO_READER_OPTIONS,
     json_: Annotated[Flag, Parameter(name="--json")] = False,
 ) -> int:
-    """Count a corpus, list every problem of it, and what training would refuse.
+    """Check a copy of a corpus: count it, list its problems, and list what training would refuse.
 
     Args:
-        name: the corpus, see `sertone corpora list`.
-        root: its folder, or the manifest's file.
+        name: Name of the corpus, see `sertone corpora list`.
+        root: Folder of the corpus, or the file of a manifest.
         classes: `four` (neutral, happy with excited, angry, sad), `all`, or a map such as
-            `annoyed=angry,calm=neutral`; if not given, as in the recipes for this corpus.
-        split: the rule of the folds, as `protocol.split` of a recipe; if not given, as in the recipes for
+            `annoyed=angry,calm=neutral`. Default: as in the recipes for this corpus.
+        split: Rule by which folds are made, as `protocol.split` of a recipe. Default: as in the recipes for
             this corpus.
-        folds: how many folds `grouped_k_fold` makes.
-        unknown_speakers: whether utterances without a known speaker are refused, as
-            `protocol.unknown_speakers` of a recipe; if not given, as in the recipes for this corpus.
-        json_: print one JSON object instead of tables.
+        folds: Number of folds that `grouped_k_fold` makes.
+        unknown_speakers: Refuse or accept utterances without a known speaker, as
+            `protocol.unknown_speakers` of a recipe. Default: as in the recipes for this corpus.
+        json_: Print one JSON object instead of tables.
     """
-    from sertone.corpora._check import check as examine
+    from sertone.corpora._check import check as check_corpus
 
     sheet = corpora.load_sheet(name)
-    chosen = parse_classes(classes or getattr(sheet, "CLASSES", "four"))
+    class_map = parse_classes(classes or getattr(sheet, "CLASSES", "four"))
+    # The data sheet of a corpus may fix the protocol of its recipes. Options of the command take precedence.
     protocol = {"split": "grouped_k_fold", "folds": folds, **getattr(sheet, "PROTOCOL", {})}
-    asked = {"split": split, "unknown_speakers": unknown_speakers}
-    protocol |= {name: value for name, value in asked.items() if value}
-    rehearsal = _rehearsal({"corpus": name, "root": str(root), "classes": chosen}, protocol)
-    report = examine(name, root, chosen, **rehearsal, **reader.to_keywords())
+    options = {"split": split, "unknown_speakers": unknown_speakers}
+    protocol |= {key: value for key, value in options.items() if value}
+    rehearsal = _build_rehearsal({"corpus": name, "root": str(root), "classes": class_map}, protocol)
+    report = check_corpus(name, root, class_map, **rehearsal, **reader.to_keywords())
     if json_:
         print_text(json.dumps(report.to_json(), ensure_ascii=False))
     else:
@@ -76,33 +77,37 @@ def check(
     return 0 if report.is_sound else 1
 
 
-def _rehearsal(data: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]:
-    """Return what tries out the folds, and its name; without the packages of training a note of that."""
+def _build_rehearsal(data: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments `rehearse` and `checked_for` of the corpus check: it tries to make the folds.
+
+    Where the packages for training are not installed, `rehearse` only notes that.
+    """
     try:
         from sertone.protocol.corpus_split import describe_rule, find_split_problems
         from sertone.recipe import DataConfig, ProtocolConfig
         from sertone.recipe.settings import parse
     except ModuleNotFoundError as error:
-        message = f"{error.name} is not installed, so no folds were tried; the extra `train` has it"
+        message = f"{error.name} is not installed, so no folds were tried; the extra `train` installs it"
         return {"rehearse": lambda _: [Problem("folds_not_tried", "(folds)", message, "note")]}
     rule = parse(ProtocolConfig, protocol, "corpora check", "bad_command")
-    chosen = parse(DataConfig, data, "corpora check", "bad_command")
-    classes = chosen.classes if isinstance(chosen.classes, str) else "the given classes"
+    config = parse(DataConfig, data, "corpora check", "bad_command")
+    classes = config.classes if isinstance(config.classes, str) else "the given classes"
     return {
-        "rehearse": lambda found: find_split_problems(found, chosen, rule),
+        "rehearse": lambda utterances: find_split_problems(utterances, config, rule),
         "checked_for": f"classes: {classes}, split: {describe_rule(rule)}",
     }
 
 
 @corpora_app.command
 def fake(name: str, root: Path, /, *, full: Flag = False, segments: int | None = None) -> int:
-    """Write a synthetic miniature of a corpus's file tree.
+    """Write a synthetic miniature of a corpus, with the file tree of the real one.
 
     Args:
-        name: the corpus.
-        root: where to write it; made if need be.
-        full: as many utterances as the real corpus; of `demo`, ten more voices; of `msp_podcast`, 5000.
-        segments: of `msp_podcast`, whose releases differ in size, as many as wanted.
+        name: Name of the corpus.
+        root: Folder to write. It is created if it does not exist.
+        full: Write as many utterances as the real corpus has; for `demo`, ten more speakers; for
+            `msp_podcast`, 5000 utterances.
+        segments: Number of utterances, for `msp_podcast` only: its releases differ in size.
     """
     corpora.fake(name, root, full, segments)
     print_text(root)
@@ -111,14 +116,15 @@ def fake(name: str, root: Path, /, *, full: Flag = False, segments: int | None =
 
 @corpora_app.command
 def export(name: str, root: Path, out: Path, /, *, reader: ReaderOptions = NO_READER_OPTIONS) -> int:
-    """Write a corpus as a manifest (CSV) that `manifest` reads.
+    """Write a corpus as a manifest: a CSV table that the corpus `manifest` reads.
 
     Args:
-        name: the corpus.
-        root: its folder.
-        out: the CSV file.
+        name: Name of the corpus.
+        root: Folder of the corpus.
+        out: CSV file to write.
     """
-    from sertone.corpora._export import export as write
+    from sertone.corpora._export import export as export_manifest
 
-    print_text(f"{format_count(write(name, root, out, **reader.to_keywords()), 'utterance')} in {out}")
+    count = export_manifest(name, root, out, **reader.to_keywords())
+    print_text(f"{format_count(count, 'utterance')} in {out}")
     return 0

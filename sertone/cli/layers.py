@@ -1,4 +1,4 @@
-"""Commands that look into encoders: which layer carries which information."""
+"""Command that looks into an encoder: `sertone layers` probes which layer carries which information."""
 
 import json
 from pathlib import Path
@@ -32,17 +32,18 @@ def layers(
         out: Folder to write. Default: runs/layers-NAME, or runs/layers-NAME-text with --encoder text.
         targets: Some of arousal, valence, dominance, emotion, gender, speaker, style, as in --targets arousal
             valence. Default: all that the corpus has labels for.
-        encoder: The encoder to probe: of the audio or of the text.
-        pooling: The frames of an utterance become their mean, or mean and standard deviation (`statistics`).
-        weights: A run whose models learnt weights for their layers, to show beside the probes.
+        encoder: Encoder to probe: that of the audio or that of the text.
+        pooling: Summary of an utterance's frames: their mean, or mean and standard deviation (`statistics`).
+        weights: A run whose models learned weights for their layers, to show beside the probes.
         jobs: Number of layers probed side by side. Default: one per core.
         json_: Print one JSON object instead of tables.
     """
     from sertone import recipe as recipes
-    from sertone.analysis.layers import probe_layers as analysis
+    from sertone.analysis.layers import probe_layers
 
-    out = out or Path("runs") / f"layers-{recipe.stem}{'-text' * (encoder == 'text')}"
-    found = analysis.probe_layers(
+    suffix = "-text" if encoder == "text" else ""
+    out = out or Path("runs") / f"layers-{recipe.stem}{suffix}"
+    scores = probe_layers.probe_layers(
         recipes.load(recipe, overrides or ()),
         out,
         target_names=targets,
@@ -51,7 +52,9 @@ def layers(
         weights=weights,
         jobs=jobs,
     )
-    print_text(json.dumps(found, ensure_ascii=False) if json_ else analysis.to_text(found))
-    if not json_:
+    if json_:
+        print_text(json.dumps(scores, ensure_ascii=False))
+    else:
+        print_text(probe_layers.to_text(scores))
         print_text(f"report  {out / 'report.html'}")
     return 0

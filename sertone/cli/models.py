@@ -1,8 +1,8 @@
-"""Commands about what has been trained: compare, evaluate, describe, publish."""
+"""Commands about trained models: compare, evaluate, describe and publish them."""
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -15,26 +15,28 @@ from sertone.utils.terminal import print_status, print_text
 @app.command(group=STUDY)
 def compare(
     *runs: Path,
-    force: Annotated[Flag, Parameter(help="Compare runs whose protocols differ, and say so.")] = False,
+    force: Annotated[
+        Flag, Parameter(help="Compare runs although their protocols differ; the result says so.")
+    ] = False,
     json_: Annotated[Flag, Parameter(name="--json")] = False,
 ) -> int:
-    """Compare runs with the first one: scores, paired differences with 95 % intervals and p.
+    """Compare runs with the first one: scores, paired differences with 95 % intervals and p-values.
 
     Args:
         runs: Run folders, or folders of runs that differ in their seeds, as a study writes them.
         json_: Print one JSON object instead of a text.
     """
-    from sertone.analysis.compare import compare as examine
+    from sertone.analysis.compare import compare as compare_runs
     from sertone.analysis.compare import to_text
 
-    found = examine(runs, force=force)
-    print_text(json.dumps(found, ensure_ascii=False) if json_ else to_text(found))
+    comparison = compare_runs(runs, force=force)
+    print_text(json.dumps(comparison, ensure_ascii=False) if json_ else to_text(comparison))
     return 0
 
 
 @app.command(group=TRAIN)
 def evaluate(
-    *what: str,
+    *arguments: str,
     out: Path | None = None,
     classes: str | None = None,
     emotions: str | None = None,
@@ -44,44 +46,51 @@ def evaluate(
     reader: ReaderOptions = NO_READER_OPTIONS,
     fresh: Annotated[Flag, Parameter(help="Replace another evaluation that is in the folder.")] = False,
 ) -> int:
-    """Score a model on a corpus: `sertone evaluate [MODEL] CORPUS ROOT` writes scores, predictions, report.
+    """Score a model on a corpus: `sertone evaluate [MODEL] CORPUS ROOT`.
 
-    Warns of recordings and speakers that the model has heard in training, or that nothing is known of it.
+    This writes scores, predictions and a report. It warns of recordings and speakers that the model was
+    trained on, and of models whose training data are not known.
 
     Args:
-        what: first the model: a bundle, a checkpoint folder, a fold, a run (the mean of its folds' models),
-            OWNER/NAME on the Hugging Face hub, or an audio-classification model of Hugging Face, as its
-            folder, hf:FOLDER or hf:OWNER/NAME; without one, the model that comes with Sertone. Then the name
+        arguments: First the model: a bundle, a checkpoint folder, a fold, a run (the mean of its folds'
+            models), OWNER/NAME on the Hugging Face hub, or an audio-classification model of Hugging Face, as
+            its folder, hf:FOLDER or hf:OWNER/NAME. Default: the model that comes with Sertone. Then the name
             of the corpus (`sertone corpora list`; `manifest` for a table of your own), and its folder or the
             table.
-        out: folder to write; runs/MODEL-on-CORPUS if not given.
-        classes: classes to report, of those of the model: `angry,sad` leaves the others out,
+        out: Folder to write. Default: runs/MODEL-on-CORPUS.
+        classes: Classes of the model to report: `angry,sad` leaves the others out,
             `happy=positive,sad=negative` renames and merges. Or a YAML file with a mapping.
-        emotions: emotion of the corpus = class of the model, as `joy=happy,rage=angry`, where the names
-            are not the same.
-        text: where a model that reads has its text from, as `data.text` of a recipe: `corpus`, `none`, `asr`,
-            or `{source: asr, asr: {model: large-v3}}`.
-        scales: of a manifest's ratings, lowest and highest: `valence=1:7,arousal=1:7`.
-        only: what of the corpus to take, as `data.only` of a recipe: `{partition: Test2}`.
+        emotions: Emotions of the corpus that are classes of the model under another name, as in
+            `joy=happy,rage=angry`.
+        text: Source of the text for a model that uses text, as `data.text` of a recipe: `corpus`, `none`,
+            `asr`, or `{source: asr, asr: {model: large-v3}}`.
+        scales: Lowest and highest value of the ratings in a manifest: `valence=1:7,arousal=1:7`.
+        only: Part of the corpus to use, as `data.only` of a recipe: `{partition: Test2}`.
     """
     import yaml
 
-    from sertone.analysis.evaluate import evaluate as examine
+    from sertone.analysis.evaluate import evaluate as evaluate_model
     from sertone.utils.name_map import parse_map
 
-    if len(what) not in (2, 3):
-        raise SertoneError("bad_command", f"{len(what)} arguments", "[MODEL] CORPUS ROOT")
-    model, corpus, root = what if len(what) == 3 else (None, *what)
-    out = out or Path("runs") / f"{_short_name(model)}-on-{corpus}"
-    settings: dict[str, Any] = {
-        "classes": parse_map(classes, "--classes") if classes else None,
-        "emotions": parse_map(emotions, "--emotions") if emotions else None,
-        "text": yaml.safe_load(text),
-        "scales": _scales(scales),
-        "only": yaml.safe_load(only or "{}"),
-        "reader": reader.to_keywords(),
-    }
-    for warning in examine(model, corpus, root, out, fresh=fresh, **settings).warnings:
+    if len(arguments) not in (2, 3):
+        raise SertoneError("bad_command", f"{len(arguments)} arguments", "[MODEL] CORPUS ROOT")
+    model = arguments[0] if len(arguments) == 3 else None
+    corpus, root = arguments[-2:]
+    out = out or Path("runs") / f"{_shorten_name(model)}-on-{corpus}"
+    evaluation = evaluate_model(
+        model,
+        corpus,
+        root,
+        out,
+        classes=parse_map(classes, "--classes") if classes else None,
+        emotions=parse_map(emotions, "--emotions") if emotions else None,
+        text=yaml.safe_load(text),
+        scales=_parse_scales(scales),
+        only=yaml.safe_load(only or "{}"),
+        reader=reader.to_keywords(),
+        fresh=fresh,
+    )
+    for warning in evaluation.warnings:
         print_status(f"warning  {warning}")
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     print_text(format_scores(results["pooled"]))
@@ -89,22 +98,28 @@ def evaluate(
     return 0
 
 
-def _short_name(model: str | None) -> str:
+def _shorten_name(model: str | None) -> str:
     """Return the end of a model's path, for the name of a folder."""
     from sertone.runtime import shipped
 
     return "-".join(Path((model or shipped.NAME).removeprefix("hf:")).parts[-2:]).strip("/")
 
 
-def _scales(text: str | None) -> dict[str, tuple[float, float]]:
-    """`valence=1:7` -> valence from 1 to 7."""
+def _parse_scales(text: str | None) -> dict[str, tuple[float, float]]:
+    """Parse `valence=1:7` into the lowest and the highest value of valence."""
     from sertone.utils.name_map import parse_map
 
-    pairs = {name: ends.partition(":") for name, ends in parse_map(text, "--scales").items()} if text else {}
-    try:
-        return {name: (float(low), float(high)) for name, (low, _, high) in pairs.items()}
-    except ValueError:
-        raise SertoneError("bad_map", f"--scales {text!r}", "RATING=LOWEST:HIGHEST, as valence=1:7") from None
+    if not text:
+        return {}
+    scales = {}
+    for name, limits in parse_map(text, "--scales").items():
+        low, _, high = limits.partition(":")
+        try:
+            scales[name] = (float(low), float(high))
+        except ValueError:
+            expected = "RATING=LOWEST:HIGHEST, as valence=1:7"
+            raise SertoneError("bad_map", f"--scales {text!r}", expected) from None
+    return scales
 
 
 @app.command(group=USE)
@@ -129,19 +144,19 @@ def info(
     from sertone.runtime.bundle import is_bundle
     from sertone.sharing.model_folder import find_checkpoints
 
-    recipe = model is not None and is_recipe(model)
-    folder = Path(model) if model and recipe else resolve_model_folder(model)
+    names_recipe = model is not None and is_recipe(model)
+    folder = Path(model) if model and names_recipe else resolve_model_folder(model)
     if is_bundle(folder):
-        from sertone.analysis import bundle_info as examiner  # which needs no torch
+        from sertone.analysis import bundle_info as module  # needs no torch
 
-        found = examiner.describe(folder)
+        description = module.describe(folder)
     else:
-        if not recipe:
-            find_checkpoints(model or folder)  # says what is missing before torch is asked for
-        from sertone.analysis import info as examiner
+        if not names_recipe:
+            find_checkpoints(model or folder)  # names a missing file before torch is imported
+        from sertone.analysis import info as module
 
-        found = examiner.describe(model or folder, overrides or (), measure=measure)
-    print_text(json.dumps(found, ensure_ascii=False) if json_ else examiner.to_text(found))
+        description = module.describe(model or folder, overrides or (), measure=measure)
+    print_text(json.dumps(description, ensure_ascii=False) if json_ else module.to_text(description))
     return 0
 
 

@@ -1,7 +1,7 @@
-"""`sertone predict`: emotions of recordings."""
+"""`sertone predict`: the emotion of recordings."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sertone.runtime.batch.inputs import Input
     from sertone.schema import Prediction
 
-WHOLE = TimelineOptions()
+NO_TIMELINE = TimelineOptions()
 STDIN = "-"
 
 
@@ -34,7 +34,7 @@ def predict(
     out: Path | None = None,
     resume: Flag = False,
     asr: str | None = None,
-    language: str = "",
+    language: Annotated[str, Parameter(show_default=False)] = "",
     classes: str | None = None,
     min_confidence: float | None = None,
     dimensions: Literal["corpus", "unit"] = "corpus",
@@ -42,113 +42,105 @@ def predict(
     threads: int | None = None,
     jobs: int = 1,
     strict: Flag = False,
-    long: TimelineOptions = WHOLE,
+    long: TimelineOptions = NO_TIMELINE,
 ) -> int:
-    """Predict recordings: `sertone predict [MODEL] FILE...`, one row each, in the order given.
+    """Predict the emotion of recordings: `sertone predict [MODEL] FILE...`, one row each, in the order given.
 
-    A recording longer than the model answers at once is answered by windows, whose mean is its answer; with
-    `--timeline` and its kind there are segments and speakers too, and `--to` writes and draws them.
+    A recording that is longer than the model takes at once is divided into windows. Its prediction is the
+    mean of theirs. `--timeline` and the options below it add segments and speakers; `--to` writes and draws
+    them.
 
-    Rows are JSON objects, one per line, on stdout; with `--out` they go into a file, with progress on stderr.
-    A model of audio and text answers from the audio alone where there is no text, and says so.
+    Rows are JSON objects, one per line, on stdout. With `--out` they go into a file, with progress on stderr.
+    Without text, a model of audio and text predicts from the audio alone, and says so.
 
     Args:
-        paths: first the model: a bundle, a checkpoint folder, a run, or OWNER/NAME on the Hugging Face hub;
-            if the first path is a recording or a folder of recordings, the model that comes with Sertone
-            answers. A run answers with the mean of its folds' models, most of which were trained on a
-            recording that belongs to the corpus. A folder of Hugging Face, hf:FOLDER or hf:OWNER/NAME is
-            exported once into a cache. Then recordings of any rate and number of channels; of a folder all
-            that are in it or below it; `-` is a recording on standard input, and stands alone.
-        text: what is said in the one recording given.
-        list_: instead of recordings, a text file with one path per line, or one per NUL as of `find -print0`;
-            `-`: standard input.
-        manifest: instead of recordings, a table with the columns `path` and, where they are known, `text` and
-            `duration_s`.
-        columns: of that table, which column is which, where its name is not recognised:
+        paths: First the model: a bundle, a checkpoint folder, a run, or OWNER/NAME on the Hugging Face hub.
+            Or an audio-classification model of Hugging Face, as its folder, hf:FOLDER or hf:OWNER/NAME; it is
+            exported once into a cache. A run predicts with the mean of its folds' models. Most of these were
+            trained on a recording that belongs to the corpus. If the first path is a recording or a folder of
+            recordings, the model that comes with Sertone predicts. Then recordings of any sampling rate and
+            number of channels. A folder stands for all recordings in it and below it. `-` is a recording on
+            standard input, and must be the only one.
+        text: Text that is spoken in the recording; for a single recording.
+        list_: Text file of recordings, instead of paths: one per line, or separated by NUL, as `find -print0`
+            writes them. `-` is standard input.
+        manifest: Table of recordings, instead of paths, with the columns `path` and, where they are known,
+            `text` and `duration_s`.
+        columns: For that table: the meaning of columns whose names are not recognised, as in
             `path=clip,text=said`.
-        out: file to write, ending in .jsonl or .csv; one that is there is only touched with `--resume`.
-        resume: go on with the file that `--out` names: what has a row there is not answered again, unless the
-            recording has changed.
-        asr: name or folder of a faster-whisper model, such as `small`, that writes down what is said where no
-            text is given.
-        language: of the speech, for the ASR, such as `en`; detected if not given.
-        classes: classes to tell, of those of the model: `angry,sad` leaves the others out and shares their
+        out: File to write, ending in .jsonl or .csv. A file that exists is only changed with `--resume`.
+        resume: Resume the file of `--out`: recordings that have a row are skipped, unless they have changed.
+        asr: Name or folder of a faster-whisper model, such as `small`, that transcribes recordings without
+            text.
+        language: Language of the speech, for `--asr`, such as `en`. Default: detected.
+        classes: Classes of the model to report: `angry,sad` leaves the others out and shares their
             probability among the rest, `happy=positive,sad=negative` renames and merges. Or a YAML file with
             a mapping.
-        min_confidence: below it an answer is unsure; as the model was calibrated if not given.
-        dimensions: arousal, valence, dominance on the scale of the `corpus`, or from 0 to 1 (`unit`).
-        device: `cuda` needs a card, and onnxruntime-gpu for a bundle.
-        threads: for one recording; one per core if not given, or one with `--jobs`.
-        jobs: processes that answer recordings side by side, each with a model of its own in memory. Order,
-            rows and `--resume` do not depend on it; answers do not either with the same `--threads`.
-        strict: refuse what would be answered with a warning, such as a truncated file, or one without text of
-            a model that reads.
+        min_confidence: Confidence below which a prediction is unsure. Default: as the model was calibrated.
+        dimensions: Scale of arousal, valence and dominance: that of the `corpus`, or from 0 to 1 (`unit`).
+        device: Processor to use. `cuda` requires a GPU, and onnxruntime-gpu for a bundle.
+        threads: Number of threads for one recording. Default: one per core, or one with `--jobs`.
+        jobs: Number of processes that predict recordings side by side, each with its own model in memory.
+            Order, rows and `--resume` do not depend on it; nor do predictions, with the same `--threads`.
+        strict: Refuse recordings that would be predicted with a warning, such as a truncated file, or one
+            without text for a model that uses text.
     """
     from sertone import load
     from sertone.export.bundle_cache import resolve_model_folder
     from sertone.runtime.batch import predict_many
-    from sertone.runtime.batch.prediction_progress import StatusCounts
-    from sertone.runtime.batch.row_formats import format_json_line
     from sertone.sharing.model_folder import hash_model
 
     _require_no_option(paths)
     settings = long.to_settings()
-    _require_one_output(out, resume, timelines=bool(settings), drawn=bool(long.to))
-    if language and not asr:
-        raise SertoneError("no_asr", "--language without --asr", "the model that writes down what is said")
-    if asr and settings:
-        raise SertoneError("bad_timeline", "--asr for a timeline", "one of the two: pieces are only heard")
-    own = not paths or not _is_model(paths[0])
-    inputs = _inputs(paths if own else paths[1:], list_, manifest, text, columns)
+    _require_one_output(out, resume, has_timelines=bool(settings), has_targets=bool(long.to))
+    _require_asr_usable(asr, language, has_timelines=bool(settings))
+    names_model = bool(paths) and _is_model(paths[0])
+    inputs = _collect_inputs(paths[1:] if names_model else paths, list_, manifest, text, columns)
     targets = long.resolve_targets([source.file for source in inputs], list_, manifest)
-    told: dict[str, Any] = {"classes": classes, "min_confidence": min_confidence, "dimensions": dimensions}
-    model = resolve_model_folder(None if own else paths[0])
-    predictor = load(model, device=device, threads=threads or (1 if jobs > 1 else None), **told)
+    folder = resolve_model_folder(paths[0] if names_model else None)
+    predictor = load(
+        folder,
+        classes=classes,
+        min_confidence=min_confidence,
+        dimensions=dimensions,
+        device=device,
+        threads=threads or (1 if jobs > 1 else None),
+    )
     recogniser = _load_recogniser(asr, language, predictor.model) if asr else None
     options: dict[str, Any] = {"strict": strict, "recogniser": recogniser, "settings": settings, "jobs": jobs}
-    if out:
-        by = {"model": hash_model(model), "recognised_by": f"{asr} {language}" if recogniser else ""}
-        return int(
-            predict_many.write_predictions(predictor, inputs, out, resume=resume, **by, **options).count(
-                "error"
-            )
-            > 0
-        )
-    tally = StatusCounts()
-    for _, prediction in predict_many.predict_inputs(predictor, inputs, **options):
-        answer, written = _written(prediction, targets)
-        print_text("\n".join(written) or format_json_line(answer))
-        tally.add(answer)
-    return int(tally.count("error") > 0)
+    if not out:
+        return _print_predictions(predict_many.predict_inputs(predictor, inputs, **options), targets)
+    counts = predict_many.write_predictions(
+        predictor,
+        inputs,
+        out,
+        resume=resume,
+        model=hash_model(folder),
+        recognised_by=f"{asr} {language}" if recogniser else "",
+        **options,
+    )
+    return int(counts.count("error") > 0)
 
 
-def _require_no_option(paths: Sequence[str]) -> None:
-    """Refuse an option that does not exist: as `-` is a path, the parser takes it for one.
+def _print_predictions(predictions: "Iterable[tuple[str, Prediction]]", targets: Sequence[str]) -> int:
+    """Print each prediction, or the files of its timeline, and return the exit status."""
+    from sertone.runtime.batch.prediction_progress import StatusCounts
+    from sertone.runtime.batch.row_formats import format_json_line
 
-    Raises:
-        UnknownOptionError: as the parser itself would.
+    counts = StatusCounts()
+    for _, prediction in predictions:
+        reported, files = _write_timelines(prediction, targets)
+        print_text("\n".join(files) or format_json_line(reported))
+        counts.add(reported)
+    return int(counts.count("error") > 0)
+
+
+def _write_timelines(prediction: "Prediction", targets: Sequence[str]) -> "tuple[Prediction, list[str]]":
+    """Write the timeline of a recording to every target.
+
+    Returns:
+        the prediction to report, an error where a file could not be written, and the files written.
     """
-    if wrong := next((path for path in paths if path.startswith("-") and path != STDIN), None):
-        known = app["predict"].assemble_argument_collection()
-        token = Token(value=wrong, source="cli")
-        raise UnknownOptionError(
-            token=token, argument_collection=known, command_chain=("predict",), verbose=False
-        )
-
-
-def _require_one_output(out: Path | None, resume: bool, *, timelines: bool, drawn: bool) -> None:
-    """Refuses what would lose answers without a word."""
-    if out and drawn:
-        raise SertoneError("bad_output", "--out and --to", "one of the two: rows, or timelines")
-    if out and out.suffix.lower() == ".csv" and timelines:
-        way_out = "--out NAME.jsonl, or --to {stem}.csv for a table of segments for every recording"
-        raise SertoneError("bad_output", f"--out {out} for timelines", "rows that hold segments", way_out)
-    if resume and not out:
-        raise SertoneError("no_output", "--resume without --out", "the file to go on with")
-
-
-def _written(prediction: "Prediction", targets: Sequence[str]) -> "tuple[Prediction, list[str]]":
-    """Writes the timeline of a recording: what is to be told, and the files; none where there is an error."""
     from sertone.runtime.answering import build_error_prediction
     from sertone.runtime.formats.tiers import make_printable
     from sertone.runtime.formats.writers import write
@@ -158,14 +150,48 @@ def _written(prediction: "Prediction", targets: Sequence[str]) -> "tuple[Predict
     names = [expand_stem(target, prediction.file) for target in targets]
     try:
         return prediction, [make_printable(str(write(prediction, name, prediction.file))) for name in names]
-    except OSError as error:  # one recording never ends a run
-        return build_error_prediction(
-            prediction.file, AudioError("not_written", str(error), "a place to write to")
-        ), []
+    except OSError as error:  # the other recordings are still predicted
+        failure = AudioError("not_written", str(error), "a place to write to")
+        return build_error_prediction(prediction.file, failure), []
+
+
+def _require_no_option(paths: Sequence[str]) -> None:
+    """Refuse an option that does not exist: as `-` is a path, the parser takes it for one.
+
+    Raises:
+        UnknownOptionError: as the parser itself would.
+    """
+    if option := next((path for path in paths if path.startswith("-") and path != STDIN), None):
+        arguments = app["predict"].assemble_argument_collection()
+        raise UnknownOptionError(
+            token=Token(value=option, source="cli"),
+            argument_collection=arguments,
+            command_chain=("predict",),
+            verbose=False,
+        )
+
+
+def _require_one_output(out: Path | None, resume: bool, *, has_timelines: bool, has_targets: bool) -> None:
+    """Refuse options that would lose predictions in silence."""
+    if out and has_targets:
+        raise SertoneError("bad_output", "--out and --to", "one of the two: rows, or timelines")
+    if out and out.suffix.lower() == ".csv" and has_timelines:
+        way_out = "--out NAME.jsonl, or --to {stem}.csv for a table of segments for every recording"
+        raise SertoneError("bad_output", f"--out {out} for timelines", "rows that hold segments", way_out)
+    if resume and not out:
+        raise SertoneError("no_output", "--resume without --out", "the file to resume")
+
+
+def _require_asr_usable(asr: str | None, language: str, *, has_timelines: bool) -> None:
+    if language and not asr:
+        raise SertoneError("no_asr", "--language without --asr", "the model that transcribes the speech")
+    if asr and has_timelines:
+        problem = "--asr for a timeline, whose pieces are predicted from the audio alone"
+        raise SertoneError("bad_timeline", problem, "one of the two")
 
 
 def _is_model(name: str) -> bool:
-    """Whether a path means a model: a folder that holds one, or what is neither here nor a recording."""
+    """Return whether a path is a model: a folder with one, or a name of neither a file nor a recording."""
     from sertone.runtime.batch.inputs import SUFFIXES, is_folder
     from sertone.sharing.model_folder import has_model
 
@@ -180,57 +206,59 @@ def _is_model(name: str) -> bool:
         return False
 
 
-def _inputs(
+def _collect_inputs(
     paths: Sequence[str], listed: str | None, manifest: Path | None, text: str | None, columns: str | None
 ) -> "list[Input]":
     from sertone.runtime.batch.inputs import collect_inputs
     from sertone.utils.name_map import parse_map
 
     if columns and not manifest:
-        raise SertoneError("no_table", "--columns without --manifest", "the table whose columns they are")
-    named = parse_map(columns, "--columns") if columns else None
+        raise SertoneError(
+            "no_table", "--columns without --manifest", "the table to which the columns belong"
+        )
+    column_names = parse_map(columns, "--columns") if columns else None
     if STDIN in paths:
-        _require_alone(paths, listed, manifest)
-        inputs = [_standard_input()]
+        _require_only_input(paths, listed, manifest)
+        inputs = [_load_standard_input()]
     else:
-        inputs = collect_inputs(paths, listed=listed, manifest=manifest, columns=named)
+        inputs = collect_inputs(paths, listed=listed, manifest=manifest, columns=column_names)
     if text is None:
         return inputs
     if len(inputs) != 1 or not paths:
-        found = f"--text and {format_count(len(inputs), 'recording') if paths else 'a list or a table'}"
-        raise SertoneError(
-            "many_files", found, "one recording", "--manifest takes a table with a column of texts"
-        )
+        problem = f"--text and {format_count(len(inputs), 'recording') if paths else 'a list or a table'}"
+        way_out = "--manifest takes a table with a column of texts"
+        raise SertoneError("many_files", problem, "one recording", way_out)
     return [replace(inputs[0], text=text)]
 
 
-def _require_alone(paths: Sequence[str], listed: str | None, manifest: Path | None) -> None:
-    """Refuse standard input among other recordings."""
+def _require_only_input(paths: Sequence[str], listed: str | None, manifest: Path | None) -> None:
+    """Refuse standard input together with other recordings."""
     if len(paths) > 1 or listed or manifest:
-        found = f"`{STDIN}`, a recording on standard input, beside others"
+        problem = f"`{STDIN}`, a recording on standard input, beside others"
         way_out = f"a file of that name is ./{STDIN}"
-        raise SertoneError("many_files", found, f"`{STDIN}` alone after the model", way_out)
+        raise SertoneError("many_files", problem, f"`{STDIN}` alone after the model", way_out)
 
 
-def _standard_input() -> "Input":
-    """Return the recording on standard input, read to its end; a stream without an end is refused."""
+def _load_standard_input() -> "Input":
+    """Return the recording on standard input, read to its end; refuse a stream without an end."""
     from sertone.files import MAX_BYTES
     from sertone.runtime.batch.inputs import Input
 
     content = sys.stdin.buffer.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        found = f"standard input has more than {MAX_BYTES >> 20} MB"
-        raise SertoneError("too_large", found, "a smaller recording", "write it to a file, and name that")
+        problem = f"standard input has more than {MAX_BYTES >> 20} MB"
+        raise SertoneError("too_large", problem, "a smaller recording", "write it to a file, and name that")
     return Input(STDIN, content=content)
 
 
 def _load_recogniser(name: str, language: str, model: "Model") -> Callable:
     if not model.uses_text:
-        raise SertoneError("text_not_read", f"--asr {name} for a model that only hears", "a model that reads")
+        problem = f"--asr {name} for a model that uses audio only"
+        raise SertoneError("text_not_read", problem, "a model that uses text")
     try:
         from sertone.recipe import AsrConfig
         from sertone.transcripts.asr import Recogniser
-    except ModuleNotFoundError as error:  # pydantic, which comes with `train` too: `asr` is smaller
+    except ModuleNotFoundError as error:  # pydantic: `train` installs it too, but `asr` is smaller
         raise SertoneError(
             "missing_extra", f"{error.name} is not installed", way_out=install_command("asr")
         ) from None

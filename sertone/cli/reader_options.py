@@ -12,27 +12,27 @@ from sertone.utils.name_map import parse_map
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ReaderOptions:
-    """How tables and folders of your own are read; `data.columns` and `data.speaker_pattern` of a recipe.
+    """Options for tables and folders of your own, as `data.columns` and `data.speaker_pattern` of a recipe.
 
     Attributes:
-        columns: of a table, which column is which, where its name is not recognised:
+        columns: For a table: the meaning of columns whose names are not recognised, as in
             `path=clip,emotion=feeling`. Or a YAML file with a mapping.
-        speaker_pattern: of an `audiofolder`, a regular expression that finds the speaker in a path.
+        speaker_pattern: For an `audiofolder`: a regular expression that finds the speaker in a path.
     """
 
     columns: str | None = None
     speaker_pattern: str | None = None
 
     def to_keywords(self) -> dict[str, Any]:
-        """Return what was given, as `corpora.read_utterances` takes it."""
+        """Return the options that are set, as `corpora.read_utterances` takes them."""
         columns = parse_map(self.columns, "--columns") if self.columns else None
-        chosen = {"columns": columns, "speaker_pattern": self.speaker_pattern}
-        return {name: value for name, value in chosen.items() if value}
+        options = {"columns": columns, "speaker_pattern": self.speaker_pattern}
+        return {name: value for name, value in options.items() if value}
 
 
 NO_READER_OPTIONS = ReaderOptions()
 
 
 def parse_classes(text: str) -> str | dict[str, str]:
-    """Return the class map that an option names or spells out."""
+    """Return the class map that an option names or lists."""
     return text if text in CLASS_MAPS else parse_map(text, "--classes")

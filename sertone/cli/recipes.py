@@ -15,13 +15,15 @@ from sertone.files import write_bytes
 from sertone.utils.suggestions import find_near
 from sertone.utils.terminal import print_text
 
-HEADS = {
+HEADINGS = {
     "recipe": "Recipes: `sertone crossval NAME` scores, `sertone train NAME` makes a model for use",
     "distillation": "Distillations: `sertone distill NAME`",
     "study": "Studies: `sertone ablate NAME`, `sertone choose NAME`",
 }
-ROOT = "Name your copy of the corpus: --set data.root=PATH. `sertone corpora list` describes the corpora."
-Study = Annotated[Flag, Parameter(help="The study of this name, where a recipe has the same name.")]
+ROOT_HINT = (
+    "Name your copy of the corpus: --set data.root=PATH. `sertone corpora list` describes the corpora."
+)
+Study = Annotated[Flag, Parameter(help="Use the study, if a recipe and a study have this name.")]
 
 
 @recipes_app.command(name="list")
@@ -33,15 +35,15 @@ def list_recipes(*, json_: Annotated[Flag, Parameter(name="--json")] = False) ->
     """
     entries = catalogue.list_entries()
     if json_:
-        print_text(
-            json.dumps([asdict(entry) | {"path": str(entry.path)} for entry in entries], ensure_ascii=False)
-        )
+        rows = [asdict(entry) | {"path": str(entry.path)} for entry in entries]
+        print_text(json.dumps(rows, ensure_ascii=False))
         return 0
-    for kind, head in HEADS.items():
-        print_text(head)
-        for entry in (entry for entry in entries if entry.kind == kind):
-            print_text(f"  {entry.name:20} {entry.device}  {entry.data:26} {entry.purpose}")
-    print_text(ROOT)
+    for kind, heading in HEADINGS.items():
+        print_text(heading)
+        for entry in entries:
+            if entry.kind == kind:
+                print_text(f"  {entry.name:20} {entry.device}  {entry.data:26} {entry.purpose}")
+    print_text(ROOT_HINT)
     return 0
 
 
@@ -52,42 +54,45 @@ def show(name: str, /, *, study: Study = False) -> int:
     Args:
         name: See `sertone recipes list`.
     """
-    print_text(_entry(name, study=study).path.read_text(encoding="utf-8").rstrip("\n"))
+    print_text(_find_entry(name, study=study).path.read_text(encoding="utf-8").rstrip("\n"))
     return 0
 
 
 @recipes_app.command
 def copy(name: str, to: Path = Path(), /, *, study: Study = False) -> int:
-    """Copy a recipe or study, to be changed. A file that exists is never overwritten.
+    """Copy a recipe or study, so that you can change it. A file that exists is never overwritten.
 
     Args:
         name: See `sertone recipes list`.
-        to: File or folder to write to; the working directory if not given.
+        to: File or folder to write to.
     """
-    source = _entry(name, study=study).path
+    source = _find_entry(name, study=study).path
     target = to / source.name if to.is_dir() else to
+    # Any other suffix is the misspelt name of a folder.
     if target.suffix not in (".yaml", ".yml"):
         raise SertoneError(
             "bad_output", f"no folder {to}", "a folder that exists, or a name that ends in .yaml"
         )
     if target.exists():
         way_out = f"name another file: `sertone recipes copy {name} FILE.yaml`"
-        raise SertoneError("output_exists", f"{target} is there already", "a new file", way_out)
+        raise SertoneError("output_exists", f"{target} exists already", "a new file", way_out)
     write_bytes(target, source.read_bytes())
     print_text(target)
     return 0
 
 
-def _entry(name: str, *, study: bool) -> Entry:
-    """Return what has this name: a recipe first, or a study.
+def _find_entry(name: str, *, study: bool) -> Entry:
+    """Return the recipe or, where there is none or `study` is set, the study of this name.
 
     Raises:
         SertoneError: `missing_recipe`.
     """
     entries = catalogue.list_entries()
-    same = [entry for entry in entries if entry.name == Path(name).stem]
-    if found := [entry for entry in same if entry.kind == "study" or not study]:
-        return found[0]
-    names = ", ".join(find_near(name, (entry.name for entry in entries), catalogue.SHOWN))
-    way_out = f"{f'near names: {names}; ' if names else ''}`sertone recipes list` shows all"
+    for entry in entries:
+        if entry.name == Path(name).stem and (entry.kind == "study" or not study):
+            return entry
+    near_names = ", ".join(find_near(name, (entry.name for entry in entries), catalogue.SHOWN))
+    way_out = "`sertone recipes list` shows all"
+    if near_names:
+        way_out = f"near names: {near_names}; {way_out}"
     raise SertoneError("missing_recipe", f"no recipe or study is called {name}", way_out=way_out)

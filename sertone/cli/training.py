@@ -97,11 +97,11 @@ def distill(
 
     out = out or Path("runs") / recipe.stem
     folder = run(distill_recipe.load(recipe, overrides or ()), out, force=force, fresh=fresh)
-    said = read_result(out)
-    millions = {name: f"{count / 1e6:.3g} M" for name, count in said["parameters"].items()}
-    if said["held_out"]["after"] is not None:
-        loss = "{before:.4f} before, {after:.4f} after".format(**said["held_out"])
-        print_text(f"held-out loss  {loss} epoch {said['epoch']}")
+    result = read_result(out)
+    millions = {name: f"{count / 1e6:.3g} M" for name, count in result["parameters"].items()}
+    if result["held_out"]["after"] is not None:
+        loss = "{before:.4f} before, {after:.4f} after".format(**result["held_out"])
+        print_text(f"held-out loss  {loss} epoch {result['epoch']}")
     print_text(f"parameters     {millions['teacher']} of the teacher, {millions['student']} of the student")
     print_text(f"encoder        {folder}")
     return 0
@@ -132,7 +132,8 @@ def ablate(
 
     out = out or Path("runs") / study.stem
     run(study, out, overrides or (), seeds=seeds, jobs=jobs, force=force, fresh=fresh)
-    print_text(format_markdown(json.loads((out / "results.json").read_text(encoding="utf-8")), links=False))
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    print_text(format_markdown(results, links=False))
     print_text(f"report  {out / 'report.html'}")
     return 0
 
@@ -175,16 +176,18 @@ def demo(folder: Path = Path(), /, *, overrides: Overrides = None, fresh: Fresh 
     """
     from sertone.training.runs.demo import demo as run
 
-    made = run(folder, overrides or (), fresh=fresh)
-    answer = made.prediction
-    print_text(f"corpus      {made.corpus}  (synthetic speech)")
-    print_text(f"scores      {format_scores(made.scores)}; chance 25 %")
-    print_text(
-        f"prediction  {answer.file}: {answer.label} ({answer.probabilities[answer.label]:.0%})"
-        if answer.label
-        else f"prediction  {answer.message}"
-    )
-    print_text(f"            spoken as {made.true_class}, by a speaker whom the model never heard")
-    print_text(f"report      {made.run / 'report.html'}")
-    print_text(f"try         {Path(sys.argv[0])} predict {made.model} {answer.file}")
+    result = run(folder, overrides or (), fresh=fresh)
+    prediction = result.prediction
+    if prediction.label:
+        probability = prediction.probabilities[prediction.label]
+        outcome = f"{prediction.file}: {prediction.label} ({probability:.0%})"
+    else:
+        outcome = prediction.message
+    print_text(f"corpus      {result.corpus}  (synthetic speech)")
+    # 25 %: the UA of guessing one of the four classes.
+    print_text(f"scores      {format_scores(result.scores)}; chance 25 %")
+    print_text(f"prediction  {outcome}")
+    print_text(f"            spoken as {result.true_class}, by a speaker not seen in training")
+    print_text(f"report      {result.run / 'report.html'}")
+    print_text(f"try         {Path(sys.argv[0])} predict {result.model} {prediction.file}")
     return 0

@@ -1,4 +1,4 @@
-"""What is wrong with a command line, in words: found, what may be meant, and where to look."""
+"""Messages for a command line that cannot be parsed: the problem, what may be meant, and where to look."""
 
 from cyclopts.exceptions import (
     CycloptsError,
@@ -24,47 +24,48 @@ OTHER_COMMANDS = {
     **dict.fromkeys(("mic", "microphone", "stream", "live"), "listen"),
     **dict.fromkeys(("describe", "summary"), "info"),
 }
-"""What other programs call a command -> its name here."""
+"""Name of a command in other programs -> its name here."""
 
 
 def describe_usage_error(error: CycloptsError) -> str:
     """Return one line about a command line that cannot be parsed.
 
     Args:
-        error: what the parser says.
+        error: of the parser.
     """
     command = " ".join(("sertone", *(error.command_chain or ())))
-    parts = _parts(error, command) or [str(error).rstrip(".")]
-    return join_parts(*parts, f"`{command} --help` shows what it takes")
+    parts = _describe_problem(error, command) or [str(error).rstrip(".")]
+    return join_parts(*parts, f"`{command} --help` shows its options")
 
 
-def _parts(error: CycloptsError, command: str) -> list[str]:
-    """Found, and what may be meant; empty where the parser's own words are good."""
+def _describe_problem(error: CycloptsError, command: str) -> list[str]:
+    """Return the problem and what may be meant; empty where the parser's own message is good."""
     if isinstance(error, UnknownCommandError) and error.unused_tokens:
-        return _unknown_command(error, error.unused_tokens[0])
+        return _describe_unknown_command(error, error.unused_tokens[0])
     if isinstance(error, UnknownOptionError):
-        return _unknown_option(error)
+        return _describe_unknown_option(error)
     if isinstance(error, UnusedCliTokensError):
         token = (error.unused_tokens or [""])[0]
-        setting = f"settings are changed with --set {token}" if "=" in token else ""
-        return [f"{command} takes no further argument '{token}'", setting]
+        suggestion = f"settings are changed with --set {token}" if "=" in token else ""
+        return [f"{command} takes no further argument '{token}'", suggestion]
     if isinstance(error, MissingArgumentError) and error.argument:
-        return [f"{command} needs {error.argument.name.lstrip('-').upper()}"]
+        return [f"{command} requires {error.argument.name.lstrip('-').upper()}"]
     return []
 
 
-def _unknown_command(error: UnknownCommandError, name: str) -> list[str]:
-    commands = [other for other in error.app or () if not other.startswith("-")]
-    other = OTHER_COMMANDS.get(name.lower(), "")
-    meant = f"it is called {other!r} here" if other in commands else did_you_mean(name, commands)
-    return [f"unknown command '{name}'", meant, f"commands: {', '.join(sorted(commands))}"]
+def _describe_unknown_command(error: UnknownCommandError, name: str) -> list[str]:
+    commands = [command for command in error.app or () if not command.startswith("-")]
+    synonym = OTHER_COMMANDS.get(name.lower(), "")
+    suggestion = f"it is called {synonym!r} here" if synonym in commands else did_you_mean(name, commands)
+    return [f"unknown command '{name}'", suggestion, f"commands: {', '.join(sorted(commands))}"]
 
 
-def _unknown_option(error: UnknownOptionError) -> list[str]:
+def _describe_unknown_option(error: UnknownOptionError) -> list[str]:
     name = (error.token.keyword or error.token.value).partition("=")[0]
     arguments = (argument for argument in error.argument_collection if argument.parse)
     options = [option for argument in arguments for option in argument.names if option.startswith("--")]
-    meant = did_you_mean(name, options)
-    if not meant and "--set" in options and (setting := explain_name(name.lstrip("-"))):
-        meant = f"{setting}; settings are changed with --set KEY=VALUE"
-    return [f"unknown option {name}", meant]
+    suggestion = did_you_mean(name, options)
+    # Many unknown options are settings of a recipe, such as --epochs.
+    if not suggestion and "--set" in options and (setting := explain_name(name.lstrip("-"))):
+        suggestion = f"{setting}; settings are changed with --set KEY=VALUE"
+    return [f"unknown option {name}", suggestion]

@@ -1,4 +1,4 @@
-"""The whole way from a model to a bundle that was checked."""
+"""The whole export: from a model to a bundle that was compared with it."""
 
 import shutil
 import warnings
@@ -21,7 +21,15 @@ from sertone.export.precision import Precision, convert_precision
 from sertone.export.precision_check import compare_precisions, require_small_loss
 from sertone.files import write_bytes, write_json, write_text
 from sertone.runtime.arithmetic_check import PROBE, UnverifiedBundleWarning, create_probe
-from sertone.runtime.bundle import CARD, FORMAT, FORMAT_WITHOUT_PROBE, GRAPH, MARKER, TOKENIZER, Bundle
+from sertone.runtime.bundle import (
+    CARD,
+    FORMAT,
+    FORMAT_WITHOUT_PROBE,
+    GRAPH,
+    MARKER,
+    TOKENIZER,
+    Bundle,
+)
 from sertone.sharing.card_scores import Scores
 from sertone.utils.hub import HUGGING_FACE_PREFIX
 
@@ -40,71 +48,72 @@ def export(
     elsewhere: Sequence[Path] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Writes a model as a bundle; nothing stays where its answers are not those of torch.
+    """Write a model as a bundle. If its outputs are not those of torch, nothing is left behind.
 
     Args:
-        source: a checkpoint folder, a fold, a run (the mean of its models), or OWNER/NAME of a model of ours
+        source: a checkpoint folder, a fold, a run (the mean of its models), or OWNER/NAME of a Sertone model
             on the hub; `hf:FOLDER` or `hf:OWNER/NAME` of an audio-classification checkpoint of Hugging Face.
-        out: folder to write; what was there is replaced only by a bundle that was checked.
+        out: folder to write; an existing bundle is replaced only after the new one was checked.
         precision: of the weights; see `precision`.
         on: name and root of a corpus on which int8 or bf16 is compared with fp32.
-        reader: options of its reader, such as `columns`.
-        force: write int8 although it loses more than `agreement.LIMIT` points.
+        reader: options of the reader of that corpus, such as `columns`.
+        force: write int8 although it loses more than `precision_check.MAX_LOSS_POINTS` points.
         name: of the bundle; by default the folder's.
-        scores: run of a cross-validation of the same recipe, or a choice of it, whose scores the bundle
-            is to state, and whose held-out answers calibrate a model that was trained on all data; of a
-            Hugging Face model a folder that `sertone evaluate` wrote, as `elsewhere`.
-        coverage: share of recordings that shall get an answer of such a model; the others are unsure.
+        scores: run of a cross-validation of the same recipe, or a choice of it. The bundle states its
+            scores, and its held-out predictions calibrate a model that was trained on all data. For a
+            Hugging Face model: a folder that `sertone evaluate` wrote, as `elsewhere`.
+        coverage: share of recordings for which such a model shall give a label; the others are unsure.
         elsewhere: folders that `sertone evaluate` wrote: scores on other corpora, for the card.
-        say: told what is being done.
+        say: called with a description of every step.
 
     Returns:
-        what `bundle.json` holds.
+        the content of `bundle.json`.
 
     Raises:
-        SertoneError: as `trained.source_of`, `Scores.of_run`, `Scores.of_evaluation`, `hub.source_of`,
-            `agreement.agreement`; `not_empty`, `not_ours`, `parity`, `int8_loss`, `nothing_to_compare`,
-            `too_large`, `missing_extra`, `disk_full`.
+        SertoneError: as `from_checkpoint.load_exportable`, `from_huggingface.load_exportable`,
+            `Scores.from_run`, `Scores.from_evaluation`, `precision_check.compare_precisions`;
+            `not_empty`, `not_ours`, `parity`, `int8_loss`, `nothing_to_compare`, `too_large`,
+            `missing_extra`, `disk_full`.
     """
     out = Path(out).resolve()
     _require_free(out)
-    _require_some_loss(precision, on)
-    if str(source).startswith(HUGGING_FACE_PREFIX) and scores:  # nobody here knows its training corpus
+    _require_reduced_precision(precision, on)
+    if str(source).startswith(HUGGING_FACE_PREFIX) and scores:  # its training corpus is not known
         scores, elsewhere = None, [scores, *elsewhere]
-    others = dict(Scores.from_evaluation(folder) for folder in elsewhere)
-    found = _source(str(source), scores, coverage)
-    with _aside(out, "exact") as exact, _aside(out, precision) as made:
-        if found.note:
-            say(found.note)
+    other_scores = dict(Scores.from_evaluation(folder) for folder in elsewhere)
+    exportable = _load(str(source), scores, coverage)
+    with _temporary_folder(out, "exact") as exact_folder, _temporary_folder(out, precision) as folder:
+        if exportable.note:
+            say(exportable.note)
         say("tracing")
-        about = _about(found, name or out.name)
-        about["elsewhere"] = {corpus: asdict(own) for corpus, own in others.items()}
-        first = own = _write_exact(found, exact, about)
+        about = _describe(exportable, name or out.name)
+        about["elsewhere"] = {corpus: asdict(corpus_scores) for corpus, corpus_scores in other_scores.items()}
+        exact = bundle = _write_exact(exportable, exact_folder, about)
         say("comparing with torch")
-        about["parity"] = check_parity(found.model, first)
+        about["parity"] = check_parity(exportable.model, exact)
         if precision != "fp32":
-            say(f"lowering to {precision}")
+            say(f"converting to {precision}")
             about |= {"precision": precision, "measured": {}}
-            own = _write_lowered(exact, made, about)
-            about["parity"] = check_parity(found.model, own, tolerance=TOLERANCES[precision])
+            bundle = _write_converted(exact_folder, folder, about)
+            about["parity"] = check_parity(exportable.model, bundle, tolerance=TOLERANCES[precision])
         if on:
             say(f"comparing with fp32 on {on[0]}")
-            about["measured"] = compare_precisions(first, own, about["class_map"], *on, reader)
+            about["measured"] = compare_precisions(exact, bundle, about["class_map"], *on, reader)
             require_small_loss(about["measured"], precision, force)
-        _prove(own, about)
-        return _replace(out, own.folder, about)
+        _complete(bundle, about)
+        return _replace(out, bundle.folder, about)
 
 
 def write_bundle(folder: Path, about: dict[str, Any]) -> None:
-    """Writes probe, card and `bundle.json` beside the graph, with the hashes of what answers.
+    """Write probe, card and `bundle.json` beside the graph, with the hashes of all files that predict.
 
-    The card has no hash: whoever publishes a bundle may mend it.
+    The card has no hash: the user who publishes a bundle may edit it.
     """
-    _prove(_unproven(folder, about), about)
+    _complete(_load_without_probe(folder, about), about)
 
 
-def _unproven(folder: Path, about: dict[str, Any]) -> Bundle:
-    """State the hashes of what answers, and load it as a bundle that has no probe yet."""
+def _load_without_probe(folder: Path, about: dict[str, Any]) -> Bundle:
+    """Write the hashes of the files that predict, and load them as a bundle that has no probe yet."""
     (folder / PROBE).unlink(missing_ok=True)
     about.pop("probe", None)
     names = sorted(path.name for path in folder.iterdir() if path.name not in (MARKER, CARD))
@@ -115,70 +124,71 @@ def _unproven(folder: Path, about: dict[str, Any]) -> Bundle:
         return Bundle(folder)
 
 
-def _prove(bundle: Bundle, about: dict[str, Any]) -> None:
-    """Write the probe, and what makes a bundle complete; the hashes of the other files are known."""
+def _complete(bundle: Bundle, about: dict[str, Any]) -> None:
+    """Write the probe, the card and `bundle.json`; the hashes of the other files are in `about`."""
     signal, about["probe"] = create_probe(bundle, about["precision"])
     content = BytesIO()
     np.save(content, signal)
     write_bytes(bundle.folder / PROBE, content.getvalue())
     about["files"][PROBE] = file_hash(bundle.folder / PROBE)
     write_text(bundle.folder / CARD, card.render(about))
+    # Last: a folder is a bundle once it has this file.
     write_json(bundle.folder / MARKER, about)
 
 
-def _source(source: str, scores: Path | None, coverage: float | None) -> ExportableModel:
-    if source.startswith(HUGGING_FACE_PREFIX):
-        if coverage is not None:
-            found = f"a coverage for {source}"
-            raise SertoneError("not_ours", found, "a model that was trained with this package")
-        return from_huggingface.load_exportable(source.removeprefix(HUGGING_FACE_PREFIX))
-    return from_checkpoint.load_exportable(source, scores, coverage)
+def _load(source: str, scores: Path | None, coverage: float | None) -> ExportableModel:
+    if not source.startswith(HUGGING_FACE_PREFIX):
+        return from_checkpoint.load_exportable(source, scores, coverage)
+    if coverage is not None:
+        raise SertoneError("not_ours", f"a coverage for {source}", "a model that Sertone trained")
+    return from_huggingface.load_exportable(source.removeprefix(HUGGING_FACE_PREFIX))
 
 
-def _write_exact(found: ExportableModel, folder: Path, about: dict[str, Any]) -> Bundle:
-    save_graph(to_onnx(found.module, found.inputs), folder / GRAPH)
-    if found.tokenizer:
-        write_text(folder / TOKENIZER, found.tokenizer)
-    return _unproven(folder, about)
+def _write_exact(exportable: ExportableModel, folder: Path, about: dict[str, Any]) -> Bundle:
+    save_graph(to_onnx(exportable.module, exportable.inputs), folder / GRAPH)
+    if exportable.tokenizer:
+        write_text(folder / TOKENIZER, exportable.tokenizer)
+    return _load_without_probe(folder, about)
 
 
-def _write_lowered(exact: Path, folder: Path, about: dict[str, Any]) -> Bundle:
+def _write_converted(exact: Path, folder: Path, about: dict[str, Any]) -> Bundle:
     convert_precision(exact / GRAPH, folder / GRAPH, about["precision"])
     if (exact / TOKENIZER).is_file():
         write_bytes(folder / TOKENIZER, (exact / TOKENIZER).read_bytes())
-    return _unproven(folder, about)
+    return _load_without_probe(folder, about)
 
 
-def _about(found: ExportableModel, name: str) -> dict[str, Any]:
-    model = found.model
+def _describe(exportable: ExportableModel, name: str) -> dict[str, Any]:
+    """Return the content of `bundle.json`, before anything is compared."""
+    model = exportable.model
     return {
         "format": FORMAT,
         "name": name,
-        "model": dict(found.about),
+        "model": dict(exportable.about),
         "precision": "fp32",
         "classes": model.classes,
         "scales": {name: asdict(scale) if scale else None for name, scale in model.scales.items()},
-        "class_map": dict(found.class_map),
+        "class_map": dict(exportable.class_map),
         "hears": model.uses_audio,
         "reads": model.uses_text,
         "sampling_rate": SAMPLING_RATE,
         "min_samples": model.min_samples,
         "max_seconds": model.max_seconds,
-        "models": found.models,
-        "calibration": dict(found.calibration),
+        "models": exportable.models,
+        "calibration": dict(exportable.calibration),
         "card": model.card,
         "licences": model.licences,
-        "scores": dict(found.scores),
+        "scores": dict(exportable.scores),
         "parity": {},
         "files": {},
     }
 
 
 @contextmanager
-def _aside(out: Path, what: str) -> Iterator[Path]:
-    """An empty folder beside another one, gone afterwards."""
-    folder = out.with_name(f".{out.name}.{what}.part")
-    shutil.rmtree(folder, ignore_errors=True)
+def _temporary_folder(out: Path, purpose: str) -> Iterator[Path]:
+    """Yield an empty folder beside another one, and remove it afterwards."""
+    folder = out.with_name(f".{out.name}.{purpose}.part")
+    shutil.rmtree(folder, ignore_errors=True)  # of an export that was killed
     folder.mkdir(parents=True)
     try:
         yield folder
@@ -186,13 +196,14 @@ def _aside(out: Path, what: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _replace(out: Path, made: Path, about: dict[str, Any]) -> dict[str, Any]:
+def _replace(out: Path, folder: Path, about: dict[str, Any]) -> dict[str, Any]:
     shutil.rmtree(out, ignore_errors=True)
-    made.replace(out)
+    folder.replace(out)
     return about
 
 
-def _require_some_loss(precision: Precision, on: tuple[str, str | Path] | None) -> None:
+def _require_reduced_precision(precision: Precision, on: tuple[str, str | Path] | None) -> None:
+    """Refuse a comparison of fp32 with itself."""
     if on and precision == "fp32":
         raise SertoneError(
             "nothing_to_compare",
@@ -203,13 +214,14 @@ def _require_some_loss(precision: Precision, on: tuple[str, str | Path] | None) 
 
 
 def _require_free(out: Path) -> None:
-    """A bundle may be written again; nothing else is overwritten."""
+    """Refuse to overwrite anything but a bundle."""
     if out == Path.cwd():
         raise SertoneError("not_empty", f"{out}, the working folder", "a new folder")
     if not out.exists():
         return
     names = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
-    if others := sorted(names - ({MARKER, GRAPH, PROBE, TOKENIZER, CARD} if MARKER in names else set())):
+    bundle_files = {MARKER, GRAPH, PROBE, TOKENIZER, CARD} if MARKER in names else set()
+    if other_files := sorted(names - bundle_files):
         raise SertoneError(
-            "not_empty", f"{out} is there already, with {others[0]}", "a new or empty folder, or a bundle"
+            "not_empty", f"{out} exists, with {other_files[0]}", "a new or empty folder, or a bundle"
         )

@@ -1,6 +1,6 @@
-"""The card of a bundle, in the form of the Hugging Face hub: YAML metadata, then Markdown.
+"""The model card of a bundle, as the Hugging Face hub expects it: YAML metadata, then Markdown.
 
-Everything in it follows from `bundle.json`; `sharing/templates/bundle.md` has the words.
+Everything in it follows from `bundle.json`; `sharing/templates/bundle.md` is its text.
 """
 
 from typing import Any
@@ -12,10 +12,15 @@ from sertone.sharing.model_card import REPOSITORY, build_metadata, choose_licenc
 
 
 def render(about: dict[str, Any]) -> str:
-    """The card, of what `bundle.json` holds."""
-    ledger, scores = about["licences"], about.get("scores")
-    licence, known = choose_licence(ledger), Scores(**scores) if scores else None
-    elsewhere = {corpus: Scores(**own) for corpus, own in about.get("elsewhere", {}).items()}
+    """Return the model card of a bundle.
+
+    Args:
+        about: the content of `bundle.json`.
+    """
+    ledger = about["licences"]
+    licence = choose_licence(ledger)
+    scores = Scores(**about["scores"]) if about.get("scores") else None
+    elsewhere = {corpus: Scores(**values) for corpus, values in about.get("elsewhere", {}).items()}
     body = load_template("bundle.md").render(
         about=about,
         repository=REPOSITORY,
@@ -24,11 +29,11 @@ def render(about: dict[str, Any]) -> str:
         licences=ledger,
         licence=licence.get("license_name", licence["license"]),
         reservation=licences.describe_restriction(ledger),
-        scores=known,
+        scores=scores,
         elsewhere=elsewhere,
         measured=about.get("measured"),
         figure=display.get_score_format,
     )
     model = about.get("model", {}).get("name", about["name"])
-    found = build_metadata(about | {"model": {"name": model}}, known, "onnx", about["precision"])
-    return f"---\n{found.to_yaml()}\n---\n\n{body}"
+    metadata = build_metadata(about | {"model": {"name": model}}, scores, "onnx", about["precision"])
+    return f"---\n{metadata.to_yaml()}\n---\n\n{body}"

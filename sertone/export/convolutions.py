@@ -1,13 +1,14 @@
-"""Convolutions in 8 bits, as products of matrices.
+"""Convolutions in 8 bits, computed as matrix products.
 
-ONNX Runtime's own convolution in 8 bits is slower than in fp32, its product of 8-bit matrices several times
-as fast. So the frames that a kernel covers are laid side by side, which costs little in 8 bits, and
-multiplied. With axis letters B batch, T frames in, U out, C channels in, D out, K frames of the kernel:
+In ONNX Runtime, a convolution in 8 bits is slower than one in fp32, while a product of 8-bit matrices is
+several times as fast. So the frames under the kernel are laid side by side, which costs little in 8 bits, and
+multiplied. Axis letters: B batch, T frames in, U frames out, C channels in, D channels out, K kernel size:
 
     (B, C, T) -> (B, T, C), in 8 bits with one scale -> (B, U, K C) times (K C, D) -> (B, D, U)
 
-One scale serves all frames, so their levels have to be alike: only convolutions behind a layer norm qualify,
-as in the large wav2vec 2.0, HuBERT and WavLM. In the base ones pauses would vanish beside loud frames.
+One scale serves all frames, so their levels have to be similar. Only convolutions behind a layer norm
+qualify, as in the large wav2vec 2.0, HuBERT and WavLM. In the base models, pauses would vanish beside loud
+frames.
 """
 
 from collections.abc import Generator, Iterator
@@ -19,34 +20,36 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 LARGEST_WEIGHT = 64
-"""Of a weight in 8 bits. Two of its products with an 8-bit input, 2 x 255 x 64, still fit into 16 bits, in
-which processors without VNNI add them; with the whole range they would saturate."""
+"""Largest 8-bit weight. Processors without VNNI add two products of a weight and an 8-bit input in 16 bits.
+2 x 255 x 64 still fits into them; with the whole range of 8 bits, the sum would saturate."""
 FLOAT = 1
-"""ONNX's number of float32."""
+"""ONNX's number for the type float32."""
 TO_THE_END = np.iinfo(np.int64).max
 
 
 def replace_convolutions(model: "ModelProto", excluded_prefix: str) -> None:
-    """Replaces those convolutions behind a layer norm that have one axis, no groups, dilation or padding.
+    """Replace convolutions behind a layer norm by products of 8-bit matrices.
+
+    Only those with one axis and without groups, dilation or padding are replaced.
 
     Args:
         model: the graph, which is changed.
-        leave: beginning of the names of nodes that stay as they are.
+        excluded_prefix: nodes whose names begin with it stay as they are.
     """
     from onnx import numpy_helper
 
     graph = model.graph
     weights = {weight.name: weight for weight in graph.initializer}
-    makers = {name: node for node in graph.node for name in node.output}
+    producers = {name: node for node in graph.node for name in node.output}
     nodes: list[NodeProto] = []
     for node in graph.node:
-        fits = (
+        qualifies = (
             _is_plain(node)
-            and _is_normed(node.input[0], makers)
+            and _follows_layer_norm(node.input[0], producers)
             and not node.name.startswith(excluded_prefix)
         )
-        kernel = weights.get(node.input[1]) if fits else None
-        if kernel is None or len(kernel.dims) != 3:
+        kernel = weights.get(node.input[1]) if qualifies else None
+        if kernel is None or len(kernel.dims) != 3:  # (D, C, K): one axis
             nodes.append(node)
             continue
         product = _Product(node, numpy_helper.to_array(kernel))
@@ -54,11 +57,11 @@ def replace_convolutions(model: "ModelProto", excluded_prefix: str) -> None:
         graph.initializer.extend(product.constants)
     del graph.node[:]
     graph.node.extend(nodes)
-    _drop_unused(model)
+    _remove_unused_weights(model)
 
 
 class _Product:
-    """The nodes that stand for one convolution.
+    """The nodes that replace one convolution.
 
     Args:
         node: the convolution.
@@ -66,53 +69,63 @@ class _Product:
     """
 
     def __init__(self, node: "NodeProto", kernel: np.ndarray) -> None:
-        self.node, self.width = node, kernel.shape[2]
+        self.node = node
+        self.width = kernel.shape[2]
         self.step = _attributes(node).get("strides", [1])[0]
         self.constants: list[Any] = []
-        columns = kernel.transpose(2, 1, 0).reshape(-1, len(kernel))
+        columns = kernel.transpose(2, 1, 0).reshape(-1, len(kernel))  # (K C, D)
+        # One scale per output channel; `tiny` avoids a division by zero where all weights are 0.
         scales = np.maximum(np.abs(columns).max(0), np.finfo(np.float32).tiny) / LARGEST_WEIGHT
-        self.weight = self._constant("weight", np.rint(columns / scales).astype(np.int8))
-        self.scales = self._constant("scales", scales.astype(np.float32))
+        self.weight = self._add_constant("weight", np.rint(columns / scales).astype(np.int8))
+        self.scales = self._add_constant("scales", scales.astype(np.float32))
 
     def nodes(self) -> Iterator["NodeProto"]:
-        """In order of computing."""
-        (frames,) = yield from self._made("Transpose", [self.node.input[0]], ["frames"], perm=[0, 2, 1])
-        levels, scale, zero = yield from self._made(
+        """Yield the nodes in the order of computing."""
+        (frames,) = yield from self._add_node("Transpose", [self.node.input[0]], ["frames"], perm=[0, 2, 1])
+        levels, scale, zero = yield from self._add_node(
             "DynamicQuantizeLinear", [frames], ["levels", "scale", "zero"]
         )
-        covered = yield from self._covered(levels)
-        level = self._constant("zeros", np.zeros(1, np.int8))
-        whole = yield from self._made("MatMulInteger", [covered, self.weight, zero, level], ["sums"])
-        unit = yield from self._made("Mul", [scale, self.scales], ["unit"])
-        sums = yield from self._made("Cast", whole, ["real"], to=FLOAT)
-        found = yield from self._made("Mul", [*sums, *unit], ["scaled"])
+        windows = yield from self._concatenate_frames(levels)
+        weight_zero = self._add_constant("zeros", np.zeros(1, np.int8))
+        sums = yield from self._add_node("MatMulInteger", [windows, self.weight, zero, weight_zero], ["sums"])
+        # The scale of a sum is that of the input times that of its output channel.
+        unit = yield from self._add_node("Mul", [scale, self.scales], ["unit"])
+        real = yield from self._add_node("Cast", sums, ["real"], to=FLOAT)
+        output = yield from self._add_node("Mul", [*real, *unit], ["scaled"])
         if bias := self.node.input[2:]:
-            found = yield from self._made("Add", [*found, bias[0]], ["shifted"])
-        yield from self._made("Transpose", found, [], perm=[0, 2, 1])
+            output = yield from self._add_node("Add", [*output, bias[0]], ["shifted"])
+        yield from self._add_node("Transpose", output, [], perm=[0, 2, 1])
 
-    def _covered(self, levels: str) -> "Generator[NodeProto, None, str]":
-        """Side by side the frames that the kernel covers: every `step`-th, from each of its places on."""
-        axes = self._constant("axes", np.asarray([1]))
-        steps = self._constant("steps", np.asarray([self.step]))
+    def _concatenate_frames(self, levels: str) -> "Generator[NodeProto, None, str]":
+        """Yield the nodes that lay the frames under the kernel side by side: (B, T, C) -> (B, U, K C).
+
+        Slice k takes every `step`-th frame from frame k on.
+        """
+        axes = self._add_constant("axes", np.asarray([1]))
+        steps = self._add_constant("steps", np.asarray([self.step]))
         parts: list[str] = []
         for place in range(self.width):
-            first = self._constant(f"first_{place}", np.asarray([place]))
-            end = self._constant(f"end_{place}", np.asarray([place + 1 - self.width or TO_THE_END]))
-            parts += yield from self._made("Slice", [levels, first, end, axes, steps], [f"part_{place}"])
-        (covered,) = yield from self._made("Concat", parts, ["covered"], axis=2)
-        return covered
+            first = self._add_constant(f"first_{place}", np.asarray([place]))
+            # The last frames belong to later places of the kernel; the last place leaves out none.
+            end = self._add_constant(f"end_{place}", np.asarray([place + 1 - self.width or TO_THE_END]))
+            parts += yield from self._add_node("Slice", [levels, first, end, axes, steps], [f"part_{place}"])
+        (windows,) = yield from self._add_node("Concat", parts, ["covered"], axis=2)
+        return windows
 
-    def _made(
+    def _add_node(
         self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any
     ) -> "Generator[NodeProto, None, list[str]]":
-        """A node; returns the names of what comes out: of the convolution itself where none is given."""
+        """Yield a node, and return the names of its outputs.
+
+        Without `outputs` it is the last node, and has the output of the convolution itself.
+        """
         from onnx import helper
 
         names = [self._name(part) for part in outputs] or [self.node.output[0]]
         yield helper.make_node(kind, inputs, names, f"{names[0]}/{kind}", **attributes)
         return names
 
-    def _constant(self, part: str, value: np.ndarray) -> str:
+    def _add_constant(self, part: str, value: np.ndarray) -> str:
         from onnx import numpy_helper
 
         self.constants.append(numpy_helper.from_array(value, self._name(part)))
@@ -123,21 +136,22 @@ class _Product:
 
 
 def _is_plain(node: "NodeProto") -> bool:
-    found = _attributes(node)
-    usual = {"group": 1, "auto_pad": b"NOTSET"}
+    """Return whether a node is a convolution without groups, dilation or padding."""
+    attributes = _attributes(node)
+    defaults = {"group": 1, "auto_pad": b"NOTSET"}
     return (
         node.op_type == "Conv"
-        and all(found.get(name, value) == value for name, value in usual.items())
-        and not any(found.get("pads", []))
-        and set(found.get("dilations", [])) <= {1}
+        and all(attributes.get(name, value) == value for name, value in defaults.items())
+        and not any(attributes.get("pads", []))
+        and set(attributes.get("dilations", [])) <= {1}
     )
 
 
-def _is_normed(name: str, makers: dict[str, "NodeProto"]) -> bool:
-    """Whether what a convolution hears comes from a layer norm, by way of a function of every number."""
-    node = makers.get(name)
+def _follows_layer_norm(name: str, producers: dict[str, "NodeProto"]) -> bool:
+    """Return whether a value comes from a layer norm, with only elementwise functions between them."""
+    node = producers.get(name)
     while node is not None and node.op_type in ("Transpose", "Gelu", "Relu"):
-        node = makers.get(node.input[0])
+        node = producers.get(node.input[0])
     return node is not None and node.op_type == "LayerNormalization"
 
 
@@ -147,8 +161,8 @@ def _attributes(node: "NodeProto") -> dict[str, Any]:
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
-def _drop_unused(model: "ModelProto") -> None:
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [weight for weight in model.graph.initializer if weight.name in used]
+def _remove_unused_weights(model: "ModelProto") -> None:
+    used_names = {name for node in model.graph.node for name in node.input}
+    used_weights = [weight for weight in model.graph.initializer if weight.name in used_names]
     del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    model.graph.initializer.extend(used_weights)

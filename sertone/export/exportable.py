@@ -1,4 +1,4 @@
-"""What any model has to offer to be exported."""
+"""The form in which any model enters the export."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from sertone.runtime.answering import Model
 
 @dataclass(frozen=True)
 class ExportableModel:
-    """A model on its way to a bundle.
+    """A model ready to be exported.
 
     Attributes:
-        model: answers with torch; what the bundle is compared with.
-        module: inputs by their names -> probabilities (B, K), ratings (B, R): what becomes the graph.
+        model: predicts with torch; the bundle is compared with it.
+        module: inputs by their names -> probabilities (B, K), ratings (B, R); it becomes the graph.
         inputs: examples, two rows of each.
         class_map: emotion -> class.
         calibration: as in `bundle.json`.
-        about: what the model is: `name`, `encoders` in words.
-        scores: what is known of it, as `sharing.scores.Scores` has it; empty: nothing.
-        models: how many answer together.
-        tokenizer: JSON of a model that reads.
-        note: what the user should know of its loading, in one line; empty: nothing.
+        about: kind of model: its `name`, and a description of its `encoders`.
+        scores: known scores, as `sharing.card_scores.Scores` has them; empty: none are known.
+        models: number of models whose outputs are averaged.
+        tokenizer: JSON of the tokenizer of a model that uses text.
+        note: what the user should know about its loading, in one line; empty: nothing.
     """
 
     model: Model

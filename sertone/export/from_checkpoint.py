@@ -1,4 +1,4 @@
-"""A model of ours as one module from raw inputs to answers, the way it is exported.
+"""A model of Sertone as one module, from raw inputs to calibrated outputs: the form in which it is exported.
 
 Axis letters: B batch, N samples, S tokens, K classes, R dimensions.
 """
@@ -30,56 +30,57 @@ from sertone.training.testing.trained import TorchModel, describe_missing_folds
 def load_exportable(
     path: str | Path, scores: Path | None = None, coverage: float | None = None
 ) -> ExportableModel:
-    """What was trained, ready to be exported.
+    """Load a trained model in the form in which it is exported.
 
     Args:
         path: a checkpoint folder, a fold, a run (the mean of its models), or OWNER/NAME on the hub.
-        scores: run of a cross-validation of the same recipe, or of a choice of it; None: those of the model's
-            own folder. It also calibrates a model from which nobody was held out.
-        coverage: share of recordings that shall get an answer of such a model; None: all.
+        scores: run of a cross-validation of the same recipe, or of a choice of it; None: the scores in the
+            model's own folder. It also calibrates a model that was trained on all speakers.
+        coverage: share of recordings for which such a model shall give a label; None: all.
 
     Raises:
-        SertoneError: as `Scores.of_run`; `not_a_checkpoint`, `bad_weights`, `other_format`,
+        SertoneError: as `Scores.from_run`; `not_a_checkpoint`, `bad_weights`, `other_format`,
             `missing_folds`, `many_tokenizers`, `no_held_out`, `bad_coverage`.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what predicting warns of is an error here
+        warnings.simplefilter("ignore")  # predicting warns of missing folds; here they are an error
         trained = TorchModel(path)
     _require_all_folds(path, trained)
     _require_one_tokenizer(trained)
-    known = Scores.from_run(scores, trained.about) if scores else None
+    run_scores = Scores.from_run(scores, trained.about) if scores else None
     _calibrate(trained, scores, coverage)
     model = trained.about["model"]
     return ExportableModel(
         model=trained,
         module=PredictionGraph(trained),
-        inputs=_examples(trained),
+        inputs=_create_examples(trained),
         class_map=trained.class_map,
         calibration=asdict(trained.calibrations[0]) | {"threshold": trained.threshold},
         about={"name": model["name"], "encoders": describe_encoders(model)},
-        scores=asdict(known) if known else _scores(path, trained),
+        scores=asdict(run_scores) if run_scores else _find_scores(path, trained),
         models=len(trained.models),
         tokenizer=trained.vocabularies[0].tokenizer,
     )
 
 
 def _calibrate(trained: TorchModel, run: Path | None, coverage: float | None) -> None:
-    """By the held-out answers of a cross-validation, where the model has nobody of its own."""
+    """Calibrate a model that has no held-out speakers by the held-out predictions of a cross-validation."""
     if coverage is not None and not 0 < coverage < 1:
         raise SertoneError("bad_coverage", f"a coverage of {coverage}", "a share between 0 and 1")
-    fits = run and trained.classes and len(trained.models) == 1 and not trained.calibrations[0].fitted_on
-    if coverage is not None and not fits:
-        raise SertoneError(
-            "no_held_out",
-            f"a coverage of {coverage} of a model that has a calibration of its own, or no held-out answers",
-            "a model trained on all data, and a cross-validation of its recipe (--scores)",
-        )
-    if fits and run:
+    is_uncalibrated = trained.classes and len(trained.models) == 1 and not trained.calibrations[0].fitted_on
+    if run and is_uncalibrated:
         trained.calibrations = [calibrate_on_held_out(find_cross_validation(run), coverage)]
         trained.threshold = trained.calibrations[0].threshold
+    elif coverage is not None:
+        raise SertoneError(
+            "no_held_out",
+            f"a coverage of {coverage} for a model that has its own calibration, or no held-out predictions",
+            "a model trained on all data, and a cross-validation of its recipe (--scores)",
+        )
 
 
-def _examples(trained: TorchModel) -> dict[str, Tensor]:
+def _create_examples(trained: TorchModel) -> dict[str, Tensor]:
+    """Return example inputs for tracing the graph, two rows of each."""
     examples = {}
     if trained.uses_audio:
         examples["waveforms"] = 0.1 * torch.randn(2, max(SAMPLING_RATE, 2 * trained.min_samples))
@@ -91,13 +92,14 @@ def _examples(trained: TorchModel) -> dict[str, Tensor]:
 
 
 def _require_all_folds(path: str | Path, trained: TorchModel) -> None:
-    """Refuse a run that is not finished, or has lost models: its scores are those of all of them."""
+    """Refuse a run that is not finished, or has lost models: its scores are those of all its models."""
     if trained.missing:
         raise SertoneError(
             "missing_folds",
             f"{path}: {describe_missing_folds(trained.missing, trained.abouts)}",
             "a model of every fold",
-            "go on with `sertone crossval`, or export one fold, or a model of all data (`sertone train`)",
+            "resume the run with `sertone crossval`; or export one fold, or a model of all data "
+            "(`sertone train`)",
         )
 
 
@@ -105,31 +107,30 @@ def _require_one_tokenizer(trained: TorchModel) -> None:
     if len({vocabulary.tokenizer for vocabulary in trained.vocabularies}) > 1:
         raise SertoneError(
             "many_tokenizers",
-            "the folds' models have tokenizers of their own",
+            "the models of the folds have different tokenizers",
             "one tokenizer",
             "export a fold, or train one model on all the data with `sertone train`",
         )
 
 
-def _scores(path: str | Path, trained: TorchModel) -> dict[str, Any]:
-    """Of a run those of its folds together, of a fold its own; what was trained on all data has none."""
+def _find_scores(path: str | Path, trained: TorchModel) -> dict[str, Any]:
+    """Return the pooled scores of a run, or the scores of a fold; empty for a model trained on all data."""
     folder = find_checkpoints(path)[0]
     run, result = folder.parents[1], folder.parent / "result.json"
     if len(trained.models) > 1:
-        known = (run / "results.json").is_file()
-        return asdict(Scores.from_run(run, trained.about)) if known else {}
-    if not result.is_file() or describe_choice(
-        run
-    ):  # its settings were chosen by the speakers of this fold too
+        has_results = (run / "results.json").is_file()
+        return asdict(Scores.from_run(run, trained.about)) if has_results else {}
+    # The settings of a choice were chosen with the test speakers of this fold too: its score is no test.
+    if not result.is_file() or describe_choice(run):
         return {}
     return asdict(Scores.from_fold(read_json(result, "not_a_run")))
 
 
 class PredictionGraph(nn.Module):
-    """The models of a run together: mean of their calibrated probabilities, and of their ratings.
+    """The models of a run as one module: the mean of their calibrated probabilities, and of their ratings.
 
     Args:
-        trained: what was trained.
+        trained: the models and their calibrations.
     """
 
     def __init__(self, trained: TorchModel) -> None:
@@ -142,30 +143,36 @@ class PredictionGraph(nn.Module):
     def forward(
         self, waveforms: Tensor | None = None, tokens: Tensor | None = None, counts: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Answers a batch of one length.
+        """Predict a batch of inputs of one length.
 
         Args:
             waveforms: (B, N).
             tokens: (B, S).
-            counts: tokens that count, (B,).
+            counts: number of tokens without padding, (B,).
 
         Returns:
             probabilities (B, K), ratings (B, R).
         """
-        given = waveforms if waveforms is not None else tokens
-        assert given is not None, "a model hears or reads"
-        lengths = torch.full((given.shape[0],), given.shape[1])
+        inputs = waveforms if waveforms is not None else tokens
+        assert inputs is not None, "every model uses audio or text"
+        lengths = torch.full((inputs.shape[0],), inputs.shape[1])
         batch = Batch(waveforms, lengths, tokens=tokens, counts=counts)
         models = cast(Iterable[EmotionModel], self.models)
-        answers = [
-            self._answers(model, by, batch) for model, by in zip(models, self.calibrations, strict=True)
+        outputs = [
+            self._predict(model, calibration, batch)
+            for model, calibration in zip(models, self.calibrations, strict=True)
         ]
-        probabilities, ratings = (torch.stack(each).mean(0) for each in zip(*answers, strict=True))
+        probabilities, ratings = (torch.stack(part).mean(0) for part in zip(*outputs, strict=True))
         return probabilities, ratings
 
-    def _answers(self, model: EmotionModel, by: Calibration, batch: Batch) -> tuple[Tensor, Tensor]:
-        outputs, nothing = model(batch), batch.lengths.float()[:, None][:, :0]
+    def _predict(self, model: EmotionModel, calibration: Calibration, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the probabilities (B, K) and the ratings (B, R) of one model; K or R may be 0."""
+        outputs = model(batch)
+        empty = batch.lengths.float()[:, None][:, :0]  # (B, 0)
         emotion = outputs.get("emotion")
-        shares = nothing if emotion is None else (emotion.logits.float() / by.temperature).softmax(-1)
-        rated = [cast(RatingHead, model.heads[name]).ratings(outputs[name]) for name in self.ratings]
-        return shares, torch.stack(rated, -1) if rated else nothing
+        probabilities = empty
+        if emotion is not None:
+            # temperature scaling, see `scoring.calibration`
+            probabilities = (emotion.logits.float() / calibration.temperature).softmax(-1)
+        ratings = [cast(RatingHead, model.heads[name]).ratings(outputs[name]) for name in self.ratings]
+        return probabilities, torch.stack(ratings, -1) if ratings else empty

@@ -1,4 +1,4 @@
-"""Audio-classification models of Hugging Face as modules: the heads, and what is exported.
+"""Audio-classification models of Hugging Face as modules: their heads, and the module that is exported.
 
 Axis letters: B batch, N samples, L layers, T frames, D width, K outputs, R dimensions.
 """
@@ -14,37 +14,38 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Model, Wav2Ve
 from sertone.nn.encoders.huggingface import HuggingFaceEncoder
 
 AUDEERING_ARCHITECTURE = "Wav2Vec2ForSpeechClassification"
+"""The `architectures` entry in the configuration of audEERING's models."""
 
 
 class HubPredictionGraph(nn.Module):
-    """A model of `transformers` on our encoder, with normalisation: what is exported.
+    """A model of `transformers` on Sertone's encoder, with normalisation: the module that is exported.
 
     Args:
         model: its weights are shared.
-        normalize: whether it wants waveforms of zero mean and unit variance.
-        rates: or else its outputs are logits of classes.
+        normalize: whether it expects waveforms of zero mean and unit variance.
+        rates: whether its outputs are ratings; otherwise they are logits of classes.
     """
 
     def __init__(self, model: Any, normalize: bool, *, rates: bool) -> None:
         super().__init__()
         self.encoder = HuggingFaceEncoder(model.base_model, normalize)
-        self.head = model.classifier if isinstance(model, SpeechClassification) else WeighedHead(model)
+        self.head = model.classifier if isinstance(model, SpeechClassification) else WeightedHead(model)
         self.rates = rates
         self.eval()
 
     def forward(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms (B, N) of one length -> probabilities (B, K), ratings (B, R)."""
         hidden, _ = self.encoder(waveforms, torch.full((waveforms.shape[0],), waveforms.shape[1]))
-        answers = self.head(hidden)
-        nothing = answers[:, :0]
-        return (nothing, answers) if self.rates else (answers.softmax(-1), nothing)
+        outputs = self.head(hidden)
+        empty = outputs[:, :0]
+        return (empty, outputs) if self.rates else (outputs.softmax(-1), empty)
 
 
-class WeighedHead(nn.Module):
+class WeightedHead(nn.Module):
     """The head of `AutoModelForAudioClassification`: hidden states (B, L+1, T, D) -> logits (B, K).
 
     Args:
-        inner: the model whose head it is.
+        inner: the model to which the head belongs.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -55,12 +56,13 @@ class WeighedHead(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         states = hidden[:, -1]
         if self.weights is not None:
+            # One learned weight per layer; the softmax makes them sum to 1.
             states = (hidden * self.weights.softmax(-1)[:, None, None]).sum(1)
         return self.classifier(self.projector(states).mean(1))
 
 
 class RegressionHead(nn.Module):
-    """audEERING's head: hidden states (B, L+1, T, D) -> outputs (B, K)."""
+    """The head of audEERING's models: hidden states (B, L+1, T, D) -> outputs (B, K)."""
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__()
@@ -72,7 +74,7 @@ class RegressionHead(nn.Module):
 
 
 class SpeechClassification(Wav2Vec2PreTrainedModel):
-    """audEERING's layout, which `transformers` does not have; names of its parts are those of the file."""
+    """audEERING's layout, which `transformers` lacks; its parts have the names that the weight file uses."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -82,4 +84,5 @@ class SpeechClassification(Wav2Vec2PreTrainedModel):
 
     def forward(self, input_values: Tensor) -> SequenceClassifierOutput:
         hidden = self.wav2vec2(input_values).last_hidden_state
+        # The head expects an axis of layers.
         return SequenceClassifierOutput(logits=self.classifier(hidden[:, None]))

@@ -1,7 +1,8 @@
 """torch -> ONNX: one graph for any number of samples and tokens.
 
-What ONNX Runtime computes slowly is written in another form where it stands, under
-`torch.compiler.is_exporting`: Fourier transforms as matrix products, frames as blocks (`nn.frontend`).
+Operations that are slow in ONNX Runtime have a second form where they are defined, under
+`torch.compiler.is_exporting`: Fourier transforms as matrix products, frames as blocks
+(`nn.encoders.frontend`).
 """
 
 import contextlib
@@ -23,19 +24,20 @@ if TYPE_CHECKING:
 OPSET = 20
 OUTPUTS = ("probabilities", "ratings")
 FRONT_END_PREFIX = "front_end/"
-"""Beginning of the names of nodes whose numbers are no weights: Fourier transforms, mel filters, windows."""
+"""Start of the names of nodes whose constants are not weights: Fourier transforms, mel filters, windows."""
 
 
 def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor]) -> "ModelProto":
-    """The graph of a module in eval mode that answers `OUTPUTS`.
+    """Return the ONNX graph of a module in eval mode that returns `OUTPUTS`.
 
     Args:
         module: takes the inputs by their names.
-        inputs: examples with at least two rows; every axis of theirs may have any length later.
+        inputs: examples with at least two rows; in the graph, each of their axes may have any length.
     """
+    # An example of one row would make torch take the batch size 1 for a constant.
     any_length = torch.export.Dim.DYNAMIC
     shapes = {name: dict.fromkeys(range(tensor.ndim), any_length) for name, tensor in inputs.items()}
-    with _quiet(), torch.inference_mode():
+    with _silence_exporter(), torch.inference_mode():
         program = torch.onnx.export(
             module,
             kwargs=dict(inputs),
@@ -44,16 +46,16 @@ def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor]) -> "ModelProto":
             input_names=list(inputs),
             output_names=list(OUTPUTS),
             opset_version=OPSET,
-            optimize=False,
+            optimize=False,  # see `_fold_constants`
             verbose=False,
         )
         assert program is not None
-        _fold(program.model)
-    return _bare(program.model_proto)
+        _fold_constants(program.model)
+    return _remove_metadata(program.model_proto)
 
 
 def save_graph(graph: "ModelProto", path: Path) -> None:
-    """Writes a graph.
+    """Write a graph.
 
     Raises:
         SertoneError: `too_large`, `disk_full`.
@@ -65,8 +67,11 @@ def save_graph(graph: "ModelProto", path: Path) -> None:
     write_bytes(path, graph.SerializeToString())
 
 
-def _fold(model: Any) -> None:
-    """Does what the exporter itself would, but for its rule that x + 1e-8 is x: logarithms need that."""
+def _fold_constants(model: Any) -> None:
+    """Optimise a graph as the exporter would, without its rule that x + 1e-8 is x.
+
+    Logarithms need such small numbers.
+    """
     from onnx_ir.passes import Sequential, common
     from onnxscript import optimizer
 
@@ -82,13 +87,14 @@ def _fold(model: Any) -> None:
     )(model)
 
 
-def _bare(model: "ModelProto") -> "ModelProto":
-    """Without the names of modules and source files that the exporter leaves in every node.
+def _remove_metadata(model: "ModelProto") -> "ModelProto":
+    """Remove the names of modules and source files that the exporter leaves in every node.
 
-    What remains of them is `FIXED`.
+    Nodes of the module `FrontEnd` get the prefix `FRONT_END_PREFIX` instead.
     """
-    for place in (model.graph, *model.functions):
-        for node in place.node:
+    for scope in (model.graph, *model.functions):
+        for node in scope.node:
+            # The exporter stores the classes of all modules around a node, as a list in text.
             if any("FrontEnd'" in entry.value for entry in node.metadata_props):
                 node.name = f"{FRONT_END_PREFIX}{node.name}"
             node.ClearField("metadata_props")
@@ -102,8 +108,8 @@ def _bare(model: "ModelProto") -> "ModelProto":
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Leaves out what the exporter says of itself; its errors still come."""
+def _silence_exporter() -> Iterator[None]:
+    """Suppress the exporter's messages and warnings, but not its errors."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Whether a bundle answers what torch does, over lengths from the shortest to the longest."""
+"""Parity: whether a bundle gives the outputs of torch, over lengths from the shortest to the longest."""
 
 import math
 from collections.abc import Sequence
@@ -11,24 +11,25 @@ from sertone.errors import SertoneError
 from sertone.labels import scale_range
 from sertone.runtime.answering import Model
 
-SECONDS = (0.4, 1.0, 2.37, 5.0, 11.3, 30.0)
+LENGTHS_S = (0.4, 1.0, 2.37, 5.0, 11.3, 30.0)
+"""Lengths of the test recordings, in seconds: odd ones too, as frames do not divide them evenly."""
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.05, "int8": math.inf}
-"""Largest difference of a probability, and of a rating as a share of its scale. How far int8 is off says
-`agreement`, on real recordings."""
+"""Largest difference of a probability, and of a rating as a share of its scale. int8 has no limit here:
+`precision_check` measures its loss on real recordings."""
 TEXTS = (None, "well", "so what are we going to do about it now")
 
 
 def check_parity(
     torch_model: Model,
     bundle: Model,
-    seconds: Sequence[float] = SECONDS,
+    seconds: Sequence[float] = LENGTHS_S,
     tolerance: float = TOLERANCES["fp32"],
 ) -> dict[str, Any]:
-    """Compares the answers of two models about a voice-like tone and silence, and of texts where they read.
+    """Compare the outputs of two models for a voice-like tone with silence, and for texts if they use text.
 
     Args:
-        torch_model: what was trained.
-        bundle: what was exported of it.
+        torch_model: the trained model.
+        bundle: the exported model.
         seconds: lengths of the recordings.
         tolerance: largest difference of a probability, and of a rating as a share of its scale.
 
@@ -36,35 +37,48 @@ def check_parity(
         `seconds`, `tolerance` (None: any), and the largest difference found of `probabilities` and `ratings`.
 
     Raises:
-        SertoneError: `parity`, where they differ by more, or an answer is not a number.
+        SertoneError: `parity`, where they differ by more, or an output is not a number.
     """
-    spans = np.asarray([scale_range(scale) for scale in torch_model.scales.values()])
-    worst = {"probabilities": 0.0, "ratings": 0.0}
+    ranges = np.asarray([scale_range(scale) for scale in torch_model.scales.values()])
+    largest = {"probabilities": 0.0, "ratings": 0.0}
     for length in seconds:
-        waveform = _recording(max(round(length * SAMPLING_RATE), torch_model.min_samples))
-        for text in TEXTS[0 if torch_model.uses_audio else 1 : len(TEXTS) if torch_model.uses_text else 1]:
-            first, second = (model.outputs(waveform, text) for model in (torch_model, bundle))
-            found = {
-                "probabilities": first.probabilities - second.probabilities,
-                "ratings": (first.ratings - second.ratings) / spans,
+        waveform = _synthesise(max(round(length * SAMPLING_RATE), torch_model.min_samples))
+        for text in _select_texts(torch_model):
+            expected, actual = (model.outputs(waveform, text) for model in (torch_model, bundle))
+            # Ratings are compared as shares of their scales, so that one tolerance fits all.
+            differences = {
+                "probabilities": expected.probabilities - actual.probabilities,
+                "ratings": (expected.ratings - actual.ratings) / ranges,
             }
-            for name, difference in found.items():
-                most = float(np.abs(difference).max(initial=0.0))
-                if not most <= tolerance:
-                    raise SertoneError(
-                        "parity",
-                        f"{name} of the bundle differ by {most:.2g} from torch's, at {length} s",
-                        f"no more than {tolerance:g}",
-                        "please report it with the recipe of the model",
-                    )
-                worst[name] = max(worst[name], most)
+            for name, difference in differences.items():
+                size = float(np.abs(difference).max(initial=0.0))
+                _require_close(name, size, length, tolerance)
+                largest[name] = max(largest[name], size)
     limit = None if math.isinf(tolerance) else tolerance
-    return {"seconds": list(seconds), "tolerance": limit, "largest_difference": worst}
+    return {"seconds": list(seconds), "tolerance": limit, "largest_difference": largest}
 
 
-def _recording(samples: int) -> np.ndarray:
-    """A tone that changes, in noise, loud and soft, and digital silence; the same at every call: (1, N)."""
+def _select_texts(model: Model) -> Sequence[str | None]:
+    """Return the texts to test: none for a model of audio, and none missing for a model of text."""
+    first = 0 if model.uses_audio else 1
+    last = len(TEXTS) if model.uses_text else 1
+    return TEXTS[first:last]
+
+
+def _require_close(name: str, difference: float, length: float, tolerance: float) -> None:
+    if not difference <= tolerance:  # also refuses NaN, which is never `<=`
+        raise SertoneError(
+            "parity",
+            f"{name} of the bundle differ by {difference:.2g} from those of torch, at {length} s",
+            f"no more than {tolerance:g}",
+            "please report it with the recipe of the model",
+        )
+
+
+def _synthesise(samples: int) -> np.ndarray:
+    """Return a changing tone in noise, loud and soft, with digital silence, always the same: (1, N)."""
     time = np.arange(samples) / SAMPLING_RATE
+    # The pitch varies around 140 Hz, like that of a voice.
     tone = np.sin(2 * np.pi * (140 * time + 20 * np.sin(3 * time))) * (0.6 + 0.4 * np.sin(5 * time))
     noise = np.random.default_rng(samples).standard_normal(samples)
     level = 10.0 ** np.sin(4 * time) * (np.sin(9 * time) > -0.7)

@@ -1,6 +1,7 @@
-"""What sound files say of themselves, held against what is there; decoders pass much of it over in silence.
+"""Checks of sound files before they are decoded: headers, compared with the bytes in the file.
 
-What is not in the table is read by libsndfile where it is one of `SNDFILE`, or by FFmpeg, of `FFMPEG`.
+Decoders pass over missing or damaged samples in silence. A file of a kind that has no check here is read by
+libsndfile where it is one of `SNDFILE_FORMATS`, or by FFmpeg where it is one of `FFMPEG_FORMATS`.
 """
 
 from collections.abc import Callable
@@ -20,23 +21,23 @@ FFMPEG_FORMATS = (
     *("mov,mp4,m4a,3gp,3g2,mj2", "mp3", "mpeg", "mpegts", "ogg", "w64", "wav"),
     *("ape", "iff", "mpc", "mpc8", "shn", "tak", "tta", "voc", "wv"),
 )
-"""Containers that FFmpeg may read: none that names other files, such as playlists."""
+"""Containers that FFmpeg may read. None of them can name other files, as playlists do."""
 
 
 SNDFILE_FORMATS = ("VOC", "IRCAM", "SVX", "PAF", "AVR", "HTK", "PVF", "MAT4", "MAT5", "SDS", "WVE")
-"""Containers that only libsndfile looks at; it takes others for sound by their first two bytes."""
+"""Containers without a check that libsndfile may read. It takes others by two bytes that many files have."""
 
 
-class Kind(NamedTuple):
-    """A container: how it begins, what follows after eight bytes, and what checks it."""
+class ContainerFormat(NamedTuple):
+    """A kind of container: its first bytes, its bytes 8 and following, and the check of its headers."""
 
-    starts: tuple[bytes, ...]
-    then: bytes
+    magic: tuple[bytes, ...]
+    form_type: bytes
     check: Callable[[OpenFile, Path], ContainerReport]
 
 
 def check_container(file: OpenFile, path: Path) -> ContainerReport:
-    """Return what there is to say about a file.
+    """Check the headers of a sound file.
 
     Raises:
         AudioError: `bad_channels`, `bad_rate`, `not_audio`.
@@ -45,43 +46,48 @@ def check_container(file: OpenFile, path: Path) -> ContainerReport:
     head = file.read(64)
     if parse_frame_header(head[:4]):
         return check_mp3(file, path)
-    for kind in _KINDS:
-        if head.startswith(kind.starts) and head.startswith(kind.then, 8):
+    for kind in _FORMATS:
+        if head.startswith(kind.magic) and head.startswith(kind.form_type, 8):
             return kind.check(file, path)
-    return check_mp4(file, path) if head[4:8] in _BOXES else ContainerReport(is_checked=False)
+    if head[4:8] in _MP4_BOXES:
+        return check_mp4(file, path)
+    return ContainerReport(is_checked=False)
 
 
 def skip_tags(file: OpenFile) -> OpenFile:
-    """Return a file without the ID3 tags, and the zeros, in front of its audio."""
+    """Return a file without the ID3v2 tags, and the zeros behind them, that precede its audio."""
     at = 0
     while True:
         file.seek(at)
         head = file.read(10)
         if head[:3] != b"ID3" or len(head) < 10:
             break
-        footer = 10 * bool(head[5] & 16)
-        at += 10 + footer + sum((byte & 127) << 7 * (3 - n) for n, byte in enumerate(head[6:10]))
+        footer = 10 * bool(head[5] & 16)  # flag: the header is repeated behind the tag
+        # The size is "synchsafe": four bytes of seven bits each.
+        size = sum((byte & 127) << 7 * (3 - place) for place, byte in enumerate(head[6:10]))
+        at += 10 + footer + size
     file.seek(at)
-    block = file.read(1 << 16) if at else b""
-    at += len(block) - len(block.lstrip(b"\0"))
-    return file.reopen(replaced=at if at < file.size else 0)
+    padding = file.read(1 << 16) if at else b""
+    at += len(padding) - len(padding.lstrip(b"\0"))
+    return file.reopen(replaced_bytes=at if at < file.size else 0)
 
 
-def _flac(file: OpenFile, path: Path) -> ContainerReport:
-    """Take the checksum of the samples; libsndfile checks the frames."""
+def _check_flac(file: OpenFile, path: Path) -> ContainerReport:
+    """Return the MD5 of the samples, the last field of STREAMINFO; libsndfile checks the frames itself."""
     file.seek(26)
     return ContainerReport(md5=file.read(16))
 
 
-_KINDS = (
-    Kind((b"RIFF", b"RF64"), b"WAVE", check_wav),
-    Kind((b"FORM",), b"AIF", check_aiff),
-    Kind((b"riff\x2e\x91\xcf\x11",), b"", check_w64),
-    Kind((b".snd", b"dns."), b"", check_au),
-    Kind((b"caff",), b"", check_caf),
-    Kind((b"NIST_1A",), b"", check_nist),
-    Kind((b"fLaC",), b"", _flac),
-    Kind((b"OggS",), b"", check_ogg),
-    Kind((b"\x1a\x45\xdf\xa3",), b"", check_matroska),
+_FORMATS = (
+    ContainerFormat((b"RIFF", b"RF64"), b"WAVE", check_wav),
+    ContainerFormat((b"FORM",), b"AIF", check_aiff),
+    ContainerFormat((b"riff\x2e\x91\xcf\x11",), b"", check_w64),
+    ContainerFormat((b".snd", b"dns."), b"", check_au),
+    ContainerFormat((b"caff",), b"", check_caf),
+    ContainerFormat((b"NIST_1A",), b"", check_nist),
+    ContainerFormat((b"fLaC",), b"", _check_flac),
+    ContainerFormat((b"OggS",), b"", check_ogg),
+    ContainerFormat((b"\x1a\x45\xdf\xa3",), b"", check_matroska),  # the ID of an EBML header
 )
-_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free")
+_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free")
+"""Names of the boxes with which an MP4 or MOV file may begin."""

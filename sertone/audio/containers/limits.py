@@ -1,4 +1,4 @@
-"""What is known of a sound file before it is decoded, and what no sound file may be."""
+"""Limits and header facts of sound files, known before anything is decoded."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 from sertone.errors import AudioError
 
 MAX_CHANNELS = 8
-MIN_RATE_HZ = 1000  # below it there is no speech, and resampling would fill the memory
+MIN_RATE_HZ = 1000  # lower rates carry no speech, and resampling them to 16 kHz would fill the memory
 MAX_RATE_HZ = 768_000
 BLOCK_FRAMES = 1 << 16
 """Samples per channel that are decoded at once."""
 
 Warnings = dict[str, str]
-"""Code of a warning -> what was found."""
+"""Warning code -> message."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """What a file's header says: `frames` are samples per channel, estimated where not `exact`."""
+    """The header of a sound file: `frames` are samples per channel, an estimate unless `exact`."""
 
     sampling_rate: int
     channels: int
@@ -31,7 +31,7 @@ class AudioInfo:
 
 
 def check_format(rate: int, channels: int, path: Path) -> None:
-    """Refuse what is no speech.
+    """Refuse a sampling rate or a number of channels that no recording of speech has.
 
     Raises:
         AudioError: `bad_channels`, `bad_rate`.

@@ -1,7 +1,7 @@
-"""Files as decoders see them: opened here, so that no decoder ever interprets a name.
+"""Regular files, opened here so that no decoder interprets a file name.
 
-libsndfile and FFmpeg take `-`, `pipe:0` or `http:...` as instructions. They get an open file instead, which
-is a regular one: the descriptor that was looked at is the one that is read.
+libsndfile and FFmpeg take names such as `-`, `pipe:0` or `http:...` as instructions. They get an open file
+instead. The descriptor that was checked to be a regular file is the one that is read.
 """
 
 import io
@@ -13,33 +13,37 @@ from pathlib import Path
 
 from sertone.errors import AudioError
 
+# O_NONBLOCK: a file that has become a pipe is not waited for. O_BINARY: Windows would translate line ends.
 _FLAGS = os.O_RDONLY
 for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):
-    _FLAGS |= getattr(os, _name, 0)
+    _FLAGS |= getattr(os, _name, 0)  # each exists on some systems only
 
 
-class _Raw(io.RawIOBase):
-    """A descriptor, whose first bytes may be replaced by others."""
+class _RawFile(io.RawIOBase):
+    """A descriptor as a raw stream; other bytes may replace its first ones."""
 
-    name = ""  # so that no decoder guesses a format from it
+    name = ""  # decoders would guess a format from a name
 
-    def __init__(self, descriptor: int, size: int, head: bytes = b"", replaced: int = 0) -> None:
-        self._descriptor, self._head, self._moved = descriptor, head, len(head) - replaced
-        self._position, self._size = 0, size + self._moved
+    def __init__(self, descriptor: int, length: int, head: bytes = b"", replaced_bytes: int = 0) -> None:
+        self._descriptor = descriptor
+        self._head = head
+        self._shift = len(head) - replaced_bytes  # position in this stream minus position in the file
+        self._position = 0
+        self._size = length + self._shift
 
     def readinto(self, buffer) -> int:
-        part = self._head[self._position : self._position + len(buffer)]
-        if not part and self._position < self._size:
-            os.lseek(self._descriptor, self._position - self._moved, os.SEEK_SET)
-            part = os.read(self._descriptor, len(buffer))
-        buffer[: len(part)] = part
-        self._position += len(part)
-        return len(part)
+        data = self._head[self._position : self._position + len(buffer)]
+        if not data and self._position < self._size:
+            os.lseek(self._descriptor, self._position - self._shift, os.SEEK_SET)
+            data = os.read(self._descriptor, len(buffer))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         position = offset + (0, self._position, self._size)[whence]
         if position < 0:
-            raise OSError(f"no position {position}")
+            raise OSError(f"position {position} is before the start of the file")
         self._position = position
         return position
 
@@ -59,46 +63,54 @@ class _Raw(io.RawIOBase):
 
 
 class OpenFile(io.BufferedReader):
-    """An open descriptor, which is closed with it.
+    """An open descriptor as a buffered file, which closes the descriptor with itself.
 
     Args:
         descriptor: of a regular file.
         length: of that file, in bytes.
-        head: bytes that take the place of its first ones.
-        replaced: how many.
+        head: bytes that replace the first ones of the file.
+        replaced_bytes: number of bytes that `head` replaces.
 
     Attributes:
         size: in bytes.
     """
 
-    def __init__(self, descriptor: int, length: int, head: bytes = b"", replaced: int = 0) -> None:
-        self._parts = descriptor, length, head, replaced
-        self.size = length + len(head) - replaced
-        super().__init__(_Raw(descriptor, length, head, replaced), 1 << 16)
+    def __init__(self, descriptor: int, length: int, head: bytes = b"", replaced_bytes: int = 0) -> None:
+        self._parts = descriptor, length, head, replaced_bytes
+        self.size = length + len(head) - replaced_bytes
+        super().__init__(_RawFile(descriptor, length, head, replaced_bytes), 1 << 16)
 
-    def reopen(self, head: bytes = b"", replaced: int = 0) -> "OpenFile":
-        """Return the same file with other bytes for its first ones, and with a position of its own."""
-        descriptor, length, before, gone = self._parts
-        return OpenFile(
-            os.dup(descriptor), length, head + before[replaced:], gone + max(0, replaced - len(before))
-        )
+    def reopen(self, head: bytes = b"", replaced_bytes: int = 0) -> "OpenFile":
+        """Return the same file with its own position, in which `head` replaces the first bytes.
+
+        Args:
+            head: new first bytes.
+            replaced_bytes: number of bytes that they replace.
+        """
+        descriptor, length, old_head, old_replaced = self._parts
+        # Bytes of an earlier head that reach beyond the new one stay.
+        new_head = head + old_head[replaced_bytes:]
+        new_replaced = old_replaced + max(0, replaced_bytes - len(old_head))
+        return OpenFile(os.dup(descriptor), length, new_head, new_replaced)
 
 
 class RegularFile(OpenFile):
     """A regular file, opened for reading.
 
     Args:
-        path: where it is.
+        path: of the file.
 
     Raises:
-        AudioError: `not_a_file` for folders, pipes and devices, which are not waited for.
-        OSError: what cannot be opened.
+        AudioError: `not_a_file` for folders, pipes and devices; none of them is waited for.
+        OSError: the file cannot be opened.
     """
 
     def __init__(self, path: str | Path) -> None:
-        _require_regular(Path(path).stat(), path)  # a pipe is not even opened: its other end would notice
+        # A pipe is not even opened: the process at its other end would notice.
+        _require_regular(Path(path).stat(), path)
         descriptor = os.open(path, _FLAGS)
         try:
+            # The path may lead to another file by now: only the descriptor is sure.
             status = os.fstat(descriptor)
             _require_regular(status, path)
         except BaseException:
@@ -109,11 +121,11 @@ class RegularFile(OpenFile):
 
 @dataclass(frozen=True, slots=True)
 class AudioBytes:
-    """The bytes of a sound file, where others give its path.
+    """The content of a sound file, accepted instead of a path.
 
     Attributes:
-        data: all of them.
-        name: for messages; nothing is opened by it.
+        data: the bytes of the file.
+        name: for messages; no file of this name is opened.
     """
 
     data: bytes = field(repr=False)
@@ -124,22 +136,22 @@ class AudioBytes:
 
 
 class MemoryFile(OpenFile):
-    """Bytes as a file without a name: in memory on Linux, elsewhere in the folder for temporary files.
+    """Bytes as a file without a name: in memory on Linux, in the folder for temporary files elsewhere.
 
     Args:
-        data: of a sound file.
+        data: the bytes of a sound file.
     """
 
     def __init__(self, data: bytes) -> None:
-        super().__init__(_unnamed(data), len(data))
+        super().__init__(_create_unnamed_file(data), len(data))
 
 
-def _unnamed(data: bytes) -> int:
-    """Return the descriptor of a new file that holds these bytes."""
+def _create_unnamed_file(data: bytes) -> int:
+    """Return the descriptor of a new file with these bytes."""
     if not hasattr(os, "memfd_create"):
         with tempfile.TemporaryFile(buffering=0) as file:
             file.write(data)
-            return os.dup(file.fileno())
+            return os.dup(file.fileno())  # the descriptor outlives the temporary file
     descriptor = os.memfd_create("sound")
     with os.fdopen(os.dup(descriptor), "wb") as file:
         file.write(data)
