@@ -15,7 +15,7 @@ from sertone.training.data.augmentation import augment, design_band_stop, draw_e
 from sertone.training.data.loader import BatchItem, Loader
 from sertone.training.data.recordings import Recordings
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit import checkpoint
+from sertone.training.fit import training_state
 from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.folds import prepare_data, train_fold
 from sertone.training.runs.run_folder import fingerprint
@@ -162,7 +162,7 @@ def test_an_interrupted_training_hears_the_same(demo_recipe, tmp_path, monkeypat
     recipe = demo_recipe(augmentation=DROPS, speed_direction="shorter", save_every=1, epochs=[1, 2])
     whole = train(recipe, tmp_path / "whole")
     assert all(entry["loss"] > 0 for entry in whole.history)
-    save = checkpoint.save_training_state
+    save = training_state.save_training_state
 
     def save_and_stop(folder, number, *rest):
         save(folder, number, *rest)
@@ -170,7 +170,7 @@ def test_an_interrupted_training_hears_the_same(demo_recipe, tmp_path, monkeypat
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_training_state", save_and_stop)
+        patch.setattr(training_state, "save_training_state", save_and_stop)
         train(recipe, tmp_path / "parts")
     train(recipe, tmp_path / "parts")
     first, second = (load_file(tmp_path / n / "checkpoint" / "model.safetensors") for n in ("whole", "parts"))

@@ -21,7 +21,7 @@ from sertone.recipe import TextConfig
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit import checkpoint, distributed
+from sertone.training.fit import distributed, training_state
 from sertone.training.fit.inference import predict_utterances, score_tasks
 from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.step import Stepper
@@ -253,7 +253,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(demo_recipe, tmp_pat
     masking = {"per": per, "probability": 0.9}
     recipe = demo_recipe(TINY | {"masking": masking}, {"validation": "speaker"}, epochs=[4], save_every=1)
     whole = train_first_fold(recipe, tmp_path / "whole")
-    save = checkpoint.save_training_state
+    save = training_state.save_training_state
 
     def save_and_stop(folder, number, *rest):
         save(folder, number, *rest)
@@ -261,7 +261,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(demo_recipe, tmp_pat
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_training_state", save_and_stop)
+        patch.setattr(training_state, "save_training_state", save_and_stop)
         train_first_fold(recipe, tmp_path / "parts")
     parts = train_first_fold(recipe, tmp_path / "parts")
     withheld = [[e.get("without_text"), e.get("without_audio")] for e in whole.history]

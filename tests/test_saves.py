@@ -17,7 +17,7 @@ from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.nn.tensor_files import load_tensors, save_tensors, writing_tensors
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit import checkpoint
+from sertone.training.fit import checkpoint, training_state
 from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.step import report_out_of_memory
 from sertone.training.runs.crossval import cross_validate
@@ -104,7 +104,7 @@ def test_a_run_is_not_gone_on_with_when_what_is_known_of_it_has_changed(recipe, 
 
 def saved(recipe, folder, monkeypatch, epochs=4):
     """A training of one fold that was interrupted after its fourth epoch."""
-    save = checkpoint.save_training_state
+    save = training_state.save_training_state
 
     def stop(where, number, *rest):
         save(where, number, *rest)
@@ -112,7 +112,7 @@ def saved(recipe, folder, monkeypatch, epochs=4):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_training_state", stop)
+        patch.setattr(training_state, "save_training_state", stop)
         train_first_fold(recipe, folder)
     return folder / "resume"
 
@@ -234,14 +234,14 @@ def test_another_experiment_is_refused_where_recipe_and_protocol_are_torn(run, r
 
 
 def test_saves_are_gone_on_with_by_their_own_experiment_alone(recipe, tmp_path, monkeypatch):
-    mine, save = longer(recipe, epochs=[3]), checkpoint.save_training_state
+    mine, save = longer(recipe, epochs=[3]), training_state.save_training_state
 
     def stop(*arguments):
         save(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_training_state", stop)
+        patch.setattr(training_state, "save_training_state", stop)
         train(mine, tmp_path / "begun", quiet=True)
     copy = torn_copy(tmp_path / "begun", tmp_path / "torn")
     assert code_of(train, longer(mine, seed=1), copy, quiet=True) == "other_experiment"

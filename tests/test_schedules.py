@@ -15,7 +15,7 @@ from sertone.files import read_json
 from sertone.recipe.train_config import NewBobConfig, Rates
 from sertone.report import run as report
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit import checkpoint, distributed
+from sertone.training.fit import distributed, training_state
 from sertone.training.fit.schedules import newbob_factor, schedule_factor
 from sertone.training.fit.step import Stepper
 from sertone.training.runs.crossval import cross_validate
@@ -108,13 +108,13 @@ def test_newbob_survives_an_interruption(demo_recipe, tmp_path, monkeypatch, val
 def test_moments_of_another_layout_are_refused_rather_than_mixed_up(demo_recipe, tmp_path, monkeypatch):
     recipe = demo_recipe(epochs=[2, 1], save_every=1)
     interrupt(monkeypatch, recipe, tmp_path, 1)
-    save = checkpoint.find_training_state(tmp_path / "resume")
+    save = training_state.find_training_state(tmp_path / "resume")
     assert save
     model = stepper_of(recipe).model
-    _, moments, _ = checkpoint.load_training_state(save, model)
+    moments = training_state.load_training_state(save, model).moments
     own_rate = demo_recipe(learning_rate=Rates(fusion=1e-5).model_dump())
     other_groups = stepper_of(own_rate)  # the same parameters in another order
-    checkpoint.restore_optimizer(other_groups.optimizer, moments)
+    training_state.restore_optimizer(other_groups.optimizer, moments)
     state = other_groups.optimizer.state
     for name, parameter in other_groups.model.named_parameters():
         if parameter.requires_grad:
@@ -122,7 +122,7 @@ def test_moments_of_another_layout_are_refused_rather_than_mixed_up(demo_recipe,
     numbered = {f"{number}.exp_avg": tensor for number, tensor in enumerate(moments.values())}
     for foreign in (numbered, {"heads.humour.exp_avg": torch.zeros(1)}):
         with pytest.raises(SertoneError) as caught:
-            checkpoint.restore_optimizer(stepper_of(recipe).optimizer, foreign)
+            training_state.restore_optimizer(stepper_of(recipe).optimizer, foreign)
         assert caught.value.code == "optimizer_mismatch"
 
 

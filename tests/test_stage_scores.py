@@ -12,7 +12,7 @@ from sertone.errors import SertoneError
 from sertone.protocol.splits import Fold
 from sertone.scoring import metrics
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit import checkpoint
+from sertone.training.fit import training_state
 from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.crossval import cross_validate
 from sertone.training.runs.folds import prepare_data, run_fold, train_fold
@@ -65,7 +65,7 @@ def test_an_interrupted_training_has_the_same_scores(demo_recipe, tmp_path, monk
     """Stopped within the first stage, at its end before it was scored, and within the second."""
     recipe = demo_recipe(epochs=[2, 2], save_every=1)
     whole = train(recipe, tmp_path / "whole").after_stages
-    save, stops = checkpoint.save_training_state, [1, 2, 3]
+    save, stops = training_state.save_training_state, [1, 2, 3]
 
     def save_and_stop(where, number, *rest):
         save(where, number, *rest)
@@ -73,7 +73,7 @@ def test_an_interrupted_training_has_the_same_scores(demo_recipe, tmp_path, monk
             stops.remove(number)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "save_training_state", save_and_stop)
+    monkeypatch.setattr(training_state, "save_training_state", save_and_stop)
     while stops:
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "parts")

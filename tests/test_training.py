@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import apart
@@ -27,9 +28,10 @@ from sertone.schema import Utterance
 from sertone.training.data.batches import padding_factor, plan_batches
 from sertone.training.data.recordings import Recordings
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit import checkpoint
+from sertone.training.fit import checkpoint, training_state
 from sertone.training.fit.epoch_statistics import EpochStatistics
 from sertone.training.fit.progress import RunProgress
+from sertone.training.fit.training_state import TrainingState
 from sertone.training.runs.crossval import cross_validate
 from sertone.training.runs.folds import prepare_data, train_fold
 from sertone.training.runs.run_folder import claim
@@ -155,7 +157,7 @@ def train_first_fold(recipe, folder):
 
 def interrupt(monkeypatch, recipe, folder, stop_after):
     """Trains until so many epochs are saved."""
-    save = checkpoint.save_training_state
+    save = training_state.save_training_state
 
     def save_and_stop(where, number, *rest):
         save(where, number, *rest)
@@ -163,7 +165,7 @@ def interrupt(monkeypatch, recipe, folder, stop_after):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_training_state", save_and_stop)
+        patch.setattr(training_state, "save_training_state", save_and_stop)
         train_first_fold(recipe, folder)
 
 
@@ -240,10 +242,18 @@ def test_saves_of_another_version_are_refused(tmp_path):
     for name in ("000002", "000007", ".part"):
         (tmp_path / name).mkdir()
     (tmp_path / "000002" / "state.json").write_text("{}")
-    assert checkpoint.find_training_state(tmp_path) == tmp_path / "000002"
-    assert checkpoint.find_training_state(tmp_path / "nowhere") is None
+    assert training_state.find_training_state(tmp_path) == tmp_path / "000002"
+    assert training_state.find_training_state(tmp_path / "nowhere") is None
     with pytest.raises(SertoneError, match="has format None"):
-        checkpoint.load_training_state(tmp_path / "000002", torch.nn.Linear(1, 1))
+        training_state.load_training_state(tmp_path / "000002", torch.nn.Linear(1, 1))
+
+
+def test_the_file_of_a_training_state_keeps_its_keys():
+    """Saves of older versions load, also those without scores after stages."""
+    older = {"stage": 0, "epoch": 3, "best": None, "history": [{"loss": 1.0}], "experiment": "abc"}
+    state = TrainingState.from_json(older)
+    assert state.history == [{"loss": 1.0}] and state.after_stages == {} and state.best_weights == {}
+    assert list(state.to_json().items()) == list((older | {"after_stages": {}}).items())
 
 
 def test_a_run_folder_belongs_to_one_experiment_and_one_process(tmp_path):
@@ -485,15 +495,16 @@ def test_the_optimizer_survives_the_disk(seed):
     first = optimizer_of(model)
     step(model, first)
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint.save_training_state(Path(folder), 1, model, first, {"history": []}, {})
+        saved = TrainingState(stage=1, epoch=2, best_score=0.5, experiment="this one")
+        training_state.save_training_state(Path(folder), 1, model, first, saved)
         copy = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
         copy[0].bias.requires_grad_(False)
-        state, moments, best = checkpoint.load_training_state(Path(folder) / "000001", copy)
+        state = training_state.load_training_state(Path(folder) / "000001", copy)
     second = optimizer_of(copy)
-    checkpoint.restore_optimizer(second, moments)
+    training_state.restore_optimizer(second, state.moments)
     step(model, first)
     step(copy, second)
-    assert state == {"history": []} and best == {}
+    assert state == replace(saved, moments=state.moments)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), copy.parameters(), strict=True))
 
 
