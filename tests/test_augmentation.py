@@ -137,7 +137,7 @@ def test_what_changes_in_every_epoch_is_not_cached(demo_recipe, where, tmp_path)
         return
     with pytest.raises(SertoneError) as caught:
         prepare_data(experiment, progress)
-    assert caught.value.code == "not_cacheable" and "take out train.augmentation" in str(caught.value)
+    assert caught.value.code == "not_cacheable" and "remove train.augmentation" in str(caught.value)
 
 
 def test_crops_of_transcripts_are_refused_before_training(demo_recipe):

@@ -120,7 +120,9 @@ def test_what_was_encoded_again_or_made_louder_is_reported(corpus, tmp_path, cha
     utterances, recordings = loaded([*corpus, copy])
     pair = tuple(sorted([corpus[0].name, copy.name]))
     assert duplicates.check_copies([halves(utterances, copy.name)], recordings, said.append) == [pair]
-    assert said == [f"fold f: two recordings on two sides sound like copies: {pair[0]} and {pair[1]}"]
+    assert said == [
+        f"fold f: two recordings in two sets of the fold sound like copies: {pair[0]} and {pair[1]}"
+    ]
     assert duplicates.check_copies([halves(utterances, corpus[1].name)], recordings) == []
 
 

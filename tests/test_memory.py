@@ -5,7 +5,7 @@ import pytest
 import soundfile
 import torch
 from conftest import TINY_MODEL
-from test_training import train_fold
+from test_training import train_first_fold
 from torch.profiler import ProfilerActivity, profile
 
 from sertone import models
@@ -23,7 +23,7 @@ from sertone.training.data.batches import plan_batches
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import distributed, memory
 from sertone.training.fit.epoch_statistics import EpochStatistics
-from sertone.training.fit.memory import WEIGHT, StepMemory
+from sertone.training.fit.memory import WEIGHT_BYTES, StepMemory
 from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.step import Stepper
 from sertone.training.runs.crossval import cross_validate
@@ -65,7 +65,7 @@ def measured_and_estimated(encoder, seconds, count, cut, precision="32-true"):
     rows = SPEAKERS[:count]
     batch = Batch(waveforms, lengths, {"emotion": vocabulary.make_targets("emotion", rows)})
     measured = peak_gb(lambda: stepper.step(batch, 1.0, rows, EpochStatistics(5)))
-    gradients = sum(p.numel() for p in model.parameters() if p.requires_grad) * WEIGHT / 1e9
+    gradients = sum(p.numel() for p in model.parameters() if p.requires_grad) * WEIGHT_BYTES / 1e9
     return measured, StepMemory(model.encoder, config, "cpu", cut).estimate_gb(count, seconds) + gradients
 
 
@@ -151,7 +151,9 @@ def test_folds_side_by_side_share_the_memory(table, monkeypatch):
 def test_training_keeps_to_the_bound(demo_recipe, tmp_path):
     """Batches of one pad nothing."""
     loose, tight = (
-        train_fold(demo_recipe(length_mixing="random", epochs=[1, 0], **bound), tmp_path / name).history[0]
+        train_first_fold(
+            demo_recipe(length_mixing="random", epochs=[1, 0], **bound), tmp_path / name
+        ).history[0]
         for name, bound in (("loose", {}), ("tight", {"batch_gb": 1e-6}))
     )
     assert loose["padding_factor"] > 1.02 and tight["padding_factor"] == pytest.approx(1)

@@ -128,7 +128,7 @@ def test_the_name_follows_from_all_that_the_prefix_follows_from(monkeypatch):
         others.append(name())
         encoder.normalize = not encoder.normalize
         others.append(name())
-        monkeypatch.setattr("sertone.training.data.prefix_cache._code_hash", lambda: "other code")
+        monkeypatch.setattr("sertone.training.data.prefix_cache._hash_code", lambda: "other code")
         others.append(name())
     assert len({first, *others}) == len(others) + 1
 
@@ -191,9 +191,11 @@ def test_the_size_is_known_before_the_encoder_is_on_its_device(name, recordings)
 
 
 def test_half_the_size_in_bf16():
-    assert caches()._dtype() == torch.float32 and caches("bf16-mixed")._dtype() == torch.bfloat16
+    assert (
+        caches()._choose_dtype() == torch.float32 and caches("bf16-mixed")._choose_dtype() == torch.bfloat16
+    )
     halved = CacheConfig(precision="bf16")
-    assert PrefixCaches(TrainConfig(batch_size=4, cache=halved))._dtype() == torch.bfloat16
+    assert PrefixCaches(TrainConfig(batch_size=4, cache=halved))._choose_dtype() == torch.bfloat16
 
 
 def test_a_cache_without_room_computes_each_time(recordings):

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from conftest import TINY_MODEL
-from test_training import interrupt, train_fold, weights
+from test_training import interrupt, train_first_fold, weights
 
 from sertone import models
 from sertone import recipe as recipes
@@ -94,12 +94,12 @@ def test_newbob_survives_an_interruption(demo_recipe, tmp_path, monkeypatch, val
         newbob={"threshold": 0.5, "factor": 0.5},
         protocol={"validation": validation},
     )
-    history = train_fold(recipe, tmp_path / "whole").history
+    history = train_first_fold(recipe, tmp_path / "whole").history
     rates = [entry["learning_rates"]["encoder"] for entry in history]
     assert rates[0] == rates[2] == 1e-4 and rates[5] < 1e-4  # every stage begins anew
     assert ("score" in history[5]) == (validation == "speaker")
     interrupt(monkeypatch, recipe, tmp_path / "parts", 4)
-    again = train_fold(recipe, tmp_path / "parts").history
+    again = train_first_fold(recipe, tmp_path / "parts").history
     assert [entry["learning_rates"] for entry in again] == [entry["learning_rates"] for entry in history]
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)

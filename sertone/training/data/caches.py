@@ -72,7 +72,7 @@ class PrefixCaches:
                 cache.features.store = ArrayStore(path, self.limit)
         part = f"encoder up to layer {layers[-1]}" if layers else "front end"
         where = self.config.cache.where.replace("auto", "memory")
-        say(f"output of the frozen {part} cached in {where}, up to {size:.2g} GB")
+        say(f"output of the frozen {part} kept in {where}, up to {size:.2g} GB")
         return cache
 
     def choose_layers(
