@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from apart import HERE
 from conftest import TINY_MODEL
 from lightning_fabric import Fabric
 
@@ -248,7 +249,7 @@ def test_processes_share_what_is_in_memory(recordings):
     places = caches()
     row = recordings.utterances[0], 1.0
     expected = open_cache(encoder, recordings, places).compute(*row)
-    with ChildProcess({"PYTHONPATH": os.path.dirname(__file__)}) as child:  # noqa: PTH120
+    with ChildProcess(HERE) as child:
         found = child(read_in_child, encoder, recordings, places, row)
     np.testing.assert_array_equal(found, expected)
 

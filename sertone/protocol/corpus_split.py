@@ -208,6 +208,7 @@ def _make_folds(
     folds = splits.make_folds(
         utterances, protocol.split, folds=protocol.folds, validation=protocol.validation, tasks=tasks
     )
+    # The rule lists only settings that have an effect, so others do not make another experiment.
     unused = {"unknown_speakers"}
     if protocol.split != "grouped_k_fold":
         unused.add("folds")

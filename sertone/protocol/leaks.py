@@ -55,6 +55,7 @@ def find_leaks(fold: Fold, hashes: Mapping[str, str]) -> LeakReport:
         speakers=_find_shared_speakers(fold),
         recordings=_find_shared_recordings(fold, hashes),
         scripted_texts=sorted(set(shared)),
+        # `shared` has one entry per test utterance, also where texts repeat.
         test_in_texts=len(shared) / max(1, len(fold.test)),
         sessions=sorted(train_sessions & test_sessions),
     )
@@ -75,7 +76,7 @@ def _find_shared_recordings(fold: Fold, hashes: Mapping[str, str]) -> list[str]:
     spans_by_hash: dict[str, list[tuple[float, float, str, str]]] = defaultdict(list)
     for subset, utterances in fold.subsets.items():
         for u in utterances:
-            end = math.inf if u.end_s is None else u.end_s
+            end = math.inf if u.end_s is None else u.end_s  # None: the end of the file
             spans_by_hash[hashes[u.id]].append((u.start_s, end, subset, u.id))
     pairs = []
     for spans in spans_by_hash.values():

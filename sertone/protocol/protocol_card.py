@@ -62,6 +62,7 @@ def build_protocol_card(
         "metrics": metrics.DEFINITIONS | calibration.DEFINITIONS,
         "seed": seed,
         "versions": collect_versions(),
+        # The card of a checkpoint leaves these two out, because they grow with the corpus.
         "file_hashes": {name: hashes[name] for name in sorted(utterances)},
         "segments": {
             name: [u.start_s, u.end_s] for name, u in sorted(utterances.items()) if u.start_s or u.end_s
@@ -84,6 +85,7 @@ def _count_utterances(utterances: Sequence[Utterance], class_map: Mapping[str, s
 def _describe_fold(fold: Fold) -> dict[str, Any]:
     subsets = fold.subsets.items()
     unknown = {f"{name}_unknown_speakers": _count_unknown_speakers(subset) for name, subset in subsets}
+    # Counts of unknown speakers appear only where there are some, as in cards of older versions.
     return (
         {"name": fold.name}
         | {f"{name}_speakers": _list_known_speakers(subset) for name, subset in subsets}
@@ -157,6 +159,6 @@ def collect_versions() -> dict[str, str]:
     for name in PACKAGES:
         try:
             versions[name] = version(name)
-        except PackageNotFoundError:
+        except PackageNotFoundError:  # prediction needs no torch
             continue
     return versions

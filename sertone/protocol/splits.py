@@ -129,7 +129,7 @@ def make_full_fold(
     chooser = None
     if validation == "speaker":
         _require_speakers(len(set(speakers)), 1, "protocol.validation: speaker")
-        chooser = max(speakers)
+        chooser = max(speakers)  # any speaker would do, but always the same one
     train = [u for u in utterances if u.speaker != chooser]
     return Fold("all", train, [u for u in utterances if u.speaker == chooser], [])
 
@@ -145,7 +145,7 @@ def _group_test_speakers(utterances: Sequence[Utterance], split: str, folds: int
         return _group_by_session(utterances)
     count = len({u.speaker for u in utterances})
     _require_speakers(count, folds, f"grouped_k_fold with {folds} folds", f"set protocol.folds: {count}")
-    from sklearn.model_selection import GroupKFold
+    from sklearn.model_selection import GroupKFold  # here, because its import is slow
 
     groups = [u.speaker for u in utterances]
     parts = GroupKFold(folds).split(groups, groups=groups)
@@ -154,6 +154,7 @@ def _group_test_speakers(utterances: Sequence[Utterance], split: str, folds: int
 
 
 def _name_group(number: int, speakers: set[str]) -> str:
+    # A few names fit into tables; more do not.
     return " ".join(sorted(speakers)) if len(speakers) < 4 else f"group {number}"
 
 
@@ -199,6 +200,7 @@ def _choose_validation_speaker(test: list[Utterance], candidates: list[Utterance
     partners = sorted({u.speaker for u in candidates if u.session in sessions})
     speakers = sorted({u.speaker for u in candidates})
     _require_speakers(len(speakers), 1, "protocol.validation: speaker")
+    # The number of the fold lets different speakers choose the epochs of different folds.
     return partners[0] if partners else speakers[number % len(speakers)]
 
 

@@ -41,6 +41,7 @@ def draw_epoch(config: TrainConfig, rng: np.random.Generator, lengths: Sequence[
     """
     speeds = rng.choice(config.playback_speeds, len(lengths)).tolist()
     seeds: list[int | None] = [None] * len(lengths)
+    # Without augmentation nothing is drawn, so runs without it keep their random numbers.
     if config.augmentation.is_active:
         seeds = rng.integers(2**62, size=len(lengths)).tolist()
     longest = config.augmentation.crop_seconds or math.inf

@@ -69,6 +69,7 @@ def _sort_indices(
     if rng is not None:
         noise = rng.standard_normal(len(keys))
         keys = noise if mixing == "random" else keys * np.exp(mixing * noise)
+    # A stable sort keeps the order of equal lengths, so that all machines fill the same batches.
     return np.argsort(keys, kind="stable").tolist()
 
 

@@ -47,6 +47,7 @@ def limit_durations(
         say(f"{finding}: {data.longer.replace('_', ' ')}")
     entry = {"seconds": limit, "longer": data.longer, "utterances": len(longer)}
     remaining = [u for u in utterances if data.longer == "cut" or u.id not in longer]
+    # The recipe may take texts from a column, which is a label here: `_cut` removes it as well.
     column = data.text.column
     return [_cut(u, limit, column) if u.id in longer else u for u in remaining], {"max_seconds": entry}
 

@@ -89,6 +89,7 @@ class Loader:
         with ThreadPoolExecutor(1) as thread:
             pending = deque(thread.submit(self._make_input, items) for items in plan[:AHEAD])
             for number, items in enumerate(plan):
+                # Only a few batches exist at a time, so memory does not grow with the epoch.
                 if number + AHEAD < len(plan):
                     pending.append(thread.submit(self._make_input, plan[number + AHEAD]))
                 started = time.monotonic()
@@ -97,11 +98,12 @@ class Loader:
                 utterances = [item.utterance for item in items]
                 targets = {t: self.vocabulary.make_targets(t, utterances, soft=self.soft) for t in tasks}
                 text = self._make_text(items) if self.vocabulary.tokenizer else {}
+                # `batch` is None where the thread found no entry: computing runs torch, so it happens here.
                 yield replace(batch or self._compute_input(items), targets=targets, **text)
 
     def _make_input(self, items: Sequence[BatchItem]) -> Batch | None:
         """Return a batch without targets and text; None where the cache lacks one of the items."""
-        if all(item.withheld == "audio" for item in items):
+        if all(item.withheld == "audio" for item in items):  # the model needs no samples, only lengths
             return Batch(None, self._count_samples(items))
         if self.cache is None:
             waveforms = [self._load_waveform(item) for item in items]
@@ -144,6 +146,6 @@ class Loader:
         texts = [None if item.withheld == "text" else item.utterance.text for item in items]
         tokens, counts = self.vocabulary.encode_texts(texts)
         fields: dict[str, Any] = {"tokens": tokens, "counts": counts} if counts.any() else {}
-        if any(item.withheld == "audio" for item in items):
+        if any(item.withheld == "audio" for item in items):  # no mask means that all audio counts
             fields["audio_mask"] = torch.tensor([item.withheld != "audio" for item in items])
         return fields

@@ -45,7 +45,7 @@ class PrefixCache:
         features: a cache of the front end's features, from which a computation starts where it has them.
     """
 
-    full = False
+    full = False  # set once the store has no room, so that the line about it appears once
 
     def __init__(
         self,
@@ -79,6 +79,7 @@ class PrefixCache:
             prefix = self._load_features(utterance, speed)
             if self.layers:
                 prefix = self.encoder.run_frozen_layers(prefix, self.layers)
+        # A batch of one needs no padding, so the entry has exactly the utterance's frames.
         states = prefix.states[0].to(self.dtype).cpu().contiguous()
         entry = states.view(STORAGE_DTYPES[self.dtype]).numpy()
         if not self.store.put(self._make_key(utterance, speed), entry) and not self.full:
@@ -107,6 +108,7 @@ class PrefixCache:
         return Prefix(*self.encoder.front(torch.from_numpy(samples)[None].to(device), lengths))
 
     def _make_key(self, utterance: Utterance, speed: float) -> bytes:
+        # The hash of the samples, not the id: the same recording in another corpus is the same entry.
         text = f"{self.name} {self.recordings.hashes[utterance.id].hex()} {speed}"
         return hashlib.sha256(text.encode()).digest()
 
@@ -163,6 +165,7 @@ def hash_states(
         "encoder": description,
         "weights": _hash_weights(modules),
         "code": _hash_code(),
+        # Other versions may round differently.
         "versions": [torch.__version__, transformers.__version__, soxr.__version__],
         "layers": layers,
         "precision": [str(dtype), str(fabric._precision.precision)],

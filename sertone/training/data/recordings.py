@@ -147,6 +147,7 @@ class Recordings:
         self.lengths[id_] = len(variants[1.0])
         self.hashes[id_] = hashlib.sha256(variants[1.0].tobytes()).digest()
         self.sketches[id_] = duplicates.compute_sketch(variants[1.0])
+        # A full store refuses the array: `samples` then decodes the recording again.
         for speed, samples in variants.items():
             self.store.put(_make_key(id_, speed), samples)
 

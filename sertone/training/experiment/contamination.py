@@ -70,7 +70,9 @@ def find_overlap(
     recordings = {name for record in records for name in record["recordings"]}
     speakers = {name for record in records for name in record["speakers"]}
     corpus = card["corpus"]["name"]
+    # Records hold the first digits of each hash only.
     ids = [u.id for u in utterances if card["file_hashes"][u.id][:HASH_LENGTH] in recordings]
+    # The name of an unknown speaker is an invented one, which matches nobody.
     names = {u.speaker for u in utterances if u.known_speaker}
     return ids, sorted(name for name in names if hash_speaker(corpus, name) in speakers)
 
@@ -177,6 +179,7 @@ def _describe_encoder_data(origin: Origin, folds: Sequence[Fold], card: Mapping)
 
     The fingerprint of an experiment covers this text: another wording would keep runs from being resumed.
     """
+    # An utterance may be in the test set of several folds.
     test = list({u.id: u for fold in folds for u in fold.test}.values())
     ids, speakers = find_overlap(test, card, [origin.seen_without_labels])
     speaker = "known speaker" if count_unknown_speakers([origin.seen_without_labels]) else "speaker"

@@ -148,16 +148,17 @@ def prepare(
     """
     say(f"arithmetic {recipe.train.arithmetic}")
     tasks = _configure_tasks(recipe)
-    _require_scales(recipe, tasks)
+    _require_scales(recipe, tasks)  # before reading, which may take long
     corpus = _read_corpus(recipe.data, tasks, say)
     split = split_corpus(corpus.utterances, recipe.protocol, tasks, everything=everything)
-    for fold, report in zip(split.folds, split.leaks, strict=True):
+    for fold, report in zip(split.folds, split.leaks, strict=True):  # also official splits may leak
         leaks.require_no_leaks(fold, report)
     _require_trainable(recipe, tasks, split.folds, corpus.class_map)
     card = _build_card(recipe, corpus, split, tasks)
     unknown = display.describe_unknown_speakers(card)
     if unknown and not everything:
         say(unknown)
+    # Speech recognition may take hours, so the texts come after everything that may refuse the experiment.
     experiment = Experiment(recipe, corpus.class_map, corpus.utterances, split.folds, card)
     return _add_texts(experiment.with_lineage(), split.hashes, say)
 

@@ -24,6 +24,7 @@ def find_teacher(source: str, number: int, folds: int) -> Path:
         SertoneError: `not_a_checkpoint`, `teacher_mismatch`.
     """
     checkpoints = folders.find_checkpoints(source)
+    # One model teaches all folds; for a training on all data, the whole run is the teacher.
     if len(checkpoints) == 1 or folds == 1:
         return folders.resolve_folder(source)
     if len(checkpoints) != folds:
@@ -75,6 +76,7 @@ def require_compatible(
         for about in descriptions:
             find_common_ratings(about, classes, ratings)
             _require_unseen_test(about, fold, card)
+        # A teacher may know the validation speakers, but the card says so.
         records = [about["card"]["heard"] for about in descriptions]
         all_records += records
         overlap = contamination.describe_validation_overlap(fold, card, records)

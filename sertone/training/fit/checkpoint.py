@@ -66,6 +66,7 @@ def save_model(
     save_tensors(aside / WEIGHTS, copy_weights(model))
     if vocabulary.tokenizer:
         write_text(aside / TOKENIZER, vocabulary.tokenizer)
+    # The hashes cover weights and tokenizer, not the card, which is written again with the scores.
     content["files"] = hash_files(aside)
     write_text(aside / CARD, model_card.render(content))
     write_json(aside / MARKER, content)

@@ -79,6 +79,7 @@ class EpochStatistics:
         """
         # One tensor, because every transfer from the device waits for its queue.
         values = distributed.mean(torch.stack([loss, norm, *losses.values()]).detach())
+        # Averaged over processes, so a NaN in one of them makes all of them skip the step.
         total, length, *parts = values.tolist()
         if not (math.isfinite(total) and math.isfinite(length)):
             self._skip_step(utterances)
@@ -116,6 +117,7 @@ class EpochStatistics:
 
     def summarise(self) -> dict:
         """Return means and counts over all processes; the loss is NaN where every step was skipped."""
+        # At least 1, because an epoch may have no valid step.
         entry: dict = {name: total / max(1, self.steps) for name, total in self.sums.items()}
         entry |= self._summarise_gradients()
         unfit = int(torch.stack(self.unfit).sum()) if self.unfit else 0

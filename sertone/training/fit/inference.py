@@ -64,6 +64,7 @@ def predict_utterances(
     was_training = model.training
     model.eval()
     by_task: dict[str, list] = {task: [None] * len(utterances) for task in model.heads}
+    # Batches come in another order than the utterances, so results go to their index.
     logits = np.zeros((len(utterances), len(vocabulary.classes["emotion"])))
     seconds = [loader.recordings.lengths[u.id] / SAMPLING_RATE for u in utterances]
     # Without a random generator the batches come in order of length, which pads least.
@@ -115,6 +116,7 @@ def score_tasks(
     """
     scores = {}
     for task, kind in kinds.items():
+        # An utterance without a label of this task does not count, also where it has others.
         both = zip(labels[task], predictions.by_task[task], strict=True)
         pairs: list[tuple[Any, Any]] = [(label, value) for label, value in both if label not in (None, "")]
         if pairs:

@@ -30,6 +30,7 @@ class ProgressRelay:
         emit(("skip", epochs))
 
     def step(self, head: str, epoch: int, epochs: int, share: float) -> None:
+        # A step may take milliseconds, so most of them are not worth a message to the caller.
         if time.monotonic() - self._sent_at >= RELAY_S:
             self._sent_at = time.monotonic()
             emit(("step", head, epoch, epochs, share))
@@ -103,7 +104,7 @@ class RunProgress:
             scores: to show, by name.
         """
         self.done += 1
-        self._shares.pop(head, None)
+        self._shares.pop(head, None)  # the whole epoch counts now
         time_left = self._estimate_time()
         shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
         if self._live:
@@ -113,6 +114,7 @@ class RunProgress:
             self._bars.update(self._run_task, completed=self.done, note=time_left)
             if epoch == epochs:
                 self._bars.remove_task(self._tasks.pop(head))
+        # The end of a stage always leaves a line, also in a terminal, where bars disappear.
         if epoch == epochs:
             self._print(f"{head}  {format_count(epochs, 'epoch')}  {shown}  {time_left}")
         elif not self._live and self._is_line_due():

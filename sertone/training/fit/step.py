@@ -43,7 +43,7 @@ class Stepper:
     """
 
     def __init__(self, model: Any, stage: Stage, config: TrainConfig, fabric: Fabric) -> None:
-        freeze(model, stage)
+        freeze(model, stage)  # before the optimizer, which takes trained parameters only
         kernels.choose(config.kernels)
         self.model = model
         self.stage = stage
@@ -74,6 +74,7 @@ class Stepper:
         Raises:
             SertoneError: `out_of_memory`; as `EpochStatistics.add_step`.
         """
+        # Rates follow the share of the stage, so they do not depend on the number of batches.
         for group in self.optimizer.param_groups:
             factor = schedule_factor(self.config.schedule, group["warmup"], progress)
             group["lr"] = group["peak"] * factor * self.annealing
@@ -197,7 +198,7 @@ def check_plan(model: Any, config: TrainConfig) -> None:
             f"train.epochs has {format_count(len(config.epochs), 'number')}",
             f"{len(stages)}, one for each stage ({names})",
         )
-    for stage in stages:
+    for stage in stages:  # raises `bad_cut` for an encoder with too few layers
         freeze(model, stage)
 
 

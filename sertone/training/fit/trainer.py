@@ -195,7 +195,7 @@ class Trainer:
             if due and distributed.is_first():
                 self._save(stepper)
         require_valid_step(self.history[len(self.history) - epochs :], self._name_stage(index, stage))
-        if self.state.best_weights:
+        if self.state.best_weights:  # without validation the last epoch counts
             self.model.load_state_dict(self.state.best_weights)
         if self.score_stage and index + 1 < len(self.config.epochs):
             self.after_stages[stage.name] = self.score_stage(stage)
@@ -210,6 +210,7 @@ class Trainer:
         stage, epochs = stepper.stage, self.config.epochs[index]
         name = self._name_stage(index, stage)
         seed = [self.config.seed, self.fold_number, index, epoch]
+        # The last `epoch` entries of the history are those of this stage.
         stepper.annealing = annealing_factor(self.config, self.history[len(self.history) - epoch :])
         on_step = partial(self.progress.step, name, epoch + 1, epochs)
         entry = self.train_epoch(stepper, seed, epoch / epochs, 1 / epochs, on_step)
@@ -218,6 +219,7 @@ class Trainer:
             self._keep_best(self._validate(stage, entry), entry)
         seconds = time.monotonic() - started
         entry |= {"stage": stage.name, "epoch": epoch, "seconds": seconds}
+        # The rest of the time the training has waited for batches.
         entry["busy"] = 1 - self.loader.pop_waited() / seconds
         return entry
 
@@ -275,6 +277,7 @@ class Trainer:
     def _validate(self, stage: Stage, entry: dict) -> float | None:
         """Score the validation set and return the mean; None where the stage does not train all tasks."""
         tasks = self.model.config.answers
+        # A stage of auxiliary tasks only has no main score to choose an epoch by.
         if not set(tasks) <= set(stage.weights):
             return None
         utterances = self.fold.validation
@@ -294,4 +297,5 @@ class Trainer:
         if self.state.best_score is None or score > self.state.best_score:
             self.state.best_score = score
             weights = self.model.state_dict()
+            # A copy on the CPU, because training changes the weights in place.
             self.state.best_weights = {name: w.detach().cpu().clone() for name, w in weights.items()}

@@ -66,7 +66,7 @@ class TrainingState:
         """Go to the first epoch of a stage, whose optimizer starts without moments."""
         self.stage = index
         self.epoch = 0
-        self.best_score = None
+        self.best_score = None  # scores of different stages do not compare
         self.moments = {}
 
     def to_json(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def save_training_state(
     if state.best_weights:
         save_tensors(aside / "best.safetensors", state.best_weights)
     write_json(aside / "state.json", state.to_json() | {"format": FORMAT, "files": hash_files(aside)})
-    aside.replace(folder / f"{number:06d}")
+    aside.replace(folder / f"{number:06d}")  # atomic: a save exists completely or not at all
     for older in _list_saves(folder)[:-SAVES]:
         shutil.rmtree(older)
 
@@ -152,6 +152,7 @@ def _find_damage(save: Path) -> str:
 
 def find_training_state(folder: Path) -> Path | None:
     """Return the newest complete save, or None."""
+    # Without `state.json` the writing was interrupted.
     saves = [save for save in _list_saves(folder) if (save / "state.json").is_file()]
     return saves[-1] if saves else None
 
@@ -168,7 +169,7 @@ def load_training_state(save: Path, model: Any) -> TrainingState:
     state = TrainingState.from_json(content)
     restore(model, load_tensors(save / "model.safetensors"), save)
     state.moments = load_tensors(save / "optimizer.safetensors")
-    best = save / "best.safetensors"
+    best = save / "best.safetensors"  # missing where no epoch was validated
     if best.exists():
         state.best_weights = load_tensors(best)
     return state
@@ -193,7 +194,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, moments: dict[str, Tenso
             "a save of the same version, model and stage",
             "start again with --fresh, or resume with the version that wrote the save",
         )
-    # torch numbers the parameters of all groups in order.
+    # torch numbers the parameters of all groups in order; those without a gradient so far have no moments.
     state = {number: by_name[name] for number, name in enumerate(names) if name in by_name}
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 
