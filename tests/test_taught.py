@@ -150,7 +150,7 @@ def test_a_teacher_that_has_heard_the_test_side_is_refused(teacher, small_demo):
 
 
 def test_teachers_of_something_else_are_refused(teacher, small_demo):
-    with pytest.raises(SertoneError, match="something of what is to be learnt: dominance") as error:
+    with pytest.raises(SertoneError, match="at least one task of this run: dominance") as error:
         prepare(recipe_on(small_demo, RATED | {"tasks": {"arousal": 0, "valence": 0}}, teacher=str(teacher)))
     assert error.value.code == "teacher_mismatch"
     recipe = recipe_on(small_demo, SMALL, teacher=str(teacher))

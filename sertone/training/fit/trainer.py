@@ -219,8 +219,7 @@ class Trainer:
             self._keep_best(self._validate(stage, entry), entry)
         seconds = time.monotonic() - started
         entry |= {"stage": stage.name, "epoch": epoch, "seconds": seconds}
-        # The rest of the time the training has waited for batches.
-        entry["busy"] = 1 - self.loader.pop_waited() / seconds
+        entry["busy"] = 1 - self.loader.pop_waited() / seconds  # else it has waited for batches
         return entry
 
     def _open_cache(self, index: int, stage: Stage, fold_specific: bool) -> PrefixCache | None:
