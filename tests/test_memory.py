@@ -1,4 +1,4 @@
-"""The memory of a training step: the estimate against what is measured, batches bounded by it, what is refused."""
+"""The memory of a training step: estimate and measurement, limited batches, refused recordings."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ ENCODERS = {
 
 
 def peak_gb(function):
-    """Most memory that torch had at a time in a call, in GB."""
+    """Return the peak memory of torch in a call, in GB."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         function()
     assert record.profiler and record.profiler.kineto_results
@@ -71,12 +71,12 @@ def measured_and_estimated(encoder, seconds, count, cut, precision="32-true"):
 
 @pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
 @pytest.mark.parametrize(("seconds", "count"), [(10.0, 3), (24.0, 1)])
-def test_the_estimate_is_within_a_factor_of_what_is_measured(encoder, seconds, count):
+def test_the_estimate_is_within_a_factor_of_the_measurement(encoder, seconds, count):
     measured, estimated = measured_and_estimated(encoder, seconds, count, 0)
     assert 0.6 < estimated / measured < 1.7
 
 
-def test_the_estimate_knows_frozen_layers_and_bf16():
+def test_the_estimate_accounts_for_frozen_layers_and_bf16():
     for cut, precision in ((2, "32-true"), (-1, "32-true"), (0, "bf16-mixed")):
         measured, estimated = measured_and_estimated(TINY, 20.0, 1, cut, precision)
         assert 0.6 < estimated / measured < 1.7, (cut, precision)
@@ -148,8 +148,8 @@ def test_folds_side_by_side_share_the_memory(table, monkeypatch):
     assert caught.value.code == "too_long_for_memory" and "10.0 GB are free" in str(caught.value)
 
 
-def test_training_keeps_to_the_bound(demo_recipe, tmp_path):
-    """Batches of one pad nothing."""
+def test_training_respects_the_limit(demo_recipe, tmp_path):
+    """Batches of one utterance have no padding."""
     loose, tight = (
         train_first_fold(
             demo_recipe(length_mixing="random", epochs=[1, 0], **bound), tmp_path / name
@@ -162,7 +162,7 @@ def test_training_keeps_to_the_bound(demo_recipe, tmp_path):
     assert "of the batches are smaller than asked for" in report._describe_trouble(results)
 
 
-def test_memory_is_known_here():
+def test_the_free_memory_is_known():
     assert 0 < memory.available_gb("cpu") < 1e5
 
 
@@ -191,7 +191,7 @@ def test_longer_utterances_are_cut_left_out_or_refused(table):
     assert "max_seconds" not in prepare(recipe_of(table)).card
 
 
-def test_a_cut_transcript_teaches_nothing(table, tmp_path):
+def test_a_cut_utterance_has_no_transcript_to_learn(table, tmp_path):
     lines = (table.read_text()).splitlines()
     texts = [f"{lines[0]},text", *(f"{line},so many words" for line in lines[1:])]
     (tmp_path / "metadata.csv").write_text("\n".join(texts).replace("\n", f"\n{table.parent}/") + "\n")

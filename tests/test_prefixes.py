@@ -1,4 +1,4 @@
-"""The frozen prefix: computed once, found again by what it follows from, the same losses with and without."""
+"""The cache of the frozen prefix: computed once, valid for its inputs only, the same losses with and without."""
 
 import contextlib
 import os
@@ -81,7 +81,7 @@ def test_hidden_states_from_the_cache_are_those_of_the_encoder(name, cut, precis
             assert hidden[:, 0].isnan().all() == (cut > 0)
 
 
-def test_what_is_known_is_not_computed_again(recordings, monkeypatch):
+def test_cached_entries_are_not_computed_again(recordings, monkeypatch):
     encoder = ENCODERS["wav2vec2"].build()
     encoder.freeze(0)
     encoder.train()
@@ -109,7 +109,7 @@ def test_what_is_known_is_not_computed_again(recordings, monkeypatch):
     assert run() == len(rows), "other weights, another prefix"
 
 
-def test_the_name_follows_from_all_that_the_prefix_follows_from(monkeypatch):
+def test_the_hash_covers_everything_that_the_prefix_depends_on(monkeypatch):
     torch.manual_seed(0)
     encoder = ENCODERS["wavlm"].build()
     encoder.freeze(2)
@@ -135,7 +135,7 @@ def test_the_name_follows_from_all_that_the_prefix_follows_from(monkeypatch):
 
 
 @pytest.mark.parametrize("where", ["auto", "memory", "file"])
-def test_a_prefix_that_changes_is_refused(where, recordings, tmp_path):
+def test_a_prefix_that_varies_is_refused(where, recordings, tmp_path):
     encoder = ENCODERS["compact"].build()
     places = caches(where=where, folder=str(tmp_path))
 
@@ -159,7 +159,7 @@ def test_a_prefix_that_changes_is_refused(where, recordings, tmp_path):
     assert open_cache(encoder, recordings, places) is not None
 
 
-def test_the_deepest_prefix_that_fits_is_taken_and_its_size_is_told(recordings):
+def test_the_deepest_prefix_that_fits_is_cached_and_its_size_is_reported(recordings):
     encoder = ENCODERS["wav2vec2"].build()  # 50 frames/s: 3.2 kB/s of features, and so much per layer
     encoder.freeze(2)
     seconds = recordings.seconds
@@ -182,7 +182,7 @@ def test_the_deepest_prefix_that_fits_is_taken_and_its_size_is_told(recordings):
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_the_size_is_known_before_the_encoder_is_on_its_device(name, recordings):
-    """As in the process that starts the folds; a device without data stands for the GPU."""
+    """This is the situation of the process that starts the folds; a device without data stands for the GPU."""
     encoder = ENCODERS[name].build()
     encoder.freeze(1)
     elsewhere = SimpleNamespace(device=torch.device("meta"), autocast=contextlib.nullcontext)
@@ -212,7 +212,7 @@ def test_a_cache_without_room_computes_each_time(recordings):
     assert len(said) == 2 and "full" in said[-1], "told once"
 
 
-def test_files_are_shared_by_runs_and_those_not_opened_for_long_go_first(recordings, tmp_path):
+def test_runs_share_files_and_those_opened_longest_ago_are_deleted_first(recordings, tmp_path):
     torch.manual_seed(0)
     encoders = [ENCODERS["wav2vec2"].build() for _ in range(3)]
     for encoder in encoders:
@@ -236,14 +236,14 @@ def test_files_are_shared_by_runs_and_those_not_opened_for_long_go_first(recordi
     assert len(list(tmp_path.iterdir())) == 2, "what no other fold can use leaves no file behind"
 
 
-def test_a_cache_that_cannot_be_is_refused_before_anything_is_trained(demo_recipe, tmp_path):
+def test_an_impossible_cache_is_refused_before_training(demo_recipe, tmp_path):
     recipe = demo_recipe(cache={"where": "memory", "limit_gb": 0.001})
     with pytest.raises(SertoneError) as caught:
         prepare_data(prepare(recipe), RunProgress(1, quiet=True))
     assert caught.value.code == "cache_too_small"
 
 
-def test_processes_share_what_is_in_memory(recordings):
+def test_processes_share_a_cache_in_memory(recordings):
     encoder = ENCODERS["compact"].build()
     encoder.freeze(0)
     places = caches()
@@ -259,7 +259,7 @@ def read_in_child(encoder, recordings, places, row):
 
 
 def losses(demo_recipe, tmp_path, monkeypatch, **train):
-    """The losses of every step."""
+    """Return the losses of every step."""
     from sertone.training.fit.epoch_statistics import EpochStatistics
 
     found = []
@@ -302,7 +302,7 @@ def test_a_cache_in_bf16_serves_a_training_in_fp32(demo_recipe, tmp_path, monkey
     assert rounded != exact and rounded == pytest.approx(exact, rel=0.01)
 
 
-def test_a_word_for_the_cache():
+def test_one_word_configures_the_cache():
     import yaml
 
     def cache(text):

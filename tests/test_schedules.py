@@ -1,4 +1,4 @@
-"""Learning rates: of which part, over a stage and after it stalls; what the history keeps of them."""
+"""Learning rates: by part of the model, over a stage, after a stall, and in the history."""
 
 import math
 import re
@@ -22,7 +22,7 @@ from sertone.training.runs.crossval import cross_validate
 
 
 def stepper_of(recipe, stage=0):
-    """A stepper of a fresh model, as fold 0 begins a stage."""
+    """Return a stepper of a new model, as fold 0 begins a stage."""
     torch.manual_seed(0)
     experiment = prepare(recipe)
     model = models.build(recipe.model, experiment.build_vocabulary(0))
@@ -51,7 +51,7 @@ def test_newbob_anneals_after_every_epoch_that_improves_too_little():
     assert newbob_factor([0.5, 0.6], NewBobConfig(threshold=0.3, factor=0.5)) == 0.5
 
 
-def test_the_fusion_has_a_rate_and_a_warm_up_of_its_own(demo_recipe):
+def test_the_fusion_has_its_own_rate_and_warm_up(demo_recipe):
     plain = groups_of(stepper_of(demo_recipe()))
     assert list(plain) == ["encoder", "downstream"] and "fusion.weights" in plain["downstream"]["param_names"]
     rates = {"encoder": 1e-5, "downstream": 1e-4, "fusion": 2e-6}
@@ -105,7 +105,7 @@ def test_newbob_survives_an_interruption(demo_recipe, tmp_path, monkeypatch, val
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_moments_of_another_layout_are_refused_rather_than_mixed_up(demo_recipe, tmp_path, monkeypatch):
+def test_moments_of_another_layout_are_refused(demo_recipe, tmp_path, monkeypatch):
     recipe = demo_recipe(epochs=[2, 1], save_every=1)
     interrupt(monkeypatch, recipe, tmp_path, 1)
     save = training_state.find_training_state(tmp_path / "resume")
@@ -151,7 +151,7 @@ def test_the_history_keeps_gradients_and_rates(run):
     assert 0 < first < second < 1e-4  # still rising
 
 
-def test_the_page_shows_gradients_and_rates_and_whose_rule_the_epoch_is(run):
+def test_the_page_shows_gradients_rates_and_the_rule_of_the_epoch(run):
     page = report.write(run).read_text()
     for stage in ("Stage 1, auxiliary", "Stage 2, emotion"):
         assert f"{stage}: gradient norm before clipping, mean" in page

@@ -1,4 +1,4 @@
-"""Annotators' votes: read from every corpus, learnt from, scored against; hard targets stay as they were."""
+"""Annotators' votes: read from every corpus, used as targets and in scores; hard targets are unchanged."""
 
 import csv
 import json
@@ -80,7 +80,7 @@ def test_the_majority_of_iemocaps_raters_is_its_label(tmp_path):
             assert u.votes[u.labels["emotion"]] == top >= 2 / 3 - 1e-9
 
 
-def test_emodb_spreads_what_the_others_heard(tmp_path):
+def test_emodb_spreads_the_votes_for_other_emotions(tmp_path):
     corpora.load_sheet("emodb").fake(tmp_path)
     rows = ["emotion,file,listener_agreement", "x,wav/03a01Fa.flac,0.85", "x,wav/03a01Na.wav,1.0"]
     rows += ["x,wav/03a01Wa.wav,", "x,wav/03a01Ta.wav,20 of 20", "x,wav/03a01La.wav,1.2"]
@@ -93,7 +93,7 @@ def test_emodb_spreads_what_the_others_heard(tmp_path):
     assert found["03a01Na"] == {"neutral": 1.0}
 
 
-def test_crema_d_counts_the_raters_who_only_heard(tmp_path):
+def test_crema_d_counts_the_raters_of_audio_only(tmp_path):
     corpora.load_sheet("crema_d").fake(tmp_path)
     table = tmp_path / "processedResults" / "tabulatedVotes.csv"
     head = '"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote"'
@@ -118,7 +118,7 @@ def test_crema_d_counts_the_raters_who_only_heard(tmp_path):
 @pytest.mark.parametrize(
     "name, path", [("crema_d", "processedResults/tabulatedVotes.csv"), ("emodb", "metadata.csv")]
 )
-def test_a_table_that_is_none_is_reported_and_passed_over(tmp_path, name, path, content):
+def test_a_broken_table_is_reported_and_skipped(tmp_path, name, path, content):
     corpora.load_sheet(name).fake(tmp_path)
     (tmp_path / path).write_bytes(content)
     found, problems = votes_of(name, tmp_path)
@@ -212,7 +212,7 @@ def test_soft_loss_against_a_loop_in_float64(rows, smoothing, weighted, seed):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_hard_targets_cost_bit_for_bit_what_class_indices_do(smoothing, weighted):
+def test_hard_targets_give_exactly_the_loss_of_class_indices(smoothing, weighted):
     """Loss and gradient of torch's cross-entropy of indices, over the labelled utterances."""
     head = head_of(smoothing, weighted, classes=5)
     draw = torch.Generator().manual_seed(0)
@@ -258,7 +258,7 @@ def test_soft_scores_of_opposites_and_of_nothing():
 
 @pytest.fixture(scope="module")
 def voted_demo(small_demo, tmp_path_factory):
-    """The small demo as a manifest in which all but the happy have votes, some for the label, some not."""
+    """The small demo as a manifest with votes, except for happy ones; some votes differ from the label."""
     path = tmp_path_factory.mktemp("voted") / "m.csv"
     with open(small_demo / "metadata.csv", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""The store: gives back what was put, between processes and after crashes, or nothing."""
+"""The array store returns what was put, between processes and after crashes, or nothing."""
 
 import gc
 import multiprocessing
@@ -19,7 +19,7 @@ arrays = st.tuples(
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(arrays, max_size=12), st.booleans())
-def test_a_store_gives_back_what_was_put(tmp_path_factory, made, on_disk):
+def test_a_store_returns_the_arrays_that_were_put(tmp_path_factory, made, on_disk):
     draw = np.random.default_rng(len(made))
     expected = {}
     path = tmp_path_factory.mktemp("store") / "a" if on_disk else None
@@ -59,7 +59,7 @@ def test_a_damaged_or_foreign_file_is_begun_anew(tmp_path, damage):
 
 
 def test_a_half_written_record_is_overwritten(tmp_path):
-    """What a killed process leaves behind lies beyond the end that the header names."""
+    """The rest that a killed process leaves lies beyond the end that the header states."""
     path = tmp_path / "store"
     first = ArrayStore(path)
     first.put(b"a" * 32, np.ones(10))
@@ -91,7 +91,7 @@ def test_processes_write_one_store_at_once():
             assert store.get(b"%16d%16d" % (worker, number)).tolist() == [worker] * 3
 
 
-def test_what_a_crash_has_spoilt_is_not_read(tmp_path):
+def test_a_record_that_a_crash_has_damaged_is_not_read(tmp_path):
     store = ArrayStore(tmp_path / "store")
     store.put(b"a" * 32, np.arange(1000))
     store.put(b"b" * 32, np.arange(1000))

@@ -1,4 +1,4 @@
-"""Task distillation: mixed targets, whose teacher, and that no teacher has heard whom it prepares for."""
+"""Task distillation: mixed targets, the teacher of each fold, and teachers trained on the test set."""
 
 import json
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_a_teacher_of_ratings_alone_leaves_votes_and_labels():
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory, small_demo):
-    """A cross-validated run of two folds that answers emotions, valence and arousal."""
+    """A cross-validated run of two folds that predicts emotions, valence and arousal."""
     return cross_validate(
         recipe_on(small_demo, BOTH), tmp_path_factory.mktemp("teacher") / "run", jobs=1, quiet=True
     )
@@ -101,8 +101,8 @@ def recipe_on(root, model, **train):
     )
 
 
-def test_the_training_side_learns_what_the_teacher_of_its_fold_says(teacher, small_demo):
-    """Against predictions of the teacher's checkpoint, recording by recording."""
+def test_the_training_set_learns_from_the_teacher_of_its_fold(teacher, small_demo):
+    """The targets match predictions of the teacher's checkpoint, recording by recording."""
     experiment = prepare(recipe_on(small_demo, SMALL, teacher={"source": str(teacher), "weight": 1.0}))
     material = prepare_data(experiment, RunProgress(0, True))
     for number, before in enumerate(experiment.folds):
@@ -120,7 +120,7 @@ def test_the_training_side_learns_what_the_teacher_of_its_fold_says(teacher, sma
             assert target.tolist() == pytest.approx([said.probabilities[c] for c in CLASSES], abs=1e-4)
 
 
-def test_what_a_student_learns_depends_on_its_teacher(teacher, small_demo, tmp_path):
+def test_the_targets_of_a_student_depend_on_its_teacher(teacher, small_demo, tmp_path):
     weights = []
     for config in (None, {"source": str(teacher), "weight": 0.3}, {"source": str(teacher), "weight": 0.3}):
         experiment = prepare(recipe_on(small_demo, SMALL, teacher=config))
@@ -136,7 +136,7 @@ def test_what_a_student_learns_depends_on_its_teacher(teacher, small_demo, tmp_p
     assert np.array_equal(first, again) and not np.allclose(alone, first)
 
 
-def test_a_teacher_that_has_heard_the_test_side_is_refused(teacher, small_demo):
+def test_a_teacher_trained_on_the_test_set_is_refused(teacher, small_demo):
     for folds, split in ((2, "leave_one_session_out"), (3, "grouped_k_fold")):
         with pytest.raises(SertoneError) as error:
             prepare(recipe_on(small_demo, SMALL, teacher=str(teacher), folds=folds, split=split))
@@ -149,7 +149,7 @@ def test_a_teacher_that_has_heard_the_test_side_is_refused(teacher, small_demo):
     assert error.value.code == "not_a_checkpoint"
 
 
-def test_teachers_of_something_else_are_refused(teacher, small_demo):
+def test_teachers_of_other_tasks_are_refused(teacher, small_demo):
     with pytest.raises(SertoneError, match="at least one task of this run: dominance") as error:
         prepare(recipe_on(small_demo, RATED | {"tasks": {"arousal": 0, "valence": 0}}, teacher=str(teacher)))
     assert error.value.code == "teacher_mismatch"
@@ -160,7 +160,7 @@ def test_teachers_of_something_else_are_refused(teacher, small_demo):
 
 
 def test_another_recipe_for_the_same_folds_has_its_own_teacher(teacher, small_demo):
-    """As a study makes its cells."""
+    """A study makes its runs in the same way."""
     alone = prepare(recipe_on(small_demo, SMALL))
     both = alone.with_recipe(recipe_on(small_demo, SMALL, teacher=str(teacher)))
     assert "teacher" not in alone.card and len(both.card["teacher"]["weights"]) == 2
@@ -170,7 +170,7 @@ def test_another_recipe_for_the_same_folds_has_its_own_teacher(teacher, small_de
     assert both.with_recipe(both.recipe).card["teacher"] == both.card["teacher"]
 
 
-def test_validation_speakers_whom_the_teacher_has_heard_are_counted(teacher, small_demo):
+def test_validation_speakers_of_the_teachers_training_are_counted(teacher, small_demo):
     """The teacher has trained on them; they only choose the student's epoch."""
     recipe = recipe_on(small_demo, SMALL, teacher=str(teacher))
     chosen = recipe.model_copy(
@@ -193,7 +193,7 @@ def test_all_folds_together_teach_a_model_of_everything(teacher, small_demo):
     assert len(card["folds"]) == 2
 
 
-def test_licences_and_past_of_the_teacher_come_with_what_it_taught(teacher, small_demo, tmp_path):
+def test_a_student_inherits_licences_and_training_data_of_its_teacher(teacher, small_demo, tmp_path):
     about = json.loads((teacher / "fold_0/checkpoint/checkpoint.json").read_text())
     experiment = prepare(recipe_on(small_demo, SMALL, teacher=str(teacher)))
     train_fold(experiment, 0, tmp_path, prepare_data(experiment, RunProgress(0, True)), RunProgress(0, True))
@@ -204,7 +204,7 @@ def test_licences_and_past_of_the_teacher_come_with_what_it_taught(teacher, smal
     assert "corpus of the teacher" in (tmp_path / "checkpoint/card.md").read_text()
 
 
-def test_what_a_teacher_was_made_of_stays_known_for_generations():
+def test_the_sources_of_a_teacher_stay_known_for_generations():
     """A student becomes the encoder, or the teacher, of others."""
     free = {"what": "corpus", "of": "free", "commercial": True}
     bound = [{"what": what, "of": "bound", "commercial": False} for what in ("corpus", "encoder")]
@@ -222,7 +222,7 @@ def test_what_a_teacher_was_made_of_stays_known_for_generations():
     }
 
 
-def test_what_teachers_have_heard_and_listened_to_is_handed_on():
+def test_the_training_data_of_teachers_is_handed_on():
     known = {"recordings": ["a"], "speakers": ["x"]}
     teacher = {
         "heard": {"recordings": ["b"], "speakers": ["y"]},

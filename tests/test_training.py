@@ -96,7 +96,7 @@ def test_speed_changes_length_and_pitch(tone):
 
 
 @pytest.mark.parametrize("children", [1, 2])
-def test_doubtful_recordings_are_told_once(tmp_path, tone, children):
+def test_doubtful_recordings_are_reported_once(tmp_path, tone, children):
     soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
     utterances = [
         Utterance(id="silent", path=tmp_path / "silent.wav", speaker="s"),
@@ -142,7 +142,7 @@ def weights(folder):
     return load_file(folder / "checkpoint" / "model.safetensors")
 
 
-def test_a_plan_that_fails_half_way_is_refused_at_once(demo_recipe, tmp_path, monkeypatch):
+def test_a_plan_that_would_fail_in_a_later_stage_is_refused_first(demo_recipe, tmp_path, monkeypatch):
     recipe = demo_recipe(model=TINY_MODEL | {"frozen_layers": 3})
     monkeypatch.setattr(Recordings, "load", lambda *_: pytest.fail("decoded"))
     with pytest.raises(SertoneError) as caught:
@@ -156,7 +156,7 @@ def train_first_fold(recipe, folder):
 
 
 def interrupt(monkeypatch, recipe, folder, stop_after):
-    """Trains until so many epochs are saved."""
+    """Train until this many epochs are saved, then stop."""
     save = training_state.save_training_state
 
     def save_and_stop(where, number, *rest):
@@ -203,7 +203,7 @@ def test_the_best_epoch_of_a_validation_speaker_survives_an_interruption(demo_re
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_the_kept_epoch_is_the_best_one(demo_recipe, tmp_path):
+def test_the_weights_of_the_best_epoch_are_kept(demo_recipe, tmp_path):
     """Weights after n epochs of a constant rate do not depend on how many follow."""
     protocol = {"validation": "speaker"}
     trainer = train_first_fold(demo_recipe(epochs=[1, 5], seed=1, protocol=protocol), tmp_path / "five")
@@ -215,8 +215,8 @@ def test_the_kept_epoch_is_the_best_one(demo_recipe, tmp_path):
     assert all(torch.equal(five[name], expected[name]) for name in five)
 
 
-def test_a_killed_run_goes_on(demo_recipe, tmp_path):
-    """SIGKILL at any instant: the same command ends with the same scores."""
+def test_a_killed_run_resumes(demo_recipe, tmp_path):
+    """After SIGKILL at any instant, the same command ends with the same scores."""
     recipe = demo_recipe(epochs=[3, 3], save_every=1)
     path = tmp_path / "recipe.yaml"
     path.write_text(recipes.dump(recipe))
@@ -298,7 +298,7 @@ def test_steps_that_are_not_finite_are_skipped_then_end_the_training(small_demo)
     assert caught.value.code == "not_finite"
 
 
-def test_bad_steps_in_a_row_are_counted_over_epochs_of_one_batch(small_demo):
+def test_bad_steps_in_a_row_are_counted_across_epochs(small_demo):
     clips, nan, row = list(corpora.read_utterances("demo", small_demo))[:2], torch.tensor(math.nan), 0
     for _ in range(4):
         tally = EpochStatistics(5, row)
@@ -311,7 +311,7 @@ def test_bad_steps_in_a_row_are_counted_over_epochs_of_one_batch(small_demo):
 
 
 def test_a_stage_without_a_single_step_has_trained_nothing(demo_recipe, tmp_path):
-    """Its bad steps are fewer than end a training at once, and its weights are finite."""
+    """There are too few bad steps to stop the training at once, and the weights are finite."""
     rates = {"encoder": 1e30, "downstream": 1e30}
     recipe = demo_recipe(epochs=[1, 1], batch_size=100, learning_rate=rates, clip_norm=1e30)
     for _ in range(2):  # nor is it gone on with as if it had
@@ -418,7 +418,7 @@ def test_damaged_checkpoints_are_refused(trained, tmp_path):
 
 
 def put(*path, value):
-    """Set what lies at a path of `checkpoint.json`."""
+    """Return a function that sets a value of `checkpoint.json`."""
 
     def change(about):
         for key in path[:-1]:
@@ -453,7 +453,7 @@ def put(*path, value):
         (put("model", "name", value="nothing"), "model.name 'nothing'"),
     ],
 )
-def test_what_a_checkpoint_says_is_compared_with_its_shape(trained, tmp_path, change, said):
+def test_the_content_of_a_checkpoint_is_compared_with_its_shape(trained, tmp_path, change, said):
     folder = damaged(trained, tmp_path)
     about = json.loads((folder / checkpoint.MARKER).read_text())
     change(about)
@@ -464,7 +464,7 @@ def test_what_a_checkpoint_says_is_compared_with_its_shape(trained, tmp_path, ch
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "checkpoint.json"])
-def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(trained, tmp_path, name):
+def test_a_pipe_instead_of_a_file_does_not_block(trained, tmp_path, name):
     folder = damaged(trained, tmp_path)
     (folder / name).unlink()
     os.mkfifo(folder / name)
@@ -509,7 +509,7 @@ def test_the_optimizer_survives_the_disk(seed):
 
 
 def test_a_device_that_fails_is_no_fault_of_the_model(trained):
-    """The model shows on the CPU that it answers; the device `meta` answers nothing at all."""
+    """The model works on the CPU; the device `meta` computes nothing at all."""
     from sertone.training.testing.trained import TorchModel
 
     found = TorchModel(trained[1], device="meta")
