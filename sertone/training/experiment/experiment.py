@@ -226,8 +226,7 @@ def _configure_tasks(recipe: Recipe) -> tuple[str, ...]:
     Raises:
         SertoneError: as `models.configure`.
     """
-    config: Any = models.configure(recipe.model)
-    return config.answers
+    return models.configure(recipe.model).predicted_tasks
 
 
 def _require_trainable(

@@ -10,7 +10,6 @@ checkpoint/
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from sertone import models
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import SertoneError
 from sertone.files import read_text, write_json, write_text
+from sertone.models.contract import EmotionModel
 from sertone.nn.tensor_files import load_shapes, load_tensors, restore, save_tensors
 from sertone.nn.vocabulary import Vocabulary
 from sertone.scoring.calibration import Calibration
@@ -30,7 +30,7 @@ from sertone.sharing.model_folder import CARD, FORMAT, MARKER, TOKENIZER, WEIGHT
 
 def save_model(
     folder: Path,
-    model: Any,
+    model: EmotionModel,
     options: dict,
     vocabulary: Vocabulary,
     card: dict,
@@ -79,7 +79,7 @@ def update_model_card(folder: Path, scores: Scores) -> None:
     write_text(folder / CARD, model_card.render(folders.read_about(folder), scores))
 
 
-def load_model(folder: Path) -> tuple[Any, Vocabulary, dict]:
+def load_model(folder: Path) -> tuple[EmotionModel, Vocabulary, dict]:
     """Load a checkpoint.
 
     Returns:
@@ -144,6 +144,6 @@ def hash_files(folder: Path) -> dict[str, str]:
     return {path.name: file_hash(path) for path in sorted(folder.iterdir())}
 
 
-def copy_weights(model: Any) -> dict[str, Tensor]:
+def copy_weights(model: EmotionModel) -> dict[str, Tensor]:
     """Return the weights of a model on the CPU, contiguous, as files need them."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}

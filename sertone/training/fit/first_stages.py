@@ -1,7 +1,7 @@
 """Share trained first stages between the runs of a study.
 
-A first stage (auxiliary tasks only) does not depend on every option of its model: runs that differ only
-in `Config.later` have the same first stage. The first run trains it and stores the weights. The others
+A first stage (auxiliary tasks only) does not depend on every option of its model: runs that differ only in
+`Config.later_options` have the same first stage. The first run trains it and stores the weights. The others
 start with their second stage, exactly as if they had trained the first one themselves.
 """
 
@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from torch import Tensor
 from sertone.audio import file_hash
 from sertone.errors import SertoneError
 from sertone.files import read_json, write_json
+from sertone.models.contract import EmotionModel
 from sertone.models.stage import Stage
 from sertone.nn.tensor_files import load_tensors, restore, save_tensors
 from sertone.protocol.splits import Fold
@@ -49,7 +49,7 @@ class FirstStages:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def load(self, key: str, model: Any) -> tuple[list[dict], dict[str, dict]] | None:
+    def load(self, key: str, model: EmotionModel) -> tuple[list[dict], dict[str, dict]] | None:
         """Load the weights of a trained stage into a model.
 
         Returns:
@@ -71,7 +71,7 @@ class FirstStages:
         return content["history"], content["after_stages"]
 
     def save(
-        self, key: str, model: Any, stage: Stage, history: list[dict], after_stages: dict[str, dict]
+        self, key: str, model: EmotionModel, stage: Stage, history: list[dict], after_stages: dict[str, dict]
     ) -> None:
         """Save the weights of a trained stage, its history and its scores."""
         folder = self.folder / key
@@ -83,7 +83,7 @@ class FirstStages:
         write_json(folder / "history.json", content)
 
 
-def hash_first_stage(model: Any, stage: Stage, config: TrainConfig, fold: Fold, about: dict) -> str:
+def hash_first_stage(model: EmotionModel, stage: Stage, config: TrainConfig, fold: Fold, about: dict) -> str:
     """Return a hash of everything that a trained first stage and its scores depend on.
 
     Args:
@@ -94,7 +94,7 @@ def hash_first_stage(model: Any, stage: Stage, config: TrainConfig, fold: Fold, 
         about: further dependencies: hashes of the recordings, number of the fold, versions.
     """
     settings = config.model_dump(mode="json", exclude={*NEUTRAL, "epochs"}) | {"epochs": config.epochs[0]}
-    options = model.config.model_dump(mode="json", exclude=set(model.config.later))
+    options = model.config.model_dump(mode="json", exclude=set(model.config.later_options))
     plan = asdict(stage) | {"frozen": None}  # the weights below say what is frozen
     dependencies = [type(model).__module__, options, plan, settings, about]
     # The hashes in `about` identify the recordings, wherever their files are.
@@ -106,7 +106,7 @@ def hash_first_stage(model: Any, stage: Stage, config: TrainConfig, fold: Fold, 
     return digest.hexdigest()[:32]
 
 
-def _select_weights(model: Any, stage: Stage) -> dict[str, Tensor]:
+def _select_weights(model: EmotionModel, stage: Stage) -> dict[str, Tensor]:
     """Return the weights of a model that a stage depends on or changes."""
     unused = tuple(f"{name}." for name in stage.frozen)
     return {

@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
+from sertone.models.contract import EmotionModel
 from sertone.nn.batch import Batch
 from sertone.nn.heads import HeadOutput
 from sertone.nn.vocabulary import Vocabulary
@@ -41,7 +42,7 @@ class Predictions:
 
 @torch.no_grad()
 def predict_utterances(
-    model: Any,
+    model: EmotionModel,
     vocabulary: Vocabulary,
     utterances: Sequence[Utterance],
     loader: Loader,
@@ -83,7 +84,7 @@ def predict_utterances(
 
 
 def _run_model(
-    model: Any, batch: Batch, fabric: Fabric, utterances: Sequence[Utterance]
+    model: EmotionModel, batch: Batch, fabric: Fabric, utterances: Sequence[Utterance]
 ) -> dict[str, HeadOutput]:
     """Return the outputs of a model for a batch.
 

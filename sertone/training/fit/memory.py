@@ -19,12 +19,12 @@ Axis letters: B batch, N samples, T frames, L trained layers, D width.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
+from sertone.models.contract import EmotionModel
 from sertone.nn.encoders.base import Encoder
 from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
@@ -87,7 +87,7 @@ class StepMemory:
 
 
 def require_memory(
-    model: Any,
+    model: EmotionModel,
     folds: Sequence[Fold],
     lengths: dict[str, int],
     config: TrainConfig,
@@ -142,7 +142,7 @@ def _make_error(
     )
 
 
-def _estimate_weights_gb(model: Any, trained: bool) -> float:
+def _estimate_weights_gb(model: EmotionModel, trained: bool) -> float:
     weights = sum(parameter.numel() for parameter in model.parameters())
     return weights * (TRAINED_WEIGHT_BYTES if trained else WEIGHT_BYTES) / 1e9
 

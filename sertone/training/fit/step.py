@@ -2,18 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError, is_out_of_memory
+from sertone.models.contract import EmotionModel
 from sertone.models.stage import Stage
 from sertone.nn import kernels
 from sertone.nn.batch import Batch
-from sertone.nn.heads import HeadOutput
+from sertone.nn.heads import ClassHead, EnsembleHead, HeadOutput
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
@@ -42,7 +43,7 @@ class Stepper:
         annealing: factor of all learning rates, see `schedules.annealing_factor`.
     """
 
-    def __init__(self, model: Any, stage: Stage, config: TrainConfig, fabric: Fabric) -> None:
+    def __init__(self, model: EmotionModel, stage: Stage, config: TrainConfig, fabric: Fabric) -> None:
         freeze(model, stage)  # before the optimizer, which takes trained parameters only
         kernels.choose(config.kernels)
         self.model = model
@@ -53,7 +54,7 @@ class Stepper:
         self.annealing = 1.0
         self._wrapped_model: Any
         self._wrapped_optimizer: Any
-        self._wrapped_model, self._wrapped_optimizer = fabric.setup(model, self.optimizer)
+        self._wrapped_model, self._wrapped_optimizer = fabric.setup(cast(nn.Module, model), self.optimizer)
 
     @property
     def rates(self) -> dict[str, float]:
@@ -147,7 +148,12 @@ class Stepper:
 
 
 def prepare_emotion_loss(
-    model: Any, vocabulary: Vocabulary, utterances: Sequence[Utterance], config: TrainConfig, *, soft: bool
+    model: EmotionModel,
+    vocabulary: Vocabulary,
+    utterances: Sequence[Utterance],
+    config: TrainConfig,
+    *,
+    soft: bool,
 ) -> None:
     """Set label smoothing and class weights of the emotion head, if the model has one.
 
@@ -160,7 +166,7 @@ def prepare_emotion_loss(
     """
     if "emotion" not in model.heads:
         return
-    head = model.heads["emotion"]
+    head = cast(ClassHead | EnsembleHead, model.heads["emotion"])
     head.smoothing = config.label_smoothing
     if config.class_weights:
         counts = vocabulary.make_targets("emotion", utterances, soft=soft).sum(0)
@@ -168,7 +174,7 @@ def prepare_emotion_loss(
         head.class_weights.copy_(counts.sum() / (len(counts) * counts.clamp(min=1)))
 
 
-def freeze(model: Any, stage: Stage) -> None:
+def freeze(model: EmotionModel, stage: Stage) -> None:
     """Freeze what the stage does not train, and unfreeze the rest.
 
     Raises:
@@ -180,7 +186,7 @@ def freeze(model: Any, stage: Stage) -> None:
         model.get_submodule(name).requires_grad_(False)
 
 
-def check_plan(model: Any, config: TrainConfig) -> None:
+def check_plan(model: EmotionModel, config: TrainConfig) -> None:
     """Refuse, before training, a plan that would fail in a later stage.
 
     Args:
@@ -202,7 +208,7 @@ def check_plan(model: Any, config: TrainConfig) -> None:
         freeze(model, stage)
 
 
-def require_finite_weights(model: Any, where: str) -> None:
+def require_finite_weights(model: EmotionModel, where: str) -> None:
     """Refuse a model with weights that are infinite or NaN.
 
     Args:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from sertone.labels import DIMENSIONS
+from sertone.models.contract import EmotionModel
 from sertone.models.stage import MODALITIES, Stage
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol.splits import Fold
@@ -70,7 +71,7 @@ class Trainer:
         calibration: of the trained model's confidence.
     """
 
-    model: Any
+    model: EmotionModel
     vocabulary: Vocabulary
     fold: Fold
     fold_number: int
@@ -275,8 +276,7 @@ class Trainer:
 
     def _validate(self, stage: Stage, entry: dict) -> float | None:
         """Score the validation set and return the mean; None where the stage does not train all tasks."""
-        tasks = self.model.config.answers
-        # A stage of auxiliary tasks only has no main score to choose an epoch by.
+        tasks = self.model.config.predicted_tasks
         if not set(tasks) <= set(stage.weights):
             return None
         utterances = self.fold.validation

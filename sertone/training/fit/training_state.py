@@ -20,6 +20,7 @@ from torch import Tensor
 from sertone.audio import file_hash
 from sertone.errors import SertoneError
 from sertone.files import quarantine, read_json, write_json
+from sertone.models.contract import EmotionModel
 from sertone.nn.tensor_files import load_tensors, restore, save_tensors
 from sertone.sharing import model_folder as folders
 from sertone.sharing.model_folder import FORMAT
@@ -94,7 +95,7 @@ class TrainingState:
 
 
 def save_training_state(
-    folder: Path, number: int, model: Any, optimizer: torch.optim.Optimizer, state: TrainingState
+    folder: Path, number: int, model: EmotionModel, optimizer: torch.optim.Optimizer, state: TrainingState
 ) -> None:
     """Save everything that a resumed training needs, then delete all saves but the newest two.
 
@@ -157,7 +158,7 @@ def find_training_state(folder: Path) -> Path | None:
     return saves[-1] if saves else None
 
 
-def load_training_state(save: Path, model: Any) -> TrainingState:
+def load_training_state(save: Path, model: EmotionModel) -> TrainingState:
     """Restore a model from a save, and return the state of its training.
 
     Raises:
