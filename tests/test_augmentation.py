@@ -47,9 +47,9 @@ def test_both_directions_of_the_speeds(tone, direction, samples):
     utterance = Utterance(id="x", path=tone(seconds=2.0), speaker="s")
     recordings = Recordings(1.0, config.playback_speeds)
     recordings.load([utterance])
-    heard = [recordings.samples(utterance, speed) for speed in config.playback_speeds]
-    assert [len(each) for each in heard] == samples
-    pitches = [np.argmax(np.abs(np.fft.rfft(each))) * 16000 / len(each) for each in heard]
+    variants = [recordings.samples(utterance, speed) for speed in config.playback_speeds]
+    assert [len(variant) for variant in variants] == samples
+    pitches = [np.argmax(np.abs(np.fft.rfft(variant))) * 16000 / len(variant) for variant in variants]
     assert pitches == pytest.approx([200 * speed for speed in config.playback_speeds], abs=1)
     speeds, seeds, seconds = draw_epoch(config, np.random.default_rng(0), [32000] * 50)
     assert set(speeds) == set(config.playback_speeds) and set(seeds) == {None}
@@ -127,12 +127,12 @@ def test_padding_and_items_without_a_seed_are_never_changed(tone):
 def test_augmented_waveforms_are_not_cached(demo_recipe, where, tmp_path):
     cache = {"where": where, "folder": str(tmp_path)}
     experiment = prepare(demo_recipe(augmentation=DROPS, cache=cache))
-    said = []
+    lines = []
     progress = RunProgress(2, quiet=True)
-    progress.say = said.append
+    progress.say = lines.append
     if where in ("auto", "off"):
         prepare_data(experiment, progress)
-        lines = [line for line in said if "train.augmentation" in line]
+        lines = [line for line in lines if "train.augmentation" in line]
         assert bool(lines) == (where == "auto")
         return
     with pytest.raises(SertoneError) as caught:

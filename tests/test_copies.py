@@ -96,8 +96,8 @@ def coded(**options):
         file = io.BytesIO()
         soundfile.write(file, samples, RATE, **options)
         file.seek(0)
-        heard, rate = soundfile.read(file)
-        return soxr.resample(heard, rate, RATE) if rate != RATE else heard
+        decoded, rate = soundfile.read(file)
+        return soxr.resample(decoded, rate, RATE) if rate != RATE else decoded
 
     return change
 
@@ -116,11 +116,11 @@ CHANGED = {
 
 @pytest.mark.parametrize("change", CHANGED.values(), ids=CHANGED)
 def test_copies_that_were_encoded_again_or_made_louder_are_reported(corpus, tmp_path, change):
-    copy, said = written(corpus[0], tmp_path, "copy.wav", change), []
+    copy, lines = written(corpus[0], tmp_path, "copy.wav", change), []
     utterances, recordings = loaded([*corpus, copy])
     pair = tuple(sorted([corpus[0].name, copy.name]))
-    assert duplicates.check_copies([halves(utterances, copy.name)], recordings, said.append) == [pair]
-    assert said == [
+    assert duplicates.check_copies([halves(utterances, copy.name)], recordings, lines.append) == [pair]
+    assert lines == [
         f"fold f: two recordings in two sets of the fold sound like copies: {pair[0]} and {pair[1]}"
     ]
     assert duplicates.check_copies([halves(utterances, corpus[1].name)], recordings) == []
@@ -184,7 +184,9 @@ def test_real_speech_has_no_copies_except_the_known_one(name, expected):
 def test_copies_of_real_speech_are_found(name, tmp_path):
     paths = sorted((REAL_SPEECH / name).rglob("*.flac"))[::40]
     for change in ("mp3", "opus", "softer", "louder and clipped"):
-        made = [written(path, tmp_path, f"{path.stem}.wav", CHANGED[change]) for path in paths]
-        utterances, recordings = loaded([*paths, *made])
-        found = duplicates.find_copies([halves(utterances, *(path.name for path in made))], recordings)
-        assert found == sorted((path.name, copy.name) for path, copy in zip(paths, made, strict=True)), change
+        copies = [written(path, tmp_path, f"{path.stem}.wav", CHANGED[change]) for path in paths]
+        utterances, recordings = loaded([*paths, *copies])
+        pairs = duplicates.find_copies([halves(utterances, *(path.name for path in copies))], recordings)
+        assert pairs == sorted((path.name, copy.name) for path, copy in zip(paths, copies, strict=True)), (
+            change
+        )

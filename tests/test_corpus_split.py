@@ -59,12 +59,12 @@ TABLES = {
     "a class without a sample": (SOUND, ["--classes", "sad,joy,rage"], "missing_class"),
     "no sessions": (SOUND, ["--split", "leave_one_session_out"], "no_sessions"),
     "no official split": (SOUND, ["--split", "official"], "no_official_split"),
-    "a speaker on two sides": (
+    "a speaker in two sets": (
         [(*row, ("train", "test")[n % 2]) for n, row in enumerate(SOUND)],
         ["--split", "official"],
         "speaker_leak",
     ),
-    "a class missing in the official training side": (
+    "a class missing in the official training set": (
         [
             (*(("s4", "awe") if n == 4 else row), "test" if row[0] == "s4" else "train")
             for n, row in enumerate(SOUND)
@@ -79,15 +79,15 @@ TABLES = {
 def test_check_refuses_what_crossval_refuses(name, tmp_path, clips, capsys):
     rows, options, code = TABLES[name]
     path = table(tmp_path, clips, rows)
-    given = dict(zip(options[::2], options[1::2], strict=True))
-    classes = reader_options.parse_classes(given.pop("--classes", "all"))
+    settings = dict(zip(options[::2], options[1::2], strict=True))
+    classes = reader_options.parse_classes(settings.pop("--classes", "all"))
     status = cli.app(["corpora", "check", "manifest", str(path), "--json", *options])
     report = json.loads(capsys.readouterr().out)
     errors = [problem for problem in report["problems"] if problem["severity"] == "error"]
     assert status == (code is not None) and {problem["code"] for problem in errors} == {code} - {None}
-    asked = recipe(path, classes, **{key.removeprefix("--"): value for key, value in given.items()})
+    asked = recipe(path, classes, **{key.removeprefix("--"): value for key, value in settings.items()})
     if code is None:
-        assert len(prepare(asked).folds) == int(given.get("--folds", 5))
+        assert len(prepare(asked).folds) == int(settings.get("--folds", 5))
         return
     with pytest.raises(SertoneError) as caught:
         prepare(asked)
@@ -217,8 +217,8 @@ def test_words_that_a_class_includes_unnamed_are_reported(tmp_path, clips, capsy
     path, lines = table(tmp_path, clips, rows), []
     classes = classes | {"neutral": "neutral"}
     prepare(recipe(path, classes), say=lines.append)
-    said = [line for line in lines if "takes" in line]
-    assert said == ([f"data.classes: {note}"] if note else [])
+    notes = [line for line in lines if "takes" in line]
+    assert notes == ([f"data.classes: {note}"] if note else [])
     chosen = ",".join(f"{label}={name}" for label, name in classes.items())
     cli.app(["corpora", "check", "manifest", str(path), "--classes", chosen])
     printed = [line for line in capsys.readouterr().out.splitlines() if "merged_label" in line]

@@ -70,7 +70,9 @@ def batch(vocabulary, utterances=UTTERANCES, texts=None, **changes):
     texts = [u.text for u in utterances] if texts is None else texts
     read = dict(zip(("tokens", "counts"), vocabulary.encode_texts(texts), strict=True)) if any(texts) else {}
     tasks = ("emotion", *vocabulary.ratings)
-    targets = {t: vocabulary.make_targets(t, utterances) for t in tasks if t in vocabulary.classes or t in SCALES}
+    targets = {
+        t: vocabulary.make_targets(t, utterances) for t in tasks if t in vocabulary.classes or t in SCALES
+    }
     given = {"waveforms": WAVEFORMS[rows, :longest], "lengths": COUNTS[rows], "targets": targets}
     return Batch(**given | read | changes)
 

@@ -39,10 +39,10 @@ ENCODERS = {
 
 @pytest.fixture(scope="module")
 def recordings(small_demo):
-    found = Recordings(1.0, [0.8, 1.0, 1.2])
-    found.utterances = list(corpora.read_utterances("demo", small_demo))[:8]
-    found.load(found.utterances)
-    return found
+    recordings = Recordings(1.0, [0.8, 1.0, 1.2])
+    recordings.utterances = list(corpora.read_utterances("demo", small_demo))[:8]
+    recordings.load(recordings.utterances)
+    return recordings
 
 
 def fabric(precision="32-true"):
@@ -53,9 +53,9 @@ def caches(precision="32-true", **options):
     return PrefixCaches(TrainConfig(batch_size=4, precision=precision, cache=CacheConfig(**options)))
 
 
-def open_cache(encoder, recordings, places=None, needs=(1, 2, 3), own=False, said=None):
+def open_cache(encoder, recordings, places=None, needs=(1, 2, 3), own=False, lines=None):
     places = places or caches()
-    say = (said if said is not None else []).append
+    say = (lines if lines is not None else []).append
     return places.open(encoder, needs, own, recordings, fabric(places.config.precision), say)
 
 
@@ -70,11 +70,11 @@ def test_hidden_states_from_the_cache_are_those_of_the_encoder(name, cut, precis
     cache = open_cache(encoder, recordings, caches(precision))
     rows = [BatchItem(utterance, speed) for utterance in recordings.utterances[:4] for speed in (0.8, 1.0)]
     plain = Loader(recordings, NOTHING, encoder.min_samples)
-    kept = Loader(recordings, NOTHING, encoder.min_samples, cache)
+    cached = Loader(recordings, NOTHING, encoder.min_samples, cache)
     with torch.no_grad(), fabric(precision).autocast():
         ((expected, frames),) = [batch.encode(encoder) for batch in plain.batches([rows], [])]
         for _ in range(2):  # computed, then found
-            ((hidden, counted),) = [batch.encode(encoder) for batch in kept.batches([rows], [])]
+            ((hidden, counted),) = [batch.encode(encoder) for batch in cached.batches([rows], [])]
             assert torch.equal(frames, counted)
             close = {"atol": 1e-5, "rtol": 1e-5} if precision == "32-true" else {"atol": 0.1, "rtol": 0.05}
             torch.testing.assert_close(hidden[:, 1:].float(), expected[:, 1:].float(), **close)
@@ -164,14 +164,14 @@ def test_the_deepest_prefix_that_fits_is_cached_and_its_size_is_reported(recordi
     encoder.freeze(2)
     seconds = recordings.seconds
     features, layers = seconds * 50 * 16 * 4 / 1e9, seconds * 50 * 16 * 2 * 4 / 1e9
-    said = []
-    deep = open_cache(encoder, recordings, caches(limit_gb=layers * 1.01), said=said)
-    assert deep.layers == (1, 2) and f"{layers:.2g} GB" in said[-1]
+    lines = []
+    deep = open_cache(encoder, recordings, caches(limit_gb=layers * 1.01), lines=lines)
+    assert deep.layers == (1, 2) and f"{layers:.2g} GB" in lines[-1]
     assert open_cache(encoder, recordings, caches(limit_gb=layers * 1.01), needs=(3,)).layers == (2,)
-    shallow = open_cache(encoder, recordings, caches(limit_gb=features * 1.01), said=said)
-    assert shallow.layers == () and "front end" in said[-1]
-    assert open_cache(encoder, recordings, caches(limit_gb=features * 0.9), said=said) is None
-    assert "no cache" in said[-1]
+    shallow = open_cache(encoder, recordings, caches(limit_gb=features * 1.01), lines=lines)
+    assert shallow.layers == () and "front end" in lines[-1]
+    assert open_cache(encoder, recordings, caches(limit_gb=features * 0.9), lines=lines) is None
+    assert "no cache" in lines[-1]
     with pytest.raises(SertoneError) as caught:
         open_cache(encoder, recordings, caches(where="memory", limit_gb=features * 1.01))
     assert caught.value.code == "cache_too_small"
@@ -202,14 +202,14 @@ def test_half_the_size_in_bf16():
 def test_a_cache_without_room_computes_each_time(recordings):
     encoder = ENCODERS["compact"].build()
     encoder.freeze(0)
-    said = []
-    cache = open_cache(encoder, recordings, said=said)
+    lines = []
+    cache = open_cache(encoder, recordings, lines=lines)
     cache.store.limit = 1
     row = recordings.utterances[0], 1.0
     expected = cache.compute(*row)
     assert cache.get(*row) is None
     np.testing.assert_array_equal(cache.compute(*row), expected)
-    assert len(said) == 2 and "full" in said[-1], "told once"
+    assert len(lines) == 2 and "full" in lines[-1], "reported once"
 
 
 def test_runs_share_files_and_those_opened_longest_ago_are_deleted_first(recordings, tmp_path):
@@ -250,8 +250,8 @@ def test_processes_share_a_cache_in_memory(recordings):
     row = recordings.utterances[0], 1.0
     expected = open_cache(encoder, recordings, places).compute(*row)
     with ChildProcess(HERE) as child:
-        found = child(read_in_child, encoder, recordings, places, row)
-    np.testing.assert_array_equal(found, expected)
+        entry = child(read_in_child, encoder, recordings, places, row)
+    np.testing.assert_array_equal(entry, expected)
 
 
 def read_in_child(encoder, recordings, places, row):
@@ -262,16 +262,16 @@ def losses(demo_recipe, tmp_path, monkeypatch, **train):
     """Return the losses of every step."""
     from sertone.training.fit.epoch_statistics import EpochStatistics
 
-    found = []
+    values = []
     step = EpochStatistics.add_step
     monkeypatch.setattr(
         EpochStatistics,
         "add_step",
-        lambda self, a, b, *rest: found.append(b.item()) or step(self, a, b, *rest),
+        lambda self, a, b, *rest: values.append(b.item()) or step(self, a, b, *rest),
     )
     experiment, progress = prepare(demo_recipe(**train)), RunProgress(1, quiet=True)
     trainer = train_fold(experiment, 0, tmp_path, prepare_data(experiment, progress), progress)
-    return found, trainer
+    return values, trainer
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

@@ -53,13 +53,13 @@ def test_short_epochs_are_reported_every_30_seconds(clock, log):
 
 
 def test_a_relay_reports_steps_once_a_second(clock, monkeypatch):
-    told = []
-    monkeypatch.setattr(module, "emit", told.append)
+    events = []
+    monkeypatch.setattr(module, "emit", events.append)
     relay = ProgressRelay()
     for step in range(1, 101):
         clock[0] += 0.1
         relay.step("fold 0", 1, 1, step / 100)
-    assert 9 <= len(told) <= 11 and told[0] == ("step", "fold 0", 1, 1, 0.01)
+    assert 9 <= len(events) <= 11 and events[0] == ("step", "fold 0", 1, 1, 0.01)
 
 
 def test_training_reports_every_step(demo_recipe, tmp_path, monkeypatch, log):

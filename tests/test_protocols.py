@@ -131,8 +131,8 @@ def test_segments_leak_where_they_overlap(tone, one, other, leaks):
             Utterance(id="1", path=first, speaker="1", start_s=one[0], end_s=one[1]),
             Utterance(id="2", path=second, speaker="2", start_s=other[0], end_s=other[1]),
         ]
-        found = find_leaks(fold_of(us[:1], us[1:]), hash_recordings(us)).recordings
-        assert bool(found) == leaks
+        recordings = find_leaks(fold_of(us[:1], us[1:]), hash_recordings(us)).recordings
+        assert bool(recordings) == leaks
 
 
 def test_speakers_without_labels_are_never_tested():

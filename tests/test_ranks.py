@@ -140,11 +140,11 @@ def test_jobs_and_several_processes_exclude_each_other(demo_recipe, tmp_path, mo
 
 def processes_of(folder):
     """Return the processes whose command line names a folder."""
-    found = []
+    processes = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            found += [int(path.parent.name)] if str(folder).encode() in path.read_bytes() else []
-    return found
+            processes += [int(path.parent.name)] if str(folder).encode() in path.read_bytes() else []
+    return processes
 
 
 def wait_until(condition, seconds=120):

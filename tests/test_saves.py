@@ -117,10 +117,10 @@ def saved(recipe, folder, monkeypatch, epochs=4):
     return folder / "resume"
 
 
-def train_first_fold(recipe, folder, said=None):
+def train_first_fold(recipe, folder, lines=None):
     experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
-    if said is not None:
-        progress.say = said.append
+    if lines is not None:
+        progress.say = lines.append
     return train_fold(experiment, 0, folder, prepare_data(experiment, progress), progress)
 
 
@@ -158,12 +158,12 @@ def test_a_damaged_save_is_renamed_and_the_one_before_it_is_used(whole, tmp_path
     resume = saved(recipe, tmp_path, monkeypatch)
     assert sorted(path.name for path in resume.iterdir()) == ["000003", "000004"]
     HARM[harm](resume / "000004")
-    said = []
-    train_first_fold(recipe, tmp_path, said)
-    assert any("000004.damaged1" in line and "the one before" in line for line in said)
+    lines = []
+    train_first_fold(recipe, tmp_path, lines)
+    assert any("000004.damaged1" in line and "the one before" in line for line in lines)
     assert (resume / "000004.damaged1").is_dir()
-    found = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    weights = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
+    assert all(torch.equal(expected[name], weights[name]) for name in expected)
 
 
 def test_when_both_saves_are_damaged_training_begins_again(whole, tmp_path, monkeypatch):
@@ -173,8 +173,8 @@ def test_when_both_saves_are_damaged_training_begins_again(whole, tmp_path, monk
         tear(save / "state.json")
     train_first_fold(recipe, tmp_path)
     assert len(list(resume.glob("*.damaged1"))) == 2
-    found = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    weights = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
+    assert all(torch.equal(expected[name], weights[name]) for name in expected)
 
 
 @pytest.mark.parametrize("name", ["recipe.yaml", "protocol.json", "fold_1/result.json"])
@@ -205,15 +205,15 @@ def test_a_recipe_that_was_torn_between_two_lines_is_renamed_too(run, recipe, tm
 
 def test_a_run_that_began_in_another_precision_says_how_to_resume(run, recipe, tmp_path):
     """This happens where `auto` chooses another precision on another machine."""
-    copy, there = shutil.copytree(run, tmp_path / "run"), recipes.load(run / "recipe.yaml", [])
+    copy, original = shutil.copytree(run, tmp_path / "run"), recipes.load(run / "recipe.yaml", [])
     way_out = r"go on with --set train\.precision=32-true"
     with pytest.raises(SertoneError, match=way_out) as caught:
-        cross_validate(longer(there, precision="bf16-mixed"), copy, jobs=1, quiet=True)
+        cross_validate(longer(original, precision="bf16-mixed"), copy, jobs=1, quiet=True)
     assert caught.value.code == "other_experiment" and "--force" not in str(caught.value)
-    said = ["train.precision=auto", "train.precision=32-true"]  # the later one counts
-    cross_validate(recipes.load(run / "recipe.yaml", said), copy, jobs=1, quiet=True)
+    overrides = ["train.precision=auto", "train.precision=32-true"]  # the later one counts
+    cross_validate(recipes.load(run / "recipe.yaml", overrides), copy, jobs=1, quiet=True)
     with pytest.raises(SertoneError, match="--force"):
-        cross_validate(longer(there, precision="bf16-mixed", seed=1), copy, jobs=1, quiet=True)
+        cross_validate(longer(original, precision="bf16-mixed", seed=1), copy, jobs=1, quiet=True)
 
 
 def torn_copy(folder, to):
@@ -245,9 +245,9 @@ def test_only_their_own_experiment_resumes_from_saves(recipe, tmp_path, monkeypa
         train(mine, tmp_path / "begun", quiet=True)
     copy = torn_copy(tmp_path / "begun", tmp_path / "torn")
     assert code_of(train, longer(mine, seed=1), copy, quiet=True) == "other_experiment"
-    found = load_tensors(train(mine, copy, quiet=True) / "model.safetensors")
+    weights = load_tensors(train(mine, copy, quiet=True) / "model.safetensors")
     expected = load_tensors(train(mine, tmp_path / "whole", quiet=True) / "model.safetensors")
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert all(torch.equal(expected[name], weights[name]) for name in expected)
     insisted = torn_copy(tmp_path / "begun", tmp_path / "insisted")
     assert train(longer(mine, seed=1), insisted, force=True, quiet=True).is_dir()
 
@@ -293,8 +293,8 @@ def test_a_training_resumes_from_the_save_before_the_disk_was_full(whole, tmp_pa
     with room(20_000):
         assert code_of(train_first_fold, recipe, tmp_path) == "disk_full"
     train_first_fold(recipe, tmp_path)
-    found = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    weights = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
+    assert all(torch.equal(expected[name], weights[name]) for name in expected)
 
 
 # No memory

@@ -56,15 +56,15 @@ def test_the_fusion_has_its_own_rate_and_warm_up(demo_recipe):
     assert list(plain) == ["encoder", "downstream"] and "fusion.weights" in plain["downstream"]["param_names"]
     rates = {"encoder": 1e-5, "downstream": 1e-4, "fusion": 2e-6}
     stepper = stepper_of(demo_recipe(learning_rate=rates, warmup=0.1, fusion_warmup=0.5))
-    own = groups_of(stepper)
-    assert {part: group["peak"] for part, group in own.items()} == rates
-    assert {part: group["warmup"] for part, group in own.items()} == {
+    groups = groups_of(stepper)
+    assert {part: group["peak"] for part, group in groups.items()} == rates
+    assert {part: group["warmup"] for part, group in groups.items()} == {
         "encoder": 0.1, "downstream": 0.1, "fusion": 0.5
     }  # fmt: skip
-    assert own["fusion"]["param_names"] == ["fusion.weights"]
-    assert "fusion.weights" not in own["downstream"]["param_names"]
+    assert groups["fusion"]["param_names"] == ["fusion.weights"]
+    assert "fusion.weights" not in groups["downstream"]["param_names"]
     assert "fusion" in groups_of(stepper_of(demo_recipe(fusion_warmup=0.5)))
-    names = [name for group in own.values() for name in group["param_names"]]
+    names = [name for group in groups.values() for name in group["param_names"]]
     assert sorted(names) == sorted(n for n, p in stepper.model.named_parameters() if p.requires_grad)
 
 

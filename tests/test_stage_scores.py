@@ -56,8 +56,8 @@ def test_scoring_the_test_set_changes_no_weight(demo_recipe, tmp_path):
     assert list(with_test.after_stages) == ["auxiliary"] and without.after_stages == {}
     theirs = without.model.state_dict()
     assert all(torch.equal(own, theirs[name]) for name, own in with_test.model.state_dict().items())
-    kept = ("loss", "stage", "ua", "unfit_transcripts")
-    first, second = ([[e.get(key) for key in kept] for e in t.history] for t in (with_test, without))
+    keys = ("loss", "stage", "ua", "unfit_transcripts")
+    first, second = ([[e.get(key) for key in keys] for e in t.history] for t in (with_test, without))
     assert first == second
 
 
@@ -86,7 +86,7 @@ def test_a_test_set_that_cannot_be_predicted_does_not_end_the_training(demo_reci
     recipe = demo_recipe(epochs=[1, 1], learning_rate=rates, batch_size=40)
     with pytest.raises(SertoneError) as caught:
         train(recipe, tmp_path)
-    assert caught.value.code == "not_finite"  # of the second stage's own step, not of the test side
+    assert caught.value.code == "not_finite"  # of the second stage's own step, not of the test set
 
 
 @pytest.fixture(scope="module")

@@ -52,8 +52,8 @@ def test_targets_are_mixtures_of_label_and_teacher(weight, shares, emotion, rati
     teaching = TeacherTargets(weight, [teacher], {"valence": [answer]})
     (made,) = teaching.mix_into([utterance(labels=labels)], FOUR_CLASSES, soft=False)
     label = FOUR_CLASSES.get(emotion)
-    own = weight if label else 1.0
-    expected = {c: own * teacher[c] + (1 - own) * (c == label) for c in CLASSES}
+    label_share = weight if label else 1.0
+    expected = {c: label_share * teacher[c] + (1 - label_share) * (c == label) for c in CLASSES}
     assert class_shares(made.votes, FOUR_CLASSES) == pytest.approx(expected)
     target = answer if rating is None else weight * answer + (1 - weight) * rating
     assert made.labels["valence"] == pytest.approx(target)
@@ -65,8 +65,8 @@ def test_annotators_votes_are_mixed_in_where_they_are_the_targets(soft):
     voted = utterance(labels={"emotion": "sad"}, votes={"sad": 0.5, "happy": 0.25, "excited": 0.25})
     teacher = dict(zip(CLASSES, (0.1, 0.2, 0.3, 0.4), strict=True))
     (made,) = TeacherTargets(0.5, [teacher], {}).mix_into([voted], FOUR_CLASSES, soft)
-    own = {"sad": 0.5, "happy": 0.5} if soft else {"sad": 1.0}
-    expected = {c: (teacher[c] + own.get(c, 0.0)) / 2 for c in CLASSES}
+    expected_votes = {"sad": 0.5, "happy": 0.5} if soft else {"sad": 1.0}
+    expected = {c: (teacher[c] + expected_votes.get(c, 0.0)) / 2 for c in CLASSES}
     assert class_shares(made.votes, FOUR_CLASSES) == pytest.approx(expected)
 
 
@@ -111,13 +111,13 @@ def test_the_training_set_learns_from_the_teacher_of_its_fold(teacher, small_dem
         predictor = load(teacher / f"fold_{number}")
         for u in fold.train[:3]:
             recording = read(u.path)
-            said = predictor.predict(recording.samples, 16000)
-            assert class_shares(u.votes, FOUR_CLASSES) == pytest.approx(said.probabilities, abs=1e-4)
-            assert u.labels["valence"] == pytest.approx(said.dimensions["valence"], abs=1e-3)
+            prediction = predictor.predict(recording.samples, 16000)
+            assert class_shares(u.votes, FOUR_CLASSES) == pytest.approx(prediction.probabilities, abs=1e-4)
+            assert u.labels["valence"] == pytest.approx(prediction.dimensions["valence"], abs=1e-3)
             target = Vocabulary.from_utterances(fold.train, FOUR_CLASSES).make_targets(
                 "emotion", [u], soft=True
             )[0]
-            assert target.tolist() == pytest.approx([said.probabilities[c] for c in CLASSES], abs=1e-4)
+            assert target.tolist() == pytest.approx([prediction.probabilities[c] for c in CLASSES], abs=1e-4)
 
 
 def test_the_targets_of_a_student_depend_on_its_teacher(teacher, small_demo, tmp_path):
@@ -186,8 +186,8 @@ def test_all_folds_together_teach_a_model_of_everything(teacher, small_demo):
         recipe_on(small_demo, RATED, teacher={"source": str(teacher), "weight": 1}), everything=True
     )
     fold = apply_teacher(experiment, 0, prepare_data(experiment, RunProgress(0, True)).recordings)
-    said = load(teacher).predict(fold.train[0].path)
-    assert fold.train[0].labels["arousal"] == pytest.approx(said.dimensions["arousal"], abs=1e-3)
+    prediction = load(teacher).predict(fold.train[0].path)
+    assert fold.train[0].labels["arousal"] == pytest.approx(prediction.dimensions["arousal"], abs=1e-3)
     assert fold.train[0].labels["dominance"] == experiment.folds[0].train[0].labels["dominance"]
     card = json.loads((teacher / "protocol.json").read_text())
     assert len(card["folds"]) == 2
@@ -200,7 +200,7 @@ def test_a_student_inherits_licences_and_training_data_of_its_teacher(teacher, s
     student = json.loads((tmp_path / "checkpoint/checkpoint.json").read_text())
     (own,) = about["licences"]
     assert student["licences"] == [own, own | {"what": "corpus of the teacher"}]
-    assert student["card"]["heard"] == about["card"]["heard"]  # both have trained on the same side
+    assert student["card"]["heard"] == about["card"]["heard"]  # both have the same training set
     assert "corpus of the teacher" in (tmp_path / "checkpoint/card.md").read_text()
 
 
@@ -223,12 +223,12 @@ def test_the_sources_of_a_teacher_stay_known_for_generations():
 
 
 def test_the_training_data_of_teachers_is_handed_on():
-    known = {"recordings": ["a"], "speakers": ["x"]}
+    record = {"recordings": ["a"], "speakers": ["x"]}
     teacher = {
         "heard": {"recordings": ["b"], "speakers": ["y"]},
         "listened": {"recordings": ["c"], "speakers": ["z"]},
     }
-    past = contamination.trace_lineage(known, None, [{"card": teacher}, {"card": {"heard": known}}])
+    past = contamination.trace_lineage(record, None, [{"card": teacher}, {"card": {"heard": record}}])
     assert past["heard"] == {"recordings": ["a", "b"], "speakers": ["x", "y"]}
     assert past["listened"] == teacher["listened"]
-    assert contamination.trace_lineage(known, None) == {"heard": known}
+    assert contamination.trace_lineage(record, None) == {"heard": record}

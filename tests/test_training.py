@@ -314,7 +314,7 @@ def test_a_stage_without_a_single_step_has_trained_nothing(demo_recipe, tmp_path
     """There are too few bad steps to stop the training at once, and the weights are finite."""
     rates = {"encoder": 1e30, "downstream": 1e30}
     recipe = demo_recipe(epochs=[1, 1], batch_size=100, learning_rate=rates, clip_norm=1e30)
-    for _ in range(2):  # nor is it gone on with as if it had
+    for _ in range(2):  # nor does it resume as if it had
         with pytest.raises(SertoneError, match="no finite loss or gradient in 1 step") as caught:
             train_first_fold(recipe, tmp_path)
         assert caught.value.code == "not_finite" and "--fresh" in str(caught.value)
@@ -341,8 +341,8 @@ def test_a_task_whose_texts_do_not_fit_is_counted(demo_recipe, tmp_path):
 def test_class_weights_are_inverse_frequencies(demo_recipe, tmp_path):
     trainer = train_first_fold(demo_recipe(class_weights=True), tmp_path)
     counts = trainer.vocabulary.make_targets("emotion", trainer.fold.train).sum(0)
-    found = trainer.model.heads["emotion"].class_weights
-    torch.testing.assert_close(found * counts, (counts.sum() / 4).expand(4))
+    class_weights = trainer.model.heads["emotion"].class_weights
+    torch.testing.assert_close(class_weights * counts, (counts.sum() / 4).expand(4))
 
 
 def test_training_in_bf16_learns_the_same(demo_recipe, tmp_path):
@@ -397,9 +397,9 @@ def test_damaged_checkpoints_are_refused(trained, tmp_path):
     path.write_bytes(good)
     tensors = load_file(path)
     name = "fusion.weights"
-    others = {k: v for k, v in tensors.items() if k != name}
+    remaining = {k: v for k, v in tensors.items() if k != name}
     for changed in ({name: tensors[name] + math.nan}, {}, {name: tensors[name].int()}, {"x": tensors[name]}):
-        save_file(others | changed, path)
+        save_file(remaining | changed, path)
         assert code() == "bad_weights"
         rehash(folder)
         with pytest.raises(SertoneError, match=name) as caught:
@@ -512,7 +512,7 @@ def test_a_device_that_fails_is_no_fault_of_the_model(trained):
     """The model works on the CPU; the device `meta` computes nothing at all."""
     from sertone.training.testing.trained import TorchModel
 
-    found = TorchModel(trained[1], device="meta")
-    assert found.device == "meta" and next(found.models[0].parameters()).is_meta
+    model = TorchModel(trained[1], device="meta")
+    assert model.device == "meta" and next(model.models[0].parameters()).is_meta
     with pytest.raises(NotImplementedError):
-        found.outputs(np.zeros((1, 16000), np.float32))
+        model.outputs(np.zeros((1, 16000), np.float32))

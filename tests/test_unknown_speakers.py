@@ -31,7 +31,7 @@ WARNING = "nobody knows whether people of the test side were also heard in train
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory, small_demo):
     """The demo's table without speakers, and without the speakers of the first session."""
-    folder, made = tmp_path_factory.mktemp("strangers"), {}
+    folder, paths = tmp_path_factory.mktemp("strangers"), {}
     with open(small_demo / "metadata.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     (folder / "wav").symlink_to(small_demo / "wav")
@@ -45,8 +45,8 @@ def tables(tmp_path_factory, small_demo):
             writer = csv.DictWriter(file, list(changed[0]))
             writer.writeheader()
             writer.writerows(changed)
-        made[name] = folder / f"{name}.csv"
-    return made
+        paths[name] = folder / f"{name}.csv"
+    return paths
 
 
 def recipe_of(table, unknown="accept", **protocol):
@@ -110,9 +110,9 @@ def test_without_known_speakers_intervals_draw_utterances_and_say_so(runs, capsy
         "14 utterances of unknown speakers." in text and "too narrow where several are by one person" in text
     )
     assert cli.app(["crossval", str(run / "recipe.yaml"), "--out", str(run)]) == 0
-    said = capsys.readouterr()
-    assert "95 % interval over 40 utterances of unknown speakers" in said.out
-    assert f"The speakers of 40 of 40 utterances are unknown: {WARNING}" in said.err
+    output = capsys.readouterr()
+    assert "95 % interval over 40 utterances of unknown speakers" in output.out
+    assert f"The speakers of 40 of 40 utterances are unknown: {WARNING}" in output.err
 
 
 def test_known_and_unknown_speakers_are_both_counted(runs):
@@ -137,11 +137,11 @@ def test_known_and_unknown_speakers_are_both_counted(runs):
 
 
 def test_compare_reports_what_it_draws(runs, tmp_path):
-    found = compare([runs / "nobody", runs / "nobody"])
-    text = to_text(found)
+    comparison = compare([runs / "nobody", runs / "nobody"])
+    text = to_text(comparison)
     assert "Intervals: 95 %, drawing 40 utterances of unknown speakers; differences are paired." in text
     assert "Speakers are unknown: nobody knows whether test speakers were heard in training." in text
-    assert (found["speakers"], found["unknown_speakers"]) == (0, 40)
+    assert (comparison["speakers"], comparison["unknown_speakers"]) == (0, 40)
     assert "drawing 8 known speakers and 8 utterances of unknown ones" in to_text(
         compare([runs / "some"] * 2)
     )
@@ -163,14 +163,14 @@ def test_an_official_split_is_accepted_as_it_is(podcasts):
     """The publisher has assigned the speakers; MSP-Podcast has unknown speakers in all sets."""
     values = recipe_of(podcasts["1.11"], "refuse", split="official")
     values["data"] = {"corpus": "msp_podcast", "root": str(podcasts["1.11"])}
-    said = []
-    experiment = prepare(Recipe.model_validate(values), say=said.append)
+    lines = []
+    experiment = prepare(Recipe.model_validate(values), say=lines.append)
     corpus, (fold,) = experiment.card["corpus"], experiment.card["folds"]
     unknown = [u for u in experiment.utterances if not u.known_speaker]
     assert corpus["unknown_speakers"] == sum(fold.get(f"{side}_unknown_speakers", 0) for side in SIDES) > 0
     assert experiment.card["split"]["speaker_independent"] == "not known"
     assert not {u.speaker for u in unknown} & {*fold["train_speakers"], *fold["test_speakers"]}
-    assert any(WARNING in line for line in said)
+    assert any(WARNING in line for line in lines)
 
 
 @pytest.fixture(scope="module")
@@ -247,8 +247,8 @@ def test_a_teacher_trained_on_unknown_speakers_says_so(runs, others):
     assert "no recording and no speaker" in _describe_teacher(teacher) and HEARD not in _describe_teacher(
         teacher
     )
-    said = _describe_teacher(teacher | {"unknown_speakers": 3})
-    assert "no recording of the test sides" in said and HEARD in said and "no speaker" not in said
+    text = _describe_teacher(teacher | {"unknown_speakers": 3})
+    assert "no recording of the test sides" in text and HEARD in text and "no speaker" not in text
 
 
 @pytest.mark.parametrize(
@@ -259,10 +259,10 @@ def test_a_teacher_trained_on_unknown_speakers_says_so(runs, others):
     ],
 )
 def test_layers_do_not_claim_speakers(tables, tmp_path, name, over):
-    found = probe_layers.probe_layers(
+    results = probe_layers.probe_layers(
         Recipe.model_validate(recipe_of(tables[name])), tmp_path, target_names=["emotion"], quiet=True
     )
-    page, text = (tmp_path / "report.html").read_text(), probe_layers.to_text(found)
+    page, text = (tmp_path / "report.html").read_text(), probe_layers.to_text(results)
     assert f"95 % intervals over {over};" in text and f"draws of {over} at" in text
     assert f"95 % intervals over {over}." in page and f"Small: 95 % interval over {over}." in page
     assert f"Intervals draw {over}, the same" in page and f'<th scope="row">{over}</th>' in page
