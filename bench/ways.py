@@ -26,9 +26,8 @@ from sertone.nn.pretrained import NO_MASKING
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
-from sertone.training.data.caches import PrefixCaches
+from sertone.training.data.caches import PrefixCaches, SharedCaches
 from sertone.training.data.loader import BatchItem, Loader
-from sertone.training.data.material import SharedCaches
 from sertone.training.fit.epoch_statistics import EpochStatistics
 from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.trainer import Trainer

@@ -21,7 +21,7 @@ from sertone.recipe import TextConfig
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit import checkpoint, distributed
+from sertone.training.fit import distributed, training_state
 from sertone.training.fit.inference import predict_utterances, score_tasks
 from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.step import Stepper
@@ -70,7 +70,9 @@ def batch(vocabulary, utterances=UTTERANCES, texts=None, **changes):
     texts = [u.text for u in utterances] if texts is None else texts
     read = dict(zip(("tokens", "counts"), vocabulary.encode_texts(texts), strict=True)) if any(texts) else {}
     tasks = ("emotion", *vocabulary.ratings)
-    targets = {t: vocabulary.make_targets(t, utterances) for t in tasks if t in vocabulary.classes or t in SCALES}
+    targets = {
+        t: vocabulary.make_targets(t, utterances) for t in tasks if t in vocabulary.classes or t in SCALES
+    }
     given = {"waveforms": WAVEFORMS[rows, :longest], "lengths": COUNTS[rows], "targets": targets}
     return Batch(**given | read | changes)
 
@@ -253,7 +255,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(demo_recipe, tmp_pat
     masking = {"per": per, "probability": 0.9}
     recipe = demo_recipe(TINY | {"masking": masking}, {"validation": "speaker"}, epochs=[4], save_every=1)
     whole = train_first_fold(recipe, tmp_path / "whole")
-    save = checkpoint.save_training_state
+    save = training_state.save_training_state
 
     def save_and_stop(folder, number, *rest):
         save(folder, number, *rest)
@@ -261,7 +263,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(demo_recipe, tmp_pat
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_training_state", save_and_stop)
+        patch.setattr(training_state, "save_training_state", save_and_stop)
         train_first_fold(recipe, tmp_path / "parts")
     parts = train_first_fold(recipe, tmp_path / "parts")
     withheld = [[e.get("without_text"), e.get("without_audio")] for e in whole.history]

@@ -172,7 +172,7 @@ class DistillationTrainer(Trainer):
         loss = self.compute_held_out_loss()
         return None if loss is None else -entry.setdefault("val_loss", loss)
 
-    def _loader(self, cache: PrefixCache | None) -> Loader:
+    def _make_loader(self, cache: PrefixCache | None) -> Loader:
         recordings, samples = self.caches.recordings, self.teacher.min_samples
         augmentation = self.config.augmentation
         teacher = Loader(recordings, self.vocabulary, samples, self._kept, augmentation=augmentation)
@@ -190,8 +190,8 @@ class DistillationTrainer(Trainer):
 
         return prefixes.open(self.teacher, self.targets, False, recordings, self.fabric, say)
 
-    def _cache(self, index: int, stage: Stage, own: bool) -> PrefixCache | None:
-        return None if stage.cut == NOTHING else super()._cache(index, stage, own)
+    def _open_cache(self, index: int, stage: Stage, fold_specific: bool) -> PrefixCache | None:
+        return None if stage.cut == NOTHING else super()._open_cache(index, stage, fold_specific)
 
-    def _head(self, index: int, stage: Stage) -> str:
+    def _name_stage(self, index: int, stage: Stage) -> str:
         return stage.name

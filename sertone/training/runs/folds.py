@@ -25,7 +25,7 @@ from sertone.training.testing.calibrate import calibrate
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.fit.first_stages import FirstStages
 from sertone.training.fit.trainer import Trainer
-from sertone.training.data.material import SharedCaches
+from sertone.training.data.caches import SharedCaches
 from sertone.training.fit.memory import require_memory
 from sertone.training.testing.modalities import rows_by_condition
 from sertone.training.fit.progress import ProgressReporter

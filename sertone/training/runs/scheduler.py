@@ -21,7 +21,7 @@ from sertone.training.fit import distributed
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.fit.first_stages import FirstStages
 from sertone.training.runs.folds import build_checked_model, prepare_data, run_fold
-from sertone.training.data.material import SharedCaches
+from sertone.training.data.caches import SharedCaches
 from sertone.training.fit.progress import LabelledProgress, RunProgress, ProgressRelay
 from sertone.utils.processes import ChildDiedError, count_cores, run_parallel
 

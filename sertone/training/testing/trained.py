@@ -18,8 +18,8 @@ from sertone.runtime.answering import DEFAULT_MAX_SECONDS, Outputs, require_vali
 from sertone.scoring.calibration import Calibration
 from sertone.sharing.model_folder import find_checkpoints, find_missing_folds
 from sertone.training.experiment import contamination
-from sertone.training.experiment.experiment import require_device
 from sertone.training.fit import checkpoint
+from sertone.training.fit.distributed import require_device
 
 SHORT = 4000
 """Samples of the noise that every model answers when it is loaded."""
