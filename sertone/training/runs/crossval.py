@@ -9,13 +9,13 @@ from pathlib import Path
 
 from sertone import recipe as recipes
 from sertone.recipe import Recipe
-from sertone.training.runs import scheduler
-from sertone.training.fit import distributed
-from sertone.training.runs.scheduler import CrossValidationRun, choose_jobs
 from sertone.training.experiment.experiment import prepare
+from sertone.training.fit import distributed
 from sertone.training.fit.progress import RunProgress
+from sertone.training.runs import scheduler
 from sertone.training.runs.results import collect_results
 from sertone.training.runs.run_folder import claim
+from sertone.training.runs.scheduler import CrossValidationRun, choose_jobs
 
 
 def cross_validate(

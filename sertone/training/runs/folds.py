@@ -13,25 +13,24 @@ import torch
 from sertone import models
 from sertone import recipe as recipes
 from sertone.files import write_json
-from sertone.sharing.model_folder import FORMAT
 from sertone.sharing.card_scores import Scores
-from sertone.training.fit import checkpoint, distributed
+from sertone.sharing.model_folder import FORMAT
 from sertone.training.data import duplicates
-from sertone.training.experiment import contamination
-from sertone.training.runs import run_folder
-from sertone.training.fit.inference import predict_utterances
 from sertone.training.data.augmentation import require_uncropped_transcripts
-from sertone.training.testing.calibrate import calibrate
-from sertone.training.experiment.experiment import Experiment
-from sertone.training.fit.first_stages import FirstStages
-from sertone.training.fit.trainer import Trainer
 from sertone.training.data.material import SharedCaches
+from sertone.training.experiment import contamination
+from sertone.training.experiment.experiment import Experiment
+from sertone.training.fit import checkpoint, distributed
+from sertone.training.fit.first_stages import FirstStages
+from sertone.training.fit.inference import predict_utterances
 from sertone.training.fit.memory import require_memory
-from sertone.training.testing.modalities import rows_by_condition
 from sertone.training.fit.progress import ProgressReporter
 from sertone.training.fit.step import check_plan, freeze
+from sertone.training.fit.trainer import Trainer
+from sertone.training.runs import run_folder
 from sertone.training.runs.teacher_targets import apply_teacher
-from sertone.training.testing.fold_test import describe_scores, score_fold, score_stage
+from sertone.training.testing.calibrate import calibrate
+from sertone.training.testing.fold_test import describe_scores, predict_by_condition, score_fold, score_stage
 
 PER_FILE = ("file_hashes", "segments")
 """Parts of the protocol card that grow with the corpus; a checkpoint leaves them out, and of the texts that
@@ -76,7 +75,9 @@ def prepare_data(
     material = material or SharedCaches.from_config(recipe.train)
     for line in material.recordings.load_with_warnings(experiment.utterances):
         progress.say(line)
-    material.recordings.likely_copies = duplicates.check_copies(experiment.folds, material.recordings, progress.say)
+    material.recordings.likely_copies = duplicates.check_copies(
+        experiment.folds, material.recordings, progress.say
+    )
     fabric = distributed.make_fabric(recipe.train)
     lengths, device = material.recordings.lengths, fabric.device.type
     require_memory(model, experiment.folds, lengths, recipe.train, device, jobs)
@@ -196,7 +197,7 @@ def run_fold(
         **score_fold(trainer, experiment, number),
         "after_stages": trainer.after_stages,
         "experiment": fingerprint(experiment),
-        "modalities": rows_by_condition(trainer, experiment, number) if trainer.model.text else {},
+        "modalities": predict_by_condition(trainer, experiment, number) if trainer.model.text else {},
         "train": len(fold.train),
         "validation": len(fold.validation),
         "history": trainer.history,

@@ -16,10 +16,10 @@ import numpy as np
 from sertone.files import read_json, write_json, write_text
 from sertone.report import run as report
 from sertone.scoring import display, intervals, metrics, sufficient_statistics
-from sertone.training.testing import votes
-from sertone.training.testing.calibrate import score_confidence
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.runs.folds import fingerprint
+from sertone.training.testing.calibrate import score_confidence
+from sertone.training.testing.prediction_rows import score_against_votes
 from sertone.utils.spreadsheet import guard_formula
 
 
@@ -124,11 +124,13 @@ def _pooled(rows: list[dict], classes: list[str], ratings: Iterable[str], seed: 
 def _pooled_emotions(rows: list[dict], classes: list[str], folds: list[dict]) -> dict[str, Any]:
     """What there is of emotions besides scores."""
     known = sufficient_statistics.select_labelled(rows, "emotion")
-    targets, predictions = ([row[name] for row in known] for name in sufficient_statistics.get_task_columns("emotion"))
+    targets, predictions = (
+        [row[name] for row in known] for name in sufficient_statistics.get_task_columns("emotion")
+    )
     confidence = [fold["confidence"] for fold in folds if "confidence" in fold]
     return {
         "confusion": metrics.count_confusions(targets, predictions, classes).tolist(),
-        "soft": votes.score_against_votes(known, classes),
+        "soft": score_against_votes(known, classes),
         "confidence": score_confidence(known, classes, confidence),
     }
 

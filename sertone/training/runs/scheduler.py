@@ -17,12 +17,12 @@ import torch
 
 from sertone.errors import SertoneError
 from sertone.scoring.display import format_count
-from sertone.training.fit import distributed
-from sertone.training.experiment.experiment import Experiment
-from sertone.training.fit.first_stages import FirstStages
-from sertone.training.runs.folds import build_checked_model, prepare_data, run_fold
 from sertone.training.data.material import SharedCaches
-from sertone.training.fit.progress import LabelledProgress, RunProgress, ProgressRelay
+from sertone.training.experiment.experiment import Experiment
+from sertone.training.fit import distributed
+from sertone.training.fit.first_stages import FirstStages
+from sertone.training.fit.progress import LabelledProgress, ProgressRelay, RunProgress
+from sertone.training.runs.folds import build_checked_model, prepare_data, run_fold
 from sertone.utils.processes import ChildDiedError, count_cores, run_parallel
 
 
@@ -56,7 +56,12 @@ class CrossValidationRun:
         return [n for n in numbers if not (self.out / f"fold_{n}" / "result.json").is_file()]
 
 
-def run_folds(runs: Sequence[CrossValidationRun], jobs: int, progress: RunProgress, on_finished: Callable[[CrossValidationRun], None]) -> None:
+def run_folds(
+    runs: Sequence[CrossValidationRun],
+    jobs: int,
+    progress: RunProgress,
+    on_finished: Callable[[CrossValidationRun], None],
+) -> None:
     """Runs the folds that are left, cell by cell, `jobs` at a time.
 
     A cell that fails does not keep the others from being done; its error comes at the end.
@@ -112,7 +117,9 @@ def _failures(errors: Sequence[SertoneError], total: int) -> SertoneError:
         return errors[0]
     found = "; ".join(error.found for error in errors[:5]) + ("; ..." if len(errors) > 5 else "")
     way_out = "the others are done and kept; the same command tries these again"
-    return SertoneError("cells_failed", f"{len(errors)} of {format_count(total, 'run')}: {found}", way_out=way_out)
+    return SertoneError(
+        "cells_failed", f"{len(errors)} of {format_count(total, 'run')}: {found}", way_out=way_out
+    )
 
 
 def _done(
@@ -134,7 +141,9 @@ def _done(
             yield cell, number, _error(cell, number, future.exception())
 
 
-def _run_here(cell: CrossValidationRun, number: int, material: SharedCaches, progress: RunProgress) -> SertoneError | None:
+def _run_here(
+    cell: CrossValidationRun, number: int, material: SharedCaches, progress: RunProgress
+) -> SertoneError | None:
     try:
         reporter = LabelledProgress(progress, cell.label)
         run_fold(cell.experiment, number, cell.out, material, reporter, **_choices(cell))

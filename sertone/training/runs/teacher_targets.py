@@ -11,12 +11,16 @@ from dataclasses import dataclass, replace
 from sertone.labels import class_shares
 from sertone.protocol.splits import Fold
 from sertone.schema import Utterance
-from sertone.training.fit import distributed
+from sertone.training.data.recordings import Recordings
 from sertone.training.experiment import teachers
 from sertone.training.experiment.experiment import Experiment
-from sertone.training.testing.trained import TorchModel
-from sertone.training.data.recordings import Recordings
-from sertone.training.testing.together import predict_per_model, average_probabilities, average_ratings
+from sertone.training.fit import distributed
+from sertone.training.testing.trained import (
+    TorchModel,
+    average_probabilities,
+    average_ratings,
+    predict_per_model,
+)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from sertone import recipe as recipes
 from sertone.recipe import Recipe
-from sertone.training.fit import distributed
 from sertone.training.experiment.experiment import prepare
-from sertone.training.runs.folds import train_fold, prepare_data
+from sertone.training.fit import distributed
 from sertone.training.fit.progress import RunProgress
+from sertone.training.runs.folds import prepare_data, train_fold
 from sertone.training.runs.run_folder import claim
 
 
