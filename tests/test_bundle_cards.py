@@ -149,13 +149,13 @@ def test_what_a_run_knows_of_its_scores_is_on_the_card(tmp_path, small_demo):
     whole = export(tmp_path / "run", tmp_path / "whole")
     pooled = json.loads((tmp_path / "run/results.json").read_text())["pooled"]["emotion"]
     assert whole["scores"]["values"]["ua"] == pooled["ua"] and whole["scores"]["folds"] == 2
-    assert "The mean of the models has no score of its own" in (tmp_path / "whole/README.md").read_text()
+    assert "The mean of the models\nhas no separate score" in (tmp_path / "whole/README.md").read_text()
     one = export(tmp_path / "run/fold_1", tmp_path / "one")
     result = json.loads((tmp_path / "run/fold_1/result.json").read_text())
     assert one["scores"]["values"]["ua"] == result["metrics"]["emotion"]["ua"]
     text = (tmp_path / "one/README.md").read_text()
     assert (
-        "whom the model never heard" in text
+        "on whom the model was not trained" in text
         and f"fold `{one['card']['fold']}` of 2" in text
         and metadata_errors(text) == []
     )

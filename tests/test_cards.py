@@ -111,8 +111,8 @@ def test_a_folds_card_states_its_own_scores(made):
         "accuracy": pytest.approx(expected["wa"], abs=1e-4),
     }
     for speaker in {row["speaker"] for row in rows}:
-        assert f"`{speaker}`" in text.split("Held out")[1].split("\n")[0]
-    assert f"{len(rows)} utterances of 5 speakers, whom the model never heard" in text
+        assert f"`{speaker}`" in text.split("Test set:")[1].split("\n")[0]
+    assert f"{len(rows)} utterances of 5 speakers, on whom the model was not trained" in text
     assert "drawing whole speakers" in text and "Article 5(1)(f)" in text
 
 
@@ -161,7 +161,19 @@ def test_a_model_of_all_the_data_is_not_scored_unless_by_a_run_of_its_recipe(mad
         [pooled["ua"], *pooled["intervals"]["speakers"]["ua"]], abs=6e-4
     )
     assert "the 2 models of a cross-validation" in text and "40 utterances of\n10 speakers" in text
-    assert "none was left to score it" in text
+    assert "no utterance is left to score it" in text
+
+
+def test_a_card_says_that_speakers_are_new_only_where_the_past_of_the_model_is_known(made):
+    """Recordings of unknown speakers, in the training of an encoder or a teacher too, could be by a test speaker."""
+    about = folders.read_about(fold(made))
+    pooled = Scores.from_run(made / "run", about)
+    single = Scores.from_fold(json.loads((made / "run" / "fold_1" / "result.json").read_text()))
+    assert "not trained on its speaker" in model_card.render(about, pooled)
+    assert "on whom the model was not trained" in model_card.render(about, single)
+    about["card"]["heard"]["unknown_speakers"] = 3
+    assert "not trained on that utterance" in model_card.render(about, pooled)
+    assert "on whom the model was not trained" not in model_card.render(about, single)
 
 
 @pytest.mark.parametrize(

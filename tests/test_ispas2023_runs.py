@@ -59,7 +59,7 @@ def test_the_report_of_missing_modalities_is_of_what_it_says(run, small_demo):
         alone = predictor.predict(path)
         assert alone.dimensions["valence"] == pytest.approx(row["valence_prediction"], abs=1e-4)
         (model,), (vocabulary,) = predictor.model.models, predictor.model.vocabularies
-        tokens, counts = vocabulary.tokens([text])
+        tokens, counts = vocabulary.encode_texts([text])
         unheard = model(Batch(None, torch.tensor([16000]), tokens=tokens, counts=counts))
         expected = model.heads["valence"].decode(unheard["valence"])[0]
         assert silent["valence_prediction"] == pytest.approx(expected, abs=1e-4)
@@ -77,7 +77,7 @@ def test_no_text_ends_a_run_of_predictions(run, small_demo):
 
 def test_the_card_says_that_the_model_reads(run):
     card = (run / "fold_0" / "checkpoint" / "card.md").read_text()
-    assert "It also reads what is said" in card and '--text "what is said"' in card
+    assert "It also uses the text of an utterance" in card and '--text "what is said"' in card
     assert "the corpus's own transcripts" in card and "CCC valence" in card
 
 
@@ -119,7 +119,7 @@ def test_dimensions_alone_from_end_to_end(demo_recipe, tmp_path, small_demo):
     assert (run / "report.html").is_file()
     answer = load(run).predict(next((small_demo / "wav").iterdir()), text="hello")
     card = (run / "fold_0" / "checkpoint" / "card.md").read_text()
-    assert "counts as" not in card and "emotions a voice carries" not in card
+    assert "counts as" not in card and "emotions a voice expresses" not in card
     assert answer.status == "ok" and answer.label is None and answer.probabilities == {}
     assert set(answer.dimensions) == {"valence", "arousal"}
 

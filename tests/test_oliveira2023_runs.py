@@ -64,7 +64,7 @@ def test_a_checkpoint_answers_as_the_run_did(run, small_demo):
 def test_the_card_says_what_the_model_is(run):
     form, out = run
     card = (out / "fold_0" / "checkpoint" / folders.CARD).read_text()
-    assert ("does not hear how" in card) == (form == "text")
+    assert ("and no audio" in card) == (form == "text")
     assert ("mono speech at 16 kHz" in card) == (form == "both")
     model, _, about = checkpoint.load_model(out / "fold_0" / "checkpoint")
     assert (about["model"]["encoder"] is None) == (form == "text") == (model.encoder.width == 0)

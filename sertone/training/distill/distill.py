@@ -22,7 +22,7 @@ from sertone.nn.encoders.saved import save_encoder
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol.splits import Fold
 from sertone.schema import Utterance
-from sertone.sharing import encoder_card
+from sertone.sharing import model_card
 from sertone.sharing.encoder_origin import ENCODER, FORMAT, NOTHING_SEEN, find_origin
 from sertone.sharing.model_folder import WEIGHTS
 from sertone.training.data.material import SharedCaches
@@ -163,7 +163,7 @@ def _write(student: Encoder, about: dict, result: dict, out: Path) -> None:
     aside.mkdir()
     save_encoder(student, aside)
     about["files"] = {WEIGHTS: file_hash(aside / WEIGHTS)}
-    write_text(aside / "README.md", encoder_card.render_encoder(about))
+    write_text(aside / "README.md", model_card.render_encoder(about))
     write_json(aside / ENCODER, about)
     shutil.rmtree(out / "encoder", ignore_errors=True)
     aside.replace(out / "encoder")
