@@ -63,8 +63,8 @@ class Scores:
     def tests_unseen_speakers(self, card: Mapping[str, Any]) -> bool:
         """Return whether no scored speaker was seen in training; False where that is not known.
 
-        It is not known where the speaker of a scored utterance is unknown. The same holds where the model, its
-        encoder or its teachers were trained on recordings of unknown speakers.
+        It is not known where the speaker of a scored utterance is unknown. The same holds where the model,
+        its encoder or its teachers were trained on recordings of unknown speakers.
 
         Args:
             card: the protocol card of the model.
@@ -94,8 +94,8 @@ class Scores:
         """Return scores pooled over the folds of a cross-validation of the same recipe, or of a choice.
 
         Args:
-            run: its folder, or that of a choice, or a run inside a choice. For such a run the scores are those
-                of the choice: the score of the best run itself is too high.
+            run: its folder, or that of a choice, or a run inside a choice. For such a run the scores are
+                those of the choice: the score of the best run itself is too high.
             about: the content of the model's `checkpoint.json`.
 
         Raises:

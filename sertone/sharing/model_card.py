@@ -1,7 +1,7 @@
 """The model cards of a checkpoint and of a distilled encoder, in the form of the Hugging Face hub.
 
-A card is YAML metadata, then Markdown. Everything in it follows from `checkpoint.json` and the scores, or from
-`encoder.json`. The texts are in `templates/card.md` and `templates/encoder.md`.
+A card is YAML metadata, then Markdown. Everything in it follows from `checkpoint.json` and the scores, or
+from `encoder.json`. The texts are in `templates/card.md` and `templates/encoder.md`.
 """
 
 import re
