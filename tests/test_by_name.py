@@ -357,12 +357,12 @@ def test_a_command_line_that_is_wrong_is_answered_in_words(sertone, line, said):
 
 def test_what_is_empty_is_not_called_none(tmp_path):
     from sertone.runtime.batch.resumable import _require_same
-    from sertone.training.runs.run_folder import _changes
+    from sertone.training.runs.run_folder import _list_changes
 
     with pytest.raises(SertoneError, match=r"\(found null\)"):
         recipe.load("demo", ["train.seed=null"])
     with pytest.raises(SertoneError, match=r"the recipe has no model\.name"):
         configure({"encoder": {"name": "compact"}})
-    assert _changes({"coverage": None}, {"coverage": 0.8}) == ["coverage: was null, now 0.8"]
+    assert _list_changes({"coverage": None}, {"coverage": 0.8}) == ["coverage: was null, now 0.8"]
     with pytest.raises(SertoneError, match="written with no recognised_by; expected recognised_by 'small'"):
         _require_same({"model": "a"}, {"model": "a", "recognised_by": "small"}, tmp_path / "rows.csv")

@@ -199,14 +199,14 @@ def test_a_recipe_that_was_torn_between_two_lines_is_put_aside_too(run, recipe, 
     text = (copy / "recipe.yaml").read_text()
     (copy / "recipe.yaml").write_text(text[: text.index("train:")])
     cross_validate(recipe, copy, jobs=1)
-    assert "recipe.yaml is damaged: put aside" in capsys.readouterr().err
+    assert "recipe.yaml is damaged; renamed to" in capsys.readouterr().err
     assert (copy / "recipe.yaml").read_text() == text
 
 
 def test_a_run_that_began_in_another_precision_says_how_to_go_on(run, recipe, tmp_path):
     """As where `auto` has become another one on another machine."""
     copy, there = shutil.copytree(run, tmp_path / "run"), recipes.load(run / "recipe.yaml", [])
-    way_out = r"go on with --set train\.precision=32-true"
+    way_out = r"resume with --set train\.precision=32-true"
     with pytest.raises(SertoneError, match=way_out) as caught:
         cross_validate(longer(there, precision="bf16-mixed"), copy, jobs=1, quiet=True)
     assert caught.value.code == "other_experiment" and "--force" not in str(caught.value)

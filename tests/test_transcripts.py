@@ -256,9 +256,9 @@ def test_a_run_says_where_its_texts_come_from_and_other_texts_are_another_experi
     del card["text"]
     (run / "recipe.yaml").write_text(yaml.safe_dump(before, explicit_end=True))
     (run / "protocol.json").write_text(json.dumps(card))
-    with pytest.raises(SertoneError, match=r"data\.text: was not there, now \{'source': 'none'") as caught:
+    with pytest.raises(SertoneError, match=r"data\.text: was not set, now \{'source': 'none'") as caught:
         cli.app(["crossval", str(path), "--out", str(run), "--jobs", "1"])
-    assert caught.value.code == "other_experiment" and "text: was not there" in str(caught.value)
+    assert caught.value.code == "other_experiment" and "text: was not set" in str(caught.value)
     assert cli.app(["compare", str(run), str(run)]) == 0  # and is compared as before
 
 
