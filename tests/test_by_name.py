@@ -254,7 +254,7 @@ def test_speech_recognition_asks_for_its_own_extra(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "sertone.recipe", None)
     with pytest.raises(SertoneError, match=r"\[asr\]"):
-        _load_recogniser("small", "", SimpleNamespace(reads=True))
+        _load_recogniser("small", "", SimpleNamespace(uses_text=True))
 
 
 def test_a_container_of_ffmpegs_asks_for_media(monkeypatch, tmp_path):

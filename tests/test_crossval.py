@@ -328,7 +328,7 @@ def test_the_report_leaves_out_the_loss_of_an_epoch_without_a_step(run, tmp_path
 
 def test_an_unexpected_fault_of_one_recording_is_one_answer(run, small_demo, monkeypatch):
     predictor = sertone.load(run)
-    monkeypatch.setattr("sertone.runtime.predictor.read_apart", None)
+    monkeypatch.setattr("sertone.runtime.predictor.read_isolated", None)
     answer = predictor.predict(small_demo / "wav" / "S1F_sad_00.wav")
     assert (answer.status, answer.code) == ("error", "failed") and "TypeError" in answer.message
 

@@ -95,7 +95,7 @@ def test_the_held_out_loss_is_that_of_the_encoder_and_its_heads(recipe, tmp_path
     teacher.freeze(-1)
     with torch.no_grad():
         for u in distiller.fold.validation:
-            samples = torch.from_numpy(distiller.material.recordings.samples(u).astype(np.float32) / 32768)
+            samples = torch.from_numpy(distiller.caches.recordings.samples(u).astype(np.float32) / 32768)
             inputs = samples[None], torch.tensor([len(samples)])
             expected, frames = teacher(*inputs)
             hidden, _ = model.encoder(*inputs)
@@ -127,7 +127,7 @@ def test_student_and_teacher_hear_the_same_crop(recipe, tmp_path, monkeypatch):
     for layer in (1, 3):
         torch.testing.assert_close(batch.targets[f"layer_{layer}"], expected[:, layer], atol=1e-5, rtol=1e-5)
     (whole,) = distiller.loader.batches([[BatchItem(distiller.fold.train[0])]], list(distiller.model.heads))
-    assert whole.lengths.tolist() == [distiller.material.recordings.lengths[distiller.fold.train[0].id]]
+    assert whole.lengths.tolist() == [distiller.caches.recordings.lengths[distiller.fold.train[0].id]]
     with pytest.raises(SertoneError) as caught:
         distill(recipe(cache="memory", **crop), tmp_path / "b", quiet=True)
     assert caught.value.code == "not_cacheable"

@@ -81,7 +81,7 @@ def test_the_bundle_answers_at_that_temperature(tmp_path, experiment, monkeypatc
     """The scores themselves are those of a cross-validation, and tested with it."""
     monkeypatch.setattr(
         from_checkpoint.Scores,
-        "of_run",
+        "from_run",
         lambda run, about: from_checkpoint.Scores({}, {}, "speakers", 1, 1, 3),
     )
     run = write_run(tmp_path / "run")

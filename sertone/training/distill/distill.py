@@ -101,7 +101,9 @@ def _describe_encoder(
     source = options.get("source")
     # The name of a folder alone, since its path says something about the machine.
     teacher_name = Path(source).name if source and Path(source).is_dir() else source or options["name"]
-    training_data = contamination.hash_training_data(pieces, card)
+    unlabelled_data = contamination.hash_training_data(pieces, card)
+    if origin:
+        unlabelled_data = contamination.union(unlabelled_data, origin.seen_without_labels)
     return {
         "format": FORMAT,
         "encoder": student.describe(),
@@ -112,9 +114,7 @@ def _describe_encoder(
         "parameters": {"teacher": _count_parameters(teacher), "student": _count_parameters(student)},
         "licences": licences.build_ledger(card["corpus"], {"encoder": options}, origin and origin.licences),
         "heard": origin.seen_with_labels if origin else NOTHING_SEEN,
-        "listened": contamination.union(training_data, origin.seen_without_labels)
-        if origin
-        else training_data,
+        "listened": unlabelled_data,
     }
 
 
