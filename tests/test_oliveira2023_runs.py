@@ -118,7 +118,7 @@ def test_only_an_encoder_from_nowhere_is_called_random(saved, tmp_path, small_de
 def test_a_model_that_only_reads_has_no_encoder_to_start_from(run):
     form, out = run
     if form == "text":
-        with pytest.raises(SertoneError, match="only reads") as error:
+        with pytest.raises(SertoneError, match="uses text only") as error:
             encoder_origin.read_origin(str(out / "fold_0"))
         assert error.value.code == "no_speech_encoder"
     else:

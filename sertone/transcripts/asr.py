@@ -1,6 +1,7 @@
-"""Speech recognition with Whisper, as faster-whisper runs it: the extra `asr`.
+"""Speech recognition with Whisper through faster-whisper; it needs the extra `asr`.
 
-Nothing here is drawn at random: temperature 0, each recording by itself, no voice activity filter.
+Recognition is deterministic: the temperature is 0, every recording is recognised by itself, and no voice
+activity filter is used.
 
 Axis letters: N samples.
 """
@@ -19,32 +20,38 @@ from sertone.utils import hub
 from sertone.utils.extras import install_command
 
 PACKAGES = ("faster-whisper", "ctranslate2")
+"""The libraries on which a transcript depends."""
 
 
 class Recogniser:
-    """Writes down what is said.
+    """Transcribes speech.
 
     Args:
-        config: which model, and how it runs.
-        language: ISO 639-1 code, where the configuration has none; empty: it is detected.
+        config: the model and how it runs.
+        language: ISO 639-1 code, used where the configuration has none; empty: it is detected.
 
     Raises:
         SertoneError: `missing_extra`, `bad_asr_model`, `unknown_language`.
     """
 
     def __init__(self, config: AsrConfig, language: str = "") -> None:
-        self.config, self.language = config, config.language or language or None
-        self.model = _load(config)
+        self.config = config
+        self.language = config.language or language or None
+        self.model = _load_model(config)
         if self.language not in (None, *self.model.supported_languages):
             raise SertoneError(
                 "unknown_language",
                 f"language {self.language!r}, which {config.model} does not know",
                 f"one of {', '.join(self.model.supported_languages)}",
-                "data.text.asr.language says what is spoken",
+                "set data.text.asr.language to the language spoken",
             )
 
     def __call__(self, samples: np.ndarray) -> str:
-        """What is said in a recording: samples (N,), float32, 16 kHz. Empty where nothing was understood."""
+        """Return the transcript of a recording; empty where no word was recognised.
+
+        Args:
+            samples: (N,), float32, 16 kHz.
+        """
         segments, _ = self.model.transcribe(
             samples,
             language=self.language,
@@ -58,7 +65,7 @@ class Recogniser:
 
 
 def get_versions() -> dict[str, str]:
-    """Of the libraries that recognise.
+    """Return the versions of the libraries for recognition.
 
     Raises:
         SertoneError: `missing_extra`.
@@ -66,11 +73,11 @@ def get_versions() -> dict[str, str]:
     try:
         return {name: version(name) for name in PACKAGES}
     except PackageNotFoundError as error:
-        raise _missing(error.name or PACKAGES[0]) from None
+        raise _missing_extra(error.name or PACKAGES[0]) from None
 
 
 def identify_model(model: str) -> dict[str, str]:
-    """What tells a model from others: its name on the hub, or the hash of a folder's files."""
+    """Return the identity of a model: its name on the hub, or the hash of a folder's files."""
     folder = Path(model).expanduser()
     if not folder.is_dir():
         return {"model": model}
@@ -80,23 +87,24 @@ def identify_model(model: str) -> dict[str, str]:
     return {"model": folder.resolve().name, "sha256": digest.hexdigest()}
 
 
-def _load(config: AsrConfig) -> Any:
+def _load_model(config: AsrConfig) -> Any:
     try:
         from faster_whisper import WhisperModel
     except ImportError:
-        raise _missing("faster-whisper") from None
+        raise _missing_extra("faster-whisper") from None
     folder = Path(config.model).expanduser()
     name = str(folder) if folder.is_dir() else config.model
-    _require_known(name, folder)
+    _require_local_or_hub(name, folder)
     try:
         return WhisperModel(name, device=config.device, compute_type=config.compute_type)
     except (ValueError, OSError, RuntimeError) as error:
         raise _bad_model(f"{config.model!r}: {error}") from None
 
 
-def _require_known(name: str, folder: Path) -> None:
-    """Refuses what faster-whisper would look for on the hub although a folder is meant."""
+def _require_local_or_hub(name: str, folder: Path) -> None:
+    """Refuse names for which faster-whisper would search the hub although a folder is meant."""
     if folder.is_dir() and not (folder / "tokenizer.json").is_file():
+        # Without this file faster-whisper would download a tokenizer.
         raise _bad_model(f"{name!r}: no tokenizer.json")
     if "/" in name and not folder.is_dir() and not hub.is_hub_id(name):
         raise _bad_model(hub.describe_missing(name))
@@ -112,5 +120,5 @@ def _bad_model(found: str) -> SertoneError:
     )
 
 
-def _missing(name: str) -> SertoneError:
+def _missing_extra(name: str) -> SertoneError:
     return SertoneError("missing_extra", f"{name} is not installed", way_out=install_command("asr"))
