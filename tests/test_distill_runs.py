@@ -118,7 +118,7 @@ def test_student_and_teacher_hear_the_same_crop(recipe, tmp_path, monkeypatch):
     student = {"layers": 1, "heads": "hidden", "front_gradient": 0.1}
     distill(recipe(student=student, epochs=2, **crop), tmp_path / "a", quiet=True)
     (distiller,) = made
-    assert distiller._kept is None and np.isfinite(losses(tmp_path / "a")).all()
+    assert distiller._teacher_cache is None and np.isfinite(losses(tmp_path / "a")).all()
     rows = [BatchItem(u, seed=n) for n, u in enumerate(distiller.fold.train[:3])]
     (batch,) = distiller.loader.batches([rows], list(distiller.model.heads))
     assert batch.lengths.tolist() == [8000] * 3

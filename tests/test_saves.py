@@ -187,7 +187,7 @@ def test_a_torn_file_of_a_run_is_put_aside_and_made_again(run, recipe, tmp_path,
     if not (
         name == "protocol.json" and before == b"{}"
     ):  # an empty card is one that differs in nothing known
-        assert "put aside" in capsys.readouterr().err
+        assert "is damaged; renamed to" in capsys.readouterr().err
         assert (copy / f"{name}.damaged1").read_bytes() == before
     scores = [json.loads((folder / "results.json").read_text())["pooled"] for folder in (run, copy)]
     assert scores[0] == scores[1]

@@ -89,10 +89,11 @@ def _describe_error(kind: type[Settings], item: Any) -> str:
     return item["msg"].removeprefix("Value error, ")  # pydantic's prefix for errors of our validators
 
 
-def _describe_unknown_key(kind: type[Settings], key: str, known: list[str]) -> str:
+def _describe_unknown_key(kind: type[Settings], key: str, known_keys: list[str]) -> str:
     if hint := _find_section(kind, key) or explain_name(key):
         return f"unknown key {key!r}; {hint}"
-    return join_parts(f"unknown key {key!r}", did_you_mean(key, known), f"known here: {', '.join(known)}")
+    listed = f"known here: {', '.join(known_keys)}"
+    return join_parts(f"unknown key {key!r}", did_you_mean(key, known_keys), listed)
 
 
 def _describe_unknown_name(name: str, expected: str) -> str:

@@ -232,8 +232,10 @@ class TrainConfig(TrainingConfig):
     @model_validator(mode="after")
     def _require_known_rates(self) -> Self:
         if isinstance(self.learning_rate, str) and self.learning_rate not in self.learning_rates:
-            known = " or ".join(["{encoder: ..., downstream: ...}", *self.learning_rates])
-            raise ValueError(f"learning_rate {self.learning_rate!r} is neither two rates nor named: {known}")
+            choices = " or ".join(["{encoder: ..., downstream: ...}", *self.learning_rates])
+            raise ValueError(
+                f"learning_rate {self.learning_rate!r} is neither two rates nor named: {choices}"
+            )
         return self
 
     @property

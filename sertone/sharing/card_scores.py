@@ -69,8 +69,8 @@ class Scores:
         Args:
             card: the protocol card of the model.
         """
-        seen = card.get("heard", {})  # a bundle may leave it out
-        return not (self.has_unknown_speakers or seen.get("unknown_speakers", 0))
+        training_data = card.get("heard", {})  # a bundle may leave it out
+        return not (self.has_unknown_speakers or training_data.get("unknown_speakers", 0))
 
     @classmethod
     def from_fold(cls, result: dict) -> Self:
@@ -103,7 +103,7 @@ class Scores:
         """
         choice = find_choice(run)
         trained = find_cross_validation(run)
-        results = _read_results(trained, "crossval` or `sertone choose")
+        results = _load_results(trained, "crossval` or `sertone choose")
         _require_same_recipe(trained, results, about)
         return cls._from_choice(choice) if choice else cls._pool(run, results, len(results["folds"]))
 
@@ -133,8 +133,8 @@ class Scores:
         Raises:
             SertoneError: `not_a_run`.
         """
-        results = _read_results(folder, "evaluate")
-        card = _read_card(folder)
+        results = _load_results(folder, "evaluate")
+        card = _load_card(folder)
         if "evaluated" not in card:
             raise SertoneError("not_a_run", f"{folder} is a run", "what `sertone evaluate` wrote")
         return card["corpus"]["title"], cls._pool(folder, results, None)
@@ -143,7 +143,7 @@ class Scores:
     def _pool(cls, run: Path, results: dict[str, Any], folds: int | None) -> Self:
         pooled = results["pooled"]
         utterances = sum(fold["test"] for fold in results["folds"])
-        speaker_counts = display.count_test_speakers(_read_card(run))
+        speaker_counts = display.count_test_speakers(_load_card(run))
         values = {name: _get_score(pooled, name) for name in display.find_score_names(pooled)}
         intervals = {}
         for task, scores in pooled.items():
@@ -206,7 +206,7 @@ def find_cross_validation(folder: Path) -> Path:
     return choice / "run" if choice else folder
 
 
-def _read_results(folder: Path, command: str) -> dict[str, Any]:
+def _load_results(folder: Path, command: str) -> dict[str, Any]:
     if not (folder / "results.json").is_file():
         expected = f"the folder of a finished `sertone {command}`"
         raise SertoneError("not_a_run", f"no results.json in {folder}", expected)
@@ -219,20 +219,20 @@ def _get_score(by_task: Mapping[str, Mapping], name: str) -> Any:
     return by_task[task][score]
 
 
-def _read_card(run: Path) -> dict:
+def _load_card(run: Path) -> dict:
     return read_json(run / "protocol.json", "not_a_run")
 
 
 def _require_same_recipe(run: Path, results: dict, about: dict) -> None:
     """Refuse the scores of another recipe, which say nothing about the model."""
-    expected = _describe_recipe(about)
+    of_model = _describe_recipe(about)
     first_fold = model_folder.find_checkpoints(run)[0]
-    found = _describe_recipe(model_folder.read_about(first_fold))
+    of_run = _describe_recipe(model_folder.read_about(first_fold))
     differing = [
         f"{part}.{key}"
-        for part in expected
-        for key in sorted({*expected[part], *found[part]})
-        if expected[part].get(key) != found[part].get(key)
+        for part in of_model
+        for key in sorted({*of_model[part], *of_run[part]})
+        if of_model[part].get(key) != of_run[part].get(key)
     ]
     differing += [f"settings of {name}" for name in results["folds_of_other_settings"]]
     if differing:

@@ -83,7 +83,7 @@ def read_origin(source: str) -> Origin:
     """
     for folder in (Path(source), Path(source) / "encoder"):
         if (folder / ENCODER).is_file():
-            about = _read_about(folder / ENCODER)
+            about = _load_about(folder / ENCODER)
             return Origin(folder, *(about[key] for key in SHAPE))
     folder = folders.find_checkpoint(source)
     about = folders.read_about(folder)
@@ -96,7 +96,7 @@ def read_origin(source: str) -> Origin:
     return Origin(folder, encoder, about["licences"], card["heard"], listened, about["files"])
 
 
-def _read_about(marker: Path) -> dict[str, Any]:
+def _load_about(marker: Path) -> dict[str, Any]:
     """Return the content of `encoder.json`.
 
     Raises:
@@ -106,7 +106,7 @@ def _read_about(marker: Path) -> dict[str, Any]:
     if about.get("format") != FORMAT:
         raise folders.other_format_error(marker, about.get("format"), FORMAT)
     if misfits := find_misfits(about, SHAPE):
-        found = f"{marker} has no valid {', '.join(misfits)}"
-        raise SertoneError("bad_weights", found, "an intact file", "distil it again")
+        problem = f"{marker} has no valid {', '.join(misfits)}"
+        raise SertoneError("bad_weights", problem, "an intact file", "distil it again")
     folders.require_self_contained({"encoder": about["encoder"]}, marker)
     return about

@@ -115,9 +115,9 @@ def find_checkpoints(source: str | Path) -> list[Path]:
     folder = resolve_folder(source)
     if complete := _list_complete(folder):
         return complete
-    found = f"no checkpoint in {source}" if folder.exists() else hub.describe_missing(source)
+    problem = f"no checkpoint in {source}" if folder.exists() else hub.describe_missing(source)
     way_out = "`sertone crossval` and `sertone train` write them; hf:OWNER/NAME is a Hugging Face model"
-    raise SertoneError("not_a_checkpoint", found, EXPECTED, way_out)
+    raise SertoneError("not_a_checkpoint", problem, EXPECTED, way_out)
 
 
 def _list_complete(path: Path) -> list[Path]:
@@ -192,7 +192,7 @@ def read_about(folder: Path) -> dict:
     if not misfits and not _lists_own_fold(about["card"]):
         misfits = ["card.fold"]
     if misfits:
-        raise _damaged(folder, f"{MARKER} has no valid {', '.join(misfits[:MAX_LISTED])}")
+        raise _make_damage_error(folder, f"{MARKER} has no valid {', '.join(misfits[:MAX_LISTED])}")
     require_self_contained(about["model"], folder / MARKER)
     if about["model"].get("text") and not (folder / TOKENIZER).is_file():
         raise SertoneError(
@@ -210,12 +210,12 @@ def require_intact(folder: Path, names: Iterable[str], hashes: Mapping[str, str]
     for name in names:
         require_regular(folder / name, "bad_weights")
         if file_hash(folder / name) != hashes.get(name):
-            raise _damaged(folder, f"{name} has changed since it was saved")
+            raise _make_damage_error(folder, f"{name} has changed since it was saved")
 
 
-def _damaged(folder: Path, found: str) -> SertoneError:
+def _make_damage_error(folder: Path, problem: str) -> SertoneError:
     way_out = "fetch it again, or train it again (`--fresh` in the same folder)"
-    return SertoneError("bad_weights", f"{folder}: {found}", "an intact checkpoint", way_out)
+    return SertoneError("bad_weights", f"{folder}: {problem}", "an intact checkpoint", way_out)
 
 
 def find_missing_folds(source: str | Path, abouts: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -232,10 +232,10 @@ def find_missing_folds(source: str | Path, abouts: Sequence[Mapping[str, Any]]) 
     return [fold["name"] for fold in abouts[0]["card"]["folds"] if fold["name"] not in present]
 
 
-def other_format_error(path: Path, found: object, expected: int) -> SertoneError:
+def other_format_error(path: Path, version: object, expected: int) -> SertoneError:
     """Return the error about a file or folder that another version of Sertone has written."""
     way_out = "train it again (`--fresh` in the same folder), or use the version of Sertone that wrote it"
-    return SertoneError("other_format", f"{path} has format {found}", f"format {expected}", way_out)
+    return SertoneError("other_format", f"{path} has format {version}", f"format {expected}", way_out)
 
 
 def require_self_contained(model: Mapping[str, Any], marker: Path) -> None:

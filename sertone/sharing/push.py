@@ -61,8 +61,8 @@ def push(
         address = api.create_repo(repository, private=private or None, exist_ok=True)
         if private and not api.model_info(repository).private:
             # `create_repo` leaves an existing repository as it is.
-            found = f"{repository} already exists and is public"
-            raise SertoneError("public_repository", found, "a private repository", "choose another name")
+            problem = f"{repository} already exists and is public"
+            raise SertoneError("public_repository", problem, "a private repository", "choose another name")
         operations = [CommitOperationAdd(name, content) for name, content in files.items()]
         api.create_commit(repository, operations, commit_message=message)
     return str(address)
@@ -85,8 +85,8 @@ def _collect_checkpoint(model: str | Path, scores: str | Path | None) -> tuple[d
 def _collect_bundle(model: str | Path, scores: str | Path | None) -> tuple[dict, str, dict[str, Any]]:
     """Return the description of a bundle, its card, and its other files by name."""
     if scores is not None:
-        found = "--scores with a bundle, whose card already has the scores of the exported model"
-        raise SertoneError("other_recipe", found, "a checkpoint", "export a run or a fold with scores")
+        problem = "--scores with a bundle, whose card already has the scores of the exported model"
+        raise SertoneError("other_recipe", problem, "a checkpoint", "export a run or a fold with scores")
     folder = Path(model)
     about = bundle.read_metadata(folder)
     card = (folder / bundle.CARD).read_text(encoding="utf-8")
@@ -120,8 +120,8 @@ def _convert_hub_errors(repository: str) -> Iterator[None]:
     except HFValidationError as error:
         raise SertoneError("bad_repository", str(error), "OWNER/NAME") from error
     except ValueError as error:  # the metadata of the card were edited by hand
-        found = f"{repository}: {error}"
-        raise SertoneError("hub_refused", found, "a valid model card", f"correct {CARD}") from error
+        problem = f"{repository}: {error}"
+        raise SertoneError("hub_refused", problem, "a valid model card", f"correct {CARD}") from error
     except (httpx2.HTTPError, OSError, RuntimeError) as error:
-        found = f"{type(error).__name__}: {error}"
-        raise SertoneError("hub_unreachable", found, "a connection to the Hugging Face hub") from error
+        problem = f"{type(error).__name__}: {error}"
+        raise SertoneError("hub_unreachable", problem, "a connection to the Hugging Face hub") from error

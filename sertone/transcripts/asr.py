@@ -73,7 +73,7 @@ def get_versions() -> dict[str, str]:
     try:
         return {name: version(name) for name in PACKAGES}
     except PackageNotFoundError as error:
-        raise _missing_extra(error.name or PACKAGES[0]) from None
+        raise _make_extra_error(error.name or PACKAGES[0]) from None
 
 
 def identify_model(model: str) -> dict[str, str]:
@@ -91,34 +91,34 @@ def _load_model(config: AsrConfig) -> Any:
     try:
         from faster_whisper import WhisperModel
     except ImportError:
-        raise _missing_extra("faster-whisper") from None
+        raise _make_extra_error("faster-whisper") from None
     folder = Path(config.model).expanduser()
     name = str(folder) if folder.is_dir() else config.model
     _require_local_or_hub(name, folder)
     try:
         return WhisperModel(name, device=config.device, compute_type=config.compute_type)
     except (ValueError, OSError, RuntimeError) as error:
-        raise _bad_model(f"{config.model!r}: {error}") from None
+        raise _make_model_error(f"{config.model!r}: {error}") from None
 
 
 def _require_local_or_hub(name: str, folder: Path) -> None:
     """Refuse names for which faster-whisper would search the hub although a folder is meant."""
     if folder.is_dir() and not (folder / "tokenizer.json").is_file():
         # Without this file faster-whisper would download a tokenizer.
-        raise _bad_model(f"{name!r}: no tokenizer.json")
+        raise _make_model_error(f"{name!r}: no tokenizer.json")
     if "/" in name and not folder.is_dir() and not hub.is_hub_id(name):
-        raise _bad_model(hub.describe_missing(name))
+        raise _make_model_error(hub.describe_missing(name))
 
 
-def _bad_model(found: str) -> SertoneError:
+def _make_model_error(problem: str) -> SertoneError:
     return SertoneError(
         "bad_asr_model",
-        f"data.text.asr.model {found}",
+        f"data.text.asr.model {problem}",
         "a size such as `small`, a converted Whisper on the hub, or a folder that holds one, and a "
         "device and compute_type that this machine has",
         "ct2-transformers-converter converts a Whisper of transformers, with its tokenizer.json",
     )
 
 
-def _missing_extra(name: str) -> SertoneError:
+def _make_extra_error(name: str) -> SertoneError:
     return SertoneError("missing_extra", f"{name} is not installed", way_out=install_command("asr"))

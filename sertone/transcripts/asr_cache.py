@@ -92,20 +92,20 @@ class TranscriptCache:
         pending = [u for u in utterances if _load_text(paths[u.id]) is None]
         failed: dict[str, list[str]] = defaultdict(list)
         recogniser = None
-        for done, (utterance, samples) in enumerate(_read_samples(pending), 1):
+        for count, (utterance, samples) in enumerate(_load_samples(pending), 1):
             if isinstance(samples, AudioError):
                 failed[samples.code].append(utterance.id)
             else:
                 # The model is loaded only when it is needed.
                 recogniser = recogniser or Recogniser(self.config, self.language)
                 _save_text(paths[utterance.id], recogniser(samples))
-            if done % max(1, len(pending) // PROGRESS_LINES) == 0:
-                progress = f"{done} of {format_count(len(pending), 'recording')}"
+            if count % max(1, len(pending) // PROGRESS_LINES) == 0:
+                progress = f"{count} of {format_count(len(pending), 'recording')}"
                 say(f"speech recognition with {self.about['model']}: {progress}")
         for code, ids in failed.items():
-            count = format_count(len(ids), "recording")
+            recordings = format_count(len(ids), "recording")
             names = ids[0] + (", ..." if len(ids) > 1 else "")
-            say(f"{count} without a transcript, {code.replace('_', ' ')}: {names}")
+            say(f"{recordings} without a transcript, {code.replace('_', ' ')}: {names}")
         return dict(failed)
 
     @contextlib.contextmanager
@@ -117,7 +117,7 @@ class TranscriptCache:
             yield
 
 
-def _read_samples(utterances: Sequence[Utterance]) -> Iterator[tuple[Utterance, np.ndarray | AudioError]]:
+def _load_samples(utterances: Sequence[Utterance]) -> Iterator[tuple[Utterance, np.ndarray | AudioError]]:
     """Yield each utterance with its samples (N,), or with the error why they cannot be read.
 
     A child process decodes the audio, so that a crash of a decoder does not end the run.

@@ -85,9 +85,12 @@ def write_results(out: Path, folds: list[dict], about: dict[str, Any], *, seed: 
         for fold, fold_stages in zip(folds, stages, strict=True):
             fold["after_stages"] = {name: stage["metrics"] for name, stage in fold_stages.items()}
     if conditions:
-        scores = {name: _pool_scores(own, classes, ratings, seed) for name, own in conditions.items()}
+        scores = {
+            name: _pool_scores(condition_rows, classes, ratings, seed)
+            for name, condition_rows in conditions.items()
+        }
         results["modalities"] = scores
-        table = [_build_condition_row(name, own, classes, ratings) for name, own in scores.items()]
+        table = [_build_condition_row(name, by_task, classes, ratings) for name, by_task in scores.items()]
         _write_table(out / "modalities.csv", table)
     write_json(out / "results.json", results)
     report.write(out)

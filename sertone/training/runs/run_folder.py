@@ -115,12 +115,12 @@ def _quarantine_damaged(folder: Path, say: Callable[[str], None]) -> None:
     """Rename files that a crash or an unfinished copy has damaged, so that they are made again."""
     for pattern, shape in SHAPES.items():
         for path in folder.glob(pattern):
-            content = _read_intact(path)
+            content = _load_intact(path)
             if content is None or find_misfits(content, shape):
                 say(f"{path} is damaged; renamed to {quarantine(path).name}")
 
 
-def _read_intact(path: Path) -> dict[str, Any] | None:
+def _load_intact(path: Path) -> dict[str, Any] | None:
     """Return the content of a JSON or YAML file; None where it is damaged or missing."""
     try:
         if path.suffix == ".json":
@@ -144,7 +144,7 @@ def _refuse_other_experiment(folder: Path, recipe: str, card: dict) -> None:
     if not any(any(folder.glob(pattern)) for pattern in TRAINED_FILES):
         return
     settings = parse_yaml(recipe)
-    before = [_read_intact(folder / name) for name in ("recipe.yaml", "protocol.json")]
+    before = [_load_intact(folder / name) for name in ("recipe.yaml", "protocol.json")]
     now = [settings, json.loads(_to_json(card))]  # as the card is once it has been written and read
     changes = []
     for old, new in zip(before, now, strict=True):
@@ -200,7 +200,7 @@ def _list_foreign_files(folder: Path, experiment: str) -> list[str]:
         experiment: the expected fingerprint.
     """
     paths = [path for pattern in FINGERPRINTED for path in sorted(folder.glob(pattern))]
-    contents = [(path, _read_intact(path)) for path in paths]
+    contents = [(path, _load_intact(path)) for path in paths]
     return [
         f"recipe.yaml or protocol.json is damaged, and {path.relative_to(folder)} is of another experiment"
         for path, content in contents

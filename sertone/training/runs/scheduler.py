@@ -107,8 +107,8 @@ def run_folds(
     if len(runs) > 1:  # a single run is checked when its data are prepared
         _check_plans([run for run in runs if pending[id(run)]])
     for run in runs:
-        done = len(run.experiment.folds) - pending[id(run)].total()
-        progress.skip(run.epochs * done)
+        finished_folds = len(run.experiment.folds) - pending[id(run)].total()
+        progress.skip(run.epochs * finished_folds)
         if not pending[id(run)]:
             on_finished(run)
     failures: dict[int, SertoneError] = {}
@@ -145,12 +145,12 @@ def _check_plans(runs: Sequence[CrossValidationRun]) -> None:
 def _combine_errors(errors: Sequence[SertoneError], total: int) -> SertoneError:
     if len(errors) == 1:
         return errors[0]
-    found = "; ".join(error.found for error in errors[:MAX_LISTED])
+    problems = "; ".join(error.found for error in errors[:MAX_LISTED])
     if len(errors) > MAX_LISTED:
-        found += "; ..."
+        problems += "; ..."
     return SertoneError(
         "cells_failed",
-        f"{len(errors)} of {format_count(total, 'run')}: {found}",
+        f"{len(errors)} of {format_count(total, 'run')}: {problems}",
         way_out="the other runs are done and kept; the same command tries the failed ones again",
     )
 

@@ -67,8 +67,8 @@ def calibrate_on_held_out(run: Path, coverage: float | None) -> Calibration:
     before = calibration.compute_calibration_scores(calibrated, targets)["ece"]
     for fold in np.unique(folds):
         outside = folds != fold
-        other = calibration.fit_calibration(logits[outside], targets[outside], chose_epoch=False)
-        calibrated[~outside] = other.to_probabilities(logits[~outside])
+        from_others = calibration.fit_calibration(logits[outside], targets[outside], chose_epoch=False)
+        calibrated[~outside] = from_others.to_probabilities(logits[~outside])
     after = calibration.compute_calibration_scores(calibrated, targets)["ece"]
     error = f"expected calibration error {before:.3f} before, {after:.3f} after, each fold by the others"
     return replace(fitted, note=f"{fitted.note}; {error}")

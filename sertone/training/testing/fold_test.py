@@ -86,8 +86,8 @@ def _score_tasks(
         if task not in experiment.tasks
     }
     if "speaker" in tasks:  # a test speaker is no class that the head has learned
-        known = "known " if experiment.card["corpus"]["unknown_speakers"] else ""
-        scores["speaker"] = {"note": f"not defined: {known}speakers are disjoint"}
+        qualifier = "known " if experiment.card["corpus"]["unknown_speakers"] else ""
+        scores["speaker"] = {"note": f"not defined: {qualifier}speakers are disjoint"}
     return {"metrics": scores, "auxiliary": auxiliary}
 
 

@@ -116,8 +116,8 @@ class TorchModel:
         except Exception as error:  # torch raises many kinds for options that do not fit each other
             if is_out_of_memory(error):
                 raise SertoneError("out_of_memory", f"{path}: {error}", "memory for the model") from None
-            found = f"{path} cannot answer: {error}"
-            raise SertoneError("bad_weights", found, "a model that answers", "train it again") from None
+            problem = f"{path} cannot predict: {error}"
+            raise SertoneError("bad_weights", problem, "a model that predicts", "train it again") from None
 
     @torch.inference_mode()
     def outputs(self, waveforms: np.ndarray, text: str | None = None) -> Outputs:
@@ -152,7 +152,7 @@ def _load_unpickled(path: str, device: str, threads: int | None) -> TorchModel:
 
 def _average_thresholds(calibrations: Sequence[Calibration]) -> float | None:
     """Return the mean threshold, or None where a model has none."""
-    thresholds = [each.threshold for each in calibrations if each.threshold is not None]
+    thresholds = [fitted.threshold for fitted in calibrations if fitted.threshold is not None]
     return float(np.mean(thresholds)) if len(thresholds) == len(calibrations) else None
 
 
@@ -189,12 +189,13 @@ def predict_per_model(
 def average_probabilities(trained: TorchModel, predictions: Sequence[Predictions]) -> np.ndarray:
     """Average the models' calibrated probabilities, in the order of the model's classes: (N, K)."""
     pairs = zip(trained.calibrations, predictions, strict=True)
-    return np.mean([calibration.to_probabilities(each.logits) for calibration, each in pairs], axis=0)
+    calibrated = [calibration.to_probabilities(of_model.logits) for calibration, of_model in pairs]
+    return np.mean(calibrated, axis=0)
 
 
 def average_ratings(
     trained: TorchModel, predictions: Sequence[Predictions], name: str, scale: Scale
 ) -> list[float]:
     """Average the models' ratings and convert them to another scale: (N,)."""
-    mean = np.mean([each.by_task[name] for each in predictions], axis=0)
+    mean = np.mean([of_model.by_task[name] for of_model in predictions], axis=0)
     return [rescale(value, trained.scales[name], scale) for value in mean.tolist()]
