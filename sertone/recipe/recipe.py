@@ -65,6 +65,7 @@ class TextConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _expand_single_word(cls, values: Any) -> Any:
+        # `text: asr` is short for `text: {source: asr}`.
         return {"source": values} if isinstance(values, str) else values
 
     @model_validator(mode="after")
@@ -206,6 +207,7 @@ def resolve(source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable
     """
     if isinstance(source, str | Path):
         return load(source, overrides)
+    # A copy, since overrides change the mapping in place.
     values = source.model_dump(mode="json") if isinstance(source, Recipe) else deepcopy(dict(source))
     for override in overrides:
         apply_override(values, *parse_override(override))
@@ -245,4 +247,5 @@ def drop_neutral(values: dict[str, Any]) -> dict[str, Any]:
 def dump(recipe: Settings) -> str:
     """Return the recipe as YAML, with all defaults. The last line marks the end: a damaged file lacks it."""
     values = recipe.model_dump(mode="json")
+    # `explicit_end` writes the line `...`; a run refuses a recipe without it as damaged.
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, explicit_end=True)

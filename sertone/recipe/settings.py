@@ -17,7 +17,7 @@ MAX_INTEGER = 1_000_000
 """The largest whole number in a recipe, seeds excepted. A larger one is a typing error."""
 MAX_LAYERS = 1000
 """The largest number of layers of a model."""
-MAX_SEED = 2**32 - 1
+MAX_SEED = 2**32 - 1  # NumPy's older generators take no larger seed
 """The largest seed that every library accepts."""
 MAX_FILE_BYTES = 1 << 20
 """The largest file of a recipe or study, in bytes."""
@@ -26,6 +26,7 @@ MAX_FILE_BYTES = 1 << 20
 class Settings(BaseModel):
     """Base class of every part of a recipe: immutable, and without unknown keys."""
 
+    # YAML can hold infinity and NaN, which no setting means. Attribute docstrings become the schema's texts.
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
@@ -68,7 +69,7 @@ def parse(kind: type[SettingsT], values: Any, source: str, code: str = "bad_reci
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = []
+        lines = []  # one for every wrong value, so that all can be corrected at once
         for item in error.errors():
             key = ".".join(str(step) for step in item["loc"])
             line = _describe_error(kind, item)
@@ -169,7 +170,7 @@ def apply_override(values: dict, name: str, value: Any) -> None:
     """
     *parents, last = name.split(".")
     for parent in parents:
-        values = values.setdefault(parent, {})
+        values = values.setdefault(parent, {})  # the file may leave out a section, for its defaults
         if not isinstance(values, dict):
             raise SertoneError("bad_override", f"{name}: {parent} holds no keys", "a section")
     values[last] = value

@@ -18,10 +18,12 @@ def detect_bf16_hardware(device: str) -> str:
     Args:
         device: `train.device`.
     """
-    import torch
+    import torch  # here, since a recipe can be read without torch unless it asks for `auto`
 
+    # Older GPUs only emulate bf16.
     if device in ("auto", "cuda") and torch.cuda.is_available():
         return torch.cuda.get_device_name() if torch.cuda.is_bf16_supported(including_emulation=False) else ""
+    # Mixed precision in bf16 is not used on Apple's GPUs.
     if device == "mps" or (device == "auto" and torch.backends.mps.is_available()):
         return ""
     # The environment variable ATEN_CPU_CAPABILITY can lower this capability.
@@ -127,6 +129,7 @@ class TeacherConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _expand_single_word(cls, values: Any) -> Any:
+        # `teacher: runs/large` is short for `teacher: {source: runs/large}`.
         return {"source": values} if isinstance(values, str) else values
 
 

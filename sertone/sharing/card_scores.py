@@ -75,6 +75,7 @@ class Scores:
     @classmethod
     def from_fold(cls, result: dict) -> Self:
         """Return the scores on the test set of a fold, from its `result.json`."""
+        # Imported here: rendering a card from known scores needs neither SciPy nor scikit-learn.
         from sertone.scoring import intervals
         from sertone.scoring.sufficient_statistics import count_speakers
 

@@ -81,6 +81,7 @@ def read_origin(source: str) -> Origin:
         SertoneError: `not_a_checkpoint`, `many_models`, `bad_weights`, `other_format`, `foreign_source`,
             `no_speech_encoder`.
     """
+    # `sertone distill` writes the encoder into a folder of its run.
     for folder in (Path(source), Path(source) / "encoder"):
         if (folder / ENCODER).is_file():
             about = _load_about(folder / ENCODER)

@@ -84,7 +84,7 @@ def load_template(name: str) -> Any:
         loader=PackageLoader("sertone.sharing"),
         trim_blocks=True,
         lstrip_blocks=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelt variable is an error, not an empty place
         keep_trailing_newline=True,
     )
     environment.filters |= {
@@ -114,6 +114,7 @@ def choose_licence(entries: Sequence[dict[str, Any]]) -> dict[str, str]:
     identifier.
     """
     top = max(map(_rank_restriction, entries))
+    # By identifier, since several parts often have the same licence.
     strictest = list({entry["id"]: entry for entry in entries if _rank_restriction(entry) == top}.values())
     if len(strictest) == 1 and strictest[0]["id"] != "other":
         return {"license": strictest[0]["id"]}
@@ -164,12 +165,12 @@ def build_metadata(about: dict, scores: Scores | None, *tags: str) -> Any:
         license_link=licence.get("license_link"),
         language=corpus.get("language") or None,
         library_name="sertone",
-        pipeline_tag="audio-classification",
+        pipeline_tag="audio-classification",  # the hub has no task for emotion recognition
         tags=["speech-emotion-recognition", "emotion-recognition", "speech", model, *tags],
         base_model=(hub_names if len(hub_names) > 1 else hub_names[0]) if hub_names else None,
         datasets=None if corpus["name"] in ("", *PRIVATE_CORPORA) else [corpus["name"]],
         metrics=list(dict.fromkeys(metric for _, metric in _list_hub_metrics(scores))) if scores else None,
-        model_name=f"{model}-{corpus['name']}" if scores else None,
+        model_name=f"{model}-{corpus['name']}" if scores else None,  # the hub requires it beside results
         eval_results=_build_results(about["card"], scores) if scores else None,
     )
 
@@ -243,7 +244,7 @@ def _describe_encoder(about: dict, part: str = "encoder", entry_name: str = "enc
     pretrained = next((entry["of"] for entry in ledger if entry["what"] == entry_name), None)
     if pretrained:
         return f"the pretrained {entry_name} {_format_code(pretrained)}{history}"
-    # An architecture of Hugging Face has its kind in its configuration.
+    # An architecture of Hugging Face states its kind in its configuration.
     architecture = encoder.get("config", encoder).get("model_type", encoder["name"])
     return f"the {entry_name} {_format_code(architecture)}{history or ', trained from scratch'}"
 

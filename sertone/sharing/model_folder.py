@@ -80,6 +80,7 @@ CARD_SHAPE = {
     "heard": SEEN_SHAPE,
 }
 """The shape of the part `card`, as far as it is used; see `json_shape`."""
+# A checkpoint may come from a stranger: every value that the program relies on is checked before it is used.
 SHAPE = {
     "model": _is_model,
     "vocabulary": {
@@ -94,6 +95,7 @@ SHAPE = {
         "ratings": {str: is_scale},
     },
     "sampling_rate": lambda rate: rate == SAMPLING_RATE,
+    # `type` and not `isinstance`, since True is an integer too.
     "min_samples": lambda count: type(count) is int and 0 < count <= MAX_MIN_SECONDS * SAMPLING_RATE,
     "calibration": calibration.CALIBRATION_SHAPE,
     "card": CARD_SHAPE,
@@ -156,6 +158,7 @@ def resolve_folder(source: str | Path) -> Path:
     Raises:
         SertoneError: `not_a_checkpoint`, `missing_extra`.
     """
+    # No other file of a repository is downloaded: pickled weights could run code.
     files = (MARKER, WEIGHTS, TOKENIZER, *BUNDLE)
     return hub.resolve_folder(source, files, code="not_a_checkpoint", expected=EXPECTED)
 
@@ -226,6 +229,7 @@ def find_missing_folds(source: str | Path, abouts: Sequence[Mapping[str, Any]]) 
         abouts: the content of `checkpoint.json` of each model that is present.
     """
     path = resolve_folder(source)
+    # A single checkpoint states all folds of its run too, but it is not meant to be complete.
     if any((folder / MARKER).is_file() for folder in (path, path / "checkpoint")):
         return []
     present = {about["card"]["fold"] for about in abouts}

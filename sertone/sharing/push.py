@@ -55,9 +55,11 @@ def push(
             "set HF_TOKEN, or run `hf auth login`",
         )
     _warn_before_publishing(about)
+    # The card of a folder has a placeholder, since it was written before the repository was known.
     files["README.md"] = card.replace(model_card.REPOSITORY, repository).encode()
     api = HfApi(library_name="sertone")
     with _convert_hub_errors(repository):
+        # None, not False: it leaves the choice to the default of an organisation.
         address = api.create_repo(repository, private=private or None, exist_ok=True)
         if private and not api.model_info(repository).private:
             # `create_repo` leaves an existing repository as it is.

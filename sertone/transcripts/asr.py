@@ -56,11 +56,12 @@ class Recogniser:
             samples,
             language=self.language,
             beam_size=self.config.beam_size,
-            temperature=0.0,
-            condition_on_previous_text=False,
+            temperature=0.0,  # a single one: faster-whisper then never falls back to sampling
+            condition_on_previous_text=False,  # an error cannot carry over to the next segment
             without_timestamps=True,
             vad_filter=False,
         )
+        # Segments begin with a space; runs of spaces become one.
         return " ".join(" ".join(segment.text for segment in segments).split())
 
 

@@ -80,6 +80,7 @@ class TranscriptCache:
     def _make_path(self, utterance: Utterance, file_hash: str) -> Path:
         """Return the path of the file that holds an utterance's text."""
         span = [utterance.start_s, utterance.end_s]
+        # The hash of the recording and not its path: a corpus that has moved keeps its texts.
         key = json.dumps([file_hash, span, self.about], sort_keys=True)
         name = hashlib.sha256(key.encode()).hexdigest()
         return self.folder / name[:2] / f"{name[2:]}.json"

@@ -68,7 +68,7 @@ def distill(
     distributed.init(recipe.train.device)
     out = Path(out)
     seed = recipe.train.seed
-    torch.manual_seed(seed)
+    torch.manual_seed(seed)  # the heads start from random weights
     teacher = recipe.teacher.build()
     check_targets(teacher, recipe.targets)
     student = build_student(teacher, recipe.student.layers)
@@ -80,7 +80,7 @@ def distill(
     if teacher.unused:
         say(teacher.unused)
     with claim(out, recipes.dump(recipe), card, force=force, fresh=fresh, say=say):
-        if not (out / RESULT).is_file():
+        if not (out / RESULT).is_file():  # a finished distillation is left as it is
             with RunProgress(recipe.train.epochs, quiet) as progress:
                 trainer = _make_trainer(recipe, teacher, student, fold, out, progress)
                 trainer.experiment = fingerprint(recipe.model_dump(mode="json"), card)
@@ -88,7 +88,7 @@ def distill(
                 trainer.train()
             if distributed.is_first():
                 _write(student, about, _summarise(trainer, card, loss_before), out)
-        distributed.barrier()
+        distributed.barrier()  # until the first process has written the encoder
     return out / "encoder"
 
 

@@ -89,7 +89,7 @@ class DistillRecipe(Settings):
     @field_validator("targets")
     @classmethod
     def _sort_targets(cls, value: list[int]) -> list[int]:
-        return sorted(set(value))
+        return sorted(set(value))  # the deepest target decides how many layers of the teacher are run
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> DistillRecipe:

@@ -39,7 +39,7 @@ class StudentModel(nn.Module):
         cosine: weight of the cosine term.
     """
 
-    text = None
+    text = None  # the trainer asks every model for its text encoder
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class StudentModel(nn.Module):
     def stages(self) -> list[Stage]:
         """Return the one stage; its loss is the mean over the heads."""
         weights = dict.fromkeys(self.heads, 1 / len(self.heads))
+        # The heads need the last hidden state only, so a cache keeps no others.
         return [Stage("distillation", weights, self.frozen_layers, (self.encoder.depth,))]
 
 
@@ -158,6 +159,7 @@ class DistillationTrainer(Trainer):
             with self.fabric.autocast():
                 outputs = model(batch.to(self.fabric.device))
             heads = model.heads.items()
+            # Sums over frames, so that every frame counts the same, whatever the lengths of the recordings.
             total += sum(head.sum_losses(outputs[name], batch.targets[name]) for name, head in heads)
             frames += int(next(iter(outputs.values())).frames.sum())  # the same for all heads
         model.train(was_training)
@@ -189,6 +191,7 @@ class DistillationTrainer(Trainer):
     @cached_property
     def _teacher_cache(self) -> PrefixCache | None:
         """The cache of the teacher's hidden states, or None where they are computed at every step."""
+        # No layer beyond the deepest target is run.
         self.teacher.to(self.fabric.device).freeze(self.targets[-1])
         self.teacher.eval()
         recordings, prefixes = self.caches.recordings, self.caches.prefixes

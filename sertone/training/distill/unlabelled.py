@@ -61,7 +61,7 @@ def hold_out(pieces: Sequence[Utterance], share: float, seed: int) -> Fold:
     Raises:
         SertoneError: `nothing_held_out`, where all would be held out.
     """
-    groups = sorted({_get_group(u) for u in pieces})
+    groups = sorted({_get_group(u) for u in pieces})  # the order of the files must not matter
     count = max(1, round(share * len(groups))) if share else 0
     if count >= len(groups):
         raise SertoneError(

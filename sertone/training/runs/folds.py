@@ -130,8 +130,9 @@ def train_fold(
         about=_describe_dependencies(experiment, number),
         experiment=fingerprint(experiment),
     )
-    if fold.test:
+    if fold.test:  # a model of the whole corpus has no test set
         trainer.score_stage = partial(score_stage, trainer, experiment, number)
+    # A task with one label is trained all the same, but the user should know.
     for task in model.heads:
         if len({vocabulary.find_label(task, u) for u in fold.train} - {None}) < 2:
             progress.say(f"fold {number} ({fold.name})  {task}: fewer than two labels, nothing to learn")
@@ -140,7 +141,7 @@ def train_fold(
     trainer.calibration = calibrate(trainer)
     if distributed.is_first():
         _save_checkpoint(experiment, number, trainer, folder / "checkpoint")
-    distributed.barrier()
+    distributed.barrier()  # until the checkpoint is complete
     return trainer
 
 

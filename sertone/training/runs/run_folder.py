@@ -59,6 +59,7 @@ def claim(
         if not force:
             _refuse_other_experiment(folder, recipe, card)
         _quarantine_damaged(folder, say)
+        # Written again, since settings on which no result depends may have changed.
         write_text(folder / "recipe.yaml", recipe)
         write_json(folder / "protocol.json", card)
         distributed.barrier()
@@ -90,6 +91,7 @@ def lock(folder: Path) -> Iterator[None]:
 def _empty(folder: Path) -> None:
     """Remove what a run writes, and nothing else."""
     for path in [path for pattern in RUN_FILES for path in folder.glob(pattern)]:
+        # `rmtree` refuses a link to a folder. Only the link is removed, not the folder.
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

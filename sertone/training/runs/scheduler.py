@@ -103,6 +103,7 @@ def run_folds(
     Raises:
         SertoneError: as `prepare_data` and the training; `fold_died`, `cells_failed`.
     """
+    # By identity, since a run holds dictionaries and cannot be hashed.
     pending = {id(run): Counter(run.pending_folds) for run in runs}
     if len(runs) > 1:  # a single run is checked when its data are prepared
         _check_plans([run for run in runs if pending[id(run)]])
@@ -112,6 +113,7 @@ def run_folds(
         if not pending[id(run)]:
             on_finished(run)
     failures: dict[int, SertoneError] = {}
+    # Closing ends the children where an error leaves the loop.
     with contextlib.closing(_run_pending(runs, jobs, progress, failures)) as outcomes:
         for fold, error in outcomes:
             # Processes that train each fold together must not go on to different folds.
@@ -272,9 +274,11 @@ def choose_jobs(requested: int | None, device: str) -> int:
 
 def build_environments(jobs: int) -> list[dict[str, str]]:
     """Return the environment variables of each child: its share of the cores, and one GPU, in turn."""
+    # Children with as many threads as cores each would slow each other down.
     shared = {"OMP_NUM_THREADS": str(max(1, count_cores() // jobs))}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = visible.split(",") if visible else [str(gpu) for gpu in range(torch.cuda.device_count())]
     if not gpus:
         return [shared] * jobs
+    # Each child sees one GPU only, so that `auto` and `cuda` mean that one.
     return [shared | {"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} for job in range(jobs)]

@@ -60,7 +60,7 @@ class TeacherTargets:
     def _mix_votes(self, number: int, shares: Mapping[str, float]) -> dict[str, float]:
         if not self.votes:
             return dict(shares)
-        weight = self.weight if shares else 1.0
+        weight = self.weight if shares else 1.0  # without a label the teacher alone is the target
         probabilities = self.votes[number]
         return {
             name: weight * probability + (1 - weight) * shares.get(name, 0.0)
@@ -71,7 +71,7 @@ class TeacherTargets:
         mixed = {}
         for name, predictions in self.ratings.items():
             prediction = predictions[number]
-            label = utterance.labels.get(name)
+            label = utterance.labels.get(name)  # a missing rating has no float
             if isinstance(label, float):
                 prediction = self.weight * prediction + (1 - self.weight) * label
             mixed[name] = prediction

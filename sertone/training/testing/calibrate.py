@@ -30,7 +30,7 @@ def calibrate(trainer: Trainer) -> Calibration:
     labelled = [u for u in trainer.fold.validation if find_label("emotion", u)]
     if not labelled:
         return Calibration()
-    trainer.model.to(trainer.fabric.device)
+    trainer.model.to(trainer.fabric.device)  # training ends with the model on the CPU
     predictions = predict_utterances(
         trainer.model, trainer.vocabulary, labelled, trainer.loader, trainer.fabric
     )

@@ -75,6 +75,7 @@ def _add_emotions(
     probabilities: np.ndarray,
 ) -> None:
     for row, u, p in zip(rows, utterances, probabilities, strict=True):
+        # Empty where the utterance has no emotion, or one outside the classes.
         row["target"] = class_map.get(str(u.labels.get("emotion")), "")
         row["prediction"] = classes[p.argmax()]
         for name, probability in zip(classes, p, strict=True):
