@@ -247,5 +247,5 @@ def drop_neutral(values: dict[str, Any]) -> dict[str, Any]:
 def dump(recipe: Settings) -> str:
     """Return the recipe as YAML, with all defaults. The last line marks the end: a damaged file lacks it."""
     values = recipe.model_dump(mode="json")
-    # `explicit_end` writes the line `...`; a run refuses a recipe without it as damaged.
+    # `explicit_end` writes the line `...`; a run takes a recipe without it for damaged.
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, explicit_end=True)
