@@ -1,4 +1,4 @@
-"""Model cards say what the run says; models go to a stand-in of the hub and come back the same."""
+"""Model cards state the scores of the run; models pushed to a stand-in of the hub load unchanged."""
 
 import csv
 import json
@@ -45,7 +45,7 @@ def recipe_of(root, **changes):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, small_demo, tiny_encoder):
-    """A cross-validation `run` and a model of all the data `final`; one `free` of reservations."""
+    """A cross-validation `run`, a model `final` of all data, and a model `free` of restrictions."""
     folder = tmp_path_factory.mktemp("made")
     recipe = recipe_of(small_demo)
     cross_validate(recipe, folder / "run", jobs=1, quiet=True)
@@ -72,7 +72,7 @@ def rows_of(run, number):
 
 
 def percent_table(text):
-    """score -> value, low, high, as the card's table says."""
+    """Return score -> value, low, high from the table of a card."""
     found = re.findall(r"^\| (\S+) \| ([\d.]+)% \| ([\d.]+)% to ([\d.]+)% \|$", text, re.M)
     return {name: [float(v) / 100 for v in values] for name, *values in found}
 
@@ -87,7 +87,7 @@ def test_the_checkpoint_has_a_ledger(made):
     assert "CC BY-NC 4.0 (not for commercial use)" in (made / "run" / "report.html").read_text()
 
 
-def test_loading_warns_once_of_what_is_not_for_commerce(made):
+def test_loading_warns_once_of_a_non_commercial_licence(made):
     with pytest.warns(LicenceWarning, match=r"corpus a manifest \(CC BY-NC 4\.0\)") as caught:
         sertone.load(made / "run")
     (own,) = (warning for warning in caught if warning.category is LicenceWarning)
@@ -134,7 +134,7 @@ def test_an_encoder_of_the_hub_is_named_as_the_base_model_and_a_public_corpus_as
     assert said["base_model"] == "facebook/hubert-base-ls960" and said["datasets"] == ["emodb"]
 
 
-def test_cards_survive_the_hubs_library_and_its_validation(made):
+def test_cards_pass_the_library_and_the_validation_of_the_hub(made):
     about = folders.read_about(fold(made))
     scores = Scores.from_run(made / "run", about)
     for text in (
@@ -151,7 +151,7 @@ def test_cards_survive_the_hubs_library_and_its_validation(made):
         assert done.returncode == 0 and hub.requests == ["POST /api/validate-yaml"], done.stderr
 
 
-def test_a_model_of_all_the_data_is_not_scored_unless_by_a_run_of_its_recipe(made):
+def test_a_model_of_all_data_has_no_scores_without_a_run_of_its_recipe(made):
     text = (made / "final" / "checkpoint" / "card.md").read_text()
     assert "has not been scored" in text and not percent_table(text) and "the whole corpus" in text
     about = folders.read_about(made / "final" / "checkpoint")
@@ -164,8 +164,8 @@ def test_a_model_of_all_the_data_is_not_scored_unless_by_a_run_of_its_recipe(mad
     assert "no utterance is left to score it" in text
 
 
-def test_a_card_says_that_speakers_are_new_only_where_the_past_of_the_model_is_known(made):
-    """Recordings of unknown speakers, in the training of an encoder or a teacher too, could be by a test speaker."""
+def test_a_card_calls_speakers_new_only_where_the_training_speakers_are_known(made):
+    """A test speaker may be among the unknown training speakers of the model, its encoder or its teachers."""
     about = folders.read_about(fold(made))
     pooled = Scores.from_run(made / "run", about)
     single = Scores.from_fold(json.loads((made / "run" / "fold_1" / "result.json").read_text()))
@@ -193,8 +193,8 @@ def test_scores_of_another_recipe_are_refused(made, tmp_path, small_demo, change
     assert caught.value.code == "other_recipe"
 
 
-def test_scores_of_a_run_that_was_trained_in_another_precision_are_of_the_same_recipe(made, tmp_path):
-    """`precision: auto` becomes something else on another machine."""
+def test_a_run_in_another_precision_has_the_same_recipe(made, tmp_path):
+    """`precision: auto` becomes another precision on another machine."""
     about = folders.read_about(made / "final" / "checkpoint")
     card = about["card"] | {"train": about["card"]["train"] | {"precision": "bf16-mixed"}}
     assert about["card"]["train"]["precision"] == "32-true"
@@ -233,7 +233,7 @@ def test_intervals_are_over_speakers_unless_there_are_too_few(made):
         assert ("3 are too few to tell" in text) == (speakers == 3)
 
 
-def test_names_of_a_corpus_do_not_reach_markdown(made):
+def test_names_from_a_corpus_cannot_act_as_markdown(made):
     about = folders.read_about(fold(made))
     held_out = next(f for f in about["card"]["folds"] if f["name"] == about["card"]["fold"])
     held_out["test_speakers"] = ["_a_*b*", "c`d\n# e"]
@@ -257,7 +257,7 @@ def hub():
         yield found
 
 
-def test_push_uploads_the_three_files_and_the_model_comes_back(made, hub, tmp_path, small_demo):
+def test_push_uploads_the_three_files_and_the_model_loads_from_the_hub(made, hub, tmp_path, small_demo):
     folder = shutil.copytree(fold(made), tmp_path / "checkpoint")
     (folder / "notes.pkl").write_bytes(b"\x80\x04.")
     (folder / "train.wav").write_bytes(b"RIFF")
@@ -298,7 +298,7 @@ def test_push_with_the_scores_of_a_run(made, hub, tmp_path):
     assert not repository.private and "has not been scored" in (made / "final/checkpoint/card.md").read_text()
 
 
-def test_a_model_free_of_reservations_is_pushed_without_a_word(made, hub, tmp_path):
+def test_a_model_without_restrictions_is_pushed_without_a_warning(made, hub, tmp_path):
     done = run_sertone(hub, tmp_path, "push", made / "free", "me/free")
     assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
 
@@ -314,14 +314,14 @@ def test_a_model_free_of_reservations_is_pushed_without_a_word(made, hub, tmp_pa
         ("me/open", ["--private"], {}, "public_repository"),
     ],
 )
-def test_what_keeps_a_push_from_happening(made, hub, tmp_path, repository, options, environment, code):
+def test_reasons_why_a_push_fails(made, hub, tmp_path, repository, options, environment, code):
     hub.repositories["me/open"] = Repository(private=False)
     done = run_sertone(hub, tmp_path, "push", made / "free", repository, *options, **environment)
     assert done.returncode == 2 and f"error [{code}]" in done.stderr, done.stderr
     assert done.stdout == "" and not any(r.files for r in hub.repositories.values())
 
 
-def test_a_card_that_was_spoilt_by_hand_is_refused_before_anything_goes_up(made, hub, tmp_path):
+def test_an_invalid_card_is_refused_before_the_upload(made, hub, tmp_path):
     folder = shutil.copytree(made / "free", tmp_path / "free") / "checkpoint"
     card = folder / "card.md"
     card.write_text(card.read_text().replace("license: apache-2.0", "license: apache"))
@@ -337,14 +337,14 @@ def test_a_run_of_several_models_is_not_one_model(made):
 
 
 @pytest.mark.parametrize("environment", [{}, {"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}])
-def test_a_model_that_is_neither_here_nor_on_the_hub(hub, tmp_path, environment):
+def test_a_model_that_is_neither_local_nor_on_the_hub(hub, tmp_path, environment):
     done = run_sertone(hub, tmp_path, "predict", "nobody/none", "x.wav", **environment)
     assert done.returncode == 2 and "error [not_a_checkpoint] no folder nobody/none" in done.stderr
     assert "from the hub" in done.stderr and bool(hub.requests) == (not environment)
 
 
 @pytest.mark.parametrize("command", ["predict {} x.wav", "info {}", "listen {}", "export hf:{} x"])
-def test_a_path_is_not_asked_of_the_hub(hub, tmp_path, command):
+def test_a_path_is_not_looked_up_on_the_hub(hub, tmp_path, command):
     path = {"predict": "runs/final", "info": "./me/x", "listen": "here/x", "export": "me/x/"}[
         command.split()[0]
     ]
@@ -354,7 +354,7 @@ def test_a_path_is_not_asked_of_the_hub(hub, tmp_path, command):
     assert re.search(r"error \[(not_a_checkpoint|missing_encoder)\] no folder", done.stderr)
 
 
-def test_what_is_taken_for_a_name_on_the_hub(tmp_path, monkeypatch):
+def test_names_that_are_looked_up_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     (tmp_path / "facebook").mkdir()

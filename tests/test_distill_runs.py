@@ -1,4 +1,4 @@
-"""Distillation as it is run: training, caches, resuming, processes, recipes, the command."""
+"""Distillation runs: training, caches, resuming, processes, recipes, the command."""
 
 import json
 import socket
@@ -67,7 +67,7 @@ def losses(out):
     return [[entry["loss"], entry["val_loss"]] for entry in read_result(out)["history"]]
 
 
-def test_the_loss_falls_on_speakers_that_were_held_out(recipe, tmp_path):
+def test_the_loss_falls_on_held_out_speakers(recipe, tmp_path):
     distill(recipe(epochs=8), tmp_path / "a", quiet=True)
     said = read_result(tmp_path / "a")
     assert said["held_out"]["after"] < 0.8 * said["held_out"]["before"]
@@ -81,7 +81,7 @@ def test_the_loss_falls_on_speakers_that_were_held_out(recipe, tmp_path):
 
 
 def test_the_held_out_loss_is_that_of_the_encoder_and_its_heads(recipe, tmp_path, monkeypatch):
-    """Before training, by hand: one recording at a time, the teacher run without any cache."""
+    """The loss before training equals one computed by hand, one recording at a time and without a cache."""
     from sertone.training.distill import distill as module
     from sertone.training.distill.student import DistillationTrainer
 
@@ -108,8 +108,8 @@ def test_the_held_out_loss_is_that_of_the_encoder_and_its_heads(recipe, tmp_path
     )
 
 
-def test_student_and_teacher_hear_the_same_crop(recipe, tmp_path, monkeypatch):
-    """Another one in every epoch, so nothing is cached; what is held out is heard whole."""
+def test_student_and_teacher_get_the_same_crop(recipe, tmp_path, monkeypatch):
+    """The crop changes with every epoch, so nothing is cached. Held-out audio is not cropped."""
     from sertone.training.distill.student import DistillationTrainer
 
     made, crop = [], {"augmentation": {"crop_seconds": 0.5}}
@@ -147,7 +147,7 @@ def test_cached_targets_are_those_of_the_teacher(recipe, tiny_encoder, tmp_path,
     assert list((tmp_path / "kept").glob("*.prefix"))
 
 
-def test_the_teacher_is_not_run_where_its_layers_are_kept(recipe, tmp_path, monkeypatch, capsys):
+def test_the_teacher_is_not_run_where_its_layers_are_cached(recipe, tmp_path, monkeypatch, capsys):
     from sertone.nn.encoders.base import Encoder
 
     run = []
@@ -171,7 +171,7 @@ def test_a_cache_that_is_too_small(recipe, tmp_path):
 
 
 @pytest.mark.parametrize("held_out", [0.0, 0.2])
-def test_interrupted_is_uninterrupted(recipe, tmp_path, monkeypatch, held_out):
+def test_a_resumed_distillation_equals_an_uninterrupted_one(recipe, tmp_path, monkeypatch, held_out):
     once = recipe(epochs=4, save_every=1, held_out=held_out, speeds=[0.9, 1.1], schedule="cosine", warmup=0.2)
     distill(once, tmp_path / "whole", quiet=True)
     save = checkpoint.save_training_state
@@ -192,7 +192,7 @@ def test_interrupted_is_uninterrupted(recipe, tmp_path, monkeypatch, held_out):
 
 
 def test_the_seed_decides_and_the_best_epoch_is_kept(recipe, tmp_path):
-    """At a rate that is far too high the loss goes up again; after n epochs weights do not depend on more."""
+    """At a much too high rate the loss rises again. The weights of n epochs do not depend on later epochs."""
     wild = {"learning_rate": 0.3, "clip_norm": 100.0, "seed": 0}
     distill(recipe(epochs=4, **wild), tmp_path / "four", quiet=True)
     distill(recipe(epochs=4, **wild), tmp_path / "again", quiet=True)
@@ -205,7 +205,7 @@ def test_the_seed_decides_and_the_best_epoch_is_kept(recipe, tmp_path):
     assert not same(weights(tmp_path / "best"), weights(tmp_path / "other"))
 
 
-def test_what_is_frozen_of_the_student_stays(recipe, tmp_path):
+def test_frozen_parts_of_the_student_do_not_change(recipe, tmp_path):
     teacher = CompactEncoderConfig(**TEACHER)
     for frozen in (1, -1):
         student = {"layers": 2, "frozen_layers": frozen}
@@ -229,7 +229,7 @@ def test_in_bf16_it_learns_the_same(recipe, tmp_path):
     np.testing.assert_allclose(rounded, exact, rtol=0.03)
 
 
-def test_unlabelled_audio_alone_is_enough(recipe, tmp_path):
+def test_audio_without_labels_is_enough(recipe, tmp_path):
     data = {"corpus": "manifest", "root": str(unlabelled_manifest(tmp_path)), "licence": "cc-by-4.0"}
     folder = distill(recipe(data=data, max_seconds=0.4), tmp_path / "run", quiet=True)
     about = json.loads((folder / "encoder.json").read_text())
@@ -246,13 +246,13 @@ def test_unlabelled_audio_alone_is_enough(recipe, tmp_path):
         ({"device": "mps"}, "no_device", "mps"),
     ],
 )
-def test_what_cannot_be(recipe, tmp_path, options, code, words):
+def test_impossible_options_are_refused(recipe, tmp_path, options, code, words):
     with pytest.raises(SertoneError, match=words) as caught:
         distill(recipe(**options), tmp_path / "run", quiet=True)
     assert caught.value.code == code and not (tmp_path / "run").exists()
 
 
-def test_a_finished_distillation_stays_and_another_one_is_refused(recipe, tmp_path):
+def test_a_finished_distillation_is_kept_and_another_one_is_refused(recipe, tmp_path):
     distill(recipe(epochs=1), tmp_path / "run", quiet=True)
     before = (tmp_path / "run" / "distill.json").stat().st_mtime_ns
     distill(recipe(epochs=1, save_every=7), tmp_path / "run", quiet=True)
@@ -268,19 +268,19 @@ def test_a_finished_distillation_stays_and_another_one_is_refused(recipe, tmp_pa
     assert (tmp_path / "run" / "distill.json").stat().st_mtime_ns != before
 
 
-def distilled_by_rank(recipe, out):
+def distil_in_process(recipe, out):
     distill(recipe, out, quiet=True)
     return distributed.world_size()
 
 
 @pytest.mark.slow
-def test_two_ranks_write_one_encoder(recipe, tmp_path):
-    """With next to no learning, and no dropout, the mean loss of an epoch is that of a single process."""
+def test_two_processes_write_one_encoder(recipe, tmp_path):
+    """Almost without learning and without dropout, the mean loss of an epoch is that of one process."""
     still = recipe(teacher=TEACHER | {"dropout": 0.0}, epochs=1, learning_rate=1e-12, device="cpu")
     children = [ChildProcess(environment) for environment in ranks_environment(2)]
     try:
         with ThreadPoolExecutor(2) as pool:
-            worlds = pool.map(lambda child: child(distilled_by_rank, still, tmp_path / "two"), children)
+            worlds = pool.map(lambda child: child(distil_in_process, still, tmp_path / "two"), children)
             assert list(worlds) == [2, 2]
     finally:
         for child in children:
@@ -340,7 +340,7 @@ def test_the_papers_setting():
         ("train.batch_seconds=9", "either batch_size or batch_seconds"),
     ],
 )
-def test_what_is_wrong_with_a_recipe_is_named(override, message):
+def test_errors_in_a_recipe_are_named(override, message):
     with pytest.raises(SertoneError, match=message) as caught:
         distill_recipe.load(recipes.find_shipped_recipe("demo_distill"), [override])
     assert caught.value.code == "bad_recipe"
@@ -352,7 +352,7 @@ def test_targets_are_a_set():
 
 
 def test_the_command(small_demo, tiny_encoder, tmp_path, capsys):
-    """From a folder of Hugging Face's with its licence to another one."""
+    """The command distils a Hugging Face folder with a licence into another such folder."""
     teacher = tiny_encoder("hubert")
     (teacher / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# An encoder\n")
     settings = [f"teacher={{name: pretrained, source: {teacher}}}", f"data.root={small_demo}", "targets=[2]"]
