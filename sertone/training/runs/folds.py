@@ -210,7 +210,8 @@ def run_fold(
     Raises:
         SertoneError: as `train_fold`.
     """
-    folder, fold = out / f"fold_{number}", experiment.folds[number]
+    folder = out / f"fold_{number}"
+    fold = experiment.folds[number]
     trainer = train_fold(experiment, number, folder, caches, progress, first_stages)
     trainer.model.to(trainer.fabric.device)
     result: dict[str, Any] = {
