@@ -26,8 +26,8 @@ from sertone.nn.encoders.huggingface import ArchitectureConfig
 from sertone.nn.masks import frame_mask
 from sertone.nn.pretrained import NO_MASKING
 from sertone.recipe import Recipe
+from sertone.training.data.caches import SharedCaches
 from sertone.training.data.loader import BatchItem
-from sertone.training.data.material import SharedCaches
 from sertone.training.experiment.experiment import Experiment, prepare
 from sertone.training.fit.epoch_statistics import EpochStatistics
 from sertone.training.fit.progress import RunProgress

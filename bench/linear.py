@@ -11,8 +11,7 @@ from sertone.labels import FOUR_CLASSES
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
-from sertone.training.data.caches import PrefixCaches
-from sertone.training.data.material import SharedCaches
+from sertone.training.data.caches import PrefixCaches, SharedCaches
 from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.trainer import Trainer
 

@@ -1,4 +1,4 @@
-"""Augmentation of waveforms: what is removed, from the same seeds, and that no cache hides it."""
+"""Augmentation of waveforms: its effects, its seeds, and that no cache hides it."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from sertone.training.data.augmentation import augment, design_band_stop, draw_e
 from sertone.training.data.loader import BatchItem, Loader
 from sertone.training.data.recordings import Recordings
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit import checkpoint
+from sertone.training.fit import training_state
 from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.folds import prepare_data, train_fold
 from sertone.training.runs.run_folder import fingerprint
@@ -30,7 +30,7 @@ def noise(samples, seed=0):
 
 
 def spectrum_db(before, after):
-    """Hz and gain in dB of a filter, by the ratio of the powers in 40 Hz bins."""
+    """Return Hz and gain in dB of a filter, from the ratio of the powers in 40 Hz bins."""
     powers = [
         np.abs(np.fft.rfft(x.astype(float)[: 400 * (len(x) // 400)].reshape(-1, 400))) ** 2
         for x in (before, after)
@@ -42,14 +42,14 @@ def spectrum_db(before, after):
     "direction, samples", [("slower", [40000, 32000, 26667]), ("shorter", [25600, 32000, 38400])]
 )
 def test_both_directions_of_the_speeds(tone, direction, samples):
-    """0.8 makes 32 000 samples 40 000 long, or, as with SpeechBrain's resampling, 25 600."""
+    """A speed of 0.8 turns 32 000 samples into 40 000, or, as SpeechBrain resamples, into 25 600."""
     config = TrainConfig(batch_size=4, speeds=[0.8, 1.0, 1.2], speed_direction=direction)
     utterance = Utterance(id="x", path=tone(seconds=2.0), speaker="s")
     recordings = Recordings(1.0, config.playback_speeds)
     recordings.load([utterance])
-    heard = [recordings.samples(utterance, speed) for speed in config.playback_speeds]
-    assert [len(each) for each in heard] == samples
-    pitches = [np.argmax(np.abs(np.fft.rfft(each))) * 16000 / len(each) for each in heard]
+    variants = [recordings.samples(utterance, speed) for speed in config.playback_speeds]
+    assert [len(variant) for variant in variants] == samples
+    pitches = [np.argmax(np.abs(np.fft.rfft(variant))) * 16000 / len(variant) for variant in variants]
     assert pitches == pytest.approx([200 * speed for speed in config.playback_speeds], abs=1)
     speeds, seeds, seconds = draw_epoch(config, np.random.default_rng(0), [32000] * 50)
     assert set(speeds) == set(config.playback_speeds) and set(seeds) == {None}
@@ -87,13 +87,13 @@ def test_drops_follow_from_the_seed_and_stay_within_the_utterance():
 
 
 @pytest.mark.parametrize("samples", [1, 300, 1500, 9000])
-def test_something_is_left_of_a_short_utterance(samples):
+def test_a_short_utterance_is_never_silenced_completely(samples):
     before = np.full(samples, 1000, np.int16)
     for seed in range(50):
         assert (augment(before, seed, Augmentation(drop_chunks=5)) != 0).any()
 
 
-def test_a_crop_is_a_piece_of_the_recording_and_a_shorter_one_is_whole():
+def test_a_crop_is_a_part_of_the_recording_and_a_shorter_one_stays_complete():
     before = np.arange(16000, dtype=np.int16)
     config = Augmentation(crop_seconds=0.25)
     starts = set()
@@ -108,7 +108,7 @@ def test_a_crop_is_a_piece_of_the_recording_and_a_shorter_one_is_whole():
     assert seconds == [0.25, 3000 / 16000] and len(set(seeds)) == 2
 
 
-def test_padding_is_never_changed_and_rows_without_a_seed_are_as_they_are(tone):
+def test_padding_and_items_without_a_seed_are_never_changed(tone):
     recordings = Recordings(1.0)
     long, short = (Utterance(id=n, path=tone(n, s), speaker="s") for n, s in (("a.wav", 2.0), ("b.wav", 0.5)))
     recordings.load([long, short])
@@ -124,20 +124,20 @@ def test_padding_is_never_changed_and_rows_without_a_seed_are_as_they_are(tone):
 
 
 @pytest.mark.parametrize("where", ["auto", "memory", "file", "off"])
-def test_what_changes_in_every_epoch_is_not_cached(demo_recipe, where, tmp_path):
+def test_augmented_waveforms_are_not_cached(demo_recipe, where, tmp_path):
     cache = {"where": where, "folder": str(tmp_path)}
     experiment = prepare(demo_recipe(augmentation=DROPS, cache=cache))
-    said = []
+    lines = []
     progress = RunProgress(2, quiet=True)
-    progress.say = said.append
+    progress.say = lines.append
     if where in ("auto", "off"):
         prepare_data(experiment, progress)
-        lines = [line for line in said if "train.augmentation" in line]
+        lines = [line for line in lines if "train.augmentation" in line]
         assert bool(lines) == (where == "auto")
         return
     with pytest.raises(SertoneError) as caught:
         prepare_data(experiment, progress)
-    assert caught.value.code == "not_cacheable" and "take out train.augmentation" in str(caught.value)
+    assert caught.value.code == "not_cacheable" and "remove train.augmentation" in str(caught.value)
 
 
 def test_crops_of_transcripts_are_refused_before_training(demo_recipe):
@@ -158,11 +158,11 @@ def train(recipe, folder):
     )
 
 
-def test_an_interrupted_training_hears_the_same(demo_recipe, tmp_path, monkeypatch):
+def test_a_resumed_training_draws_the_same_augmentation(demo_recipe, tmp_path, monkeypatch):
     recipe = demo_recipe(augmentation=DROPS, speed_direction="shorter", save_every=1, epochs=[1, 2])
     whole = train(recipe, tmp_path / "whole")
     assert all(entry["loss"] > 0 for entry in whole.history)
-    save = checkpoint.save_training_state
+    save = training_state.save_training_state
 
     def save_and_stop(folder, number, *rest):
         save(folder, number, *rest)
@@ -170,7 +170,7 @@ def test_an_interrupted_training_hears_the_same(demo_recipe, tmp_path, monkeypat
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_training_state", save_and_stop)
+        patch.setattr(training_state, "save_training_state", save_and_stop)
         train(recipe, tmp_path / "parts")
     train(recipe, tmp_path / "parts")
     first, second = (load_file(tmp_path / n / "checkpoint" / "model.safetensors") for n in ("whole", "parts"))
@@ -189,8 +189,8 @@ class CellOf:
     [{"speed_direction": "shorter"}, {"augmentation": {"drop_chunks": 1}}],
     ids=lambda c: next(iter(c)),
 )
-def test_the_settings_are_part_of_what_runs_are_known_by(demo_recipe, change):
-    """Of the fingerprint of an experiment, of shared first stages, and of what cells of a study share."""
+def test_the_settings_are_part_of_every_fingerprint(demo_recipe, change):
+    """They change the fingerprint of an experiment, shared first stages, and the data that runs share."""
     from sertone.models import build
     from sertone.training.fit.first_stages import hash_first_stage
 

@@ -1,4 +1,4 @@
-"""The same recording under another name, on two sides of a fold: what decoded samples show."""
+"""The same recording under another name, in two sets of a fold: found by the decoded samples."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ RATE = 16000
 
 
 def loaded(paths):
-    """Utterances of files, and what has read them."""
+    """Return utterances of files, and the recordings loaded from them."""
     utterances = [Utterance(id=path.name, path=path, speaker=path.stem) for path in paths]
     recordings = Recordings(1.0)
     recordings.load(utterances, 1)
@@ -34,7 +34,7 @@ def loaded(paths):
 
 
 def halves(utterances, *names):
-    """A fold with some utterances on its test side."""
+    """Return a fold with some utterances in its test set."""
     test = [u for u in utterances if u.id in names]
     return Fold("f", train=[u for u in utterances if u not in test], validation=[], test=test)
 
@@ -55,7 +55,7 @@ def written(path, folder, name, change=lambda samples: samples, **options):
 
 
 def tagged(path, folder):
-    """With a chunk of text behind the samples."""
+    """Return a copy with a chunk of text behind the samples."""
     content = bytearray(path.read_bytes()) + b"LIST\x10\x00\x00\x00INFOISFT\x04\x00\x00\x00abc\x00"
     content[4:8] = (len(content) - 8).to_bytes(4, "little")
     (folder / "tagged.wav").write_bytes(content)
@@ -96,8 +96,8 @@ def coded(**options):
         file = io.BytesIO()
         soundfile.write(file, samples, RATE, **options)
         file.seek(0)
-        heard, rate = soundfile.read(file)
-        return soxr.resample(heard, rate, RATE) if rate != RATE else heard
+        decoded, rate = soundfile.read(file)
+        return soxr.resample(decoded, rate, RATE) if rate != RATE else decoded
 
     return change
 
@@ -115,17 +115,19 @@ CHANGED = {
 
 
 @pytest.mark.parametrize("change", CHANGED.values(), ids=CHANGED)
-def test_what_was_encoded_again_or_made_louder_is_reported(corpus, tmp_path, change):
-    copy, said = written(corpus[0], tmp_path, "copy.wav", change), []
+def test_copies_that_were_encoded_again_or_made_louder_are_reported(corpus, tmp_path, change):
+    copy, lines = written(corpus[0], tmp_path, "copy.wav", change), []
     utterances, recordings = loaded([*corpus, copy])
     pair = tuple(sorted([corpus[0].name, copy.name]))
-    assert duplicates.check_copies([halves(utterances, copy.name)], recordings, said.append) == [pair]
-    assert said == [f"fold f: two recordings on two sides sound like copies: {pair[0]} and {pair[1]}"]
+    assert duplicates.check_copies([halves(utterances, copy.name)], recordings, lines.append) == [pair]
+    assert lines == [
+        f"fold f: two recordings in two sets of the fold sound like copies: {pair[0]} and {pair[1]}"
+    ]
     assert duplicates.check_copies([halves(utterances, corpus[1].name)], recordings) == []
 
 
 @given(st.integers(1, 60), st.integers(0, 2**32 - 1))
-def test_a_sketch_knows_no_level_and_sums_up_to_the_power(gain, seed):
+def test_a_sketch_scales_with_the_level_and_sums_up_to_the_power(gain, seed):
     draw = np.random.default_rng(seed)
     samples = np.rint(draw.standard_normal(int(draw.integers(3100, 30000))) * 100).astype(np.int16)
     sketch = duplicates.compute_sketch(samples)
@@ -136,7 +138,7 @@ def test_a_sketch_knows_no_level_and_sums_up_to_the_power(gain, seed):
 
 
 def test_a_run_is_refused_or_reports_the_pair(demo_recipe, small_demo, tmp_path):
-    """From the corpus to the page."""
+    """The finding appears from the first check to the page."""
     root = tmp_path / "corpus"
     shutil.copytree(small_demo, root)
     with open(root / "metadata.csv", newline="") as file:
@@ -167,8 +169,8 @@ def test_a_run_is_refused_or_reports_the_pair(demo_recipe, small_demo, tmp_path)
     ("name", "expected"),
     [("emodb4", []), ("ravdess4", [("03-01-03-01-02-01-07.flac", "03-01-03-01-02-02-07.flac")])],
 )
-def test_real_speech_has_no_copies_but_the_known_one(name, expected):
-    """Every pair is compared, those of one speaker too: sentences that are said twice alike."""
+def test_real_speech_has_no_copies_except_the_known_one(name, expected):
+    """Every pair is compared, also those of one speaker, who may say a sentence twice in the same way."""
     paths = sorted((REAL_SPEECH / name).rglob("*.flac"))
     utterances, recordings = loaded(paths)
     folds = [
@@ -182,7 +184,9 @@ def test_real_speech_has_no_copies_but_the_known_one(name, expected):
 def test_copies_of_real_speech_are_found(name, tmp_path):
     paths = sorted((REAL_SPEECH / name).rglob("*.flac"))[::40]
     for change in ("mp3", "opus", "softer", "louder and clipped"):
-        made = [written(path, tmp_path, f"{path.stem}.wav", CHANGED[change]) for path in paths]
-        utterances, recordings = loaded([*paths, *made])
-        found = duplicates.find_copies([halves(utterances, *(path.name for path in made))], recordings)
-        assert found == sorted((path.name, copy.name) for path, copy in zip(paths, made, strict=True)), change
+        copies = [written(path, tmp_path, f"{path.stem}.wav", CHANGED[change]) for path in paths]
+        utterances, recordings = loaded([*paths, *copies])
+        pairs = duplicates.find_copies([halves(utterances, *(path.name for path in copies))], recordings)
+        assert pairs == sorted((path.name, copy.name) for path, copy in zip(paths, copies, strict=True)), (
+            change
+        )

@@ -18,14 +18,14 @@ from sertone.training.experiment.experiment import prepare
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Forty tones to write tables about."""
+    """Forty tones for the rows of tables."""
     root = tmp_path_factory.mktemp("clips")
     corpora.fake("manifest", root)
     return sorted((root / "clips").glob("*.wav"))
 
 
 def table(tmp_path, clips, rows):
-    """A manifest with a row for every (speaker, emotion)."""
+    """Write a manifest with a row for every (speaker, emotion)."""
     path = tmp_path / "m.csv"
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
@@ -59,12 +59,12 @@ TABLES = {
     "a class without a sample": (SOUND, ["--classes", "sad,joy,rage"], "missing_class"),
     "no sessions": (SOUND, ["--split", "leave_one_session_out"], "no_sessions"),
     "no official split": (SOUND, ["--split", "official"], "no_official_split"),
-    "a speaker on two sides": (
+    "a speaker in two sets": (
         [(*row, ("train", "test")[n % 2]) for n, row in enumerate(SOUND)],
         ["--split", "official"],
         "speaker_leak",
     ),
-    "a class missing in the official training side": (
+    "a class missing in the official training set": (
         [
             (*(("s4", "awe") if n == 4 else row), "test" if row[0] == "s4" else "train")
             for n, row in enumerate(SOUND)
@@ -79,15 +79,15 @@ TABLES = {
 def test_check_refuses_what_crossval_refuses(name, tmp_path, clips, capsys):
     rows, options, code = TABLES[name]
     path = table(tmp_path, clips, rows)
-    given = dict(zip(options[::2], options[1::2], strict=True))
-    classes = reader_options.parse_classes(given.pop("--classes", "all"))
+    settings = dict(zip(options[::2], options[1::2], strict=True))
+    classes = reader_options.parse_classes(settings.pop("--classes", "all"))
     status = cli.app(["corpora", "check", "manifest", str(path), "--json", *options])
     report = json.loads(capsys.readouterr().out)
     errors = [problem for problem in report["problems"] if problem["severity"] == "error"]
     assert status == (code is not None) and {problem["code"] for problem in errors} == {code} - {None}
-    asked = recipe(path, classes, **{key.removeprefix("--"): value for key, value in given.items()})
+    asked = recipe(path, classes, **{key.removeprefix("--"): value for key, value in settings.items()})
     if code is None:
-        assert len(prepare(asked).folds) == int(given.get("--folds", 5))
+        assert len(prepare(asked).folds) == int(settings.get("--folds", 5))
         return
     with pytest.raises(SertoneError) as caught:
         prepare(asked)
@@ -95,7 +95,7 @@ def test_check_refuses_what_crossval_refuses(name, tmp_path, clips, capsys):
 
 
 @pytest.mark.parametrize("name", [name for name in corpora.list_names() if name != "demo"])
-def test_miniatures_are_fit_for_the_recipes_of_their_corpus(name, tmp_path, capsys):
+def test_miniatures_suit_the_recipes_of_their_corpus(name, tmp_path, capsys):
     corpora.fake(name, tmp_path / "mini")
     assert cli.app(["corpora", "check", name, str(tmp_path / "mini")]) == 0
     printed = capsys.readouterr().out
@@ -103,7 +103,7 @@ def test_miniatures_are_fit_for_the_recipes_of_their_corpus(name, tmp_path, caps
     assert "None" not in printed and "error" not in printed
 
 
-def test_unknown_speakers_are_judged_alike(tmp_path, clips, capsys):
+def test_check_and_training_judge_unknown_speakers_alike(tmp_path, clips, capsys):
     for n, clip in enumerate(clips):
         folder = tmp_path / "speech" / ("sad", "joy")[n % 2]
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def test_unknown_speakers_are_judged_alike(tmp_path, clips, capsys):
     assert errors == refused
 
 
-def test_ratings_alone_are_a_corpus_too(tmp_path, clips, capsys):
+def test_a_corpus_may_have_ratings_only(tmp_path, clips, capsys):
     lines = [f"{clip},s{n % 5},{n % 7}" for n, clip in enumerate(clips)]
     (tmp_path / "m.csv").write_text("\n".join(["path,speaker,valence", *lines]) + "\n")
     assert cli.app(["corpora", "check", "manifest", str(tmp_path / "m.csv")]) == 0
@@ -172,7 +172,7 @@ def test_class_maps_take_labels_as_they_are_written(classes, expected):
     assert resolve_class_map(classes, WRITTEN) == expected
 
 
-def test_an_exact_label_goes_before_one_in_another_case():
+def test_an_exact_label_precedes_one_in_another_case():
     written = {"n": "nervous", "N": "neutral"}
     assert resolve_raw_labels({"n": "x", "N": "y"}, written) == {"nervous": "x", "neutral": "y"}
     assert resolve_raw_labels({"neutral": "x"}, {"neutral": "calm", "N": "neutral"}) == {"neutral": "x"}
@@ -212,13 +212,13 @@ def test_labels_in_no_class_are_counted(tmp_path, clips, capsys):
         (("joy", "bliss"), {"joy": "high", "bliss": "bliss"}, ""),
     ],
 )
-def test_words_that_a_class_takes_unnamed_are_said(tmp_path, clips, capsys, written, classes, note):
+def test_words_that_a_class_includes_unnamed_are_reported(tmp_path, clips, capsys, written, classes, note):
     rows = [(f"s{n % 5}", (*written, "neutral", "Neutral")[n // 5 % 4]) for n in range(40)]
     path, lines = table(tmp_path, clips, rows), []
     classes = classes | {"neutral": "neutral"}
     prepare(recipe(path, classes), say=lines.append)
-    said = [line for line in lines if "takes" in line]
-    assert said == ([f"data.classes: {note}"] if note else [])
+    notes = [line for line in lines if "takes" in line]
+    assert notes == ([f"data.classes: {note}"] if note else [])
     chosen = ",".join(f"{label}={name}" for label, name in classes.items())
     cli.app(["corpora", "check", "manifest", str(path), "--classes", chosen])
     printed = [line for line in capsys.readouterr().out.splitlines() if "merged_label" in line]

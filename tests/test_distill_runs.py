@@ -26,7 +26,7 @@ from sertone.training.data.loader import BatchItem
 from sertone.training.distill import distill_recipe
 from sertone.training.distill.distill import distill, read_result
 from sertone.training.distill.distill_recipe import DistillRecipe
-from sertone.training.fit import checkpoint, distributed
+from sertone.training.fit import distributed, training_state
 from sertone.utils.processes import ChildProcess
 
 SHIPPED = ("distilhubert", "demo_distill")
@@ -174,7 +174,7 @@ def test_a_cache_that_is_too_small(recipe, tmp_path):
 def test_a_resumed_distillation_equals_an_uninterrupted_one(recipe, tmp_path, monkeypatch, held_out):
     once = recipe(epochs=4, save_every=1, held_out=held_out, speeds=[0.9, 1.1], schedule="cosine", warmup=0.2)
     distill(once, tmp_path / "whole", quiet=True)
-    save = checkpoint.save_training_state
+    save = training_state.save_training_state
 
     def save_and_stop(folder, number, *rest):
         save(folder, number, *rest)
@@ -182,7 +182,7 @@ def test_a_resumed_distillation_equals_an_uninterrupted_one(recipe, tmp_path, mo
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_training_state", save_and_stop)
+        patch.setattr(training_state, "save_training_state", save_and_stop)
         distill(once, tmp_path / "parts", quiet=True)
     assert not (tmp_path / "parts" / "encoder").exists()
     distill(once, tmp_path / "parts", quiet=True)

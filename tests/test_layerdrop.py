@@ -15,7 +15,7 @@ from sertone.nn.encoders.huggingface import PretrainedEncoderConfig
 from sertone.nn.encoders.saved import SavedEncoderConfig, save_encoder
 from sertone.nn.masks import frame_mask, span_mask
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit import checkpoint
+from sertone.training.fit import training_state
 from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.folds import prepare_data, train_fold
 
@@ -149,7 +149,7 @@ def test_an_interrupted_training_drops_and_masks_the_same(folders, demo_recipe, 
     recipe = demo_recipe(model, save_every=1, epochs=[2, 1], speeds=[1.0])
     whole = train(recipe, tmp_path / "whole")
     assert whole.loader.cache is None
-    save = checkpoint.save_training_state
+    save = training_state.save_training_state
 
     def save_and_stop(folder, number, *rest):
         save(folder, number, *rest)
@@ -157,7 +157,7 @@ def test_an_interrupted_training_drops_and_masks_the_same(folders, demo_recipe, 
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_training_state", save_and_stop)
+        patch.setattr(training_state, "save_training_state", save_and_stop)
         train(recipe, tmp_path / "parts")
     train(recipe, tmp_path / "parts")
     first, second = (load_file(tmp_path / n / "checkpoint" / "model.safetensors") for n in ("whole", "parts"))

@@ -1,11 +1,11 @@
-"""The memory of a training step: the estimate against what is measured, batches bounded by it, what is refused."""
+"""The memory of a training step: estimate and measurement, limited batches, refused recordings."""
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 from conftest import TINY_MODEL
-from test_training import train_fold
+from test_training import train_first_fold
 from torch.profiler import ProfilerActivity, profile
 
 from sertone import models
@@ -23,7 +23,7 @@ from sertone.training.data.batches import plan_batches
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import distributed, memory
 from sertone.training.fit.epoch_statistics import EpochStatistics
-from sertone.training.fit.memory import WEIGHT, StepMemory
+from sertone.training.fit.memory import WEIGHT_BYTES, StepMemory
 from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.step import Stepper
 from sertone.training.runs.crossval import cross_validate
@@ -45,7 +45,7 @@ ENCODERS = {
 
 
 def peak_gb(function):
-    """Most memory that torch had at a time in a call, in GB."""
+    """Return the peak memory of torch in a call, in GB."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         function()
     assert record.profiler and record.profiler.kineto_results
@@ -65,18 +65,18 @@ def measured_and_estimated(encoder, seconds, count, cut, precision="32-true"):
     rows = SPEAKERS[:count]
     batch = Batch(waveforms, lengths, {"emotion": vocabulary.make_targets("emotion", rows)})
     measured = peak_gb(lambda: stepper.step(batch, 1.0, rows, EpochStatistics(5)))
-    gradients = sum(p.numel() for p in model.parameters() if p.requires_grad) * WEIGHT / 1e9
+    gradients = sum(p.numel() for p in model.parameters() if p.requires_grad) * WEIGHT_BYTES / 1e9
     return measured, StepMemory(model.encoder, config, "cpu", cut).estimate_gb(count, seconds) + gradients
 
 
 @pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
 @pytest.mark.parametrize(("seconds", "count"), [(10.0, 3), (24.0, 1)])
-def test_the_estimate_is_within_a_factor_of_what_is_measured(encoder, seconds, count):
+def test_the_estimate_is_within_a_factor_of_the_measurement(encoder, seconds, count):
     measured, estimated = measured_and_estimated(encoder, seconds, count, 0)
     assert 0.6 < estimated / measured < 1.7
 
 
-def test_the_estimate_knows_frozen_layers_and_bf16():
+def test_the_estimate_accounts_for_frozen_layers_and_bf16():
     for cut, precision in ((2, "32-true"), (-1, "32-true"), (0, "bf16-mixed")):
         measured, estimated = measured_and_estimated(TINY, 20.0, 1, cut, precision)
         assert 0.6 < estimated / measured < 1.7, (cut, precision)
@@ -148,10 +148,12 @@ def test_folds_side_by_side_share_the_memory(table, monkeypatch):
     assert caught.value.code == "too_long_for_memory" and "10.0 GB are free" in str(caught.value)
 
 
-def test_training_keeps_to_the_bound(demo_recipe, tmp_path):
-    """Batches of one pad nothing."""
+def test_training_respects_the_limit(demo_recipe, tmp_path):
+    """Batches of one utterance have no padding."""
     loose, tight = (
-        train_fold(demo_recipe(length_mixing="random", epochs=[1, 0], **bound), tmp_path / name).history[0]
+        train_first_fold(
+            demo_recipe(length_mixing="random", epochs=[1, 0], **bound), tmp_path / name
+        ).history[0]
         for name, bound in (("loose", {}), ("tight", {"batch_gb": 1e-6}))
     )
     assert loose["padding_factor"] > 1.02 and tight["padding_factor"] == pytest.approx(1)
@@ -160,7 +162,7 @@ def test_training_keeps_to_the_bound(demo_recipe, tmp_path):
     assert "of the batches are smaller than asked for" in report._describe_trouble(results)
 
 
-def test_memory_is_known_here():
+def test_the_free_memory_is_known():
     assert 0 < memory.available_gb("cpu") < 1e5
 
 
@@ -189,7 +191,7 @@ def test_longer_utterances_are_cut_left_out_or_refused(table):
     assert "max_seconds" not in prepare(recipe_of(table)).card
 
 
-def test_a_cut_transcript_teaches_nothing(table, tmp_path):
+def test_a_cut_utterance_has_no_transcript_to_learn(table, tmp_path):
     lines = (table.read_text()).splitlines()
     texts = [f"{lines[0]},text", *(f"{line},so many words" for line in lines[1:])]
     (tmp_path / "metadata.csv").write_text("\n".join(texts).replace("\n", f"\n{table.parent}/") + "\n")

@@ -1,4 +1,4 @@
-"""The frozen prefix: computed once, found again by what it follows from, the same losses with and without."""
+"""The cache of the frozen prefix: computed once, valid for its inputs only, the same losses with and without."""
 
 import contextlib
 import os
@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from apart import HERE
 from conftest import TINY_MODEL
 from lightning_fabric import Fabric
 
@@ -38,10 +39,10 @@ ENCODERS = {
 
 @pytest.fixture(scope="module")
 def recordings(small_demo):
-    found = Recordings(1.0, [0.8, 1.0, 1.2])
-    found.utterances = list(corpora.read_utterances("demo", small_demo))[:8]
-    found.load(found.utterances)
-    return found
+    recordings = Recordings(1.0, [0.8, 1.0, 1.2])
+    recordings.utterances = list(corpora.read_utterances("demo", small_demo))[:8]
+    recordings.load(recordings.utterances)
+    return recordings
 
 
 def fabric(precision="32-true"):
@@ -52,9 +53,9 @@ def caches(precision="32-true", **options):
     return PrefixCaches(TrainConfig(batch_size=4, precision=precision, cache=CacheConfig(**options)))
 
 
-def open_cache(encoder, recordings, places=None, needs=(1, 2, 3), own=False, said=None):
+def open_cache(encoder, recordings, places=None, needs=(1, 2, 3), own=False, lines=None):
     places = places or caches()
-    say = (said if said is not None else []).append
+    say = (lines if lines is not None else []).append
     return places.open(encoder, needs, own, recordings, fabric(places.config.precision), say)
 
 
@@ -69,18 +70,18 @@ def test_hidden_states_from_the_cache_are_those_of_the_encoder(name, cut, precis
     cache = open_cache(encoder, recordings, caches(precision))
     rows = [BatchItem(utterance, speed) for utterance in recordings.utterances[:4] for speed in (0.8, 1.0)]
     plain = Loader(recordings, NOTHING, encoder.min_samples)
-    kept = Loader(recordings, NOTHING, encoder.min_samples, cache)
+    cached = Loader(recordings, NOTHING, encoder.min_samples, cache)
     with torch.no_grad(), fabric(precision).autocast():
         ((expected, frames),) = [batch.encode(encoder) for batch in plain.batches([rows], [])]
         for _ in range(2):  # computed, then found
-            ((hidden, counted),) = [batch.encode(encoder) for batch in kept.batches([rows], [])]
+            ((hidden, counted),) = [batch.encode(encoder) for batch in cached.batches([rows], [])]
             assert torch.equal(frames, counted)
             close = {"atol": 1e-5, "rtol": 1e-5} if precision == "32-true" else {"atol": 0.1, "rtol": 0.05}
             torch.testing.assert_close(hidden[:, 1:].float(), expected[:, 1:].float(), **close)
             assert hidden[:, 0].isnan().all() == (cut > 0)
 
 
-def test_what_is_known_is_not_computed_again(recordings, monkeypatch):
+def test_cached_entries_are_not_computed_again(recordings, monkeypatch):
     encoder = ENCODERS["wav2vec2"].build()
     encoder.freeze(0)
     encoder.train()
@@ -108,7 +109,7 @@ def test_what_is_known_is_not_computed_again(recordings, monkeypatch):
     assert run() == len(rows), "other weights, another prefix"
 
 
-def test_the_name_follows_from_all_that_the_prefix_follows_from(monkeypatch):
+def test_the_hash_covers_everything_that_the_prefix_depends_on(monkeypatch):
     torch.manual_seed(0)
     encoder = ENCODERS["wavlm"].build()
     encoder.freeze(2)
@@ -128,13 +129,13 @@ def test_the_name_follows_from_all_that_the_prefix_follows_from(monkeypatch):
         others.append(name())
         encoder.normalize = not encoder.normalize
         others.append(name())
-        monkeypatch.setattr("sertone.training.data.prefix_cache._code_hash", lambda: "other code")
+        monkeypatch.setattr("sertone.training.data.prefix_cache._hash_code", lambda: "other code")
         others.append(name())
     assert len({first, *others}) == len(others) + 1
 
 
 @pytest.mark.parametrize("where", ["auto", "memory", "file"])
-def test_a_prefix_that_changes_is_refused(where, recordings, tmp_path):
+def test_a_prefix_that_varies_is_refused(where, recordings, tmp_path):
     encoder = ENCODERS["compact"].build()
     places = caches(where=where, folder=str(tmp_path))
 
@@ -158,19 +159,19 @@ def test_a_prefix_that_changes_is_refused(where, recordings, tmp_path):
     assert open_cache(encoder, recordings, places) is not None
 
 
-def test_the_deepest_prefix_that_fits_is_taken_and_its_size_is_told(recordings):
+def test_the_deepest_prefix_that_fits_is_cached_and_its_size_is_reported(recordings):
     encoder = ENCODERS["wav2vec2"].build()  # 50 frames/s: 3.2 kB/s of features, and so much per layer
     encoder.freeze(2)
     seconds = recordings.seconds
     features, layers = seconds * 50 * 16 * 4 / 1e9, seconds * 50 * 16 * 2 * 4 / 1e9
-    said = []
-    deep = open_cache(encoder, recordings, caches(limit_gb=layers * 1.01), said=said)
-    assert deep.layers == (1, 2) and f"{layers:.2g} GB" in said[-1]
+    lines = []
+    deep = open_cache(encoder, recordings, caches(limit_gb=layers * 1.01), lines=lines)
+    assert deep.layers == (1, 2) and f"{layers:.2g} GB" in lines[-1]
     assert open_cache(encoder, recordings, caches(limit_gb=layers * 1.01), needs=(3,)).layers == (2,)
-    shallow = open_cache(encoder, recordings, caches(limit_gb=features * 1.01), said=said)
-    assert shallow.layers == () and "front end" in said[-1]
-    assert open_cache(encoder, recordings, caches(limit_gb=features * 0.9), said=said) is None
-    assert "no cache" in said[-1]
+    shallow = open_cache(encoder, recordings, caches(limit_gb=features * 1.01), lines=lines)
+    assert shallow.layers == () and "front end" in lines[-1]
+    assert open_cache(encoder, recordings, caches(limit_gb=features * 0.9), lines=lines) is None
+    assert "no cache" in lines[-1]
     with pytest.raises(SertoneError) as caught:
         open_cache(encoder, recordings, caches(where="memory", limit_gb=features * 1.01))
     assert caught.value.code == "cache_too_small"
@@ -181,7 +182,7 @@ def test_the_deepest_prefix_that_fits_is_taken_and_its_size_is_told(recordings):
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_the_size_is_known_before_the_encoder_is_on_its_device(name, recordings):
-    """As in the process that starts the folds; a device without data stands for the GPU."""
+    """This is the situation of the process that starts the folds; a device without data stands for the GPU."""
     encoder = ENCODERS[name].build()
     encoder.freeze(1)
     elsewhere = SimpleNamespace(device=torch.device("meta"), autocast=contextlib.nullcontext)
@@ -191,25 +192,27 @@ def test_the_size_is_known_before_the_encoder_is_on_its_device(name, recordings)
 
 
 def test_half_the_size_in_bf16():
-    assert caches()._dtype() == torch.float32 and caches("bf16-mixed")._dtype() == torch.bfloat16
+    assert (
+        caches()._choose_dtype() == torch.float32 and caches("bf16-mixed")._choose_dtype() == torch.bfloat16
+    )
     halved = CacheConfig(precision="bf16")
-    assert PrefixCaches(TrainConfig(batch_size=4, cache=halved))._dtype() == torch.bfloat16
+    assert PrefixCaches(TrainConfig(batch_size=4, cache=halved))._choose_dtype() == torch.bfloat16
 
 
 def test_a_cache_without_room_computes_each_time(recordings):
     encoder = ENCODERS["compact"].build()
     encoder.freeze(0)
-    said = []
-    cache = open_cache(encoder, recordings, said=said)
+    lines = []
+    cache = open_cache(encoder, recordings, lines=lines)
     cache.store.limit = 1
     row = recordings.utterances[0], 1.0
     expected = cache.compute(*row)
     assert cache.get(*row) is None
     np.testing.assert_array_equal(cache.compute(*row), expected)
-    assert len(said) == 2 and "full" in said[-1], "told once"
+    assert len(lines) == 2 and "full" in lines[-1], "reported once"
 
 
-def test_files_are_shared_by_runs_and_those_not_opened_for_long_go_first(recordings, tmp_path):
+def test_runs_share_files_and_those_opened_longest_ago_are_deleted_first(recordings, tmp_path):
     torch.manual_seed(0)
     encoders = [ENCODERS["wav2vec2"].build() for _ in range(3)]
     for encoder in encoders:
@@ -233,22 +236,22 @@ def test_files_are_shared_by_runs_and_those_not_opened_for_long_go_first(recordi
     assert len(list(tmp_path.iterdir())) == 2, "what no other fold can use leaves no file behind"
 
 
-def test_a_cache_that_cannot_be_is_refused_before_anything_is_trained(demo_recipe, tmp_path):
+def test_an_impossible_cache_is_refused_before_training(demo_recipe, tmp_path):
     recipe = demo_recipe(cache={"where": "memory", "limit_gb": 0.001})
     with pytest.raises(SertoneError) as caught:
         prepare_data(prepare(recipe), RunProgress(1, quiet=True))
     assert caught.value.code == "cache_too_small"
 
 
-def test_processes_share_what_is_in_memory(recordings):
+def test_processes_share_a_cache_in_memory(recordings):
     encoder = ENCODERS["compact"].build()
     encoder.freeze(0)
     places = caches()
     row = recordings.utterances[0], 1.0
     expected = open_cache(encoder, recordings, places).compute(*row)
-    with ChildProcess({"PYTHONPATH": os.path.dirname(__file__)}) as child:  # noqa: PTH120
-        found = child(read_in_child, encoder, recordings, places, row)
-    np.testing.assert_array_equal(found, expected)
+    with ChildProcess(HERE) as child:
+        entry = child(read_in_child, encoder, recordings, places, row)
+    np.testing.assert_array_equal(entry, expected)
 
 
 def read_in_child(encoder, recordings, places, row):
@@ -256,19 +259,19 @@ def read_in_child(encoder, recordings, places, row):
 
 
 def losses(demo_recipe, tmp_path, monkeypatch, **train):
-    """The losses of every step."""
+    """Return the losses of every step."""
     from sertone.training.fit.epoch_statistics import EpochStatistics
 
-    found = []
+    values = []
     step = EpochStatistics.add_step
     monkeypatch.setattr(
         EpochStatistics,
         "add_step",
-        lambda self, a, b, *rest: found.append(b.item()) or step(self, a, b, *rest),
+        lambda self, a, b, *rest: values.append(b.item()) or step(self, a, b, *rest),
     )
     experiment, progress = prepare(demo_recipe(**train)), RunProgress(1, quiet=True)
     trainer = train_fold(experiment, 0, tmp_path, prepare_data(experiment, progress), progress)
-    return found, trainer
+    return values, trainer
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -299,7 +302,7 @@ def test_a_cache_in_bf16_serves_a_training_in_fp32(demo_recipe, tmp_path, monkey
     assert rounded != exact and rounded == pytest.approx(exact, rel=0.01)
 
 
-def test_a_word_for_the_cache():
+def test_one_word_configures_the_cache():
     import yaml
 
     def cache(text):

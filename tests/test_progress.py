@@ -25,7 +25,7 @@ def log(monkeypatch, capsys):
     return lambda: [line for line in capsys.readouterr().err.splitlines() if line]
 
 
-def test_a_long_epoch_says_every_30_seconds_how_far_it_is(clock, log):
+def test_a_long_epoch_reports_its_progress_every_30_seconds(clock, log):
     with RunProgress(4) as progress:
         for step in range(1, 21):  # an epoch of 200 s in steps of 10 s
             clock[0] += 10
@@ -41,7 +41,7 @@ def test_a_long_epoch_says_every_30_seconds_how_far_it_is(clock, log):
         assert log() == ["row fold 0  epoch 2 of 2, 20%  9:20 left"]  # 240 s for 1.2 epochs, 2.8 to go
 
 
-def test_short_epochs_are_told_of_every_30_seconds(clock, log):
+def test_short_epochs_are_reported_every_30_seconds(clock, log):
     with RunProgress(100) as progress:
         for epoch in range(1, 101):
             clock[0] += 4
@@ -52,17 +52,17 @@ def test_short_epochs_are_told_of_every_30_seconds(clock, log):
     assert lines[-1] == "fold 0  100 epochs  loss 1.000  0:00 left"
 
 
-def test_a_relay_tells_of_steps_once_a_second(clock, monkeypatch):
-    told = []
-    monkeypatch.setattr(module, "emit", told.append)
+def test_a_relay_reports_steps_once_a_second(clock, monkeypatch):
+    events = []
+    monkeypatch.setattr(module, "emit", events.append)
     relay = ProgressRelay()
     for step in range(1, 101):
         clock[0] += 0.1
         relay.step("fold 0", 1, 1, step / 100)
-    assert 9 <= len(told) <= 11 and told[0] == ("step", "fold 0", 1, 1, 0.01)
+    assert 9 <= len(events) <= 11 and events[0] == ("step", "fold 0", 1, 1, 0.01)
 
 
-def test_training_tells_of_every_step(demo_recipe, tmp_path, monkeypatch, log):
+def test_training_reports_every_step(demo_recipe, tmp_path, monkeypatch, log):
     monkeypatch.setattr(module, "EVERY_S", 0.0)
     experiment = prepare(demo_recipe(epochs=[1, 1]))
     with RunProgress(2) as progress:

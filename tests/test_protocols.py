@@ -1,4 +1,4 @@
-"""Splits that share no speaker, and the check that finds what leaks all the same."""
+"""Splits that share no speaker, and the check that finds leaks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_splits_that_cannot_be_made():
     assert code_of(make_folds, wandering, "leave_one_session_out") == "speaker_in_two_sessions"
 
 
-def test_everything_trains_on_everything():
+def test_a_full_fold_trains_on_everything():
     us = [utterance(n, f"s{n % 3}") for n in range(9)]
     assert make_full_fold(us).train == us
     kept_out = make_full_fold(us, "speaker")
@@ -91,7 +91,7 @@ def fold_of(train, test, validation=()):
     return Fold("f", list(train), list(validation), list(test))
 
 
-def test_a_speaker_on_two_sides_is_an_error():
+def test_a_speaker_in_two_sets_is_an_error():
     us = [utterance(n, f"s{n // 4}") for n in range(8)]
     fold = fold_of(us[:6], us[6:])
     leaks = find_leaks(fold, {u.id: u.id for u in us})
@@ -101,7 +101,7 @@ def test_a_speaker_on_two_sides_is_an_error():
     assert find_leaks(in_validation, {u.id: u.id for u in us}).speakers == ["s0"]
 
 
-def test_the_same_audio_on_two_sides_is_an_error(tone, tmp_path):
+def test_the_same_audio_in_two_sets_is_an_error(tone, tmp_path):
     one, two = tone("one.wav"), tone("two.wav")
     other = tone("other.wav", 2.0)
     us = [
@@ -131,11 +131,11 @@ def test_segments_leak_where_they_overlap(tone, one, other, leaks):
             Utterance(id="1", path=first, speaker="1", start_s=one[0], end_s=one[1]),
             Utterance(id="2", path=second, speaker="2", start_s=other[0], end_s=other[1]),
         ]
-        found = find_leaks(fold_of(us[:1], us[1:]), hash_recordings(us)).recordings
-        assert bool(found) == leaks
+        recordings = find_leaks(fold_of(us[:1], us[1:]), hash_recordings(us)).recordings
+        assert bool(recordings) == leaks
 
 
-def test_speakers_without_labels_are_never_held_out():
+def test_speakers_without_labels_are_never_tested():
     us = [utterance(n, f"s{n % 6}", labels={} if n % 6 == 5 else {"emotion": "sad"}) for n in range(24)]
     for split in ("leave_one_speaker_out", "grouped_k_fold"):
         for fold in make_folds(us, split, folds=3, validation="speaker"):
@@ -171,7 +171,7 @@ def test_ratings_need_labels_that_differ():
     assert {fold.name for fold in folds} == {"s0", "s1"}
 
 
-def test_the_card_says_what_a_score_depends_on(small_demo):
+def test_the_card_has_everything_that_a_score_depends_on(small_demo):
     us = list(corpora.read_utterances("demo", small_demo))
     folds = make_folds(us, "leave_one_session_out")
     hashes = hash_recordings(us)

@@ -1,4 +1,4 @@
-"""Several ranks train one model: equal shares, one gradient, one writer."""
+"""Several processes train one model: equal shares, one gradient, one writer."""
 
 import contextlib
 import csv
@@ -34,7 +34,7 @@ from sertone.utils.processes import ChildProcess
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0.3, 35.0), min_size=1, max_size=150), st.integers(1, 9), st.floats(5.0, 60.0))
-def test_all_ranks_get_equally_many_batches_and_nothing_is_lost(lengths, count, seconds):
+def test_all_processes_get_the_same_number_of_batches_and_nothing_is_lost(lengths, count, seconds):
     try:
         batches = plan_batches(lengths, batch_seconds=seconds, rng=np.random.default_rng(0), world_size=count)
     except SertoneError as error:
@@ -76,8 +76,8 @@ def train_with_two_ranks(recipe, folder):
             child.close()
 
 
-def test_two_ranks_end_with_the_same_weights_and_the_losses_of_one(demo_recipe, tmp_path):
-    """Without dropout and with next to no learning, the epoch's mean loss is that of a single process."""
+def test_two_processes_end_with_the_same_weights_and_the_losses_of_one(demo_recipe, tmp_path):
+    """Without dropout and almost without learning, the epoch's mean loss is that of a single process."""
     encoder = TINY_MODEL["encoder"] | {"dropout": 0.0}
     still = {"model": TINY_MODEL | {"encoder": encoder, "dropout": 0.0}, "batch_size": 5, "device": "cpu"}
     still["learning_rate"] = {"encoder": 1e-12, "downstream": 1e-12}
@@ -95,7 +95,7 @@ def test_two_ranks_end_with_the_same_weights_and_the_losses_of_one(demo_recipe, 
 
 
 @pytest.mark.slow
-def test_two_ranks_take_the_step_of_their_mean_loss(demo_recipe, tmp_path):
+def test_two_processes_take_the_step_of_their_mean_loss(demo_recipe, tmp_path):
     """One step on two batches of ten, against the gradient of the mean of both losses in one process."""
     encoder = TINY_MODEL["encoder"] | {"dropout": 0.0}
     model = TINY_MODEL | {"encoder": encoder, "dropout": 0.0}
@@ -128,7 +128,7 @@ def test_two_ranks_take_the_step_of_their_mean_loss(demo_recipe, tmp_path):
     assert len(moved) > 20
 
 
-def test_jobs_and_ranks_exclude_each_other(demo_recipe, tmp_path, monkeypatch):
+def test_jobs_and_several_processes_exclude_each_other(demo_recipe, tmp_path, monkeypatch):
     from sertone.training.runs.crossval import cross_validate
 
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
@@ -139,12 +139,12 @@ def test_jobs_and_ranks_exclude_each_other(demo_recipe, tmp_path, monkeypatch):
 
 
 def processes_of(folder):
-    """Processes whose command line names a folder."""
-    found = []
+    """Return the processes whose command line names a folder."""
+    processes = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            found += [int(path.parent.name)] if str(folder).encode() in path.read_bytes() else []
-    return found
+            processes += [int(path.parent.name)] if str(folder).encode() in path.read_bytes() else []
+    return processes
 
 
 def wait_until(condition, seconds=120):
@@ -154,7 +154,7 @@ def wait_until(condition, seconds=120):
     return condition()
 
 
-def test_ranks_end_when_their_launcher_is_killed(demo_recipe, tmp_path):
+def test_processes_end_when_their_launcher_is_killed(demo_recipe, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(recipes.dump(demo_recipe(device="cpu", epochs=[500, 500], save_every=1)))
     port = ranks_environment(1)[0]["MASTER_PORT"]

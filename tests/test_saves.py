@@ -1,4 +1,4 @@
-"""What training leaves on the disk: whole, hashed, readable by others, of one data set, or told and put aside."""
+"""The files that training writes: complete, hashed, readable for other users, of one data set; damage is reported."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.nn.tensor_files import load_tensors, save_tensors, writing_tensors
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit import checkpoint
+from sertone.training.fit import checkpoint, training_state
 from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.step import report_out_of_memory
 from sertone.training.runs.crossval import cross_validate
@@ -45,7 +45,7 @@ def run(recipe, tmp_path_factory):
 
 
 def longer(recipe, **changes):
-    """The recipe with other settings of training."""
+    """Return the recipe with other training settings."""
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=changes)})
 
 
@@ -68,7 +68,7 @@ CHANGES = {
 
 @pytest.fixture
 def table(small_demo, tmp_path):
-    """The demo's table beside recordings of its own, and how to write it: table(rows) -> path."""
+    """The rows of the demo's table, and a function that writes them: table(rows) -> path."""
     import csv
 
     with open(small_demo / "metadata.csv", newline="") as file:
@@ -86,7 +86,7 @@ def table(small_demo, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [*CHANGES, "order"])
-def test_a_run_is_not_gone_on_with_when_what_is_known_of_it_has_changed(recipe, table, tmp_path, kind):
+def test_a_run_is_not_resumed_after_its_data_has_changed(recipe, table, tmp_path, kind):
     rows, write = table
     data = {"corpus": "manifest", "root": str(write(rows))}
     mine = recipe.model_copy(update={"data": recipes.DataConfig.model_validate(data)})
@@ -103,8 +103,8 @@ def test_a_run_is_not_gone_on_with_when_what_is_known_of_it_has_changed(recipe, 
 
 
 def saved(recipe, folder, monkeypatch, epochs=4):
-    """A training of one fold that was interrupted after its fourth epoch."""
-    save = checkpoint.save_training_state
+    """Interrupt a training of one fold after its fourth epoch, and return the folder of its saves."""
+    save = training_state.save_training_state
 
     def stop(where, number, *rest):
         save(where, number, *rest)
@@ -112,15 +112,15 @@ def saved(recipe, folder, monkeypatch, epochs=4):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_training_state", stop)
+        patch.setattr(training_state, "save_training_state", stop)
         train_first_fold(recipe, folder)
     return folder / "resume"
 
 
-def train_first_fold(recipe, folder, said=None):
+def train_first_fold(recipe, folder, lines=None):
     experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
-    if said is not None:
-        progress.say = said.append
+    if lines is not None:
+        progress.say = lines.append
     return train_fold(experiment, 0, folder, prepare_data(experiment, progress), progress)
 
 
@@ -144,7 +144,7 @@ HARM = {
 
 @pytest.fixture(scope="module")
 def whole(recipe, tmp_path_factory):
-    """The recipe with six epochs and a validation speaker, and the weights that it ends with."""
+    """The recipe with six epochs and a validation speaker, and its final weights."""
     mine = longer(recipe, epochs=[6])
     mine = mine.model_copy(update={"protocol": mine.protocol.model_copy(update={"validation": "speaker"})})
     folder = tmp_path_factory.mktemp("whole")
@@ -153,17 +153,17 @@ def whole(recipe, tmp_path_factory):
 
 
 @pytest.mark.parametrize("harm", HARM)
-def test_a_damaged_save_is_put_aside_and_the_one_before_it_is_used(whole, tmp_path, monkeypatch, harm):
+def test_a_damaged_save_is_renamed_and_the_one_before_it_is_used(whole, tmp_path, monkeypatch, harm):
     recipe, expected = whole
     resume = saved(recipe, tmp_path, monkeypatch)
     assert sorted(path.name for path in resume.iterdir()) == ["000003", "000004"]
     HARM[harm](resume / "000004")
-    said = []
-    train_first_fold(recipe, tmp_path, said)
-    assert any("000004.damaged1" in line and "the one before" in line for line in said)
+    lines = []
+    train_first_fold(recipe, tmp_path, lines)
+    assert any("000004.damaged1" in line and "the one before" in line for line in lines)
     assert (resume / "000004.damaged1").is_dir()
-    found = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    weights = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
+    assert all(torch.equal(expected[name], weights[name]) for name in expected)
 
 
 def test_when_both_saves_are_damaged_training_begins_again(whole, tmp_path, monkeypatch):
@@ -173,13 +173,13 @@ def test_when_both_saves_are_damaged_training_begins_again(whole, tmp_path, monk
         tear(save / "state.json")
     train_first_fold(recipe, tmp_path)
     assert len(list(resume.glob("*.damaged1"))) == 2
-    found = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    weights = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
+    assert all(torch.equal(expected[name], weights[name]) for name in expected)
 
 
 @pytest.mark.parametrize("name", ["recipe.yaml", "protocol.json", "fold_1/result.json"])
 @pytest.mark.parametrize("harm", [tear, lambda path: path.write_bytes(b"")], ids=["torn", "empty"])
-def test_a_torn_file_of_a_run_is_put_aside_and_made_again(run, recipe, tmp_path, capsys, name, harm):
+def test_a_torn_file_of_a_run_is_renamed_and_written_again(run, recipe, tmp_path, capsys, name, harm):
     copy = shutil.copytree(run, tmp_path / "run")
     harm(copy / name)
     before = (copy / name).read_bytes()
@@ -194,7 +194,7 @@ def test_a_torn_file_of_a_run_is_put_aside_and_made_again(run, recipe, tmp_path,
     assert json.loads((copy / "protocol.json").read_text()) == json.loads((run / "protocol.json").read_text())
 
 
-def test_a_recipe_that_was_torn_between_two_lines_is_put_aside_too(run, recipe, tmp_path, capsys):
+def test_a_recipe_that_was_torn_between_two_lines_is_renamed_too(run, recipe, tmp_path, capsys):
     copy = shutil.copytree(run, tmp_path / "run")
     text = (copy / "recipe.yaml").read_text()
     (copy / "recipe.yaml").write_text(text[: text.index("train:")])
@@ -203,21 +203,21 @@ def test_a_recipe_that_was_torn_between_two_lines_is_put_aside_too(run, recipe, 
     assert (copy / "recipe.yaml").read_text() == text
 
 
-def test_a_run_that_began_in_another_precision_says_how_to_go_on(run, recipe, tmp_path):
-    """As where `auto` has become another one on another machine."""
-    copy, there = shutil.copytree(run, tmp_path / "run"), recipes.load(run / "recipe.yaml", [])
+def test_a_run_that_began_in_another_precision_says_how_to_resume(run, recipe, tmp_path):
+    """This happens where `auto` chooses another precision on another machine."""
+    copy, original = shutil.copytree(run, tmp_path / "run"), recipes.load(run / "recipe.yaml", [])
     way_out = r"resume with --set train\.precision=32-true"
     with pytest.raises(SertoneError, match=way_out) as caught:
-        cross_validate(longer(there, precision="bf16-mixed"), copy, jobs=1, quiet=True)
+        cross_validate(longer(original, precision="bf16-mixed"), copy, jobs=1, quiet=True)
     assert caught.value.code == "other_experiment" and "--force" not in str(caught.value)
-    said = ["train.precision=auto", "train.precision=32-true"]  # the later one counts
-    cross_validate(recipes.load(run / "recipe.yaml", said), copy, jobs=1, quiet=True)
+    overrides = ["train.precision=auto", "train.precision=32-true"]  # the later one counts
+    cross_validate(recipes.load(run / "recipe.yaml", overrides), copy, jobs=1, quiet=True)
     with pytest.raises(SertoneError, match="--force"):
-        cross_validate(longer(there, precision="bf16-mixed", seed=1), copy, jobs=1, quiet=True)
+        cross_validate(longer(original, precision="bf16-mixed", seed=1), copy, jobs=1, quiet=True)
 
 
 def torn_copy(folder, to):
-    """A copy of a run whose recipe and protocol are empty."""
+    """Copy a run, and empty its recipe and protocol."""
     copy = shutil.copytree(folder, to)
     for name in ("recipe.yaml", "protocol.json"):
         (copy / name).write_bytes(b"")
@@ -233,26 +233,26 @@ def test_another_experiment_is_refused_where_recipe_and_protocol_are_torn(run, r
     assert sorted(copy.rglob("*")) == before, "nothing is put aside before that"
 
 
-def test_saves_are_gone_on_with_by_their_own_experiment_alone(recipe, tmp_path, monkeypatch):
-    mine, save = longer(recipe, epochs=[3]), checkpoint.save_training_state
+def test_only_their_own_experiment_resumes_from_saves(recipe, tmp_path, monkeypatch):
+    mine, save = longer(recipe, epochs=[3]), training_state.save_training_state
 
     def stop(*arguments):
         save(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_training_state", stop)
+        patch.setattr(training_state, "save_training_state", stop)
         train(mine, tmp_path / "begun", quiet=True)
     copy = torn_copy(tmp_path / "begun", tmp_path / "torn")
     assert code_of(train, longer(mine, seed=1), copy, quiet=True) == "other_experiment"
-    found = load_tensors(train(mine, copy, quiet=True) / "model.safetensors")
+    weights = load_tensors(train(mine, copy, quiet=True) / "model.safetensors")
     expected = load_tensors(train(mine, tmp_path / "whole", quiet=True) / "model.safetensors")
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert all(torch.equal(expected[name], weights[name]) for name in expected)
     insisted = torn_copy(tmp_path / "begun", tmp_path / "insisted")
     assert train(longer(mine, seed=1), insisted, force=True, quiet=True).is_dir()
 
 
-def test_what_is_written_may_be_read_by_others(run):
+def test_written_files_are_readable_for_other_users(run):
     mask = os.umask(0o022)
     os.umask(mask)
     for path in [run, *run.rglob("*")]:
@@ -260,7 +260,7 @@ def test_what_is_written_may_be_read_by_others(run):
         assert stat.S_IMODE(path.stat().st_mode) == expected, path
 
 
-def test_a_distilled_encoder_of_hugging_face_may_be_read_by_others(tmp_path):
+def test_a_distilled_hugging_face_encoder_is_readable_for_other_users(tmp_path):
     from sertone.nn.encoders.huggingface import TinyEncoderConfig
     from sertone.nn.encoders.saved import save_encoder
 
@@ -271,7 +271,7 @@ def test_a_distilled_encoder_of_hugging_face_may_be_read_by_others(tmp_path):
 # No room
 
 
-def test_without_room_what_was_there_before_stays(tmp_path):
+def test_a_full_disk_leaves_the_old_file_in_place(tmp_path):
     (tmp_path / "file").write_text("before")
     with room(4096):
         assert code_of(files.write_bytes, tmp_path / "file", b"x" * 40_000) == "disk_full"
@@ -287,20 +287,20 @@ def test_weights_that_cannot_be_written_leave_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_training_that_meets_a_full_disk_is_gone_on_with_from_the_save_before(whole, tmp_path, monkeypatch):
+def test_a_training_resumes_from_the_save_before_the_disk_was_full(whole, tmp_path, monkeypatch):
     recipe, expected = whole
     saved(recipe, tmp_path, monkeypatch)
     with room(20_000):
         assert code_of(train_first_fold, recipe, tmp_path) == "disk_full"
     train_first_fold(recipe, tmp_path)
-    found = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    weights = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
+    assert all(torch.equal(expected[name], weights[name]) for name in expected)
 
 
 # No memory
 
 
-def test_a_batch_for_which_there_is_no_memory_is_named(small_demo):
+def test_a_batch_that_does_not_fit_into_memory_is_named(small_demo):
     clips = list(corpora.read_utterances("demo", small_demo))[:2]
     with (
         pytest.raises(
@@ -312,8 +312,8 @@ def test_a_batch_for_which_there_is_no_memory_is_named(small_demo):
     assert caught.value.code == "out_of_memory"
 
 
-def test_memory_that_ends_in_the_optimizers_step_names_the_batch_too(recipe, tmp_path):
-    """As in its first step, which makes the moments."""
+def test_a_lack_of_memory_in_the_optimizer_names_the_batch_too(recipe, tmp_path):
+    """The first step of an optimizer allocates its moments."""
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
     experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
@@ -332,7 +332,7 @@ def test_memory_that_ends_in_the_optimizers_step_names_the_batch_too(recipe, tmp
     assert caught.value.code == "out_of_memory" and seen
 
 
-def test_a_model_for_which_there_is_no_memory_is_refused(recipe, tmp_path):
+def test_a_model_that_does_not_fit_into_memory_is_refused(recipe, tmp_path):
     large = recipe.model_copy(update={"model": SMALL | {"hidden": 1_000_000, "members": 1000}})
     encoder = TINY_MODEL["encoder"] | {"width": 1_000_000}
     large = large.model_copy(update={"model": SMALL | {"encoder": encoder}})
@@ -346,7 +346,7 @@ def test_a_model_for_which_there_is_no_memory_is_refused(recipe, tmp_path):
 
 @pytest.mark.parametrize("rate", [1e20, 1e38])
 def test_a_model_that_has_diverged_has_no_scores(recipe, tmp_path, rate):
-    """Too few steps for the limit of bad steps in a row."""
+    """There are fewer steps than the limit of bad steps in a row."""
     rates = recipes.TrainConfig.model_validate(
         {"batch_size": 1, "learning_rate": {"encoder": rate, "downstream": rate}}
     )
@@ -381,7 +381,7 @@ def test_a_distillation_that_has_diverged_leaves_no_encoder(small_demo, tmp_path
 # Missing folds
 
 
-def test_a_run_without_a_model_says_so_and_is_not_exported(run, tmp_path):
+def test_a_run_with_a_missing_model_warns_and_is_not_exported(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
     name = json.loads((copy / "fold_1" / "checkpoint" / "checkpoint.json").read_text())["card"]["fold"]
     shutil.rmtree(copy / "fold_1" / "checkpoint")
@@ -398,14 +398,14 @@ def test_a_run_without_a_model_says_so_and_is_not_exported(run, tmp_path):
         sertone.load(copy)
 
 
-def test_a_fold_and_a_whole_run_are_not_warned_of(run, recwarn):
+def test_a_fold_and_a_complete_run_do_not_warn(run, recwarn):
     sertone.load(run)
     sertone.load(run / "fold_0")
     sertone.load(run / "fold_0" / "checkpoint")
     assert not [w for w in recwarn if "models of the run" in str(w.message)]
 
 
-def test_models_that_answer_other_classes_have_no_mean(run, recipe, tmp_path):
+def test_models_of_different_classes_are_not_averaged(run, recipe, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
     data = recipe.data.model_copy(update={"classes": {"angry": "angry", "sad": "sad"}})
     other = train(recipe.model_copy(update={"data": data}), tmp_path / "two", quiet=True)

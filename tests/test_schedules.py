@@ -1,4 +1,4 @@
-"""Learning rates: of which part, over a stage and after it stalls; what the history keeps of them."""
+"""Learning rates: by part of the model, over a stage, after a stall, and in the history."""
 
 import math
 import re
@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from conftest import TINY_MODEL
-from test_training import interrupt, train_fold, weights
+from test_training import interrupt, train_first_fold, weights
 
 from sertone import models
 from sertone import recipe as recipes
@@ -15,14 +15,14 @@ from sertone.files import read_json
 from sertone.recipe.train_config import NewBobConfig, Rates
 from sertone.report import run as report
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit import checkpoint, distributed
+from sertone.training.fit import distributed, training_state
 from sertone.training.fit.schedules import newbob_factor, schedule_factor
 from sertone.training.fit.step import Stepper
 from sertone.training.runs.crossval import cross_validate
 
 
 def stepper_of(recipe, stage=0):
-    """A stepper of a fresh model, as fold 0 begins a stage."""
+    """Return a stepper of a new model, as fold 0 begins a stage."""
     torch.manual_seed(0)
     experiment = prepare(recipe)
     model = models.build(recipe.model, experiment.build_vocabulary(0))
@@ -51,20 +51,20 @@ def test_newbob_anneals_after_every_epoch_that_improves_too_little():
     assert newbob_factor([0.5, 0.6], NewBobConfig(threshold=0.3, factor=0.5)) == 0.5
 
 
-def test_the_fusion_has_a_rate_and_a_warm_up_of_its_own(demo_recipe):
+def test_the_fusion_has_its_own_rate_and_warm_up(demo_recipe):
     plain = groups_of(stepper_of(demo_recipe()))
     assert list(plain) == ["encoder", "downstream"] and "fusion.weights" in plain["downstream"]["param_names"]
     rates = {"encoder": 1e-5, "downstream": 1e-4, "fusion": 2e-6}
     stepper = stepper_of(demo_recipe(learning_rate=rates, warmup=0.1, fusion_warmup=0.5))
-    own = groups_of(stepper)
-    assert {part: group["peak"] for part, group in own.items()} == rates
-    assert {part: group["warmup"] for part, group in own.items()} == {
+    groups = groups_of(stepper)
+    assert {part: group["peak"] for part, group in groups.items()} == rates
+    assert {part: group["warmup"] for part, group in groups.items()} == {
         "encoder": 0.1, "downstream": 0.1, "fusion": 0.5
     }  # fmt: skip
-    assert own["fusion"]["param_names"] == ["fusion.weights"]
-    assert "fusion.weights" not in own["downstream"]["param_names"]
+    assert groups["fusion"]["param_names"] == ["fusion.weights"]
+    assert "fusion.weights" not in groups["downstream"]["param_names"]
     assert "fusion" in groups_of(stepper_of(demo_recipe(fusion_warmup=0.5)))
-    names = [name for group in own.values() for name in group["param_names"]]
+    names = [name for group in groups.values() for name in group["param_names"]]
     assert sorted(names) == sorted(n for n, p in stepper.model.named_parameters() if p.requires_grad)
 
 
@@ -94,27 +94,27 @@ def test_newbob_survives_an_interruption(demo_recipe, tmp_path, monkeypatch, val
         newbob={"threshold": 0.5, "factor": 0.5},
         protocol={"validation": validation},
     )
-    history = train_fold(recipe, tmp_path / "whole").history
+    history = train_first_fold(recipe, tmp_path / "whole").history
     rates = [entry["learning_rates"]["encoder"] for entry in history]
     assert rates[0] == rates[2] == 1e-4 and rates[5] < 1e-4  # every stage begins anew
     assert ("score" in history[5]) == (validation == "speaker")
     interrupt(monkeypatch, recipe, tmp_path / "parts", 4)
-    again = train_fold(recipe, tmp_path / "parts").history
+    again = train_first_fold(recipe, tmp_path / "parts").history
     assert [entry["learning_rates"] for entry in again] == [entry["learning_rates"] for entry in history]
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_moments_of_another_layout_are_refused_rather_than_mixed_up(demo_recipe, tmp_path, monkeypatch):
+def test_moments_of_another_layout_are_refused(demo_recipe, tmp_path, monkeypatch):
     recipe = demo_recipe(epochs=[2, 1], save_every=1)
     interrupt(monkeypatch, recipe, tmp_path, 1)
-    save = checkpoint.find_training_state(tmp_path / "resume")
+    save = training_state.find_training_state(tmp_path / "resume")
     assert save
     model = stepper_of(recipe).model
-    _, moments, _ = checkpoint.load_training_state(save, model)
+    moments = training_state.load_training_state(save, model).moments
     own_rate = demo_recipe(learning_rate=Rates(fusion=1e-5).model_dump())
     other_groups = stepper_of(own_rate)  # the same parameters in another order
-    checkpoint.restore_optimizer(other_groups.optimizer, moments)
+    training_state.restore_optimizer(other_groups.optimizer, moments)
     state = other_groups.optimizer.state
     for name, parameter in other_groups.model.named_parameters():
         if parameter.requires_grad:
@@ -122,7 +122,7 @@ def test_moments_of_another_layout_are_refused_rather_than_mixed_up(demo_recipe,
     numbered = {f"{number}.exp_avg": tensor for number, tensor in enumerate(moments.values())}
     for foreign in (numbered, {"heads.humour.exp_avg": torch.zeros(1)}):
         with pytest.raises(SertoneError) as caught:
-            checkpoint.restore_optimizer(stepper_of(recipe).optimizer, foreign)
+            training_state.restore_optimizer(stepper_of(recipe).optimizer, foreign)
         assert caught.value.code == "optimizer_mismatch"
 
 
@@ -151,7 +151,7 @@ def test_the_history_keeps_gradients_and_rates(run):
     assert 0 < first < second < 1e-4  # still rising
 
 
-def test_the_page_shows_gradients_and_rates_and_whose_rule_the_epoch_is(run):
+def test_the_page_shows_gradients_rates_and_the_rule_of_the_epoch(run):
     page = report.write(run).read_text()
     for stage in ("Stage 1, auxiliary", "Stage 2, emotion"):
         assert f"{stage}: gradient norm before clipping, mean" in page

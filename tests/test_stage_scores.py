@@ -1,4 +1,4 @@
-"""Scores after each stage: those of its weights, carried through stops, and without a trace in training."""
+"""Scores after each stage: those of its weights, kept when training resumes, without effect on training."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ from sertone.errors import SertoneError
 from sertone.protocol.splits import Fold
 from sertone.scoring import metrics
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit import checkpoint
+from sertone.training.fit import training_state
 from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.crossval import cross_validate
 from sertone.training.runs.folds import prepare_data, run_fold, train_fold
@@ -23,7 +23,7 @@ TASKS = ["gender", "speaker", "style", "asr"]
 
 
 def train(recipe, folder, *, tested=True):
-    """Train the first fold, with its test side or without one."""
+    """Train the first fold, with or without its test set."""
     experiment = prepare(recipe)
     if not tested:
         experiment = replace(experiment, folds=[replace(fold, test=[]) for fold in experiment.folds])
@@ -50,22 +50,22 @@ def test_the_scores_after_a_stage_are_those_of_its_weights(demo_recipe, tmp_path
     assert "after stage 2 (last)" in (run / "report.html").read_text()
 
 
-def test_scoring_the_test_side_changes_no_weight(demo_recipe, tmp_path):
+def test_scoring_the_test_set_changes_no_weight(demo_recipe, tmp_path):
     recipe = demo_recipe(model=TINY_MODEL | {"dropout": 0.3}, epochs=[2, 2], speeds=[0.8, 1.0, 1.2])
     with_test, without = (train(recipe, tmp_path / f"{x}", tested=x) for x in (True, False))
     assert list(with_test.after_stages) == ["auxiliary"] and without.after_stages == {}
     theirs = without.model.state_dict()
     assert all(torch.equal(own, theirs[name]) for name, own in with_test.model.state_dict().items())
-    kept = ("loss", "stage", "ua", "unfit_transcripts")
-    first, second = ([[e.get(key) for key in kept] for e in t.history] for t in (with_test, without))
+    keys = ("loss", "stage", "ua", "unfit_transcripts")
+    first, second = ([[e.get(key) for key in keys] for e in t.history] for t in (with_test, without))
     assert first == second
 
 
 def test_an_interrupted_training_has_the_same_scores(demo_recipe, tmp_path, monkeypatch):
-    """Stopped within the first stage, at its end before it was scored, and within the second."""
+    """It stops within the first stage, at its end before scoring, and within the second stage."""
     recipe = demo_recipe(epochs=[2, 2], save_every=1)
     whole = train(recipe, tmp_path / "whole").after_stages
-    save, stops = checkpoint.save_training_state, [1, 2, 3]
+    save, stops = training_state.save_training_state, [1, 2, 3]
 
     def save_and_stop(where, number, *rest):
         save(where, number, *rest)
@@ -73,20 +73,20 @@ def test_an_interrupted_training_has_the_same_scores(demo_recipe, tmp_path, monk
             stops.remove(number)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "save_training_state", save_and_stop)
+    monkeypatch.setattr(training_state, "save_training_state", save_and_stop)
     while stops:
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "parts")
     assert train(recipe, tmp_path / "parts").after_stages == whole
 
 
-def test_a_test_side_that_cannot_be_answered_does_not_end_the_training(demo_recipe, tmp_path):
-    """Weights so large that answers overflow, while every step so far was finite."""
+def test_a_test_set_that_cannot_be_predicted_does_not_end_the_training(demo_recipe, tmp_path):
+    """Weights are so large that outputs overflow, while every step so far was finite."""
     rates = {"encoder": 1e30, "downstream": 1e30}
     recipe = demo_recipe(epochs=[1, 1], learning_rate=rates, batch_size=40)
     with pytest.raises(SertoneError) as caught:
         train(recipe, tmp_path)
-    assert caught.value.code == "not_finite"  # of the second stage's own step, not of the test side
+    assert caught.value.code == "not_finite"  # of the second stage's own step, not of the test set
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +131,8 @@ def test_a_model_of_one_stage_has_none(demo_recipe, tmp_path):
     assert "after_stages" not in results and "after stage" not in (run / "report.html").read_text()
 
 
-def test_other_labels_of_the_test_side_are_another_first_stage(demo_recipe):
-    """The scores are kept beside the weights: both must belong to the same test side."""
+def test_other_labels_of_the_test_set_are_another_first_stage(demo_recipe):
+    """Scores are saved with the weights, so both must belong to the same test set."""
     from sertone import models
     from sertone.training.fit.first_stages import hash_first_stage
 

@@ -1,4 +1,4 @@
-"""The store: gives back what was put, between processes and after crashes, or nothing."""
+"""The array store returns what was put, between processes and after crashes, or nothing."""
 
 import gc
 import multiprocessing
@@ -19,22 +19,22 @@ arrays = st.tuples(
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(arrays, max_size=12), st.booleans())
-def test_a_store_gives_back_what_was_put(tmp_path_factory, made, on_disk):
-    draw = np.random.default_rng(len(made))
+def test_a_store_returns_the_arrays_that_were_put(tmp_path_factory, specifications, on_disk):
+    rng = np.random.default_rng(len(specifications))
     expected = {}
     path = tmp_path_factory.mktemp("store") / "a" if on_disk else None
     store = ArrayStore(path)
     other = ArrayStore(store.path)
-    for number, (dtype, shape) in enumerate(made):
+    for number, (dtype, shape) in enumerate(specifications):
         key = bytes([number]) * 32
-        expected[key] = draw.integers(0, 100, shape).astype(dtype)
+        expected[key] = rng.integers(0, 100, shape).astype(dtype)
         assert other.get(key) is None
         assert (store if number % 2 else other).put(key, expected[key])
     for reader in (store, other, ArrayStore(store.path)):
         for key, array in expected.items():
-            found = reader.get(key)
-            assert found is not None and found.dtype == array.dtype
-            np.testing.assert_array_equal(found, array)
+            array_read = reader.get(key)
+            assert array_read is not None and array_read.dtype == array.dtype
+            np.testing.assert_array_equal(array_read, array)
     assert store.get(b"x" * 32) is None
 
 
@@ -59,7 +59,7 @@ def test_a_damaged_or_foreign_file_is_begun_anew(tmp_path, damage):
 
 
 def test_a_half_written_record_is_overwritten(tmp_path):
-    """What a killed process leaves behind lies beyond the end that the header names."""
+    """The rest that a killed process leaves lies beyond the end that the header states."""
     path = tmp_path / "store"
     first = ArrayStore(path)
     first.put(b"a" * 32, np.ones(10))
@@ -91,15 +91,15 @@ def test_processes_write_one_store_at_once():
             assert store.get(b"%16d%16d" % (worker, number)).tolist() == [worker] * 3
 
 
-def test_what_a_crash_has_spoilt_is_not_read(tmp_path):
+def test_a_record_that_a_crash_has_damaged_is_not_read(tmp_path):
     store = ArrayStore(tmp_path / "store")
     store.put(b"a" * 32, np.arange(1000))
     store.put(b"b" * 32, np.arange(1000))
-    whole = bytearray((tmp_path / "store").read_bytes())
-    whole[whole.index(np.arange(1000).tobytes()) + 100] ^= 1
-    (tmp_path / "copy").write_bytes(whole)
-    spoilt = ArrayStore(tmp_path / "copy")
-    assert spoilt.get(b"a" * 32) is None and spoilt.get(b"b" * 32) is not None
+    content = bytearray((tmp_path / "store").read_bytes())
+    content[content.index(np.arange(1000).tobytes()) + 100] ^= 1
+    (tmp_path / "copy").write_bytes(content)
+    damaged = ArrayStore(tmp_path / "copy")
+    assert damaged.get(b"a" * 32) is None and damaged.get(b"b" * 32) is not None
 
 
 def test_a_store_in_memory_ends_without_a_trace():
@@ -108,8 +108,8 @@ def test_a_store_in_memory_ends_without_a_trace():
     path, store.itself = store.path, store  # in a circle, as a run's are
     assert path.exists()
     gc.collect()  # what other tests have left would warn now
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as messages:
         warnings.simplefilter("always")
         del store
         gc.collect()
-    assert not told and not path.exists()
+    assert not messages and not path.exists()

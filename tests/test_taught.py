@@ -1,4 +1,4 @@
-"""Task distillation: mixed targets, whose teacher, and that no teacher has heard whom it prepares for."""
+"""Task distillation: mixed targets, the teacher of each fold, and teachers trained on the test set."""
 
 import json
 from pathlib import Path
@@ -52,8 +52,8 @@ def test_targets_are_mixtures_of_label_and_teacher(weight, shares, emotion, rati
     teaching = TeacherTargets(weight, [teacher], {"valence": [answer]})
     (made,) = teaching.mix_into([utterance(labels=labels)], FOUR_CLASSES, soft=False)
     label = FOUR_CLASSES.get(emotion)
-    own = weight if label else 1.0
-    expected = {c: own * teacher[c] + (1 - own) * (c == label) for c in CLASSES}
+    label_share = weight if label else 1.0
+    expected = {c: label_share * teacher[c] + (1 - label_share) * (c == label) for c in CLASSES}
     assert class_shares(made.votes, FOUR_CLASSES) == pytest.approx(expected)
     target = answer if rating is None else weight * answer + (1 - weight) * rating
     assert made.labels["valence"] == pytest.approx(target)
@@ -65,8 +65,8 @@ def test_annotators_votes_are_mixed_in_where_they_are_the_targets(soft):
     voted = utterance(labels={"emotion": "sad"}, votes={"sad": 0.5, "happy": 0.25, "excited": 0.25})
     teacher = dict(zip(CLASSES, (0.1, 0.2, 0.3, 0.4), strict=True))
     (made,) = TeacherTargets(0.5, [teacher], {}).mix_into([voted], FOUR_CLASSES, soft)
-    own = {"sad": 0.5, "happy": 0.5} if soft else {"sad": 1.0}
-    expected = {c: (teacher[c] + own.get(c, 0.0)) / 2 for c in CLASSES}
+    expected_votes = {"sad": 0.5, "happy": 0.5} if soft else {"sad": 1.0}
+    expected = {c: (teacher[c] + expected_votes.get(c, 0.0)) / 2 for c in CLASSES}
     assert class_shares(made.votes, FOUR_CLASSES) == pytest.approx(expected)
 
 
@@ -81,7 +81,7 @@ def test_a_teacher_of_ratings_alone_leaves_votes_and_labels():
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory, small_demo):
-    """A cross-validated run of two folds that answers emotions, valence and arousal."""
+    """A cross-validated run of two folds that predicts emotions, valence and arousal."""
     return cross_validate(
         recipe_on(small_demo, BOTH), tmp_path_factory.mktemp("teacher") / "run", jobs=1, quiet=True
     )
@@ -101,8 +101,8 @@ def recipe_on(root, model, **train):
     )
 
 
-def test_the_training_side_learns_what_the_teacher_of_its_fold_says(teacher, small_demo):
-    """Against predictions of the teacher's checkpoint, recording by recording."""
+def test_the_training_set_learns_from_the_teacher_of_its_fold(teacher, small_demo):
+    """The targets match predictions of the teacher's checkpoint, recording by recording."""
     experiment = prepare(recipe_on(small_demo, SMALL, teacher={"source": str(teacher), "weight": 1.0}))
     material = prepare_data(experiment, RunProgress(0, True))
     for number, before in enumerate(experiment.folds):
@@ -111,16 +111,16 @@ def test_the_training_side_learns_what_the_teacher_of_its_fold_says(teacher, sma
         predictor = load(teacher / f"fold_{number}")
         for u in fold.train[:3]:
             recording = read(u.path)
-            said = predictor.predict(recording.samples, 16000)
-            assert class_shares(u.votes, FOUR_CLASSES) == pytest.approx(said.probabilities, abs=1e-4)
-            assert u.labels["valence"] == pytest.approx(said.dimensions["valence"], abs=1e-3)
+            prediction = predictor.predict(recording.samples, 16000)
+            assert class_shares(u.votes, FOUR_CLASSES) == pytest.approx(prediction.probabilities, abs=1e-4)
+            assert u.labels["valence"] == pytest.approx(prediction.dimensions["valence"], abs=1e-3)
             target = Vocabulary.from_utterances(fold.train, FOUR_CLASSES).make_targets(
                 "emotion", [u], soft=True
             )[0]
-            assert target.tolist() == pytest.approx([said.probabilities[c] for c in CLASSES], abs=1e-4)
+            assert target.tolist() == pytest.approx([prediction.probabilities[c] for c in CLASSES], abs=1e-4)
 
 
-def test_what_a_student_learns_depends_on_its_teacher(teacher, small_demo, tmp_path):
+def test_the_targets_of_a_student_depend_on_its_teacher(teacher, small_demo, tmp_path):
     weights = []
     for config in (None, {"source": str(teacher), "weight": 0.3}, {"source": str(teacher), "weight": 0.3}):
         experiment = prepare(recipe_on(small_demo, SMALL, teacher=config))
@@ -136,7 +136,7 @@ def test_what_a_student_learns_depends_on_its_teacher(teacher, small_demo, tmp_p
     assert np.array_equal(first, again) and not np.allclose(alone, first)
 
 
-def test_a_teacher_that_has_heard_the_test_side_is_refused(teacher, small_demo):
+def test_a_teacher_trained_on_the_test_set_is_refused(teacher, small_demo):
     for folds, split in ((2, "leave_one_session_out"), (3, "grouped_k_fold")):
         with pytest.raises(SertoneError) as error:
             prepare(recipe_on(small_demo, SMALL, teacher=str(teacher), folds=folds, split=split))
@@ -149,8 +149,8 @@ def test_a_teacher_that_has_heard_the_test_side_is_refused(teacher, small_demo):
     assert error.value.code == "not_a_checkpoint"
 
 
-def test_teachers_of_something_else_are_refused(teacher, small_demo):
-    with pytest.raises(SertoneError, match="something of what is to be learnt: dominance") as error:
+def test_teachers_of_other_tasks_are_refused(teacher, small_demo):
+    with pytest.raises(SertoneError, match="at least one task of this run: dominance") as error:
         prepare(recipe_on(small_demo, RATED | {"tasks": {"arousal": 0, "valence": 0}}, teacher=str(teacher)))
     assert error.value.code == "teacher_mismatch"
     recipe = recipe_on(small_demo, SMALL, teacher=str(teacher))
@@ -160,7 +160,7 @@ def test_teachers_of_something_else_are_refused(teacher, small_demo):
 
 
 def test_another_recipe_for_the_same_folds_has_its_own_teacher(teacher, small_demo):
-    """As a study makes its cells."""
+    """A study makes its runs in the same way."""
     alone = prepare(recipe_on(small_demo, SMALL))
     both = alone.with_recipe(recipe_on(small_demo, SMALL, teacher=str(teacher)))
     assert "teacher" not in alone.card and len(both.card["teacher"]["weights"]) == 2
@@ -170,7 +170,7 @@ def test_another_recipe_for_the_same_folds_has_its_own_teacher(teacher, small_de
     assert both.with_recipe(both.recipe).card["teacher"] == both.card["teacher"]
 
 
-def test_validation_speakers_whom_the_teacher_has_heard_are_counted(teacher, small_demo):
+def test_validation_speakers_of_the_teachers_training_are_counted(teacher, small_demo):
     """The teacher has trained on them; they only choose the student's epoch."""
     recipe = recipe_on(small_demo, SMALL, teacher=str(teacher))
     chosen = recipe.model_copy(
@@ -186,25 +186,25 @@ def test_all_folds_together_teach_a_model_of_everything(teacher, small_demo):
         recipe_on(small_demo, RATED, teacher={"source": str(teacher), "weight": 1}), everything=True
     )
     fold = apply_teacher(experiment, 0, prepare_data(experiment, RunProgress(0, True)).recordings)
-    said = load(teacher).predict(fold.train[0].path)
-    assert fold.train[0].labels["arousal"] == pytest.approx(said.dimensions["arousal"], abs=1e-3)
+    prediction = load(teacher).predict(fold.train[0].path)
+    assert fold.train[0].labels["arousal"] == pytest.approx(prediction.dimensions["arousal"], abs=1e-3)
     assert fold.train[0].labels["dominance"] == experiment.folds[0].train[0].labels["dominance"]
     card = json.loads((teacher / "protocol.json").read_text())
     assert len(card["folds"]) == 2
 
 
-def test_licences_and_past_of_the_teacher_come_with_what_it_taught(teacher, small_demo, tmp_path):
+def test_a_student_inherits_licences_and_training_data_of_its_teacher(teacher, small_demo, tmp_path):
     about = json.loads((teacher / "fold_0/checkpoint/checkpoint.json").read_text())
     experiment = prepare(recipe_on(small_demo, SMALL, teacher=str(teacher)))
     train_fold(experiment, 0, tmp_path, prepare_data(experiment, RunProgress(0, True)), RunProgress(0, True))
     student = json.loads((tmp_path / "checkpoint/checkpoint.json").read_text())
     (own,) = about["licences"]
     assert student["licences"] == [own, own | {"what": "corpus of the teacher"}]
-    assert student["card"]["heard"] == about["card"]["heard"]  # both have trained on the same side
+    assert student["card"]["heard"] == about["card"]["heard"]  # both have the same training set
     assert "corpus of the teacher" in (tmp_path / "checkpoint/card.md").read_text()
 
 
-def test_what_a_teacher_was_made_of_stays_known_for_generations():
+def test_the_sources_of_a_teacher_stay_known_for_generations():
     """A student becomes the encoder, or the teacher, of others."""
     free = {"what": "corpus", "of": "free", "commercial": True}
     bound = [{"what": what, "of": "bound", "commercial": False} for what in ("corpus", "encoder")]
@@ -222,13 +222,13 @@ def test_what_a_teacher_was_made_of_stays_known_for_generations():
     }
 
 
-def test_what_teachers_have_heard_and_listened_to_is_handed_on():
-    known = {"recordings": ["a"], "speakers": ["x"]}
+def test_the_training_data_of_teachers_is_handed_on():
+    record = {"recordings": ["a"], "speakers": ["x"]}
     teacher = {
         "heard": {"recordings": ["b"], "speakers": ["y"]},
         "listened": {"recordings": ["c"], "speakers": ["z"]},
     }
-    past = contamination.trace_lineage(known, None, [{"card": teacher}, {"card": {"heard": known}}])
+    past = contamination.trace_lineage(record, None, [{"card": teacher}, {"card": {"heard": record}}])
     assert past["heard"] == {"recordings": ["a", "b"], "speakers": ["x", "y"]}
     assert past["listened"] == teacher["listened"]
-    assert contamination.trace_lineage(known, None) == {"heard": known}
+    assert contamination.trace_lineage(record, None) == {"heard": record}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import apart
@@ -27,9 +28,10 @@ from sertone.schema import Utterance
 from sertone.training.data.batches import padding_factor, plan_batches
 from sertone.training.data.recordings import Recordings
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit import checkpoint
+from sertone.training.fit import checkpoint, training_state
 from sertone.training.fit.epoch_statistics import EpochStatistics
 from sertone.training.fit.progress import RunProgress
+from sertone.training.fit.training_state import TrainingState
 from sertone.training.runs.crossval import cross_validate
 from sertone.training.runs.folds import prepare_data, train_fold
 from sertone.training.runs.run_folder import claim
@@ -94,7 +96,7 @@ def test_speed_changes_length_and_pitch(tone):
 
 
 @pytest.mark.parametrize("children", [1, 2])
-def test_doubtful_recordings_are_told_once(tmp_path, tone, children):
+def test_doubtful_recordings_are_reported_once(tmp_path, tone, children):
     soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
     utterances = [
         Utterance(id="silent", path=tmp_path / "silent.wav", speaker="s"),
@@ -140,7 +142,7 @@ def weights(folder):
     return load_file(folder / "checkpoint" / "model.safetensors")
 
 
-def test_a_plan_that_fails_half_way_is_refused_at_once(demo_recipe, tmp_path, monkeypatch):
+def test_a_plan_that_would_fail_in_a_later_stage_is_refused_first(demo_recipe, tmp_path, monkeypatch):
     recipe = demo_recipe(model=TINY_MODEL | {"frozen_layers": 3})
     monkeypatch.setattr(Recordings, "load", lambda *_: pytest.fail("decoded"))
     with pytest.raises(SertoneError) as caught:
@@ -154,8 +156,8 @@ def train_first_fold(recipe, folder):
 
 
 def interrupt(monkeypatch, recipe, folder, stop_after):
-    """Trains until so many epochs are saved."""
-    save = checkpoint.save_training_state
+    """Train until this many epochs are saved, then stop."""
+    save = training_state.save_training_state
 
     def save_and_stop(where, number, *rest):
         save(where, number, *rest)
@@ -163,7 +165,7 @@ def interrupt(monkeypatch, recipe, folder, stop_after):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_training_state", save_and_stop)
+        patch.setattr(training_state, "save_training_state", save_and_stop)
         train_first_fold(recipe, folder)
 
 
@@ -201,7 +203,7 @@ def test_the_best_epoch_of_a_validation_speaker_survives_an_interruption(demo_re
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_the_kept_epoch_is_the_best_one(demo_recipe, tmp_path):
+def test_the_weights_of_the_best_epoch_are_kept(demo_recipe, tmp_path):
     """Weights after n epochs of a constant rate do not depend on how many follow."""
     protocol = {"validation": "speaker"}
     trainer = train_first_fold(demo_recipe(epochs=[1, 5], seed=1, protocol=protocol), tmp_path / "five")
@@ -213,8 +215,8 @@ def test_the_kept_epoch_is_the_best_one(demo_recipe, tmp_path):
     assert all(torch.equal(five[name], expected[name]) for name in five)
 
 
-def test_a_killed_run_goes_on(demo_recipe, tmp_path):
-    """SIGKILL at any instant: the same command ends with the same scores."""
+def test_a_killed_run_resumes(demo_recipe, tmp_path):
+    """After SIGKILL at any instant, the same command ends with the same scores."""
     recipe = demo_recipe(epochs=[3, 3], save_every=1)
     path = tmp_path / "recipe.yaml"
     path.write_text(recipes.dump(recipe))
@@ -240,10 +242,18 @@ def test_saves_of_another_version_are_refused(tmp_path):
     for name in ("000002", "000007", ".part"):
         (tmp_path / name).mkdir()
     (tmp_path / "000002" / "state.json").write_text("{}")
-    assert checkpoint.find_training_state(tmp_path) == tmp_path / "000002"
-    assert checkpoint.find_training_state(tmp_path / "nowhere") is None
+    assert training_state.find_training_state(tmp_path) == tmp_path / "000002"
+    assert training_state.find_training_state(tmp_path / "nowhere") is None
     with pytest.raises(SertoneError, match="has format None"):
-        checkpoint.load_training_state(tmp_path / "000002", torch.nn.Linear(1, 1))
+        training_state.load_training_state(tmp_path / "000002", torch.nn.Linear(1, 1))
+
+
+def test_the_file_of_a_training_state_keeps_its_keys():
+    """Saves of older versions load, also those without scores after stages."""
+    older = {"stage": 0, "epoch": 3, "best": None, "history": [{"loss": 1.0}], "experiment": "abc"}
+    state = TrainingState.from_json(older)
+    assert state.history == [{"loss": 1.0}] and state.after_stages == {} and state.best_weights == {}
+    assert list(state.to_json().items()) == list((older | {"after_stages": {}}).items())
 
 
 def test_a_run_folder_belongs_to_one_experiment_and_one_process(tmp_path):
@@ -288,7 +298,7 @@ def test_steps_that_are_not_finite_are_skipped_then_end_the_training(small_demo)
     assert caught.value.code == "not_finite"
 
 
-def test_bad_steps_in_a_row_are_counted_over_epochs_of_one_batch(small_demo):
+def test_bad_steps_in_a_row_are_counted_across_epochs(small_demo):
     clips, nan, row = list(corpora.read_utterances("demo", small_demo))[:2], torch.tensor(math.nan), 0
     for _ in range(4):
         tally = EpochStatistics(5, row)
@@ -301,10 +311,10 @@ def test_bad_steps_in_a_row_are_counted_over_epochs_of_one_batch(small_demo):
 
 
 def test_a_stage_without_a_single_step_has_trained_nothing(demo_recipe, tmp_path):
-    """Its bad steps are fewer than end a training at once, and its weights are finite."""
+    """There are too few bad steps to stop the training at once, and the weights are finite."""
     rates = {"encoder": 1e30, "downstream": 1e30}
     recipe = demo_recipe(epochs=[1, 1], batch_size=100, learning_rate=rates, clip_norm=1e30)
-    for _ in range(2):  # nor is it gone on with as if it had
+    for _ in range(2):  # nor does it resume as if it had
         with pytest.raises(SertoneError, match="no finite loss or gradient in 1 step") as caught:
             train_first_fold(recipe, tmp_path)
         assert caught.value.code == "not_finite" and "--fresh" in str(caught.value)
@@ -331,8 +341,8 @@ def test_a_task_whose_texts_do_not_fit_is_counted(demo_recipe, tmp_path):
 def test_class_weights_are_inverse_frequencies(demo_recipe, tmp_path):
     trainer = train_first_fold(demo_recipe(class_weights=True), tmp_path)
     counts = trainer.vocabulary.make_targets("emotion", trainer.fold.train).sum(0)
-    found = trainer.model.heads["emotion"].class_weights
-    torch.testing.assert_close(found * counts, (counts.sum() / 4).expand(4))
+    class_weights = trainer.model.heads["emotion"].class_weights
+    torch.testing.assert_close(class_weights * counts, (counts.sum() / 4).expand(4))
 
 
 def test_training_in_bf16_learns_the_same(demo_recipe, tmp_path):
@@ -387,9 +397,9 @@ def test_damaged_checkpoints_are_refused(trained, tmp_path):
     path.write_bytes(good)
     tensors = load_file(path)
     name = "fusion.weights"
-    others = {k: v for k, v in tensors.items() if k != name}
+    remaining = {k: v for k, v in tensors.items() if k != name}
     for changed in ({name: tensors[name] + math.nan}, {}, {name: tensors[name].int()}, {"x": tensors[name]}):
-        save_file(others | changed, path)
+        save_file(remaining | changed, path)
         assert code() == "bad_weights"
         rehash(folder)
         with pytest.raises(SertoneError, match=name) as caught:
@@ -408,7 +418,7 @@ def test_damaged_checkpoints_are_refused(trained, tmp_path):
 
 
 def put(*path, value):
-    """Set what lies at a path of `checkpoint.json`."""
+    """Return a function that sets a value of `checkpoint.json`."""
 
     def change(about):
         for key in path[:-1]:
@@ -443,7 +453,7 @@ def put(*path, value):
         (put("model", "name", value="nothing"), "model.name 'nothing'"),
     ],
 )
-def test_what_a_checkpoint_says_is_compared_with_its_shape(trained, tmp_path, change, said):
+def test_the_content_of_a_checkpoint_is_compared_with_its_shape(trained, tmp_path, change, said):
     folder = damaged(trained, tmp_path)
     about = json.loads((folder / checkpoint.MARKER).read_text())
     change(about)
@@ -454,7 +464,7 @@ def test_what_a_checkpoint_says_is_compared_with_its_shape(trained, tmp_path, ch
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "checkpoint.json"])
-def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(trained, tmp_path, name):
+def test_a_pipe_instead_of_a_file_does_not_block(trained, tmp_path, name):
     folder = damaged(trained, tmp_path)
     (folder / name).unlink()
     os.mkfifo(folder / name)
@@ -485,23 +495,24 @@ def test_the_optimizer_survives_the_disk(seed):
     first = optimizer_of(model)
     step(model, first)
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint.save_training_state(Path(folder), 1, model, first, {"history": []}, {})
+        saved = TrainingState(stage=1, epoch=2, best_score=0.5, experiment="this one")
+        training_state.save_training_state(Path(folder), 1, model, first, saved)
         copy = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
         copy[0].bias.requires_grad_(False)
-        state, moments, best = checkpoint.load_training_state(Path(folder) / "000001", copy)
+        state = training_state.load_training_state(Path(folder) / "000001", copy)
     second = optimizer_of(copy)
-    checkpoint.restore_optimizer(second, moments)
+    training_state.restore_optimizer(second, state.moments)
     step(model, first)
     step(copy, second)
-    assert state == {"history": []} and best == {}
+    assert state == replace(saved, moments=state.moments)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), copy.parameters(), strict=True))
 
 
 def test_a_device_that_fails_is_no_fault_of_the_model(trained):
-    """The model shows on the CPU that it answers; the device `meta` answers nothing at all."""
+    """The model works on the CPU; the device `meta` computes nothing at all."""
     from sertone.training.testing.trained import TorchModel
 
-    found = TorchModel(trained[1], device="meta")
-    assert found.device == "meta" and next(found.models[0].parameters()).is_meta
+    model = TorchModel(trained[1], device="meta")
+    assert model.device == "meta" and next(model.models[0].parameters()).is_meta
     with pytest.raises(NotImplementedError):
-        found.outputs(np.zeros((1, 16000), np.float32))
+        model.outputs(np.zeros((1, 16000), np.float32))

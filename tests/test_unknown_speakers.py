@@ -1,4 +1,4 @@
-"""Corpora that do not name their speakers: refused, or said to be unknown wherever a score is shown."""
+"""Corpora with unknown speakers: refused, or reported wherever a score is shown."""
 
 import csv
 import json
@@ -30,8 +30,8 @@ WARNING = "nobody knows whether people of the test side were also heard in train
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory, small_demo):
-    """The demo's table where nobody is named, and where those of the first session are not."""
-    folder, made = tmp_path_factory.mktemp("strangers"), {}
+    """The demo's table without speakers, and without the speakers of the first session."""
+    folder, paths = tmp_path_factory.mktemp("strangers"), {}
     with open(small_demo / "metadata.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     (folder / "wav").symlink_to(small_demo / "wav")
@@ -45,8 +45,8 @@ def tables(tmp_path_factory, small_demo):
             writer = csv.DictWriter(file, list(changed[0]))
             writer.writeheader()
             writer.writerows(changed)
-        made[name] = folder / f"{name}.csv"
-    return made
+        paths[name] = folder / f"{name}.csv"
+    return paths
 
 
 def recipe_of(table, unknown="accept", **protocol):
@@ -60,7 +60,7 @@ def recipe_of(table, unknown="accept", **protocol):
 
 @pytest.fixture(scope="module")
 def runs(tables, tmp_path_factory):
-    """A finished run of each table, by the command."""
+    """A finished run of each table, made by the command."""
     folder = tmp_path_factory.mktemp("runs")
     for name, table in tables.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(recipe_of(table)))
@@ -71,7 +71,7 @@ def runs(tables, tmp_path_factory):
 
 @pytest.mark.parametrize(("name", "count"), [("nobody", 40), ("some", 8)])
 @pytest.mark.parametrize("split", ["grouped_k_fold", "leave_one_speaker_out", "leave_one_session_out"])
-def test_they_are_refused_before_anything_is_trained(tables, name, count, split):
+def test_unknown_speakers_are_refused_before_training(tables, name, count, split):
     values = recipe_of(tables[name], "refuse", split=split)
     with pytest.raises(SertoneError, match=f"{count} of 40 utterances are of unknown speakers") as caught:
         prepare(Recipe.model_validate(values))
@@ -83,7 +83,7 @@ def read(path):
     return json.loads(path.read_text())
 
 
-def test_where_nobody_is_named_intervals_draw_utterances_and_say_so(runs, capsys):
+def test_without_known_speakers_intervals_draw_utterances_and_say_so(runs, capsys):
     run = runs / "nobody"
     results, card, page = (
         read(run / "results.json"),
@@ -111,12 +111,12 @@ def test_where_nobody_is_named_intervals_draw_utterances_and_say_so(runs, capsys
         and "too narrow where one person spoke several utterances" in text
     )
     assert cli.app(["crossval", str(run / "recipe.yaml"), "--out", str(run)]) == 0
-    said = capsys.readouterr()
-    assert "95 % interval over 40 utterances of unknown speakers" in said.out
-    assert f"The speakers of 40 of 40 utterances are unknown: {WARNING}" in said.err
+    output = capsys.readouterr()
+    assert "95 % interval over 40 utterances of unknown speakers" in output.out
+    assert f"The speakers of 40 of 40 utterances are unknown: {WARNING}" in output.err
 
 
-def test_where_some_are_named_both_are_counted(runs):
+def test_known_and_unknown_speakers_are_both_counted(runs):
     run = runs / "some"
     results, card, page = (
         read(run / "results.json"),
@@ -137,12 +137,12 @@ def test_where_some_are_named_both_are_counted(runs):
     assert "on whom the model was not trained" not in cards
 
 
-def test_compare_says_what_it_draws(runs, tmp_path):
-    found = compare([runs / "nobody", runs / "nobody"])
-    text = to_text(found)
+def test_compare_reports_what_it_draws(runs, tmp_path):
+    comparison = compare([runs / "nobody", runs / "nobody"])
+    text = to_text(comparison)
     assert "Intervals: 95 %, drawing 40 utterances of unknown speakers; differences are paired." in text
     assert "Speakers are unknown: nobody knows whether test speakers were heard in training." in text
-    assert (found["speakers"], found["unknown_speakers"]) == (0, 40)
+    assert (comparison["speakers"], comparison["unknown_speakers"]) == (0, 40)
     assert "drawing 8 known speakers and 8 utterances of unknown ones" in to_text(
         compare([runs / "some"] * 2)
     )
@@ -163,23 +163,23 @@ def test_an_evaluation_and_a_model_of_all_data_say_so_too(runs, tables, tmp_path
     )
 
 
-def test_an_official_split_is_taken_as_it_is(podcasts):
-    """Its publisher decided who is on which side; MSP-Podcast has unknown speakers on all of them."""
+def test_an_official_split_is_accepted_as_it_is(podcasts):
+    """The publisher has assigned the speakers; MSP-Podcast has unknown speakers in all sets."""
     values = recipe_of(podcasts["1.11"], "refuse", split="official")
     values["data"] = {"corpus": "msp_podcast", "root": str(podcasts["1.11"])}
-    said = []
-    experiment = prepare(Recipe.model_validate(values), say=said.append)
+    lines = []
+    experiment = prepare(Recipe.model_validate(values), say=lines.append)
     corpus, (fold,) = experiment.card["corpus"], experiment.card["folds"]
     unknown = [u for u in experiment.utterances if not u.known_speaker]
     assert corpus["unknown_speakers"] == sum(fold.get(f"{side}_unknown_speakers", 0) for side in SIDES) > 0
     assert experiment.card["split"]["speaker_independent"] == "not known"
     assert not {u.speaker for u in unknown} & {*fold["train_speakers"], *fold["test_speakers"]}
-    assert any(WARNING in line for line in said)
+    assert any(WARNING in line for line in lines)
 
 
 @pytest.fixture(scope="module")
 def others(tmp_path_factory, small_demo):
-    """A table of other recordings of the demo's speakers, who are named there."""
+    """A table of other recordings of the demo's speakers, with their names."""
     folder = tmp_path_factory.mktemp("others")
     (folder / "wav").mkdir()
     for path in (small_demo / "wav").glob("*.wav"):
@@ -192,7 +192,9 @@ HEARD = "whether it has heard these speakers is not known"
 
 
 @pytest.mark.parametrize("name", ["nobody", "some"])
-def test_a_model_that_heard_unknown_speakers_says_so_of_named_ones(runs, others, tmp_path, capsys, name):
+def test_a_model_trained_on_unknown_speakers_says_so_on_a_corpus_with_names(
+    runs, others, tmp_path, capsys, name
+):
     command = ["evaluate", str(runs / name / "fold_0"), "manifest", str(others)]
     assert cli.app([*command, "--out", str(tmp_path / "out")]) == 0
     assert HEARD in capsys.readouterr().err
@@ -202,7 +204,7 @@ def test_a_model_that_heard_unknown_speakers_says_so_of_named_ones(runs, others,
     assert read(tmp_path / "out/protocol.json")["split"]["speaker_independent"] == "not known"
 
 
-def test_an_encoder_that_heard_unknown_speakers_says_so(runs, others):
+def test_an_encoder_trained_on_unknown_speakers_says_so(runs, others):
     values = recipe_of(others)
     saved = {"name": "saved", "source": str(runs / "nobody/fold_0")}
     experiment = prepare(Recipe.model_validate(values | {"model": BASELINE | {"encoder": saved}}))
@@ -220,7 +222,7 @@ def test_an_encoder_that_heard_unknown_speakers_says_so(runs, others):
     assert other.card["split"]["speaker_independent"] is True
 
 
-def test_an_encoder_that_heard_unknown_speakers_makes_no_other_split(runs, tmp_path):
+def test_an_encoder_trained_on_unknown_speakers_does_not_change_the_split(runs, tmp_path):
     shutil.copytree(runs / "some", tmp_path / "run")
     card = read(tmp_path / "run/protocol.json")
     card["split"]["speaker_independent"] = True
@@ -228,7 +230,7 @@ def test_an_encoder_that_heard_unknown_speakers_makes_no_other_split(runs, tmp_p
     assert compare([runs / "some", tmp_path / "run"])["unlike"] == []
 
 
-def test_what_was_heard_of_unknown_speakers_is_counted_and_older_models_do_not_say():
+def test_utterances_of_unknown_speakers_are_counted_and_older_models_have_no_count():
     older = {"recordings": ["a"], "speakers": ["x"]}
     newer = {"recordings": ["b"], "speakers": [], "unknown_speakers": 3}
     together = {"recordings": ["a", "b"], "speakers": ["x"], "unknown_speakers": 3}
@@ -240,7 +242,7 @@ def test_what_was_heard_of_unknown_speakers_is_counted_and_older_models_do_not_s
     assert not find_misfits(older, SHAPE) and find_misfits(newer | {"unknown_speakers": "3"}, SHAPE)
 
 
-def test_a_teacher_that_heard_unknown_speakers_says_so(runs, others):
+def test_a_teacher_trained_on_unknown_speakers_says_so(runs, others):
     values = recipe_of(others)
     values["train"] = values["train"] | {"teacher": {"source": str(runs / "nobody"), "weight": 0.5}}
     card = prepare(Recipe.model_validate(values)).card
@@ -249,8 +251,8 @@ def test_a_teacher_that_heard_unknown_speakers_says_so(runs, others):
     assert "no recording and no speaker" in _describe_teacher(teacher) and HEARD not in _describe_teacher(
         teacher
     )
-    said = _describe_teacher(teacher | {"unknown_speakers": 3})
-    assert "no recording of the test sides" in said and HEARD in said and "no speaker" not in said
+    text = _describe_teacher(teacher | {"unknown_speakers": 3})
+    assert "no recording of the test sides" in text and HEARD in text and "no speaker" not in text
 
 
 @pytest.mark.parametrize(
@@ -261,10 +263,10 @@ def test_a_teacher_that_heard_unknown_speakers_says_so(runs, others):
     ],
 )
 def test_layers_do_not_claim_speakers(tables, tmp_path, name, over):
-    found = probe_layers.probe_layers(
+    results = probe_layers.probe_layers(
         Recipe.model_validate(recipe_of(tables[name])), tmp_path, target_names=["emotion"], quiet=True
     )
-    page, text = (tmp_path / "report.html").read_text(), probe_layers.to_text(found)
+    page, text = (tmp_path / "report.html").read_text(), probe_layers.to_text(results)
     assert f"95 % intervals over {over};" in text and f"draws of {over} at" in text
     assert f"95 % intervals over {over}." in page and f"Small: 95 % interval over {over}." in page
     assert f"Intervals draw {over}, the same" in page and f'<th scope="row">{over}</th>' in page

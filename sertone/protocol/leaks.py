@@ -1,7 +1,7 @@
-"""What stands on two sides of a fold, and folds that cannot give a result to believe.
+"""Find what two sets of a fold share, and refuse folds whose results could not be trusted.
 
-A fold never has one speaker, or the same recording, on two sides. What can be the same on both sides
-without being an error (scripted sentences, dialogues with a partner) is reported.
+A speaker or a recording is never in two sets of a fold. What may be in two sets without being an error
+(scripted sentences, dialogues with a partner) is reported.
 """
 
 import math
@@ -19,12 +19,12 @@ from sertone.scoring.display import shorten_list
 
 @dataclass(frozen=True)
 class LeakReport:
-    """What stands on two sides of one fold.
+    """The speakers, recordings, texts and sessions that two sets of one fold share.
 
     Attributes:
         fold: its name.
-        speakers: names on two sides: an error.
-        recordings: ids of recordings on two sides, pairwise: an error.
+        speakers: names in two sets: an error.
+        recordings: ids of recordings in two sets, pairwise: an error.
         scripted_texts: spoken texts that occur in training and in test.
         test_in_texts: share of the test utterances whose text also occurs in training.
         sessions: sessions that occur in training and in test: partners of one dialogue.
@@ -39,64 +39,70 @@ class LeakReport:
 
 
 def find_leaks(fold: Fold, hashes: Mapping[str, str]) -> LeakReport:
-    """Compares the sides of a fold.
+    """Compare the training, validation and test set of a fold.
 
     Args:
         fold: the split.
-        hashes: utterance id -> hash of its recording (`recording_hashes`).
+        hashes: utterance id -> hash of its recording (`hash_recordings`).
     """
-    train_texts, test_texts = set(_texts(fold.train)), list(_texts(fold.test))
+    train_texts, test_texts = set(_list_texts(fold.train)), list(_list_texts(fold.test))
     shared = [text for text in test_texts if text in train_texts]
-    sessions = [{u.session for u in side if u.session} for side in (fold.train, fold.test)]
+    train_sessions, test_sessions = (
+        {u.session for u in subset if u.session} for subset in (fold.train, fold.test)
+    )
     return LeakReport(
         fold=fold.name,
-        speakers=_speakers_on_two_sides(fold),
-        recordings=_recordings_on_two_sides(fold, hashes),
+        speakers=_find_shared_speakers(fold),
+        recordings=_find_shared_recordings(fold, hashes),
         scripted_texts=sorted(set(shared)),
+        # `shared` has one entry per test utterance, also where texts repeat.
         test_in_texts=len(shared) / max(1, len(fold.test)),
-        sessions=sorted(sessions[0] & sessions[1]),
+        sessions=sorted(train_sessions & test_sessions),
     )
 
 
-def _texts(utterances: list[Utterance]) -> Iterator[str]:
+def _list_texts(utterances: list[Utterance]) -> Iterator[str]:
     return (normalise_transcript(u.text) for u in utterances if u.text)
 
 
-def _speakers_on_two_sides(fold: Fold) -> list[str]:
-    counts = Counter(speaker for side in fold.subsets.values() for speaker in {u.speaker for u in side})
-    return sorted(speaker for speaker, sides in counts.items() if sides > 1)
+def _find_shared_speakers(fold: Fold) -> list[str]:
+    subsets = fold.subsets.values()
+    counts = Counter(speaker for subset in subsets for speaker in {u.speaker for u in subset})
+    return sorted(speaker for speaker, count in counts.items() if count > 1)
 
 
-def _recordings_on_two_sides(fold: Fold, hashes: Mapping[str, str]) -> list[str]:
-    """Pairs of utterances on two sides that share samples: equal bytes, overlapping in time."""
-    places: dict[str, list[tuple[float, float, str, str]]] = defaultdict(list)
-    for side, utterances in fold.subsets.items():
+def _find_shared_recordings(fold: Fold, hashes: Mapping[str, str]) -> list[str]:
+    """Return pairs of utterances in two sets that share samples: equal bytes, overlapping in time."""
+    spans_by_hash: dict[str, list[tuple[float, float, str, str]]] = defaultdict(list)
+    for subset, utterances in fold.subsets.items():
         for u in utterances:
-            end = math.inf if u.end_s is None else u.end_s
-            places[hashes[u.id]].append((u.start_s, end, side, u.id))
-    found = []
-    for stretches in places.values():
-        reached: dict[str, tuple[float, str]] = {}  # side -> how far its stretches go, and whose
-        for start, end, side, name in sorted(stretches):
-            for other, (other_end, other_name) in reached.items():
-                if other != side and start < other_end:
-                    found.append(" = ".join(sorted((other_name, name))))
-            reached[side] = max(reached.get(side, (0.0, "")), (end, name))
-    return sorted(found)
+            end = math.inf if u.end_s is None else u.end_s  # None: the end of the file
+            spans_by_hash[hashes[u.id]].append((u.start_s, end, subset, u.id))
+    pairs = []
+    for spans in spans_by_hash.values():
+        # Sweep over time. For each set, only the span that ends last can overlap with later spans.
+        last: dict[str, tuple[float, str]] = {}
+        for start, end, subset, name in sorted(spans):
+            for other_subset, (other_end, other_name) in last.items():
+                if other_subset != subset and start < other_end:
+                    pairs.append(" = ".join(sorted((other_name, name))))
+            last[subset] = max(last.get(subset, (0.0, "")), (end, name))
+    return sorted(pairs)
 
 
 def hash_recordings(utterances: Sequence[Utterance]) -> dict[str, str]:
-    """Utterance id -> SHA-256 of its file's bytes."""
+    """Return utterance id -> SHA-256 of its file's bytes."""
+    # Many utterances may come from one file, which is hashed once.
     files = {path: audio.file_hash(path) for path in {u.path for u in utterances}}
     return {u.id: files[u.path] for u in utterances}
 
 
 def require_no_leaks(fold: Fold, leaks: LeakReport) -> None:
-    """Refuses a fold with a speaker or a recording on two sides.
+    """Refuse a fold with a speaker or a recording in two sets.
 
     Args:
         fold: the split.
-        leaks: what `check_leaks` found.
+        leaks: the result of `find_leaks`.
 
     Raises:
         SertoneError: `speaker_leak`, `audio_leak`.
@@ -104,41 +110,42 @@ def require_no_leaks(fold: Fold, leaks: LeakReport) -> None:
     if leaks.speakers:
         raise SertoneError(
             "speaker_leak",
-            f"fold {fold.name}: {shorten_list(leaks.speakers)} on two sides",
-            "every speaker on one side",
-            "mend the split, or split by speaker: protocol.split: grouped_k_fold",
+            f"fold {fold.name}: {shorten_list(leaks.speakers)} in two sets of the fold",
+            "every speaker in only one of training, validation and test set",
+            "fix the split, or split by speaker: protocol.split: grouped_k_fold",
         )
     if leaks.recordings:
         raise SertoneError(
             "audio_leak",
-            f"fold {fold.name}: the same recording on two sides: {'; '.join(leaks.recordings[:5])}",
-            "every recording on one side",
-            "take one of them out of the corpus",
+            f"fold {fold.name}: the same recording in two sets of the fold: "
+            f"{'; '.join(leaks.recordings[:5])}",
+            "every recording in only one of training, validation and test set",
+            "remove one of the two from the corpus",
         )
 
 
-def require_labels(fold: Fold, classes: Mapping[str, str], answers: Sequence[str] = EMOTION) -> None:
-    """Refuses a fold without the labels that training and scoring need.
+def require_labels(fold: Fold, classes: Mapping[str, str], tasks: Sequence[str] = EMOTION) -> None:
+    """Refuse a fold without the labels that training and scoring need.
 
     Args:
         fold: the split.
         classes: emotion -> class.
-        answers: the tasks that the model is for.
+        tasks: the main tasks of the model.
 
     Raises:
         SertoneError: `no_labels`, `missing_class`, `constant_rating`.
     """
-    for side, utterances in fold.subsets.items():
-        for task in answers:
+    for subset, utterances in fold.subsets.items():
+        for task in tasks:
             if utterances and not any(task in u.labels for u in utterances):
                 raise SertoneError(
                     "no_labels",
-                    f"fold {fold.name}: no utterance of its {side} side has a label of {task}",
-                    "some, to train on and to score",
+                    f"fold {fold.name}: no utterance of its {subset} set has a label of {task}",
+                    "labels, to train on and to score",
                 )
-    for task in set(answers) - set(EMOTION):
+    for task in set(tasks) - set(EMOTION):
         _require_variation(fold, task)
-    if "emotion" in answers:
+    if "emotion" in tasks:
         _require_classes(fold, classes)
 
 
@@ -146,7 +153,7 @@ def _require_variation(fold: Fold, task: str) -> None:
     if len({u.labels[task] for u in fold.train if task in u.labels}) < 2:
         raise SertoneError(
             "constant_rating",
-            f"fold {fold.name}: {task} has one value in its whole training side",
+            f"fold {fold.name}: {task} has only one value in the training set",
             "ratings that differ",
             "leave the task out of model.tasks",
         )
@@ -159,6 +166,6 @@ def _require_classes(fold: Fold, classes: Mapping[str, str]) -> None:
         raise SertoneError(
             "missing_class",
             f"fold {fold.name}: no training utterance is {' or '.join(absent)}",
-            "every class in every training side",
+            "every class in every training set",
             "leave the class out of data.classes, or use other folds",
         )

@@ -1,4 +1,7 @@
-"""The protocol card: everything that a score depends on besides the model."""
+"""Build the protocol card: everything that a score depends on besides the model.
+
+Results and saves carry a fingerprint of the card, so its keys and texts stay the same between versions.
+"""
 
 import hashlib
 import json
@@ -30,93 +33,102 @@ def build_protocol_card(
     hashes: Mapping[str, str],
     rule: Mapping[str, object],
     seed: int,
-    answers: Sequence[str] = EMOTION,
+    tasks: Sequence[str] = EMOTION,
 ) -> dict:
-    """Everything that a score depends on besides the model, as a JSON object.
+    """Return everything that a score depends on besides the model, as a JSON object.
 
     Args:
-        data: which corpus, the licence of the user's copy, and scales where the data sheet has none.
-        found: utterances that could take part, in classes or not.
+        data: the corpus, the licence of the user's copy, and scales where the data sheet has none.
+        found: number of utterances in the corpus, in classes or not.
         folds: the splits.
         leaks: one report per fold.
         class_map: emotion -> class.
         hashes: utterance id -> hash of its recording.
         rule: the protocol's settings.
         seed: of training.
-        answers: the tasks that the model is for.
+        tasks: the main tasks of the model.
     """
-    used = {u.id: u for fold in folds for side in fold.subsets.values() for u in side}
-    counts = Counter(class_map.get(str(u.labels.get("emotion")), "(missing)") for u in used.values())
-    emotions = Counter(str(u.labels["emotion"]) for u in used.values() if "emotion" in u.labels)
+    utterances = {u.id: u for fold in folds for subset in fold.subsets.values() for u in subset}
     return {
         "corpus": describe_corpus(data)
-        | {
-            "utterances_found": found,
-            "utterances_used": len(used),
-            "speakers": len({u.speaker for u in used.values() if u.known_speaker}),
-            "unknown_speakers": _unknown(list(used.values())),
-            "by_class": dict(counts),
-            "by_emotion": dict(emotions),
-        },
+        | {"utterances_found": found}
+        | _count_utterances(list(utterances.values()), class_map),
         "class_map": dict(class_map),
         "split": dict(rule),
         "scales": {name: asdict(scale) for name, scale in corpora.resolve_scales(data).items()},
-        "selection": describe_selection(folds, answers),
-        "folds": [
-            {"name": fold.name}
-            | {f"{side}_speakers": _known(us) for side, us in fold.subsets.items()}
-            | {
-                f"{side}_unknown_speakers": count
-                for side, us in fold.subsets.items()
-                if (count := _unknown(us))
-            }
-            | {f"{side}_utterances": len(us) for side, us in fold.subsets.items()}
-            for fold in folds
-        ],
+        "selection": describe_selection(folds, tasks),
+        "folds": [_describe_fold(fold) for fold in folds],
         "leaks": [vars(report) for report in leaks],
         "metrics": metrics.DEFINITIONS | calibration.DEFINITIONS,
         "seed": seed,
         "versions": collect_versions(),
-        "file_hashes": {name: hashes[name] for name in sorted(used)},
-        "segments": {name: [u.start_s, u.end_s] for name, u in sorted(used.items()) if u.start_s or u.end_s},
+        # The card of a checkpoint leaves these two out, because they grow with the corpus.
+        "file_hashes": {name: hashes[name] for name in sorted(utterances)},
+        "segments": {
+            name: [u.start_s, u.end_s] for name, u in sorted(utterances.items()) if u.start_s or u.end_s
+        },
     }
 
 
-def _known(utterances: Sequence[Utterance]) -> list[str]:
+def _count_utterances(utterances: Sequence[Utterance], class_map: Mapping[str, str]) -> dict[str, Any]:
+    classes = Counter(class_map.get(str(u.labels.get("emotion")), "(missing)") for u in utterances)
+    emotions = Counter(str(u.labels["emotion"]) for u in utterances if "emotion" in u.labels)
+    return {
+        "utterances_used": len(utterances),
+        "speakers": len({u.speaker for u in utterances if u.known_speaker}),
+        "unknown_speakers": _count_unknown_speakers(utterances),
+        "by_class": dict(classes),
+        "by_emotion": dict(emotions),
+    }
+
+
+def _describe_fold(fold: Fold) -> dict[str, Any]:
+    subsets = fold.subsets.items()
+    unknown = {f"{name}_unknown_speakers": _count_unknown_speakers(subset) for name, subset in subsets}
+    # Counts of unknown speakers appear only where there are some, as in cards of older versions.
+    return (
+        {"name": fold.name}
+        | {f"{name}_speakers": _list_known_speakers(subset) for name, subset in subsets}
+        | {key: count for key, count in unknown.items() if count}
+        | {f"{name}_utterances": len(subset) for name, subset in subsets}
+    )
+
+
+def _list_known_speakers(utterances: Sequence[Utterance]) -> list[str]:
     return sorted({u.speaker for u in utterances if u.known_speaker})
 
 
-def _unknown(utterances: Sequence[Utterance]) -> int:
-    """Return how many utterances are of unknown speakers."""
+def _count_unknown_speakers(utterances: Sequence[Utterance]) -> int:
+    """Return the number of utterances of unknown speakers."""
     return sum(not u.known_speaker for u in utterances)
 
 
 def hash_contents(utterances: Sequence[Utterance]) -> dict[str, Any]:
-    """Return hashes of what is known of the utterances, one for each kind of it, in their order.
+    """Return one hash for each kind of information about the utterances, in their order.
 
-    A run goes on only with the same: whoever mends labels sees which kind has changed.
+    A run resumes only with the same hashes. After labels were corrected, they show which kind has changed.
 
     Args:
         utterances: in the order in which they are trained on.
     """
     tasks = sorted({task for u in utterances for task in u.labels})
-    known = {
+    information = {
         "order": [u.id for u in utterances],
         "speakers": [[u.speaker, u.known_speaker, u.session] for u in utterances],
         "splits": [u.split for u in utterances],
         "texts": [u.text for u in utterances],
         "votes": [u.votes for u in utterances],
     }
-    labels = {task: _digest([u.labels.get(task) for u in utterances]) for task in tasks}
-    return {kind: _digest(values) for kind, values in known.items()} | {"labels": labels}
+    labels = {task: _hash_values([u.labels.get(task) for u in utterances]) for task in tasks}
+    return {kind: _hash_values(values) for kind, values in information.items()} | {"labels": labels}
 
 
-def _digest(values: list) -> str:
+def _hash_values(values: list) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def describe_corpus(data: "CorpusConfig") -> dict:
-    """What the data sheet of a corpus says, and the licence of the user's copy, as a JSON object."""
+    """Return the data sheet of a corpus, with the licence of the user's copy, as a JSON object."""
     sheet, licence = corpora.load_sheet(data.corpus), data.licence
     return {
         "name": data.corpus,
@@ -129,10 +141,10 @@ def describe_corpus(data: "CorpusConfig") -> dict:
     }
 
 
-def describe_selection(folds: Sequence[Fold], answers: Sequence[str]) -> str:
-    """How the epoch is chosen whose weights count, in words."""
+def describe_selection(folds: Sequence[Fold], tasks: Sequence[str]) -> str:
+    """Return a sentence about the epoch whose weights count."""
     if any(fold.validation for fold in folds):
-        scores = ["UA" if task == "emotion" else f"CCC of {task}" for task in answers]
+        scores = ["UA" if task == "emotion" else f"CCC of {task}" for task in tasks]
         best = f"mean of {', '.join(scores)}" if len(scores) > 1 else scores[0]
         return f"the epoch with the best {best} on the validation side; the test side plays no part"
     return (
@@ -142,11 +154,11 @@ def describe_selection(folds: Sequence[Fold], answers: Sequence[str]) -> str:
 
 
 def collect_versions() -> dict[str, str]:
-    """Of Python and the packages on which results depend."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages that results depend on."""
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
-        except PackageNotFoundError:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # prediction needs no torch
             continue
-    return found
+    return versions

@@ -1,4 +1,4 @@
-"""Batches for the device, made ahead of their time, from cached prefixes or from waveforms, and from text."""
+"""Load batches of waveforms or cached prefixes, with text and targets, ahead of the training."""
 
 import time
 from collections import deque
@@ -20,16 +20,16 @@ from sertone.training.data.prefix_cache import PrefixCache, load_waveform
 from sertone.training.data.recordings import Recordings
 
 AHEAD = 3
-"""Batches made in advance."""
+"""The number of batches prepared in advance."""
 
 
 class BatchItem(NamedTuple):
-    """What a batch takes of an utterance.
+    """One utterance of a batch, and how the batch presents it.
 
     Attributes:
-        utterance: which.
+        utterance: the utterance.
         speed: at which it is played.
-        withheld: `audio`, `text` or nothing.
+        withheld: the modality that the model does not get, `audio` or `text`; empty: none.
         seed: of the augmentation; None: the waveform as it is.
     """
 
@@ -40,17 +40,17 @@ class BatchItem(NamedTuple):
 
 
 class Loader:
-    """Makes batches in a thread beside the training; what a cache lacks is computed when it is needed.
+    """Makes batches in a thread beside the training; entries that a cache lacks are computed when needed.
 
-    The thread uses numpy alone: torch's own threads belong to the training.
+    The thread uses numpy only, because torch's own threads belong to the training.
 
     Args:
         recordings: decoded audio.
         vocabulary: of the targets.
-        min_samples: that the encoder needs.
+        min_samples: the minimum length of the encoder's input.
         cache: of the encoder's prefix.
         soft: annotators' votes as targets of emotion.
-        augmentation: of the waveforms of rows that have a seed.
+        augmentation: of the waveforms of items that have a seed.
 
     Attributes:
         waited: seconds that the training has waited for batches.
@@ -66,77 +66,86 @@ class Loader:
         soft: bool = False,
         augmentation: Augmentation | None = None,
     ) -> None:
-        self.recordings, self.vocabulary, self.min_samples = recordings, vocabulary, min_samples
-        self.cache, self.soft = cache, soft
+        self.recordings = recordings
+        self.vocabulary = vocabulary
+        self.min_samples = min_samples
+        self.cache = cache
+        self.soft = soft
         self.augmentation = augmentation or Augmentation()
         self.waited = 0.0
 
     def pop_waited(self) -> float:
-        """Seconds waited since the last call."""
+        """Return the seconds waited since the last call."""
         waited, self.waited = self.waited, 0.0
         return waited
 
     def batches(self, plan: Sequence[Sequence[BatchItem]], tasks: Sequence[str]) -> Iterator[Batch]:
-        """Batches on the CPU, in the order of the plan.
+        """Yield batches on the CPU, in the order of the plan.
 
         Args:
-            plan: the utterances of each batch.
-            tasks: whose targets are wanted.
+            plan: the items of each batch.
+            tasks: whose targets the batches contain.
         """
         with ThreadPoolExecutor(1) as thread:
-            made = deque(thread.submit(self._make, rows) for rows in plan[:AHEAD])
-            for number, rows in enumerate(plan):
+            pending = deque(thread.submit(self._make_input, items) for items in plan[:AHEAD])
+            for number, items in enumerate(plan):
+                # Only a few batches exist at a time, so memory does not grow with the epoch.
                 if number + AHEAD < len(plan):
-                    made.append(thread.submit(self._make, plan[number + AHEAD]))
+                    pending.append(thread.submit(self._make_input, plan[number + AHEAD]))
                 started = time.monotonic()
-                batch = made.popleft().result()
+                batch = pending.popleft().result()
                 self.waited += time.monotonic() - started
-                utterances = [row.utterance for row in rows]
+                utterances = [item.utterance for item in items]
                 targets = {t: self.vocabulary.make_targets(t, utterances, soft=self.soft) for t in tasks}
-                read = self._read(rows) if self.vocabulary.tokenizer else {}
-                yield replace(batch or self._computed(rows), targets=targets, **read)
+                text = self._make_text(items) if self.vocabulary.tokenizer else {}
+                # `batch` is None where the thread found no entry: computing runs torch, so it happens here.
+                yield replace(batch or self._compute_input(items), targets=targets, **text)
 
-    def _make(self, rows: Sequence[BatchItem]) -> Batch | None:
-        """A batch without targets and text; None where the cache lacks one of the rows."""
-        if all(row.withheld == "audio" for row in rows):
-            return Batch(None, self._lengths(rows))
+    def _make_input(self, items: Sequence[BatchItem]) -> Batch | None:
+        """Return a batch without targets and text; None where the cache lacks one of the items."""
+        if all(item.withheld == "audio" for item in items):  # the model needs no samples, only lengths
+            return Batch(None, self._count_samples(items))
         if self.cache is None:
-            waveforms = [self._waveform(row) for row in rows]
-            padded = np.zeros((len(rows), max(map(len, waveforms))), np.float32)
+            waveforms = [self._load_waveform(item) for item in items]
+            padded = np.zeros((len(items), max(map(len, waveforms))), np.float32)
             for target, samples in zip(padded, waveforms, strict=True):
                 target[: len(samples)] = samples
-            return Batch(torch.from_numpy(padded), torch.tensor([len(each) for each in waveforms]))
-        kept = [each for row in rows if (each := self.cache.get(row.utterance, row.speed)) is not None]
-        return self._from_cache(rows, kept) if len(kept) == len(rows) else None
+            return Batch(torch.from_numpy(padded), torch.tensor([len(samples) for samples in waveforms]))
+        entries = [self.cache.get(item.utterance, item.speed) for item in items]
+        complete = [entry for entry in entries if entry is not None]
+        return self._make_from_cache(items, complete) if len(complete) == len(items) else None
 
-    def _waveform(self, row: BatchItem) -> np.ndarray:
-        change = None
-        if row.seed is not None:
-            change = partial(augment, seed=row.seed, config=self.augmentation)
-        return load_waveform(self.recordings, row.utterance, row.speed, self.min_samples, change)
+    def _load_waveform(self, item: BatchItem) -> np.ndarray:
+        transform = None
+        if item.seed is not None:
+            transform = partial(augment, seed=item.seed, config=self.augmentation)
+        return load_waveform(self.recordings, item.utterance, item.speed, self.min_samples, transform)
 
-    def _computed(self, rows: Sequence[BatchItem]) -> Batch:
-        """A batch from the cache, which computes what it lacks."""
+    def _compute_input(self, items: Sequence[BatchItem]) -> Batch:
+        """Return a batch from the cache, and compute the entries that it lacks.
+
+        This runs in the thread of the training, because it runs the encoder.
+        """
         assert self.cache is not None
-        known = [self.cache.get(row.utterance, row.speed) for row in rows]
-        kept = [
-            self.cache.compute(row.utterance, row.speed) if each is None else each
-            for row, each in zip(rows, known, strict=True)
-        ]
-        return self._from_cache(rows, kept)
+        entries = []
+        for item in items:
+            entry = self.cache.get(item.utterance, item.speed)
+            entries.append(self.cache.compute(item.utterance, item.speed) if entry is None else entry)
+        return self._make_from_cache(items, entries)
 
-    def _from_cache(self, rows: Sequence[BatchItem], kept: Sequence[np.ndarray]) -> Batch:
+    def _make_from_cache(self, items: Sequence[BatchItem], entries: Sequence[np.ndarray]) -> Batch:
         assert self.cache is not None
-        return Batch(None, self._lengths(rows), prefix=self.cache.collate(kept))
+        return Batch(None, self._count_samples(items), prefix=self.cache.collate(entries))
 
-    def _lengths(self, rows: Sequence[BatchItem]) -> torch.Tensor:
-        return torch.tensor([round(self.recordings.lengths[r.utterance.id] / r.speed) for r in rows])
+    def _count_samples(self, items: Sequence[BatchItem]) -> torch.Tensor:
+        lengths = self.recordings.lengths
+        return torch.tensor([round(lengths[item.utterance.id] / item.speed) for item in items])
 
-    def _read(self, rows: Sequence[BatchItem]) -> dict[str, Any]:
-        """The text of a batch, where there is any, and who may be heard, where not all may."""
-        texts = [None if row.withheld == "text" else row.utterance.text for row in rows]
+    def _make_text(self, items: Sequence[BatchItem]) -> dict[str, Any]:
+        """Return the text of a batch, and the mask of the audio where some items withhold it."""
+        texts = [None if item.withheld == "text" else item.utterance.text for item in items]
         tokens, counts = self.vocabulary.encode_texts(texts)
-        read: dict[str, Any] = {"tokens": tokens, "counts": counts} if counts.any() else {}
-        if any(row.withheld == "audio" for row in rows):
-            read["audio_mask"] = torch.tensor([row.withheld != "audio" for row in rows])
-        return read
+        fields: dict[str, Any] = {"tokens": tokens, "counts": counts} if counts.any() else {}
+        if any(item.withheld == "audio" for item in items):  # no mask means that all audio counts
+            fields["audio_mask"] = torch.tensor([item.withheld != "audio" for item in items])
+        return fields

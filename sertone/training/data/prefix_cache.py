@@ -1,8 +1,8 @@
-"""The output of an encoder's frozen prefix, computed once per utterance and speed, without padding.
+"""Cache the output of an encoder's frozen prefix, computed once per utterance and speed, without padding.
 
-What is kept is found again by a hash of everything it follows from: the weights and settings of the
-prefix, the code that runs it, the samples, the speed, the cut, the precision. So a stale or foreign
-cache is never read, and folds, seeds and runs share what is the same.
+The key of an entry is a hash of everything that its values depend on: the weights and settings of the prefix,
+the code that runs it, the samples, the speed, the cut, the precision. A stale or foreign entry is therefore
+never read, and folds, seeds and runs share entries.
 
 Axis letters: B batch, S hidden states, T frames, C features, D width.
 """
@@ -27,25 +27,25 @@ from sertone.training.data import recordings as recordings_code
 from sertone.training.data.array_store import ArrayStore
 from sertone.training.data.recordings import Recordings
 
-SHOWN = {torch.float32: torch.float32, torch.bfloat16: torch.int16}
-"""As what numpy, which has no bfloat16, holds the bits."""
+STORAGE_DTYPES = {torch.float32: torch.float32, torch.bfloat16: torch.int16}
+"""The type under which numpy, which has no bfloat16, stores the bits."""
 
 
 class PrefixCache:
-    """What the prefix of one encoder, as it is now, gives.
+    """The prefix outputs of one encoder with its present weights and cut.
 
     Args:
         encoder: on the device of `fabric`, frozen up to its cut.
-        layers: hidden states that are kept; empty: the features of the front end.
-        dtype: of what is kept.
-        store: where.
+        layers: hidden states to store; empty: the features of the front end.
+        dtype: of the stored numbers.
+        store: for the entries.
         recordings: the audio.
-        fabric: device and precision of the computing.
-        say: told once when there is no more room.
-        features: a cache of the front end's features, to begin from where they are known.
+        fabric: device and precision of the computation.
+        say: receives one line when the store is full.
+        features: a cache of the front end's features, from which a computation starts where it has them.
     """
 
-    full = False
+    full = False  # set once the store has no room, so that the line about it appears once
 
     def __init__(
         self,
@@ -58,47 +58,57 @@ class PrefixCache:
         say: Callable[[str], None],
         features: "PrefixCache | None" = None,
     ) -> None:
-        self.encoder, self.layers, self.dtype, self.store = encoder, layers, dtype, store
-        self.recordings, self.fabric, self.say, self.features = recordings, fabric, say, features
+        self.encoder = encoder
+        self.layers = layers
+        self.dtype = dtype
+        self.store = store
+        self.recordings = recordings
+        self.fabric = fabric
+        self.say = say
+        self.features = features
         self.name = hash_prefix(encoder, layers, dtype, fabric)
 
     def get(self, utterance: Utterance, speed: float) -> np.ndarray | None:
-        """What is kept of an utterance: (T, C) or (S, T, D), bfloat16 as the int16 of its bits."""
-        return self.store.get(self._key(utterance, speed))
+        """Return an entry, (T, C) or (S, T, D), or None; bfloat16 comes as the int16 of its bits."""
+        return self.store.get(self._make_key(utterance, speed))
 
     @torch.no_grad()
     def compute(self, utterance: Utterance, speed: float) -> np.ndarray:
-        """Computes it, and keeps it if there is room."""
+        """Compute the entry of an utterance, and store it if there is room."""
         with self.fabric.autocast():
-            prefix = self._features(utterance, speed)
+            prefix = self._load_features(utterance, speed)
             if self.layers:
                 prefix = self.encoder.run_frozen_layers(prefix, self.layers)
+        # A batch of one needs no padding, so the entry has exactly the utterance's frames.
         states = prefix.states[0].to(self.dtype).cpu().contiguous()
-        kept = states.view(SHOWN[self.dtype]).numpy()
-        if not self.store.put(self._key(utterance, speed), kept) and not self.full:
+        entry = states.view(STORAGE_DTYPES[self.dtype]).numpy()
+        if not self.store.put(self._make_key(utterance, speed), entry) and not self.full:
             self.full = True
-            self.say("the cache of the frozen prefix is full; what does not fit is computed each time")
-        return kept
+            self.say("the cache of the frozen prefix is full: outputs that do not fit are computed each time")
+        return entry
 
-    def collate(self, rows: Sequence[np.ndarray]) -> Prefix:
-        """Pads what is kept of B utterances to one prefix."""
-        frames = [row.shape[-2] for row in rows]
-        *states, _, width = rows[0].shape
-        padded = np.zeros((len(rows), *states, max(frames), width), rows[0].dtype)
-        for target, row in zip(padded, rows, strict=True):
-            target[..., : row.shape[-2], :] = row
+    def collate(self, entries: Sequence[np.ndarray]) -> Prefix:
+        """Pad the entries of B utterances to one prefix."""
+        frames = [entry.shape[-2] for entry in entries]
+        *states, _, width = entries[0].shape
+        padded = np.zeros((len(entries), *states, max(frames), width), entries[0].dtype)
+        for target, entry in zip(padded, entries, strict=True):
+            target[..., : entry.shape[-2], :] = entry
         return Prefix(torch.from_numpy(padded).view(self.dtype), torch.tensor(frames), self.layers)
 
-    def _features(self, utterance: Utterance, speed: float) -> Prefix:
-        known = self.features.get(utterance, speed) if self.features else None
-        if self.features and known is not None:
-            return self.features.collate([known]).to(self.fabric.device)
+    def _load_features(self, utterance: Utterance, speed: float) -> Prefix:
+        """Return the features of the front end, from their cache where it has them."""
+        if self.features:
+            entry = self.features.get(utterance, speed)
+            if entry is not None:
+                return self.features.collate([entry]).to(self.fabric.device)
         samples = load_waveform(self.recordings, utterance, speed, self.encoder.min_samples)
         device = self.fabric.device
         lengths = torch.tensor([len(samples)], device=device)
         return Prefix(*self.encoder.front(torch.from_numpy(samples)[None].to(device), lengths))
 
-    def _key(self, utterance: Utterance, speed: float) -> bytes:
+    def _make_key(self, utterance: Utterance, speed: float) -> bytes:
+        # The hash of the samples, not the id: the same recording in another corpus is the same entry.
         text = f"{self.name} {self.recordings.hashes[utterance.id].hex()} {speed}"
         return hashlib.sha256(text.encode()).digest()
 
@@ -108,26 +118,28 @@ def load_waveform(
     utterance: Utterance,
     speed: float,
     min_samples: int,
-    change: Callable[[np.ndarray], np.ndarray] | None = None,
+    transform: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Return samples (N,), float32, padded with silence to what the encoder needs.
+    """Return samples (N,), float32, padded with silence to the minimum length of the encoder.
 
     Args:
         recordings: the audio.
-        utterance: whose.
+        utterance: to load.
         speed: at which it is played.
-        min_samples: that the encoder needs.
-        change: applied to the samples before they are padded; None: nothing.
+        min_samples: the minimum length of the encoder.
+        transform: applied to the samples before they are padded; None: nothing.
     """
     samples = recordings.samples(utterance, speed)
-    samples = change(samples) if change else samples
+    if transform:
+        samples = transform(samples)
     padded = np.zeros(max(len(samples), min_samples), np.float32)
+    # From the range of 16-bit integers to [-1, 1).
     np.multiply(samples, np.float32(1 / 32768), out=padded[: len(samples)])
     return padded
 
 
 def hash_prefix(encoder: Encoder, layers: tuple[int, ...], dtype: torch.dtype, fabric: Fabric) -> str:
-    """Hash of everything that the prefix's output follows from, but for the audio."""
+    """Return a hash of everything except the audio that the output of the prefix depends on."""
     cut = layers[-1] if layers else 0
     modules = [module for part in encoder.parts()[: cut + 1] for module in part]
     return hash_states(encoder.describe(), modules, layers, dtype, fabric)
@@ -140,45 +152,46 @@ def hash_states(
     dtype: torch.dtype,
     fabric: Fabric,
 ) -> str:
-    """Hash of everything that some hidden states follow from, but for the input.
+    """Return a hash of everything except the input that some hidden states depend on.
 
     Args:
         description: of the encoder, without its weights.
-        modules: whose weights they follow from.
-        layers: which they are.
-        dtype: as which they are kept.
-        fabric: device and precision of the computing.
+        modules: that compute the states.
+        layers: numbers of the hidden states.
+        dtype: of the stored numbers.
+        fabric: device and precision of the computation.
     """
-    about = {
+    dependencies = {
         "encoder": description,
-        "weights": _weights_hash(modules),
-        "code": _code_hash(),
+        "weights": _hash_weights(modules),
+        "code": _hash_code(),
+        # Other versions may round differently.
         "versions": [torch.__version__, transformers.__version__, soxr.__version__],
         "layers": layers,
         "precision": [str(dtype), str(fabric._precision.precision)],
         "device": fabric.device.type,
     }
-    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(dependencies, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _weights_hash(modules: Iterable[torch.nn.Module]) -> str:
-    found = hashlib.sha256()
+def _hash_weights(modules: Iterable[torch.nn.Module]) -> str:
+    digest = hashlib.sha256()
     for module in modules:
         for name, tensor in module.state_dict().items():
-            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            found.update(_bytes(tensor))
-    return found.hexdigest()
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(_view_bytes(tensor))
+    return digest.hexdigest()
 
 
-def _bytes(tensor: Tensor) -> memoryview:
+def _view_bytes(tensor: Tensor) -> memoryview:
     flat = tensor.detach().cpu().contiguous().flatten()
-    return flat.view(torch.uint8).numpy().data
+    return flat.view(torch.uint8).numpy().data  # as bytes, since numpy has no bfloat16
 
 
-def _code_hash() -> str:
-    """Of `sertone.nn` and of what makes its input: another front end is another prefix."""
-    found = hashlib.sha256()
-    own = (Path(__file__), Path(recordings_code.__file__))
-    for path in sorted([*Path(sertone.nn.__path__[0]).rglob("*.py"), *own]):
-        found.update(path.read_bytes())
-    return found.hexdigest()
+def _hash_code() -> str:
+    """Return a hash of the code in `sertone.nn` and of the code that loads its input."""
+    digest = hashlib.sha256()
+    input_code = (Path(__file__), Path(recordings_code.__file__))
+    for path in sorted([*Path(sertone.nn.__path__[0]).rglob("*.py"), *input_code]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -25,13 +25,13 @@ from sertone.schema import Utterance
 from sertone.sharing import model_card
 from sertone.sharing.encoder_origin import ENCODER, FORMAT, NOTHING_SEEN, find_origin
 from sertone.sharing.model_folder import WEIGHTS
-from sertone.training.data.material import SharedCaches
+from sertone.training.data.caches import SharedCaches
 from sertone.training.distill import unlabelled
 from sertone.training.distill.distill_recipe import DistillRecipe
 from sertone.training.distill.student import DistillationTrainer, StudentModel
 from sertone.training.experiment import contamination
-from sertone.training.experiment.experiment import require_device
 from sertone.training.fit import distributed
+from sertone.training.fit.distributed import require_device
 from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.run_folder import claim, fingerprint
 

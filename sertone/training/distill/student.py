@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from typing import cast
 
 import torch
 from lightning_fabric import Fabric
@@ -18,7 +19,7 @@ from sertone.models.stage import Stage
 from sertone.nn.batch import Batch
 from sertone.nn.distillation import TargetHead
 from sertone.nn.encoders.base import NOTHING, Encoder, Prefix
-from sertone.nn.heads import HeadOutput
+from sertone.nn.heads import HeadOutput, Heads
 from sertone.training.data.batches import plan_batches
 from sertone.training.data.loader import BatchItem, Loader
 from sertone.training.data.prefix_cache import PrefixCache
@@ -50,10 +51,10 @@ class StudentModel(nn.Module):
         cosine: float,
     ) -> None:
         super().__init__()
+        self.config = config
         self.encoder = student
-        self.frozen_layers = config.frozen_layers
         make_head = partial(TargetHead, student.width, target_width, cosine, hidden=config.heads == "hidden")
-        self.heads = nn.ModuleDict({f"layer_{layer}": make_head() for layer in targets})
+        self.heads = Heads({f"layer_{layer}": make_head() for layer in targets})
         if config.front_gradient < 1:
             _scale_gradients(student.parts()[0], config.front_gradient)
 
@@ -66,7 +67,7 @@ class StudentModel(nn.Module):
         """Return the one stage; its loss is the mean over the heads."""
         weights = dict.fromkeys(self.heads, 1 / len(self.heads))
         # The heads need the last hidden state only, so a cache keeps no others.
-        return [Stage("distillation", weights, self.frozen_layers, (self.encoder.depth,))]
+        return [Stage("distillation", weights, self.config.frozen_layers, (self.encoder.depth,))]
 
 
 def _scale_gradients(modules: Sequence[nn.Module], factor: float) -> None:
@@ -160,7 +161,9 @@ class DistillationTrainer(Trainer):
                 outputs = model(batch.to(self.fabric.device))
             heads = model.heads.items()
             # Sums over frames, so that every frame counts the same, whatever the lengths of the recordings.
-            total += sum(head.sum_losses(outputs[name], batch.targets[name]) for name, head in heads)
+            total += sum(
+                cast(TargetHead, head).sum_losses(outputs[name], batch.targets[name]) for name, head in heads
+            )
             frames += int(next(iter(outputs.values())).frames.sum())  # the same for all heads
         model.train(was_training)
         loss = total.item() / frames / len(model.heads)
@@ -182,7 +185,7 @@ class DistillationTrainer(Trainer):
         loss = self.compute_held_out_loss()
         return None if loss is None else -entry.setdefault("val_loss", loss)
 
-    def _loader(self, cache: PrefixCache | None) -> Loader:
+    def _make_loader(self, cache: PrefixCache | None) -> Loader:
         recordings, samples = self.caches.recordings, self.teacher.min_samples
         augmentation = self.config.augmentation
         teacher = Loader(recordings, self.vocabulary, samples, self._teacher_cache, augmentation=augmentation)
@@ -201,8 +204,8 @@ class DistillationTrainer(Trainer):
 
         return prefixes.open(self.teacher, self.targets, False, recordings, self.fabric, say)
 
-    def _cache(self, index: int, stage: Stage, own: bool) -> PrefixCache | None:
-        return None if stage.cut == NOTHING else super()._cache(index, stage, own)
+    def _open_cache(self, index: int, stage: Stage, fold_specific: bool) -> PrefixCache | None:
+        return None if stage.cut == NOTHING else super()._open_cache(index, stage, fold_specific)
 
-    def _head(self, index: int, stage: Stage) -> str:
+    def _name_stage(self, index: int, stage: Stage) -> str:
         return stage.name

@@ -1,7 +1,11 @@
-"""What a model has heard in training, as hashes in its checkpoint, so that no test repeats it unnoticed.
+"""Record what a model was trained on, as hashes in its checkpoint, so that no test set repeats it unnoticed.
 
-A speaker is known by the corpus's name and the speaker's; of two manifests that call different people by
-the same name the second one gives a false alarm.
+The record of a model is a dictionary of two lists of hashes, `recordings` and `speakers`, and perhaps the
+number of utterances of `unknown_speakers`. A checkpoint may have two records: `heard` is the data seen in
+training with labels, `listened` the data seen without.
+
+A speaker is identified by the names of the corpus and of the speaker. Two manifests that give different
+people the same name therefore cause a false alarm.
 """
 
 import hashlib
@@ -16,114 +20,131 @@ from sertone.scoring.display import format_count
 from sertone.sharing.encoder_origin import Origin
 from sertone.sharing.model_folder import WEIGHTS
 
-LETTERS = 16
-"""Of a hash: 64 bits tell all recordings there are apart."""
+HASH_LENGTH = 16
+"""The hexadecimal digits of a hash: 64 bits distinguish all recordings that exist."""
 UNKNOWN = "utterances of unknown speakers: whether it has heard these speakers is not known"
-"""What follows "has heard" where a model was trained on recordings whose speakers nobody names."""
+"""The end of a sentence about a model that was trained on utterances of unknown speakers.
+
+Protocol cards contain it, so another wording would be another experiment.
+"""
 
 
 def hash_training_data(utterances: Sequence[Utterance], card: Mapping) -> dict[str, Any]:
-    """Hashes of the recordings and speakers of a training side and its validation speakers.
+    """Return the record of a training: hashes of its recordings and speakers.
 
     Where some speakers are unknown, `unknown_speakers` counts their utterances.
 
     Args:
-        utterances: of these sides.
+        utterances: of the training and the validation set.
         card: protocol card with `file_hashes`.
     """
     corpus = card["corpus"]["name"]
-    unknown = sum(not (u.speaker and u.known_speaker) for u in utterances)
-    found = {
-        "recordings": sorted({card["file_hashes"][u.id][:LETTERS] for u in utterances}),
-        "speakers": sorted(
-            {hash_speaker(corpus, u.speaker) for u in utterances if u.speaker and u.known_speaker}
-        ),
+    named = [u for u in utterances if u.speaker and u.known_speaker]
+    record: dict[str, Any] = {
+        "recordings": sorted({card["file_hashes"][u.id][:HASH_LENGTH] for u in utterances}),
+        "speakers": sorted({hash_speaker(corpus, u.speaker) for u in named}),
     }
-    return found | ({"unknown_speakers": unknown} if unknown else {})
+    if len(named) < len(utterances):
+        record["unknown_speakers"] = len(utterances) - len(named)
+    return record
 
 
 def hash_speaker(corpus: str, name: str) -> str:
-    """Hash of a speaker of a corpus."""
-    return hashlib.sha256(f"{corpus}/{name}".encode()).hexdigest()[:LETTERS]
+    """Return the hash of a speaker of a corpus."""
+    return hashlib.sha256(f"{corpus}/{name}".encode()).hexdigest()[:HASH_LENGTH]
 
 
 def find_overlap(
-    utterances: Sequence[Utterance], card: Mapping, known: Sequence[Mapping]
+    utterances: Sequence[Utterance], card: Mapping, records: Sequence[Mapping]
 ) -> tuple[list[str], list[str]]:
-    """Which utterances and speakers of a test some model has heard.
+    """Return the utterances and speakers of a test set that some model was trained on.
 
     Args:
-        utterances: of the test.
+        utterances: of the test set.
         card: its protocol card.
-        known: what `names` gave for each model.
+        records: of the models, see `hash_training_data`.
 
     Returns:
-        ids of the utterances, and names of the speakers.
+        Ids of the utterances, and names of the speakers.
     """
-    recordings = {name for each in known for name in each["recordings"]}
-    speakers = {name for each in known for name in each["speakers"]}
+    recordings = {name for record in records for name in record["recordings"]}
+    speakers = {name for record in records for name in record["speakers"]}
     corpus = card["corpus"]["name"]
-    ids = [u.id for u in utterances if card["file_hashes"][u.id][:LETTERS] in recordings]
-    named = {u.speaker for u in utterances if u.known_speaker}
-    return ids, sorted(name for name in named if hash_speaker(corpus, name) in speakers)
+    # Records hold the first digits of each hash only.
+    ids = [u.id for u in utterances if card["file_hashes"][u.id][:HASH_LENGTH] in recordings]
+    # The name of an unknown speaker is an invented one, which matches nobody.
+    names = {u.speaker for u in utterances if u.known_speaker}
+    return ids, sorted(name for name in names if hash_speaker(corpus, name) in speakers)
 
 
-def count_unknown_speakers(known: Sequence[Mapping]) -> int:
-    """Return how many utterances of unknown speakers some models have heard, at least.
+def count_unknown_speakers(records: Sequence[Mapping]) -> int:
+    """Return how many utterances of unknown speakers some models were trained on, at least.
 
-    The models may have heard the same ones, so the largest number counts. Models saved before Sertone
-    counted them have none.
+    Several models may share these utterances, so the largest number counts. Models saved before Sertone
+    format_count them have none.
 
     Args:
-        known: what `names` gave for each model.
+        records: of the models, see `hash_training_data`.
     """
-    return max((each.get("unknown_speakers", 0) for each in known), default=0)
+    return max((record.get("unknown_speakers", 0) for record in records), default=0)
 
 
-def union(*known: Mapping[str, Any]) -> dict[str, Any]:
-    """What several models have heard."""
-    found: dict[str, Any] = {
-        key: sorted({name for each in known for name in each[key]}) for key in ("recordings", "speakers")
+def union(*records: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one record of everything that several models were trained on."""
+    merged: dict[str, Any] = {
+        key: sorted({name for record in records for name in record[key]})
+        for key in ("recordings", "speakers")
     }
-    unknown = count_unknown_speakers(known)
-    return found | ({"unknown_speakers": unknown} if unknown else {})
+    unknown = count_unknown_speakers(records)
+    if unknown:
+        merged["unknown_speakers"] = unknown
+    return merged
 
 
 def trace_lineage(
-    known: Mapping[str, Any], origin: Origin | None, teachers: Sequence[Mapping] = ()
+    record: Mapping[str, Any], origin: Origin | None, teachers: Sequence[Mapping] = ()
 ) -> dict[str, dict[str, Any]]:
-    """What a model has heard with labels, and listened to without: its encoder's and its teachers' past too.
+    """Return the records of a model that include those of its encoder and its teachers.
 
     Args:
-        known: what `names` gave for the model itself.
-        origin: of its encoder, where Sertone has trained that.
-        teachers: what their checkpoints say.
+        record: of the model itself.
+        origin: of its encoder, if Sertone has trained it.
+        teachers: the contents of their `checkpoint.json`.
+
+    Returns:
+        `heard`, the data seen with labels, and perhaps `listened`, the data seen without labels.
     """
     cards = [about["card"] for about in teachers]
-    before = [origin.seen_with_labels] if origin else []
-    listened = [origin.seen_without_labels] if origin else []
-    listened += [card["listened"] for card in cards if "listened" in card]
-    found = {"heard": union(known, *before, *(card["heard"] for card in cards))}
-    return found | ({"listened": union(*listened)} if listened else {})
+    labelled = [record, *(card["heard"] for card in cards)]
+    unlabelled = [card["listened"] for card in cards if "listened" in card]
+    if origin:
+        labelled.append(origin.seen_with_labels)
+        unlabelled.append(origin.seen_without_labels)
+    lineage = {"heard": union(*labelled)}
+    if unlabelled:
+        lineage["listened"] = union(*unlabelled)
+    return lineage
 
 
-def describe_validation_overlap(fold: Fold, card: Mapping, known: Sequence[Mapping]) -> str:
-    """How many of the speakers by whom a fold's epoch and temperature are chosen some model has heard.
+def describe_validation_overlap(fold: Fold, card: Mapping, records: Sequence[Mapping]) -> str:
+    """Return how many validation speakers of a fold some model was trained on, as `1 of 2`.
 
-    Allowed, as the test is not touched, but what is chosen by them comes out too sure of itself. Empty of a
-    fold without validation.
+    This is allowed, because it leaves the test set untouched. But epoch and temperature, which these speakers
+    choose, then make the model too confident. The text is empty for a fold without validation.
 
     Args:
         fold: the split.
         card: protocol card with `file_hashes`.
-        known: what `names` gave for each model.
+        records: of the models, see `hash_training_data`.
     """
-    _, speakers = find_overlap(fold.validation, card, known)
-    return f"{len(speakers)} of {len({u.speaker for u in fold.validation})}" if fold.validation else ""
+    if not fold.validation:
+        return ""
+    _, speakers = find_overlap(fold.validation, card, records)
+    return f"{len(speakers)} of {len({u.speaker for u in fold.validation})}"
 
 
 def require_unseen_test(origin: Origin, folds: Sequence[Fold], card: Mapping) -> str:
-    """Refuses an encoder that was trained, with labels, on what is to be tested.
+    """Refuse an encoder that was trained, with labels, on data of a test set.
 
     Args:
         origin: of the encoder.
@@ -131,7 +152,7 @@ def require_unseen_test(origin: Origin, folds: Sequence[Fold], card: Mapping) ->
         card: protocol card with `file_hashes`.
 
     Returns:
-        for the card: what of the test sides it has listened to without labels, which is allowed.
+        For the card: the test data that the encoder has seen without labels, which is allowed.
 
     Raises:
         SertoneError: `encoder_trained_on_test`.
@@ -143,31 +164,37 @@ def require_unseen_test(origin: Origin, folds: Sequence[Fold], card: Mapping) ->
                 "encoder_trained_on_test",
                 f"fold {fold.name}: the encoder in {origin.folder} was trained on {len(ids)} of its test "
                 f"recordings and {len(speakers)} of its test speakers, such as {[*ids, *speakers][0]}",
-                "an encoder that has heard nothing of the test side with labels",
-                "take the encoder of a model that was trained on others, or another test side",
+                "an encoder that was trained without labels of the test set",
+                "use the encoder of a model that was trained on other data, or another test set",
             )
-    return f"trained before; {_past(origin, folds, card)}weights {_weights(origin)}"
+    return f"trained before; {_describe_encoder_data(origin, folds, card)}weights {_hash_weights(origin)}"
 
 
-def _weights(origin: Origin) -> str:
-    return audio.file_hash(origin.folder / WEIGHTS)[:LETTERS]
+def _hash_weights(origin: Origin) -> str:
+    return audio.file_hash(origin.folder / WEIGHTS)[:HASH_LENGTH]
 
 
-def _past(origin: Origin, folds: Sequence[Fold], card: Mapping) -> str:
-    """Return what an encoder has heard of the sides of folds, with labels and without."""
-    tested = list({u.id: u for fold in folds for u in fold.test}.values())
-    ids, speakers = find_overlap(tested, card, [origin.seen_without_labels])
-    listened = "known speaker" if count_unknown_speakers([origin.seen_without_labels]) else "speaker"
-    without = (
-        f"labels {format_count(len(ids), 'recording')} and {format_count(len(speakers), listened)} of them"
-    )
-    chosen_by = [
-        said for fold in folds if (said := describe_validation_overlap(fold, card, [origin.seen_with_labels]))
-    ]
-    chosen = f"with labels {', '.join(chosen_by)} validation speakers" if chosen_by else ""
+def _describe_encoder_data(origin: Origin, folds: Sequence[Fold], card: Mapping) -> str:
+    """Describe the data of the folds that an encoder has seen, with labels and without.
+
+    The fingerprint of an experiment covers this text: another wording would keep runs from being resumed.
+    """
+    # An utterance may be in the test set of several folds.
+    test = list({u.id: u for fold in folds for u in fold.test}.values())
+    ids, speakers = find_overlap(test, card, [origin.seen_without_labels])
+    speaker = "known speaker" if count_unknown_speakers([origin.seen_without_labels]) else "speaker"
+    recordings = format_count(len(ids), "recording")
+    unlabelled = f"labels {recordings} and {format_count(len(speakers), speaker)} of them"
+    overlaps = [describe_validation_overlap(fold, card, [origin.seen_with_labels]) for fold in folds]
+    overlaps = [overlap for overlap in overlaps if overlap]
+    validation = f"with labels {', '.join(overlaps)} validation speakers" if overlaps else ""
     if count_unknown_speakers([origin.seen_with_labels]):
-        said = f"has heard no recording of the test sides with labels, but {UNKNOWN}; without"
-        chosen += ", as far as is known" * bool(chosen)
+        labelled = f"has heard no recording of the test sides with labels, but {UNKNOWN}; without"
+        if validation:
+            validation += ", as far as is known"
     else:
-        said = "has heard no recording and no speaker of the test sides with labels, and without"
-    return f"{said} {without}; " + (f"{chosen}; " if chosen else "")
+        labelled = "has heard no recording and no speaker of the test sides with labels, and without"
+    text = f"{labelled} {unlabelled}; "
+    if validation:
+        text += f"{validation}; "
+    return text

@@ -1,4 +1,4 @@
-"""The models that teach the folds of an experiment: found, and refused, before anything is trained."""
+"""Find the models that teach the folds of an experiment, and refuse unsuitable ones before training."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,39 +12,38 @@ from sertone.recipe.train_config import TeacherConfig
 from sertone.scoring.display import format_count
 from sertone.sharing import model_folder as folders
 from sertone.training.experiment import contamination
-
-LETTERS = 16
-"""Of the hash of a teacher's weights."""
+from sertone.training.experiment.contamination import HASH_LENGTH
 
 
 def find_teacher(source: str, number: int, folds: int) -> Path:
-    """Where the model is that teaches a fold: of a cross-validated run its fold of the same number.
+    """Return the folder of the model that teaches a fold.
+
+    A cross-validated run teaches each fold with its fold of the same number.
 
     Raises:
         SertoneError: `not_a_checkpoint`, `teacher_mismatch`.
     """
-    found = folders.find_checkpoints(source)
-    if len(found) == 1 or folds == 1:
+    checkpoints = folders.find_checkpoints(source)
+    # One model teaches all folds; for a training on all data, the whole run is the teacher.
+    if len(checkpoints) == 1 or folds == 1:
         return folders.resolve_folder(source)
-    if len(found) != folds:
+    if len(checkpoints) != folds:
         raise SertoneError(
             "teacher_mismatch",
-            f"train.teacher: {source} has {format_count(len(found), 'fold')}, this run has {folds}",
-            "a run of the same folds, or one model",
+            f"train.teacher: {source} has {format_count(len(checkpoints), 'fold')}, this run has {folds}",
+            "a run with the same folds, or one model",
         )
     return Path(source) / f"fold_{number}"
 
 
 def load_descriptions(config: TeacherConfig, number: int, folds: int) -> list[dict[str, Any]]:
-    """What the models that teach a fold say of themselves.
+    """Return the contents of `checkpoint.json` of the models that teach a fold.
 
     Raises:
-        SertoneError: as `find`; `bad_weights`, `other_format`.
+        SertoneError: as `find_teacher`; `bad_weights`, `other_format`.
     """
-    return [
-        folders.read_about(path)
-        for path in folders.find_checkpoints(find_teacher(config.source, number, folds))
-    ]
+    folder = find_teacher(config.source, number, folds)
+    return [folders.read_about(path) for path in folders.find_checkpoints(folder)]
 
 
 def require_compatible(
@@ -54,74 +53,88 @@ def require_compatible(
     classes: Sequence[str],
     ratings: Mapping[str, Scale],
 ) -> dict[str, Any]:
-    """Refuses teachers of something else, and those that have heard whom they prepare for.
+    """Refuse teachers of other tasks, and teachers that were trained on the test set of the fold they teach.
 
     Args:
         config: `train.teacher` of a recipe.
         folds: of the experiment.
         card: protocol card with `file_hashes`.
-        classes: that are to be learnt; none without emotions.
-        ratings: that are to be learnt.
+        classes: to learn; none without emotions.
+        ratings: to learn.
 
     Returns:
-        for the card: name, share in the targets, a hash of the weights of every model, and how many of each
-        fold's validation speakers it has heard; `unknown_speakers`, as `heard.names`, where there are some.
+        For the card: name, share in the targets, a hash of every model's weights, and how many of each
+        fold's validation speakers it was trained on. `unknown_speakers` is there where some are unknown, as
+        in `contamination.hash_training_data`.
 
     Raises:
-        SertoneError: as `abouts`; `teacher_mismatch`, `teacher_trained_on_test`.
+        SertoneError: as `load_descriptions`; `teacher_mismatch`, `teacher_trained_on_test`.
     """
-    weights, chosen_by, pasts = [], [], []
+    weights, overlaps, all_records = [], [], []
     for number, fold in enumerate(folds):
-        for about in load_descriptions(config, number, len(folds)):
+        descriptions = load_descriptions(config, number, len(folds))
+        for about in descriptions:
             find_common_ratings(about, classes, ratings)
-            _require_unheard(about, fold, card)
-        past = [about["card"]["heard"] for about in load_descriptions(config, number, len(folds))]
-        pasts += past
-        chosen_by += [said] if (said := contamination.describe_validation_overlap(fold, card, past)) else []
+            _require_unseen_test(about, fold, card)
+        # A teacher may know the validation speakers, but the card says so.
+        records = [about["card"]["heard"] for about in descriptions]
+        all_records += records
+        overlap = contamination.describe_validation_overlap(fold, card, records)
+        if overlap:
+            overlaps.append(overlap)
         paths = folders.find_checkpoints(find_teacher(config.source, number, len(folds)))
-        weights += [audio.file_hash(path / folders.WEIGHTS)[:LETTERS] for path in paths]
-    unknown = contamination.count_unknown_speakers(pasts)
-    return {
+        weights += [audio.file_hash(path / folders.WEIGHTS)[:HASH_LENGTH] for path in paths]
+    entry = {
         "source": Path(config.source).name,
         "weight": config.weight,
         "weights": weights,
-        "validation_speakers": chosen_by,
-        **({"unknown_speakers": unknown} if unknown else {}),
+        "validation_speakers": overlaps,
     }
+    unknown = contamination.count_unknown_speakers(all_records)
+    if unknown:
+        entry["unknown_speakers"] = unknown
+    return entry
 
 
 def find_common_ratings(
     about: Mapping, classes: Sequence[str], ratings: Mapping[str, Scale]
 ) -> dict[str, Scale]:
-    """The ratings that a teacher and its student both answer, on the student's scales.
+    """Return the ratings that teacher and student both predict, on the student's scales.
+
+    Args:
+        about: the content of the teacher's `checkpoint.json`.
+        classes: of the student; none without emotions.
+        ratings: of the student.
 
     Raises:
-        SertoneError: `teacher_mismatch`, where they answer other classes, or nothing in common.
+        SertoneError: `teacher_mismatch`, where their classes differ, or they have no task in common.
     """
     vocabulary = about["vocabulary"]
-    other, scales = vocabulary["classes"].get("emotion", []), vocabulary.get("ratings", {})
-    if classes and other and set(classes) != set(other):
+    teacher_classes = vocabulary["classes"].get("emotion", [])
+    scales = vocabulary.get("ratings", {})
+    if classes and teacher_classes and set(classes) != set(teacher_classes):
         raise SertoneError(
             "teacher_mismatch",
-            f"train.teacher answers {', '.join(other)}",
+            f"train.teacher predicts {', '.join(teacher_classes)}",
             f"the classes of this run: {', '.join(classes)}",
         )
-    both = {name: scale for name, scale in ratings.items() if name in scales}
-    if not both and not (classes and other):
+    common = {name: scale for name, scale in ratings.items() if name in scales}
+    if not common and not (classes and teacher_classes):
+        tasks = ["emotion", *ratings] if classes else list(ratings)
         raise SertoneError(
             "teacher_mismatch",
-            f"train.teacher answers {', '.join([*other, *scales])}",
-            f"something of what is to be learnt: {', '.join(['emotion'] * bool(classes) + list(ratings))}",
+            f"train.teacher predicts {', '.join([*teacher_classes, *scales])}",
+            f"at least one task of this run: {', '.join(tasks)}",
         )
-    return both
+    return common
 
 
-def _require_unheard(about: Mapping, fold: Fold, card: Mapping) -> None:
+def _require_unseen_test(about: Mapping, fold: Fold, card: Mapping) -> None:
     ids, speakers = contamination.find_overlap(fold.test, card, [about["card"]["heard"]])
     if ids or speakers:
         raise SertoneError(
             "teacher_trained_on_test",
             f"the teacher of fold {fold.name} was trained on {', '.join(speakers[:3] or ids[:3])}",
-            "a teacher that has heard none of the test side",
+            "a teacher that was trained without the test set of this fold",
             "cross-validate the teacher with the same protocol and name its run",
         )

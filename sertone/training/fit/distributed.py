@@ -1,7 +1,7 @@
-"""Several processes training one model: torchrun starts them, each sees a share of every epoch.
+"""Train one model in several processes: torchrun starts them, and each gets a share of every epoch.
 
 `torchrun --nproc-per-node 2 -m sertone train RECIPE` gives each of two processes every second batch and
-averages their gradients. Only the first one writes and reports.
+averages their gradients. Only the first process writes files and reports progress.
 """
 
 import logging
@@ -15,54 +15,70 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch import distributed as dist
 
+from sertone.errors import SertoneError
 from sertone.recipe.train_config import TrainConfig
 
 Value = TypeVar("Value")
 WATCH_S = 0.5
-"""Between two looks at whether the launcher still lives, in seconds."""
+"""The seconds between two checks that the launcher is still alive."""
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces itself in every process
 
 
 def world_size() -> int:
-    """How many there are."""
+    """Return the number of processes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
-    """Which one this is, from 0."""
+    """Return the number of this process, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
 def is_first() -> bool:
-    """Whether this one writes and reports."""
+    """Return True for the process that writes files and reports progress."""
     return rank() == 0
 
 
+def require_device(device: str) -> None:
+    """Refuse a `train.device` that this machine does not have.
+
+    Raises:
+        SertoneError: `no_device`.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device, True):
+        raise SertoneError(
+            "no_device", f"torch finds no device for train.device {device!r}", "auto or cpu on this machine"
+        )
+
+
 def make_fabric(config: TrainConfig, *, partial: bool = False) -> Fabric:
-    """Device and precision of one model, or of this rank's share of it.
+    """Return device and precision of one model, or of this process's share of it.
 
     Args:
         config: the `train` part of the recipe.
-        partial: some steps leave weights out: an encoder whose input is missing, or a skipped layer.
+        partial: True where some steps use only a part of the weights: an encoder whose input is missing, or a
+            skipped layer.
     """
-    precision = cast(Literal["32-true", "bf16-mixed"], config.precision)  # `auto` was settled on reading
-    if world_size() > 1:
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
-        made = Fabric(
-            accelerator=config.device,
-            devices=here,
-            num_nodes=world_size() // here,
-            strategy="ddp_find_unused_parameters_true" if partial else "ddp",
-            precision=precision,
-        )
-        made.launch()
-        return made
-    return Fabric(accelerator=config.device, devices=1, precision=precision)
+    precision = cast(Literal["32-true", "bf16-mixed"], config.precision)  # the recipe has resolved `auto`
+    if world_size() == 1:
+        return Fabric(accelerator=config.device, devices=1, precision=precision)
+    local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+    fabric = Fabric(
+        accelerator=config.device,
+        devices=local_world_size,
+        num_nodes=world_size() // local_world_size,
+        # The plain strategy waits for the gradient of every weight, also of unused ones.
+        strategy="ddp_find_unused_parameters_true" if partial else "ddp",
+        precision=precision,
+    )
+    fabric.launch()
+    return fabric
 
 
 def init(device: str) -> None:
-    """Meets the other ranks, if there are any."""
+    """Connect to the other processes, if there are any."""
     if world_size() > 1 and not dist.is_initialized():
         cuda = device in ("auto", "cuda") and torch.cuda.is_available()
         if cuda:
@@ -72,25 +88,26 @@ def init(device: str) -> None:
 
 
 def _end_with_the_launcher() -> None:
-    """End this process soon after its launcher: without one, ranks wait for each other forever."""
+    """End this process soon after its launcher; without a launcher, processes wait for each other forever."""
     launcher = os.getppid()
 
     def watch() -> None:
+        # An orphan gets another parent.
         while os.getppid() == launcher:
             time.sleep(WATCH_S)
-        os._exit(1)
+        os._exit(1)  # `sys.exit` would end this thread only
 
     threading.Thread(target=watch, name="launcher", daemon=True).start()
 
 
 def barrier() -> None:
-    """Until all ranks are here."""
+    """Block until every process arrives."""
     if dist.is_initialized():
         dist.barrier()
 
 
 def mean(values: Tensor) -> Tensor:
-    """Over the ranks."""
+    """Average values over all processes, in place."""
     if dist.is_initialized():
         dist.all_reduce(values)
         values /= world_size()
@@ -98,7 +115,7 @@ def mean(values: Tensor) -> Tensor:
 
 
 def gather(value: Value) -> list[Value]:
-    """The values of all ranks, in order."""
+    """Return the values of all processes, in order."""
     if not dist.is_initialized():
         return [value]
     values: list = [None] * world_size()

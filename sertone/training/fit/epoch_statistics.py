@@ -1,4 +1,4 @@
-"""What happened in one epoch: losses, gradient norms, answers, steps that could not be taken."""
+"""Collect the statistics of one epoch: losses, gradient norms, predictions, skipped steps."""
 
 import math
 from collections import defaultdict
@@ -15,27 +15,28 @@ from sertone.scoring import metrics
 from sertone.scoring.display import format_count
 from sertone.training.fit import distributed
 
-MISSING = -1
+UNLABELLED = -1
+"""The class index of an utterance without an emotion label."""
 DIVERGENCE_ADVICE = "lower the learning rates and start again with --fresh"
-"""What helps against divergence; other rates are another experiment, so the saves do not count."""
+"""The way out of a divergence. Other rates are another experiment, so its saves cannot be resumed."""
 
 
 def require_valid_step(epochs: Sequence[dict], where: str) -> None:
-    """Refuse a stage that could not train anything: fewer steps than `max_bad_steps`, all of them bad.
+    """Refuse a stage whose steps were all skipped, and too few for `max_bad_steps` to stop it.
 
     Args:
-        epochs: the `summary` of each.
-        where: it is in its training.
+        epochs: the summary of each.
+        where: the stage, for the message.
 
     Raises:
         SertoneError: `not_finite`.
     """
-    bad = sum(epoch["skipped_steps"] for epoch in epochs)
-    if bad and all(math.isnan(epoch["loss"]) for epoch in epochs):
+    skipped = sum(epoch["skipped_steps"] for epoch in epochs)
+    if skipped and all(math.isnan(epoch["loss"]) for epoch in epochs):
         raise SertoneError(
             "not_finite",
-            f"{where}: no finite loss or gradient in {format_count(bad, 'step')}",
-            "a step that can be taken",
+            f"{where}: no finite loss or gradient in {format_count(skipped, 'step')}",
+            "at least one step with finite numbers",
             f"{DIVERGENCE_ADVICE}, or look at the recordings",
         )
 
@@ -44,16 +45,18 @@ class EpochStatistics:
     """Sums and counts of one epoch.
 
     Args:
-        max_bad_steps: steps in a row without a finite loss or gradient before training stops.
+        max_bad_steps: training stops after this many steps in a row without a finite loss or gradient.
         bad_in_a_row: such steps at the end of the epoch before.
-        clip_norm: norm from which on gradients are clipped.
+        clip_norm: gradients with a larger norm are clipped.
     """
 
     def __init__(self, max_bad_steps: int, bad_in_a_row: int = 0, clip_norm: float = math.inf) -> None:
-        self.max_bad_steps, self.bad_in_a_row = max_bad_steps, bad_in_a_row
+        self.max_bad_steps = max_bad_steps
+        self.bad_in_a_row = bad_in_a_row
         self.clip_norm = clip_norm
         self.sums: dict[str, float] = defaultdict(float)
-        self.steps = self.bad = 0
+        self.steps = 0
+        self.skipped = 0
         self.norms: list[float] = []
         self.pairs: list[Tensor] = []
         self.unfit: list[Tensor] = []
@@ -61,20 +64,25 @@ class EpochStatistics:
     def add_step(
         self, losses: dict[str, Tensor], loss: Tensor, norm: Tensor, utterances: Sequence[Utterance]
     ) -> bool:
-        """Whether the step may be taken, the same on all ranks; looks at the device once."""
+        """Record a step, and return True where loss and gradient are finite, so that the optimizer may step.
+
+        All processes return the same.
+
+        Args:
+            losses: of each task.
+            loss: their weighted sum.
+            norm: of the gradient, before clipping.
+            utterances: of the batch.
+
+        Raises:
+            SertoneError: `not_finite`.
+        """
+        # One tensor, because every transfer from the device waits for its queue.
         values = distributed.mean(torch.stack([loss, norm, *losses.values()]).detach())
+        # Averaged over processes, so a NaN in one of them makes all of them skip the step.
         total, length, *parts = values.tolist()
         if not (math.isfinite(total) and math.isfinite(length)):
-            self.bad += 1
-            self.bad_in_a_row += 1
-            if self.bad_in_a_row >= self.max_bad_steps:
-                raise SertoneError(
-                    "not_finite",
-                    f"{format_count(self.bad_in_a_row, 'step')} in a row without a finite loss or gradient, the "
-                    f"last with {', '.join(u.id for u in utterances)}",
-                    "finite ones",
-                    f"{DIVERGENCE_ADVICE}, or look at these recordings",
-                )
+            self._skip_step(utterances)
             return False
         self.bad_in_a_row = 0
         self.steps += 1
@@ -84,30 +92,46 @@ class EpochStatistics:
             self.sums[f"loss_{task}"] += value
         return True
 
+    def _skip_step(self, utterances: Sequence[Utterance]) -> None:
+        self.skipped += 1
+        self.bad_in_a_row += 1
+        if self.bad_in_a_row >= self.max_bad_steps:
+            raise SertoneError(
+                "not_finite",
+                f"{format_count(self.bad_in_a_row, 'step')} in a row without a finite loss or gradient, the "
+                f"last with {', '.join(u.id for u in utterances)}",
+                "finite losses and gradients",
+                f"{DIVERGENCE_ADVICE}, or look at these recordings",
+            )
+
     def add_outputs(self, outputs: dict[str, HeadOutput], targets: dict[str, Tensor]) -> None:
-        """Takes note of the batch's answers, without waiting for the device."""
+        """Record the outputs of a batch, without waiting for the device."""
         if "emotion" in targets:
-            target, answer = targets["emotion"], outputs["emotion"].logits.argmax(-1)
-            spoken = torch.where(target.any(-1), target.argmax(-1), MISSING)
-            self.pairs.append(torch.stack([spoken, answer]))
+            target = targets["emotion"]
+            predicted = outputs["emotion"].logits.argmax(-1)
+            # The target of an utterance without a label is all zeros.
+            classes = torch.where(target.any(-1), target.argmax(-1), UNLABELLED)
+            self.pairs.append(torch.stack([classes, predicted]))
         if TRANSCRIPT in targets:
             self.unfit.append(TranscriptHead.exceeds_frames(outputs[TRANSCRIPT], targets[TRANSCRIPT]).sum())
 
     def summarise(self) -> dict:
-        """Return the epoch's means and counts, over all ranks; the loss of no step is NaN."""
+        """Return means and counts over all processes; the loss is NaN where every step was skipped."""
+        # At least 1, because an epoch may have no valid step.
         entry: dict = {name: total / max(1, self.steps) for name, total in self.sums.items()}
-        entry |= self._gradients()
+        entry |= self._summarise_gradients()
         unfit = int(torch.stack(self.unfit).sum()) if self.unfit else 0
-        entry |= {"skipped_steps": self.bad, "unfit_transcripts": sum(distributed.gather(unfit))}
-        own = torch.cat(self.pairs, 1).T.tolist() if self.pairs else []
-        pairs = [pair for pairs in distributed.gather(own) for pair in pairs]
-        labelled = [(str(target), str(answer)) for target, answer in pairs if target != MISSING]
+        entry |= {"skipped_steps": self.skipped, "unfit_transcripts": sum(distributed.gather(unfit))}
+        local_pairs = torch.cat(self.pairs, 1).T.tolist() if self.pairs else []
+        pairs = [pair for pairs in distributed.gather(local_pairs) for pair in pairs]
+        labelled = [(str(target), str(predicted)) for target, predicted in pairs if target != UNLABELLED]
         if labelled:
-            entry["ua"] = metrics.emotion_scores(*map(list, zip(*labelled, strict=True)))["ua"]
+            targets, predictions = map(list, zip(*labelled, strict=True))
+            entry["ua"] = metrics.emotion_scores(targets, predictions)["ua"]
         return {"loss": math.nan} | entry
 
-    def _gradients(self) -> dict[str, float]:
-        """Return mean and largest norm before clipping, and the share of clipped steps; empty of no step."""
+    def _summarise_gradients(self) -> dict[str, float]:
+        """Return the mean and largest norm before clipping, and the share of clipped steps."""
         if not self.norms:
             return {}
         clipped = sum(norm > self.clip_norm for norm in self.norms)

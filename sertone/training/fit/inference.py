@@ -1,4 +1,4 @@
-"""What a model says about utterances, and how that scores."""
+"""Predict utterances with a model in training, and score the predictions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
+from sertone.models.contract import EmotionModel
 from sertone.nn.batch import Batch
 from sertone.nn.heads import HeadOutput
 from sertone.nn.vocabulary import Vocabulary
@@ -21,16 +22,17 @@ from sertone.training.fit.epoch_statistics import DIVERGENCE_ADVICE
 from sertone.training.fit.step import report_out_of_memory
 
 EVALUATION_SECONDS = 60.0
+"""The seconds of audio in a batch without gradients."""
 
 
 @dataclass
 class Predictions:
-    """What a model says about utterances.
+    """The predictions of a model for some utterances.
 
     Attributes:
-        predictions: task -> answer per utterance: a class, a text, or a rating on the corpus's scale.
-        logits: of the emotion classes, (utterances, K); K is 0 where the model has none.
-        probabilities: of the emotion classes, (utterances, K); not calibrated as `answer` gives them.
+        by_task: task -> prediction per utterance: a class, a text, or a rating on the corpus's scale.
+        logits: of the emotion classes, (utterances, K); K is 0 for a model without emotions.
+        probabilities: of the emotion classes, (utterances, K); `predict_utterances` does not calibrate them.
     """
 
     by_task: dict[str, list]
@@ -40,52 +42,54 @@ class Predictions:
 
 @torch.no_grad()
 def predict_utterances(
-    model: Any,
+    model: EmotionModel,
     vocabulary: Vocabulary,
     utterances: Sequence[Utterance],
     loader: Loader,
     fabric: Fabric,
     withheld: str = "",
 ) -> Predictions:
-    """What a model says about utterances, each task; the mode of the model is restored.
+    """Predict utterances for all tasks, in eval mode; the mode of the model is restored.
 
     Args:
         model: on the device of `fabric`.
         vocabulary: of its outputs.
-        utterances: which.
+        utterances: to predict.
         loader: makes the batches.
         fabric: device and precision.
-        withheld: `audio` or `text` that the model shall do without.
+        withheld: the modality that the model does not get, `audio` or `text`; empty: none.
 
     Raises:
         SertoneError: `out_of_memory`, `diverged`.
     """
     was_training = model.training
     model.eval()
-    predictions: dict[str, list] = {task: [None] * len(utterances) for task in model.heads}
+    by_task: dict[str, list] = {task: [None] * len(utterances) for task in model.heads}
+    # Batches come in another order than the utterances, so results go to their index.
     logits = np.zeros((len(utterances), len(vocabulary.classes["emotion"])))
     seconds = [loader.recordings.lengths[u.id] / SAMPLING_RATE for u in utterances]
+    # Without a random generator the batches come in order of length, which pads least.
     plan = plan_batches(seconds, batch_seconds=EVALUATION_SECONDS)
-    rows = [[BatchItem(utterances[i], 1.0, withheld) for i in indices] for indices in plan]
-    for indices, batch in zip(plan, loader.batches(rows, []), strict=True):
-        outputs = _outputs(model, batch, fabric, [utterances[i] for i in indices])
+    items = [[BatchItem(utterances[i], 1.0, withheld) for i in indices] for indices in plan]
+    for indices, batch in zip(plan, loader.batches(items, []), strict=True):
+        outputs = _run_model(model, batch, fabric, [utterances[i] for i in indices])
         for task, head in model.heads.items():
             for i, value in zip(indices, head.decode(outputs[task]), strict=True):
-                predictions[task][i] = value
+                by_task[task][i] = value
         if "emotion" in outputs:
             logits[indices] = outputs["emotion"].logits.float().cpu().numpy()
     model.train(was_training)
-    known = calibration.softmax(logits) if logits.size else logits
-    return Predictions(predictions, logits, known)
+    probabilities = calibration.softmax(logits) if logits.size else logits
+    return Predictions(by_task, logits, probabilities)
 
 
-def _outputs(
-    model: Any, batch: Batch, fabric: Fabric, utterances: Sequence[Utterance]
+def _run_model(
+    model: EmotionModel, batch: Batch, fabric: Fabric, utterances: Sequence[Utterance]
 ) -> dict[str, HeadOutput]:
-    """Answer a batch.
+    """Return the outputs of a model for a batch.
 
     Raises:
-        SertoneError: `out_of_memory`; `diverged`, where an answer is no number.
+        SertoneError: `out_of_memory`; `diverged`, where an output is not finite.
     """
     with report_out_of_memory(utterances, batch.lengths), fabric.autocast():
         outputs = model(batch.to(fabric.device))
@@ -93,28 +97,30 @@ def _outputs(
         if not output.logits.isfinite().all():
             raise SertoneError(
                 "diverged",
-                f"the model's answer about {task} is no finite number, of one of "
+                f"the model's output for {task} is not finite, for one of "
                 f"{', '.join(u.id for u in utterances[:5])}",
-                "finite answers, or there is no score",
+                "finite outputs, which scores require",
                 f"{DIVERGENCE_ADVICE}, or look at these recordings",
             )
     return outputs
 
 
 def score_tasks(
-    answers: Predictions, labels: Mapping[str, Sequence[str | float | None]], kinds: Mapping[str, str]
+    predictions: Predictions, labels: Mapping[str, Sequence[str | float | None]], kinds: Mapping[str, str]
 ) -> dict[str, dict[str, float]]:
-    """Scores of every task that has labels.
+    """Score every task that has labels.
 
     Args:
-        answers: of the model.
-        labels: task -> true answer per utterance, None where it is missing.
+        predictions: of the model.
+        labels: task -> true label per utterance, None where it is missing.
         kinds: task -> name in `metrics.SCORES`.
     """
     scores = {}
     for task, kind in kinds.items():
-        both = zip(labels[task], answers.by_task[task], strict=True)
-        pairs: list[tuple[Any, Any]] = [(t, p) for t, p in both if t not in (None, "")]
+        # An utterance without a label of this task does not count, also where it has others.
+        both = zip(labels[task], predictions.by_task[task], strict=True)
+        pairs: list[tuple[Any, Any]] = [(label, value) for label, value in both if label not in (None, "")]
         if pairs:
-            scores[task] = metrics.SCORES[kind]([t for t, _ in pairs], [p for _, p in pairs])
+            targets = [label for label, _ in pairs]
+            scores[task] = metrics.SCORES[kind](targets, [value for _, value in pairs])
     return scores

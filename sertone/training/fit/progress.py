@@ -1,11 +1,10 @@
-"""Progress on stderr: a row per fold that is running and one for the whole, or plain lines in a log."""
+"""Report progress on stderr: a bar per running fold and one for the run, or plain lines in a log."""
 
 import time
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
-from rich.progress import Progress as Rows
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from sertone.scoring.display import format_count, format_duration
 from sertone.training.fit import distributed
@@ -13,23 +12,27 @@ from sertone.utils.child_process import emit
 from sertone.utils.terminal import escape_control, print_status
 
 EVERY_S = 30.0
-"""Without a terminal a line is printed at least this often, within an epoch no more often."""
+"""Without a terminal, a line is printed at least this often, and within an epoch no more often."""
 RELAY_S = 1.0
-"""Another process tells of its steps no more often than this."""
+"""A child process reports its steps no more often than this."""
 
 
 class ProgressRelay:
-    """A `Progress` in another process: passes everything on to the caller's."""
+    """The `RunProgress` of a child process, which passes everything to the one of its caller.
+
+    The caller calls the method that each event names.
+    """
 
     def __init__(self) -> None:
-        self._told = -RELAY_S
+        self._sent_at = -RELAY_S
 
     def skip(self, epochs: int) -> None:
         emit(("skip", epochs))
 
     def step(self, head: str, epoch: int, epochs: int, share: float) -> None:
-        if time.monotonic() - self._told >= RELAY_S:
-            self._told = time.monotonic()
+        # A step may take milliseconds, so most of them are not worth a message to the caller.
+        if time.monotonic() - self._sent_at >= RELAY_S:
+            self._sent_at = time.monotonic()
             emit(("step", head, epoch, epochs, share))
 
     def epoch(self, head: str, epoch: int, epochs: int, scores: dict[str, float]) -> None:
@@ -40,7 +43,7 @@ class ProgressRelay:
 
 
 class RunProgress:
-    """How a run is getting on. Use as a context manager.
+    """The progress of a run. Use as a context manager.
 
     Args:
         total: epochs of the whole run, all folds and stages.
@@ -48,107 +51,116 @@ class RunProgress:
     """
 
     def __init__(self, total: int, quiet: bool = False) -> None:
-        self.total, self.quiet = total, quiet or not distributed.is_first()
-        self.done = self.skipped = 0
-        self.started = self._printed = time.monotonic()
-        self._parts: dict[str, float] = {}
-        self._said: set[str] = set()
+        self.total = total
+        self.quiet = quiet or not distributed.is_first()
+        self.done = 0
+        self.skipped = 0
+        self.started = self._printed_at = time.monotonic()
+        self._shares: dict[str, float] = {}
+        self._lines: set[str] = set()
         self._tasks: dict[str, TaskID] = {}
         console = Console(stderr=True, quiet=self.quiet)
-        head, note = (TextColumn(f"{{task.{of}}}", markup=False) for of in ("description", "fields[note]"))
+        # Names of folds and speakers may contain brackets, which are no markup.
+        head = TextColumn("{task.description}", markup=False)
+        note = TextColumn("{task.fields[note]}", markup=False)
         columns = (head, BarColumn(16), MofNCompleteColumn(), note)
-        self._rows = Rows(*columns, console=console, transient=True)
-        self._all = self._rows.add_task("all epochs", total=total, note="")
+        self._bars = Progress(*columns, console=console, transient=True)
+        self._run_task = self._bars.add_task("all epochs", total=total, note="")
 
     def __enter__(self) -> Self:
         if self._live:
-            self._rows.start()
+            self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._rows.stop()
+        self._bars.stop()
 
     def skip(self, epochs: int) -> None:
-        """Counts epochs that an earlier run has done."""
+        """Count epochs that an earlier run has done."""
         self.done += epochs
         self.skipped += epochs
 
     def step(self, head: str, epoch: int, epochs: int, share: float) -> None:
-        """Part of an epoch is over.
+        """Report that a part of an epoch is over.
 
         Args:
             head: fold and stage.
-            epoch: the one under way, from 1.
+            epoch: the current one, from 1.
             epochs: of this stage.
             share: of this epoch that is done.
         """
-        self._parts[head] = share
-        self._rows.update(self._all, note=self._left())
-        if not self._live and self._silent_for_long():
-            self._print(f"{head}  epoch {epoch} of {epochs}, {share:.0%}  {self._left()}")
+        self._shares[head] = share
+        self._bars.update(self._run_task, note=self._estimate_time())
+        if not self._live and self._is_line_due():
+            self._print(f"{head}  epoch {epoch} of {epochs}, {share:.0%}  {self._estimate_time()}")
 
     def epoch(self, head: str, epoch: int, epochs: int, scores: dict[str, float]) -> None:
-        """One epoch is over.
+        """Report that an epoch is over.
 
         Args:
             head: fold and stage.
             epoch: number, from 1.
             epochs: of this stage.
-            scores: what to show, by name.
+            scores: to show, by name.
         """
         self.done += 1
-        self._parts.pop(head, None)
-        left = self._left()
+        self._shares.pop(head, None)  # the whole epoch counts now
+        time_left = self._estimate_time()
         shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
         if self._live:
             if head not in self._tasks:
-                self._tasks[head] = self._rows.add_task(escape_control(head), total=epochs, note="")
-            self._rows.update(self._tasks[head], completed=epoch, note=shown)
-            self._rows.update(self._all, completed=self.done, note=left)
+                self._tasks[head] = self._bars.add_task(escape_control(head), total=epochs, note="")
+            self._bars.update(self._tasks[head], completed=epoch, note=shown)
+            self._bars.update(self._run_task, completed=self.done, note=time_left)
             if epoch == epochs:
-                self._rows.remove_task(self._tasks.pop(head))
+                self._bars.remove_task(self._tasks.pop(head))
+        # The end of a stage always leaves a line, also in a terminal, where bars disappear.
         if epoch == epochs:
-            self._print(f"{head}  {format_count(epochs, 'epoch')}  {shown}  {left}")
-        elif not self._live and self._silent_for_long():
-            self._print(f"{head}  epoch {epoch} of {epochs}  {shown}  {left}")
+            self._print(f"{head}  {format_count(epochs, 'epoch')}  {shown}  {time_left}")
+        elif not self._live and self._is_line_due():
+            self._print(f"{head}  epoch {epoch} of {epochs}  {shown}  {time_left}")
 
     def say(self, line: str) -> None:
-        """A line of its own; said once, however many folds say it."""
-        if line not in self._said:
-            self._said.add(line)
+        """Print a line; a line that several folds report is printed once."""
+        if line not in self._lines:
+            self._lines.add(line)
             self._print(line)
 
-    def _left(self) -> str:
-        """Return the time left, by the epochs and parts of epochs that this process has seen."""
-        parts, spent = sum(self._parts.values()), time.monotonic() - self.started
-        seen, ahead = self.done - self.skipped + parts, self.total - self.done - parts
-        return f"{format_duration(spent / seen * ahead)} left"
+    def _estimate_time(self) -> str:
+        """Return the remaining time, from the epochs and parts of epochs that this process has trained."""
+        parts = sum(self._shares.values())
+        spent = time.monotonic() - self.started
+        # Skipped epochs took no time, so they say nothing about the speed.
+        trained = self.done - self.skipped + parts
+        remaining = self.total - self.done - parts
+        return f"{format_duration(spent / trained * remaining)} left"
 
-    def _silent_for_long(self) -> bool:
-        return time.monotonic() - self._printed >= EVERY_S
+    def _is_line_due(self) -> bool:
+        return time.monotonic() - self._printed_at >= EVERY_S
 
     @property
     def _live(self) -> bool:
-        return self._rows.console.is_terminal and not self.quiet
+        return self._bars.console.is_terminal and not self.quiet
 
     def _print(self, line: str) -> None:
-        self._printed = time.monotonic()
+        self._printed_at = time.monotonic()
         if self._live:
-            self._rows.console.print(escape_control(line), highlight=False, markup=False)
+            self._bars.console.print(escape_control(line), highlight=False, markup=False)
         elif not self.quiet:
             print_status(line)
 
 
 class LabelledProgress:
-    """Passes everything on, with a label in front of every line.
+    """A progress that writes a label in front of every line.
 
     Args:
-        inner: where to.
+        inner: receives the lines.
         label: such as the cell of a study; may be empty.
     """
 
     def __init__(self, inner: RunProgress | ProgressRelay, label: str) -> None:
-        self.inner, self.label = inner, label
+        self.inner = inner
+        self.label = label
 
     def skip(self, epochs: int) -> None:
         self.inner.skip(epochs)

@@ -1,4 +1,4 @@
-"""Learning rates over a stage of the training: warm-up, cosine, NewBob annealing."""
+"""Schedule learning rates over a stage of the training: warm-up, cosine, NewBob annealing."""
 
 import math
 from collections.abc import Sequence
@@ -19,32 +19,34 @@ def schedule_factor(kind: str, warmup: float, progress: float) -> float:
         return progress / warmup
     if kind != "cosine":
         return 1.0
+    # Half a cosine wave over the rest of the stage, from 1 down to 0.
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
 def annealing_factor(config: TrainConfig, epochs: Sequence[dict]) -> float:
     """Return the factor of all learning rates for the next epoch of a stage; 1 without NewBob.
 
-    It follows from the history alone, so a resumed training has the same.
+    The factor depends on the history only, so a resumed training has the same.
 
     Args:
         config: the `train` part of the recipe.
-        epochs: history of the stage so far; `score`, or else `loss`, tells how good an epoch was.
+        epochs: history of the stage so far. The validation `score` of an epoch counts, or else its `loss`.
     """
     if config.schedule != "newbob":
         return 1.0
     scores = [epoch["score"] if "score" in epoch else -epoch["loss"] for epoch in epochs]
+    # The loss of an epoch whose steps were all skipped is NaN.
     return newbob_factor([score for score in scores if math.isfinite(score)], config.newbob)
 
 
 def newbob_factor(scores: Sequence[float], config: NewBobConfig) -> float:
-    """Return NewBob's factor: one annealing for every epoch that was too little better than the one before.
+    """Return NewBob's factor: the rates fall once for every epoch that improved too little on the one before.
 
-    The rule as SpeechBrain's IEMOCAP recipe uses it, with its threshold and factor as defaults.
+    The rule is that of SpeechBrain's IEMOCAP recipe, with its threshold and factor as defaults.
 
     Args:
-        scores: one per epoch, the higher the better; losses are negated.
+        scores: one per epoch; higher is better, so losses are negated.
         config: threshold and factor.
     """
-    stalled = sum(now - before < config.threshold * abs(before) for before, now in pairwise(scores))
+    stalled = sum(score - previous < config.threshold * abs(previous) for previous, score in pairwise(scores))
     return config.factor**stalled

@@ -1,19 +1,21 @@
-"""One step of training: outputs, losses, gradient, update; what a stage freezes, and whether it can."""
+"""Take one training step (outputs, losses, gradient, update), and freeze what a stage does not train."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError, is_out_of_memory
+from sertone.models.contract import EmotionModel
 from sertone.models.stage import Stage
 from sertone.nn import kernels
 from sertone.nn.batch import Batch
-from sertone.nn.heads import HeadOutput
+from sertone.nn.heads import ClassHead, EnsembleHead, HeadOutput
+from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
 from sertone.scoring.display import format_count
@@ -21,120 +23,159 @@ from sertone.training.fit.epoch_statistics import DIVERGENCE_ADVICE, EpochStatis
 from sertone.training.fit.schedules import schedule_factor
 
 ENCODERS = {"audio": "encoder", "text": "text"}
-"""Modality -> the model's encoder of it."""
-PARTS = dict.fromkeys(ENCODERS.values(), "encoder") | dict.fromkeys(("fusion", "fusions"), "fusion")
-"""Attribute of a model -> the part of `Rates` that drives it; all others are `downstream`."""
+"""Modality -> attribute of the model that encodes it."""
+RATE_GROUPS = {"encoder": "encoder", "text": "encoder", "fusion": "fusion", "fusions": "fusion"}
+"""Attribute of a model -> the field of `Rates` for its weights; all other weights use `downstream`."""
 
 
 class Stepper:
-    """Trains a model by the losses of one stage.
+    """Trains a model on the losses of one stage.
 
     Args:
-        model: with heads and encoder; what the stage does not train is frozen here.
-        stage: what counts.
+        model: with heads and encoder; the parts that the stage does not train are frozen here.
+        stage: the losses and the frozen parts.
         config: the `train` part of the recipe.
         fabric: device and precision.
 
     Attributes:
-        optimizer: AdamW, with the encoders' and the other weights in groups of their own; so has the fusion
-            of the layers where the recipe gives it a rate or a warm-up.
+        optimizer: AdamW, with one group for the encoders' weights and one for the other weights. The fusion
+            of the layers has its own group where the recipe gives it a rate or a warm-up.
         annealing: factor of all learning rates, see `schedules.annealing_factor`.
     """
 
-    def __init__(self, model: Any, stage: Stage, config: TrainConfig, fabric: Fabric) -> None:
-        freeze(model, stage)
+    def __init__(self, model: EmotionModel, stage: Stage, config: TrainConfig, fabric: Fabric) -> None:
+        freeze(model, stage)  # before the optimizer, which takes trained parameters only
         kernels.choose(config.kernels)
-        self.model, self.stage, self.config, self.fabric = model, stage, config, fabric
-        self.optimizer, self.annealing = self._adamw(), 1.0
-        self._wrapped: Any
-        self._stepping: Any
-        self._wrapped, self._stepping = fabric.setup(model, self.optimizer)
+        self.model = model
+        self.stage = stage
+        self.config = config
+        self.fabric = fabric
+        self.optimizer = self._make_optimizer()
+        self.annealing = 1.0
+        self._wrapped_model: Any
+        self._wrapped_optimizer: Any
+        self._wrapped_model, self._wrapped_optimizer = fabric.setup(cast(nn.Module, model), self.optimizer)
 
     @property
     def rates(self) -> dict[str, float]:
-        """The learning rates of the last step by part of the model, those of `Rates`."""
+        """The learning rates of the last step, by field of `Rates`."""
         return {group["part"]: group["lr"] for group in self.optimizer.param_groups}
 
     def step(
-        self, batch: Batch, progress: float, utterances: Sequence[Utterance], tally: EpochStatistics
+        self, batch: Batch, progress: float, utterances: Sequence[Utterance], statistics: EpochStatistics
     ) -> None:
-        """One update, unless loss or gradient is not finite.
+        """Update the weights once, unless loss or gradient is not finite.
 
         Args:
             batch: on any device.
             progress: share of the stage already done, for the learning rates.
             utterances: of the batch.
-            tally: told losses and answers.
+            statistics: records losses and outputs.
 
         Raises:
-            SertoneError: `out_of_memory`; as `tally.step`.
+            SertoneError: `out_of_memory`; as `EpochStatistics.add_step`.
         """
+        # Rates follow the share of the stage, so they do not depend on the number of batches.
         for group in self.optimizer.param_groups:
             factor = schedule_factor(self.config.schedule, group["warmup"], progress)
             group["lr"] = group["peak"] * factor * self.annealing
         with report_out_of_memory(utterances, batch.lengths):
             batch = batch.to(self.fabric.device)
-            outputs, losses, loss = self._losses(batch)
-            self._stepping.zero_grad()
+            outputs, losses, loss = self._compute_losses(batch)
+            self._wrapped_optimizer.zero_grad()
             self.fabric.backward(loss)
-            norm = self._clip()
-            if tally.add_step(losses, loss, norm, utterances):
-                self._stepping.step()  # the first one makes room for the moments
-        tally.add_outputs(outputs, batch.targets)
+            norm = self._clip_gradients()
+            if statistics.add_step(losses, loss, norm, utterances):
+                self._wrapped_optimizer.step()  # the first call allocates the moments
+        statistics.add_outputs(outputs, batch.targets)
 
     def begin_epoch(self, withheld: Sequence[str] = ()) -> None:
-        """Dropout on, but for what is frozen; an encoder that is given nothing is not trained.
+        """Set the training mode, except for frozen parts; freeze an encoder that gets no input in this epoch.
 
         Args:
-            withheld: what of each utterance of the epoch is.
+            withheld: the modality that each utterance of the epoch withholds.
         """
         if self.stage.masking:
-            freeze(self.model, self.stage)
+            freeze(self.model, self.stage)  # undo what the last epoch froze
             if len(set(withheld)) == 1 and withheld[0]:
                 self.model.get_submodule(ENCODERS[withheld[0]]).requires_grad_(False)
-        self._wrapped.train()
-        for name in self.stage.frozen:  # such as the embeddings of text: what is not trained has no dropout
+        self._wrapped_model.train()
+        for name in self.stage.frozen:  # frozen parts, such as the embeddings of text, use no dropout
             self.model.get_submodule(name).eval()
 
-    def _losses(self, batch: Batch) -> tuple[dict[str, HeadOutput], dict[str, Tensor], Tensor]:
-        """Outputs, the loss of each task, and the loss to go down."""
+    def _compute_losses(self, batch: Batch) -> tuple[dict[str, HeadOutput], dict[str, Tensor], Tensor]:
+        """Return the outputs, the loss of each task, and the total loss to minimise."""
         weights, heads = self.stage.weights, self.model.heads
-        outputs = self._wrapped(batch, tuple(weights))
+        outputs = self._wrapped_model(batch, tuple(weights))
         losses = {task: heads[task].loss(outputs[task], batch.targets[task]) for task in weights}
         weighted = [weight * losses[task] for task, weight in weights.items()]
         return outputs, losses, torch.stack(weighted).sum()
 
-    def _clip(self) -> Tensor:
-        """Clips the gradient; returns the norm it had."""
+    def _clip_gradients(self) -> Tensor:
+        """Clip the gradient, and return its norm before that."""
         norm = self.fabric.clip_gradients(
-            self._wrapped, self._stepping, max_norm=self.config.clip_norm, error_if_nonfinite=False
+            self._wrapped_model,
+            self._wrapped_optimizer,
+            max_norm=self.config.clip_norm,
+            error_if_nonfinite=False,  # EpochStatistics counts such steps
         )
         assert norm is not None
         return norm
 
-    def _adamw(self) -> torch.optim.Optimizer:
-        """AdamW over named parameters, so that a save says whose moments it holds."""
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        """Return AdamW over named parameters, because a saved state names the weight of every moment."""
         config, rates = self.config, self.config.rates
         peaks = {"encoder": rates.encoder, "downstream": rates.downstream}
-        if own_fusion := rates.fusion is not None or config.fusion_warmup is not None:
+        separate_fusion = rates.fusion is not None or config.fusion_warmup is not None
+        if separate_fusion:
             peaks["fusion"] = rates.fusion or rates.downstream
         parameters: dict[str, list] = {part: [] for part in peaks}
         for name, parameter in self.model.named_parameters():
-            part = PARTS.get(name.split(".")[0], "downstream")
+            part = RATE_GROUPS.get(name.split(".")[0], "downstream")
+            if part not in parameters:
+                part = "downstream"
             if parameter.requires_grad:
-                parameters[part if part != "fusion" or own_fusion else "downstream"].append((name, parameter))
-        warmup = config.warmup
-        warmups = {"fusion": warmup if config.fusion_warmup is None else config.fusion_warmup}
+                parameters[part].append((name, parameter))
+        warmups = dict.fromkeys(peaks, config.warmup)
+        if separate_fusion and config.fusion_warmup is not None:
+            warmups["fusion"] = config.fusion_warmup
         groups = [
-            {"params": parameters[part], "part": part, "peak": peak, "warmup": warmups.get(part, warmup)}
+            {"params": parameters[part], "part": part, "peak": peak, "warmup": warmups[part]}
             for part, peak in peaks.items()
             if parameters[part]
         ]
         return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
 
 
-def freeze(model: Any, stage: Stage) -> None:
-    """Freezes what the stage does not train and thaws the rest.
+def prepare_emotion_loss(
+    model: EmotionModel,
+    vocabulary: Vocabulary,
+    utterances: Sequence[Utterance],
+    config: TrainConfig,
+    *,
+    soft: bool,
+) -> None:
+    """Set label smoothing and class weights of the emotion head, if the model has one.
+
+    Args:
+        model: before training.
+        vocabulary: of the targets.
+        utterances: of the training set.
+        config: the `train` part of the recipe.
+        soft: annotators' votes as targets of emotion.
+    """
+    if "emotion" not in model.heads:
+        return
+    head = cast(ClassHead | EnsembleHead, model.heads["emotion"])
+    head.smoothing = config.label_smoothing
+    if config.class_weights:
+        counts = vocabulary.make_targets("emotion", utterances, soft=soft).sum(0)
+        # Inverse frequencies, which are 1 where all classes are equally frequent.
+        head.class_weights.copy_(counts.sum() / (len(counts) * counts.clamp(min=1)))
+
+
+def freeze(model: EmotionModel, stage: Stage) -> None:
+    """Freeze what the stage does not train, and unfreeze the rest.
 
     Raises:
         SertoneError: `bad_cut`.
@@ -145,8 +186,8 @@ def freeze(model: Any, stage: Stage) -> None:
         model.get_submodule(name).requires_grad_(False)
 
 
-def check_plan(model: Any, config: TrainConfig) -> None:
-    """Refuses, before anything is trained, a plan that would fail half-way.
+def check_plan(model: EmotionModel, config: TrainConfig) -> None:
+    """Refuse, before training, a plan that would fail in a later stage.
 
     Args:
         model: with its stages.
@@ -160,19 +201,19 @@ def check_plan(model: Any, config: TrainConfig) -> None:
         names = ", ".join(stage.name for stage in stages)
         raise SertoneError(
             "wrong_epochs",
-            f"train.epochs has {len(config.epochs)} numbers",
+            f"train.epochs has {format_count(len(config.epochs), 'number')}",
             f"{len(stages)}, one for each stage ({names})",
         )
-    for stage in stages:
+    for stage in stages:  # raises `bad_cut` for an encoder with too few layers
         freeze(model, stage)
 
 
-def require_finite_weights(model: Any, where: str) -> None:
-    """Refuse a model whose weights have become infinite, or no numbers.
+def require_finite_weights(model: EmotionModel, where: str) -> None:
+    """Refuse a model with weights that are infinite or NaN.
 
     Args:
-        model: that is trained.
-        where: it is in its training.
+        model: in training.
+        where: fold, stage and epoch, for the message.
 
     Raises:
         SertoneError: `diverged`.
@@ -181,7 +222,7 @@ def require_finite_weights(model: Any, where: str) -> None:
         if not weight.isfinite().all():
             raise SertoneError(
                 "diverged",
-                f"{where}: the weights in {name} are no finite numbers",
+                f"{where}: the weights in {name} are not finite",
                 "finite weights",
                 f"{DIVERGENCE_ADVICE}, or lower train.clip_norm",
             )
@@ -189,7 +230,7 @@ def require_finite_weights(model: Any, where: str) -> None:
 
 @contextmanager
 def report_out_of_memory(utterances: Sequence[Utterance], lengths: Tensor) -> Iterator[None]:
-    """Name the batch for which there is not enough memory, on the CPU or a GPU.
+    """Turn a lack of memory, on the CPU or a GPU, into an error that names the batch.
 
     Args:
         utterances: of the batch.
@@ -206,7 +247,7 @@ def report_out_of_memory(utterances: Sequence[Utterance], lengths: Tensor) -> It
         longest = f"{int(lengths.max()) / SAMPLING_RATE:.1f} s ({utterances[int(lengths.argmax())].id})"
         raise SertoneError(
             "out_of_memory",
-            f"{format_count(len(utterances), 'utterance')} of up to {longest}",
+            f"{format_count(len(utterances), 'utterance')} of up to {longest} do not fit into memory",
             "a batch that fits the device",
             "lower train.batch_gb, train.batch_seconds or train.batch_size, run fewer folds side by side "
             "(--jobs), or set data.max_seconds",

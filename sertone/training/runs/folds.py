@@ -18,7 +18,7 @@ from sertone.sharing.card_scores import Scores
 from sertone.sharing.model_folder import FORMAT
 from sertone.training.data import duplicates
 from sertone.training.data.augmentation import require_uncropped_transcripts
-from sertone.training.data.material import SharedCaches
+from sertone.training.data.caches import SharedCaches
 from sertone.training.experiment import contamination
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.fit import checkpoint, distributed

@@ -17,7 +17,7 @@ import torch
 
 from sertone.errors import SertoneError
 from sertone.scoring.display import format_count
-from sertone.training.data.material import SharedCaches
+from sertone.training.data.caches import SharedCaches
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.fit import distributed
 from sertone.training.fit.first_stages import FirstStages

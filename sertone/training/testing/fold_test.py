@@ -40,7 +40,7 @@ def score_fold(trainer: Trainer, experiment: Experiment, number: int) -> dict[st
     """
     test = experiment.select_labelled(experiment.folds[number].test)
     predictions = predict_utterances(trainer.model, trainer.vocabulary, test, trainer.loader, trainer.fabric)
-    scores = _score_tasks(trainer, experiment, test, predictions, trainer.model.heads)
+    scores = _score_tasks(trainer, experiment, test, predictions, list(trainer.model.heads))
     return scores | _build_rows(trainer, experiment, test, predictions, number)
 
 

@@ -25,8 +25,8 @@ from sertone.sharing.model_folder import find_checkpoints, find_missing_folds
 from sertone.training.data.loader import Loader
 from sertone.training.data.recordings import Recordings
 from sertone.training.experiment import contamination
-from sertone.training.experiment.experiment import require_device
 from sertone.training.fit import checkpoint
+from sertone.training.fit.distributed import require_device
 from sertone.training.fit.inference import Predictions, predict_utterances
 
 PROBE_SAMPLES = 4000

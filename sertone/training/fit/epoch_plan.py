@@ -1,0 +1,52 @@
+"""Plan an epoch: draw speeds and augmentation, and group the utterances into batches."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sertone.recipe.train_config import TrainConfig
+from sertone.schema import Utterance
+from sertone.training.data.augmentation import draw_epoch
+from sertone.training.data.batches import padding_factor, plan_batches
+from sertone.training.data.loader import BatchItem
+from sertone.training.fit import distributed
+from sertone.training.fit.memory import StepMemory
+
+
+def plan_epoch(
+    utterances: Sequence[Utterance],
+    lengths: dict[str, int],
+    withheld: Sequence[str],
+    config: TrainConfig,
+    memory: StepMemory,
+    rng: np.random.Generator,
+) -> tuple[list[list[BatchItem]], dict[str, float]]:
+    """Return this process's batches of an epoch, and padding factor and counts over all processes.
+
+    Args:
+        utterances: of the training set.
+        lengths: samples at speed 1 by utterance id.
+        withheld: the modality that each utterance withholds.
+        config: the `train` part of the recipe.
+        memory: limits the batches.
+        rng: the random generator of the epoch, the same in all processes.
+    """
+    speeds, seeds, seconds = draw_epoch(config, rng, [lengths[u.id] for u in utterances])
+    batches = plan_batches(
+        seconds,
+        batch_size=config.batch_size,
+        batch_seconds=config.batch_seconds,
+        mixing=config.length_mixing,
+        rng=rng,
+        world_size=distributed.world_size(),
+        exceeds_memory=memory.exceeds_limit,
+    )
+    items = [BatchItem(*row) for row in zip(utterances, speeds, withheld, seeds, strict=True)]
+    # The processes take the batches in turn.
+    share = batches[distributed.rank() :: distributed.world_size()]
+    counts = {
+        "padding_factor": padding_factor(seconds, batches),
+        "batches": len(batches),
+        "bounded_batches": memory.limited_batches,
+    }
+    return [[items[index] for index in batch] for batch in share], counts
