@@ -62,10 +62,10 @@ def test_the_card_of_a_bundle_has_the_form_of_the_hub(tmp_path):
     text = (folder / "README.md").read_text()
     card = ModelCard(text)
     assert metadata_errors(text) == [] and card.data.to_dict() == metadata(text)
-    said = metadata(text)
-    assert (said["license"], said["library_name"]) == ("cc-by-nc-4.0", "sertone")
-    assert {"onnx", "int8"} <= set(said["tags"])
-    (result,) = said["model-index"][0]["results"]
+    fields = metadata(text)
+    assert (fields["license"], fields["library_name"]) == ("cc-by-nc-4.0", "sertone")
+    assert {"onnx", "int8"} <= set(fields["tags"])
+    (result,) = fields["model-index"][0]["results"]
     assert {m["type"]: m["value"] for m in result["metrics"]} == {"recall": 0.61, "ccc": 0.4}
     assert "| UA | 61.0% | 50.0% to 70.0% |" in text and "120 utterances of 6 speakers" in text
     assert "339 recordings of EmoDB; 97.0% of the labels are the same" in text

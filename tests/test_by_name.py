@@ -31,8 +31,8 @@ def sertone(monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(sys, "argv", ["sertone", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             main()
-        said = capsys.readouterr()
-        return end.value.code, said.out, said.err
+        captured = capsys.readouterr()
+        return end.value.code, captured.out, captured.err
 
     return run
 
@@ -96,7 +96,7 @@ def test_a_copied_study_still_finds_its_recipe(sertone, tmp_path):
     own["train"]["weight_decay"] = 0.5
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
     copied.write_text(copied.read_text().replace("../recipes/demo.yaml", "own.yaml"))
-    assert {made.train.weight_decay for made in studies.load_study(copied)[1].values()} == {0.5}
+    assert {variant.train.weight_decay for variant in studies.load_study(copied)[1].values()} == {0.5}
 
 
 def test_copy_overwrites_nothing(sertone, tmp_path):
@@ -118,7 +118,7 @@ def test_show_prints_the_file(sertone):
 
 
 @pytest.mark.parametrize(
-    ("command", "name", "said"),
+    ("command", "name", "message"),
     [
         ("crossval", "wan2025", "near names: wan2025_wavlm, wan2025_hubert, wan2025_wav2vec2"),
         ("train", "nothing_like_it", "no recipe of that name; `sertone recipes list` shows all"),
@@ -135,9 +135,9 @@ def test_show_prints_the_file(sertone):
         ("layers", "oliviera2023", "near names: oliveira2023"),
     ],
 )
-def test_an_unknown_name_gets_a_suggestion(sertone, command, name, said):
+def test_an_unknown_name_gets_a_suggestion(sertone, command, name, message):
     status, _, err = sertone(command, name)
-    assert status == 2 and said in err
+    assert status == 2 and message in err
 
 
 def test_the_folder_of_a_run_suggests_its_recipe(tmp_path):
@@ -159,9 +159,9 @@ def test_the_folder_of_a_run_suggests_its_recipe(tmp_path):
     ],
 )
 def test_a_path_into_another_folder_is_not_a_name(sertone, tmp_path, source):
-    for given in (source, Path(source)):
+    for spelling in (source, Path(source)):
         with pytest.raises(SertoneError, match=f"no file {source}; `demo`, without a folder") as caught:
-            recipe.load(given)
+            recipe.load(spelling)
         assert caught.value.code == "missing_recipe"
     with pytest.raises(SertoneError, match=r"no file studies/demo\.yaml"):
         recipe.load("studies/demo.yaml")
@@ -267,7 +267,7 @@ def test_a_container_that_needs_ffmpeg_names_the_extra_media(monkeypatch, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("train.lora=8", "adapters such as LoRA are not available"),
         ("train.patience=3", "`protocol.validation: speaker`"),
@@ -288,10 +288,10 @@ def test_a_container_that_needs_ffmpeg_names_the_extra_media(monkeypatch, tmp_pa
         ("train.cache.limit=3", "did you mean 'limit_gb'?"),
     ],
 )
-def test_a_key_with_another_name_suggests_the_right_one(override, said):
+def test_a_key_with_another_name_suggests_the_right_one(override, message):
     with pytest.raises(SertoneError) as caught:
         recipe.load("demo", [override])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_only_similar_keys_are_suggested():
@@ -331,7 +331,7 @@ def test_the_table_of_other_names_leads_to_existing_keys():
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         (["lora"], "unknown command 'lora'; commands: ablate, choose"),
         (["cv"], "it is called 'crossval' here"),
@@ -350,9 +350,9 @@ def test_the_table_of_other_names_leads_to_existing_keys():
         (["crossval", "demo", "--jobs", "x"], 'unable to convert "x" into int; `sertone crossval --help`'),
     ],
 )
-def test_a_wrong_command_line_gets_an_explanation(sertone, line, said):
+def test_a_wrong_command_line_gets_an_explanation(sertone, line, message):
     status, _, err = sertone(*line)
-    assert status == 2 and said in err
+    assert status == 2 and message in err
 
 
 def test_empty_values_are_called_null_or_missing(tmp_path):

@@ -154,24 +154,25 @@ def test_the_threshold_reaches_the_coverage_and_no_higher_one_does(confidence, c
 def test_the_description_of_a_fit(case):
     logits, targets = case
     speakers = ["b", "a"] * len(targets)
-    made = cal.fit_calibration(logits, targets, 0.8, speakers[: len(targets)])
-    assert made.fitted_on == {
+    result = cal.fit_calibration(logits, targets, 0.8, speakers[: len(targets)])
+    assert result.fitted_on == {
         "speakers": ["a", "b"][-2:] if len(targets) > 1 else ["b"],
         "utterances": len(targets),
     }
-    assert "also chose the epoch" in made.note and Calibration(**made.to_json()) == made
-    sure = made.to_probabilities(logits).max(1) >= made.threshold
+    assert "also chose the epoch" in result.note and Calibration(**result.to_json()) == result
+    sure = result.to_probabilities(logits).max(1) >= result.threshold
     assert sure.mean() >= 0.8 - 1e-9
     best = cal.fit_temperature(logits, targets)
-    assert made.temperature == max(1, best) and (f"the {best:.2f} that fits" in made.note) == (best < 1)
+    assert result.temperature == max(1, best) and (f"the {best:.2f} that fits" in result.note) == (best < 1)
     assert cal.fit_calibration(logits, targets).threshold is None
 
 
 def test_a_temperature_at_its_bound_is_reported():
     logits, targets = np.eye(2)[[0, 1] * 5] * 4, np.array([1, 0] * 5)  # sure and always wrong
-    made = cal.fit_calibration(logits, targets)
+    result = cal.fit_calibration(logits, targets)
     assert (
-        made.temperature == pytest.approx(cal.TEMPERATURE_BOUNDS[1], rel=1e-3) and "at its bound" in made.note
+        result.temperature == pytest.approx(cal.TEMPERATURE_BOUNDS[1], rel=1e-3)
+        and "at its bound" in result.note
     )
 
 

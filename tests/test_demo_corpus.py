@@ -51,12 +51,12 @@ def test_the_utterances_of_a_corpus_are_filtered(small_demo):
     expected = [u for u in whole if u.labels["gender"] == "female" and u.session in ("Session1", "Session3")]
     assert women == expected and len(women) == 8
     assert corpora.load("demo", small_demo, {"speaker": ["S2M"]}) == [u for u in whole if u.speaker == "S2M"]
-    for only, said in (
+    for only, message in (
         ({"gender": ["femal"]}, "female, male"),
         ({"mood": ["x"]}, "none has a mood"),
         ({"speaker": ["S1F"], "gender": ["male"]}, "some of female"),
     ):
-        with pytest.raises(SertoneError, match=said) as error:
+        with pytest.raises(SertoneError, match=message) as error:
             corpora.load("demo", small_demo, only)
         assert error.value.code == "nothing_selected"
 
@@ -100,16 +100,16 @@ def test_the_words_of_the_demo_carry_valence_and_not_arousal(whole_demo):
 def test_most_sentences_of_the_demo_match_the_valence_and_several_speakers_say_them(whole_demo):
     sheet = corpora.load_sheet("demo")
     improvised = [u for u in whole_demo if u.labels["style"] == "improvised"]
-    said, right = {}, []
+    speakers_by_sentence, right = {}, []
     for u in improvised:
         ((news, middle),) = [(n, m) for n, ms in sheet.MIDDLES.items() for m in ms if m[1:] in u.text]
-        said.setdefault(middle, set()).add(u.speaker)
+        speakers_by_sentence.setdefault(middle, set()).add(u.speaker)
         valence = u.labels["valence"]
         right.append(
             news == ("bad" if valence < sheet.LOW else "good" if valence > sheet.HIGH else "neither")
         )
     assert 0.78 < np.mean(right) < 0.92
-    assert len(said) == 18 and min(map(len, said.values())) > 2
+    assert len(speakers_by_sentence) == 18 and min(map(len, speakers_by_sentence.values())) > 2
 
 
 def test_the_filter_is_stated_on_the_card_and_in_the_report(small_demo):

@@ -69,14 +69,14 @@ def losses(out):
 
 def test_the_loss_falls_on_held_out_speakers(recipe, tmp_path):
     distill(recipe(epochs=8), tmp_path / "a", quiet=True)
-    said = read_result(tmp_path / "a")
-    assert said["held_out"]["after"] < 0.8 * said["held_out"]["before"]
-    assert said["held_out"]["after"] == min(entry["val_loss"] for entry in said["history"])
+    result = read_result(tmp_path / "a")
+    assert result["held_out"]["after"] < 0.8 * result["held_out"]["before"]
+    assert result["held_out"]["after"] == min(entry["val_loss"] for entry in result["history"])
     student = SavedEncoderConfig(source=str(tmp_path / "a")).build()
-    assert student.depth == 1 and said["parameters"]["student"] == sum(
+    assert student.depth == 1 and result["parameters"]["student"] == sum(
         p.numel() for p in student.parameters()
     )
-    assert said["parameters"]["student"] < said["parameters"]["teacher"]
+    assert result["parameters"]["student"] < result["parameters"]["teacher"]
     assert not any((tmp_path / "a").glob("resume*"))
 
 
@@ -85,11 +85,11 @@ def test_the_held_out_loss_is_that_of_the_encoder_and_its_heads(recipe, tmp_path
     from sertone.training.distill import distill as module
     from sertone.training.distill.student import DistillationTrainer
 
-    made = []
+    trainers = []
     train = DistillationTrainer.train
-    monkeypatch.setattr(DistillationTrainer, "train", lambda self: made.append(self) or train(self))
+    monkeypatch.setattr(DistillationTrainer, "train", lambda self: trainers.append(self) or train(self))
     distill(recipe(epochs=1, learning_rate=1e-12, batch_size=3), tmp_path / "a", quiet=True)
-    (distiller,) = made
+    (distiller,) = trainers
     sums, count = 0.0, 0
     model, teacher = distiller.model.eval(), distiller.teacher
     teacher.freeze(-1)
@@ -112,12 +112,12 @@ def test_student_and_teacher_get_the_same_crop(recipe, tmp_path, monkeypatch):
     """The crop changes with every epoch, so nothing is cached. Held-out audio is not cropped."""
     from sertone.training.distill.student import DistillationTrainer
 
-    made, crop = [], {"augmentation": {"crop_seconds": 0.5}}
+    trainers, crop = [], {"augmentation": {"crop_seconds": 0.5}}
     train = DistillationTrainer.train
-    monkeypatch.setattr(DistillationTrainer, "train", lambda self: made.append(self) or train(self))
+    monkeypatch.setattr(DistillationTrainer, "train", lambda self: trainers.append(self) or train(self))
     student = {"layers": 1, "heads": "hidden", "front_gradient": 0.1}
     distill(recipe(student=student, epochs=2, **crop), tmp_path / "a", quiet=True)
-    (distiller,) = made
+    (distiller,) = trainers
     assert distiller._teacher_cache is None and np.isfinite(losses(tmp_path / "a")).all()
     rows = [BatchItem(u, seed=n) for n, u in enumerate(distiller.fold.train[:3])]
     (batch,) = distiller.loader.batches([rows], list(distiller.model.heads))
@@ -155,9 +155,9 @@ def test_the_teacher_is_not_run_where_its_layers_are_cached(recipe, tmp_path, mo
     monkeypatch.setattr(Encoder, "run_frozen_layers", lambda self, *a: run.append(self) or deepen(self, *a))
     distill(recipe(epochs=3, cache="memory", held_out=0.2), tmp_path / "kept")
     assert len(run) == 40, "each recording once"
-    said = capsys.readouterr().err
-    assert "teacher: output of the frozen encoder up to layer 3 kept in memory, up to" in said
-    assert "held-out loss" in said
+    output = capsys.readouterr().err
+    assert "teacher: output of the frozen encoder up to layer 3 kept in memory, up to" in output
+    assert "held-out loss" in output
 
 
 def test_a_cache_that_is_too_small(recipe, tmp_path):
@@ -359,9 +359,9 @@ def test_the_command(small_demo, tiny_encoder, tmp_path, capsys):
     settings += ["data.only={}", "train.epochs=1"]
     command = ["distill", str(recipes.find_shipped_recipe("demo_distill")), "--out", str(tmp_path / "run")]
     assert cli.app([*command, *(part for setting in settings for part in ("--set", setting))]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     folder = tmp_path / "run" / "encoder"
-    assert f"encoder        {folder}\n" in said and "held-out loss" in said and "of the student" in said
+    assert f"encoder        {folder}\n" in output and "held-out loss" in output and "of the student" in output
     model = AutoModel.from_pretrained(folder)
     assert model.config.num_hidden_layers == 1
     readme = (folder / "README.md").read_text()

@@ -92,8 +92,8 @@ def test_the_bundle_has_that_temperature(tmp_path, experiment, monkeypatch):
     for name, options in (("plain", []), ("own", ["--scores", str(run), "--coverage", "0.8"])):
         assert app([*command, str(tmp_path / name), *options], exit_on_error=False) == 0
     expected = calibrate_on_held_out(run, 0.8)
-    said = read_metadata(tmp_path / "own")["calibration"]
-    assert (said["temperature"], said["threshold"]) == (expected.temperature, expected.threshold)
+    stated = read_metadata(tmp_path / "own")["calibration"]
+    assert (stated["temperature"], stated["threshold"]) == (expected.temperature, expected.threshold)
     assert read_metadata(tmp_path / "plain")["calibration"]["note"] == NOT_FITTED
     noise = np.random.default_rng(0).standard_normal((1, 16000)).astype(np.float32)
     plain, own = (Bundle(tmp_path / name) for name in ("plain", "own"))

@@ -85,18 +85,18 @@ def test_prediction_with_text_and_without(run, small_demo):
     utterance = next(u for u in corpora.read_utterances("demo", small_demo) if u.text)
     predictor = load(run / "fold_0")
     assert predictor.model.uses_text and list(predictor.model.scales) == ["valence", "arousal", "dominance"]
-    heard = predictor.predict(utterance.path)
-    assert (heard.status, heard.code, heard.text) == ("warning", "no_text", None)
-    assert "audio alone" in heard.message and heard.label in predictor.model.classes
+    from_audio = predictor.predict(utterance.path)
+    assert (from_audio.status, from_audio.code, from_audio.text) == ("warning", "no_text", None)
+    assert "audio alone" in from_audio.message and from_audio.label in predictor.model.classes
     read = predictor.predict(utterance.path, text=utterance.text)
     assert (read.status, read.text) == ("ok", utterance.text)
     assert read.dimensions.keys() == {"valence", "arousal", "dominance"} != read.dimensions
-    assert read.dimensions != heard.dimensions and all(0 <= v <= 5 for v in read.dimensions.values())
+    assert read.dimensions != from_audio.dimensions and all(0 <= v <= 5 for v in read.dimensions.values())
     assert predictor.predict(utterance.path, text="...").code == "no_text"
     long = predictor.predict(utterance.path, text="well " * 2000)
     assert long.code == "text_truncated"
     files = list(predictor.predict_files([utterance.path] * 2, texts=[utterance.text, None]))
-    assert [f.dimensions for f in files] == [read.dimensions, heard.dimensions]
+    assert [f.dimensions for f in files] == [read.dimensions, from_audio.dimensions]
     (asked,) = predictor.predict_files([utterance.path], recogniser=lambda samples: utterance.text)
     assert asked.dimensions == read.dimensions and asked.text == utterance.text
 

@@ -137,8 +137,8 @@ def test_a_ban_on_commercial_use_is_stated_once():
     with pytest.warns(LicenceWarning) as caught:
         licences.warn_if_restricted(ledger("ravdess", source="facebook/mms-300m"))
     assert len(caught) == 1
-    said = str(caught[0].message)
-    assert "RAVDESS (CC BY-NC-SA 4.0)" in said and "facebook/mms-300m (CC BY-NC 4.0)" in said
+    message = str(caught[0].message)
+    assert "RAVDESS (CC BY-NC-SA 4.0)" in message and "facebook/mms-300m (CC BY-NC 4.0)" in message
     assert "mms" not in licences.describe_restriction(ledger("ravdess", source="ntu-spml/distilhubert"))
 
 
@@ -175,11 +175,13 @@ def test_different_or_unidentified_licences_get_a_name():
 
 @given(st.lists(st.sampled_from(list(KNOWN_LICENCES.values())), min_size=1, max_size=4))
 def test_the_licence_of_a_model_never_allows_commercial_use_that_a_part_forbids(found):
-    said = choose_licence(entries(*found))
-    parts = [said["license"]] if "license_name" not in said else said["license_name"].split("-and-")
-    assert said["license"] in LICENCES
+    metadata = choose_licence(entries(*found))
+    parts = (
+        [metadata["license"]] if "license_name" not in metadata else metadata["license_name"].split("-and-")
+    )
+    assert metadata["license"] in LICENCES
     if any(licence.commercial is False for licence in found):
         assert all("-nc" in part for part in parts)
-    assert choose_licence(entries(*found, found[0])) == said
+    assert choose_licence(entries(*found, found[0])) == metadata
     if any(licence.id not in ("cc0-1.0", "pddl") for licence in found):
-        assert choose_licence(entries(*found, licences.CC0)) == said
+        assert choose_licence(entries(*found, licences.CC0)) == metadata

@@ -55,6 +55,6 @@ def test_the_page_on_choosing_a_recipe_names_existing_recipes():
     ]
     rows = [row for row in tables if row[-2].startswith("`")]
     assert len(rows) >= 9
-    for *_, machine, name, said in rows:
+    for *_, machine, name, purpose in rows:
         assert machine.startswith(entries[name.strip("`")].device), name
-        assert "measured" in said or "synthetic" in said or "not a classifier" in said, name
+        assert "measured" in purpose or "synthetic" in purpose or "not a classifier" in purpose, name

@@ -50,9 +50,9 @@ def test_a_checkpoint_predicts_as_the_run_did(run, small_demo):
     form, out = run
     fold = json.loads((out / "fold_0" / "result.json").read_text())
     predictor = load(out / "fold_0")
-    said = {u.id: (u.path, u.text) for u in corpora.read_utterances("demo", small_demo)}
+    inputs = {u.id: (u.path, u.text) for u in corpora.read_utterances("demo", small_demo)}
     for row in fold["rows"][:4]:
-        path, text = said[row["id"]]
+        path, text = inputs[row["id"]]
         prediction = predictor.predict(path, text=text)
         assert prediction.dimensions["arousal"] == pytest.approx(row["arousal_prediction"], abs=1e-3)
         without = predictor.predict(path)

@@ -148,7 +148,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (BOMB.encode(), "more than 100000 values"),
         (b"data: &a [*a]\n", "more than 100000 values"),
@@ -161,9 +161,9 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     ],
     ids=["bomb", "itself", "latin-1", "utf-16", "deep", "digits", "timestamp", "large"],
 )
-def test_content_that_would_hang_or_break_the_reader_is_refused(tmp_path, content, said):
+def test_content_that_would_hang_or_break_the_reader_is_refused(tmp_path, content, message):
     (tmp_path / "x.yaml").write_bytes(content)
-    with pytest.raises(SertoneError, match=said) as caught:
+    with pytest.raises(SertoneError, match=message) as caught:
         recipes.load(tmp_path / "x.yaml")
     assert caught.value.code == "bad_recipe"
 
@@ -227,8 +227,8 @@ def settle_precision(**environment):
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment, check=True
     )
-    dumped, said = done.stdout.split("said: ")
-    return yaml.safe_load(dumped)["precision"], said.strip()
+    dumped, description = done.stdout.split("said: ")
+    return yaml.safe_load(dumped)["precision"], description.strip()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU is chosen")

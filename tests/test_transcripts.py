@@ -89,15 +89,15 @@ def test_a_column_of_a_manifest(tmp_path, tone):
 
 
 def test_recognised_texts_are_cached(babbler, tmp_path, monkeypatch):
-    own, config, said = noises(tmp_path), asr(babbler, tmp_path / "kept"), []
-    first = load_texts(config, own, "en", said.append)
+    own, config, lines = noises(tmp_path), asr(babbler, tmp_path / "kept"), []
+    first = load_texts(config, own, "en", lines.append)
     assert all("word" in text for text in first.texts.values()) and len(set(first.texts.values())) > 1
-    assert said[-1] == "speech recognition with tiny: 3 of 3 recordings"
+    assert lines[-1] == "speech recognition with tiny: 3 of 3 recordings"
     shutil.rmtree(tmp_path / "kept")
     assert load_texts(config, own, "en") == first  # the same when it is recognised anew
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "faster_whisper", None)  # importing it fails from here on
-        assert load_texts(config, own, "en", said.append) == first and len(said) == 3
+        assert load_texts(config, own, "en", lines.append) == first and len(lines) == 3
         moved = replace(own[0], id="other", path=shutil.copy(own[0].path, tmp_path / "moved.wav"))
         assert load_texts(config, [moved], "en").texts == {"other": first.texts["u0"]}
         for changed in (
@@ -111,10 +111,10 @@ def test_recognised_texts_are_cached(babbler, tmp_path, monkeypatch):
 
 
 def test_two_processes_recognise_each_recording_once(babbler, tmp_path):
-    own, config, said = noises(tmp_path), asr(babbler, tmp_path / "kept"), []
+    own, config, lines = noises(tmp_path), asr(babbler, tmp_path / "kept"), []
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda _: load_texts(config, own, "", said.append), range(2))
-    assert first == second and first.with_text == 3 and len(said) == 3
+        first, second = pool.map(lambda _: load_texts(config, own, "", lines.append), range(2))
+    assert first == second and first.with_text == 3 and len(lines) == 3
 
 
 def test_a_model_is_identified_by_its_files(babbler, tmp_path, monkeypatch):
@@ -155,12 +155,12 @@ def test_recordings_that_cannot_be_read_are_named_and_have_no_text(babbler, tmp_
     own = noises(tmp_path)
     own[1].path.write_bytes(b"no sound at all")
     own[2].path.write_bytes(own[2].path.read_bytes()[:44] + bytes(20))
-    said = []
+    lines = []
     for _ in range(2):
-        found = load_texts(asr(babbler, tmp_path / "kept"), own, "", said.append)
+        found = load_texts(asr(babbler, tmp_path / "kept"), own, "", lines.append)
         assert found.failed == {"not_audio": ["u1"], "too_short": ["u2"]} == found.card["failed"]
         assert (found.with_text, found.without_text) == (1, 2) and found.texts["u1"] is None
-    assert "1 recording without a transcript, not audio: u1" in said
+    assert "1 recording without a transcript, not audio: u1" in lines
 
 
 def test_the_card_states_what_the_texts_depend_on_and_no_path(babbler, tmp_path):
@@ -232,11 +232,11 @@ def test_an_experiment_has_the_texts_that_its_recipe_names(small_demo):
 
 
 def test_an_experiment_recognises_in_the_language_of_its_corpus(small_demo, babbler, tmp_path):
-    said: list[str] = []
+    lines: list[str] = []
     text = asr(babbler, tmp_path / "kept").model_dump()
-    experiment = prepare(recipe_with(small_demo, text), say=said.append)
+    experiment = prepare(recipe_with(small_demo, text), say=lines.append)
     assert experiment.card["text"]["language"] == "en" and experiment.card["text"]["with_text"] == 40
-    assert said[-1] == "speech recognition with tiny: 40 of 40 recordings"
+    assert lines[-1] == "speech recognition with tiny: 40 of 40 recordings"
     assert all("word" in str(u.text) for u in experiment.utterances)
     again: list[str] = []
     assert prepare(recipe_with(small_demo, text), say=again.append).card == experiment.card
