@@ -1,4 +1,4 @@
-"""Run folders of models that rate, made from drawn answers: what tests of scores and tables read."""
+"""Run folders of models that predict ratings, built from random predictions, for tests of scores and tables."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ SIDES = ("valence", "arousal")
 
 
 def utterances(fold, per_speaker):
-    """Of two speakers, one in four outside the classes, one in ten without a rating of valence."""
+    """Return utterances of two speakers: one in four outside the classes, one in ten without a valence rating."""
     random = np.random.default_rng(fold)
     for speaker in (2 * fold, 2 * fold + 1):
         for number in range(per_speaker):
@@ -36,7 +36,7 @@ def utterances(fold, per_speaker):
 
 
 def fold_of(number, *, classes=CLASSES, sides=SIDES, noise=0.5, per_speaker=40, seed=0):
-    """As the training writes it."""
+    """Return the result of a fold as the training writes it."""
     random = np.random.default_rng([seed, number])
     spoken = list(utterances(number, per_speaker))
     targets = [MAP.get(u.labels.get("emotion")) for u in spoken]
@@ -81,7 +81,7 @@ def card_of(per_speaker=40):
 
 
 def write_run(out, *, classes=CLASSES, sides=SIDES, conditions=None, per_speaker=40, **options):
-    """A finished run of five folds with two speakers each."""
+    """Write a finished run of five folds with two speakers each."""
     options |= {"classes": classes, "sides": sides, "per_speaker": per_speaker}
     folds = [fold_of(number, **options) for number in range(5)]
     for number, fold in enumerate(folds):
@@ -109,7 +109,7 @@ def rows_of(path):
 
 
 def edit(run, number, **changes):
-    """Changes a row of predictions.csv."""
+    """Change a row of predictions.csv."""
     rows = rows_of(run / "predictions.csv")
     rows[number] |= changes
     with open(run / "predictions.csv", "w", newline="") as file:

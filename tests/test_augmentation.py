@@ -19,7 +19,7 @@ from sertone.training.fit import training_state
 from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.folds import prepare_data, train_fold
 from sertone.training.runs.run_folder import fingerprint
-from sertone.training.runs.scheduler import _sharing
+from sertone.training.runs.scheduler import _make_cache_key
 
 DROPS = {"drop_frequencies": 3, "drop_chunks": 5}
 NOTHING = Vocabulary({}, {}, [])
@@ -200,7 +200,7 @@ def test_the_settings_are_part_of_every_fingerprint(demo_recipe, change):
         torch.manual_seed(0)
         model = build(recipe.model, experiment.build_vocabulary(0))
         key = hash_first_stage(model, model.stages()[0], recipe.train, experiment.folds[0], {})
-        sides.append((fingerprint(recipe.model_dump(mode="json"), {}), key, _sharing(CellOf(experiment))))
+        sides.append((fingerprint(recipe.model_dump(mode="json"), {}), key, _make_cache_key(CellOf(experiment))))
     assert all(first != second for first, second in zip(*sides, strict=True))
 
 

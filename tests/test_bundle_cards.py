@@ -1,4 +1,4 @@
-"""Bundles as people pass them on: their cards, `sertone info`, the hub and back; what a run knows of itself."""
+"""Shared bundles: their cards, `sertone info`, the hub; the scores of the run they come from."""
 
 import json
 import os
@@ -56,16 +56,16 @@ def metadata(text):
     return yaml.safe_load(text.split("---\n")[1])
 
 
-def test_the_card_of_a_bundle_is_one_of_the_hub(tmp_path):
+def test_the_card_of_a_bundle_has_the_form_of_the_hub(tmp_path):
     changes = {"precision": "int8", "measured": MEASURED, "scores": SCORES, "card": CARD}
     folder = write_toy(tmp_path / "bundle", licence={"id": "cc-by-nc-4.0", "commercial": False}, **changes)
     text = (folder / "README.md").read_text()
     card = ModelCard(text)
     assert metadata_errors(text) == [] and card.data.to_dict() == metadata(text)
-    said = metadata(text)
-    assert (said["license"], said["library_name"]) == ("cc-by-nc-4.0", "sertone")
-    assert {"onnx", "int8"} <= set(said["tags"])
-    (result,) = said["model-index"][0]["results"]
+    fields = metadata(text)
+    assert (fields["license"], fields["library_name"]) == ("cc-by-nc-4.0", "sertone")
+    assert {"onnx", "int8"} <= set(fields["tags"])
+    (result,) = fields["model-index"][0]["results"]
     assert {m["type"]: m["value"] for m in result["metrics"]} == {"recall": 0.61, "ccc": 0.4}
     assert "| UA | 61.0% | 50.0% to 70.0% |" in text and "120 utterances of 6 speakers" in text
     assert "339 recordings of EmoDB; 97.0% of the labels are the same" in text
@@ -73,7 +73,7 @@ def test_the_card_of_a_bundle_is_one_of_the_hub(tmp_path):
     assert "grouped k fold, fold `1` of 2" in text and "Article 5(1)(f)" in text
 
 
-def test_a_card_says_what_is_not_known(toy):
+def test_a_card_states_what_is_not_known(toy):
     text = (toy / "README.md").read_text()
     assert metadata_errors(text) == [] and "Not known." in text and "not compared" in text
     assert all(f"`{name}`" in text for name in CLASSES) and "`arousal` from 1 to 5 points" in text
@@ -99,7 +99,7 @@ def test_info_needs_no_torch(tmp_path):
     assert found["corpus"] == "Toy" and found["classes"] == CLASSES
 
 
-def test_a_bundle_goes_to_the_hub_and_comes_back(toy, tmp_path):
+def test_a_bundle_is_pushed_to_the_hub_and_loaded_from_it(toy, tmp_path):
     samples = (0.1 * np.random.default_rng(0).standard_normal(16000)).astype(np.float32)
     soundfile.write(tmp_path / "speech.wav", samples, 16000, subtype="FLOAT")
     with running() as hub:
@@ -117,7 +117,7 @@ def test_a_bundle_goes_to_the_hub_and_comes_back(toy, tmp_path):
         assert "neutral, happy, angry, sad" in described.stdout
 
 
-def test_what_is_damaged_is_not_pushed(tmp_path):
+def test_a_damaged_bundle_is_not_pushed(tmp_path):
     folder = write_toy(tmp_path / "toy")
     with pytest.raises(SertoneError) as caught:
         push(folder, "me/x", scores=tmp_path)
@@ -128,14 +128,14 @@ def test_what_is_damaged_is_not_pushed(tmp_path):
     assert caught.value.code == "bad_bundle"
 
 
-def test_an_edited_card_leaves_a_bundle_sound(tmp_path):
+def test_a_bundle_with_an_edited_card_is_valid(tmp_path):
     folder = write_toy(tmp_path / "toy")
     (folder / "README.md").write_text("mine")
     assert read_metadata(folder)["name"] == "toy" and "README.md" not in read_metadata(folder)["files"]
 
 
 @pytest.mark.slow
-def test_what_a_run_knows_of_its_scores_is_on_the_card(tmp_path, small_demo):
+def test_the_scores_of_a_run_are_on_the_card(tmp_path, small_demo):
     from sertone.recipe import Recipe
     from sertone.training.runs.crossval import cross_validate
 
@@ -149,13 +149,13 @@ def test_what_a_run_knows_of_its_scores_is_on_the_card(tmp_path, small_demo):
     whole = export(tmp_path / "run", tmp_path / "whole")
     pooled = json.loads((tmp_path / "run/results.json").read_text())["pooled"]["emotion"]
     assert whole["scores"]["values"]["ua"] == pooled["ua"] and whole["scores"]["folds"] == 2
-    assert "The mean of the models has no score of its own" in (tmp_path / "whole/README.md").read_text()
+    assert "The mean of the models\nhas no separate score" in (tmp_path / "whole/README.md").read_text()
     one = export(tmp_path / "run/fold_1", tmp_path / "one")
     result = json.loads((tmp_path / "run/fold_1/result.json").read_text())
     assert one["scores"]["values"]["ua"] == result["metrics"]["emotion"]["ua"]
     text = (tmp_path / "one/README.md").read_text()
     assert (
-        "whom the model never heard" in text
+        "on whom the model was not trained" in text
         and f"fold `{one['card']['fold']}` of 2" in text
         and metadata_errors(text) == []
     )

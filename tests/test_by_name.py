@@ -1,4 +1,4 @@
-"""Recipes and studies by name from any folder, and what unknown names and missing extras are answered with."""
+"""Recipes and studies by name from any folder; the errors of unknown names and missing extras."""
 
 import ast
 import json
@@ -31,8 +31,8 @@ def sertone(monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(sys, "argv", ["sertone", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             main()
-        said = capsys.readouterr()
-        return end.value.code, said.out, said.err
+        captured = capsys.readouterr()
+        return end.value.code, captured.out, captured.err
 
     return run
 
@@ -52,7 +52,7 @@ def test_a_recipe_is_found_by_name_and_a_file_of_that_name_wins(tmp_path, monkey
     )
 
 
-def test_crossval_by_name_writes_where_the_name_says(sertone, tmp_path, small_demo):
+def test_crossval_by_name_writes_to_a_folder_of_that_name(sertone, tmp_path, small_demo):
     small = "{name: compact, width: 8, depth: 1}"
     changes = [f"data.root={small_demo}", "protocol.split=grouped_k_fold", "protocol.folds=2"]
     changes += [f"model.encoder={small}", "model.hidden=8", "train.epochs=[0,1]", "train.speeds=[1.0]"]
@@ -96,7 +96,7 @@ def test_a_copied_study_still_finds_its_recipe(sertone, tmp_path):
     own["train"]["weight_decay"] = 0.5
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
     copied.write_text(copied.read_text().replace("../recipes/demo.yaml", "own.yaml"))
-    assert {made.train.weight_decay for made in studies.load_study(copied)[1].values()} == {0.5}
+    assert {variant.train.weight_decay for variant in studies.load_study(copied)[1].values()} == {0.5}
 
 
 def test_copy_overwrites_nothing(sertone, tmp_path):
@@ -118,7 +118,7 @@ def test_show_prints_the_file(sertone):
 
 
 @pytest.mark.parametrize(
-    ("command", "name", "said"),
+    ("command", "name", "message"),
     [
         ("crossval", "wan2025", "similar names: wan2025_wavlm, wan2025_hubert, wan2025_wav2vec2"),
         ("train", "nothing_like_it", "no recipe of that name; `sertone recipes list` shows all"),
@@ -135,12 +135,12 @@ def test_show_prints_the_file(sertone):
         ("layers", "oliviera2023", "similar names: oliveira2023"),
     ],
 )
-def test_an_unknown_name_is_answered_with_what_it_may_mean(sertone, command, name, said):
+def test_an_unknown_name_gets_a_suggestion(sertone, command, name, message):
     status, _, err = sertone(command, name)
-    assert status == 2 and said in err
+    assert status == 2 and message in err
 
 
-def test_the_folder_of_a_run_is_led_to_its_recipe(tmp_path):
+def test_the_folder_of_a_run_suggests_its_recipe(tmp_path):
     (tmp_path / "recipe.yaml").write_text("data: {}")
     with pytest.raises(SertoneError, match=r"did you mean .*/recipe\.yaml\?"):
         recipe.load(tmp_path)
@@ -158,24 +158,24 @@ def test_the_folder_of_a_run_is_led_to_its_recipe(tmp_path):
         "mine/demo",
     ],
 )
-def test_a_path_into_another_folder_means_no_name(sertone, tmp_path, source):
-    for given in (source, Path(source)):
+def test_a_path_into_another_folder_is_not_a_name(sertone, tmp_path, source):
+    for spelling in (source, Path(source)):
         with pytest.raises(SertoneError, match=f"no file {source}; `demo`, without a folder") as caught:
-            recipe.load(given)
+            recipe.load(spelling)
         assert caught.value.code == "missing_recipe"
     with pytest.raises(SertoneError, match=r"no file studies/demo\.yaml"):
         recipe.load("studies/demo.yaml")
 
 
-def test_a_path_as_in_a_clone_means_a_name(sertone):
+def test_a_path_as_in_a_clone_is_a_name(sertone):
     known = REPOSITORY / "recipes" / "demo.yaml"
     for source in ("demo", "demo.yaml", "./demo.yaml", "recipes/demo.yaml", "../recipes/demo.yaml"):
         assert catalogue.find_file(source, "recipe") == known
     assert catalogue.find_shipped("studies/compact.yaml", "study").parent.name == "studies"
 
 
-def test_an_installed_package_carries_recipes_and_studies(tmp_path):
-    """Laid out as the wheel is: hatch puts both folders into the package."""
+def test_an_installed_package_contains_recipes_and_studies(tmp_path):
+    """The folder is laid out as in the wheel: hatch puts both folders into the package."""
     hatch = (REPOSITORY / "pyproject.toml").read_text()
     shutil.copytree(REPOSITORY / "sertone", tmp_path / "sertone")
     for folder in ("recipes", "studies"):
@@ -200,7 +200,7 @@ def test_in_a_clone_the_command_names_the_clone(monkeypatch, tmp_path):
     assert extras.install_command("text,hub") == f'pip install -e "{REPOSITORY}[text,hub]"'
 
 
-def test_every_extra_that_a_message_names_is_one():
+def test_every_extra_in_a_message_exists():
     import tomllib
 
     known = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -230,7 +230,7 @@ def test_every_extra_that_a_message_names_is_one():
         ("PIL", ["predict", "x.wav", "--to", "x.png"], "png"),
     ],
 )
-def test_what_is_missing_is_named_with_its_extra(
+def test_a_missing_package_is_named_with_its_extra(
     sertone, monkeypatch, tmp_path, tone, module, command, extra
 ):
     again = {
@@ -249,7 +249,7 @@ def test_what_is_missing_is_named_with_its_extra(
     assert status == 2 and "[missing_extra]" in err and f'[{extra}]"' in err
 
 
-def test_speech_recognition_asks_for_its_own_extra(monkeypatch):
+def test_speech_recognition_names_its_extra(monkeypatch):
     from sertone.cli.predict import _load_recogniser
 
     monkeypatch.setitem(sys.modules, "sertone.recipe", None)
@@ -257,7 +257,7 @@ def test_speech_recognition_asks_for_its_own_extra(monkeypatch):
         _load_recogniser("small", "", SimpleNamespace(uses_text=True))
 
 
-def test_a_container_of_ffmpegs_asks_for_media(monkeypatch, tmp_path):
+def test_a_container_that_needs_ffmpeg_names_the_extra_media(monkeypatch, tmp_path):
     from sertone import audio
 
     monkeypatch.setitem(sys.modules, "av", None)
@@ -267,7 +267,7 @@ def test_a_container_of_ffmpegs_asks_for_media(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("train.lora=8", "adapters such as LoRA are not available"),
         ("train.patience=3", "`protocol.validation: speaker`"),
@@ -288,13 +288,13 @@ def test_a_container_of_ffmpegs_asks_for_media(monkeypatch, tmp_path):
         ("train.cache.limit=3", "did you mean 'limit_gb'?"),
     ],
 )
-def test_a_key_of_another_name_is_led_to_its_place(override, said):
+def test_a_key_with_another_name_suggests_the_right_one(override, message):
     with pytest.raises(SertoneError) as caught:
         recipe.load("demo", [override])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_nothing_is_suggested_that_is_not_near():
+def test_only_similar_keys_are_suggested():
     known = ["coverage", "kernels", "epochs"]
     assert not suggestions.did_you_mean("lora", known) and not suggestions.did_you_mean("xyz", known)
     assert suggestions.find_near("Epoch", known) == ["epochs"] and suggestions.find_near("cov", known) == [
@@ -317,7 +317,7 @@ def test_nothing_is_suggested_that_is_not_near():
         configure({"name": "baseline", "encoder": {"name": "compact"}, "epochs": 3})
 
 
-def test_the_table_of_other_names_leads_to_keys_that_exist():
+def test_the_table_of_other_names_leads_to_existing_keys():
     schema = recipe_schema()
     options = schema["properties"].pop("model")["oneOf"]
     known = {f"model.{key}" for option in options for key in option["properties"]}
@@ -331,7 +331,7 @@ def test_the_table_of_other_names_leads_to_keys_that_exist():
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         (["lora"], "unknown command 'lora'; commands: ablate, choose"),
         (["cv"], "it is called 'crossval' here"),
@@ -350,19 +350,19 @@ def test_the_table_of_other_names_leads_to_keys_that_exist():
         (["crossval", "demo", "--jobs", "x"], 'unable to convert "x" into int; `sertone crossval --help`'),
     ],
 )
-def test_a_command_line_that_is_wrong_is_answered_in_words(sertone, line, said):
+def test_a_wrong_command_line_gets_an_explanation(sertone, line, message):
     status, _, err = sertone(*line)
-    assert status == 2 and said in err
+    assert status == 2 and message in err
 
 
-def test_what_is_empty_is_not_called_none(tmp_path):
+def test_empty_values_are_called_null_or_missing(tmp_path):
     from sertone.runtime.batch.resumable import _require_same
-    from sertone.training.runs.run_folder import _changes
+    from sertone.training.runs.run_folder import _list_changes
 
     with pytest.raises(SertoneError, match=r"\(found null\)"):
         recipe.load("demo", ["train.seed=null"])
     with pytest.raises(SertoneError, match=r"the recipe has no model\.name"):
         configure({"encoder": {"name": "compact"}})
-    assert _changes({"coverage": None}, {"coverage": 0.8}) == ["coverage: was null, now 0.8"]
+    assert _list_changes({"coverage": None}, {"coverage": 0.8}) == ["coverage: was null, now 0.8"]
     with pytest.raises(SertoneError, match="written with no recognised_by; expected recognised_by 'small'"):
         _require_same({"model": "a"}, {"model": "a", "recognised_by": "small"}, tmp_path / "rows.csv")

@@ -1,4 +1,4 @@
-"""Calibration against formulas written a second time, and from the validation speakers to the report."""
+"""Calibration against independent formulas, and from the validation speakers to the report."""
 
 import csv
 import itertools
@@ -25,7 +25,7 @@ from sertone.training.runs.crossval import cross_validate
 
 
 def drawn(n, classes=4, seed=0, sharpness=1.0):
-    """Logits whose softmax at `sharpness` is the truth the targets are drawn from."""
+    """Return logits; the targets are drawn from their softmax at `sharpness`."""
     draw = np.random.default_rng(seed)
     logits = draw.normal(0, 1.5, (n, classes))
     truth = cal.softmax(logits)
@@ -40,7 +40,7 @@ cases = st.tuples(
 
 @settings(deadline=None)
 @given(cases, st.floats(0.05, 20))
-def test_a_temperature_never_moves_the_answer(case, temperature):
+def test_a_temperature_never_changes_the_predicted_class(case, temperature):
     logits, _ = case
     p, q = cal.softmax(logits), cal.softmax(logits, temperature)
     assert (q >= 0).all() and np.allclose(q.sum(1), 1)
@@ -90,7 +90,7 @@ def test_calibration_errors_against_a_loop(case):
     assert all(b["low"] <= b["confidence"] <= b["high"] + 1e-12 for b in bins)
 
 
-def test_the_error_of_a_calibrated_model_tends_to_zero_and_that_of_a_bragging_one_does_not():
+def test_the_error_of_a_calibrated_model_tends_to_zero_and_that_of_an_overconfident_one_does_not():
     errors = []
     for n in (300, 3000, 30000):
         logits, targets = drawn(n, seed=n)
@@ -114,7 +114,7 @@ def test_the_fitted_temperature_is_the_best_one(case):
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 2.5])
-def test_the_temperature_that_made_the_logits_is_found_again(sharpness):
+def test_the_fit_recovers_the_temperature_of_the_logits(sharpness):
     logits, targets = drawn(20000, sharpness=sharpness)
     assert cal.fit_temperature(logits, targets) == pytest.approx(sharpness, rel=0.04)
 
@@ -125,7 +125,7 @@ pairs_of_both = st.lists(st.tuples(st.sampled_from([0.3, 0.5, 0.7]), st.booleans
 @settings(deadline=None)
 @given(pairs_of_both)
 def test_risk_and_coverage(pairs):
-    """Mean over all orders of equal confidences, which no threshold can tell apart."""
+    """The expected value is a mean over all orders of equal confidences, which no threshold can separate."""
     confidence, correct = zip(*pairs, strict=True)
     found = cal.compute_selective_risks(confidence, correct)
     orders = [sorted(order, key=lambda pair: -pair[0]) for order in itertools.permutations(pairs)]
@@ -135,7 +135,7 @@ def test_risk_and_coverage(pairs):
     assert cal.aurc(confidence, correct) == pytest.approx(expected.mean())
 
 
-def test_the_area_is_least_where_the_wrong_answers_are_the_least_confident():
+def test_the_area_is_smallest_where_errors_are_least_confident():
     confidence, correct = np.linspace(0.3, 0.9, 10), np.array([False] * 4 + [True] * 6)
     assert cal.aurc(confidence, correct) == pytest.approx(sum(k / (6 + k) for k in range(1, 5)) / 10)
     assert cal.aurc(confidence, ~correct) > cal.aurc(confidence, correct)
@@ -151,27 +151,28 @@ def test_the_threshold_reaches_the_coverage_and_no_higher_one_does(confidence, c
 
 @settings(deadline=None)
 @given(cases)
-def test_what_a_fit_says(case):
+def test_the_description_of_a_fit(case):
     logits, targets = case
     speakers = ["b", "a"] * len(targets)
-    made = cal.fit_calibration(logits, targets, 0.8, speakers[: len(targets)])
-    assert made.fitted_on == {
+    result = cal.fit_calibration(logits, targets, 0.8, speakers[: len(targets)])
+    assert result.fitted_on == {
         "speakers": ["a", "b"][-2:] if len(targets) > 1 else ["b"],
         "utterances": len(targets),
     }
-    assert "also chose the epoch" in made.note and Calibration(**made.to_json()) == made
-    sure = made.to_probabilities(logits).max(1) >= made.threshold
+    assert "also chose the epoch" in result.note and Calibration(**result.to_json()) == result
+    sure = result.to_probabilities(logits).max(1) >= result.threshold
     assert sure.mean() >= 0.8 - 1e-9
     best = cal.fit_temperature(logits, targets)
-    assert made.temperature == max(1, best) and (f"the {best:.2f} that fits" in made.note) == (best < 1)
+    assert result.temperature == max(1, best) and (f"the {best:.2f} that fits" in result.note) == (best < 1)
     assert cal.fit_calibration(logits, targets).threshold is None
 
 
-def test_a_temperature_at_its_bound_is_told():
+def test_a_temperature_at_its_bound_is_reported():
     logits, targets = np.eye(2)[[0, 1] * 5] * 4, np.array([1, 0] * 5)  # sure and always wrong
-    made = cal.fit_calibration(logits, targets)
+    result = cal.fit_calibration(logits, targets)
     assert (
-        made.temperature == pytest.approx(cal.TEMPERATURE_BOUNDS[1], rel=1e-3) and "at its bound" in made.note
+        result.temperature == pytest.approx(cal.TEMPERATURE_BOUNDS[1], rel=1e-3)
+        and "at its bound" in result.note
     )
 
 
@@ -228,7 +229,7 @@ def test_the_checkpoint_is_calibrated_on_the_validation_speaker_with_the_chosen_
         assert own["threshold"] == pytest.approx(again.threshold, abs=1e-4)
 
 
-def test_what_is_reported_follows_from_the_predictions(run):
+def test_reported_confidence_follows_from_the_predictions(run):
     results, rows = results_of(run), rows_of(run)
     classes = results["classes"]
     for number, fold in enumerate(results["folds"]):
@@ -259,7 +260,7 @@ def test_what_is_reported_follows_from_the_predictions(run):
     assert pooled["sure"] == sum(fold["confidence"]["sure"] for fold in results["folds"])
 
 
-def test_predictions_say_how_sure_they_are(run, small_demo, tmp_path, capsys):
+def test_predictions_state_their_confidence(run, small_demo, tmp_path, capsys):
     files = sorted((small_demo / "wav").iterdir())[:12]
     threshold = calibration_of(run / "fold_0")["threshold"]
     assert cli.app(["predict", str(run / "fold_0"), *map(str, files), "missing.wav"]) == 1
@@ -271,7 +272,7 @@ def test_predictions_say_how_sure_they_are(run, small_demo, tmp_path, capsys):
     assert missing["confidence"] is None and missing["unsure"] is False
 
 
-def test_a_run_takes_the_mean_of_calibrated_probabilities_and_of_thresholds(run, small_demo, tmp_path):
+def test_a_run_averages_calibrated_probabilities_and_thresholds(run, small_demo, tmp_path):
     path = small_demo / "wav" / "S2M_angry_00.wav"
     plain = sertone.load(run / "fold_1").predict(path).probabilities
     run = shutil.copytree(run, tmp_path / "run")
@@ -290,7 +291,7 @@ def test_a_run_takes_the_mean_of_calibrated_probabilities_and_of_thresholds(run,
     assert whole.model.threshold == pytest.approx(sum(thresholds) / 2)
 
 
-def test_the_page_shows_confidence(run):
+def test_the_report_shows_confidence(run):
     page, pooled = (run / "report.html").read_text(), results_of(run)["pooled"]["emotion"]["confidence"]
     assert f"Expected calibration error {pooled['ece']:.1%}" in page
     assert "as they also chose the epoch" in page and "Requested coverage: 50% of the recordings" in page
@@ -300,7 +301,7 @@ def test_the_page_shows_confidence(run):
     assert page.count("mean confidence") == len(pooled["reliability"])
 
 
-def test_without_validation_speakers_nothing_is_fitted_and_it_says_so(small_demo, tmp_path):
+def test_without_validation_speakers_nothing_is_fitted_and_the_note_says_so(small_demo, tmp_path):
     recipe = recipe_of(
         small_demo, protocol={"validation": "none"}, train={"coverage": None, "epochs": [0, 1]}
     )
@@ -316,7 +317,7 @@ def test_without_validation_speakers_nothing_is_fitted_and_it_says_so(small_demo
     assert answer.confidence == max(answer.probabilities.values()) and not answer.unsure
 
 
-def test_a_coverage_that_nobody_could_fit_is_refused_before_training(small_demo):
+def test_a_coverage_without_validation_speakers_is_refused_before_training(small_demo):
     with pytest.raises(SertoneError, match="validation: speaker") as caught:
         prepare(recipe_of(small_demo, protocol={"validation": "none"}))
     assert caught.value.code == "no_validation"

@@ -1,4 +1,4 @@
-"""Model cards say what the run says; models go to a stand-in of the hub and come back the same."""
+"""Model cards state the scores of the run; models pushed to a stand-in of the hub load unchanged."""
 
 import csv
 import json
@@ -44,8 +44,8 @@ def recipe_of(root, **changes):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, small_demo, tiny_encoder):
-    """A cross-validation `run` and a model of all the data `final`; one `free` of reservations."""
+def artefacts(tmp_path_factory, small_demo, tiny_encoder):
+    """A cross-validation `run`, a model `final` of all data, and a model `free` of restrictions."""
     folder = tmp_path_factory.mktemp("made")
     recipe = recipe_of(small_demo)
     cross_validate(recipe, folder / "run", jobs=1, quiet=True)
@@ -58,8 +58,8 @@ def made(tmp_path_factory, small_demo, tiny_encoder):
     return folder
 
 
-def fold(made):
-    return made / "run" / "fold_1" / "checkpoint"
+def fold(artefacts):
+    return artefacts / "run" / "fold_1" / "checkpoint"
 
 
 def metadata(text):
@@ -72,34 +72,34 @@ def rows_of(run, number):
 
 
 def percent_table(text):
-    """score -> value, low, high, as the card's table says."""
+    """Return score -> value, low, high from the table of a card."""
     found = re.findall(r"^\| (\S+) \| ([\d.]+)% \| ([\d.]+)% to ([\d.]+)% \|$", text, re.M)
     return {name: [float(v) / 100 for v in values] for name, *values in found}
 
 
-def test_the_checkpoint_has_a_ledger(made):
-    (entry,) = folders.read_about(fold(made))["licences"]
+def test_the_checkpoint_has_a_ledger(artefacts):
+    (entry,) = folders.read_about(fold(artefacts))["licences"]
     assert (entry["what"], entry["id"], entry["commercial"]) == ("corpus", "cc-by-nc-4.0", False)
-    corpus, encoder = folders.read_about(made / "free" / "checkpoint")["licences"]
+    corpus, encoder = folders.read_about(artefacts / "free" / "checkpoint")["licences"]
     assert (corpus["id"], encoder["what"], encoder["id"]) == ("cc0-1.0", "encoder", "apache-2.0")
-    protocol = json.loads((made / "run" / "protocol.json").read_text())
+    protocol = json.loads((artefacts / "run" / "protocol.json").read_text())
     assert protocol["corpus"]["licence"]["id"] == "cc-by-nc-4.0"
-    assert "CC BY-NC 4.0 (not for commercial use)" in (made / "run" / "report.html").read_text()
+    assert "CC BY-NC 4.0 (not for commercial use)" in (artefacts / "run" / "report.html").read_text()
 
 
-def test_loading_warns_once_of_what_is_not_for_commerce(made):
+def test_loading_warns_once_of_a_non_commercial_licence(artefacts):
     with pytest.warns(LicenceWarning, match=r"corpus a manifest \(CC BY-NC 4\.0\)") as caught:
-        sertone.load(made / "run")
+        sertone.load(artefacts / "run")
     (own,) = (warning for warning in caught if warning.category is LicenceWarning)
     assert own.filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error", LicenceWarning)
-        sertone.load(made / "free")
+        sertone.load(artefacts / "free")
 
 
-def test_a_folds_card_states_its_own_scores(made):
-    text = (fold(made) / "card.md").read_text()
-    rows = rows_of(made / "run", 1)
+def test_a_folds_card_states_its_own_scores(artefacts):
+    text = (fold(artefacts) / "card.md").read_text()
+    rows = rows_of(artefacts / "run", 1)
     expected = metrics.emotion_scores([r["target"] for r in rows], [r["prediction"] for r in rows])
     table = percent_table(text)
     for name, label in (("ua", "UA"), ("wa", "WA"), ("macro_f1", "macro-F1")):
@@ -111,34 +111,37 @@ def test_a_folds_card_states_its_own_scores(made):
         "accuracy": pytest.approx(expected["wa"], abs=1e-4),
     }
     for speaker in {row["speaker"] for row in rows}:
-        assert f"`{speaker}`" in text.split("Held out")[1].split("\n")[0]
-    assert f"{len(rows)} utterances of 5 speakers, whom the model never heard" in text
+        assert f"`{speaker}`" in text.split("Test set:")[1].split("\n")[0]
+    assert f"{len(rows)} utterances of 5 speakers, on whom the model was not trained" in text
     assert "drawing whole speakers" in text and "Article 5(1)(f)" in text
 
 
-def test_the_metadata_of_a_card(made):
-    said = metadata((fold(made) / "card.md").read_text())
-    assert said["license"] == "cc-by-nc-4.0" and said["library_name"] == "sertone"
-    assert said["pipeline_tag"] == "audio-classification" and "wan2025" in said["tags"]
-    assert not said.keys() & {"language", "datasets", "base_model"}
-    free = metadata((made / "free" / "checkpoint" / "card.md").read_text())
+def test_the_metadata_of_a_card(artefacts):
+    fields = metadata((fold(artefacts) / "card.md").read_text())
+    assert fields["license"] == "cc-by-nc-4.0" and fields["library_name"] == "sertone"
+    assert fields["pipeline_tag"] == "audio-classification" and "wan2025" in fields["tags"]
+    assert not fields.keys() & {"language", "datasets", "base_model"}
+    free = metadata((artefacts / "free" / "checkpoint" / "card.md").read_text())
     assert (free["license"], free["language"]) == ("apache-2.0", "en")
     assert not free.keys() & {"model-index", "base_model"}
 
 
-def test_an_encoder_of_the_hub_is_named_as_the_base_model_and_a_public_corpus_as_data(made):
-    about = folders.read_about(made / "free" / "checkpoint")
+def test_an_encoder_of_the_hub_is_named_as_the_base_model_and_a_public_corpus_as_data(artefacts):
+    about = folders.read_about(artefacts / "free" / "checkpoint")
     about["licences"][1]["of"] = "facebook/hubert-base-ls960"
     about["card"]["corpus"] |= {"name": "emodb", "title": "EmoDB"}
-    said = metadata(model_card.render(about))
-    assert said["base_model"] == "facebook/hubert-base-ls960" and said["datasets"] == ["emodb"]
+    fields = metadata(model_card.render(about))
+    assert fields["base_model"] == "facebook/hubert-base-ls960" and fields["datasets"] == ["emodb"]
 
 
-def test_cards_survive_the_hubs_library_and_its_validation(made):
-    about = folders.read_about(fold(made))
-    scores = Scores.from_run(made / "run", about)
+def test_cards_pass_the_library_and_the_validation_of_the_hub(artefacts):
+    about = folders.read_about(fold(artefacts))
+    scores = Scores.from_run(artefacts / "run", about)
     for text in (
-        *((folder / "card.md").read_text() for folder in (fold(made), made / "final" / "checkpoint")),
+        *(
+            (folder / "card.md").read_text()
+            for folder in (fold(artefacts), artefacts / "final" / "checkpoint")
+        ),
         model_card.render(about, scores),
     ):
         card = ModelCard(text)
@@ -146,22 +149,34 @@ def test_cards_survive_the_hubs_library_and_its_validation(made):
         assert ModelCard(str(card)).data.to_dict() == card.data.to_dict() == metadata(text)
     assert metadata_errors(text.replace("cc-by-nc-4.0", "none-such", 1)) == ["license 'none-such'"]
     with running() as hub:
-        code = f"from huggingface_hub import ModelCard; ModelCard.load({str(fold(made) / 'card.md')!r}).validate()"
-        done = process(hub, made, [sys.executable, "-c", code])
+        code = f"from huggingface_hub import ModelCard; ModelCard.load({str(fold(artefacts) / 'card.md')!r}).validate()"
+        done = process(hub, artefacts, [sys.executable, "-c", code])
         assert done.returncode == 0 and hub.requests == ["POST /api/validate-yaml"], done.stderr
 
 
-def test_a_model_of_all_the_data_is_not_scored_unless_by_a_run_of_its_recipe(made):
-    text = (made / "final" / "checkpoint" / "card.md").read_text()
+def test_a_model_of_all_data_has_no_scores_without_a_run_of_its_recipe(artefacts):
+    text = (artefacts / "final" / "checkpoint" / "card.md").read_text()
     assert "has not been scored" in text and not percent_table(text) and "the whole corpus" in text
-    about = folders.read_about(made / "final" / "checkpoint")
-    text = model_card.render(about, Scores.from_run(made / "run", about))
-    pooled = json.loads((made / "run" / "results.json").read_text())["pooled"]["emotion"]
+    about = folders.read_about(artefacts / "final" / "checkpoint")
+    text = model_card.render(about, Scores.from_run(artefacts / "run", about))
+    pooled = json.loads((artefacts / "run" / "results.json").read_text())["pooled"]["emotion"]
     assert percent_table(text)["UA"] == pytest.approx(
         [pooled["ua"], *pooled["intervals"]["speakers"]["ua"]], abs=6e-4
     )
     assert "the 2 models of a cross-validation" in text and "40 utterances of\n10 speakers" in text
-    assert "none was left to score it" in text
+    assert "no utterance is left to score it" in text
+
+
+def test_a_card_calls_speakers_new_only_where_the_training_speakers_are_known(artefacts):
+    """A test speaker may be among the unknown training speakers of the model, its encoder or its teachers."""
+    about = folders.read_about(fold(artefacts))
+    pooled = Scores.from_run(artefacts / "run", about)
+    single = Scores.from_fold(json.loads((artefacts / "run" / "fold_1" / "result.json").read_text()))
+    assert "not trained on its speaker" in model_card.render(about, pooled)
+    assert "on whom the model was not trained" in model_card.render(about, single)
+    about["card"]["heard"]["unknown_speakers"] = 3
+    assert "not trained on that utterance" in model_card.render(about, pooled)
+    assert "on whom the model was not trained" not in model_card.render(about, single)
 
 
 @pytest.mark.parametrize(
@@ -174,27 +189,29 @@ def test_a_model_of_all_the_data_is_not_scored_unless_by_a_run_of_its_recipe(mad
         ({"data": {"corpus": "demo"}}, "corpus.name"),
     ],
 )
-def test_scores_of_another_recipe_are_refused(made, tmp_path, small_demo, changes, differing):
+def test_scores_of_another_recipe_are_refused(artefacts, tmp_path, small_demo, changes, differing):
     train.train(recipe_of(small_demo, **changes), tmp_path / "other", quiet=True)
     with pytest.raises(SertoneError, match=differing) as caught:
-        Scores.from_run(made / "run", folders.read_about(tmp_path / "other" / "checkpoint"))
+        Scores.from_run(artefacts / "run", folders.read_about(tmp_path / "other" / "checkpoint"))
     assert caught.value.code == "other_recipe"
 
 
-def test_scores_of_a_run_that_was_trained_in_another_precision_are_of_the_same_recipe(made, tmp_path):
-    """`precision: auto` becomes something else on another machine."""
-    about = folders.read_about(made / "final" / "checkpoint")
+def test_a_run_in_another_precision_has_the_same_recipe(artefacts, tmp_path):
+    """`precision: auto` becomes another precision on another machine."""
+    about = folders.read_about(artefacts / "final" / "checkpoint")
     card = about["card"] | {"train": about["card"]["train"] | {"precision": "bf16-mixed"}}
     assert about["card"]["train"]["precision"] == "32-true"
-    assert Scores.from_run(made / "run", about | {"card": card}) == Scores.from_run(made / "run", about)
+    assert Scores.from_run(artefacts / "run", about | {"card": card}) == Scores.from_run(
+        artefacts / "run", about
+    )
 
 
-def test_scores_need_a_finished_run_of_one_kind(made, tmp_path):
-    about = folders.read_about(fold(made))
+def test_scores_need_a_finished_run_of_one_kind(artefacts, tmp_path):
+    about = folders.read_about(fold(artefacts))
     with pytest.raises(SertoneError) as caught:
-        Scores.from_run(made / "final", about)
+        Scores.from_run(artefacts / "final", about)
     assert caught.value.code == "not_a_run"
-    shutil.copytree(made / "run", tmp_path / "run")
+    shutil.copytree(artefacts / "run", tmp_path / "run")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     results["folds_of_other_settings"] = ["S1F S2M"]
     (tmp_path / "run" / "results.json").write_text(json.dumps(results))
@@ -202,8 +219,8 @@ def test_scores_need_a_finished_run_of_one_kind(made, tmp_path):
         Scores.from_run(tmp_path / "run", about)
 
 
-def test_intervals_are_over_speakers_unless_there_are_too_few(made):
-    result = json.loads((made / "run" / "fold_1" / "result.json").read_text())
+def test_intervals_are_over_speakers_unless_there_are_too_few(artefacts):
+    result = json.loads((artefacts / "run" / "fold_1" / "result.json").read_text())
     draw = random.Random(0)
     for row in result["rows"]:
         row["prediction"] = draw.choice(["angry", row["target"]])
@@ -216,13 +233,13 @@ def test_intervals_are_over_speakers_unless_there_are_too_few(made):
         counts = count_confusions_by_unit(targets, predictions, units, sorted({*targets, *predictions}))[1]
         assert scores.intervals == intervals.compute_intervals(SufficientStatistics.from_counts(counts))
         assert scores.intervals["ua"][0] < scores.intervals["ua"][1] and scores.speakers == speakers
-        text = model_card.render(folders.read_about(fold(made)), scores)
+        text = model_card.render(folders.read_about(fold(artefacts)), scores)
         assert ("drawing whole speakers" in text) == (speakers == 5)
         assert ("3 are too few to tell" in text) == (speakers == 3)
 
 
-def test_names_of_a_corpus_do_not_reach_markdown(made):
-    about = folders.read_about(fold(made))
+def test_names_from_a_corpus_cannot_act_as_markdown(artefacts):
+    about = folders.read_about(fold(artefacts))
     held_out = next(f for f in about["card"]["folds"] if f["name"] == about["card"]["fold"])
     held_out["test_speakers"] = ["_a_*b*", "c`d\n# e"]
     about["licences"][0]["of"] = "a | b"
@@ -245,16 +262,17 @@ def hub():
         yield found
 
 
-def test_push_uploads_the_three_files_and_the_model_comes_back(made, hub, tmp_path, small_demo):
-    folder = shutil.copytree(fold(made), tmp_path / "checkpoint")
+def test_push_uploads_the_three_files_and_the_model_loads_from_the_hub(artefacts, hub, tmp_path, small_demo):
+    folder = shutil.copytree(fold(artefacts), tmp_path / "checkpoint")
     (folder / "notes.pkl").write_bytes(b"\x80\x04.")
     (folder / "train.wav").write_bytes(b"RIFF")
     done = run_sertone(hub, tmp_path, "push", folder, "me/voices", "--private", "--message", "First")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"{hub.url}/me/voices"
-    told = done.stderr.splitlines()
+    lines = done.stderr.splitlines()
     assert (
-        sum("CC BY-NC 4.0" in line for line in told) == 1 and sum("10 speakers" in line for line in told) == 1
+        sum("CC BY-NC 4.0" in line for line in lines) == 1
+        and sum("10 speakers" in line for line in lines) == 1
     )
     repository = hub.repositories["me/voices"]
     assert repository.private and repository.messages == ["First"]
@@ -278,16 +296,19 @@ def test_push_uploads_the_three_files_and_the_model_comes_back(made, hub, tmp_pa
     assert offline.stdout == loaded.stdout and len(hub.requests) == asked
 
 
-def test_push_with_the_scores_of_a_run(made, hub, tmp_path):
-    done = run_sertone(hub, tmp_path, "push", made / "final", "me/all", "--scores", made / "run")
+def test_push_with_the_scores_of_a_run(artefacts, hub, tmp_path):
+    done = run_sertone(hub, tmp_path, "push", artefacts / "final", "me/all", "--scores", artefacts / "run")
     assert done.returncode == 0, done.stderr
     repository = hub.repositories["me/all"]
     assert "the 2 models of a cross-validation" in repository.files["README.md"].decode()
-    assert not repository.private and "has not been scored" in (made / "final/checkpoint/card.md").read_text()
+    assert (
+        not repository.private
+        and "has not been scored" in (artefacts / "final/checkpoint/card.md").read_text()
+    )
 
 
-def test_a_model_free_of_reservations_is_pushed_without_a_word(made, hub, tmp_path):
-    done = run_sertone(hub, tmp_path, "push", made / "free", "me/free")
+def test_a_model_without_restrictions_is_pushed_without_a_warning(artefacts, hub, tmp_path):
+    done = run_sertone(hub, tmp_path, "push", artefacts / "free", "me/free")
     assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
 
 
@@ -302,15 +323,15 @@ def test_a_model_free_of_reservations_is_pushed_without_a_word(made, hub, tmp_pa
         ("me/open", ["--private"], {}, "public_repository"),
     ],
 )
-def test_what_keeps_a_push_from_happening(made, hub, tmp_path, repository, options, environment, code):
+def test_reasons_why_a_push_fails(artefacts, hub, tmp_path, repository, options, environment, code):
     hub.repositories["me/open"] = Repository(private=False)
-    done = run_sertone(hub, tmp_path, "push", made / "free", repository, *options, **environment)
+    done = run_sertone(hub, tmp_path, "push", artefacts / "free", repository, *options, **environment)
     assert done.returncode == 2 and f"error [{code}]" in done.stderr, done.stderr
     assert done.stdout == "" and not any(r.files for r in hub.repositories.values())
 
 
-def test_a_card_that_was_spoilt_by_hand_is_refused_before_anything_goes_up(made, hub, tmp_path):
-    folder = shutil.copytree(made / "free", tmp_path / "free") / "checkpoint"
+def test_an_invalid_card_is_refused_before_the_upload(artefacts, hub, tmp_path):
+    folder = shutil.copytree(artefacts / "free", tmp_path / "free") / "checkpoint"
     card = folder / "card.md"
     card.write_text(card.read_text().replace("license: apache-2.0", "license: apache"))
     done = run_sertone(hub, tmp_path, "push", folder, "me/x")
@@ -318,21 +339,21 @@ def test_a_card_that_was_spoilt_by_hand_is_refused_before_anything_goes_up(made,
     assert not hub.uploads and not hub.repositories["me/x"].files
 
 
-def test_a_run_of_several_models_is_not_one_model(made):
+def test_a_run_of_several_models_is_not_one_model(artefacts):
     with pytest.raises(SertoneError) as caught:
-        push(made / "run", "me/x")
+        push(artefacts / "run", "me/x")
     assert caught.value.code == "many_models" and "2 models" in str(caught.value)
 
 
 @pytest.mark.parametrize("environment", [{}, {"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}])
-def test_a_model_that_is_neither_here_nor_on_the_hub(hub, tmp_path, environment):
+def test_a_model_that_is_neither_local_nor_on_the_hub(hub, tmp_path, environment):
     done = run_sertone(hub, tmp_path, "predict", "nobody/none", "x.wav", **environment)
     assert done.returncode == 2 and "error [not_a_checkpoint] no folder nobody/none" in done.stderr
     assert "from the hub" in done.stderr and bool(hub.requests) == (not environment)
 
 
 @pytest.mark.parametrize("command", ["predict {} x.wav", "info {}", "listen {}", "export hf:{} x"])
-def test_a_path_is_not_asked_of_the_hub(hub, tmp_path, command):
+def test_a_path_is_not_looked_up_on_the_hub(hub, tmp_path, command):
     path = {"predict": "runs/final", "info": "./me/x", "listen": "here/x", "export": "me/x/"}[
         command.split()[0]
     ]
@@ -342,7 +363,7 @@ def test_a_path_is_not_asked_of_the_hub(hub, tmp_path, command):
     assert re.search(r"error \[(not_a_checkpoint|missing_encoder)\] no folder", done.stderr)
 
 
-def test_what_is_taken_for_a_name_on_the_hub(tmp_path, monkeypatch):
+def test_names_that_are_looked_up_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     (tmp_path / "facebook").mkdir()

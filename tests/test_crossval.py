@@ -1,4 +1,4 @@
-"""From a recipe to a run folder, through the command line; prediction; the demo."""
+"""Cross-validation from a recipe to a run folder, on the command line too; prediction; the demo."""
 
 import csv
 import json
@@ -123,7 +123,7 @@ def test_a_finished_run_is_not_run_again_and_another_is_refused(run, capsys):
     assert caught.value.code == "other_experiment" and "clip_norm" in str(caught.value)
 
 
-def test_the_report_is_one_page_that_needs_nothing_else(run):
+def test_the_report_is_one_self_contained_page(run):
     page = (run / "report.html").read_text()
     results = results_of(run)
     assert not re.findall(r'(?:src|href)="(?!#)', page) and "@import" not in page
@@ -137,7 +137,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(run):
     assert "seed: 3" in page
 
 
-def test_predict_answers_every_file(run, small_demo, tmp_path, tone, capsys):
+def test_predict_gives_a_prediction_for_every_file(run, small_demo, tmp_path, tone, capsys):
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.wav").write_text("hello")
     stereo, slow, short = tone("stereo.flac", 1.0, 48000, 2), tone("slow.wav", 1.0, 8000), tone("s.wav", 0.03)
@@ -163,7 +163,7 @@ def test_predict_answers_every_file(run, small_demo, tmp_path, tone, capsys):
     assert cli.app(["predict", str(run / "fold_0"), str(good)]) == 0
 
 
-def test_a_run_answers_with_the_mean_of_its_folds(run, small_demo):
+def test_a_run_predicts_the_mean_of_its_folds(run, small_demo):
     path = small_demo / "wav" / "S2M_angry_00.wav"
     whole = sertone.load(run).predict(path)
     folds = [sertone.load(run / f"fold_{n}").predict(path).probabilities for n in (0, 1)]
@@ -193,7 +193,7 @@ def test_arrays_and_very_short_clips(run, tone):
     assert (answer.status, answer.code) == ("warning", "padded") and answer.label
 
 
-def test_train_makes_one_model_of_everything(run, tmp_path, small_demo, capsys):
+def test_train_trains_one_model_on_the_whole_corpus(run, tmp_path, small_demo, capsys):
     out = tmp_path / "final"
     assert cli.app(["train", str(run / "recipe.yaml"), "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out / "checkpoint")
@@ -220,7 +220,7 @@ def test_a_leak_is_refused_before_training(tmp_path, small_demo):
     assert caught.value.code == "audio_leak" and not (tmp_path / "run").exists()
 
 
-def test_utterances_without_an_emotion_still_teach_the_other_tasks(tmp_path, small_demo):
+def test_utterances_without_an_emotion_train_the_other_tasks(tmp_path, small_demo):
     lines = (
         (small_demo / "metadata.csv")
         .read_text()
@@ -242,7 +242,7 @@ def test_utterances_without_an_emotion_still_teach_the_other_tasks(tmp_path, sma
 
 
 @pytest.mark.parametrize("family, norm", [("wav2vec2", "group"), ("wavlm", "layer")])
-def test_a_pretrained_encoder_goes_the_whole_way(
+def test_a_pretrained_encoder_from_training_to_prediction(
     tiny_encoder, demo_recipe, tmp_path, small_demo, family, norm
 ):
     source = tiny_encoder(family, norm)
@@ -274,7 +274,7 @@ def test_exit_status_and_messages(tmp_path):
     assert all(name in listed.stdout for name in corpora.list_names())
 
 
-def test_strict_refuses_what_is_doubtful(run, tone, capsys):
+def test_strict_refuses_predictions_with_warnings(run, tone, capsys):
     path = tone()
     path.write_bytes(path.read_bytes()[:20000])
     assert cli.app(["predict", str(run), str(path)]) == 0
@@ -326,7 +326,7 @@ def test_the_report_leaves_out_the_loss_of_an_epoch_without_a_step(run, tmp_path
     assert not re.search(r"\bnan\b", write(copy).read_text())
 
 
-def test_an_unexpected_fault_of_one_recording_is_one_answer(run, small_demo, monkeypatch):
+def test_an_unexpected_error_concerns_one_recording_only(run, small_demo, monkeypatch):
     predictor = sertone.load(run)
     monkeypatch.setattr("sertone.runtime.recording_source.read_isolated", None)
     answer = predictor.predict(small_demo / "wav" / "S1F_sad_00.wav")

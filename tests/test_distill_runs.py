@@ -1,4 +1,4 @@
-"""Distillation as it is run: training, caches, resuming, processes, recipes, the command."""
+"""Distillation runs: training, caches, resuming, processes, recipes, the command."""
 
 import json
 import socket
@@ -67,35 +67,35 @@ def losses(out):
     return [[entry["loss"], entry["val_loss"]] for entry in read_result(out)["history"]]
 
 
-def test_the_loss_falls_on_speakers_that_were_held_out(recipe, tmp_path):
+def test_the_loss_falls_on_held_out_speakers(recipe, tmp_path):
     distill(recipe(epochs=8), tmp_path / "a", quiet=True)
-    said = read_result(tmp_path / "a")
-    assert said["held_out"]["after"] < 0.8 * said["held_out"]["before"]
-    assert said["held_out"]["after"] == min(entry["val_loss"] for entry in said["history"])
+    result = read_result(tmp_path / "a")
+    assert result["held_out"]["after"] < 0.8 * result["held_out"]["before"]
+    assert result["held_out"]["after"] == min(entry["val_loss"] for entry in result["history"])
     student = SavedEncoderConfig(source=str(tmp_path / "a")).build()
-    assert student.depth == 1 and said["parameters"]["student"] == sum(
+    assert student.depth == 1 and result["parameters"]["student"] == sum(
         p.numel() for p in student.parameters()
     )
-    assert said["parameters"]["student"] < said["parameters"]["teacher"]
+    assert result["parameters"]["student"] < result["parameters"]["teacher"]
     assert not any((tmp_path / "a").glob("resume*"))
 
 
 def test_the_held_out_loss_is_that_of_the_encoder_and_its_heads(recipe, tmp_path, monkeypatch):
-    """Before training, by hand: one recording at a time, the teacher run without any cache."""
+    """The loss before training equals one computed by hand, one recording at a time and without a cache."""
     from sertone.training.distill import distill as module
     from sertone.training.distill.student import DistillationTrainer
 
-    made = []
+    trainers = []
     train = DistillationTrainer.train
-    monkeypatch.setattr(DistillationTrainer, "train", lambda self: made.append(self) or train(self))
+    monkeypatch.setattr(DistillationTrainer, "train", lambda self: trainers.append(self) or train(self))
     distill(recipe(epochs=1, learning_rate=1e-12, batch_size=3), tmp_path / "a", quiet=True)
-    (distiller,) = made
+    (distiller,) = trainers
     sums, count = 0.0, 0
     model, teacher = distiller.model.eval(), distiller.teacher
     teacher.freeze(-1)
     with torch.no_grad():
         for u in distiller.fold.validation:
-            samples = torch.from_numpy(distiller.material.recordings.samples(u).astype(np.float32) / 32768)
+            samples = torch.from_numpy(distiller.caches.recordings.samples(u).astype(np.float32) / 32768)
             inputs = samples[None], torch.tensor([len(samples)])
             expected, frames = teacher(*inputs)
             hidden, _ = model.encoder(*inputs)
@@ -108,17 +108,17 @@ def test_the_held_out_loss_is_that_of_the_encoder_and_its_heads(recipe, tmp_path
     )
 
 
-def test_student_and_teacher_hear_the_same_crop(recipe, tmp_path, monkeypatch):
-    """Another one in every epoch, so nothing is cached; what is held out is heard whole."""
+def test_student_and_teacher_get_the_same_crop(recipe, tmp_path, monkeypatch):
+    """The crop changes with every epoch, so nothing is cached. Held-out audio is not cropped."""
     from sertone.training.distill.student import DistillationTrainer
 
-    made, crop = [], {"augmentation": {"crop_seconds": 0.5}}
+    trainers, crop = [], {"augmentation": {"crop_seconds": 0.5}}
     train = DistillationTrainer.train
-    monkeypatch.setattr(DistillationTrainer, "train", lambda self: made.append(self) or train(self))
+    monkeypatch.setattr(DistillationTrainer, "train", lambda self: trainers.append(self) or train(self))
     student = {"layers": 1, "heads": "hidden", "front_gradient": 0.1}
     distill(recipe(student=student, epochs=2, **crop), tmp_path / "a", quiet=True)
-    (distiller,) = made
-    assert distiller._kept is None and np.isfinite(losses(tmp_path / "a")).all()
+    (distiller,) = trainers
+    assert distiller._teacher_cache is None and np.isfinite(losses(tmp_path / "a")).all()
     rows = [BatchItem(u, seed=n) for n, u in enumerate(distiller.fold.train[:3])]
     (batch,) = distiller.loader.batches([rows], list(distiller.model.heads))
     assert batch.lengths.tolist() == [8000] * 3
@@ -127,7 +127,7 @@ def test_student_and_teacher_hear_the_same_crop(recipe, tmp_path, monkeypatch):
     for layer in (1, 3):
         torch.testing.assert_close(batch.targets[f"layer_{layer}"], expected[:, layer], atol=1e-5, rtol=1e-5)
     (whole,) = distiller.loader.batches([[BatchItem(distiller.fold.train[0])]], list(distiller.model.heads))
-    assert whole.lengths.tolist() == [distiller.material.recordings.lengths[distiller.fold.train[0].id]]
+    assert whole.lengths.tolist() == [distiller.caches.recordings.lengths[distiller.fold.train[0].id]]
     with pytest.raises(SertoneError) as caught:
         distill(recipe(cache="memory", **crop), tmp_path / "b", quiet=True)
     assert caught.value.code == "not_cacheable"
@@ -147,7 +147,7 @@ def test_cached_targets_are_those_of_the_teacher(recipe, tiny_encoder, tmp_path,
     assert list((tmp_path / "kept").glob("*.prefix"))
 
 
-def test_the_teacher_is_not_run_where_its_layers_are_kept(recipe, tmp_path, monkeypatch, capsys):
+def test_the_teacher_is_not_run_where_its_layers_are_cached(recipe, tmp_path, monkeypatch, capsys):
     from sertone.nn.encoders.base import Encoder
 
     run = []
@@ -155,9 +155,9 @@ def test_the_teacher_is_not_run_where_its_layers_are_kept(recipe, tmp_path, monk
     monkeypatch.setattr(Encoder, "run_frozen_layers", lambda self, *a: run.append(self) or deepen(self, *a))
     distill(recipe(epochs=3, cache="memory", held_out=0.2), tmp_path / "kept")
     assert len(run) == 40, "each recording once"
-    said = capsys.readouterr().err
-    assert "teacher: output of the frozen encoder up to layer 3 kept in memory, up to" in said
-    assert "held-out loss" in said
+    output = capsys.readouterr().err
+    assert "teacher: output of the frozen encoder up to layer 3 kept in memory, up to" in output
+    assert "held-out loss" in output
 
 
 def test_a_cache_that_is_too_small(recipe, tmp_path):
@@ -171,7 +171,7 @@ def test_a_cache_that_is_too_small(recipe, tmp_path):
 
 
 @pytest.mark.parametrize("held_out", [0.0, 0.2])
-def test_interrupted_is_uninterrupted(recipe, tmp_path, monkeypatch, held_out):
+def test_a_resumed_distillation_equals_an_uninterrupted_one(recipe, tmp_path, monkeypatch, held_out):
     once = recipe(epochs=4, save_every=1, held_out=held_out, speeds=[0.9, 1.1], schedule="cosine", warmup=0.2)
     distill(once, tmp_path / "whole", quiet=True)
     save = training_state.save_training_state
@@ -192,7 +192,7 @@ def test_interrupted_is_uninterrupted(recipe, tmp_path, monkeypatch, held_out):
 
 
 def test_the_seed_decides_and_the_best_epoch_is_kept(recipe, tmp_path):
-    """At a rate that is far too high the loss goes up again; after n epochs weights do not depend on more."""
+    """At a much too high rate the loss rises again. The weights of n epochs do not depend on later epochs."""
     wild = {"learning_rate": 0.3, "clip_norm": 100.0, "seed": 0}
     distill(recipe(epochs=4, **wild), tmp_path / "four", quiet=True)
     distill(recipe(epochs=4, **wild), tmp_path / "again", quiet=True)
@@ -205,7 +205,7 @@ def test_the_seed_decides_and_the_best_epoch_is_kept(recipe, tmp_path):
     assert not same(weights(tmp_path / "best"), weights(tmp_path / "other"))
 
 
-def test_what_is_frozen_of_the_student_stays(recipe, tmp_path):
+def test_frozen_parts_of_the_student_do_not_change(recipe, tmp_path):
     teacher = CompactEncoderConfig(**TEACHER)
     for frozen in (1, -1):
         student = {"layers": 2, "frozen_layers": frozen}
@@ -229,7 +229,7 @@ def test_in_bf16_it_learns_the_same(recipe, tmp_path):
     np.testing.assert_allclose(rounded, exact, rtol=0.03)
 
 
-def test_unlabelled_audio_alone_is_enough(recipe, tmp_path):
+def test_audio_without_labels_is_enough(recipe, tmp_path):
     data = {"corpus": "manifest", "root": str(unlabelled_manifest(tmp_path)), "licence": "cc-by-4.0"}
     folder = distill(recipe(data=data, max_seconds=0.4), tmp_path / "run", quiet=True)
     about = json.loads((folder / "encoder.json").read_text())
@@ -246,13 +246,13 @@ def test_unlabelled_audio_alone_is_enough(recipe, tmp_path):
         ({"device": "mps"}, "no_device", "mps"),
     ],
 )
-def test_what_cannot_be(recipe, tmp_path, options, code, words):
+def test_impossible_options_are_refused(recipe, tmp_path, options, code, words):
     with pytest.raises(SertoneError, match=words) as caught:
         distill(recipe(**options), tmp_path / "run", quiet=True)
     assert caught.value.code == code and not (tmp_path / "run").exists()
 
 
-def test_a_finished_distillation_stays_and_another_one_is_refused(recipe, tmp_path):
+def test_a_finished_distillation_is_kept_and_another_one_is_refused(recipe, tmp_path):
     distill(recipe(epochs=1), tmp_path / "run", quiet=True)
     before = (tmp_path / "run" / "distill.json").stat().st_mtime_ns
     distill(recipe(epochs=1, save_every=7), tmp_path / "run", quiet=True)
@@ -268,19 +268,19 @@ def test_a_finished_distillation_stays_and_another_one_is_refused(recipe, tmp_pa
     assert (tmp_path / "run" / "distill.json").stat().st_mtime_ns != before
 
 
-def distilled_by_rank(recipe, out):
+def distil_in_process(recipe, out):
     distill(recipe, out, quiet=True)
     return distributed.world_size()
 
 
 @pytest.mark.slow
-def test_two_ranks_write_one_encoder(recipe, tmp_path):
-    """With next to no learning, and no dropout, the mean loss of an epoch is that of a single process."""
+def test_two_processes_write_one_encoder(recipe, tmp_path):
+    """Almost without learning and without dropout, the mean loss of an epoch is that of one process."""
     still = recipe(teacher=TEACHER | {"dropout": 0.0}, epochs=1, learning_rate=1e-12, device="cpu")
     children = [ChildProcess(environment) for environment in ranks_environment(2)]
     try:
         with ThreadPoolExecutor(2) as pool:
-            worlds = pool.map(lambda child: child(distilled_by_rank, still, tmp_path / "two"), children)
+            worlds = pool.map(lambda child: child(distil_in_process, still, tmp_path / "two"), children)
             assert list(worlds) == [2, 2]
     finally:
         for child in children:
@@ -340,7 +340,7 @@ def test_the_papers_setting():
         ("train.batch_seconds=9", "either batch_size or batch_seconds"),
     ],
 )
-def test_what_is_wrong_with_a_recipe_is_named(override, message):
+def test_errors_in_a_recipe_are_named(override, message):
     with pytest.raises(SertoneError, match=message) as caught:
         distill_recipe.load(recipes.find_shipped_recipe("demo_distill"), [override])
     assert caught.value.code == "bad_recipe"
@@ -352,16 +352,16 @@ def test_targets_are_a_set():
 
 
 def test_the_command(small_demo, tiny_encoder, tmp_path, capsys):
-    """From a folder of Hugging Face's with its licence to another one."""
+    """The command distils a Hugging Face folder with a licence into another such folder."""
     teacher = tiny_encoder("hubert")
     (teacher / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# An encoder\n")
     settings = [f"teacher={{name: pretrained, source: {teacher}}}", f"data.root={small_demo}", "targets=[2]"]
     settings += ["data.only={}", "train.epochs=1"]
     command = ["distill", str(recipes.find_shipped_recipe("demo_distill")), "--out", str(tmp_path / "run")]
     assert cli.app([*command, *(part for setting in settings for part in ("--set", setting))]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     folder = tmp_path / "run" / "encoder"
-    assert f"encoder        {folder}\n" in said and "held-out loss" in said and "of the student" in said
+    assert f"encoder        {folder}\n" in output and "held-out loss" in output and "of the student" in output
     model = AutoModel.from_pretrained(folder)
     assert model.config.num_hidden_layers == 1
     readme = (folder / "README.md").read_text()

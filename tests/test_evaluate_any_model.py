@@ -247,7 +247,7 @@ def test_a_hugging_face_model_is_scored_and_its_card_says_so(hub_folder, home, t
     command = ["export", f"hf:{hub_folder}", str(tmp_path / "b"), "--scores", str(tmp_path / "out")]
     assert cli.app(command) == 0
     card = (tmp_path / "b" / "README.md").read_text()
-    assert f"{found.scores['ua']:.1%}" in card and "Whether the model has heard these recordings" in card
+    assert f"{found.scores['ua']:.1%}" in card and "It is not known whether these recordings were used in training" in card
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(SertoneError, match=r"no results\.json") as caught:
         export(f"hf:{hub_folder}", tmp_path / "c", scores=tmp_path / "out")

@@ -1,4 +1,4 @@
-"""A model trained on all data is calibrated by the held-out answers of a cross-validation of its recipe."""
+"""Calibration of a model of all data on the held-out predictions of a cross-validation of its recipe."""
 
 import json
 
@@ -15,11 +15,11 @@ from sertone.training.testing.calibrate import calibrate_on_held_out
 
 CLASSES = ("neutral", "happy", "angry", "sad")
 TRUE = 0.6
-"""The temperature at which the logits below are the truth."""
+"""The temperature at which the logits below give the true probabilities."""
 
 
 def write_run(folder, temperatures=(1.0, 1.0, 1.0), each=400):
-    """Folds whose answers were told at temperatures of their own."""
+    """Write a run whose folds have different temperatures."""
     draw = np.random.default_rng(0)
     for fold, temperature in enumerate(temperatures):
         logits = draw.normal(0, 1.5, (each, 4))
@@ -37,17 +37,17 @@ def write_run(folder, temperatures=(1.0, 1.0, 1.0), each=400):
     return folder
 
 
-def told_of(run):
+def read_predictions(run):
     rows = [
         row for file in sorted(run.glob("fold_*/result.json")) for row in json.loads(file.read_text())["rows"]
     ]
     return np.array([[row[f"p_{name}"] for name in CLASSES] for row in rows]), [row["target"] for row in rows]
 
 
-def test_the_temperature_and_the_threshold_are_those_of_the_held_out_answers(tmp_path):
+def test_temperature_and_threshold_are_those_of_the_held_out_predictions(tmp_path):
     run = write_run(tmp_path / "run")
     found = calibrate_on_held_out(run, coverage=0.7)
-    shares, targets = told_of(run)
+    shares, targets = read_predictions(run)
     own = np.array([CLASSES.index(target) for target in targets])
 
     def loss(temperature):  # a second formula: powers of the probabilities, on a grid
@@ -66,22 +66,22 @@ def test_the_temperature_and_the_threshold_are_those_of_the_held_out_answers(tmp
 
 
 @pytest.mark.filterwarnings("error")
-def test_one_fold_alone_says_nothing_of_its_worth(tmp_path):
+def test_a_single_fold_states_no_calibration_error(tmp_path):
     found = calibrate_on_held_out(write_run(tmp_path / "run", (1.0,)), 0.8)
     assert found.note == HELD_OUT and found.fitted_on["speakers"] == ["s0"]
 
 
-def test_what_each_fold_was_told_with_makes_no_difference(tmp_path):
+def test_the_temperatures_of_the_folds_make_no_difference(tmp_path):
     plain = calibrate_on_held_out(write_run(tmp_path / "plain"), 0.8)
     own = calibrate_on_held_out(write_run(tmp_path / "own", (2.0, 0.5, 1.3)), 0.8)
     assert (own.temperature, own.threshold) == pytest.approx((plain.temperature, plain.threshold), abs=1e-5)
 
 
-def test_the_bundle_answers_at_that_temperature(tmp_path, experiment, monkeypatch):
-    """The scores themselves are those of a cross-validation, and tested with it."""
+def test_the_bundle_has_that_temperature(tmp_path, experiment, monkeypatch):
+    """The scores are those of a cross-validation; another test covers them."""
     monkeypatch.setattr(
         from_checkpoint.Scores,
-        "of_run",
+        "from_run",
         lambda run, about: from_checkpoint.Scores({}, {}, "speakers", 1, 1, 3),
     )
     run = write_run(tmp_path / "run")
@@ -92,8 +92,8 @@ def test_the_bundle_answers_at_that_temperature(tmp_path, experiment, monkeypatc
     for name, options in (("plain", []), ("own", ["--scores", str(run), "--coverage", "0.8"])):
         assert app([*command, str(tmp_path / name), *options], exit_on_error=False) == 0
     expected = calibrate_on_held_out(run, 0.8)
-    said = read_metadata(tmp_path / "own")["calibration"]
-    assert (said["temperature"], said["threshold"]) == (expected.temperature, expected.threshold)
+    stated = read_metadata(tmp_path / "own")["calibration"]
+    assert (stated["temperature"], stated["threshold"]) == (expected.temperature, expected.threshold)
     assert read_metadata(tmp_path / "plain")["calibration"]["note"] == NOT_FITTED
     noise = np.random.default_rng(0).standard_normal((1, 16000)).astype(np.float32)
     plain, own = (Bundle(tmp_path / name) for name in ("plain", "own"))
@@ -105,7 +105,7 @@ def test_the_bundle_answers_at_that_temperature(tmp_path, experiment, monkeypatc
 @pytest.mark.parametrize(
     "options, code", [(["--coverage", "0.8"], "no_held_out"), (["--coverage", "1"], "bad_coverage")]
 )
-def test_a_coverage_needs_held_out_answers(tmp_path, experiment, options, code):
+def test_a_coverage_needs_held_out_predictions(tmp_path, experiment, options, code):
     checkpoint = write_checkpoint(
         tmp_path / "model", experiment, name="baseline", encoder=COMPACT | {"depth": 1}, temperature=1.0
     )

@@ -1,4 +1,4 @@
-"""Runs of audio and text: scores, missing modalities, prediction, other corpora, and what text adds."""
+"""Runs with audio and text: scores, missing modalities, prediction, other corpora, the gain from text."""
 
 import csv
 import json
@@ -49,8 +49,8 @@ def test_a_run_scores_classes_ratings_and_missing_modalities(run):
     assert card["text"]["source"] == "corpus"
 
 
-def test_the_report_of_missing_modalities_is_of_what_it_says(run, small_demo):
-    """Against predictions from the checkpoint; without audio, other audio gives the same answers."""
+def test_the_scores_of_missing_modalities_follow_from_the_checkpoint(run, small_demo):
+    """Compare with predictions from the checkpoint. Without audio, other audio gives the same predictions."""
     fold = json.loads((run / "fold_0" / "result.json").read_text())
     predictor = load(run / "fold_0")
     texts = {u.id: (u.path, u.text) for u in corpora.read_utterances("demo", small_demo)}
@@ -69,15 +69,15 @@ def test_the_report_of_missing_modalities_is_of_what_it_says(run, small_demo):
     assert np.mean(differ) > 0.3, "most texts of several words have an error"
 
 
-def test_no_text_ends_a_run_of_predictions(run, small_demo):
+def test_no_text_stops_a_series_of_predictions(run, small_demo):
     clip = small_demo / "wav" / "S1F_sad_00.wav"
     found = list(load(run / "fold_0").predict_files([clip] * 3, texts=["fine", "so \ud800", "fine"]))
     assert [f.status for f in found] == ["ok", "error", "ok"] and found[1].code == "failed"
 
 
-def test_the_card_says_that_the_model_reads(run):
+def test_the_card_states_that_the_model_uses_text(run):
     card = (run / "fold_0" / "checkpoint" / "card.md").read_text()
-    assert "It also reads what is said" in card and '--text "what is said"' in card
+    assert "It also uses the text of an utterance" in card and '--text "what is said"' in card
     assert "the corpus's own transcripts" in card and "CCC valence" in card
 
 
@@ -85,24 +85,24 @@ def test_prediction_with_text_and_without(run, small_demo):
     utterance = next(u for u in corpora.read_utterances("demo", small_demo) if u.text)
     predictor = load(run / "fold_0")
     assert predictor.model.uses_text and list(predictor.model.scales) == ["valence", "arousal", "dominance"]
-    heard = predictor.predict(utterance.path)
-    assert (heard.status, heard.code, heard.text) == ("warning", "no_text", None)
-    assert "audio alone" in heard.message and heard.label in predictor.model.classes
+    from_audio = predictor.predict(utterance.path)
+    assert (from_audio.status, from_audio.code, from_audio.text) == ("warning", "no_text", None)
+    assert "audio alone" in from_audio.message and from_audio.label in predictor.model.classes
     read = predictor.predict(utterance.path, text=utterance.text)
     assert (read.status, read.text) == ("ok", utterance.text)
     assert read.dimensions.keys() == {"valence", "arousal", "dominance"} != read.dimensions
-    assert read.dimensions != heard.dimensions and all(0 <= v <= 5 for v in read.dimensions.values())
+    assert read.dimensions != from_audio.dimensions and all(0 <= v <= 5 for v in read.dimensions.values())
     assert predictor.predict(utterance.path, text="...").code == "no_text"
     long = predictor.predict(utterance.path, text="well " * 2000)
     assert long.code == "text_truncated"
     files = list(predictor.predict_files([utterance.path] * 2, texts=[utterance.text, None]))
-    assert [f.dimensions for f in files] == [read.dimensions, heard.dimensions]
+    assert [f.dimensions for f in files] == [read.dimensions, from_audio.dimensions]
     (asked,) = predictor.predict_files([utterance.path], recogniser=lambda samples: utterance.text)
     assert asked.dimensions == read.dimensions and asked.text == utterance.text
 
 
-def test_a_prediction_is_the_one_of_the_run(run, small_demo):
-    """The checkpoint's own tokenizer reads the text as the training did."""
+def test_a_prediction_equals_that_of_the_run(run, small_demo):
+    """The tokenizer of the checkpoint encodes the text as in training."""
     with open(run / "predictions.csv", newline="") as file:
         row = next(csv.DictReader(file))
     utterance = next(u for u in corpora.read_utterances("demo", small_demo) if u.id == row["id"])
@@ -119,12 +119,12 @@ def test_dimensions_alone_from_end_to_end(demo_recipe, tmp_path, small_demo):
     assert (run / "report.html").is_file()
     answer = load(run).predict(next((small_demo / "wav").iterdir()), text="hello")
     card = (run / "fold_0" / "checkpoint" / "card.md").read_text()
-    assert "counts as" not in card and "emotions a voice carries" not in card
+    assert "counts as" not in card and "emotions a voice expresses" not in card
     assert answer.status == "ok" and answer.label is None and answer.probabilities == {}
     assert set(answer.dimensions) == {"valence", "arousal"}
 
 
-def test_utterances_outside_the_classes_can_teach_ratings(demo_recipe):
+def test_utterances_outside_the_classes_can_train_ratings(demo_recipe):
     recipe = demo_recipe(TINY | {"tasks": {"emotion": 1, "valence": 1, "arousal": 0}}, epochs=[1])
     data = recipe.data.model_copy(update={"classes": {"happy": "happy", "sad": "sad"}})
     few = prepare(recipe.model_copy(update={"data": data}))
@@ -135,7 +135,7 @@ def test_utterances_outside_the_classes_can_teach_ratings(demo_recipe):
     assert more.build_vocabulary(0).make_targets("valence", more.utterances).isfinite().all()
 
 
-def test_ratings_that_a_corpus_does_not_have_are_missed_before_anything_else(tmp_path, demo_recipe):
+def test_ratings_that_the_corpus_lacks_are_refused_first(tmp_path, demo_recipe):
     corpora.fake("ravdess", tmp_path / "ravdess")
     recipe = demo_recipe(TINY, epochs=[1])
     for scales, code in (({}, "no_scale"), ({"valence": (1, 5), "arousal": (1, 5)}, "no_labels")):
@@ -146,7 +146,7 @@ def test_ratings_that_a_corpus_does_not_have_are_missed_before_anything_else(tmp
             assert caught.value.code == code
 
 
-def test_options_that_do_not_fit_are_named():
+def test_incompatible_options_are_named():
     with pytest.raises(SertoneError, match="divisor") as caught:
         build(attention_heads=5)
     assert caught.value.code == "bad_heads"
@@ -161,7 +161,9 @@ def test_a_checkpoint_without_its_tokenizer_is_refused(run, tmp_path):
         load(copy)
 
 
-def test_the_command_line_takes_text_a_table_or_says_what_is_missing(run, small_demo, tmp_path, capsys):
+def test_the_command_line_accepts_a_text_or_a_table_and_names_what_is_missing(
+    run, small_demo, tmp_path, capsys
+):
     model, clip = str(run / "fold_0"), str(small_demo / "wav" / "S1F_sad_00.wav")
     assert cli.app(["predict", model, clip, "--text", "that was it"]) == 0
     (alone,) = map(json.loads, capsys.readouterr().out.splitlines())
@@ -186,7 +188,7 @@ def test_the_command_line_takes_text_a_table_or_says_what_is_missing(run, small_
 
 
 def test_another_corpus_is_scored_on_its_own_scale(run, small_demo, tmp_path):
-    """The same recordings as a manifest whose ratings go from 0 to 100: the same concordance."""
+    """The same recordings with ratings from 0 to 100 give the same concordance."""
     with open(small_demo / "metadata.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     there = small_demo / "hundred.csv"
@@ -219,8 +221,8 @@ def test_another_corpus_is_scored_on_its_own_scale(run, small_demo, tmp_path):
 
 
 @pytest.mark.slow
-def test_text_helps_valence_where_the_words_tell_of_it(tmp_path_factory):
-    """The demo recipe with text and without, on the whole demo corpus: the interval of the difference."""
+def test_text_helps_valence_where_the_words_carry_it(tmp_path_factory):
+    """Check the interval of the difference between the demo recipe with text and without, on the full corpus."""
     root = tmp_path_factory.mktemp("whole") / "demo"
     corpora.fake("demo", root)
     runs = []
@@ -272,8 +274,10 @@ print(json.dumps([loss.item(), parameters, peak / 1e9, time.monotonic() - starte
 
 @pytest.mark.slow
 def test_a_step_at_the_papers_size_fits_into_20_gb():
-    """HuBERT-large and DeBERTaV3-large by their published shapes, random weights, four clips of 4.55 s (the
-    mean of IEMOCAP), float32."""
+    """The models are HuBERT-large and DeBERTaV3-large by their published shapes, with random float32 weights.
+
+    The batch has four clips of 4.55 s, the mean of IEMOCAP.
+    """
     hubert = {"model_type": "hubert", "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
     hubert |= {"intermediate_size": 4096, "feat_extract_norm": "layer", "do_stable_layer_norm": True}
     hubert |= {"conv_bias": True, "layerdrop": 0.0, "mask_time_prob": 0.0}

@@ -1,4 +1,4 @@
-"""Licences: of every corpus, of encoders, of a model made of both, and what is said about them."""
+"""Licences of corpora, of encoders and of models built from both, and the messages about them."""
 
 import warnings
 from dataclasses import asdict
@@ -29,7 +29,7 @@ def test_every_corpus_states_licence_and_language(name, capsys):
     assert f"licence: {sheet.LICENCE.name}" in capsys.readouterr().out
 
 
-def test_known_licences_are_the_hubs():
+def test_known_licences_are_those_of_the_hub():
     assert KNOWN_LICENCES.keys() <= LICENCES and all(
         licence.id == key for key, licence in KNOWN_LICENCES.items()
     )
@@ -38,7 +38,7 @@ def test_known_licences_are_the_hubs():
         assert licence.commercial is expected and bool(licence.url) is (expected is not None)
 
 
-def test_the_recipe_says_the_licence_of_a_manifest(tmp_path):
+def test_the_recipe_states_the_licence_of_a_manifest(tmp_path):
     values = {
         "data": {"corpus": "manifest", "root": "x", "licence": "cc-by-4"},
         "model": TINY_MODEL,
@@ -66,7 +66,7 @@ def test_the_recipe_says_the_licence_of_a_manifest(tmp_path):
         ("- a list", ("unknown", None)),
     ],
 )
-def test_an_encoders_folder_states_its_licence(tmp_path, metadata, expected):
+def test_the_folder_of_an_encoder_states_its_licence(tmp_path, metadata, expected):
     (tmp_path / "README.md").write_text(f"---\n{metadata}\n---\n# A model\n")
     found = licences.find_encoder_licence(str(tmp_path))
     assert (found.id, found.commercial) == expected
@@ -74,7 +74,7 @@ def test_an_encoders_folder_states_its_licence(tmp_path, metadata, expected):
         assert (found.name, found.url) == ("house-terms", "http://x.y")
 
 
-def test_an_encoder_without_a_model_card_has_the_hubs_licence_or_an_unknown_one(tmp_path):
+def test_an_encoder_without_a_model_card_has_a_known_licence_or_an_unknown_one(tmp_path):
     assert licences.find_encoder_licence("facebook/hubert-base-ls960").id == "apache-2.0"
     assert licences.find_encoder_licence("microsoft/wavlm-base").id == "cc-by-sa-3.0"
     assert (
@@ -93,7 +93,7 @@ def ledger(corpus="demo", text=None, **encoder):
     )
 
 
-def test_the_ledger_names_the_parts_and_no_folder_of_ones_machine(tmp_path):
+def test_the_ledger_names_the_parts_and_no_path(tmp_path):
     assert [e["of"] for e in ledger(name="compact")] == ["Sertone's demo (synthetic speech)"]
     source = tmp_path / "secret" / "wavlm"
     source.mkdir(parents=True)
@@ -123,12 +123,12 @@ def test_the_ledger_names_a_text_encoder_where_the_model_has_one(tmp_path):
 @pytest.mark.parametrize(
     "old", ["roberta-base", "roberta-large", "bert-base-uncased", "distilbert-base-uncased"]
 )
-def test_old_names_of_text_encoders_have_the_licence_of_the_new(old):
+def test_old_names_of_text_encoders_have_the_same_licence(old):
     (new,) = [name for name in licences.ENCODER_LICENCES if name.endswith(f"/{old}")]
     assert licences.find_encoder_licence(old) == licences.find_encoder_licence(new) != licences.UNKNOWN
 
 
-def test_what_excludes_commercial_use_is_named_once():
+def test_a_ban_on_commercial_use_is_stated_once():
     free = ledger("emodb", source="facebook/wav2vec2-base")
     assert licences.describe_restriction(free) == ""
     with warnings.catch_warnings():
@@ -137,8 +137,8 @@ def test_what_excludes_commercial_use_is_named_once():
     with pytest.warns(LicenceWarning) as caught:
         licences.warn_if_restricted(ledger("ravdess", source="facebook/mms-300m"))
     assert len(caught) == 1
-    said = str(caught[0].message)
-    assert "RAVDESS (CC BY-NC-SA 4.0)" in said and "facebook/mms-300m (CC BY-NC 4.0)" in said
+    message = str(caught[0].message)
+    assert "RAVDESS (CC BY-NC-SA 4.0)" in message and "facebook/mms-300m (CC BY-NC 4.0)" in message
     assert "mms" not in licences.describe_restriction(ledger("ravdess", source="ntu-spml/distilhubert"))
 
 
@@ -163,7 +163,7 @@ def test_a_model_has_the_most_restrictive_licence_of_its_parts(ids, expected):
     assert choose_licence(found) == choose_licence(found[::-1]) == {"license": expected}
 
 
-def test_licences_that_do_not_agree_or_have_no_identifier_get_a_name():
+def test_different_or_unidentified_licences_get_a_name():
     both = choose_licence(entries(KNOWN_LICENCES["odbl"], licences.WAVLM))
     assert both == {"license": "other", "license_name": "odbl-and-cc-by-sa-3.0"}
     sheet = corpora.load_sheet("iemocap").LICENCE
@@ -174,12 +174,14 @@ def test_licences_that_do_not_agree_or_have_no_identifier_get_a_name():
 
 
 @given(st.lists(st.sampled_from(list(KNOWN_LICENCES.values())), min_size=1, max_size=4))
-def test_a_models_licence_never_allows_commerce_that_a_part_forbids(found):
-    said = choose_licence(entries(*found))
-    parts = [said["license"]] if "license_name" not in said else said["license_name"].split("-and-")
-    assert said["license"] in LICENCES
+def test_the_licence_of_a_model_never_allows_commercial_use_that_a_part_forbids(found):
+    metadata = choose_licence(entries(*found))
+    parts = (
+        [metadata["license"]] if "license_name" not in metadata else metadata["license_name"].split("-and-")
+    )
+    assert metadata["license"] in LICENCES
     if any(licence.commercial is False for licence in found):
         assert all("-nc" in part for part in parts)
-    assert choose_licence(entries(*found, found[0])) == said
+    assert choose_licence(entries(*found, found[0])) == metadata
     if any(licence.id not in ("cc0-1.0", "pddl") for licence in found):
-        assert choose_licence(entries(*found, licences.CC0)) == said
+        assert choose_licence(entries(*found, licences.CC0)) == metadata

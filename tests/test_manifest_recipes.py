@@ -1,4 +1,4 @@
-"""The pretrained recipes for a table of one's own: they validate, and train an epoch of a tiny encoder."""
+"""The pretrained recipes for your own table: they are valid, and train a tiny encoder for an epoch."""
 
 import csv
 import json
@@ -10,12 +10,12 @@ from sertone import catalogue, models, recipe
 from sertone.cli import app
 
 LAYERS = {"manifest_frozen": 2, "manifest_wavlm": 1}
-"""Of the two of a tiny encoder, those that are frozen."""
+"""Recipe -> number of frozen layers of a tiny encoder with two layers."""
 
 
 @pytest.fixture
 def table(tmp_path, small_demo):
-    """A table with the three columns that are needed."""
+    """Write a table with the three required columns."""
     with open(small_demo / "metadata.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     lines = [
@@ -46,8 +46,8 @@ def test_an_epoch_with_a_tiny_encoder(name, tmp_path, table, tiny_encoder, capsy
     assert frozen in capsys.readouterr().err
 
 
-def test_the_page_that_helps_to_choose_names_recipes_that_are_there():
-    """Each with the kind of machine that `sertone recipes list` says."""
+def test_the_page_on_choosing_a_recipe_names_existing_recipes():
+    """The page states the same kind of machine as `sertone recipes list`."""
     entries = {entry.name: entry for entry in catalogue.list_entries() if entry.kind != "study"}
     lines = (REPOSITORY / "docs" / "which-recipe.md").read_text().splitlines()
     tables = [
@@ -55,6 +55,6 @@ def test_the_page_that_helps_to_choose_names_recipes_that_are_there():
     ]
     rows = [row for row in tables if row[-2].startswith("`")]
     assert len(rows) >= 9
-    for *_, machine, name, said in rows:
+    for *_, machine, name, purpose in rows:
         assert machine.startswith(entries[name.strip("`")].device), name
-        assert "measured" in said or "synthetic" in said or "not a classifier" in said, name
+        assert "measured" in purpose or "synthetic" in purpose or "not a classifier" in purpose, name

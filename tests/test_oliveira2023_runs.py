@@ -1,4 +1,4 @@
-"""Runs of small audio-textual models: one that only reads, and one that hears, reads and weighs its layers."""
+"""Runs of small models: one that uses text only, and one that uses audio and text and weights its layers."""
 
 import json
 
@@ -35,7 +35,7 @@ def run(request, tmp_path_factory, small_demo):
     return request.param, cross_validate(Recipe.model_validate(values), out, jobs=1, quiet=True)
 
 
-def test_a_run_scores_its_ratings_and_says_what_it_was_given(run):
+def test_a_run_scores_its_ratings_and_states_its_input(run):
     form, out = run
     results = json.loads((out / "results.json").read_text())
     assert list(results["pooled"]) == list(DIMENSIONS)
@@ -46,13 +46,13 @@ def test_a_run_scores_its_ratings_and_says_what_it_was_given(run):
     assert (out / "report.html").is_file()
 
 
-def test_a_checkpoint_answers_as_the_run_did(run, small_demo):
+def test_a_checkpoint_predicts_as_the_run_did(run, small_demo):
     form, out = run
     fold = json.loads((out / "fold_0" / "result.json").read_text())
     predictor = load(out / "fold_0")
-    said = {u.id: (u.path, u.text) for u in corpora.read_utterances("demo", small_demo)}
+    inputs = {u.id: (u.path, u.text) for u in corpora.read_utterances("demo", small_demo)}
     for row in fold["rows"][:4]:
-        path, text = said[row["id"]]
+        path, text = inputs[row["id"]]
         prediction = predictor.predict(path, text=text)
         assert prediction.dimensions["arousal"] == pytest.approx(row["arousal_prediction"], abs=1e-3)
         without = predictor.predict(path)
@@ -61,10 +61,10 @@ def test_a_checkpoint_answers_as_the_run_did(run, small_demo):
         assert bool(without.dimensions) == (form == "both")
 
 
-def test_the_card_says_what_the_model_is(run):
+def test_the_card_describes_the_model(run):
     form, out = run
     card = (out / "fold_0" / "checkpoint" / folders.CARD).read_text()
-    assert ("does not hear how" in card) == (form == "text")
+    assert ("and no audio" in card) == (form == "text")
     assert ("mono speech at 16 kHz" in card) == (form == "both")
     model, _, about = checkpoint.load_model(out / "fold_0" / "checkpoint")
     assert (about["model"]["encoder"] is None) == (form == "text") == (model.encoder.width == 0)
@@ -82,7 +82,7 @@ def layers_of(small_demo, out, **model):
     return probe_layers(Recipe.model_validate(values), out, target_names=["arousal"], quiet=True)
 
 
-def test_layers_of_a_model_that_only_reads_are_those_of_its_text(small_demo, tmp_path):
+def test_layers_of_a_text_model_are_those_of_its_text_encoder(small_demo, tmp_path):
     with pytest.raises(SertoneError, match="--encoder text") as error:
         layers_of(small_demo, tmp_path, encoder=None)
     assert error.value.code == "no_speech_encoder"
@@ -102,8 +102,8 @@ def test_layer_weights_of_a_run_belong_to_their_ratings(run):
 
 
 @pytest.mark.parametrize("saved", [True, False])
-def test_only_an_encoder_from_nowhere_is_called_random(saved, tmp_path, small_demo):
-    """Trained on emodb's miniature, which shares no speaker with the demo."""
+def test_only_an_untrained_encoder_is_called_random(saved, tmp_path, small_demo):
+    """The encoder is trained on the miniature of EmoDB, which shares no speaker with the demo."""
     corpora.fake("emodb", tmp_path / "emodb")
     encoder = AUDIO
     if saved:
@@ -115,10 +115,10 @@ def test_only_an_encoder_from_nowhere_is_called_random(saved, tmp_path, small_de
     assert ("random" in " ".join(found["warnings"])) == (not saved)
 
 
-def test_a_model_that_only_reads_has_no_encoder_to_start_from(run):
+def test_a_text_model_has_no_speech_encoder_to_start_from(run):
     form, out = run
     if form == "text":
-        with pytest.raises(SertoneError, match="only reads") as error:
+        with pytest.raises(SertoneError, match="uses text only") as error:
             encoder_origin.read_origin(str(out / "fold_0"))
         assert error.value.code == "no_speech_encoder"
     else:

@@ -1,4 +1,4 @@
-"""Runs of models that rate, beside emotions or instead of them: results and pages."""
+"""Runs of models that predict ratings, beside emotions or instead of them: results and reports."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def test_pooled_scores_follow_from_the_predictions(both):
     assert found["pooled"]["valence"]["utterances"] == 360 and found["pooled"]["arousal"]["utterances"] == 400
 
 
-def test_emotion_counts_only_those_who_have_one_of_the_classes(both):
+def test_emotion_scores_count_only_utterances_with_a_class(both):
     found, rows = results_of(both), rows_of(both / "predictions.csv")
     known = [row for row in rows if row["target"]]
     assert len(rows) == 400 and len(known) == 300 and all(row["prediction"] for row in rows)
@@ -58,7 +58,7 @@ def test_emotion_counts_only_those_who_have_one_of_the_classes(both):
     assert [fold["test"] for fold in found["folds"]] == [80] * 5 and pooled["utterances"] == 300
 
 
-def test_confidence_is_of_those_who_have_one_of_the_classes():
+def test_confidence_counts_only_utterances_with_a_class():
     fold = fold_of(0)
     known = [row for row in fold["rows"] if row["target"]]
     p = np.array([[row[f"p_{name}"] for name in CLASSES] for row in known])
@@ -68,7 +68,7 @@ def test_confidence_is_of_those_who_have_one_of_the_classes():
     assert (fold["confidence"]["sure"], fold["confidence"]["sure_and_right"]) == (60, right)
 
 
-def test_without_classes_nothing_is_said_about_emotions(dimensions):
+def test_without_classes_there_are_no_results_for_emotion(dimensions):
     found, rows = results_of(dimensions), rows_of(dimensions / "predictions.csv")
     assert "emotion" not in found["pooled"] and "emotion" not in found["mean"]
     assert not any({"confusion", "soft", "confidence"} & fold.keys() for fold in found["folds"])
@@ -82,7 +82,7 @@ def test_without_classes_nothing_is_said_about_emotions(dimensions):
     )
 
 
-def test_a_fold_in_which_nobody_has_an_emotion_still_counts(tmp_path):
+def test_a_fold_without_emotion_labels_still_counts(tmp_path):
     spoken = list(utterances(0, 4))
     p = np.full((8, 3), 1 / 3)
     fold = score_predictions(spoken, {}, CLASSES, p, p, Calibration(), ratings={"valence": [2.0] * 8})
@@ -128,13 +128,13 @@ def test_modalities_are_pooled_in_the_order_given(both):
     assert page.count('<th scope="row">text of 10 % WER</th>') == 1
 
 
-def test_without_modalities_there_is_no_table_of_them(dimensions):
+def test_without_conditions_there_is_no_table_of_them(dimensions):
     assert "modalities" not in results_of(dimensions) and not (dimensions / "modalities.csv").exists()
     assert "Scores with reduced input" not in (dimensions / "report.html").read_text()
 
 
 @pytest.mark.parametrize("name", ["both", "dimensions"])
-def test_the_page_shows_every_rating(name, request):
+def test_the_report_shows_every_rating(name, request):
     run = request.getfixturevalue(name)
     page, pooled = (run / "report.html").read_text(), results_of(run)["pooled"]
     for side in SIDES:
@@ -149,7 +149,7 @@ def test_the_page_shows_every_rating(name, request):
     assert page.count("<svg") == len(plots)
 
 
-def test_the_plane_marks_the_mean_of_every_class(both):
+def test_the_plot_marks_the_mean_of_every_class(both):
     page, rows = (both / "report.html").read_text(), rows_of(both / "predictions.csv")
     for word, column in (("annotators", "target"), ("predicted", "prediction")):
         (words,) = re.findall(rf'aria-label="(Valence and arousal, {word}, [^"]*)"', page)
@@ -159,7 +159,7 @@ def test_the_plane_marks_the_mean_of_every_class(both):
             assert f"{name} {means[0]:.2f} and {means[1]:.2f}" in words
 
 
-def test_the_scatter_plot_puts_answers_where_they_belong(dimensions):
+def test_the_scatter_plot_shows_predictions_over_labels(dimensions):
     page, rows = (dimensions / "report.html").read_text(), rows_of(dimensions / "predictions.csv")
     svg = next(part for part in page.split("<svg") if "Predictions of arousal" in part)
     dots = np.array(re.findall(r'<circle cx="(\d+)" cy="(\d+)"', svg), float)
@@ -170,14 +170,14 @@ def test_the_scatter_plot_puts_answers_where_they_belong(dimensions):
         assert sign * slope > 50 and np.abs(slope * values[:, axis] + offset - dots[:, axis]).max() < 1
 
 
-def test_thousands_of_utterances_make_no_huge_page(tmp_path):
+def test_thousands_of_utterances_do_not_make_a_huge_report(tmp_path):
     run = write_run(tmp_path / "run", per_speaker=600)
     page = (run / "report.html").read_text()
     assert "800 of 5400 utterances, chosen at random" in page and "800 of 6000 utterances" in page
     assert len(page) < 300_000
 
 
-def test_the_score_line_says_what_there_is(both, dimensions):
+def test_the_score_line_lists_the_scores(both, dimensions):
     pooled = results_of(both)["pooled"]
     line = format_scores(pooled)
     assert line.startswith(f"UA {pooled['emotion']['ua']:.1%} (95 % interval over 10 speakers ")
@@ -193,7 +193,7 @@ def test_the_score_line_says_what_there_is(both, dimensions):
 
 
 @pytest.mark.parametrize("speakers", [3, 41])
-def test_the_page_shows_the_speakers_who_said_most(speakers):
+def test_the_report_shows_the_speakers_with_most_utterances(speakers):
     from sertone.report import emotion
 
     rows = [

@@ -252,11 +252,11 @@ def test_cards_of_models_that_rate(classes):
     assert [each["type"] for each in results] == types and said["metrics"] == list(dict.fromkeys(types))
     assert results[-1]["value"] == pytest.approx(scores.values["arousal.ccc"], abs=1e-4)
     unscored = model_card.render(about_of(classes, dict.fromkeys(SIDES, SCALE)))
-    assert "has not been scored" in unscored and "Rates a voice" in unscored
+    assert "has not been scored" in unscored and "Predicts ratings of a voice" in unscored
 
 
 def test_scores_of_a_run_for_the_card(both, monkeypatch):
-    monkeypatch.setattr("sertone.sharing.card_scores._require_same", lambda *_: None)
+    monkeypatch.setattr("sertone.sharing.card_scores._require_same_recipe", lambda *_: None)
     scores, pooled = Scores.from_run(both, {}), results_of(both)["pooled"]
     assert list(scores.values) == [
         *("ua", "wa", "macro_f1"),

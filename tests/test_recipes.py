@@ -1,4 +1,4 @@
-"""Recipes: the shipped ones are sound, and what is wrong with one is named."""
+"""Recipes: the shipped ones are valid, and errors in a recipe are named."""
 
 import importlib
 import json
@@ -45,7 +45,7 @@ def test_the_recipes_that_the_docs_name_are_there():
 
 
 @pytest.mark.parametrize("name", ["wav2vec2", "hubert", "wavlm"])
-def test_the_papers_settings_and_both_readings_of_its_rates(name):
+def test_the_settings_of_the_paper_and_both_readings_of_its_rates(name):
     path = recipes.find_shipped_recipe(f"wan2025_{name}")
     recipe = recipes.load(path)
     assert recipe.train.epochs == [100, 100] and recipe.train.batch_size == 4
@@ -95,7 +95,7 @@ def write(tmp_path, **changes):
         ("train.seed=!!bool maybe", "expected a YAML value"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, override, message):
+def test_errors_are_named(tmp_path, override, message):
     with pytest.raises(SertoneError, match=message):
         recipes.load(write(tmp_path), [override])
 
@@ -109,13 +109,13 @@ def test_overrides(tmp_path):
 
 
 @pytest.mark.parametrize("word", ["corpus", "asr", "none"])
-def test_one_word_says_where_text_comes_from(tmp_path, word):
+def test_a_single_word_sets_the_source_of_the_text(tmp_path, word):
     recipe = recipes.load(write(tmp_path), [f"data.text={word}"])
     assert recipe.data.text == recipes.TextConfig(source=word)
     assert parse(recipes.Recipe, yaml.safe_load(recipes.dump(recipe)), "again") == recipe
 
 
-def test_a_recipes_scales_go_before_those_of_the_data_sheet(tmp_path):
+def test_scales_of_the_recipe_override_those_of_the_data_sheet(tmp_path):
     plain = recipes.load(write(tmp_path)).data
     assert (
         plain.text.source == "corpus" and corpora.resolve_scales(plain) == corpora.load_sheet("demo").SCALES
@@ -128,7 +128,7 @@ def test_a_recipes_scales_go_before_those_of_the_data_sheet(tmp_path):
     assert corpora.resolve_scales(manifest).keys() == {"valence", "arousal"}
 
 
-def test_files_that_are_no_recipe(tmp_path):
+def test_files_that_are_not_recipes(tmp_path):
     with pytest.raises(SertoneError, match="no file"):
         recipes.load(tmp_path / "nowhere.yaml")
     (tmp_path / "x.yaml").write_text("a: [")
@@ -148,7 +148,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (BOMB.encode(), "more than 100000 values"),
         (b"data: &a [*a]\n", "more than 100000 values"),
@@ -161,21 +161,21 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     ],
     ids=["bomb", "itself", "latin-1", "utf-16", "deep", "digits", "timestamp", "large"],
 )
-def test_what_would_hang_or_break_the_reader_is_refused(tmp_path, content, said):
+def test_content_that_would_hang_or_break_the_reader_is_refused(tmp_path, content, message):
     (tmp_path / "x.yaml").write_bytes(content)
-    with pytest.raises(SertoneError, match=said) as caught:
+    with pytest.raises(SertoneError, match=message) as caught:
         recipes.load(tmp_path / "x.yaml")
     assert caught.value.code == "bad_recipe"
 
 
-def test_a_pipe_in_the_place_of_a_recipe_is_not_waited_for(tmp_path):
+def test_a_pipe_instead_of_a_recipe_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "x.yaml")
     with pytest.raises(SertoneError) as caught:
         recipes.load(tmp_path / "x.yaml")
     assert caught.value.code == "missing_recipe"
 
 
-def test_aliases_that_repeat_little_are_read(tmp_path):
+def test_a_few_aliases_are_accepted(tmp_path):
     path = write(tmp_path)
     path.write_text("rates: &rates {encoder: 0.1, downstream: 0.2}\n" + path.read_text())
     values = read_yaml(path, "recipe", "x")
@@ -192,7 +192,7 @@ def test_aliases_that_repeat_little_are_read(tmp_path):
         {"name": "compact", "width": 10**30},
     ],
 )
-def test_an_encoder_that_cannot_be_built_is_refused_at_once(encoder):
+def test_an_impossible_encoder_is_refused_on_loading(encoder):
     with pytest.raises(SertoneError, match=r"encoder.*(multiple of|less than|at most)") as caught:
         models.configure({"name": "baseline", "encoder": encoder})
     assert caught.value.code == "bad_recipe"
@@ -208,7 +208,7 @@ def test_the_schema_for_editors_is_up_to_date_and_accepts_the_recipes():
 
 
 def test_no_two_parts_of_the_schema_share_a_name():
-    """They would be merged, and one of them lost."""
+    """Parts with the same name would be merged, and one of them would be lost."""
     from sertone.models import MODELS
 
     known = {}
@@ -218,8 +218,8 @@ def test_no_two_parts_of_the_schema_share_a_name():
             assert known.setdefault(part, schema) == schema, f"{name}: {part}"
 
 
-def settled(**environment):
-    """What `train.precision: auto` of a recipe becomes in a process of its own, and in words."""
+def settle_precision(**environment):
+    """Return what `train.precision: auto` becomes in a separate process, and its description."""
     code = (
         "from sertone import recipe; train = recipe.load(recipe.find_shipped_recipe('wan2025_wavlm')).train; "
         "print(recipe.dump(train)); print('said:', train.arithmetic)"
@@ -227,21 +227,21 @@ def settled(**environment):
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment, check=True
     )
-    dumped, said = done.stdout.split("said: ")
-    return yaml.safe_load(dumped)["precision"], said.strip()
+    dumped, description = done.stdout.split("said: ")
+    return yaml.safe_load(dumped)["precision"], description.strip()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU is chosen")
-def test_bf16_is_chosen_where_the_processor_multiplies_in_it():
-    """Elsewhere it is emulated, hundreds of times as slowly. The kernel of the system knows the processor too."""
+def test_bf16_is_chosen_where_the_processor_supports_it():
+    """Elsewhere bf16 is emulated, hundreds of times as slowly. The kernel also reports the processor's abilities."""
     cpuinfo = Path("/proc/cpuinfo")
     flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
     expected = "bf16-mixed" if flags & {"avx512_bf16", "amx_bf16"} else "32-true"
-    assert settled()[0] == expected
-    assert settled(ATEN_CPU_CAPABILITY="avx2") == ("32-true", "in fp32")
+    assert settle_precision()[0] == expected
+    assert settle_precision(ATEN_CPU_CAPABILITY="avx2") == ("32-true", "in fp32")
 
 
-def test_bf16_that_was_asked_for_stays_and_is_said_to_be_slow(monkeypatch):
+def test_requested_bf16_is_kept_and_reported_as_slow(monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     train = TrainConfig(batch_size=4, precision="bf16-mixed", device="cpu")
     assert train.precision == "bf16-mixed" and "emulates" in train.arithmetic

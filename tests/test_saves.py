@@ -187,7 +187,7 @@ def test_a_torn_file_of_a_run_is_renamed_and_written_again(run, recipe, tmp_path
     if not (
         name == "protocol.json" and before == b"{}"
     ):  # an empty card is one that differs in nothing known
-        assert "put aside" in capsys.readouterr().err
+        assert "is damaged; renamed to" in capsys.readouterr().err
         assert (copy / f"{name}.damaged1").read_bytes() == before
     scores = [json.loads((folder / "results.json").read_text())["pooled"] for folder in (run, copy)]
     assert scores[0] == scores[1]
@@ -199,14 +199,14 @@ def test_a_recipe_that_was_torn_between_two_lines_is_renamed_too(run, recipe, tm
     text = (copy / "recipe.yaml").read_text()
     (copy / "recipe.yaml").write_text(text[: text.index("train:")])
     cross_validate(recipe, copy, jobs=1)
-    assert "recipe.yaml is damaged: put aside" in capsys.readouterr().err
+    assert "recipe.yaml is damaged; renamed to" in capsys.readouterr().err
     assert (copy / "recipe.yaml").read_text() == text
 
 
 def test_a_run_that_began_in_another_precision_says_how_to_resume(run, recipe, tmp_path):
     """This happens where `auto` chooses another precision on another machine."""
     copy, original = shutil.copytree(run, tmp_path / "run"), recipes.load(run / "recipe.yaml", [])
-    way_out = r"go on with --set train\.precision=32-true"
+    way_out = r"resume with --set train\.precision=32-true"
     with pytest.raises(SertoneError, match=way_out) as caught:
         cross_validate(longer(original, precision="bf16-mixed"), copy, jobs=1, quiet=True)
     assert caught.value.code == "other_experiment" and "--force" not in str(caught.value)

@@ -187,14 +187,18 @@ class TrainedModel:
         self, utterances: Sequence[Utterance], recordings: Recordings, fabric: "Fabric"
     ) -> list[np.ndarray]:
         """Return probabilities (N, K), the same before calibration, and ratings (N, R)."""
-        from sertone.training.testing import together
+        from sertone.training.testing.trained import (
+            average_probabilities,
+            average_ratings,
+            predict_per_model,
+        )
 
         trained = self._trained
-        each = together.predict_per_model(trained, utterances, recordings, fabric)
-        rated = [together.average_ratings(trained, each, *item) for item in trained.scales.items()]
+        each = predict_per_model(trained, utterances, recordings, fabric)
+        rated = [average_ratings(trained, each, *item) for item in trained.scales.items()]
         plain = np.mean([own.probabilities for own in each], axis=0)
         return [
-            together.average_probabilities(trained, each) if trained.classes else plain,
+            average_probabilities(trained, each) if trained.classes else plain,
             plain,
             np.reshape(rated, (len(rated), len(utterances))).T,
         ]

@@ -1,7 +1,7 @@
 """Recipes: YAML files that describe an experiment, checked before anything runs.
 
-`recipe` holds a recipe and its parts, `train_config` the `train` part, and `settings` reads YAML files
-and explains unknown keys.
+`recipe` holds a recipe and its parts, and `train_config` the `train` part. `settings` reads YAML files and
+explains unknown keys.
 """
 
 from sertone.recipe.recipe import (

@@ -1,4 +1,4 @@
-"""Models as people pass them on: what a checkpoint's folder holds, its model card, the Hugging Face hub.
+"""Models as people share them: the folder of a checkpoint, its model card, the Hugging Face hub.
 
-No torch is needed to look at a model or to publish it.
+Looking at a model or publishing it needs no torch.
 """

@@ -1,9 +1,10 @@
-"""Where an encoder comes from that Sertone has trained: out of a model, or distilled from another encoder.
+"""The origin of an encoder that Sertone has trained: part of a model, or distilled from another encoder.
 
 A folder that `distill` wrote:
-    model.safetensors    weights; with config.json and preprocessor_config.json where it is Hugging Face's
+    model.safetensors    weights; for an architecture of Hugging Face with config.json and
+                         preprocessor_config.json
     README.md            model card
-    encoder.json         architecture, licences, what it has heard; marks the folder complete
+    encoder.json         architecture, licences, training data; marks the folder complete
 """
 
 from collections.abc import Mapping
@@ -25,20 +26,21 @@ SHAPE = {
     "listened": folders.SEEN_SHAPE,
     "files": {folders.WEIGHTS: str},
 }
-"""Of `encoder.json`, see `shape`; the parts are those of `Origin`, in order."""
+"""The shape of `encoder.json`, see `json_shape`. Its keys are in the order of the attributes of `Origin`."""
 NOTHING_SEEN: dict[str, list[str]] = {"recordings": [], "speakers": []}
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What an encoder comes from.
+    """An encoder that Sertone has trained, with its licences and its training data.
 
     Attributes:
-        folder: of its weights: a checkpoint, or what `distill` wrote.
+        folder: of its weights: a checkpoint, or a folder that `distill` wrote.
         encoder: its architecture, as `Encoder.describe` gives it.
-        licences: the ledger of what it was made of.
-        heard: hashes of the recordings and speakers that it was trained on with labels (`training.heard`).
-        listened: the same of those that it was distilled on without labels.
+        licences: the ledger of the corpora and models that it is built from.
+        seen_with_labels: hashes of the recordings and speakers that it was trained on with labels, see
+            `training.experiment.contamination`.
+        seen_without_labels: the same for the recordings and speakers that it was distilled on.
         files: hashes of the files in the folder.
     """
 
@@ -51,53 +53,61 @@ class Origin:
 
 
 def find_origin(options: Mapping[str, Any] | None) -> Origin | None:
-    """The origin of the encoder that a recipe names; None where Sertone has not trained it.
+    """Return the origin of the encoder that a recipe names; None where Sertone has not trained it.
 
     Args:
-        options: `model.encoder` of a recipe, or `teacher`; None where a model has none.
+        options: `model.encoder` of a recipe, or `teacher`; None where a model has no encoder.
 
     Raises:
-        SertoneError: as `find`.
+        SertoneError: as `read_origin`.
     """
     if not options:
         return None
     source = options.get("source")
+    # A distilled encoder of Hugging Face's architecture can also be named as a pretrained one.
     if options.get("name") == "saved" or (source and (Path(source) / ENCODER).is_file()):
         return read_origin(str(source))
     return None
 
 
 def read_origin(source: str) -> Origin:
-    """The encoder of a model trained with Sertone, or one that `distill` wrote.
+    """Return the encoder of a model trained with Sertone, or one that `distill` wrote.
 
     Args:
-        source: a checkpoint, a fold, what `sertone train` or `sertone distill` wrote, or OWNER/NAME on the
-            hub.
+        source: a checkpoint, a fold, the folder of `sertone train` or `sertone distill`, or OWNER/NAME on
+            the hub.
 
     Raises:
         SertoneError: `not_a_checkpoint`, `many_models`, `bad_weights`, `other_format`, `foreign_source`,
             `no_speech_encoder`.
     """
+    # `sertone distill` writes the encoder into a folder of its run.
     for folder in (Path(source), Path(source) / "encoder"):
         if (folder / ENCODER).is_file():
-            about = _about(folder / ENCODER)
+            about = _load_about(folder / ENCODER)
             return Origin(folder, *(about[key] for key in SHAPE))
     folder = folders.find_checkpoint(source)
     about = folders.read_about(folder)
-    if not about["model"]["encoder"]:
-        raise SertoneError("no_speech_encoder", f"the model in {source} only reads", "one that hears")
-    card = about["card"]
-    listened = card.get("listened", NOTHING_SEEN)
-    heard, licences = card["heard"], about["licences"]
-    return Origin(folder, about["model"]["encoder"], licences, heard, listened, about["files"])
+    encoder, card = about["model"]["encoder"], about["card"]
+    if not encoder:
+        raise SertoneError(
+            "no_speech_encoder", f"the model in {source} uses text only", "a model that uses audio"
+        )
+    listened = card.get("listened", NOTHING_SEEN)  # most models have no distilled encoder
+    return Origin(folder, encoder, about["licences"], card["heard"], listened, about["files"])
 
 
-def _about(marker: Path) -> dict[str, Any]:
-    said = read_json(marker, "bad_weights")
-    if said.get("format") != FORMAT:
-        raise folders.other_format_error(marker, said.get("format"), FORMAT)
-    if wrong := find_misfits(said, SHAPE):
-        found = f"{marker} has no sound {', '.join(wrong)}"
-        raise SertoneError("bad_weights", found, "an intact file", "distil it again")
-    folders.require_self_contained({"encoder": said["encoder"]}, marker)
-    return said
+def _load_about(marker: Path) -> dict[str, Any]:
+    """Return the content of `encoder.json`.
+
+    Raises:
+        SertoneError: `bad_weights`, `other_format`, `foreign_source`.
+    """
+    about = read_json(marker, "bad_weights")
+    if about.get("format") != FORMAT:
+        raise folders.other_format_error(marker, about.get("format"), FORMAT)
+    if misfits := find_misfits(about, SHAPE):
+        problem = f"{marker} has no valid {', '.join(misfits)}"
+        raise SertoneError("bad_weights", problem, "an intact file", "distil it again")
+    folders.require_self_contained({"encoder": about["encoder"]}, marker)
+    return about

@@ -1,6 +1,7 @@
-"""The model card of a checkpoint, in the form of the Hugging Face hub: YAML metadata, then Markdown.
+"""The model cards of a checkpoint and of a distilled encoder, in the form of the Hugging Face hub.
 
-Everything in it follows from `checkpoint.json` and the scores; `templates/card.md` has the words.
+A card is YAML metadata, then Markdown. Everything in it follows from `checkpoint.json` and the scores, or
+from `encoder.json`. The texts are in `templates/card.md` and `templates/encoder.md`.
 """
 
 import re
@@ -13,28 +14,29 @@ from sertone.sharing.card_scores import Scores
 
 REPOSITORY = "OWNER/NAME"
 """Stands for the repository until the model is pushed to one."""
-PRIVATE = ("manifest", "demo")
-"""Corpora that nobody else knows by that name."""
+PRIVATE_CORPORA = ("manifest", "demo")
+"""Corpora whose names mean nothing to others."""
 PRETRAINED = (*licences.PRETRAINED_PARTS.values(), licences.WHOLE_MODEL)
-"""What a ledger calls what came from the hub."""
+"""Names that a ledger gives to what came from the hub."""
 HUB_METRICS = {"ua": "recall", "wa": "accuracy", "ccc": "ccc"}
-"""Score -> type of the metric on the hub; it has none of its own for CCC."""
+"""Score -> type of the metric on the hub. The hub has no official type for CCC."""
 
 
 def render(about: dict, scores: Scores | None = None) -> str:
-    """The model card.
+    """Return the model card of a checkpoint.
 
     Args:
-        about: what the checkpoint says of itself (`folder.about`).
+        about: the content of its `checkpoint.json`.
         scores: None where the model has not been scored.
     """
-    card, licence = about["card"], choose_licence(about["licences"])
-    classes, ratings = about["vocabulary"]["classes"].get("emotion", []), _ratings(about)
+    card = about["card"]
+    classes = about["vocabulary"]["classes"].get("emotion", [])
+    ratings = _get_ratings(about)
     body = load_template("card.md").render(
         repository=REPOSITORY,
         model=about["model"]["name"],
-        encoder=_encoder(about),
-        reads=_encoder(about, "text", "text encoder"),
+        encoder=_describe_encoder(about),
+        text_encoder=_describe_encoder(about, "text", "text encoder"),
         classes=classes,
         ratings=ratings,
         merged={a: b for a, b in card["class_map"].items() if a != b} if classes else {},
@@ -46,81 +48,116 @@ def render(about: dict, scores: Scores | None = None) -> str:
         everything=card["split"]["split"] == "everything",
         min_samples=about["min_samples"],
         licences=about["licences"],
-        licence=licence.get("license_name", licence["license"]),
+        licence=_name_licence(about["licences"]),
         reservation=licences.describe_restriction(about["licences"]),
         scores=scores,
         figure=display.get_score_format,
-        figures=_figures(classes, ratings),
+        figures=_list_score_formats(classes, ratings),
     )
     return f"---\n{build_metadata(about, scores).to_yaml()}\n---\n\n{body}"
 
 
+def render_encoder(about: dict[str, Any]) -> str:
+    """Return the model card of a distilled encoder.
+
+    Args:
+        about: the content of its `encoder.json`.
+    """
+    ledger = about["licences"]
+    body = load_template("encoder.md").render(
+        about=about,
+        licences=ledger,
+        of_hugging_face=_is_hugging_face(about),
+        licence=_name_licence(ledger),
+        reservation=licences.describe_restriction(ledger),
+        hours=about["result"]["audio_seconds"] / 3600,
+        millions={name: count / 1e6 for name, count in about["parameters"].items()},
+    )
+    return f"---\n{_build_encoder_metadata(about).to_yaml()}\n---\n\n{body}"
+
+
 def load_template(name: str) -> Any:
-    """A template of a model card."""
+    """Load a template of a model card."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("sertone.sharing"),
         trim_blocks=True,
         lstrip_blocks=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelt variable is an error, not an empty place
         keep_trailing_newline=True,
     )
-    environment.filters |= {"code": _code, "pct": lambda v: f"{v:.1%}", "licence": licences.describe_licence}
+    environment.filters |= {
+        "code": _format_code,
+        "pct": lambda share: f"{share:.1%}",
+        "licence": licences.describe_licence,
+    }
     return environment.get_template(name)
 
 
-def _ratings(about: dict) -> dict[str, dict[str, Any]]:
-    """Rating -> its scale; checkpoints of models that have no ratings need not say so."""
+def _get_ratings(about: dict) -> dict[str, dict[str, Any]]:
+    """Return rating -> its scale; checkpoints of models without ratings may leave the key out."""
     return about["vocabulary"].get("ratings", {})
 
 
-def _figures(classes: Sequence[str], ratings: Iterable[str]) -> dict[str, display.ScoreFormat]:
-    """The kinds of scores that a model has."""
-    scores = dict.fromkeys(
-        display.parse_score_name(name)[1] for name in display.list_score_names(classes, ratings)
-    )
+def _list_score_formats(classes: Sequence[str], ratings: Iterable[str]) -> dict[str, display.ScoreFormat]:
+    """Return score -> its format, one entry for all ratings together."""
+    names = display.list_score_names(classes, ratings)
+    scores = dict.fromkeys(display.parse_score_name(name)[1] for name in names)
     return {score: display.SCORE_FORMATS[score] for score in scores}
 
 
 def choose_licence(entries: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The licence of a model as metadata of the hub: the most restrictive one among its parts.
+    """Return the licence of a model as metadata of the hub: the most restrictive one among its parts.
 
-    Where several restrict it most and are not the same, or the hub has no identifier: `other`, with a name.
+    It is `other`, with a name, where different licences are equally restrictive, or where the hub has no
+    identifier.
     """
-    top = max(map(_restriction, entries))
-    most = list({entry["id"]: entry for entry in entries if _restriction(entry) == top}.values())
-    if len(most) == 1 and most[0]["id"] != "other":
-        return {"license": most[0]["id"]}
-    names = [entry["name"].split(":")[0] if entry["id"] == "other" else entry["id"] for entry in most]
-    named = {"license": "other", "license_name": "-and-".join(map(_slug, names))}
-    return named | ({"license_link": most[0]["url"]} if len(most) == 1 and most[0]["url"] else {})
+    top = max(map(_rank_restriction, entries))
+    # By identifier, since several parts often have the same licence.
+    strictest = list({entry["id"]: entry for entry in entries if _rank_restriction(entry) == top}.values())
+    if len(strictest) == 1 and strictest[0]["id"] != "other":
+        return {"license": strictest[0]["id"]}
+    names = [entry["name"].split(":")[0] if entry["id"] == "other" else entry["id"] for entry in strictest]
+    licence = {"license": "other", "license_name": "-and-".join(map(_slugify, names))}
+    if len(strictest) == 1 and strictest[0]["url"]:
+        licence["license_link"] = strictest[0]["url"]
+    return licence
 
 
-def _restriction(entry: dict[str, Any]) -> tuple[int, bool, bool]:
-    """Grows with what is asked: no commerce, then the same terms for what is derived, then attribution."""
-    commerce = {False: 2, None: 1, True: 0}[entry["commercial"]]
-    bound = bool(re.search(r"-sa-|-nd-|odbl|sharing", entry["id"]))
-    return commerce, bound, entry["id"] not in ("cc0-1.0", "pddl")
+def _name_licence(entries: Sequence[dict[str, Any]]) -> str:
+    licence = choose_licence(entries)
+    return licence.get("license_name", licence["license"])
 
 
-def _slug(name: str) -> str:
+def _rank_restriction(entry: dict[str, Any]) -> tuple[int, bool, bool]:
+    """Return a key that grows with the restriction.
+
+    A ban on commercial use counts most, then the same terms for derived work, then attribution.
+    """
+    commerce = {False: 2, None: 1, True: 0}[entry["commercial"]]  # unknown lies between yes and no
+    share_alike = bool(re.search(r"-sa-|-nd-|odbl|sharing", entry["id"]))
+    attribution = entry["id"] not in ("cc0-1.0", "pddl")
+    return commerce, share_alike, attribution
+
+
+def _slugify(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
 def build_metadata(about: dict, scores: Scores | None, *tags: str) -> Any:
-    """The metadata of a checkpoint or a bundle, as `huggingface_hub.ModelCardData`.
+    """Return the metadata of a checkpoint or a bundle, as `huggingface_hub.ModelCardData`.
 
     Args:
         about: its `model`, `card` and `licences`.
         scores: None where it has not been scored.
-        tags: more of them.
+        tags: further tags.
     """
     from huggingface_hub import ModelCardData
 
     corpus, model = about["card"]["corpus"], about["model"]["name"]
     pretrained = [entry["of"] for entry in about["licences"] if entry["what"] in PRETRAINED]
-    hub = [name for name in pretrained if "/" in name]
+    hub_names = [name for name in pretrained if "/" in name]
     licence = choose_licence(about["licences"])
     return ModelCardData(
         license=licence["license"],
@@ -128,23 +165,47 @@ def build_metadata(about: dict, scores: Scores | None, *tags: str) -> Any:
         license_link=licence.get("license_link"),
         language=corpus.get("language") or None,
         library_name="sertone",
-        pipeline_tag="audio-classification",
+        pipeline_tag="audio-classification",  # the hub has no task for emotion recognition
         tags=["speech-emotion-recognition", "emotion-recognition", "speech", model, *tags],
-        base_model=(hub if len(hub) > 1 else hub[0]) if hub else None,
-        datasets=None if corpus["name"] in ("", *PRIVATE) else [corpus["name"]],
-        metrics=list(dict.fromkeys(metric for _, metric in _hub_metrics(scores))) if scores else None,
-        model_name=f"{model}-{corpus['name']}" if scores else None,
-        eval_results=_results(about["card"], scores) if scores else None,
+        base_model=(hub_names if len(hub_names) > 1 else hub_names[0]) if hub_names else None,
+        datasets=None if corpus["name"] in ("", *PRIVATE_CORPORA) else [corpus["name"]],
+        metrics=list(dict.fromkeys(metric for _, metric in _list_hub_metrics(scores))) if scores else None,
+        model_name=f"{model}-{corpus['name']}" if scores else None,  # the hub requires it beside results
+        eval_results=_build_results(about["card"], scores) if scores else None,
     )
 
 
-def _results(card: dict, scores: Scores) -> list:
+def _build_encoder_metadata(about: dict[str, Any]) -> Any:
+    from huggingface_hub import ModelCardData
+
+    licence = choose_licence(about["licences"])
+    return ModelCardData(
+        license=licence["license"],
+        license_name=licence.get("license_name"),
+        license_link=licence.get("license_link"),
+        language=about["corpus"]["language"] or None,
+        library_name="transformers" if _is_hugging_face(about) else "sertone",
+        pipeline_tag="feature-extraction",
+        tags=["speech", "distillation", "distilhubert"],
+        base_model=about["teacher"] if "/" in about["teacher"] else None,
+    )
+
+
+def _is_hugging_face(about: dict[str, Any]) -> bool:
+    """Return whether transformers can load the encoder: an architecture of Hugging Face."""
+    return about["encoder"]["name"] == "architecture"
+
+
+def _build_results(card: dict, scores: Scores) -> list:
+    """Return one `EvalResult` for each score that the hub has a type for."""
     from huggingface_hub import EvalResult
 
     split = card["split"]["split"].replace("_", " ")
     pooled = "nested cross-validation, pooled" if scores.among else "cross-validation, pooled"
-    return [
-        EvalResult(
+    results = []
+    for name, metric in _list_hub_metrics(scores):
+        definition = card["metrics"][display.parse_score_name(name)[1]]
+        result = EvalResult(
             task_type="audio-classification",
             task_name="Speech emotion recognition",
             dataset_type=card["corpus"]["name"],
@@ -152,34 +213,42 @@ def _results(card: dict, scores: Scores) -> list:
             dataset_config=pooled if scores.folds else f"{split}, fold {card['fold']}",
             dataset_split="test",
             metric_type=metric,
-            metric_name=f"{display.get_score_format(name).label}, {card['metrics'][display.parse_score_name(name)[1]]}",
+            metric_name=f"{display.get_score_format(name).label}, {definition}",
             metric_value=round(scores.values[name], 4),
+            # The unweighted accuracy is the mean of the classes' recalls: macro-averaged recall.
             metric_args={"average": "macro"} if metric == "recall" else None,
         )
-        for name, metric in _hub_metrics(scores)
-    ]
+        results.append(result)
+    return results
 
 
-def _hub_metrics(scores: Scores) -> list[tuple[str, str]]:
-    """Name and the hub's type of every score that the metadata hold."""
+def _list_hub_metrics(scores: Scores) -> list[tuple[str, str]]:
+    """Return name and hub type of every score that the metadata hold."""
     types = [(name, HUB_METRICS.get(display.parse_score_name(name)[1])) for name in scores.values]
     return [(name, metric) for name, metric in types if metric]
 
 
-def _encoder(about: dict, part: str = "encoder", what: str = "encoder") -> str:
-    """An encoder in words; empty where the model has none of that kind."""
-    pretrained = next((entry["of"] for entry in about["licences"] if entry["what"] == what), None)
-    if not about["model"].get(part):
+def _describe_encoder(about: dict, part: str = "encoder", entry_name: str = "encoder") -> str:
+    """Return a phrase that describes an encoder; empty where the model has none of that kind.
+
+    Args:
+        about: the content of `checkpoint.json`.
+        part: `encoder` or `text`, the key in its `model`.
+        entry_name: the name of the part in the ledger of licences.
+    """
+    ledger, encoder = about["licences"], about["model"].get(part)
+    if not encoder:
         return ""
-    before = [entry["of"] for entry in about["licences"] if entry["what"] == licences.ENCODER_CORPUS]
-    since = f", trained before on {' and '.join(before)}" if before and part == "encoder" else ""
+    corpora = [entry["of"] for entry in ledger if entry["what"] == licences.ENCODER_CORPUS]
+    history = f", trained before on {' and '.join(corpora)}" if corpora and part == "encoder" else ""
+    pretrained = next((entry["of"] for entry in ledger if entry["what"] == entry_name), None)
     if pretrained:
-        return f"the pretrained {what} {_code(pretrained)}{since}"
-    name = about["model"][part]
-    called = _code(name.get("config", name).get("model_type", name["name"]))
-    return f"the {what} {called}{since or ', trained from scratch'}"
+        return f"the pretrained {entry_name} {_format_code(pretrained)}{history}"
+    # An architecture of Hugging Face states its kind in its configuration.
+    architecture = encoder.get("config", encoder).get("model_type", encoder["name"])
+    return f"the {entry_name} {_format_code(architecture)}{history or ', trained from scratch'}"
 
 
-def _code(text: object) -> str:
-    """A name from a corpus, out of reach of Markdown."""
+def _format_code(text: object) -> str:
+    """Return a name from a corpus as inline code, so that it cannot act as Markdown."""
     return f"`{' '.join(str(text).replace('`', chr(39)).split())}`"

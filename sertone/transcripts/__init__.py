@@ -1,4 +1,4 @@
-"""Where the text of utterances comes from: the corpus, a manifest's column, speech recognition, nowhere.
+"""Texts of utterances: from the corpus, from a column of a manifest, or from speech recognition.
 
 A text without a spoken word, such as "[LAUGHTER]", counts as missing.
 """
@@ -20,8 +20,8 @@ class Transcripts:
 
     Attributes:
         texts: utterance id -> text, or None where there is none.
-        about: where they come from, as JSON.
-        failed: code -> ids of utterances whose audio could not be read to be recognised.
+        about: their source, as JSON.
+        failed: code -> ids of utterances whose audio could not be read for recognition.
     """
 
     texts: dict[str, str | None]
@@ -30,22 +30,22 @@ class Transcripts:
 
     @property
     def with_text(self) -> int:
-        """How many utterances have a text."""
+        """Return the number of utterances with a text."""
         return sum(text is not None for text in self.texts.values())
 
     @property
     def without_text(self) -> int:
-        """How many have none."""
+        """Return the number of utterances without a text."""
         return len(self.texts) - self.with_text
 
     @property
     def card(self) -> dict[str, Any]:
-        """What the protocol card records."""
+        """Return the part `text` of a protocol card."""
         counts = {"with_text": self.with_text, "without_text": self.without_text}
         return self.about | counts | ({"failed": self.failed} if self.failed else {})
 
     def attach_to(self, utterances: Iterable[Utterance]) -> list[Utterance]:
-        """The utterances with these texts."""
+        """Return the utterances with these texts."""
         return [replace(u, text=self.texts[u.id]) for u in utterances]
 
 
@@ -56,14 +56,14 @@ def load_transcripts(
     say: Callable[[str], None],
     language: str = "",
 ) -> Transcripts:
-    """The texts of utterances.
+    """Load or recognise the texts of utterances.
 
     Args:
-        config: where they come from.
-        utterances: whose texts.
+        config: the source of the texts.
+        utterances: to find texts for.
         hashes: utterance id -> hash of its recording.
-        say: told how recognition is getting on.
-        language: of the corpus, ISO 639-1; empty where its data sheet does not know.
+        say: receives lines about the progress of recognition.
+        language: of the corpus, ISO 639-1; empty where its data sheet does not state it.
 
     Raises:
         SertoneError: `missing_text_column`; of recognition `missing_extra`, `bad_asr_model`,
@@ -71,31 +71,31 @@ def load_transcripts(
     """
     about: dict[str, Any] = {"source": config.source}
     if config.source == "asr":
-        recognised = TranscriptCache(config.asr, language)
-        found, failed = recognised.transcribe(utterances, hashes, say)
-        return Transcripts(_spoken(found), about | recognised.about, failed)
+        cache = TranscriptCache(config.asr, language)
+        recognised, failed = cache.transcribe(utterances, hashes, say)
+        return Transcripts(_drop_wordless(recognised), about | cache.about, failed)
     if config.source == "column":
-        column = _column(utterances, str(config.column))
-        return Transcripts(_spoken(column), about | {"column": config.column})
-    own = {u.id: u.text if config.source == "corpus" else None for u in utterances}
-    return Transcripts(_spoken(own), about)
+        cells = _select_column(utterances, str(config.column))
+        return Transcripts(_drop_wordless(cells), about | {"column": config.column})
+    texts = {u.id: u.text if config.source == "corpus" else None for u in utterances}
+    return Transcripts(_drop_wordless(texts), about)
 
 
-def _spoken(found: Mapping[str, str | None]) -> dict[str, str | None]:
-    """None in the place of texts without a spoken word."""
-    return {id_: text if has_words(text) else None for id_, text in found.items()}
+def _drop_wordless(texts: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Replace texts without a spoken word by None."""
+    return {id_: text if has_words(text) else None for id_, text in texts.items()}
 
 
-def _column(utterances: Sequence[Utterance], name: str) -> dict[str, str | None]:
-    """What a column says, cell by cell; an empty cell is no label, so it is absent."""
-    words = {u.id: {k: v for k, v in u.labels.items() if isinstance(v, str)} for u in utterances}
-    columns = sorted({column for cells in words.values() for column in cells} - {"raw_emotion"})
+def _select_column(utterances: Sequence[Utterance], name: str) -> dict[str, str | None]:
+    """Return utterance id -> cell of a column; None for an empty cell, which a manifest keeps as no label."""
+    cells = {u.id: {k: v for k, v in u.labels.items() if isinstance(v, str)} for u in utterances}
+    # `raw_emotion` is the label as the corpus writes it, which is no text of the utterance.
+    columns = sorted({column for row in cells.values() for column in row} - {"raw_emotion"})
     if name not in columns:
         raise SertoneError(
             "missing_text_column",
             f"data.text.column: no utterance has a text in a column {name!r}",
             f"one of {', '.join(columns)}" if columns else "a manifest with columns of words",
-            "the column `text`, also if it is called transcript or transcription, is read with "
-            "data.text: corpus",
+            "data.text: corpus reads the column `text`, which may also be named transcript or transcription",
         )
-    return {id_: cells.get(name) for id_, cells in words.items()}
+    return {id_: row.get(name) for id_, row in cells.items()}

@@ -1,1 +1,1 @@
-"""Distil an encoder: a shallow student predicts layers of its teacher."""
+"""Encoder distillation: a shallow student learns to predict layers of its teacher."""

@@ -1,10 +1,10 @@
 """The recipe of a distillation: one YAML file that says everything about it.
 
-data       what is listened to; labels are not read
-teacher    the encoder to be distilled
-student    how much of it is left
+data       the corpus to train on; its labels are not used
+teacher    the encoder to distil
+student    how much of the teacher the student keeps
 targets, cosine, held_out, max_seconds
-train      how it is trained
+train      how the student is trained
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ from sertone.recipe.train_config import Rates, TrainConfig, TrainingConfig
 
 
 class StudentConfig(Settings):
-    """What becomes of the teacher."""
+    """The student: its depth, its frozen layers, and its prediction heads."""
 
     later_options: ClassVar[tuple[str, ...]] = ()
     """There is no second stage."""
@@ -35,7 +35,7 @@ class StudentConfig(Settings):
     """`linear` gives every target layer one linear layer. `hidden` puts a linear layer with GELU before it,
     as the authors' code does (`SplitLinear`)."""
     front_gradient: float = Field(default=1.0, gt=0, le=1)
-    """The gradient of the front end, the convolutions, is multiplied by this. The authors' code takes 0.1."""
+    """The gradient of the front end, the convolutions, is multiplied by this. The authors' code uses 0.1."""
 
     @property
     def main_tasks(self) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ class StudentConfig(Settings):
         return ()
 
     @model_validator(mode="after")
-    def _something_to_train(self) -> Self:
+    def _require_trainable_layers(self) -> Self:
         if self.frozen_layers >= self.layers:
             raise ValueError(f"{self.frozen_layers} of {self.layers} layers frozen; expected fewer")
         if self.frozen_layers >= 0 and self.front_gradient < 1:
@@ -52,7 +52,7 @@ class StudentConfig(Settings):
 
 
 class DistillTrainConfig(TrainingConfig):
-    """How the student is trained."""
+    """The training of the student."""
 
     epochs: int = Field(default=20, ge=1)
     """Training takes this many epochs. With `held_out` the epoch with the lowest held-out loss is kept,
@@ -64,8 +64,8 @@ class DistillTrainConfig(TrainingConfig):
     kept for each of them."""
 
     def to_train_config(self) -> TrainConfig:
-        """The same as the training of a model has it."""
-        rates = Rates(encoder=self.learning_rate, downstream=self.learning_rate)
+        """Return the same settings in the form in which the trainer takes them."""
+        rates = Rates(encoder=self.learning_rate, downstream=self.learning_rate)  # one rate for all parts
         return TrainConfig.model_validate(
             self.model_dump() | {"epochs": [self.epochs], "learning_rate": rates.model_dump()}
         )
@@ -83,7 +83,7 @@ class DistillRecipe(Settings):
     student: StudentConfig = StudentConfig()
     """The settings of the student."""
     targets: list[Annotated[int, Field(ge=1)]] = Field(default=[4, 8, 12], min_length=1)
-    """The student predicts these layers of the teacher, each with a head of its own."""
+    """The student predicts these layers of the teacher, each with a separate head."""
     cosine: float = Field(default=1.0, ge=0)
     """The weight of the cosine term of the loss, lambda in the paper."""
     held_out: float = Field(default=0.1, ge=0, lt=1)
@@ -96,8 +96,8 @@ class DistillRecipe(Settings):
 
     @field_validator("targets")
     @classmethod
-    def _in_order(cls, value: list[int]) -> list[int]:
-        return sorted(set(value))
+    def _sort_targets(cls, value: list[int]) -> list[int]:
+        return sorted(set(value))  # the deepest target decides how many layers of the teacher are run
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> DistillRecipe:
@@ -114,5 +114,5 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> DistillRecipe:
 
 
 def recipe_schema() -> dict[str, Any]:
-    """JSON Schema of these recipes, for editors."""
+    """Return the JSON Schema of these recipes, for editors."""
     return DistillRecipe.model_json_schema()

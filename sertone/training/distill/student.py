@@ -1,4 +1,7 @@
-"""Training a student: the loop of all models, with the teacher's hidden states as targets."""
+"""Training a student: the training loop of all models, with the teacher's hidden states as targets.
+
+Axis letters: B batch, S target layers, T frames, E width of the teacher.
+"""
 
 import math
 from collections.abc import Collection, Iterator, Sequence
@@ -27,17 +30,17 @@ from sertone.training.fit.trainer import Trainer
 
 
 class StudentModel(nn.Module):
-    """A student with a head per target layer, as a model of one stage.
+    """A student with one head per target layer, as a model with one training stage.
 
     Args:
-        student: the encoder to be trained.
+        student: the encoder to train.
         config: of the student: its frozen layers, its heads, the gradient of its front end.
         target_width: width of the teacher.
         targets: layers of the teacher.
         cosine: weight of the cosine term.
     """
 
-    text = None
+    text = None  # the trainer asks every model for its text encoder
 
     def __init__(
         self,
@@ -50,33 +53,34 @@ class StudentModel(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = student
-        make = partial(TargetHead, student.width, target_width, cosine, hidden=config.heads == "hidden")
-        self.heads = Heads({f"layer_{layer}": make() for layer in targets})
+        make_head = partial(TargetHead, student.width, target_width, cosine, hidden=config.heads == "hidden")
+        self.heads = Heads({f"layer_{layer}": make_head() for layer in targets})
         if config.front_gradient < 1:
             _scale_gradients(student.parts()[0], config.front_gradient)
 
     def forward(self, batch: Batch, tasks: Collection[str] = ()) -> dict[str, HeadOutput]:
-        """Batch -> prediction of every target layer."""
+        """Predict every target layer for a batch."""
         hidden, frames = batch.encode(self.encoder)
         return {name: head(hidden[:, -1], frames) for name, head in self.heads.items()}
 
     def stages(self) -> list[Stage]:
-        """One stage, whose loss is the mean of all heads'."""
+        """Return the one stage; its loss is the mean over the heads."""
         weights = dict.fromkeys(self.heads, 1 / len(self.heads))
+        # The heads need the last hidden state only, so a cache keeps no others.
         return [Stage("distillation", weights, self.config.frozen_layers, (self.encoder.depth,))]
 
 
 def _scale_gradients(modules: Sequence[nn.Module], factor: float) -> None:
-    """Multiply every gradient of some modules, before it is clipped."""
+    """Multiply every gradient of some modules by a factor, before the gradient is clipped."""
     for parameter in (p for module in modules for p in module.parameters()):
         parameter.register_hook(lambda gradient: gradient * factor)
 
 
 class TargetLoader(Loader):
-    """Batches for the student, with what the teacher makes of the same audio as their targets.
+    """Batches for the student; their targets are the teacher's hidden states for the same audio.
 
     Args:
-        teacher: makes the teacher's input, or has its hidden states in a cache.
+        teacher: loads the teacher's input, or its hidden states from a cache.
         encoder: the teacher, frozen up to the deepest target, on the device of `fabric`.
         targets: its layers, in order.
         fabric: device and precision.
@@ -91,44 +95,48 @@ class TargetLoader(Loader):
         fabric: Fabric,
         cache: PrefixCache | None,
     ) -> None:
-        augmentation = teacher.augmentation  # the student hears what the teacher hears
         super().__init__(
-            teacher.recordings, teacher.vocabulary, teacher.min_samples, cache, augmentation=augmentation
+            teacher.recordings,
+            teacher.vocabulary,
+            teacher.min_samples,
+            cache,
+            augmentation=teacher.augmentation,  # student and teacher get the same changes of the audio
         )
-        self.teacher, self.encoder, self.targets, self.fabric = teacher, encoder, targets, fabric
+        self.teacher = teacher
+        self.encoder = encoder
+        self.targets = targets
+        self.fabric = fabric
 
     def pop_waited(self) -> float:
-        """Seconds waited since the last call, for either."""
+        """Return the seconds waited for batches since the last call, of student and teacher."""
         return super().pop_waited() + self.teacher.pop_waited()
 
     def batches(self, plan: Sequence[Sequence[BatchItem]], tasks: Sequence[str]) -> Iterator[Batch]:
-        """Batches in the order of the plan; `tasks` are the names of the targets, in order."""
-        both = zip(super().batches(plan, ()), self.teacher.batches(plan, ()), strict=True)
-        for batch, heard in both:
-            states = self._states(heard.to(self.fabric.device))
+        """Yield batches in the order of the plan; `tasks` are the names of the targets, in order."""
+        pairs = zip(super().batches(plan, ()), self.teacher.batches(plan, ()), strict=True)
+        for batch, teacher_batch in pairs:
+            states = self._compute_states(teacher_batch.to(self.fabric.device))
             yield replace(batch, targets=dict(zip(tasks, states.unbind(1), strict=True)))
 
     @torch.no_grad()
-    def _states(self, heard: Batch) -> Tensor:
-        """The teacher's hidden states at the target layers, (B, S, T, E)."""
-        prefix = heard.prefix
+    def _compute_states(self, batch: Batch) -> Tensor:
+        """Return the teacher's hidden states at the target layers, (B, S, T, E)."""
+        prefix = batch.prefix
         with self.fabric.autocast():
             if prefix is None:
-                assert heard.waveforms is not None, "a batch has waveforms or a prefix"
-                prefix = Prefix(*self.encoder.front(heard.waveforms, heard.lengths))
-            return (
-                prefix.states
-                if prefix.layers
-                else self.encoder.run_frozen_layers(prefix, self.targets).states
-            )
+                assert batch.waveforms is not None, "a batch has waveforms or a prefix"
+                prefix = Prefix(*self.encoder.front(batch.waveforms, batch.lengths))
+            if prefix.layers:  # the cache has the hidden states, not only the front end's features
+                return prefix.states
+            return self.encoder.run_frozen_layers(prefix, self.targets).states
 
 
 @dataclass
 class DistillationTrainer(Trainer):
-    """Trains a student; the fold's validation side is the audio held out.
+    """Trains a student; the validation set of its fold is the held-out audio.
 
     Args:
-        teacher: frozen here, and not changed.
+        teacher: the encoder to distil. It is frozen, and its weights do not change.
         targets: its layers that the student predicts, in order.
     """
 
@@ -137,7 +145,7 @@ class DistillationTrainer(Trainer):
 
     @torch.no_grad()
     def compute_held_out_loss(self) -> float | None:
-        """Return the mean over the frames of the held-out audio, at speed 1; None where there is none.
+        """Return the mean loss over the frames of the held-out audio, at speed 1; None without such audio.
 
         Raises:
             SertoneError: `diverged`.
@@ -146,41 +154,47 @@ class DistillationTrainer(Trainer):
             return None
         model, was_training = self.model.to(self.fabric.device), self.model.training
         model.eval()
-        total, frames = torch.zeros((), device=self.fabric.device), 0
-        for batch in self.loader.batches(self._held_out_plan(), list(model.heads)):
+        total = torch.zeros((), device=self.fabric.device)
+        frames = 0
+        for batch in self.loader.batches(self._plan_held_out(), list(model.heads)):
             with self.fabric.autocast():
                 outputs = model(batch.to(self.fabric.device))
+            heads = model.heads.items()
+            # Sums over frames, so that every frame counts the same, whatever the lengths of the recordings.
             total += sum(
-                cast(TargetHead, h).sum_losses(outputs[n], batch.targets[n]) for n, h in model.heads.items()
+                cast(TargetHead, head).sum_losses(outputs[name], batch.targets[name]) for name, head in heads
             )
-            frames += int(next(iter(outputs.values())).frames.sum())
+            frames += int(next(iter(outputs.values())).frames.sum())  # the same for all heads
         model.train(was_training)
         loss = total.item() / frames / len(model.heads)
         if not math.isfinite(loss):
             raise SertoneError(
-                "diverged", f"the loss on the held-out audio is {loss}", "a number", DIVERGENCE_ADVICE
+                "diverged", f"the loss on the held-out audio is {loss}", "a finite loss", DIVERGENCE_ADVICE
             )
         return loss
 
-    def _held_out_plan(self) -> list[list[BatchItem]]:
-        aside, lengths = self.fold.validation, self.caches.recordings.lengths
-        seconds = [lengths[u.id] / SAMPLING_RATE for u in aside]
+    def _plan_held_out(self) -> list[list[BatchItem]]:
+        held_out = self.fold.validation
+        lengths = self.caches.recordings.lengths
+        seconds = [lengths[u.id] / SAMPLING_RATE for u in held_out]
         plan = plan_batches(seconds, batch_seconds=EVALUATION_SECONDS)
-        return [[BatchItem(aside[index]) for index in batch] for batch in plan]
+        return [[BatchItem(held_out[index]) for index in batch] for batch in plan]
 
     def _validate(self, stage: Stage, entry: dict) -> float | None:
+        """Note the held-out loss. Return it negated, since the trainer keeps the highest score."""
         loss = self.compute_held_out_loss()
         return None if loss is None else -entry.setdefault("val_loss", loss)
 
     def _make_loader(self, cache: PrefixCache | None) -> Loader:
         recordings, samples = self.caches.recordings, self.teacher.min_samples
         augmentation = self.config.augmentation
-        teacher = Loader(recordings, self.vocabulary, samples, self._kept, augmentation=augmentation)
+        teacher = Loader(recordings, self.vocabulary, samples, self._teacher_cache, augmentation=augmentation)
         return TargetLoader(teacher, self.teacher, self.targets, self.fabric, cache)
 
     @cached_property
-    def _kept(self) -> PrefixCache | None:
-        """Where the teacher's hidden states are kept, if they are."""
+    def _teacher_cache(self) -> PrefixCache | None:
+        """The cache of the teacher's hidden states, or None where they are computed at every step."""
+        # No layer beyond the deepest target is run.
         self.teacher.to(self.fabric.device).freeze(self.targets[-1])
         self.teacher.eval()
         recordings, prefixes = self.caches.recordings, self.caches.prefixes

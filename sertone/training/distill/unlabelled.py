@@ -1,4 +1,4 @@
-"""Audio to listen to without labels: read from a corpus, cut into pieces, some of it kept aside."""
+"""Audio without labels for a distillation: read from a corpus, cut into pieces, part of it held out."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from sertone.schema import Utterance
 
 
 def load_pieces(data: CorpusConfig, max_seconds: float) -> list[Utterance]:
-    """All that can be heard of a corpus, in pieces.
+    """Read all audio of a corpus, in pieces.
 
     Args:
         data: the corpus; of a manifest only the paths are needed.
@@ -26,43 +26,43 @@ def load_pieces(data: CorpusConfig, max_seconds: float) -> list[Utterance]:
     Raises:
         SertoneError: as `corpora.load`.
     """
-    found = corpora.load(data.corpus, data.root, data.only, labelled=False, **data.reader_options)
-    return [piece for utterance in found for piece in cut_utterance(utterance, max_seconds)]
+    utterances = corpora.load(data.corpus, data.root, data.only, labelled=False, **data.reader_options)
+    return [piece for utterance in utterances for piece in cut_utterance(utterance, max_seconds)]
 
 
 def cut_utterance(utterance: Utterance, max_seconds: float) -> Iterator[Utterance]:
-    """An utterance, or pieces of equal length where it is longer than `max_seconds`.
+    """Yield an utterance, or pieces of equal length where it is longer than `max_seconds`.
 
-    One whose file cannot be read comes as it is: `Recordings.load` names it, with all others.
+    An utterance whose file cannot be read is yielded unchanged: `Recordings.load` names it, with all others.
     """
     try:
         end = utterance.end_s or audio.inspect(utterance.path).duration_s
     except AudioError:
         end = utterance.start_s
     count = max(1, math.ceil((end - utterance.start_s) / max_seconds))
-    inner = np.linspace(utterance.start_s, end, count + 1)[1:-1].tolist()
-    edges = [utterance.start_s, *inner, utterance.end_s]
+    cuts = np.linspace(utterance.start_s, end, count + 1)[1:-1].tolist()
+    edges = [utterance.start_s, *cuts, utterance.end_s]  # the last end may stay None: to the end of the file
     for number, (start, stop) in enumerate(pairwise(edges), 1):
         name = f"{utterance.id}, {number} of {count}" if count > 1 else utterance.id
         yield replace(utterance, id=name, start_s=start, end_s=stop)
 
 
-def hold_out(found: Sequence[Utterance], held_out: float, seed: int) -> Fold:
-    """Keeps some of the audio aside: whole speakers, or whole files where a speaker is not named.
+def hold_out(pieces: Sequence[Utterance], share: float, seed: int) -> Fold:
+    """Hold out some of the audio: whole speakers, or whole files where a speaker is not named.
 
     Args:
-        found: the pieces.
-        held_out: share of the speakers or files; at least one, unless it is zero.
-        seed: which ones.
+        pieces: of all audio.
+        share: of the speakers or files; at least one is held out, unless it is zero.
+        seed: decides which ones.
 
     Returns:
-        a training and a validation side.
+        a training and a validation set.
 
     Raises:
-        SertoneError: `nothing_held_out`, where all would be.
+        SertoneError: `nothing_held_out`, where all would be held out.
     """
-    groups = sorted({_group(u) for u in found})
-    count = max(1, round(held_out * len(groups))) if held_out else 0
+    groups = sorted({_get_group(u) for u in pieces})  # the order of the files must not matter
+    count = max(1, round(share * len(groups))) if share else 0
     if count >= len(groups):
         raise SertoneError(
             "nothing_held_out",
@@ -70,29 +70,30 @@ def hold_out(found: Sequence[Utterance], held_out: float, seed: int) -> Fold:
             "some left to train on",
             "give more audio, or set held_out: 0",
         )
-    aside = set(np.random.default_rng(seed).permutation(groups)[:count].tolist())
-    train = [u for u in found if _group(u) not in aside]
-    return Fold("unlabelled", train, [u for u in found if _group(u) in aside], [])
+    held_out = set(np.random.default_rng(seed).permutation(groups)[:count].tolist())
+    train = [u for u in pieces if _get_group(u) not in held_out]
+    return Fold("unlabelled", train, [u for u in pieces if _get_group(u) in held_out], [])
 
 
-def _group(utterance: Utterance) -> str:
+def _get_group(utterance: Utterance) -> str:
+    """Return what must not be divided: the speaker, or the file where the speaker is not named."""
     return utterance.speaker or str(utterance.path)
 
 
 def build_card(data: CorpusConfig, fold: Fold, seed: int) -> dict:
-    """What is listened to, as a JSON object: the protocol card of a distillation.
+    """Return the protocol card of a distillation: a JSON object about its audio.
 
     Args:
         data: the corpus.
-        fold: what `sides` gave.
+        fold: as `hold_out` returns it.
         seed: of everything random.
     """
-    used = [*fold.train, *fold.validation]
+    pieces = [*fold.train, *fold.validation]
     return {
-        "corpus": describe_corpus(data) | {"files": len({u.path for u in used})},
-        "held_out": sorted({_group(u) for u in fold.validation}),
+        "corpus": describe_corpus(data) | {"files": len({u.path for u in pieces})},
+        "held_out": sorted({_get_group(u) for u in fold.validation}),
         "seed": seed,
         "versions": collect_versions(),
-        "file_hashes": leaks.hash_recordings(used),
-        "contents": hash_contents(used),
+        "file_hashes": leaks.hash_recordings(pieces),
+        "contents": hash_contents(pieces),
     }

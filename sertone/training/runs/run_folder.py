@@ -1,4 +1,4 @@
-"""A run's folder: one process at a time, and only one experiment per folder."""
+"""The folder of a run: one process at a time, and only one experiment per folder."""
 
 import contextlib
 import fcntl
@@ -19,6 +19,11 @@ RUN_FILES = (
     *("recipe.yaml", "protocol.json", "*.damaged[0-9]*", "results.json", "predictions.csv", "modalities.csv"),
     *("report.html", "fold_[0-9]*", "checkpoint", "resume", "encoder", "distill.json"),
 )
+"""Patterns of all files and folders that a run writes."""
+TRAINED_FILES = ("fold_*", "checkpoint", "resume", "encoder")
+"""Patterns of what is there as soon as a training has begun."""
+MAX_LISTED = 5
+"""Changes that an error lists at most."""
 
 
 @contextlib.contextmanager
@@ -31,29 +36,30 @@ def claim(
     fresh: bool,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[None]:
-    """Claims a folder for one experiment, for as long as the context lasts; the first rank does it for all.
+    """Claim a folder for one experiment while the context lasts; the first process does it for all.
 
     Args:
-        folder: made if need be.
+        folder: created if it does not exist.
         recipe: as YAML.
         card: the protocol card.
         force: go on although recipe or protocol have changed since the run began.
         fresh: throw away what a run has written there.
-        say: told of files that are damaged, and put aside.
+        say: receives a line about every damaged file, which is renamed.
 
     Raises:
         SertoneError: `run_in_use`, `other_experiment`.
     """
     if not distributed.is_first():
-        distributed.barrier()  # for the first one's claim
+        distributed.barrier()  # until the first process has claimed the folder
         yield
         return
     with lock(folder):
         if fresh:
             _empty(folder)
         if not force:
-            _refuse_other(folder, recipe, card)
-        _put_damaged_aside(folder, say)
+            _refuse_other_experiment(folder, recipe, card)
+        _quarantine_damaged(folder, say)
+        # Written again, since settings on which no result depends may have changed.
         write_text(folder / "recipe.yaml", recipe)
         write_json(folder / "protocol.json", card)
         distributed.barrier()
@@ -62,7 +68,7 @@ def claim(
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Keeps other processes from writing a folder, which is made if need be.
+    """Keep other processes from writing a folder, which is created if it does not exist.
 
     Raises:
         SertoneError: `run_in_use`.
@@ -70,27 +76,29 @@ def lock(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as file:
         try:
+            # The system releases the lock when the process ends, also when it is killed.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise SertoneError(
                 "run_in_use",
-                f"another process writes {folder}",
-                "a folder of one's own",
+                f"another process is writing to {folder}",
+                "a separate folder for each run",
                 "use --out",
             ) from None
         yield
 
 
 def _empty(folder: Path) -> None:
-    """Removes what a run writes, and nothing else."""
+    """Remove what a run writes, and nothing else."""
     for path in [path for pattern in RUN_FILES for path in folder.glob(pattern)]:
+        # `rmtree` refuses a link to a folder. Only the link is removed, not the folder.
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
 
 
-WHOLE: dict[str, dict[str, type]] = {
+SHAPES: dict[str, dict[str, type]] = {
     "recipe.yaml": {},
     "protocol.json": {},
     "distill.json": {"history": list},
@@ -102,20 +110,20 @@ WHOLE: dict[str, dict[str, type]] = {
         "history": list,
     },
 }
-"""Files that a run goes on with, and what tells that they are whole; see `shape`."""
+"""Files that a resumed run needs -> the shape of an intact one, see `json_shape`."""
 
 
-def _put_damaged_aside(folder: Path, say: Callable[[str], None]) -> None:
-    """Rename what a crash of the machine or an unfinished copy has torn: what is missing is made again."""
-    for pattern, shape in WHOLE.items():
+def _quarantine_damaged(folder: Path, say: Callable[[str], None]) -> None:
+    """Rename files that a crash or an unfinished copy has damaged, so that they are made again."""
+    for pattern, shape in SHAPES.items():
         for path in folder.glob(pattern):
-            content = _content(path)
+            content = _load_intact(path)
             if content is None or find_misfits(content, shape):
-                say(f"{path} is damaged: put aside as {quarantine(path).name}")
+                say(f"{path} is damaged; renamed to {quarantine(path).name}")
 
 
-def _content(path: Path) -> dict[str, Any] | None:
-    """Return what a JSON or YAML file holds; None where it is torn or not there."""
+def _load_intact(path: Path) -> dict[str, Any] | None:
+    """Return the content of a JSON or YAML file; None where it is damaged or missing."""
     try:
         if path.suffix == ".json":
             return read_json(path, "torn")
@@ -123,85 +131,108 @@ def _content(path: Path) -> dict[str, Any] | None:
         content = parse_yaml(text)
     except (SertoneError, ValueError):
         return None
-    whole = text.endswith("\n...\n")  # the first half of a recipe is YAML too: its end is marked
-    return content if whole and isinstance(content, dict) else None
+    complete = text.endswith("\n...\n")  # the first half of a recipe is YAML too: its end is marked
+    return content if complete and isinstance(content, dict) else None
 
 
-def _refuse_other(folder: Path, recipe: str, card: dict) -> None:
-    """Compares with what the folder was begun with; where nothing was trained there is nothing to mix."""
-    if not any(any(folder.glob(pattern)) for pattern in ("fold_*", "checkpoint", "resume", "encoder")):
+def _refuse_other_experiment(folder: Path, recipe: str, card: dict) -> None:
+    """Compare with the recipe and protocol that the run in the folder began with.
+
+    Where nothing was trained, there are no results to mix up.
+
+    Raises:
+        SertoneError: `other_experiment`.
+    """
+    if not any(any(folder.glob(pattern)) for pattern in TRAINED_FILES):
         return
     settings = parse_yaml(recipe)
-    before = [_content(folder / name) for name in ("recipe.yaml", "protocol.json")]
-    pairs = zip(before, (settings, json.loads(_json(card))), strict=True)
-    found = [change for then, now in pairs if then is not None for change in _changes(then, now)]
-    changed = [change for change in found if not change.startswith(NEUTRAL)]
-    if None in before and not changed:
-        changed = _of_others(folder, fingerprint(settings, card))
-    if changed:
-        more = f"; and {len(changed) - 5} more" if len(changed) > 5 else ""
+    before = [_load_intact(folder / name) for name in ("recipe.yaml", "protocol.json")]
+    now = [settings, json.loads(_to_json(card))]  # as the card is once it has been written and read
+    changes = []
+    for old, new in zip(before, now, strict=True):
+        if old is not None:
+            changes += [change for change in _list_changes(old, new) if not change.startswith(NEUTRAL_KEYS)]
+    if None in before and not changes:
+        changes = _list_foreign_files(folder, fingerprint(settings, card))
+    if changes:
+        listed = "; ".join(changes[:MAX_LISTED])
+        if len(changes) > MAX_LISTED:
+            listed += f"; and {len(changes) - MAX_LISTED} more"
         raise SertoneError(
             "other_experiment",
-            f"{folder} was begun with other settings or data: {'; '.join(changed[:5])}{more}",
-            "the same experiment, to go on with it",
-            _way_out(before[0], changed),
+            f"{folder} was begun with other settings or data: {listed}",
+            "the same experiment, to resume it",
+            _suggest_way_out(before[0], changes),
         )
 
 
-PRECISION = "train.precision: was "
+PRECISION_CHANGE = "train.precision: was "
 
 
-def _way_out(recipe: dict[str, Any] | None, changed: list[str]) -> str:
-    """Return what to do; where `auto` has become another precision on another machine, to keep the first."""
+def _suggest_way_out(recipe: dict[str, Any] | None, changes: list[str]) -> str:
+    """Return the way out of the error.
+
+    Where only the precision differs, `auto` has become another one on another machine. Then the way out is to
+    keep the first.
+    """
     train = (recipe or {}).get("train", {})
-    if "precision" in train and all(change.startswith(PRECISION) for change in changed):
-        return f"go on with --set train.precision={train['precision']}, or start again with --fresh"
+    if "precision" in train and all(change.startswith(PRECISION_CHANGE) for change in changes):
+        return f"resume with --set train.precision={train['precision']}, or start again with --fresh"
     return "choose another --out, remove that folder, start again with --fresh, or insist with --force"
 
 
 def fingerprint(recipe: dict[str, Any], card: dict) -> str:
-    """Return the hash of a recipe and its protocol, by which results and saves tell their experiment."""
+    """Return the hash of a recipe and its protocol, by which saved files name their experiment."""
     parts = (recipes.drop_neutral(recipe), card)
     text = "".join(json.dumps(part, sort_keys=True, default=str) for part in parts)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-CARRIED = ("fold_*/result.json", "resume/*/state.json", "fold_*/resume/*/state.json", "distill.json")
-"""Files that a run goes on with and that state the fingerprint of its experiment."""
+FINGERPRINTED = ("fold_*/result.json", "resume/*/state.json", "fold_*/resume/*/state.json", "distill.json")
+"""Files that a resumed run needs and that state the fingerprint of their experiment."""
 
 
-def _of_others(folder: Path, own: str) -> list[str]:
-    """Return what is not known to belong to an experiment: the only witnesses where its files are torn."""
-    files = [path for pattern in CARRIED for path in sorted(folder.glob(pattern))]
-    known = [(path, said) for path in files if (said := _content(path)) is not None]
+def _list_foreign_files(folder: Path, experiment: str) -> list[str]:
+    """Return a sentence about every file that states another experiment.
+
+    They are the only evidence where recipe.yaml or protocol.json is damaged.
+
+    Args:
+        folder: of the run.
+        experiment: the expected fingerprint.
+    """
+    paths = [path for pattern in FINGERPRINTED for path in sorted(folder.glob(pattern))]
+    contents = [(path, _load_intact(path)) for path in paths]
     return [
         f"recipe.yaml or protocol.json is damaged, and {path.relative_to(folder)} is of another experiment"
-        for path, said in known
-        if said.get("experiment") != own
+        for path, content in contents
+        if content is not None and content.get("experiment") != experiment
     ]
 
 
-NEUTRAL = tuple(f"train.{name}" for name in recipes.NEUTRAL)
-"""Settings that may change while a run goes on."""
-MISSING = "not there"
+NEUTRAL_KEYS = tuple(f"train.{name}" for name in recipes.NEUTRAL)
+"""Settings that may change when a run is resumed."""
+MISSING = "not set"
 
 
-def _json(value: dict) -> str:
+def _to_json(value: dict) -> str:
     return json.dumps(value, default=str)
 
 
-def _changes(before: Any, now: Any, name: str = "") -> list[str]:
-    """Every setting that differs, as `train.epochs: was [3, 37], now [1, 2]`.
+def _list_changes(before: Any, now: Any, name: str = "") -> list[str]:
+    """Return every setting that differs, as `train.epochs: was [3, 37], now [1, 2]`.
 
-    A run of an older version lacks what has come since.
+    A run of an older version lacks the settings that have come since.
     """
     if isinstance(before, dict) and isinstance(now, dict):
-        keys = dict.fromkeys([*before, *now])
-        pairs = ((before.get(k, MISSING), now.get(k, MISSING), f"{name}.{k}".lstrip(".")) for k in keys)
-        return [change for pair in pairs for change in _changes(*pair)]
-    return [] if before == now else [f"{name}: was {_short(before)}, now {_short(now)}"]
+        changes = []
+        for key in dict.fromkeys([*before, *now]):
+            path = f"{name}.{key}".lstrip(".")
+            changes += _list_changes(before.get(key, MISSING), now.get(key, MISSING), path)
+        return changes
+    return [] if before == now else [f"{name}: was {_shorten(before)}, now {_shorten(now)}"]
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = "null" if value is None else str(value)
     return text if len(text) < 80 else f"{text[:77]}..."

@@ -1,14 +1,14 @@
-"""One model from the whole corpus, to be used rather than scored."""
+"""One model trained on the whole corpus, to be used rather than scored."""
 
 import shutil
 from pathlib import Path
 
 from sertone import recipe as recipes
 from sertone.recipe import Recipe
-from sertone.training.fit import distributed
 from sertone.training.experiment.experiment import prepare
-from sertone.training.runs.folds import train_fold, prepare_data
+from sertone.training.fit import distributed
 from sertone.training.fit.progress import RunProgress
+from sertone.training.runs.folds import prepare_data, train_fold
 from sertone.training.runs.run_folder import claim
 
 
@@ -20,10 +20,10 @@ def train(
     fresh: bool = False,
     quiet: bool = False,
 ) -> Path:
-    """Trains on every utterance of the corpus and writes `out/checkpoint`.
+    """Train on every utterance of the corpus and write `out/checkpoint`.
 
-    There is no test side, so there is no score: cross-validate the same recipe for that. With
-    `protocol.validation: speaker` the last speaker is kept out to choose the epoch.
+    There is no test set, so there is no score: cross-validate the same recipe for that. With
+    `protocol.validation: speaker` the last speaker is kept out of training to choose the epoch.
 
     Args:
         recipe: the experiment.
@@ -36,14 +36,15 @@ def train(
         the checkpoint folder.
 
     Raises:
-        SertoneError: as `prepare`, `gather` and the training.
+        SertoneError: as `prepare`, `prepare_data` and the training.
     """
     distributed.init(recipe.train.device)
-    out, say = Path(out), RunProgress(0, quiet).say
+    out = Path(out)
+    say = RunProgress(0, quiet).say
     experiment = prepare(recipe, everything=True, say=say)
     with claim(out, recipes.dump(recipe), experiment.card, force=force, fresh=fresh, say=say):
         with RunProgress(sum(recipe.train.epochs), quiet) as progress:
             train_fold(experiment, 0, out, prepare_data(experiment, progress), progress)
         if distributed.is_first():
-            shutil.rmtree(out / "resume")
+            shutil.rmtree(out / "resume")  # the saved training state; the checkpoint replaces it
     return out / "checkpoint"
