@@ -9,7 +9,7 @@ from sertone.audio import SAMPLING_RATE
 from sertone.labels import Scale, describe_scale
 from sertone.runtime import bundle
 from sertone.scoring import display
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
 
 
 def describe(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sertone.labels import (
     resolve_raw_labels,
 )
 from sertone.schema import Utterance
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
 
 
 def require_emotions(emotions: Mapping[str, str], found: Sequence[Utterance]) -> None:

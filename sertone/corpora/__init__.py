@@ -33,8 +33,8 @@ from sertone.corpora._duplicates import find_duplicates
 from sertone.errors import SertoneError
 from sertone.labels import Scale
 from sertone.schema import Problem, ReportProblem, Utterance, raise_on_error
-from sertone.scoring.display import format_count
 from sertone.utils.suggestions import did_you_mean
+from sertone.utils.wording import format_count
 
 if TYPE_CHECKING:  # the light half does without pydantic
     from sertone.recipe import DataConfig

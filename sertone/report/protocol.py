@@ -2,7 +2,7 @@
 
 from sertone import licences
 from sertone.scoring import display
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
 
 UNKNOWN_HEARD = "utterances of unknown speakers{}: whether it has heard these speakers is not known"
 """What follows "has heard" where a model was trained on recordings whose speakers nobody names."""

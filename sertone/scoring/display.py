@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sertone.utils.wording import format_count
+
 EMOTION_SCORES = ("ua", "wa", "macro_f1")
 RATING_SCORES = ("ccc", "pearson", "rmse")
 SPANS = {"percent": "percent", "unit": "from -1 to 1", "scale": "in points of the scale"}
@@ -260,25 +262,3 @@ def describe_published_scores(found: Mapping[str, Any]) -> str:
         else f"which prints {'pooled scores' if convention == 'pooled' else 'means over folds'}"
     )
     return f"Paper: {found['published']}, {said}."
-
-
-def format_duration(seconds: float) -> str:
-    """A time as printed: `3:07`, `2:03:07`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def format_count(number: int, thing: str) -> str:
-    """How many there are: `1 file`, `2 files`."""
-    return f"{number} {thing}{'s' * (number != 1)}"
-
-
-def format_axis_value(value: float, high: float) -> str:
-    """Return a value as an axis that ends at `high` shows it: learning rates need powers of ten."""
-    return f"{value:.2f}" if high >= 0.1 or not value else f"{value:.1e}".replace("e-0", "e-")
-
-
-def shorten_list(names: Sequence[str]) -> str:
-    """Name the first three of many: `a, b, c, ...`."""
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,1 +1,1 @@
-"""Small helpers without a subject of their own: processes, terminals, optional packages, suggestions."""
+"""Small helpers without a subject of their own: processes, terminals, optional packages, wording."""

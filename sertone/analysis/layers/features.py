@@ -26,7 +26,6 @@ from sertone.nn.encoders.base import Encoder
 from sertone.nn.masks import masked_mean, masked_std
 from sertone.nn.text import TextEncoder
 from sertone.schema import Utterance
-from sertone.scoring.display import format_count
 from sertone.training.data import duplicates
 from sertone.training.data.array_store import ArrayStore
 from sertone.training.data.batches import plan_batches
@@ -34,6 +33,7 @@ from sertone.training.data.prefix_cache import hash_prefix, hash_states, load_wa
 from sertone.training.data.recordings import Recordings
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.fit import distributed
+from sertone.utils.wording import format_count
 
 Pooling = Literal["mean", "statistics"]
 BATCH_SECONDS, BATCH_TOKENS = 30.0, 1024.0

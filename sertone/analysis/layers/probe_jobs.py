@@ -22,9 +22,9 @@ from sertone.analysis.layers.targets import Target
 from sertone.errors import SertoneError
 from sertone.files import write_json
 from sertone.scoring import metrics, sufficient_statistics
-from sertone.scoring.display import format_count
 from sertone.training.data.array_store import ArrayStore
 from sertone.utils.processes import count_cores, run_parallel
+from sertone.utils.wording import format_count
 
 WORTH_CHILDREN = 20_000_000
 """Features (N times D, of all layers) from which on starting processes pays."""

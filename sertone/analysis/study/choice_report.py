@@ -17,10 +17,10 @@ from sertone.analysis.study.table_formats import format_markdown_table
 from sertone.files import write_json, write_text
 from sertone.report import run as report
 from sertone.scoring import display
-from sertone.scoring.display import format_count
 from sertone.sharing.card_scores import CHOICE
 from sertone.training.experiment.experiment import LINEAGE_KEYS, Experiment
 from sertone.training.runs import results
+from sertone.utils.wording import format_count
 
 
 class ScoredSettings(NamedTuple):

@@ -19,8 +19,8 @@ from sertone.runtime.timeline.cutting import AudioPiece, PieceReader
 from sertone.runtime.timeline.isolated import IsolatedPieceReader, borrow_decoder
 from sertone.runtime.timeline.plan import TimelinePlan, TimelineSettings
 from sertone.schema import Prediction, Segment, Speaker
-from sertone.scoring.display import format_count
 from sertone.utils.processes import ChildProcess
+from sertone.utils.wording import format_count
 
 if TYPE_CHECKING:
     from sertone.runtime.predictor import Predictor

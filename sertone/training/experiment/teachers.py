@@ -9,9 +9,9 @@ from sertone.errors import SertoneError
 from sertone.labels import Scale
 from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TeacherConfig
-from sertone.scoring.display import format_count
 from sertone.sharing import model_folder as folders
 from sertone.training.experiment import contamination
+from sertone.utils.wording import format_count
 
 LETTERS = 16
 """Of the hash of a teacher's weights."""

@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Rows
 
-from sertone.scoring.display import format_count, format_duration
 from sertone.training.fit import distributed
 from sertone.utils.child_process import emit
 from sertone.utils.terminal import escape_control, print_status
+from sertone.utils.wording import format_count, format_duration
 
 EVERY_S = 30.0
 """Without a terminal a line is printed at least this often, within an epoch no more often."""

@@ -16,9 +16,9 @@ from sertone.nn.batch import Batch
 from sertone.nn.heads import HeadOutput
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
-from sertone.scoring.display import format_count
 from sertone.training.fit.epoch_statistics import DIVERGENCE_ADVICE, EpochStatistics
 from sertone.training.fit.schedules import schedule_factor
+from sertone.utils.wording import format_count
 
 ENCODERS = {"audio": "encoder", "text": "text"}
 """Modality -> the model's encoder of it."""

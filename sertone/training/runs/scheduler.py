@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from sertone.errors import SertoneError
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
 from sertone.training.fit import distributed
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.fit.first_stages import FirstStages
