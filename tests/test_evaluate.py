@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from test_evaluate_any_model import probabilities, write_manifest
 
 import sertone
-from sertone import cli, corpora, load
+from sertone import cli, corpora, evaluate, load
 from sertone.analysis.compare import compare
-from sertone.analysis.evaluate import evaluate
 from sertone.errors import SertoneError
 from sertone.labels import class_names, parse_map, remap
 from sertone.recipe import Recipe

@@ -12,10 +12,9 @@ import pytest
 import torch
 from test_ispas2023 import TINY, build
 
-from sertone import cli, corpora, load, models
+from sertone import cli, corpora, evaluate, load, models
 from sertone import recipe as recipes
 from sertone.analysis.compare import compare
-from sertone.analysis.evaluate import evaluate
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
 from sertone.nn.batch import Batch

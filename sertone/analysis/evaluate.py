@@ -4,7 +4,7 @@ out/protocol.json, results.json, predictions.csv, report.html    as of a run wit
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,7 @@ from sertone.labels import (
 from sertone.protocol.leaks import LeakReport, hash_recordings
 from sertone.protocol.protocol_card import build_protocol_card
 from sertone.protocol.splits import Fold, has_label
-from sertone.recipe import DataConfig
-from sertone.recipe.settings import parse
+from sertone.recipe import DataConfig, TextConfig
 from sertone.runtime import shipped
 from sertone.runtime.answering import Model
 from sertone.schema import Utterance
@@ -69,38 +68,26 @@ class Evaluation:
 
 def evaluate(
     model: str | Path | None,
-    corpus: str,
-    root: str | Path,
+    data: DataConfig,
     out: str | Path,
     *,
     classes: Mapping[str, str] | None = None,
     emotions: Mapping[str, str] | None = None,
-    text: str | Mapping[str, Any] = "corpus",
-    scales: Mapping[str, tuple[float, float]] | None = None,
-    only: Mapping[str, Sequence[str]] | None = None,
-    reader: Mapping[str, Any] | None = None,
-    limit: Mapping[str, Any] | None = None,
     fresh: bool = False,
 ) -> Evaluation:
     """Score a model on a corpus and write a run folder with one fold.
 
-    Ratings are brought from the scale that the model learnt to that of the corpus; ratings on no known scale
-    are taken as they are.
+    Predicted ratings are converted from the scale on which the model was trained to the scale of the corpus.
+    Where one of the two scales is unknown, they are taken as they are.
 
     Args:
         model: a bundle, a checkpoint, a fold, a run (mean of its folds' models), OWNER/NAME on the hub, or
             `hf:` and an audio-classification model of Hugging Face; None: the model of the package.
-        corpus: name of the corpus.
-        root: its folder, or the manifest's file.
-        out: where to write.
+        data: corpus, its folder or table, its text, scales, columns and longest utterance. Its classes and
+            its licence are ignored: the model has its classes, and the data sheet says the licence.
+        out: folder to write.
         classes: class of the model -> class to report: leave out, merge, rename; None: as they are.
         emotions: emotion of the corpus -> class of the model; None: as the model was trained.
-        text: where a model that reads has it from, as `data.text` of a recipe: `none`, `asr`, or more of it.
-        scales: rating -> lowest and highest value, where the data sheet does not say.
-        only: what of the corpus to take, as `data.only` of a recipe; None: all.
-        reader: how it is read, as `{"columns": {"path": "clip"}}`: `data.columns` and `data.speaker_pattern`
-            of a recipe.
-        limit: longest utterance, as `max_seconds` and `longer` of `data` of a recipe; None: any length.
         fresh: replace an evaluation of another model or with other settings that is in the folder.
 
     Raises:
@@ -111,15 +98,10 @@ def evaluate(
     trained = evaluated.model
     wanted = dict(classes or {name: name for name in trained.classes})
     mapping = _mapping(evaluated, wanted, emotions)
-    settings = {
-        "text": text if trained.uses_text else "none",
-        "scales": dict(scales or {}),
-        "only": only or {},
-    }
-    settings |= {**(reader or {}), **(limit or {})}
-    data = parse(DataConfig, {"corpus": corpus, "root": str(root), **settings}, "evaluate")
+    text = data.text if trained.uses_text else TextConfig(source="none")
+    data = data.model_copy(update={"text": text, "licence": None})
     known = {name: own for name, own in corpora.resolve_scales(data).items() if name in trained.scales}
-    found = corpora.load(corpus, root, data.only, **data.reader_options)
+    found = corpora.load(data.corpus, data.root, data.only, **data.reader_options)
     mapping = resolve_raw_labels(mapping, map_raw_labels(found))
     require_emotions(emotions or {}, found)
     test = [u for u in found if u.labels.get("emotion") in mapping or has_label(u, tuple(known))]
@@ -137,7 +119,7 @@ def evaluate(
     undivided = fold.pop("undivided")
     card["text"] = evaluation_models.describe_texts(texts, undivided)
     about = {
-        "corpus": corpus,
+        "corpus": data.corpus,
         "model": evaluated.name,
         "encoder": evaluated.encoder,
         "classes": class_names(wanted),

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -66,22 +66,27 @@ def evaluate(
     """
     import yaml
 
-    from sertone.analysis.evaluate import evaluate as examine
+    from sertone import evaluate as evaluate_model
     from sertone.labels import parse_map
 
     if len(what) not in (2, 3):
         raise SertoneError("bad_command", f"{len(what)} arguments", "[MODEL] CORPUS ROOT")
     model, corpus, root = what if len(what) == 3 else (None, *what)
     out = out or Path("runs") / f"{_short_name(model)}-on-{corpus}"
-    settings: dict[str, Any] = {
-        "classes": parse_map(classes, "--classes") if classes else None,
-        "emotions": parse_map(emotions, "--emotions") if emotions else None,
-        "text": yaml.safe_load(text),
-        "scales": _scales(scales),
-        "only": yaml.safe_load(only or "{}"),
-        "reader": reader.to_keywords(),
-    }
-    for warning in examine(model, corpus, root, out, fresh=fresh, **settings).warnings:
+    evaluation = evaluate_model(
+        model,
+        corpus,
+        root,
+        out,
+        classes=parse_map(classes, "--classes") if classes else None,
+        emotions=parse_map(emotions, "--emotions") if emotions else None,
+        text=yaml.safe_load(text),
+        scales=_scales(scales),
+        only=yaml.safe_load(only) if only else None,
+        reader=reader.to_keywords(),
+        fresh=fresh,
+    )
+    for warning in evaluation.warnings:
         print_status(f"warning  {warning}")
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     print_text(format_scores(results["pooled"]))
