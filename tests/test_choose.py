@@ -245,8 +245,8 @@ def test_what_a_study_sets_cannot_bring_test_speakers_back(tmp_path, noises):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"scores": ["gender.accuracy"]}, "the best in accuracy of models that answer emotion"),
-        ({"rows": {"a": {}, "b": {"model": RATES}}}, "that answer arousal, valence; emotion"),
+        ({"scores": ["gender.accuracy"]}, "the best in accuracy of models that predict emotion"),
+        ({"rows": {"a": {}, "b": {"model": RATES}}}, "that predict arousal, valence; emotion"),
     ],
 )
 def test_settings_that_have_no_score_in_common_are_refused(tmp_path, noises, changes, words):

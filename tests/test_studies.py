@@ -290,7 +290,7 @@ def test_a_setting_that_would_be_lost_is_refused(tmp_path, small_demo, name):
     path = write_study(tmp_path, small_demo)
     _, made = studies.load_study(path, ["train.batch_size=4"])
     assert all(recipe.train.batch_size == 4 for recipe in made.values())
-    with pytest.raises(SertoneError, match=f"--set {name}, which") as caught:
+    with pytest.raises(SertoneError, match=f"--set {name}, but") as caught:
         studies.load_study(path, [f"{name}=1"])
     assert caught.value.code == "bad_override"
     _, made = studies.load_study(path, seeds=[4, 5])

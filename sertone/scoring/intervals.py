@@ -124,7 +124,7 @@ def compute_differences(
     """
     units = first.unit_count
     if units < 2 or second.unit_count != units:
-        raise ValueError(f"expected the same number of units, two or more: {units} and {second.unit_count}")
+        raise ValueError(f"{units} and {second.unit_count} units: expected the same number, two or more")
     drawn_units = draw_units(units, seed)
     # Training seeds are drawn independently: seed 0 of one system is not paired with seed 0 of the other.
     first_draws = _score_draws(first, drawn_units, seed)

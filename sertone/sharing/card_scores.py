@@ -75,7 +75,8 @@ class Scores:
         rows, metrics = result["rows"], result["metrics"]
         names = display.find_score_names(metrics)
         counts = count_speakers(rows)
-        few = sum(counts.values()) < intervals.FEW  # an interval over them would be as wide as the axis
+        # An interval over few speakers would be as wide as the axis.
+        few = sum(counts.values()) < intervals.MIN_UNITS_FOR_QUANTILES
         bounds = {}
         for task in dict.fromkeys(display.parse_score_name(name)[0] for name in names):
             known = select_labelled(rows, task)
