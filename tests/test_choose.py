@@ -16,7 +16,8 @@ from conftest import REPOSITORY, TINY_MODEL
 from hub import running
 
 from sertone import recipe as recipes
-from sertone.analysis.compare import compare, to_text
+from sertone.analysis.compare import compare
+from sertone.analysis.comparison_text import to_text
 from sertone.analysis.study import study as studies
 from sertone.analysis.study.ablate import ablate
 from sertone.analysis.study.choose import choose

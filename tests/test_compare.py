@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sertone import cli
-from sertone.analysis.compare import compare, describe_difference, to_text
+from sertone.analysis.compare import compare
+from sertone.analysis.comparison_text import describe_difference, to_text
 from sertone.errors import SertoneError
 from sertone.scoring.metrics import emotion_scores
 
@@ -99,7 +100,7 @@ def test_force_compares_what_both_have(tmp_path):
     assert value == pytest.approx(ua_of(second) - ua_of(first, lambda row: row["speaker"] != "s9"))
     empty = write_run(tmp_path / "empty", 0.5, split={})
     (empty / "predictions.csv").write_text("id,fold,speaker,target,prediction\nx,0,y,sad,sad\n")
-    with pytest.raises(SertoneError, match="no utterance that all runs") as caught:
+    with pytest.raises(SertoneError, match="no utterance on which all runs") as caught:
         compare([first, empty], force=True)
     assert caught.value.code == "nothing_in_common"
 
@@ -128,7 +129,9 @@ def test_how_classes_differ_is_said(tmp_path):
     (second / "results.json").write_text(json.dumps({"classes": [*CLASSES, "low"]}))
     found = compare([first, second], force=True)
     assert f"happy counts as happy in {first} and as neutral in {second}" in to_text(found)
-    assert f"sad counts as sad in {first} and as low in {second}; only {second} answers low" in to_text(found)
+    assert f"sad counts as sad in {first} and as low in {second}; only {second} predicts low" in to_text(
+        found
+    )
     many = {f"label {number}": "happy" for number in range(9)}
     third = write_run(tmp_path / "third", 0.7, class_map=FOUR | many)
     with pytest.raises(SertoneError, match=r"label 4 counts .*; and 4 more\)"):
@@ -163,7 +166,7 @@ def test_the_sentence_fits_its_figures():
     assert "same UA" in describe_difference(
         {"value": 0.0, "low": -0.1, "high": 0.1, "p": 1.0}, "24 speakers", single_training=True
     )
-    assert "another seed may turn it" in found
+    assert "another seed may reverse it" in found
     assert "seed" not in describe_difference(
         {"value": 0.1, "low": 0.05, "high": 0.2, "p": 0.01}, "24 speakers", single_training=False
     )

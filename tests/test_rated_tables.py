@@ -23,7 +23,8 @@ from rated import (
     write_run,
 )
 
-from sertone.analysis.compare import compare, to_text
+from sertone.analysis.compare import compare
+from sertone.analysis.comparison_text import to_text
 from sertone.analysis.study import table, table_formats
 from sertone.analysis.study.study import Study, TableCell
 from sertone.errors import SertoneError
@@ -174,7 +175,7 @@ def test_compare_takes_what_all_runs_answer(tmp_path, both, dimensions):
     assert found["differences"][0]["mcnemar"] is None and "Its CCC arousal is ." in to_text(found)
     emotion = write_run(tmp_path / "emotion", sides=[])
     assert set(compare([both, emotion])["runs"][0]["scores"]) == {"ua", "wa", "macro_f1"}
-    with pytest.raises(SertoneError, match="no task that all runs answer") as caught:
+    with pytest.raises(SertoneError, match="no task that all runs predict") as caught:
         compare([dimensions, emotion])
     assert caught.value.code == "nothing_in_common"
 

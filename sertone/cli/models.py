@@ -25,7 +25,7 @@ def compare(
         json_: Print one JSON object instead of a text.
     """
     from sertone.analysis.compare import compare as examine
-    from sertone.analysis.compare import to_text
+    from sertone.analysis.comparison_text import to_text
 
     found = examine(runs, force=force)
     print_text(json.dumps(found, ensure_ascii=False) if json_ else to_text(found))
