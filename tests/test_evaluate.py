@@ -54,7 +54,7 @@ def test_another_corpus(model, emodb, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "interval over 10 speakers" in printed.out
     assert "30 of 70 utterances have an emotion outside the classes" in printed.err
-    assert "has heard" not in printed.err
+    assert "was trained on" not in printed.err
     rows, predictor = rows_of(tmp_path / "out"), load(model)
     assert len(rows) == 40
     for row in rows[::7]:
@@ -73,7 +73,7 @@ def test_another_corpus(model, emodb, tmp_path, capsys):
 
 def test_what_was_heard_in_training_is_named(model, small_demo, tmp_path):
     warnings = evaluate(model, "demo", small_demo, tmp_path / "same").warnings
-    assert "has heard 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
+    assert "trained on 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
     page = (tmp_path / "same" / "report.html").read_text()
     assert "has heard 40 of these recordings" in page
     assert "speaker-independent" not in page and "never seen in training" not in page
@@ -88,7 +88,7 @@ def test_what_was_heard_in_training_is_named(model, small_demo, tmp_path):
     kept = [line for line in text if "S1F" in line or line == text[0]]
     (copy / "metadata.csv").write_text("\n".join(kept) + "\n")
     (warning,) = evaluate(model, "demo", copy, tmp_path / "new").warnings
-    assert "1 of these speakers in training, such as S1F" in warning
+    assert "trained on 1 of these speakers, such as S1F" in warning
     heard = json.loads((model / "checkpoint.json").read_text())["card"]["heard"]
     assert "S1F" not in json.dumps(heard), "kept as hashes"
 
@@ -166,7 +166,7 @@ def test_what_is_there_is_not_written_over_and_two_models_are_compared(model, em
     run = model.parent
     (tmp_path / "run").mkdir()
     shutil.copy(run / "protocol.json", tmp_path / "run")
-    with pytest.raises(SertoneError, match="holds a run of its own"):
+    with pytest.raises(SertoneError, match="holds another run"):
         evaluate(model, "emodb", emodb, tmp_path / "run")
     evaluate(tmp_path / "other", "emodb", emodb, tmp_path / "second")
     found = compare([tmp_path / "first", tmp_path / "second"])
@@ -180,8 +180,8 @@ def test_texts_of_long_recordings_are_counted(experiment, tmp_path):
     columns = {"emotion": CLASSES, "text": ["well", "well", "then", ""]}
     table = write_manifest(tmp_path / "own", (31.0, 0.6, 32.0, 0.5), **columns)
     warnings = evaluate(model, "manifest", table, tmp_path / "out").warnings
-    said = "2 of 4 utterances have a text and are longer than 30 s: windows answered, without the text"
-    assert said in warnings and "1 of 4 utterances have no text; the audio alone answered" in warnings
+    said = "2 of 4 utterances have a text and are longer than 30 s: they are predicted by windows, without their text"
+    assert said in warnings and "1 of 4 utterances have no text; only their audio is used" in warnings
     text = json.loads((tmp_path / "out" / "protocol.json").read_text())["text"]
     assert (text["with_text"], text["without_text"]) == (1, 3)
 

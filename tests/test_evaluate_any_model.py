@@ -82,7 +82,7 @@ def test_a_bundle_scores_as_the_checkpoint_that_it_was_exported_from(trained, em
 
 def test_a_bundle_knows_what_it_has_heard(trained, small_demo, tmp_path):
     warnings = sertone.evaluate(trained[1], "demo", small_demo, tmp_path / "out").warnings
-    assert "has heard 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
+    assert "trained on 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
 
 
 def test_without_a_model_the_one_of_the_package_is_scored(emodb, tmp_path, capsys):
@@ -271,6 +271,6 @@ def test_ratings_on_no_known_scale_are_taken_as_they_are(tmp_path):
             model, "manifest", table, tmp_path / f"{name}-out", scales={"arousal": (1, 5)}
         )
         scores[name] = found.scores
-        said = "arousal of the model is on no known scale: taken as it is"
+        said = "arousal of the model is on no known scale: it is not converted"
         assert (said in found.warnings) == (scale is None)
     assert scores["known"] == scores["unknown"] and "arousal.ccc" in scores["known"]

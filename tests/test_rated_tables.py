@@ -218,7 +218,7 @@ def test_one_speaker_shows_nothing_about_others(tmp_path):
         path.write_text("\n".join([lines[0], *(line for line in lines[1:] if ",s0," in line)]))
     found = compare(runs)
     assert found["speakers"] == 1 and found["runs"][0]["intervals"] == {}
-    assert "With one speaker nothing can be said about others." in to_text(found)
+    assert "One speaker says nothing about other speakers." in to_text(found)
 
 
 def about_of(classes, ratings):

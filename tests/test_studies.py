@@ -266,7 +266,7 @@ def test_a_cell_that_fails_does_not_keep_the_others_from_being_done(tmp_path, sm
         ablate(path, tmp_path / "out", jobs=1, quiet=True)
     assert caught.value.code == "not_finite"
     text = (tmp_path / "out" / "table.md").read_text()
-    assert "2 of 3 runs are done" in text
+    assert "2 of 3 runs are finished" in text
     assert (tmp_path / "out/cells/later/tiny/seed_0/results.json").is_file()
 
 
