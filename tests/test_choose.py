@@ -154,7 +154,9 @@ def test_a_model_of_the_best_settings_states_what_choosing_them_is_worth(done, t
     assert "the best of 3 on all speakers" in card and f"{found['scores']['ua']['value']:.1%}" in card
     capsys.readouterr()
     assert app(["info", str(tmp_path / "bundle")]) == 0
-    assert "160 utterances, 10 speakers, answered by settings chosen without them" in capsys.readouterr().out
+    assert (
+        "160 utterances, 10 speakers, predicted with settings chosen without them" in capsys.readouterr().out
+    )
     other = str(tmp_path / "other")
     changed = [str(out / "recipe.yaml"), "--set", "model.hidden=9", "--out", other]
     assert app(["train", *changed]) == 0
