@@ -223,7 +223,7 @@ def test_a_weighted_sum_named_after_a_target_belongs_to_it():
         if isinstance(module, WeightedSum)
     }
     found = {
-        own["module"]: own["target"] for own in (learned_weights._summary(*item) for item in named.items())
+        own["module"]: own["target"] for own in (learned_weights._summarise(*item) for item in named.items())
     }
     assert found == {"fusions.valence": "valence", "fusions.shared": ""}
 
