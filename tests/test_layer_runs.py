@@ -241,7 +241,7 @@ def test_learned_weights_stand_beside_the_probes(tmp_path, small_demo, weighted)
     ("options", "code", "words"),
     [
         ({"targets": ["mood"]}, "unknown_target", "some of arousal, valence"),
-        ({"encoder": "text"}, "no_text_encoder", "reads no text"),
+        ({"encoder": "text"}, "no_text_encoder", "uses no text"),
         ({"overrides": ["model.encoder.name=nothing"]}, "bad_recipe", "encoder"),
         ({"weights": "nowhere"}, "not_a_checkpoint", "nowhere"),
     ],
@@ -285,7 +285,7 @@ def test_an_encoder_is_shown_without_the_folders_above_it(tmp_path, small_demo, 
     assert found["encoder"] == source.name
     page = (tmp_path / "out" / "report.html").read_text()
     assert f"Layers of {source.name}" in page and str(source) not in page
-    assert probe_layers._shown("facebook/hubert-base-ls960") == "facebook/hubert-base-ls960"
+    assert probe_layers._shorten_source("facebook/hubert-base-ls960") == "facebook/hubert-base-ls960"
 
 
 @pytest.mark.parametrize("folder", ["fold_0", "checkpoint", "resume"])

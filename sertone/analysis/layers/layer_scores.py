@@ -20,7 +20,7 @@ drawn to the middle.
 Axis letters: C layers, U speakers, F sums, R draws.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -63,7 +63,7 @@ def score_target(target: Target, results: LayerResults) -> dict[str, Any]:
     }
 
 
-def compare_centres(targets: Sequence[Target], results: dict[str, LayerResults]) -> list[dict[str, Any]]:
+def compare_centres(targets: Sequence[Target], results: Mapping[str, LayerResults]) -> list[dict[str, Any]]:
     """Compute, for every two targets with a centre, by how many layers the second lies behind the first.
 
     Speakers that only one of the two tests are left out.

@@ -50,7 +50,9 @@ class ProbeRunner:
         self.folder = folder
         self.targets = {target.name: target for target in targets}
         origin = hashlib.sha256(b"".join(keys) + _hash_code()).hexdigest()
-        self.hashes = {name: f"{origin} {target.fingerprint()}" for name, target in self.targets.items()}
+        self.hashes = {
+            name: f"{origin} {target.compute_fingerprint()}" for name, target in self.targets.items()
+        }
         self.layers, self.width = get_store_shape(store, keys)
 
     def run(self, jobs: int | None, say: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
