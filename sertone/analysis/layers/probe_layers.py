@@ -165,7 +165,7 @@ def _score_targets(
 def _refuse_run_folder(out: Path) -> None:
     """Refuse to overwrite a folder that holds a run, finished or not."""
     is_run = any(any(out.glob(name)) for name in RUN_FILES if name not in SHARED_FILES)
-    # A page without layers.json is that of a run whose other files were removed.
+    # A page without layers.json belongs to a run.
     if is_run or ((out / "report.html").is_file() and not (out / "layers.json").is_file()):
         raise SertoneError(
             "other_experiment", f"{out} holds a run", "a separate folder for the layers", "use --out"

@@ -210,7 +210,7 @@ def _map_test_folds(experiment: "Experiment") -> dict[str, int]:
 
     What a fold does not test is in its training or validation set: `protocol.splits` makes such folds.
     """
-    untested = {u.id: -1 for fold in experiment.folds for side in fold.sides.values() for u in side}
+    untested = {u.id: -1 for fold in experiment.folds for side in fold.subsets.values() for u in side}
     return untested | {u.id: number for number, fold in enumerate(experiment.folds) for u in fold.test}
 
 
