@@ -133,8 +133,8 @@ def _find_protocol_differences(paths: list[str], cards: list[dict[str, Any]]) ->
         for part, description in PROTOCOL_PARTS.items()
         if any(card[part] != cards[0][part] for card in cards)
     ]
-    first, *others = zip(paths, cards, strict=True)
-    class_problems = [text for other in others for text in _find_class_differences(first, other)]
+    first, *remaining = zip(paths, cards, strict=True)
+    class_problems = [text for run in remaining for text in _find_class_differences(first, run)]
     class_problems = list(dict.fromkeys(class_problems))
     if not class_problems:
         return problems
@@ -152,8 +152,8 @@ def _find_class_differences(first: NamedCard, second: NamedCard) -> list[str]:
     """
     first_map = first[1]["class_map"]
     second_map = second[1]["class_map"]
-    known = [card.get("corpus", {}).get("by_emotion") for _, card in (first, second)]
-    occurring = {*first_map, *second_map} if None in known else set().union(*known)
+    label_counts = [card.get("corpus", {}).get("by_emotion") for _, card in (first, second)]
+    occurring = {*first_map, *second_map} if None in label_counts else set().union(*label_counts)
     problems = []
     for label in dict.fromkeys([*first_map, *second_map]):
         first_class = first_map.get(label, "no class")

@@ -100,7 +100,8 @@ def evaluate(
     text = data.text if trained.uses_text else TextConfig(source="none")
     # The card states the licence of the data sheet, whatever a recipe says about a copy.
     data = data.model_copy(update={"text": text, "licence": None})
-    scales = {name: own for name, own in corpora.resolve_scales(data).items() if name in trained.scales}
+    corpus_scales = corpora.resolve_scales(data)
+    scales = {name: scale for name, scale in corpus_scales.items() if name in trained.scales}
     utterances = corpora.load(data.corpus, data.root, data.only, **data.reader_options)
     mapping = resolve_raw_labels(mapping, map_raw_labels(utterances))
     require_emotions(emotions or {}, utterances)
@@ -183,15 +184,15 @@ def _map_emotions(
     Raises:
         SertoneError: `unknown_class`.
     """
-    known = evaluated.class_map if emotions is None else emotions
+    emotion_map = evaluated.class_map if emotions is None else emotions
     trained = evaluated.model
-    if unknown := sorted({*known.values(), *class_map} - set(trained.classes)):
+    if unknown := sorted({*emotion_map.values(), *class_map} - set(trained.classes)):
         raise SertoneError(
             "unknown_class",
             f"{', '.join(unknown)}, which the model does not know",
             f"some of {', '.join(trained.classes)}",
         )
-    return {emotion: class_map[name] for emotion, name in known.items() if name in class_map}
+    return {emotion: class_map[name] for emotion, name in emotion_map.items() if name in class_map}
 
 
 def _score_fold(

@@ -288,8 +288,8 @@ def _load_calibration(values: Mapping[str, Any], models: int) -> Calibration:
         models: number of models in the bundle. With several, the file states temperature and speakers of the
             first model, which do not hold for their mean.
     """
-    known = {field.name for field in fields(Calibration)} & values.keys()
-    calibration = Calibration(**{name: values[name] for name in known})
+    names = {field.name for field in fields(Calibration)} & values.keys()
+    calibration = Calibration(**{name: values[name] for name in names})
     if models == 1:
         return calibration
     note = f"mean of {models} models, each with a temperature of its own, which the bundle does not state"

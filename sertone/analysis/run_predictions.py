@@ -91,20 +91,20 @@ def sum_statistics(columns: Sequence[Sequence[RunPredictions]], task: str) -> Su
         return None
     runs = [run.select_task(task) for column in columns for run in column]
     # Seeds and columns are drawn with the same speakers, so all runs need the same rows.
-    for other in runs[1:]:
-        if any(
-            other.get_column(key) != runs[0].get_column(key)
-            for key in ("id", "speaker", get_target_column(task))
-        ):
+    columns_to_match = ("id", "speaker", get_target_column(task))
+    for run in runs[1:]:
+        if any(run.get_column(name) != runs[0].get_column(name) for name in columns_to_match):
             raise SertoneError(
                 "unlike_runs",
-                f"{runs[0].folder} and {other.folder} were tested on other utterances",
+                f"{runs[0].folder} and {run.folder} were tested on other utterances",
                 "runs that were tested on the same utterances",
             )
     if not runs[0].rows:
         return None
-    first, *others = (SufficientStatistics.from_rows(r.rows, task, runs[0].classes, r.units) for r in runs)
-    return first.stack_runs(others, len(columns))
+    first, *remaining = (
+        SufficientStatistics.from_rows(run.rows, task, runs[0].classes, run.units) for run in runs
+    )
+    return first.stack_runs(remaining, len(columns))
 
 
 def get_target_column(task: str) -> str:

@@ -181,14 +181,14 @@ def describe_speakers(counts: Mapping[str, Any]) -> str:
         counts: number of known `speakers` and, where some are unknown, of their utterances
             (`unknown_speakers`); such as the part `corpus` of a protocol card.
     """
-    known = counts["speakers"]
-    unknown = counts.get("unknown_speakers", 0)
-    if not unknown:
-        return format_count(known, "speaker")
-    if not known:
+    known_count = counts["speakers"]
+    unknown_count = counts.get("unknown_speakers", 0)
+    if not unknown_count:
+        return format_count(known_count, "speaker")
+    if not known_count:
         return "unknown speakers"
-    utterances = format_count(unknown, "utterance")
-    return f"{format_count(known, 'known speaker')} and, in {utterances}, unknown ones"
+    utterances = format_count(unknown_count, "utterance")
+    return f"{format_count(known_count, 'known speaker')} and, in {utterances}, unknown ones"
 
 
 def count_drawn_units(counts: Mapping[str, Any]) -> str:
@@ -197,13 +197,14 @@ def count_drawn_units(counts: Mapping[str, Any]) -> str:
     Args:
         counts: see `describe_speakers`.
     """
-    known = counts["speakers"]
-    unknown = counts.get("unknown_speakers", 0)
-    if not unknown:
-        return format_count(known, "speaker")
-    if not known:
-        return f"{format_count(unknown, 'utterance')} of unknown speakers"
-    return f"{format_count(known, 'known speaker')} and {format_count(unknown, 'utterance')} of unknown ones"
+    known_count = counts["speakers"]
+    unknown_count = counts.get("unknown_speakers", 0)
+    if not unknown_count:
+        return format_count(known_count, "speaker")
+    utterances = format_count(unknown_count, "utterance")
+    if not known_count:
+        return f"{utterances} of unknown speakers"
+    return f"{format_count(known_count, 'known speaker')} and {utterances} of unknown ones"
 
 
 def describe_drawn_units(counts: Mapping[str, Any]) -> str:

@@ -230,7 +230,7 @@ def extract_features(
     total = sum(map(len, missing))
     if total < len(utterances):
         say(f"features from before: {format_count(len(utterances) - total, 'utterance')}")
-    done = 0
+    finished = 0
     started = last_report = time.monotonic()
     for batch in missing:
         with source.fabric.autocast():
@@ -239,10 +239,10 @@ def extract_features(
         pooled = _pool_frames(hidden.float(), frames, pooling).cpu().numpy()
         for row, features in zip(batch, pooled, strict=True):
             store.put(row_keys[row], features)
-        done += len(batch)
-        if done == total or time.monotonic() - last_report > PROGRESS_INTERVAL_S:
+        finished += len(batch)
+        if finished == total or time.monotonic() - last_report > PROGRESS_INTERVAL_S:
             last_report = time.monotonic()
-            say(f"features: {_format_pace(done, total, last_report - started, 'utterances')}")
+            say(f"features: {_format_pace(finished, total, last_report - started, 'utterances')}")
     return total
 
 
@@ -257,7 +257,7 @@ def _pool_frames(hidden: Tensor, frames: Tensor, pooling: Pooling) -> Tensor:
     return torch.cat(parts, -1).unflatten(0, hidden.shape[:2])
 
 
-def _format_pace(done: int, total: int, seconds: float, noun: str) -> str:
+def _format_pace(finished: int, total: int, seconds: float, noun: str) -> str:
     """Format progress: `120 of 400 utterances, 31 a second, 9 s left`."""
-    pace = done / max(seconds, 1e-9)  # the clock may not have moved yet
-    return f"{done} of {total} {noun}, {pace:.3g} a second, {(total - done) / pace:.0f} s left"
+    pace = finished / max(seconds, 1e-9)  # the clock may not have moved yet
+    return f"{finished} of {total} {noun}, {pace:.3g} a second, {(total - finished) / pace:.0f} s left"

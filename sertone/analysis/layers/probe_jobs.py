@@ -70,13 +70,13 @@ class ProbeRunner:
         if len(calls) < self.layers:
             say(f"probes from before: {format_count(self.layers - len(calls), 'layer')}")
         started = time.monotonic()
-        for done, (layer, layer_results) in enumerate(self._probe_layers(calls, jobs), 1):
+        for number, (layer, layer_results) in enumerate(self._probe_layers(calls, jobs), 1):
             saved = self._load_results(layer)
             for name, result in layer_results.items():
                 saved[name] = {"of": self.hashes[name]} | result
             write_json(self.folder / f"{layer}.json", saved)
             elapsed = time.monotonic() - started
-            say(f"probes: {done} of {format_count(len(calls), 'layer')}, {elapsed / done:.1f} s each")
+            say(f"probes: {number} of {format_count(len(calls), 'layer')}, {elapsed / number:.1f} s each")
         results = [self._load_results(layer) for layer in range(self.layers)]
         return {name: [layer_results[name] for layer_results in results] for name in self.targets}
 

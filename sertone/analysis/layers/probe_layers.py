@@ -194,7 +194,7 @@ def format_csv(results: dict[str, Any]) -> str:
             scores = layer["scores"]
             low, high = layer["intervals"].get(score, (None, None))
             line = [name, layer["layer"], score, scores[score], low, high]
-            line += [scores.get(other) for other in secondary]
+            line += [scores.get(score_name) for score_name in secondary]
             penalties = " ".join(f"{penalty:g}" for penalty in layer["penalties"])
             writer.writerow([*line, share, penalties, target["utterances"], target["speakers"]])
     return text.getvalue()

@@ -221,12 +221,12 @@ def measure_costs(
         SertoneError: see `models.build`.
     """
     path = out / "costs.json"
-    known = _load_costs(path)
+    saved = _load_costs(path)
     measured: list[dict[str, Any]] = []
     for (row, column), run in {(cell.row, cell.column): run for cell, run in runs.items()}.items():
         key = {"row": row, "column": column, "model": run.experiment.recipe.model}
         key |= {"torch": torch.__version__, "machine": platform.node()}
-        entry = next((entry for entry in known if key.items() <= entry.items()), None)
+        entry = next((entry for entry in saved if key.items() <= entry.items()), None)
         if entry is None:
             say(f"{row}, {column}: measuring speed and memory")
             entry = key | {"cost": measure_cost(key["model"], run.experiment.build_vocabulary(0))}

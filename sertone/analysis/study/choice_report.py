@@ -166,8 +166,8 @@ def _get_score(scores_by_task: dict[str, dict], name: str) -> float | None:
 
 def _average(scores: list[float | None]) -> float | None:
     """Return the mean over the seeds. Return None for a fold in which nobody has a label."""
-    known = [score for score in scores if score is not None]
-    return float(np.mean(known)) if known else None
+    values = [score for score in scores if score is not None]
+    return float(np.mean(values)) if values else None
 
 
 def format_choice(choice: dict[str, Any]) -> str:

@@ -146,10 +146,10 @@ def _load_inner_study(
         f"protocol.folds={max(2, protocol.folds - 1)}",
     ]
     study, recipes_by_cell = load_study(path, [*overrides, *inner_settings], seeds)
-    first, *others = recipes_by_cell.values()
+    first, *remaining = recipes_by_cell.values()
     try:
         inner_experiment = prepare(first)
-        for recipe in others:
+        for recipe in remaining:
             inner_experiment.with_recipe(recipe)
     except SertoneError as error:
         problem = f"without fold {fold.name}: {error.found}"

@@ -232,12 +232,12 @@ def _refuse_changed(study: Study, names: Sequence[str]) -> None:
         for part, changes in parts.items():
             changed |= dict.fromkeys(changes, f"{kind} {part!r}")
     for name in names:
-        for other, place in changed.items():
+        for changed_name, place in changed.items():
             # The dot keeps `model.hidden` and `model.hidden_size` apart.
-            if f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}."):
+            if f"{name}.".startswith(f"{changed_name}.") or f"{changed_name}.".startswith(f"{name}."):
                 raise SertoneError(
                     "bad_override",
-                    f"--set {name}, but {place} of the study sets {other}",
+                    f"--set {name}, but {place} of the study sets {changed_name}",
                     "a setting that is the same in the whole study",
                     "use --seeds for the seeds; for other settings edit the study's file, or a copy of it",
                 )
