@@ -82,16 +82,16 @@ def test_features_follow_from_encoder_samples_and_pooling(experiment):
 
 def test_what_is_done_is_kept_and_only_what_changed_is_done_again(tmp_path, experiment):
     encoder, said = Planted((1,), (2,)), []
-    first = examined(experiment, encoder, tmp_path, names=["arousal"])
+    first = examined(experiment, encoder, tmp_path, target_names=["arousal"])
     names = [tmp_path / "probes" / f"{layer}.json" for layer in range(DEPTH + 1)]
     before = [(path.stat().st_mtime_ns, path.read_text()) for path in names]
     size = (tmp_path / "features.store").stat().st_size
-    assert examined(experiment, encoder, tmp_path, names=["arousal"], say=said.append) == first
+    assert examined(experiment, encoder, tmp_path, target_names=["arousal"], say=said.append) == first
     assert before == [(path.stat().st_mtime_ns, path.read_text()) for path in names]
     assert said == ["features from before: 160 utterances", "probes from before: 7 layers"]
     names[3].write_text("{")
-    assert examined(experiment, encoder, tmp_path, names=["arousal"]) == first
-    both = examined(experiment, encoder, tmp_path, names=["arousal", "valence"])
+    assert examined(experiment, encoder, tmp_path, target_names=["arousal"]) == first
+    both = examined(experiment, encoder, tmp_path, target_names=["arousal", "valence"])
     assert both["targets"]["arousal"] == first["targets"]["arousal"]
     assert (tmp_path / "features.store").stat().st_size == size
     kept = json.loads(names[0].read_text())
@@ -255,7 +255,7 @@ def test_errors_say_the_way_out(tmp_path, small_demo, options, code, words):
 def test_labels_that_are_not_there_are_named(tmp_path, experiment):
     for name, code in (("gender", "no_labels"), ("dominance", "no_scale")):
         with pytest.raises(SertoneError, match=name) as caught:
-            examined(experiment, Planted((1,), (2,)), tmp_path, names=[name])
+            examined(experiment, Planted((1,), (2,)), tmp_path, target_names=[name])
         assert caught.value.code == code
 
 
@@ -268,12 +268,12 @@ def test_models_without_layer_weights_are_refused(tmp_path, demo_recipe):
 
 def test_what_other_code_or_libraries_made_is_probed_again(tmp_path, experiment, monkeypatch):
     encoder, said = Planted((1,), (2,)), []
-    first = examined(experiment, encoder, tmp_path, names=["arousal"])
+    first = examined(experiment, encoder, tmp_path, target_names=["arousal"])
     changed = tmp_path / "statistics.py"
     changed.write_text(Path(sufficient_statistics.__file__).read_text() + "\n")
     for whose, name, other in ((sufficient_statistics, "__file__", str(changed)), (np, "__version__", "0.1")):
         monkeypatch.setattr(whose, name, other)
-        assert examined(experiment, encoder, tmp_path, names=["arousal"], say=said.append) == first
+        assert examined(experiment, encoder, tmp_path, target_names=["arousal"], say=said.append) == first
         assert any(line.startswith("probes: 7 of 7 layers") for line in said)
         said.clear()
 

@@ -90,7 +90,7 @@ def examined(experiment, encoder, out, **options):
 def test_what_is_planted_in_layers_is_found_there(tmp_path, experiment, early, late):
     """The claim of oliveira2023 where it holds, and its reverse where that does."""
     encoder = Planted(**{early: (1, 2), late: (4, 5)})
-    found = examined(experiment, encoder, tmp_path, names=["arousal", "valence"])
+    found = examined(experiment, encoder, tmp_path, target_names=["arousal", "valence"])
     for name, where in ((early, (1, 2)), (late, (4, 5))):
         target = found["targets"][name]
         for layer in target["layers"]:
@@ -150,7 +150,9 @@ def test_official_partitions_test_the_test_side_alone(tmp_path, noises):
             "train": {"batch_size": 8, "device": "cpu"},
         }
     )
-    found = examined(prepare(recipe), Planted((1, 2), ()), tmp_path, names=["arousal"])["targets"]["arousal"]
+    found = examined(prepare(recipe), Planted((1, 2), ()), tmp_path, target_names=["arousal"])["targets"][
+        "arousal"
+    ]
     assert found["speakers"] == 3 and found["utterances"] == 48 and len(found["layers"][1]["penalties"]) == 1
     assert found["layers"][1]["scores"]["ccc"] > 0.7
 
@@ -215,8 +217,8 @@ def test_chance_is_what_the_same_class_always_scores(noted):
 
 def test_processes_probe_as_one_does(tmp_path, experiment):
     encoder = Planted((1,), (2,))
-    alone = examined(experiment, encoder, tmp_path / "one", names=["arousal"], jobs=1)
-    together = examined(experiment, encoder, tmp_path / "two", names=["arousal"], jobs=2)
+    alone = examined(experiment, encoder, tmp_path / "one", target_names=["arousal"], jobs=1)
+    together = examined(experiment, encoder, tmp_path / "two", target_names=["arousal"], jobs=2)
     for own, other in zip(
         alone["targets"]["arousal"]["layers"], together["targets"]["arousal"]["layers"], strict=True
     ):

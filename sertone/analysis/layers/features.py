@@ -188,7 +188,7 @@ def _build_text_encoder(
         raise SertoneError(
             "no_text", "no utterance has a text", "transcripts", "set for example data.text: asr"
         )
-    tokenizer = config.text.tokenizer([u.text for u in utterances])
+    tokenizer = config.text.make_tokenizer([u.text for u in utterances])
     encoder = config.text.build(tokenizer)
     if encoder.unused:
         say(encoder.unused)
