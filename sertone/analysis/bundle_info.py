@@ -26,6 +26,7 @@ def describe(folder: Path) -> dict[str, Any]:
         SertoneError: `not_a_bundle`, `other_format`, `bad_bundle`.
     """
     metadata = bundle.read_metadata(folder)
+    # Hashes and the protocol card are long, and meant for programs.
     public = {name: value for name, value in metadata.items() if name not in ("files", "card")}
     size = sum((folder / name).stat().st_size for name in metadata["files"])
     return public | {"corpus": metadata["card"]["corpus"]["title"], "megabytes": size / 1e6}
@@ -57,6 +58,7 @@ def to_text(metadata: Mapping[str, Any]) -> str:
 
 def format_rows(rows: Mapping[str, str]) -> str:
     """Format names and texts as lines. Empty texts have no line."""
+    # The longest name, `parameters`, has ten letters.
     return "\n".join(f"{name:11} {text}" for name, text in rows.items() if text)
 
 
@@ -116,6 +118,7 @@ def _describe_threshold(calibration: Mapping[str, Any]) -> str:
 
 
 def _describe_parity(parity: Mapping[str, Any]) -> str:
+    # The bundle states one difference per output. The largest counts.
     worst = max(parity.get("largest_difference", {}).values(), default=None)
     return "" if worst is None else f"differs from torch by at most {worst:.1e}"
 

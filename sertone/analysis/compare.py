@@ -106,6 +106,7 @@ def _find_common_tasks(systems: list[System]) -> list[str]:
 
 def _find_runs(path: Path) -> list[Path]:
     """Return a run, or its repetitions with other seeds."""
+    # A cell of a study has a folder per seed. A single run has none.
     return sorted(folder for folder in path.glob("seed_*") if folder.is_dir()) or [path]
 
 
@@ -135,6 +136,7 @@ def _find_protocol_differences(paths: list[str], cards: list[dict[str, Any]]) ->
     ]
     first, *remaining = zip(paths, cards, strict=True)
     class_problems = [text for run in remaining for text in _find_class_differences(first, run)]
+    # Several runs may differ from the first in the same way.
     class_problems = list(dict.fromkeys(class_problems))
     if not class_problems:
         return problems

@@ -46,6 +46,7 @@ def describe_difference(
 
 def format_p(p: float) -> str:
     """Format a p value: `p = 0.031`."""
+    # Ten thousand draws do not resolve smaller values.
     return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
 
 
@@ -92,6 +93,7 @@ def _format_run(run: dict[str, Any], width: int) -> list[str]:
 def _format_score(run: dict[str, Any], name: str) -> str:
     """Format a score, with its interval where it has one."""
     score_format = get_score_format(name)
+    # Six characters hold `100.0%`, so the scores of a run line up.
     text = f"{score_format.format_value(run['scores'][name]):>6}"
     if name in run["intervals"]:
         low, high = map(score_format.format_value, run["intervals"][name])

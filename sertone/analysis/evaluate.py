@@ -97,14 +97,17 @@ def evaluate(
     out = Path(out)
     class_map = dict(classes or {name: name for name in trained.classes})
     mapping = _map_emotions(evaluated, class_map, emotions)
+    # Without text input no transcripts are needed, and recognising them would take long.
     text = data.text if trained.uses_text else TextConfig(source="none")
     # The card states the licence of the data sheet, whatever a recipe says about a copy.
     data = data.model_copy(update={"text": text, "licence": None})
     corpus_scales = corpora.resolve_scales(data)
     scales = {name: scale for name, scale in corpus_scales.items() if name in trained.scales}
     utterances = corpora.load(data.corpus, data.root, data.only, **data.reader_options)
+    # Users may give a label as the corpus writes it.
     mapping = resolve_raw_labels(mapping, map_raw_labels(utterances))
     require_emotions(emotions or {}, utterances)
+    # One label that the model predicts is enough: emotion, or any rating.
     test = [u for u in utterances if u.labels.get("emotion") in mapping or has_label(u, tuple(scales))]
     require_labelled(trained, test, utterances, mapping)
     require_covered(utterances, mapping, chosen=bool(classes or emotions))

@@ -46,6 +46,7 @@ def require_covered(utterances: Sequence[Utterance], mapping: Mapping[str, str],
     Raises:
         SertoneError: `unmapped_labels`.
     """
+    # `other` and `no_agreement` name no emotion, so no class has to cover them.
     labels = {name: n for name, n in count_unmapped(utterances, {}).items() if name not in NOT_CLASSES}
     outside = {name: n for name, n in labels.items() if name not in mapping}
     if chosen or not mapping or 2 * sum(outside.values()) <= sum(labels.values()):

@@ -140,6 +140,7 @@ class TrainedModel:
         from sertone.training.fit import distributed
 
         trained = self._trained
+        # These settings only choose device and precision. The batch size plays no part.
         fabric = distributed.make_fabric(TrainConfig(batch_size=1))
         trained.models = [model.to(fabric.device) for model in trained.models]
         trained.device = str(fabric.device)
@@ -205,6 +206,7 @@ class BundledModel:
         self.class_map: Mapping[str, str] = metadata["class_map"]
         self._models: int = metadata["models"]
         self.calibration = _load_calibration(metadata["calibration"], self._models)
+        # A bundle of a Hugging Face model does not say what the model was trained on.
         self.seen_in_training: SeenInTraining | None = (
             [metadata["card"]["heard"]] if "heard" in metadata["card"] else None
         )
@@ -227,6 +229,7 @@ class BundledModel:
         if is_long:
             return _predict_windows(self.model, utterance, samples)
         text = utterance.text if self.model.uses_text else None
+        # Only a model without audio input gets more than this here, and it ignores the waveform.
         limit = round(self.model.max_seconds * SAMPLING_RATE)
         missing = max(0, self.model.min_samples - len(samples))
         return self.model.outputs(np.pad(samples[:limit], (0, missing))[None], text)

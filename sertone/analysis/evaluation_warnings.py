@@ -28,6 +28,7 @@ def list_warnings(
     """
     warnings = _list_overlap_warnings(leak)
     emotions = [u.labels["emotion"] for u in utterances if "emotion" in u.labels]
+    # A model that only predicts ratings has no classes, so no emotion lies outside of them.
     outside = sum(emotion not in mapping for emotion in emotions) if mapping else 0
     if outside:
         counts = format_counts(count_unmapped(utterances, mapping))

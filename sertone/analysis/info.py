@@ -35,6 +35,7 @@ def describe(source: str | Path, overrides: Iterable[str] = (), *, measure: bool
     """
     if is_recipe(source):
         return _describe_recipe(source, overrides, measure)
+    # All folds of a run have the same architecture, so the first describes them all.
     model, vocabulary, about = checkpoint.load_model(find_checkpoints(source)[0])
     corpus = about["card"]["corpus"]["title"]
     description = _describe_model(model, about["model"], vocabulary, corpus, measure)
@@ -59,6 +60,7 @@ def _describe_model(
         "encoders": describe_encoders(dict(options)),
         "answers": {task: _get_outputs(task, vocabulary) for task in model.config.answers},
         "reads": model.text is not None,
+        # A model without audio input has an encoder of width 0.
         "hears": model.encoder.width > 0,
         "min_samples": model.encoder.min_samples,
         "corpus": corpus,

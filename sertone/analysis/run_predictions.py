@@ -70,7 +70,9 @@ def load_predictions(run: Path) -> RunPredictions:
             "`sertone crossval` writes one",
         )
     results = read_json(run / "results.json", "not_a_run")
+    # Folds may be written in another order, so rows are compared by id.
     rows = sorted(spreadsheet.read_rows(run / "predictions.csv"), key=lambda row: row["id"])
+    # Older runs have no ratings.
     return RunPredictions(run, results["classes"], list(results.get("ratings", ())), rows)
 
 

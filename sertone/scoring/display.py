@@ -82,6 +82,7 @@ SCORE_FORMATS = {
     "wa": ScoreFormat("WA", "Weighted accuracy (WA)"),
     "macro_f1": ScoreFormat("macro-F1", "Macro-F1"),
     "accuracy": ScoreFormat("accuracy", "accuracy"),
+    # Insertions can make an error rate exceed 1.
     "cer": ScoreFormat("CER", "character error rate", high=math.inf, lower_is_better=True),
     "wer": ScoreFormat("WER", "word error rate", high=math.inf, lower_is_better=True),
     "ccc": ScoreFormat("CCC", "Concordance (CCC)", -1.0, 1.0, "correlation"),

@@ -196,6 +196,7 @@ def _score_draws(sums: SufficientStatistics, drawn_units: np.ndarray, seed: int)
     """
     columns, seeds = sums.values.shape[:2]
     rng = np.random.default_rng([seed, 1])
+    # Dividing here makes the weighted sums below the means over seeds and columns.
     weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), (RESAMPLES, columns)) / (seeds * columns)
     total: dict[str, np.ndarray] = {}
     for column in range(columns):

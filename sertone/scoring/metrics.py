@@ -36,6 +36,7 @@ def emotion_scores(targets: Sequence[str], predictions: Sequence[str]) -> dict[s
     """
     _require_targets(targets)
     present = sorted(set(targets))
+    # A class that is never predicted has no precision. Its F1 counts as 0.
     options = {"labels": present, "average": "macro", "zero_division": 0}
     return {
         "ua": float(recall_score(targets, predictions, **options)),

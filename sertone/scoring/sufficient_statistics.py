@@ -81,6 +81,7 @@ class SufficientStatistics:
             others: the other runs, column by column and by seed within a column.
             columns: number of columns, C.
         """
+        # Each run alone has one column and one seed.
         values = np.stack([run.values[0, 0] for run in (self, *others)])
         return replace(self, values=values.reshape(columns, -1, *values.shape[1:]))
 
@@ -94,6 +95,7 @@ def get_task_columns(task: str) -> tuple[str, str]:
 def select_labelled(rows: Sequence[Any], task: str) -> list[Any]:
     """Return the rows that have a target of the task."""
     target, _ = get_task_columns(task)
+    # A rating of 0 is a label. Only an empty text is none.
     return [row for row in rows if row.get(target, "") != ""]
 
 

@@ -72,6 +72,7 @@ def choose(
     study, recipes_by_cell = load_study(path, overrides, seeds)
     _require_choice(study, recipes_by_cell)
     base = find_recipe(path, study)
+    # Data and protocol are the same in all recipes, so the first one prepares the folds for all.
     recipe = next(iter(recipes_by_cell.values()))
     distributed.init(recipe.train.device)
     experiment = prepare(recipe, say=say)
@@ -141,6 +142,7 @@ def _load_inner_study(
         )
     # Overrides come last, so nothing in the study can bring the test speakers back.
     names = sorted({u.speaker for u in fold.train + fold.validation})
+    # A training set lacks the speakers of one fold, so it is divided into one fold less.
     inner_settings = [
         f"data.only.speaker={json.dumps(names)}",
         f"protocol.folds={max(2, protocol.folds - 1)}",

@@ -29,6 +29,7 @@ from sertone.recipe import Recipe
 from sertone.recipe.settings import Settings, apply_override, parse, parse_override, read_yaml
 from sertone.scoring import display
 
+# The names of the scores do not depend on the classes, so any class will do.
 SCORES_WITH_INTERVALS = display.list_score_names(["any"], labels.DIMENSIONS)
 """Scores with intervals and differences: `ua` and others of emotion, `valence.ccc` and others of ratings."""
 AUXILIARY = {"gender.accuracy": "gender", "style.accuracy": "style", "asr.cer": "CER", "asr.wer": "WER"}
@@ -160,6 +161,7 @@ class TableCell:
 
 def slugify(name: str) -> str:
     """Return a name as a part of a path: lower case, other characters than letters and digits as `-`."""
+    # `ASR + gender` and `ASR gender` need different folders, and every name needs one.
     return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("+", " and ")).strip("-") or "cell"
 
 

@@ -71,6 +71,7 @@ def _build_row(
         extras = {"runs": paths, "cost": costs.get((name, column))}
         cells[column] = _build_cell(study, name, column, [runs], [base]) | extras
     if len(row_runs) > 1 and all(len(runs) == len(study.seeds) for runs in row_runs):
+        # The mean over columns has no runs of its own.
         cells[MEAN_COLUMN] = _build_cell(study, name, MEAN_COLUMN, row_runs, base_runs) | {"runs": []}
     return {"name": name, "cells": cells}
 
@@ -138,6 +139,7 @@ def compute_evidence(scores: list[str], runs: list[list[Path]], base: list[list[
     base_predictions = [[load_predictions(run) for run in column] for column in base]
     tasks = [display.parse_score_name(name)[0] for name in scores if name in SCORES_WITH_INTERVALS]
     has_base = all(len(column) == len(predictions[0]) for column in base_predictions)
+    # Each task once, in the order of the scores.
     for task in dict.fromkeys(tasks):
         sums = sum_statistics(predictions, task) if all(predictions) else None
         task_bounds = intervals.compute_intervals(sums) if sums else None

@@ -257,11 +257,13 @@ def _build_link_rows(results: dict[str, Any]) -> list[list[str]]:
 
 def format_latex(results: dict[str, Any]) -> str:
     """Format the table as LaTeX with booktabs, for a paper."""
+    # The command for ± holds dollar signs, so it comes after escaping.
     rows = [[_escape(text).replace("±", r"$\pm$") for text in line] for line in _build_lines(results)]
     lines = [f"% {results['title']}. {format_caption(results)}", *_build_tabular(rows)]
     if results["reference"]:
         reference = _build_reference_rows(results)
         lines += _build_tabular([[_escape(text) for text in row] for row in reference])
+    # Caption and links stand beside the table as comments, for the authors of the paper.
     links = format_markdown_table(_build_link_rows(results)).splitlines()
     return "\n".join([*lines, *(f"% {line}" for line in links), ""])
 
