@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
     return root
 
 
-def test_types_are_at_the_top(toy, folder):
+def test_types_are_at_the_top_level(toy, folder):
     model = sertone.load(toy)
     assert isinstance(model.predict(folder / "0.wav"), sertone.Prediction)
     found = model.timeline(folder / "b.flac", settings=sertone.TimelineSettings(window_s=5.0))
@@ -49,7 +49,7 @@ def test_types_are_at_the_top(toy, folder):
         _ = sertone.nothing
 
 
-def test_a_model_says_what_it_answers(toy):
+def test_a_model_names_its_outputs(toy):
     model = sertone.load(toy)
     assert model.classes == ["neutral", "happy", "angry", "sad"]
     assert (model.scales["arousal"].low, model.scales["arousal"].high) == (1.0, 5.0)
@@ -58,7 +58,7 @@ def test_a_model_says_what_it_answers(toy):
 
 
 @pytest.mark.parametrize("name", ["0.wav", "b.flac", "a.wav"])
-def test_bytes_and_open_files_are_answered_as_paths(toy, folder, name):
+def test_bytes_and_open_files_are_predicted_as_paths(toy, folder, name):
     model, path = sertone.load(toy), folder / name
     expected = model.predict(path).to_json()
     with open(path, "rb") as file:
@@ -74,7 +74,7 @@ def test_bytes_and_open_files_are_answered_as_paths(toy, folder, name):
     assert timelines[0]["segments"] == timelines[1]["segments"]
 
 
-def test_what_is_no_recording_is_a_type_error(toy):
+def test_other_types_are_a_type_error(toy):
     model = sertone.load(toy)
     for wrong in (7, ["a.wav"], io.StringIO("text")):
         with pytest.raises(TypeError, match="expected one path, bytes"):
@@ -98,17 +98,17 @@ def test_flat_columns_are_those_of_the_csv_file(toy, folder, tmp_path):
         assert all(written[name] == "" for name in written.keys() - texts.keys())
 
 
-def feed(monkeypatch, content):
+def feed_stdin(monkeypatch, content):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 
 
 def test_a_recording_on_standard_input(toy, folder, tmp_path, monkeypatch, capsys):
     path = folder / "0.wav"
-    feed(monkeypatch, path.read_bytes())
+    feed_stdin(monkeypatch, path.read_bytes())
     assert cli.app(["predict", str(toy), "-"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer == sertone.load(toy).predict(path).to_json() | {"file": "-"}
-    feed(monkeypatch, b"no sound")
+    feed_stdin(monkeypatch, b"no sound")
     assert cli.app(["predict", str(toy), "-"]) == 1
     assert json.loads(capsys.readouterr().out)["code"] == "not_audio"
     out = tmp_path / "rows.csv"
@@ -117,10 +117,10 @@ def test_a_recording_on_standard_input(toy, folder, tmp_path, monkeypatch, capsy
         (path, ["--resume"], "1 row from before"),
         (folder / "1.wav", ["--resume"], "1 changed input answered again"),
     ):
-        feed(monkeypatch, content.read_bytes())
+        feed_stdin(monkeypatch, content.read_bytes())
         assert cli.app(["predict", str(toy), "-", "--out", str(out), *more]) == 0
         assert said in capsys.readouterr().err
-    feed(monkeypatch, path.read_bytes())
+    feed_stdin(monkeypatch, path.read_bytes())
     assert cli.app(["predict", "-"]) == 0, "by the model of the package"
     assert json.loads(capsys.readouterr().out)["label"]
 
@@ -135,7 +135,7 @@ def test_standard_input_stands_alone(toy, others):
 
 def test_standard_input_without_an_end_is_refused(toy, monkeypatch):
     monkeypatch.setattr("sertone.files.MAX_BYTES", 1 << 20)
-    feed(monkeypatch, bytes(1 << 21))
+    feed_stdin(monkeypatch, bytes(1 << 21))
     with pytest.raises(SertoneError, match="more than 1 MB") as caught:
         cli.app(["predict", str(toy), "-"])
     assert caught.value.code == "too_large" and len(sys.stdin.buffer.read()) == (1 << 20) - 1
@@ -149,7 +149,7 @@ def test_in_python_a_hyphen_is_the_name_of_a_file(toy, folder, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_several_processes_write_the_same_bytes_and_go_on(toy, folder, tmp_path, form, capsys):
+def test_several_processes_write_the_same_bytes_and_resume(toy, folder, tmp_path, form, capsys):
     outs = [tmp_path / f"{name}.{form}" for name in ("one", "two")]
     command = ["predict", str(toy), str(folder)]
     assert cli.app([*command, "--threads", "1", "--out", str(outs[0])]) == 1
@@ -180,7 +180,7 @@ def test_timelines_and_strictness_in_several_processes(toy, folder):
 
 
 @pytest.mark.parametrize("jobs", [0, 1000])
-def test_jobs_that_cannot_be(toy, folder, jobs):
+def test_invalid_numbers_of_jobs(toy, folder, jobs):
     with pytest.raises(SertoneError) as caught:
         list(sertone.load(toy).predict_files([folder / "0.wav"], jobs=jobs))
     assert caught.value.code == "bad_jobs"
@@ -262,7 +262,7 @@ def test_type_hints_are_shipped():
     assert (Path(sertone.__file__).parent / "py.typed").is_file()
 
 
-def test_a_misspelt_option_is_no_recording(toy, folder, capsys):
+def test_a_misspelt_option_is_not_a_recording(toy, folder, capsys):
     """Although `-` is one."""
     with pytest.raises(CycloptsError, match="Did you mean") as caught:
         cli.app(["predict", str(toy), str(folder / "0.wav"), "--resum"])
@@ -274,7 +274,7 @@ def test_a_misspelt_option_is_no_recording(toy, folder, capsys):
     "beside",
     [{"root": "x"}, {"text": "corpus"}, {"scales": {}}, {"only": {"speaker": ["s0"]}}, {"reader": {}}],
 )
-def test_nothing_beside_a_recipe_is_ignored(toy, tmp_path, beside):
+def test_options_beside_a_recipe_are_refused(toy, tmp_path, beside):
     data = {"corpus": "manifest", "root": str(tmp_path / "table.csv")}
     with pytest.raises(TypeError, match=f"takes {next(iter(beside))} from the recipe"):
         sertone.evaluate(toy, data, out=tmp_path / "out", **beside)

@@ -74,7 +74,7 @@ def cell(width):
     return f"cells/width-{width}/tiny/seed_0/predictions.csv"
 
 
-def test_a_fold_is_answered_by_what_was_best_on_its_training_side(done):
+def test_a_fold_is_predicted_with_the_best_settings_of_its_training_set(done):
     _, out = done
     found = json.loads((out / "choice.json").read_text())
     answers, everybody = read(out / "chosen/seed_0/predictions.csv"), {f"s{n}" for n in range(10)}
@@ -114,7 +114,7 @@ def test_a_finished_choice_trains_nothing_again(done):
     assert {file: file.read_bytes() for file in kept} == kept
 
 
-def test_what_people_read_of_it(done):
+def test_the_pages_describe_the_choice(done):
     _, out = done
     found = json.loads((out / "choice.json").read_text())
     text, page = (out / "choice.md").read_text(), (out / "chosen/seed_0/report.html").read_text()
@@ -136,7 +136,7 @@ def test_what_people_read_of_it(done):
     assert to_text(compared).count("FLATTERED: settings that scored best of 3 in UA on these speakers") == 1
 
 
-def test_a_model_of_the_best_settings_states_what_choosing_them_is_worth(done, tmp_path, capsys):
+def test_a_model_of_the_best_settings_states_the_score_of_the_choice(done, tmp_path, capsys):
     _, out = done
     found = json.loads((out / "choice.json").read_text())
     assert app(["train", str(out / "recipe.yaml"), "--out", str(tmp_path / "model")]) == 0
@@ -195,7 +195,7 @@ def error(file):
     return np.sqrt(np.mean(np.square(apart)))
 
 
-def test_of_an_error_the_lowest_is_best_and_several_seeds_count_by_their_mean(tmp_path, noises):
+def test_the_lowest_error_is_best_and_seeds_are_averaged(tmp_path, noises):
     slow = {"train.learning_rate": {"encoder": 1e-9, "downstream": 1e-9}}
     rows = {"learns": {}, "stands still": slow}
     path = write_study(
@@ -217,7 +217,7 @@ def test_of_an_error_the_lowest_is_best_and_several_seeds_count_by_their_mean(tm
     assert found["scores"]["arousal.rmse"]["value"] == pytest.approx(np.mean(own), rel=1e-4)
 
 
-def test_trainings_of_other_settings_are_no_choice_and_old_answers_go(done, tmp_path):
+def test_runs_of_other_settings_are_refused_and_old_predictions_are_deleted(done, tmp_path):
     path, out = done
     shutil.copytree(out, tmp_path / "out")
     (tmp_path / "out/chosen/seed_7").mkdir()
@@ -236,7 +236,7 @@ def test_trainings_of_other_settings_are_no_choice_and_old_answers_go(done, tmp_
     assert caught.value.code == "other_experiment"
 
 
-def test_what_a_study_sets_cannot_bring_test_speakers_back(tmp_path, noises):
+def test_settings_of_a_study_cannot_bring_test_speakers_back(tmp_path, noises):
     kept = {"data.only.speaker": ["s0", "s1"], "protocol.folds": 2}
     path = write_study(tmp_path, noises, {"a": {}, "b": {"model.hidden": 5}}, set=kept)
     wide = ["data.only={speaker: [s1, s2, s3]}", "protocol={split: grouped_k_fold, folds: 3}"]
@@ -272,9 +272,7 @@ def test_settings_that_have_no_score_in_common_are_refused(tmp_path, noises, cha
         ),
     ],
 )
-def test_what_cannot_be_chosen_is_refused_before_anything_is_trained(
-    tmp_path, noises, rows, protocol, code, words
-):
+def test_an_impossible_choice_is_refused_before_training(tmp_path, noises, rows, protocol, code, words):
     lines = noises.read_text().splitlines()  # s8 and s9 are marked as an official test side
     marked = [
         f"{noises.parent}/{line},{'test' if ',s8,' in line or ',s9,' in line else 'train'}"
@@ -318,14 +316,14 @@ def test_the_asr_weight_is_chosen_inside_the_training_speakers(tmp_path, small_d
         table = json.loads((out / f"inside/fold_{number}/results.json").read_text())
         cells = {row["name"]: row["cells"]["one encoder"] for row in table["rows"]}
         best = max(weights, key=lambda name: cells[name]["scores"]["ua"]["value"])
-        assert fold["row"] == best and not held_out & speakers_of(out / f"inside/fold_{number}")
+        assert fold["row"] == best and not held_out & list_speakers(out / f"inside/fold_{number}")
     losses = [first_loss(out / "all", name) for name in weights]
     assert losses[0] < losses[1], "the weight does not reach the loss"
     cells = json.loads((out / "all/results.json").read_text())["rows"]
     assert all(row["cells"]["one encoder"]["scores"]["auxiliary/asr.cer"]["value"] for row in cells)
 
 
-def speakers_of(study):
+def list_speakers(study):
     return {row["speaker"] for file in study.rglob("predictions.csv") for row in read(file)}
 
 

@@ -47,7 +47,7 @@ def write_run(folder, accuracy, seed=0, **changes):
     return folder
 
 
-def ua_of(folder, keep=lambda row: True):
+def compute_ua(folder, keep=lambda row: True):
     with open(folder / "predictions.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if keep(row)]
     return emotion_scores([r["target"] for r in rows], [r["prediction"] for r in rows])["ua"]
@@ -58,7 +58,7 @@ def test_a_real_difference_and_none(tmp_path, capsys):
     same = write_run(tmp_path / "same", 0.5, seed=2)
     found = compare([low, high, same])
     real, none = found["differences"]
-    assert real["scores"]["ua"]["value"] == pytest.approx(ua_of(high) - ua_of(low))
+    assert real["scores"]["ua"]["value"] == pytest.approx(compute_ua(high) - compute_ua(low))
     assert real["scores"]["ua"]["low"] > 0.15 and real["scores"]["ua"]["p"] < 0.05
     assert real["mcnemar"]["p"] < 1e-6
     assert none["scores"]["ua"]["low"] < 0 < none["scores"]["ua"]["high"]
@@ -89,7 +89,7 @@ def test_unlike_protocols_are_refused_and_named(tmp_path, change, words):
     assert f"NOT THE SAME PROTOCOL: the runs differ in {words}" in to_text(found)
 
 
-def test_force_compares_what_both_have(tmp_path):
+def test_force_compares_common_utterances(tmp_path):
     first, second = write_run(tmp_path / "first", 0.6), write_run(tmp_path / "second", 0.9, split={})
     text = (second / "predictions.csv").read_text().splitlines()
     kept = [text[0], *(line for line in text[1:] if ",s9," not in line)]
@@ -97,7 +97,7 @@ def test_force_compares_what_both_have(tmp_path):
     found = compare([first, second], force=True)
     assert (found["utterances"], found["speakers"]) == (360, 9)
     value = found["differences"][0]["scores"]["ua"]["value"]
-    assert value == pytest.approx(ua_of(second) - ua_of(first, lambda row: row["speaker"] != "s9"))
+    assert value == pytest.approx(compute_ua(second) - compute_ua(first, lambda row: row["speaker"] != "s9"))
     empty = write_run(tmp_path / "empty", 0.5, split={})
     (empty / "predictions.csv").write_text("id,fold,speaker,target,prediction\nx,0,y,sad,sad\n")
     with pytest.raises(SertoneError, match="no utterance on which all runs") as caught:
@@ -122,7 +122,7 @@ def test_labels_that_do_not_occur_make_no_difference(tmp_path):
         assert caught.value.code == "unlike_protocols"
 
 
-def test_how_classes_differ_is_said(tmp_path):
+def test_differences_between_classes_are_listed(tmp_path):
     first = write_run(tmp_path / "first", 0.7, corpus=OCCURRING)
     other = FOUR | {"happy": "neutral", "sad": "low"}
     second = write_run(tmp_path / "second", 0.7, corpus=OCCURRING, class_map=other)
@@ -143,14 +143,14 @@ def test_runs_with_several_seeds_are_averaged(tmp_path):
         write_run(tmp_path / "a" / f"seed_{seed}", 0.6, seed=seed)
         write_run(tmp_path / "b" / f"seed_{seed}", 0.7, seed=10 + seed)
     found = compare([tmp_path / "a", tmp_path / "b"])
-    means = [np.mean([ua_of(tmp_path / name / f"seed_{seed}") for seed in range(3)]) for name in "ab"]
+    means = [np.mean([compute_ua(tmp_path / name / f"seed_{seed}") for seed in range(3)]) for name in "ab"]
     assert [run["scores"]["ua"] for run in found["runs"]] == pytest.approx(means)
     assert found["differences"][0]["mcnemar"] is None and "mean of 3 seeds" in to_text(found)
     shutil.copytree(tmp_path / "a" / "seed_0", tmp_path / "one")
     assert compare([tmp_path / "one", tmp_path / "b"])["differences"][0]["scores"]["ua"]["value"] > 0
 
 
-def test_what_cannot_be_compared(tmp_path):
+def test_invalid_input_is_refused(tmp_path):
     run = write_run(tmp_path / "run", 0.5)
     for paths, code in [([run], "too_few_runs"), ([run, tmp_path], "not_a_run")]:
         with pytest.raises(SertoneError) as caught:
@@ -158,7 +158,7 @@ def test_what_cannot_be_compared(tmp_path):
         assert caught.value.code == code
 
 
-def test_the_sentence_fits_its_figures():
+def test_the_sentence_matches_its_numbers():
     found = describe_difference(
         {"value": -0.03, "low": -0.05, "high": -0.01, "p": 0.01}, "24 speakers", single_training=True
     )
@@ -172,7 +172,7 @@ def test_the_sentence_fits_its_figures():
     )
 
 
-def test_edited_labels_are_noticed(tmp_path):
+def test_edited_labels_are_detected(tmp_path):
     first, second = write_run(tmp_path / "first", 0.7), write_run(tmp_path / "second", 0.7)
     lines = (second / "predictions.csv").read_text().splitlines()
     row = next(number for number, line in enumerate(lines) if line.startswith("s3_0,"))

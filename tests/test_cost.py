@@ -67,7 +67,7 @@ def test_distilhubert_and_distilbert_have_a_fifth_of_the_parameters_of_hubert_la
 
 
 @pytest.mark.parametrize("frozen", [-1, 0, 1, 2])
-def test_what_is_frozen_is_not_trained(frozen):
+def test_frozen_parameters_are_not_trained(frozen):
     model = build(encoder=TINY_MODEL["encoder"], frozen_layers=frozen)
     found = cost.count_parameters(model)
     below = [module for modules in model.encoder.parts()[: frozen + 1] for module in modules]
@@ -76,7 +76,7 @@ def test_what_is_frozen_is_not_trained(frozen):
     assert sum(part["trained"] for part in found["parts"].values()) == found["trained"]
 
 
-def test_what_only_one_stage_trains_counts_once():
+def test_parameters_of_one_stage_count_once():
     model = models.build(TINY_MODEL, models.build_vocabulary(TINY_MODEL, UTTERANCES, FOUR_CLASSES, {}))
     found = cost.count_parameters(model)
     assert list(found["stages"]) == ["auxiliary", "emotion"]
@@ -95,7 +95,7 @@ def test_a_larger_model_takes_more_memory():
     assert large["real_time_factor"] > 0 and small["real_time_factor"] > 0
 
 
-def test_info_says_the_same_of_a_checkpoint_and_its_recipe(demo_recipe, tmp_path, capsys):
+def test_info_is_the_same_for_a_checkpoint_and_its_recipe(demo_recipe, tmp_path, capsys):
     recipe = demo_recipe()
     (tmp_path / "recipe.yaml").write_text(dump(recipe))
     train.train(recipe, tmp_path / "run", quiet=True)
@@ -114,7 +114,7 @@ def test_info_says_the_same_of_a_checkpoint_and_its_recipe(demo_recipe, tmp_path
 
 
 @pytest.fixture(scope="module")
-def costed(tmp_path_factory, small_demo):
+def study_with_costs(tmp_path_factory, small_demo):
     """A study of two rows that asks for costs, run twice."""
     folder = tmp_path_factory.mktemp("costed")
     recipe = {
@@ -146,19 +146,21 @@ def costed(tmp_path_factory, small_demo):
     return folder / "out"
 
 
-def test_a_study_shows_what_its_models_cost(costed):
-    found = json.loads((costed / "results.json").read_text())
+def test_a_study_shows_what_its_models_cost(study_with_costs):
+    found = json.loads((study_with_costs / "results.json").read_text())
     costs = {row["name"]: row["cells"]["small"]["cost"] for row in found["rows"]}
     for name in ("audio", "text"):
-        model, _, _ = checkpoint.load_model(costed / f"cells/{name}/small/seed_0/fold_0/checkpoint")
+        model, _, _ = checkpoint.load_model(study_with_costs / f"cells/{name}/small/seed_0/fold_0/checkpoint")
         assert costs[name]["total"] == count(model)
     assert costs["audio & text"]["total"] > costs["audio"]["total"]
     assert all(cost["real_time_factor"] > 0 and cost["memory_mb"] > 0 for cost in costs.values())
 
 
-def test_costs_stand_in_every_form_of_the_table(costed):
-    found = json.loads((costed / "results.json").read_text())
-    lines = [line for line in (costed / "table.md").read_text().splitlines() if line.startswith("|")]
+def test_every_format_of_the_table_has_the_costs(study_with_costs):
+    found = json.loads((study_with_costs / "results.json").read_text())
+    lines = [
+        line for line in (study_with_costs / "table.md").read_text().splitlines() if line.startswith("|")
+    ]
     heads = [cell.strip() for cell in lines[0].strip("|").split("|")]
     assert heads[2:] == [
         "CCC arousal", "CCC valence", "parameters, M", "trained, M", "real-time factor", "memory, MB",
@@ -167,24 +169,25 @@ def test_costs_stand_in_every_form_of_the_table(costed):
     cost = found["rows"][0]["cells"]["small"]["cost"]
     assert cells[0] == "audio" and float(cells[4]) == pytest.approx(cost["total"] / 1e6, rel=1e-2)
     rows = {
-        (r["row"], r["score"]): r for r in csv.DictReader((costed / "table.csv").read_text().splitlines())
+        (r["row"], r["score"]): r
+        for r in csv.DictReader((study_with_costs / "table.csv").read_text().splitlines())
     }
     assert (
         float(rows["text", "memory_mb"]["value"]) == found["rows"][2]["cells"]["small"]["cost"]["memory_mb"]
     )
     assert all(len(row) == len(rows["text", "memory_mb"]) and None not in row for row in rows.values())
-    tex = (costed / "table.tex").read_text()
+    tex = (study_with_costs / "table.tex").read_text()
     assert r"audio \& text" in tex and "real-time factor" in tex
 
 
-def test_the_page_plots_scores_against_costs(costed):
-    page = (costed / "report.html").read_text()
+def test_the_page_plots_scores_against_costs(study_with_costs):
+    page = (study_with_costs / "report.html").read_text()
     assert "Accuracy against cost" in page and "from left to right CCC arousal, CCC valence" in page
     svg = re.findall(r"<svg.*?</svg>", page, re.S)[0]
     drawn = ElementTree.fromstring(svg)
     marks = [g for g in drawn.iter() if g.get("class", "").startswith("mark") and len(g) == 2]
     assert len(marks) == 6  # three systems with two scores each
-    found = json.loads((costed / "results.json").read_text())
+    found = json.loads((study_with_costs / "results.json").read_text())
     costs = sorted(row["cells"]["small"]["cost"]["trained"] for row in found["rows"])
     places = sorted({float(mark[1].get("cx")) for mark in marks})
     between = [(a + b) / 2 for a, b in zip(places[::2], places[1::2], strict=True)]

@@ -44,7 +44,7 @@ def emodb(tmp_path_factory):
     return root
 
 
-def rows_of(out):
+def read_rows(out):
     with open(out / "predictions.csv", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -55,7 +55,7 @@ def test_another_corpus(model, emodb, tmp_path, capsys):
     assert "interval over 10 speakers" in printed.out
     assert "30 of 70 utterances have an emotion outside the classes" in printed.err
     assert "was trained on" not in printed.err
-    rows, predictor = rows_of(tmp_path / "out"), load(model)
+    rows, predictor = read_rows(tmp_path / "out"), load(model)
     assert len(rows) == 40
     for row in rows[::7]:
         alone = predictor.predict(emodb / "wav" / f"{row['id']}.wav")
@@ -71,7 +71,7 @@ def test_another_corpus(model, emodb, tmp_path, capsys):
     assert "Recipe" not in page
 
 
-def test_what_was_heard_in_training_is_named(model, small_demo, tmp_path):
+def test_overlap_with_training_is_named(model, small_demo, tmp_path):
     warnings = evaluate(model, "demo", small_demo, tmp_path / "same").warnings
     assert "trained on 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
     page = (tmp_path / "same" / "report.html").read_text()
@@ -97,7 +97,7 @@ def test_classes_are_left_out_merged_and_renamed(model, emodb, tmp_path):
     evaluate(model, "emodb", emodb, tmp_path / "whole")
     merge = {"neutral": "calm", "happy": "loud", "angry": "loud"}
     evaluate(model, "emodb", emodb, tmp_path / "merged", classes=merge)
-    whole, merged = ({row["id"]: row for row in rows_of(tmp_path / name)} for name in ("whole", "merged"))
+    whole, merged = ({row["id"]: row for row in read_rows(tmp_path / name)} for name in ("whole", "merged"))
     assert set(merged) == {name for name, row in whole.items() if row["target"] != "sad"}
     for name, row in merged.items():
         p = {c: float(whole[name][f"p_{c}"]) for c in CLASSES}
@@ -109,7 +109,7 @@ def test_classes_are_left_out_merged_and_renamed(model, emodb, tmp_path):
 
 def test_emotions_of_the_corpus_under_other_names(model, emodb, tmp_path):
     evaluate(model, "emodb", emodb, tmp_path / "out", emotions={"bored": "sad", "happy": "happy"})
-    rows = rows_of(tmp_path / "out")
+    rows = read_rows(tmp_path / "out")
     assert {row["target"] for row in rows} == {"sad", "happy"} and len(rows) == 20
     with pytest.raises(SertoneError, match="glad, which the model does not know"):
         evaluate(model, "emodb", emodb, tmp_path / "out", emotions={"happy": "glad"})
@@ -145,16 +145,16 @@ def test_a_corpus_that_is_mostly_in_no_class_is_refused(model, mixed, tmp_path, 
     ):
         assert cli.app([*command, "--out", str(tmp_path / name), *choice]) == 0
     assert "5 of 8 utterances have an emotion outside the classes: rage 3, " in capsys.readouterr().err
-    targets = [row["target"] for row in rows_of(tmp_path / "mapped")]
+    targets = [row["target"] for row in read_rows(tmp_path / "mapped")]
     assert sorted(targets) == ["angry"] * 4 + ["happy", "sad"]
-    assert len(rows_of(tmp_path / "alone")) == 3
+    assert len(read_rows(tmp_path / "alone")) == 3
     (tmp_path / "half.csv").write_text("".join(mixed.read_text().splitlines(True)[:7]))
     reader = {"columns": {"path": "clip", "emotion": "feeling"}}
     evaluate(model, "manifest", tmp_path / "half.csv", tmp_path / "half", reader=reader)
-    assert len(rows_of(tmp_path / "half")) == 3
+    assert len(read_rows(tmp_path / "half")) == 3
 
 
-def test_what_is_there_is_not_written_over_and_two_models_are_compared(model, emodb, tmp_path):
+def test_other_content_is_not_overwritten_and_two_models_are_compared(model, emodb, tmp_path):
     shutil.copytree(model, tmp_path / "other")
     evaluate(model, "emodb", emodb, tmp_path / "first")
     before = (tmp_path / "first" / "predictions.csv").read_bytes()
@@ -193,7 +193,7 @@ def test_a_checkpoint_that_only_rates(experiment, tmp_path):
     table = write_manifest(tmp_path / "own", (31.0, 0.6, 0.7, 0.8), arousal=[1, 2, 4, 3])
     found = evaluate(model, "manifest", table, tmp_path / "out", scales={"arousal": (1, 5)})
     assert set(found.scores) == {"arousal.ccc", "arousal.pearson", "arousal.rmse"}
-    for row in rows_of(tmp_path / "out")[:2]:
+    for row in read_rows(tmp_path / "out")[:2]:
         answer = load(model).predict(table.parent / f"{row['id'].removesuffix('.wav')}.wav")
         assert float(row["arousal_prediction"]) == pytest.approx(answer.dimensions["arousal"], abs=1e-3)
 
@@ -209,7 +209,7 @@ def test_the_longest_utterance_of_a_recipe(toy, tmp_path):
     card = json.loads((tmp_path / "cut" / "protocol.json").read_text())
     assert card["max_seconds"] == {"seconds": 1.0, "longer": "cut", "utterances": 1}
     shorter = soundfile.read(table.parent / "2.wav", frames=16000, dtype="float32")[0]
-    row = next(row for row in rows_of(tmp_path / "cut") if row["id"].startswith("2"))
+    row = next(row for row in read_rows(tmp_path / "cut") if row["id"].startswith("2"))
     alone = load(toy).predict(shorter, 16000).probabilities
     assert probabilities(row) == pytest.approx(list(alone.values()), abs=1e-4)
     for wrong, code in (({"longer": "error"}, "longer_utterances"), ({"max_seconds": 0.1}, "no_targets")):

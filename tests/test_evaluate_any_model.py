@@ -29,7 +29,7 @@ def emodb(tmp_path_factory):
     return root
 
 
-def rows_of(out):
+def read_rows(out):
     with open(out / "predictions.csv", newline="") as file:
         return {row["id"]: row for row in csv.DictReader(file)}
 
@@ -66,7 +66,7 @@ def test_a_bundle_scores_as_the_checkpoint_that_it_was_exported_from(trained, em
     assert second.intervals.keys() == first.intervals.keys() >= {"ua", "wa"}
     assert (second.utterances, second.speakers) == (40, 10) and second.folder == tmp_path / "bundle"
     assert second.warnings == first.warnings
-    rows = [rows_of(tmp_path / name) for name in ("checkpoint", "bundle")]
+    rows = [read_rows(tmp_path / name) for name in ("checkpoint", "bundle")]
     for name, row in rows[0].items():
         assert probabilities(rows[1][name]) == pytest.approx(probabilities(row), abs=1e-4)
     confidence = [
@@ -80,19 +80,19 @@ def test_a_bundle_scores_as_the_checkpoint_that_it_was_exported_from(trained, em
     assert found["differences"][0]["scores"]["ua"]["value"] == 0
 
 
-def test_a_bundle_knows_what_it_has_heard(trained, small_demo, tmp_path):
+def test_a_bundle_knows_its_training_data(trained, small_demo, tmp_path):
     warnings = sertone.evaluate(trained[1], "demo", small_demo, tmp_path / "out").warnings
     assert "trained on 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
 
 
-def test_without_a_model_the_one_of_the_package_is_scored(emodb, tmp_path, capsys):
+def test_the_bundled_model_is_the_default(emodb, tmp_path, capsys):
     out = tmp_path / "out"
     assert cli.app(["evaluate", "emodb", str(emodb), "--out", str(out)]) == 0
     printed = capsys.readouterr()
     assert "interval over 10 speakers" in printed.out and "30 of 70 utterances" in printed.err
     assert json.loads((out / "protocol.json").read_text())["evaluated"]["model"].startswith("compact, which")
     predictor = sertone.load()
-    for name, row in list(rows_of(out).items())[::9]:
+    for name, row in list(read_rows(out).items())[::9]:
         answer = predictor.predict(emodb / "wav" / f"{name}.wav")
         assert probabilities(row) == pytest.approx(list(answer.probabilities.values()), abs=1e-4)
     with pytest.raises(SertoneError, match="CORPUS ROOT"):
@@ -121,7 +121,7 @@ def test_a_bundle_whose_training_is_unknown_and_long_recordings(toy, tmp_path):
     assert "Nothing is known of the model&#39;s training" in page or "Nothing is known of the model's" in page
     assert "heard no recording" not in page
     predictor = sertone.load(toy)
-    for name, row in rows_of(tmp_path / "out").items():
+    for name, row in read_rows(tmp_path / "out").items():
         answer = predictor.predict(table.parent / f"{name.removesuffix('.wav')}.wav")
         assert probabilities(row) == pytest.approx(list(answer.probabilities.values()), abs=1e-4)
 
@@ -130,13 +130,13 @@ def confidence(out):
     return json.loads((out / "results.json").read_text())["folds"][0]["confidence"]
 
 
-def test_long_recordings_are_answered_as_predict_does_and_silence_too(trained, tmp_path):
+def test_long_recordings_and_silence_are_predicted_as_by_predict(trained, tmp_path):
     """A checkpoint and its bundle agree, and neither ends for one silent recording."""
     table = write_manifest(tmp_path / "own", (31.0, 0.5, 32.0), emotion=CLASSES)
     soundfile.write(table.parent / "2.wav", np.zeros(32 * 16000), 16000)
     for name, model in zip(("checkpoint", "bundle"), trained, strict=True):
         sertone.evaluate(model, "manifest", table, tmp_path / name)
-    first, second = (rows_of(tmp_path / name) for name in ("checkpoint", "bundle"))
+    first, second = (read_rows(tmp_path / name) for name in ("checkpoint", "bundle"))
     for name, row in first.items():
         assert probabilities(second[name]) == pytest.approx(probabilities(row), abs=1e-4)
     answer = sertone.load(trained[0]).predict(table.parent / "0.wav")
@@ -187,7 +187,7 @@ def test_the_corpus_of_a_recipe(toy, tmp_path):
         sertone.evaluate(toy, {"corpus": "manifest", "rooot": "x"}, out=tmp_path / "x")
 
 
-def test_another_evaluation_is_replaced_only_when_asked(toy, tmp_path):
+def test_another_evaluation_is_replaced_only_with_fresh(toy, tmp_path):
     table = write_manifest(tmp_path / "own", (0.5, 0.5, 0.6, 0.7), emotion=CLASSES)
     other = write_toy(tmp_path / "other")
     sertone.evaluate(toy, "manifest", table, tmp_path / "out")
@@ -241,7 +241,7 @@ def test_a_hugging_face_model_is_scored_and_its_card_says_so(hub_folder, home, t
     found = sertone.evaluate(f"hf:{hub_folder}", "manifest", table, tmp_path / "out")
     assert "nothing is known of the model's training" in found.warnings[0]
     predictor = sertone.load(hub_folder)
-    for name, row in rows_of(tmp_path / "out").items():
+    for name, row in read_rows(tmp_path / "out").items():
         answer = predictor.predict(table.parent / f"{name.removesuffix('.wav')}.wav")
         assert probabilities(row) == pytest.approx(list(answer.probabilities.values()), abs=1e-4)
     command = ["export", f"hf:{hub_folder}", str(tmp_path / "b"), "--scores", str(tmp_path / "out")]
@@ -254,7 +254,7 @@ def test_a_hugging_face_model_is_scored_and_its_card_says_so(hub_folder, home, t
     assert caught.value.code == "not_a_run"
 
 
-def test_where_the_cache_cannot_be_written_the_command_is_named(hub_folder, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_names_the_export_command(hub_folder, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("where the home folder should be")
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     with pytest.raises(SertoneError, match=r"sertone export hf:.* bundles/voices") as caught:
@@ -262,7 +262,7 @@ def test_where_the_cache_cannot_be_written_the_command_is_named(hub_folder, tmp_
     assert caught.value.code == "no_cache"
 
 
-def test_ratings_on_no_known_scale_are_taken_as_they_are(tmp_path):
+def test_ratings_on_no_known_scale_are_not_converted(tmp_path):
     table = write_manifest(tmp_path / "own", (0.5, 0.6, 0.7, 0.8), arousal=[1.5, 2.0, 3.5, 3.0])
     scores = {}
     for name, scale in (("known", {"low": 1.0, "high": 5.0, "unit": "points"}), ("unknown", None)):

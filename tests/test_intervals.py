@@ -13,7 +13,7 @@ from sertone.scoring.sufficient_statistics import SufficientStatistics, count_co
 CLASSES = 4
 
 
-def simulated(random, accuracy, speakers=10, spoken=10, spread=8.0):
+def simulate_counts(random, accuracy, speakers=10, spoken=10, spread=8.0):
     """Confusion counts of speakers whose accuracies scatter about `accuracy`, (U, K, K)."""
     own = random.beta(accuracy * spread, (1 - accuracy) * spread, speakers)
     hits = random.binomial(spoken, own[:, None], (speakers, CLASSES))
@@ -39,26 +39,29 @@ def test_the_interval_of_ten_speakers_covers_a_known_accuracy(accuracy):
     random = np.random.default_rng(1)
     held = []
     for _ in range(250):
-        bounds = interval(simulated(random, accuracy))
+        bounds = interval(simulate_counts(random, accuracy))
         held.append(bounds["ua"][0] <= accuracy <= bounds["ua"][1])
     assert 0.90 <= np.mean(held) <= 0.98
 
 
-def test_drawing_utterances_instead_would_cover_far_less():
+def test_drawing_utterances_covers_far_less():
     """Why speakers are drawn: the interval over utterances takes 400 opinions for independent."""
     random = np.random.default_rng(2)
     held = []
     for _ in range(60):
-        counts = simulated(random, 0.7).sum(0)
+        counts = simulate_counts(random, 0.7).sum(0)
         right = np.repeat([1, 0], [np.trace(counts), counts.sum() - np.trace(counts)])
         error = 1.96 * right.std() / np.sqrt(len(right))
         held.append(abs(right.mean() - 0.7) <= error)
     assert np.mean(held) < 0.75
 
 
-def test_an_unbiased_null_is_rejected_about_as_often_as_it_should():
+def test_a_true_null_is_rejected_at_the_nominal_rate():
     random = np.random.default_rng(3)
-    found = [difference(simulated(random, 0.7), simulated(random, 0.7))["ua"].p < 0.05 for _ in range(150)]
+    found = [
+        difference(simulate_counts(random, 0.7), simulate_counts(random, 0.7))["ua"].p < 0.05
+        for _ in range(150)
+    ]
     assert np.mean(found) <= 0.10
 
 
@@ -82,16 +85,16 @@ def test_the_interval_draws_units_not_utterances():
     assert [low, high] == pytest.approx([0.6 - normal, 0.6 + normal], abs=0.003)
 
 
-def test_with_many_units_it_is_the_interval_of_a_mean():
+def test_with_many_units_the_interval_is_that_of_a_mean():
     random = np.random.default_rng(4)
-    counts = simulated(random, 0.7, speakers=200)
+    counts = simulate_counts(random, 0.7, speakers=200)
     own = np.trace(counts, axis1=1, axis2=2) / counts.sum((1, 2))
     expected = stats.t.interval(0.95, 199, own.mean(), own.std(ddof=1) / np.sqrt(200))
     assert interval(counts)["wa"] == pytest.approx(expected, abs=0.003)
 
 
-def test_one_unit_shows_nothing_and_two_show_little():
-    counts = simulated(np.random.default_rng(5), 0.7)
+def test_one_unit_has_no_interval_and_two_have_a_wide_one():
+    counts = simulate_counts(np.random.default_rng(5), 0.7)
     assert interval(counts[:1]) is None
     three = np.array([[[9, 1], [1, 9]], [[8, 2], [2, 8]], [[7, 3], [3, 7]]])
     expected = stats.t.interval(0.95, 2, 0.8, np.std([0.9, 0.8, 0.7], ddof=1) / np.sqrt(3))
@@ -100,7 +103,7 @@ def test_one_unit_shows_nothing_and_two_show_little():
 
 
 def test_seeds_that_differ_widen_the_interval():
-    base = simulated(np.random.default_rng(6), 0.7, speakers=40, spoken=50)
+    base = simulate_counts(np.random.default_rng(6), 0.7, speakers=40, spoken=50)
     swapped = base[:, :, [1, 0, 2, 3]]  # a seed that confuses two classes
     same = interval(np.stack([base, base]))["ua"]
     assert same == pytest.approx(interval(base)["ua"], abs=0.005)
@@ -108,10 +111,10 @@ def test_seeds_that_differ_widen_the_interval():
     assert high - low > 3 * (same[1] - same[0])
 
 
-def test_columns_are_taken_as_they_are():
+def test_columns_are_not_drawn():
     """Two encoders that differ much, both made a little better in every speaker: the mean difference is sure."""
     random = np.random.default_rng(10)
-    weak, strong = simulated(random, 0.4, spoken=50), simulated(random, 0.9, spoken=50)
+    weak, strong = simulate_counts(random, 0.4, spoken=50), simulate_counts(random, 0.9, spoken=50)
     first = np.stack([weak, strong])[:, None]  # (C, S, U, K, K)
     second = first.copy()
     index = np.arange(CLASSES)
@@ -128,9 +131,9 @@ def test_columns_are_taken_as_they_are():
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 1000), st.integers(2, 12))
-def test_a_difference_is_that_of_the_scores_and_turns_with_its_sides(seed, speakers):
+def test_a_difference_is_that_of_the_scores_and_changes_sign_with_the_order(seed, speakers):
     random = np.random.default_rng(seed)
-    first, second = (simulated(random, accuracy, speakers) for accuracy in (0.6, 0.8))
+    first, second = (simulate_counts(random, accuracy, speakers) for accuracy in (0.6, 0.8))
     there, back = difference(first, second)["ua"], difference(second, first)["ua"]
     value = scores(second)["ua"] - scores(first)["ua"]
     assert there.value == pytest.approx(value) and back.value == pytest.approx(-value)
@@ -146,15 +149,15 @@ def scores(counts):
 
 
 def test_equal_runs_do_not_differ():
-    counts = simulated(np.random.default_rng(7), 0.7)
+    counts = simulate_counts(np.random.default_rng(7), 0.7)
     same = difference(counts, counts)["wa"]
     assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
 
 
-def test_pairing_tells_apart_what_unpaired_intervals_do_not():
+def test_pairing_shows_a_difference_that_unpaired_intervals_hide():
     """Speakers differ much, the runs little but always the same way."""
     random = np.random.default_rng(8)
-    first = simulated(random, 0.6, spoken=200, spread=5)
+    first = simulate_counts(random, 0.6, spoken=200, spread=5)
     second = first.copy()
     for table in second:
         for target in range(CLASSES):
@@ -177,6 +180,6 @@ def test_mcnemar(pairs):
 
 
 def test_unlike_units_are_refused():
-    counts = simulated(np.random.default_rng(9), 0.7)
+    counts = simulate_counts(np.random.default_rng(9), 0.7)
     with pytest.raises(ValueError, match="9 and 10 units"):
         difference(counts[1:], counts)

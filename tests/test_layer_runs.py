@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from conftest import REPOSITORY, TINY_MODEL
-from test_layers import DEPTH, Planted, examined, heard
+from test_layers import DEPTH, Planted, build_source, probe_planted
 from torch import nn
 
 import sertone
@@ -53,7 +53,7 @@ def test_batches_make_no_difference_and_pooling_is_over_the_real_frames(tiny_enc
         encoder = CompactEncoderConfig(width=16, depth=2, attention_heads=2).build()
     else:
         encoder = PretrainedEncoderConfig(source=str(tiny_encoder(family))).build()
-    source, utterances = heard(experiment, encoder), experiment.utterances[:12]
+    source, utterances = build_source(experiment, encoder), experiment.utterances[:12]
     means, statistics = rows(source, utterances), rows(source, utterances, "statistics")
     assert means.shape == (12, encoder.depth + 1, encoder.width) and means.dtype == np.float32
     for own, both, utterance in zip(means, statistics, utterances, strict=True):
@@ -65,33 +65,33 @@ def test_batches_make_no_difference_and_pooling_is_over_the_real_frames(tiny_enc
 
 
 def test_features_follow_from_encoder_samples_and_pooling(experiment):
-    first = heard(experiment, Planted((1,), (2,)))
+    first = build_source(experiment, Planted((1,), (2,)))
     keys = features.compute_keys(first, experiment.utterances, "mean")
     assert len(set(keys)) == len(keys)
     assert keys == features.compute_keys(
-        heard(experiment, Planted((1,), (2,))), experiment.utterances, "mean"
+        build_source(experiment, Planted((1,), (2,))), experiment.utterances, "mean"
     )
-    others = [heard(experiment, Planted((1,), (3,))), heard(experiment, Planted((1,), (2,)))]
+    others = [build_source(experiment, Planted((1,), (3,))), build_source(experiment, Planted((1,), (2,)))]
     with torch.no_grad():
         others[1].encoder.mixing[0, 0, 0] += 1
-    others[1] = heard(experiment, others[1].encoder)
+    others[1] = build_source(experiment, others[1].encoder)
     for other in others:
         assert not set(keys) & set(features.compute_keys(other, experiment.utterances, "mean"))
     assert not set(keys) & set(features.compute_keys(first, experiment.utterances, "statistics"))
 
 
-def test_what_is_done_is_kept_and_only_what_changed_is_done_again(tmp_path, experiment):
+def test_results_are_kept_and_only_changed_targets_are_probed_again(tmp_path, experiment):
     encoder, said = Planted((1,), (2,)), []
-    first = examined(experiment, encoder, tmp_path, target_names=["arousal"])
+    first = probe_planted(experiment, encoder, tmp_path, target_names=["arousal"])
     names = [tmp_path / "probes" / f"{layer}.json" for layer in range(DEPTH + 1)]
     before = [(path.stat().st_mtime_ns, path.read_text()) for path in names]
     size = (tmp_path / "features.store").stat().st_size
-    assert examined(experiment, encoder, tmp_path, target_names=["arousal"], say=said.append) == first
+    assert probe_planted(experiment, encoder, tmp_path, target_names=["arousal"], say=said.append) == first
     assert before == [(path.stat().st_mtime_ns, path.read_text()) for path in names]
     assert said == ["features from before: 160 utterances", "probes from before: 7 layers"]
     names[3].write_text("{")
-    assert examined(experiment, encoder, tmp_path, target_names=["arousal"]) == first
-    both = examined(experiment, encoder, tmp_path, target_names=["arousal", "valence"])
+    assert probe_planted(experiment, encoder, tmp_path, target_names=["arousal"]) == first
+    both = probe_planted(experiment, encoder, tmp_path, target_names=["arousal", "valence"])
     assert both["targets"]["arousal"] == first["targets"]["arousal"]
     assert (tmp_path / "features.store").stat().st_size == size
     kept = json.loads(names[0].read_text())
@@ -152,7 +152,7 @@ def test_rows_of_text_are_means_over_its_tokens(tmp_path, small_demo):
         np.testing.assert_allclose(own, hidden[0, :, : counts[0]].mean(1), atol=1e-5)
 
 
-def started(*arguments, cwd):
+def start_command(*arguments, cwd):
     """The command in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "sertone", "layers", *map(str, arguments)],
@@ -164,13 +164,13 @@ def started(*arguments, cwd):
     )
 
 
-def test_a_killed_extraction_goes_on_and_ends_with_the_same_bits(tmp_path, small_demo, tiny_encoder, capsys):
+def test_a_killed_extraction_is_resumed_with_the_same_bits(tmp_path, small_demo, tiny_encoder, capsys):
     """SIGKILL in the middle of a real process; what it had written is not written again."""
     model = {"name": "baseline", "encoder": {"name": "pretrained", "source": str(tiny_encoder())}}
     recipe = recipe_file(tmp_path, small_demo, model)
     found = sertone.layers(recipe, tmp_path / "whole", targets=["arousal"])
     whole = (tmp_path / "whole" / "features.store").read_bytes()
-    killed = started(recipe, "--targets", "arousal", "--out", "killed", cwd=tmp_path)
+    killed = start_command(recipe, "--targets", "arousal", "--out", "killed", cwd=tmp_path)
     store = tmp_path / "killed" / "features.store"
     while killed.poll() is None and (not store.is_file() or store.stat().st_size < len(whole) * 0.6):
         time.sleep(0.0005)
@@ -246,16 +246,16 @@ def test_learned_weights_stand_beside_the_probes(tmp_path, small_demo, weighted)
         ({"weights": "nowhere"}, "not_a_checkpoint", "nowhere"),
     ],
 )
-def test_errors_say_the_way_out(tmp_path, small_demo, options, code, words):
+def test_errors_name_the_way_out(tmp_path, small_demo, options, code, words):
     with pytest.raises(SertoneError, match=words) as caught:
         sertone.layers(recipe_file(tmp_path, small_demo), tmp_path / "out", **options)
     assert caught.value.code == code
 
 
-def test_labels_that_are_not_there_are_named(tmp_path, experiment):
+def test_missing_labels_are_named(tmp_path, experiment):
     for name, code in (("gender", "no_labels"), ("dominance", "no_scale")):
         with pytest.raises(SertoneError, match=name) as caught:
-            examined(experiment, Planted((1,), (2,)), tmp_path, target_names=[name])
+            probe_planted(experiment, Planted((1,), (2,)), tmp_path, target_names=[name])
         assert caught.value.code == code
 
 
@@ -266,14 +266,16 @@ def test_models_without_layer_weights_are_refused(tmp_path, demo_recipe):
     assert caught.value.code == "no_layer_weights"
 
 
-def test_what_other_code_or_libraries_made_is_probed_again(tmp_path, experiment, monkeypatch):
+def test_results_of_other_code_or_libraries_are_probed_again(tmp_path, experiment, monkeypatch):
     encoder, said = Planted((1,), (2,)), []
-    first = examined(experiment, encoder, tmp_path, target_names=["arousal"])
+    first = probe_planted(experiment, encoder, tmp_path, target_names=["arousal"])
     changed = tmp_path / "statistics.py"
     changed.write_text(Path(sufficient_statistics.__file__).read_text() + "\n")
     for whose, name, other in ((sufficient_statistics, "__file__", str(changed)), (np, "__version__", "0.1")):
         monkeypatch.setattr(whose, name, other)
-        assert examined(experiment, encoder, tmp_path, target_names=["arousal"], say=said.append) == first
+        assert (
+            probe_planted(experiment, encoder, tmp_path, target_names=["arousal"], say=said.append) == first
+        )
         assert any(line.startswith("probes: 7 of 7 layers") for line in said)
         said.clear()
 
@@ -293,12 +295,12 @@ def test_the_folder_of_an_unfinished_run_keeps_its_recipe(tmp_path, experiment, 
     (tmp_path / folder).mkdir()
     (tmp_path / "recipe.yaml").write_text("a run")
     with pytest.raises(SertoneError, match="use --out") as caught:
-        examined(experiment, Planted((1,), (2,)), tmp_path)
+        probe_planted(experiment, Planted((1,), (2,)), tmp_path)
     assert caught.value.code == "other_experiment" and (tmp_path / "recipe.yaml").read_text() == "a run"
 
 
-def test_the_folder_of_a_run_is_not_written_over(tmp_path, experiment):
+def test_the_folder_of_a_run_is_not_overwritten(tmp_path, experiment):
     (tmp_path / "report.html").write_text("a run")
     with pytest.raises(SertoneError, match="use --out"):
-        examined(experiment, Planted((1,), (2,)), tmp_path)
+        probe_planted(experiment, Planted((1,), (2,)), tmp_path)
     assert (tmp_path / "report.html").read_text() == "a run"

@@ -71,7 +71,7 @@ class Planted(Encoder):
         return [[self]] + [[] for _ in range(DEPTH)]
 
 
-def heard(experiment, encoder):
+def build_source(experiment, encoder):
     recordings = Recordings(1.0)
     recordings.load(experiment.utterances)
     return features.ProbedSpeechEncoder(encoder, recordings, distributed.make_fabric(experiment.recipe.train))
@@ -80,17 +80,17 @@ def heard(experiment, encoder):
 ABOUT = {"encoder": "planted", "modality": "audio", "warnings": [], "weights": [], "weights_of": ""}
 
 
-def examined(experiment, encoder, out, **options):
+def probe_planted(experiment, encoder, out, **options):
     return probe_layers.probe_encoder(
-        experiment, heard(experiment, encoder), experiment.utterances, out, ABOUT, **options
+        experiment, build_source(experiment, encoder), experiment.utterances, out, ABOUT, **options
     )
 
 
 @pytest.mark.parametrize(("early", "late"), [("arousal", "valence"), ("valence", "arousal")])
-def test_what_is_planted_in_layers_is_found_there(tmp_path, experiment, early, late):
+def test_planted_information_is_found_in_its_layers(tmp_path, experiment, early, late):
     """The claim of oliveira2023 where it holds, and its reverse where that does."""
     encoder = Planted(**{early: (1, 2), late: (4, 5)})
-    found = examined(experiment, encoder, tmp_path, target_names=["arousal", "valence"])
+    found = probe_planted(experiment, encoder, tmp_path, target_names=["arousal", "valence"])
     for name, where in ((early, (1, 2)), (late, (4, 5))):
         target = found["targets"][name]
         for layer in target["layers"]:
@@ -108,8 +108,8 @@ def test_what_is_planted_in_layers_is_found_there(tmp_path, experiment, early, l
     assert f"{early.capitalize()} lies" in page and "Ratings: CCC" in page
 
 
-def test_classes_are_probed_beside_ratings_and_noise_tells_nothing(tmp_path, experiment):
-    found = examined(experiment, Planted((), ()), tmp_path)
+def test_classes_are_probed_beside_ratings_and_noise_scores_chance(tmp_path, experiment):
+    found = probe_planted(experiment, Planted((), ()), tmp_path)
     assert set(found["targets"]) == {"arousal", "valence", "emotion", "speaker"}
     for name, target in found["targets"].items():
         scores = [layer["scores"][target["score"]] for layer in target["layers"]]
@@ -126,7 +126,7 @@ def test_classes_are_probed_beside_ratings_and_noise_tells_nothing(tmp_path, exp
 
 def test_the_order_of_the_utterances_makes_no_difference(tmp_path, experiment):
     encoder = Planted((1,), (2,))
-    source = heard(experiment, encoder)
+    source = build_source(experiment, encoder)
     orders = (experiment.utterances, experiment.utterances[::-1])
     first, second = (
         probe_layers.probe_encoder(experiment, source, order, tmp_path / str(number), ABOUT)
@@ -135,7 +135,7 @@ def test_the_order_of_the_utterances_makes_no_difference(tmp_path, experiment):
     assert first == second
 
 
-def test_official_partitions_test_the_test_side_alone(tmp_path, noises):
+def test_official_partitions_test_only_the_test_set(tmp_path, noises):
     """Training and validation sides together train; nobody of theirs is scored."""
     lines = noises.read_text().splitlines()
     side = {**{f"s{n}": "train" for n in range(5)}, "s5": "validation", "s6": "validation"}
@@ -150,16 +150,16 @@ def test_official_partitions_test_the_test_side_alone(tmp_path, noises):
             "train": {"batch_size": 8, "device": "cpu"},
         }
     )
-    found = examined(prepare(recipe), Planted((1, 2), ()), tmp_path, target_names=["arousal"])["targets"][
-        "arousal"
-    ]
+    found = probe_planted(prepare(recipe), Planted((1, 2), ()), tmp_path, target_names=["arousal"])[
+        "targets"
+    ]["arousal"]
     assert found["speakers"] == 3 and found["utterances"] == 48 and len(found["layers"][1]["penalties"]) == 1
     assert found["layers"][1]["scores"]["ccc"] > 0.7
 
 
 @pytest.fixture
-def noted(tmp_path, noises):
-    """The noises with more columns, a speaker's values in turn: noted(name={speaker: values}) -> Experiment."""
+def add_columns(tmp_path, noises):
+    """The noises with more columns, a speaker's values in turn: add_columns(name={speaker: values}) -> Experiment."""
 
     def write(rule="grouped_k_fold", **columns):
         head, *lines = noises.read_text().splitlines()
@@ -179,35 +179,35 @@ def noted(tmp_path, noises):
     return write
 
 
-def asked(experiment, names=None):
+def build_by_name(experiment, names=None):
     return {target.name: target for target in build_targets(experiment, experiment.utterances, names)}
 
 
-def test_unknown_speakers_are_no_classes(noted):
+def test_unknown_speakers_are_no_classes(add_columns):
     """Their utterances answer everything else."""
     strangers = {f"s{n}": ["no"] for n in (7, 8, 9)}
-    own = asked(noted(known_speaker={f"s{n}": ["yes"] for n in range(7)} | strangers))
+    own = build_by_name(add_columns(known_speaker={f"s{n}": ["yes"] for n in range(7)} | strangers))
     assert own["speaker"].classes == [f"s{n}" for n in range(7)] and len(own["speaker"].labels) == 7 * 16
     assert len(own["emotion"].labels) == 160
 
 
-def test_a_target_that_cannot_be_probed_is_left_out_unless_asked_for(noted):
+def test_a_target_that_cannot_be_probed_is_left_out_unless_requested(add_columns):
     """The folds that test one of the two speakers whose gender is known train on the other alone."""
-    sides = [sorted({u.speaker for u in fold.test}) for fold in noted().folds]
-    experiment = noted(gender={side[0]: ["female", "male"] for side in sides[:2]})
-    assert set(asked(experiment)) == {"emotion", "speaker"}
+    sides = [sorted({u.speaker for u in fold.test}) for fold in add_columns().folds]
+    experiment = add_columns(gender={side[0]: ["female", "male"] for side in sides[:2]})
+    assert set(build_by_name(experiment)) == {"emotion", "speaker"}
     with pytest.raises(SertoneError, match=f"gender, fold 0: .* {sides[1][0]} alone.*--targets") as caught:
-        asked(experiment, ["emotion", "gender"])
+        build_by_name(experiment, ["emotion", "gender"])
     assert caught.value.code == "too_few_speakers"
-    pairs = noted(gender={speaker: ["female", "male"] for side in sides[:2] for speaker in side})
-    assert set(asked(pairs)) == {"emotion", "gender", "speaker"}
+    pairs = add_columns(gender={speaker: ["female", "male"] for side in sides[:2] for speaker in side})
+    assert set(build_by_name(pairs)) == {"emotion", "gender", "speaker"}
 
 
-def test_chance_is_what_the_same_class_always_scores(noted):
-    """A third style is heard in training alone, so no answer about it is ever wrong."""
+def test_chance_is_the_score_of_a_constant_class(add_columns):
+    """A third style is build_source in training alone, so no answer about it is ever wrong."""
     sides = {f"s{n}": ["train" if n < 6 else "test"] for n in range(10)}
     styles = {f"s{n}": ["read", "free"] for n in range(10)} | {"s0": ["sung", "read"]}
-    own = asked(noted("official", split=sides, style=styles))["style"]
+    own = build_by_name(add_columns("official", split=sides, style=styles))["style"]
     assert own.classes == ["free", "read", "sung"] and own.chance == 1 / 2
     always = linear_probes.ProbeOutput(np.zeros_like(own.labels), [1.0])
     assert linear_probes.build_statistics(
@@ -215,10 +215,10 @@ def test_chance_is_what_the_same_class_always_scores(noted):
     ).compute_scores()["ua"] == pytest.approx(own.chance)
 
 
-def test_processes_probe_as_one_does(tmp_path, experiment):
+def test_several_processes_give_the_same_results(tmp_path, experiment):
     encoder = Planted((1,), (2,))
-    alone = examined(experiment, encoder, tmp_path / "one", target_names=["arousal"], jobs=1)
-    together = examined(experiment, encoder, tmp_path / "two", target_names=["arousal"], jobs=2)
+    alone = probe_planted(experiment, encoder, tmp_path / "one", target_names=["arousal"], jobs=1)
+    together = probe_planted(experiment, encoder, tmp_path / "two", target_names=["arousal"], jobs=2)
     for own, other in zip(
         alone["targets"]["arousal"]["layers"], together["targets"]["arousal"]["layers"], strict=True
     ):

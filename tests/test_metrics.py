@@ -36,7 +36,7 @@ def test_emotion_scores(pairs):
 
 @settings(deadline=None)
 @given(st.lists(labelled, min_size=1, max_size=4))
-def test_scores_of_confusion_are_the_scores(runs):
+def test_scores_from_confusions_match_direct_scores(runs):
     for pairs in runs:
         targets, predictions = (list(side) for side in zip(*pairs, strict=True))
         table = metrics.count_confusions(targets, predictions, "abcd")
@@ -45,7 +45,7 @@ def test_scores_of_confusion_are_the_scores(runs):
         assert found == pytest.approx(expected_emotion_scores(targets, predictions))
 
 
-def edits(a, b):
+def edit_distance(a, b):
     """Levenshtein distance, by its recursion."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
@@ -69,8 +69,8 @@ words = st.text("ab ", min_size=1, max_size=12).map(lambda t: " ".join(t.split()
 def test_error_rates(pairs):
     texts, answers = (list(side) for side in zip(*pairs, strict=True))
     found = metrics.transcript_scores(texts, answers)
-    characters = sum(edits(t, a) for t, a in pairs) / sum(len(t) for t in texts)
-    by_word = sum(edits(t.split(), a.split()) for t, a in pairs) / sum(len(t.split()) for t in texts)
+    characters = sum(edit_distance(t, a) for t, a in pairs) / sum(len(t) for t in texts)
+    by_word = sum(edit_distance(t.split(), a.split()) for t, a in pairs) / sum(len(t.split()) for t in texts)
     assert found == pytest.approx({"cer": characters, "wer": by_word})
 
 

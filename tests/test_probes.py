@@ -39,7 +39,7 @@ def speech(count, speakers, seed=0):
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 99), st.sampled_from([3, 12, 40]), st.sampled_from([0.001, 0.1, 10.0]))
-def test_ridge_is_that_of_scikit_learn(seed, width, penalty):
+def test_ridge_matches_scikit_learn(seed, width, penalty):
     features, ratings, _ = problem(count=30, width=width, seed=seed)
     found = solvers.solve_ridge(solvers.compute_gram_matrix(features, ratings), 2, [penalty])
     expected = Ridge(alpha=penalty * len(features)).fit(features, ratings)
@@ -59,7 +59,7 @@ def test_products_of_sets_add_up():
 
 @settings(deadline=None, max_examples=12)
 @given(st.integers(0, 99), st.sampled_from([(200, 5, 2), (120, 30, 4), (40, 90, 3)]), st.booleans())
-def test_logistic_regression_is_that_of_scikit_learn(seed, shape, inner):
+def test_logistic_regression_matches_scikit_learn(seed, shape, inner):
     """Also on some of the rows whose bound it uses, and with fewer rows than features."""
     count, width, classes = shape
     features, _, labels = problem(count, width, classes, seed)
@@ -78,7 +78,7 @@ def test_logistic_regression_is_that_of_scikit_learn(seed, shape, inner):
         np.testing.assert_allclose(shares / shares.sum(1, keepdims=True), expected, atol=1e-4)
 
 
-def test_the_answers_of_a_fold_are_those_of_scikit_learn():
+def test_the_predictions_of_a_fold_match_scikit_learn():
     """Standardised by the training side, at the penalty that was chosen; classes balanced by their shares."""
     features, ratings, labels = problem(count=300)
     speakers = speech(300, 8)
@@ -124,7 +124,7 @@ def test_the_penalty_is_the_best_of_the_inner_parts():
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(0, 9), min_size=12, max_size=60), st.integers(2, 4))
-def test_no_speaker_is_in_two_parts_or_on_both_sides(numbers, folds):
+def test_no_speaker_is_in_two_parts_or_in_training_and_test(numbers, folds):
     speakers = np.array([f"s{number}" for number in [0, 1, 2, 3, 4, 5, 6, 7, *numbers]])
     made = target(labels=np.zeros(len(speakers)), speakers=speakers, folds=folds)
     for fold, parts in enumerate(made.parts):
@@ -166,7 +166,7 @@ def test_permuted_utterances_give_the_same_scores():
         )
 
 
-def test_targets_asked_together_are_answered_as_alone():
+def test_targets_probed_together_give_the_same_predictions_as_alone():
     features, ratings, labels = problem(count=200)
     speakers = speech(200, 8)
     asked = [
@@ -180,14 +180,14 @@ def test_targets_asked_together_are_answered_as_alone():
         np.testing.assert_allclose(alone.predictions, together[own.name].predictions, atol=1e-7)
 
 
-def scored(own, *layers):
+def score_layers(own, *layers):
     found = [linear_probes.probe(features, [own])[own.name] for features in layers]
     return layer_scores.score_target(
         own, [{"values": linear_probes.sum_by_speaker(own, f), "penalties": f.penalties} for f in found]
     )
 
 
-def test_noise_scores_chance_and_its_intervals_hold_it():
+def test_noise_scores_chance_and_its_intervals_contain_it():
     """Of twenty draws of noise 95 % intervals may miss a few."""
     held = {"ccc": 0, "ua": 0}
     for seed in range(20):
@@ -198,7 +198,7 @@ def test_noise_scores_chance_and_its_intervals_hold_it():
             "emotion", labels=random.integers(3, size=200), speakers=speakers, folds=5, classes="abc"
         )
         for own in (rated, classed):
-            layer = scored(own, features)["layers"][0]
+            layer = score_layers(own, features)["layers"][0]
             low, high = layer["intervals"][own.score]
             held[own.score] += low <= own.chance <= high
             assert abs(layer["scores"][own.score] - own.chance) < 0.2
@@ -214,16 +214,16 @@ def test_knowing_the_speaker_does_not_help():
     ratings = random.permutation(np.arange(12.0))[numbers]
     rated = target(labels=ratings, speakers=speakers, folds=6)
     classed = target("emotion", labels=(ratings > 5).astype(int), speakers=speakers, folds=6, classes="ab")
-    assert scored(rated, features)["layers"][0]["scores"]["ccc"] < 0.1
-    assert scored(classed, features)["layers"][0]["scores"]["ua"] < 0.6
+    assert score_layers(rated, features)["layers"][0]["scores"]["ccc"] < 0.1
+    assert score_layers(classed, features)["layers"][0]["scores"]["ua"] < 0.6
     tested, parts = _deal_speakers(
         [Utterance(id=str(n), path=Path("x"), speaker=s) for n, s in enumerate(speakers)]
     )
     named = Target("speaker", np.arange(360), numbers, sorted(set(speakers)), speakers, tested, parts)
-    assert scored(named, features)["layers"][0]["scores"]["wa"] > 0.95
+    assert score_layers(named, features)["layers"][0]["scores"]["wa"] > 0.95
 
 
-def test_the_score_of_speakers_is_the_share_of_right_answers():
+def test_the_score_of_speakers_is_the_share_of_correct_predictions():
     random = np.random.default_rng(0)
     numbers = random.integers(4, size=80)
     speakers = np.array([f"s{n}" for n in numbers])
@@ -252,11 +252,11 @@ def test_a_centre_is_a_layer_and_stays_when_scores_are_shifted_or_scaled(scores,
 @pytest.mark.parametrize(
     ("scores", "expected"), [([0, 0, 1, 0], 2), ([0, 1, 1, 0], 1.5), ([0.3] * 5, 2), ([1, 0.5, 0], 1 / 3)]
 )
-def test_centres_that_are_known(scores, expected):
+def test_known_centres(scores, expected):
     assert layer_scores.compute_centre(np.array(scores, float)) == pytest.approx(expected)
 
 
-def peaked(name, at, random, shape=(10, 100)):
+def simulate_peak(name, at, random, shape=(10, 100)):
     """Answers of 13 layers, best at one of them, by speakers of unlike slope and bias: target, sums, true centre.
 
     The noise of neighbouring layers is alike. The concordance of very many speakers follows from the variances.
@@ -283,12 +283,12 @@ def peaked(name, at, random, shape=(10, 100)):
 
 
 @pytest.mark.slow
-def test_intervals_of_centres_and_their_distances_hold_the_truth():
+def test_intervals_of_centres_and_their_distances_contain_the_truth():
     """Of ten speakers in about 87 and 85 % of the cases; plain quantiles of the draws in 63 and 8 %."""
     random, held = np.random.default_rng(0), []
     for _ in range(60):
-        first, found, early = peaked("arousal", 4, random)
-        second, others, late = peaked("valence", 9, random)
+        first, found, early = simulate_peak("arousal", 4, random)
+        second, others, late = simulate_peak("valence", 9, random)
         low, high = layer_scores.score_target(first, found)["centre"]["interval"]
         (pair,) = layer_scores.compare_centres([first, second], {"arousal": found, "valence": others})
         held.append((low <= early <= high, pair["low"] <= late - early <= pair["high"]))
@@ -296,7 +296,7 @@ def test_intervals_of_centres_and_their_distances_hold_the_truth():
     assert (np.mean(held, 0) > 0.78).all(), np.mean(held, 0)
 
 
-def test_distances_of_centres_are_signed_paired_and_of_common_speakers():
+def test_distances_of_centres_are_signed_paired_and_use_common_speakers():
     random = np.random.default_rng(0)
     speakers = speech(300, 10)
     ratings = random.normal(size=(300, 2))

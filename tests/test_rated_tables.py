@@ -34,7 +34,7 @@ from sertone.sharing import model_card
 from sertone.sharing.card_scores import Scores
 
 
-def study_of(scores, **changes):
+def build_study(scores, **changes):
     values = {
         "title": "a study", "recipe": "r.yaml", "columns": {"c": {}}, "scores": scores,
         "rows": {"both": {}, "dimensions": {}, "emotion": {}},
@@ -52,11 +52,11 @@ def cells(tmp_path_factory):
     return out, {TableCell(row, "c", 0): out / "cells" / row for row in options}
 
 
-def test_tables_show_both_kinds_and_nothing_where_there_is_none(cells):
+def test_tables_show_both_kinds_of_scores_and_empty_cells(cells):
     out, done = cells
     published = {"source": "P", "rows": {"both": {"c": {"ua": 75.71, "valence.ccc": 0.74}}}}
     reference = [{"name": "Others", "figures": {"valence.ccc": 0.638}}]
-    study = study_of(["ua", "valence.ccc"], published=published, reference=reference)
+    study = build_study(["ua", "valence.ccc"], published=published, reference=reference)
     found = table.build_results(study, done, out, card_of())
     pooled = {row: results_of(out / "cells" / row)["pooled"] for row in ("both", "dimensions", "emotion")}
     text, (ccc, ua) = (
@@ -104,10 +104,10 @@ def test_tables_show_both_kinds_and_nothing_where_there_is_none(cells):
         ),
     ],
 )
-def test_the_papers_figure_stands_beside_its_own_convention(cells, convention, order, words):
+def test_the_score_of_the_paper_stands_beside_its_convention(cells, convention, order, words):
     out, done = cells
     published = {"source": "P", "convention": convention, "rows": {"both": {"c": {"ua": 75.71}}}}
-    found = table.build_results(study_of(["ua"], published=published), done, out, card_of())
+    found = table.build_results(build_study(["ua"], published=published), done, out, card_of())
     text, tex = table_formats.format_markdown(found), table_formats.format_latex(found)
     lines = text[text.index("| both |") : text.index("| dimensions |")].splitlines()
     assert [line.split(" | ")[1] for line in lines] == order
@@ -122,18 +122,19 @@ def test_the_papers_figure_stands_beside_its_own_convention(cells, convention, o
     assert (page.index("paper 75.71") < mean) == (convention == "pooled") and words in page
 
 
-def test_with_one_fold_there_is_one_figure(cells):
+def test_one_fold_has_one_kind_of_score(cells):
     out, done = cells
-    found = table.build_results(study_of(["ua"]), done, out, card_of()) | {"folds": 1}
+    found = table.build_results(build_study(["ua"]), done, out, card_of()) | {"folds": 1}
     text = table_formats.format_markdown(found)
     assert "mean over folds" not in text and re.search(r"^\| both \| \d+\.\d \|$", text, re.M)
 
 
-def test_a_rating_can_be_what_differences_are_shown_of(cells):
+def test_a_rating_can_be_the_main_score(cells):
     out, done = cells
-    study = study_of(["arousal.ccc", "arousal.rmse", "wa"])
+    study = build_study(["arousal.ccc", "arousal.rmse", "wa"])
     assert (
-        study.main_score == "arousal.ccc" and study_of(["asr.cer", "gender.accuracy"]).main_score == "asr.cer"
+        study.main_score == "arousal.ccc"
+        and build_study(["asr.cer", "gender.accuracy"]).main_score == "asr.cer"
     )
     found = table.build_results(study, done, out, card_of())
     text = table_formats.format_markdown(found)
@@ -150,7 +151,7 @@ def test_a_rating_can_be_what_differences_are_shown_of(cells):
     assert f"<b>{rmse:.3f}</b>" in page
 
 
-def test_compare_says_how_ratings_differ(tmp_path, both):
+def test_compare_describes_differences_of_ratings(tmp_path, both):
     first, second = both, write_run(tmp_path / "second", noise=0.9, seed=2)
     found = compare([first, second])
     (apart,) = found["differences"]
@@ -167,7 +168,7 @@ def test_compare_says_how_ratings_differ(tmp_path, both):
     assert apart["mcnemar"]["only_first"] == sum(a and not b for a, b in zip(*right, strict=True))
 
 
-def test_compare_takes_what_all_runs_answer(tmp_path, both, dimensions):
+def test_compare_uses_the_tasks_of_all_runs(tmp_path, both, dimensions):
     found = compare([dimensions, both])
     assert set(found["runs"][1]["scores"]) == {
         f"{side}.{name}" for side in SIDES for name in ("ccc", "pearson", "rmse")
@@ -180,7 +181,7 @@ def test_compare_takes_what_all_runs_answer(tmp_path, both, dimensions):
     assert caught.value.code == "nothing_in_common"
 
 
-def test_compare_passes_over_rows_that_nobody_scores(tmp_path, both):
+def test_compare_ignores_rows_without_a_target(tmp_path, both):
     """One run also lists utterances for another task; without a rating they are no other labels."""
     alone = write_run(tmp_path / "alone", classes=[], sides=("valence",))
     rows = [row for row in rows_of(alone / "predictions.csv") if row["valence_target"]]
@@ -193,7 +194,7 @@ def test_compare_passes_over_rows_that_nobody_scores(tmp_path, both):
     assert found["unlike"] == [] and "valence.ccc" in found["differences"][0]["scores"]
 
 
-def test_compare_notices_edited_ratings(tmp_path, both):
+def test_compare_detects_edited_ratings(tmp_path, both):
     second = write_run(tmp_path / "second", seed=3)
     edit(second, 7, valence_target="1.25")
     with pytest.raises(SertoneError, match="differ in the labels"):
@@ -210,7 +211,7 @@ def test_seeds_with_other_ratings_are_not_averaged(tmp_path, both):
     assert caught.value.code == "unlike_runs"
 
 
-def test_one_speaker_shows_nothing_about_others(tmp_path):
+def test_one_speaker_has_no_intervals(tmp_path):
     runs = [write_run(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 1))]
     for run in runs:
         path = run / "predictions.csv"
@@ -221,7 +222,7 @@ def test_one_speaker_shows_nothing_about_others(tmp_path):
     assert "One speaker says nothing about other speakers." in to_text(found)
 
 
-def about_of(classes, ratings):
+def build_metadata(classes, ratings):
     vocabulary = {"class_map": MAP if classes else {}, "classes": {"emotion": classes} if classes else {}}
     card = card_of() | {"fold": "s0 s1", "train": {}, "class_map": vocabulary["class_map"]}
     licence = {"what": "corpus", "of": "x"} | card["corpus"]["licence"]
@@ -236,7 +237,7 @@ def about_of(classes, ratings):
 def test_cards_of_models_that_rate(classes):
     result = fold_of(0, classes=classes)
     scores = Scores.from_fold(result)
-    text = model_card.render(about_of(classes, dict.fromkeys(SIDES, SCALE)), scores)
+    text = model_card.render(build_metadata(classes, dict.fromkeys(SIDES, SCALE)), scores)
     assert "`valence` from 1 to 5 points, `arousal` from 1 to 5 points." in text
     assert scores.utterances == 80 and scores.drawn == "utterances"
     ccc, (low, high) = scores.values["valence.ccc"], scores.intervals["valence.ccc"]
@@ -252,7 +253,7 @@ def test_cards_of_models_that_rate(classes):
     types = (["recall", "accuracy"] if classes else []) + ["ccc", "ccc"]
     assert [each["type"] for each in results] == types and said["metrics"] == list(dict.fromkeys(types))
     assert results[-1]["value"] == pytest.approx(scores.values["arousal.ccc"], abs=1e-4)
-    unscored = model_card.render(about_of(classes, dict.fromkeys(SIDES, SCALE)))
+    unscored = model_card.render(build_metadata(classes, dict.fromkeys(SIDES, SCALE)))
     assert "has not been scored" in unscored and "Rates a voice" in unscored
 
 

@@ -64,7 +64,7 @@ def test_table_4_has_every_subset_of_the_tasks(stem):
     assert len(found) == 3 and all(len(subsets) == 16 for subsets in found.values())
 
 
-def test_the_small_model_is_one_of_those_that_it_was_chosen_from():
+def test_the_shipped_small_model_is_a_cell_of_its_study():
     _, made = studies.load_study(REPOSITORY / "studies" / "compact.yaml")
     shipped = recipes.load(recipes.find_shipped_recipe("compact"))
     assert [place for place, recipe in made.items() if recipe == shipped] == [
@@ -74,7 +74,7 @@ def test_the_small_model_is_one_of_those_that_it_was_chosen_from():
         assert place.row == f"{FunctionalsEncoderConfig(**recipe.model['encoder']).build().width} statistics"
 
 
-def test_the_papers_own_figures_are_consistent():
+def test_the_scores_of_the_paper_are_consistent():
     """The means that the text implies are those of Table III's encoders."""
     study, _ = studies.load_study(REPOSITORY / "studies" / "wan2025_table2.yaml")
     assert study.published
@@ -123,7 +123,7 @@ def done(tmp_path_factory, small_demo):
     return path, ablate(path, folder / "out", jobs=2, quiet=True)
 
 
-def test_rows_with_the_same_first_stage_train_it_once_and_answer_as_if_alone(done, tmp_path):
+def test_rows_with_the_same_first_stage_train_it_once_and_predict_as_if_alone(done, tmp_path):
     path, out = done
     _, made = studies.load_study(path)
     seconds = {}
@@ -146,7 +146,7 @@ def test_rows_with_the_same_first_stage_train_it_once_and_answer_as_if_alone(don
     assert not list(out.glob("cells/**/checkpoint"))
 
 
-def test_the_table_holds_what_the_runs_scored(done):
+def test_the_table_holds_the_scores_of_the_runs(done):
     _, out = done
     text = (out / "table.md").read_text()
     with open(out / "table.csv", newline="") as file:
@@ -232,7 +232,7 @@ def test_killed_at_a_random_moment_the_table_is_the_same(done, tmp_path):
         assert (tmp_path / "out" / name).read_bytes() == (out / name).read_bytes(), name
 
 
-def test_what_is_wrong_with_a_study_is_named(tmp_path, small_demo):
+def test_errors_name_what_is_wrong_with_a_study(tmp_path, small_demo):
     def refused(**changes):
         with pytest.raises(SertoneError) as caught:
             ablate(write_study(tmp_path, small_demo, **changes), tmp_path / "out", quiet=True)
@@ -253,7 +253,7 @@ def test_what_is_wrong_with_a_study_is_named(tmp_path, small_demo):
         studies.load_study(broken)
 
 
-def test_a_cell_that_fails_does_not_keep_the_others_from_being_done(tmp_path, small_demo):
+def test_a_failing_cell_does_not_stop_the_others(tmp_path, small_demo):
     rows = {
         "sound": {},
         "bursts": {"train.learning_rate": {"encoder": 1e30, "downstream": 1e30}},
@@ -270,7 +270,7 @@ def test_a_cell_that_fails_does_not_keep_the_others_from_being_done(tmp_path, sm
     assert (tmp_path / "out/cells/later/tiny/seed_0/results.json").is_file()
 
 
-def test_forced_cells_are_marked_and_a_study_runs_again_from_its_own_folder(tmp_path, small_demo):
+def test_forced_cells_are_marked_and_a_study_runs_again_from_its_folder(tmp_path, small_demo):
     one = {"rows": {"full": {}}, "columns": {"tiny": {}}, "published": None}
     out = ablate(write_study(tmp_path, small_demo, **one), tmp_path / "out", jobs=1, quiet=True)
     before = (out / "table.md").read_bytes()

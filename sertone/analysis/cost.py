@@ -48,6 +48,7 @@ def count_parameters(model: Any) -> dict[str, Any]:
     trained: set[str] = set()
     stages = {}
     for stage in model.stages():
+        # Freezing sets `requires_grad`, which tells the trained parameters of a stage.
         freeze(model, stage)
         stage_names = {name for name, weight in model.named_parameters() if weight.requires_grad}
         stages[stage.name] = _count_weights(model, stage_names)

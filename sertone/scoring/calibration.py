@@ -225,6 +225,7 @@ def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
 
 def find_threshold(confidence: ArrayLike, coverage: float) -> float:
     """Return the highest threshold that at least this share of the confidences reaches."""
+    # Descending, so that the first n are the n most confident.
     ordered = np.sort(np.asarray(confidence, float))[::-1]
     # 0.07 * 100 is 7.000000000000001 in floating point. Without 1e-9 it would become 8.
     return float(ordered[math.ceil(coverage * len(ordered) - 1e-9) - 1])

@@ -180,6 +180,7 @@ def compute_moments(targets: ArrayLike, predictions: ArrayLike) -> np.ndarray:
 
 def score_moments(sums: np.ndarray) -> dict[str, np.ndarray]:
     """Compute the rating scores of many sums of moments: (R, F) -> score -> (R,)."""
+    # The last axis of the sums has the order of MOMENTS.
     count, t, p, tt, pp, tp = np.moveaxis(sums, -1, 0)
     mean_t = t / count
     mean_p = p / count

@@ -101,6 +101,7 @@ class ProbedSpeechEncoder:
             torch.from_numpy(load_waveform(self.recordings, u, 1.0, self.encoder.min_samples))
             for u in utterances
         ]
+        # Padding frames are left out later, when the real frames are pooled.
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.fabric.device)
         return self.encoder(padded, torch.tensor([len(row) for row in rows], device=self.fabric.device))
 
@@ -153,6 +154,7 @@ def build_probed_encoder(
     recipe = experiment.recipe
     config: Any = models.configure(recipe.model)
     fabric = distributed.make_fabric(recipe.train)
+    # An encoder that is not pretrained is random, and the seed decides its weights.
     torch.manual_seed(recipe.train.seed)
     if modality == "text":
         return _build_text_encoder(config, experiment, fabric, say)
@@ -189,6 +191,7 @@ def _build_text_encoder(
             "no_text", "no utterance has a text", "transcripts", "set for example data.text: asr"
         )
     tokenizer = config.text.make_tokenizer([u.text for u in utterances])
+    # The tokenizer of an encoder that is not pretrained is learned from all texts.
     encoder = config.text.build(tokenizer)
     if encoder.unused:
         say(encoder.unused)

@@ -74,6 +74,7 @@ def compare_centres(targets: Sequence[Target], results: Mapping[str, LayerResult
     """
     differences = []
     for first, second in combinations(targets, 2):
+        # Both targets need the same speakers in the same order, because draws are shared.
         speakers = sorted({*first.test_speakers} & {*second.test_speakers})
         if len(speakers) < 2:
             continue
@@ -104,6 +105,7 @@ def compute_centre(scores: np.ndarray) -> np.ndarray:
 
 
 def _score_layer(number: int, sums: SufficientStatistics, score: str) -> dict[str, Any]:
+    # A slice keeps the axis of columns.
     layer_sums = replace(sums, values=sums.values[number : number + 1])
     scores = layer_sums.compute_scores()
     bounds = intervals.compute_intervals(layer_sums) or {}

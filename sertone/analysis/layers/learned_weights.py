@@ -52,6 +52,7 @@ def _summarise(name: str, rows: np.ndarray) -> dict[str, Any]:
         "module": name,
         "target": last if last in TARGETS else "",
         "mean": rows.mean(0).tolist(),
+        # A single model has no spread.
         "spread": rows.std(0, ddof=1).tolist() if len(rows) > 1 else None,
         "models": rows.tolist(),
     }

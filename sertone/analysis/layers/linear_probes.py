@@ -78,6 +78,7 @@ def sum_by_speaker(target: Target, output: ProbeOutput) -> np.ndarray:
     if target.score == "ccc":
         names, unit = np.unique(speakers, return_inverse=True)
         values = np.zeros((len(names), len(metrics.MOMENTS)))
+        # Plain indexing would keep only the last row of each speaker.
         np.add.at(values, unit, metrics.compute_moments(labels, predictions))
         return values
     class_count = len(target.classes)
@@ -158,6 +159,7 @@ def _probe_ratings(features: np.ndarray, targets: Sequence[Target], parts: np.nd
     total = np.sum(products, axis=0)
     inner_predictions = np.zeros((len(features), len(PENALTIES), count))
     for part in part_numbers:
+        # Products of all other parts, so the part is predicted by a probe that has not seen it.
         weights = solvers.solve_ridge(total - products[part], count, PENALTIES)
         inner_predictions[parts == part] = _predict(features[parts == part], weights)
     outputs = []
@@ -244,4 +246,5 @@ def _score_classes(target: Target, rows: np.ndarray, predictions: np.ndarray) ->
 
 def _choose_penalty(scores: np.ndarray) -> float:
     """Return the penalty with the best score. Among equals the largest is taken."""
+    # `argmax` returns the first maximum, so the scores are reversed.
     return PENALTIES[len(scores) - 1 - int(scores[::-1].argmax())]

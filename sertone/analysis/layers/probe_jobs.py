@@ -71,9 +71,11 @@ class ProbeRunner:
             say(f"probes from before: {format_count(self.layers - len(calls), 'layer')}")
         started = time.monotonic()
         for number, (layer, layer_results) in enumerate(self._probe_layers(calls, jobs), 1):
+            # Targets of earlier runs stay in the file.
             saved = self._load_results(layer)
             for name, result in layer_results.items():
                 saved[name] = {"of": self.hashes[name]} | result
+            # After each layer, so that an interrupted run keeps the finished ones.
             write_json(self.folder / f"{layer}.json", saved)
             elapsed = time.monotonic() - started
             say(f"probes: {number} of {format_count(len(calls), 'layer')}, {elapsed / number:.1f} s each")

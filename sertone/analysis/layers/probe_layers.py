@@ -127,6 +127,7 @@ def _describe_encoder(experiment: Experiment, modality: Modality) -> dict[str, A
     """Return name and modality of the encoder, and warnings about it and the corpus."""
     config = getattr(models.configure(experiment.recipe.model), ENCODER_KEYS[modality])
     is_pretrained = hasattr(config, "source")
+    # A path of this machine does not belong in a report.
     name = _shorten_source(config.source) if is_pretrained else config.name
     warnings = []
     if not is_pretrained:
@@ -189,6 +190,7 @@ def format_csv(results: dict[str, Any]) -> str:
     writer.writerow([*header, "share_of_draws_best", "penalties", "utterances", "speakers"])
     for name, target in results["targets"].items():
         score = target["score"]
+        # With a single speaker there are no draws, and no shares.
         shares = target["best"].get("shares") or [None] * len(target["layers"])
         for layer, share in zip(target["layers"], shares, strict=True):
             scores = layer["scores"]

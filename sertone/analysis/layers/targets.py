@@ -35,6 +35,7 @@ MAX_SPEAKERS = 100
 """With more speakers, `speaker` is probed only on request: the cost grows with the number of classes."""
 
 
+# Comparing arrays gives an array, so dataclass equality would fail.
 @dataclass(frozen=True, eq=False)
 class Target:
     """Target of a probe, with its labels and folds.
@@ -177,6 +178,7 @@ def _require_divided(target: Target) -> None:
 
 def _build_target(experiment: "Experiment", utterances: Sequence[Utterance], name: str) -> Target:
     test_fold_of = _map_test_folds(experiment)
+    # An utterance outside of all folds is neither trained on nor tested.
     labels = [_get_label(experiment, u, name) if u.id in test_fold_of else None for u in utterances]
     rows = np.array([row for row, label in enumerate(labels) if label is not None], int)
     labelled = [utterances[row] for row in rows]

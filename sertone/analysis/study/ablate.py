@@ -146,6 +146,7 @@ def _claim_folders(runs: Runs, out: Path, *, force: bool, fresh: bool, quiet: bo
 def _plan_runs(study: Study, recipes_by_cell: dict[TableCell, Recipe], out: Path, quiet: bool) -> Runs:
     """Return a run for each recipe. The corpus is read once."""
     base = prepare(next(iter(recipes_by_cell.values())), say=RunProgress(0, quiet).say)
+    # A first stage that only one run has is not stored.
     uses = Counter(_identify_first_stage(recipe) for recipe in recipes_by_cell.values())
     runs = {}
     for cell, recipe in recipes_by_cell.items():
