@@ -97,10 +97,7 @@ def evaluate(
     out = Path(out)
     class_map = dict(classes or {name: name for name in trained.classes})
     mapping = _map_emotions(evaluated, class_map, emotions)
-    # Without text input no transcripts are needed, and recognising them would take long.
-    text = data.text if trained.uses_text else TextConfig(source="none")
-    # The card states the licence of the data sheet, whatever a recipe says about a copy.
-    data = data.model_copy(update={"text": text, "licence": None})
+    data = _adapt_settings(data, evaluated)
     corpus_scales = corpora.resolve_scales(data)
     scales = {name: scale for name, scale in corpus_scales.items() if name in trained.scales}
     utterances = corpora.load(data.corpus, data.root, data.only, **data.reader_options)
@@ -122,31 +119,43 @@ def evaluate(
     fold = _score_fold(evaluated, test, mapping, class_map, scales) | {"name": card["corpus"]["title"]}
     undivided = fold.pop("undivided")
     card["text"] = _describe_texts(texts, undivided)
-    about = {
-        "corpus": data.corpus,
-        "model": evaluated.name,
-        "encoder": evaluated.encoder,
-        "classes": class_names(class_map),
-        "ratings": {name: asdict(scale) for name, scale in scales.items()},
-        "folds_of_other_settings": [],
-    }
     with lock(out):
         _refuse_other_content(out, card, fresh=fresh)
         write_json(out / "protocol.json", card)
-        results.write_results(out, [fold], about)
+        results.write_results(out, [fold], _describe_run(evaluated, data, class_map, scales))
     warnings = list_warnings(trained, card["leaks"][0], utterances, mapping, scales)
     warnings += list_text_warnings(trained, test, undivided)
     if unknown := display.describe_unknown_speakers(card):
         warnings.append(unknown)
+    return _load_evaluation(out, warnings)
+
+
+def _adapt_settings(data: DataConfig, evaluated: EvaluatedModel) -> DataConfig:
+    """Return the settings of the corpus as the evaluation uses them."""
+    # Without text input no transcripts are needed, and recognising them would take long.
+    text = data.text if evaluated.model.uses_text else TextConfig(source="none")
+    # The card states the licence of the data sheet, whatever a recipe says about a copy.
+    return data.model_copy(update={"text": text, "licence": None})
+
+
+def _describe_run(
+    evaluated: EvaluatedModel, data: DataConfig, class_map: Mapping[str, str], scales: Mapping[str, Scale]
+) -> dict[str, Any]:
+    """Return the part of results.json that does not follow from the predictions."""
+    return {
+        "corpus": data.corpus,
+        "model": evaluated.name,
+        "encoder": evaluated.encoder,
+        "classes": class_names(dict(class_map)),
+        "ratings": {name: asdict(scale) for name, scale in scales.items()},
+        "folds_of_other_settings": [],
+    }
+
+
+def _load_evaluation(out: Path, warnings: list[str]) -> Evaluation:
     _, scores = Scores.from_evaluation(out)
-    return Evaluation(
-        folder=out,
-        scores=scores.values,
-        intervals=scores.intervals,
-        utterances=scores.utterances,
-        speakers=scores.speakers,
-        warnings=warnings,
-    )
+    counts = (scores.utterances, scores.speakers)
+    return Evaluation(out, scores.values, scores.intervals, *counts, warnings)
 
 
 def _describe_texts(texts: transcripts.Transcripts, undivided: int) -> dict[str, Any]:

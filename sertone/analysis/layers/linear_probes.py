@@ -1,8 +1,8 @@
 """Linear probes of one layer, trained on some speakers and tested on others.
 
 For each fold, the training set standardises the features and chooses a penalty. Each inner part of the
-training set is predicted by a probe that is trained on the other parts, and the penalty with the best score
-over all parts is taken. Ratings are predicted by ridge regression and scored by concordance, classes are
+training set is predicted by a probe that is trained on the other parts. The penalty with the best score over
+all parts is taken. Ratings are predicted by ridge regression and scored by concordance, classes are
 predicted by logistic regression. Classes count equally, however rare they are: the logarithm of a class's
 share in training is subtracted from its logit. Speaker probes do without it, because their score is the share
 of correct predictions.

@@ -127,7 +127,9 @@ def solve_logistic(
         momentum[(slope * forward).sum((0, 2)) > 0] = 1.0
         grown = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         share = ((momentum - 1) / grown).astype(features.dtype)
-        weights, momentum, look = stepped, grown, stepped + share[:, None] * forward
+        look = stepped + share[:, None] * forward
+        weights = stepped
+        momentum = grown
     return look
 
 
