@@ -1,4 +1,4 @@
-"""The Python API: what `predict` takes, tables, several processes, pickles, recipes as mappings."""
+"""Python API: inputs of `predict`, tables, several processes, pickles, recipes as mappings."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ SOUND = 0.1 * np.random.default_rng(0).standard_normal(8000)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Eleven recordings: one is damaged, one longer than the toy answers at once, one very loud."""
+    """Return eleven recordings: one is damaged, one too long for one prediction of the toy, one very loud."""
     root = tmp_path_factory.mktemp("recordings")
     for number in range(8):
         soundfile.write(root / f"{number}.wav", (number + 1) * 0.02 * SOUND, 16000)
@@ -229,7 +229,7 @@ def test_a_bundle_pickles_as_its_path(toy, folder):
 
 @pytest.fixture(scope="module")
 def unscaled(tmp_path_factory):
-    """A bundle that rates on no known scale."""
+    """Return a bundle with a rating on no known scale."""
     return write_toy(tmp_path_factory.mktemp("unscaled") / "bundle", scales={"arousal": None})
 
 
@@ -258,12 +258,12 @@ def test_only_audeerings_layout_has_a_known_scale(tmp_path):
 
 
 def test_type_hints_are_shipped():
-    """The marker of PEP 561, in the folder that the wheel packs."""
+    """The marker of PEP 561 is in the folder that the wheel packs."""
     assert (Path(sertone.__file__).parent / "py.typed").is_file()
 
 
 def test_a_misspelt_option_is_not_a_recording(toy, folder, capsys):
-    """Although `-` is one."""
+    """An option is refused, although `-` is a recording."""
     with pytest.raises(CycloptsError, match="Did you mean") as caught:
         cli.app(["predict", str(toy), str(folder / "0.wav"), "--resum"])
     assert "--resume" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Choosing among settings: inside a fold's training side, and never by who is tested."""
+"""Choice among settings on the training set of each fold, never on its test speakers."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ RATES["tasks"] = {"arousal": 1, "valence": 1, "dominance": 0}
 
 
 def write_study(folder, noises, rows, **changes):
-    """Settings for emotions that noise does not tell, and for its arousal, which it does."""
+    """Write a study on noise, which carries arousal but no emotion."""
     recipe = {
         "data": {"corpus": "manifest", "root": str(noises), "scales": {"arousal": [1, 5], "valence": [1, 5]}},
         "protocol": {"split": "grouped_k_fold", "folds": 3},
@@ -51,7 +51,7 @@ def write_study(folder, noises, rows, **changes):
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory, noises):
-    """A finished choice among three widths: the study's file, and the folder."""
+    """Return the study's file and the folder of a finished choice among three widths."""
     folder = tmp_path_factory.mktemp("choice")
     path = write_study(folder, noises, {f"width {n}": {"model.hidden": n} for n in WIDTHS})
     return path, choose(path, folder / "out", jobs=1, quiet=True)
@@ -63,7 +63,7 @@ def read(path):
 
 
 def accuracy(rows):
-    """Unweighted accuracy, a second formula: the mean of the classes' shares of right answers."""
+    """Return the unweighted accuracy by a second formula: the mean of the accuracies by class."""
     right = defaultdict(list)
     for row in rows:
         right[row["target"]].append(row["target"] == row["prediction"])
@@ -177,7 +177,7 @@ def test_a_fold_of_the_best_settings_goes_to_the_hub_without_a_score(done, tmp_p
 
 
 def test_a_model_of_all_speakers_beside_the_runs_keeps_its_card(done, monkeypatch):
-    """It is in the folder of the choice, and no fold of the best settings."""
+    """The model is in the folder of the choice, but it is no fold of the best settings."""
     _, out = done
     assert app(["train", str(out / "recipe.yaml"), "--out", str(out / "model")]) == 0
     assert (
@@ -190,7 +190,7 @@ def test_a_model_of_all_speakers_beside_the_runs_keeps_its_card(done, monkeypatc
 
 
 def error(file):
-    """Root mean square error of arousal, a second formula."""
+    """Return the root mean square error of arousal by a second formula."""
     apart = [float(row["arousal_target"]) - float(row["arousal_prediction"]) for row in read(file)]
     return np.sqrt(np.mean(np.square(apart)))
 
@@ -294,7 +294,7 @@ def test_an_impossible_choice_is_refused_before_training(tmp_path, noises, rows,
 
 
 def test_the_asr_weight_is_chosen_inside_the_training_speakers(tmp_path, small_demo):
-    """The shipped study in miniature: two of its weights, two folds, one epoch a stage."""
+    """Run the shipped study in miniature: two of its weights, two folds, one epoch per stage."""
     values = yaml.safe_load((REPOSITORY / "studies/demo_asr_weight.yaml").read_text())
     recipe, weights = REPOSITORY / "recipes/demo.yaml", {"ASR 0.1": 0.1, "ASR 1": 1.0}
     values |= {"recipe": str(recipe), "rows": {name: values["rows"][name] for name in weights}}
@@ -328,6 +328,6 @@ def list_speakers(study):
 
 
 def first_loss(study, row):
-    """Loss of the first epoch of stage 1."""
+    """Return the loss of the first epoch of stage 1."""
     (file,) = study.glob(f"cells/{slugify(row)}/*/seed_0/fold_0/result.json")
     return json.loads(file.read_text())["history"][0]["loss"]

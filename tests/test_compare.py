@@ -1,4 +1,4 @@
-"""Comparisons: only of runs with one protocol, or of what they have in common, and it is said."""
+"""Comparisons of runs with one protocol, or on the utterances that they have in common."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ CLASSES = ["angry", "happy", "neutral", "sad"]
 
 
 def write_run(folder, accuracy, seed=0, **changes):
-    """The files of a finished run whose answers are right with a known probability."""
+    """Write the files of a finished run whose predictions are right with a known probability."""
     random = np.random.default_rng(seed)
     rows = []
     for speaker in range(10):

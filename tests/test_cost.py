@@ -1,4 +1,4 @@
-"""What models cost: parameters against Hugging Face's own counts, and what `sertone info` says."""
+"""Costs of models: parameters against the counts of Hugging Face, and the output of `sertone info`."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ LARGE |= {
 
 
 def transformer(config):
-    """As Hugging Face builds it, without memory for its weights."""
+    """Build a transformer as Hugging Face does, without memory for its weights."""
     values = dict(config)
     with torch.device("meta"):
         return AutoModel.from_config(AutoConfig.for_model(values.pop("model_type"), **values))
@@ -115,7 +115,7 @@ def test_info_is_the_same_for_a_checkpoint_and_its_recipe(demo_recipe, tmp_path,
 
 @pytest.fixture(scope="module")
 def study_with_costs(tmp_path_factory, small_demo):
-    """A study of two rows that asks for costs, run twice."""
+    """Return the folder of a study with costs and two rows, run twice."""
     folder = tmp_path_factory.mktemp("costed")
     recipe = {
         "data": {"corpus": "demo", "root": str(small_demo)},

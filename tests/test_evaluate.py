@@ -1,4 +1,4 @@
-"""A model on another corpus: label maps as data, what was heard before, the same look as a run."""
+"""Evaluation on another corpus: label maps, overlap with the training data, the same page as a run."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ CLASSES = ["neutral", "happy", "angry", "sad"]
 
 @pytest.fixture(scope="module")
 def model(small_demo, tmp_path_factory):
-    """Trained on all of the small demo corpus."""
+    """Return a model that was trained on all of the small demo corpus."""
     values = {
         "data": {"corpus": "demo", "root": str(small_demo)},
         "model": TINY_MODEL,
@@ -38,7 +38,7 @@ def model(small_demo, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def emodb(tmp_path_factory):
-    """Another corpus: tones under EmoDB's names."""
+    """Return another corpus: tones with the file names of EmoDB."""
     root = tmp_path_factory.mktemp("emodb") / "corpus"
     corpora.fake("emodb", root)
     return root
@@ -124,7 +124,7 @@ def test_emotions_of_the_corpus_under_other_names(model, emodb, tmp_path):
 
 @pytest.fixture
 def mixed(tmp_path, emodb):
-    """A table with odd columns: three utterances of a class of the model, four of none, one that nobody agreed on."""
+    """Return a table with unusual columns: three utterances of known classes, four of others, one undecided."""
     clips = sorted((emodb / "wav").glob("[0-9]*.wav"))
     said = ["Sad", "ANGRY", "Joy", "rage", "rage", "Rage", "awe", "no_agreement"]
     lines = [f"{clip};s{n};{emotion}" for n, (clip, emotion) in enumerate(zip(clips, said, strict=False))]
@@ -187,7 +187,7 @@ def test_texts_of_long_recordings_are_counted(experiment, tmp_path):
 
 
 def test_a_checkpoint_that_only_rates(experiment, tmp_path):
-    """Without classes; one recording is answered by windows."""
+    """The model has no classes, and one recording is predicted by windows."""
     values = {"name": "oliveira2023", "encoder": COMPACT, "text": None, "hidden": 8}
     model = write_checkpoint(tmp_path / "model", experiment, **values)
     table = write_manifest(tmp_path / "own", (31.0, 0.6, 0.7, 0.8), arousal=[1, 2, 4, 3])

@@ -1,4 +1,4 @@
-"""Evaluation of bundles, Hugging Face models and the model of the package, which none of this package trained."""
+"""Evaluation of bundles, Hugging Face models and the model of the package."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ def probabilities(row):
 
 @pytest.fixture(scope="module")
 def trained(small_demo, tmp_path_factory):
-    """A checkpoint that has heard the demo corpus, with a temperature, and its bundle."""
+    """Return a checkpoint that was trained on the demo corpus, with a temperature, and its bundle."""
     values = {
         "data": {"corpus": "demo", "root": str(small_demo)},
         "model": {"name": "baseline", "encoder": TINY_MODEL["encoder"]},
@@ -113,7 +113,7 @@ def write_manifest(folder, lengths, **columns):
 
 
 def test_a_bundle_whose_training_is_unknown_and_long_recordings(toy, tmp_path):
-    """Windows beyond the model's longest, padding below its shortest: as `predict` answers."""
+    """Long recordings are predicted by windows and short ones are padded, as by `predict`."""
     table = write_manifest(tmp_path / "own", (0.03, 0.5, 31.0, 2.0), emotion=CLASSES)
     found = sertone.evaluate(toy, "manifest", table, tmp_path / "out")
     assert any("nothing is known of the model's training" in warning for warning in found.warnings)
@@ -131,7 +131,7 @@ def confidence(out):
 
 
 def test_long_recordings_and_silence_are_predicted_as_by_predict(trained, tmp_path):
-    """A checkpoint and its bundle agree, and neither ends for one silent recording."""
+    """A checkpoint and its bundle agree, and a silent recording stops neither."""
     table = write_manifest(tmp_path / "own", (31.0, 0.5, 32.0), emotion=CLASSES)
     soundfile.write(table.parent / "2.wav", np.zeros(32 * 16000), 16000)
     for name, model in zip(("checkpoint", "bundle"), trained, strict=True):
@@ -146,7 +146,7 @@ def test_long_recordings_and_silence_are_predicted_as_by_predict(trained, tmp_pa
 
 @pytest.fixture(scope="module")
 def pair(experiment, tmp_path_factory):
-    """A run of two models with temperatures of their own, and its bundle."""
+    """Return a run of two models, each with its own temperature, and its bundle."""
     root = tmp_path_factory.mktemp("pair")
     two = replace(experiment, card=experiment.card | {"folds": experiment.card["folds"][:2]})
     for k in (0, 1):
@@ -211,7 +211,7 @@ def shared_home(tmp_path_factory):
 
 @pytest.fixture
 def home(shared_home, monkeypatch):
-    """A home folder of its own."""
+    """Return a separate home folder."""
     monkeypatch.setenv("HOME", str(shared_home))
     return shared_home
 

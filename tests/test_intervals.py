@@ -1,4 +1,4 @@
-"""Intervals that cover what they should, by simulation, and tests of differences against other formulas."""
+"""Coverage of the intervals by simulation, and differences against other formulas."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ CLASSES = 4
 
 
 def simulate_counts(random, accuracy, speakers=10, spoken=10, spread=8.0):
-    """Confusion counts of speakers whose accuracies scatter about `accuracy`, (U, K, K)."""
+    """Simulate confusion counts of speakers whose accuracies vary around `accuracy`: (U, K, K)."""
     own = random.beta(accuracy * spread, (1 - accuracy) * spread, speakers)
     hits = random.binomial(spoken, own[:, None], (speakers, CLASSES))
     tables = np.zeros((speakers, CLASSES, CLASSES), int)
@@ -45,7 +45,7 @@ def test_the_interval_of_ten_speakers_covers_a_known_accuracy(accuracy):
 
 
 def test_drawing_utterances_covers_far_less():
-    """Why speakers are drawn: the interval over utterances takes 400 opinions for independent."""
+    """Speakers are drawn, because an interval over utterances treats 400 of them as independent."""
     random = np.random.default_rng(2)
     held = []
     for _ in range(60):
@@ -73,7 +73,7 @@ def test_tables_are_the_counts_of_each_unit():
 
 
 def test_the_interval_draws_units_not_utterances():
-    """Ten speakers all right or all wrong: the interval is that of ten throws, not of a thousand."""
+    """Ten speakers are all right or all wrong: the interval is that of ten trials, not of a thousand."""
     right = np.array([[[50, 0], [0, 50]]] * 6 + [[[0, 50], [50, 0]]] * 4)
     low, high = interval(right)["wa"]
     tail = stats.norm.sf(np.sqrt(10 / 9) * stats.t.isf(0.025, 9))
@@ -112,7 +112,7 @@ def test_seeds_that_differ_widen_the_interval():
 
 
 def test_columns_are_not_drawn():
-    """Two encoders that differ much, both made a little better in every speaker: the mean difference is sure."""
+    """Two encoders differ much, and both get a little better for every speaker: the mean difference is certain."""
     random = np.random.default_rng(10)
     weak, strong = simulate_counts(random, 0.4, spoken=50), simulate_counts(random, 0.9, spoken=50)
     first = np.stack([weak, strong])[:, None]  # (C, S, U, K, K)
@@ -143,7 +143,7 @@ def test_a_difference_is_that_of_the_scores_and_changes_sign_with_the_order(seed
 
 
 def scores(counts):
-    """Through single utterances, the long way round."""
+    """Return the scores through single utterances, a second way."""
     cells = [(t, p) for t in range(CLASSES) for p in range(CLASSES) for _ in range(counts.sum(0)[t, p])]
     return emotion_scores([str(t) for t, _ in cells], [str(p) for _, p in cells])
 
@@ -155,7 +155,7 @@ def test_equal_runs_do_not_differ():
 
 
 def test_pairing_shows_a_difference_that_unpaired_intervals_hide():
-    """Speakers differ much, the runs little but always the same way."""
+    """Speakers differ much. The runs differ little, but always in the same direction."""
     random = np.random.default_rng(8)
     first = simulate_counts(random, 0.6, spoken=200, spread=5)
     second = first.copy()

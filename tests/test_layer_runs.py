@@ -1,4 +1,4 @@
-"""`sertone layers` as it is run: features, resuming, learned weights, the command, pages, errors."""
+"""Runs of `sertone layers`: features, resuming, learned weights, the command, pages, errors."""
 
 import csv
 import json
@@ -45,7 +45,7 @@ def rows(source, utterances, pooling="mean"):
 
 @pytest.mark.parametrize("family", ["wav2vec2", "wavlm", "compact"])
 def test_batches_make_no_difference_and_pooling_is_over_the_real_frames(tiny_encoder, experiment, family):
-    """Against the encoder on each recording alone, and a second formula of mean and deviation."""
+    """Compare with the encoder on each recording alone, and with a second formula of mean and deviation."""
     from sertone.nn.encoders.compact import CompactEncoderConfig
     from sertone.nn.encoders.huggingface import PretrainedEncoderConfig
 
@@ -153,7 +153,7 @@ def test_rows_of_text_are_means_over_its_tokens(tmp_path, small_demo):
 
 
 def start_command(*arguments, cwd):
-    """The command in a process of its own."""
+    """Start the command in a separate process."""
     return subprocess.Popen(
         [sys.executable, "-m", "sertone", "layers", *map(str, arguments)],
         cwd=cwd,
@@ -165,7 +165,7 @@ def start_command(*arguments, cwd):
 
 
 def test_a_killed_extraction_is_resumed_with_the_same_bits(tmp_path, small_demo, tiny_encoder, capsys):
-    """SIGKILL in the middle of a real process; what it had written is not written again."""
+    """SIGKILL ends a real process, and the rows that it wrote are not written again."""
     model = {"name": "baseline", "encoder": {"name": "pretrained", "source": str(tiny_encoder())}}
     recipe = recipe_file(tmp_path, small_demo, model)
     found = sertone.layers(recipe, tmp_path / "whole", targets=["arousal"])
@@ -188,7 +188,7 @@ def test_a_killed_extraction_is_resumed_with_the_same_bits(tmp_path, small_demo,
 
 @pytest.fixture(scope="module")
 def weighted(tmp_path_factory, small_demo):
-    """A run of two folds whose models learn weights for their layers."""
+    """Return a run of two folds whose models learn weights for their layers."""
     out = tmp_path_factory.mktemp("weighted") / "run"
     recipe = {
         "data": {"corpus": "demo", "root": str(small_demo)},

@@ -1,4 +1,4 @@
-"""Which layer tells what: what is planted in layers is found there, in any order, by any processes."""
+"""Probes of layers: planted information is found in its layers, in any order, with any number of processes."""
 
 import importlib
 import itertools
@@ -24,7 +24,7 @@ FRAME, DEPTH, WIDTH = 320, 6, 12
 
 
 class Planted(Encoder):
-    """Every layer is noise of its own, made from the noise of the recording; some carry its level or offset.
+    """Encoder whose layers are different noise made from the recording; some carry its level or offset.
 
     Args:
         arousal: layers in which the level shows.
@@ -88,7 +88,7 @@ def probe_planted(experiment, encoder, out, **options):
 
 @pytest.mark.parametrize(("early", "late"), [("arousal", "valence"), ("valence", "arousal")])
 def test_planted_information_is_found_in_its_layers(tmp_path, experiment, early, late):
-    """The claim of oliveira2023 where it holds, and its reverse where that does."""
+    """The claim of oliveira2023 is found where it holds, and its reverse where that holds."""
     encoder = Planted(**{early: (1, 2), late: (4, 5)})
     found = probe_planted(experiment, encoder, tmp_path, target_names=["arousal", "valence"])
     for name, where in ((early, (1, 2)), (late, (4, 5))):
@@ -136,7 +136,7 @@ def test_the_order_of_the_utterances_makes_no_difference(tmp_path, experiment):
 
 
 def test_official_partitions_test_only_the_test_set(tmp_path, noises):
-    """Training and validation sides together train; nobody of theirs is scored."""
+    """Training and validation sets together train the probes, and none of their speakers is scored."""
     lines = noises.read_text().splitlines()
     side = {**{f"s{n}": "train" for n in range(5)}, "s5": "validation", "s6": "validation"}
     rows = [f"{noises.parent}/{line},{side.get(line.split(',')[1], 'test')}" for line in lines[1:]]
@@ -159,7 +159,7 @@ def test_official_partitions_test_only_the_test_set(tmp_path, noises):
 
 @pytest.fixture
 def add_columns(tmp_path, noises):
-    """The noises with more columns, a speaker's values in turn: add_columns(name={speaker: values}) -> Experiment."""
+    """Return a function that adds columns to the noises: `add(name={speaker: values})` -> Experiment."""
 
     def write(rule="grouped_k_fold", **columns):
         head, *lines = noises.read_text().splitlines()
@@ -184,7 +184,7 @@ def build_by_name(experiment, names=None):
 
 
 def test_unknown_speakers_are_no_classes(add_columns):
-    """Their utterances answer everything else."""
+    """Their utterances are used for all other targets."""
     strangers = {f"s{n}": ["no"] for n in (7, 8, 9)}
     own = build_by_name(add_columns(known_speaker={f"s{n}": ["yes"] for n in range(7)} | strangers))
     assert own["speaker"].classes == [f"s{n}" for n in range(7)] and len(own["speaker"].labels) == 7 * 16
@@ -192,7 +192,7 @@ def test_unknown_speakers_are_no_classes(add_columns):
 
 
 def test_a_target_that_cannot_be_probed_is_left_out_unless_requested(add_columns):
-    """The folds that test one of the two speakers whose gender is known train on the other alone."""
+    """Two speakers have a known gender. The folds that test one of them train on the other alone."""
     sides = [sorted({u.speaker for u in fold.test}) for fold in add_columns().folds]
     experiment = add_columns(gender={side[0]: ["female", "male"] for side in sides[:2]})
     assert set(build_by_name(experiment)) == {"emotion", "speaker"}
@@ -204,7 +204,7 @@ def test_a_target_that_cannot_be_probed_is_left_out_unless_requested(add_columns
 
 
 def test_chance_is_the_score_of_a_constant_class(add_columns):
-    """A third style is build_source in training alone, so no answer about it is ever wrong."""
+    """A third style occurs in training only, so no prediction of it is ever wrong."""
     sides = {f"s{n}": ["train" if n < 6 else "test"] for n in range(10)}
     styles = {f"s{n}": ["read", "free"] for n in range(10)} | {"s0": ["sung", "read"]}
     own = build_by_name(add_columns("official", split=sides, style=styles))["style"]

@@ -1,4 +1,4 @@
-"""Scores against formulas written a second time."""
+"""Scores against second, independent formulas."""
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +11,7 @@ labelled = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd")),
 
 
 def expected_emotion_scores(targets, predictions):
-    """From the definitions, by counting."""
+    """Return the scores by counting, from their definitions."""
     recalls, f1s = [], []
     for name in set(targets):
         hits = sum(t == p == name for t, p in zip(targets, predictions, strict=True))
@@ -46,7 +46,7 @@ def test_scores_from_confusions_match_direct_scores(runs):
 
 
 def edit_distance(a, b):
-    """Levenshtein distance, by its recursion."""
+    """Return the Levenshtein distance by its recursion."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         row, before = [i], row

@@ -1,4 +1,4 @@
-"""Probes: the solvers against scikit-learn's, who trains and who tests, noise, and what is said of layers."""
+"""Linear probes: solvers against scikit-learn, speakers in training and test, noise, centres of layers."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from sertone.schema import Utterance
 
 
 def problem(count=160, width=12, classes=3, seed=0):
-    """Correlated features of unlike size, ratings and classes that follow from them."""
+    """Return correlated features of different scale, with ratings and classes that follow from them."""
     random = np.random.default_rng(seed)
     features = random.normal(size=(count, width)) @ random.normal(size=(width, width)) + random.normal(
         size=width
@@ -25,7 +25,7 @@ def problem(count=160, width=12, classes=3, seed=0):
 
 
 def target(name="arousal", *, labels, speakers, folds=4, classes=()):
-    """Speakers in turn to the folds."""
+    """Build a target whose speakers are dealt to the folds in turn."""
     names = np.unique(speakers, return_inverse=True)[1]
     tested = names % folds
     parts = np.array([_divide_by_speaker(tested != fold, speakers) for fold in range(folds)])
@@ -60,7 +60,7 @@ def test_products_of_sets_add_up():
 @settings(deadline=None, max_examples=12)
 @given(st.integers(0, 99), st.sampled_from([(200, 5, 2), (120, 30, 4), (40, 90, 3)]), st.booleans())
 def test_logistic_regression_matches_scikit_learn(seed, shape, inner):
-    """Also on some of the rows whose bound it uses, and with fewer rows than features."""
+    """The solver also matches on a part of the rows that its bound uses, and with fewer rows than features."""
     count, width, classes = shape
     features, _, labels = problem(count, width, classes, seed)
     labels[:classes] = np.arange(classes)
@@ -79,7 +79,7 @@ def test_logistic_regression_matches_scikit_learn(seed, shape, inner):
 
 
 def test_the_predictions_of_a_fold_match_scikit_learn():
-    """Standardised by the training side, at the penalty that was chosen; classes balanced by their shares."""
+    """Features are standardised by the training set, and classes balanced by their shares."""
     features, ratings, labels = problem(count=300)
     speakers = speech(300, 8)
     rated = target(labels=ratings[:, 0], speakers=speakers)
@@ -102,7 +102,7 @@ def test_the_predictions_of_a_fold_match_scikit_learn():
 
 
 def test_the_penalty_is_the_best_of_the_inner_parts():
-    """Second formula: a loop over parts and penalties with scikit-learn's ridge."""
+    """A second formula loops over parts and penalties with the ridge regression of scikit-learn."""
     features, ratings, _ = problem(count=240, width=30)
     speakers = speech(240, 9)
     rated = target(labels=ratings[:, 0], speakers=speakers, folds=3)
@@ -188,7 +188,7 @@ def score_layers(own, *layers):
 
 
 def test_noise_scores_chance_and_its_intervals_contain_it():
-    """Of twenty draws of noise 95 % intervals may miss a few."""
+    """The 95 % intervals of twenty draws of noise may miss a few."""
     held = {"ccc": 0, "ua": 0}
     for seed in range(20):
         random = np.random.default_rng(seed)
@@ -206,7 +206,7 @@ def test_noise_scores_chance_and_its_intervals_contain_it():
 
 
 def test_knowing_the_speaker_does_not_help():
-    """Features that name the speaker, labels that differ by speaker alone: only the same speaker could be answered."""
+    """Features name the speaker and labels depend on the speaker only, so only known speakers are predictable."""
     random = np.random.default_rng(0)
     numbers = np.repeat(np.arange(12), 30)
     speakers = np.array([f"s{n:02}" for n in numbers])
@@ -257,9 +257,11 @@ def test_known_centres(scores, expected):
 
 
 def simulate_peak(name, at, random, shape=(10, 100)):
-    """Answers of 13 layers, best at one of them, by speakers of unlike slope and bias: target, sums, true centre.
+    """Simulate predictions of 13 layers with one best layer, by speakers of different slope and bias.
 
-    The noise of neighbouring layers is alike. The concordance of very many speakers follows from the variances.
+    Return the target, its results by layer and the true centre.
+
+    The noise of neighbouring layers is correlated. The concordance of very many speakers follows from the variances.
     """
     own, shared, layer = (random.normal(size=shape) for _ in range(3))
     truth = own + 0.3 * random.normal(size=(shape[0], 1))
@@ -284,7 +286,7 @@ def simulate_peak(name, at, random, shape=(10, 100)):
 
 @pytest.mark.slow
 def test_intervals_of_centres_and_their_distances_contain_the_truth():
-    """Of ten speakers in about 87 and 85 % of the cases; plain quantiles of the draws in 63 and 8 %."""
+    """With ten speakers they do in about 87 and 85 % of the cases, and plain quantiles in 63 and 8 %."""
     random, held = np.random.default_rng(0), []
     for _ in range(60):
         first, found, early = simulate_peak("arousal", 4, random)

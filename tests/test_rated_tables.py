@@ -1,4 +1,4 @@
-"""Runs of models that rate: tables of studies, comparisons, cards."""
+"""Runs of models with ratings: tables of studies, comparisons, cards."""
 
 import csv
 import json
@@ -44,7 +44,7 @@ def build_study(scores, **changes):
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
-    """Runs of both, of dimensions and of emotions alone: the folder, and where each run is."""
+    """Return a folder of runs with both, with dimensions only and with emotions only, and their cells."""
     out = tmp_path_factory.mktemp("study")
     options = {"both": {}, "dimensions": {"classes": [], "noise": 0.9}, "emotion": {"sides": []}}
     for row, own in options.items():
@@ -182,7 +182,7 @@ def test_compare_uses_the_tasks_of_all_runs(tmp_path, both, dimensions):
 
 
 def test_compare_ignores_rows_without_a_target(tmp_path, both):
-    """One run also lists utterances for another task; without a rating they are no other labels."""
+    """One run also lists utterances of another task. Without a rating they do not count as other labels."""
     alone = write_run(tmp_path / "alone", classes=[], sides=("valence",))
     rows = [row for row in rows_of(alone / "predictions.csv") if row["valence_target"]]
     assert len(rows) < len(rows_of(both / "predictions.csv"))

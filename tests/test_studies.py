@@ -1,4 +1,4 @@
-"""Studies: the shipped ones are sound, cells share what they can, a killed one ends as if nothing had been."""
+"""Studies: shipped studies are valid, cells share first stages, a killed study ends with the same table."""
 
 import csv
 import json
@@ -75,7 +75,7 @@ def test_the_shipped_small_model_is_a_cell_of_its_study():
 
 
 def test_the_scores_of_the_paper_are_consistent():
-    """The means that the text implies are those of Table III's encoders."""
+    """The means in the text are those of the encoders of Table III."""
     study, _ = studies.load_study(REPOSITORY / "studies" / "wan2025_table2.yaml")
     assert study.published
     for score in ("ua", "wa"):
@@ -84,7 +84,7 @@ def test_the_scores_of_the_paper_are_consistent():
 
 
 def write_study(folder, corpus, **changes):
-    """Two systems with one first stage, and one without, on the small demo corpus."""
+    """Write a study of two systems with one first stage and one without, on the small demo corpus."""
     recipe = {
         "data": {"corpus": "demo", "root": str(corpus)},
         "protocol": {"split": "grouped_k_fold", "folds": 2},
@@ -117,7 +117,7 @@ def write_study(folder, corpus, **changes):
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory, small_demo):
-    """A finished study: its YAML file and its folder."""
+    """Return the YAML file and the folder of a finished study."""
     folder = tmp_path_factory.mktemp("study")
     path = write_study(folder, small_demo)
     return path, ablate(path, folder / "out", jobs=2, quiet=True)
