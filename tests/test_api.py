@@ -41,8 +41,8 @@ def folder(tmp_path_factory):
 def test_types_are_at_the_top_level(toy, folder):
     model = sertone.load(toy)
     assert isinstance(model.predict(folder / "0.wav"), sertone.Prediction)
-    found = model.timeline(folder / "b.flac", settings=sertone.TimelineSettings(window_s=5.0))
-    assert len(found.segments) > 5
+    timeline = model.timeline(folder / "b.flac", settings=sertone.TimelineSettings(window_s=5.0))
+    assert len(timeline.segments) > 5
     with pytest.raises(sertone.SertoneError):
         sertone.load("runs/nowhere")
     with pytest.raises(AttributeError, match="nothing"):
@@ -67,10 +67,10 @@ def test_bytes_and_open_files_are_predicted_as_paths(toy, folder, name):
             "<file>": model.predict(io.BytesIO(path.read_bytes())),
             str(path): model.predict(file),
         }
-    for given, answer in answers.items():
-        message = expected["message"].replace(str(path), given)
-        assert answer.to_json() == expected | {"file": given, "message": message}
-    timelines = [model.timeline(given).to_json() for given in (path, path.read_bytes())]
+    for source, answer in answers.items():
+        message = expected["message"].replace(str(path), source)
+        assert answer.to_json() == expected | {"file": source, "message": message}
+    timelines = [model.timeline(source).to_json() for source in (path, path.read_bytes())]
     assert timelines[0]["segments"] == timelines[1]["segments"]
 
 
@@ -88,9 +88,9 @@ def test_flat_columns_are_those_of_the_csv_file(toy, folder, tmp_path):
     with open(out, newline="") as file:
         expected = list(csv.DictReader(file))
     files = [row["file"] for row in expected]
-    found = [answer.to_row() for answer in sertone.load(toy).predict_files(files)]
-    assert max(map(list, found), key=len) == list(expected[0])
-    for row, written in zip(found, expected, strict=True):
+    rows = [answer.to_row() for answer in sertone.load(toy).predict_files(files)]
+    assert max(map(list, rows), key=len) == list(expected[0])
+    for row, written in zip(rows, expected, strict=True):
         texts = {
             k: "" if v is None else str(round(v, 6) if isinstance(v, float) else v) for k, v in row.items()
         }
@@ -112,14 +112,14 @@ def test_a_recording_on_standard_input(toy, folder, tmp_path, monkeypatch, capsy
     assert cli.app(["predict", str(toy), "-"]) == 1
     assert json.loads(capsys.readouterr().out)["code"] == "not_audio"
     out = tmp_path / "rows.csv"
-    for content, more, said in (
+    for content, more, message in (
         (path, [], ""),
         (path, ["--resume"], "1 row from before"),
         (folder / "1.wav", ["--resume"], "1 changed input answered again"),
     ):
         feed_stdin(monkeypatch, content.read_bytes())
         assert cli.app(["predict", str(toy), "-", "--out", str(out), *more]) == 0
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     feed_stdin(monkeypatch, path.read_bytes())
     assert cli.app(["predict", "-"]) == 0, "by the model of the package"
     assert json.loads(capsys.readouterr().out)["label"]
@@ -154,19 +154,19 @@ def test_several_processes_write_the_same_bytes_and_resume(toy, folder, tmp_path
     command = ["predict", str(toy), str(folder)]
     assert cli.app([*command, "--threads", "1", "--out", str(outs[0])]) == 1
     assert cli.app([*command, "--jobs", "2", "--out", str(outs[1])]) == 1
-    whole = outs[0].read_bytes()
-    assert outs[1].read_bytes() == whole
-    outs[1].write_bytes(whole[: len(whole) // 2])  # as a kill leaves it: torn in the middle of a row
+    expected = outs[0].read_bytes()
+    assert outs[1].read_bytes() == expected
+    outs[1].write_bytes(expected[: len(expected) // 2])  # as a kill leaves it: torn in the middle of a row
     assert cli.app([*command, "--jobs", "2", "--out", str(outs[1]), "--resume"]) == 1
-    assert outs[1].read_bytes() == whole
+    assert outs[1].read_bytes() == expected
 
 
 def test_a_process_that_dies_costs_one_recording(toy, folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", apart.HERE["PYTHONPATH"])
     files = [folder / f"{name}.wav" for name in (0, "c", 1, "c", 2)]
-    made = list(Predictor(apart.Fatal(toy)).predict_files(files, jobs=2))
-    assert [answer.status for answer in made] == ["ok", "error", "ok", "error", "ok"]
-    assert made[1].code == "failed" and "ended" in made[1].message
+    predictions = list(Predictor(apart.Fatal(toy)).predict_files(files, jobs=2))
+    assert [answer.status for answer in predictions] == ["ok", "error", "ok", "error", "ok"]
+    assert predictions[1].code == "failed" and "ended" in predictions[1].message
 
 
 def test_timelines_and_strictness_in_several_processes(toy, folder):
@@ -174,9 +174,9 @@ def test_timelines_and_strictness_in_several_processes(toy, folder):
     settings = sertone.TimelineSettings(segmentation="windows", window_s=4.0)
     model = sertone.load(toy, threads=1)
     for options in ({"settings": settings}, {"durations": [32.0, 9.0], "strict": True}):
-        one, two = (list(model.predict_files(files, jobs=jobs, **options)) for jobs in (1, 2))
-        assert one == two
-    assert [answer.status for answer in two] == ["ok", "error"]
+        serial, parallel = (list(model.predict_files(files, jobs=jobs, **options)) for jobs in (1, 2))
+        assert serial == parallel
+    assert [answer.status for answer in parallel] == ["ok", "error"]
 
 
 @pytest.mark.parametrize("jobs", [0, 1000])

@@ -85,25 +85,27 @@ def test_overlap_with_training_is_named(model, small_demo, tmp_path):
         else:
             path.write_bytes(path.read_bytes() + b"\0\0")
     text = (copy / "metadata.csv").read_text().splitlines()
-    kept = [line for line in text if "S1F" in line or line == text[0]]
-    (copy / "metadata.csv").write_text("\n".join(kept) + "\n")
+    remaining = [line for line in text if "S1F" in line or line == text[0]]
+    (copy / "metadata.csv").write_text("\n".join(remaining) + "\n")
     (warning,) = evaluate(model, "demo", copy, tmp_path / "new").warnings
     assert "trained on 1 of these speakers, such as S1F" in warning
-    heard = json.loads((model / "checkpoint.json").read_text())["card"]["heard"]
-    assert "S1F" not in json.dumps(heard), "kept as hashes"
+    training_data = json.loads((model / "checkpoint.json").read_text())["card"]["heard"]
+    assert "S1F" not in json.dumps(training_data), "kept as hashes"
 
 
 def test_classes_are_left_out_merged_and_renamed(model, emodb, tmp_path):
     evaluate(model, "emodb", emodb, tmp_path / "whole")
     merge = {"neutral": "calm", "happy": "loud", "angry": "loud"}
     evaluate(model, "emodb", emodb, tmp_path / "merged", classes=merge)
-    whole, merged = ({row["id"]: row for row in read_rows(tmp_path / name)} for name in ("whole", "merged"))
-    assert set(merged) == {name for name, row in whole.items() if row["target"] != "sad"}
+    unmerged, merged = (
+        {row["id"]: row for row in read_rows(tmp_path / name)} for name in ("whole", "merged")
+    )
+    assert set(merged) == {name for name, row in unmerged.items() if row["target"] != "sad"}
     for name, row in merged.items():
-        p = {c: float(whole[name][f"p_{c}"]) for c in CLASSES}
+        p = {c: float(unmerged[name][f"p_{c}"]) for c in CLASSES}
         loud = (p["happy"] + p["angry"]) / (1 - p["sad"])
         assert float(row["p_loud"]) == pytest.approx(loud, abs=1e-4)
-        assert row["target"] == merge[whole[name]["target"]]
+        assert row["target"] == merge[unmerged[name]["target"]]
         assert row["prediction"] == ("loud" if loud > 0.5 else "calm")
 
 
@@ -126,8 +128,8 @@ def test_emotions_of_the_corpus_under_other_names(model, emodb, tmp_path):
 def mixed(tmp_path, emodb):
     """Return a table with unusual columns: three utterances of known classes, four of others, one undecided."""
     clips = sorted((emodb / "wav").glob("[0-9]*.wav"))
-    said = ["Sad", "ANGRY", "Joy", "rage", "rage", "Rage", "awe", "no_agreement"]
-    lines = [f"{clip};s{n};{emotion}" for n, (clip, emotion) in enumerate(zip(clips, said, strict=False))]
+    labels = ["Sad", "ANGRY", "Joy", "rage", "rage", "Rage", "awe", "no_agreement"]
+    lines = [f"{clip};s{n};{emotion}" for n, (clip, emotion) in enumerate(zip(clips, labels, strict=False))]
     (tmp_path / "mixed.csv").write_text("\n".join(["clip;Spk;feeling", *lines]) + "\n")
     return tmp_path / "mixed.csv"
 
@@ -169,8 +171,8 @@ def test_other_content_is_not_overwritten_and_two_models_are_compared(model, emo
     with pytest.raises(SertoneError, match="holds another run"):
         evaluate(model, "emodb", emodb, tmp_path / "run")
     evaluate(tmp_path / "other", "emodb", emodb, tmp_path / "second")
-    found = compare([tmp_path / "first", tmp_path / "second"])
-    assert found["differences"][0]["scores"]["ua"]["value"] == 0
+    comparison = compare([tmp_path / "first", tmp_path / "second"])
+    assert comparison["differences"][0]["scores"]["ua"]["value"] == 0
 
 
 def test_texts_of_long_recordings_are_counted(experiment, tmp_path):
@@ -180,8 +182,8 @@ def test_texts_of_long_recordings_are_counted(experiment, tmp_path):
     columns = {"emotion": CLASSES, "text": ["well", "well", "then", ""]}
     table = write_manifest(tmp_path / "own", (31.0, 0.6, 32.0, 0.5), **columns)
     warnings = evaluate(model, "manifest", table, tmp_path / "out").warnings
-    said = "2 of 4 utterances have a text and are longer than 30 s: they are predicted by windows, without their text"
-    assert said in warnings and "1 of 4 utterances have no text; only their audio is used" in warnings
+    warning = "2 of 4 utterances have a text and are longer than 30 s: they are predicted by windows, without their text"
+    assert warning in warnings and "1 of 4 utterances have no text; only their audio is used" in warnings
     text = json.loads((tmp_path / "out" / "protocol.json").read_text())["text"]
     assert (text["with_text"], text["without_text"]) == (1, 3)
 
@@ -191,8 +193,8 @@ def test_a_checkpoint_that_only_rates(experiment, tmp_path):
     values = {"name": "oliveira2023", "encoder": COMPACT, "text": None, "hidden": 8}
     model = write_checkpoint(tmp_path / "model", experiment, **values)
     table = write_manifest(tmp_path / "own", (31.0, 0.6, 0.7, 0.8), arousal=[1, 2, 4, 3])
-    found = evaluate(model, "manifest", table, tmp_path / "out", scales={"arousal": (1, 5)})
-    assert set(found.scores) == {"arousal.ccc", "arousal.pearson", "arousal.rmse"}
+    evaluation = evaluate(model, "manifest", table, tmp_path / "out", scales={"arousal": (1, 5)})
+    assert set(evaluation.scores) == {"arousal.ccc", "arousal.pearson", "arousal.rmse"}
     for row in read_rows(tmp_path / "out")[:2]:
         answer = load(model).predict(table.parent / f"{row['id'].removesuffix('.wav')}.wav")
         assert float(row["arousal_prediction"]) == pytest.approx(answer.dimensions["arousal"], abs=1e-3)
@@ -201,11 +203,11 @@ def test_a_checkpoint_that_only_rates(experiment, tmp_path):
 def test_the_longest_utterance_of_a_recipe(toy, tmp_path):
     table = write_manifest(tmp_path / "own", (0.5, 0.6, 2.0, 0.8), emotion=CLASSES)
     data = {"corpus": "manifest", "root": str(table), "max_seconds": 1.0}
-    found = {
+    counts = {
         longer: sertone.evaluate(toy, data | {"longer": longer}, out=tmp_path / longer).utterances
         for longer in ("cut", "left_out")
     }
-    assert found == {"cut": 4, "left_out": 3}
+    assert counts == {"cut": 4, "left_out": 3}
     card = json.loads((tmp_path / "cut" / "protocol.json").read_text())
     assert card["max_seconds"] == {"seconds": 1.0, "longer": "cut", "utterances": 1}
     shorter = soundfile.read(table.parent / "2.wav", frames=16000, dtype="float32")[0]
@@ -240,12 +242,12 @@ def test_maps_as_text_and_as_a_file(tmp_path):
 )
 def test_remapped_probabilities_are_the_conditional_ones(rows, mapping):
     p = np.array(rows) / np.sum(rows, 1, keepdims=True)
-    found = remap(p, CLASSES, mapping)
-    assert found.sum(1) == pytest.approx(1)
-    for row, answer in zip(p, found, strict=True):
-        kept = {old: share for old, share in zip(CLASSES, row, strict=True) if old in mapping}
+    remapped = remap(p, CLASSES, mapping)
+    assert remapped.sum(1) == pytest.approx(1)
+    for row, answer in zip(p, remapped, strict=True):
+        remaining = {old: share for old, share in zip(CLASSES, row, strict=True) if old in mapping}
         for new, share in zip(class_names(mapping), answer, strict=True):
-            expected = sum(s for old, s in kept.items() if mapping[old] == new) / sum(kept.values())
+            expected = sum(s for old, s in remaining.items() if mapping[old] == new) / sum(remaining.values())
             assert share == pytest.approx(expected)
     with pytest.raises(SertoneError, match="bored"):
         remap(p, CLASSES, {"bored": "x"})

@@ -76,8 +76,8 @@ def test_a_bundle_scores_as_the_checkpoint_that_it_was_exported_from(trained, em
     assert confidence[0]["before"]["ece"] != confidence[0]["after"]["ece"]
     for side in ("before", "after"):
         assert confidence[1][side] == pytest.approx(confidence[0][side], abs=1e-3)
-    found = compare([tmp_path / "checkpoint", tmp_path / "bundle"])
-    assert found["differences"][0]["scores"]["ua"]["value"] == 0
+    comparison = compare([tmp_path / "checkpoint", tmp_path / "bundle"])
+    assert comparison["differences"][0]["scores"]["ua"]["value"] == 0
 
 
 def test_a_bundle_knows_its_training_data(trained, small_demo, tmp_path):
@@ -115,8 +115,8 @@ def write_manifest(folder, lengths, **columns):
 def test_a_bundle_whose_training_is_unknown_and_long_recordings(toy, tmp_path):
     """Long recordings are predicted by windows and short ones are padded, as by `predict`."""
     table = write_manifest(tmp_path / "own", (0.03, 0.5, 31.0, 2.0), emotion=CLASSES)
-    found = sertone.evaluate(toy, "manifest", table, tmp_path / "out")
-    assert any("nothing is known of the model's training" in warning for warning in found.warnings)
+    evaluation = sertone.evaluate(toy, "manifest", table, tmp_path / "out")
+    assert any("nothing is known of the model's training" in warning for warning in evaluation.warnings)
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Nothing is known of the model&#39;s training" in page or "Nothing is known of the model's" in page
     assert "heard no recording" not in page
@@ -179,8 +179,8 @@ def test_the_corpus_of_a_recipe(toy, tmp_path):
     recipe = {"data": data, "model": {"name": "baseline"}, "train": {"epochs": [1], "batch_size": 8}}
     by_name = sertone.evaluate(toy, "manifest", table, tmp_path / "a", scales={"arousal": (1, 5)})
     assert {"ua", "arousal.ccc"} <= by_name.scores.keys()
-    for number, given in enumerate((data, recipe, Recipe.model_validate(recipe))):
-        assert sertone.evaluate(toy, given, out=tmp_path / str(number)).scores == by_name.scores
+    for number, corpus in enumerate((data, recipe, Recipe.model_validate(recipe))):
+        assert sertone.evaluate(toy, corpus, out=tmp_path / str(number)).scores == by_name.scores
     with pytest.raises(TypeError, match="out, the folder"):
         sertone.evaluate(toy, data)
     with pytest.raises(SertoneError, match="rooot"):
@@ -189,14 +189,14 @@ def test_the_corpus_of_a_recipe(toy, tmp_path):
 
 def test_another_evaluation_is_replaced_only_with_fresh(toy, tmp_path):
     table = write_manifest(tmp_path / "own", (0.5, 0.5, 0.6, 0.7), emotion=CLASSES)
-    other = write_toy(tmp_path / "other")
+    other_model = write_toy(tmp_path / "other")
     sertone.evaluate(toy, "manifest", table, tmp_path / "out")
     with pytest.raises(SertoneError, match="--fresh") as caught:
-        sertone.evaluate(other, "manifest", table, tmp_path / "out")
+        sertone.evaluate(other_model, "manifest", table, tmp_path / "out")
     assert caught.value.code == "other_experiment"
-    sertone.evaluate(other, "manifest", table, tmp_path / "out", fresh=True)
+    sertone.evaluate(other_model, "manifest", table, tmp_path / "out", fresh=True)
     card = json.loads((tmp_path / "out" / "protocol.json").read_text())
-    assert card["evaluated"]["model"] == str(other)
+    assert card["evaluated"]["model"] == str(other_model)
 
 
 @pytest.fixture(scope="module")
@@ -218,28 +218,28 @@ def home(shared_home, monkeypatch):
 
 def test_a_folder_of_hugging_face_is_exported_once(hub_folder, home, tmp_path, tone, capsys):
     assert cli.app(["predict", str(hub_folder), str(tone())]) == 0
-    said = capsys.readouterr()
-    assert "is a Hugging Face model: exporting it once" in said.err
-    (made,) = (home / ".cache" / "sertone" / "bundles").iterdir()
-    answer, before = json.loads(said.out), (made / "bundle.json").stat().st_mtime_ns
+    output = capsys.readouterr()
+    assert "is a Hugging Face model: exporting it once" in output.err
+    (bundle,) = (home / ".cache" / "sertone" / "bundles").iterdir()
+    answer, before = json.loads(output.out), (bundle / "bundle.json").stat().st_mtime_ns
     assert answer["probabilities"].keys() == set(CLASSES)
     copy = shutil.copytree(hub_folder, tmp_path / "copy")
     assert cli.app(["predict", f"hf:{copy}", str(tone())]) == 0
     again = capsys.readouterr()
     assert "exporting" not in again.err and json.loads(again.out) == answer
-    assert (made / "bundle.json").stat().st_mtime_ns == before and len(list(made.parent.iterdir())) == 1
+    assert (bundle / "bundle.json").stat().st_mtime_ns == before and len(list(bundle.parent.iterdir())) == 1
     values = json.loads((copy / "config.json").read_text())
     values["id2label"] = {"0": "sad", "1": "ang", "2": "hap", "3": "neu"}
     (copy / "config.json").write_text(json.dumps(values))
-    assert bundle_cache._key(copy) != bundle_cache._key(hub_folder) == made.name, (
+    assert bundle_cache._key(copy) != bundle_cache._key(hub_folder) == bundle.name, (
         "another model, another bundle"
     )
 
 
 def test_a_hugging_face_model_is_scored_and_its_card_says_so(hub_folder, home, tmp_path):
     table = write_manifest(tmp_path / "own", (0.5, 0.6, 0.7, 0.8), emotion=CLASSES)
-    found = sertone.evaluate(f"hf:{hub_folder}", "manifest", table, tmp_path / "out")
-    assert "nothing is known of the model's training" in found.warnings[0]
+    evaluation = sertone.evaluate(f"hf:{hub_folder}", "manifest", table, tmp_path / "out")
+    assert "nothing is known of the model's training" in evaluation.warnings[0]
     predictor = sertone.load(hub_folder)
     for name, row in read_rows(tmp_path / "out").items():
         answer = predictor.predict(table.parent / f"{name.removesuffix('.wav')}.wav")
@@ -247,7 +247,7 @@ def test_a_hugging_face_model_is_scored_and_its_card_says_so(hub_folder, home, t
     command = ["export", f"hf:{hub_folder}", str(tmp_path / "b"), "--scores", str(tmp_path / "out")]
     assert cli.app(command) == 0
     card = (tmp_path / "b" / "README.md").read_text()
-    assert f"{found.scores['ua']:.1%}" in card and "Whether the model has heard these recordings" in card
+    assert f"{evaluation.scores['ua']:.1%}" in card and "Whether the model has heard these recordings" in card
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(SertoneError, match=r"no results\.json") as caught:
         export(f"hf:{hub_folder}", tmp_path / "c", scores=tmp_path / "out")
@@ -267,10 +267,10 @@ def test_ratings_on_no_known_scale_are_not_converted(tmp_path):
     scores = {}
     for name, scale in (("known", {"low": 1.0, "high": 5.0, "unit": "points"}), ("unknown", None)):
         model = write_toy(tmp_path / name, scales={"arousal": scale})
-        found = sertone.evaluate(
+        evaluation = sertone.evaluate(
             model, "manifest", table, tmp_path / f"{name}-out", scales={"arousal": (1, 5)}
         )
-        scores[name] = found.scores
-        said = "arousal of the model is on no known scale: it is not converted"
-        assert (said in found.warnings) == (scale is None)
+        scores[name] = evaluation.scores
+        warning = "arousal of the model is on no known scale: it is not converted"
+        assert (warning in evaluation.warnings) == (scale is None)
     assert scores["known"] == scores["unknown"] and "arousal.ccc" in scores["known"]

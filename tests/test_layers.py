@@ -58,7 +58,7 @@ class Planted(Encoder):
         return self._state(0)
 
     def _state(self, index):
-        planted = sum(self.seen[name] for name, where in self.where.items() if index in where)
+        planted = sum(self.seen[name] for name, layers in self.where.items() if index in layers)
         return self.noise[index] + planted * torch.linspace(-1, 1, WIDTH)
 
     def context(self, mask):
@@ -90,38 +90,44 @@ def probe_planted(experiment, encoder, out, **options):
 def test_planted_information_is_found_in_its_layers(tmp_path, experiment, early, late):
     """The claim of oliveira2023 is found where it holds, and its reverse where that holds."""
     encoder = Planted(**{early: (1, 2), late: (4, 5)})
-    found = probe_planted(experiment, encoder, tmp_path, target_names=["arousal", "valence"])
-    for name, where in ((early, (1, 2)), (late, (4, 5))):
-        target = found["targets"][name]
+    results = probe_planted(experiment, encoder, tmp_path, target_names=["arousal", "valence"])
+    for name, expected_layers in ((early, (1, 2)), (late, (4, 5))):
+        target = results["targets"][name]
         for layer in target["layers"]:
             low, high = layer["intervals"]["ccc"]
-            assert (low > 0.7) if layer["layer"] in where else (layer["scores"]["ccc"] < 0.3 and low < 0.1)
-        assert target["best"]["layer"] in where and set(target["best"]["range"]) <= set(where)
+            assert (
+                (low > 0.7)
+                if layer["layer"] in expected_layers
+                else (layer["scores"]["ccc"] < 0.3 and low < 0.1)
+            )
+        assert target["best"]["layer"] in expected_layers and set(target["best"]["range"]) <= set(
+            expected_layers
+        )
         low, high = target["centre"]["interval"]
-        assert where[0] - 0.6 < low <= target["centre"]["value"] <= high < where[1] + 0.6
-    (pair,) = found["apart"]
+        assert expected_layers[0] - 0.6 < low <= target["centre"]["value"] <= high < expected_layers[1] + 0.6
+    (pair,) = results["apart"]
     sign = 1 if early == "arousal" else -1
     assert 1.8 < sign * pair["value"] < 3.5 and pair["low"] * pair["high"] > 0 and pair["p"] < 0.01
-    said = probe_layers.to_text(found)
-    assert f"{early.capitalize()} lies" in said and f"layers before {late}" in said
+    text = probe_layers.to_text(results)
+    assert f"{early.capitalize()} lies" in text and f"layers before {late}" in text
     page = (tmp_path / "report.html").read_text()
     assert f"{early.capitalize()} lies" in page and "Ratings: CCC" in page
 
 
 def test_classes_are_probed_beside_ratings_and_noise_scores_chance(tmp_path, experiment):
-    found = probe_planted(experiment, Planted((), ()), tmp_path)
-    assert set(found["targets"]) == {"arousal", "valence", "emotion", "speaker"}
-    for name, target in found["targets"].items():
+    results = probe_planted(experiment, Planted((), ()), tmp_path)
+    assert set(results["targets"]) == {"arousal", "valence", "emotion", "speaker"}
+    for name, target in results["targets"].items():
         scores = [layer["scores"][target["score"]] for layer in target["layers"]]
         assert np.mean(scores) == pytest.approx(target["chance"], abs=0.12), name
-    held = [
+    contains_chance = [
         layer["intervals"][target["score"]][0] <= target["chance"] <= layer["intervals"][target["score"]][1]
-        for target in found["targets"].values()
+        for target in results["targets"].values()
         for layer in target["layers"]
     ]
-    assert np.mean(held) > 0.8
-    assert found["apart"] == [] and all(target["centre"] is None for target in found["targets"].values())
-    assert "it has no centre" in probe_layers.to_text(found)
+    assert np.mean(contains_chance) > 0.8
+    assert results["apart"] == [] and all(target["centre"] is None for target in results["targets"].values())
+    assert "it has no centre" in probe_layers.to_text(results)
 
 
 def test_the_order_of_the_utterances_makes_no_difference(tmp_path, experiment):
@@ -150,11 +156,13 @@ def test_official_partitions_test_only_the_test_set(tmp_path, noises):
             "train": {"batch_size": 8, "device": "cpu"},
         }
     )
-    found = probe_planted(prepare(recipe), Planted((1, 2), ()), tmp_path, target_names=["arousal"])[
+    result = probe_planted(prepare(recipe), Planted((1, 2), ()), tmp_path, target_names=["arousal"])[
         "targets"
     ]["arousal"]
-    assert found["speakers"] == 3 and found["utterances"] == 48 and len(found["layers"][1]["penalties"]) == 1
-    assert found["layers"][1]["scores"]["ccc"] > 0.7
+    assert (
+        result["speakers"] == 3 and result["utterances"] == 48 and len(result["layers"][1]["penalties"]) == 1
+    )
+    assert result["layers"][1]["scores"]["ccc"] > 0.7
 
 
 @pytest.fixture
@@ -186,9 +194,11 @@ def build_by_name(experiment, names=None):
 def test_unknown_speakers_are_no_classes(add_columns):
     """Their utterances are used for all other targets."""
     strangers = {f"s{n}": ["no"] for n in (7, 8, 9)}
-    own = build_by_name(add_columns(known_speaker={f"s{n}": ["yes"] for n in range(7)} | strangers))
-    assert own["speaker"].classes == [f"s{n}" for n in range(7)] and len(own["speaker"].labels) == 7 * 16
-    assert len(own["emotion"].labels) == 160
+    targets = build_by_name(add_columns(known_speaker={f"s{n}": ["yes"] for n in range(7)} | strangers))
+    assert (
+        targets["speaker"].classes == [f"s{n}" for n in range(7)] and len(targets["speaker"].labels) == 7 * 16
+    )
+    assert len(targets["emotion"].labels) == 160
 
 
 def test_a_target_that_cannot_be_probed_is_left_out_unless_requested(add_columns):
@@ -207,23 +217,23 @@ def test_chance_is_the_score_of_a_constant_class(add_columns):
     """A third style occurs in training only, so no prediction of it is ever wrong."""
     sides = {f"s{n}": ["train" if n < 6 else "test"] for n in range(10)}
     styles = {f"s{n}": ["read", "free"] for n in range(10)} | {"s0": ["sung", "read"]}
-    own = build_by_name(add_columns("official", split=sides, style=styles))["style"]
-    assert own.classes == ["free", "read", "sung"] and own.chance == 1 / 2
-    always = linear_probes.ProbeOutput(np.zeros_like(own.labels), [1.0])
+    style = build_by_name(add_columns("official", split=sides, style=styles))["style"]
+    assert style.classes == ["free", "read", "sung"] and style.chance == 1 / 2
+    always = linear_probes.ProbeOutput(np.zeros_like(style.labels), [1.0])
     assert linear_probes.build_statistics(
-        own, linear_probes.sum_by_speaker(own, always)[None]
-    ).compute_scores()["ua"] == pytest.approx(own.chance)
+        style, linear_probes.sum_by_speaker(style, always)[None]
+    ).compute_scores()["ua"] == pytest.approx(style.chance)
 
 
 def test_several_processes_give_the_same_results(tmp_path, experiment):
     encoder = Planted((1,), (2,))
     alone = probe_planted(experiment, encoder, tmp_path / "one", target_names=["arousal"], jobs=1)
     together = probe_planted(experiment, encoder, tmp_path / "two", target_names=["arousal"], jobs=2)
-    for own, other in zip(
+    for first, second in zip(
         alone["targets"]["arousal"]["layers"], together["targets"]["arousal"]["layers"], strict=True
     ):
-        assert own["scores"] == pytest.approx(other["scores"], abs=1e-5)
-        assert own["penalties"] == other["penalties"]
+        assert first["scores"] == pytest.approx(second["scores"], abs=1e-5)
+        assert first["penalties"] == second["penalties"]
 
 
 def test_the_benchmark_runs(monkeypatch, capsys):
@@ -231,8 +241,8 @@ def test_the_benchmark_runs(monkeypatch, capsys):
     bench = importlib.import_module("layers")
     monkeypatch.setattr(sys, "argv", ["layers.py", "--utterances", "300", "--layers", "2", "--width", "24"])
     bench.main()
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert set(found["seconds_of_25"]) == {"arousal", "emotion", "all"}
+    results = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(results["seconds_of_25"]) == {"arousal", "emotion", "all"}
     assert all(
-        found["seconds_of_25"][name] == pytest.approx(12.5 * s) for name, s in found["seconds"].items()
+        results["seconds_of_25"][name] == pytest.approx(12.5 * s) for name, s in results["seconds"].items()
     )

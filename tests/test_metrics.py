@@ -41,8 +41,8 @@ def test_scores_from_confusions_match_direct_scores(runs):
         targets, predictions = (list(side) for side in zip(*pairs, strict=True))
         table = metrics.count_confusions(targets, predictions, "abcd")
         assert table.sum() == len(pairs)
-        found = {k: float(v[0]) for k, v in metrics.score_confusions(table[None]).items()}
-        assert found == pytest.approx(expected_emotion_scores(targets, predictions))
+        scores = {k: float(v[0]) for k, v in metrics.score_confusions(table[None]).items()}
+        assert scores == pytest.approx(expected_emotion_scores(targets, predictions))
 
 
 def edit_distance(a, b):
@@ -68,10 +68,10 @@ words = st.text("ab ", min_size=1, max_size=12).map(lambda t: " ".join(t.split()
 )
 def test_error_rates(pairs):
     texts, answers = (list(side) for side in zip(*pairs, strict=True))
-    found = metrics.transcript_scores(texts, answers)
+    rates = metrics.transcript_scores(texts, answers)
     characters = sum(edit_distance(t, a) for t, a in pairs) / sum(len(t) for t in texts)
     by_word = sum(edit_distance(t.split(), a.split()) for t, a in pairs) / sum(len(t.split()) for t in texts)
-    assert found == pytest.approx({"cer": characters, "wer": by_word})
+    assert rates == pytest.approx({"cer": characters, "wer": by_word})
 
 
 def test_accuracy_and_empty_input():
