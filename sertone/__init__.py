@@ -252,23 +252,22 @@ def evaluate(
             the recipe.
         SertoneError: as `analysis.evaluate.evaluate`.
     """
-    from sertone.analysis.evaluate import evaluate as examine
-    from sertone.recipe import resolve_data
+    from sertone.analysis.evaluate import evaluate as run
+    from sertone.recipe import DataConfig, resolve_data
+    from sertone.recipe.settings import parse
 
-    settings: dict[str, Any] = {"text": text, "scales": scales, "only": only, "reader": reader}
-    if isinstance(corpus, str):
-        settings["text"] = "corpus" if text is None else text
-    else:
-        if beside := [name for name, value in {"root": root, **settings}.items() if value is not None]:
-            raise TypeError(f"evaluate() takes {', '.join(beside)} from the recipe: change it there")
-        data = resolve_data(corpus)
-        corpus, root = data.corpus, data.root
-        settings = {"text": data.text.model_dump(), "scales": data.scales, "only": data.only}
-        settings["reader"] = data.reader_options
-        settings["limit"] = {"max_seconds": data.max_seconds, "longer": data.longer}
-    if root is None or out is None:
+    options = {"root": root, "text": text, "scales": scales, "only": only, "reader": reader}
+    given = {name: value for name, value in options.items() if value is not None}
+    if out is None or (root is None and isinstance(corpus, str)):
         raise TypeError("evaluate() needs root, the corpus, and out, the folder to write")
-    return examine(model, corpus, root, out, classes=classes, emotions=emotions, fresh=fresh, **settings)
+    if isinstance(corpus, str):
+        settings = {name: value for name, value in given.items() if name != "reader"} | dict(reader or {})
+        data = parse(DataConfig, settings | {"corpus": corpus, "root": str(root)}, "evaluate")
+    elif given:
+        raise TypeError(f"evaluate() takes {', '.join(given)} from the recipe: change it there")
+    else:
+        data = resolve_data(corpus)
+    return run(model, data, out, classes=classes, emotions=emotions, fresh=fresh)
 
 
 def layers(

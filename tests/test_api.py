@@ -1,4 +1,4 @@
-"""The Python API: what `predict` takes, tables, several processes, pickles, recipes as mappings."""
+"""Python API: inputs of `predict`, tables, several processes, pickles, recipes as mappings."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ SOUND = 0.1 * np.random.default_rng(0).standard_normal(8000)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Eleven recordings: one is damaged, one longer than the toy answers at once, one very loud."""
+    """Return eleven recordings: one is damaged, one too long for one prediction of the toy, one very loud."""
     root = tmp_path_factory.mktemp("recordings")
     for number in range(8):
         soundfile.write(root / f"{number}.wav", (number + 1) * 0.02 * SOUND, 16000)
@@ -39,18 +39,18 @@ def folder(tmp_path_factory):
     return root
 
 
-def test_types_are_at_the_top(toy, folder):
+def test_types_are_at_the_top_level(toy, folder):
     model = sertone.load(toy)
     assert isinstance(model.predict(folder / "0.wav"), sertone.Prediction)
-    found = model.timeline(folder / "b.flac", settings=sertone.TimelineSettings(window_s=5.0))
-    assert len(found.segments) > 5
+    timeline = model.timeline(folder / "b.flac", settings=sertone.TimelineSettings(window_s=5.0))
+    assert len(timeline.segments) > 5
     with pytest.raises(sertone.SertoneError):
         sertone.load("runs/nowhere")
     with pytest.raises(AttributeError, match="nothing"):
         _ = sertone.nothing
 
 
-def test_a_model_says_what_it_answers(toy):
+def test_a_model_names_its_outputs(toy):
     model = sertone.load(toy)
     assert model.classes == ["neutral", "happy", "angry", "sad"]
     assert (model.scales["arousal"].low, model.scales["arousal"].high) == (1.0, 5.0)
@@ -59,7 +59,7 @@ def test_a_model_says_what_it_answers(toy):
 
 
 @pytest.mark.parametrize("name", ["0.wav", "b.flac", "a.wav"])
-def test_bytes_and_open_files_are_answered_as_paths(toy, folder, name):
+def test_bytes_and_open_files_are_predicted_as_paths(toy, folder, name):
     model, path = sertone.load(toy), folder / name
     expected = model.predict(path).to_json()
     with open(path, "rb") as file:
@@ -68,14 +68,14 @@ def test_bytes_and_open_files_are_answered_as_paths(toy, folder, name):
             "<file>": model.predict(io.BytesIO(path.read_bytes())),
             str(path): model.predict(file),
         }
-    for given, answer in answers.items():
-        message = expected["message"].replace(str(path), given)
-        assert answer.to_json() == expected | {"file": given, "message": message}
-    timelines = [model.timeline(given).to_json() for given in (path, path.read_bytes())]
+    for source, answer in answers.items():
+        message = expected["message"].replace(str(path), source)
+        assert answer.to_json() == expected | {"file": source, "message": message}
+    timelines = [model.timeline(source).to_json() for source in (path, path.read_bytes())]
     assert timelines[0]["segments"] == timelines[1]["segments"]
 
 
-def test_what_is_no_recording_is_a_type_error(toy):
+def test_other_types_are_a_type_error(toy):
     model = sertone.load(toy)
     for wrong in (7, ["a.wav"], io.StringIO("text")):
         with pytest.raises(TypeError, match="expected one path, bytes"):
@@ -89,9 +89,9 @@ def test_flat_columns_are_those_of_the_csv_file(toy, folder, tmp_path):
     with open(out, newline="") as file:
         expected = list(csv.DictReader(file))
     files = [row["file"] for row in expected]
-    found = [answer.to_row() for answer in sertone.load(toy).predict_files(files)]
-    assert max(map(list, found), key=len) == list(expected[0])
-    for row, written in zip(found, expected, strict=True):
+    rows = [answer.to_row() for answer in sertone.load(toy).predict_files(files)]
+    assert max(map(list, rows), key=len) == list(expected[0])
+    for row, written in zip(rows, expected, strict=True):
         texts = {
             k: "" if v is None else str(round(v, 6) if isinstance(v, float) else v) for k, v in row.items()
         }
@@ -99,29 +99,29 @@ def test_flat_columns_are_those_of_the_csv_file(toy, folder, tmp_path):
         assert all(written[name] == "" for name in written.keys() - texts.keys())
 
 
-def feed(monkeypatch, content):
+def feed_stdin(monkeypatch, content):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 
 
 def test_a_recording_on_standard_input(toy, folder, tmp_path, monkeypatch, capsys):
     path = folder / "0.wav"
-    feed(monkeypatch, path.read_bytes())
+    feed_stdin(monkeypatch, path.read_bytes())
     assert cli.app(["predict", str(toy), "-"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer == sertone.load(toy).predict(path).to_json() | {"file": "-"}
-    feed(monkeypatch, b"no sound")
+    feed_stdin(monkeypatch, b"no sound")
     assert cli.app(["predict", str(toy), "-"]) == 1
     assert json.loads(capsys.readouterr().out)["code"] == "not_audio"
     out = tmp_path / "rows.csv"
-    for content, more, said in (
+    for content, more, message in (
         (path, [], ""),
         (path, ["--resume"], "1 row from before"),
         (folder / "1.wav", ["--resume"], "1 changed input predicted again"),
     ):
-        feed(monkeypatch, content.read_bytes())
+        feed_stdin(monkeypatch, content.read_bytes())
         assert cli.app(["predict", str(toy), "-", "--out", str(out), *more]) == 0
-        assert said in capsys.readouterr().err
-    feed(monkeypatch, path.read_bytes())
+        assert message in capsys.readouterr().err
+    feed_stdin(monkeypatch, path.read_bytes())
     assert cli.app(["predict", "-"]) == 0, "by the model of the package"
     assert json.loads(capsys.readouterr().out)["label"]
 
@@ -136,7 +136,7 @@ def test_standard_input_stands_alone(toy, others):
 
 def test_standard_input_without_an_end_is_refused(toy, monkeypatch):
     monkeypatch.setattr("sertone.files.MAX_BYTES", 1 << 20)
-    feed(monkeypatch, bytes(1 << 21))
+    feed_stdin(monkeypatch, bytes(1 << 21))
     with pytest.raises(SertoneError, match="more than 1 MB") as caught:
         cli.app(["predict", str(toy), "-"])
     assert caught.value.code == "too_large" and len(sys.stdin.buffer.read()) == (1 << 20) - 1
@@ -150,24 +150,24 @@ def test_in_python_a_hyphen_is_the_name_of_a_file(toy, folder, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_several_processes_write_the_same_bytes_and_go_on(toy, folder, tmp_path, form, capsys):
+def test_several_processes_write_the_same_bytes_and_resume(toy, folder, tmp_path, form, capsys):
     outs = [tmp_path / f"{name}.{form}" for name in ("one", "two")]
     command = ["predict", str(toy), str(folder)]
     assert cli.app([*command, "--threads", "1", "--out", str(outs[0])]) == 1
     assert cli.app([*command, "--jobs", "2", "--out", str(outs[1])]) == 1
-    whole = outs[0].read_bytes()
-    assert outs[1].read_bytes() == whole
-    outs[1].write_bytes(whole[: len(whole) // 2])  # as a kill leaves it: torn in the middle of a row
+    expected = outs[0].read_bytes()
+    assert outs[1].read_bytes() == expected
+    outs[1].write_bytes(expected[: len(expected) // 2])  # as a kill leaves it: torn in the middle of a row
     assert cli.app([*command, "--jobs", "2", "--out", str(outs[1]), "--resume"]) == 1
-    assert outs[1].read_bytes() == whole
+    assert outs[1].read_bytes() == expected
 
 
 def test_a_process_that_dies_costs_one_recording(toy, folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", apart.HERE["PYTHONPATH"])
     files = [folder / f"{name}.wav" for name in (0, "c", 1, "c", 2)]
-    made = list(Predictor(AnswerFormat(apart.Fatal(toy))).predict_files(files, jobs=2))
-    assert [answer.status for answer in made] == ["ok", "error", "ok", "error", "ok"]
-    assert made[1].code == "failed" and "ended" in made[1].message
+    predictions = list(Predictor(AnswerFormat(apart.Fatal(toy))).predict_files(files, jobs=2))
+    assert [answer.status for answer in predictions] == ["ok", "error", "ok", "error", "ok"]
+    assert predictions[1].code == "failed" and "ended" in predictions[1].message
 
 
 def test_timelines_and_strictness_in_several_processes(toy, folder):
@@ -175,13 +175,13 @@ def test_timelines_and_strictness_in_several_processes(toy, folder):
     settings = sertone.TimelineSettings(segmentation="windows", window_s=4.0)
     model = sertone.load(toy, threads=1)
     for options in ({"settings": settings}, {"durations": [32.0, 9.0], "strict": True}):
-        one, two = (list(model.predict_files(files, jobs=jobs, **options)) for jobs in (1, 2))
-        assert one == two
-    assert [answer.status for answer in two] == ["ok", "error"]
+        serial, parallel = (list(model.predict_files(files, jobs=jobs, **options)) for jobs in (1, 2))
+        assert serial == parallel
+    assert [answer.status for answer in parallel] == ["ok", "error"]
 
 
 @pytest.mark.parametrize("jobs", [0, 1000])
-def test_jobs_that_cannot_be(toy, folder, jobs):
+def test_invalid_numbers_of_jobs(toy, folder, jobs):
     with pytest.raises(SertoneError) as caught:
         list(sertone.load(toy).predict_files([folder / "0.wav"], jobs=jobs))
     assert caught.value.code == "bad_jobs"
@@ -230,7 +230,7 @@ def test_a_bundle_pickles_as_its_path(toy, folder):
 
 @pytest.fixture(scope="module")
 def unscaled(tmp_path_factory):
-    """A bundle that rates on does not state their scale."""
+    """Return a bundle with a rating on no known scale."""
     return write_toy(tmp_path_factory.mktemp("unscaled") / "bundle", scales={"arousal": None})
 
 
@@ -259,12 +259,12 @@ def test_only_audeerings_layout_has_a_known_scale(tmp_path):
 
 
 def test_type_hints_are_shipped():
-    """The marker of PEP 561, in the folder that the wheel packs."""
+    """The marker of PEP 561 is in the folder that the wheel packs."""
     assert (Path(sertone.__file__).parent / "py.typed").is_file()
 
 
-def test_a_misspelt_option_is_no_recording(toy, folder, capsys):
-    """Although `-` is one."""
+def test_a_misspelt_option_is_not_a_recording(toy, folder, capsys):
+    """An option is refused, although `-` is a recording."""
     with pytest.raises(CycloptsError, match="Did you mean") as caught:
         cli.app(["predict", str(toy), str(folder / "0.wav"), "--resum"])
     assert "--resume" in str(caught.value)
@@ -275,7 +275,7 @@ def test_a_misspelt_option_is_no_recording(toy, folder, capsys):
     "beside",
     [{"root": "x"}, {"text": "corpus"}, {"scales": {}}, {"only": {"speaker": ["s0"]}}, {"reader": {}}],
 )
-def test_nothing_beside_a_recipe_is_ignored(toy, tmp_path, beside):
+def test_options_beside_a_recipe_are_refused(toy, tmp_path, beside):
     data = {"corpus": "manifest", "root": str(tmp_path / "table.csv")}
     with pytest.raises(TypeError, match=f"takes {next(iter(beside))} from the recipe"):
         sertone.evaluate(toy, data, out=tmp_path / "out", **beside)

@@ -200,7 +200,9 @@ def test_the_settings_are_part_of_every_fingerprint(demo_recipe, change):
         torch.manual_seed(0)
         model = build(recipe.model, experiment.build_vocabulary(0))
         key = hash_first_stage(model, model.stages()[0], recipe.train, experiment.folds[0], {})
-        sides.append((fingerprint(recipe.model_dump(mode="json"), {}), key, _make_cache_key(CellOf(experiment))))
+        sides.append(
+            (fingerprint(recipe.model_dump(mode="json"), {}), key, _make_cache_key(CellOf(experiment)))
+        )
     assert all(first != second for first, second in zip(*sides, strict=True))
 
 

@@ -92,7 +92,7 @@ def test_info_needs_no_torch(tmp_path):
     *lines, last = done.stdout.splitlines()
     assert last == "0 []"
     rows = {line[:11].strip(): line[12:] for line in lines}
-    assert rows["answers"] == f"emotion: {', '.join(CLASSES)}; arousal from 1 to 5 points"
+    assert rows["outputs"] == f"emotion: {', '.join(CLASSES)}; arousal from 1 to 5 points"
     assert rows["scores"].startswith("UA 61.0%") and rows["bundle"].startswith("toy, int8, 0.0 MB")
     assert rows["loss"] == "0.40 points on 339 recordings of EmoDB"
     found = json.loads(process(tmp_path, "sertone", "info", folder, "--json").stdout)

@@ -1,4 +1,4 @@
-"""Choosing among settings: inside a fold's training side, and never by who is tested."""
+"""Choice among settings on the training set of each fold, never on its test speakers."""
 
 import csv
 import json
@@ -16,7 +16,8 @@ from conftest import REPOSITORY, TINY_MODEL
 from hub import running
 
 from sertone import recipe as recipes
-from sertone.analysis.compare import compare, to_text
+from sertone.analysis.compare import compare
+from sertone.analysis.comparison_text import to_text
 from sertone.analysis.study import study as studies
 from sertone.analysis.study.ablate import ablate
 from sertone.analysis.study.choose import choose
@@ -32,7 +33,7 @@ RATES["tasks"] = {"arousal": 1, "valence": 1, "dominance": 0}
 
 
 def write_study(folder, noises, rows, **changes):
-    """Settings for emotions that noise does not tell, and for its arousal, which it does."""
+    """Write a study on noise, which carries arousal but no emotion."""
     recipe = {
         "data": {"corpus": "manifest", "root": str(noises), "scales": {"arousal": [1, 5], "valence": [1, 5]}},
         "protocol": {"split": "grouped_k_fold", "folds": 3},
@@ -49,8 +50,8 @@ def write_study(folder, noises, rows, **changes):
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory, noises):
-    """A finished choice among three widths: the study's file, and the folder."""
+def finished(tmp_path_factory, noises):
+    """Return the study's file and the folder of a finished choice among three widths."""
     folder = tmp_path_factory.mktemp("choice")
     path = write_study(folder, noises, {f"width {n}": {"model.hidden": n} for n in WIDTHS})
     return path, choose(path, folder / "out", jobs=1, quiet=True)
@@ -62,63 +63,63 @@ def read(path):
 
 
 def accuracy(rows):
-    """Unweighted accuracy, a second formula: the mean of the classes' shares of right answers."""
-    right = defaultdict(list)
+    """Return the unweighted accuracy by a second formula: the mean of the accuracies by class."""
+    by_class = defaultdict(list)
     for row in rows:
-        right[row["target"]].append(row["target"] == row["prediction"])
-    return np.mean([np.mean(own) for own in right.values()])
+        by_class[row["target"]].append(row["target"] == row["prediction"])
+    return np.mean([np.mean(values) for values in by_class.values()])
 
 
 def cell(width):
     return f"cells/width-{width}/tiny/seed_0/predictions.csv"
 
 
-def test_a_fold_is_answered_by_what_was_best_on_its_training_side(done):
-    _, out = done
-    found = json.loads((out / "choice.json").read_text())
+def test_a_fold_is_predicted_with_the_best_settings_of_its_training_set(finished):
+    _, out = finished
+    choice = json.loads((out / "choice.json").read_text())
     answers, everybody = read(out / "chosen/seed_0/predictions.csv"), {f"s{n}" for n in range(10)}
-    assert len(found["folds"]) == 3 and {row["speaker"] for row in answers} == everybody
-    for number, fold in enumerate(found["folds"]):
-        own = [row for row in answers if row["fold"] == str(number)]
+    assert len(choice["folds"]) == 3 and {row["speaker"] for row in answers} == everybody
+    for number, fold in enumerate(choice["folds"]):
+        fold_rows = [row for row in answers if row["fold"] == str(number)]
         inside = {n: read(out / f"inside/fold_{number}" / cell(n)) for n in WIDTHS}
         for rows in inside.values():
-            assert {row["speaker"] for row in rows} == everybody - {row["speaker"] for row in own}
+            assert {row["speaker"] for row in rows} == everybody - {row["speaker"] for row in fold_rows}
         best = max(WIDTHS, key=lambda n: accuracy(inside[n]))
         assert fold["row"] == f"width {best}" and fold["inside"] == pytest.approx(accuracy(inside[best]))
-        assert fold["outside"] == pytest.approx(accuracy(own))
-        assert own == [row for row in read(out / "all" / cell(best)) if row["fold"] == str(number)]
-    assert found["scores"]["ua"]["value"] == pytest.approx(accuracy(answers))
-    low, high = found["scores"]["ua"]["interval"]
-    assert low < accuracy(answers) < high and found["among"] == 3 and found["speakers"] == 10
+        assert fold["outside"] == pytest.approx(accuracy(fold_rows))
+        assert fold_rows == [row for row in read(out / "all" / cell(best)) if row["fold"] == str(number)]
+    assert choice["scores"]["ua"]["value"] == pytest.approx(accuracy(answers))
+    low, high = choice["scores"]["ua"]["interval"]
+    assert low < accuracy(answers) < high and choice["among"] == 3 and choice["speakers"] == 10
 
 
-def test_the_recipe_to_train_with_is_the_best_on_all_speakers(done):
-    _, out = done
+def test_the_recipe_to_train_with_is_the_best_on_all_speakers(finished):
+    _, out = finished
     best = max(WIDTHS, key=lambda n: accuracy(read(out / "all" / cell(n))))
-    found = json.loads((out / "choice.json").read_text())
-    assert found["overall"]["row"] == f"width {best}"
-    assert found["overall"]["score"] == pytest.approx(accuracy(read(out / "all" / cell(best))))
+    choice = json.loads((out / "choice.json").read_text())
+    assert choice["overall"]["row"] == f"width {best}"
+    assert choice["overall"]["score"] == pytest.approx(accuracy(read(out / "all" / cell(best))))
     assert recipes.load(out / "recipe.yaml").model["hidden"] == best
     assert (out / "run/predictions.csv").read_bytes() == (out / "all" / cell(best)).read_bytes()
 
 
-def test_a_finished_choice_trains_nothing_again(done):
-    path, out = done
+def test_a_finished_choice_trains_nothing_again(finished):
+    path, out = finished
     names = ("choice.json", "choice.md", "run/report.html")
-    kept = {out / name: (out / name).read_bytes() for name in names}
+    contents = {out / name: (out / name).read_bytes() for name in names}
     times = {file: file.stat().st_mtime_ns for file in out.rglob("fold_*/result.json")}
     assert len(times) == 3 * (3 + 3 * 2) + 3
     choose(path, out, jobs=1, quiet=True)
     assert {file: file.stat().st_mtime_ns for file in out.rglob("fold_*/result.json")} == times
-    assert {file: file.read_bytes() for file in kept} == kept
+    assert {file: file.read_bytes() for file in contents} == contents
 
 
-def test_what_people_read_of_it(done):
-    _, out = done
-    found = json.loads((out / "choice.json").read_text())
+def test_the_pages_describe_the_choice(finished):
+    _, out = finished
+    choice = json.loads((out / "choice.json").read_text())
     text, page = (out / "choice.md").read_text(), (out / "chosen/seed_0/report.html").read_text()
-    assert f"- UA {found['scores']['ua']['value']:.1%} (" in text and "do not report it" in text
-    for fold in found["folds"]:
+    assert f"- UA {choice['scores']['ua']['value']:.1%} (" in text and "do not report it" in text
+    for fold in choice["folds"]:
         row = f"{fold['row']} / {fold['column']}"
         assert (
             f"| {fold['name']} | {row} | {100 * fold['inside']:.1f} | {100 * fold['outside']:.1f} |" in text
@@ -126,44 +127,51 @@ def test_what_people_read_of_it(done):
         assert f"<td>{fold['name']}</td><td>{row}</td>" in page
     assert "settings chosen without the fold that they are tested on" in page
     assert "settings chosen without it" in page and "the best of 3, in UA, of “widths”" in page
-    own = (out / "run/report.html").read_text()
-    assert "settings chosen without it" not in own and "scored best of 3 in UA on these same" in own
+    best_page = (out / "run/report.html").read_text()
+    assert (
+        "settings chosen without it" not in best_page and "scored best of 3 in UA on these same" in best_page
+    )
     assert "scored best of" not in page
     compared = compare([out / "run", out / "chosen"])
     assert compared["utterances"] == 160 and not compared["unlike"]
-    assert [each["best_of"] for each in compared["runs"]] == ["3 in UA", ""]
+    assert [run["best_of"] for run in compared["runs"]] == ["3 in UA", ""]
     assert to_text(compared).count("FLATTERED: settings that scored best of 3 in UA on these speakers") == 1
 
 
-def test_a_model_of_the_best_settings_states_what_choosing_them_is_worth(done, tmp_path, capsys):
-    _, out = done
-    found = json.loads((out / "choice.json").read_text())
+def test_a_model_of_the_best_settings_states_the_score_of_the_choice(finished, tmp_path, capsys):
+    _, out = finished
+    choice = json.loads((out / "choice.json").read_text())
     assert app(["train", str(out / "recipe.yaml"), "--out", str(tmp_path / "model")]) == 0
     arguments = ["export", str(tmp_path / "model"), str(tmp_path / "bundle"), "--scores"]
     assert app([*arguments, str(out), "--coverage", "0.8"]) == 0
-    told, again = read_metadata(tmp_path / "bundle"), [*arguments[:2], str(tmp_path / "again"), "--scores"]
+    metadata, again = (
+        read_metadata(tmp_path / "bundle"),
+        [*arguments[:2], str(tmp_path / "again"), "--scores"],
+    )
     assert app([*again, str(out / "run")]) == 0  # the best one's own score is not stated
-    assert read_metadata(tmp_path / "again")["scores"] == told["scores"]
-    assert told["scores"]["values"] == {name: each["value"] for name, each in found["scores"].items()}
-    assert told["scores"]["among"] == 3 and told["calibration"]["fitted_on"]["utterances"] == 160
+    assert read_metadata(tmp_path / "again")["scores"] == metadata["scores"]
+    assert metadata["scores"]["values"] == {name: score["value"] for name, score in choice["scores"].items()}
+    assert metadata["scores"]["among"] == 3 and metadata["calibration"]["fitted_on"]["utterances"] == 160
     assert app(["export", str(out / "run/fold_0"), str(tmp_path / "fold")]) == 0
     assert not read_metadata(tmp_path / "fold")["scores"]  # its speakers had a part in choosing
     card = (tmp_path / "bundle" / "README.md").read_text()
     assert "Pooled over 3 folds of a nested cross-validation: 160 utterances of 10 speakers" in card
-    assert "the best of 3 on all speakers" in card and f"{found['scores']['ua']['value']:.1%}" in card
+    assert "the best of 3 on all speakers" in card and f"{choice['scores']['ua']['value']:.1%}" in card
     capsys.readouterr()
     assert app(["info", str(tmp_path / "bundle")]) == 0
-    assert "160 utterances, 10 speakers, answered by settings chosen without them" in capsys.readouterr().out
-    other = str(tmp_path / "other")
-    changed = [str(out / "recipe.yaml"), "--set", "model.hidden=9", "--out", other]
+    assert (
+        "160 utterances, 10 speakers, predicted with settings chosen without them" in capsys.readouterr().out
+    )
+    other_model = str(tmp_path / "other")
+    changed = [str(out / "recipe.yaml"), "--set", "model.hidden=9", "--out", other_model]
     assert app(["train", *changed]) == 0
     with pytest.raises(SertoneError) as caught:
-        app(["export", other, str(tmp_path / "no"), "--scores", str(out)], result_action="return_value")
+        app(["export", other_model, str(tmp_path / "no"), "--scores", str(out)], result_action="return_value")
     assert caught.value.code == "other_recipe"
 
 
-def test_a_fold_of_the_best_settings_goes_to_the_hub_without_a_score(done, tmp_path):
-    fold = done[1] / "run/fold_0"
+def test_a_fold_of_the_best_settings_goes_to_the_hub_without_a_score(finished, tmp_path):
+    fold = finished[1] / "run/fold_0"
     with running() as hub:
         variables = os.environ | hub.environment(tmp_path / "cache")
         command = [sys.executable, "-m", "sertone", "push", str(fold), "me/fold"]
@@ -173,9 +181,9 @@ def test_a_fold_of_the_best_settings_goes_to_the_hub_without_a_score(done, tmp_p
     assert "has not been scored" not in (fold / "checkpoint/card.md").read_text()
 
 
-def test_a_model_of_all_speakers_beside_the_runs_keeps_its_card(done, monkeypatch):
-    """It is in the folder of the choice, and no fold of the best settings."""
-    _, out = done
+def test_a_model_of_all_speakers_beside_the_runs_keeps_its_card(finished, monkeypatch):
+    """The model is in the folder of the choice, but it is no fold of the best settings."""
+    _, out = finished
     assert app(["train", str(out / "recipe.yaml"), "--out", str(out / "model")]) == 0
     assert (
         describe_choice(out / "run") == "3 in UA"
@@ -187,35 +195,35 @@ def test_a_model_of_all_speakers_beside_the_runs_keeps_its_card(done, monkeypatc
 
 
 def error(file):
-    """Root mean square error of arousal, a second formula."""
+    """Return the root mean square error of arousal by a second formula."""
     apart = [float(row["arousal_target"]) - float(row["arousal_prediction"]) for row in read(file)]
     return np.sqrt(np.mean(np.square(apart)))
 
 
-def test_of_an_error_the_lowest_is_best_and_several_seeds_count_by_their_mean(tmp_path, noises):
+def test_the_lowest_error_is_best_and_seeds_are_averaged(tmp_path, noises):
     slow = {"train.learning_rate": {"encoder": 1e-9, "downstream": 1e-9}}
     rows = {"learns": {}, "stands still": slow}
     path = write_study(
         tmp_path, noises, rows, set={"model": RATES}, scores=["arousal.rmse"], recipe={"protocol.folds": 2}
     )
     out = choose(path, tmp_path / "out", seeds=[0, 1], jobs=1, quiet=True)
-    found = json.loads((out / "choice.json").read_text())
+    choice = json.loads((out / "choice.json").read_text())
 
     def mean(folder, row):
         files = sorted(folder.glob(f"cells/{row.replace(' ', '-')}/tiny/seed_*/predictions.csv"))
         assert len(files) == 2
         return np.mean([error(file) for file in files])
 
-    for number, fold in enumerate(found["folds"]):
+    for number, fold in enumerate(choice["folds"]):
         assert fold["row"] == min(rows, key=lambda row: mean(out / f"inside/fold_{number}", row))
-    assert found["overall"]["row"] == min(rows, key=lambda row: mean(out / "all", row))
-    own = [error(file) for file in sorted(out.glob("chosen/seed_*/predictions.csv"))]
-    assert found["scores"]["arousal.rmse"]["seeds"] == pytest.approx(own, rel=1e-4) and len(own) == 2
-    assert found["scores"]["arousal.rmse"]["value"] == pytest.approx(np.mean(own), rel=1e-4)
+    assert choice["overall"]["row"] == min(rows, key=lambda row: mean(out / "all", row))
+    errors = [error(file) for file in sorted(out.glob("chosen/seed_*/predictions.csv"))]
+    assert choice["scores"]["arousal.rmse"]["seeds"] == pytest.approx(errors, rel=1e-4) and len(errors) == 2
+    assert choice["scores"]["arousal.rmse"]["value"] == pytest.approx(np.mean(errors), rel=1e-4)
 
 
-def test_trainings_of_other_settings_are_no_choice_and_old_answers_go(done, tmp_path):
-    path, out = done
+def test_runs_of_other_settings_are_refused_and_old_predictions_are_deleted(finished, tmp_path):
+    path, out = finished
     shutil.copytree(out, tmp_path / "out")
     (tmp_path / "out/chosen/seed_7").mkdir()
     study = tmp_path / "study.yaml"
@@ -233,20 +241,20 @@ def test_trainings_of_other_settings_are_no_choice_and_old_answers_go(done, tmp_
     assert caught.value.code == "other_experiment"
 
 
-def test_what_a_study_sets_cannot_bring_test_speakers_back(tmp_path, noises):
-    kept = {"data.only.speaker": ["s0", "s1"], "protocol.folds": 2}
-    path = write_study(tmp_path, noises, {"a": {}, "b": {"model.hidden": 5}}, set=kept)
+def test_settings_of_a_study_cannot_bring_test_speakers_back(tmp_path, noises):
+    settings = {"data.only.speaker": ["s0", "s1"], "protocol.folds": 2}
+    path = write_study(tmp_path, noises, {"a": {}, "b": {"model.hidden": 5}}, set=settings)
     wide = ["data.only={speaker: [s1, s2, s3]}", "protocol={split: grouped_k_fold, folds: 3}"]
-    _, made = studies.load_study(path, [*wide, "data.only.speaker=[s1, s2]", "protocol.folds=4"])
-    for recipe in made.values():
+    _, by_cell = studies.load_study(path, [*wide, "data.only.speaker=[s1, s2]", "protocol.folds=4"])
+    for recipe in by_cell.values():
         assert recipe.data.only == {"speaker": ["s1", "s2"]} and recipe.protocol.folds == 4
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"scores": ["gender.accuracy"]}, "the best in accuracy of models that answer emotion"),
-        ({"rows": {"a": {}, "b": {"model": RATES}}}, "that answer arousal, valence; emotion"),
+        ({"scores": ["gender.accuracy"]}, "the best in accuracy of models that predict emotion"),
+        ({"rows": {"a": {}, "b": {"model": RATES}}}, "that predict arousal, valence; emotion"),
     ],
 )
 def test_settings_that_have_no_score_in_common_are_refused(tmp_path, noises, changes, words):
@@ -269,9 +277,7 @@ def test_settings_that_have_no_score_in_common_are_refused(tmp_path, noises, cha
         ),
     ],
 )
-def test_what_cannot_be_chosen_is_refused_before_anything_is_trained(
-    tmp_path, noises, rows, protocol, code, words
-):
+def test_an_impossible_choice_is_refused_before_training(tmp_path, noises, rows, protocol, code, words):
     lines = noises.read_text().splitlines()  # s8 and s9 are marked as an official test side
     marked = [
         f"{noises.parent}/{line},{'test' if ',s8,' in line or ',s9,' in line else 'train'}"
@@ -293,7 +299,7 @@ def test_what_cannot_be_chosen_is_refused_before_anything_is_trained(
 
 
 def test_the_asr_weight_is_chosen_inside_the_training_speakers(tmp_path, small_demo):
-    """The shipped study in miniature: two of its weights, two folds, one epoch a stage."""
+    """Run the shipped study in miniature: two of its weights, two folds, one epoch per stage."""
     values = yaml.safe_load((REPOSITORY / "studies/demo_asr_weight.yaml").read_text())
     recipe, weights = REPOSITORY / "recipes/demo.yaml", {"ASR 0.1": 0.1, "ASR 1": 1.0}
     values |= {"recipe": str(recipe), "rows": {name: values["rows"][name] for name in weights}}
@@ -302,11 +308,11 @@ def test_the_asr_weight_is_chosen_inside_the_training_speakers(tmp_path, small_d
     short = [f"data.root={small_demo}", "protocol={split: grouped_k_fold, folds: 2}"]
     short += ["train.epochs=[1,1]", "model.hidden=8", "model.encoder={name: compact, width: 8, depth: 1}"]
     out = choose(path, tmp_path / "out", short, jobs=1, quiet=True)
-    found = json.loads((out / "choice.json").read_text())
-    made = recipes.load(out / "recipe.yaml")
-    assert made.model["tasks"]["asr"] == weights[found["overall"]["row"]]
-    assert found["main_score"] == "ua" and found["among"] == 2
-    for number, fold in enumerate(found["folds"]):
+    choice = json.loads((out / "choice.json").read_text())
+    best_recipe = recipes.load(out / "recipe.yaml")
+    assert best_recipe.model["tasks"]["asr"] == weights[choice["overall"]["row"]]
+    assert choice["main_score"] == "ua" and choice["among"] == 2
+    for number, fold in enumerate(choice["folds"]):
         held_out = {
             row["speaker"]
             for row in read(out / "chosen/seed_0/predictions.csv")
@@ -315,18 +321,18 @@ def test_the_asr_weight_is_chosen_inside_the_training_speakers(tmp_path, small_d
         table = json.loads((out / f"inside/fold_{number}/results.json").read_text())
         cells = {row["name"]: row["cells"]["one encoder"] for row in table["rows"]}
         best = max(weights, key=lambda name: cells[name]["scores"]["ua"]["value"])
-        assert fold["row"] == best and not held_out & speakers_of(out / f"inside/fold_{number}")
+        assert fold["row"] == best and not held_out & list_speakers(out / f"inside/fold_{number}")
     losses = [first_loss(out / "all", name) for name in weights]
     assert losses[0] < losses[1], "the weight does not reach the loss"
     cells = json.loads((out / "all/results.json").read_text())["rows"]
     assert all(row["cells"]["one encoder"]["scores"]["auxiliary/asr.cer"]["value"] for row in cells)
 
 
-def speakers_of(study):
+def list_speakers(study):
     return {row["speaker"] for file in study.rglob("predictions.csv") for row in read(file)}
 
 
 def first_loss(study, row):
-    """Loss of the first epoch of stage 1."""
+    """Return the loss of the first epoch of stage 1."""
     (file,) = study.glob(f"cells/{slugify(row)}/*/seed_0/fold_0/result.json")
     return json.loads(file.read_text())["history"][0]["loss"]

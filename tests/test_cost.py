@@ -1,4 +1,4 @@
-"""What models cost: parameters against Hugging Face's own counts, and what `sertone info` says."""
+"""Costs of models: parameters against the counts of Hugging Face, and the output of `sertone info`."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ LARGE |= {
 
 
 def transformer(config):
-    """As Hugging Face builds it, without memory for its weights."""
+    """Build a transformer as Hugging Face does, without memory for its weights."""
     values = dict(config)
     with torch.device("meta"):
         return AutoModel.from_config(AutoConfig.for_model(values.pop("model_type"), **values))
@@ -57,56 +57,58 @@ def test_distilhubert_and_distilbert_have_a_fifth_of_the_parameters_of_hubert_la
     values = {"name": "oliveira2023", "encoder": encoder, "text": text}
     tokenizer = {"name": "tiny", "width": 8, "depth": 1}  # a bare architecture has none
     vocabulary = models.build_vocabulary(values | {"text": tokenizer}, UTTERANCES, {}, SCALES)
-    found = cost.count_parameters(models.build(values, vocabulary))
+    counts = cost.count_parameters(models.build(values, vocabulary))
     large, audio, words = map(transformer, (LARGE, DISTILHUBERT, DISTILBERT))
     assert count(large) - count(large.feature_extractor) == cost.HUBERT_LARGE
     encoders = count(audio, words) - count(audio.feature_extractor, words.embeddings)
-    rest = found["parts"]["rest"]["trained"]
-    assert found["trained"] == pytest.approx(encoders + rest, abs=1000)  # the mask embedding is not there
-    assert 0.19 < found["trained"] / cost.HUBERT_LARGE == found["share_of_hubert_large"] < 0.21
+    head_count = counts["parts"]["rest"]["trained"]
+    assert counts["trained"] == pytest.approx(
+        encoders + head_count, abs=1000
+    )  # the mask embedding is not there
+    assert 0.19 < counts["trained"] / cost.HUBERT_LARGE == counts["share_of_hubert_large"] < 0.21
 
 
 @pytest.mark.parametrize("frozen", [-1, 0, 1, 2])
-def test_what_is_frozen_is_not_trained(frozen):
+def test_frozen_parameters_are_not_trained(frozen):
     model = build(encoder=TINY_MODEL["encoder"], frozen_layers=frozen)
-    found = cost.count_parameters(model)
+    counts = cost.count_parameters(model)
     below = [module for modules in model.encoder.parts()[: frozen + 1] for module in modules]
-    assert found["total"] == count(model) and found["trained"] == count(model) - count(*below)
-    assert sum(part["total"] for part in found["parts"].values()) == found["total"]
-    assert sum(part["trained"] for part in found["parts"].values()) == found["trained"]
+    assert counts["total"] == count(model) and counts["trained"] == count(model) - count(*below)
+    assert sum(part["total"] for part in counts["parts"].values()) == counts["total"]
+    assert sum(part["trained"] for part in counts["parts"].values()) == counts["trained"]
 
 
-def test_what_only_one_stage_trains_counts_once():
+def test_parameters_of_one_stage_count_once():
     model = models.build(TINY_MODEL, models.build_vocabulary(TINY_MODEL, UTTERANCES, FOUR_CLASSES, {}))
-    found = cost.count_parameters(model)
-    assert list(found["stages"]) == ["auxiliary", "emotion"]
-    assert found["trained"] == count(model) and max(found["stages"].values()) < found["trained"]
+    counts = cost.count_parameters(model)
+    assert list(counts["stages"]) == ["auxiliary", "emotion"]
+    assert counts["trained"] == count(model) and max(counts["stages"].values()) < counts["trained"]
 
 
 @pytest.mark.slow
 def test_a_larger_model_takes_more_memory():
-    found = []
+    costs = []
     for width, depth in ((16, 1), (256, 8)):
         encoder = {"name": "compact", "width": width, "depth": depth}
         values = {"name": "oliveira2023", "encoder": encoder, "text": None}
-        found.append(cost.measure_cost(values, models.build_vocabulary(values, UTTERANCES, {}, SCALES)))
-    small, large = found
+        costs.append(cost.measure_cost(values, models.build_vocabulary(values, UTTERANCES, {}, SCALES)))
+    small, large = costs
     assert large["memory_mb"] > small["memory_mb"] + 4 * (large["total"] - small["total"]) / 1e6 * 0.8
     assert large["real_time_factor"] > 0 and small["real_time_factor"] > 0
 
 
-def test_info_says_the_same_of_a_checkpoint_and_its_recipe(demo_recipe, tmp_path, capsys):
+def test_info_is_the_same_for_a_checkpoint_and_its_recipe(demo_recipe, tmp_path, capsys):
     recipe = demo_recipe()
     (tmp_path / "recipe.yaml").write_text(dump(recipe))
     train.train(recipe, tmp_path / "run", quiet=True)
-    said = []
+    descriptions = []
     for source in ("recipe.yaml", "run", "run/checkpoint"):
         assert cli.app(["info", str(tmp_path / source), "--json"]) == 0
-        said.append(json.loads(capsys.readouterr().out))
-    assert said[0] == said[1] == said[2]
+        descriptions.append(json.loads(capsys.readouterr().out))
+    assert descriptions[0] == descriptions[1] == descriptions[2]
     model, _, _ = checkpoint.load_model(tmp_path / "run" / "checkpoint")
-    assert said[0]["cost"]["total"] == count(model)
-    assert said[0]["answers"] == {"emotion": ["neutral", "happy", "angry", "sad"]}
+    assert descriptions[0]["cost"]["total"] == count(model)
+    assert descriptions[0]["answers"] == {"emotion": ["neutral", "happy", "angry", "sad"]}
     assert cli.app(["info", str(tmp_path / "run")]) == 0
     text = capsys.readouterr().out
     assert "wan2025, compact" in text and "of HuBERT-large" in text and "neutral, happy" in text
@@ -114,8 +116,8 @@ def test_info_says_the_same_of_a_checkpoint_and_its_recipe(demo_recipe, tmp_path
 
 
 @pytest.fixture(scope="module")
-def costed(tmp_path_factory, small_demo):
-    """A study of two rows that asks for costs, run twice."""
+def study_with_costs(tmp_path_factory, small_demo):
+    """Return the folder of a study with costs and two rows, run twice."""
     folder = tmp_path_factory.mktemp("costed")
     recipe = {
         "data": {"corpus": "demo", "root": str(small_demo)},
@@ -146,46 +148,49 @@ def costed(tmp_path_factory, small_demo):
     return folder / "out"
 
 
-def test_a_study_shows_what_its_models_cost(costed):
-    found = json.loads((costed / "results.json").read_text())
-    costs = {row["name"]: row["cells"]["small"]["cost"] for row in found["rows"]}
+def test_a_study_shows_what_its_models_cost(study_with_costs):
+    results = json.loads((study_with_costs / "results.json").read_text())
+    costs = {row["name"]: row["cells"]["small"]["cost"] for row in results["rows"]}
     for name in ("audio", "text"):
-        model, _, _ = checkpoint.load_model(costed / f"cells/{name}/small/seed_0/fold_0/checkpoint")
+        model, _, _ = checkpoint.load_model(study_with_costs / f"cells/{name}/small/seed_0/fold_0/checkpoint")
         assert costs[name]["total"] == count(model)
     assert costs["audio & text"]["total"] > costs["audio"]["total"]
     assert all(cost["real_time_factor"] > 0 and cost["memory_mb"] > 0 for cost in costs.values())
 
 
-def test_costs_stand_in_every_form_of_the_table(costed):
-    found = json.loads((costed / "results.json").read_text())
-    lines = [line for line in (costed / "table.md").read_text().splitlines() if line.startswith("|")]
+def test_every_format_of_the_table_has_the_costs(study_with_costs):
+    results = json.loads((study_with_costs / "results.json").read_text())
+    lines = [
+        line for line in (study_with_costs / "table.md").read_text().splitlines() if line.startswith("|")
+    ]
     heads = [cell.strip() for cell in lines[0].strip("|").split("|")]
     assert heads[2:] == [
         "CCC arousal", "CCC valence", "parameters, M", "trained, M", "real-time factor", "memory, MB",
     ]  # fmt: skip
     cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
-    cost = found["rows"][0]["cells"]["small"]["cost"]
+    cost = results["rows"][0]["cells"]["small"]["cost"]
     assert cells[0] == "audio" and float(cells[4]) == pytest.approx(cost["total"] / 1e6, rel=1e-2)
     rows = {
-        (r["row"], r["score"]): r for r in csv.DictReader((costed / "table.csv").read_text().splitlines())
+        (r["row"], r["score"]): r
+        for r in csv.DictReader((study_with_costs / "table.csv").read_text().splitlines())
     }
     assert (
-        float(rows["text", "memory_mb"]["value"]) == found["rows"][2]["cells"]["small"]["cost"]["memory_mb"]
+        float(rows["text", "memory_mb"]["value"]) == results["rows"][2]["cells"]["small"]["cost"]["memory_mb"]
     )
     assert all(len(row) == len(rows["text", "memory_mb"]) and None not in row for row in rows.values())
-    tex = (costed / "table.tex").read_text()
+    tex = (study_with_costs / "table.tex").read_text()
     assert r"audio \& text" in tex and "real-time factor" in tex
 
 
-def test_the_page_plots_scores_against_costs(costed):
-    page = (costed / "report.html").read_text()
+def test_the_page_plots_scores_against_costs(study_with_costs):
+    page = (study_with_costs / "report.html").read_text()
     assert "Accuracy against cost" in page and "from left to right CCC arousal, CCC valence" in page
     svg = re.findall(r"<svg.*?</svg>", page, re.S)[0]
     drawn = ElementTree.fromstring(svg)
     marks = [g for g in drawn.iter() if g.get("class", "").startswith("mark") and len(g) == 2]
     assert len(marks) == 6  # three systems with two scores each
-    found = json.loads((costed / "results.json").read_text())
-    costs = sorted(row["cells"]["small"]["cost"]["trained"] for row in found["rows"])
+    results = json.loads((study_with_costs / "results.json").read_text())
+    costs = sorted(row["cells"]["small"]["cost"]["trained"] for row in results["rows"])
     places = sorted({float(mark[1].get("cx")) for mark in marks})
     between = [(a + b) / 2 for a, b in zip(places[::2], places[1::2], strict=True)]
     steps = np.diff(between) / np.diff(np.log(costs))  # a logarithmic axis

@@ -1,4 +1,4 @@
-"""A model on another corpus: label maps as data, what was heard before, the same look as a run."""
+"""Evaluation on another corpus: label maps, overlap with the training data, the same page as a run."""
 
 import csv
 import json
@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from test_evaluate_any_model import probabilities, write_manifest
 
 import sertone
-from sertone import cli, corpora, load
+from sertone import cli, corpora, evaluate, load
 from sertone.analysis.compare import compare
-from sertone.analysis.evaluate import evaluate
 from sertone.errors import SertoneError
 from sertone.labels import class_names, remap
 from sertone.recipe import Recipe
@@ -29,7 +28,7 @@ CLASSES = ["neutral", "happy", "angry", "sad"]
 
 @pytest.fixture(scope="module")
 def model(small_demo, tmp_path_factory):
-    """Trained on all of the small demo corpus."""
+    """Return a model that was trained on all of the small demo corpus."""
     values = {
         "data": {"corpus": "demo", "root": str(small_demo)},
         "model": TINY_MODEL,
@@ -40,13 +39,13 @@ def model(small_demo, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def emodb(tmp_path_factory):
-    """Another corpus: tones under EmoDB's names."""
+    """Return another corpus: tones with the file names of EmoDB."""
     root = tmp_path_factory.mktemp("emodb") / "corpus"
     corpora.fake("emodb", root)
     return root
 
 
-def rows_of(out):
+def read_rows(out):
     with open(out / "predictions.csv", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -56,8 +55,8 @@ def test_another_corpus(model, emodb, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "interval over 10 speakers" in printed.out
     assert "30 of 70 utterances have an emotion outside the classes" in printed.err
-    assert "has heard" not in printed.err
-    rows, predictor = rows_of(tmp_path / "out"), load(model)
+    assert "was trained on" not in printed.err
+    rows, predictor = read_rows(tmp_path / "out"), load(model)
     assert len(rows) == 40
     for row in rows[::7]:
         alone = predictor.predict(emodb / "wav" / f"{row['id']}.wav")
@@ -73,9 +72,9 @@ def test_another_corpus(model, emodb, tmp_path, capsys):
     assert "Recipe" not in page
 
 
-def test_what_was_heard_in_training_is_named(model, small_demo, tmp_path):
+def test_overlap_with_training_is_named(model, small_demo, tmp_path):
     warnings = evaluate(model, "demo", small_demo, tmp_path / "same").warnings
-    assert "was trained on 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
+    assert "trained on 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
     page = (tmp_path / "same" / "report.html").read_text()
     assert "was trained on 40 of these recordings" in page
     assert "speaker-independent" not in page and "never seen in training" not in page
@@ -87,31 +86,33 @@ def test_what_was_heard_in_training_is_named(model, small_demo, tmp_path):
         else:
             path.write_bytes(path.read_bytes() + b"\0\0")
     text = (copy / "metadata.csv").read_text().splitlines()
-    kept = [line for line in text if "S1F" in line or line == text[0]]
-    (copy / "metadata.csv").write_text("\n".join(kept) + "\n")
+    remaining = [line for line in text if "S1F" in line or line == text[0]]
+    (copy / "metadata.csv").write_text("\n".join(remaining) + "\n")
     (warning,) = evaluate(model, "demo", copy, tmp_path / "new").warnings
-    assert "1 of these speakers in training, such as S1F" in warning
-    heard = json.loads((model / "checkpoint.json").read_text())["card"]["heard"]
-    assert "S1F" not in json.dumps(heard), "kept as hashes"
+    assert "trained on 1 of these speakers, such as S1F" in warning
+    training_data = json.loads((model / "checkpoint.json").read_text())["card"]["heard"]
+    assert "S1F" not in json.dumps(training_data), "kept as hashes"
 
 
 def test_classes_are_left_out_merged_and_renamed(model, emodb, tmp_path):
     evaluate(model, "emodb", emodb, tmp_path / "whole")
     merge = {"neutral": "calm", "happy": "loud", "angry": "loud"}
     evaluate(model, "emodb", emodb, tmp_path / "merged", classes=merge)
-    whole, merged = ({row["id"]: row for row in rows_of(tmp_path / name)} for name in ("whole", "merged"))
-    assert set(merged) == {name for name, row in whole.items() if row["target"] != "sad"}
+    unmerged, merged = (
+        {row["id"]: row for row in read_rows(tmp_path / name)} for name in ("whole", "merged")
+    )
+    assert set(merged) == {name for name, row in unmerged.items() if row["target"] != "sad"}
     for name, row in merged.items():
-        p = {c: float(whole[name][f"p_{c}"]) for c in CLASSES}
+        p = {c: float(unmerged[name][f"p_{c}"]) for c in CLASSES}
         loud = (p["happy"] + p["angry"]) / (1 - p["sad"])
         assert float(row["p_loud"]) == pytest.approx(loud, abs=1e-4)
-        assert row["target"] == merge[whole[name]["target"]]
+        assert row["target"] == merge[unmerged[name]["target"]]
         assert row["prediction"] == ("loud" if loud > 0.5 else "calm")
 
 
 def test_emotions_of_the_corpus_under_other_names(model, emodb, tmp_path):
     evaluate(model, "emodb", emodb, tmp_path / "out", emotions={"bored": "sad", "happy": "happy"})
-    rows = rows_of(tmp_path / "out")
+    rows = read_rows(tmp_path / "out")
     assert {row["target"] for row in rows} == {"sad", "happy"} and len(rows) == 20
     with pytest.raises(SertoneError, match="glad, which the model does not know"):
         evaluate(model, "emodb", emodb, tmp_path / "out", emotions={"happy": "glad"})
@@ -126,10 +127,10 @@ def test_emotions_of_the_corpus_under_other_names(model, emodb, tmp_path):
 
 @pytest.fixture
 def mixed(tmp_path, emodb):
-    """A table with odd columns: three utterances of a class of the model, four of none, one that nobody agreed on."""
+    """Return a table with unusual columns: three utterances of known classes, four of others, one undecided."""
     clips = sorted((emodb / "wav").glob("[0-9]*.wav"))
-    said = ["Sad", "ANGRY", "Joy", "rage", "rage", "Rage", "awe", "no_agreement"]
-    lines = [f"{clip};s{n};{emotion}" for n, (clip, emotion) in enumerate(zip(clips, said, strict=False))]
+    labels = ["Sad", "ANGRY", "Joy", "rage", "rage", "Rage", "awe", "no_agreement"]
+    lines = [f"{clip};s{n};{emotion}" for n, (clip, emotion) in enumerate(zip(clips, labels, strict=False))]
     (tmp_path / "mixed.csv").write_text("\n".join(["clip;Spk;feeling", *lines]) + "\n")
     return tmp_path / "mixed.csv"
 
@@ -147,16 +148,16 @@ def test_a_corpus_that_is_mostly_in_no_class_is_refused(model, mixed, tmp_path, 
     ):
         assert cli.app([*command, "--out", str(tmp_path / name), *choice]) == 0
     assert "5 of 8 utterances have an emotion outside the classes: rage 3, " in capsys.readouterr().err
-    targets = [row["target"] for row in rows_of(tmp_path / "mapped")]
+    targets = [row["target"] for row in read_rows(tmp_path / "mapped")]
     assert sorted(targets) == ["angry"] * 4 + ["happy", "sad"]
-    assert len(rows_of(tmp_path / "alone")) == 3
+    assert len(read_rows(tmp_path / "alone")) == 3
     (tmp_path / "half.csv").write_text("".join(mixed.read_text().splitlines(True)[:7]))
     reader = {"columns": {"path": "clip", "emotion": "feeling"}}
     evaluate(model, "manifest", tmp_path / "half.csv", tmp_path / "half", reader=reader)
-    assert len(rows_of(tmp_path / "half")) == 3
+    assert len(read_rows(tmp_path / "half")) == 3
 
 
-def test_what_is_there_is_not_written_over_and_two_models_are_compared(model, emodb, tmp_path):
+def test_other_content_is_not_overwritten_and_two_models_are_compared(model, emodb, tmp_path):
     shutil.copytree(model, tmp_path / "other")
     evaluate(model, "emodb", emodb, tmp_path / "first")
     before = (tmp_path / "first" / "predictions.csv").read_bytes()
@@ -168,11 +169,11 @@ def test_what_is_there_is_not_written_over_and_two_models_are_compared(model, em
     run = model.parent
     (tmp_path / "run").mkdir()
     shutil.copy(run / "protocol.json", tmp_path / "run")
-    with pytest.raises(SertoneError, match="holds a run of its own"):
+    with pytest.raises(SertoneError, match="holds another run"):
         evaluate(model, "emodb", emodb, tmp_path / "run")
     evaluate(tmp_path / "other", "emodb", emodb, tmp_path / "second")
-    found = compare([tmp_path / "first", tmp_path / "second"])
-    assert found["differences"][0]["scores"]["ua"]["value"] == 0
+    comparison = compare([tmp_path / "first", tmp_path / "second"])
+    assert comparison["differences"][0]["scores"]["ua"]["value"] == 0
 
 
 def test_texts_of_long_recordings_are_counted(experiment, tmp_path):
@@ -182,20 +183,20 @@ def test_texts_of_long_recordings_are_counted(experiment, tmp_path):
     columns = {"emotion": CLASSES, "text": ["well", "well", "then", ""]}
     table = write_manifest(tmp_path / "own", (31.0, 0.6, 32.0, 0.5), **columns)
     warnings = evaluate(model, "manifest", table, tmp_path / "out").warnings
-    said = "2 of 4 utterances have a text and are longer than 30 s: windows answered, without the text"
-    assert said in warnings and "1 of 4 utterances have no text; the audio alone answered" in warnings
+    warning = "2 of 4 utterances have a text and are longer than 30 s: they are predicted by windows, without their text"
+    assert warning in warnings and "1 of 4 utterances have no text; only their audio is used" in warnings
     text = json.loads((tmp_path / "out" / "protocol.json").read_text())["text"]
     assert (text["with_text"], text["without_text"]) == (1, 3)
 
 
 def test_a_checkpoint_that_only_rates(experiment, tmp_path):
-    """Without classes; one recording is answered by windows."""
+    """The model has no classes, and one recording is predicted by windows."""
     values = {"name": "oliveira2023", "encoder": COMPACT, "text": None, "hidden": 8}
     model = write_checkpoint(tmp_path / "model", experiment, **values)
     table = write_manifest(tmp_path / "own", (31.0, 0.6, 0.7, 0.8), arousal=[1, 2, 4, 3])
-    found = evaluate(model, "manifest", table, tmp_path / "out", scales={"arousal": (1, 5)})
-    assert set(found.scores) == {"arousal.ccc", "arousal.pearson", "arousal.rmse"}
-    for row in rows_of(tmp_path / "out")[:2]:
+    evaluation = evaluate(model, "manifest", table, tmp_path / "out", scales={"arousal": (1, 5)})
+    assert set(evaluation.scores) == {"arousal.ccc", "arousal.pearson", "arousal.rmse"}
+    for row in read_rows(tmp_path / "out")[:2]:
         answer = load(model).predict(table.parent / f"{row['id'].removesuffix('.wav')}.wav")
         assert float(row["arousal_prediction"]) == pytest.approx(answer.dimensions["arousal"], abs=1e-3)
 
@@ -203,15 +204,15 @@ def test_a_checkpoint_that_only_rates(experiment, tmp_path):
 def test_the_longest_utterance_of_a_recipe(toy, tmp_path):
     table = write_manifest(tmp_path / "own", (0.5, 0.6, 2.0, 0.8), emotion=CLASSES)
     data = {"corpus": "manifest", "root": str(table), "max_seconds": 1.0}
-    found = {
+    counts = {
         longer: sertone.evaluate(toy, data | {"longer": longer}, out=tmp_path / longer).utterances
         for longer in ("cut", "left_out")
     }
-    assert found == {"cut": 4, "left_out": 3}
+    assert counts == {"cut": 4, "left_out": 3}
     card = json.loads((tmp_path / "cut" / "protocol.json").read_text())
     assert card["max_seconds"] == {"seconds": 1.0, "longer": "cut", "utterances": 1}
     shorter = soundfile.read(table.parent / "2.wav", frames=16000, dtype="float32")[0]
-    row = next(row for row in rows_of(tmp_path / "cut") if row["id"].startswith("2"))
+    row = next(row for row in read_rows(tmp_path / "cut") if row["id"].startswith("2"))
     alone = load(toy).predict(shorter, 16000).probabilities
     assert probabilities(row) == pytest.approx(list(alone.values()), abs=1e-4)
     for wrong, code in (({"longer": "error"}, "longer_utterances"), ({"max_seconds": 0.1}, "no_targets")):
@@ -242,12 +243,12 @@ def test_maps_as_text_and_as_a_file(tmp_path):
 )
 def test_remapped_probabilities_are_the_conditional_ones(rows, mapping):
     p = np.array(rows) / np.sum(rows, 1, keepdims=True)
-    found = remap(p, CLASSES, mapping)
-    assert found.sum(1) == pytest.approx(1)
-    for row, answer in zip(p, found, strict=True):
-        kept = {old: share for old, share in zip(CLASSES, row, strict=True) if old in mapping}
+    remapped = remap(p, CLASSES, mapping)
+    assert remapped.sum(1) == pytest.approx(1)
+    for row, answer in zip(p, remapped, strict=True):
+        remaining = {old: share for old, share in zip(CLASSES, row, strict=True) if old in mapping}
         for new, share in zip(class_names(mapping), answer, strict=True):
-            expected = sum(s for old, s in kept.items() if mapping[old] == new) / sum(kept.values())
+            expected = sum(s for old, s in remaining.items() if mapping[old] == new) / sum(remaining.values())
             assert share == pytest.approx(expected)
     with pytest.raises(SertoneError, match="bored"):
         remap(p, CLASSES, {"bored": "x"})

@@ -1,4 +1,4 @@
-"""Evaluation of bundles, Hugging Face models and the model of the package, which none of this package trained."""
+"""Evaluation of bundles, Hugging Face models and the model of the package."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ def emodb(tmp_path_factory):
     return root
 
 
-def rows_of(out):
+def read_rows(out):
     with open(out / "predictions.csv", newline="") as file:
         return {row["id"]: row for row in csv.DictReader(file)}
 
@@ -40,7 +40,7 @@ def probabilities(row):
 
 @pytest.fixture(scope="module")
 def trained(small_demo, tmp_path_factory):
-    """A checkpoint that has heard the demo corpus, with a temperature, and its bundle."""
+    """Return a checkpoint that was trained on the demo corpus, with a temperature, and its bundle."""
     values = {
         "data": {"corpus": "demo", "root": str(small_demo)},
         "model": {"name": "baseline", "encoder": TINY_MODEL["encoder"]},
@@ -66,7 +66,7 @@ def test_a_bundle_scores_as_the_checkpoint_that_it_was_exported_from(trained, em
     assert second.intervals.keys() == first.intervals.keys() >= {"ua", "wa"}
     assert (second.utterances, second.speakers) == (40, 10) and second.folder == tmp_path / "bundle"
     assert second.warnings == first.warnings
-    rows = [rows_of(tmp_path / name) for name in ("checkpoint", "bundle")]
+    rows = [read_rows(tmp_path / name) for name in ("checkpoint", "bundle")]
     for name, row in rows[0].items():
         assert probabilities(rows[1][name]) == pytest.approx(probabilities(row), abs=1e-4)
     confidence = [
@@ -76,23 +76,23 @@ def test_a_bundle_scores_as_the_checkpoint_that_it_was_exported_from(trained, em
     assert confidence[0]["before"]["ece"] != confidence[0]["after"]["ece"]
     for side in ("before", "after"):
         assert confidence[1][side] == pytest.approx(confidence[0][side], abs=1e-3)
-    found = compare([tmp_path / "checkpoint", tmp_path / "bundle"])
-    assert found["differences"][0]["scores"]["ua"]["value"] == 0
+    comparison = compare([tmp_path / "checkpoint", tmp_path / "bundle"])
+    assert comparison["differences"][0]["scores"]["ua"]["value"] == 0
 
 
-def test_a_bundle_knows_what_it_has_heard(trained, small_demo, tmp_path):
+def test_a_bundle_knows_its_training_data(trained, small_demo, tmp_path):
     warnings = sertone.evaluate(trained[1], "demo", small_demo, tmp_path / "out").warnings
-    assert "has heard 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
+    assert "trained on 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
 
 
-def test_without_a_model_the_one_of_the_package_is_scored(emodb, tmp_path, capsys):
+def test_the_bundled_model_is_the_default(emodb, tmp_path, capsys):
     out = tmp_path / "out"
     assert cli.app(["evaluate", "emodb", str(emodb), "--out", str(out)]) == 0
     printed = capsys.readouterr()
     assert "interval over 10 speakers" in printed.out and "30 of 70 utterances" in printed.err
     assert json.loads((out / "protocol.json").read_text())["evaluated"]["model"].startswith("compact, which")
     predictor = sertone.load()
-    for name, row in list(rows_of(out).items())[::9]:
+    for name, row in list(read_rows(out).items())[::9]:
         answer = predictor.predict(emodb / "wav" / f"{name}.wav")
         assert probabilities(row) == pytest.approx(list(answer.probabilities.values()), abs=1e-4)
     with pytest.raises(SertoneError, match="CORPUS ROOT"):
@@ -113,15 +113,18 @@ def write_manifest(folder, lengths, **columns):
 
 
 def test_a_bundle_whose_training_is_unknown_and_long_recordings(toy, tmp_path):
-    """Windows beyond the model's longest, padding below its shortest: as `predict` answers."""
+    """Long recordings are predicted by windows and short ones are padded, as by `predict`."""
     table = write_manifest(tmp_path / "own", (0.03, 0.5, 31.0, 2.0), emotion=CLASSES)
-    found = sertone.evaluate(toy, "manifest", table, tmp_path / "out")
-    assert any("nothing is known of the model's training" in warning for warning in found.warnings)
+    evaluation = sertone.evaluate(toy, "manifest", table, tmp_path / "out")
+    assert any("nothing is known of the model's training" in warning for warning in evaluation.warnings)
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Nothing is known about the model&#39;s training" in page or "Nothing is known about the model's" in page
+    assert (
+        "Nothing is known about the model&#39;s training" in page
+        or "Nothing is known about the model's" in page
+    )
     assert "trained on none of these" not in page
     predictor = sertone.load(toy)
-    for name, row in rows_of(tmp_path / "out").items():
+    for name, row in read_rows(tmp_path / "out").items():
         answer = predictor.predict(table.parent / f"{name.removesuffix('.wav')}.wav")
         assert probabilities(row) == pytest.approx(list(answer.probabilities.values()), abs=1e-4)
 
@@ -130,13 +133,13 @@ def confidence(out):
     return json.loads((out / "results.json").read_text())["folds"][0]["confidence"]
 
 
-def test_long_recordings_are_answered_as_predict_does_and_silence_too(trained, tmp_path):
-    """A checkpoint and its bundle agree, and neither ends for one silent recording."""
+def test_long_recordings_and_silence_are_predicted_as_by_predict(trained, tmp_path):
+    """A checkpoint and its bundle agree, and a silent recording stops neither."""
     table = write_manifest(tmp_path / "own", (31.0, 0.5, 32.0), emotion=CLASSES)
     soundfile.write(table.parent / "2.wav", np.zeros(32 * 16000), 16000)
     for name, model in zip(("checkpoint", "bundle"), trained, strict=True):
         sertone.evaluate(model, "manifest", table, tmp_path / name)
-    first, second = (rows_of(tmp_path / name) for name in ("checkpoint", "bundle"))
+    first, second = (read_rows(tmp_path / name) for name in ("checkpoint", "bundle"))
     for name, row in first.items():
         assert probabilities(second[name]) == pytest.approx(probabilities(row), abs=1e-4)
     answer = sertone.load(trained[0]).predict(table.parent / "0.wav")
@@ -146,7 +149,7 @@ def test_long_recordings_are_answered_as_predict_does_and_silence_too(trained, t
 
 @pytest.fixture(scope="module")
 def pair(experiment, tmp_path_factory):
-    """A run of two models with temperatures of their own, and its bundle."""
+    """Return a run of two models, each with its own temperature, and its bundle."""
     root = tmp_path_factory.mktemp("pair")
     two = replace(experiment, card=experiment.card | {"folds": experiment.card["folds"][:2]})
     for k in (0, 1):
@@ -179,24 +182,24 @@ def test_the_corpus_of_a_recipe(toy, tmp_path):
     recipe = {"data": data, "model": {"name": "baseline"}, "train": {"epochs": [1], "batch_size": 8}}
     by_name = sertone.evaluate(toy, "manifest", table, tmp_path / "a", scales={"arousal": (1, 5)})
     assert {"ua", "arousal.ccc"} <= by_name.scores.keys()
-    for number, given in enumerate((data, recipe, Recipe.model_validate(recipe))):
-        assert sertone.evaluate(toy, given, out=tmp_path / str(number)).scores == by_name.scores
+    for number, corpus in enumerate((data, recipe, Recipe.model_validate(recipe))):
+        assert sertone.evaluate(toy, corpus, out=tmp_path / str(number)).scores == by_name.scores
     with pytest.raises(TypeError, match="out, the folder"):
         sertone.evaluate(toy, data)
     with pytest.raises(SertoneError, match="rooot"):
         sertone.evaluate(toy, {"corpus": "manifest", "rooot": "x"}, out=tmp_path / "x")
 
 
-def test_another_evaluation_is_replaced_only_when_asked(toy, tmp_path):
+def test_another_evaluation_is_replaced_only_with_fresh(toy, tmp_path):
     table = write_manifest(tmp_path / "own", (0.5, 0.5, 0.6, 0.7), emotion=CLASSES)
-    other = write_toy(tmp_path / "other")
+    other_model = write_toy(tmp_path / "other")
     sertone.evaluate(toy, "manifest", table, tmp_path / "out")
     with pytest.raises(SertoneError, match="--fresh") as caught:
-        sertone.evaluate(other, "manifest", table, tmp_path / "out")
+        sertone.evaluate(other_model, "manifest", table, tmp_path / "out")
     assert caught.value.code == "other_experiment"
-    sertone.evaluate(other, "manifest", table, tmp_path / "out", fresh=True)
+    sertone.evaluate(other_model, "manifest", table, tmp_path / "out", fresh=True)
     card = json.loads((tmp_path / "out" / "protocol.json").read_text())
-    assert card["evaluated"]["model"] == str(other)
+    assert card["evaluated"]["model"] == str(other_model)
 
 
 @pytest.fixture(scope="module")
@@ -211,50 +214,50 @@ def shared_home(tmp_path_factory):
 
 @pytest.fixture
 def home(shared_home, monkeypatch):
-    """A home folder of its own."""
+    """Return a separate home folder."""
     monkeypatch.setenv("HOME", str(shared_home))
     return shared_home
 
 
 def test_a_folder_of_hugging_face_is_exported_once(hub_folder, home, tmp_path, tone, capsys):
     assert cli.app(["predict", str(hub_folder), str(tone())]) == 0
-    said = capsys.readouterr()
-    assert "is a Hugging Face model: exporting it once" in said.err
-    (made,) = (home / ".cache" / "sertone" / "bundles").iterdir()
-    answer, before = json.loads(said.out), (made / "bundle.json").stat().st_mtime_ns
+    output = capsys.readouterr()
+    assert "is a Hugging Face model: exporting it once" in output.err
+    (bundle,) = (home / ".cache" / "sertone" / "bundles").iterdir()
+    answer, before = json.loads(output.out), (bundle / "bundle.json").stat().st_mtime_ns
     assert answer["probabilities"].keys() == set(CLASSES)
     copy = shutil.copytree(hub_folder, tmp_path / "copy")
     assert cli.app(["predict", f"hf:{copy}", str(tone())]) == 0
     again = capsys.readouterr()
     assert "exporting" not in again.err and json.loads(again.out) == answer
-    assert (made / "bundle.json").stat().st_mtime_ns == before and len(list(made.parent.iterdir())) == 1
+    assert (bundle / "bundle.json").stat().st_mtime_ns == before and len(list(bundle.parent.iterdir())) == 1
     values = json.loads((copy / "config.json").read_text())
     values["id2label"] = {"0": "sad", "1": "ang", "2": "hap", "3": "neu"}
     (copy / "config.json").write_text(json.dumps(values))
-    assert bundle_cache._compute_key(copy) != bundle_cache._compute_key(hub_folder) == made.name, (
+    assert bundle_cache._key(copy) != bundle_cache._key(hub_folder) == bundle.name, (
         "another model, another bundle"
     )
 
 
 def test_a_hugging_face_model_is_scored_and_its_card_says_so(hub_folder, home, tmp_path):
     table = write_manifest(tmp_path / "own", (0.5, 0.6, 0.7, 0.8), emotion=CLASSES)
-    found = sertone.evaluate(f"hf:{hub_folder}", "manifest", table, tmp_path / "out")
-    assert "nothing is known of the model's training" in found.warnings[0]
+    evaluation = sertone.evaluate(f"hf:{hub_folder}", "manifest", table, tmp_path / "out")
+    assert "nothing is known of the model's training" in evaluation.warnings[0]
     predictor = sertone.load(hub_folder)
-    for name, row in rows_of(tmp_path / "out").items():
+    for name, row in read_rows(tmp_path / "out").items():
         answer = predictor.predict(table.parent / f"{name.removesuffix('.wav')}.wav")
         assert probabilities(row) == pytest.approx(list(answer.probabilities.values()), abs=1e-4)
     command = ["export", f"hf:{hub_folder}", str(tmp_path / "b"), "--scores", str(tmp_path / "out")]
     assert cli.app(command) == 0
     card = (tmp_path / "b" / "README.md").read_text()
-    assert f"{found.scores['ua']:.1%}" in card and "It is not known whether these recordings were used in training" in card
+    assert f"{evaluation.scores['ua']:.1%}" in card and "Whether the model has heard these recordings" in card
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(SertoneError, match=r"no results\.json") as caught:
         export(f"hf:{hub_folder}", tmp_path / "c", scores=tmp_path / "out")
     assert caught.value.code == "not_a_run"
 
 
-def test_where_the_cache_cannot_be_written_the_command_is_named(hub_folder, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_names_the_export_command(hub_folder, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("where the home folder should be")
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     with pytest.raises(SertoneError, match=r"sertone export hf:.* bundles/voices") as caught:
@@ -262,15 +265,15 @@ def test_where_the_cache_cannot_be_written_the_command_is_named(hub_folder, tmp_
     assert caught.value.code == "no_cache"
 
 
-def test_ratings_on_no_known_scale_are_taken_as_they_are(tmp_path):
+def test_ratings_on_no_known_scale_are_not_converted(tmp_path):
     table = write_manifest(tmp_path / "own", (0.5, 0.6, 0.7, 0.8), arousal=[1.5, 2.0, 3.5, 3.0])
     scores = {}
     for name, scale in (("known", {"low": 1.0, "high": 5.0, "unit": "points"}), ("unknown", None)):
         model = write_toy(tmp_path / name, scales={"arousal": scale})
-        found = sertone.evaluate(
+        evaluation = sertone.evaluate(
             model, "manifest", table, tmp_path / f"{name}-out", scales={"arousal": (1, 5)}
         )
-        scores[name] = found.scores
-        said = "arousal of the model is on no known scale: taken as it is"
-        assert (said in found.warnings) == (scale is None)
+        scores[name] = evaluation.scores
+        warning = "arousal of the model is on no known scale: it is not converted"
+        assert (warning in evaluation.warnings) == (scale is None)
     assert scores["known"] == scores["unknown"] and "arousal.ccc" in scores["known"]

@@ -1,4 +1,4 @@
-"""Which layer tells what: what is planted in layers is found there, in any order, by any processes."""
+"""Probes of layers: planted information is found in its layers, in any order, with any number of processes."""
 
 import importlib
 import itertools
@@ -24,7 +24,7 @@ FRAME, DEPTH, WIDTH = 320, 6, 12
 
 
 class Planted(Encoder):
-    """Every layer is noise of its own, made from the noise of the recording; some carry its level or offset.
+    """Encoder whose layers are different noise made from the recording; some carry its level or offset.
 
     Args:
         arousal: layers in which the level shows.
@@ -58,7 +58,7 @@ class Planted(Encoder):
         return self._state(0)
 
     def _state(self, index):
-        planted = sum(self.seen[name] for name, where in self.where.items() if index in where)
+        planted = sum(self.seen[name] for name, layers in self.where.items() if index in layers)
         return self.noise[index] + planted * torch.linspace(-1, 1, WIDTH)
 
     def context(self, mask):
@@ -71,7 +71,7 @@ class Planted(Encoder):
         return [[self]] + [[] for _ in range(DEPTH)]
 
 
-def heard(experiment, encoder):
+def build_source(experiment, encoder):
     recordings = Recordings(1.0)
     recordings.load(experiment.utterances)
     return features.ProbedSpeechEncoder(encoder, recordings, distributed.make_fabric(experiment.recipe.train))
@@ -80,53 +80,59 @@ def heard(experiment, encoder):
 ABOUT = {"encoder": "planted", "modality": "audio", "warnings": [], "weights": [], "weights_of": ""}
 
 
-def examined(experiment, encoder, out, **options):
+def probe_planted(experiment, encoder, out, **options):
     return probe_layers.probe_encoder(
-        experiment, heard(experiment, encoder), experiment.utterances, out, ABOUT, **options
+        experiment, build_source(experiment, encoder), experiment.utterances, out, ABOUT, **options
     )
 
 
 @pytest.mark.parametrize(("early", "late"), [("arousal", "valence"), ("valence", "arousal")])
-def test_what_is_planted_in_layers_is_found_there(tmp_path, experiment, early, late):
-    """The claim of oliveira2023 where it holds, and its reverse where that does."""
+def test_planted_information_is_found_in_its_layers(tmp_path, experiment, early, late):
+    """The claim of oliveira2023 is found where it holds, and its reverse where that holds."""
     encoder = Planted(**{early: (1, 2), late: (4, 5)})
-    found = examined(experiment, encoder, tmp_path, names=["arousal", "valence"])
-    for name, where in ((early, (1, 2)), (late, (4, 5))):
-        target = found["targets"][name]
+    results = probe_planted(experiment, encoder, tmp_path, target_names=["arousal", "valence"])
+    for name, expected_layers in ((early, (1, 2)), (late, (4, 5))):
+        target = results["targets"][name]
         for layer in target["layers"]:
             low, high = layer["intervals"]["ccc"]
-            assert (low > 0.7) if layer["layer"] in where else (layer["scores"]["ccc"] < 0.3 and low < 0.1)
-        assert target["best"]["layer"] in where and set(target["best"]["range"]) <= set(where)
+            assert (
+                (low > 0.7)
+                if layer["layer"] in expected_layers
+                else (layer["scores"]["ccc"] < 0.3 and low < 0.1)
+            )
+        assert target["best"]["layer"] in expected_layers and set(target["best"]["range"]) <= set(
+            expected_layers
+        )
         low, high = target["centre"]["interval"]
-        assert where[0] - 0.6 < low <= target["centre"]["value"] <= high < where[1] + 0.6
-    (pair,) = found["apart"]
+        assert expected_layers[0] - 0.6 < low <= target["centre"]["value"] <= high < expected_layers[1] + 0.6
+    (pair,) = results["apart"]
     sign = 1 if early == "arousal" else -1
     assert 1.8 < sign * pair["value"] < 3.5 and pair["low"] * pair["high"] > 0 and pair["p"] < 0.01
-    said = probe_layers.to_text(found)
-    assert f"{early.capitalize()} lies" in said and f"layers before {late}" in said
+    text = probe_layers.to_text(results)
+    assert f"{early.capitalize()} lies" in text and f"layers before {late}" in text
     page = (tmp_path / "report.html").read_text()
     assert f"{early.capitalize()} lies" in page and "Ratings: CCC" in page
 
 
-def test_classes_are_probed_beside_ratings_and_noise_tells_nothing(tmp_path, experiment):
-    found = examined(experiment, Planted((), ()), tmp_path)
-    assert set(found["targets"]) == {"arousal", "valence", "emotion", "speaker"}
-    for name, target in found["targets"].items():
+def test_classes_are_probed_beside_ratings_and_noise_scores_chance(tmp_path, experiment):
+    results = probe_planted(experiment, Planted((), ()), tmp_path)
+    assert set(results["targets"]) == {"arousal", "valence", "emotion", "speaker"}
+    for name, target in results["targets"].items():
         scores = [layer["scores"][target["score"]] for layer in target["layers"]]
         assert np.mean(scores) == pytest.approx(target["chance"], abs=0.12), name
-    held = [
+    contains_chance = [
         layer["intervals"][target["score"]][0] <= target["chance"] <= layer["intervals"][target["score"]][1]
-        for target in found["targets"].values()
+        for target in results["targets"].values()
         for layer in target["layers"]
     ]
-    assert np.mean(held) > 0.8
-    assert found["apart"] == [] and all(target["centre"] is None for target in found["targets"].values())
-    assert "it has no centre" in probe_layers.to_text(found)
+    assert np.mean(contains_chance) > 0.8
+    assert results["apart"] == [] and all(target["centre"] is None for target in results["targets"].values())
+    assert "it has no centre" in probe_layers.to_text(results)
 
 
 def test_the_order_of_the_utterances_makes_no_difference(tmp_path, experiment):
     encoder = Planted((1,), (2,))
-    source = heard(experiment, encoder)
+    source = build_source(experiment, encoder)
     orders = (experiment.utterances, experiment.utterances[::-1])
     first, second = (
         probe_layers.probe_encoder(experiment, source, order, tmp_path / str(number), ABOUT)
@@ -135,8 +141,8 @@ def test_the_order_of_the_utterances_makes_no_difference(tmp_path, experiment):
     assert first == second
 
 
-def test_official_partitions_test_the_test_side_alone(tmp_path, noises):
-    """Training and validation sides together train; nobody of theirs is scored."""
+def test_official_partitions_test_only_the_test_set(tmp_path, noises):
+    """Training and validation sets together train the probes, and none of their speakers is scored."""
     lines = noises.read_text().splitlines()
     side = {**{f"s{n}": "train" for n in range(5)}, "s5": "validation", "s6": "validation"}
     rows = [f"{noises.parent}/{line},{side.get(line.split(',')[1], 'test')}" for line in lines[1:]]
@@ -150,14 +156,18 @@ def test_official_partitions_test_the_test_side_alone(tmp_path, noises):
             "train": {"batch_size": 8, "device": "cpu"},
         }
     )
-    found = examined(prepare(recipe), Planted((1, 2), ()), tmp_path, names=["arousal"])["targets"]["arousal"]
-    assert found["speakers"] == 3 and found["utterances"] == 48 and len(found["layers"][1]["penalties"]) == 1
-    assert found["layers"][1]["scores"]["ccc"] > 0.7
+    result = probe_planted(prepare(recipe), Planted((1, 2), ()), tmp_path, target_names=["arousal"])[
+        "targets"
+    ]["arousal"]
+    assert (
+        result["speakers"] == 3 and result["utterances"] == 48 and len(result["layers"][1]["penalties"]) == 1
+    )
+    assert result["layers"][1]["scores"]["ccc"] > 0.7
 
 
 @pytest.fixture
-def noted(tmp_path, noises):
-    """The noises with more columns, a speaker's values in turn: noted(name={speaker: values}) -> Experiment."""
+def add_columns(tmp_path, noises):
+    """Return a function that adds columns to the noises: `add(name={speaker: values})` -> Experiment."""
 
     def write(rule="grouped_k_fold", **columns):
         head, *lines = noises.read_text().splitlines()
@@ -177,51 +187,53 @@ def noted(tmp_path, noises):
     return write
 
 
-def asked(experiment, names=None):
+def build_by_name(experiment, names=None):
     return {target.name: target for target in build_targets(experiment, experiment.utterances, names)}
 
 
-def test_unknown_speakers_are_no_classes(noted):
-    """Their utterances answer everything else."""
+def test_unknown_speakers_are_no_classes(add_columns):
+    """Their utterances are used for all other targets."""
     strangers = {f"s{n}": ["no"] for n in (7, 8, 9)}
-    own = asked(noted(known_speaker={f"s{n}": ["yes"] for n in range(7)} | strangers))
-    assert own["speaker"].classes == [f"s{n}" for n in range(7)] and len(own["speaker"].labels) == 7 * 16
-    assert len(own["emotion"].labels) == 160
+    targets = build_by_name(add_columns(known_speaker={f"s{n}": ["yes"] for n in range(7)} | strangers))
+    assert (
+        targets["speaker"].classes == [f"s{n}" for n in range(7)] and len(targets["speaker"].labels) == 7 * 16
+    )
+    assert len(targets["emotion"].labels) == 160
 
 
-def test_a_target_that_cannot_be_probed_is_left_out_unless_asked_for(noted):
-    """The folds that test one of the two speakers whose gender is known train on the other alone."""
-    sides = [sorted({u.speaker for u in fold.test}) for fold in noted().folds]
-    experiment = noted(gender={side[0]: ["female", "male"] for side in sides[:2]})
-    assert set(asked(experiment)) == {"emotion", "speaker"}
+def test_a_target_that_cannot_be_probed_is_left_out_unless_requested(add_columns):
+    """Two speakers have a known gender. The folds that test one of them train on the other alone."""
+    sides = [sorted({u.speaker for u in fold.test}) for fold in add_columns().folds]
+    experiment = add_columns(gender={side[0]: ["female", "male"] for side in sides[:2]})
+    assert set(build_by_name(experiment)) == {"emotion", "speaker"}
     with pytest.raises(SertoneError, match=f"gender, fold 0: .* {sides[1][0]} alone.*--targets") as caught:
-        asked(experiment, ["emotion", "gender"])
+        build_by_name(experiment, ["emotion", "gender"])
     assert caught.value.code == "too_few_speakers"
-    pairs = noted(gender={speaker: ["female", "male"] for side in sides[:2] for speaker in side})
-    assert set(asked(pairs)) == {"emotion", "gender", "speaker"}
+    pairs = add_columns(gender={speaker: ["female", "male"] for side in sides[:2] for speaker in side})
+    assert set(build_by_name(pairs)) == {"emotion", "gender", "speaker"}
 
 
-def test_chance_is_what_the_same_class_always_scores(noted):
-    """A third style is heard in training alone, so no answer about it is ever wrong."""
+def test_chance_is_the_score_of_a_constant_class(add_columns):
+    """A third style occurs in training only, so no prediction of it is ever wrong."""
     sides = {f"s{n}": ["train" if n < 6 else "test"] for n in range(10)}
     styles = {f"s{n}": ["read", "free"] for n in range(10)} | {"s0": ["sung", "read"]}
-    own = asked(noted("official", split=sides, style=styles))["style"]
-    assert own.classes == ["free", "read", "sung"] and own.chance == 1 / 2
-    always = linear_probes.ProbeOutput(np.zeros_like(own.labels), [1.0])
+    style = build_by_name(add_columns("official", split=sides, style=styles))["style"]
+    assert style.classes == ["free", "read", "sung"] and style.chance == 1 / 2
+    always = linear_probes.ProbeOutput(np.zeros_like(style.labels), [1.0])
     assert linear_probes.build_statistics(
-        own, linear_probes.sum_by_speaker(own, always)[None]
-    ).compute_scores()["ua"] == pytest.approx(own.chance)
+        style, linear_probes.sum_by_speaker(style, always)[None]
+    ).compute_scores()["ua"] == pytest.approx(style.chance)
 
 
-def test_processes_probe_as_one_does(tmp_path, experiment):
+def test_several_processes_give_the_same_results(tmp_path, experiment):
     encoder = Planted((1,), (2,))
-    alone = examined(experiment, encoder, tmp_path / "one", names=["arousal"], jobs=1)
-    together = examined(experiment, encoder, tmp_path / "two", names=["arousal"], jobs=2)
-    for own, other in zip(
+    alone = probe_planted(experiment, encoder, tmp_path / "one", target_names=["arousal"], jobs=1)
+    together = probe_planted(experiment, encoder, tmp_path / "two", target_names=["arousal"], jobs=2)
+    for first, second in zip(
         alone["targets"]["arousal"]["layers"], together["targets"]["arousal"]["layers"], strict=True
     ):
-        assert own["scores"] == pytest.approx(other["scores"], abs=1e-5)
-        assert own["penalties"] == other["penalties"]
+        assert first["scores"] == pytest.approx(second["scores"], abs=1e-5)
+        assert first["penalties"] == second["penalties"]
 
 
 def test_the_benchmark_runs(monkeypatch, capsys):
@@ -229,8 +241,8 @@ def test_the_benchmark_runs(monkeypatch, capsys):
     bench = importlib.import_module("layers")
     monkeypatch.setattr(sys, "argv", ["layers.py", "--utterances", "300", "--layers", "2", "--width", "24"])
     bench.main()
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert set(found["seconds_of_25"]) == {"arousal", "emotion", "all"}
+    results = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(results["seconds_of_25"]) == {"arousal", "emotion", "all"}
     assert all(
-        found["seconds_of_25"][name] == pytest.approx(12.5 * s) for name, s in found["seconds"].items()
+        results["seconds_of_25"][name] == pytest.approx(12.5 * s) for name, s in results["seconds"].items()
     )

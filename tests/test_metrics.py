@@ -1,4 +1,4 @@
-"""Scores against formulas written a second time."""
+"""Scores against second, independent formulas."""
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +11,7 @@ labelled = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd")),
 
 
 def expected_emotion_scores(targets, predictions):
-    """From the definitions, by counting."""
+    """Return the scores by counting, from their definitions."""
     recalls, f1s = [], []
     for name in set(targets):
         hits = sum(t == p == name for t, p in zip(targets, predictions, strict=True))
@@ -36,17 +36,17 @@ def test_emotion_scores(pairs):
 
 @settings(deadline=None)
 @given(st.lists(labelled, min_size=1, max_size=4))
-def test_scores_of_confusion_are_the_scores(runs):
+def test_scores_from_confusions_match_direct_scores(runs):
     for pairs in runs:
         targets, predictions = (list(side) for side in zip(*pairs, strict=True))
         table = metrics.count_confusions(targets, predictions, "abcd")
         assert table.sum() == len(pairs)
-        found = {k: float(v[0]) for k, v in metrics.score_confusions(table[None]).items()}
-        assert found == pytest.approx(expected_emotion_scores(targets, predictions))
+        scores = {k: float(v[0]) for k, v in metrics.score_confusions(table[None]).items()}
+        assert scores == pytest.approx(expected_emotion_scores(targets, predictions))
 
 
-def edits(a, b):
-    """Levenshtein distance, by its recursion."""
+def edit_distance(a, b):
+    """Return the Levenshtein distance by its recursion."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         row, before = [i], row
@@ -68,10 +68,10 @@ words = st.text("ab ", min_size=1, max_size=12).map(lambda t: " ".join(t.split()
 )
 def test_error_rates(pairs):
     texts, answers = (list(side) for side in zip(*pairs, strict=True))
-    found = metrics.transcript_scores(texts, answers)
-    characters = sum(edits(t, a) for t, a in pairs) / sum(len(t) for t in texts)
-    by_word = sum(edits(t.split(), a.split()) for t, a in pairs) / sum(len(t.split()) for t in texts)
-    assert found == pytest.approx({"cer": characters, "wer": by_word})
+    rates = metrics.transcript_scores(texts, answers)
+    characters = sum(edit_distance(t, a) for t, a in pairs) / sum(len(t) for t in texts)
+    by_word = sum(edit_distance(t.split(), a.split()) for t, a in pairs) / sum(len(t.split()) for t in texts)
+    assert rates == pytest.approx({"cer": characters, "wer": by_word})
 
 
 def test_accuracy_and_empty_input():

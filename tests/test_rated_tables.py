@@ -1,4 +1,4 @@
-"""Runs of models that rate: tables of studies, comparisons, cards."""
+"""Runs of models with ratings: tables of studies, comparisons, cards."""
 
 import csv
 import json
@@ -23,7 +23,8 @@ from rated import (
     write_run,
 )
 
-from sertone.analysis.compare import compare, to_text
+from sertone.analysis.compare import compare
+from sertone.analysis.comparison_text import to_text
 from sertone.analysis.study import table, table_formats
 from sertone.analysis.study.study import Study, TableCell
 from sertone.errors import SertoneError
@@ -33,7 +34,7 @@ from sertone.sharing import model_card
 from sertone.sharing.card_scores import Scores
 
 
-def study_of(scores, **changes):
+def build_study(scores, **changes):
     values = {
         "title": "a study", "recipe": "r.yaml", "columns": {"c": {}}, "scores": scores,
         "rows": {"both": {}, "dimensions": {}, "emotion": {}},
@@ -43,23 +44,23 @@ def study_of(scores, **changes):
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
-    """Runs of both, of dimensions and of emotions alone: the folder, and where each run is."""
+    """Return a folder of runs with both, with dimensions only and with emotions only, and their cells."""
     out = tmp_path_factory.mktemp("study")
     options = {"both": {}, "dimensions": {"classes": [], "noise": 0.9}, "emotion": {"sides": []}}
-    for row, own in options.items():
-        write_run(out / "cells" / row, **own)
+    for row, model_options in options.items():
+        write_run(out / "cells" / row, **model_options)
     return out, {TableCell(row, "c", 0): out / "cells" / row for row in options}
 
 
-def test_tables_show_both_kinds_and_nothing_where_there_is_none(cells):
-    out, done = cells
+def test_tables_show_both_kinds_of_scores_and_empty_cells(cells):
+    out, finished = cells
     published = {"source": "P", "rows": {"both": {"c": {"ua": 75.71, "valence.ccc": 0.74}}}}
     reference = [{"name": "Others", "figures": {"valence.ccc": 0.638}}]
-    study = study_of(["ua", "valence.ccc"], published=published, reference=reference)
-    found = table.build_results(study, done, out, card_of())
+    study = build_study(["ua", "valence.ccc"], published=published, reference=reference)
+    results = table.build_results(study, finished, out, card_of())
     pooled = {row: results_of(out / "cells" / row)["pooled"] for row in ("both", "dimensions", "emotion")}
     text, (ccc, ua) = (
-        table_formats.format_markdown(found),
+        table_formats.format_markdown(results),
         (pooled["both"]["valence"]["ccc"], pooled["both"]["emotion"]["ua"]),
     )
     means = results_of(out / "cells" / "both")["mean"]
@@ -76,8 +77,10 @@ def test_tables_show_both_kinds_and_nothing_where_there_is_none(cells):
     )
     assert "Paper: P, which does not say whether a score is pooled or a mean over folds" in text
     assert "Differences from both in UA, in points" in text and "| Others | - | .638 |" in text
-    assert r"Others & - & .638 \\" in table_formats.format_latex(found)
-    lines = {(r["row"], r["score"]): r for r in csv.DictReader(table_formats.format_csv(found).splitlines())}
+    assert r"Others & - & .638 \\" in table_formats.format_latex(results)
+    lines = {
+        (r["row"], r["score"]): r for r in csv.DictReader(table_formats.format_csv(results).splitlines())
+    }
     apart = lines["dimensions", "valence.ccc"]
     difference = pooled["dimensions"]["valence"]["ccc"] - ccc
     assert float(apart["difference"]) == pytest.approx(difference) and float(apart["p"]) < 0.05
@@ -103,43 +106,44 @@ def test_tables_show_both_kinds_and_nothing_where_there_is_none(cells):
         ),
     ],
 )
-def test_the_papers_figure_stands_beside_its_own_convention(cells, convention, order, words):
-    out, done = cells
+def test_the_score_of_the_paper_stands_beside_its_convention(cells, convention, order, words):
+    out, finished = cells
     published = {"source": "P", "convention": convention, "rows": {"both": {"c": {"ua": 75.71}}}}
-    found = table.build_results(study_of(["ua"], published=published), done, out, card_of())
-    text, tex = table_formats.format_markdown(found), table_formats.format_latex(found)
+    results = table.build_results(build_study(["ua"], published=published), finished, out, card_of())
+    text, tex = table_formats.format_markdown(results), table_formats.format_latex(results)
     lines = text[text.index("| both |") : text.index("| dimensions |")].splitlines()
     assert [line.split(" | ")[1] for line in lines] == order
     assert words in text and words in tex
     places = [tex.index(f"{kind} &") for kind in order]
     assert places == sorted(places)
-    line = next(csv.DictReader(table_formats.format_csv(found).splitlines()))
+    line = next(csv.DictReader(table_formats.format_csv(results).splitlines()))
     assert line["published_convention"] == convention and line["published_as_printed"] == "75.71"
-    (out / "results.json").write_text(json.dumps(found))
+    (out / "results.json").write_text(json.dumps(results))
     page = study_page.write(out).read_text()
     mean = page.index(f"<small>mean {100 * float(line['mean_over_folds']):.1f}")
     assert (page.index("paper 75.71") < mean) == (convention == "pooled") and words in page
 
 
-def test_with_one_fold_there_is_one_figure(cells):
-    out, done = cells
-    found = table.build_results(study_of(["ua"]), done, out, card_of()) | {"folds": 1}
-    text = table_formats.format_markdown(found)
+def test_one_fold_has_one_kind_of_score(cells):
+    out, finished = cells
+    results = table.build_results(build_study(["ua"]), finished, out, card_of()) | {"folds": 1}
+    text = table_formats.format_markdown(results)
     assert "mean over folds" not in text and re.search(r"^\| both \| \d+\.\d \|$", text, re.M)
 
 
-def test_a_rating_can_be_what_differences_are_shown_of(cells):
-    out, done = cells
-    study = study_of(["arousal.ccc", "arousal.rmse", "wa"])
+def test_a_rating_can_be_the_main_score(cells):
+    out, finished = cells
+    study = build_study(["arousal.ccc", "arousal.rmse", "wa"])
     assert (
-        study.main_score == "arousal.ccc" and study_of(["asr.cer", "gender.accuracy"]).main_score == "asr.cer"
+        study.main_score == "arousal.ccc"
+        and build_study(["asr.cer", "gender.accuracy"]).main_score == "asr.cer"
     )
-    found = table.build_results(study, done, out, card_of())
-    text = table_formats.format_markdown(found)
+    results = table.build_results(study, finished, out, card_of())
+    text = table_formats.format_markdown(results)
     assert "Differences from both in CCC arousal, with 95 % intervals" in text
-    apart = found["rows"][1]["cells"]["c"]["scores"]["arousal.ccc"]["difference"]
+    apart = results["rows"][1]["cells"]["c"]["scores"]["arousal.ccc"]["difference"]
     assert f"| c | dimensions | -.{round(-1000 * apart['value']):03d} | -." in text
-    (out / "results.json").write_text(json.dumps(found))
+    (out / "results.json").write_text(json.dumps(results))
     page = study_page.write(out).read_text()
     (words,) = re.findall(r'aria-label="(CCC arousal of c: difference from both\.[^"]*)"', page)
     assert f"dimensions {apart['value']:+.3g} ({apart['low']:+.3g} to {apart['high']:+.3g})" in words
@@ -149,38 +153,38 @@ def test_a_rating_can_be_what_differences_are_shown_of(cells):
     assert f"<b>{rmse:.3f}</b>" in page
 
 
-def test_compare_says_how_ratings_differ(tmp_path, both):
+def test_compare_describes_differences_of_ratings(tmp_path, both):
     first, second = both, write_run(tmp_path / "second", noise=0.9, seed=2)
-    found = compare([first, second])
-    (apart,) = found["differences"]
+    comparison = compare([first, second])
+    (apart,) = comparison["differences"]
     ccc = [expected_of(rows_of(run / "predictions.csv"), "valence")["ccc"] for run in (first, second)]
     assert apart["scores"]["valence.ccc"]["value"] == pytest.approx(ccc[1] - ccc[0])
-    assert found["runs"][0]["scores"]["valence.ccc"] == pytest.approx(ccc[0])
-    text = to_text(found)
+    assert comparison["runs"][0]["scores"]["valence.ccc"] == pytest.approx(ccc[0])
+    text = to_text(comparison)
     assert re.search(r"CCC valence +\.\d{3}   \.\d{3} to \.\d{3}", text) and "Its CCC arousal is ." in text
     assert re.search(r"UA +[-+]\d+\.\d points   ", text) and apart["mcnemar"]
-    right = [
+    is_right = [
         [r["target"] == r["prediction"] for r in rows_of(run / "predictions.csv") if r["target"]]
         for run in (first, second)
     ]
-    assert apart["mcnemar"]["only_first"] == sum(a and not b for a, b in zip(*right, strict=True))
+    assert apart["mcnemar"]["only_first"] == sum(a and not b for a, b in zip(*is_right, strict=True))
 
 
-def test_compare_takes_what_all_runs_answer(tmp_path, both, dimensions):
-    found = compare([dimensions, both])
-    assert set(found["runs"][1]["scores"]) == {
+def test_compare_uses_the_tasks_of_all_runs(tmp_path, both, dimensions):
+    comparison = compare([dimensions, both])
+    assert set(comparison["runs"][1]["scores"]) == {
         f"{side}.{name}" for side in SIDES for name in ("ccc", "pearson", "rmse")
     }
-    assert found["differences"][0]["mcnemar"] is None and "Its CCC arousal is ." in to_text(found)
+    assert comparison["differences"][0]["mcnemar"] is None and "Its CCC arousal is ." in to_text(comparison)
     emotion = write_run(tmp_path / "emotion", sides=[])
     assert set(compare([both, emotion])["runs"][0]["scores"]) == {"ua", "wa", "macro_f1"}
-    with pytest.raises(SertoneError, match="no task that all runs answer") as caught:
+    with pytest.raises(SertoneError, match="no task that all runs predict") as caught:
         compare([dimensions, emotion])
     assert caught.value.code == "nothing_in_common"
 
 
-def test_compare_passes_over_rows_that_nobody_scores(tmp_path, both):
-    """One run also lists utterances for another task; without a rating they are no other labels."""
+def test_compare_ignores_rows_without_a_target(tmp_path, both):
+    """One run also lists utterances of another task. Without a rating they do not count as other labels."""
     alone = write_run(tmp_path / "alone", classes=[], sides=("valence",))
     rows = [row for row in rows_of(alone / "predictions.csv") if row["valence_target"]]
     assert len(rows) < len(rows_of(both / "predictions.csv"))
@@ -188,11 +192,11 @@ def test_compare_passes_over_rows_that_nobody_scores(tmp_path, both):
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    found = compare([both, alone])
-    assert found["unlike"] == [] and "valence.ccc" in found["differences"][0]["scores"]
+    comparison = compare([both, alone])
+    assert comparison["unlike"] == [] and "valence.ccc" in comparison["differences"][0]["scores"]
 
 
-def test_compare_notices_edited_ratings(tmp_path, both):
+def test_compare_detects_edited_ratings(tmp_path, both):
     second = write_run(tmp_path / "second", seed=3)
     edit(second, 7, valence_target="1.25")
     with pytest.raises(SertoneError, match="differ in the labels"):
@@ -209,18 +213,18 @@ def test_seeds_with_other_ratings_are_not_averaged(tmp_path, both):
     assert caught.value.code == "unlike_runs"
 
 
-def test_one_speaker_shows_nothing_about_others(tmp_path):
+def test_one_speaker_has_no_intervals(tmp_path):
     runs = [write_run(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 1))]
     for run in runs:
         path = run / "predictions.csv"
         lines = path.read_text().splitlines()
         path.write_text("\n".join([lines[0], *(line for line in lines[1:] if ",s0," in line)]))
-    found = compare(runs)
-    assert found["speakers"] == 1 and found["runs"][0]["intervals"] == {}
-    assert "With one speaker nothing can be said about others." in to_text(found)
+    comparison = compare(runs)
+    assert comparison["speakers"] == 1 and comparison["runs"][0]["intervals"] == {}
+    assert "One speaker says nothing about other speakers." in to_text(comparison)
 
 
-def about_of(classes, ratings):
+def build_metadata(classes, ratings):
     vocabulary = {"class_map": MAP if classes else {}, "classes": {"emotion": classes} if classes else {}}
     card = card_of() | {"fold": "s0 s1", "train": {}, "class_map": vocabulary["class_map"]}
     licence = {"what": "corpus", "of": "x"} | card["corpus"]["licence"]
@@ -235,7 +239,7 @@ def about_of(classes, ratings):
 def test_cards_of_models_that_rate(classes):
     result = fold_of(0, classes=classes)
     scores = Scores.from_fold(result)
-    text = model_card.render(about_of(classes, dict.fromkeys(SIDES, SCALE)), scores)
+    text = model_card.render(build_metadata(classes, dict.fromkeys(SIDES, SCALE)), scores)
     assert "`valence` from 1 to 5 points, `arousal` from 1 to 5 points." in text
     assert scores.utterances == 80 and scores.drawn == "utterances"
     ccc, (low, high) = scores.values["valence.ccc"], scores.intervals["valence.ccc"]
@@ -245,14 +249,19 @@ def test_cards_of_models_that_rate(classes):
     assert ("which of 3 emotions" in text) == ("Chance is a UA" in text) == bool(classes)
     assert ("It knows its 3 classes only" in text) == ("| UA |" in text) == bool(classes)
     assert "- CCC: concordance correlation coefficient (Lin 1989)" in text and metadata_errors(text) == []
-    said = ModelCard(text).data.to_dict()
-    assert said == yaml.safe_load(text.split("---\n")[1]) and said["pipeline_tag"] == "audio-classification"
-    (results,) = (model["results"][0]["metrics"] for model in said["model-index"])
+    metadata = ModelCard(text).data.to_dict()
+    assert (
+        metadata == yaml.safe_load(text.split("---\n")[1])
+        and metadata["pipeline_tag"] == "audio-classification"
+    )
+    (results,) = (model["results"][0]["metrics"] for model in metadata["model-index"])
     types = (["recall", "accuracy"] if classes else []) + ["ccc", "ccc"]
-    assert [each["type"] for each in results] == types and said["metrics"] == list(dict.fromkeys(types))
+    assert [result["type"] for result in results] == types and metadata["metrics"] == list(
+        dict.fromkeys(types)
+    )
     assert results[-1]["value"] == pytest.approx(scores.values["arousal.ccc"], abs=1e-4)
-    unscored = model_card.render(about_of(classes, dict.fromkeys(SIDES, SCALE)))
-    assert "has not been scored" in unscored and "Predicts ratings of a voice" in unscored
+    unscored = model_card.render(build_metadata(classes, dict.fromkeys(SIDES, SCALE)))
+    assert "has not been scored" in unscored and "Rates a voice" in unscored
 
 
 def test_scores_of_a_run_for_the_card(both, monkeypatch):

@@ -1,4 +1,4 @@
-"""Studies: the shipped ones are sound, cells share what they can, a killed one ends as if nothing had been."""
+"""Studies: shipped studies are valid, cells share first stages, a killed study ends with the same table."""
 
 import csv
 import json
@@ -30,10 +30,10 @@ FILES = ("table.md", "table.csv", "table.tex", "results.json", "report.html")
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_studies(path):
-    study, made = studies.load_study(path)
-    assert len(made) == len(study.rows) * len(study.columns) * len(study.seeds)
-    assert len({json.dumps(recipe.model_dump(mode="json")) for recipe in made.values()}) == len(made)
-    assert len({place.folder for place in made}) == len(made)
+    study, by_cell = studies.load_study(path)
+    assert len(by_cell) == len(study.rows) * len(study.columns) * len(study.seeds)
+    assert len({json.dumps(recipe.model_dump(mode="json")) for recipe in by_cell.values()}) == len(by_cell)
+    assert len({place.folder for place in by_cell}) == len(by_cell)
     wrong = yaml.safe_load(path.read_text()) | {"compare_to": "nobody"}
     with pytest.raises(SertoneError, match="'nobody' is no row"):
         parse(studies.Study, wrong, "study", "bad_study")
@@ -47,44 +47,46 @@ def test_the_schema_for_editors_is_up_to_date():
 
 @pytest.mark.parametrize("stem", ["wan2025_table1", "wan2025_table2"])
 def test_the_papers_baseline_has_one_fully_connected_layer(stem):
-    _, made = studies.load_study(REPOSITORY / "studies" / f"{stem}.yaml")
-    baselines = [recipe.model for place, recipe in made.items() if place.row == "baseline"]
+    _, by_cell = studies.load_study(REPOSITORY / "studies" / f"{stem}.yaml")
+    baselines = [recipe.model for place, recipe in by_cell.items() if place.row == "baseline"]
     assert len(baselines) == 3 and all(model["hidden"] is None for model in baselines)
 
 
 @pytest.mark.parametrize("stem", ["wan2025_table4", "demo_table4"])
 def test_table_4_has_every_subset_of_the_tasks(stem):
-    _, made = studies.load_study(REPOSITORY / "studies" / f"{stem}.yaml")
-    found = {}
-    for place, recipe in made.items():
+    _, by_cell = studies.load_study(REPOSITORY / "studies" / f"{stem}.yaml")
+    subsets_by_column = {}
+    for place, recipe in by_cell.items():
         tasks = frozenset(task for task, weight in recipe.model["tasks"].items() if weight)
-        found.setdefault(place.column, set()).add(tasks)
+        subsets_by_column.setdefault(place.column, set()).add(tasks)
         named = set() if place.row == "SER alone" else set(place.row.split(" + "))
         assert tasks == named and len(recipe.train.epochs) == (2 if tasks else 1)
-    assert len(found) == 3 and all(len(subsets) == 16 for subsets in found.values())
+    assert len(subsets_by_column) == 3 and all(len(subsets) == 16 for subsets in subsets_by_column.values())
 
 
-def test_the_small_model_is_one_of_those_that_it_was_chosen_from():
-    _, made = studies.load_study(REPOSITORY / "studies" / "compact.yaml")
+def test_the_shipped_small_model_is_a_cell_of_its_study():
+    _, by_cell = studies.load_study(REPOSITORY / "studies" / "compact.yaml")
     shipped = recipes.load(recipes.find_shipped_recipe("compact"))
-    assert [place for place, recipe in made.items() if recipe == shipped] == [
+    assert [place for place, recipe in by_cell.items() if recipe == shipped] == [
         TableCell("477 statistics", "one speed", 0)
     ]
-    for place, recipe in made.items():
+    for place, recipe in by_cell.items():
         assert place.row == f"{FunctionalsEncoderConfig(**recipe.model['encoder']).build().width} statistics"
 
 
-def test_the_papers_own_figures_are_consistent():
-    """The means that the text implies are those of Table III's encoders."""
+def test_the_scores_of_the_paper_are_consistent():
+    """The means in the text are those of the encoders of Table III."""
     study, _ = studies.load_study(REPOSITORY / "studies" / "wan2025_table2.yaml")
     assert study.published
     for score in ("ua", "wa"):
-        own = [study.published.rows["full"][encoder][score] for encoder in study.columns]
-        assert study.published.inferred["full"]["mean"][score] == pytest.approx(np.mean(own), abs=0.006)
+        by_encoder = [study.published.rows["full"][encoder][score] for encoder in study.columns]
+        assert study.published.inferred["full"]["mean"][score] == pytest.approx(
+            np.mean(by_encoder), abs=0.006
+        )
 
 
 def write_study(folder, corpus, **changes):
-    """Two systems with one first stage, and one without, on the small demo corpus."""
+    """Write a study of two systems with one first stage and one without, on the small demo corpus."""
     recipe = {
         "data": {"corpus": "demo", "root": str(corpus)},
         "protocol": {"split": "grouped_k_fold", "folds": 2},
@@ -116,18 +118,18 @@ def write_study(folder, corpus, **changes):
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory, small_demo):
-    """A finished study: its YAML file and its folder."""
+def finished(tmp_path_factory, small_demo):
+    """Return the YAML file and the folder of a finished study."""
     folder = tmp_path_factory.mktemp("study")
     path = write_study(folder, small_demo)
     return path, ablate(path, folder / "out", jobs=2, quiet=True)
 
 
-def test_rows_with_the_same_first_stage_train_it_once_and_answer_as_if_alone(done, tmp_path):
-    path, out = done
-    _, made = studies.load_study(path)
+def test_rows_with_the_same_first_stage_train_it_once_and_predict_as_if_alone(finished, tmp_path):
+    path, out = finished
+    _, by_cell = studies.load_study(path)
     seconds = {}
-    for place, recipe in made.items():
+    for place, recipe in by_cell.items():
         folds = json.loads((out / place.folder / "results.json").read_text())["folds"]
         first = [entry for fold in folds for entry in fold["history"] if entry["stage"] == "auxiliary"]
         seconds[place.row, place.column] = [entry["seconds"] for entry in first]
@@ -146,8 +148,8 @@ def test_rows_with_the_same_first_stage_train_it_once_and_answer_as_if_alone(don
     assert not list(out.glob("cells/**/checkpoint"))
 
 
-def test_the_table_holds_what_the_runs_scored(done):
-    _, out = done
+def test_the_table_holds_the_scores_of_the_runs(finished):
+    _, out = finished
     text = (out / "table.md").read_text()
     with open(out / "table.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -194,15 +196,15 @@ def test_several_seeds_give_mean_and_spread(tmp_path, small_demo):
     runs = sorted((out / "cells").glob("*/*/*"))
     assert [run.name for run in runs] == ["seed_3", "seed_5"]
     results = [json.loads((run / "results.json").read_text()) for run in runs]
-    ways = [each["pooled"]["asr"]["cer"] for each in results]
+    ways = [run["pooled"]["asr"]["cer"] for run in results]
     (cell,) = json.loads((out / "results.json").read_text())["rows"][0]["cells"].values()
-    found = cell["scores"]["asr.cer"]
-    assert found["value"] == pytest.approx(sum(ways) / 2)
-    assert found["spread"] == pytest.approx(abs(ways[0] - ways[1]) / 2**0.5)
+    pooled = cell["scores"]["asr.cer"]
+    assert pooled["value"] == pytest.approx(sum(ways) / 2)
+    assert pooled["spread"] == pytest.approx(abs(ways[0] - ways[1]) / 2**0.5)
     after = cell["scores"]["auxiliary/asr.cer"]
-    first = [each["after_stages"]["auxiliary"] for each in results]
-    assert after["value"] == pytest.approx(np.mean([each["pooled"]["asr"]["cer"] for each in first]))
-    means = [each["mean"]["asr"]["cer"] for each in first]
+    first = [run["after_stages"]["auxiliary"] for run in results]
+    assert after["value"] == pytest.approx(np.mean([run["pooled"]["asr"]["cer"] for run in first]))
+    means = [run["mean"]["asr"]["cer"] for run in first]
     assert after["mean_over_folds"]["value"] == pytest.approx(np.mean(means))
     assert after["mean_over_folds"]["spread"] == pytest.approx(np.std(means, ddof=1))
     assert after["value"] != cell["scores"]["asr.cer"]["value"]
@@ -212,8 +214,8 @@ def test_several_seeds_give_mean_and_spread(tmp_path, small_demo):
 
 
 @pytest.mark.slow
-def test_killed_at_a_random_moment_the_table_is_the_same(done, tmp_path):
-    path, out = done
+def test_killed_at_a_random_moment_the_table_is_the_same(finished, tmp_path):
+    path, out = finished
     command = [sys.executable, "-m", "sertone", "ablate", str(path), "--out", str(tmp_path / "out")]
     started = subprocess.Popen(
         [*command, "--jobs", "2"], start_new_session=True, stderr=subprocess.PIPE, text=True
@@ -232,7 +234,7 @@ def test_killed_at_a_random_moment_the_table_is_the_same(done, tmp_path):
         assert (tmp_path / "out" / name).read_bytes() == (out / name).read_bytes(), name
 
 
-def test_what_is_wrong_with_a_study_is_named(tmp_path, small_demo):
+def test_errors_name_what_is_wrong_with_a_study(tmp_path, small_demo):
     def refused(**changes):
         with pytest.raises(SertoneError) as caught:
             ablate(write_study(tmp_path, small_demo, **changes), tmp_path / "out", quiet=True)
@@ -241,8 +243,8 @@ def test_what_is_wrong_with_a_study_is_named(tmp_path, small_demo):
     assert "bad_study" in refused(scores=["accuracy"])
     assert "same folder" in refused(rows={"a b": {}, "a-b": {}})
     assert "another protocol" in refused(rows={"a": {}, "b": {"protocol.folds": 3}}, published=None)
-    found = refused(rows={"a": {}, "b": {"model.fusio": "last"}}, published=None)
-    assert "did you mean 'fusion'" in found and "b, tiny" in found
+    error = refused(rows={"a": {}, "b": {"model.fusio": "last"}}, published=None)
+    assert "did you mean 'fusion'" in error and "b, tiny" in error
     assert "wrong_epochs" in refused(rows={"a": {}, "b": {"train.epochs": [1]}}, published=None)
     assert not list(tmp_path.glob("out/cells/*/*/*/fold_*")), "nothing is trained before all is checked"
     with pytest.raises(SertoneError, match="no file"):
@@ -253,30 +255,30 @@ def test_what_is_wrong_with_a_study_is_named(tmp_path, small_demo):
         studies.load_study(broken)
 
 
-def test_a_cell_that_fails_does_not_keep_the_others_from_being_done(tmp_path, small_demo):
+def test_a_failing_cell_does_not_stop_the_others(tmp_path, small_demo):
     rows = {
         "sound": {},
         "bursts": {"train.learning_rate": {"encoder": 1e30, "downstream": 1e30}},
         "later": {},
     }
     rows["later"] = {"train.epochs": [1, 2]}
-    one = {"columns": {"tiny": {}}, "published": None}
-    path = write_study(tmp_path, small_demo, rows=rows, **one)
+    one_column = {"columns": {"tiny": {}}, "published": None}
+    path = write_study(tmp_path, small_demo, rows=rows, **one_column)
     with pytest.raises(SertoneError, match="bursts, tiny, seed 0") as caught:
         ablate(path, tmp_path / "out", jobs=1, quiet=True)
     assert caught.value.code == "not_finite"
     text = (tmp_path / "out" / "table.md").read_text()
-    assert "2 of 3 runs are done" in text
+    assert "2 of 3 runs are finished" in text
     assert (tmp_path / "out/cells/later/tiny/seed_0/results.json").is_file()
 
 
-def test_forced_cells_are_marked_and_a_study_runs_again_from_its_own_folder(tmp_path, small_demo):
-    one = {"rows": {"full": {}}, "columns": {"tiny": {}}, "published": None}
-    out = ablate(write_study(tmp_path, small_demo, **one), tmp_path / "out", jobs=1, quiet=True)
+def test_forced_cells_are_marked_and_a_study_runs_again_from_its_folder(tmp_path, small_demo):
+    one_cell = {"rows": {"full": {}}, "columns": {"tiny": {}}, "published": None}
+    out = ablate(write_study(tmp_path, small_demo, **one_cell), tmp_path / "out", jobs=1, quiet=True)
     before = (out / "table.md").read_bytes()
     ablate(out / "study.yaml", out, jobs=1, quiet=True)
     assert (out / "table.md").read_bytes() == before and b"*" not in before
-    changed = write_study(tmp_path, small_demo, **one | {"rows": {"full": {"model.dropout": 0.3}}})
+    changed = write_study(tmp_path, small_demo, **one_cell | {"rows": {"full": {"model.dropout": 0.3}}})
     with pytest.raises(SertoneError, match=r"model\.dropout: was") as caught:
         ablate(changed, out, jobs=1, quiet=True)
     assert caught.value.code == "other_experiment"
@@ -288,10 +290,10 @@ def test_forced_cells_are_marked_and_a_study_runs_again_from_its_own_folder(tmp_
 @pytest.mark.parametrize("name", ["train.seed", "model.frozen_layers", "model.encoder.width", "model"])
 def test_a_setting_that_would_be_lost_is_refused(tmp_path, small_demo, name):
     path = write_study(tmp_path, small_demo)
-    _, made = studies.load_study(path, ["train.batch_size=4"])
-    assert all(recipe.train.batch_size == 4 for recipe in made.values())
-    with pytest.raises(SertoneError, match=f"--set {name}, which") as caught:
+    _, by_cell = studies.load_study(path, ["train.batch_size=4"])
+    assert all(recipe.train.batch_size == 4 for recipe in by_cell.values())
+    with pytest.raises(SertoneError, match=f"--set {name}, but") as caught:
         studies.load_study(path, [f"{name}=1"])
     assert caught.value.code == "bad_override"
-    _, made = studies.load_study(path, seeds=[4, 5])
-    assert {place.seed for place in made} == {recipe.train.seed for recipe in made.values()} == {4, 5}
+    _, by_cell = studies.load_study(path, seeds=[4, 5])
+    assert {place.seed for place in by_cell} == {recipe.train.seed for recipe in by_cell.values()} == {4, 5}

@@ -1,4 +1,4 @@
-"""What a bundle is: for `sertone info`, without torch."""
+"""Description of a bundle for `sertone info`. It needs no torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,95 +9,129 @@ from sertone.audio import SAMPLING_RATE
 from sertone.labels import Scale, describe_scale
 from sertone.runtime import bundle
 from sertone.scoring import display
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """What there is to say about a bundle.
+    """Return the metadata of a bundle.
 
     Args:
         folder: of the bundle.
 
     Returns:
-        what `bundle.json` holds, but for the hashes and the protocol card, of which `corpus` is left; and
-        `megabytes`.
+        the content of `bundle.json` without hashes and protocol card, the title of its `corpus`, and its
+        size in `megabytes`.
 
     Raises:
         SertoneError: `not_a_bundle`, `other_format`, `bad_bundle`.
     """
-    about = bundle.read_metadata(folder)
-    kept = {name: value for name, value in about.items() if name not in ("files", "card")}
-    size = sum((folder / name).stat().st_size for name in about["files"])
-    return kept | {"corpus": about["card"]["corpus"]["title"], "megabytes": size / 1e6}
+    metadata = bundle.read_metadata(folder)
+    # Hashes and the protocol card are long, and meant for programs.
+    public = {name: value for name, value in metadata.items() if name not in ("files", "card")}
+    size = sum((folder / name).stat().st_size for name in metadata["files"])
+    return public | {"corpus": metadata["card"]["corpus"]["title"], "megabytes": size / 1e6}
 
 
-def to_text(found: Mapping[str, Any]) -> str:
-    """As lines for people."""
-    shortest = f"mono speech at 16 kHz, at least {1000 * found['min_samples'] / SAMPLING_RATE:.0f} ms"
-    scales = {name: Scale(**scale) if scale else None for name, scale in found["scales"].items()}
-    rated = [f"{name} {describe_scale(scale)}" for name, scale in scales.items()]
-    classes = [f"emotion: {', '.join(found['classes'])}"] if found["classes"] else []
+def to_text(metadata: Mapping[str, Any]) -> str:
+    """Format the result of `describe` as lines for people."""
+    scales = {name: Scale(**scale) if scale else None for name, scale in metadata["scales"].items()}
+    outputs = [f"emotion: {', '.join(metadata['classes'])}"] if metadata["classes"] else []
+    outputs += [f"{name} {describe_scale(scale)}" for name, scale in scales.items()]
+    elsewhere = metadata.get("elsewhere", {})
     rows = {
-        "bundle": f"{found['name']}, {found['precision']}, {found['megabytes']:.1f} MB",
-        "model": _model_in_words(found),
-        "input": ", and ".join([shortest] * found["hears"] + ["text"] * found["reads"]),
-        "answers": "; ".join(classes + rated),
-        "scores": _scores_in_words(found.get("scores") or {}),
+        "bundle": f"{metadata['name']}, {metadata['precision']}, {metadata['megabytes']:.1f} MB",
+        "model": _describe_model(metadata),
+        "input": describe_input(metadata),
+        "outputs": "; ".join(outputs),
+        "scores": _describe_scores(metadata.get("scores") or {}),
         "elsewhere": "; ".join(
-            f"{corpus}: {_scores_in_words(scores)}" for corpus, scores in found.get("elsewhere", {}).items()
+            f"{corpus}: {_describe_scores(scores)}" for corpus, scores in elsewhere.items()
         ),
-        "unsure": _threshold_in_words(found["calibration"]),
-        "parity": _parity_in_words(found["parity"]),
-        "loss": _loss_in_words(found),
-        "corpus": found["corpus"],
-        "licences": "; ".join(
-            f"{e['what']} {e['of']}: {licences.describe_licence(e)}" for e in found["licences"]
-        ),
+        "unsure": _describe_threshold(metadata["calibration"]),
+        "parity": _describe_parity(metadata["parity"]),
+        "loss": _describe_loss(metadata),
+        "corpus": metadata["corpus"],
+        "licences": describe_licences(metadata),
     }
+    return format_rows(rows)
+
+
+def format_rows(rows: Mapping[str, str]) -> str:
+    """Format names and texts as lines. Empty texts have no line."""
+    # The longest name, `parameters`, has ten letters.
     return "\n".join(f"{name:11} {text}" for name, text in rows.items() if text)
 
 
-def _model_in_words(found: Mapping[str, Any]) -> str:
-    if not (model := found.get("model")):
+def describe_input(description: Mapping[str, Any]) -> str:
+    """Describe the input of a model.
+
+    Args:
+        description: with `min_samples`, `hears` and `reads`.
+    """
+    shortest_ms = 1000 * description["min_samples"] / SAMPLING_RATE
+    inputs = []
+    if description["hears"]:
+        inputs.append(f"mono speech at 16 kHz, at least {shortest_ms:.0f} ms")
+    if description["reads"]:
+        inputs.append("text")
+    return ", and ".join(inputs)
+
+
+def describe_licences(description: Mapping[str, Any]) -> str:
+    """Describe the licences of corpora and pretrained parts."""
+    return "; ".join(
+        f"{entry['what']} {entry['of']}: {licences.describe_licence(entry)}"
+        for entry in description["licences"]
+    )
+
+
+def _describe_model(metadata: Mapping[str, Any]) -> str:
+    model = metadata.get("model")
+    if not model:
         return ""
-    mean = f", mean of {found['models']} models" if found["models"] > 1 else ""
+    mean = f", mean of {metadata['models']} models" if metadata["models"] > 1 else ""
     return f"{model['name']}, {model['encoders']}{mean}"
 
 
-def _scores_in_words(scores: Mapping[str, Any]) -> str:
+def _describe_scores(scores: Mapping[str, Any]) -> str:
     if not scores:
         return ""
-    said = [
-        f"{display.get_score_format(n).label} {_score(n, v, scores)}" for n, v in scores["values"].items()
+    values = [
+        f"{display.get_score_format(name).label} {_format_score(name, value, scores)}"
+        for name, value in scores["values"].items()
     ]
-    chosen = ", answered by settings chosen without them" if scores.get("among") else ""
-    spoken = f"{format_count(scores['utterances'], 'utterance')}, {display.describe_speakers(scores)}"
-    return f"{', '.join(said)} ({spoken}{chosen})"
+    chosen = ", predicted with settings chosen without them" if scores.get("among") else ""
+    utterances = format_count(scores["utterances"], "utterance")
+    return f"{', '.join(values)} ({utterances}, {display.describe_speakers(scores)}{chosen})"
 
 
-def _score(name: str, value: float, scores: Mapping[str, Any]) -> str:
-    """With its 95 % interval, where there is one."""
-    text = display.get_score_format(name).format_value
-    bounds = "-".join(map(text, scores["intervals"].get(name, ())))
-    return f"{text(value)} ({bounds})" if bounds else text(value)
+def _format_score(name: str, value: float, scores: Mapping[str, Any]) -> str:
+    """Format a score, with its 95 % interval where it has one."""
+    score_format = display.get_score_format(name)
+    bounds = "-".join(map(score_format.format_value, scores["intervals"].get(name, ())))
+    return f"{score_format.format_value(value)} ({bounds})" if bounds else score_format.format_value(value)
 
 
-def _threshold_in_words(calibration: Mapping[str, Any]) -> str:
+def _describe_threshold(calibration: Mapping[str, Any]) -> str:
     threshold = calibration.get("threshold")
     return "" if threshold is None else f"below a confidence of {threshold:.2f}"
 
 
-def _parity_in_words(parity: Mapping[str, Any]) -> str:
+def _describe_parity(parity: Mapping[str, Any]) -> str:
+    # The bundle states one difference per output. The largest counts.
     worst = max(parity.get("largest_difference", {}).values(), default=None)
-    return "" if worst is None else f"differs from torch by {worst:.1e} at most"
+    return "" if worst is None else f"differs from torch by at most {worst:.1e}"
 
 
-def _loss_in_words(found: Mapping[str, Any]) -> str:
-    if found["precision"] == "fp32":
+def _describe_loss(metadata: Mapping[str, Any]) -> str:
+    """Describe the score that a reduced precision costs."""
+    if metadata["precision"] == "fp32":
         return ""
-    if not (measured := found.get("measured")):
+    measured = metadata.get("measured")
+    if not measured:
         return "not measured"
     if measured["loss_points"] is None:
-        return f"no label of {measured['corpus']} to score"
-    where = f"{measured['utterances']} recordings of {measured['corpus']}"
-    return f"{measured['loss_points']:.2f} points on {where}"
+        return f"not measured: {measured['corpus']} has no label to score"
+    return (
+        f"{measured['loss_points']:.2f} points on {measured['utterances']} recordings of {measured['corpus']}"
+    )

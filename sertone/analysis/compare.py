@@ -1,4 +1,4 @@
-"""Is one run better than another? Only where both followed one protocol can that be said."""
+"""Comparison of runs by paired differences, where all runs follow one protocol."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sertone.analysis.comparison_text import describe_difference
 from sertone.analysis.run_predictions import (
     RunPredictions,
     get_target_column,
@@ -16,26 +17,31 @@ from sertone.analysis.run_predictions import (
 from sertone.errors import SertoneError
 from sertone.files import read_json
 from sertone.scoring import intervals
-from sertone.scoring.display import build_score_name, count_drawn_units, get_score_format
+from sertone.scoring.display import build_score_name, count_drawn_units
 from sertone.scoring.sufficient_statistics import SufficientStatistics
 from sertone.sharing.card_scores import describe_choice
 
-PARTS = {
+PROTOCOL_PARTS = {
     "file_hashes": "the recordings",
     "segments": "where utterances start and end",
     "split": "the split",
     "test_speakers": "who is held out in which fold",
     "labels": "the labels",
 }
-"""Parts of a protocol card that have to be equal; `_classes_apart` compares the classes."""
-MOST = 5
-"""Labels of which an error says how runs class them."""
-SAID = ("ua", "ccc")
-"""Scores whose differences are said in a sentence."""
+"""Parts of a protocol card that have to be equal. `_find_class_differences` compares the classes."""
+MAX_LISTED = 5
+"""Number of differences between classes that an error lists."""
+SENTENCE_SCORES = ("ua", "ccc")
+"""Scores whose differences are described in a sentence."""
+
+System = list[RunPredictions]
+"""Runs of one system, which differ in their seeds."""
+NamedCard = tuple[str, dict[str, Any]]
+"""Path and protocol card of a run."""
 
 
 def compare(paths: Sequence[str | Path], *, force: bool = False) -> dict[str, Any]:
-    """Compares runs with the first one.
+    """Compare runs with the first one.
 
     Args:
         paths: run folders, or folders of runs that differ in their seeds (`seed_0`, `seed_1`, as a study
@@ -50,252 +56,196 @@ def compare(paths: Sequence[str | Path], *, force: bool = False) -> dict[str, An
     """
     if len(paths) < 2:
         raise SertoneError("too_few_runs", f"runs given: {len(paths)}", "two or more to compare")
-    sides = [[load_predictions(run) for run in _runs(Path(path))] for path in paths]
-    tasks = _tasks(sides)
-    differing = _differing([str(path) for path in paths], [_protocol(side[0], tasks) for side in sides])
-    if differing and not force:
+    systems = [[load_predictions(run) for run in _find_runs(Path(path))] for path in paths]
+    tasks = _find_common_tasks(systems)
+    cards = [_complete_card(system[0], tasks) for system in systems]
+    problems = _find_protocol_differences([str(path) for path in paths], cards)
+    if problems and not force:
         raise SertoneError(
             "unlike_protocols",
-            f"{', '.join(map(str, paths))} differ in {'; '.join(differing)}",
-            "runs of one protocol: their scores do not measure the same thing",
-            "--force compares what they have in common and says so",
+            f"{', '.join(map(str, paths))} differ in {'; '.join(problems)}",
+            "runs of one protocol: scores of different protocols do not measure the same thing",
+            "--force compares the utterances that they have in common, and says so",
         )
-    sides = _in_common(sides, tasks) if differing else sides
-    sums = [{task: found for task in tasks if (found := sum_statistics([side], task))} for side in sides]
-    rows = sides[0][0].rows
+    if problems:
+        systems = _select_common_utterances(systems, tasks)
+    sums = [_sum_by_task(system, tasks) for system in systems]
+    first = systems[0][0]
     return {
-        "unlike": differing,
-        "utterances": len(rows),
-        **sides[0][0].speaker_counts,
+        "unlike": problems,
+        "utterances": len(first.rows),
+        **first.speaker_counts,
         "runs": [
-            {"path": str(path), "seeds": len(side), "best_of": describe_choice(Path(path))} | _scores(own)
-            for path, side, own in zip(paths, sides, sums, strict=True)
+            {"path": str(path), "seeds": len(system), "best_of": describe_choice(Path(path))}
+            | _score_system(system_sums)
+            for path, system, system_sums in zip(paths, systems, sums, strict=True)
         ],
         "differences": [
-            {"path": str(path)} | _difference(sides[0], side, sums[0], own)
-            for path, side, own in list(zip(paths, sides, sums, strict=True))[1:]
+            {"path": str(path)} | _compare_systems(systems[0], system, sums[0], system_sums)
+            for path, system, system_sums in list(zip(paths, systems, sums, strict=True))[1:]
         ],
     }
 
 
-def _tasks(sides: list[list[RunPredictions]]) -> list[str]:
-    """What all runs answer: emotion, ratings.
+def _find_common_tasks(systems: list[System]) -> list[str]:
+    """Return the tasks that all runs predict: emotion, ratings.
 
     Raises:
         SertoneError: `nothing_in_common`.
     """
-    runs = [run for side in sides for run in side]
+    runs = [run for system in systems for run in system]
     tasks = [task for task in runs[0].tasks if all(task in run.tasks for run in runs)]
     if not tasks:
         raise SertoneError(
             "nothing_in_common",
-            f"no task that all runs answer: {'; '.join(', '.join(run.tasks) for run in runs)}",
+            f"no task that all runs predict: {'; '.join(', '.join(run.tasks) for run in runs)}",
             "emotion or a rating in all of them",
         )
     return tasks
 
 
-def _runs(path: Path) -> list[Path]:
-    """One run, or its repetitions with other seeds."""
+def _find_runs(path: Path) -> list[Path]:
+    """Return a run, or its repetitions with other seeds."""
+    # A cell of a study has a folder per seed. A single run has none.
     return sorted(folder for folder in path.glob("seed_*") if folder.is_dir()) or [path]
 
 
-def _protocol(run: RunPredictions, tasks: list[str]) -> dict[str, Any]:
-    """Return the card with what it does not hold: who is held out, the labels, the classes answered."""
+def _complete_card(run: RunPredictions, tasks: list[str]) -> dict[str, Any]:
+    """Return the protocol card with the test speakers, labels and classes of the predictions."""
     card = read_json(run.folder / "protocol.json", "not_a_run")
-    labels = {row["id"]: own for row in run.rows if any(own := _labels(row, tasks))}
+    labels = {row["id"]: row_labels for row in run.rows if any(row_labels := _get_labels(row, tasks))}
     classes = run.classes if "emotion" in tasks else []
     held_out = [fold["test_speakers"] for fold in card["folds"]]
+    # Utterances of unknown speakers are units of their own, so their folds count one by one.
     held_out.append({row["id"]: row["fold"] for row in run.rows if not row["speaker"]})
-    # An encoder that has heard unknown speakers makes no other split.
+    # An encoder that was trained on unknown speakers sets `speaker_independent`, but the split is the same.
     split = {name: value for name, value in card["split"].items() if name != "speaker_independent"}
     return card | {"split": split, "test_speakers": held_out, "labels": labels, "classes": classes}
 
 
-def _labels(row: dict[str, str], tasks: list[str]) -> tuple[str, ...]:
+def _get_labels(row: dict[str, str], tasks: list[str]) -> tuple[str, ...]:
     return tuple(row[get_target_column(task)] for task in tasks)
 
 
-def _differing(paths: list[str], cards: list[dict[str, Any]]) -> list[str]:
-    """Return in words what is not the same in all protocols."""
-    found = [words for part, words in PARTS.items() if any(card[part] != cards[0][part] for card in cards)]
-    first, *others = zip(paths, cards, strict=True)
-    apart = list(dict.fromkeys(words for other in others for words in _classes_apart(first, other)))
-    more = f"; and {len(apart) - MOST} more" if len(apart) > MOST else ""
-    return found + ([f"the classes ({'; '.join(apart[:MOST])}{more})"] if apart else [])
-
-
-Named = tuple[str, dict[str, Any]]
-"""Path and card of a run."""
-
-
-def _classes_apart(*runs: Named) -> list[str]:
-    """Return in words which labels two runs class in different ways, and which classes one of them lacks.
-
-    A label that does not occur in the data of either makes no difference. Older cards do not say which occur.
-    """
-    (first, one), (second, two) = ((path, card["class_map"]) for path, card in runs)
-    known = [card.get("corpus", {}).get("by_emotion") for _, card in runs]
-    occurring = {*one, *two} if None in known else set().union(*known)
-    apart = [
-        f"{label} counts as {own} in {first} and as {other} in {second}"
-        for label in dict.fromkeys([*one, *two])
-        if (own := one.get(label, "no class")) != (other := two.get(label, "no class"))
-        if label in occurring
+def _find_protocol_differences(paths: list[str], cards: list[dict[str, Any]]) -> list[str]:
+    """Describe the parts of the protocol that are not the same in all runs."""
+    problems = [
+        description
+        for part, description in PROTOCOL_PARTS.items()
+        if any(card[part] != cards[0][part] for card in cards)
     ]
-    for (path, card), (_, other) in (runs, runs[::-1]):
-        if alone := [name for name in card["classes"] if name not in other["classes"]]:
-            apart.append(f"only {path} answers {', '.join(alone)}")
-    return apart
+    first, *remaining = zip(paths, cards, strict=True)
+    class_problems = [text for run in remaining for text in _find_class_differences(first, run)]
+    # Several runs may differ from the first in the same way.
+    class_problems = list(dict.fromkeys(class_problems))
+    if not class_problems:
+        return problems
+    listed = "; ".join(class_problems[:MAX_LISTED])
+    if len(class_problems) > MAX_LISTED:
+        listed += f"; and {len(class_problems) - MAX_LISTED} more"
+    return [*problems, f"the classes ({listed})"]
 
 
-def _in_common(sides: list[list[RunPredictions]], tasks: list[str]) -> list[list[RunPredictions]]:
-    """The utterances that all runs were tested on, with the same labels."""
+def _find_class_differences(first: NamedCard, second: NamedCard) -> list[str]:
+    """Describe the labels that two runs map to different classes, and the classes that one of them lacks.
 
-    def known(row: dict[str, str]) -> tuple:
-        return row["id"], row["speaker"], _labels(row, tasks)
+    A label that does not occur in the data of either run makes no difference. Older cards do not say which
+    labels occur.
+    """
+    first_map = first[1]["class_map"]
+    second_map = second[1]["class_map"]
+    label_counts = [card.get("corpus", {}).get("by_emotion") for _, card in (first, second)]
+    occurring = {*first_map, *second_map} if None in label_counts else set().union(*label_counts)
+    problems = []
+    for label in dict.fromkeys([*first_map, *second_map]):
+        first_class = first_map.get(label, "no class")
+        second_class = second_map.get(label, "no class")
+        if label in occurring and first_class != second_class:
+            problems.append(
+                f"{label} counts as {first_class} in {first[0]} and as {second_class} in {second[0]}"
+            )
+    for (path, card), (_, other_card) in ((first, second), (second, first)):
+        if extra := [name for name in card["classes"] if name not in other_card["classes"]]:
+            problems.append(f"only {path} predicts {', '.join(extra)}")
+    return problems
 
-    runs = [run for side in sides for run in side]
-    common = set.intersection(*({known(row) for row in run.rows} for run in runs))
+
+def _select_common_utterances(systems: list[System], tasks: list[str]) -> list[System]:
+    """Return only the utterances on which all runs were tested, with the same labels.
+
+    Raises:
+        SertoneError: `nothing_in_common`.
+    """
+
+    def get_identity(row: dict[str, str]) -> tuple:
+        return row["id"], row["speaker"], _get_labels(row, tasks)
+
+    runs = [run for system in systems for run in system]
+    common = set.intersection(*({get_identity(row) for row in run.rows} for run in runs))
     if not common:
         raise SertoneError(
             "nothing_in_common",
-            "no utterance that all runs were tested on, with the same label",
-            "some, to compare on",
+            "no utterance on which all runs were tested, with the same label",
+            "common utterances to compare on",
         )
     classes = sorted({name for run in runs for name in run.classes})
 
-    def kept(run: RunPredictions) -> RunPredictions:
-        return replace(run, classes=classes, rows=[row for row in run.rows if known(row) in common])
+    def select_common(run: RunPredictions) -> RunPredictions:
+        return replace(run, classes=classes, rows=[row for row in run.rows if get_identity(row) in common])
 
-    return [[kept(run) for run in side] for side in sides]
+    return [[select_common(run) for run in system] for system in systems]
 
 
-def _scores(sums: dict[str, SufficientStatistics]) -> dict[str, Any]:
-    """Scores and intervals by name; no intervals of a task with one speaker."""
-    scores, bounds = {}, {}
-    for task, own in sums.items():
-        scores |= {build_score_name(task, score): value for score, value in own.compute_scores().items()}
-        bounds |= {
-            build_score_name(task, score): pair
-            for score, pair in (intervals.compute_intervals(own) or {}).items()
-        }
+def _sum_by_task(system: System, tasks: list[str]) -> dict[str, SufficientStatistics]:
+    """Return the statistics of each task that has targets."""
+    return {task: sums for task in tasks if (sums := sum_statistics([system], task))}
+
+
+def _score_system(sums_by_task: dict[str, SufficientStatistics]) -> dict[str, Any]:
+    """Return scores and intervals by name. A task with one speaker has no intervals."""
+    scores = {}
+    bounds = {}
+    for task, sums in sums_by_task.items():
+        task_bounds = intervals.compute_intervals(sums) or {}
+        scores |= {build_score_name(task, score): value for score, value in sums.compute_scores().items()}
+        bounds |= {build_score_name(task, score): pair for score, pair in task_bounds.items()}
     return {"scores": scores, "intervals": bounds}
 
 
-def _difference(
-    first: list[RunPredictions],
-    second: list[RunPredictions],
+def _compare_systems(
+    first: System,
+    second: System,
     first_sums: dict[str, SufficientStatistics],
     second_sums: dict[str, SufficientStatistics],
 ) -> dict[str, Any]:
-    """How a run differs from the first one; McNemar's test of emotion where each is one run."""
-    found: dict[str, Any] = {"scores": {}, "mcnemar": None}
-    once, said = min(len(first), len(second)) == 1, []
-    for task, own in first_sums.items():
+    """Return the differences of a system from the first, with McNemar's test where both are single runs."""
+    scores: dict[str, Any] = {}
+    sentences = []
+    single_training = min(len(first), len(second)) == 1
+    for task, sums in first_sums.items():
+        if sums.unit_count < 2:
+            continue  # one speaker has no variation to draw
         units = count_drawn_units(first[0].select_task(task).speaker_counts)
-        apart = intervals.compute_differences(own, second_sums[task]) if own.unit_count > 1 else {}
-        found["scores"] |= {build_score_name(task, score): each.to_json() for score, each in apart.items()}
-        said += [
-            describe_difference(
-                found["scores"][build_score_name(task, score)],
-                units,
-                single_training=once,
-                score=build_score_name(task, score),
-            )
-            for score in SAID
-            if score in apart
-        ]
-    if "emotion" in first_sums and len(first) == len(second) == 1:
-        runs = (first[0].select_task("emotion"), second[0].select_task("emotion"))
-        found["mcnemar"] = intervals.mcnemar(
-            *(np.array(run.get_column("target")) == np.array(run.get_column("prediction")) for run in runs)
-        )
-    return found | {"sentence": " ".join(said) or "With one speaker nothing can be said about others."}
+        for score, difference in intervals.compute_differences(sums, second_sums[task]).items():
+            name = build_score_name(task, score)
+            scores[name] = difference.to_json()
+            if score in SENTENCE_SCORES:
+                sentences.append(
+                    describe_difference(scores[name], units, single_training=single_training, score=name)
+                )
+    return {
+        "scores": scores,
+        "mcnemar": _test_mcnemar(first, second) if "emotion" in first_sums else None,
+        "sentence": " ".join(sentences) or "One speaker says nothing about other speakers.",
+    }
 
 
-def describe_difference(
-    found: dict[str, float], units: str, *, single_training: bool, score: str = "ua"
-) -> str:
-    """What a difference says, in plain words.
-
-    Args:
-        found: the difference.
-        units: what was drawn, such as `10 speakers`.
-        once: one side is a single training, whose seed nobody has varied.
-        score: whose difference it is.
-    """
-    figure, p = get_score_format(score), found["p"]
-    if not found["value"]:
-        return f"It scores the same {figure.label} ({p_text(p)})."
-    way = "higher" if found["value"] > 0 else "lower"
-    amount = figure.format_number(abs(found["value"]))
-    said = (
-        f"It scores {amount} points of {figure.label}"
-        if figure.is_percent
-        else f"Its {figure.label} is {amount}"
-    )
-    if p < 0.05:
-        reach = sorted(abs(found[bound]) for bound in ("low", "high"))
-        least, most = map(figure.format_number, reach)
-        return (
-            f"{said} {way}, by {least} to {most} with 95 % "
-            f"confidence: a difference that {units} do show ({p_text(p)})."
-            + (" Of one training each; another seed may turn it: compare several." if single_training else "")
-        )
-    low, high = (figure.format_number(found[bound], "+") for bound in ("low", "high"))
-    return (
-        f"{said} {way}, but anything from {low} to "
-        f"{high} is compatible with these {units} ({p_text(p)}): they do not "
-        "show which one is better."
-    )
-
-
-def p_text(p: float) -> str:
-    """`p = 0.031`."""
-    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
-
-
-def to_text(found: dict[str, Any]) -> str:
-    """A comparison as it is printed."""
-    lines = []
-    if found["unlike"]:
-        lines += [
-            f"NOT THE SAME PROTOCOL: the runs differ in {'; '.join(found['unlike'])}.",
-            f"Compared on the {found['utterances']} utterances that all have in common; take it with care.",
-            "",
-        ]
-    width = max(len(get_score_format(name).label) for name in found["runs"][0]["scores"]) + 1
-    for run in found["runs"]:
-        seeds = f", mean of {run['seeds']} seeds" if run["seeds"] > 1 else ""
-        lines.append(f"{run['path']}{seeds}")
-        lines += [f"    {get_score_format(name).label:{width}}{_score(run, name)}" for name in run["scores"]]
-        if run["best_of"]:
-            lines.append(f"    FLATTERED: settings that scored best of {run['best_of']} on these speakers")
-    for difference in found["differences"]:
-        lines += ["", f"{difference['path']} against {found['runs'][0]['path']}"]
-        for name, apart in difference["scores"].items():
-            figure = get_score_format(name)
-            value, low, high = (figure.format_number(apart[key], "+") for key in ("value", "low", "high"))
-            reach, p = f"{low} to {high}", p_text(apart["p"])
-            lines.append(f"    {figure.label:{width}}{value}{figure.difference_unit}   {reach}   {p}")
-        if test := difference["mcnemar"]:
-            lines.append(
-                f"    McNemar  only the first right: {test['only_first']}, only this one: "
-                f"{test['only_second']}, {p_text(test['p'])} (takes utterances for independent)"
-            )
-        lines.append(f"    {difference['sentence']}")
-    seeds = " and seeds" if any(run["seeds"] > 1 for run in found["runs"]) else ""
-    lines += ["", f"Intervals: 95 %, drawing {count_drawn_units(found)}{seeds}; differences are paired."]
-    if found["unknown_speakers"]:
-        lines += ["Speakers are unknown: nobody knows whether test speakers were heard in training."]
-    return "\n".join(lines)
-
-
-def _score(run: dict[str, Any], name: str) -> str:
-    figure = get_score_format(name)
-    text = f"{figure.format_value(run['scores'][name]):>6}"
-    if name in run["intervals"]:
-        low, high = map(figure.format_value, run["intervals"][name])
-        text += f"   {low} to {high}"
-    return text
+def _test_mcnemar(first: System, second: System) -> dict[str, float] | None:
+    """Return McNemar's test of the emotions of two single runs, or None for systems with several seeds."""
+    if len(first) > 1 or len(second) > 1:
+        return None
+    is_right = [
+        np.array(run.get_column("target")) == np.array(run.get_column("prediction"))
+        for run in (first[0].select_task("emotion"), second[0].select_task("emotion"))
+    ]
+    return intervals.mcnemar(*is_right)

@@ -1,7 +1,7 @@
-"""What a model costs: parameters, and how fast it answers in how much memory.
+"""Cost of a model: parameters, speed and memory.
 
-The yardstick of oliveira2023 (arXiv 2305.19184) is HuBERT-large; its convolutions, which nobody trains, do
-not count.
+Parameters are compared with HuBERT-large, as oliveira2023 (arXiv 2305.19184) does. Its convolutions do not
+count, because they are never trained.
 """
 
 import re
@@ -23,111 +23,116 @@ from sertone.utils.processes import ChildProcess
 
 HUBERT_LARGE = 311_228_544
 """Parameters of HuBERT-large as Hugging Face builds it, without the 4.2 M of its convolutions."""
-SECONDS = 5.0
-"""Of the clip that is timed."""
-WORDS = "that is what they told me when I came home"
-"""What is said in it."""
-PATIENCE = 3.0
-"""Seconds for which answers are timed; the fastest counts: what else the machine does slows the others."""
+CLIP_SECONDS = 5.0
+"""Length of the clip that is timed."""
+CLIP_TEXT = "that is what they told me when I came home"
+"""Text of the clip, for models that use text."""
+TIMING_SECONDS = 3.0
+"""Time for which predictions are repeated. The fastest counts: other work of the machine slows the others."""
+MIN_TIMINGS = 3
+"""Number of predictions that are timed at least, however slow they are."""
 PARTS = ("encoder", "text")
+"""Parts of a model that are counted separately."""
 
 
 def count_parameters(model: EmotionModel) -> dict[str, Any]:
-    """How many parameters a model has, and how many of them are trained.
+    """Count the parameters of a model, and those that are trained.
 
     Args:
-        model: with encoders and stages; what its last stage freezes is frozen here.
+        model: with encoders and stages. Afterwards it is frozen as in its last stage.
 
     Returns:
-        `total`, `trained` in some stage, `stages` (name -> trained in it), `parts` (encoder, text, rest ->
-        `total` and `trained`), and `share_of_hubert_large`, the trained ones by HUBERT_LARGE.
+        `total`, `trained` in any stage, `stages` (name -> trained in it), `parts` (encoder, text, rest ->
+        `total` and `trained`), and `share_of_hubert_large`, the trained ones divided by HUBERT_LARGE.
     """
     trained: set[str] = set()
     stages = {}
     for stage in model.stages():
+        # Freezing sets `requires_grad`, which tells the trained parameters of a stage.
         freeze(model, stage)
-        own = {name for name, weight in model.named_parameters() if weight.requires_grad}
-        stages[stage.name] = _count(model, own)
-        trained |= own
-    total = _count(model, trained)
+        stage_names = {name for name, weight in model.named_parameters() if weight.requires_grad}
+        stages[stage.name] = _count_weights(model, stage_names)
+        trained |= stage_names
+    trained_count = _count_weights(model, trained)
     return {
-        "total": _count(model),
-        "trained": total,
+        "total": _count_weights(model),
+        "trained": trained_count,
         "stages": stages,
-        "parts": _parts(model, trained),
-        "share_of_hubert_large": total / HUBERT_LARGE,
+        "parts": _count_parts(model, trained),
+        "share_of_hubert_large": trained_count / HUBERT_LARGE,
     }
 
 
-def _parts(model: EmotionModel, trained: set[str]) -> dict[str, dict[str, int]]:
-    names: dict[str, set[str]] = {}
+def _count_parts(model: EmotionModel, trained: set[str]) -> dict[str, dict[str, int]]:
+    """Return `total` and `trained` of each part of PARTS, and of the rest."""
+    names_by_part: dict[str, set[str]] = {}
     for name, _ in model.named_parameters():
         first = name.split(".", 1)[0]
-        names.setdefault(first if first in PARTS else "rest", set()).add(name)
+        names_by_part.setdefault(first if first in PARTS else "rest", set()).add(name)
     return {
-        part: {"total": _count(model, own), "trained": _count(model, own & trained)}
-        for part, own in names.items()
+        part: {"total": _count_weights(model, names), "trained": _count_weights(model, names & trained)}
+        for part, names in names_by_part.items()
     }
 
 
-def _count(model: EmotionModel, names: set[str] | None = None) -> int:
+def _count_weights(model: EmotionModel, names: set[str] | None = None) -> int:
+    """Count the weights of the parameters with these names; None: of all."""
     return sum(w.numel() for name, w in model.named_parameters() if names is None or name in names)
 
 
 def measure_cost(options: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
-    """Parameters, speed and memory of a model, on one core, in a process of its own.
-
-    One core, as several wait for each other where the machine has other work, which small models feel most.
+    """Measure parameters, speed and memory of a model on one CPU core, in a separate process.
 
     Args:
-        options: the `model` part of a recipe, or of what a checkpoint says of itself.
+        options: part `model` of a recipe, or of a checkpoint's metadata.
         vocabulary: of the model.
 
     Returns:
-        what `parameters` gives; `real_time_factor`, seconds of computing per second of audio, the fastest of
-        the answers about one clip of SECONDS; `memory_mb`, what weights and that answer take.
+        the result of `count_parameters`; `real_time_factor`, seconds of computing per second of audio, of the
+        fastest prediction of one clip of CLIP_SECONDS; `memory_mb`, for the weights and that prediction.
 
     Raises:
-        SertoneError: as the building.
+        SertoneError: see `models.build`.
     """
-    with ChildProcess({"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}) as isolated:
-        return isolated(measured, dict(options), vocabulary)
+    # Several cores would wait for each other where the machine has other work, which slows small models most.
+    with ChildProcess({"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}) as child:
+        return child(measure_here, dict(options), vocabulary)
 
 
-def measured(options: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
-    """What `cost` gives; the memory is right only in a process that has done nothing else."""
-    before = _peak()
+def measure_here(options: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+    """Measure the cost in this process. The memory is right only in a process that has done nothing else."""
+    before = _read_peak_memory()
     model = models.build(options, vocabulary).eval()
-    clip = _clip(vocabulary)
+    clip = _build_clip(vocabulary)
     with torch.inference_mode():
-        model(clip)
-        seconds = _fastest(model, clip)
-    memory = (_peak() - before) / 1e6
-    return count_parameters(model) | {"real_time_factor": seconds / SECONDS, "memory_mb": memory}
+        model(clip)  # the first prediction also allocates memory and fills caches, so it is not timed
+        seconds = _time_fastest(model, clip)
+    memory = (_read_peak_memory() - before) / 1e6
+    return count_parameters(model) | {"real_time_factor": seconds / CLIP_SECONDS, "memory_mb": memory}
 
 
-def _clip(vocabulary: Vocabulary) -> Batch:
+def _build_clip(vocabulary: Vocabulary) -> Batch:
+    """Return a batch of one clip of noise, with a text where the model uses text."""
     torch.manual_seed(0)
-    samples = round(SECONDS * SAMPLING_RATE)
-    tokens, counts = vocabulary.encode_texts([WORDS]) if vocabulary.tokenizer else (None, None)
+    samples = round(CLIP_SECONDS * SAMPLING_RATE)
+    tokens, counts = vocabulary.encode_texts([CLIP_TEXT]) if vocabulary.tokenizer else (None, None)
     return Batch(0.1 * torch.randn(1, samples), torch.tensor([samples]), tokens=tokens, counts=counts)
 
 
-def _fastest(model: EmotionModel, clip: Batch) -> float:
-    """Seconds of the fastest answer."""
-    seconds, begun = [], time.perf_counter()
-    while time.perf_counter() - begun < PATIENCE or len(seconds) < 3:
+def _time_fastest(model: EmotionModel, clip: Batch) -> float:
+    """Return the seconds of the fastest prediction."""
+    seconds = []
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < TIMING_SECONDS or len(seconds) < MIN_TIMINGS:
         started = time.perf_counter()
         model(clip)
         seconds.append(time.perf_counter() - started)
     return min(seconds)
 
 
-def _peak() -> int:
-    """The most memory that this process has had, in bytes.
-
-    Linux counts what its parent had into `ru_maxrss`, and not into VmHWM.
-    """
+def _read_peak_memory() -> int:
+    """Return the peak memory of this process in bytes."""
+    # On Linux, `ru_maxrss` of a child process includes the peak of its parent, and VmHWM does not.
     status = Path("/proc/self/status")
     if status.is_file():
         return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())[0])

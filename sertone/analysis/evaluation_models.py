@@ -1,4 +1,4 @@
-"""Models that `evaluate` can score: trained ones answer with torch, bundles with ONNX Runtime.
+"""Models that `evaluate` can score: trained models run with torch, bundles with ONNX Runtime.
 
 Axis letters: N utterances, K classes.
 """
@@ -21,7 +21,6 @@ from sertone.schema import Utterance
 from sertone.scoring.calibration import Calibration, softmax
 from sertone.training.data import durations
 from sertone.training.data.recordings import Recordings
-from sertone.transcripts import Transcripts
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UtterancePredictions:
-    """Answers about utterances, in their order.
+    """Predictions for utterances, in their order.
 
     Attributes:
         probabilities: calibrated, in the order of the model's classes, (N, K).
-        uncalibrated: the same before calibration, (N, K); None where that is not known.
-        ratings: dimension -> ratings on the model's own scale, (N,).
+        uncalibrated: before calibration, (N, K); None where they are not known.
+        ratings: dimension -> ratings on the scale of the model, (N,).
     """
 
     probabilities: np.ndarray
@@ -43,19 +42,19 @@ class UtterancePredictions:
 
 
 SeenInTraining = Sequence[Mapping[str, Sequence[str]]]
-"""Recordings and speakers of a training, as `training.heard.names` hashes them: one entry for each model."""
+"""Hashed recordings and speakers of a training (`contamination.hash_training_data`), one entry per model."""
 
 
 class EvaluatedModel(Protocol):
-    """A model with what an evaluation has to know of it.
+    """Model together with what an evaluation needs to know about it.
 
     Attributes:
-        model: what answers.
+        model: predicts.
         class_map: emotion -> class.
-        calibration: how its probabilities were calibrated.
-        heard: what its models have heard in training; None where nothing is known.
+        calibration: calibration of its probabilities.
+        seen_in_training: the data it was trained on; None where nothing is known.
         name: of the architecture, for the report.
-        encoder: in words.
+        encoder: description of its encoders.
     """
 
     model: Model
@@ -66,24 +65,26 @@ class EvaluatedModel(Protocol):
     encoder: str
 
     def predict(self, utterances: Sequence[Utterance], recordings: Recordings) -> UtterancePredictions:
-        """Answer utterances whose audio `recordings` holds."""
+        """Predict utterances whose audio `recordings` holds."""
         ...
 
 
 def select_long_utterances(
     model: Model, utterances: Sequence[Utterance], recordings: Recordings
 ) -> list[Utterance]:
-    """Return the utterances that are longer than a model answers at once.
+    """Return the utterances that are too long for one prediction.
 
-    They are answered by windows, without their texts, as `predict` does.
+    They are predicted by windows, without their texts, as `predict` does.
 
     Args:
-        model: that answers.
+        model: evaluated.
         utterances: to choose from.
-        recordings: their audio, loaded.
+        recordings: their loaded audio.
     """
+    if not model.uses_audio:
+        return []
     limit = round(model.max_seconds * SAMPLING_RATE)
-    return [u for u in utterances if recordings.lengths[u.id] > limit] if model.uses_audio else []
+    return [u for u in utterances if recordings.lengths[u.id] > limit]
 
 
 def open_model(source: str | Path | None) -> EvaluatedModel:
@@ -94,7 +95,7 @@ def open_model(source: str | Path | None) -> EvaluatedModel:
             audio-classification model of Hugging Face; None: the model that comes with the package.
 
     Raises:
-        SertoneError: as `export.cached.model_folder`, `Bundle` and `training.predict.Trained`.
+        SertoneError: see `export.bundle_cache.resolve_model_folder`, `Bundle` and `TorchModel`.
     """
     folder = resolve_model_folder(source)
     return BundledModel(Bundle(folder)) if is_bundle(folder) else TrainedModel(folder)
@@ -103,44 +104,19 @@ def open_model(source: str | Path | None) -> EvaluatedModel:
 def limit_durations(
     utterances: Sequence[Utterance], data: DataConfig, say: Callable[[str], None]
 ) -> tuple[list[Utterance], dict[str, Any]]:
-    """Apply `data.max_seconds` and `data.longer` as `training.durations.limited` does.
+    """Apply `data.max_seconds` and `data.longer`, see `training.data.durations.limit_durations`.
 
     Raises:
-        SertoneError: `longer_utterances`; `no_targets`, where nothing is left.
+        SertoneError: `longer_utterances`; `no_targets`, where no utterance is left.
     """
-    kept, card = durations.limit_durations(utterances, data, say)
-    if not kept:
-        raise SertoneError("no_targets", "data.longer leaves out every utterance", "at least one")
-    return kept, card
-
-
-def describe_texts(texts: Transcripts, undivided: int) -> dict[str, Any]:
-    """Return what the protocol card records of the texts; those that nobody read do not count."""
-    counts = {"with_text": texts.with_text - undivided, "without_text": texts.without_text + undivided}
-    return texts.card | counts
-
-
-def list_text_warnings(model: Model, utterances: Sequence[Utterance], undivided: int) -> list[str]:
-    """Return what the reader of a score must know of the texts.
-
-    Args:
-        model: that answered.
-        utterances: with their texts.
-        undivided: how many texts were left out, see `answered_by_windows`.
-    """
-    if not model.uses_text:
-        return []
-    unread, total = sum(u.text is None for u in utterances), len(utterances)
-    alone = "the audio alone answered" if model.uses_audio else "their answers are all the same"
-    said = [f"{unread} of {total} utterances have no text; {alone}"] if unread else []
-    if undivided:
-        longer = f"{undivided} of {total} utterances have a text and are longer than {model.max_seconds:g} s"
-        said.append(f"{longer}: windows answered, without the text")
-    return said
+    remaining, card = durations.limit_durations(utterances, data, say)
+    if not remaining:
+        raise SertoneError("no_targets", "data.longer leaves out every utterance", "at least one utterance")
+    return remaining, card
 
 
 class TrainedModel:
-    """A trained model, or the models of a run: an `EvaluatedModel`.
+    """Checkpoint, or the models of a run: an `EvaluatedModel` that runs with torch.
 
     Args:
         folder: a checkpoint, a fold or a run.
@@ -153,37 +129,44 @@ class TrainedModel:
         self._trained = trained = TorchModel(folder)
         self.model: Model = trained
         self.class_map: Mapping[str, str] = trained.class_map
-        self.calibration = _mean_calibration(trained.calibrations)
+        self.calibration = _average_calibrations(trained.calibrations)
         self.seen_in_training: SeenInTraining | None = [about["card"]["heard"] for about in trained.abouts]
         self.name: str = trained.about["model"]["name"]
         self.encoder = describe_encoders(trained.about["model"])
 
     def predict(self, utterances: Sequence[Utterance], recordings: Recordings) -> UtterancePredictions:
-        """Answer in batches, on a GPU where there is one; long utterances by windows."""
+        """Predict in batches, on a GPU where there is one, and long utterances by windows."""
         from sertone.recipe.train_config import TrainConfig
         from sertone.training.fit import distributed
 
+        trained = self._trained
+        # These settings only choose device and precision. The batch size plays no part.
         fabric = distributed.make_fabric(TrainConfig(batch_size=1))
-        self._trained.models = [model.to(fabric.device) for model in self._trained.models]
-        self._trained.device = str(fabric.device)
-        long = {u.id for u in select_long_utterances(self._trained, utterances, recordings)}
-        is_long = np.asarray([u.id in long for u in utterances])
-        each = [self._trained.classes, self._trained.classes, self._trained.scales]
-        shares, plain, ratings = columns = [np.zeros((len(utterances), len(names))) for names in each]
+        trained.models = [model.to(fabric.device) for model in trained.models]
+        trained.device = str(fabric.device)
+        long_ids = {u.id for u in select_long_utterances(trained, utterances, recordings)}
+        is_long = np.asarray([u.id in long_ids for u in utterances])
+        probabilities = np.zeros((len(utterances), len(trained.classes)))
+        uncalibrated = np.zeros_like(probabilities)
+        ratings = np.zeros((len(utterances), len(trained.scales)))
         if not is_long.all():
-            found = self._at_once([u for u in utterances if u.id not in long], recordings, fabric)
-            for column, rows in zip(columns, found, strict=True):
+            short = [u for u in utterances if u.id not in long_ids]
+            batched = self._predict_batches(short, recordings, fabric)
+            for column, rows in zip((probabilities, uncalibrated, ratings), batched, strict=True):
                 column[~is_long] = rows
         for row, utterance in enumerate(utterances):
-            if utterance.id in long:
-                samples = _samples(recordings, utterance)
-                outputs = _by_windows(self._trained, utterance, samples)
-                shares[row], ratings[row] = outputs.probabilities[0], outputs.ratings[0]
-                plain[row] = _by_windows(self._uncalibrated(), utterance, samples).probabilities[0]
-        rated = dict(zip(self._trained.scales, ratings.T.tolist(), strict=True))
-        return UtterancePredictions(shares, plain, rated)
+            if not is_long[row]:
+                continue
+            samples = _load_samples(recordings, utterance)
+            outputs = _predict_windows(trained, utterance, samples)
+            probabilities[row] = outputs.probabilities[0]
+            ratings[row] = outputs.ratings[0]
+            plain_outputs = _predict_windows(self._copy_uncalibrated(), utterance, samples)
+            uncalibrated[row] = plain_outputs.probabilities[0]
+        ratings_by_name = dict(zip(trained.scales, ratings.T.tolist(), strict=True))
+        return UtterancePredictions(probabilities, uncalibrated, ratings_by_name)
 
-    def _at_once(
+    def _predict_batches(
         self, utterances: Sequence[Utterance], recordings: Recordings, fabric: "Fabric"
     ) -> list[np.ndarray]:
         """Return probabilities (N, K), the same before calibration, and ratings (N, R)."""
@@ -194,110 +177,127 @@ class TrainedModel:
         )
 
         trained = self._trained
-        each = predict_per_model(trained, utterances, recordings, fabric)
-        rated = [average_ratings(trained, each, *item) for item in trained.scales.items()]
-        plain = np.mean([own.probabilities for own in each], axis=0)
+        outputs = predict_per_model(trained, utterances, recordings, fabric)
+        ratings = [average_ratings(trained, outputs, *item) for item in trained.scales.items()]
+        uncalibrated = np.mean([output.probabilities for output in outputs], axis=0)
         return [
-            average_probabilities(trained, each) if trained.classes else plain,
-            plain,
-            np.reshape(rated, (len(rated), len(utterances))).T,
+            average_probabilities(trained, outputs) if trained.classes else uncalibrated,
+            uncalibrated,
+            # A model without ratings gives (N, 0), which an empty stack could not.
+            np.reshape(ratings, (len(ratings), len(utterances))).T,
         ]
 
-    def _uncalibrated(self) -> Model:
-        """Return the same models before their calibration; a copy would load them again."""
+    def _copy_uncalibrated(self) -> Model:
+        """Return the same models without their calibration.
+
+        The copy shares the loaded networks. Building a second model would load them again.
+        """
         plain = object.__new__(type(self._trained))
         vars(plain).update(vars(self._trained), calibrations=[Calibration()] * len(self._trained.models))
         return plain
 
 
 class BundledModel:
-    """A bundle: an `EvaluatedModel` that needs no torch to answer.
+    """Bundle: an `EvaluatedModel` that predicts without torch.
 
     Args:
         bundle: the model.
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        about = bundle.metadata
+        metadata = bundle.metadata
         self.model: Model = bundle
-        self.class_map: Mapping[str, str] = about["class_map"]
-        self._models: int = about["models"]
-        self.calibration = _stated_calibration(about["calibration"], self._models)
+        self.class_map: Mapping[str, str] = metadata["class_map"]
+        self._models: int = metadata["models"]
+        self.calibration = _load_calibration(metadata["calibration"], self._models)
+        # A bundle of a Hugging Face model does not say what the model was trained on.
         self.seen_in_training: SeenInTraining | None = (
-            [about["card"]["heard"]] if "heard" in about["card"] else None
+            [metadata["card"]["heard"]] if "heard" in metadata["card"] else None
         )
-        self.name: str = about.get("model", about)["name"]
-        self.encoder: str = about.get("model", {}).get("encoders", "not known")
+        self.name: str = metadata.get("model", metadata)["name"]
+        self.encoder: str = metadata.get("model", {}).get("encoders", "not known")
 
     def predict(self, utterances: Sequence[Utterance], recordings: Recordings) -> UtterancePredictions:
-        """Answer one utterance after the other, as `predict` does."""
-        long = {u.id for u in select_long_utterances(self.model, utterances, recordings)}
-        outputs = [self._outputs(u, _samples(recordings, u), long=u.id in long) for u in utterances]
-        shares = np.concatenate([each.probabilities for each in outputs])
-        ratings = np.concatenate([each.ratings for each in outputs])
-        columns = zip(self.model.scales, ratings.T.tolist(), strict=True)
-        return UtterancePredictions(shares, self._uncalibrated(shares), dict(columns))
+        """Predict one utterance after the other, as `predict` does."""
+        long_ids = {u.id for u in select_long_utterances(self.model, utterances, recordings)}
+        outputs = [
+            self._predict_utterance(u, _load_samples(recordings, u), is_long=u.id in long_ids)
+            for u in utterances
+        ]
+        probabilities = np.concatenate([output.probabilities for output in outputs])
+        ratings = np.concatenate([output.ratings for output in outputs])
+        ratings_by_name = dict(zip(self.model.scales, ratings.T.tolist(), strict=True))
+        return UtterancePredictions(probabilities, self._undo_calibration(probabilities), ratings_by_name)
 
-    def _outputs(self, utterance: Utterance, samples: np.ndarray, *, long: bool) -> Outputs:
-        if long:
-            return _by_windows(self.model, utterance, samples)
+    def _predict_utterance(self, utterance: Utterance, samples: np.ndarray, *, is_long: bool) -> Outputs:
+        if is_long:
+            return _predict_windows(self.model, utterance, samples)
         text = utterance.text if self.model.uses_text else None
+        # Only a model without audio input gets more than this here, and it ignores the waveform.
         limit = round(self.model.max_seconds * SAMPLING_RATE)
         missing = max(0, self.model.min_samples - len(samples))
         return self.model.outputs(np.pad(samples[:limit], (0, missing))[None], text)
 
-    def _uncalibrated(self, shares: np.ndarray) -> np.ndarray | None:
-        """Undo the temperature; None for a mean of several models, where that is impossible."""
+    def _undo_calibration(self, probabilities: np.ndarray) -> np.ndarray | None:
+        """Undo the temperature. Return None for a mean of several models, which hides their temperatures."""
         if self._models > 1:
             return None
         if not self.model.classes:
-            return shares
-        logits = self.calibration.temperature * np.log(np.maximum(shares, np.finfo(float).tiny))
+            return probabilities
+        # Log-probabilities are the scaled logits up to a constant, which the softmax ignores.
+        logits = self.calibration.temperature * np.log(np.maximum(probabilities, np.finfo(float).tiny))
         return softmax(logits)
 
 
-def _samples(recordings: Recordings, utterance: Utterance) -> np.ndarray:
+def _load_samples(recordings: Recordings, utterance: Utterance) -> np.ndarray:
+    # The cache holds 16-bit integers; models take floats from -1 to 1.
     return recordings.samples(utterance).astype(np.float32) / 2**15
 
 
-def _by_windows(model: Model, utterance: Utterance, samples: np.ndarray) -> Outputs:
-    """Answer a long utterance by windows, as `predict` does.
+def _predict_windows(model: Model, utterance: Utterance, samples: np.ndarray) -> Outputs:
+    """Predict a long utterance by windows, as `predict` does.
 
-    `predict` has no answer about silence; a score needs one, so the model answers the beginning at once.
+    `predict` gives no label for silence. A score needs one, so the model then gets the beginning at once.
+
+    Raises:
+        SertoneError: `not_answered`.
     """
-    answer = Predictor(AnswerFormat(model)).predict(samples, SAMPLING_RATE)
-    if answer.status == "error":
-        found = f"{utterance.id}: {answer.message}"
-        raise SertoneError("not_answered", found, "a recording that the model can answer")
-    if not (answer.probabilities or answer.dimensions):
+    prediction = Predictor(AnswerFormat(model)).predict(samples, SAMPLING_RATE)
+    if prediction.status == "error":
+        problem = f"{utterance.id}: {prediction.message}"
+        raise SertoneError("not_answered", problem, "a recording that the model can predict")
+    if not (prediction.probabilities or prediction.dimensions):
         return model.outputs(samples[None, : round(model.max_seconds * SAMPLING_RATE)])
-    rows = (list(answer.probabilities.values()), list(answer.dimensions.values()))
-    return Outputs(*(np.asarray([row], float) for row in rows))
+    probabilities = np.asarray([list(prediction.probabilities.values())], float)
+    ratings = np.asarray([list(prediction.dimensions.values())], float)
+    return Outputs(probabilities, ratings)
 
 
-def _mean_calibration(calibrations: Sequence[Calibration]) -> Calibration:
-    """Return what several models were calibrated on, together."""
+def _average_calibrations(calibrations: Sequence[Calibration]) -> Calibration:
+    """Return the common calibration of several models: mean temperature, and all utterances of the fits."""
     if len(calibrations) == 1:
         return calibrations[0]
-    speakers = sorted({name for each in calibrations for name in each.fitted_on.get("speakers", ())})
-    utterances = sum(each.fitted_on.get("utterances", 0) for each in calibrations)
+    speakers = {name for calibration in calibrations for name in calibration.fitted_on.get("speakers", ())}
+    utterances = sum(calibration.fitted_on.get("utterances", 0) for calibration in calibrations)
     return Calibration(
-        temperature=float(np.mean([each.temperature for each in calibrations])),
+        temperature=float(np.mean([calibration.temperature for calibration in calibrations])),
         coverage=calibrations[0].coverage,
-        fitted_on={"speakers": speakers, "utterances": utterances} if utterances else {},
+        fitted_on={"speakers": sorted(speakers), "utterances": utterances} if utterances else {},
         note=f"mean of {len(calibrations)} models, each with a temperature of its own",
     )
 
 
-def _stated_calibration(stated: Mapping[str, Any], models: int) -> Calibration:
-    """Return the calibration of `bundle.json`, which may leave out what nothing depends on.
+def _load_calibration(values: Mapping[str, Any], models: int) -> Calibration:
+    """Return the calibration of `bundle.json`, which may lack keys that no result depends on.
 
-    A bundle of several models states the temperature and the speakers of its first model, which do not hold
-    for their mean.
+    Args:
+        values: part `calibration` of `bundle.json`.
+        models: number of models in the bundle. With several, the file states temperature and speakers of the
+            first model, which do not hold for their mean.
     """
-    known = {field.name for field in fields(Calibration)} & stated.keys()
-    own = Calibration(**{name: stated[name] for name in known})
+    names = {field.name for field in fields(Calibration)} & values.keys()
+    calibration = Calibration(**{name: values[name] for name in names})
     if models == 1:
-        return own
+        return calibration
     note = f"mean of {models} models, each with a temperature of its own, which the bundle does not state"
-    return replace(own, temperature=1.0, fitted_on={}, note=note)
+    return replace(calibration, temperature=1.0, fitted_on={}, note=note)

@@ -1,4 +1,4 @@
-"""The answers of finished runs, brought to one order."""
+"""Predictions of finished runs, ordered by utterance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,10 +9,10 @@ from sertone.files import read_json
 from sertone.scoring.sufficient_statistics import (
     SufficientStatistics,
     count_speakers,
+    get_task_columns,
     get_unit,
     select_labelled,
 )
-from sertone.scoring.sufficient_statistics import get_task_columns as columns_of
 from sertone.utils import spreadsheet
 
 
@@ -21,9 +21,9 @@ class RunPredictions:
     """The test utterances of a run, ordered by id.
 
     Attributes:
-        run: its folder.
+        folder: of the run.
         classes: names of the classes.
-        ratings: names of the dimensions.
+        ratings: names of the rated dimensions.
         rows: of predictions.csv.
     """
 
@@ -34,30 +34,30 @@ class RunPredictions:
 
     @property
     def tasks(self) -> list[str]:
-        """Emotion, if there are classes, and the ratings: what has targets beside the answers."""
+        """Tasks with targets and predictions: `emotion`, if there are classes, and the ratings."""
         return (["emotion"] if self.classes else []) + self.ratings
 
     def select_task(self, task: str) -> "RunPredictions":
-        """Only the utterances that have a target of the task."""
+        """Return only the utterances that have a target of the task."""
         return replace(self, rows=select_labelled(self.rows, task))
 
     @property
     def units(self) -> list[str]:
-        """What intervals draw, of all rows: speakers, or utterances of unknown ones."""
+        """Unit of each row for the bootstrap: its speaker, or the utterance where the speaker is unknown."""
         return [get_unit(row) for row in self.rows]
 
     @property
     def speaker_counts(self) -> dict[str, int]:
-        """How many `speakers` are known, and how many utterances are of `unknown_speakers`."""
+        """Number of known `speakers`, and of utterances of `unknown_speakers`."""
         return count_speakers(self.rows)
 
     def get_column(self, name: str) -> list[str]:
-        """One column of all rows."""
+        """Return one column of all rows."""
         return [row[name] for row in self.rows]
 
 
 def load_predictions(run: Path) -> RunPredictions:
-    """Reads the answers of a run.
+    """Load the predictions of a run.
 
     Raises:
         SertoneError: `not_a_run`.
@@ -69,43 +69,46 @@ def load_predictions(run: Path) -> RunPredictions:
             "the folder of a finished run, or of runs that differ in their seeds",
             "`sertone crossval` writes one",
         )
-    found = read_json(run / "results.json", "not_a_run")
+    results = read_json(run / "results.json", "not_a_run")
+    # Folds may be written in another order, so rows are compared by id.
     rows = sorted(spreadsheet.read_rows(run / "predictions.csv"), key=lambda row: row["id"])
-    return RunPredictions(run, found["classes"], list(found.get("ratings", ())), rows)
+    # Older runs have no ratings.
+    return RunPredictions(run, results["classes"], list(results.get("ratings", ())), rows)
 
 
 def sum_statistics(columns: Sequence[Sequence[RunPredictions]], task: str) -> SufficientStatistics | None:
-    """What adds up over the speakers of runs on the same utterances: (C, S, U, F).
+    """Sum the statistics of each speaker, for runs on the same utterances: (C, S, U, F).
 
     Args:
-        columns: in each the same number of runs, which differ in their seeds.
+        columns: the same number of runs for each column; the runs of a column differ in their seeds.
         task: `emotion`, or a rating.
 
     Returns:
-        None where a run has no such task, or no target of it.
+        None where a run does not predict the task, or has no target of it.
 
     Raises:
-        SertoneError: `unlike_runs`, where they have not answered the same utterances.
+        SertoneError: `unlike_runs`, where the runs were not tested on the same utterances.
     """
-    if any(task not in run.tasks for own in columns for run in own):
+    if any(task not in run.tasks for column in columns for run in column):
         return None
-    runs = [run.select_task(task) for own in columns for run in own]
-    for other in runs[1:]:
-        if any(
-            other.get_column(key) != runs[0].get_column(key)
-            for key in ("id", "speaker", get_target_column(task))
-        ):
+    runs = [run.select_task(task) for column in columns for run in column]
+    # Seeds and columns are drawn with the same speakers, so all runs need the same rows.
+    columns_to_match = ("id", "speaker", get_target_column(task))
+    for run in runs[1:]:
+        if any(run.get_column(name) != runs[0].get_column(name) for name in columns_to_match):
             raise SertoneError(
                 "unlike_runs",
-                f"{runs[0].folder} and {other.folder} were tested on other utterances",
-                "the same ones",
+                f"{runs[0].folder} and {run.folder} were tested on other utterances",
+                "runs that were tested on the same utterances",
             )
     if not runs[0].rows:
         return None
-    first, *others = (SufficientStatistics.from_rows(r.rows, task, runs[0].classes, r.units) for r in runs)
-    return first.stack_runs(others, len(columns))
+    first, *remaining = (
+        SufficientStatistics.from_rows(run.rows, task, runs[0].classes, run.units) for run in runs
+    )
+    return first.stack_runs(remaining, len(columns))
 
 
 def get_target_column(task: str) -> str:
-    """The column of a task's targets."""
-    return columns_of(task)[0]
+    """Return the column of predictions.csv with the targets of a task."""
+    return get_task_columns(task)[0]

@@ -10,7 +10,7 @@ import soxr
 
 from sertone.audio.containers.limits import MAX_CHANNELS, Warnings, check_format
 from sertone.errors import AudioError
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
 
 SAMPLING_RATE = 16000
 SILENCE = 1e-4

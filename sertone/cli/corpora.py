@@ -12,8 +12,8 @@ from sertone import corpora, licences
 from sertone.cli.common import Flag, corpora_app
 from sertone.cli.reader_options import NO_READER_OPTIONS, ReaderOptions, parse_classes
 from sertone.schema import Problem
-from sertone.scoring.display import format_count
 from sertone.utils.terminal import print_text
+from sertone.utils.wording import format_count
 
 
 @corpora_app.command(name="list")

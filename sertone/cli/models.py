@@ -27,7 +27,7 @@ def compare(
         json_: Print one JSON object instead of a text.
     """
     from sertone.analysis.compare import compare as compare_runs
-    from sertone.analysis.compare import to_text
+    from sertone.analysis.comparison_text import to_text
 
     comparison = compare_runs(runs, force=force)
     print_text(json.dumps(comparison, ensure_ascii=False) if json_ else to_text(comparison))
@@ -69,7 +69,7 @@ def evaluate(
     """
     import yaml
 
-    from sertone.analysis.evaluate import evaluate as evaluate_model
+    from sertone import evaluate as evaluate_model
     from sertone.utils.name_map import parse_map
 
     if len(arguments) not in (2, 3):
@@ -86,7 +86,7 @@ def evaluate(
         emotions=parse_map(emotions, "--emotions") if emotions else None,
         text=yaml.safe_load(text),
         scales=_parse_scales(scales),
-        only=yaml.safe_load(only or "{}"),
+        only=yaml.safe_load(only) if only else None,
         reader=reader.to_keywords(),
         fresh=fresh,
     )

@@ -11,9 +11,9 @@ from cyclopts import Parameter, Token, UnknownOptionError
 from sertone.cli.common import USE, Flag, app
 from sertone.cli.timeline_options import TimelineOptions, expand_stem
 from sertone.errors import AudioError, SertoneError
-from sertone.scoring.display import format_count
 from sertone.utils.extras import install_command
 from sertone.utils.terminal import print_text
+from sertone.utils.wording import format_count
 
 if TYPE_CHECKING:
     from sertone.runtime.answering import Model

@@ -91,8 +91,8 @@ def _find_entry(name: str, *, study: bool) -> Entry:
     for entry in entries:
         if entry.name == Path(name).stem and (entry.kind == "study" or not study):
             return entry
-    near_names = ", ".join(find_near(name, (entry.name for entry in entries), catalogue.SHOWN))
+    similar_names = ", ".join(find_near(name, (entry.name for entry in entries), catalogue.MAX_SUGGESTIONS))
     way_out = "`sertone recipes list` shows all"
-    if near_names:
-        way_out = f"near names: {near_names}; {way_out}"
+    if similar_names:
+        way_out = f"similar names: {similar_names}; {way_out}"
     raise SertoneError("missing_recipe", f"no recipe or study is called {name}", way_out=way_out)

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from sertone.cli.common import Flag
 from sertone.errors import SertoneError
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
 
 STEM = "{stem}"
 """Stands for the stem of a recording in the names of `--to`."""

@@ -34,8 +34,8 @@ from sertone.corpora._duplicates import find_duplicates
 from sertone.errors import SertoneError
 from sertone.labels import Scale
 from sertone.schema import Problem, ReportProblem, Utterance, raise_on_error
-from sertone.scoring.display import format_count
 from sertone.utils.suggestions import did_you_mean
+from sertone.utils.wording import format_count
 
 if TYPE_CHECKING:  # prediction runs without pydantic, which recipes need
     from sertone.recipe import DataConfig

@@ -25,7 +25,7 @@ from sertone.labels import (
     resolve_class_map,
 )
 from sertone.schema import Problem, Utterance
-from sertone.scoring.display import shorten_list
+from sertone.utils.wording import shorten_list
 
 DURATION_TOLERANCE_S = 0.025
 """Smaller differences between the stated and the measured duration are not reported."""

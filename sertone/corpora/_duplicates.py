@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from sertone.schema import Problem, Utterance
-from sertone.scoring.display import format_count, shorten_list
+from sertone.utils.wording import format_count, shorten_list
 
 
 def find_duplicates(utterances: Sequence[Utterance]) -> list[Problem]:

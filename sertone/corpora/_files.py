@@ -12,7 +12,7 @@ import soundfile
 
 from sertone.errors import SertoneError
 from sertone.schema import Problem, ReportProblem
-from sertone.scoring.display import format_count, shorten_list
+from sertone.utils.wording import format_count, shorten_list
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 BLOCK_BYTES = 4096

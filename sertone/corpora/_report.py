@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 
 from sertone.schema import Problem
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
 
 UNKNOWN_SPEAKER = "(unknown)"
 MANY_SPEAKERS = 100

@@ -45,7 +45,7 @@ from sertone.labels import EMOTIONS as KNOWN_EMOTIONS
 from sertone.labels import NOT_CLASSES, SYNONYMS, Scale
 from sertone.licences import UNKNOWN
 from sertone.schema import Problem, ReportProblem, Utterance, raise_on_error
-from sertone.scoring.display import shorten_list
+from sertone.utils.wording import shorten_list
 
 TITLE = "a folder per class"
 LICENCE = UNKNOWN

@@ -19,7 +19,7 @@ from sertone.nn.encoders.base import Encoder
 from sertone.nn.encoders.saved import build_from_description
 from sertone.nn.heads import Head, HeadOutput
 from sertone.nn.masks import frame_mask
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
 
 
 def build_student(teacher: Encoder, layers: int) -> Encoder:

@@ -24,7 +24,7 @@ from sertone.protocol.leaks import LeakReport
 from sertone.protocol.splits import EMOTION, Fold
 from sertone.recipe import DataConfig, ProtocolConfig
 from sertone.schema import Problem, Utterance
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from sertone.errors import SertoneError
 from sertone.labels import normalise_transcript
 from sertone.protocol.splits import EMOTION, Fold
 from sertone.schema import Utterance
-from sertone.scoring.display import shorten_list
+from sertone.utils.wording import shorten_list
 
 
 @dataclass(frozen=True)

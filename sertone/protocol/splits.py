@@ -8,7 +8,7 @@ from typing import get_args
 from sertone.errors import SertoneError
 from sertone.recipe import ProtocolConfig, Split
 from sertone.schema import Utterance
-from sertone.scoring.display import format_count, shorten_list
+from sertone.utils.wording import format_count, shorten_list
 
 SPLITS = get_args(Split)
 EMOTION = ("emotion",)

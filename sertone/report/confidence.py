@@ -2,7 +2,7 @@
 
 from sertone.report import plots
 from sertone.scoring.calibration import NOT_FITTED
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
 
 
 def build_section(results: dict) -> dict:

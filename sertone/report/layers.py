@@ -8,7 +8,8 @@ from typing import Any
 from sertone import licences
 from sertone.report import layer_plots, page, plots
 from sertone.scoring import display
-from sertone.scoring.display import ScoreFormat, format_count
+from sertone.scoring.display import ScoreFormat
+from sertone.utils.wording import format_count
 
 KINDS = {"ccc": "Ratings", "ua": "Classes", "wa": "Classes"}
 """Main score -> heading of the plot that shows it."""

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sertone.scoring.display import format_axis_value
+from sertone.utils.wording import format_axis_value
 
 WIDTH, HEIGHT = 460, 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 20, 12, 34

@@ -2,7 +2,7 @@
 
 from sertone import licences
 from sertone.scoring import display
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
 
 UNKNOWN_SPEAKERS = "utterances of unknown speakers: it is not known whether these speakers are among them"
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from sertone.files import read_json
 from sertone.report import cards, conditions, emotion, page, plots, protocol, ratings
 from sertone.scoring import display
-from sertone.scoring.display import SCORE_FORMATS, format_axis_value, format_count
+from sertone.scoring.display import SCORE_FORMATS
 from sertone.sharing.card_scores import describe_choice
 from sertone.utils import spreadsheet
+from sertone.utils.wording import format_axis_value, format_count
 
 TASK_NAMES = {
     "gender": "gender",

@@ -9,7 +9,8 @@ from sertone import licences
 from sertone.report import cost_plot, page, plots
 from sertone.report.cost_plot import System
 from sertone.scoring import display
-from sertone.scoring.display import ScoreFormat, format_count
+from sertone.scoring.display import ScoreFormat
+from sertone.utils.wording import format_count
 
 
 def write(study: Path) -> Path:

@@ -1,8 +1,8 @@
-"""Confidence that can be believed: a model's temperature, how far its confidence is off, when not to answer.
+"""Temperature scaling, calibration scores, and the confidence threshold of unsure predictions.
 
-Conventions: N utterances, K classes; logits and probabilities are (N, K), targets (N,) class indices. The
-answer is the most probable class and its probability the confidence. No torch here, so that probabilities
-are calibrated where it is not installed, too.
+Conventions: N utterances, K classes. Logits and probabilities are (N, K), targets are (N,) class indices.
+The prediction is the most probable class, and its probability is the confidence. This module needs no torch,
+so probabilities are calibrated where torch is not installed, too.
 
     nll             mean negative log-likelihood of the targets, in nats
     brier           mean squared distance of probabilities and target, summed over the classes: 0 to 2
@@ -10,9 +10,9 @@ are calibrated where it is not installed, too.
                     width, weighted by utterances (Guo et al., On Calibration of Modern Neural Networks, 2017)
     classwise_ece   the same for the probability of each class, mean over the classes (Kull et al. 2019)
     aurc            area under the risk-coverage curve: mean over all coverages of the share of wrong
-                    answers among the most confident (Geifman, Uziel, El-Yaniv 2019)
+                    predictions among the most confident (Geifman, Uziel, El-Yaniv 2019)
 
-One temperature divides all logits. It moves confidence and never the answer.
+One temperature divides all logits. It changes the confidence and never the predicted class.
 """
 
 import math
@@ -26,10 +26,11 @@ from numpy.typing import ArrayLike
 from sertone.utils.json_shape import find_misfits
 
 BINS = 15
-POINTS = 50
-"""Of the risk-coverage curve, for a plot."""
+CURVE_POINTS = 50
+"""Number of points of a plotted risk-coverage curve."""
 TEMPERATURE_BOUNDS = (0.05, 20.0)
-"""Between which temperatures are looked for."""
+"""Range in which a temperature is searched."""
+# These notes and definitions are written to checkpoints and protocol cards, so saved files hold them too.
 CHOSE_EPOCH = "fitted on the validation speakers, who also chose the epoch"
 HELD_OUT = "fitted on the held-out answers of a cross-validation of the same recipe"
 NOT_FITTED = "not fitted: no validation speakers"
@@ -49,19 +50,19 @@ CALIBRATION_SHAPE = {
     "fitted_on": dict,
     "note": str,
 }
-"""Of `Calibration.to_json`, see `shape`."""
+"""Shape of `Calibration.to_json`, see `utils.json_shape`."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How logits become probabilities, and from which confidence on they make an answer.
+    """Calibration of a model: its temperature, and the confidence below which a prediction is unsure.
 
     Attributes:
         temperature: divides the logits.
-        coverage: share of recordings that shall get an answer; None: all.
-        threshold: confidence below which an answer is unsure; None: none is.
+        coverage: share of recordings that are to get a sure prediction; None: all.
+        threshold: confidence below which a prediction is unsure; None: no prediction is.
         fitted_on: `speakers` and number of `utterances`; empty where nothing was fitted.
-        note: what to keep in mind.
+        note: how the temperature was fitted.
     """
 
     temperature: float = 1.0
@@ -71,23 +72,23 @@ class Calibration:
     note: str = NOT_FITTED
 
     def to_json(self) -> dict:
-        """As a JSON object."""
+        """Return the calibration as a JSON object."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return what `to_json` gave."""
+        """Build a calibration from the result of `to_json`."""
         return cls(**{key.name: values[key.name] for key in fields(cls)})
 
     def to_probabilities(self, logits: ArrayLike) -> np.ndarray:
-        """Logits (..., K) -> calibrated probabilities (..., K)."""
+        """Return the calibrated probabilities of logits: (..., K) -> (..., K)."""
         return softmax(logits, self.temperature)
 
 
 def softmax(logits: ArrayLike, temperature: float = 1.0) -> np.ndarray:
-    """Softmax of logits (..., K) at a temperature."""
+    """Return the softmax of logits at a temperature: (..., K) -> (..., K)."""
     scaled = np.asarray(logits, float) / temperature
-    powers = np.exp(scaled - scaled.max(-1, keepdims=True))
+    powers = np.exp(scaled - scaled.max(-1, keepdims=True))  # the largest exponent is 0: no overflow
     return powers / powers.sum(-1, keepdims=True)
 
 
@@ -99,19 +100,20 @@ def fit_calibration(
     *,
     chose_epoch: bool = True,
 ) -> Calibration:
-    """Temperature, and the threshold for a coverage, from utterances that the model was not trained on.
+    """Fit a temperature, and a threshold for a coverage, on utterances that were not used in training.
 
     Args:
         logits: (N, K).
         targets: (N,).
-        coverage: share of utterances that shall get an answer.
-        speakers: who spoke them.
-        chose_epoch: whether these utterances chose the epoch. Then the temperature is never below 1: they are
-            answered better than others will be, and a temperature that sharpens on them makes the model too
-            sure of everybody else. So they can only lower its confidence.
+        coverage: share of utterances that are to get a sure prediction.
+        speakers: speakers of the utterances.
+        chose_epoch: true where these utterances also chose the epoch. Then the temperature is at least 1.
     """
-    logits, targets = np.asarray(logits, float), np.asarray(targets)
+    logits = np.asarray(logits, float)
+    targets = np.asarray(targets)
     best = fit_temperature(logits, targets)
+    # Utterances that chose the epoch are predicted better than new ones will be. A temperature below 1 would
+    # fit them and make the model too confident about everybody else, so they can only lower its confidence.
     temperature = max(1.0, best) if chose_epoch else best
     confidence = softmax(logits, temperature).max(1)
     return Calibration(
@@ -119,45 +121,60 @@ def fit_calibration(
         coverage=coverage,
         threshold=None if coverage is None else find_threshold(confidence, coverage),
         fitted_on={"speakers": sorted(set(speakers)), "utterances": len(targets)},
-        note=(CHOSE_EPOCH if chose_epoch else HELD_OUT) + _doubt(best, temperature),
+        note=(CHOSE_EPOCH if chose_epoch else HELD_OUT) + _describe_limits(best, temperature),
     )
 
 
-def _doubt(best: float, temperature: float) -> str:
+def _describe_limits(best: float, temperature: float) -> str:
+    """Return the part of a note that says where a limit decided the temperature."""
     if best < temperature:
         return f"; the temperature is kept from falling to the {best:.2f} that fits them best"
     return "; the temperature is at its bound" if best > 0.999 * TEMPERATURE_BOUNDS[1] else ""
 
 
 def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
-    """The temperature of the lowest negative log-likelihood within BOUNDS; 1 where no other is better."""
+    """Return the temperature with the lowest negative log-likelihood within TEMPERATURE_BOUNDS.
+
+    Return 1 where no other temperature is better.
+    """
     from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
         return nll(softmax(logits, math.exp(log_temperature)), targets)
 
+    # The logarithm makes temperatures t and 1 / t equally far from 1.
     low, high = (math.log(bound) for bound in TEMPERATURE_BOUNDS)
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
-    return math.exp(found.x) if found.fun < loss(0.0) else 1.0
+    optimum = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
+    return math.exp(optimum.x) if optimum.fun < loss(0.0) else 1.0
 
 
 def nll(probabilities: ArrayLike, targets: ArrayLike) -> float:
-    """Mean negative log-likelihood in nats."""
-    own = np.take_along_axis(np.asarray(probabilities, float), np.asarray(targets)[:, None], 1)
-    return float(-np.log(np.maximum(own, np.finfo(float).tiny)).mean())
+    """Return the mean negative log-likelihood in nats."""
+    likelihoods = np.take_along_axis(np.asarray(probabilities, float), np.asarray(targets)[:, None], 1)
+    return float(-np.log(np.maximum(likelihoods, np.finfo(float).tiny)).mean())  # log(0) is infinite
 
 
 def brier(probabilities: ArrayLike, targets: ArrayLike) -> float:
-    """Brier score over all classes, from 0 to 2."""
+    """Return the Brier score over all classes, from 0 to 2."""
     p = np.asarray(probabilities, float)
     return float(((p - _one_hot(targets, p.shape[1])) ** 2).sum(1).mean())
 
 
 def compute_reliability(confidence: ArrayLike, correct: ArrayLike) -> list[dict[str, float]]:
-    """The bins that are not empty: bounds (low, high], utterances, mean confidence, share of correct."""
-    confidence, correct = np.asarray(confidence, float), np.asarray(correct, float)
+    """Return the reliability diagram: one entry for each bin of confidence that is not empty.
+
+    Args:
+        confidence: (N,).
+        correct: true where the prediction is right, (N,).
+
+    Returns:
+        bounds of each bin, `low` (excluded) and `high` (included), its number of `utterances`, their mean
+        `confidence` and their `accuracy`.
+    """
+    confidence = np.asarray(confidence, float)
+    correct = np.asarray(correct, float)
     edges = np.arange(BINS + 1) / BINS
-    where = np.searchsorted(edges[1:-1], confidence)
+    bin_of = np.searchsorted(edges[1:-1], confidence)
     return [
         {
             "low": float(edges[number]),
@@ -167,47 +184,58 @@ def compute_reliability(confidence: ArrayLike, correct: ArrayLike) -> list[dict[
             "accuracy": float(correct[inside].mean()),
         }
         for number in range(BINS)
-        if (inside := where == number).any()
+        if (inside := bin_of == number).any()
     ]
 
 
 def ece(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Expected calibration error, from 0 to 1."""
+    """Return the expected calibration error, from 0 to 1."""
     bins = compute_reliability(confidence, correct)
-    gaps = [each["utterances"] * abs(each["accuracy"] - each["confidence"]) for each in bins]
-    return float(sum(gaps) / sum(each["utterances"] for each in bins))
+    gaps = [b["utterances"] * abs(b["accuracy"] - b["confidence"]) for b in bins]
+    return float(sum(gaps) / sum(b["utterances"] for b in bins))
 
 
 def classwise_ece(probabilities: ArrayLike, targets: ArrayLike) -> float:
-    """Expected calibration error of each class's probability, mean over the classes."""
+    """Return the expected calibration error of each class's probability, as the mean over the classes."""
     p = np.asarray(probabilities, float)
     hits = _one_hot(targets, p.shape[1])
     return float(np.mean([ece(p[:, k], hits[:, k]) for k in range(p.shape[1])]))
 
 
 def compute_selective_risks(confidence: ArrayLike, correct: ArrayLike) -> np.ndarray:
-    """Share of wrong answers among the n most confident, for n = 1 to N; equal ones in random order: (N,)."""
-    confidence, wrong = np.asarray(confidence, float), 1 - np.asarray(correct, float)
+    """Return the share of wrong predictions among the n most confident, for n = 1 to N: (N,).
+
+    Args:
+        confidence: (N,).
+        correct: true where the prediction is right, (N,).
+    """
+    confidence = np.asarray(confidence, float)
+    wrong = 1 - np.asarray(correct, float)
+    # Equally confident predictions have no order. Each counts with the mean error of its group, which is the
+    # expectation over random orders.
     _, group = np.unique(-confidence, return_inverse=True)
     expected = np.bincount(group, wrong) / np.bincount(group)
     return np.cumsum(expected[np.sort(group)]) / np.arange(1, len(wrong) + 1)
 
 
 def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Area under the risk-coverage curve, from 0 to 1."""
+    """Return the area under the risk-coverage curve, from 0 to 1."""
     return float(compute_selective_risks(confidence, correct).mean())
 
 
 def find_threshold(confidence: ArrayLike, coverage: float) -> float:
-    """The highest threshold that at least this share of the confidences reaches."""
+    """Return the highest threshold that at least this share of the confidences reaches."""
+    # Descending, so that the first n are the n most confident.
     ordered = np.sort(np.asarray(confidence, float))[::-1]
+    # 0.07 * 100 is 7.000000000000001 in floating point. Without 1e-9 it would become 8.
     return float(ordered[math.ceil(coverage * len(ordered) - 1e-9) - 1])
 
 
 def compute_calibration_scores(probabilities: ArrayLike, targets: ArrayLike) -> dict[str, float]:
-    """All scores of DEFINITIONS."""
+    """Return all scores of DEFINITIONS."""
     p = np.asarray(probabilities, float)
-    confidence, correct = p.max(1), p.argmax(1) == np.asarray(targets)
+    confidence = p.max(1)
+    correct = p.argmax(1) == np.asarray(targets)
     return {
         "nll": nll(p, targets),
         "brier": brier(p, targets),
@@ -218,11 +246,12 @@ def compute_calibration_scores(probabilities: ArrayLike, targets: ArrayLike) -> 
 
 
 def compute_calibration_curves(probabilities: ArrayLike, targets: ArrayLike) -> dict[str, list]:
-    """What is drawn: the bins of `reliability`, and points (coverage, risk) of the risk-coverage curve."""
+    """Return the plotted curves: bins of `reliability`, and points (coverage, risk) of `risk_coverage`."""
     p = np.asarray(probabilities, float)
-    confidence, correct = p.max(1), p.argmax(1) == np.asarray(targets)
+    confidence = p.max(1)
+    correct = p.argmax(1) == np.asarray(targets)
     risk = compute_selective_risks(confidence, correct)
-    counts = np.unique(np.ceil(np.arange(1, POINTS + 1) / POINTS * len(risk)).astype(int))
+    counts = np.unique(np.ceil(np.arange(1, CURVE_POINTS + 1) / CURVE_POINTS * len(risk)).astype(int))
     points = [[float(count / len(risk)), float(risk[count - 1])] for count in counts]
     return {"reliability": compute_reliability(confidence, correct), "risk_coverage": points}
 

@@ -1,7 +1,8 @@
-"""Scores as they are called, bounded and printed.
+"""Names, bounds and printed form of the scores, and the wording of what they are based on.
 
-Shares and error rates are printed in percent, correlations as papers do (.748), errors of ratings in the
-units of the scale. A score of emotion has its bare name (`ua`), one of another task is `valence.ccc`.
+Accuracies and error rates are printed in percent, correlations as papers print them (.748), and errors of
+ratings in points of the rating scale. A score of emotion has its bare name (`ua`). A score of another task
+has the task before it (`valence.ccc`).
 """
 
 import math
@@ -9,22 +10,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sertone.utils.wording import format_count
+
 EMOTION_SCORES = ("ua", "wa", "macro_f1")
 RATING_SCORES = ("ccc", "pearson", "rmse")
-SPANS = {"percent": "percent", "unit": "from -1 to 1", "scale": "in points of the scale"}
+UNIT_TEXTS = {"percent": "in percent", "correlation": "from -1 to 1", "scale": "in points of the scale"}
 
 
 @dataclass(frozen=True)
 class ScoreFormat:
-    """How one score is printed.
+    """Format in which one score is printed.
 
     Attributes:
-        label: in the head of a table.
-        title: where there is room.
-        low: the lowest value that the score can have.
-        high: the highest.
-        span: `percent`; `unit`, a correlation; `scale`, in the units of what was rated.
-        lower_is_better: of an error.
+        label: short name, for the header of a table.
+        title: long name, where there is room.
+        low: lowest possible value.
+        high: highest possible value.
+        unit: `percent`; `correlation`; `scale`, points of the rating scale.
+        lower_is_better: true for errors.
     """
 
     label: str
@@ -36,33 +39,42 @@ class ScoreFormat:
 
     @property
     def is_percent(self) -> bool:
-        """Whether it is printed in percent."""
+        """True for scores that are printed in percent."""
         return self.unit == "percent"
 
     @property
     def display_factor(self) -> float:
-        """From the value to what is printed."""
+        """Factor between a value and its printed number."""
         return 100.0 if self.is_percent else 1.0
 
     @property
     def difference_unit(self) -> str:
-        """What differences are counted in."""
+        """Unit that follows a printed difference: ` points`, or nothing."""
         return " points" if self.is_percent else ""
 
     def format_number(self, value: float, sign: str = "") -> str:
-        """`71.2`, `.748` or `0.612`; with the sign of a difference where `sign` is `+`."""
+        """Format a value without its unit: `71.2`, `.748` or `0.612`.
+
+        Args:
+            value: of the score, or a difference of two.
+            sign: `+` for a difference, which then always has a sign.
+        """
         if self.is_percent:
             return f"{100 * value:{sign}.1f}"
         text = f"{value:{sign}.3f}"
-        return text.replace("0.", ".", 1) if self.unit == "unit" else text
+        # Papers print correlations without the leading zero.
+        return text.replace("0.", ".", 1) if self.unit == "correlation" else text
 
     def format_value(self, value: float) -> str:
-        """`71.2%`, `.748` or `0.612`."""
+        """Format a value with its unit: `71.2%`, `.748` or `0.612`."""
         return self.format_number(value) + ("%" if self.is_percent else "")
 
     def format_published(self, value: float) -> str:
-        """A figure that a paper printed: as it stands there, and a correlation as ours."""
-        return self.format_number(value) if self.unit == "unit" else f"{value:g}"
+        """Format a score that a paper printed.
+
+        A study file holds it as printed, so percentages are in percent already and keep their digits.
+        """
+        return self.format_number(value) if self.unit == "correlation" else f"{value:g}"
 
 
 SCORE_FORMATS = {
@@ -70,61 +82,69 @@ SCORE_FORMATS = {
     "wa": ScoreFormat("WA", "Weighted accuracy (WA)"),
     "macro_f1": ScoreFormat("macro-F1", "Macro-F1"),
     "accuracy": ScoreFormat("accuracy", "accuracy"),
+    # Insertions can make an error rate exceed 1.
     "cer": ScoreFormat("CER", "character error rate", high=math.inf, lower_is_better=True),
     "wer": ScoreFormat("WER", "word error rate", high=math.inf, lower_is_better=True),
-    "ccc": ScoreFormat("CCC", "Concordance (CCC)", -1.0, 1.0, "unit"),
-    "pearson": ScoreFormat("Pearson", "Pearson's correlation", -1.0, 1.0, "unit"),
+    "ccc": ScoreFormat("CCC", "Concordance (CCC)", -1.0, 1.0, "correlation"),
+    "pearson": ScoreFormat("Pearson", "Pearson's correlation", -1.0, 1.0, "correlation"),
     "rmse": ScoreFormat("RMSE", "Root mean square error", 0.0, math.inf, "scale", lower_is_better=True),
 }
 
 
 def build_score_name(task: str, score: str) -> str:
-    """The name of a task's score."""
+    """Return the name of a task's score: `ua`, `valence.ccc`."""
     return score if task == "emotion" else f"{task}.{score}"
 
 
 def parse_score_name(name: str) -> tuple[str, str]:
-    """Task and score of a name."""
+    """Return the task and the score of a name."""
     task, _, score = name.rpartition(".")
     return task or "emotion", score
 
 
 def get_score_format(name: str) -> ScoreFormat:
-    """The figure of a score; one of a rating says which: `CCC valence`."""
+    """Return the format of a score. The label of a rating's score names the rating: `CCC valence`."""
     task, score = parse_score_name(name)
-    figure = SCORE_FORMATS[score]
+    score_format = SCORE_FORMATS[score]
     if score not in RATING_SCORES:
-        return figure
-    return replace(figure, label=f"{figure.label} {task}", title=f"{figure.title}, {task}")
+        return score_format
+    label = f"{score_format.label} {task}"
+    return replace(score_format, label=label, title=f"{score_format.title}, {task}")
 
 
 def list_score_names(classes: Sequence[str], ratings: Iterable[str]) -> list[str]:
-    """Names of all scores of a model that answers these classes, if any, and these ratings."""
-    own = list(EMOTION_SCORES) if classes else []
-    return own + [build_score_name(rating, score) for rating in ratings for score in RATING_SCORES]
+    """Return the names of all scores of a model with these classes, if any, and these ratings."""
+    emotion_names = list(EMOTION_SCORES) if classes else []
+    return emotion_names + [build_score_name(rating, score) for rating in ratings for score in RATING_SCORES]
 
 
-def find_score_names(scored: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Names of the scores of emotion and of ratings among scores by task, as `pooled` in results.json."""
+def find_score_names(scores_by_task: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the names of the emotion and rating scores among scores by task.
+
+    Args:
+        scores_by_task: such as `pooled` in results.json.
+    """
     known = (*EMOTION_SCORES, *RATING_SCORES)
     return [
-        build_score_name(task, score) for task, scores in scored.items() for score in scores if score in known
+        build_score_name(task, score)
+        for task, scores in scores_by_task.items()
+        for score in scores
+        if score in known
     ]
 
 
 def describe_units(scores: Iterable[str]) -> str:
-    """What the printed figures are: `Percent`, or `UA and WA in percent, CCC from -1 to 1`."""
-    by_span: dict[str, list[str]] = {}
+    """Describe the units of printed scores: `Percent`, or `UA and WA in percent, CCC from -1 to 1`."""
+    labels_by_unit: dict[str, list[str]] = {}
     for score in scores:
-        figure = SCORE_FORMATS[parse_score_name(score)[1]]
-        by_span.setdefault(figure.unit, []).append(figure.label)
-    if list(by_span) == ["percent"]:
+        score_format = SCORE_FORMATS[parse_score_name(score)[1]]
+        labels_by_unit.setdefault(score_format.unit, []).append(score_format.label)
+    if list(labels_by_unit) == ["percent"]:
         return "Percent"
-    said = [
-        f"{' and '.join(dict.fromkeys(labels))} {'in ' * (span == 'percent')}{SPANS[span]}"
-        for span, labels in by_span.items()
-    ]
-    return ", ".join(said)
+    # dict.fromkeys drops repeated labels and keeps their order.
+    return ", ".join(
+        f"{' and '.join(dict.fromkeys(labels))} {UNIT_TEXTS[unit]}" for unit, labels in labels_by_unit.items()
+    )
 
 
 COST_LABELS = {
@@ -133,12 +153,12 @@ COST_LABELS = {
     "real_time_factor": "real-time factor",
     "memory_mb": "memory, MB",
 }
-"""What a table shows of what a model costs (`analysis.cost`)."""
+"""Costs of a model (`analysis.cost`) that a table shows, with their labels."""
 MILLION = 1e6
 
 
 def format_cost(cost: Mapping[str, Any] | None, name: str) -> str:
-    """A cost as printed: `61.8`, `0.046`; empty where it is not known."""
+    """Format a cost: `61.8`, `0.046`. Return an empty text where it is not known."""
     if not cost:
         return ""
     value = cost[name] / MILLION if name in ("total", "trained") else cost[name]
@@ -146,12 +166,12 @@ def format_cost(cost: Mapping[str, Any] | None, name: str) -> str:
 
 
 def describe_costs(rows: Iterable[Mapping[str, Any]]) -> str:
-    """What the costs in a study's rows are; empty where there are none."""
+    """Describe how the costs in a study's rows were measured. Return an empty text where there are none."""
     if not any(cell.get("cost") for row in rows for cell in row["cells"].values()):
         return ""
     return (
-        "Real-time factor: seconds of computing per second of audio, one clip of 5 s at a time on one CPU "
-        "core, the fastest of several; memory: of weights and that answer."
+        "Real-time factor: seconds of computing per second of audio, for one clip of 5 s on one CPU core, "
+        "the fastest of several runs. Memory: what the weights and one prediction need."
     )
 
 
@@ -159,42 +179,48 @@ def describe_speakers(counts: Mapping[str, Any]) -> str:
     """Return who speaks: `10 speakers`, `40 known speakers and, in 12 utterances, unknown ones`.
 
     Args:
-        counts: how many `speakers` are known and, where some are not, how many utterances are of
-            `unknown_speakers`; such as the part `corpus` of a protocol card.
+        counts: number of known `speakers` and, where some are unknown, of their utterances
+            (`unknown_speakers`); such as the part `corpus` of a protocol card.
     """
-    known, unknown = counts["speakers"], counts.get("unknown_speakers", 0)
-    if not unknown:
-        return format_count(known, "speaker")
-    if not known:
+    known_count = counts["speakers"]
+    unknown_count = counts.get("unknown_speakers", 0)
+    if not unknown_count:
+        return format_count(known_count, "speaker")
+    if not known_count:
         return "unknown speakers"
-    return (
-        f"{format_count(known, 'known speaker')} and, in {format_count(unknown, 'utterance')}, unknown ones"
-    )
+    utterances = format_count(unknown_count, "utterance")
+    return f"{format_count(known_count, 'known speaker')} and, in {utterances}, unknown ones"
 
 
 def count_drawn_units(counts: Mapping[str, Any]) -> str:
     """Return how many units an interval draws: `10 speakers`, `339 utterances of unknown speakers`.
 
     Args:
-        counts: as of `people`.
+        counts: see `describe_speakers`.
     """
-    known, unknown = counts["speakers"], counts.get("unknown_speakers", 0)
-    if not unknown:
-        return format_count(known, "speaker")
-    if not known:
-        return f"{format_count(unknown, 'utterance')} of unknown speakers"
-    return f"{format_count(known, 'known speaker')} and {format_count(unknown, 'utterance')} of unknown ones"
+    known_count = counts["speakers"]
+    unknown_count = counts.get("unknown_speakers", 0)
+    if not unknown_count:
+        return format_count(known_count, "speaker")
+    utterances = format_count(unknown_count, "utterance")
+    if not known_count:
+        return f"{utterances} of unknown speakers"
+    return f"{format_count(known_count, 'known speaker')} and {utterances} of unknown ones"
 
 
 def describe_drawn_units(counts: Mapping[str, Any]) -> str:
-    """Return what intervals draw: `speakers`, `utterances`, or both; as `drawn`, without the numbers."""
+    """Return the kind of units that intervals draw: `speakers`, `utterances`, or both.
+
+    Args:
+        counts: see `describe_speakers`.
+    """
     if not counts.get("unknown_speakers", 0):
         return "speakers"
     return "known speakers and utterances of unknown ones" if counts["speakers"] else "utterances"
 
 
 def count_test_speakers(card: Mapping[str, Any]) -> dict[str, int]:
-    """Return who speaks on the test sides, counted as `people` takes it.
+    """Count the speakers of all test sets, in the form that `describe_speakers` takes.
 
     Args:
         card: protocol card.
@@ -207,11 +233,11 @@ def count_test_speakers(card: Mapping[str, Any]) -> dict[str, int]:
 
 
 def count_interval_units(kind: str, interval: Mapping[str, Any]) -> str:
-    """Return how many units an interval draws, as `drawn` does.
+    """Return how many units one interval draws: `5 folds`, or as `count_drawn_units`.
 
     Args:
-        kind: key of the interval, as `intervals.compute_intervals_by_unit` names it.
-        interval: its `units`, and utterances of `unknown_speakers` among them.
+        kind: key of the interval in the result of `intervals.compute_intervals_by_unit`.
+        interval: its number of `units` and, among them, of utterances of `unknown_speakers`.
     """
     if kind == "folds":
         return format_count(interval["units"], "fold")
@@ -219,66 +245,55 @@ def count_interval_units(kind: str, interval: Mapping[str, Any]) -> str:
     return count_drawn_units({"speakers": interval["units"] - unknown, "unknown_speakers": unknown})
 
 
-def find_speaker_interval(intervals: Mapping[str, Mapping[str, Any]]) -> tuple[str, Mapping[str, Any]] | None:
-    """Return kind and bounds of the interval that draws speakers, or utterances of unknown ones."""
-    return next(((kind, own) for kind, own in intervals.items() if kind != "folds"), None)
+def find_speaker_interval(
+    intervals: Mapping[str, Mapping[str, Any]],
+) -> tuple[str, Mapping[str, Any]] | None:
+    """Return kind and bounds of the interval that draws speakers, or utterances of unknown speakers."""
+    return next(((kind, bounds) for kind, bounds in intervals.items() if kind != "folds"), None)
 
 
 def describe_unknown_speakers(card: Mapping[str, Any]) -> str:
-    """Return a warning where a corpus does not name all its speakers; empty where it does.
+    """Return a warning where a corpus does not name all its speakers. Return an empty text where it does.
 
     Args:
         card: protocol card.
     """
     corpus = card["corpus"]
-    if not (unknown := corpus.get("unknown_speakers", 0)):
+    unknown = corpus.get("unknown_speakers", 0)
+    if not unknown:
         return ""
-    narrow = " Intervals draw single utterances: too narrow where one person spoke several."
+    warning = (
+        f"The speakers of {unknown} of {format_count(corpus['utterances_used'], 'utterance')} are unknown: "
+        "test speakers may also occur in the training set."
+    )
+    if corpus["speakers"]:
+        return warning
     return (
-        f"The speakers of {unknown} of {format_count(corpus['utterances_used'], 'utterance')} are unknown: nobody "
-        "knows whether people of the test side were also heard in training."
-        + ("" if corpus["speakers"] else narrow)
+        f"{warning} Intervals draw single utterances. They are too narrow where one person spoke several of "
+        "these."
     )
 
 
 def describe_independence(card: Mapping[str, Any]) -> str:
     """Return whether training and test share no speaker, as far as it is known."""
     unknown = card["corpus"].get("unknown_speakers", 0)
-    doubtful = unknown or card.get("split", {}).get("speaker_independent") == "not known"  # by its encoder
-    return "independence of speakers not known" if doubtful else "speaker-independent"
+    # The split says "not known" where the encoder was trained on unknown speakers.
+    is_doubtful = unknown or card.get("split", {}).get("speaker_independent") == "not known"
+    return "independence of speakers not known" if is_doubtful else "speaker-independent"
 
 
-def describe_published_scores(found: Mapping[str, Any]) -> str:
-    """Return where the paper's figures are printed, and by which convention; empty where there are none."""
-    if not found["published"]:
+def describe_published_scores(results: Mapping[str, Any]) -> str:
+    """Return the source and the convention of a paper's scores. Return an empty text where there are none.
+
+    Args:
+        results: results.json of a study.
+    """
+    if not results["published"]:
         return ""
-    convention = found["published_convention"]
-    said = (
-        "which does not say whether a score is pooled or a mean over folds; papers of this field commonly "
-        "print the mean over folds"
-        if convention == "not stated"
-        else f"which prints {'pooled scores' if convention == 'pooled' else 'means over folds'}"
-    )
-    return f"Paper: {found['published']}, {said}."
-
-
-def format_duration(seconds: float) -> str:
-    """A time as printed: `3:07`, `2:03:07`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def format_count(number: int, thing: str) -> str:
-    """How many there are: `1 file`, `2 files`."""
-    return f"{number} {thing}{'s' * (number != 1)}"
-
-
-def format_axis_value(value: float, high: float) -> str:
-    """Return a value as an axis that ends at `high` shows it: learning rates need powers of ten."""
-    return f"{value:.2f}" if high >= 0.1 or not value else f"{value:.1e}".replace("e-0", "e-")
-
-
-def shorten_list(names: Sequence[str]) -> str:
-    """Name the first three of many: `a, b, c, ...`."""
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    conventions = {
+        "not stated": "which does not say whether a score is pooled or a mean over folds; papers of this "
+        "field commonly print the mean over folds",
+        "pooled": "which prints pooled scores",
+        "mean over folds": "which prints means over folds",
+    }
+    return f"Paper: {results['published']}, {conventions[results['published_convention']]}."

@@ -1,6 +1,6 @@
-"""Scores of emotions, of ratings, of classes and of transcripts; `intervals` says how far to believe them.
+"""Scores of emotions, ratings, classes and transcripts. Their intervals are in `intervals`.
 
-Conventions: targets and predictions are equally long sequences of class names, texts or ratings; scores lie
+Conventions: targets and predictions are equally long sequences of class names, texts or ratings. Scores lie
 in [0, 1] (error rates may exceed 1, correlations may be negative). A class that does not occur among the
 targets has no recall and does not count.
 
@@ -11,7 +11,7 @@ targets has no recall and does not count.
     cer, wer    edits per character and per word of the references
     ccc         concordance correlation coefficient of ratings: 1 equal, 0 no better than a constant (Lin, A
                 Concordance Correlation Coefficient to Evaluate Reproducibility, Biometrics 45, 1989)
-    pearson     Pearson's correlation of ratings: whatever scale and offset the answers have
+    pearson     Pearson's correlation of ratings, which ignores scale and offset of the predictions
     rmse        root mean square error of ratings, in the units of their scale
     jsd         Jensen-Shannon divergence of the annotators' votes and the probabilities, in bits: 0 equal, 1
                 nothing in common (Uma et al., Learning from Disagreement, JAIR 72, 2021)
@@ -29,13 +29,14 @@ from sertone.errors import SertoneError
 
 
 def emotion_scores(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
-    """Unweighted accuracy, weighted accuracy and macro-F1.
+    """Compute unweighted accuracy, weighted accuracy and macro-F1.
 
     Raises:
         SertoneError: `no_targets`.
     """
-    _require(targets)
+    _require_targets(targets)
     present = sorted(set(targets))
+    # A class that is never predicted has no precision. Its F1 counts as 0.
     options = {"labels": present, "average": "macro", "zero_division": 0}
     return {
         "ua": float(recall_score(targets, predictions, **options)),
@@ -45,17 +46,17 @@ def emotion_scores(targets: Sequence[str], predictions: Sequence[str]) -> dict[s
 
 
 def class_scores(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
-    """Accuracy.
+    """Compute the accuracy.
 
     Raises:
         SertoneError: `no_targets`.
     """
-    _require(targets)
+    _require_targets(targets)
     return {"accuracy": float(accuracy_score(targets, predictions))}
 
 
 def transcript_scores(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
-    """Character and word error rate over all texts together.
+    """Compute character and word error rate over all texts together. Empty references do not count.
 
     Raises:
         SertoneError: `no_targets`.
@@ -63,15 +64,16 @@ def transcript_scores(targets: Sequence[str], predictions: Sequence[str]) -> dic
     import jiwer
 
     pairs = [(t, p) for t, p in zip(targets, predictions, strict=True) if t]
-    _require(pairs)
-    texts, answers = [t for t, _ in pairs], [p for _, p in pairs]
-    return {"cer": float(jiwer.cer(texts, answers)), "wer": float(jiwer.wer(texts, answers))}
+    _require_targets(pairs)
+    references = [t for t, _ in pairs]
+    hypotheses = [p for _, p in pairs]
+    return {"cer": float(jiwer.cer(references, hypotheses)), "wer": float(jiwer.wer(references, hypotheses))}
 
 
 def rating_scores(targets: Sequence[float], predictions: Sequence[float]) -> dict[str, float]:
-    """CCC, Pearson's correlation and RMSE, with the moments of the utterances as they are (over N).
+    """Compute CCC, Pearson's correlation and RMSE, with moments over N (not N - 1).
 
-    Where targets or answers do not vary, as with one utterance, both correlations are 0.
+    Where targets or predictions do not vary, as with one utterance, both correlations are 0.
 
     Args:
         targets: on the scale of the corpus.
@@ -80,26 +82,35 @@ def rating_scores(targets: Sequence[float], predictions: Sequence[float]) -> dic
     Raises:
         SertoneError: `no_targets`.
     """
-    _require(targets)
-    whole = compute_moments(targets, predictions).sum(0, keepdims=True)
-    return {name: float(values[0]) for name, values in score_moments(whole).items()}
+    _require_targets(targets)
+    sums = compute_moments(targets, predictions).sum(0, keepdims=True)
+    return {name: float(values[0]) for name, values in score_moments(sums).items()}
 
 
 def soft_scores(votes: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
-    """Jensen-Shannon divergence and cosine of two sets of distributions, both (N, K); means over N.
+    """Compute Jensen-Shannon divergence and cosine of two sets of distributions.
+
+    Args:
+        votes: distributions of the annotators' votes, (N, K).
+        probabilities: of the model, (N, K).
+
+    Returns:
+        the means over N.
 
     Raises:
         SertoneError: `no_targets`.
     """
-    p, q = np.asarray(votes, float), np.asarray(probabilities, float)
-    _require(p)
+    p = np.asarray(votes, float)
+    q = np.asarray(probabilities, float)
+    _require_targets(p)
     lengths = np.linalg.norm(p, axis=1) * np.linalg.norm(q, axis=1)
-    divergences = _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2
+    divergences = _compute_entropy((p + q) / 2) - (_compute_entropy(p) + _compute_entropy(q)) / 2
     return {"jsd": float(divergences.mean()), "cosine": float(((p * q).sum(1) / lengths).mean())}
 
 
-def _entropy(distributions: np.ndarray) -> np.ndarray:
-    """In bits: (N, K) -> (N,)."""
+def _compute_entropy(distributions: np.ndarray) -> np.ndarray:
+    """Return the entropy of each distribution in bits: (N, K) -> (N,)."""
+    # 0 log 0 counts as 0. The inner `where` avoids the logarithm of zero.
     return -(distributions * np.log2(np.where(distributions > 0, distributions, 1))).sum(1)
 
 
@@ -111,8 +122,9 @@ SCORES: dict[str, Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]] = 
 }
 
 MAIN_SCORES = {"emotion": "ua", "ratings": "ccc"}
-"""The score by which an epoch is chosen."""
+"""Score that chooses the epoch, by kind of task."""
 
+# Protocol cards hold these definitions, so saved runs do too.
 DEFINITIONS = {
     "ua": "unweighted accuracy: mean of the classes' recalls",
     "wa": "weighted accuracy: share of correct utterances",
@@ -130,15 +142,17 @@ DEFINITIONS = {
 
 
 def count_confusions(targets: ArrayLike, predictions: ArrayLike, classes: Sequence[str]) -> np.ndarray:
-    """Counts, rows by target, columns by prediction: (K, K)."""
+    """Count predictions by target: rows are targets, columns predictions, (K, K)."""
     return confusion_matrix(targets, predictions, labels=list(classes))
 
 
 def score_confusions(tables: np.ndarray) -> dict[str, np.ndarray]:
-    """The emotion scores of many confusion matrices: (R, K, K) -> score -> (R,)."""
+    """Compute the emotion scores of many confusion matrices: (R, K, K) -> score -> (R,)."""
     hits = np.diagonal(tables, axis1=1, axis2=2).astype(float)
-    targets, predictions = tables.sum(2), tables.sum(1)
+    targets = tables.sum(2)
+    predictions = tables.sum(1)
     present = targets > 0
+    # A draw of speakers may lack a class. Such a class has no recall and is left out of both means.
     recalls = np.where(present, hits / np.maximum(targets, 1), 0.0)
     f1 = np.where(present, 2 * hits / np.maximum(targets + predictions, 1), 0.0)
     return {
@@ -148,43 +162,48 @@ def score_confusions(tables: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-MOMENTS = ("count", "target", "answer", "target squared", "answer squared", "product")
-"""What `scores_of_moments` needs of every utterance, summed."""
-CONSTANT = 1e-12
+MOMENTS = ("count", "target", "prediction", "target squared", "prediction squared", "product")
+"""Terms of every utterance whose sums `score_moments` needs."""
+ROUNDING_SHARE = 1e-12
 """Share of the mean square below which a variance is rounding error."""
 
 
 def compute_moments(targets: ArrayLike, predictions: ArrayLike) -> np.ndarray:
-    """Of each utterance what adds up, (N, F), in the order of MOMENTS.
-
-    Both sides are taken about the mean of the targets, which leaves all scores as they are and keeps digits.
-    """
-    targets, predictions = np.asarray(targets, float), np.asarray(predictions, float)
-    t, p = targets - targets.mean(), predictions - targets.mean()
+    """Compute the terms of each utterance that add up, in the order of MOMENTS: (N, F)."""
+    targets = np.asarray(targets, float)
+    predictions = np.asarray(predictions, float)
+    # Shifting both by the mean of the targets changes no score. It avoids the cancellation of large squares.
+    t = targets - targets.mean()
+    p = predictions - targets.mean()
     return np.stack([np.ones_like(t), t, p, t * t, p * p, t * p], axis=1)
 
 
 def score_moments(sums: np.ndarray) -> dict[str, np.ndarray]:
-    """The scores of ratings of many sums of moments: (R, F) -> score -> (R,)."""
+    """Compute the rating scores of many sums of moments: (R, F) -> score -> (R,)."""
+    # The last axis of the sums has the order of MOMENTS.
     count, t, p, tt, pp, tp = np.moveaxis(sums, -1, 0)
-    mean_t, mean_p = t / count, p / count
-    var_t, var_p = _variance(tt / count, mean_t), _variance(pp / count, mean_p)
+    mean_t = t / count
+    mean_p = p / count
+    var_t = _compute_variance(tt / count, mean_t)
+    var_p = _compute_variance(pp / count, mean_p)
     vary = (var_t > 0) & (var_p > 0)
+    # Where one side is constant, the covariance is 0 and the denominators are 1, so both correlations are 0.
     covariance = np.where(vary, tp / count - mean_t * mean_p, 0.0)
-    apart = np.where(vary, var_t + var_p + (mean_p - mean_t) ** 2, 1.0)
+    ccc_denominator = np.where(vary, var_t + var_p + (mean_p - mean_t) ** 2, 1.0)
     deviations = np.where(vary, np.sqrt(var_t) * np.sqrt(var_p), 1.0)
     return {
-        "ccc": np.clip(2 * covariance / apart, -1.0, 1.0),
+        "ccc": np.clip(2 * covariance / ccc_denominator, -1.0, 1.0),
         "pearson": np.clip(covariance / deviations, -1.0, 1.0),
         "rmse": np.sqrt(np.maximum((tt - 2 * tp + pp) / count, 0.0)),
     }
 
 
-def _variance(square: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def _compute_variance(square: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return the variance from the mean square and the mean. Return 0 where it is rounding error."""
     variance = square - mean**2
-    return np.where(variance > CONSTANT * square, variance, 0.0)
+    return np.where(variance > ROUNDING_SHARE * square, variance, 0.0)
 
 
-def _require(targets: Sized) -> None:
+def _require_targets(targets: Sized) -> None:
     if not len(targets):
-        raise SertoneError("no_targets", "no utterance has a label", "at least one, to score")
+        raise SertoneError("no_targets", "no utterance has a label", "at least one labelled utterance")

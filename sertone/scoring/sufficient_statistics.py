@@ -1,9 +1,9 @@
-"""What of a run's answers adds up over speakers and folds, and the scores that follow from the sums.
+"""Statistics of a run's predictions that add up over speakers and folds, and the scores of their sums.
 
-The answers about emotions become confusion counts, those about a rating the moments of targets and answers:
-of both a score of any set of speakers follows from the sum over them, which is all that `intervals` needs.
+Predicted emotions become confusion counts, and predicted ratings the moments of targets and predictions. The
+scores of any set of speakers follow from the sum over these speakers, which is all that `intervals` needs.
 
-Axis letters: C columns of a table (encoders, say), S seeds, U units, K classes, F = K * K counts or the
+Axis letters: C columns of a table (such as encoders), S seeds, U units, K classes, F = K * K counts or the
 moments of `metrics.MOMENTS`, R sums.
 """
 
@@ -21,12 +21,12 @@ from sertone.scoring.display import EMOTION_SCORES, RATING_SCORES, SCORE_FORMATS
 
 @dataclass(frozen=True)
 class SufficientStatistics:
-    """Statistics by unit that add up.
+    """Statistics by unit whose sums determine the scores.
 
     Attributes:
         values: (C, S, U, F).
-        score: sums (R, F) -> score -> (R,).
-        limits: score -> the lowest and the highest value that it can have.
+        score_sums: computes the scores of sums, (R, F) -> score -> (R,).
+        limits: score -> its lowest and highest possible value.
     """
 
     values: np.ndarray
@@ -35,26 +35,26 @@ class SufficientStatistics:
 
     @classmethod
     def from_counts(cls, counts: np.ndarray) -> Self:
-        """Confusion counts by unit, (U, K, K), by seed too, (S, U, K, K), or by column, (C, S, U, K, K)."""
+        """Build from confusion counts: by unit (U, K, K), by seed (S, U, K, K), by column (C, S, U, K, K)."""
         flat = counts.reshape(*counts.shape[:-2], -1)
-        return cls(_whole(flat), _of_confusion, _limits(EMOTION_SCORES))
+        return cls(_add_axes(flat), _score_flat_confusions, _get_limits(EMOTION_SCORES))
 
     @classmethod
     def from_moments(cls, moments: np.ndarray) -> Self:
-        """Moments of a rating by unit, (U, F), by seed too, (S, U, F), or by column, (C, S, U, F)."""
-        return cls(_whole(moments), metrics.score_moments, _limits(RATING_SCORES))
+        """Build from moments of a rating: by unit (U, F), by seed (S, U, F), by column (C, S, U, F)."""
+        return cls(_add_axes(moments), metrics.score_moments, _get_limits(RATING_SCORES))
 
     @classmethod
     def from_rows(
         cls, rows: Sequence[Mapping[str, Any]], task: str, classes: Sequence[str], units: ArrayLike
     ) -> Self:
-        """Of the answers of one run.
+        """Build from the predictions of one run.
 
         Args:
-            rows: of predictions.csv, all with a target of the task (`labelled`).
+            rows: of predictions.csv, all with a target of the task (`select_labelled`).
             task: `emotion`, or a rating.
             classes: all class names.
-            units: who spoke each row, or the fold it belongs to.
+            units: the speaker of each row, or its fold.
         """
         targets, predictions = ([row[name] for row in rows] for name in get_task_columns(task))
         if task == "emotion":
@@ -66,39 +66,47 @@ class SufficientStatistics:
 
     @property
     def unit_count(self) -> int:
-        """How many there are."""
+        """Number of units, U."""
         return self.values.shape[2]
 
     def compute_scores(self) -> dict[str, float]:
-        """Over all units together; mean over seeds and columns."""
-        whole = self.values.sum(2).reshape(-1, self.values.shape[-1])
-        return {name: float(values.mean()) for name, values in self.score_sums(whole).items()}
+        """Compute the scores over all units together, as the mean over seeds and columns."""
+        sums = self.values.sum(2).reshape(-1, self.values.shape[-1])
+        return {name: float(values.mean()) for name, values in self.score_sums(sums).items()}
 
     def stack_runs(self, others: Sequence[Self], columns: int = 1) -> Self:
-        """With runs of the same units and kind, column by column and in each by seed: (columns, S, U, F)."""
-        values = np.stack([own.values[0, 0] for own in (self, *others)])
+        """Stack this run with others of the same units and scores: (columns, S, U, F).
+
+        Args:
+            others: the other runs, column by column and by seed within a column.
+            columns: number of columns, C.
+        """
+        # Each run alone has one column and one seed.
+        values = np.stack([run.values[0, 0] for run in (self, *others)])
         return replace(self, values=values.reshape(columns, -1, *values.shape[1:]))
 
 
 def get_task_columns(task: str) -> tuple[str, str]:
-    """Where predictions.csv has the targets of a task, and the answers."""
-    mark = "" if task == "emotion" else f"{task}_"
-    return f"{mark}target", f"{mark}prediction"
+    """Return the columns of predictions.csv with the targets and the predictions of a task."""
+    prefix = "" if task == "emotion" else f"{task}_"
+    return f"{prefix}target", f"{prefix}prediction"
 
 
 def select_labelled(rows: Sequence[Any], task: str) -> list[Any]:
-    """The rows that have a target of the task."""
+    """Return the rows that have a target of the task."""
     target, _ = get_task_columns(task)
+    # A rating of 0 is a label. Only an empty text is none.
     return [row for row in rows if row.get(target, "") != ""]
 
 
 def get_unit(row: Mapping[str, Any]) -> str:
-    """Return whom a row of predictions.csv counts for: its speaker, or itself where nobody is named."""
+    """Return the unit of a row of predictions.csv: its speaker, or the row itself where none is named."""
+    # The null character keeps an id apart from all names of speakers.
     return row["speaker"] or f"\0{row['id']}"
 
 
 def count_speakers(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Return how many `speakers` of rows are known, and how many rows are of `unknown_speakers`."""
+    """Count the known `speakers` of rows, and the rows of `unknown_speakers`."""
     names = [row["speaker"] for row in rows]
     return {"speakers": len({*names} - {""}), "unknown_speakers": names.count("")}
 
@@ -106,12 +114,12 @@ def count_speakers(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 def count_confusions_by_unit(
     targets: ArrayLike, predictions: ArrayLike, units: ArrayLike, classes: Sequence[str]
 ) -> tuple[list[str], np.ndarray]:
-    """Confusion counts of each unit.
+    """Count the predictions of each unit by target.
 
     Args:
         targets: class names.
         predictions: class names.
-        units: who spoke each utterance, or the fold it belongs to.
+        units: the speaker of each utterance, or its fold.
         classes: all class names.
 
     Returns:
@@ -124,21 +132,24 @@ def count_confusions_by_unit(
         np.array([index[name] for name in np.asarray(column).tolist()], int)
         for column in (targets, predictions)
     )
+    # Plain indexing would count a repeated triple once.
     np.add.at(counts, (unit, target, prediction), 1)
     return names.tolist(), counts
 
 
-def _whole(values: np.ndarray) -> np.ndarray:
-    """(U, F) or (S, U, F) as (1, S, U, F)."""
+def _add_axes(values: np.ndarray) -> np.ndarray:
+    """Add the missing axes of columns and seeds: (U, F) or (S, U, F) -> (1, S, U, F)."""
     while values.ndim < 4:
         values = values[None]
     return values
 
 
-def _of_confusion(counts: np.ndarray) -> dict[str, np.ndarray]:
+def _score_flat_confusions(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute the emotion scores of flat confusion counts: (R, K * K) -> score -> (R,)."""
     classes = isqrt(counts.shape[-1])
     return metrics.score_confusions(counts.reshape(-1, classes, classes))
 
 
-def _limits(scores: Sequence[str]) -> dict[str, tuple[float, float]]:
+def _get_limits(scores: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Return the lowest and highest possible value of each score."""
     return {name: (SCORE_FORMATS[name].low, SCORE_FORMATS[name].high) for name in scores}

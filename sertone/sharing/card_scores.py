@@ -79,16 +79,17 @@ class Scores:
         from sertone.scoring import intervals
         from sertone.scoring.sufficient_statistics import count_speakers
 
-        names = display.find_score_names(result["metrics"])
-        speaker_counts = count_speakers(result["rows"])
+        rows, metrics = result["rows"], result["metrics"]
+        names = display.find_score_names(metrics)
+        counts = count_speakers(rows)
         # An interval over few speakers would be as wide as the axis.
-        few = sum(speaker_counts.values()) < intervals.FEW
+        few = sum(counts.values()) < intervals.MIN_UNITS_FOR_QUANTILES
         bounds = {}
         for task in dict.fromkeys(display.parse_score_name(name)[0] for name in names):
             bounds |= _compute_bounds(result["rows"], task, by_utterance=few)
         values = {name: _get_score(result["metrics"], name) for name in names}
-        drawn = "utterances" if few else display.describe_drawn_units(speaker_counts)
-        return cls(values, bounds, drawn, len(result["rows"]), **speaker_counts)
+        drawn = "utterances" if few else display.describe_drawn_units(counts)
+        return cls(values, bounds, drawn, len(rows), **counts)
 
     @classmethod
     def from_run(cls, run: Path, about: dict) -> Self:
@@ -155,7 +156,7 @@ class Scores:
             for name in values
             if display.parse_score_name(name)[0] in intervals
         }
-        drawn = display.describe_drawn_units(speaker_counts)
+        drawn = display.describe_drawn_units(counts)
         return cls(values, bounds, drawn, utterances, **speaker_counts, folds=folds)
 
 

@@ -21,9 +21,9 @@ from sertone.errors import AudioError
 from sertone.files import write_json
 from sertone.recipe import AsrConfig
 from sertone.schema import Utterance
-from sertone.scoring.display import format_count
 from sertone.transcripts.asr import Recogniser, get_versions, identify_model
 from sertone.utils.processes import ChildDiedError, ChildProcess
+from sertone.utils.wording import format_count
 
 PROGRESS_LINES = 20
 """Lines of progress while a corpus is recognised."""

@@ -1,8 +1,8 @@
-"""Every hidden state of a frozen encoder, pooled over the real frames, kept on disk: one row per utterance.
+"""Hidden states of all layers of a frozen encoder, pooled over the real frames and stored on disk.
 
-A row is found again by a hash of all that it follows from, so what is there is never computed again, and an
-extraction that was interrupted goes on where it stopped. Its batches are planned over all utterances, done or
-not: so the rounding errors, and with them every bit, are those of an extraction that was never interrupted.
+The store has one row per utterance. Its key is a hash of everything that the row follows from, so no row is
+computed twice, and an interrupted extraction is resumed. Batches are planned over all utterances, finished or
+not. A resumed extraction therefore has the same rounding errors, and the same bits, as an uninterrupted one.
 
 Axis letters: B batch, L layers, T frames or tokens, D width.
 """
@@ -27,7 +27,6 @@ from sertone.nn.encoders.base import Encoder
 from sertone.nn.masks import masked_mean, masked_std
 from sertone.nn.text import TextEncoder
 from sertone.schema import Utterance
-from sertone.scoring.display import format_count
 from sertone.training.data import duplicates
 from sertone.training.data.array_store import ArrayStore
 from sertone.training.data.batches import plan_batches
@@ -35,22 +34,25 @@ from sertone.training.data.prefix_cache import hash_prefix, hash_states, load_wa
 from sertone.training.data.recordings import Recordings
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.fit import distributed
+from sertone.utils.wording import format_count
 
 Pooling = Literal["mean", "statistics"]
-BATCH_SECONDS, BATCH_TOKENS = 30.0, 1024.0
-"""Of a batch, padding included."""
-REPORT_S = 5.0
-"""Between two lines of progress."""
+BATCH_SECONDS = 30.0
+"""Length of a batch of audio, with padding."""
+BATCH_TOKENS = 1024.0
+"""Length of a batch of texts, with padding."""
+PROGRESS_INTERVAL_S = 5.0
+"""Seconds between two lines of progress."""
 
 
 class ProbedEncoder(Protocol):
-    """What is probed: an encoder with its input.
+    """Encoder to probe, together with its input.
 
     Attributes:
-        name: hash of everything that its hidden states follow from, but for the input.
-        depth: L.
+        name: hash of everything that the hidden states follow from, except the input.
+        depth: number of layers, L.
         fabric: device and precision.
-        batch_length: of all utterances of a batch together.
+        batch_length: length of all utterances of a batch together.
     """
 
     name: str
@@ -59,24 +61,24 @@ class ProbedEncoder(Protocol):
     batch_length: float
 
     def hash_input(self, utterance: Utterance) -> str:
-        """Hash of what the encoder is given."""
+        """Return a hash of the input of the encoder."""
         ...
 
     def measure_length(self, utterance: Utterance) -> float:
-        """How long that is."""
+        """Return the length of the input, in the unit of `batch_length`."""
         ...
 
     def compute_states(self, utterances: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
-        """Hidden states (B, L+1, T, D) and how many frames or tokens are real, (B,)."""
+        """Return hidden states, (B, L+1, T, D), and the number of real frames or tokens, (B,)."""
         ...
 
 
 class ProbedSpeechEncoder:
-    """A speech encoder and decoded audio.
+    """Speech encoder with decoded audio: a `ProbedEncoder`.
 
     Args:
         encoder: with its weights.
-        recordings: loaded.
+        recordings: loaded audio.
         fabric: device and precision.
     """
 
@@ -84,7 +86,9 @@ class ProbedSpeechEncoder:
 
     def __init__(self, encoder: Encoder, recordings: Recordings, fabric: Fabric) -> None:
         self.encoder = encoder.eval().to(fabric.device)
-        self.recordings, self.fabric, self.depth = recordings, fabric, encoder.depth
+        self.recordings = recordings
+        self.fabric = fabric
+        self.depth = encoder.depth
         self.name = hash_prefix(encoder, tuple(range(self.depth + 1)), torch.float32, fabric)
 
     def hash_input(self, utterance: Utterance) -> str:
@@ -98,12 +102,13 @@ class ProbedSpeechEncoder:
             torch.from_numpy(load_waveform(self.recordings, u, 1.0, self.encoder.min_samples))
             for u in utterances
         ]
+        # Padding frames are left out later, when the real frames are pooled.
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.fabric.device)
         return self.encoder(padded, torch.tensor([len(row) for row in rows], device=self.fabric.device))
 
 
 class ProbedTextEncoder:
-    """A text encoder.
+    """Text encoder with transcripts: a `ProbedEncoder`.
 
     Args:
         encoder: with its weights.
@@ -115,7 +120,9 @@ class ProbedTextEncoder:
 
     def __init__(self, encoder: TextEncoder, tokenizer: str, fabric: Fabric) -> None:
         self.encoder = encoder.eval().to(fabric.device)
-        self.tokenizer, self.fabric, self.depth = tokenizer, fabric, encoder.depth
+        self.tokenizer = tokenizer
+        self.fabric = fabric
+        self.depth = encoder.depth
         layers = tuple(range(self.depth + 1))
         states = hash_states(encoder.describe(), [encoder], layers, torch.float32, fabric)
         self.name = hashlib.sha256(f"{states} {tokenizer}".encode()).hexdigest()
@@ -127,20 +134,20 @@ class ProbedTextEncoder:
         return float(tokens.encode(self.tokenizer, [utterance.text])[1][0])
 
     def compute_states(self, utterances: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
-        read, counts = tokens.encode(self.tokenizer, [u.text for u in utterances])
-        read, counts = read.to(self.fabric.device), counts.to(self.fabric.device)
-        return self.encoder(read, counts), counts
+        token_ids, counts = tokens.encode(self.tokenizer, [u.text for u in utterances])
+        counts = counts.to(self.fabric.device)
+        return self.encoder(token_ids.to(self.fabric.device), counts), counts
 
 
 def build_probed_encoder(
     experiment: Experiment, modality: str, say: Callable[[str], None]
 ) -> tuple[ProbedEncoder, list[Utterance]]:
-    """The encoder of a recipe, and the utterances that it can be given.
+    """Build the encoder of a recipe and select the utterances that it can process.
 
     Args:
         experiment: of the recipe.
-        modality: `audio`, its `model.encoder`, or `text`, its `model.text`.
-        say: told which recordings are doubtful.
+        modality: `audio` for the recipe's `model.encoder`, `text` for its `model.text`.
+        say: receives warnings, such as those about suspicious recordings.
 
     Raises:
         SertoneError: `no_speech_encoder`, `no_text_encoder`, `no_text`; of the encoder or the audio.
@@ -148,17 +155,19 @@ def build_probed_encoder(
     recipe = experiment.recipe
     config = models.configure(recipe.model)
     fabric = distributed.make_fabric(recipe.train)
+    # An encoder that is not pretrained is random, and the seed decides its weights.
     torch.manual_seed(recipe.train.seed)
     if modality == "text":
-        return _reader(config, experiment, fabric, say)
+        return _build_text_encoder(config, experiment, fabric, say)
     if config.encoder is None:
         raise SertoneError(
             "no_speech_encoder",
-            "the recipe's model only reads",
-            "model.encoder",
-            "ask its text: --encoder text",
+            "the recipe's model uses only text",
+            "a recipe with model.encoder",
+            "probe the text encoder: --encoder text",
         )
-    recordings, encoder = Recordings(recipe.train.audio_cache_gb), config.encoder.build()
+    recordings = Recordings(recipe.train.audio_cache_gb)
+    encoder = config.encoder.build()
     if encoder.unused:
         say(encoder.unused)
     for line in recordings.load_with_warnings(experiment.utterances):
@@ -167,20 +176,23 @@ def build_probed_encoder(
     return ProbedSpeechEncoder(encoder, recordings, fabric), experiment.utterances
 
 
-def _reader(
+def _build_text_encoder(
     config: ModelConfig, experiment: Experiment, fabric: Fabric, say: Callable[[str], None]
 ) -> tuple[ProbedEncoder, list[Utterance]]:
     if config.text is None:
         raise SertoneError(
             "no_text_encoder",
-            "--encoder text, and the recipe's model reads no text",
+            "--encoder text, but the recipe's model uses no text",
             "a recipe with model.text",
-            "take recipes/ispas2023.yaml, say",
+            "use for example recipes/ispas2023.yaml",
         )
     utterances = [u for u in experiment.utterances if has_words(u.text)]
     if not utterances:
-        raise SertoneError("no_text", "no utterance has a text", "transcripts", "set data.text: asr, say")
+        raise SertoneError(
+            "no_text", "no utterance has a text", "transcripts", "set for example data.text: asr"
+        )
     tokenizer = config.text.make_tokenizer([u.text for u in utterances if u.text])
+    # The tokenizer of an encoder that is not pretrained is learned from all texts.
     encoder = config.text.build(tokenizer)
     if encoder.unused:
         say(encoder.unused)
@@ -188,7 +200,8 @@ def _reader(
 
 
 def compute_keys(source: ProbedEncoder, utterances: Sequence[Utterance], pooling: Pooling) -> list[bytes]:
-    """Of every utterance, the key of its row in the store."""
+    """Return the key of each utterance's row in the store."""
+    # An edit of this file changes all keys, because it may change the features.
     code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     texts = (f"{source.name} {code} {pooling} {source.hash_input(u)}" for u in utterances)
     return [hashlib.sha256(text.encode()).digest() for text in texts]
@@ -202,45 +215,53 @@ def extract_features(
     store: ArrayStore,
     say: Callable[[str], None],
 ) -> int:
-    """Computes the rows that the store lacks: (L+1, D), or with `statistics` (L+1, 2 D), float32.
+    """Compute the rows that the store lacks: (L+1, D), or (L+1, 2 D) with `statistics`, float32.
 
     Args:
         source: encoder and input.
         utterances: in any order.
         pooling: `mean` over the frames, or `statistics`, mean and standard deviation.
-        store: where they are kept.
-        say: told the progress.
+        store: receives the rows.
+        say: receives progress lines.
 
     Returns:
-        how many were computed.
+        the number of computed rows.
     """
-    names = compute_keys(source, utterances, pooling)
-    plan = plan_batches([source.measure_length(u) for u in utterances], batch_seconds=source.batch_length)
-    left = [batch for batch in plan if any(store.get(names[row]) is None for row in batch)]
-    total = sum(map(len, left))
+    row_keys = compute_keys(source, utterances, pooling)
+    batches = plan_batches([source.measure_length(u) for u in utterances], batch_seconds=source.batch_length)
+    # A batch with a missing row is computed as a whole, so that its padding stays the same.
+    missing = [batch for batch in batches if any(store.get(row_keys[row]) is None for row in batch)]
+    total = sum(map(len, missing))
     if total < len(utterances):
         say(f"features from before: {format_count(len(utterances) - total, 'utterance')}")
-    done, started, said = 0, time.monotonic(), time.monotonic()
-    for batch in left:
+    finished = 0
+    started = last_report = time.monotonic()
+    for batch in missing:
         with source.fabric.autocast():
             hidden, frames = source.compute_states([utterances[row] for row in batch])
-        for row, pooled in zip(batch, _pooled(hidden.float(), frames, pooling).cpu().numpy(), strict=True):
-            store.put(names[row], pooled)
-        done += len(batch)
-        if done == total or time.monotonic() - said > REPORT_S:
-            said = time.monotonic()
-            say(f"features: {pace(done, total, said - started, 'utterances')}")
+        # Pooling in single precision: sums over many frames would lose digits in half precision.
+        pooled = _pool_frames(hidden.float(), frames, pooling).cpu().numpy()
+        for row, features in zip(batch, pooled, strict=True):
+            store.put(row_keys[row], features)
+        finished += len(batch)
+        if finished == total or time.monotonic() - last_report > PROGRESS_INTERVAL_S:
+            last_report = time.monotonic()
+            say(f"features: {_format_pace(finished, total, last_report - started, 'utterances')}")
     return total
 
 
-def _pooled(hidden: Tensor, frames: Tensor, pooling: Pooling) -> Tensor:
-    """Over the real frames: (B, L+1, T, D), (B,) -> (B, L+1, D) or (B, L+1, 2 D)."""
-    states, counts = hidden.flatten(0, 1), frames.repeat_interleave(hidden.shape[1])
-    parts = [masked_mean(states, counts), *([masked_std(states, counts)] if pooling == "statistics" else [])]
+def _pool_frames(hidden: Tensor, frames: Tensor, pooling: Pooling) -> Tensor:
+    """Pool the real frames: (B, L+1, T, D), (B,) -> (B, L+1, D), or (B, L+1, 2 D) with `statistics`."""
+    # Layers are flattened into the batch, because all layers of an utterance have the same frames.
+    states = hidden.flatten(0, 1)
+    counts = frames.repeat_interleave(hidden.shape[1])
+    parts = [masked_mean(states, counts)]
+    if pooling == "statistics":
+        parts.append(masked_std(states, counts))
     return torch.cat(parts, -1).unflatten(0, hidden.shape[:2])
 
 
-def pace(done: int, total: int, seconds: float, what: str) -> str:
-    """`120 of 400 utterances, 31 a second, 9 s left`."""
-    pace = done / max(seconds, 1e-9)
-    return f"{done} of {total} {what}, {pace:.3g} a second, {(total - done) / pace:.0f} s left"
+def _format_pace(finished: int, total: int, seconds: float, noun: str) -> str:
+    """Format progress: `120 of 400 utterances, 31 a second, 9 s left`."""
+    pace = finished / max(seconds, 1e-9)  # the clock may not have moved yet
+    return f"{finished} of {total} {noun}, {pace:.3g} a second, {(total - finished) / pace:.0f} s left"

@@ -1,10 +1,10 @@
-"""Which layer of an encoder tells what: after oliveira2023 (arXiv 2305.19184), for any encoder and target.
+"""Probes of all layers of an encoder, for any target, after oliveira2023 (arXiv 2305.19184).
 
-The encoder is frozen; a linear probe per layer and target is trained on some speakers and tested on others.
+The encoder is frozen. A linear probe per layer and target is trained on some speakers and tested on others.
 
-out/layers.json, layers.csv, report.html    what was found
-out/recipe.yaml, protocol.json              on what
-out/features.store, probes/LAYER.json       what is done, so that an interrupted run goes on
+out/layers.json, layers.csv, report.html    results
+out/recipe.yaml, protocol.json              recipe, corpus and folds
+out/features.store, probes/LAYER.json       intermediate results, to resume an interrupted run
 """
 
 import csv
@@ -31,10 +31,10 @@ from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.run_folder import RUN_FILES, lock
 
 Modality = Literal["audio", "text"]
-PARTS: dict[str, str] = {"audio": "encoder", "text": "text"}
-"""Modality -> the encoder's place in a recipe."""
-SHARED = ("recipe.yaml", "protocol.json", "report.html")
-"""What layers write under the same names as a run."""
+ENCODER_KEYS: dict[str, str] = {"audio": "encoder", "text": "text"}
+"""Modality -> key of its encoder in the part `model` of a recipe."""
+SHARED_FILES = ("recipe.yaml", "protocol.json", "report.html")
+"""Files that have the same names as those of a run."""
 
 
 def probe_layers(
@@ -48,36 +48,38 @@ def probe_layers(
     jobs: int | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Probes every layer of a recipe's encoder and writes what was found.
+    """Probe every layer of a recipe's encoder and write the results.
 
-    No model is trained. What is done already is kept, as long as nothing that it follows from has changed.
+    No model is trained. Results of an earlier run are kept as long as they follow from the same data, folds,
+    encoder and code.
 
     Args:
         recipe: corpus, folds and encoder.
         out: folder to write.
-        names: targets, of `targets.TARGETS`; None: all that the corpus has labels for.
-        modality: `audio`, the recipe's `model.encoder`, or `text`, its `model.text`.
+        target_names: some of `targets.TARGETS`; None: all for which the corpus has labels.
+        modality: `audio` for the recipe's `model.encoder`, `text` for its `model.text`.
         pooling: of the frames: `mean`, or `statistics`, mean and standard deviation.
-        weights: a run whose learned layer weights are shown as well.
-        jobs: processes that probe; None: one per core where there is much to do.
-        quiet: no progress lines.
+        weights: a run whose learned layer weights are shown too.
+        jobs: number of processes; None: one per core where there is much to do.
+        quiet: print no progress.
 
     Returns:
-        what `layers.json` holds.
+        the content of `layers.json`.
 
     Raises:
-        SertoneError: as `prepare`, `features.build_probed_encoder`, `targets` and `layer_weights.learned`; `run_in_use`,
-            `other_experiment`.
+        SertoneError: see `prepare`, `features.build_probed_encoder`, `targets.build_targets` and
+            `learned_weights.load_layer_weights`; `run_in_use`, `other_experiment`.
     """
-    out, say = Path(out), RunProgress(0, quiet).say
-    learned = learned_weights.load_layer_weights(weights) if weights else []
+    say = RunProgress(0, quiet).say
+    layer_weights = learned_weights.load_layer_weights(weights) if weights else []
     experiment = prepare(recipe, say=say)
     source, utterances = features.build_probed_encoder(experiment, modality, say)
-    about = _about(experiment, modality) | {"weights": learned, "weights_of": str(weights or "")}
+    about = _describe_encoder(experiment, modality)
+    about |= {"weights": layer_weights, "weights_of": str(weights or "")}
     for warning in about["warnings"]:
         say(f"warning  {warning}")
     return probe_encoder(
-        experiment, source, utterances, out, about, target_names, pooling=pooling, jobs=jobs, say=say
+        experiment, source, utterances, Path(out), about, target_names, pooling=pooling, jobs=jobs, say=say
     )
 
 
@@ -93,56 +95,65 @@ def probe_encoder(
     jobs: int | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """The same for an encoder that is there already.
+    """Probe every layer of an encoder that is built already.
 
     Args:
         experiment: corpus and folds.
         source: the encoder with its input.
-        utterances: that have one; in which order makes no difference.
+        utterances: that the encoder can process, in any order.
         out: folder to write.
         about: `encoder`, `modality`, `warnings`, `weights`, `weights_of`.
-        names: as `layers`.
-        pooling: as `layers`.
-        jobs: as `layers`.
-        say: told the progress.
+        target_names: see `probe_layers`.
+        pooling: see `probe_layers`.
+        jobs: see `probe_layers`.
+        say: receives progress lines.
     """
+    # The order of utterances decides the batches, and with them rounding errors.
     utterances = sorted(utterances, key=lambda u: u.id)
-    asked = build_targets(experiment, utterances, target_names)
+    targets = build_targets(experiment, utterances, target_names)
     with lock(out):
-        _refuse_other(out)
+        _refuse_run_folder(out)
         store = ArrayStore(out / "features.store")
         features.extract_features(source, utterances, pooling, store, say)
         keys = features.compute_keys(source, utterances, pooling)
-        found = ProbeRunner(store, keys, asked, out / "probes").run(jobs, say)
-        results = about | {"pooling": pooling, "depth": source.depth} | _results(experiment, asked, found)
-        _write(experiment, results, out)
+        probe_results = ProbeRunner(store, keys, targets, out / "probes").run(jobs, say)
+        results = about | {"pooling": pooling, "depth": source.depth}
+        results |= _score_targets(experiment, targets, probe_results)
+        _write_results(experiment, results, out)
     return results
 
 
-def _about(experiment: Experiment, modality: Modality) -> dict[str, Any]:
-    config = getattr(models.configure(experiment.recipe.model), PARTS[modality])
-    known = hasattr(config, "source")
-    name = _shown(config.source) if known else config.name
-    warnings = [] if known else [f"the encoder {name} is not pretrained: its weights are random"]
-    if modality == "text" and not known:
-        warnings.append("its subwords were made from all texts, those of the test speakers too")
+def _describe_encoder(experiment: Experiment, modality: Modality) -> dict[str, Any]:
+    """Return name and modality of the encoder, and warnings about it and the corpus."""
+    config = getattr(models.configure(experiment.recipe.model), ENCODER_KEYS[modality])
+    is_pretrained = hasattr(config, "source")
+    # A path of this machine does not belong in a report.
+    name = _shorten_source(config.source) if is_pretrained else config.name
+    warnings = []
+    if not is_pretrained:
+        warnings.append(f"the encoder {name} is not pretrained: its weights are random")
+        if modality == "text":
+            warnings.append("its subwords were learned from all texts, including those of the test speakers")
     if unknown := display.describe_unknown_speakers(experiment.card):
         warnings.append(unknown.removesuffix("."))
     return {"encoder": name, "modality": modality, "warnings": warnings}
 
 
-def _shown(source: str) -> str:
-    """A hub id as it is, of a folder its name."""
+def _shorten_source(source: str) -> str:
+    """Return a hub id unchanged, and the name of a folder without its path."""
     return Path(source).resolve().name if Path(source).is_dir() else source
 
 
-def _results(
-    experiment: Experiment, asked: Sequence[Target], found: dict[str, list[dict[str, Any]]]
+def _score_targets(
+    experiment: Experiment, targets: Sequence[Target], probe_results: dict[str, list[dict[str, Any]]]
 ) -> dict[str, Any]:
+    """Return the scores of all targets, with what the report says about corpus and folds."""
     card = experiment.card
     return {
-        "targets": {target.name: layer_scores.score_target(target, found[target.name]) for target in asked},
-        "apart": layer_scores.compare_centres(asked, found),
+        "targets": {
+            target.name: layer_scores.score_target(target, probe_results[target.name]) for target in targets
+        },
+        "apart": layer_scores.compare_centres(targets, probe_results),
         "corpus": card["corpus"],
         "tested": display.count_test_speakers(card),
         "split": card["split"],
@@ -152,62 +163,73 @@ def _results(
     }
 
 
-def _refuse_other(out: Path) -> None:
-    """A folder that holds a run, finished or not, is not written over."""
-    trained = any(any(out.glob(name)) for name in RUN_FILES if name not in SHARED)
-    if trained or ((out / "report.html").is_file() and not (out / "layers.json").is_file()):
+def _refuse_run_folder(out: Path) -> None:
+    """Refuse to overwrite a folder that holds a run, finished or not."""
+    is_run = any(any(out.glob(name)) for name in RUN_FILES if name not in SHARED_FILES)
+    # A page without layers.json belongs to a run.
+    if is_run or ((out / "report.html").is_file() and not (out / "layers.json").is_file()):
         raise SertoneError(
-            "other_experiment", f"{out} holds a run", "a folder of its own for the layers", "use --out"
+            "other_experiment", f"{out} holds a run", "a separate folder for the layers", "use --out"
         )
 
 
-def _write(experiment: Experiment, results: dict[str, Any], out: Path) -> None:
+def _write_results(experiment: Experiment, results: dict[str, Any], out: Path) -> None:
     write_text(out / "recipe.yaml", recipes.dump(experiment.recipe))
     write_json(out / "protocol.json", experiment.card)
-    write_text(out / "layers.csv", as_csv(results))
+    write_text(out / "layers.csv", format_csv(results))
     write_json(out / "layers.json", results)
     report.write(out)
 
 
-def as_csv(results: dict[str, Any]) -> str:
-    """One line per target and layer."""
+def format_csv(results: dict[str, Any]) -> str:
+    """Format the results as CSV, with one line per target and layer."""
     text = io.StringIO()
     writer = csv.writer(text)
-    others = ("pearson", "rmse", "wa")
-    head = ["target", "layer", "score", "value", "low", "high", *others, "share_of_draws_best", "penalties"]
-    writer.writerow([*head, "utterances", "speakers"])
+    secondary = ("pearson", "rmse", "wa")
+    header = ["target", "layer", "score", "value", "low", "high", *secondary]
+    writer.writerow([*header, "share_of_draws_best", "penalties", "utterances", "speakers"])
     for name, target in results["targets"].items():
+        score = target["score"]
+        # With a single speaker there are no draws, and no shares.
         shares = target["best"].get("shares") or [None] * len(target["layers"])
         for layer, share in zip(target["layers"], shares, strict=True):
-            main, scores = target["score"], layer["scores"]
-            bounds = layer["intervals"].get(main, (None, None))
-            line = [name, layer["layer"], main, scores[main], *bounds, *(scores.get(each) for each in others)]
+            scores = layer["scores"]
+            low, high = layer["intervals"].get(score, (None, None))
+            line = [name, layer["layer"], score, scores[score], low, high]
+            line += [scores.get(score_name) for score_name in secondary]
             penalties = " ".join(f"{penalty:g}" for penalty in layer["penalties"])
             writer.writerow([*line, share, penalties, target["utterances"], target["speakers"]])
     return text.getvalue()
 
 
 def to_text(results: dict[str, Any]) -> str:
-    """A table, a line per layer and a column per target, the best of each marked; then what it says."""
-    named = results["targets"].items()
-    rows = [["layer", *(report.format_label(name, target) for name, target in named)]]
+    """Format the results as a table with notes, for people.
+
+    The table has a line per layer and a column per target, and marks the best layer of each target.
+    """
+    targets = results["targets"]
+    rows = [["layer", *(report.format_label(name, target) for name, target in targets.items())]]
     for number in range(results["depth"] + 1):
-        rows.append([str(number), *(_cell(target, number) for _, target in named)])
+        rows.append([str(number), *(_format_cell(target, number) for target in targets.values())])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(n) for text, n in zip(row, widths, strict=True)).rstrip() for row in rows]
     chance = ", ".join(
-        f"{name} {report.get_figure(target).format_value(target['chance'])}" for name, target in named
+        f"{name} {report.get_figure(target).format_value(target['chance'])}"
+        for name, target in targets.items()
     )
-    notes = [f"* the highest; 95 % intervals over {report.describe_drawn_units(results)}; chance: {chance}"]
-    if "speaker" in results["targets"]:
-        unknown = results["corpus"].get("unknown_speakers", 0)
-        else_ = "new utterances, perhaps of the same unknown speakers" if unknown else "new speakers"
-        notes.append(f"speaker: tested on other utterances of the same speakers; all else on {else_}")
+    drawn_units = report.describe_drawn_units(results)
+    notes = [f"* the highest; 95 % intervals over {drawn_units}; chance: {chance}"]
+    if "speaker" in targets:
+        has_unknown = results["corpus"].get("unknown_speakers", 0)
+        tested = "new utterances, perhaps of the same unknown speakers" if has_unknown else "new speakers"
+        notes.append(f"speaker: tested on other utterances of the same speakers; all else on {tested}")
     return "\n".join([*lines, "", *notes, "", *report.describe_results(results)])
 
 
-def _cell(target: dict[str, Any], number: int) -> str:
-    layer, figure = target["layers"][number], report.get_figure(target)
+def _format_cell(target: dict[str, Any], number: int) -> str:
+    """Format the score of one layer, with its interval where it has one."""
+    layer = target["layers"][number]
+    score = report.get_figure(target).format_number(layer["scores"][target["score"]])
     mark = "*" if target["best"]["layer"] == number else " "
     bounds = report.format_interval(target, layer)
-    return f"{figure.format_number(layer['scores'][target['score']])}{mark}" + f" ({bounds})" * bool(bounds)
+    return f"{score}{mark} ({bounds})" if bounds else f"{score}{mark}"

@@ -1,7 +1,8 @@
-"""The two solvers of linear probes: ridge regression from sums, logistic regression along all penalties.
+"""Solvers of the linear probes: ridge regression from sums, logistic regression for all penalties at once.
 
-Ridge regression minimises the mean squared error plus `penalty` times the squared length of the weights;
-multinomial logistic regression the mean cross-entropy plus `penalty` / 2 times that. Intercepts are free.
+Ridge regression minimises the mean squared error plus `penalty` times the squared length of the weights.
+Multinomial logistic regression minimises the mean cross-entropy plus `penalty` / 2 times that length.
+Intercepts are not penalised.
 
 Axis letters: N utterances, D features, T targets, K classes, P penalties.
 """
@@ -11,14 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import linalg
 
-STEPS = 2000
-"""At most, of logistic regression."""
+MAX_STEPS = 2000
+"""Largest number of steps of logistic regression."""
 TOLERANCE = 1e-4
-"""Norm of the gradient at which it has arrived."""
+"""Norm of the gradient at which logistic regression stops."""
 
 
 def compute_gram_matrix(features: np.ndarray, ratings: np.ndarray) -> np.ndarray:
-    """All that ridge regression needs; that of two sets together is the sum of theirs.
+    """Compute the products that ridge regression needs. Those of two sets together are their sum.
 
     Args:
         features: (N, D).
@@ -27,52 +28,59 @@ def compute_gram_matrix(features: np.ndarray, ratings: np.ndarray) -> np.ndarray
     Returns:
         products of the columns [1, features, ratings], (1 + D + T, 1 + D + T), in double precision.
     """
-    columns = np.concatenate([np.ones((len(features), 1)), features, ratings], axis=1, dtype=features.dtype)
+    ones = np.ones((len(features), 1))
+    columns = np.concatenate([ones, features, ratings], axis=1, dtype=features.dtype)
     return (columns.T @ columns).astype(float)
 
 
 def solve_ridge(products: np.ndarray, targets: int, penalties: Sequence[float]) -> np.ndarray:
-    """Ridge regression from what `gram` gives.
+    """Solve ridge regression from the products of `compute_gram_matrix`.
 
     Args:
-        products: of one training side.
-        targets: T.
-        penalties: P of them; a Cholesky factor for each is cheaper than eigenvectors for all.
+        products: of one training set.
+        targets: number of targets, T.
+        penalties: P of them.
 
     Returns:
         intercepts and weights, (1 + D, P, T).
     """
-    count, sums = products[0, 0], products[0, 1:]
+    count = products[0, 0]
+    sums = products[0, 1:]
+    # Centred columns make the intercept drop out of the system.
     centred = products[1:, 1:] - np.outer(sums, sums) / count
-    inside, width = centred[:-targets, :-targets], len(centred) - targets
-    found = np.empty((1 + width, len(penalties), targets))
+    inner = centred[:-targets, :-targets]
+    width = len(inner)
+    solution = np.empty((1 + width, len(penalties), targets))
+    # One Cholesky factor per penalty is cheaper than the eigenvectors, which would serve all penalties.
     for number, penalty in enumerate(penalties):
-        system = inside.copy()
+        system = inner.copy()
         system.flat[:: width + 1] += penalty * count
         factor = linalg.cho_factor(system, overwrite_a=True, check_finite=False)
         weights = linalg.cho_solve(factor, centred[:-targets, -targets:], check_finite=False)
-        found[0, number] = (sums[-targets:] - sums[:-targets] @ weights) / count
-        found[1:, number] = weights
-    return found
+        solution[0, number] = (sums[-targets:] - sums[:-targets] @ weights) / count
+        solution[1:, number] = weights
+    return solution
 
 
 def rotate_features(features: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The features, and a column of ones, along the axes on which a training side does not correlate.
+    """Rotate features to axes on which those of a training set do not correlate, and add a column of ones.
 
     Args:
-        features: (N, D), of mean zero over the training side.
-        training: which rows are of it, (N,).
+        features: (N, D), with mean zero over the training set.
+        training: true for the rows of the training set, (N,).
 
     Returns:
-        [1, features], (N, 1 + D), and the sums of its columns' squares over the training side, (1 + D,).
-        Of few rows the axes on which nothing lies are left out, so that D is theirs.
+        [1, features], (N, 1 + D), and the sums of squares of its columns over the training set, (1 + D,).
+        With fewer rows than features, the empty axes are left out, and D is the number of the others.
     """
-    side = features[training]
-    squares, axes = np.linalg.eigh(side.T @ side)
-    rank = min(len(squares), max(1, len(side) - 1))
-    squares, axes = np.maximum(squares[-rank:], 0.0), axes[:, -rank:]
+    training_features = features[training]
+    squares, axes = np.linalg.eigh(training_features.T @ training_features)
+    # Centred features have at most one axis less than rows. `eigh` sorts the axes, the largest last.
+    rank = min(len(squares), max(1, len(training_features) - 1))
+    squares = np.maximum(squares[-rank:], 0.0)  # rounding may make a zero negative
     ones = np.ones((len(features), 1), features.dtype)
-    return np.concatenate([ones, features @ axes], axis=1), np.append(len(side), squares)
+    rotated = features @ axes[:, -rank:]
+    return np.concatenate([ones, rotated], axis=1), np.append(len(training_features), squares)
 
 
 def solve_logistic(
@@ -82,46 +90,50 @@ def solve_logistic(
     penalties: Sequence[float],
     tolerance: float = TOLERANCE,
 ) -> np.ndarray:
-    """Multinomial logistic regression, all penalties together.
+    """Solve multinomial logistic regression for all penalties at once.
 
     The Hessian of the cross-entropy never exceeds half of the features' Gram matrix (Boehning, Multinomial
-    Logistic Regression Algorithm, Ann. Inst. Statist. Math. 44, 1992), nor that of a set which contains
-    them. On `rotated` features this bound is diagonal, so it is every step's scale, for any penalty and
-    any subset of the training side. The steps have Nesterov's momentum, given up where it leads uphill
-    (O'Donoghue and Candes 2012, arXiv 1204.3982).
+    Logistic Regression Algorithm, Ann. Inst. Statist. Math. 44, 1992), nor half of that of a larger set. On
+    rotated features this bound is diagonal, so it scales every step, for any penalty and any subset of the
+    training set. The steps have Nesterov's momentum, which restarts where it leads uphill (O'Donoghue and
+    Candes 2012, arXiv 1204.3982).
 
     Args:
-        features: rows of what `rotated` gives, (N, 1 + D); the first column is one.
+        features: rows of the result of `rotate_features`, (N, 1 + D); the first column is one.
         classes: one-hot, (N, K).
-        squares: from `rotated`, of the same rows or of more, (1 + D,).
+        squares: of `rotate_features`, for the same rows or for more, (1 + D,).
         penalties: P of them.
-        tolerance: norm of the gradient at which a solution is one.
+        tolerance: norm of the gradient at which a solution is accepted.
 
     Returns:
         intercepts and weights, (1 + D, P, K).
     """
-    count, (width, kinds) = len(features), (features.shape[1], classes.shape[1])
+    count, width = features.shape
+    class_count = classes.shape[1]
     decay = np.tile(np.asarray(penalties, features.dtype), (width, 1))[..., None]  # (1 + D, P, 1)
-    decay[0] = 0.0
+    decay[0] = 0.0  # the intercept is not penalised
     scale = (squares[:, None, None] / (2 * count) + decay).astype(features.dtype)
-    weights = look = np.zeros((width, len(penalties), kinds), features.dtype)
+    weights = look = np.zeros((width, len(penalties), class_count), features.dtype)
     momentum = np.ones(len(penalties))
-    for _ in range(STEPS):
-        logits = (features @ look.reshape(width, -1)).reshape(count, -1, kinds)
+    for _ in range(MAX_STEPS):
+        logits = (features @ look.reshape(width, -1)).reshape(count, -1, class_count)
         errors = _softmax(logits) - classes[:, None]
         slope = (features.T @ errors.reshape(count, -1)).reshape(look.shape) / count + decay * look
         if np.sqrt(np.square(slope).sum((0, 2))).max() <= tolerance:
             break
         stepped = look - slope / scale
         forward = stepped - weights
+        # Each penalty restarts its own momentum where its last move went uphill.
         momentum[(slope * forward).sum((0, 2)) > 0] = 1.0
         grown = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         share = ((momentum - 1) / grown).astype(features.dtype)
-        weights, momentum, look = stepped, grown, stepped + share[:, None] * forward
+        look = stepped + share[:, None] * forward
+        weights = stepped
+        momentum = grown
     return look
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
-    shares = np.exp(logits - logits.max(-1, keepdims=True))
-    return shares / shares.sum(-1, keepdims=True)
+    """Return the softmax over the last axis."""
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)

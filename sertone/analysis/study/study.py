@@ -1,16 +1,16 @@
-"""A study: one YAML file that turns a recipe into a table.
+"""Study: one YAML file that turns a recipe into a table.
 
-    title, recipe     what it is, and the recipe it starts from (relative to the study's file)
-    set               settings changed for all of it
+    title, recipe     title of the table; the recipe to start from (relative to the study's file)
+    set               settings changed for the whole study
     rows, columns     name -> settings changed; a column is usually an encoder
-    seeds             of training; a score is their mean
-    scores, costs     what the table shows
-    published         the paper's figures as printed, percent or .748, and the convention that it
-                      followed; reference: those of other work
+    seeds             training seeds; a score is the mean over them
+    scores, costs     values that the table shows
+    published         the paper's scores as printed (percent, or .748), and their convention
+    reference         scores of other work
 
 A setting is `model.fusion: last` as with `--set`, or a whole part such as `model: {name: baseline, ...}`.
-They are applied in the order recipe, set, row, column, seed. Rows and columns change the model and its
-training, never the data or the protocol: the figures of one table are comparable.
+Settings are applied in the order recipe, set, row, column, seed. Rows and columns change the model and its
+training, never the data or the protocol, so the scores of one table are comparable.
 """
 
 import copy
@@ -29,39 +29,40 @@ from sertone.recipe import Recipe
 from sertone.recipe.settings import Settings, apply_override, parse, parse_override, read_yaml
 from sertone.scoring import display
 
+# The names of the scores do not depend on the classes, so any class will do.
 SCORES_WITH_INTERVALS = display.list_score_names(["any"], labels.DIMENSIONS)
-"""Scores with intervals and differences: those of emotion, and `valence.ccc` and the like of ratings."""
+"""Scores with intervals and differences: `ua` and others of emotion, `valence.ccc` and others of ratings."""
 AUXILIARY = {"gender.accuracy": "gender", "style.accuracy": "style", "asr.cer": "CER", "asr.wer": "WER"}
-"""Scores of the auxiliary tasks, without intervals."""
+"""Scores of the auxiliary tasks, without intervals, and their labels."""
 FIRST_STAGE = "auxiliary"
-"""Stage 1 of `wan2025`, as its scores are named: `auxiliary/asr.cer` is the CER at the end of it."""
+"""Prefix of scores after stage 1 of `wan2025`: `auxiliary/asr.cer` is the CER at the end of stage 1."""
 TABLE_SCORES = (
     {name: display.get_score_format(name).label for name in SCORES_WITH_INTERVALS}
     | AUXILIARY
     | {f"{FIRST_STAGE}/{name}": f"{label} after stage 1" for name, label in AUXILIARY.items()}
 )
-"""Scores that a table can show: `ua` of emotion, or another task's, after the last stage or the first."""
+"""Scores that a table can show, after the last stage or the first, and their labels."""
 
 Changes = dict[str, Any]
-Figures = dict[str, float]
-"""Score -> what is printed: percent, or a correlation such as .748, or an error in units of the scale."""
+PrintedScores = dict[str, float]
+"""Score -> number as printed: percent, a correlation such as .748, or an error in points of the scale."""
 
 
 class Published(Settings):
-    """The paper's own figures."""
+    """The scores that the paper prints."""
 
     source: str
-    """The publication in which the figures are printed."""
+    """The publication that prints the scores."""
     convention: Literal["pooled", "mean over folds", "not stated"] = "not stated"
     """The paper made one score of several folds in this way. `pooled` scores all test utterances together.
     `mean over folds` is the mean of the folds' scores. `not stated` means that the paper does not say."""
-    rows: dict[str, dict[str, Figures]] = Field(default_factory=dict)
-    """The figures as printed, by row and column. The column `mean` is the mean over the columns."""
-    inferred: dict[str, dict[str, Figures]] = Field(default_factory=dict)
-    """Figures that are not printed but follow from the text, in the same form."""
+    rows: dict[str, dict[str, PrintedScores]] = Field(default_factory=dict)
+    """The scores as printed, by row and column. The column `mean` is the mean over the columns."""
+    inferred: dict[str, dict[str, PrintedScores]] = Field(default_factory=dict)
+    """Scores that are not printed but follow from the text, in the same form."""
 
     def find_score(self, row: str, column: str, score: str) -> dict[str, Any] | None:
-        """`printed`, and whether it was `inferred`; None where the paper has none."""
+        """Return a `printed` score, and whether it was `inferred`. Return None where the paper has none."""
         for inferred, rows in ((False, self.rows), (True, self.inferred)):
             printed = rows.get(row, {}).get(column, {}).get(score)
             if printed is not None:
@@ -70,14 +71,14 @@ class Published(Settings):
 
 
 class Reference(Settings):
-    """A figure of other work, to print below the table."""
+    """Scores of other work, printed below the table."""
 
     name: str
     """The authors and the system."""
     source: str = ""
     """The publication and the protocol."""
-    figures: Figures
-    """The figures as printed."""
+    figures: PrintedScores
+    """The scores as printed."""
 
 
 class Study(Settings):
@@ -101,51 +102,52 @@ class Study(Settings):
     compare_to: str | None = None
     """The other rows are compared with this row. Without it they are compared with the first row."""
     published: Published | None = None
-    """The figures of the paper."""
+    """The scores of the paper."""
     reference: list[Reference] = Field(default_factory=list)
-    """Figures of other work, printed below the table."""
+    """Scores of other work, printed below the table."""
     note: str = ""
     """A note for the readers of the table."""
     costs: bool = False
-    """With true the table shows parameters, speed and memory of every model. They are measured when all
+    """With true the table shows parameters, speed and memory of every model. They are measured after all
     models are trained."""
     keep_checkpoints: bool = False
     """With true the models are kept. A study of large encoders has hundreds of them, and the table needs
-    their answers alone."""
+    only their predictions."""
 
     @model_validator(mode="after")
-    def _known_names(self) -> Self:
+    def _check_names(self) -> Self:
         if unknown := [name for name in self.scores if name not in TABLE_SCORES]:
-            raise ValueError(f"scores {', '.join(unknown)}; known are {', '.join(TABLE_SCORES)}")
+            raise ValueError(f"unknown: {', '.join(unknown)}; expected some of {', '.join(TABLE_SCORES)}")
         if self.compare_to not in (None, *self.rows):
-            raise ValueError(f"compare_to {self.compare_to!r} is no row")
+            raise ValueError(f"compare_to: {self.compare_to!r} is no row")
         for names in (self.rows, self.columns):
             if len({slugify(name) for name in names}) < len(names):
-                raise ValueError(f"names that give the same folder: {', '.join(names)}")
-        for row, columns in self._published():
+                raise ValueError(f"some of these names give the same folder: {', '.join(names)}")
+        for row, columns in self._list_published_rows():
             if row not in self.rows or not set(columns) <= {*self.columns, "mean"}:
-                raise ValueError(
-                    f"published figures of {row!r} ({', '.join(columns)}): no such row or column"
-                )
+                raise ValueError(f"published scores of {row!r} ({', '.join(columns)}): no such row or column")
         return self
 
-    def _published(self) -> list[tuple[str, dict[str, Figures]]]:
-        return [*self.published.rows.items(), *self.published.inferred.items()] if self.published else []
+    def _list_published_rows(self) -> list[tuple[str, dict[str, PrintedScores]]]:
+        """Return row and scores by column of all published scores, printed and inferred."""
+        if not self.published:
+            return []
+        return [*self.published.rows.items(), *self.published.inferred.items()]
 
     @property
     def base_row(self) -> str:
-        """The row that the others are compared with."""
+        """Row that the others are compared with."""
         return self.compare_to or next(iter(self.rows))
 
     @property
     def main_score(self) -> str:
-        """The first score of emotion or of a rating, else the first: what differences are shown of."""
+        """Score whose differences are shown: the first of emotion or of a rating, or else the first."""
         return next((name for name in self.scores if name in SCORES_WITH_INTERVALS), self.scores[0])
 
 
 @dataclass(frozen=True)
 class TableCell:
-    """Where a recipe stands in the table, and its folder below the study's."""
+    """Row, column and training seed of one recipe of a study."""
 
     row: str
     column: str
@@ -153,102 +155,122 @@ class TableCell:
 
     @property
     def folder(self) -> Path:
-        """Of its run, relative to the study's."""
+        """Folder of the run, relative to the folder of the study."""
         return Path("cells", slugify(self.row), slugify(self.column), f"seed_{self.seed}")
 
 
 def slugify(name: str) -> str:
-    """A name as part of a path."""
+    """Return a name as a part of a path: lower case, other characters than letters and digits as `-`."""
+    # `ASR + gender` and `ASR gender` need different folders, and every name needs one.
     return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("+", " and ")).strip("-") or "cell"
 
 
 def find_recipe(path: str | Path, study: Study) -> Path:
     """Return the file of the recipe that a study starts from.
 
-    It lies where the study says, relative to the study's file. A study that was copied without its recipe
-    starts from the recipe of that name that comes with Sertone.
+    The study gives its path relative to the study's file. A study that was copied without its recipe starts
+    from the recipe of that name that comes with Sertone.
 
     Args:
         path: YAML file of the study, or the name of one that comes with Sertone.
-        study: what it holds.
+        study: content of that file.
 
     Raises:
         SertoneError: `missing_study`, `missing_recipe`.
     """
-    beside = find_file(path, "study").parent / study.recipe
-    return beside if beside.is_file() else find_shipped(study.recipe, "recipe")
+    local_recipe = find_file(path, "study").parent / study.recipe
+    return local_recipe if local_recipe.is_file() else find_shipped(study.recipe, "recipe")
 
 
 def load_study(
     path: str | Path, overrides: Iterable[str] = (), seeds: Sequence[int] | None = None
 ) -> tuple[Study, dict[TableCell, Recipe]]:
-    """Reads a study and makes its recipes.
+    """Load a study and build its recipes.
 
     Args:
         path: YAML file, or the name of a study that comes with Sertone.
         overrides: settings such as `data.root=IEMOCAP`, changed for the whole study.
-        seeds: instead of the study's.
+        seeds: replace the study's seeds.
 
     Returns:
-        the study, and the recipe of each place, columns first, then seeds, then rows.
+        the study, and the recipe of each cell, ordered by column, then seed, then row.
 
     Raises:
         SertoneError: `missing_study`, `bad_study`, `missing_recipe`, `bad_recipe`, `bad_override`.
     """
-    values = read_yaml(path, "study", "title, recipe, rows, columns")
-    study = parse(Study, values, str(path), "bad_study")
-    own = [parse_override(override) for override in overrides]
-    _refuse_changed(study, [name for name, _ in own])
-    kept = {name: value for name, value in study.set.items() if name not in dict(own)}
-    changes: dict[str, Any] = {"set": kept | dict(own)} | ({"seeds": list(seeds)} if seeds else {})
-    study = study.model_copy(update=changes)
+    study = parse(Study, read_yaml(path, "study", "title, recipe, rows, columns"), str(path), "bad_study")
+    study = _apply_overrides(study, overrides, seeds)
     base = read_yaml(find_recipe(path, study), "recipe", "data, protocol, model, train")
-    _apply(base, study.set)
-    made = {}
-    for column, of_column in study.columns.items():
+    _apply_changes(base, study.set)
+    recipes_by_cell = {}
+    for column, column_changes in study.columns.items():
         for seed in study.seeds:
-            for row, of_row in study.rows.items():
-                own = copy.deepcopy(base)
-                for changes in (of_row, of_column, {"train.seed": seed}):
-                    _apply(own, changes)
-                made[TableCell(row, column, seed)] = _checked(own, f"{path}, {row}, {column}")
-    _require_one_protocol(study, made)
-    return study, made
+            for row, row_changes in study.rows.items():
+                values = copy.deepcopy(base)
+                for changes in (row_changes, column_changes, {"train.seed": seed}):
+                    _apply_changes(values, changes)
+                recipe = _build_recipe(values, f"{path}, {row}, {column}")
+                recipes_by_cell[TableCell(row, column, seed)] = recipe
+    _require_one_protocol(study, recipes_by_cell)
+    return study, recipes_by_cell
+
+
+def _apply_overrides(study: Study, overrides: Iterable[str], seeds: Sequence[int] | None) -> Study:
+    """Return the study with overridden settings in `set`, and with other seeds."""
+    settings = [parse_override(override) for override in overrides]
+    _refuse_changed(study, [name for name, _ in settings])
+    # An override replaces its setting in `set` and comes last, so no other setting there undoes it.
+    unchanged = {name: value for name, value in study.set.items() if name not in dict(settings)}
+    update: dict[str, Any] = {"set": unchanged | dict(settings)}
+    if seeds:
+        update["seeds"] = list(seeds)
+    return study.model_copy(update=update)
 
 
 def _refuse_changed(study: Study, names: Sequence[str]) -> None:
-    """An override that a row or column changes again would be lost without a word."""
+    """Refuse an override that a row or column changes again: it would be lost without a message."""
     changed = {"train.seed": "the seeds"}
     for kind, parts in (("row", study.rows), ("column", study.columns)):
-        changed |= {name: f"{kind} {part!r}" for part, own in parts.items() for name in own}
+        for part, changes in parts.items():
+            changed |= dict.fromkeys(changes, f"{kind} {part!r}")
     for name in names:
-        for other, where in changed.items():
-            if f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}."):
+        for changed_name, place in changed.items():
+            # The dot keeps `model.hidden` and `model.hidden_size` apart.
+            if f"{name}.".startswith(f"{changed_name}.") or f"{changed_name}.".startswith(f"{name}."):
                 raise SertoneError(
                     "bad_override",
-                    f"--set {name}, which {where} of the study sets by {other}",
+                    f"--set {name}, but {place} of the study sets {changed_name}",
                     "a setting that is the same in the whole study",
-                    "--seeds changes the seeds; for the rest change the study's file, or a copy beside it",
+                    "use --seeds for the seeds; for other settings edit the study's file, or a copy of it",
                 )
 
 
-def _checked(values: dict, where: str) -> Recipe:
-    recipe = parse(Recipe, values, where)
+def _build_recipe(values: dict, source: str) -> Recipe:
+    """Build a recipe and check the options of its model.
+
+    Args:
+        values: of the recipe.
+        source: names file, row and column in error messages.
+    """
+    recipe = parse(Recipe, values, source)
     try:
         models.configure(recipe.model)
     except SertoneError as error:
-        raise SertoneError(error.code, f"{where}: {error.found}", error.expected, error.way_out) from None
+        raise SertoneError(error.code, f"{source}: {error.found}", error.expected, error.way_out) from None
     return recipe
 
 
-def _apply(values: dict, changes: Changes) -> None:
+def _apply_changes(values: dict, changes: Changes) -> None:
+    """Change settings of a recipe in place."""
     for name, value in changes.items():
+        # Recipes must not share mutable values with each other or with the study.
         apply_override(values, name, copy.deepcopy(value))
 
 
-def _require_one_protocol(study: Study, made: dict[TableCell, Recipe]) -> None:
+def _require_one_protocol(study: Study, recipes_by_cell: dict[TableCell, Recipe]) -> None:
+    """Refuse a study whose cells differ in data or protocol."""
     protocols = {
-        recipe.model_dump_json(include={"data", "protocol"}): place for place, recipe in made.items()
+        recipe.model_dump_json(include={"data", "protocol"}): cell for cell, recipe in recipes_by_cell.items()
     }
     if len(protocols) > 1:
         first, second, *_ = protocols.values()
@@ -256,6 +278,6 @@ def _require_one_protocol(study: Study, made: dict[TableCell, Recipe]) -> None:
             "bad_study",
             f"{study.title}: {first.row}, {first.column} and {second.row}, {second.column} have other data "
             "or another protocol",
-            "rows and columns that change `model` and `train` alone",
-            "make it two studies",
+            "rows and columns that change only `model` and `train`",
+            "split it into two studies",
         )

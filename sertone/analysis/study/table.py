@@ -1,6 +1,6 @@
-"""The table of a study: pooled scores, means over folds, spread, intervals, the paper's figures, costs.
+"""Table of a study: pooled scores, means over folds, spread, intervals, the paper's scores, costs.
 
-`results` makes one JSON object; `analysis.forms` prints it.
+`build_results` collects them in one JSON object, and `table_formats` prints it.
 """
 
 import json
@@ -11,23 +11,28 @@ from typing import Any
 import numpy as np
 
 from sertone.analysis.run_predictions import load_predictions, sum_statistics
-from sertone.analysis.study.costs import StudyCosts
 from sertone.analysis.study.study import SCORES_WITH_INTERVALS, TABLE_SCORES, Study, TableCell
 from sertone.scoring import display, intervals
 
 MEAN_COLUMN = "mean"
 """Name of the column that averages over the others."""
+StudyCosts = dict[tuple[str, str], dict[str, Any]]
+"""Row and column -> result of `cost.measure_cost`."""
 
 
 def build_results(
-    study: Study, done: Mapping[TableCell, Path], out: Path, card: dict, costs: StudyCosts | None = None
+    study: Study,
+    finished: Mapping[TableCell, Path],
+    out: Path,
+    card: dict,
+    costs: StudyCosts | None = None,
 ) -> dict[str, Any]:
-    """Everything that the study has found so far.
+    """Build the results of a study so far.
 
     Args:
-        study: of which.
-        done: the run folders of its cells that have results.
-        out: the study's folder.
+        study: the study.
+        finished: run folders of its cells that have results.
+        out: folder of the study.
         card: protocol card of its cells.
         costs: of its models, where they are known.
     """
@@ -37,7 +42,7 @@ def build_results(
         "seeds": study.seeds,
         "scores": {name: TABLE_SCORES[name] for name in study.scores},
         "columns": [*study.columns, *([MEAN_COLUMN] if len(study.columns) > 1 else [])],
-        "rows": [_row(study, name, done, out, costs or {}) for name in study.rows],
+        "rows": [_build_row(study, name, finished, out, costs or {}) for name in study.rows],
         "costs": display.COST_LABELS if costs else {},
         "compared_to": study.base_row,
         "main_score": study.main_score,
@@ -45,7 +50,7 @@ def build_results(
         "published_convention": study.published.convention if study.published else None,
         "reference": [reference.model_dump() for reference in study.reference],
         "cells": len(study.rows) * len(study.columns) * len(study.seeds),
-        "done": len(done),
+        "done": len(finished),
         "corpus": card["corpus"],
         "tested": display.count_test_speakers(card),
         "split": card["split"],
@@ -54,84 +59,98 @@ def build_results(
     }
 
 
-def _row(
-    study: Study, name: str, done: Mapping[TableCell, Path], out: Path, costs: StudyCosts
+def _build_row(
+    study: Study, name: str, finished: Mapping[TableCell, Path], out: Path, costs: StudyCosts
 ) -> dict[str, Any]:
-    """One row of the table: its cells by column, and the mean over the columns where all are there."""
+    """Return one row of the table: its cells by column, and their mean where all seeds are finished."""
     cells = {}
-    own, base = ([_runs(row, column, done) for column in study.columns] for row in (name, study.base_row))
-    for column, runs, compared in zip(study.columns, own, base, strict=True):
+    row_runs = [_find_runs(name, column, finished) for column in study.columns]
+    base_runs = [_find_runs(study.base_row, column, finished) for column in study.columns]
+    for column, runs, base in zip(study.columns, row_runs, base_runs, strict=True):
         paths = [run.relative_to(out).as_posix() for run in runs]
-        own_cost = {"runs": paths, "cost": costs.get((name, column))}
-        cells[column] = _cell(study, name, column, [runs], [compared]) | own_cost
-    if len(own) > 1 and all(len(runs) == len(study.seeds) for runs in own):
-        cells[MEAN_COLUMN] = _cell(study, name, MEAN_COLUMN, own, base) | {"runs": []}
+        extras = {"runs": paths, "cost": costs.get((name, column))}
+        cells[column] = _build_cell(study, name, column, [runs], [base]) | extras
+    if len(row_runs) > 1 and all(len(runs) == len(study.seeds) for runs in row_runs):
+        # The mean over columns has no runs of its own.
+        cells[MEAN_COLUMN] = _build_cell(study, name, MEAN_COLUMN, row_runs, base_runs) | {"runs": []}
     return {"name": name, "cells": cells}
 
 
-def _runs(row: str, column: str, done: Mapping[TableCell, Path]) -> list[Path]:
-    """Run folders of one cell, in the order of the seeds."""
-    return [run for place, run in done.items() if (place.row, place.column) == (row, column)]
+def _find_runs(row: str, column: str, finished: Mapping[TableCell, Path]) -> list[Path]:
+    """Return the run folders of one row and column, in the order of the seeds."""
+    return [run for cell, run in finished.items() if (cell.row, cell.column) == (row, column)]
 
 
-def _cell(
+def _build_cell(
     study: Study, row: str, column: str, runs: list[list[Path]], base: list[list[Path]]
 ) -> dict[str, Any]:
-    """Scores of one column's runs, or of several columns', each with what is known about it."""
-    paths = [run / "results.json" for own in runs for run in own]
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    """Return the scores of one column's runs, or of several columns', with intervals and differences."""
+    paths = [run / "results.json" for column_runs in runs for run in column_runs]
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    # The base row has no difference from itself.
     bounds, differences = compute_evidence(study.scores, runs, base if row != study.base_row else [[]])
-    cell = {}
+    scores = {}
     for name in study.scores:
-        cell[name] = _over_runs(found, name, "pooled", column) | {
-            "mean_over_folds": _over_runs(found, name, "mean", column),
+        scores[name] = _average_runs(results, name, "pooled", column) | {
+            "mean_over_folds": _average_runs(results, name, "mean", column),
             "interval": bounds.get(name),
             "difference": differences.get(name),
             "published": study.published.find_score(row, column, name) if study.published else None,
         }
-    return {"scores": cell, "other_settings": any(run["folds_of_other_settings"] for run in found)}
+    return {"scores": scores, "other_settings": any(run["folds_of_other_settings"] for run in results)}
 
 
-def _over_runs(found: list[dict], name: str, kind: str, column: str) -> dict[str, float | None]:
-    """Return the mean of a score over runs, and its spread over seeds; None where there is none."""
-    values = [value for run in found if (value := _score(run, name, kind)) is not None]
+def _average_runs(results: list[dict], name: str, kind: str, column: str) -> dict[str, float | None]:
+    """Return the mean of a score over runs, and its spread over seeds. Both are None without any run."""
+    values = [value for run in results if (value := _get_score(run, name, kind)) is not None]
+    # The values of the mean column differ by column too, so their spread is not that of the seeds.
     spread = float(np.std(values, ddof=1)) if len(values) > 1 and column != MEAN_COLUMN else None
     return {"value": float(np.mean(values)) if values else None, "spread": spread}
 
 
-def _score(run: dict, name: str, kind: str) -> float | None:
-    """Return a score of SCORES from the results of a run, `pooled` or the `mean` over its folds."""
+def _get_score(run: dict, name: str, kind: str) -> float | None:
+    """Return a score of TABLE_SCORES from the results of a run.
+
+    Args:
+        run: results.json.
+        name: of the score; `auxiliary/` before it names the stage after which it was measured.
+        kind: `pooled`, or `mean` over the folds.
+    """
     stage, _, name = name.rpartition("/")
     task, score = display.parse_score_name(name)
-    scored = run.get("after_stages", {}).get(stage, {}) if stage else run
-    return scored.get(kind, {}).get(task, {}).get(score)
+    results = run.get("after_stages", {}).get(stage, {}) if stage else run
+    return results.get(kind, {}).get(task, {}).get(score)
 
 
 def compute_evidence(scores: list[str], runs: list[list[Path]], base: list[list[Path]]) -> tuple[dict, dict]:
-    """Intervals of the scores of emotion and of ratings, and their differences from those of the base.
+    """Compute the intervals of emotion and rating scores, and their differences from those of the base.
 
     Args:
-        scores: names; those of other tasks have none.
-        runs: of one system, a list for each column, and in it a run for each seed.
-        base: likewise; without as many runs there are no differences.
+        scores: names; scores of other tasks have no interval.
+        runs: of one system, a list for each column, with a run for each seed.
+        base: runs to compare with, in the same form; without as many runs there are no differences.
 
     Returns:
         score -> [low, high], and score -> `low`, `value`, `high`, `p`.
     """
-    bounds, differences = {}, {}
-    own, against = ([[load_predictions(run) for run in column] for column in side] for side in (runs, base))
-    for task in dict.fromkeys(
-        display.parse_score_name(name)[0] for name in scores if name in SCORES_WITH_INTERVALS
-    ):
-        sums = sum_statistics(own, task) if all(own) else None
-        found = intervals.compute_intervals(sums) if sums else None
-        if sums is None or found is None:
+    bounds = {}
+    differences = {}
+    predictions = [[load_predictions(run) for run in column] for column in runs]
+    base_predictions = [[load_predictions(run) for run in column] for column in base]
+    tasks = [display.parse_score_name(name)[0] for name in scores if name in SCORES_WITH_INTERVALS]
+    has_base = all(len(column) == len(predictions[0]) for column in base_predictions)
+    # Each task once, in the order of the scores.
+    for task in dict.fromkeys(tasks):
+        sums = sum_statistics(predictions, task) if all(predictions) else None
+        task_bounds = intervals.compute_intervals(sums) if sums else None
+        if sums is None or task_bounds is None:
             continue
-        bounds |= {display.build_score_name(task, score): each for score, each in found.items()}
-        other = sum_statistics(against, task) if all(len(there) == len(own[0]) for there in against) else None
-        if other is not None:
-            apart = intervals.compute_differences(other, sums)
+        bounds |= {display.build_score_name(task, score): pair for score, pair in task_bounds.items()}
+        base_sums = sum_statistics(base_predictions, task) if has_base else None
+        if base_sums is not None:
+            task_differences = intervals.compute_differences(base_sums, sums)
             differences |= {
-                display.build_score_name(task, score): each.to_json() for score, each in apart.items()
+                display.build_score_name(task, score): difference.to_json()
+                for score, difference in task_differences.items()
             }
     return bounds, differences

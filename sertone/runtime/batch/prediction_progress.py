@@ -8,7 +8,7 @@ from typing import TextIO
 
 from sertone.runtime.batch.row_formats import RowStatus
 from sertone.schema import Prediction
-from sertone.scoring.display import format_count, format_duration
+from sertone.utils.wording import format_count, format_duration
 
 TERMINAL_S, LOG_S = 0.2, 30.0
 """Seconds between two lines, on a terminal and in a log."""

@@ -22,7 +22,7 @@ from sertone.errors import SertoneError
 from sertone.runtime.batch.inputs import Input
 from sertone.runtime.batch.row_formats import RowFormat, RowStatus, iterate_complete_rows, normalise_name
 from sertone.schema import Prediction
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
 
 MAX_NAMES = 3
 """Most changed inputs that a message names."""

@@ -23,7 +23,7 @@ from sertone.runtime.formats.tiers import (
     sort_segments,
 )
 from sertone.schema import Prediction, Segment
-from sertone.scoring.display import format_count, format_duration
+from sertone.utils.wording import format_count, format_duration
 
 WIDTH, LEFT, RIGHT = 1000, 118, 20
 LANE, PLOT, AXIS, GAP = 32, 64, 24, 6

@@ -9,8 +9,8 @@ from sertone.audio import SAMPLING_RATE, is_silent
 from sertone.audio.block_stream import BlockStream
 from sertone.audio.decoder import Warnings
 from sertone.runtime.timeline.segmentation import Segmenter, Span, SpanSegmenter
-from sertone.scoring.display import format_count
 from sertone.utils.child_process import emit
+from sertone.utils.wording import format_count
 
 GROUP_SAMPLES = 16 * SAMPLING_RATE
 """Most samples of a group of pieces."""

@@ -20,7 +20,7 @@ from sertone.runtime.timeline.segmentation import (
     divide_long_spans,
     load_speech_detector,
 )
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
 
 DEFAULT_WINDOW_S = 4.0
 SHORTEST_WINDOW_S = 1.0  # of the last window

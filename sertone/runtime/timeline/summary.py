@@ -20,8 +20,8 @@ from sertone.runtime.timeline.cutting import AudioPiece, PieceReader
 from sertone.runtime.timeline.isolated import IsolatedPieceReader
 from sertone.runtime.timeline.plan import TimelinePlan, TimelineSettings
 from sertone.schema import Prediction, Segment, Speaker
-from sertone.scoring.display import format_count
 from sertone.utils.processes import ChildProcess
+from sertone.utils.wording import format_count
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from sertone.errors import SertoneError
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
 
 
 def plan_batches(

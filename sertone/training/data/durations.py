@@ -8,7 +8,7 @@ from sertone import audio
 from sertone.errors import AudioError, SertoneError
 from sertone.recipe import DataConfig
 from sertone.schema import Utterance
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
 
 
 def limit_durations(

@@ -18,10 +18,10 @@ from sertone.audio import SAMPLING_RATE
 from sertone.audio.isolated import DECODER_TIMEOUT_S, borrow_decoder, build_decoder_error
 from sertone.errors import AudioError, SertoneError
 from sertone.schema import Utterance
-from sertone.scoring.display import format_count
 from sertone.training.data import duplicates
 from sertone.training.data.array_store import ArrayStore
 from sertone.utils.processes import ChildDiedError, count_cores, run_parallel
+from sertone.utils.wording import format_count
 
 PARALLEL_FROM = 256
 """The number of recordings from which several decoding processes save more time than their start takes."""

@@ -16,9 +16,9 @@ from sertone import audio
 from sertone.errors import SertoneError
 from sertone.protocol.splits import Fold
 from sertone.schema import Utterance
-from sertone.scoring.display import format_count
 from sertone.sharing.encoder_origin import Origin
 from sertone.sharing.model_folder import WEIGHTS
+from sertone.utils.wording import format_count
 
 HASH_LENGTH = 16
 """The hexadecimal digits of a hash: 64 bits distinguish all recordings that exist."""

@@ -9,10 +9,10 @@ from sertone.errors import SertoneError
 from sertone.labels import Scale
 from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TeacherConfig
-from sertone.scoring.display import format_count
 from sertone.sharing import model_folder as folders
 from sertone.training.experiment import contamination
 from sertone.training.experiment.contamination import HASH_LENGTH
+from sertone.utils.wording import format_count
 
 
 def find_teacher(source: str, number: int, folds: int) -> Path:

@@ -12,8 +12,8 @@ from sertone.nn.heads import HeadOutput, TranscriptHead
 from sertone.nn.vocabulary import TRANSCRIPT
 from sertone.schema import Utterance
 from sertone.scoring import metrics
-from sertone.scoring.display import format_count
 from sertone.training.fit import distributed
+from sertone.utils.wording import format_count
 
 UNLABELLED = -1
 """The class index of an utterance without an emotion label."""

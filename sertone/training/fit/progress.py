@@ -6,10 +6,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from sertone.scoring.display import format_count, format_duration
 from sertone.training.fit import distributed
 from sertone.utils.child_process import emit
 from sertone.utils.terminal import escape_control, print_status
+from sertone.utils.wording import format_count, format_duration
 
 EVERY_S = 30.0
 """Without a terminal, a line is printed at least this often, and within an epoch no more often."""

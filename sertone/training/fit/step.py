@@ -18,9 +18,9 @@ from sertone.nn.heads import ClassHead, EnsembleHead, HeadOutput
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
-from sertone.scoring.display import format_count
 from sertone.training.fit.epoch_statistics import DIVERGENCE_ADVICE, EpochStatistics
 from sertone.training.fit.schedules import schedule_factor
+from sertone.utils.wording import format_count
 
 ENCODERS = {"audio": "encoder", "text": "text"}
 """Modality -> attribute of the model that encodes it."""

@@ -16,10 +16,12 @@ from typing import NamedTuple
 import torch
 
 from sertone.errors import SertoneError
-from sertone.scoring.display import format_count
+from sertone.utils.wording import format_count
+
 from sertone.training.data.caches import SharedCaches
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.fit import distributed
+
 from sertone.training.fit.first_stages import FirstStages
 from sertone.training.fit.progress import LabelledProgress, ProgressRelay, RunProgress
 from sertone.training.runs.folds import build_checked_model, prepare_data, run_fold
