@@ -89,8 +89,8 @@ def read(path, n):
 """
     (tmp_path / "reader.py").write_text(source)
     problem, error = sorted(faults.faults(tmp_path), key=lambda fault: fault.kind)
-    assert (problem.kind, problem.code, problem.says) == ("Problem", "too_many", "<var>n</var> of 8")
-    assert error.says == "<var>name</var> &lt;b&gt;; expected one of …; look"
+    assert (problem.kind, problem.code, problem.message) == ("Problem", "too_many", "<var>n</var> of 8")
+    assert error.message == "<var>name</var> &lt;b&gt;; expected one of …; look"
 
 
 def keys(values, prefix=""):
