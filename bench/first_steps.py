@@ -24,15 +24,15 @@ from sertone.corpora._files import write_tone
 from sertone.nn.batch import Batch
 from sertone.nn.encoders.huggingface import ArchitectureConfig
 from sertone.nn.masks import frame_mask
-from sertone.nn.pretrained import STILL
+from sertone.nn.pretrained import NO_MASKING
 from sertone.recipe import Recipe
-from sertone.training.data.loader import Row
-from sertone.training.data.material import Material
+from sertone.training.data.loader import BatchItem
+from sertone.training.data.material import SharedCaches
 from sertone.training.experiment.experiment import Experiment, prepare
-from sertone.training.fit.epoch_statistics import Tally
-from sertone.training.fit.progress import Progress
+from sertone.training.fit.epoch_statistics import EpochStatistics
+from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.trainer import Trainer
-from sertone.training.runs.folds import gather
+from sertone.training.runs.folds import prepare_data
 
 SEED, BATCH, CHARACTERS_PER_S = 0, 4, 12
 TINY = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
@@ -50,20 +50,20 @@ WAYS: list[tuple[str, str, str | dict[str, float]]] = [
 
 def miniature(root: Path) -> None:
     """Writes the tree, and its tones again: those of a tenth of a second have no room for their texts."""
-    corpora.sheet("iemocap").fake(root)
-    for number, utterance in enumerate(corpora.utterances("iemocap", root)):
+    corpora.load_sheet("iemocap").fake(root)
+    for number, utterance in enumerate(corpora.read_utterances("iemocap", root)):
         write_tone(utterance.path, number, max(1.0, len(utterance.text or "") / CHARACTERS_PER_S))
 
 
 def recipe_of(root: Path, tiny: bool, device: str) -> Recipe:
     """The paper's recipe, on the miniature and with a random encoder."""
     values = AutoConfig.for_model("wav2vec2", **(TINY if tiny else {})).to_diff_dict()
-    values |= STILL | {
+    values |= NO_MASKING | {
         "model_type": "wav2vec2",
         "activation_dropout": 0.0,
     }  # as wav2vec2-base has it
     settings = [f"data.root={root}", f"train.device={device}", "train.speeds=[1.0]"]
-    recipe = recipes.load(recipes.shipped("wan2025_wav2vec2"), settings)
+    recipe = recipes.load(recipes.find_shipped_recipe("wan2025_wav2vec2"), settings)
     encoder = ArchitectureConfig(config=values, normalize=True).model_dump()
     frozen = 1 if tiny else recipe.model["frozen_layers"]
     model = recipe.model | {"encoder": encoder, "frozen_layers": frozen}
@@ -77,27 +77,29 @@ def changed(recipe: Recipe, fusion: str, rates: str | dict[str, float]) -> Recip
     return Recipe.model_validate(values)
 
 
-def first_steps(experiment: Experiment, material: Material, steps: int) -> tuple[list[float], float]:
+def first_steps(experiment: Experiment, material: SharedCaches, steps: int) -> tuple[list[float], float]:
     """Train a fresh model for some steps of stage 1.
 
     Returns:
         the loss of every step, and the ratio of norms of ARI's residual and H_12 after the first one.
     """
     torch.manual_seed(SEED)
-    vocabulary, fold = experiment.vocabulary(0), experiment.folds[0]
+    vocabulary, fold = experiment.build_vocabulary(0), experiment.folds[0]
     model = models.build(experiment.recipe.model, vocabulary)
-    config, folder, quiet = experiment.recipe.train, Path("unused"), Progress(0, quiet=True)
+    config, folder, quiet = experiment.recipe.train, Path("unused"), RunProgress(0, quiet=True)
     trainer = Trainer(model, vocabulary, fold, 0, config, material, folder, quiet)
-    stepper = trainer.begin(0)
+    stepper = trainer.begin_stage(0)
     draw = np.random.default_rng(SEED)
-    plan = [[Row(fold.train[i]) for i in draw.choice(len(fold.train), BATCH, False)] for _ in range(steps)]
+    plan = [
+        [BatchItem(fold.train[i]) for i in draw.choice(len(fold.train), BATCH, False)] for _ in range(steps)
+    ]
     losses, ratio = [], 0.0
     for number, batch in enumerate(trainer.loader.batches(plan, list(stepper.stage.weights))):
         torch.manual_seed(number)  # of dropout
-        stepper.train()
-        tally = Tally(1)
+        stepper.begin_epoch()
+        tally = EpochStatistics(1)
         stepper.step(batch, 1.0, [row.utterance for row in plan[number]], tally)
-        losses.append(tally.summary()["loss"])
+        losses.append(tally.summarise()["loss"])
         if number == 0:
             ratio = residual_ratio(model, batch.to(trainer.fabric.device))
     return losses, ratio
@@ -124,7 +126,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         miniature(Path(folder))
         experiment = prepare(recipe_of(Path(folder), options.tiny, options.device), say=print)
-        material = gather(experiment, Progress(0, quiet=True))
+        material = prepare_data(experiment, RunProgress(0, quiet=True))
         steps = " | ".join(map(str, range(1, options.steps + 1)))
         print(f"| rates and ARI | residual / H_12 after step 1 | {steps} |")
         print("|---" * (options.steps + 2) + "|")

@@ -29,8 +29,8 @@ from transformers import AutoConfig, AutoModelForAudioClassification, Wav2Vec2Fe
 from transformers.utils import logging
 
 from sertone.export.bundles import export, write_bundle
-from sertone.export.precision import lowered
-from sertone.utils.processes import Isolated, cores
+from sertone.export.precision import convert_precision
+from sertone.utils.processes import ChildProcess, count_cores
 
 SMALL = {"hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 768}
 SMALL |= {"conv_dim": [128] * 7, "num_conv_pos_embeddings": 32, "num_conv_pos_embedding_groups": 4}
@@ -52,7 +52,7 @@ def write_models(folder: Path, shape: dict[str, Any]) -> None:
     about = export(f"hf:{folder / 'checkpoint'}", folder / "fp32")
     for precision in PRECISIONS[1:]:
         (folder / precision).mkdir()
-        lowered(folder / "fp32" / "model.onnx", folder / precision / "model.onnx", precision)
+        convert_precision(folder / "fp32" / "model.onnx", folder / precision / "model.onnx", precision)
         write_bundle(folder / precision, about | {"precision": precision})
 
 
@@ -64,7 +64,7 @@ class Child:
     """
 
     def __init__(self, hearer: Hearer) -> None:
-        self.process = Isolated({"PYTHONPATH": HERE, "HF_HUB_OFFLINE": "1"})
+        self.process = ChildProcess({"PYTHONPATH": HERE, "HF_HUB_OFFLINE": "1"})
         self.process(start, hearer)
 
     def __enter__(self) -> "Child":
@@ -106,7 +106,7 @@ class Bench:
             : options.files or (12 if options.tiny else 40 if quick else 200)
         ].tolist()
         self.long_s = options.long_s or (60.0 if options.tiny else 300.0 if quick else 3600.0)
-        self.threads = options.threads or cores()
+        self.threads = options.threads or count_cores()
         size = "toy" if options.tiny else "small" if options.quick else "base"
         self.found: dict[str, Any] = {"shape": size, "threads": self.threads, "pairs": self.pairs}
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sertone.analysis.layers.probe_jobs import Probing
-from sertone.analysis.layers.targets import Target, _dealt, _parts
+from sertone.analysis.layers.probe_jobs import ProbeRunner
+from sertone.analysis.layers.targets import Target, _deal_speakers, _divide_by_speaker
 from sertone.schema import Utterance
-from sertone.training.data.array_store import Store
-from sertone.utils.processes import cores
+from sertone.training.data.array_store import ArrayStore
+from sertone.utils.processes import count_cores
 
 SPEAKERS, SESSIONS, FULL = 10, 5, 25
 QUESTIONS = {"arousal": 0, "valence": 0, "dominance": 0, "emotion": 4, "gender": 2, "style": 2, "speaker": 10}
@@ -33,18 +33,20 @@ def targets(latent: np.ndarray) -> list[Target]:
     numbers = draw.integers(SPEAKERS, size=len(latent))
     speakers = np.array([f"s{number}" for number in numbers])
     tested = numbers % SESSIONS
-    parts = np.array([_parts(tested != fold, speakers) for fold in range(SESSIONS)])
+    parts = np.array([_divide_by_speaker(tested != fold, speakers) for fold in range(SESSIONS)])
     rows, made = np.arange(len(latent)), []
     for name, kinds in QUESTIONS.items():
         noisy = latent + draw.normal(size=latent.shape)
         labels = noisy[:, :kinds].argmax(1) if kinds else noisy[:, len(made)]
         made.append(Target(name, rows, labels, list("abcdefghij"[:kinds]), speakers, tested, parts))
-    dealt = _dealt([Utterance(id=str(row), path=Path(), speaker=name) for row, name in enumerate(speakers)])
+    dealt = _deal_speakers(
+        [Utterance(id=str(row), path=Path(), speaker=name) for row, name in enumerate(speakers)]
+    )
     classes = [f"s{number}" for number in range(SPEAKERS)]
     return [*made[:-1], Target("speaker", rows, numbers, classes, speakers, *dealt)]
 
 
-def features(store: Store, utterances: int, layers: int, width: int) -> tuple[list[bytes], np.ndarray]:
+def features(store: ArrayStore, utterances: int, layers: int, width: int) -> tuple[list[bytes], np.ndarray]:
     """Correlated features, (layers, width) per utterance, and the hidden variables planted in them."""
     draw = np.random.default_rng(0)
     latent = draw.normal(size=(utterances, 10)).astype(np.float32)
@@ -67,20 +69,20 @@ def main() -> None:
     options = parser.parse_args()
     seconds, busy = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder) / "features.store")
+        store = ArrayStore(Path(folder) / "features.store")
         keys, latent = features(store, options.utterances, options.layers, options.width)
         asked = targets(latent)
         for name in options.targets:
             own = [target for target in asked if name in ("all", target.name)]
             started, before = time.perf_counter(), sum(os.times()[:4])
-            Probing(store, keys, own, Path(folder) / name).run(None, lambda _: None)
+            ProbeRunner(store, keys, own, Path(folder) / name).run(None, lambda _: None)
             seconds[name], busy[name] = time.perf_counter() - started, sum(os.times()[:4]) - before
             print(f"{name}: {seconds[name]:.1f} s", flush=True)
     scaled, cpu = (
         {name: spent * FULL / options.layers for name, spent in each.items()} for each in (seconds, busy)
     )
     found = {"utterances": options.utterances, "layers": options.layers, "width": options.width}
-    found |= {"cores": cores(), "seconds": seconds, "seconds_of_25": scaled, "cpu_seconds_of_25": cpu}
+    found |= {"cores": count_cores(), "seconds": seconds, "seconds_of_25": scaled, "cpu_seconds_of_25": cpu}
     if "all" in scaled:
         found["seconds_of_25_per_target_together"] = scaled["all"] / len(asked)
     print(json.dumps(found))

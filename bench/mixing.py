@@ -27,7 +27,7 @@ SEED = 1
 def plan(lengths: Sequence[float], size: int, mixing: float | Literal["random"]) -> Plan:
     """One epoch's batches, as a training draws them."""
     draw = np.random.default_rng(SEED)
-    return Plan(plan_batches(lengths, batch_size=size, mixing=mixing, draw=draw), lengths)
+    return Plan(plan_batches(lengths, batch_size=size, mixing=mixing, rng=draw), lengths)
 
 
 def operations(batches: Plan) -> int:

@@ -30,9 +30,9 @@ from speech import durations
 from transformers import AutoConfig
 from ways import Way, call, fabric_device, start
 
-from sertone.recipe.train_config import bf16_hardware
+from sertone.recipe.train_config import detect_bf16_hardware
 from sertone.training.data.batches import padding_factor, plan_batches
-from sertone.utils.processes import Isolated, cores
+from sertone.utils.processes import ChildProcess, count_cores
 
 HERE = str(Path(__file__).parent)
 HIDDEN, CHARACTERS, FROZEN = 256, 18, 4
@@ -78,7 +78,7 @@ def random_plan(lengths: Sequence[float], size: int) -> Plan:
 def bucketed_plan(lengths: Sequence[float], seconds: float) -> Plan:
     """Sertone's."""
     draw = np.random.default_rng(1)  # not the seed of the durations, whose order would be the same
-    return Plan(plan_batches(lengths, batch_seconds=seconds, mixing=0.03, draw=draw), lengths)
+    return Plan(plan_batches(lengths, batch_seconds=seconds, mixing=0.03, rng=draw), lengths)
 
 
 class Child:
@@ -88,7 +88,7 @@ class Child:
         environment = {"PYTHONPATH": HERE, "HF_HUB_OFFLINE": "1"}
         if threads:
             environment["OMP_NUM_THREADS"] = str(threads)
-        self.process = Isolated(environment)
+        self.process = ChildProcess(environment)
 
     def __enter__(self) -> "Child":
         return self
@@ -147,10 +147,10 @@ def ratio(pairs: list[tuple[float, float]]) -> float:
 
 def side_by_side(ours: Child, way: Way, samples: list[list[int]]) -> float:
     """Updates per second of folds that share the cores or the card over those of one fold alone."""
-    jobs = FOLDS if torch.cuda.is_available() else min(FOLDS, cores())
+    jobs = FOLDS if torch.cuda.is_available() else min(FOLDS, count_cores())
     one = sum(ours.step(batch) for batch in samples)
     with ExitStack() as stack, ThreadPoolExecutor(jobs) as pool:
-        children = [stack.enter_context(Child(max(1, cores() // jobs))) for _ in range(jobs)]
+        children = [stack.enter_context(Child(max(1, count_cores() // jobs))) for _ in range(jobs)]
         list(pool.map(lambda child: child.become(way).begin(0, samples), children))
         started = time.perf_counter()
         list(pool.map(lambda child: [child.step(batch) for batch in samples], children))
@@ -190,7 +190,7 @@ class Bench:
         self.device = fabric_device(options.device)
         self.config = AutoConfig.for_model(options.family, **dict(shape))
         self.base = Way("ours", options.family, shape, device=options.device, scale=scale)
-        self.bf16 = bf16_hardware(options.device)
+        self.bf16 = detect_bf16_hardware(options.device)
         budget = 60.0 if self.device.type == "cuda" else 4 * statistics.mean(self.lengths)
         self.plan, self.random = bucketed_plan(self.lengths, budget), random_plan(self.lengths, 4)
         self.found: dict = {"family": options.family, "shape": "toy" if options.tiny else "base"}
@@ -302,7 +302,7 @@ def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
-    return f"{cores()} cores, {name}, {torch.backends.cpu.get_cpu_capability()}"
+    return f"{count_cores()} cores, {name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def main() -> None:

@@ -19,18 +19,18 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from sertone import models
-from sertone.labels import FOUR
+from sertone.labels import FOUR_CLASSES
 from sertone.nn.batch import Batch
 from sertone.nn.encoders.huggingface import ArchitectureConfig
-from sertone.nn.pretrained import STILL
+from sertone.nn.pretrained import NO_MASKING
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
 from sertone.training.data.caches import PrefixCaches
-from sertone.training.data.loader import Loader, Row
-from sertone.training.data.material import Material
-from sertone.training.fit.epoch_statistics import Tally
-from sertone.training.fit.progress import Progress
+from sertone.training.data.loader import BatchItem, Loader
+from sertone.training.data.material import SharedCaches
+from sertone.training.fit.epoch_statistics import EpochStatistics
+from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.trainer import Trainer
 
 
@@ -69,10 +69,10 @@ class Running:
     def __init__(self, way: Way) -> None:
         torch.manual_seed(0)
         self.way, self.speech = way, Speech(scale=way.scale)
-        values = {**AutoConfig.for_model(way.family).to_diff_dict(), **STILL, **dict(way.shape)}
+        values = {**AutoConfig.for_model(way.family).to_diff_dict(), **NO_MASKING, **dict(way.shape)}
         values |= {"model_type": way.family, "activation_dropout": 0.0}  # as facebook/wav2vec2-base has it
         encoder = ArchitectureConfig(config=values, normalize=way.family != "wavlm").model_dump()
-        vocabulary = Vocabulary.of(self.speech.utterances, FOUR)
+        vocabulary = Vocabulary.from_utterances(self.speech.utterances, FOUR_CLASSES)
         frozen = min(4, values.get("num_hidden_layers", 12) // 3)
         options = {"name": "wan2025", "encoder": encoder, "frozen_layers": frozen}
         model = models.build(options, vocabulary)
@@ -87,9 +87,9 @@ class Running:
                 "speeds": [1.0],
             }
         )
-        material = Material(self.speech, PrefixCaches(config))  # pyright: ignore[reportArgumentType]
+        material = SharedCaches(self.speech, PrefixCaches(config))  # pyright: ignore[reportArgumentType]
         fold = Fold("bench", self.speech.utterances, [], [])
-        progress = Progress(1, quiet=True)
+        progress = RunProgress(1, quiet=True)
         self.trainer = Trainer(model, vocabulary, fold, 0, config, material, None, progress)  # pyright: ignore[reportArgumentType]
         self.device = self.trainer.fabric.device
         self.tasks = [list(stage.weights) for stage in model.stages()]
@@ -106,8 +106,8 @@ class Running:
         if self.way.usual:
             self.usual.begin(stage)
         else:
-            self.stepper = self.trainer.begin(stage)
-            self.stepper.train()
+            self.stepper = self.trainer.begin_stage(stage)
+            self.stepper.begin_epoch()
 
     def fill(self, indices: list[int]) -> float:
         """Computes the prefixes of some utterances; seconds it took per second of audio."""
@@ -125,11 +125,11 @@ class Running:
 
     def step(self, indices: list[int]) -> tuple[float, float]:
         """One update on a batch: seconds, loss."""
-        rows = [Row(self.speech.utterances[index]) for index in indices]
+        rows = [BatchItem(self.speech.utterances[index]) for index in indices]
         tasks = self.tasks[self.stage]
         synchronize(self.device)
         started = time.perf_counter()
-        tally = Tally(5)
+        tally = EpochStatistics(5)
         if self.way.usual:
             plain = Loader(self.speech, self.trainer.vocabulary, 400)  # pyright: ignore[reportArgumentType]
             (batch,) = plain.batches([rows], tasks)
@@ -137,7 +137,7 @@ class Running:
         else:
             (batch,) = self.trainer.loader.batches([rows], tasks)
             self.stepper.step(batch, 1.0, [row.utterance for row in rows], tally)
-            loss = tally.summary()["loss"]
+            loss = tally.summarise()["loss"]
         synchronize(self.device)
         return time.perf_counter() - started, loss
 

@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from train import Plan, bucketed_plan, random_plan
 from ways import Running, Way
 
-from sertone.utils.processes import Isolated
+from sertone.utils.processes import ChildProcess
 
 KINDS = {
     "matrix products": ("::mm", "addmm", "bmm", "dot_product"),
@@ -95,7 +95,7 @@ def main() -> None:
     from where import split as importable  # as a child process finds it, not as `__main__`
 
     for name, arguments in ways.items():
-        with Isolated({"PYTHONPATH": os.fspath(Path(__file__).parent)}) as child:
+        with ChildProcess({"PYTHONPATH": os.fspath(Path(__file__).parent)}) as child:
             bars[name] = child(importable, *arguments)
         print(name, {kind: round(seconds, 3) for kind, seconds in bars[name].items()}, flush=True)
     options.out.write_text(draw(bars), encoding="utf-8")

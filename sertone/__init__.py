@@ -75,28 +75,28 @@ def load(
     """
     from sertone import licences
     from sertone.errors import SertoneError
-    from sertone.export.bundle_cache import model_folder
+    from sertone.export.bundle_cache import resolve_model_folder
     from sertone.labels import parse_map
-    from sertone.runtime.answering import Answering
-    from sertone.runtime.bundle import Bundle, Settings, is_bundle
+    from sertone.runtime.answering import AnswerFormat
+    from sertone.runtime.bundle import Bundle, BundleSettings, is_bundle
     from sertone.runtime.predictor import Predictor
     from sertone.sharing import model_folder as folders
 
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise SertoneError("bad_threads", f"{threads} threads", f"1 to {MOST_THREADS}")
-    folder = model_folder(path)
+    folder = resolve_model_folder(path)
     if is_bundle(folder):
-        model = Bundle(folder, Settings(device, threads))
+        model = Bundle(folder, BundleSettings(device, threads))
     else:
-        folders.checkpoints(
+        folders.find_checkpoints(
             folder if path is None else path
         )  # says what is missing before torch is asked for
-        from sertone.training.testing.trained import Trained
+        from sertone.training.testing.trained import TorchModel
 
-        model = Trained(folder, device=device, threads=threads)
-    licences.warn(model.licences)
+        model = TorchModel(folder, device=device, threads=threads)
+    licences.warn_if_restricted(model.licences)
     mapping = parse_map(classes, "classes") if isinstance(classes, str) else classes
-    return Predictor(model, Answering(mapping, min_confidence, dimensions))
+    return Predictor(model, AnswerFormat(mapping, min_confidence, dimensions))
 
 
 def crossval(
@@ -123,7 +123,7 @@ def crossval(
     from sertone import recipe as recipes
     from sertone.training.runs.crossval import cross_validate
 
-    return cross_validate(recipes.of(recipe, overrides), out, jobs=jobs, fresh=fresh)
+    return cross_validate(recipes.resolve(recipe, overrides), out, jobs=jobs, fresh=fresh)
 
 
 def train(
@@ -147,7 +147,7 @@ def train(
     from sertone import recipe as recipes
     from sertone.training.runs import train
 
-    return train.train(recipes.of(recipe, overrides), out, fresh=fresh)
+    return train.train(recipes.resolve(recipe, overrides), out, fresh=fresh)
 
 
 def distill(recipe: str | Path, out: str | Path, overrides: Iterable[str] = ()) -> Path:
@@ -249,7 +249,7 @@ def evaluate(
         SertoneError: as `analysis.evaluate.evaluate`.
     """
     from sertone.analysis.evaluate import evaluate as examine
-    from sertone.recipe import data_of
+    from sertone.recipe import resolve_data
 
     settings: dict[str, Any] = {"text": text, "scales": scales, "only": only, "reader": reader}
     if isinstance(corpus, str):
@@ -257,7 +257,7 @@ def evaluate(
     else:
         if beside := [name for name, value in {"root": root, **settings}.items() if value is not None]:
             raise TypeError(f"evaluate() takes {', '.join(beside)} from the recipe: change it there")
-        data = data_of(corpus)
+        data = resolve_data(corpus)
         corpus, root = data.corpus, data.root
         settings = {"text": data.text.model_dump(), "scales": data.scales, "only": data.only}
         settings["reader"] = data.reader_options
@@ -292,7 +292,7 @@ def layers(
         what `layers.json` holds.
     """
     from sertone import recipe as recipes
-    from sertone.analysis.layers.probe_layers import layers as examine
+    from sertone.analysis.layers.probe_layers import probe_layers as examine
 
     read = recipes.load(recipe, overrides)
-    return examine(read, out, names=targets, modality=encoder, pooling=pooling, weights=weights)
+    return examine(read, out, target_names=targets, modality=encoder, pooling=pooling, weights=weights)

@@ -45,7 +45,7 @@ class Entry:
     path: Path
 
 
-def kind_of(values: Mapping[str, Any]) -> Kind | None:
+def detect_kind(values: Mapping[str, Any]) -> Kind | None:
     """Return the kind of file that a mapping is read from, None where its keys do not tell.
 
     Args:
@@ -135,7 +135,7 @@ def require_kind(values: Mapping[str, Any], kind: Kind, source: str | Path) -> N
     Raises:
         SertoneError: `other_kind`.
     """
-    found = kind_of(values)
+    found = detect_kind(values)
     if found not in (None, kind):
         way_out = f"`sertone {COMMANDS[found]} {source}` runs it"
         raise SertoneError("other_kind", f"{source} is a {found}", f"a {kind}", way_out)
@@ -151,7 +151,7 @@ def list_entries() -> list[Entry]:
 def _describe(path: Path) -> Entry:
     text = path.read_text(encoding="utf-8")
     values = parse_yaml(text)
-    kind = kind_of(values) or "recipe"
+    kind = detect_kind(values) or "recipe"
     base = find_shipped(values["recipe"], "recipe").read_text(encoding="utf-8") if kind == "study" else text
     recipe = parse_yaml(base)
     corpus = str(recipe["data"]["corpus"])

@@ -17,13 +17,13 @@ from typing import Any, BinaryIO
 
 from sertone.errors import SertoneError, first_line
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the operating system says where there is no room."""
-LARGEST = 1 << 30
+MAX_BYTES = 1 << 30
 """Bytes of a file that is read whole."""
-LEVELS = 100
+MAX_LEVELS = 100
 """Objects and lists within each other."""
-NODES = 100_000
+MAX_VALUES = 100_000
 """Values of a YAML file, those that its aliases repeat counted again."""
 
 
@@ -43,7 +43,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         SertoneError: `disk_full`.
     """
     aside = path.with_name(f".{path.name}.part")
-    with room_for(aside), open(aside, "wb") as file:
+    with remove_partial_file(aside), open(aside, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -60,7 +60,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def room_for(path: Path) -> Iterator[None]:
+def remove_partial_file(path: Path) -> Iterator[None]:
     """Remove what a write that fails has left; where it fails for want of room, that is `disk_full`.
 
     Raises:
@@ -71,7 +71,7 @@ def room_for(path: Path) -> Iterator[None]:
     except OSError as error:
         with contextlib.suppress(OSError):  # the first failure is the one to tell
             path.unlink()
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL_ERRNOS:
             raise
         raise SertoneError(
             "disk_full",
@@ -81,7 +81,7 @@ def room_for(path: Path) -> Iterator[None]:
         ) from error
 
 
-def put_aside(path: Path) -> Path:
+def quarantine(path: Path) -> Path:
     """Rename what is damaged, so that nothing reads it again and nothing is lost; return its new path."""
     names = (path.with_name(f"{path.name}.damaged{number}") for number in itertools.count(1))
     aside = next(name for name in names if not os.path.lexists(name))
@@ -89,7 +89,7 @@ def put_aside(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def opened(path: Path, code: str) -> Iterator[BinaryIO]:
+def open_regular(path: Path, code: str) -> Iterator[BinaryIO]:
     """Open a regular file for reading; a pipe or a device is not waited for.
 
     Raises:
@@ -112,17 +112,17 @@ def require_regular(path: Path, code: str) -> None:
     Raises:
         SertoneError: `code`.
     """
-    with opened(path, code):
+    with open_regular(path, code):
         pass
 
 
-def read_text(path: Path, code: str, limit: int = LARGEST) -> str:
+def read_text(path: Path, code: str, limit: int = MAX_BYTES) -> str:
     """Return the text of a regular file of at most `limit` bytes.
 
     Raises:
         SertoneError: `code`, where it cannot be read, is too large, or is not UTF-8.
     """
-    with opened(path, code) as file:
+    with open_regular(path, code) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise SertoneError(code, f"{path} has more than {limit >> 20} MB", "a smaller file")
@@ -143,9 +143,9 @@ def read_json(path: Path, code: str) -> dict[str, Any]:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise SertoneError(code, f"{path}: {error}", "an intact file") from None
-    if not isinstance(values, dict) or _deeper(values, LEVELS):
+    if not isinstance(values, dict) or _deeper(values, MAX_LEVELS):
         found = f"{path} holds {'too many levels' if isinstance(values, dict) else type(values).__name__}"
-        raise SertoneError(code, found, f"a JSON object of at most {LEVELS} levels")
+        raise SertoneError(code, found, f"a JSON object of at most {MAX_LEVELS} levels")
     return values
 
 
@@ -174,11 +174,11 @@ def parse_yaml(text: str) -> Any:
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
-        if _size(node, {}) > NODES:
-            raise ValueError(f"it has more than {NODES} values, aliases counted")
+        if _size(node, {}) > MAX_VALUES:
+            raise ValueError(f"it has more than {MAX_VALUES} values, aliases counted")
         values = None if node is None else loader.construct_document(node)
-        if _deeper(values, LEVELS):
-            raise ValueError(f"it has more than {LEVELS} levels")
+        if _deeper(values, MAX_LEVELS):
+            raise ValueError(f"it has more than {MAX_LEVELS} levels")
         return values
     except yaml.MarkedYAMLError as error:
         place = error.problem_mark
@@ -191,7 +191,7 @@ def parse_yaml(text: str) -> Any:
 def _size(node: Any, known: dict[int, int]) -> int:
     """Return how many values a node of YAML has, each alias counted as what it repeats."""
     if id(node) not in known:
-        known[id(node)] = NODES + 1  # of one that holds itself, until it is counted
+        known[id(node)] = MAX_VALUES + 1  # of one that holds itself, until it is counted
         parts = node.value if isinstance(getattr(node, "value", None), list) else []
         inner = [part for pair in parts for part in (pair if isinstance(pair, tuple) else (pair,))]
         known[id(node)] = 1 + sum(_size(part, known) for part in inner)

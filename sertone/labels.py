@@ -16,8 +16,8 @@ import numpy as np
 
 from sertone.errors import SertoneError
 from sertone.files import parse_yaml, read_text
-from sertone.schema import Problem, Report, Utterance
-from sertone.utils.json_shape import misfits
+from sertone.schema import Problem, ReportProblem, Utterance
+from sertone.utils.json_shape import find_misfits
 from sertone.utils.suggestions import did_you_mean
 
 EMOTIONS = (
@@ -51,7 +51,7 @@ SYNONYMS = {
 """Other words for the emotions of a table or a folder, in lower case: nouns, and the letters of IEMOCAP
 except `dis`, which may be disappointed."""
 
-FOUR = {
+FOUR_CLASSES = {
     "neutral": "neutral",
     "happy": "happy",
     "excited": "happy",
@@ -79,32 +79,32 @@ class Scale:
 def is_scale(values: Any) -> bool:
     """Return whether an object of JSON is a rating scale."""
     shape = {"low": float, "high": float}
-    if misfits(values, shape, "scale") or not values.keys() <= {"low", "high", "unit"}:
+    if find_misfits(values, shape, "scale") or not values.keys() <= {"low", "high", "unit"}:
         return False
     return values["low"] < values["high"] and isinstance(values.get("unit", ""), str)
 
 
-def span(scale: Scale | None) -> float:
+def scale_range(scale: Scale | None) -> float:
     """Return how far the ends of a scale are apart; 1 where no scale is known."""
     return scale.high - scale.low if scale else 1.0
 
 
-def scale_in_words(scale: Scale | None) -> str:
+def describe_scale(scale: Scale | None) -> str:
     """Return a scale as `from 1 to 5 points`."""
     return f"from {scale.low:g} to {scale.high:g} {scale.unit}" if scale else "on no known scale"
 
 
-def are_classes(names: Any) -> bool:
+def is_class_list(names: Any) -> bool:
     """Return whether a value of JSON is a list of class names, none of them there twice."""
-    return not misfits(names, [str], "classes") and len(set(names)) == len(names) and all(names)
+    return not find_misfits(names, [str], "classes") and len(set(names)) == len(names) and all(names)
 
 
-def rescaled(value: float, of: Scale, to: Scale) -> float:
+def rescale(value: float, of: Scale, to: Scale) -> float:
     """A rating on another scale: the ends of one are the ends of the other."""
     return to.low + (value - of.low) / (of.high - of.low) * (to.high - to.low)
 
 
-def emotion_labels(raw: str, names: dict[str, str], path: str, report: Report) -> dict[str, str]:
+def make_emotion_labels(raw: str, names: dict[str, str], path: str, report: ReportProblem) -> dict[str, str]:
     """The labels `emotion` and `raw_emotion` of an utterance; a raw label not in `names` is reported."""
     if raw not in names:
         report(Problem("unknown_label", path, f"emotion {raw!r}; expected one of {', '.join(names)}"))
@@ -112,13 +112,13 @@ def emotion_labels(raw: str, names: dict[str, str], path: str, report: Report) -
     return {"emotion": names[raw], "raw_emotion": raw}
 
 
-def written_labels(utterances: Iterable[Utterance]) -> dict[str, str]:
+def map_raw_labels(utterances: Iterable[Utterance]) -> dict[str, str]:
     """Return label, as the corpus writes it -> emotion, as its reader names it."""
     named = [u.labels for u in utterances if "emotion" in u.labels]
     return {str(labels.get("raw_emotion", labels["emotion"])): str(labels["emotion"]) for labels in named}
 
 
-def class_map(classes: str | Mapping[str, str], written: Mapping[str, str]) -> dict[str, str]:
+def resolve_class_map(classes: str | Mapping[str, str], written: Mapping[str, str]) -> dict[str, str]:
     """Emotion -> class.
 
     Args:
@@ -129,9 +129,9 @@ def class_map(classes: str | Mapping[str, str], written: Mapping[str, str]) -> d
         SertoneError: `unknown_class_map`, `ambiguous_classes`.
     """
     if isinstance(classes, Mapping):
-        return as_read(classes, written)
+        return resolve_raw_labels(classes, written)
     if classes == "four":
-        return FOUR
+        return FOUR_CLASSES
     if classes == "all":
         found = set(written.values())
         known = [name for name in EMOTIONS if name in found]
@@ -145,7 +145,7 @@ def class_map(classes: str | Mapping[str, str], written: Mapping[str, str]) -> d
     )
 
 
-def as_read(mapping: Mapping[str, str], written: Mapping[str, str]) -> dict[str, str]:
+def resolve_raw_labels(mapping: Mapping[str, str], written: Mapping[str, str]) -> dict[str, str]:
     """Return a map of labels as a map of the emotions that the reader makes of them.
 
     A label is an emotion's name or a word of the corpus, exactly; or else in another case; or else one of
@@ -180,13 +180,13 @@ def _emotion_of(label: str, written: Mapping[str, str]) -> str:
     return lower.get(label.lower()) or SYNONYMS.get(label.lower(), label)
 
 
-def outside_classes(utterances: Iterable[Utterance], mapping: Mapping[str, str]) -> dict[str, int]:
+def count_unmapped(utterances: Iterable[Utterance], mapping: Mapping[str, str]) -> dict[str, int]:
     """Return emotion -> utterances, of the emotions in no class, the most frequent first."""
     emotions = Counter(str(u.labels["emotion"]) for u in utterances if "emotion" in u.labels)
     return {name: count for name, count in emotions.most_common() if name not in mapping}
 
 
-def unused_labels(mapping: Mapping[str, str], written: Mapping[str, str]) -> list[str]:
+def find_unused_labels(mapping: Mapping[str, str], written: Mapping[str, str]) -> list[str]:
     """Return labels of a map that no utterance has, each with a near spelling where there is one."""
     absent = [label for label in mapping if _emotion_of(label, written) not in written.values()]
     words = {word.lower(): word for word in (*written.values(), *written)}
@@ -194,7 +194,7 @@ def unused_labels(mapping: Mapping[str, str], written: Mapping[str, str]) -> lis
     return [f"{label} (did you mean {words[near[0]]}?)" if near else label for label, near in nearest.items()]
 
 
-def counts_in_words(counts: Mapping[str, int], most: int = 12) -> str:
+def format_counts(counts: Mapping[str, int], most: int = 12) -> str:
     """Return `calm 192, fearful 12`, the first ones of many."""
     words = [f"{name} {count}" for name, count in counts.items()]
     return ", ".join(words[:most]) + (", ..." if len(words) > most else "")
@@ -205,7 +205,7 @@ def class_names(mapping: dict[str, str]) -> list[str]:
     return list(dict.fromkeys(mapping.values()))
 
 
-def shares(counts: Mapping[str, float]) -> dict[str, float]:
+def normalise_counts(counts: Mapping[str, float]) -> dict[str, float]:
     """Counts as shares that add up to 1, without those that are zero; empty where nothing was counted."""
     total = sum(counts.values())
     return {name: count / total for name, count in counts.items() if count > 0}
@@ -222,10 +222,10 @@ def class_shares(votes: Mapping[str, float], mapping: Mapping[str, str]) -> dict
     for emotion, share in votes.items():
         if emotion in mapping:
             counts[mapping[emotion]] += share
-    return shares(counts)
+    return normalise_counts(counts)
 
 
-def spoken_text(text: str) -> str:
+def normalise_transcript(text: str) -> str:
     """Return lower-case letters, digits, apostrophes and single spaces: no tags such as [LAUGHTER]."""
     text = re.sub(r"\[[^\]]*\]", " ", text).replace("’", "'").lower()
     return " ".join(re.sub(r"[^\w']|_", " ", text).split())
@@ -233,7 +233,7 @@ def spoken_text(text: str) -> str:
 
 def has_words(text: str | None) -> bool:
     """Whether there is a text, and a spoken word in it."""
-    return bool(text and spoken_text(text))
+    return bool(text and normalise_transcript(text))
 
 
 def parse_map(text: str, what: str) -> dict[str, str]:

@@ -33,7 +33,7 @@ class Licence:
     url: str = ""
 
 
-LEDGER = [{"what": str, "of": str, "name": str, "id": str, "commercial": (bool, None), "url": str}]
+LEDGER_SHAPE = [{"what": str, "of": str, "name": str, "id": str, "commercial": (bool, None), "url": str}]
 """The shape of a ledger, see `shape`."""
 
 
@@ -52,7 +52,7 @@ APACHE = Licence("Apache-2.0", "apache-2.0", True, "https://www.apache.org/licen
 MIT = Licence("MIT", "mit", True, "https://opensource.org/license/mit")
 NC_4 = _creative_commons("by-nc", "4.0")
 NC_SA_4 = _creative_commons("by-nc-sa", "4.0")
-KNOWN = {
+KNOWN_LICENCES = {
     licence.id: licence
     for licence in (
         UNKNOWN,
@@ -78,7 +78,7 @@ WAVLM = Licence(
     True,
     "https://github.com/microsoft/UniSpeech/blob/main/LICENSE",
 )
-ENCODERS = {
+ENCODER_LICENCES = {
     "facebook/wav2vec2-base": APACHE,
     "facebook/wav2vec2-large": APACHE,
     "facebook/wav2vec2-large-lv60": APACHE,
@@ -106,22 +106,22 @@ ENCODERS = {
 """Hub id -> licence, as its model card says."""
 
 
-def in_words(licence: Mapping[str, Any]) -> str:
+def describe_licence(licence: Mapping[str, Any]) -> str:
     """A licence, or an entry of a ledger, for people."""
     return licence["name"] + (" (not for commercial use)" if licence["commercial"] is False else "")
 
 
-PARTS = {"encoder": "encoder", "text": "text encoder"}
+PRETRAINED_PARTS = {"encoder": "encoder", "text": "text encoder"}
 """Parts of a model that may be pretrained, and what a ledger calls them."""
-WHOLE = "model"
+WHOLE_MODEL = "model"
 """What a ledger calls a model that others have trained."""
-BEFORE = "corpus of the encoder"
+ENCODER_CORPUS = "corpus of the encoder"
 """What a ledger calls a corpus on which the encoder was trained before."""
-TEACHER = " of the teacher"
+TEACHER_SUFFIX = " of the teacher"
 """Behind what a ledger calls the parts of a model whose answers were learnt, however many models ago."""
 
 
-def ledger(
+def build_ledger(
     corpus: Mapping[str, Any],
     model: Mapping[str, Any],
     inherited: Sequence[Mapping[str, Any]] | None = None,
@@ -135,35 +135,39 @@ def ledger(
         inherited: the ledger of what the encoder comes from, where Sertone has trained that.
     """
     entries = [{"what": "corpus", "of": corpus["title"]} | corpus["licence"]]
-    for part, what in PARTS.items():
+    for part, what in PRETRAINED_PARTS.items():
         if part == "encoder" and inherited is not None:
             entries += _of_the_encoder(inherited)
         elif source := (model.get(part) or {}).get("source"):
             name = Path(source).name if Path(source).is_dir() else source  # folders tell of people's machines
-            entries.append({"what": what, "of": name} | asdict(of_encoder(source)))
+            entries.append({"what": what, "of": name} | asdict(find_encoder_licence(source)))
     return entries
 
 
 def _of_the_encoder(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of the ledger of a model, what its speech encoder is made of."""
-    names = {"corpus": BEFORE} | {e["what"]: e["what"] for e in entries if e["what"].endswith(TEACHER)}
-    names |= {BEFORE: BEFORE, PARTS["encoder"]: PARTS["encoder"]}
+    names = {"corpus": ENCODER_CORPUS} | {
+        e["what"]: e["what"] for e in entries if e["what"].endswith(TEACHER_SUFFIX)
+    }
+    names |= {ENCODER_CORPUS: ENCODER_CORPUS, PRETRAINED_PARTS["encoder"]: PRETRAINED_PARTS["encoder"]}
     return [{**entry, "what": names[entry["what"]]} for entry in entries if entry["what"] in names]
 
 
-def of_teacher(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def mark_as_teacher(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of the ledger of a model, what is said of it in the ledger of one that has learnt its answers."""
-    return [{**entry, "what": entry["what"].removesuffix(TEACHER) + TEACHER} for entry in entries]
+    return [
+        {**entry, "what": entry["what"].removesuffix(TEACHER_SUFFIX) + TEACHER_SUFFIX} for entry in entries
+    ]
 
 
-def of_encoder(source: str) -> Licence:
+def find_encoder_licence(source: str) -> Licence:
     """The licence of pretrained weights.
 
     Args:
         source: hub id, or a folder: its model card (README.md) says the licence.
     """
     card = Path(source) / "README.md"
-    return _stated(card) if card.is_file() else ENCODERS.get(source, UNKNOWN)
+    return _stated(card) if card.is_file() else ENCODER_LICENCES.get(source, UNKNOWN)
 
 
 def _stated(card: Path) -> Licence:
@@ -181,7 +185,7 @@ def _stated(card: Path) -> Licence:
     if identifier == "other":
         name = str(said.get("license_name", "other"))
         return Licence(name, "other", _allows_commerce(name), str(said.get("license_link", "")))
-    return KNOWN.get(identifier) or Licence(identifier, identifier, _allows_commerce(identifier))
+    return KNOWN_LICENCES.get(identifier) or Licence(identifier, identifier, _allows_commerce(identifier))
 
 
 def _allows_commerce(name: str) -> bool | None:
@@ -189,18 +193,18 @@ def _allows_commerce(name: str) -> bool | None:
     return False if re.search(r"\bnc\b|non-?commercial", name.lower()) else None
 
 
-def reservation(entries: Sequence[Mapping[str, Any]]) -> str:
+def describe_restriction(entries: Sequence[Mapping[str, Any]]) -> str:
     """One sentence that names what excludes commercial use; empty where nothing does."""
     named = [f"{e['what']} {e['of']} ({e['name']})" for e in entries if e["commercial"] is False]
     return f"not for commercial use: the model is made of {' and '.join(named)}" if named else ""
 
 
-def warn(entries: Sequence[Mapping[str, Any]], stacklevel: int = 2) -> None:
+def warn_if_restricted(entries: Sequence[Mapping[str, Any]], stacklevel: int = 2) -> None:
     """Warns with a `LicenceWarning` where a part of the model excludes commercial use.
 
     Args:
         entries: the ledger.
         stacklevel: as of `warnings.warn`, counted from the caller.
     """
-    if said := reservation(entries):
+    if said := describe_restriction(entries):
         warnings.warn(said, LicenceWarning, stacklevel=stacklevel + 1)

@@ -64,10 +64,10 @@ class Problem:
         return asdict(self)
 
 
-Report = Callable[[Problem], None]
+ReportProblem = Callable[[Problem], None]
 
 
-def stop(problem: Problem) -> None:
+def raise_on_error(problem: Problem) -> None:
     """The default way to report a problem: an error ends the reading, a note does not.
 
     Raises:

@@ -52,7 +52,7 @@ def tone(tmp_path):
 def small_demo(tmp_path_factory) -> Path:
     """Forty recordings of the demo corpus."""
     root = tmp_path_factory.mktemp("demo")
-    corpora.sheet("demo").fake(root, takes=1)
+    corpora.load_sheet("demo").fake(root, takes=1)
     return root
 
 
@@ -83,7 +83,7 @@ def podcasts(tmp_path_factory) -> dict[str, Path]:
     """Release -> a miniature of MSP-Podcast as that release lays it out; tests change copies only."""
     roots = {release: tmp_path_factory.mktemp("podcast") for release in RELEASES}
     for release, root in roots.items():
-        corpora.sheet("msp_podcast").fake(root, release=release)
+        corpora.load_sheet("msp_podcast").fake(root, release=release)
     return roots
 
 

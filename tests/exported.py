@@ -4,7 +4,7 @@ import torch
 from test_ispas2023 import SCALES, UTTERANCES
 
 from sertone import models
-from sertone.labels import FOUR
+from sertone.labels import FOUR_CLASSES
 from sertone.scoring.calibration import Calibration
 from sertone.training.fit.checkpoint import save_model
 
@@ -24,7 +24,7 @@ TOY = {
 
 def write_checkpoint(folder, experiment, seed=0, temperature=1.5, fold=0, **values):
     """A checkpoint whose answers vary as those of a trained model do: its heads are made steep."""
-    vocabulary = models.vocabulary(values, UTTERANCES, FOUR, SCALES)
+    vocabulary = models.build_vocabulary(values, UTTERANCES, FOUR_CLASSES, SCALES)
     torch.manual_seed(seed)
     model = models.build(values, vocabulary)
     with torch.no_grad():

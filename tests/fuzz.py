@@ -215,12 +215,12 @@ def use_model(folder):
     """Load it, answer, and describe it, as `predict` and `info` do."""
     import sertone
     from sertone.cli.models import info
-    from sertone.sharing.model_folder import digest
+    from sertone.sharing.model_folder import hash_model
 
     predictor = sertone.load(folder)
     noise = 0.1 * np.random.default_rng(0).standard_normal(8000)
     answers = [predictor.predict(noise, 16000, text=text) for text in ("well then", None)]
-    digest(folder)
+    hash_model(folder)
     with contextlib.redirect_stdout(io.StringIO()):
         info(folder)
         info(folder, json_=True)
@@ -242,11 +242,11 @@ def use_recipe(folder):
     """Load it, read and split its corpus, and build its model, as every training does before it begins."""
     from sertone import recipe as recipes
     from sertone.training.experiment.experiment import prepare
-    from sertone.training.runs.folds import check
+    from sertone.training.runs.folds import build_checked_model
 
     recipe = recipes.load(folder / "recipe.yaml")
     recipes.dump(recipe)
-    check(prepare(recipe))
+    build_checked_model(prepare(recipe))
     return "answered"
 
 

@@ -11,7 +11,7 @@ from sertone.schema import Utterance
 from sertone.scoring import metrics
 from sertone.scoring.calibration import Calibration
 from sertone.training.runs import results
-from sertone.training.testing.prediction_rows import scored
+from sertone.training.testing.prediction_rows import score_predictions
 
 CLASSES = ["angry", "happy", "sad"]
 MAP = {"angry": "angry", "excited": "happy", "happy": "happy", "sad": "sad"}
@@ -45,7 +45,7 @@ def fold_of(number, *, classes=CLASSES, sides=SIDES, noise=0.5, per_speaker=40, 
     means = [CENTRES[u.labels.get("emotion", "other")] for u in spoken]
     answers = np.clip(random.normal(means, noise), 1, 5).T
     ratings = {side: answers[SIDES.index(side)].tolist() for side in sides}
-    fold = scored(spoken, MAP, list(classes), p, p, Calibration(), ratings=ratings, fold=number)
+    fold = score_predictions(spoken, MAP, list(classes), p, p, Calibration(), ratings=ratings, fold=number)
     scores = {}
     for task in [*(["emotion"] if classes else []), *sides]:
         mark = "" if task == "emotion" else f"{task}_"
@@ -92,7 +92,7 @@ def write_run(out, *, classes=CLASSES, sides=SIDES, conditions=None, per_speaker
     (out / "protocol.json").write_text(json.dumps(card_of(per_speaker)))
     about = {"corpus": "x", "model": "m", "encoder": "e", "classes": list(classes)}
     about |= {"ratings": dict.fromkeys(sides, SCALE), "folds_of_other_settings": []}
-    results.write(out, folds, about)
+    results.write_results(out, folds, about)
     return out
 
 

@@ -19,7 +19,7 @@ from toys import write_toy
 import sertone
 from sertone import cli
 from sertone.errors import SertoneError
-from sertone.export.from_huggingface import source_of
+from sertone.export.from_huggingface import load_exportable
 from sertone.recipe import Recipe
 from sertone.runtime.predictor import Predictor
 
@@ -134,7 +134,7 @@ def test_standard_input_stands_alone(toy, others):
 
 
 def test_standard_input_without_an_end_is_refused(toy, monkeypatch):
-    monkeypatch.setattr("sertone.files.LARGEST", 1 << 20)
+    monkeypatch.setattr("sertone.files.MAX_BYTES", 1 << 20)
     feed(monkeypatch, bytes(1 << 21))
     with pytest.raises(SertoneError, match="more than 1 MB") as caught:
         cli.app(["predict", str(toy), "-"])
@@ -254,7 +254,7 @@ def test_a_rating_without_a_scale_states_none(unscaled, toy, folder, tmp_path, c
 
 def test_only_audeerings_layout_has_a_known_scale(tmp_path):
     folder = write_hub_folder(tmp_path / "f", labels=("arousal", "valence"), problem_type="regression")
-    assert source_of(str(folder)).model.scales == {"arousal": None, "valence": None}
+    assert load_exportable(str(folder)).model.scales == {"arousal": None, "valence": None}
 
 
 def test_type_hints_are_shipped():

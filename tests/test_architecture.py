@@ -150,10 +150,10 @@ def test_every_command_of_the_readme_runs(tmp_path, tiny_encoder, small_demo):
     """As they stand, but with one epoch, a tiny encoder in the place of the hub's, and a stand-in of the hub."""
     from sertone import corpora
 
-    corpora.sheet("manifest").fake(tmp_path / "my_speech")
-    corpora.sheet("iemocap").fake(tmp_path / "IEMOCAP_full_release")
-    corpora.sheet("emodb").fake(tmp_path / "corpora" / "emodb")
-    corpora.sheet("msp_podcast").fake(tmp_path / "MSP-PODCAST-Publish", segments=60)
+    corpora.load_sheet("manifest").fake(tmp_path / "my_speech")
+    corpora.load_sheet("iemocap").fake(tmp_path / "IEMOCAP_full_release")
+    corpora.load_sheet("emodb").fake(tmp_path / "corpora" / "emodb")
+    corpora.load_sheet("msp_podcast").fake(tmp_path / "MSP-PODCAST-Publish", segments=60)
     shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
     samples, rate = soundfile.read(sorted((small_demo / "wav").iterdir())[0])
     soundfile.write(tmp_path / "call.wav", np.stack([samples, np.roll(samples, rate)], 1), rate)

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from sertone import audio
 from sertone.errors import AudioError
-from sertone.runtime.timeline.isolated import end_decoders
+from sertone.runtime.timeline.isolated import close_decoders
 from sertone.utils.child_process import emit
-from sertone.utils.processes import ChildDiedError, Isolated, side_by_side
+from sertone.utils.processes import ChildDiedError, ChildProcess, run_parallel
 
 
 def code_of(path, **options) -> str:
@@ -238,7 +238,7 @@ def test_a_decompression_bomb_stops_at_the_limit(tmp_path):
 
 def test_a_crashing_decoder_ends_one_call_only(tone):
     path = tone()
-    with Isolated() as isolated:
+    with ChildProcess() as isolated:
         assert len(isolated(audio.read, path).samples) == 16000
         with pytest.raises(ChildDiedError, match="status -6"):
             isolated(os.abort)
@@ -258,7 +258,7 @@ def test_calls_side_by_side_answer_and_tell(tmp_path):
     calls = [(number,) for number in range(7)]
     found = {}
     environments = [HERE] * 3
-    for (number,), future in side_by_side(environments, talk, calls, heard.append):
+    for (number,), future in run_parallel(environments, talk, calls, heard.append):
         found[number] = future.result()
     assert found == {number: 10 * number for number in range(7)}
     assert sorted(heard) == [("before", number) for number in range(7)]
@@ -273,12 +273,12 @@ def fail_or_sleep(seconds):
 
 def test_closing_ends_calls_that_still_run():
     """Also while somebody holds the error, whose traceback knows the generator."""
-    end_decoders()
+    close_decoders()
     environments = [HERE] * 2
     calls = [(0,), (60,), (60,), (60,)]
     started = time.monotonic()
     with pytest.raises(ValueError, match="first call") as caught:  # noqa: SIM117
-        with contextlib.closing(side_by_side(environments, fail_or_sleep, calls)) as running:
+        with contextlib.closing(run_parallel(environments, fail_or_sleep, calls)) as running:
             for _, future in running:
                 future.result()
     assert time.monotonic() - started < 50
@@ -290,9 +290,9 @@ def test_closing_ends_calls_that_still_run():
 
 
 def test_a_call_that_the_child_cannot_read_is_an_error():
-    with Isolated() as child, pytest.raises(ModuleNotFoundError):
+    with ChildProcess() as child, pytest.raises(ModuleNotFoundError):
         child(fail_or_sleep, 0)  # this module is not on the child's path
-    closed = Isolated()
+    closed = ChildProcess()
     closed.close()
     with pytest.raises(ChildDiedError, match="closed"):
         closed(os.getpid)

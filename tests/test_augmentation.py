@@ -11,13 +11,13 @@ from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.settings import parse
 from sertone.recipe.train_config import Augmentation, TrainConfig
 from sertone.schema import Utterance
-from sertone.training.data.augmentation import augmented, band_stop, draw_epoch
-from sertone.training.data.loader import Loader, Row
+from sertone.training.data.augmentation import augment, design_band_stop, draw_epoch
+from sertone.training.data.loader import BatchItem, Loader
 from sertone.training.data.recordings import Recordings
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import checkpoint
-from sertone.training.fit.progress import Progress
-from sertone.training.runs.folds import fit, gather
+from sertone.training.fit.progress import RunProgress
+from sertone.training.runs.folds import prepare_data, train_fold
 from sertone.training.runs.run_folder import fingerprint
 from sertone.training.runs.scheduler import _sharing
 
@@ -58,7 +58,7 @@ def test_both_directions_of_the_speeds(tone, direction, samples):
 
 def test_a_band_is_removed_and_the_rest_stays():
     before = noise(160000)
-    after = np.convolve(before.astype(np.float32), band_stop(np.array([1000.0, 5000.0]), 760), "same")
+    after = np.convolve(before.astype(np.float32), design_band_stop(np.array([1000.0, 5000.0]), 760), "same")
     hz, gain = spectrum_db(before, after)
     inside = np.minimum(np.abs(hz - 1000), np.abs(hz - 5000)) < 160
     outside = np.minimum(np.abs(hz - 1000), np.abs(hz - 5000)) > 760
@@ -68,20 +68,19 @@ def test_a_band_is_removed_and_the_rest_stays():
 def test_drops_follow_from_the_seed_and_stay_within_the_utterance():
     config = Augmentation(**DROPS)
     before = noise(32000)
-    first, again, other = (augmented(before, seed, config) for seed in (7, 7, 8))
+    first, again, other = (augment(before, seed, config) for seed in (7, 7, 8))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
     assert first.dtype == np.float32 and len(first) == len(before)
     chunks = Augmentation(drop_chunks=5)
     shares = []
     for seed in range(200):
-        after = augmented(before, seed, chunks)
+        after = augment(before, seed, chunks)
         zeroed = (after == 0) & (before != 0)
         assert np.array_equal(after[~zeroed], before[~zeroed])
         shares.append(zeroed.sum())
     assert min(shares) == 0 and 5000 < max(shares) <= 10000, "0 to 5 chunks of 1000 to 2000 samples"
     bands = [
-        spectrum_db(before, augmented(before, seed, Augmentation(drop_frequencies=3)))[1]
-        for seed in range(60)
+        spectrum_db(before, augment(before, seed, Augmentation(drop_frequencies=3)))[1] for seed in range(60)
     ]
     removed = [(gain < -10).sum() * 40 for gain in bands]
     assert min(removed) == 0 and 1500 < max(removed) < 2500, "0 to 3 bands of 760 Hz"
@@ -91,7 +90,7 @@ def test_drops_follow_from_the_seed_and_stay_within_the_utterance():
 def test_something_is_left_of_a_short_utterance(samples):
     before = np.full(samples, 1000, np.int16)
     for seed in range(50):
-        assert (augmented(before, seed, Augmentation(drop_chunks=5)) != 0).any()
+        assert (augment(before, seed, Augmentation(drop_chunks=5)) != 0).any()
 
 
 def test_a_crop_is_a_piece_of_the_recording_and_a_shorter_one_is_whole():
@@ -99,10 +98,10 @@ def test_a_crop_is_a_piece_of_the_recording_and_a_shorter_one_is_whole():
     config = Augmentation(crop_seconds=0.25)
     starts = set()
     for seed in range(50):
-        piece = augmented(before, seed, config)
+        piece = augment(before, seed, config)
         assert len(piece) == 4000 and np.array_equal(piece, np.arange(piece[0], piece[0] + 4000))
         starts.add(piece[0])
-    assert len(starts) > 40 and np.array_equal(augmented(before[:3000], 0, config), before[:3000])
+    assert len(starts) > 40 and np.array_equal(augment(before[:3000], 0, config), before[:3000])
     _, seeds, seconds = draw_epoch(
         TrainConfig(batch_size=4, speeds=[1.0], augmentation=config), np.random.default_rng(0), [16000, 3000]
     )
@@ -114,13 +113,13 @@ def test_padding_is_never_changed_and_rows_without_a_seed_are_as_they_are(tone):
     long, short = (Utterance(id=n, path=tone(n, s), speaker="s") for n, s in (("a.wav", 2.0), ("b.wav", 0.5)))
     recordings.load([long, short])
     loader = Loader(recordings, NOTHING, 400, augmentation=Augmentation(**DROPS))
-    (plain,) = loader.batches([[Row(long), Row(short)]], [])
-    (changed,) = loader.batches([[Row(long, seed=3), Row(short, seed=5)]], [])
+    (plain,) = loader.batches([[BatchItem(long), BatchItem(short)]], [])
+    (changed,) = loader.batches([[BatchItem(long, seed=3), BatchItem(short, seed=5)]], [])
     assert plain.lengths.tolist() == changed.lengths.tolist() == [32000, 8000]
     assert not changed.waveforms[1, 8000:].any()
     assert np.array_equal(plain.waveforms[0].numpy(), recordings.samples(long) / np.float32(32768))
     for row, (utterance, seed) in enumerate(((long, 3), (short, 5))):
-        expected = augmented(recordings.samples(utterance), seed, Augmentation(**DROPS)) / 32768
+        expected = augment(recordings.samples(utterance), seed, Augmentation(**DROPS)) / 32768
         assert np.array_equal(changed.waveforms[row, : len(expected)].numpy(), expected.astype(np.float32))
 
 
@@ -129,35 +128,41 @@ def test_what_changes_in_every_epoch_is_not_cached(demo_recipe, where, tmp_path)
     cache = {"where": where, "folder": str(tmp_path)}
     experiment = prepare(demo_recipe(augmentation=DROPS, cache=cache))
     said = []
-    progress = Progress(2, quiet=True)
+    progress = RunProgress(2, quiet=True)
     progress.say = said.append
     if where in ("auto", "off"):
-        gather(experiment, progress)
+        prepare_data(experiment, progress)
         lines = [line for line in said if "train.augmentation" in line]
         assert bool(lines) == (where == "auto")
         return
     with pytest.raises(SertoneError) as caught:
-        gather(experiment, progress)
+        prepare_data(experiment, progress)
     assert caught.value.code == "not_cacheable" and "take out train.augmentation" in str(caught.value)
 
 
 def test_crops_of_transcripts_are_refused_before_training(demo_recipe):
     with pytest.raises(SertoneError, match="model learns transcripts"):
-        gather(prepare(demo_recipe(augmentation={"crop_seconds": 1})), Progress(2, quiet=True))
+        prepare_data(prepare(demo_recipe(augmentation={"crop_seconds": 1})), RunProgress(2, quiet=True))
     silent = TINY_MODEL | {"tasks": {"asr": 0}}
-    gather(prepare(demo_recipe(silent, augmentation={"crop_seconds": 1})), Progress(2, quiet=True))
+    prepare_data(prepare(demo_recipe(silent, augmentation={"crop_seconds": 1})), RunProgress(2, quiet=True))
 
 
 def train(recipe, folder):
     experiment = prepare(recipe)
-    return fit(experiment, 0, folder, gather(experiment, Progress(2, quiet=True)), Progress(2, quiet=True))
+    return train_fold(
+        experiment,
+        0,
+        folder,
+        prepare_data(experiment, RunProgress(2, quiet=True)),
+        RunProgress(2, quiet=True),
+    )
 
 
 def test_an_interrupted_training_hears_the_same(demo_recipe, tmp_path, monkeypatch):
     recipe = demo_recipe(augmentation=DROPS, speed_direction="shorter", save_every=1, epochs=[1, 2])
     whole = train(recipe, tmp_path / "whole")
     assert all(entry["loss"] > 0 for entry in whole.history)
-    save = checkpoint.save_resume
+    save = checkpoint.save_training_state
 
     def save_and_stop(folder, number, *rest):
         save(folder, number, *rest)
@@ -165,7 +170,7 @@ def test_an_interrupted_training_hears_the_same(demo_recipe, tmp_path, monkeypat
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_resume", save_and_stop)
+        patch.setattr(checkpoint, "save_training_state", save_and_stop)
         train(recipe, tmp_path / "parts")
     train(recipe, tmp_path / "parts")
     first, second = (load_file(tmp_path / n / "checkpoint" / "model.safetensors") for n in ("whole", "parts"))
@@ -187,14 +192,14 @@ class CellOf:
 def test_the_settings_are_part_of_what_runs_are_known_by(demo_recipe, change):
     """Of the fingerprint of an experiment, of shared first stages, and of what cells of a study share."""
     from sertone.models import build
-    from sertone.training.fit.first_stages import first_stage_key
+    from sertone.training.fit.first_stages import hash_first_stage
 
     sides = []
     for recipe in (demo_recipe(), demo_recipe(**change)):
         experiment = prepare(recipe)
         torch.manual_seed(0)
-        model = build(recipe.model, experiment.vocabulary(0))
-        key = first_stage_key(model, model.stages()[0], recipe.train, experiment.folds[0], {})
+        model = build(recipe.model, experiment.build_vocabulary(0))
+        key = hash_first_stage(model, model.stages()[0], recipe.train, experiment.folds[0], {})
         sides.append((fingerprint(recipe.model_dump(mode="json"), {}), key, _sharing(CellOf(experiment))))
     assert all(first != second for first, second in zip(*sides, strict=True))
 

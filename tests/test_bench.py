@@ -161,12 +161,12 @@ def test_the_first_step_with_the_rates_as_printed_moves_ari_ten_times_as_far(tmp
     from first_steps import changed, first_steps, miniature, recipe_of
 
     from sertone.training.experiment.experiment import prepare
-    from sertone.training.fit.progress import Progress
-    from sertone.training.runs.folds import gather
+    from sertone.training.fit.progress import RunProgress
+    from sertone.training.runs.folds import prepare_data
 
     miniature(tmp_path)
     experiment = prepare(recipe_of(tmp_path, tiny=True, device="cpu"))
-    material = gather(experiment, Progress(0, quiet=True))
+    material = prepare_data(experiment, RunProgress(0, quiet=True))
     losses, ratios = [], {}
     for fusion, rates in (
         ("ari_full", "power_of_ten"),

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sertone import audio
 from sertone.audio import block_stream
-from sertone.audio.converter import Intake
-from sertone.audio.decoder import BLOCK, AudioInfo
+from sertone.audio.converter import BlockConverter
+from sertone.audio.decoder import BLOCK_FRAMES, AudioInfo
 from sertone.errors import AudioError
 
 
@@ -46,15 +46,15 @@ def spoilt(samples, at, value):
     return samples
 
 
-NOISE = 0.1 * np.random.default_rng(0).standard_normal(3 * BLOCK)
+NOISE = 0.1 * np.random.default_rng(0).standard_normal(3 * BLOCK_FRAMES)
 SIGNALS = {
     "sound": NOISE,
     "short": NOISE[:399],
-    "silent": np.zeros(3 * BLOCK),
-    "constant": np.full(3 * BLOCK, 0.3),
+    "silent": np.zeros(3 * BLOCK_FRAMES),
+    "constant": np.full(3 * BLOCK_FRAMES, 0.3),
     "clipped": np.clip(20 * NOISE, -1, 1),
     "anti-phase": np.stack([NOISE, -NOISE], 1),
-    "late NaN": spoilt(NOISE, 2 * BLOCK + 5, np.nan),
+    "late NaN": spoilt(NOISE, 2 * BLOCK_FRAMES + 5, np.nan),
     "none": NOISE[:0],
 }
 
@@ -125,7 +125,7 @@ def test_channels_stay_apart_on_request(tmp_path):
 def test_chunks_of_any_size_give_the_samples_of_the_whole(rate, sizes, data):
     channels = data.draw(st.integers(1, 3))
     samples = np.random.default_rng(len(sizes)).uniform(-0.5, 0.5, (2000 + sum(sizes), channels))
-    intake = Intake(rate, channels, "a")
+    intake = BlockConverter(rate, channels, "a")
     edges = [0, *np.cumsum(sizes), len(samples)]
     parts = [intake.push(samples[a:b]) for a, b in pairwise(edges)]
     whole = audio.from_array(samples, rate)
@@ -140,11 +140,15 @@ def test_a_recording_longer_than_the_limit_is_refused(tmp_path):
     with pytest.raises(AudioError, match=r"more than 0\.2 hours") as caught:
         next(iter(block_stream.stream(path, max_hours=0.2)))
     assert caught.value.code == "too_long"
-    endless = (np.full((BLOCK, 1), 0.1, np.float32) for _ in iter(int, 1))  # and a header that does not say
-    sound = block_stream.Sound(endless, AudioInfo(16000, 1, 0, exact=False), {}, "endless", max_hours=0.01)
+    endless = (
+        np.full((BLOCK_FRAMES, 1), 0.1, np.float32) for _ in iter(int, 1)
+    )  # and a header that does not say
+    sound = block_stream.BlockStream(
+        endless, AudioInfo(16000, 1, 0, exact=False), {}, "endless", max_hours=0.01
+    )
     with pytest.raises(AudioError) as caught:
         list(sound)
-    assert caught.value.code == "too_long" and sound.duration_s < 36 + 2 * BLOCK / 16000
+    assert caught.value.code == "too_long" and sound.duration_s < 36 + 2 * BLOCK_FRAMES / 16000
     assert sum(len(block) for block in block_stream.stream(path)) == 16000 * 900
 
 

@@ -16,7 +16,7 @@ from toys import CLASSES, expected, write_toy
 
 from sertone.errors import SertoneError
 from sertone.export.bundles import export
-from sertone.runtime.bundle import about
+from sertone.runtime.bundle import read_metadata
 from sertone.sharing.push import push
 
 SCORES = {
@@ -131,7 +131,7 @@ def test_what_is_damaged_is_not_pushed(tmp_path):
 def test_an_edited_card_leaves_a_bundle_sound(tmp_path):
     folder = write_toy(tmp_path / "toy")
     (folder / "README.md").write_text("mine")
-    assert about(folder)["name"] == "toy" and "README.md" not in about(folder)["files"]
+    assert read_metadata(folder)["name"] == "toy" and "README.md" not in read_metadata(folder)["files"]
 
 
 @pytest.mark.slow

@@ -12,9 +12,9 @@ from toys import CLASSES, expected, write_toy
 import sertone
 from sertone.audio import file_hash
 from sertone.errors import SertoneError
-from sertone.runtime.answering import Answering
-from sertone.runtime.arithmetic_check import UnprovenWarning
-from sertone.runtime.graph_files import external_files
+from sertone.runtime.answering import AnswerFormat
+from sertone.runtime.arithmetic_check import UnverifiedBundleWarning
+from sertone.runtime.graph_files import list_external_files
 
 
 def noise(seconds=1.0, level=0.1, seed=0):
@@ -180,7 +180,7 @@ def test_a_bundle_from_before_probes_loads_with_a_warning(toy, tmp_path):
     about = json.loads((folder / "bundle.json").read_text()) | {"format": 1, "files": files}
     del about["probe"]
     (folder / "bundle.json").write_text(json.dumps(about))
-    with pytest.warns(UnprovenWarning, match="export it again"):
+    with pytest.warns(UnverifiedBundleWarning, match="export it again"):
         answer = sertone.load(folder).predict(noise(), 16000)
     assert answer == sertone.load(toy).predict(noise(), 16000)
 
@@ -262,7 +262,7 @@ def test_weights_in_graphs_within_graphs_and_in_functions_are_found(tmp_path):
     )
     onnx.save(helper.make_model(graph, functions=[function]), tmp_path / "x.onnx")
     expected = ["constant", "function", "indices", "inner", "values", "weight"]
-    assert external_files(tmp_path / "x.onnx", "bad") == expected
+    assert list_external_files(tmp_path / "x.onnx", "bad") == expected
 
 
 def renamed_output(graph):
@@ -320,8 +320,8 @@ def test_dimensions_from_zero_to_one(toy):
     samples = noise()
     own, unit = (sertone.load(toy, dimensions=kind).predict(samples, 16000) for kind in ("corpus", "unit"))
     assert unit.dimensions["arousal"] == pytest.approx((own.dimensions["arousal"] - 1) / 4)
-    model, telling = sertone.load(toy).model, Answering(dimensions="unit")
-    beyond = [telling.answer(model, np.ones(4) / 4, np.array([rated])) for rated in (0.9, 5.2)]
+    model, telling = sertone.load(toy).model, AnswerFormat(dimensions="unit")
+    beyond = [telling.format_row(model, np.ones(4) / 4, np.array([rated])) for rated in (0.9, 5.2)]
     assert [answer["dimensions"]["arousal"] for answer in beyond] == [0.0, 1.0]
 
 

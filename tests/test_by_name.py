@@ -47,7 +47,7 @@ def test_a_recipe_is_found_by_name_and_a_file_of_that_name_wins(tmp_path, monkey
     own = (REPOSITORY / "recipes" / "demo.yaml").read_text().replace("seed: 0", "seed: 7")
     (tmp_path / "demo.yaml").write_text(own)
     assert recipe.load("demo.yaml").train.seed == 7 and recipe.load("demo").train.seed == 0
-    assert recipe.shipped("demo.yaml") == REPOSITORY / "recipes" / "demo.yaml", (
+    assert recipe.find_shipped_recipe("demo.yaml") == REPOSITORY / "recipes" / "demo.yaml", (
         "no file of the working folder"
     )
 
@@ -86,17 +86,17 @@ def test_a_copied_study_still_finds_its_recipe(sertone, tmp_path):
     assert (status, out.strip()) == (0, "demo_table2.yaml")
     copied = tmp_path / "demo_table2.yaml"
     assert copied.read_bytes() == (REPOSITORY / "studies" / "demo_table2.yaml").read_bytes()
-    _, places = studies.load(copied)
+    _, places = studies.load_study(copied)
     assert (
         places
-        == studies.load(REPOSITORY / "studies" / "demo_table2.yaml")[1]
-        == studies.load("demo_table2")[1]
+        == studies.load_study(REPOSITORY / "studies" / "demo_table2.yaml")[1]
+        == studies.load_study("demo_table2")[1]
     )
     own = yaml.safe_load((REPOSITORY / "recipes" / "demo.yaml").read_text())
     own["train"]["weight_decay"] = 0.5
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
     copied.write_text(copied.read_text().replace("../recipes/demo.yaml", "own.yaml"))
-    assert {made.train.weight_decay for made in studies.load(copied)[1].values()} == {0.5}
+    assert {made.train.weight_decay for made in studies.load_study(copied)[1].values()} == {0.5}
 
 
 def test_copy_overwrites_nothing(sertone, tmp_path):
@@ -183,7 +183,7 @@ def test_an_installed_package_carries_recipes_and_studies(tmp_path):
         shutil.copytree(REPOSITORY / folder, tmp_path / "sertone" / folder)
     code = (
         "from sertone import catalogue; from sertone.utils import extras; print(len(catalogue.list_entries()));"
-        "print(catalogue.find_shipped('demo_table2', 'study')); print(extras.install('media'))"
+        "print(catalogue.find_shipped('demo_table2', 'study')); print(extras.install_command('media'))"
     )
     there = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], cwd="/", env=there, capture_output=True, text=True)
@@ -195,9 +195,9 @@ def test_an_installed_package_carries_recipes_and_studies(tmp_path):
 
 def test_in_a_clone_the_command_names_the_clone(monkeypatch, tmp_path):
     monkeypatch.chdir(REPOSITORY)
-    assert extras.install("media") == 'pip install -e ".[media]"'
+    assert extras.install_command("media") == 'pip install -e ".[media]"'
     monkeypatch.chdir(tmp_path)
-    assert extras.install("text,hub") == f'pip install -e "{REPOSITORY}[text,hub]"'
+    assert extras.install_command("text,hub") == f'pip install -e "{REPOSITORY}[text,hub]"'
 
 
 def test_every_extra_that_a_message_names_is_one():
@@ -250,11 +250,11 @@ def test_what_is_missing_is_named_with_its_extra(
 
 
 def test_speech_recognition_asks_for_its_own_extra(monkeypatch):
-    from sertone.cli.predict import _recogniser
+    from sertone.cli.predict import _load_recogniser
 
     monkeypatch.setitem(sys.modules, "sertone.recipe", None)
     with pytest.raises(SertoneError, match=r"\[asr\]"):
-        _recogniser("small", "", SimpleNamespace(reads=True))
+        _load_recogniser("small", "", SimpleNamespace(reads=True))
 
 
 def test_a_container_of_ffmpegs_asks_for_media(monkeypatch, tmp_path):

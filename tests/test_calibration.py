@@ -28,7 +28,7 @@ def drawn(n, classes=4, seed=0, sharpness=1.0):
     """Logits whose softmax at `sharpness` is the truth the targets are drawn from."""
     draw = np.random.default_rng(seed)
     logits = draw.normal(0, 1.5, (n, classes))
-    truth = cal.probabilities(logits)
+    truth = cal.softmax(logits)
     targets = np.array([draw.choice(classes, p=row) for row in truth])
     return logits * sharpness, targets
 
@@ -42,20 +42,20 @@ cases = st.tuples(
 @given(cases, st.floats(0.05, 20))
 def test_a_temperature_never_moves_the_answer(case, temperature):
     logits, _ = case
-    p, q = cal.probabilities(logits), cal.probabilities(logits, temperature)
+    p, q = cal.softmax(logits), cal.softmax(logits, temperature)
     assert (q >= 0).all() and np.allclose(q.sum(1), 1)
     # Confidences that round to the same number may come out in any order.
     assert np.take_along_axis(q, p.argmax(1)[:, None], 1)[:, 0] == pytest.approx(q.max(1))
     expected = torch.from_numpy(logits / temperature).softmax(-1).numpy()
     np.testing.assert_allclose(q, expected, rtol=1e-9, atol=1e-300)
-    assert cal.probabilities(logits[0], temperature) == pytest.approx(q[0])
+    assert cal.softmax(logits[0], temperature) == pytest.approx(q[0])
 
 
 @settings(deadline=None)
 @given(cases)
 def test_likelihood_and_brier_score(case):
     logits, targets = case
-    p, classes = cal.probabilities(logits), logits.shape[1]
+    p, classes = cal.softmax(logits), logits.shape[1]
     loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets))
     assert cal.nll(p, targets) == pytest.approx(loss.item(), rel=1e-9)
     if p.min() > 1e-12:  # below it scikit-learn clips
@@ -80,12 +80,12 @@ def ece_by_a_loop(confidence, correct, bins=15):
 @given(cases)
 def test_calibration_errors_against_a_loop(case):
     logits, targets = case
-    p = cal.probabilities(logits)
+    p = cal.softmax(logits)
     confidence, correct = p.max(1), p.argmax(1) == targets
     assert cal.ece(confidence, correct) == pytest.approx(ece_by_a_loop(confidence, correct))
     by_class = [ece_by_a_loop(p[:, k], targets == k) for k in range(p.shape[1])]
     assert cal.classwise_ece(p, targets) == pytest.approx(sum(by_class) / len(by_class))
-    bins = cal.reliability(confidence, correct)
+    bins = cal.compute_reliability(confidence, correct)
     assert sum(b["utterances"] for b in bins) == len(targets)
     assert all(b["low"] <= b["confidence"] <= b["high"] + 1e-12 for b in bins)
 
@@ -94,10 +94,10 @@ def test_the_error_of_a_calibrated_model_tends_to_zero_and_that_of_a_bragging_on
     errors = []
     for n in (300, 3000, 30000):
         logits, targets = drawn(n, seed=n)
-        p = cal.probabilities(logits)
+        p = cal.softmax(logits)
         errors.append(cal.ece(p.max(1), p.argmax(1) == targets))
     assert errors[0] > errors[1] > errors[2] and errors[2] < 0.012
-    p = cal.probabilities(3 * logits)
+    p = cal.softmax(3 * logits)
     assert cal.ece(p.max(1), p.argmax(1) == targets) > 0.15
 
 
@@ -106,10 +106,10 @@ def test_the_error_of_a_calibrated_model_tends_to_zero_and_that_of_a_bragging_on
 def test_the_fitted_temperature_is_the_best_one(case):
     logits, targets = case
     found = cal.fit_temperature(logits, targets)
-    likelihood = cal.nll(cal.probabilities(logits, found), targets)
-    assert likelihood <= cal.nll(cal.probabilities(logits), targets)
-    tried = np.geomspace(*cal.BOUNDS, 400)
-    best = min(cal.nll(cal.probabilities(logits, t), targets) for t in tried)
+    likelihood = cal.nll(cal.softmax(logits, found), targets)
+    assert likelihood <= cal.nll(cal.softmax(logits), targets)
+    tried = np.geomspace(*cal.TEMPERATURE_BOUNDS, 400)
+    best = min(cal.nll(cal.softmax(logits, t), targets) for t in tried)
     assert likelihood <= best + 1e-5
 
 
@@ -127,7 +127,7 @@ pairs_of_both = st.lists(st.tuples(st.sampled_from([0.3, 0.5, 0.7]), st.booleans
 def test_risk_and_coverage(pairs):
     """Mean over all orders of equal confidences, which no threshold can tell apart."""
     confidence, correct = zip(*pairs, strict=True)
-    found = cal.risks(confidence, correct)
+    found = cal.compute_selective_risks(confidence, correct)
     orders = [sorted(order, key=lambda pair: -pair[0]) for order in itertools.permutations(pairs)]
     wrong = np.array([[not right for _, right in order] for order in orders])
     expected = (wrong.cumsum(1) / np.arange(1, len(pairs) + 1)).mean(0)
@@ -144,7 +144,7 @@ def test_the_area_is_least_where_the_wrong_answers_are_the_least_confident():
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50), st.floats(0.01, 0.99))
 def test_the_threshold_reaches_the_coverage_and_no_higher_one_does(confidence, coverage):
-    found, confidence = cal.threshold_for(confidence, coverage), np.array(confidence)
+    found, confidence = cal.find_threshold(confidence, coverage), np.array(confidence)
     assert (confidence >= found).mean() >= coverage - 1e-9
     assert (confidence > found).mean() < coverage
 
@@ -154,23 +154,25 @@ def test_the_threshold_reaches_the_coverage_and_no_higher_one_does(confidence, c
 def test_what_a_fit_says(case):
     logits, targets = case
     speakers = ["b", "a"] * len(targets)
-    made = cal.fit(logits, targets, 0.8, speakers[: len(targets)])
+    made = cal.fit_calibration(logits, targets, 0.8, speakers[: len(targets)])
     assert made.fitted_on == {
         "speakers": ["a", "b"][-2:] if len(targets) > 1 else ["b"],
         "utterances": len(targets),
     }
     assert "also chose the epoch" in made.note and Calibration(**made.to_json()) == made
-    sure = made.probabilities(logits).max(1) >= made.threshold
+    sure = made.to_probabilities(logits).max(1) >= made.threshold
     assert sure.mean() >= 0.8 - 1e-9
     best = cal.fit_temperature(logits, targets)
     assert made.temperature == max(1, best) and (f"the {best:.2f} that fits" in made.note) == (best < 1)
-    assert cal.fit(logits, targets).threshold is None
+    assert cal.fit_calibration(logits, targets).threshold is None
 
 
 def test_a_temperature_at_its_bound_is_told():
     logits, targets = np.eye(2)[[0, 1] * 5] * 4, np.array([1, 0] * 5)  # sure and always wrong
-    made = cal.fit(logits, targets)
-    assert made.temperature == pytest.approx(cal.BOUNDS[1], rel=1e-3) and "at its bound" in made.note
+    made = cal.fit_calibration(logits, targets)
+    assert (
+        made.temperature == pytest.approx(cal.TEMPERATURE_BOUNDS[1], rel=1e-3) and "at its bound" in made.note
+    )
 
 
 # From the validation speakers to the page
@@ -221,7 +223,7 @@ def test_the_checkpoint_is_calibrated_on_the_validation_speaker_with_the_chosen_
         plain = [predictor.predict(u.path).probabilities for u in fold.validation]
         logits = np.log([[row[name] for name in experiment.classes] for row in plain])
         targets = [experiment.classes.index(u.labels["emotion"]) for u in fold.validation]
-        again = cal.fit(logits, targets, 0.5, own["fitted_on"]["speakers"])
+        again = cal.fit_calibration(logits, targets, 0.5, own["fitted_on"]["speakers"])
         assert own["temperature"] == pytest.approx(again.temperature, rel=1e-2)
         assert own["threshold"] == pytest.approx(again.threshold, abs=1e-4)
 
@@ -232,13 +234,13 @@ def test_what_is_reported_follows_from_the_predictions(run):
     for number, fold in enumerate(results["folds"]):
         own, p = fold["confidence"], probabilities_of([r for r in rows if r["fold"] == str(number)], classes)
         targets = [classes.index(r["target"]) for r in rows if r["fold"] == str(number)]
-        after = cal.scores(p, targets)
+        after = cal.compute_calibration_scores(p, targets)
         assert own["after"] == pytest.approx(after | {"aurc": own["after"]["aurc"]}, abs=1e-4)
         assert own["after"]["aurc"] == pytest.approx(
             after["aurc"], abs=0.02
         )  # rounded, confidences can be equal
-        plain = cal.probabilities(np.log(p) * own["calibration"]["temperature"])
-        before = cal.scores(plain, targets)
+        plain = cal.softmax(np.log(p) * own["calibration"]["temperature"])
+        before = cal.compute_calibration_scores(plain, targets)
         assert own["before"] == pytest.approx(before | {"aurc": own["before"]["aurc"]}, abs=1e-3)
         right = p.argmax(1) == targets
         for key, among in (("sure", np.ones_like(right)), ("sure_and_right", right)):
@@ -249,7 +251,9 @@ def test_what_is_reported_follows_from_the_predictions(run):
             assert fewest <= own[key] <= most
     pooled, p = results["pooled"]["emotion"]["confidence"], probabilities_of(rows, classes)
     targets = [classes.index(row["target"]) for row in rows]
-    assert {k: pooled[k] for k in cal.DEFINITIONS} == pytest.approx(cal.scores(p, targets), abs=1e-5)
+    assert {k: pooled[k] for k in cal.DEFINITIONS} == pytest.approx(
+        cal.compute_calibration_scores(p, targets), abs=1e-5
+    )
     assert sum(b["utterances"] for b in pooled["reliability"]) == len(rows)
     assert pooled["risk_coverage"][-1] == [1.0, pytest.approx(1 - results["pooled"]["emotion"]["wa"])]
     assert pooled["sure"] == sum(fold["confidence"]["sure"] for fold in results["folds"])
@@ -275,7 +279,7 @@ def test_a_run_takes_the_mean_of_calibrated_probabilities_and_of_thresholds(run,
     about = json.loads(marker.read_text())
     about["calibration"]["temperature"] *= 3
     marker.write_text(json.dumps(about))
-    cooled = cal.probabilities(np.log(list(plain.values())), 3)
+    cooled = cal.softmax(np.log(list(plain.values())), 3)
     found = sertone.load(run / "fold_1").predict(path).probabilities
     assert list(found.values()) == pytest.approx(cooled, abs=1e-6)
     whole, folds = sertone.load(run), [sertone.load(run / f"fold_{n}") for n in (0, 1)]

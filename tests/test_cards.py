@@ -23,7 +23,7 @@ from sertone.errors import SertoneError
 from sertone.licences import LicenceWarning
 from sertone.recipe import Recipe
 from sertone.scoring import intervals, metrics
-from sertone.scoring.sufficient_statistics import Sums, tables
+from sertone.scoring.sufficient_statistics import SufficientStatistics, count_confusions_by_unit
 from sertone.sharing import model_card
 from sertone.sharing import model_folder as folders
 from sertone.sharing.card_scores import Scores
@@ -78,9 +78,9 @@ def percent_table(text):
 
 
 def test_the_checkpoint_has_a_ledger(made):
-    (entry,) = folders.about(fold(made))["licences"]
+    (entry,) = folders.read_about(fold(made))["licences"]
     assert (entry["what"], entry["id"], entry["commercial"]) == ("corpus", "cc-by-nc-4.0", False)
-    corpus, encoder = folders.about(made / "free" / "checkpoint")["licences"]
+    corpus, encoder = folders.read_about(made / "free" / "checkpoint")["licences"]
     assert (corpus["id"], encoder["what"], encoder["id"]) == ("cc0-1.0", "encoder", "apache-2.0")
     protocol = json.loads((made / "run" / "protocol.json").read_text())
     assert protocol["corpus"]["licence"]["id"] == "cc-by-nc-4.0"
@@ -127,7 +127,7 @@ def test_the_metadata_of_a_card(made):
 
 
 def test_an_encoder_of_the_hub_is_named_as_the_base_model_and_a_public_corpus_as_data(made):
-    about = folders.about(made / "free" / "checkpoint")
+    about = folders.read_about(made / "free" / "checkpoint")
     about["licences"][1]["of"] = "facebook/hubert-base-ls960"
     about["card"]["corpus"] |= {"name": "emodb", "title": "EmoDB"}
     said = metadata(model_card.render(about))
@@ -135,8 +135,8 @@ def test_an_encoder_of_the_hub_is_named_as_the_base_model_and_a_public_corpus_as
 
 
 def test_cards_survive_the_hubs_library_and_its_validation(made):
-    about = folders.about(fold(made))
-    scores = Scores.of_run(made / "run", about)
+    about = folders.read_about(fold(made))
+    scores = Scores.from_run(made / "run", about)
     for text in (
         *((folder / "card.md").read_text() for folder in (fold(made), made / "final" / "checkpoint")),
         model_card.render(about, scores),
@@ -154,8 +154,8 @@ def test_cards_survive_the_hubs_library_and_its_validation(made):
 def test_a_model_of_all_the_data_is_not_scored_unless_by_a_run_of_its_recipe(made):
     text = (made / "final" / "checkpoint" / "card.md").read_text()
     assert "has not been scored" in text and not percent_table(text) and "the whole corpus" in text
-    about = folders.about(made / "final" / "checkpoint")
-    text = model_card.render(about, Scores.of_run(made / "run", about))
+    about = folders.read_about(made / "final" / "checkpoint")
+    text = model_card.render(about, Scores.from_run(made / "run", about))
     pooled = json.loads((made / "run" / "results.json").read_text())["pooled"]["emotion"]
     assert percent_table(text)["UA"] == pytest.approx(
         [pooled["ua"], *pooled["intervals"]["speakers"]["ua"]], abs=6e-4
@@ -177,29 +177,29 @@ def test_a_model_of_all_the_data_is_not_scored_unless_by_a_run_of_its_recipe(mad
 def test_scores_of_another_recipe_are_refused(made, tmp_path, small_demo, changes, differing):
     train.train(recipe_of(small_demo, **changes), tmp_path / "other", quiet=True)
     with pytest.raises(SertoneError, match=differing) as caught:
-        Scores.of_run(made / "run", folders.about(tmp_path / "other" / "checkpoint"))
+        Scores.from_run(made / "run", folders.read_about(tmp_path / "other" / "checkpoint"))
     assert caught.value.code == "other_recipe"
 
 
 def test_scores_of_a_run_that_was_trained_in_another_precision_are_of_the_same_recipe(made, tmp_path):
     """`precision: auto` becomes something else on another machine."""
-    about = folders.about(made / "final" / "checkpoint")
+    about = folders.read_about(made / "final" / "checkpoint")
     card = about["card"] | {"train": about["card"]["train"] | {"precision": "bf16-mixed"}}
     assert about["card"]["train"]["precision"] == "32-true"
-    assert Scores.of_run(made / "run", about | {"card": card}) == Scores.of_run(made / "run", about)
+    assert Scores.from_run(made / "run", about | {"card": card}) == Scores.from_run(made / "run", about)
 
 
 def test_scores_need_a_finished_run_of_one_kind(made, tmp_path):
-    about = folders.about(fold(made))
+    about = folders.read_about(fold(made))
     with pytest.raises(SertoneError) as caught:
-        Scores.of_run(made / "final", about)
+        Scores.from_run(made / "final", about)
     assert caught.value.code == "not_a_run"
     shutil.copytree(made / "run", tmp_path / "run")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     results["folds_of_other_settings"] = ["S1F S2M"]
     (tmp_path / "run" / "results.json").write_text(json.dumps(results))
     with pytest.raises(SertoneError, match="settings of S1F S2M"):
-        Scores.of_run(tmp_path / "run", about)
+        Scores.from_run(tmp_path / "run", about)
 
 
 def test_intervals_are_over_speakers_unless_there_are_too_few(made):
@@ -212,17 +212,17 @@ def test_intervals_are_over_speakers_unless_there_are_too_few(made):
         targets, predictions, units = (
             [r[key] for r in found["rows"]] for key in ("target", "prediction", unit)
         )
-        scores = Scores.of_fold(found)
-        counts = tables(targets, predictions, units, sorted({*targets, *predictions}))[1]
-        assert scores.intervals == intervals.interval(Sums.of_counts(counts))
+        scores = Scores.from_fold(found)
+        counts = count_confusions_by_unit(targets, predictions, units, sorted({*targets, *predictions}))[1]
+        assert scores.intervals == intervals.compute_intervals(SufficientStatistics.from_counts(counts))
         assert scores.intervals["ua"][0] < scores.intervals["ua"][1] and scores.speakers == speakers
-        text = model_card.render(folders.about(fold(made)), scores)
+        text = model_card.render(folders.read_about(fold(made)), scores)
         assert ("drawing whole speakers" in text) == (speakers == 5)
         assert ("3 are too few to tell" in text) == (speakers == 3)
 
 
 def test_names_of_a_corpus_do_not_reach_markdown(made):
-    about = folders.about(fold(made))
+    about = folders.read_about(fold(made))
     held_out = next(f for f in about["card"]["folds"] if f["name"] == about["card"]["fold"])
     held_out["test_speakers"] = ["_a_*b*", "c`d\n# e"]
     about["licences"][0]["of"] = "a | b"

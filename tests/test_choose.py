@@ -20,11 +20,11 @@ from sertone.analysis.compare import compare, to_text
 from sertone.analysis.study import study as studies
 from sertone.analysis.study.ablate import ablate
 from sertone.analysis.study.choose import choose
-from sertone.analysis.study.study import slug
+from sertone.analysis.study.study import slugify
 from sertone.cli import app
 from sertone.errors import SertoneError
-from sertone.runtime.bundle import about
-from sertone.sharing.card_scores import best_of, choice_of
+from sertone.runtime.bundle import read_metadata
+from sertone.sharing.card_scores import describe_choice, find_choice
 
 WIDTHS = (4, 5, 6)
 RATES = {"name": "oliveira2023", "encoder": TINY_MODEL["encoder"], "text": None, "hidden": 8}
@@ -141,13 +141,13 @@ def test_a_model_of_the_best_settings_states_what_choosing_them_is_worth(done, t
     assert app(["train", str(out / "recipe.yaml"), "--out", str(tmp_path / "model")]) == 0
     arguments = ["export", str(tmp_path / "model"), str(tmp_path / "bundle"), "--scores"]
     assert app([*arguments, str(out), "--coverage", "0.8"]) == 0
-    told, again = about(tmp_path / "bundle"), [*arguments[:2], str(tmp_path / "again"), "--scores"]
+    told, again = read_metadata(tmp_path / "bundle"), [*arguments[:2], str(tmp_path / "again"), "--scores"]
     assert app([*again, str(out / "run")]) == 0  # the best one's own score is not stated
-    assert about(tmp_path / "again")["scores"] == told["scores"]
+    assert read_metadata(tmp_path / "again")["scores"] == told["scores"]
     assert told["scores"]["values"] == {name: each["value"] for name, each in found["scores"].items()}
     assert told["scores"]["among"] == 3 and told["calibration"]["fitted_on"]["utterances"] == 160
     assert app(["export", str(out / "run/fold_0"), str(tmp_path / "fold")]) == 0
-    assert not about(tmp_path / "fold")["scores"]  # its speakers had a part in choosing
+    assert not read_metadata(tmp_path / "fold")["scores"]  # its speakers had a part in choosing
     card = (tmp_path / "bundle" / "README.md").read_text()
     assert "Pooled over 3 folds of a nested cross-validation: 160 utterances of 10 speakers" in card
     assert "the best of 3 on all speakers" in card and f"{found['scores']['ua']['value']:.1%}" in card
@@ -177,9 +177,13 @@ def test_a_model_of_all_speakers_beside_the_runs_keeps_its_card(done, monkeypatc
     """It is in the folder of the choice, and no fold of the best settings."""
     _, out = done
     assert app(["train", str(out / "recipe.yaml"), "--out", str(out / "model")]) == 0
-    assert best_of(out / "run") == "3 in UA" and not best_of(out / "model") and not best_of(out)
+    assert (
+        describe_choice(out / "run") == "3 in UA"
+        and not describe_choice(out / "model")
+        and not describe_choice(out)
+    )
     monkeypatch.chdir(out / "run")
-    assert best_of(Path()) == "3 in UA" and choice_of(Path()) == out.resolve()
+    assert describe_choice(Path()) == "3 in UA" and find_choice(Path()) == out.resolve()
 
 
 def error(file):
@@ -233,7 +237,7 @@ def test_what_a_study_sets_cannot_bring_test_speakers_back(tmp_path, noises):
     kept = {"data.only.speaker": ["s0", "s1"], "protocol.folds": 2}
     path = write_study(tmp_path, noises, {"a": {}, "b": {"model.hidden": 5}}, set=kept)
     wide = ["data.only={speaker: [s1, s2, s3]}", "protocol={split: grouped_k_fold, folds: 3}"]
-    _, made = studies.load(path, [*wide, "data.only.speaker=[s1, s2]", "protocol.folds=4"])
+    _, made = studies.load_study(path, [*wide, "data.only.speaker=[s1, s2]", "protocol.folds=4"])
     for recipe in made.values():
         assert recipe.data.only == {"speaker": ["s1", "s2"]} and recipe.protocol.folds == 4
 
@@ -324,5 +328,5 @@ def speakers_of(study):
 
 def first_loss(study, row):
     """Loss of the first epoch of stage 1."""
-    (file,) = study.glob(f"cells/{slug(row)}/*/seed_0/fold_0/result.json")
+    (file,) = study.glob(f"cells/{slugify(row)}/*/seed_0/fold_0/result.json")
     return json.loads(file.read_text())["history"][0]["loss"]

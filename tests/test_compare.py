@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sertone import cli
-from sertone.analysis.compare import compare, sentence, to_text
+from sertone.analysis.compare import compare, describe_difference, to_text
 from sertone.errors import SertoneError
 from sertone.scoring.metrics import emotion_scores
 
@@ -156,12 +156,16 @@ def test_what_cannot_be_compared(tmp_path):
 
 
 def test_the_sentence_fits_its_figures():
-    found = sentence({"value": -0.03, "low": -0.05, "high": -0.01, "p": 0.01}, "24 speakers", once=True)
+    found = describe_difference(
+        {"value": -0.03, "low": -0.05, "high": -0.01, "p": 0.01}, "24 speakers", single_training=True
+    )
     assert "3.0 points of UA lower, by 1.0 to 5.0" in found
-    assert "same UA" in sentence({"value": 0.0, "low": -0.1, "high": 0.1, "p": 1.0}, "24 speakers", once=True)
+    assert "same UA" in describe_difference(
+        {"value": 0.0, "low": -0.1, "high": 0.1, "p": 1.0}, "24 speakers", single_training=True
+    )
     assert "another seed may turn it" in found
-    assert "seed" not in sentence(
-        {"value": 0.1, "low": 0.05, "high": 0.2, "p": 0.01}, "24 speakers", once=False
+    assert "seed" not in describe_difference(
+        {"value": 0.1, "low": 0.05, "high": 0.2, "p": 0.01}, "24 speakers", single_training=False
     )
 
 

@@ -15,7 +15,7 @@ from sertone.errors import SertoneError
 from sertone.labels import Scale
 from sertone.nn.losses import concordance_loss
 from sertone.nn.ratings import RatingHead, Regressor
-from sertone.utils.processes import Isolated
+from sertone.utils.processes import ChildProcess
 
 
 def formula(predicted, target):
@@ -76,7 +76,7 @@ def test_nothing_to_measure_is_finite(target, equal):
 def test_a_head_keeps_the_scale_of_the_corpus(divided):
     torch.manual_seed(0)
     scale = Scale(1.0, 7.0)
-    head, regressor = RatingHead(8, scale, divided=divided, dropout=0.0), Regressor(5, 8, 0.0)
+    head, regressor = RatingHead(8, scale, divide_by_top=divided, dropout=0.0), Regressor(5, 8, 0.0)
     output = head.rate(regressor(torch.randn(50, 5) * 20), torch.ones(50))
     shares = torch.sigmoid(output.logits[:, 0])
     expected = 7 * shares if divided else 1 + 6 * shares
@@ -94,7 +94,7 @@ def test_a_scale_below_zero_is_mapped_and_never_divided():
     assert min(answers) < -0.5 and max(answers) > 0.5
     for scale in (Scale(-1.0, 1.0), Scale(-3.0, 0.0)):
         with pytest.raises(SertoneError, match="ratings_from: scale") as caught:
-            RatingHead(4, scale, divided=True)
+            RatingHead(4, scale, divide_by_top=True)
         assert caught.value.code == "bad_scale"
 
 
@@ -118,7 +118,7 @@ def test_two_ranks_have_the_loss_and_gradient_of_the_whole_batch(half):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    children = [Isolated({"PYTHONPATH": __import__("os").path.dirname(__file__)}) for _ in range(2)]
+    children = [ChildProcess({"PYTHONPATH": __import__("os").path.dirname(__file__)}) for _ in range(2)]
     try:
         with ThreadPoolExecutor(2) as pool:
             calls = [pool.submit(c, on_a_rank, n, port, rows, half) for n, c in enumerate(children)]

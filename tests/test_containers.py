@@ -17,11 +17,11 @@ from sounds import RATE, encode, voice, write
 
 import sertone
 from sertone import audio
-from sertone.audio.containers.ogg import checksum, ogg
+from sertone.audio.containers.ogg import check_ogg, compute_checksum
 from sertone.audio.containers.source import RegularFile
 from sertone.errors import AudioError
 from sertone.runtime.timeline.plan import TimelineSettings
-from sertone.utils.processes import Isolated
+from sertone.utils.processes import ChildProcess
 
 pytest.importorskip("av")
 
@@ -367,7 +367,7 @@ def test_an_ogg_of_a_recorder_that_was_stopped_is_read(tmp_path, codec):
     content = (tmp_path / "a.ogg").read_bytes()
     last = bytearray(content[content.rfind(b"OggS") :])
     last[5], last[22:26] = last[5] & ~4, bytes(4)
-    last[22:26] = checksum(bytes(last))
+    last[22:26] = compute_checksum(bytes(last))
     (tmp_path / "a.ogg").write_bytes(content[: -len(last)] + last)
     found = audio.read(tmp_path / "a.ogg")
     assert found.duration_s == pytest.approx(2.0, abs=0.02) and found.warnings.keys() == {"truncated"}
@@ -402,7 +402,7 @@ def test_false_pages_of_an_ogg_are_not_all_looked_at(tmp_path):
             return content
 
     with Counted(path) as file:
-        report = ogg(file, path)
+        report = check_ogg(file, path)
     assert sum(taken) < 13_000_000 and "corrupt" in report.warnings
 
 
@@ -453,7 +453,7 @@ def page(flags, position, number, packets):
     sizes = b"".join(bytes([*[255] * (len(each) // 255), len(each) % 255]) for each in packets)
     head = b"OggS\0" + struct.pack("<BqIII", flags, position, 7, number, 0) + bytes([len(sizes)])
     made = head + sizes + b"".join(packets)
-    return made[:22] + checksum(made) + made[26:]
+    return made[:22] + compute_checksum(made) + made[26:]
 
 
 def speex():
@@ -481,7 +481,7 @@ def test_eight_channels_take_the_memory_of_one(tmp_path):
         for _ in range(40):
             file.write(np.zeros((96000, 8), np.int16))
     assert path.stat().st_size < 200_000 < 40 * 96000 * 8 * 4
-    with Isolated(HERE) as child:
+    with ChildProcess(HERE) as child:
         code, megabytes = child(read_and_measure, path)
     assert code == "" and megabytes < 60
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from sertone.export.convolutions import to_products
+from sertone.export.convolutions import replace_convolutions
 
 CHANNELS = 8
 
@@ -82,7 +82,7 @@ def test_the_answer_is_that_of_the_formula_and_near_the_exact_one(seed, size, st
     bias = drawn(seed + 2, 5) if biased else None
     model = graph(kernel, bias, strides=[stride])
     exact = run(model, x)
-    to_products(model, leave="fixed/")
+    replace_convolutions(model, excluded_prefix="fixed/")
     assert "Conv" not in kinds(model) and "MatMulInteger" in kinds(model)
     found, level = run(model, x), heard(x).max() / 255 * np.abs(kernel).max()
     expected = in_levels(heard(x), kernel, bias, stride)
@@ -96,7 +96,7 @@ def test_a_kernel_of_zeros_and_silence_answer_zero():
     kernel = drawn(0, 3, CHANNELS, 2)
     kernel[1] = 0
     model = graph(kernel, None)
-    to_products(model, leave="fixed/")
+    replace_convolutions(model, excluded_prefix="fixed/")
     assert not run(model, np.zeros((1, 9, CHANNELS), np.float32)).any()
     found = run(model, drawn(1, 1, 9, CHANNELS))
     assert np.isfinite(found).all() and not found[:, 1].any() and found[:, 0].any()
@@ -117,5 +117,5 @@ def test_a_kernel_of_zeros_and_silence_answer_zero():
 def test_others_stay_as_they_are(attributes):
     model = graph(drawn(0, 4, CHANNELS, 3), drawn(1, 4), **attributes)
     before = model.SerializeToString()
-    to_products(model, leave="fixed/")
+    replace_convolutions(model, excluded_prefix="fixed/")
     assert model.SerializeToString() == before

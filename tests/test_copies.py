@@ -79,16 +79,16 @@ def test_the_same_samples_in_another_file_are_refused(corpus, tmp_path, change):
     with pytest.raises(
         SertoneError, match=f"the same samples.*({copy.name}.*{corpus[0].name}|{corpus[0].name}.*{copy.name})"
     ) as caught:
-        duplicates.check([halves(utterances, copy.name)], recordings)
+        duplicates.check_copies([halves(utterances, copy.name)], recordings)
     assert caught.value.code == "audio_leak"
-    assert duplicates.check([halves(utterances, corpus[1].name)], recordings) == []
+    assert duplicates.check_copies([halves(utterances, corpus[1].name)], recordings) == []
 
 
 def test_silence_is_no_copy_of_silence(tmp_path):
     for name in ("a.wav", "b.wav"):
         soundfile.write(tmp_path / name, np.zeros(RATE), RATE)
     utterances, recordings = loaded([tmp_path / "a.wav", tmp_path / "b.wav"])
-    assert duplicates.check([halves(utterances, "b.wav")], recordings) == []
+    assert duplicates.check_copies([halves(utterances, "b.wav")], recordings) == []
 
 
 def coded(**options):
@@ -119,17 +119,19 @@ def test_what_was_encoded_again_or_made_louder_is_reported(corpus, tmp_path, cha
     copy, said = written(corpus[0], tmp_path, "copy.wav", change), []
     utterances, recordings = loaded([*corpus, copy])
     pair = tuple(sorted([corpus[0].name, copy.name]))
-    assert duplicates.check([halves(utterances, copy.name)], recordings, said.append) == [pair]
+    assert duplicates.check_copies([halves(utterances, copy.name)], recordings, said.append) == [pair]
     assert said == [f"fold f: two recordings on two sides sound like copies: {pair[0]} and {pair[1]}"]
-    assert duplicates.check([halves(utterances, corpus[1].name)], recordings) == []
+    assert duplicates.check_copies([halves(utterances, corpus[1].name)], recordings) == []
 
 
 @given(st.integers(1, 60), st.integers(0, 2**32 - 1))
 def test_a_sketch_knows_no_level_and_sums_up_to_the_power(gain, seed):
     draw = np.random.default_rng(seed)
     samples = np.rint(draw.standard_normal(int(draw.integers(3100, 30000))) * 100).astype(np.int16)
-    sketch = duplicates.sketch(samples)
-    assert duplicates.sketch((gain * samples).astype(np.int16)) == pytest.approx(gain**2 * sketch, rel=1e-3)
+    sketch = duplicates.compute_sketch(samples)
+    assert duplicates.compute_sketch((gain * samples).astype(np.int16)) == pytest.approx(
+        gain**2 * sketch, rel=1e-3
+    )
     assert sketch.mean() == pytest.approx(np.square(samples[::4], dtype=np.float64).mean(), rel=0.02)
 
 
@@ -172,7 +174,7 @@ def test_real_speech_has_no_copies_but_the_known_one(name, expected):
     folds = [
         halves(utterances, *(u.id for n, u in enumerate(utterances) if n >> bit & 1)) for bit in range(10)
     ]
-    assert duplicates.alike(folds, recordings) == expected
+    assert duplicates.find_copies(folds, recordings) == expected
 
 
 @pytest.mark.real_speech
@@ -182,5 +184,5 @@ def test_copies_of_real_speech_are_found(name, tmp_path):
     for change in ("mp3", "opus", "softer", "louder and clipped"):
         made = [written(path, tmp_path, f"{path.stem}.wav", CHANGED[change]) for path in paths]
         utterances, recordings = loaded([*paths, *made])
-        found = duplicates.alike([halves(utterances, *(path.name for path in made))], recordings)
+        found = duplicates.find_copies([halves(utterances, *(path.name for path in made))], recordings)
         assert found == sorted((path.name, copy.name) for path, copy in zip(paths, made, strict=True)), change

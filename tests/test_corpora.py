@@ -11,29 +11,29 @@ from conftest import REAL_SPEECH
 
 from sertone import cli, corpora
 from sertone.corpora._check import check
-from sertone.corpora.manifest import recordings
+from sertone.corpora.manifest import read_recordings
 from sertone.errors import SertoneError
-from sertone.labels import CLASS_MAPS, EMOTIONS, class_map, emotion_labels, spoken_text
+from sertone.labels import CLASS_MAPS, EMOTIONS, make_emotion_labels, normalise_transcript, resolve_class_map
 from sertone.schema import Utterance
 
 FOUR = ("neutral", "happy", "angry", "sad")
 
 
-@pytest.mark.parametrize("name", corpora.names())
+@pytest.mark.parametrize("name", corpora.list_names())
 def test_contract(name, tmp_path):
-    sheet = corpora.sheet(name)
+    sheet = corpora.load_sheet(name)
     assert sheet.TITLE and sheet.LICENCE and len(sheet.__doc__) > 200
     assert set(sheet.EMOTIONS.values()) <= set(EMOTIONS)
     sheet.fake(tmp_path)
-    found = list(corpora.utterances(name, tmp_path))
-    assert found == list(corpora.utterances(name, tmp_path))
+    found = list(corpora.read_utterances(name, tmp_path))
+    assert found == list(corpora.read_utterances(name, tmp_path))
     assert len({u.id for u in found}) == len(found) > 20
     assert len({u.speaker for u in found}) >= 4
     assert all(u.path.is_file() and isinstance(u, Utterance) for u in found)
     unlabelled = [u for u in found if "emotion" not in u.labels]
     assert all(name == "manifest" or u.labels.get("partition") == "Test3" for u in unlabelled)
     report = check(name, tmp_path, "four")
-    assert report.sound, report.problems
+    assert report.is_sound, report.problems
     assert report.utterances == len(found)
     assert report.voted == sum(bool(u.votes) for u in found)
     assert report.texts == sum(bool(u.text) for u in found)
@@ -44,13 +44,13 @@ def test_contract(name, tmp_path):
     assert report.hours > 0
 
 
-@pytest.mark.parametrize("name", corpora.names())
+@pytest.mark.parametrize("name", corpora.list_names())
 def test_export_is_read_back_by_manifest(name, tmp_path, capsys):
-    corpora.sheet(name).fake(tmp_path / "corpus")
+    corpora.load_sheet(name).fake(tmp_path / "corpus")
     out = tmp_path / "out.csv"
     assert cli.app(["corpora", "export", name, str(tmp_path / "corpus"), str(out)]) == 0
-    before = list(corpora.utterances(name, tmp_path / "corpus"))
-    after = list(corpora.utterances("manifest", out))
+    before = list(corpora.read_utterances(name, tmp_path / "corpus"))
+    after = list(corpora.read_utterances("manifest", out))
     for a, b in zip(before, after, strict=True):
         assert a.path.samefile(b.path)
         assert (a.id, a.speaker, a.session, a.text) == (b.id, b.speaker, b.session, b.text)
@@ -60,17 +60,17 @@ def test_export_is_read_back_by_manifest(name, tmp_path, capsys):
         assert b.votes == pytest.approx(a.votes)
 
 
-@pytest.mark.parametrize("name", corpora.names())
+@pytest.mark.parametrize("name", corpora.list_names())
 def test_a_missing_or_wrong_root_is_an_error(name, tmp_path):
     for root in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(SertoneError):
-            list(corpora.utterances(name, root))
+            list(corpora.read_utterances(name, root))
 
 
 @pytest.fixture(scope="module")
 def iemocap(tmp_path_factory):
     root = tmp_path_factory.mktemp("iemocap")
-    corpora.sheet("iemocap").fake(root, True)
+    corpora.load_sheet("iemocap").fake(root, True)
     return root
 
 
@@ -87,11 +87,11 @@ def test_iemocap_has_the_published_counts(iemocap):
     assert list(report.by_speaker.values()) == [528, 557, 481, 542, 522, 629, 528, 503, 590, 651]
     assert report.by_style == {"scripted": 5255, "improvised": 4784}
     assert {p.code for p in report.problems} == {"rating_off_scale"} and len(report.problems) == 5
-    assert report.sound
+    assert report.is_sound
 
 
 def test_iemocap_talkers_and_texts(iemocap):
-    found = list(corpora.utterances("iemocap", iemocap))
+    found = list(corpora.read_utterances("iemocap", iemocap))
     four = [u for u in found if u.labels["raw_emotion"] in ("neu", "hap", "exc", "ang", "sad")]
     assert sum(u.speaker[-1] != u.id[5] for u in four) == 2750
     assert len({u.id.rsplit("_", 1)[0] for u in found}) == 151
@@ -105,8 +105,8 @@ def test_iemocap_talkers_and_texts(iemocap):
 
 def test_one_line_in_an_older_encoding_does_not_garble_the_others(tmp_path):
     """UTF-8 with a byte order mark, and one line in Latin-1 between the others."""
-    corpora.sheet("iemocap").fake(tmp_path)
-    known = [u.id for u in corpora.utterances("iemocap", tmp_path)]
+    corpora.load_sheet("iemocap").fake(tmp_path)
+    known = [u.id for u in corpora.read_utterances("iemocap", tmp_path)]
     dialogue = Counter(name.rsplit("_", 1)[0] for name in known).most_common(1)[0][0]
     names = [name for name in known if name.startswith(dialogue)][:3]
     said = ["café, “so”", "naïve café", "déjà vu"]
@@ -115,7 +115,7 @@ def test_one_line_in_an_older_encoding_does_not_garble_the_others(tmp_path):
     (path,) = tmp_path.glob(f"Session*/dialog/transcriptions/{dialogue}.txt")
     rows = [first.encode("utf-8-sig"), second.encode("latin-1"), third.encode(), b""]
     path.write_bytes(b"\r\n".join(rows))
-    found = {u.id: u.text for u in corpora.utterances("iemocap", tmp_path)}
+    found = {u.id: u.text for u in corpora.read_utterances("iemocap", tmp_path)}
     assert [found[name] for name in names] == said
 
 
@@ -140,16 +140,16 @@ def test_manifest_formats(tmp_path, tone, suffix):
     }
     table, path = polars.DataFrame(rows), tmp_path / f"m.{suffix}"
     write(table, path)
-    first, second, third = corpora.utterances("manifest", path)
+    first, second, third = corpora.read_utterances("manifest", path)
     assert first.path == tmp_path / "a.wav" and first.speaker == "03"
     assert first.labels == {"emotion": "angry", "raw_emotion": "Anger", "valence": 1.5}
     assert second.labels["emotion"] == "happy" and (second.start_s, second.end_s) == (0.5, 1.0)
     assert third.labels == {} and third.end_s is None
     assert len({first.id, second.id, third.id}) == 3
     with pytest.raises(SertoneError, match="whole recordings"):
-        recordings(path)
+        read_recordings(path)
     write(table.drop("start_s", "end_s"), path)
-    assert recordings(path) == [
+    assert read_recordings(path) == [
         (tmp_path / "a.wav", "Hello, you", None),
         (tmp_path / "a.wav", None, None),
         (tmp_path / "a.wav", "x", None),
@@ -172,16 +172,16 @@ def manifest(tmp_path, text):
 )
 def test_tables_that_are_no_manifest(tmp_path, text, code):
     with pytest.raises(SertoneError) as caught:
-        list(corpora.utterances("manifest", manifest(tmp_path, text)))
+        list(corpora.read_utterances("manifest", manifest(tmp_path, text)))
     assert caught.value.code == code
 
 
 def test_a_table_to_predict_needs_no_more_than_a_path(tmp_path):
     rows = "file,text,duration_s\na.wav, Well ,1.5\n/b/c.wav,,\n"
     expected = [(tmp_path / "a.wav", "Well", 1.5), (Path("/b/c.wav"), None, None)]
-    assert recordings(manifest(tmp_path, rows)) == expected
+    assert read_recordings(manifest(tmp_path, rows)) == expected
     (tmp_path / "m.csv").rename(tmp_path / "metadata.csv")
-    assert len(recordings(tmp_path)) == 2
+    assert len(read_recordings(tmp_path)) == 2
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_table_to_predict_needs_no_more_than_a_path(tmp_path):
 )
 def test_tables_that_cannot_be_predicted(tmp_path, text, code, message):
     with pytest.raises(SertoneError, match=message) as caught:
-        recordings(manifest(tmp_path, text))
+        read_recordings(manifest(tmp_path, text))
     assert caught.value.code == code
 
 
@@ -244,15 +244,15 @@ def test_the_doctor_finds_every_problem_and_goes_on(tmp_path, tone, capsys):
     expected = "corpus root release utterances voted texts rated hours speakers unknown_speakers by_label by_class in_no_class by_session by_speaker by_style checked_for problems"
     assert list(report) == expected.split()
     with pytest.raises(SertoneError):
-        list(corpora.utterances("manifest", source))
+        list(corpora.read_utterances("manifest", source))
 
 
 def test_unknown_labels_are_reported_or_end_the_reading(tmp_path):
-    corpora.sheet("emodb").fake(tmp_path)
+    corpora.load_sheet("emodb").fake(tmp_path)
     (tmp_path / "wav" / "03a01Na.wav").rename(tmp_path / "wav" / "03a01Xa.wav")
     assert [p.code for p in check("emodb", tmp_path).problems] == ["unknown_label"]
     with pytest.raises(SertoneError, match="'X'"):
-        list(corpora.utterances("emodb", tmp_path))
+        list(corpora.read_utterances("emodb", tmp_path))
 
 
 REAL = [("emodb", "emodb4", (79, 71, 127, 62)), ("ravdess", "ravdess4", (96, 192, 192, 192))]
@@ -269,21 +269,21 @@ def test_real_recordings(name, folder, counts):
 
 
 def test_class_maps():
-    assert class_map("four", {})["excited"] == "happy"
+    assert resolve_class_map("four", {})["excited"] == "happy"
     found = {"awe", "sad", "neutral", "other", "no_agreement"}
-    assert list(class_map("all", {e: e for e in found})) == ["neutral", "sad", "awe"]
-    assert class_map({"sad": "low"}, {e: e for e in found}) == {"sad": "low"}
+    assert list(resolve_class_map("all", {e: e for e in found})) == ["neutral", "sad", "awe"]
+    assert resolve_class_map({"sad": "low"}, {e: e for e in found}) == {"sad": "low"}
     with pytest.raises(SertoneError, match=", ".join(CLASS_MAPS)):
-        class_map("five", {})
+        resolve_class_map("five", {})
 
 
 def test_spoken_text():
-    assert spoken_text("[LAUGHTER] Well,  I'm   OK -- [garbage] yes!") == "well i'm ok yes"
-    assert spoken_text("Schöne Grüße") == "schöne grüße"
+    assert normalise_transcript("[LAUGHTER] Well,  I'm   OK -- [garbage] yes!") == "well i'm ok yes"
+    assert normalise_transcript("Schöne Grüße") == "schöne grüße"
 
 
 def test_emotion_labels_keep_the_raw_word():
-    assert emotion_labels("W", {"W": "angry"}, "x", print) == {"emotion": "angry", "raw_emotion": "W"}
+    assert make_emotion_labels("W", {"W": "angry"}, "x", print) == {"emotion": "angry", "raw_emotion": "W"}
 
 
 def test_json_lines_whose_columns_come_late(tmp_path):
@@ -291,12 +291,12 @@ def test_json_lines_whose_columns_come_late(tmp_path):
     rows[149] |= {"emotion": "sad", "speaker": "07b"}
     path = tmp_path / "m.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
-    found = list(corpora.utterances("manifest", path))
+    found = list(corpora.read_utterances("manifest", path))
     assert found[149].labels["emotion"] == "sad"
     assert [u.speaker for u in found][148:] == ["148", "07b"]
     path.write_text('{"path": "a.wav", "speaker": "1", "emotion": {"sad": 1}}')
     with pytest.raises(SertoneError, match="line 1 is not a flat object"):
-        list(corpora.utterances("manifest", path))
+        list(corpora.read_utterances("manifest", path))
 
 
 def test_nothing_real_is_overwritten(tmp_path):
@@ -320,7 +320,7 @@ def test_the_size_of_a_miniature_is_chosen_where_its_corpus_has_no_one_size(tmp_
 
 
 def test_a_damaged_iemocap_is_read_to_its_end(tmp_path):
-    corpora.sheet("iemocap").fake(tmp_path)
+    corpora.load_sheet("iemocap").fake(tmp_path)
     whole = check("iemocap", tmp_path)
     shutil.rmtree(tmp_path / "Session3")
     first, second = sorted((tmp_path / "Session1/dialog/EmoEvaluation").glob("Ses*.txt"))[:2]
@@ -329,26 +329,26 @@ def test_a_damaged_iemocap_is_read_to_its_end(tmp_path):
     report = check("iemocap", tmp_path)
     codes = Counter(p.code for p in report.problems if p.severity == "error")
     assert codes == {"missing_session": 1, "missing_evaluation": 1, "empty_evaluation": 1}
-    assert 0 < report.utterances < whole.utterances - 40 and not report.sound
+    assert 0 < report.utterances < whole.utterances - 40 and not report.is_sound
 
 
 def test_rows_with_too_many_cells_and_damaged_parquet(tmp_path):
     with pytest.raises(SertoneError, match="line 2 has more cells"):
-        list(corpora.utterances("manifest", manifest(tmp_path, "path,speaker\na.wav,1,x\n")))
+        list(corpora.read_utterances("manifest", manifest(tmp_path, "path,speaker\na.wav,1,x\n")))
     (tmp_path / "m.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(SertoneError) as caught:
-        list(corpora.utterances("manifest", tmp_path / "m.parquet"))
+        list(corpora.read_utterances("manifest", tmp_path / "m.parquet"))
     assert caught.value.code == "not_a_manifest"
 
 
 def test_tables_as_spreadsheets_write_them(tmp_path):
     text = "path;speaker;emotion;gender;text\na.wav;1;joy;W;Grüß Gott, du\n"
-    (found,) = corpora.utterances("manifest", manifest(tmp_path, text))
+    (found,) = corpora.read_utterances("manifest", manifest(tmp_path, text))
     assert found.labels["emotion"] == "happy" and found.labels["gender"] == "female"
     assert found.text == "Grüß Gott, du"
     (tmp_path / "m.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(SertoneError, match="save the table as CSV UTF-8"):
-        list(corpora.utterances("manifest", tmp_path / "m.csv"))
+        list(corpora.read_utterances("manifest", tmp_path / "m.csv"))
 
 
 def problems_of(capsys, *arguments):
@@ -385,5 +385,5 @@ def test_the_doctor_looks_at_labels(tmp_path, tone, capsys):
 def test_a_column_that_is_there_twice_is_refused(tmp_path, name, content, code):
     (tmp_path / name).write_text(content)
     with pytest.raises(SertoneError, match=r"speaker|path") as caught:
-        list(corpora.utterances("manifest", tmp_path / name))
+        list(corpora.read_utterances("manifest", tmp_path / name))
     assert caught.value.code == code

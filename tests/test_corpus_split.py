@@ -7,6 +7,7 @@ import pytest
 from conftest import TINY_MODEL
 
 from sertone import cli, corpora
+from sertone.cli import reader_options
 from sertone.corpora._report import MOST_LINES, problem_lines
 from sertone.errors import SertoneError
 from sertone.labels import as_read, class_map, unused_labels
@@ -79,7 +80,7 @@ def test_check_refuses_what_crossval_refuses(name, tmp_path, clips, capsys):
     rows, options, code = TABLES[name]
     path = table(tmp_path, clips, rows)
     given = dict(zip(options[::2], options[1::2], strict=True))
-    classes = cli.reader.classes_of(given.pop("--classes", "all"))
+    classes = reader_options.parse_classes(given.pop("--classes", "all"))
     status = cli.app(["corpora", "check", "manifest", str(path), "--json", *options])
     report = json.loads(capsys.readouterr().out)
     errors = [problem for problem in report["problems"] if problem["severity"] == "error"]
@@ -93,7 +94,7 @@ def test_check_refuses_what_crossval_refuses(name, tmp_path, clips, capsys):
     assert caught.value.code == code and str(caught.value) in [problem["message"] for problem in errors]
 
 
-@pytest.mark.parametrize("name", [name for name in corpora.names() if name != "demo"])
+@pytest.mark.parametrize("name", [name for name in corpora.list_names() if name != "demo"])
 def test_miniatures_are_fit_for_the_recipes_of_their_corpus(name, tmp_path, capsys):
     corpora.fake(name, tmp_path / "mini")
     assert cli.app(["corpora", "check", name, str(tmp_path / "mini")]) == 0

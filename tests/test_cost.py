@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel
 from sertone import cli, models
 from sertone.analysis import cost
 from sertone.analysis.study.ablate import ablate
-from sertone.labels import FOUR
+from sertone.labels import FOUR_CLASSES
 from sertone.recipe import dump
 from sertone.training.fit import checkpoint
 from sertone.training.runs import train
@@ -45,7 +45,7 @@ def count(*modules):
 
 def build(**options):
     values = {"name": "oliveira2023", "text": None} | options
-    return models.build(values, models.vocabulary(values, UTTERANCES, FOUR, SCALES))
+    return models.build(values, models.build_vocabulary(values, UTTERANCES, FOUR_CLASSES, SCALES))
 
 
 def architecture(config, **more):
@@ -56,8 +56,8 @@ def test_distilhubert_and_distilbert_have_a_fifth_of_the_parameters_of_hubert_la
     encoder, text = architecture(DISTILHUBERT, normalize=False), architecture(DISTILBERT)
     values = {"name": "oliveira2023", "encoder": encoder, "text": text}
     tokenizer = {"name": "tiny", "width": 8, "depth": 1}  # a bare architecture has none
-    vocabulary = models.vocabulary(values | {"text": tokenizer}, UTTERANCES, {}, SCALES)
-    found = cost.parameters(models.build(values, vocabulary))
+    vocabulary = models.build_vocabulary(values | {"text": tokenizer}, UTTERANCES, {}, SCALES)
+    found = cost.count_parameters(models.build(values, vocabulary))
     large, audio, words = map(transformer, (LARGE, DISTILHUBERT, DISTILBERT))
     assert count(large) - count(large.feature_extractor) == cost.HUBERT_LARGE
     encoders = count(audio, words) - count(audio.feature_extractor, words.embeddings)
@@ -69,7 +69,7 @@ def test_distilhubert_and_distilbert_have_a_fifth_of_the_parameters_of_hubert_la
 @pytest.mark.parametrize("frozen", [-1, 0, 1, 2])
 def test_what_is_frozen_is_not_trained(frozen):
     model = build(encoder=TINY_MODEL["encoder"], frozen_layers=frozen)
-    found = cost.parameters(model)
+    found = cost.count_parameters(model)
     below = [module for modules in model.encoder.parts()[: frozen + 1] for module in modules]
     assert found["total"] == count(model) and found["trained"] == count(model) - count(*below)
     assert sum(part["total"] for part in found["parts"].values()) == found["total"]
@@ -77,8 +77,8 @@ def test_what_is_frozen_is_not_trained(frozen):
 
 
 def test_what_only_one_stage_trains_counts_once():
-    model = models.build(TINY_MODEL, models.vocabulary(TINY_MODEL, UTTERANCES, FOUR, {}))
-    found = cost.parameters(model)
+    model = models.build(TINY_MODEL, models.build_vocabulary(TINY_MODEL, UTTERANCES, FOUR_CLASSES, {}))
+    found = cost.count_parameters(model)
     assert list(found["stages"]) == ["auxiliary", "emotion"]
     assert found["trained"] == count(model) and max(found["stages"].values()) < found["trained"]
 
@@ -89,7 +89,7 @@ def test_a_larger_model_takes_more_memory():
     for width, depth in ((16, 1), (256, 8)):
         encoder = {"name": "compact", "width": width, "depth": depth}
         values = {"name": "oliveira2023", "encoder": encoder, "text": None}
-        found.append(cost.cost(values, models.vocabulary(values, UTTERANCES, {}, SCALES)))
+        found.append(cost.measure_cost(values, models.build_vocabulary(values, UTTERANCES, {}, SCALES)))
     small, large = found
     assert large["memory_mb"] > small["memory_mb"] + 4 * (large["total"] - small["total"]) / 1e6 * 0.8
     assert large["real_time_factor"] > 0 and small["real_time_factor"] > 0

@@ -12,10 +12,10 @@ from sertone.nn.crossmodal import (
     INTERACTIONS,
     BridgeTokens,
     CrossAttention,
+    ModalitySelfAttention,
+    ModalityStates,
     MultiHeadAttention,
-    Refinement,
-    Sequence,
-    paired,
+    align_lengths,
 )
 
 WIDTH, HEADS, TOKENS = 8, 4, 3
@@ -28,7 +28,7 @@ def modality(counts, length=None, seed=0):
     batch = torch.zeros(len(counts), length or max(1, *counts), WIDTH)
     for row, own in zip(batch, states, strict=True):
         row[: len(own)] = own
-    return Sequence(batch, torch.tensor(counts))
+    return ModalityStates(batch, torch.tensor(counts))
 
 
 def naive(attention, query, keys, values):
@@ -78,7 +78,7 @@ def test_it_is_torchs_own_multi_head_attention():
 @pytest.mark.parametrize("residual", [True, False])
 def test_refinement_sees_the_real_states_alone(residual):
     torch.manual_seed(0)
-    refinement = Refinement(WIDTH, HEADS, 0.0, residual=residual)
+    refinement = ModalitySelfAttention(WIDTH, HEADS, 0.0, residual=residual)
     own = modality([5, 2])
     found = refinement(own)
     for row, count in enumerate([5, 2]):
@@ -139,8 +139,8 @@ def test_no_stream_depends_on_padding_or_neighbours(name, pairing, counts, more)
     together = interaction(audio, text)
     for row, (a, t) in enumerate(counts):
         alone = interaction(
-            Sequence(audio.states[row : row + 1, : max(1, a)], audio.counts[row : row + 1]),
-            Sequence(text.states[row : row + 1, : max(1, t)], text.counts[row : row + 1]),
+            ModalityStates(audio.states[row : row + 1, : max(1, a)], audio.counts[row : row + 1]),
+            ModalityStates(text.states[row : row + 1, : max(1, t)], text.counts[row : row + 1]),
         )
         assert any(stream.counts[0] > 0 for stream in alone), "something is left"
         for found, expected in zip(together, alone, strict=True):
@@ -150,9 +150,9 @@ def test_no_stream_depends_on_padding_or_neighbours(name, pairing, counts, more)
 
 @given(st.integers(1, 9), st.integers(0, 9))
 def test_stretching_keeps_the_order_and_drops_nothing(own, more):
-    sequence = Sequence(torch.arange(1.0, own + 1)[None, :, None], torch.tensor([own]))
+    sequence = ModalityStates(torch.arange(1.0, own + 1)[None, :, None], torch.tensor([own]))
     length = own + more
-    found = paired(sequence, torch.tensor([length]), length + 2, "stretch")[0, :, 0].tolist()
+    found = align_lengths(sequence, torch.tensor([length]), length + 2, "stretch")[0, :, 0].tolist()
     assert found[:length] == sorted(found[:length]) and set(found[:length]) == set(range(1, own + 1))
     assert found[length:] == [0.0, 0.0]
     repeats = [found.count(state) for state in range(1, own + 1)]

@@ -22,7 +22,7 @@ from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.scoring import metrics
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit.progress import Progress
+from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.crossval import cross_validate
 
 
@@ -56,7 +56,7 @@ def rows_of(run):
 
 def test_results_follow_from_the_predictions(run, small_demo):
     results, rows = results_of(run), rows_of(run)
-    found = {u.id: u for u in corpora.utterances("demo", small_demo)}
+    found = {u.id: u for u in corpora.read_utterances("demo", small_demo)}
     assert sorted(row["id"] for row in rows) == sorted(found)
     for row in rows:
         assert row["target"] == found[row["id"]].labels["emotion"]
@@ -271,7 +271,7 @@ def test_exit_status_and_messages(tmp_path):
     help_text = sertone_command("crossval", "--help")
     assert help_text.returncode == 0 and "--set" in help_text.stdout
     listed = sertone_command("corpora", "list")
-    assert all(name in listed.stdout for name in corpora.names())
+    assert all(name in listed.stdout for name in corpora.list_names())
 
 
 def test_strict_refuses_what_is_doubtful(run, tone, capsys):
@@ -352,7 +352,7 @@ def test_a_fold_that_fails_or_dies_ends_the_run_with_its_error(run, tmp_path, mo
 @pytest.mark.parametrize("terminal", [True, False])
 def test_one_view_of_all_folds(terminal, monkeypatch, capsys):
     monkeypatch.setenv("TTY_COMPATIBLE", "1" if terminal else "0")
-    with Progress(8) as progress:
+    with RunProgress(8) as progress:
         progress.skip(2)
         for fold in (0, 1):
             progress.say("the front end is kept in memory")
@@ -368,5 +368,5 @@ def test_one_view_of_all_folds(terminal, monkeypatch, capsys):
     assert "fold 1  2 epochs  loss 0.250" in shown.err
     if not terminal:
         assert "\x1b" not in shown.err and "fold 0" not in shown.err
-    Progress(1, quiet=True).say("nothing")
+    RunProgress(1, quiet=True).say("nothing")
     assert capsys.readouterr().err == ""

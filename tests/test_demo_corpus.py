@@ -15,7 +15,7 @@ FOUR = ("neutral", "happy", "angry", "sad")
 
 
 def test_the_demo_corpus_is_the_same_from_the_same_seed(tmp_path, small_demo):
-    sheet = corpora.sheet("demo")
+    sheet = corpora.load_sheet("demo")
     sheet.fake(tmp_path / "same", takes=1, seed=0)
     sheet.fake(tmp_path / "other", takes=1, seed=1)
     names = sorted(p.relative_to(small_demo) for p in small_demo.rglob("*.wav"))
@@ -25,7 +25,7 @@ def test_the_demo_corpus_is_the_same_from_the_same_seed(tmp_path, small_demo):
 
 
 def test_the_demo_corpus_has_sessions_of_a_woman_and_a_man(small_demo):
-    found = list(corpora.utterances("demo", small_demo))
+    found = list(corpora.read_utterances("demo", small_demo))
     by_session = {u.session: set() for u in found}
     for u in found:
         by_session[u.session].add(u.labels["gender"])
@@ -35,7 +35,7 @@ def test_the_demo_corpus_has_sessions_of_a_woman_and_a_man(small_demo):
 
 
 def test_the_whole_demo_has_ten_more_voices_and_the_same_ten(tmp_path, small_demo):
-    sheet = corpora.sheet("demo")
+    sheet = corpora.load_sheet("demo")
     sheet.fake(tmp_path, True, takes=1)
     names = sorted(p.relative_to(small_demo) for p in small_demo.rglob("*.wav"))
     assert all((small_demo / n).read_bytes() == (tmp_path / n).read_bytes() for n in names)
@@ -96,7 +96,7 @@ def test_what_is_said_in_the_demo_tells_of_valence_and_not_of_arousal(whole_demo
 
 
 def test_sentences_of_the_demo_go_with_valence_in_most_cases_and_are_said_by_several(whole_demo):
-    sheet = corpora.sheet("demo")
+    sheet = corpora.load_sheet("demo")
     improvised = [u for u in whole_demo if u.labels["style"] == "improvised"]
     said, right = {}, []
     for u in improvised:
@@ -123,9 +123,9 @@ def test_what_was_chosen_stands_on_the_card_and_the_page(small_demo):
     }
     card = prepare(Recipe.model_validate(values)).card
     assert card["corpus"]["only"] == {"session": ["Session1", "Session2"]}
-    assert ("Only", "session: Session1, Session2") in protocol.rows(card)
+    assert ("Only", "session: Session1, Session2") in protocol.build_rows(card)
     del values["data"]["only"]
-    assert "Only" not in dict(protocol.rows(prepare(Recipe.model_validate(values)).card))
+    assert "Only" not in dict(protocol.build_rows(prepare(Recipe.model_validate(values)).card))
 
 
 def test_recordings_without_labels_can_be_chosen_by_labels(small_demo):

@@ -17,17 +17,17 @@ from transformers import AutoModel
 from sertone import cli, corpora
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
-from sertone.nn.distillation import student_of
+from sertone.nn.distillation import build_student
 from sertone.nn.encoders.compact import CompactEncoderConfig
 from sertone.nn.encoders.saved import SavedEncoderConfig
 from sertone.nn.pretrained import FAMILIES
 from sertone.recipe.train_config import Rates
-from sertone.training.data.loader import Row
+from sertone.training.data.loader import BatchItem
 from sertone.training.distill import distill_recipe
-from sertone.training.distill.distill import distill, result
+from sertone.training.distill.distill import distill, read_result
 from sertone.training.distill.distill_recipe import DistillRecipe
 from sertone.training.fit import checkpoint, distributed
-from sertone.utils.processes import Isolated
+from sertone.utils.processes import ChildProcess
 
 SHIPPED = ("distilhubert", "demo_distill")
 TEACHER = {"name": "compact", "width": 16, "depth": 3, "attention_heads": 2}
@@ -64,12 +64,12 @@ def same(one, other):
 
 
 def losses(out):
-    return [[entry["loss"], entry["val_loss"]] for entry in result(out)["history"]]
+    return [[entry["loss"], entry["val_loss"]] for entry in read_result(out)["history"]]
 
 
 def test_the_loss_falls_on_speakers_that_were_held_out(recipe, tmp_path):
     distill(recipe(epochs=8), tmp_path / "a", quiet=True)
-    said = result(tmp_path / "a")
+    said = read_result(tmp_path / "a")
     assert said["held_out"]["after"] < 0.8 * said["held_out"]["before"]
     assert said["held_out"]["after"] == min(entry["val_loss"] for entry in said["history"])
     student = SavedEncoderConfig(source=str(tmp_path / "a")).build()
@@ -83,11 +83,11 @@ def test_the_loss_falls_on_speakers_that_were_held_out(recipe, tmp_path):
 def test_the_held_out_loss_is_that_of_the_encoder_and_its_heads(recipe, tmp_path, monkeypatch):
     """Before training, by hand: one recording at a time, the teacher run without any cache."""
     from sertone.training.distill import distill as module
-    from sertone.training.distill.student import Distiller
+    from sertone.training.distill.student import DistillationTrainer
 
     made = []
-    train = Distiller.train
-    monkeypatch.setattr(Distiller, "train", lambda self: made.append(self) or train(self))
+    train = DistillationTrainer.train
+    monkeypatch.setattr(DistillationTrainer, "train", lambda self: made.append(self) or train(self))
     distill(recipe(epochs=1, learning_rate=1e-12, batch_size=3), tmp_path / "a", quiet=True)
     (distiller,) = made
     sums, count = 0.0, 0
@@ -103,28 +103,30 @@ def test_the_held_out_loss_is_that_of_the_encoder_and_its_heads(recipe, tmp_path
                 prediction = model.heads[f"layer_{layer}"].output(hidden[:, -1]).numpy()
                 sums += naive_loss(prediction, expected[:, layer].numpy(), frames.tolist(), 1.0) * int(frames)
             count += int(frames)
-    assert module.result(tmp_path / "a")["held_out"]["before"] == pytest.approx(sums / count / 2, rel=1e-4)
+    assert module.read_result(tmp_path / "a")["held_out"]["before"] == pytest.approx(
+        sums / count / 2, rel=1e-4
+    )
 
 
 def test_student_and_teacher_hear_the_same_crop(recipe, tmp_path, monkeypatch):
     """Another one in every epoch, so nothing is cached; what is held out is heard whole."""
-    from sertone.training.distill.student import Distiller
+    from sertone.training.distill.student import DistillationTrainer
 
     made, crop = [], {"augmentation": {"crop_seconds": 0.5}}
-    train = Distiller.train
-    monkeypatch.setattr(Distiller, "train", lambda self: made.append(self) or train(self))
+    train = DistillationTrainer.train
+    monkeypatch.setattr(DistillationTrainer, "train", lambda self: made.append(self) or train(self))
     student = {"layers": 1, "heads": "hidden", "front_gradient": 0.1}
     distill(recipe(student=student, epochs=2, **crop), tmp_path / "a", quiet=True)
     (distiller,) = made
     assert distiller._kept is None and np.isfinite(losses(tmp_path / "a")).all()
-    rows = [Row(u, seed=n) for n, u in enumerate(distiller.fold.train[:3])]
+    rows = [BatchItem(u, seed=n) for n, u in enumerate(distiller.fold.train[:3])]
     (batch,) = distiller.loader.batches([rows], list(distiller.model.heads))
     assert batch.lengths.tolist() == [8000] * 3
     with torch.no_grad():
         expected, _ = distiller.teacher(batch.waveforms, batch.lengths)
     for layer in (1, 3):
         torch.testing.assert_close(batch.targets[f"layer_{layer}"], expected[:, layer], atol=1e-5, rtol=1e-5)
-    (whole,) = distiller.loader.batches([[Row(distiller.fold.train[0])]], list(distiller.model.heads))
+    (whole,) = distiller.loader.batches([[BatchItem(distiller.fold.train[0])]], list(distiller.model.heads))
     assert whole.lengths.tolist() == [distiller.material.recordings.lengths[distiller.fold.train[0].id]]
     with pytest.raises(SertoneError) as caught:
         distill(recipe(cache="memory", **crop), tmp_path / "b", quiet=True)
@@ -149,8 +151,8 @@ def test_the_teacher_is_not_run_where_its_layers_are_kept(recipe, tmp_path, monk
     from sertone.nn.encoders.base import Encoder
 
     run = []
-    deepen = Encoder.deepen
-    monkeypatch.setattr(Encoder, "deepen", lambda self, *a: run.append(self) or deepen(self, *a))
+    deepen = Encoder.run_frozen_layers
+    monkeypatch.setattr(Encoder, "run_frozen_layers", lambda self, *a: run.append(self) or deepen(self, *a))
     distill(recipe(epochs=3, cache="memory", held_out=0.2), tmp_path / "kept")
     assert len(run) == 40, "each recording once"
     said = capsys.readouterr().err
@@ -172,7 +174,7 @@ def test_a_cache_that_is_too_small(recipe, tmp_path):
 def test_interrupted_is_uninterrupted(recipe, tmp_path, monkeypatch, held_out):
     once = recipe(epochs=4, save_every=1, held_out=held_out, speeds=[0.9, 1.1], schedule="cosine", warmup=0.2)
     distill(once, tmp_path / "whole", quiet=True)
-    save = checkpoint.save_resume
+    save = checkpoint.save_training_state
 
     def save_and_stop(folder, number, *rest):
         save(folder, number, *rest)
@@ -180,13 +182,13 @@ def test_interrupted_is_uninterrupted(recipe, tmp_path, monkeypatch, held_out):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_resume", save_and_stop)
+        patch.setattr(checkpoint, "save_training_state", save_and_stop)
         distill(once, tmp_path / "parts", quiet=True)
     assert not (tmp_path / "parts" / "encoder").exists()
     distill(once, tmp_path / "parts", quiet=True)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
-    assert result(tmp_path / "whole")["held_out"] == result(tmp_path / "parts")["held_out"]
-    assert (result(tmp_path / "parts")["held_out"]["after"] is None) == (held_out == 0)
+    assert read_result(tmp_path / "whole")["held_out"] == read_result(tmp_path / "parts")["held_out"]
+    assert (read_result(tmp_path / "parts")["held_out"]["after"] is None) == (held_out == 0)
 
 
 def test_the_seed_decides_and_the_best_epoch_is_kept(recipe, tmp_path):
@@ -195,7 +197,7 @@ def test_the_seed_decides_and_the_best_epoch_is_kept(recipe, tmp_path):
     distill(recipe(epochs=4, **wild), tmp_path / "four", quiet=True)
     distill(recipe(epochs=4, **wild), tmp_path / "again", quiet=True)
     assert same(weights(tmp_path / "four"), weights(tmp_path / "again"))
-    best = result(tmp_path / "four")["epoch"]
+    best = read_result(tmp_path / "four")["epoch"]
     assert best < 4, "choose another seed: the last epoch must not be the best one"
     distill(recipe(epochs=best, **wild), tmp_path / "best", quiet=True)
     assert same(weights(tmp_path / "four"), weights(tmp_path / "best"))
@@ -209,7 +211,10 @@ def test_what_is_frozen_of_the_student_stays(recipe, tmp_path):
         student = {"layers": 2, "frozen_layers": frozen}
         folder = distill(recipe(student=student, targets=[3]), tmp_path / str(frozen), quiet=True)
         torch.manual_seed(0)
-        before, after = student_of(teacher.build(), 2).state_dict(), load_file(folder / "model.safetensors")
+        before, after = (
+            build_student(teacher.build(), 2).state_dict(),
+            load_file(folder / "model.safetensors"),
+        )
         kept = {name for name in before if torch.equal(before[name], after[name])}
         first = {name for name in before if not name.startswith(("layers.1.", "norm."))}
         assert kept & first == (first if frozen == 1 else set())
@@ -265,14 +270,14 @@ def test_a_finished_distillation_stays_and_another_one_is_refused(recipe, tmp_pa
 
 def distilled_by_rank(recipe, out):
     distill(recipe, out, quiet=True)
-    return distributed.world()
+    return distributed.world_size()
 
 
 @pytest.mark.slow
 def test_two_ranks_write_one_encoder(recipe, tmp_path):
     """With next to no learning, and no dropout, the mean loss of an epoch is that of a single process."""
     still = recipe(teacher=TEACHER | {"dropout": 0.0}, epochs=1, learning_rate=1e-12, device="cpu")
-    children = [Isolated(environment) for environment in ranks_environment(2)]
+    children = [ChildProcess(environment) for environment in ranks_environment(2)]
     try:
         with ThreadPoolExecutor(2) as pool:
             worlds = pool.map(lambda child: child(distilled_by_rank, still, tmp_path / "two"), children)
@@ -291,9 +296,9 @@ def test_two_ranks_write_one_encoder(recipe, tmp_path):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_recipes(name):
-    path = recipes.shipped(name)
+    path = recipes.find_shipped_recipe(name)
     recipe = distill_recipe.load(path)
-    assert recipe.data.corpus in corpora.names() and recipe.train.for_the_loop().epochs == [
+    assert recipe.data.corpus in corpora.list_names() and recipe.train.to_train_config().epochs == [
         recipe.train.epochs
     ]
     assert path.read_text().startswith("# yaml-language-server: $schema=distill_schema.json\n")
@@ -306,9 +311,9 @@ def test_the_schema_for_editors_is_up_to_date():
 
 
 def test_the_papers_setting():
-    recipe = distill_recipe.load(recipes.shipped("distilhubert"))
+    recipe = distill_recipe.load(recipes.find_shipped_recipe("distilhubert"))
     assert (recipe.student.layers, recipe.targets, recipe.cosine) == (2, [4, 8, 12], 1.0)
-    train = recipe.train.for_the_loop()
+    train = recipe.train.to_train_config()
     assert train.rates == Rates(encoder=2e-4, downstream=2e-4)
     assert (train.batch_size, train.warmup, train.speeds) == (24, 0.07, [1.0])
     assert (train.clip_norm, train.weight_decay, train.augmentation.crop_seconds) == (
@@ -337,12 +342,12 @@ def test_the_papers_setting():
 )
 def test_what_is_wrong_with_a_recipe_is_named(override, message):
     with pytest.raises(SertoneError, match=message) as caught:
-        distill_recipe.load(recipes.shipped("demo_distill"), [override])
+        distill_recipe.load(recipes.find_shipped_recipe("demo_distill"), [override])
     assert caught.value.code == "bad_recipe"
 
 
 def test_targets_are_a_set():
-    recipe = distill_recipe.load(recipes.shipped("demo_distill"), ["targets=[3, 1, 3]"])
+    recipe = distill_recipe.load(recipes.find_shipped_recipe("demo_distill"), ["targets=[3, 1, 3]"])
     assert recipe.targets == [1, 3]
 
 
@@ -352,7 +357,7 @@ def test_the_command(small_demo, tiny_encoder, tmp_path, capsys):
     (teacher / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# An encoder\n")
     settings = [f"teacher={{name: pretrained, source: {teacher}}}", f"data.root={small_demo}", "targets=[2]"]
     settings += ["data.only={}", "train.epochs=1"]
-    command = ["distill", str(recipes.shipped("demo_distill")), "--out", str(tmp_path / "run")]
+    command = ["distill", str(recipes.find_shipped_recipe("demo_distill")), "--out", str(tmp_path / "run")]
     assert cli.app([*command, *(part for setting in settings for part in ("--set", setting))]) == 0
     said = capsys.readouterr().out
     folder = tmp_path / "run" / "encoder"

@@ -16,7 +16,7 @@ from sertone import corpora
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.nn.batch import Batch
-from sertone.nn.distillation import TargetHead, student_of
+from sertone.nn.distillation import TargetHead, build_student
 from sertone.nn.encoders.compact import BLOCKS, CompactEncoderConfig
 from sertone.nn.encoders.huggingface import PretrainedEncoderConfig, TinyEncoderConfig
 from sertone.nn.encoders.saved import save_encoder
@@ -24,9 +24,9 @@ from sertone.nn.masks import frame_mask
 from sertone.nn.pretrained import FAMILIES
 from sertone.schema import Utterance
 from sertone.training.distill import distill_recipe, unlabelled
-from sertone.training.distill.distill import distill, result
+from sertone.training.distill.distill import distill, read_result
 from sertone.training.distill.distill_recipe import StudentConfig
-from sertone.training.distill.student import Distillation
+from sertone.training.distill.student import StudentModel
 
 BASE = {f: TinyEncoderConfig(family=f, depth=3, width=16) for f in FAMILIES}
 NORMED = {f"{f}_layer": TinyEncoderConfig(family=f, depth=3, width=16, norm="layer") for f in FAMILIES}
@@ -52,7 +52,7 @@ def test_a_student_begins_as_the_first_layers_of_its_teacher(name):
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
     inputs = padded(clips(9000, 6000))
     expected, frames = teacher(*inputs)
-    student = student_of(teacher, 2).eval()
+    student = build_student(teacher, 2).eval()
     hidden, counted = student(*inputs)
     assert student.depth == 2 and hidden.shape[1] == 3 and torch.equal(frames, counted)
     torch.testing.assert_close(hidden[:, :2], expected[:, :2], atol=1e-6, rtol=1e-6)
@@ -71,7 +71,7 @@ def test_a_student_begins_as_the_first_layers_of_its_teacher(name):
 def test_a_student_of_all_layers_is_the_teacher(name):
     teacher = built((BASE | NORMED)[name])
     inputs = padded(clips(9000))
-    assert torch.equal(student_of(teacher, 3).eval()(*inputs)[0], teacher(*inputs)[0])
+    assert torch.equal(build_student(teacher, 3).eval()(*inputs)[0], teacher(*inputs)[0])
 
 
 def naive_loss(prediction, target, frames, cosine):
@@ -133,7 +133,7 @@ def test_the_front_end_gets_its_share_of_the_gradient():
     for factor in (1.0, 0.1):
         torch.manual_seed(0)
         student = TinyEncoderConfig(width=16, depth=1).build()
-        model = Distillation(student, StudentConfig(layers=1, front_gradient=factor), 16, [1, 2], 1.0).eval()
+        model = StudentModel(student, StudentConfig(layers=1, front_gradient=factor), 16, [1, 2], 1.0).eval()
         outputs = model(Batch(*padded(clips(9000, 7000))))
         target = torch.ones_like(outputs["layer_1"].logits)
         sum(model.heads[name].loss(output, target) for name, output in outputs.items()).backward()
@@ -151,7 +151,7 @@ def test_the_front_end_gets_its_share_of_the_gradient():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_student_of_hugging_faces_is_one_itself(tiny_encoder, tmp_path, family, norm):
     teacher = PretrainedEncoderConfig(source=str(tiny_encoder(family, norm))).build().eval()
-    student = student_of(teacher, 1).eval()
+    student = build_student(teacher, 1).eval()
     save_encoder(student, tmp_path)
     (waveform,) = clips(9000)
     expected, _ = student(*padded([waveform]))
@@ -174,9 +174,9 @@ def test_a_student_of_hugging_faces_is_one_itself(tiny_encoder, tmp_path, family
 def test_long_recordings_are_cut_without_loss_or_overlap(tone):
     path = tone(seconds=10.0)
     whole = Utterance(id="a", path=path, speaker="x")
-    assert list(unlabelled.pieces(whole, 10.0)) == [whole]
+    assert list(unlabelled.cut_utterance(whole, 10.0)) == [whole]
     for utterance, end in ((whole, 10.0), (Utterance(id="a", path=path, speaker="x", start_s=1, end_s=9), 9)):
-        cut = list(unlabelled.pieces(utterance, 3.0))
+        cut = list(unlabelled.cut_utterance(utterance, 3.0))
         assert len(cut) == math.ceil((end - utterance.start_s) / 3.0) and len({u.id for u in cut}) == len(cut)
         assert cut[0].start_s == utterance.start_s and cut[-1].end_s == utterance.end_s
         assert [u.end_s for u in cut[:-1]] == [u.start_s for u in cut[1:]]
@@ -197,9 +197,9 @@ def test_a_manifest_of_paths_is_enough_and_files_stay_whole(tmp_path):
     data = recipes.CorpusConfig(corpus="manifest", root=str(unlabelled_manifest(tmp_path)))
     with pytest.raises(SertoneError, match="column speaker"):
         corpora.load("manifest", data.root)
-    found = unlabelled.utterances(data, 0.5)
+    found = unlabelled.load_pieces(data, 0.5)
     assert len({u.path for u in found}) == 6 and len(found) > 12
-    fold = unlabelled.sides(found, 0.34, 0)
+    fold = unlabelled.hold_out(found, 0.34, 0)
     assert {u.path for u in fold.train} & {u.path for u in fold.validation} == set()
     assert len({u.path for u in fold.validation}) == 2 and len(fold.train) + len(fold.validation) == len(
         found
@@ -208,20 +208,20 @@ def test_a_manifest_of_paths_is_enough_and_files_stay_whole(tmp_path):
 
 def test_labels_that_cannot_be_read_do_not_matter(tmp_path):
     (tmp_path / "m.csv").write_text("path,valence,vote_sad\na.wav,high,many\n")
-    (found,) = corpora.utterances("manifest", tmp_path / "m.csv", labelled=False)
+    (found,) = corpora.read_utterances("manifest", tmp_path / "m.csv", labelled=False)
     assert found.labels == {} and found.votes == {} and found.speaker == ""
 
 
 def test_speakers_are_held_out_whole(small_demo):
-    found = unlabelled.utterances(recipes.CorpusConfig(corpus="demo", root=str(small_demo)), 1.0)
-    folds = [unlabelled.sides(found, 0.2, seed) for seed in (0, 0, 1)]
+    found = unlabelled.load_pieces(recipes.CorpusConfig(corpus="demo", root=str(small_demo)), 1.0)
+    folds = [unlabelled.hold_out(found, 0.2, seed) for seed in (0, 0, 1)]
     assert folds[0] == folds[1] != folds[2]
     for fold in folds:
         sides = [{u.speaker for u in side} for side in (fold.train, fold.validation)]
         assert not sides[0] & sides[1] and len(sides[1]) == 2
-    assert unlabelled.sides(found, 0.0, 0).validation == []
+    assert unlabelled.hold_out(found, 0.0, 0).validation == []
     with pytest.raises(SertoneError) as caught:
-        unlabelled.sides([u for u in found if u.speaker == "S1F"], 0.2, 0)
+        unlabelled.hold_out([u for u in found if u.speaker == "S1F"], 0.2, 0)
     assert caught.value.code == "nothing_held_out"
 
 
@@ -240,10 +240,14 @@ def test_a_student_hears_more_than_a_random_encoder_of_its_size(tmp_path):
 
     corpora.fake("demo", tmp_path / "demo", full=True)
     root = f"data.root={tmp_path / 'demo'}"
-    train(recipes.load(recipes.shipped("demo_teacher"), [root]), tmp_path / "teacher", quiet=True)
+    train(recipes.load(recipes.find_shipped_recipe("demo_teacher"), [root]), tmp_path / "teacher", quiet=True)
     settings = [root, f"teacher.source={tmp_path / 'teacher'}"]
-    distill(distill_recipe.load(recipes.shipped("demo_distill"), settings), tmp_path / "student", quiet=True)
-    loss = result(tmp_path / "student")["held_out"]
+    distill(
+        distill_recipe.load(recipes.find_shipped_recipe("demo_distill"), settings),
+        tmp_path / "student",
+        quiet=True,
+    )
+    loss = read_result(tmp_path / "student")["held_out"]
     assert loss["after"] < 0.5 * loss["before"]
     encoders = {
         "random": {"name": "compact", "width": 64, "depth": 1, "prosody": True},

@@ -39,7 +39,7 @@ def public_modules():
 
 def own_pages():
     commands = {name for name in public_modules() if name.split(".")[1:2] == ["cli"]}
-    return {f"sertone.corpora.{name}" for name in corpora.names()} | commands
+    return {f"sertone.corpora.{name}" for name in corpora.list_names()} | commands
 
 
 def test_every_public_module_has_a_page_and_a_place_in_one_group():
@@ -221,11 +221,11 @@ def test_no_page_needs_the_net(site):
 @pytest.mark.slow
 def test_every_corpus_module_and_command_has_its_page(site):
     built = pages(site)
-    assert {f"corpora/{name}.html" for name in corpora.names()} <= set(built)
+    assert {f"corpora/{name}.html" for name in corpora.list_names()} <= set(built)
     assert {f"api/{name}.html" for name in public_modules() - own_pages()} <= set(built)
-    for name in corpora.names():
+    for name in corpora.list_names():
         text = html.unescape(re.sub(r"<[^>]+>", "", built[f"corpora/{name}.html"]))
-        sheet = corpora.sheet(name)
+        sheet = corpora.load_sheet(name)
         assert sheet.LICENCE.name in text and all(label in text for label in sheet.EMOTIONS)
     for command in ("corpora check", "corpora list", "crossval", "train", "predict", "demo"):
         assert f'id="sertone-{command.replace(" ", "-")}"' in built["commands.html"]

@@ -12,7 +12,7 @@ from transformers.utils import logging
 
 from sertone import models
 from sertone.errors import SertoneError
-from sertone.labels import FOUR
+from sertone.labels import FOUR_CLASSES
 from sertone.nn.batch import Batch
 from sertone.nn.encoders.compact import BLOCKS, CompactEncoderConfig
 from sertone.nn.encoders.frontend import FrontEnd, track_pitch
@@ -22,8 +22,8 @@ from sertone.nn.encoders.saved import save_encoder
 from sertone.nn.pretrained import FAMILIES
 from sertone.nn.vocabulary import Vocabulary
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit.progress import Progress
-from sertone.training.runs.folds import gather
+from sertone.training.fit.progress import RunProgress
+from sertone.training.runs.folds import prepare_data
 
 CONFIGS = {f"{f}_{n}": TinyEncoderConfig(family=f, norm=n) for f in FAMILIES for n in ("group", "layer")}
 for block in BLOCKS:
@@ -129,9 +129,9 @@ def test_loading_prints_nothing_and_unused_weights_are_one_line_of_ours(tmp_path
         "classifier.bias, classifier.weight, hubert.masked_spec_embed, ..."
     )
     experiment = prepare(demo_recipe(TINY_MODEL | {"encoder": source}))
-    with Progress(2) as progress:
+    with RunProgress(2) as progress:
         for _ in range(2):
-            gather(experiment, progress)
+            prepare_data(experiment, progress)
     out, err = capfd.readouterr()
     lines = [line for line in err.splitlines() if "tiny" in line or "oad" in line or "UNEXPECTED" in line]
     assert out == "" and lines == [encoder.unused]
@@ -231,7 +231,7 @@ def test_one_step_of_wan2025_at_full_base_size(tmp_path):
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
     options = {"name": "wan2025", "encoder": {"name": "pretrained", "source": str(tmp_path)}}
     vocabulary = Vocabulary(
-        FOUR,
+        FOUR_CLASSES,
         {"emotion": ["a", "b"], "gender": ["f", "m"], "style": ["i", "s"], "speaker": ["x", "y"]},
         list("abc"),
     )
@@ -254,7 +254,7 @@ def test_one_step_of_wan2025_at_full_base_size(tmp_path):
 
 def test_tiny_model_is_tiny():
     vocabulary = Vocabulary(
-        FOUR, {"emotion": ["a"], "gender": ["f"], "style": ["i"], "speaker": ["x"]}, ["a"]
+        FOUR_CLASSES, {"emotion": ["a"], "gender": ["f"], "style": ["i"], "speaker": ["x"]}, ["a"]
     )
     assert sum(p.numel() for p in models.build(TINY_MODEL, vocabulary).parameters()) < 30_000
 

@@ -13,14 +13,14 @@ from exported import COMPACT, TEXT, write_checkpoint
 import sertone
 from sertone.errors import SertoneError
 from sertone.export.bundles import export
-from sertone.export.onnx_graph import FIXED, save, to_onnx
-from sertone.export.parity import parity
-from sertone.export.precision import lowered
-from sertone.export.precision_check import agreement, require_agreement
-from sertone.labels import FOUR, Scale
+from sertone.export.onnx_graph import FRONT_END_PREFIX, save_graph, to_onnx
+from sertone.export.parity import check_parity
+from sertone.export.precision import convert_precision
+from sertone.export.precision_check import compare_precisions, require_small_loss
+from sertone.labels import FOUR_CLASSES, Scale
 from sertone.runtime.answering import Outputs
-from sertone.runtime.bundle import Bundle, about
-from sertone.training.testing.trained import Trained
+from sertone.runtime.bundle import Bundle, read_metadata
+from sertone.training.testing.trained import TorchModel
 
 PROSODY = COMPACT | {"prosody": True, "block": "conformer"}
 WAN = {"name": "wan2025", "hidden": 16, "frozen_layers": 1}
@@ -81,10 +81,10 @@ def differences(first, second, samples, text=None):
 def test_a_bundle_answers_what_torch_does(bundle, name, speech):
     """On real recordings too, some of which begin with digital silence."""
     checkpoint, folder = bundle(name)
-    trained, exported = Trained(checkpoint), Bundle(folder)
-    said = about(folder)
+    trained, exported = TorchModel(checkpoint), Bundle(folder)
+    said = read_metadata(folder)
     assert (exported.classes, exported.scales) == (trained.classes, trained.scales)
-    assert (exported.hears, exported.reads) == (trained.hears, trained.reads)
+    assert (exported.uses_audio, exported.uses_text) == (trained.uses_audio, trained.uses_text)
     worst = said["parity"]["largest_difference"]
     assert said["parity"]["seconds"][0] <= 0.4 and said["parity"]["seconds"][-1] == 30.0
     assert max(worst.values()) <= 1e-4
@@ -94,7 +94,7 @@ def test_a_bundle_answers_what_torch_does(bundle, name, speech):
     clips.append(np.concatenate([np.zeros(8000, np.float32), clips[-1]]))
     answers = []
     for samples in clips:
-        for text in TEXTS if trained.reads else (None,):
+        for text in TEXTS if trained.uses_text else (None,):
             assert max(differences(trained, exported, samples, text)) <= 1e-4
             answers.append(
                 np.concatenate([part[0] for part in vars(exported.outputs(samples[None], text)).values()])
@@ -105,7 +105,7 @@ def test_a_bundle_answers_what_torch_does(bundle, name, speech):
 def test_speech_is_answered_as_by_torch(bundle, speech):
     """The decisions of the pitch tracker fall the same way."""
     checkpoint, folder = bundle("prosody")
-    trained, exported = Trained(checkpoint), Bundle(folder)
+    trained, exported = TorchModel(checkpoint), Bundle(folder)
     found = [max(differences(trained, exported, samples)) for _, samples in speech(every=5)]
     assert 0 < max(found) <= 2e-5
 
@@ -118,7 +118,7 @@ def test_numbers_near_zero_are_not_left_out(tmp_path):
             level = (waveforms.square().mean(1, keepdim=True) + 1e-8).log()
             return level, level[:, :0] - 1e-10
 
-    save(to_onnx(Level(), {"waveforms": torch.randn(2, 100)}), tmp_path / "model.onnx")
+    save_graph(to_onnx(Level(), {"waveforms": torch.randn(2, 100)}), tmp_path / "model.onnx")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
@@ -136,12 +136,12 @@ def test_a_run_answers_with_the_mean_of_its_models(tmp_path, experiment, speech)
         for k in (0, 1)
     ]
     export(tmp_path / "run", tmp_path / "bundle")
-    exported, alone = Bundle(tmp_path / "bundle"), [Trained(folder) for folder in folds]
+    exported, alone = Bundle(tmp_path / "bundle"), [TorchModel(folder) for folder in folds]
     for _, samples in [*speech(every=150), ("noise", np.random.default_rng(0).standard_normal(20000))]:
         given = samples[None].astype(np.float32)
         mean = np.mean([model.outputs(given).probabilities for model in alone], axis=0)
         assert np.abs(exported.outputs(given).probabilities - mean).max() <= 1e-5
-    said = about(tmp_path / "bundle")
+    said = read_metadata(tmp_path / "bundle")
     assert said["models"] == 2 and said["calibration"]["threshold"] == pytest.approx(0.4)
 
 
@@ -158,9 +158,9 @@ def quantised(path):
 def test_int8_is_for_the_weights_of_products_only(bundle, name, tmp_path):
     _, folder = bundle(name)
     before = quantised(folder / "model.onnx")
-    lowered(folder / "model.onnx", tmp_path / "int8.onnx", "int8")
+    convert_precision(folder / "model.onnx", tmp_path / "int8.onnx", "int8")
     after = quantised(tmp_path / "int8.onnx")
-    fixed = {n for n in before["MatMul"] if n.startswith(FIXED)}
+    fixed = {n for n in before["MatMul"] if n.startswith(FRONT_END_PREFIX)}
     assert fixed <= set(after["MatMul"]) and bool(fixed) == (name == "prosody")
     assert after["Conv"] == before["Conv"] and not before["MatMulInteger"]
     weights = {"prosody": 2 * 6, "wav2vec2": 1 + 2 * 6}[name]  # six products by weights in each of two layers
@@ -198,7 +198,7 @@ def test_no_sum_of_two_products_leaves_sixteen_bits(bundle, name, tmp_path):
     A fused convolution has the frames of its kernel side by side, so that its columns are such products too.
     """
     _, folder = bundle(name)
-    lowered(folder / "model.onnx", tmp_path / "int8.onnx", "int8")
+    convert_precision(folder / "model.onnx", tmp_path / "int8.onnx", "int8")
     found = adjacent_sums(tmp_path / "int8.onnx")
     assert len(found) == len(quantised(tmp_path / "int8.onnx")["MatMulInteger"]) > 0
     assert max(found.values()) > 64, "the range is used"
@@ -210,14 +210,14 @@ def test_no_sum_of_two_products_leaves_sixteen_bits(bundle, name, tmp_path):
 def test_lowered_weights_answer_nearly_the_same(bundle, name, precision, most, tmp_path):
     _, folder = bundle(name)
     (tmp_path / "bundle").mkdir()
-    lowered(folder / "model.onnx", tmp_path / "bundle" / "model.onnx", precision)
+    convert_precision(folder / "model.onnx", tmp_path / "bundle" / "model.onnx", precision)
     from sertone.export.bundles import write_bundle
 
-    write_bundle(tmp_path / "bundle", about(folder) | {"precision": precision})
+    write_bundle(tmp_path / "bundle", read_metadata(folder) | {"precision": precision})
     sizes = [(path / "model.onnx").stat().st_size for path in (tmp_path / "bundle", folder)]
     assert sizes[0] < sizes[1]
     exact, other = Bundle(folder), Bundle(tmp_path / "bundle")
-    found = parity(exact, other, seconds=(0.5, 2.0), tolerance=most)
+    found = check_parity(exact, other, seconds=(0.5, 2.0), tolerance=most)
     assert 0 < found["largest_difference"]["probabilities"] <= most
     assert "not measured" in (tmp_path / "bundle" / "README.md").read_text()
 
@@ -230,7 +230,7 @@ def test_an_export_without_room_says_so_and_leaves_nothing(bundle, tmp_path):
     assert caught.value.code == "disk_full" and not list(tmp_path.iterdir())
     for precision in ("int8", "bf16"):
         with pytest.raises(SertoneError) as caught, room(20_000):
-            lowered(folder / "model.onnx", tmp_path / "model.onnx", precision)
+            convert_precision(folder / "model.onnx", tmp_path / "model.onnx", precision)
         assert caught.value.code == "disk_full" and not (tmp_path / "model.onnx").exists()
 
 
@@ -253,14 +253,14 @@ def test_an_export_loads_each_graph_and_asks_the_probe_of_the_bundle_once(
 
     session = counting(onnxruntime.InferenceSession, lambda _: "session")
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    monkeypatch.setattr(bundles, "ask", counting(bundles.ask, lambda _: "probe"))
+    monkeypatch.setattr(bundles, "create_probe", counting(bundles.create_probe, lambda _: "probe"))
     for module in (bundles, running):
         monkeypatch.setattr(module, "file_hash", counting(module.file_hash, lambda given: given[0].name))
     said = export(checkpoint, tmp_path / "bundle", precision=precision)
     assert counted.count("session") == sessions and counted.count("probe") == 1
     assert counted.count("model.onnx") == 2 * sessions, "stated, and checked when the graph is loaded"
     monkeypatch.undo()
-    assert about(tmp_path / "bundle") == said and Bundle(tmp_path / "bundle")
+    assert read_metadata(tmp_path / "bundle") == said and Bundle(tmp_path / "bundle")
 
 
 def test_int8_answers_a_recording_the_same_beside_others(bundle, tmp_path):
@@ -269,8 +269,8 @@ def test_int8_answers_a_recording_the_same_beside_others(bundle, tmp_path):
 
     _, folder = bundle("wav2vec2")
     (tmp_path / "bundle").mkdir()
-    lowered(folder / "model.onnx", tmp_path / "bundle" / "model.onnx", "int8")
-    write_bundle(tmp_path / "bundle", about(folder) | {"precision": "int8"})
+    convert_precision(folder / "model.onnx", tmp_path / "bundle" / "model.onnx", "int8")
+    write_bundle(tmp_path / "bundle", read_metadata(folder) | {"precision": "int8"})
     model, draw = Bundle(tmp_path / "bundle"), np.random.default_rng(0)
     waveforms = draw.standard_normal((3, 16000)) * np.asarray([[1.0], [0.01], [0.3]])
     alone = [model.outputs(row[None]).probabilities[0] for row in waveforms]
@@ -309,31 +309,31 @@ def test_agreement_is_counted_on_the_recordings_of_a_corpus(four):
         Told([0.9, 0.8, 0.2, 0.6], [0.1, 0.2, 0.3, 0.4]),
         Told([0.9, 0.4, 0.3, 0.6], [0.1, 0.2, 0.3, 0.8]),
     )
-    found = agreement(exact, other, {"happy": "happy", "sad": "sad"}, "manifest", four)
+    found = compare_precisions(exact, other, {"happy": "happy", "sad": "sad"}, "manifest", four)
     assert (found["utterances"], found["equal_labels"]) == (4, 0.75)
     assert found["mean_difference"] == pytest.approx((0 + 0.4 + 0.1 + 0) / 4)
     assert found["mean_rating_difference"] == pytest.approx(0.1)
     assert found["scores"] == {"ua": {"fp32": 1.0, "own": 0.75, "utterances": 3}}
     assert found["loss_points"] == pytest.approx(25.0)
     with pytest.raises(SertoneError, match=r"loses 25\.00 points") as caught:
-        require_agreement(found, "int8", force=False)
+        require_small_loss(found, "int8", force=False)
     assert caught.value.code == "int8_loss"
-    require_agreement(found, "int8", force=True)
-    require_agreement(found | {"loss_points": 0.5}, "int8", force=False)
-    require_agreement(found | {"loss_points": None}, "int8", force=False)
+    require_small_loss(found, "int8", force=True)
+    require_small_loss(found | {"loss_points": 0.5}, "int8", force=False)
+    require_small_loss(found | {"loss_points": None}, "int8", force=False)
 
 
 def test_agreement_reads_a_table_by_chosen_columns(four):
     four.write_text(four.read_text().replace("path,speaker,emotion", "clip,speaker,feeling"))
     exact = Told([0.9, 0.8, 0.2, 0.6], [0.1, 0.2, 0.3, 0.4])
     reader = {"columns": {"path": "clip", "emotion": "feeling"}}
-    found = agreement(exact, exact, {"happy": "happy", "sad": "sad"}, "manifest", four, reader)
+    found = compare_precisions(exact, exact, {"happy": "happy", "sad": "sad"}, "manifest", four, reader)
     assert found["scores"]["ua"]["utterances"] == 3
 
 
 def test_a_corpus_without_the_models_labels_measures_no_loss(four):
     exact = Told([0.9, 0.8, 0.2, 0.6], [0.1, 0.2, 0.3, 0.4])
-    found = agreement(exact, exact, {"fearful": "sad"}, "manifest", four)
+    found = compare_precisions(exact, exact, {"fearful": "sad"}, "manifest", four)
     assert (found["loss_points"], found["scores"], found["equal_labels"]) == (None, {}, 1.0)
 
 
@@ -348,13 +348,13 @@ def test_another_answer_is_no_parity(toy):
             return Outputs(found.probabilities + self.by, found.ratings)
 
     exact = Bundle(toy)
-    assert parity(exact, Off(exact, 0.9e-4), seconds=(1.0,))["largest_difference"]["probabilities"] > 0
+    assert check_parity(exact, Off(exact, 0.9e-4), seconds=(1.0,))["largest_difference"]["probabilities"] > 0
     for wrong in (1.2e-4, np.nan):
         with pytest.raises(SertoneError) as caught:
-            parity(exact, Off(exact, wrong), seconds=(1.0,))
+            check_parity(exact, Off(exact, wrong), seconds=(1.0,))
         assert caught.value.code == "parity"
     with pytest.raises(SertoneError):
-        parity(exact, Off(exact, np.nan), seconds=(1.0,), tolerance=np.inf)
+        check_parity(exact, Off(exact, np.nan), seconds=(1.0,), tolerance=np.inf)
 
 
 def test_nothing_is_written_over_or_left_behind(tmp_path, toy, experiment):
@@ -373,7 +373,10 @@ def test_nothing_is_written_over_or_left_behind(tmp_path, toy, experiment):
 
 
 def test_classes_of_the_four_are_mapped(bundle):
-    said = about(bundle("prosody")[1])
-    assert said["class_map"] == FOUR and said["model"] == {"name": "wan2025", "encoders": "compact"}
+    said = read_metadata(bundle("prosody")[1])
+    assert said["class_map"] == FOUR_CLASSES and said["model"] == {"name": "wan2025", "encoders": "compact"}
     assert json.loads((bundle("prosody")[1] / "bundle.json").read_text())["scores"] == {}
-    assert sertone.load(bundle("prosody")[1]).answering.names(Bundle(bundle("prosody")[1])) == said["classes"]
+    assert (
+        sertone.load(bundle("prosody")[1]).answer_format.names(Bundle(bundle("prosody")[1]))
+        == said["classes"]
+    )

@@ -13,9 +13,9 @@ from transformers import AutoConfig, Wav2Vec2Model, pipeline
 import sertone
 from sertone.errors import SertoneError
 from sertone.export.bundles import export
-from sertone.export.from_huggingface import source_of
-from sertone.export.heads import AUDEERING, SpeechClassification
-from sertone.runtime.bundle import about
+from sertone.export.from_huggingface import load_exportable
+from sertone.export.heads import AUDEERING_ARCHITECTURE, SpeechClassification
+from sertone.runtime.bundle import read_metadata
 
 SUPERB = {"use_weighted_layer_sum": True}
 LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
@@ -44,14 +44,14 @@ def write_audeering(folder, **changes):
         **TOY,
         **LARGE,
         id2label=dict(enumerate(DIMENSIONS)),
-        architectures=[AUDEERING],
+        architectures=[AUDEERING_ARCHITECTURE],
         problem_type="regression",
         pooling_mode="mean",
     )
     config.update(changes)
     torch.manual_seed(1)
     save_hub_folder(folder, SpeechClassification(config))
-    values = json.loads((folder / "config.json").read_text()) | {"architectures": [AUDEERING]}
+    values = json.loads((folder / "config.json").read_text()) | {"architectures": [AUDEERING_ARCHITECTURE]}
     (folder / "config.json").write_text(json.dumps(values))
     return folder
 
@@ -194,7 +194,7 @@ def test_what_is_not_whole_is_refused(folder, tmp_path, damage, code, said):
 
 def test_no_such_folder(tmp_path):
     with pytest.raises(SertoneError) as caught:
-        source_of(str(tmp_path / "none"))
+        load_exportable(str(tmp_path / "none"))
     assert caught.value.code == "missing_encoder"
 
 
@@ -203,14 +203,14 @@ def test_a_checkpoint_that_names_code_is_refused(folder, tmp_path):
     (copy / "evil.py").write_text("raise SystemExit('run')\n")
     config(auto_map={"AutoConfig": "evil.Config", "AutoModelForAudioClassification": "evil.Model"})(copy)
     with pytest.raises(SertoneError, match=r"config\.json names code to run \(auto_map\)") as caught:
-        source_of(str(copy))
+        load_exportable(str(copy))
     assert caught.value.code == "remote_code"
 
 
 def test_another_pooling_is_refused(tmp_path):
     folder = write_audeering(tmp_path / "folder", pooling_mode="max")
     with pytest.raises(SertoneError, match="pooling max") as caught:
-        source_of(str(folder))
+        load_exportable(str(folder))
     assert caught.value.code == "unknown_head"
 
 
@@ -230,7 +230,7 @@ def test_from_the_command_line_in_int8(folder, tmp_path, small_demo, capsys):
     ]
     assert app(call, exit_on_error=False) == 0
     assert "of the labels are those of fp32; ua " in capsys.readouterr().out
-    said = about(tmp_path / "int8")
+    said = read_metadata(tmp_path / "int8")
     assert said["precision"] == "int8" and said["measured"]["utterances"] == 40
     assert said["measured"]["equal_labels"] > 0.9 and set(said["measured"]["scores"]) == {"ua"}
     card = (tmp_path / "int8" / "README.md").read_text()

@@ -21,7 +21,7 @@ import sertone
 from sertone import audio
 from sertone.runtime.timeline import isolated
 from sertone.runtime.timeline.plan import TimelineSettings
-from sertone.utils.processes import Isolated
+from sertone.utils.processes import ChildProcess
 
 RATE = 16000
 NOISE = 0.1 * np.random.default_rng(0).standard_normal(RATE)
@@ -228,7 +228,7 @@ def test_a_decompression_bomb_takes_no_memory(tmp_path):
 
 def require_little_memory(path):
     """The limit of ten minutes, as float32 and its copy, is 230 MB."""
-    with Isolated(HERE) as child:
+    with ChildProcess(HERE) as child:
         code, megabytes = child(read_and_measure, path)
     assert code == "too_long" and megabytes < 150
 
@@ -271,20 +271,20 @@ def test_a_decoder_that_dies_costs_one_recording(model, tmp_path, monkeypatch):
     found = list(model.predict_files(files))
     assert [answer.code for answer in found] == ["decoder_crashed" if n % 4 == 1 else "" for n in range(12)]
     assert [answer.file for answer in found] == [str(file) for file in files]
-    isolated.end_decoders()
+    isolated.close_decoders()
     assert not children()
 
 
 @pytest.fixture
 def short_silence(monkeypatch):
     """Decoders that are started already, or can be within a few seconds, and are then ended soon."""
-    isolated.end_decoders()
+    isolated.close_decoders()
     monkeypatch.setenv("PYTHONPATH", HERE["PYTHONPATH"])
-    with isolated.decoder() as child:
+    with isolated.borrow_decoder() as child:
         child(read_and_measure, "none")
-    monkeypatch.setattr(isolated, "SILENCE_S", 0.5)
+    monkeypatch.setattr(isolated, "DECODER_TIMEOUT_S", 0.5)
     yield
-    isolated.end_decoders()
+    isolated.close_decoders()
     assert not children()
 
 
@@ -292,9 +292,9 @@ def test_a_decoder_that_hangs_costs_one_recording(model, tmp_path, short_silence
     """In C, where no signal handler and no other thread of its process can run."""
     wav()(tmp_path / "a.wav")
     with pytest.raises(audio.AudioError) as caught:
-        isolated.read_apart(Stuck("b.wav"), 30.0)
+        isolated.read_isolated(Stuck("b.wav"), 30.0)
     assert caught.value.code == "decode_timeout"
-    isolated.SILENCE_S = 4.0  # from here on a process has to start in that time
+    isolated.DECODER_TIMEOUT_S = 4.0  # from here on a process has to start in that time
     files = [Stuck("b.wav"), tmp_path / "a.wav"]
     assert [answer.code for answer in model.predict_files(files)] == ["decode_timeout", ""]
     assert model.predict(tmp_path / "a.wav").status == "ok"
@@ -307,7 +307,7 @@ def test_a_decoder_that_hangs_ends_one_timeline(model, tmp_path, short_silence):
 
 def test_a_decoder_that_is_killed_between_two_recordings_costs_none(tmp_path):
     wav()(tmp_path / "a.wav")
-    with Isolated() as isolated:
+    with ChildProcess() as isolated:
         pid = isolated(os.getpid)
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)

@@ -17,10 +17,10 @@ from torch import nn
 
 from sertone import audio, models
 from sertone import recipe as recipes
-from sertone.labels import FOUR
+from sertone.labels import FOUR_CLASSES
 from sertone.nn.batch import Batch
 from sertone.nn.encoders import functional_statistics, functionals
-from sertone.nn.encoders.augmentation import Perturbation, colours, perturb, warped
+from sertone.nn.encoders.augmentation import Perturbation, draw_colours, perturb, warp_bands
 from sertone.nn.encoders.base import Prefix
 from sertone.nn.encoders.frontend import LOUDNESS, LOUDNESS_DB, MEL_DB, VOICING, FrontEnd
 from sertone.nn.encoders.functional_statistics import Regions
@@ -28,7 +28,7 @@ from sertone.nn.encoders.functionals import FunctionalsEncoderConfig, Standardis
 from sertone.nn.masks import frame_mask
 from sertone.nn.vocabulary import Vocabulary
 from sertone.runtime import shipped
-from sertone.runtime.bundle import Bundle, Settings, about
+from sertone.runtime.bundle import Bundle, BundleSettings, read_metadata
 from sertone.training.runs.crossval import cross_validate
 
 frames_and_seed = (st.integers(1, 40), st.integers(0, 10_000))
@@ -78,7 +78,7 @@ def test_thirds_have_a_third_of_the_frames_each(frames, seed):
     signals, weights = drawn(frames, seed)
     kept = signals[0][weights[0] > 0].numpy()
     places = (3 * (np.arange(len(kept)) + 0.5) / len(kept)).astype(int)
-    found = functional_statistics.thirds(signals, weights)[0].numpy().reshape(3, -1)
+    found = functional_statistics.means_of_thirds(signals, weights)[0].numpy().reshape(3, -1)
     for third in range(3):
         expected = kept[places == third].mean(0) if (places == third).any() else np.zeros(3)
         np.testing.assert_allclose(found[third], expected, atol=1e-5)
@@ -112,7 +112,7 @@ def speech(frames=60, seed=0):
     prosody[..., VOICING] = 0.9 - 0.1 * torch.rand(1, frames, generator=draw)
     prosody[:, 20:30, VOICING] = 0.2
     real = (torch.arange(frames) < 50)[None].float()
-    return cepstra, prosody, real, Regions.of(prosody, real)
+    return cepstra, prosody, real, Regions.detect(prosody, real)
 
 
 def test_contours_are_of_the_prosody_in_speech_and_of_the_spectrum_in_voiced_speech():
@@ -144,7 +144,7 @@ def test_segments_are_the_runs_of_frames_that_count(counts, behind):
     runs = [len(list(own)) for counted, own in itertools.groupby(counts) if counted]
     weights = torch.tensor([[*map(float, counts), *behind * [0.0]]])
     real = torch.tensor([[*len(counts) * [1.0], *behind * [0.0]]])
-    rate, length = functional_statistics.segments(weights, real)[0].tolist()
+    rate, length = functional_statistics.segment_statistics(weights, real)[0].tolist()
     assert rate == pytest.approx(len(runs) / (len(counts) / 100), rel=1e-5)
     assert length == pytest.approx(np.log(np.mean(runs)) if runs else 0, abs=1e-5)
 
@@ -179,10 +179,10 @@ def test_a_trained_model_finds_every_statistic_at_its_place():
         "unvoiced": cepstra[0, unvoiced].mean(0)[0],
         "speech": prosody[0, :40].mean(0)[0],
         "real": prosody[0, :50].mean(0)[0],
-        "thirds": functional_statistics.thirds(prosody, region.speech)[0, 0],
+        "thirds": functional_statistics.means_of_thirds(prosody, region.speech)[0, 0],
         "skewness": functional_statistics.skewness(cepstra, region.voiced)[0, 0],
         "slopes": functional_statistics.slope(cepstra, region.speech, region.voiced)[0, 0],
-        "changes": functional_statistics.changes(cepstra, prosody, region)[0][0, 0],
+        "changes": functional_statistics.delta_statistics(cepstra, prosody, region)[0][0, 0],
         "contours": functional_statistics.contours(cepstra, prosody, region)[0][0, 0],
         "shares": torch.tensor(30 / 40),
     }
@@ -195,7 +195,7 @@ def test_where_no_frame_counts_there_is_nothing():
     for values in (
         functional_statistics.contour(signals, none),
         functional_statistics.correlations(signals, none),
-        functional_statistics.segments(none, none + 1),
+        functional_statistics.segment_statistics(none, none + 1),
     ):
         assert not values.any()
 
@@ -203,10 +203,10 @@ def test_where_no_frame_counts_there_is_nothing():
 def test_differences_and_cepstra():
     signals, weights = drawn(20, 3)
     inner = np.gradient(signals[0].numpy(), axis=0)[1:-1]
-    np.testing.assert_allclose(functional_statistics.differences(signals)[0, 1:-1], inner, atol=1e-6)
+    np.testing.assert_allclose(functional_statistics.deltas(signals)[0, 1:-1], inner, atol=1e-6)
     w = weights[0].numpy()
     expected = np.array([w[t - 1 : t + 2].all() and 0 < t < 19 for t in range(20)])
-    assert np.array_equal(functional_statistics.neighboured(weights)[0].numpy() > 0, expected)
+    assert np.array_equal(functional_statistics.inner_frames(weights)[0].numpy() > 0, expected)
     theirs = scipy.fft.dct(np.eye(16), type=2, axis=1)[:, :5] / 2 * np.sqrt(2 / 16)
     np.testing.assert_allclose(functional_statistics.cosine_transform(16, 5), theirs, atol=1e-6)
 
@@ -215,7 +215,7 @@ def test_regions():
     prosody = torch.zeros(1, 5, 5)
     prosody[0, :, LOUDNESS] = torch.tensor([0.0, -20, -22, -1, 5]) / LOUDNESS_DB
     prosody[0, :, VOICING] = torch.tensor([0.9, 0.2, 0.9, 0.6, 0.9])
-    region = Regions.of(prosody, torch.tensor([[1.0, 1, 1, 1, 0]]))  # the last, the loudest, is not real
+    region = Regions.detect(prosody, torch.tensor([[1.0, 1, 1, 1, 0]]))  # the last, the loudest, is not real
     assert region.speech.tolist() == [[1, 1, 0, 1, 0]]
     assert region.voiced.tolist() == [[1, 0, 0, 1, 0]]
     assert region.unvoiced.tolist() == [[0, 1, 0, 0, 0]]
@@ -249,12 +249,12 @@ def test_what_lies_far_out_is_cut_off():
 def test_a_warped_ramp_is_a_steeper_ramp(factor):
     ramp = torch.arange(20.0).expand(1, 3, 20)
     expected = (ramp * factor).clamp(max=19)
-    torch.testing.assert_close(warped(ramp, torch.tensor([[factor]])), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(warp_bands(ramp, torch.tensor([[factor]])), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_colours_are_smooth_and_leave_the_level():
     torch.manual_seed(0)
-    drawn = colours(4000, 64, 0.5, torch.device("cpu"))
+    drawn = draw_colours(4000, 64, 0.5, torch.device("cpu"))
     assert drawn.mean(1).abs().max() < 1e-5
     waves = scipy.fft.dct(drawn.numpy(), axis=1) / 64
     assert waves[:, 1:4].std(0) == pytest.approx(0.5, rel=0.05)
@@ -310,7 +310,7 @@ def test_statistics_are_chosen_and_the_others_stay_as_they_are():
         return encoder.embed(features, frame_mask(frames, features.shape[1]))[:, 0].T.tolist()
 
     every, none = values(list(get_args(functionals.Further))), values([])
-    prosody, cepstra = FrontEnd(8, prosody=True).features - 8, 4
+    prosody, cepstra = FrontEnd(8, prosody=True).feature_count - 8, 4
     added = {
         "thirds": 3 * prosody,
         "skewness": cepstra + prosody,
@@ -356,7 +356,7 @@ def test_the_exported_graph_answers_the_same_for_any_length(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
     options = {"name": "baseline", "encoder": {"name": "functionals"}, "hidden": 8, "members": 2}
-    answer = Answer(models.build(options, Vocabulary.of([], FOUR))).eval()
+    answer = Answer(models.build(options, Vocabulary.from_utterances([], FOUR_CLASSES))).eval()
     features = [answer.model.encoder.prefix(*padded([clip])).states for clip in clips(16000, 48000)]
     path = tmp_path / "model.onnx"
     dynamic = {"states": {1: torch.export.Dim("frames", min=2, max=1000)}}
@@ -368,12 +368,12 @@ def test_the_exported_graph_answers_the_same_for_any_length(tmp_path):
 
 
 def test_the_model_that_comes_with_sertone_is_small():
-    recipe = recipes.load(recipes.shipped("compact"))
-    model = models.build(recipe.model, Vocabulary.of([], FOUR))
+    recipe = recipes.load(recipes.find_shipped_recipe("compact"))
+    model = models.build(recipe.model, Vocabulary.from_utterances([], FOUR_CLASSES))
     assert sum(parameter.numel() for parameter in model.parameters()) * 4 <= 5e6
     assert recipe.data.corpus == "emodb"  # CC0: whoever gets the model may use it
-    folder = shipped.folder()
-    said = about(folder)
+    folder = shipped.find_folder()
+    said = read_metadata(folder)
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 5e6
     assert said["name"] == shipped.NAME and said["card"]["corpus"]["name"] == "emodb"
     assert said["scores"]["among"] == 4 and said["elsewhere"]
@@ -382,8 +382,11 @@ def test_the_model_that_comes_with_sertone_is_small():
 @torch.no_grad()
 def test_its_bundle_is_not_slower_than_torch(voices):
     """CPU time of one thread, best of several, in turns; the weights do not matter."""
-    torch_model = models.build(recipes.load(recipes.shipped("compact")).model, Vocabulary.of([], FOUR)).eval()
-    bundle = Bundle(shipped.folder(), Settings(threads=1))
+    torch_model = models.build(
+        recipes.load(recipes.find_shipped_recipe("compact")).model,
+        Vocabulary.from_utterances([], FOUR_CLASSES),
+    ).eval()
+    bundle = Bundle(shipped.find_folder(), BundleSettings(threads=1))
     waveforms = [audio.read(path).samples[None] for path in voices[:5]]
 
     def with_torch(samples):
@@ -405,7 +408,7 @@ def test_its_bundle_is_not_slower_than_torch(voices):
 def test_its_recipe_is_better_than_comparable_features_and_an_svm(tmp_path):
     """ComParE 2016 and an SVM with its best settings: .849 on the same folds."""
     root = REAL_SPEECH / "emodb4"
-    recipe = recipes.load(recipes.shipped("compact"), [f"data.root={root}"])
+    recipe = recipes.load(recipes.find_shipped_recipe("compact"), [f"data.root={root}"])
     cross_validate(recipe, tmp_path, jobs=1, quiet=True)
     pooled = json.loads((tmp_path / "results.json").read_text())["pooled"]["emotion"]
     assert pooled["ua"] > 0.849

@@ -12,7 +12,7 @@ from exported import COMPACT, TEXT, write_checkpoint
 from toys import write_toy
 
 from sertone import recipe as recipes
-from sertone.utils.processes import ChildDiedError, Isolated
+from sertone.utils.processes import ChildDiedError, ChildProcess
 
 HANG_S = 60
 """No artifact takes that long."""
@@ -55,7 +55,7 @@ def artifacts(tmp_path_factory, small_demo, experiment):
 
 def outcomes(cases):
     """What came of each case, in a child that is replaced when it hangs or dies."""
-    child, found = Isolated(HERE | {"OMP_NUM_THREADS": "1"}), []
+    child, found = ChildProcess(HERE | {"OMP_NUM_THREADS": "1"}), []
     with ThreadPoolExecutor(1) as pool:
         for case in cases:
             future = pool.submit(child, fuzz.outcome_apart, *case)
@@ -66,7 +66,7 @@ def outcomes(cases):
             except TimeoutError:
                 found.append("hang")
                 child.close()
-                child = Isolated(HERE | {"OMP_NUM_THREADS": "1"})
+                child = ChildProcess(HERE | {"OMP_NUM_THREADS": "1"})
     child.close()
     return found
 

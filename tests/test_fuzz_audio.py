@@ -11,7 +11,7 @@ from sounds import FORMATS, MUTATIONS, mutants, write
 import sertone
 from sertone import audio
 from sertone.audio import SEGMENT_TOLERANCE_S
-from sertone.utils.processes import ChildDiedError, ChildStuckError, cores, side_by_side
+from sertone.utils.processes import ChildDiedError, ChildStuckError, count_cores, run_parallel
 
 pytest.importorskip("av")
 LIMIT_S = 60.0
@@ -23,7 +23,7 @@ def judged(folder, files):
     assert all(found.status == "ok" for found in whole.values()), whole
     counts, faults = Counter(), []
     calls = ((path, name, damage) for path, name, damage in files)
-    running = side_by_side([HERE] * min(2, cores()), verdict, calls, silence_s=LIMIT_S)
+    running = run_parallel([HERE] * min(2, count_cores()), verdict, calls, timeout_s=LIMIT_S)
     with contextlib.closing(running):
         for (path, name, damage), future in running:
             outcome = outcome_of(future, whole[name])

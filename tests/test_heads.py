@@ -147,7 +147,7 @@ def test_ctc_loss_by_enumerating_all_paths():
     head = TranscriptHead(4, 5, ["a", "b"]).eval()
     output = head(drawn(3, 4, 4), torch.tensor([4, 3, 2]))
     target = torch.tensor([[1, 2, 1], [1, 1, 0], [2, 2, 0]])  # the last does not fit: 2 + 1 repeat > 2
-    assert head.unfit(output, target).tolist() == [False, False, True]
+    assert head.exceeds_frames(output, target).tolist() == [False, False, True]
     rows = output.logits.log_softmax(-1)
     expected = ctc_by_enumeration(rows[0], [1, 2, 1]) / 3 + ctc_by_enumeration(rows[1, :3], [1, 1]) / 2
     loss = head.loss(output, target)

@@ -9,9 +9,9 @@ from exported import COMPACT, write_checkpoint
 from sertone.cli import app
 from sertone.errors import SertoneError
 from sertone.export import from_checkpoint
-from sertone.runtime.bundle import Bundle, about
-from sertone.scoring.calibration import HELD_OUT, NOT_FITTED, probabilities
-from sertone.training.testing.calibrate import on_held_out
+from sertone.runtime.bundle import Bundle, read_metadata
+from sertone.scoring.calibration import HELD_OUT, NOT_FITTED, softmax
+from sertone.training.testing.calibrate import calibrate_on_held_out
 
 CLASSES = ("neutral", "happy", "angry", "sad")
 TRUE = 0.6
@@ -23,12 +23,12 @@ def write_run(folder, temperatures=(1.0, 1.0, 1.0), each=400):
     draw = np.random.default_rng(0)
     for fold, temperature in enumerate(temperatures):
         logits = draw.normal(0, 1.5, (each, 4))
-        truth = probabilities(logits, TRUE)
+        truth = softmax(logits, TRUE)
         targets = [CLASSES[draw.choice(4, p=row)] for row in truth]
         rows = [
             {"id": f"{fold}_{n}", "fold": fold, "speaker": f"s{fold}", "target": target, "prediction": "",
              **{f"p_{name}": share for name, share in zip(CLASSES, told, strict=True)}}
-            for n, (target, told) in enumerate(zip(targets, probabilities(logits, temperature), strict=True))
+            for n, (target, told) in enumerate(zip(targets, softmax(logits, temperature), strict=True))
         ]  # fmt: skip
         (folder / f"fold_{fold}" / "checkpoint").mkdir(parents=True)
         (folder / f"fold_{fold}" / "checkpoint" / "checkpoint.json").write_text("{}")
@@ -46,7 +46,7 @@ def told_of(run):
 
 def test_the_temperature_and_the_threshold_are_those_of_the_held_out_answers(tmp_path):
     run = write_run(tmp_path / "run")
-    found = on_held_out(run, coverage=0.7)
+    found = calibrate_on_held_out(run, coverage=0.7)
     shares, targets = told_of(run)
     own = np.array([CLASSES.index(target) for target in targets])
 
@@ -67,13 +67,13 @@ def test_the_temperature_and_the_threshold_are_those_of_the_held_out_answers(tmp
 
 @pytest.mark.filterwarnings("error")
 def test_one_fold_alone_says_nothing_of_its_worth(tmp_path):
-    found = on_held_out(write_run(tmp_path / "run", (1.0,)), 0.8)
+    found = calibrate_on_held_out(write_run(tmp_path / "run", (1.0,)), 0.8)
     assert found.note == HELD_OUT and found.fitted_on["speakers"] == ["s0"]
 
 
 def test_what_each_fold_was_told_with_makes_no_difference(tmp_path):
-    plain = on_held_out(write_run(tmp_path / "plain"), 0.8)
-    own = on_held_out(write_run(tmp_path / "own", (2.0, 0.5, 1.3)), 0.8)
+    plain = calibrate_on_held_out(write_run(tmp_path / "plain"), 0.8)
+    own = calibrate_on_held_out(write_run(tmp_path / "own", (2.0, 0.5, 1.3)), 0.8)
     assert (own.temperature, own.threshold) == pytest.approx((plain.temperature, plain.threshold), abs=1e-5)
 
 
@@ -91,10 +91,10 @@ def test_the_bundle_answers_at_that_temperature(tmp_path, experiment, monkeypatc
     command = ["export", str(checkpoint)]
     for name, options in (("plain", []), ("own", ["--scores", str(run), "--coverage", "0.8"])):
         assert app([*command, str(tmp_path / name), *options], exit_on_error=False) == 0
-    expected = on_held_out(run, 0.8)
-    said = about(tmp_path / "own")["calibration"]
+    expected = calibrate_on_held_out(run, 0.8)
+    said = read_metadata(tmp_path / "own")["calibration"]
     assert (said["temperature"], said["threshold"]) == (expected.temperature, expected.threshold)
-    assert about(tmp_path / "plain")["calibration"]["note"] == NOT_FITTED
+    assert read_metadata(tmp_path / "plain")["calibration"]["note"] == NOT_FITTED
     noise = np.random.default_rng(0).standard_normal((1, 16000)).astype(np.float32)
     plain, own = (Bundle(tmp_path / name) for name in ("plain", "own"))
     powers = plain.outputs(noise).probabilities ** (1 / expected.temperature)

@@ -8,7 +8,7 @@ from scipy import stats
 
 from sertone.scoring import intervals
 from sertone.scoring.metrics import emotion_scores
-from sertone.scoring.sufficient_statistics import Sums, tables
+from sertone.scoring.sufficient_statistics import SufficientStatistics, count_confusions_by_unit
 
 CLASSES = 4
 
@@ -25,11 +25,13 @@ def simulated(random, accuracy, speakers=10, spoken=10, spread=8.0):
 
 
 def interval(counts):
-    return intervals.interval(Sums.of_counts(counts))
+    return intervals.compute_intervals(SufficientStatistics.from_counts(counts))
 
 
 def difference(first, second):
-    return intervals.difference(Sums.of_counts(first), Sums.of_counts(second))
+    return intervals.compute_differences(
+        SufficientStatistics.from_counts(first), SufficientStatistics.from_counts(second)
+    )
 
 
 @pytest.mark.parametrize("accuracy", [0.5, 0.7, 0.85])
@@ -62,7 +64,7 @@ def test_an_unbiased_null_is_rejected_about_as_often_as_it_should():
 
 def test_tables_are_the_counts_of_each_unit():
     targets, answers = list("aabbab"), list("abbbaa")
-    units, counts = tables(targets, answers, ["y", "x", "x", "y", "y", "x"], "ab")
+    units, counts = count_confusions_by_unit(targets, answers, ["y", "x", "x", "y", "y", "x"], "ab")
     assert units == ["x", "y"]
     assert counts.tolist() == [[[0, 1], [1, 1]], [[2, 0], [0, 1]]]
 

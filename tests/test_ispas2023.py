@@ -14,7 +14,7 @@ from test_ranks import train_with_two_ranks
 
 from sertone import models
 from sertone.errors import SertoneError
-from sertone.labels import DIMENSIONS, FOUR, Scale
+from sertone.labels import DIMENSIONS, FOUR_CLASSES, Scale
 from sertone.models.stage import Masking
 from sertone.nn.batch import Batch
 from sertone.recipe import TextConfig
@@ -22,10 +22,10 @@ from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import checkpoint, distributed
-from sertone.training.fit.inference import answer, score_tasks
-from sertone.training.fit.progress import Progress
+from sertone.training.fit.inference import predict_utterances, score_tasks
+from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.step import Stepper
-from sertone.training.runs.folds import fit, gather
+from sertone.training.runs.folds import prepare_data, train_fold
 
 TINY = {
     "name": "ispas2023",
@@ -59,7 +59,7 @@ WAVEFORMS, COUNTS = padded(clips(*LENGTHS))
 
 def build(**options):
     values = TINY | options
-    vocabulary = models.vocabulary(values, UTTERANCES, FOUR, SCALES)
+    vocabulary = models.build_vocabulary(values, UTTERANCES, FOUR_CLASSES, SCALES)
     torch.manual_seed(0)
     return models.build(values, vocabulary), vocabulary
 
@@ -120,7 +120,7 @@ def test_withheld_is_missing(interaction):
     silent = batch(vocabulary, texts=texts, waveforms=None)
     some = batch(vocabulary, texts=texts, heard=torch.tensor([False, True, False, True]))
     other = batch(vocabulary, texts=texts, heard=torch.tensor([False, True, False, True]))
-    other.waveforms = torch.where(some.heard[:, None], some.waveforms, some.waveforms.flip(1))
+    other.waveforms = torch.where(some.audio_mask[:, None], some.waveforms, some.waveforms.flip(1))
     for task in model.heads:
         without, mixed, changed = (model(data)[task].logits for data in (silent, some, other))
         torch.testing.assert_close(mixed[[0, 2]], without[[0, 2]], atol=1e-6, rtol=1e-5)
@@ -200,9 +200,9 @@ def test_masking_by_utterance_has_the_shares_that_it_should():
     assert often.count("text") / 3000 == pytest.approx(0.48, abs=0.03)
 
 
-def train_fold(recipe, folder):
-    experiment, progress = prepare(recipe), Progress(1, quiet=True)
-    return fit(experiment, 0, folder, gather(experiment, progress), progress)
+def train_first_fold(recipe, folder):
+    experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
+    return train_fold(experiment, 0, folder, prepare_data(experiment, progress), progress)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_the_encoder_of_a_withheld_modality_is_not_trained(demo_recipe, tmp_path
     masking = {"probability": 1.0, "least": 0.0, "text": float(withheld == "text")}
     options = TINY | {"masking": masking, "freeze_embeddings": False}
     recipe = demo_recipe(options, epochs=[1], weight_decay=0.5)
-    trainer = train_fold(recipe, tmp_path)
+    trainer = train_first_fold(recipe, tmp_path)
     torch.manual_seed(recipe.train.seed * 1000)
     before = models.build(options, trainer.vocabulary).state_dict()
     after = trainer.model.state_dict()
@@ -228,7 +228,7 @@ def test_audio_is_never_withheld_from_an_utterance_without_text(demo_recipe, tmp
     masking = {"probability": 1.0, "least": 0.0, "text": 0.0}
     recipe = demo_recipe(TINY | {"masking": masking}, epochs=[1])
     data = recipe.data.model_copy(update={"text": TextConfig(source="none")})
-    trainer = train_fold(recipe.model_copy(update={"data": data}), tmp_path)
+    trainer = train_first_fold(recipe.model_copy(update={"data": data}), tmp_path)
     assert "without_audio" not in trainer.history[0]
     torch.manual_seed(recipe.train.seed * 1000)
     before = models.build(recipe.model, trainer.vocabulary).state_dict()
@@ -240,9 +240,9 @@ def test_audio_is_never_withheld_from_an_utterance_without_text(demo_recipe, tmp
 def test_frozen_embeddings_of_text_have_no_dropout_in_training(frozen):
     model, vocabulary = build(freeze_embeddings=frozen)
     config = TrainConfig(batch_size=4, device="cpu")
-    stepper = Stepper(model, model.stages()[0], config, distributed.fabric(config))
-    stepper.train()
-    tokens = vocabulary.tokens(["what a lovely day"] * 8)
+    stepper = Stepper(model, model.stages()[0], config, distributed.make_fabric(config))
+    stepper.begin_epoch()
+    tokens = vocabulary.encode_texts(["what a lovely day"] * 8)
     first, second = model.text(*tokens), model.text(*tokens)
     assert torch.equal(first[:, 0], second[:, 0]) == frozen
     assert not torch.equal(first[:, 1], second[:, 1]), "the layers are trained, with dropout"
@@ -252,8 +252,8 @@ def test_frozen_embeddings_of_text_have_no_dropout_in_training(frozen):
 def test_an_interrupted_training_ends_with_the_same_weights(demo_recipe, tmp_path, monkeypatch, per):
     masking = {"per": per, "probability": 0.9}
     recipe = demo_recipe(TINY | {"masking": masking}, {"validation": "speaker"}, epochs=[4], save_every=1)
-    whole = train_fold(recipe, tmp_path / "whole")
-    save = checkpoint.save_resume
+    whole = train_first_fold(recipe, tmp_path / "whole")
+    save = checkpoint.save_training_state
 
     def save_and_stop(folder, number, *rest):
         save(folder, number, *rest)
@@ -261,9 +261,9 @@ def test_an_interrupted_training_ends_with_the_same_weights(demo_recipe, tmp_pat
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_resume", save_and_stop)
-        train_fold(recipe, tmp_path / "parts")
-    parts = train_fold(recipe, tmp_path / "parts")
+        patch.setattr(checkpoint, "save_training_state", save_and_stop)
+        train_first_fold(recipe, tmp_path / "parts")
+    parts = train_first_fold(recipe, tmp_path / "parts")
     withheld = [[e.get("without_text"), e.get("without_audio")] for e in whole.history]
     assert withheld == [[e.get("without_text"), e.get("without_audio")] for e in parts.history]
     assert any(any(epoch) for epoch in withheld) == (per != "off")
@@ -289,11 +289,11 @@ def test_two_ranks_that_withhold_end_with_the_same_weights(demo_recipe, tmp_path
 
 def test_a_validation_speaker_chooses_by_the_mean_of_all_answers(demo_recipe, tmp_path):
     recipe = demo_recipe(TINY | {"masking": {"per": "off"}}, {"validation": "speaker"}, epochs=[3])
-    trainer = train_fold(recipe, tmp_path)
+    trainer = train_first_fold(recipe, tmp_path)
     means = [np.mean([e["val_ua"], e["val_valence"], e["val_arousal"]]) for e in trainer.history]
     assert len(set(means)) > 1
     side = trainer.fold.validation
-    labels = {"valence": [trainer.vocabulary.label("valence", u) for u in side]}
-    answers = answer(trainer.model, trainer.vocabulary, side, trainer.loader, trainer.fabric)
+    labels = {"valence": [trainer.vocabulary.find_label("valence", u) for u in side]}
+    answers = predict_utterances(trainer.model, trainer.vocabulary, side, trainer.loader, trainer.fabric)
     kept = score_tasks(answers, labels, {"valence": "ratings"})["valence"]["ccc"]
     assert kept == pytest.approx(trainer.history[int(np.argmax(means))]["val_valence"], abs=1e-5)

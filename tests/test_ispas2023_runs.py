@@ -53,7 +53,7 @@ def test_the_report_of_missing_modalities_is_of_what_it_says(run, small_demo):
     """Against predictions from the checkpoint; without audio, other audio gives the same answers."""
     fold = json.loads((run / "fold_0" / "result.json").read_text())
     predictor = load(run / "fold_0")
-    texts = {u.id: (u.path, u.text) for u in corpora.utterances("demo", small_demo)}
+    texts = {u.id: (u.path, u.text) for u in corpora.read_utterances("demo", small_demo)}
     for row, silent in zip(fold["modalities"]["audio alone"], fold["modalities"]["text alone"], strict=True):
         path, text = texts[row["id"]]
         alone = predictor.predict(path)
@@ -82,9 +82,9 @@ def test_the_card_says_that_the_model_reads(run):
 
 
 def test_prediction_with_text_and_without(run, small_demo):
-    utterance = next(u for u in corpora.utterances("demo", small_demo) if u.text)
+    utterance = next(u for u in corpora.read_utterances("demo", small_demo) if u.text)
     predictor = load(run / "fold_0")
-    assert predictor.model.reads and list(predictor.model.scales) == ["valence", "arousal", "dominance"]
+    assert predictor.model.uses_text and list(predictor.model.scales) == ["valence", "arousal", "dominance"]
     heard = predictor.predict(utterance.path)
     assert (heard.status, heard.code, heard.text) == ("warning", "no_text", None)
     assert "audio alone" in heard.message and heard.label in predictor.model.classes
@@ -105,7 +105,7 @@ def test_a_prediction_is_the_one_of_the_run(run, small_demo):
     """The checkpoint's own tokenizer reads the text as the training did."""
     with open(run / "predictions.csv", newline="") as file:
         row = next(csv.DictReader(file))
-    utterance = next(u for u in corpora.utterances("demo", small_demo) if u.id == row["id"])
+    utterance = next(u for u in corpora.read_utterances("demo", small_demo) if u.id == row["id"])
     found = load(run / f"fold_{row['fold']}").predict(utterance.path, text=utterance.text)
     assert found.dimensions["valence"] == pytest.approx(float(row["valence_prediction"]), abs=1e-4)
     assert found.probabilities[found.label] == pytest.approx(float(row[f"p_{found.label}"]), abs=1e-4)
@@ -131,8 +131,8 @@ def test_utterances_outside_the_classes_can_teach_ratings(demo_recipe):
     kept = data.model_copy(update={"outside_classes": "kept"})
     more = prepare(recipe.model_copy(update={"data": kept}))
     assert (len(few.utterances), len(more.utterances)) == (20, 40)
-    assert more.vocabulary(0).targets("emotion", more.utterances).sum() == 20
-    assert more.vocabulary(0).targets("valence", more.utterances).isfinite().all()
+    assert more.build_vocabulary(0).make_targets("emotion", more.utterances).sum() == 20
+    assert more.build_vocabulary(0).make_targets("valence", more.utterances).isfinite().all()
 
 
 def test_ratings_that_a_corpus_does_not_have_are_missed_before_anything_else(tmp_path, demo_recipe):
@@ -225,7 +225,7 @@ def test_text_helps_valence_where_the_words_tell_of_it(tmp_path_factory):
     corpora.fake("demo", root)
     runs = []
     for name, changes in (("heard", ["model.text=null"]), ("read", [])):
-        recipe = recipes.load(recipes.shipped("demo_ispas2023"), [f"data.root={root}", *changes])
+        recipe = recipes.load(recipes.find_shipped_recipe("demo_ispas2023"), [f"data.root={root}", *changes])
         runs.append(cross_validate(recipe, root.parent / name, quiet=True))
     found = compare(runs)["differences"][0]["scores"]
     print(found["valence.ccc"])
@@ -247,7 +247,7 @@ torch.manual_seed(0)
 kernels.choose("torch")
 scales = {name: Scale(1.0, 5.0) for name in ("valence", "arousal")}
 values = json.loads(sys.argv[1])
-tokenizer = tokens.trained(["a sentence of some words"] * 4, 100)
+tokenizer = tokens.train_tokenizer(["a sentence of some words"] * 4, 100)
 model = models.build(values, Vocabulary(FOUR, {"emotion": ["neutral", "happy", "angry", "sad"]}, [], scales, tokenizer))
 model.train()
 stage = model.stages()[0]

@@ -25,7 +25,7 @@ from sertone.errors import SertoneError
 from sertone.nn.fusions import WeightedSum
 from sertone.recipe import Recipe
 from sertone.scoring import sufficient_statistics
-from sertone.training.data.array_store import Store
+from sertone.training.data.array_store import ArrayStore
 from sertone.training.experiment.experiment import prepare
 from sertone.training.runs.crossval import cross_validate
 
@@ -38,9 +38,9 @@ READER = {
 
 
 def rows(source, utterances, pooling="mean"):
-    store = Store()
-    features.extract(source, utterances, pooling, store, lambda _: None)
-    return np.stack([store.get(key) for key in features.keys(source, utterances, pooling)])
+    store = ArrayStore()
+    features.extract_features(source, utterances, pooling, store, lambda _: None)
+    return np.stack([store.get(key) for key in features.compute_keys(source, utterances, pooling)])
 
 
 @pytest.mark.parametrize("family", ["wav2vec2", "wavlm", "compact"])
@@ -58,7 +58,7 @@ def test_batches_make_no_difference_and_pooling_is_over_the_real_frames(tiny_enc
     assert means.shape == (12, encoder.depth + 1, encoder.width) and means.dtype == np.float32
     for own, both, utterance in zip(means, statistics, utterances, strict=True):
         with torch.no_grad():
-            hidden, frames = source.states([utterance])
+            hidden, frames = source.compute_states([utterance])
         alone = hidden[0, :, : frames[0]].numpy()
         np.testing.assert_allclose(own, alone.mean(1), atol=1e-5)
         np.testing.assert_allclose(both, np.concatenate([own, np.sqrt(alone.var(1) + 1e-5)], -1), atol=2e-5)
@@ -66,16 +66,18 @@ def test_batches_make_no_difference_and_pooling_is_over_the_real_frames(tiny_enc
 
 def test_features_follow_from_encoder_samples_and_pooling(experiment):
     first = heard(experiment, Planted((1,), (2,)))
-    keys = features.keys(first, experiment.utterances, "mean")
+    keys = features.compute_keys(first, experiment.utterances, "mean")
     assert len(set(keys)) == len(keys)
-    assert keys == features.keys(heard(experiment, Planted((1,), (2,))), experiment.utterances, "mean")
+    assert keys == features.compute_keys(
+        heard(experiment, Planted((1,), (2,))), experiment.utterances, "mean"
+    )
     others = [heard(experiment, Planted((1,), (3,))), heard(experiment, Planted((1,), (2,)))]
     with torch.no_grad():
         others[1].encoder.mixing[0, 0, 0] += 1
     others[1] = heard(experiment, others[1].encoder)
     for other in others:
-        assert not set(keys) & set(features.keys(other, experiment.utterances, "mean"))
-    assert not set(keys) & set(features.keys(first, experiment.utterances, "statistics"))
+        assert not set(keys) & set(features.compute_keys(other, experiment.utterances, "mean"))
+    assert not set(keys) & set(features.compute_keys(first, experiment.utterances, "statistics"))
 
 
 def test_what_is_done_is_kept_and_only_what_changed_is_done_again(tmp_path, experiment):
@@ -142,11 +144,11 @@ def test_rows_of_text_are_means_over_its_tokens(tmp_path, small_demo):
     experiment = prepare(
         Recipe.model_validate(yaml.safe_load(recipe_file(tmp_path, small_demo, READER).read_text()))
     )
-    source, utterances = features.source(experiment, "text", lambda _: None)
+    source, utterances = features.build_probed_encoder(experiment, "text", lambda _: None)
     found = rows(source, utterances)
     for own, utterance in zip(found, utterances, strict=True):
         with torch.no_grad():
-            hidden, counts = source.states([utterance])
+            hidden, counts = source.compute_states([utterance])
         np.testing.assert_allclose(own, hidden[0, :, : counts[0]].mean(1), atol=1e-5)
 
 
@@ -201,7 +203,7 @@ def weighted(tmp_path_factory, small_demo):
 def test_learned_weights_are_the_softmax_of_every_fold(weighted):
     from safetensors.torch import load_file
 
-    (own,) = learned_weights.learned(weighted)
+    (own,) = learned_weights.load_layer_weights(weighted)
     raw = [
         load_file(path)["fusion.weights"] for path in sorted(weighted.glob("fold_*/checkpoint/*.safetensors"))
     ]
@@ -209,7 +211,7 @@ def test_learned_weights_are_the_softmax_of_every_fold(weighted):
     assert own["module"] == "fusion" and own["target"] == "" and len(own["models"]) == 2
     np.testing.assert_allclose(own["mean"], expected.mean(0), atol=1e-6)
     np.testing.assert_allclose(own["spread"], np.abs(expected[0] - expected[1]) / np.sqrt(2), atol=1e-6)
-    assert learned_weights.learned(weighted / "fold_0")[0]["spread"] is None
+    assert learned_weights.load_layer_weights(weighted / "fold_0")[0]["spread"] is None
 
 
 def test_a_weighted_sum_named_after_a_target_belongs_to_it():
@@ -230,7 +232,7 @@ def test_learned_weights_stand_beside_the_probes(tmp_path, small_demo, weighted)
     found = sertone.layers(
         recipe_file(tmp_path, small_demo), tmp_path / "out", targets=["emotion"], weights=weighted
     )
-    assert found["weights"] == learned_weights.learned(weighted)
+    assert found["weights"] == learned_weights.load_layer_weights(weighted)
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Learned weights" in page and "no relevance by itself" in page
 
@@ -260,7 +262,7 @@ def test_labels_that_are_not_there_are_named(tmp_path, experiment):
 def test_models_without_layer_weights_are_refused(tmp_path, demo_recipe):
     cross_validate(demo_recipe(), tmp_path / "run", jobs=1, quiet=True)
     with pytest.raises(SertoneError, match="no weighted sum") as caught:
-        learned_weights.learned(tmp_path / "run" / "fold_0")
+        learned_weights.load_layer_weights(tmp_path / "run" / "fold_0")
     assert caught.value.code == "no_layer_weights"
 
 

@@ -16,8 +16,8 @@ from sertone.nn.encoders.saved import SavedEncoderConfig, save_encoder
 from sertone.nn.masks import frame_mask, span_mask
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import checkpoint
-from sertone.training.fit.progress import Progress
-from sertone.training.runs.folds import fit, gather
+from sertone.training.fit.progress import RunProgress
+from sertone.training.runs.folds import prepare_data, train_fold
 
 FAMILIES = [("wav2vec2", "group"), ("hubert", "layer"), ("wavlm", "group")]
 MASKED = {"mask_time_prob": 0.5, "mask_time_length": 4}
@@ -103,14 +103,14 @@ def test_a_prefix_below_which_frames_are_masked_is_not_cached(folders):
     for mode in (True, False):
         encoder.train(mode)
         encoder.freeze(0)
-        assert encoder.changing() == "", "the front end's output is not masked"
+        assert encoder.explain_varying_prefix() == "", "the front end's output is not masked"
         encoder.freeze(1)
-        assert "mask_time_prob" in encoder.changing()
+        assert "mask_time_prob" in encoder.explain_varying_prefix()
         once, twice = encoder.prefix(*inputs).states, encoder.prefix(*inputs).states
         assert torch.equal(once, twice) != mode, "masked in training as Hugging Face's, never otherwise"
     plain = build(folders["wav2vec2"], layerdrop=0.5)
     plain.freeze(1)
-    assert plain.changing() == "", "frozen layers are never dropped"
+    assert plain.explain_varying_prefix() == "", "frozen layers are never dropped"
 
 
 def test_a_checkpoint_remembers_the_vector_and_a_file_without_it_is_refused(folders, tmp_path):
@@ -133,7 +133,13 @@ def test_a_checkpoint_remembers_the_vector_and_a_file_without_it_is_refused(fold
 
 def train(recipe, folder):
     experiment = prepare(recipe)
-    return fit(experiment, 0, folder, gather(experiment, Progress(2, quiet=True)), Progress(2, quiet=True))
+    return train_fold(
+        experiment,
+        0,
+        folder,
+        prepare_data(experiment, RunProgress(2, quiet=True)),
+        RunProgress(2, quiet=True),
+    )
 
 
 def test_an_interrupted_training_drops_and_masks_the_same(folders, demo_recipe, tmp_path, monkeypatch):
@@ -143,7 +149,7 @@ def test_an_interrupted_training_drops_and_masks_the_same(folders, demo_recipe, 
     recipe = demo_recipe(model, save_every=1, epochs=[2, 1], speeds=[1.0])
     whole = train(recipe, tmp_path / "whole")
     assert whole.loader.cache is None
-    save = checkpoint.save_resume
+    save = checkpoint.save_training_state
 
     def save_and_stop(folder, number, *rest):
         save(folder, number, *rest)
@@ -151,7 +157,7 @@ def test_an_interrupted_training_drops_and_masks_the_same(folders, demo_recipe, 
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_resume", save_and_stop)
+        patch.setattr(checkpoint, "save_training_state", save_and_stop)
         train(recipe, tmp_path / "parts")
     train(recipe, tmp_path / "parts")
     first, second = (load_file(tmp_path / n / "checkpoint" / "model.safetensors") for n in ("whole", "parts"))

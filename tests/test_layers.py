@@ -12,7 +12,7 @@ from conftest import REPOSITORY, TINY_MODEL
 from torch import nn
 
 from sertone.analysis.layers import features, linear_probes, probe_layers
-from sertone.analysis.layers.targets import targets
+from sertone.analysis.layers.targets import build_targets
 from sertone.errors import SertoneError
 from sertone.nn.encoders.base import Encoder, Footprint
 from sertone.recipe import Recipe
@@ -74,14 +74,14 @@ class Planted(Encoder):
 def heard(experiment, encoder):
     recordings = Recordings(1.0)
     recordings.load(experiment.utterances)
-    return features.Heard(encoder, recordings, distributed.fabric(experiment.recipe.train))
+    return features.ProbedSpeechEncoder(encoder, recordings, distributed.make_fabric(experiment.recipe.train))
 
 
 ABOUT = {"encoder": "planted", "modality": "audio", "warnings": [], "weights": [], "weights_of": ""}
 
 
 def examined(experiment, encoder, out, **options):
-    return probe_layers.examine(
+    return probe_layers.probe_encoder(
         experiment, heard(experiment, encoder), experiment.utterances, out, ABOUT, **options
     )
 
@@ -129,7 +129,7 @@ def test_the_order_of_the_utterances_makes_no_difference(tmp_path, experiment):
     source = heard(experiment, encoder)
     orders = (experiment.utterances, experiment.utterances[::-1])
     first, second = (
-        probe_layers.examine(experiment, source, order, tmp_path / str(number), ABOUT)
+        probe_layers.probe_encoder(experiment, source, order, tmp_path / str(number), ABOUT)
         for number, order in enumerate(orders)
     )
     assert first == second
@@ -178,7 +178,7 @@ def noted(tmp_path, noises):
 
 
 def asked(experiment, names=None):
-    return {target.name: target for target in targets(experiment, experiment.utterances, names)}
+    return {target.name: target for target in build_targets(experiment, experiment.utterances, names)}
 
 
 def test_unknown_speakers_are_no_classes(noted):
@@ -207,10 +207,10 @@ def test_chance_is_what_the_same_class_always_scores(noted):
     styles = {f"s{n}": ["read", "free"] for n in range(10)} | {"s0": ["sung", "read"]}
     own = asked(noted("official", split=sides, style=styles))["style"]
     assert own.classes == ["free", "read", "sung"] and own.chance == 1 / 2
-    always = linear_probes.Probed(np.zeros_like(own.labels), [1.0])
-    assert linear_probes.sums(own, linear_probes.tallied(own, always)[None]).scores()["ua"] == pytest.approx(
-        own.chance
-    )
+    always = linear_probes.ProbeOutput(np.zeros_like(own.labels), [1.0])
+    assert linear_probes.build_statistics(
+        own, linear_probes.sum_by_speaker(own, always)[None]
+    ).compute_scores()["ua"] == pytest.approx(own.chance)
 
 
 def test_processes_probe_as_one_does(tmp_path, experiment):

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from sertone import cli, corpora, licences
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
-from sertone.licences import KNOWN, Licence, LicenceWarning
+from sertone.licences import KNOWN_LICENCES, Licence, LicenceWarning
 from sertone.recipe.settings import parse
-from sertone.sharing.model_card import licence_of
+from sertone.sharing.model_card import choose_licence
 
 
-@pytest.mark.parametrize("name", corpora.names())
+@pytest.mark.parametrize("name", corpora.list_names())
 def test_every_corpus_states_licence_and_language(name, capsys):
-    sheet = corpora.sheet(name)
+    sheet = corpora.load_sheet(name)
     assert isinstance(sheet.LICENCE, Licence) and sheet.LICENCE.id in LICENCES
     own = name in ("manifest", "audiofolder")
     assert own or sheet.LICENCE.url
@@ -30,8 +30,10 @@ def test_every_corpus_states_licence_and_language(name, capsys):
 
 
 def test_known_licences_are_the_hubs():
-    assert KNOWN.keys() <= LICENCES and all(licence.id == key for key, licence in KNOWN.items())
-    for licence in (*KNOWN.values(), *licences.ENCODERS.values()):
+    assert KNOWN_LICENCES.keys() <= LICENCES and all(
+        licence.id == key for key, licence in KNOWN_LICENCES.items()
+    )
+    for licence in (*KNOWN_LICENCES.values(), *licences.ENCODER_LICENCES.values()):
         expected = None if licence.id in ("unknown", "other") else "-nc" not in licence.id
         assert licence.commercial is expected and bool(licence.url) is (expected is not None)
 
@@ -66,23 +68,27 @@ def test_the_recipe_says_the_licence_of_a_manifest(tmp_path):
 )
 def test_an_encoders_folder_states_its_licence(tmp_path, metadata, expected):
     (tmp_path / "README.md").write_text(f"---\n{metadata}\n---\n# A model\n")
-    found = licences.of_encoder(str(tmp_path))
+    found = licences.find_encoder_licence(str(tmp_path))
     assert (found.id, found.commercial) == expected
     if "link" in metadata:
         assert (found.name, found.url) == ("house-terms", "http://x.y")
 
 
 def test_an_encoder_without_a_model_card_has_the_hubs_licence_or_an_unknown_one(tmp_path):
-    assert licences.of_encoder("facebook/hubert-base-ls960").id == "apache-2.0"
-    assert licences.of_encoder("microsoft/wavlm-base").id == "cc-by-sa-3.0"
-    assert licences.of_encoder(str(tmp_path)) == licences.of_encoder("who/knows") == licences.UNKNOWN
+    assert licences.find_encoder_licence("facebook/hubert-base-ls960").id == "apache-2.0"
+    assert licences.find_encoder_licence("microsoft/wavlm-base").id == "cc-by-sa-3.0"
+    assert (
+        licences.find_encoder_licence(str(tmp_path))
+        == licences.find_encoder_licence("who/knows")
+        == licences.UNKNOWN
+    )
     (tmp_path / "README.md").write_text("no metadata")
-    assert licences.of_encoder(str(tmp_path)) == licences.UNKNOWN
+    assert licences.find_encoder_licence(str(tmp_path)) == licences.UNKNOWN
 
 
 def ledger(corpus="demo", text=None, **encoder):
-    sheet = corpora.sheet(corpus)
-    return licences.ledger(
+    sheet = corpora.load_sheet(corpus)
+    return licences.build_ledger(
         {"title": sheet.TITLE, "licence": asdict(sheet.LICENCE)}, {"encoder": encoder, "text": text}
     )
 
@@ -109,31 +115,31 @@ def test_the_ledger_names_a_text_encoder_where_the_model_has_one(tmp_path):
     (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
     own = ledger("emodb", text={"source": str(tmp_path)}, name="compact")
     assert [(e["what"], e["of"]) for e in own[1:]] == [("text encoder", tmp_path.name)]
-    assert "text encoder" in licences.reservation(own)
+    assert "text encoder" in licences.describe_restriction(own)
     sheet = {"title": "x", "licence": asdict(licences.CC0)}
-    assert len(licences.ledger(sheet, {"encoder": {}})) == len(licences.ledger(sheet, {})) == 1
+    assert len(licences.build_ledger(sheet, {"encoder": {}})) == len(licences.build_ledger(sheet, {})) == 1
 
 
 @pytest.mark.parametrize(
     "old", ["roberta-base", "roberta-large", "bert-base-uncased", "distilbert-base-uncased"]
 )
 def test_old_names_of_text_encoders_have_the_licence_of_the_new(old):
-    (new,) = [name for name in licences.ENCODERS if name.endswith(f"/{old}")]
-    assert licences.of_encoder(old) == licences.of_encoder(new) != licences.UNKNOWN
+    (new,) = [name for name in licences.ENCODER_LICENCES if name.endswith(f"/{old}")]
+    assert licences.find_encoder_licence(old) == licences.find_encoder_licence(new) != licences.UNKNOWN
 
 
 def test_what_excludes_commercial_use_is_named_once():
     free = ledger("emodb", source="facebook/wav2vec2-base")
-    assert licences.reservation(free) == ""
+    assert licences.describe_restriction(free) == ""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        licences.warn(free)
+        licences.warn_if_restricted(free)
     with pytest.warns(LicenceWarning) as caught:
-        licences.warn(ledger("ravdess", source="facebook/mms-300m"))
+        licences.warn_if_restricted(ledger("ravdess", source="facebook/mms-300m"))
     assert len(caught) == 1
     said = str(caught[0].message)
     assert "RAVDESS (CC BY-NC-SA 4.0)" in said and "facebook/mms-300m (CC BY-NC 4.0)" in said
-    assert "mms" not in licences.reservation(ledger("ravdess", source="ntu-spml/distilhubert"))
+    assert "mms" not in licences.describe_restriction(ledger("ravdess", source="ntu-spml/distilhubert"))
 
 
 def entries(*found):
@@ -153,27 +159,27 @@ def entries(*found):
     ],
 )
 def test_a_model_has_the_most_restrictive_licence_of_its_parts(ids, expected):
-    found = entries(*(KNOWN[name] for name in ids))
-    assert licence_of(found) == licence_of(found[::-1]) == {"license": expected}
+    found = entries(*(KNOWN_LICENCES[name] for name in ids))
+    assert choose_licence(found) == choose_licence(found[::-1]) == {"license": expected}
 
 
 def test_licences_that_do_not_agree_or_have_no_identifier_get_a_name():
-    both = licence_of(entries(KNOWN["odbl"], licences.WAVLM))
+    both = choose_licence(entries(KNOWN_LICENCES["odbl"], licences.WAVLM))
     assert both == {"license": "other", "license_name": "odbl-and-cc-by-sa-3.0"}
-    sheet = corpora.sheet("iemocap").LICENCE
-    found = licence_of(entries(sheet, licences.WAVLM))
+    sheet = corpora.load_sheet("iemocap").LICENCE
+    found = choose_licence(entries(sheet, licences.WAVLM))
     assert found == {
         "license": "other", "license_name": "iemocap-release-form", "license_link": sheet.url,
     }  # fmt: skip
 
 
-@given(st.lists(st.sampled_from(list(KNOWN.values())), min_size=1, max_size=4))
+@given(st.lists(st.sampled_from(list(KNOWN_LICENCES.values())), min_size=1, max_size=4))
 def test_a_models_licence_never_allows_commerce_that_a_part_forbids(found):
-    said = licence_of(entries(*found))
+    said = choose_licence(entries(*found))
     parts = [said["license"]] if "license_name" not in said else said["license_name"].split("-and-")
     assert said["license"] in LICENCES
     if any(licence.commercial is False for licence in found):
         assert all("-nc" in part for part in parts)
-    assert licence_of(entries(*found, found[0])) == said
+    assert choose_licence(entries(*found, found[0])) == said
     if any(licence.id not in ("cc0-1.0", "pddl") for licence in found):
-        assert licence_of(entries(*found, licences.CC0)) == said
+        assert choose_licence(entries(*found, licences.CC0)) == said

@@ -26,8 +26,8 @@ from sertone import cli
 from sertone.errors import SertoneError
 from sertone.runtime import shipped
 from sertone.runtime.batch import predict_many, resumable, row_formats
-from sertone.runtime.batch.inputs import Input, gather
-from sertone.runtime.batch.prediction_progress import Progress, Tally
+from sertone.runtime.batch.inputs import Input, collect_inputs
+from sertone.runtime.batch.prediction_progress import PredictionProgress, StatusCounts
 from sertone.schema import Prediction
 
 
@@ -67,9 +67,9 @@ def table(path):
 
 
 def test_a_folder_is_its_visible_recordings_in_order(folder):
-    assert [Path(each.file).relative_to(folder).as_posix() for each in gather([folder])] == FILES
+    assert [Path(each.file).relative_to(folder).as_posix() for each in collect_inputs([folder])] == FILES
     first = folder / "z.wav"
-    assert [each.file for each in gather([first, folder / "a"])] == [
+    assert [each.file for each in collect_inputs([first, folder / "a"])] == [
         str(folder / name) for name in ["z.wav", *FILES[:5]]
     ]
 
@@ -86,14 +86,14 @@ def test_lists_and_tables(folder, tmp_path, monkeypatch):
     content = b"\xef\xbb\xbf one.wav\r\n\n/x/\xff.wav\n"
     (tmp_path / "list.txt").write_bytes(content)
     expected = [Input(" one.wav"), Input("/x/\udcff.wav")]
-    assert gather(listed=tmp_path / "list.txt") == expected
+    assert collect_inputs(listed=tmp_path / "list.txt") == expected
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-    assert gather(listed="-") == expected
+    assert collect_inputs(listed="-") == expected
     (tmp_path / "m.jsonl").write_text(
         '{"path": "x.wav", "text": "so", "duration_s": 1.5}\n{"path": "/y.wav"}\n'
     )
     expected = [Input(str(tmp_path / "x.wav"), "so", 1.5), Input("/y.wav")]
-    assert gather(manifest=tmp_path / "m.jsonl") == expected
+    assert collect_inputs(manifest=tmp_path / "m.jsonl") == expected
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_nothing_to_predict_is_an_error(tmp_path, monkeypatch, given, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(SertoneError, match=said) as caught:
-        gather(**given)
+        collect_inputs(**given)
     assert caught.value.code == "no_files"
 
 
@@ -193,9 +193,9 @@ def test_another_model_does_not_go_on(toy, folder, tmp_path):
 
 def test_two_processes_do_not_write_one_output(toy, folder, tmp_path):
     model, out = sertone.load(toy), tmp_path / "r.csv"
-    inputs, form = gather([folder / "a"]), row_formats.form_of(out, model)
-    with resumable.opened(out, form, {}, inputs, resume=False):
-        with pytest.raises(SertoneError) as caught, resumable.opened(out, form, {}, inputs, resume=True):
+    inputs, form = collect_inputs([folder / "a"]), row_formats.select_format(out, model)
+    with resumable.open_output(out, form, {}, inputs, resume=False):
+        with pytest.raises(SertoneError) as caught, resumable.open_output(out, form, {}, inputs, resume=True):
             pass
         assert caught.value.code == "output_in_use"
 
@@ -223,11 +223,11 @@ def test_a_text_or_a_duration_that_has_changed(tmp_path):
     soundfile.write(tmp_path / "a.wav", 0.1 * np.ones(4000), 16000)
     source = Input(str(tmp_path / "a.wav"), "so", 1.0)
     stamps = {
-        resumable.stamp(each)
+        resumable.compute_stamp(each)
         for each in (source, replace(source, text="no"), replace(source, duration_s=2.0))
     }
-    assert len(stamps) == 3 and resumable.stamp(source) in stamps
-    assert resumable.stamp(Input("a\0b")) == resumable.stamp(Input("missing.wav"))
+    assert len(stamps) == 3 and resumable.compute_stamp(source) in stamps
+    assert resumable.compute_stamp(Input("a\0b")) == resumable.compute_stamp(Input("missing.wav"))
 
 
 NAMES = st.text(st.characters(codec=None, exclude_characters="\0"), min_size=1, max_size=6)
@@ -260,22 +260,24 @@ def test_no_row_is_lost_or_doubled_wherever_it_was_torn(toy, names, form, data):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / f"r.{form}"
         journal = out.with_name(f"{out.name}.journal")
-        form_, whole = row_formats.form_of(out, model), None
+        form_, whole = row_formats.select_format(out, model), None
         for attempt in range(4):
-            with resumable.opened(out, form_, {"model": "x"}, inputs, resume=True) as opened:
-                left = opened.unfinished(inputs)
+            with resumable.open_output(out, form_, {"model": "x"}, inputs, resume=True) as opened:
+                left = opened.select_unfinished(inputs)
                 stop = data.draw(st.integers(0, len(left))) if attempt < 3 else len(left)
                 for source in left[:stop]:
-                    opened.write(resumable.stamp(source), made[names.index(source.file)])
+                    opened.write(resumable.compute_stamp(source), made[names.index(source.file)])
             whole = out.read_bytes()
             if attempt < 3:
                 os.truncate(out, data.draw(st.integers(0, len(whole))))
                 kept = journal.read_bytes()
                 os.truncate(journal, data.draw(st.integers(kept.index(b"\n") + 1, len(kept))))
-        expected = Counter(row_formats.key(name) for name in names)
+        expected = Counter(row_formats.normalise_name(name) for name in names)
         with open(out, "rb") as file:
-            found = [form_.read(row) for row in row_formats.whole_rows(file, form_)][form == "csv" :]
-        assert Counter(row_formats.key(row.file) for row in found) == expected
+            found = [form_.parse_row(row) for row in row_formats.iterate_complete_rows(file, form_)][
+                form == "csv" :
+            ]
+        assert Counter(row_formats.normalise_name(row.file) for row in found) == expected
         assert whole.decode() and not out.with_name(f".{out.name}.part").exists()
 
 
@@ -343,15 +345,15 @@ def test_names_that_are_not_unicode(toy, tmp_path, capfd):
 
 def test_progress_says_rate_and_time_left():
     now, log = [0.0], io.StringIO()
-    progress = Progress(100, log, lambda: now[0])
+    progress = PredictionProgress(100, log, lambda: now[0])
     for number in range(50):
         now[0] += 1.0
         status = "error" if number == 3 else "ok"
         progress.add(Prediction(file="x", status=status, duration_s=None if number == 3 else 2.0))
     assert log.getvalue() == "30 of 100 files, 1 error, 1.0 files/s, 1.9 s of audio/s, 1:10 left\n"
-    assert progress.summary() == "50 files, 98.0 s of audio in 50.0 s, 1.0 files/s"
+    assert progress.format_summary() == "50 files, 98.0 s of audio in 50.0 s, 1.0 files/s"
     log.isatty = lambda: True
-    live = Progress(8000, log, lambda: now[0])
+    live = PredictionProgress(8000, log, lambda: now[0])
     now[0] += 1.0
     live.add(Prediction(file="x", status="ok", duration_s=1.0))
     live.close()
@@ -360,7 +362,9 @@ def test_progress_says_rate_and_time_left():
 
 
 def test_a_tally():
-    tally = Tally([row_formats.Row("a", "ok", ""), row_formats.Row("b", "error", "empty_file")])
+    tally = StatusCounts(
+        [row_formats.RowStatus("a", "ok", ""), row_formats.RowStatus("b", "error", "empty_file")]
+    )
     tally.add(Prediction(file="c", status="warning", code="padded"))
     assert str(tally) == "1 ok, 1 warning (1 padded), 1 error (1 empty_file)"
 
@@ -376,7 +380,7 @@ def bundled(toy, monkeypatch, tmp_path):
 
 def test_without_a_model_the_one_of_the_package_answers(bundled, toy, folder, capsys):
     sound = folder / "a" / "0.wav"
-    assert shipped.folder().resolve() == toy
+    assert shipped.find_folder().resolve() == toy
     assert sertone.load().predict(sound) == sertone.load(toy).predict(sound)
     assert predict(sound, "wav/missing.wav") == 1
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
@@ -401,8 +405,8 @@ def test_a_copy_without_a_model(monkeypatch, tmp_path, folder):
 
 def test_speech_in_a_folder(toy, tmp_path, small_demo):
     out = tmp_path / "r.jsonl"
-    found = gather([small_demo])
-    tally = predict_many.write(sertone.load(toy), found, out, model="toy")
-    assert tally.of("error") == 0 and len(found) == 40
+    found = collect_inputs([small_demo])
+    tally = predict_many.write_predictions(sertone.load(toy), found, out, model="toy")
+    assert tally.count("error") == 0 and len(found) == 40
     for row in table(out):
         assert row["duration_s"] == pytest.approx(soundfile.info(row["file"]).duration, abs=1e-4)

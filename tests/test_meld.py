@@ -12,7 +12,7 @@ from sertone.corpora._check import check
 from sertone.errors import SertoneError
 from sertone.protocol import leaks, splits
 
-HEAD = list(_meld_fake.HEAD)
+HEAD = list(_meld_fake.HEADER)
 FRIENDS = {"Chandler", "Joey", "Monica", "Phoebe", "Rachel", "Ross"}
 
 
@@ -49,7 +49,7 @@ def tree(root, rows, encoding="cp1252", head=HEAD):
 
 def read(root):
     problems = []
-    found = list(corpora.utterances("meld", root, problems.append))
+    found = list(corpora.read_utterances("meld", root, problems.append))
     return [u for u in found if u.split == "test"], [p.code for p in problems]
 
 
@@ -98,7 +98,7 @@ def test_recordings_are_mp4_that_audio_reads(small):
 
 def test_what_is_known_to_be_unusable_is_noted_and_left_out(small):
     report = check("meld", small)
-    assert report.sound and Counter(p.code for p in report.problems) == {
+    assert report.is_sound and Counter(p.code for p in report.problems) == {
         "no_recording": 2,
         "unlisted_audio": 1,
     }
@@ -114,13 +114,13 @@ def test_the_second_series_is_read_only_where_the_plain_name_is_missing(small):
 
 def test_the_official_split_is_refused_and_groups_are_not(small):
     found = corpora.load("meld", small)
-    hashes = leaks.recording_hashes(found)
+    hashes = leaks.hash_recordings(found)
     (official,) = splits.make_folds(found, "official")
     with pytest.raises(SertoneError, match="grouped_k_fold") as caught:
-        leaks.require_none(official, leaks.check_leaks(official, hashes))
+        leaks.require_no_leaks(official, leaks.find_leaks(official, hashes))
     assert caught.value.code == "speaker_leak"
     for fold in splits.make_folds(found, "grouped_k_fold", folds=3):
-        leaks.require_none(fold, leaks.check_leaks(fold, hashes))
+        leaks.require_no_leaks(fold, leaks.find_leaks(fold, hashes))
         assert fold.train and fold.test
 
 
@@ -215,7 +215,7 @@ def test_without_pyav_the_miniature_is_wav(tmp_path, monkeypatch):
     monkeypatch.setattr(_meld_fake, "find_spec", lambda name: None)
     meld.fake(tmp_path)
     report = check("meld", tmp_path, "four")
-    assert report.sound and all(report.by_class.values())
+    assert report.is_sound and all(report.by_class.values())
     assert {u.path.suffix for u in corpora.load("meld", tmp_path)} == {".wav"}
 
 

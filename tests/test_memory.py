@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from sertone import models
 from sertone.corpora._check import check
 from sertone.errors import SertoneError
-from sertone.labels import FOUR
+from sertone.labels import FOUR_CLASSES
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import Recipe
@@ -22,12 +22,12 @@ from sertone.schema import Utterance
 from sertone.training.data.batches import plan_batches
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import distributed, memory
-from sertone.training.fit.epoch_statistics import Tally
+from sertone.training.fit.epoch_statistics import EpochStatistics
 from sertone.training.fit.memory import WEIGHT, StepMemory
-from sertone.training.fit.progress import Progress
+from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.step import Stepper
 from sertone.training.runs.crossval import cross_validate
-from sertone.training.runs.folds import gather
+from sertone.training.runs.folds import prepare_data
 
 SPEAKERS = [
     Utterance(id=f"{n}", path="x", speaker=f"s{n}", labels={"emotion": emotion})  # pyright: ignore[reportArgumentType]
@@ -56,17 +56,17 @@ def peak_gb(function):
 
 def measured_and_estimated(encoder, seconds, count, cut, precision="32-true"):
     config = TrainConfig.model_validate({"batch_size": 4, "device": "cpu", "precision": precision})
-    vocabulary = Vocabulary.of(SPEAKERS, FOUR)
+    vocabulary = Vocabulary.from_utterances(SPEAKERS, FOUR_CLASSES)
     model = models.build({"name": "baseline", "encoder": encoder, "frozen_layers": cut}, vocabulary)
-    stepper = Stepper(model, model.stages()[0], config, distributed.fabric(config))
-    stepper.train()
+    stepper = Stepper(model, model.stages()[0], config, distributed.make_fabric(config))
+    stepper.begin_epoch()
     waveforms = 0.1 * torch.randn(count, int(seconds * 16000))
     lengths = torch.tensor([waveforms.shape[1]] + [waveforms.shape[1] // 2] * (count - 1))
     rows = SPEAKERS[:count]
-    batch = Batch(waveforms, lengths, {"emotion": vocabulary.targets("emotion", rows)})
-    measured = peak_gb(lambda: stepper.step(batch, 1.0, rows, Tally(5)))
+    batch = Batch(waveforms, lengths, {"emotion": vocabulary.make_targets("emotion", rows)})
+    measured = peak_gb(lambda: stepper.step(batch, 1.0, rows, EpochStatistics(5)))
     gradients = sum(p.numel() for p in model.parameters() if p.requires_grad) * WEIGHT / 1e9
-    return measured, StepMemory(model.encoder, config, "cpu", cut).gb(count, seconds) + gradients
+    return measured, StepMemory(model.encoder, config, "cpu", cut).estimate_gb(count, seconds) + gradients
 
 
 @pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
@@ -84,18 +84,20 @@ def test_the_estimate_knows_frozen_layers_and_bf16():
 
 def test_batches_are_bounded_by_their_memory():
     config = TrainConfig.model_validate({"batch_size": 4, "batch_gb": 8.0})
-    encoder = models.build({"name": "baseline", "encoder": TINY}, Vocabulary.of(SPEAKERS, FOUR)).encoder
+    encoder = models.build(
+        {"name": "baseline", "encoder": TINY}, Vocabulary.from_utterances(SPEAKERS, FOUR_CLASSES)
+    ).encoder
     encoder.config.update({"num_attention_heads": 12, "conv_dim": [512] * 7, "intermediate_size": 3072})
     encoder.width, encoder.depth = 768, 12  # the base shape: only numbers are looked at
     step = StepMemory(encoder, config, "cpu", 0)
-    assert not step.too_much(4, 10.0) and step.too_much(4, 30.0) and step.too_much(1, 120.0)
+    assert not step.exceeds_limit(4, 10.0) and step.exceeds_limit(4, 30.0) and step.exceeds_limit(1, 120.0)
     lengths = [120.0, *[30.0] * 4, *[10.0] * 8]
     for mixing in (0.03, "random"):
         draw = np.random.default_rng(0)
-        plan = plan_batches(lengths, batch_size=4, mixing=mixing, draw=draw, too_much=step.too_much)
+        plan = plan_batches(lengths, batch_size=4, mixing=mixing, rng=draw, exceeds_memory=step.exceeds_limit)
         assert sorted(i for batch in plan for i in batch) == list(range(len(lengths)))
         for batch in plan:
-            assert len(batch) == 1 or not step.too_much(len(batch), max(lengths[i] for i in batch))
+            assert len(batch) == 1 or not step.exceeds_limit(len(batch), max(lengths[i] for i in batch))
         assert [0] in plan  # longer than all bounds, and still trained on
         assert max(map(len, plan)) == 4
 
@@ -132,15 +134,17 @@ def test_a_recording_that_does_not_fit_is_named_before_the_first_step(table, tmp
     words = str(caught.value)
     assert "8 lasts 120 s, 150 s at speed 0.8" in words and "data.max_seconds: 30" in words
     assert "1.0 GB are free" in words
-    gather(prepare(recipe_of(table)), Progress(0, True))  # its attention is linear in memory: it fits
+    prepare_data(
+        prepare(recipe_of(table)), RunProgress(0, True)
+    )  # its attention is linear in memory: it fits
 
 
 def test_folds_side_by_side_share_the_memory(table, monkeypatch):
     monkeypatch.setattr(memory, "available_gb", lambda _: 20.0)  # one step takes 12
     experiment = prepare(recipe_of(table, {"name": "baseline", "encoder": TINY, "hidden": 8}))
-    gather(experiment, Progress(0, True), jobs=1)
+    prepare_data(experiment, RunProgress(0, True), jobs=1)
     with pytest.raises(SertoneError) as caught:
-        gather(experiment, Progress(0, True), jobs=2)
+        prepare_data(experiment, RunProgress(0, True), jobs=2)
     assert caught.value.code == "too_long_for_memory" and "10.0 GB are free" in str(caught.value)
 
 
@@ -153,7 +157,7 @@ def test_training_keeps_to_the_bound(demo_recipe, tmp_path):
     assert loose["padding_factor"] > 1.02 and tight["padding_factor"] == pytest.approx(1)
     assert loose["bounded_batches"] == 0 and tight["batches"] == tight["bounded_batches"] + 1
     results = {"folds": [{"history": [tight]}], "folds_of_other_settings": []}
-    assert "of the batches are smaller than asked for" in report._trouble(results)
+    assert "of the batches are smaller than asked for" in report._describe_trouble(results)
 
 
 def test_memory_is_known_here():
@@ -170,8 +174,8 @@ def test_longer_utterances_are_cut_left_out_or_refused(table):
     (long,) = [u for u in cut.utterances if u.end_s is not None]
     assert (long.id, long.start_s, long.end_s, long.text) == ("8", 0.0, 30.0, None)
     assert cut.card["max_seconds"] == {"seconds": 30, "longer": "cut", "utterances": 1}
-    assert ("Longest utterance", "30 s; 1 longer utterance: cut") in protocol.rows(cut.card)
-    assert gather(cut, Progress(0, True)).recordings.lengths["8"] == 30 * 16000
+    assert ("Longest utterance", "30 s; 1 longer utterance: cut") in protocol.build_rows(cut.card)
+    assert prepare_data(cut, RunProgress(0, True)).recordings.lengths["8"] == 30 * 16000
 
     left_out = prepare(recipe_of(table, max_seconds=30, longer="left_out"), say=lines.append)
     assert "1 of 9 utterances is longer than 30 s: left out" in lines

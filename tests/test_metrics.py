@@ -39,9 +39,9 @@ def test_emotion_scores(pairs):
 def test_scores_of_confusion_are_the_scores(runs):
     for pairs in runs:
         targets, predictions = (list(side) for side in zip(*pairs, strict=True))
-        table = metrics.confusion(targets, predictions, "abcd")
+        table = metrics.count_confusions(targets, predictions, "abcd")
         assert table.sum() == len(pairs)
-        found = {k: float(v[0]) for k, v in metrics.scores_of_confusion(table[None]).items()}
+        found = {k: float(v[0]) for k, v in metrics.score_confusions(table[None]).items()}
         assert found == pytest.approx(expected_emotion_scores(targets, predictions))
 
 

@@ -10,12 +10,12 @@ from lightning_fabric import Fabric
 
 from sertone import models
 from sertone.errors import SertoneError
-from sertone.labels import FOUR
+from sertone.labels import FOUR_CLASSES
 from sertone.models import wan2025
 from sertone.nn.batch import Batch
 from sertone.nn.encoders.base import Prefix
 from sertone.nn.fusions import FUSIONS
-from sertone.nn.masks import standardised
+from sertone.nn.masks import standardise_states
 from sertone.nn.vocabulary import Vocabulary
 from sertone.schema import Utterance
 
@@ -29,7 +29,7 @@ UTTERANCES = [
         id="3", path=Path("3"), speaker="y", labels={"gender": "female", "style": "improvised"}, text="ba b"
     ),
 ]
-VOCABULARY = Vocabulary.of(UTTERANCES, FOUR)
+VOCABULARY = Vocabulary.from_utterances(UTTERANCES, FOUR_CLASSES)
 
 
 def build(**options):
@@ -41,7 +41,7 @@ def batch(utterances=UTTERANCES):
     waveforms = torch.randn(3, 9000, generator=torch.Generator().manual_seed(1))[: len(utterances)]
     lengths = torch.tensor([9000, 7000, 5000])[: len(utterances)]
     mask = torch.arange(9000) < lengths[:, None]
-    targets = {t: VOCABULARY.targets(t, utterances) for t in (*TASKS, "emotion")}
+    targets = {t: VOCABULARY.make_targets(t, utterances) for t in (*TASKS, "emotion")}
     return Batch(waveforms * mask * 0.1, lengths, targets)
 
 
@@ -189,7 +189,7 @@ def test_output_norm_standardises_each_utterance_over_its_real_frames(name):
         model.encoder.norm.weight.mul_(7)
         model.encoder.norm.bias.add_(3)
     hidden, frames = data.encode(model.encoder)
-    together = standardised(hidden, frames)
+    together = standardise_states(hidden, frames)
     for row, count in enumerate(frames.tolist()):
         own = hidden[row, :, :count].flatten(1)
         expected = (own - own.mean(1, keepdim=True)) / (
@@ -206,7 +206,7 @@ def test_output_norm_standardises_each_utterance_over_its_real_frames(name):
     torch.testing.assert_close(alone[0], after[2], atol=1e-5, rtol=1e-5)
     model.encoder.freeze(1)
     features = Prefix(*model.encoder.front(data.waveforms, data.lengths))
-    known = Batch(None, data.lengths, data.targets, model.encoder.deepen(features, (1,)))
+    known = Batch(None, data.lengths, data.targets, model.encoder.run_frozen_layers(features, (1,)))
     loss_of(model, model.stages()[-1], known).backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert gradients and all(g.isfinite().all() for g in gradients), "hidden state 0, not kept, is NaN"
@@ -226,10 +226,10 @@ def test_an_utterance_without_labels_changes_no_gradient():
 def test_vocabulary():
     assert VOCABULARY.classes["emotion"] == ["neutral", "happy", "angry", "sad"]
     assert VOCABULARY.classes["gender"] == ["female", "male"] and VOCABULARY.classes["speaker"] == ["x", "y"]
-    assert VOCABULARY.targets("emotion", UTTERANCES).tolist() == [[0, 0, 0, 1], [0, 1, 0, 0], [0] * 4]
-    assert VOCABULARY.targets("gender", UTTERANCES).tolist() == [[0, 1], [0, 0], [1, 0]]
+    assert VOCABULARY.make_targets("emotion", UTTERANCES).tolist() == [[0, 0, 0, 1], [0, 1, 0, 0], [0] * 4]
+    assert VOCABULARY.make_targets("gender", UTTERANCES).tolist() == [[0, 1], [0, 0], [1, 0]]
     assert VOCABULARY.characters == [" ", "a", "b"]
-    assert VOCABULARY.targets("asr", UTTERANCES).tolist() == [[2, 3, 0, 0], [0, 0, 0, 0], [3, 2, 1, 3]]
+    assert VOCABULARY.make_targets("asr", UTTERANCES).tolist() == [[2, 3, 0, 0], [0, 0, 0, 0], [3, 2, 1, 3]]
     assert Vocabulary.from_json(VOCABULARY.to_json()) == VOCABULARY
 
 

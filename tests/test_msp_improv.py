@@ -13,7 +13,7 @@ from sertone import corpora
 from sertone.corpora import msp_improv
 from sertone.corpora._check import check
 from sertone.errors import SertoneError
-from sertone.labels import class_map
+from sertone.labels import resolve_class_map
 from sertone.nn.heads import ClassHead
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol import leaks, splits
@@ -120,30 +120,30 @@ def test_the_official_split_shares_no_speaker(podcasts, release):
     found = corpora.load("msp_podcast", podcasts[release])
     (fold,) = splits.make_folds(found, "official")
     assert {u.labels["partition"] for u in fold.test} == {"Test1"}
-    assert all(len(side) > 20 for side in fold.sides.values())
-    report = leaks.check_leaks(fold, leaks.recording_hashes(found))
-    leaks.require_none(fold, report)
-    leaks.require_labels(fold, class_map("four", {}))
+    assert all(len(side) > 20 for side in fold.subsets.values())
+    report = leaks.find_leaks(fold, leaks.hash_recordings(found))
+    leaks.require_no_leaks(fold, report)
+    leaks.require_labels(fold, resolve_class_map("four", {}))
     taken = next(u for u in fold.train if u.known_speaker)
     torn = splits.Fold("torn", [u for u in fold.train if u != taken], fold.validation, [*fold.test, taken])
     with pytest.raises(SertoneError, match=taken.speaker):
-        leaks.require_none(torn, leaks.check_leaks(torn, leaks.recording_hashes(found)))
+        leaks.require_no_leaks(torn, leaks.find_leaks(torn, leaks.hash_recordings(found)))
 
 
 def test_unknown_speakers_are_no_class_of_the_vocabulary(podcasts):
     found = corpora.load("msp_podcast", podcasts["1.11"])
-    vocabulary = Vocabulary.of(found, class_map("four", {}))
+    vocabulary = Vocabulary.from_utterances(found, resolve_class_map("four", {}))
     assert vocabulary.classes["speaker"] == sorted({u.speaker for u in found if u.known_speaker})
     unknown = [u for u in found if not u.known_speaker]
     known = next(u for u in found if u.known_speaker)
     assert len({u.speaker for u in unknown}) == len(unknown) > 10
-    assert {vocabulary.label("speaker", u) for u in unknown} == {None}
-    targets = vocabulary.targets("speaker", [unknown[0], known])
+    assert {vocabulary.find_label("speaker", u) for u in unknown} == {None}
+    targets = vocabulary.make_targets("speaker", [unknown[0], known])
     assert np.array_equal(targets.sum(1).numpy(), [0.0, 1.0])
-    nobody = Vocabulary.of(unknown, class_map("four", {}))
+    nobody = Vocabulary.from_utterances(unknown, resolve_class_map("four", {}))
     head = ClassHead(4, 4, nobody.classes["speaker"], smoothing=0.1)
     output = head(torch.ones(len(unknown), 3, 4), torch.full((len(unknown),), 3))
-    assert head.loss(output, nobody.targets("speaker", unknown)) == 0
+    assert head.loss(output, nobody.make_targets("speaker", unknown)) == 0
 
 
 def test_unknown_speakers_neither_choose_the_epoch_nor_have_a_fold(podcasts):
@@ -153,12 +153,12 @@ def test_unknown_speakers_neither_choose_the_epoch_nor_have_a_fold(podcasts):
     assert [fold.name for fold in folds] == sorted(known)
     choosers = [{u.speaker for u in fold.validation} for fold in folds]
     assert all(len(chooser) == 1 and chooser < known for chooser in choosers)
-    assert {u.speaker for u in splits.everything(found, "speaker").validation} < known
+    assert {u.speaker for u in splits.make_full_fold(found, "speaker").validation} < known
     grouped = splits.make_folds(found, "grouped_k_fold", folds=4)
     assert Counter(u.id for fold in grouped for u in fold.test) == Counter(u.id for u in found)
     strangers = [u for u in found if not u.known_speaker]
     for split in (
-        lambda: splits.everything(strangers, "speaker"),
+        lambda: splits.make_full_fold(strangers, "speaker"),
         lambda: splits.make_folds(strangers, "leave_one_speaker_out"),
     ):
         with pytest.raises(SertoneError) as caught:
@@ -192,6 +192,6 @@ def test_improv_by_sessions_shares_no_speaker(improv):
     assert len({u.speaker for u in found}) == 12
     folds = splits.make_folds(found, "leave_one_session_out")
     assert len(folds) == 6
-    hashes = leaks.recording_hashes(found)
+    hashes = leaks.hash_recordings(found)
     for fold in folds:
-        leaks.require_none(fold, leaks.check_leaks(fold, hashes))
+        leaks.require_no_leaks(fold, leaks.find_leaks(fold, hashes))

@@ -16,7 +16,7 @@ from sertone import audio, cli, corpora
 from sertone.corpora import msp_podcast
 from sertone.corpora._check import check
 from sertone.errors import SertoneError
-from sertone.labels import spoken_text
+from sertone.labels import normalise_transcript
 from sertone.protocol import leaks, splits
 
 COLUMNS = ("FileName", "EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Gender", "Split_Set")
@@ -51,7 +51,7 @@ def tree(root, rows, labels="Labels/labels_consensus.csv", text="", audio="Audio
 
 def read(root, name="msp_podcast"):
     problems = []
-    return list(corpora.utterances(name, root, problems.append)), [p.code for p in problems]
+    return list(corpora.read_utterances(name, root, problems.append)), [p.code for p in problems]
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -228,7 +228,7 @@ def test_recordings_and_rows_that_do_not_meet(tmp_path):
     (root / "Audios" / "MSP-PODCAST_9999_0001.wav").touch()
     (root / "Audios" / "._MSP-PODCAST_9999_0002.wav").touch()
     problems = []
-    found = list(corpora.utterances("msp_podcast", root, problems.append))
+    found = list(corpora.read_utterances("msp_podcast", root, problems.append))
     assert [u.id[-4:] for u in found] == ["0005", "0006", "0007", "0008"]
     messages = {p.code: p.message for p in problems}
     assert set(messages) == {"missing_audio", "missing_labels"}
@@ -292,7 +292,7 @@ def test_transcripts_keep_their_tags_and_any_encoding(tmp_path, podcasts):
     tagged = [
         u.text for u in corpora.load("msp_podcast", podcasts["1.11"]) if u.text and "[LAUGHTER]" in u.text
     ]
-    assert tagged and not any("laughter" in spoken_text(text) for text in tagged)
+    assert tagged and not any("laughter" in normalise_transcript(text) for text in tagged)
 
 
 def test_a_stereo_recording_of_another_rate_is_read(podcasts):
@@ -309,4 +309,4 @@ def test_the_full_miniature(tmp_path):
     found = corpora.load("msp_podcast", tmp_path)
     assert len(found) == 5006
     (fold,) = splits.make_folds(found, "official")
-    leaks.require_none(fold, leaks.check_leaks(fold, leaks.recording_hashes(found)))
+    leaks.require_no_leaks(fold, leaks.find_leaks(fold, leaks.hash_recordings(found)))

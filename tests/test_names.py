@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from sertone.corpora import manifest
 from sertone.runtime.batch.row_formats import Csv, JsonLines
-from sertone.runtime.formats.writers import table
+from sertone.runtime.formats.writers import format_csv
 from sertone.schema import Prediction, Segment
-from sertone.training.fit.progress import Progress
+from sertone.training.fit.progress import RunProgress
 from sertone.utils import spreadsheet
-from sertone.utils.terminal import ACTS, escaped
+from sertone.utils.terminal import ACTS, escape_control
 
 TITLE = "\x1b]0;mine\x07\x9b31m\u202e\r[red]x[/red]"
 FORMULAS = ["=1+1", "+x", "-x y", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''-x", "＝1"]
@@ -34,15 +34,15 @@ def answer(file, text=None, **values):
 
 @given(TEXTS)
 def test_no_cell_is_a_formula_and_every_text_comes_back(text):
-    cell = spreadsheet.guarded(text)
-    assert spreadsheet.restored(cell) == text
+    cell = spreadsheet.guard_formula(text)
+    assert spreadsheet.unguard_formula(cell) == text
     assert cell[:1] not in ("=", "+", "-", "@", "\t", "\r", "\n") or spreadsheet.NUMBER.fullmatch(cell)
 
 
 @pytest.mark.parametrize("value", [-1.5, 0, None, True, "-1.5", "+3", "-1e-7", "-inf", "plain", "'tis"])
 def test_numbers_and_plain_texts_are_as_they_are(value):
-    assert spreadsheet.guarded(value) == value and (
-        not isinstance(value, str) or spreadsheet.restored(value) == value
+    assert spreadsheet.guard_formula(value) == value and (
+        not isinstance(value, str) or spreadsheet.unguard_formula(value) == value
     )
 
 
@@ -50,13 +50,16 @@ def test_numbers_and_plain_texts_are_as_they_are(value):
 def test_a_row_of_any_name_is_found_again(file, text):
     """What resuming reads is what was written, and the file's name in JSON is exact."""
     form, made = Csv(["sad"], ["valence"]), answer(file, text, dimensions={"valence": -1.25})
-    raw = form.row(made)
+    raw = form.format_row(made)
     (cells,) = csv.reader(io.StringIO(raw.decode(), newline=""))
-    assert form.complete(raw) and form.read(raw).file == file.encode("utf-8", "backslashreplace").decode()
+    assert (
+        form.is_complete(raw)
+        and form.parse_row(raw).file == file.encode("utf-8", "backslashreplace").decode()
+    )
     assert cells[-2] == "-1.25" and not [
         c for c in (cells[0], cells[-1]) if c[:1] in tuple("=+-@\t\r") and not spreadsheet.NUMBER.fullmatch(c)
     ]
-    line = JsonLines().row(made)
+    line = JsonLines().format_row(made)
     assert json.loads(line)["file"] == file and json.loads(line)["text"] == text
     assert not ACTS.search(line.decode().removesuffix("\n"))
 
@@ -92,7 +95,7 @@ def test_a_table_of_segments_has_no_formula():
         start_s=0, end_s=1, speaker="=cmd|x", label="-x", probabilities={"sad": 1}, dimensions={"@v": -2.5}
     )
     made = answer("=file.wav", segments=[segment])
-    (row,) = csv.DictReader(io.StringIO(table(made)))
+    (row,) = csv.DictReader(io.StringIO(format_csv(made)))
     assert (row["file"], row["speaker"], row["label"], row["'@v"]) == ("'=file.wav", "'=cmd|x", "'-x", "-2.5")
 
 
@@ -104,8 +107,8 @@ def test_a_manifest_reads_what_an_export_guards(tmp_path):
 
 @given(ANYTHING)
 def test_what_is_escaped_acts_no_more_and_is_the_same_in_json(text):
-    assert not ACTS.search(escaped(text))
-    assert json.loads(escaped(json.dumps(text, ensure_ascii=False))) == text
+    assert not ACTS.search(escape_control(text))
+    assert json.loads(escape_control(json.dumps(text, ensure_ascii=False))) == text
 
 
 @pytest.mark.parametrize(
@@ -133,7 +136,7 @@ def test_progress_shows_names_as_they_are_and_none_acts(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    with Progress(2) as progress:
+    with RunProgress(2) as progress:
         assert progress._live
         progress.epoch(TITLE, 1, 2, {})
         progress._rows.refresh()
@@ -143,9 +146,9 @@ def test_progress_shows_names_as_they_are_and_none_acts(monkeypatch):
     assert said.count("[red]x[/red]") >= 2
     monkeypatch.delenv("TTY_COMPATIBLE")
     monkeypatch.delenv("FORCE_COLOR")
-    with Progress(1) as progress:
+    with RunProgress(1) as progress:
         progress.say(TITLE)
-    assert stream.getvalue().removeprefix(said).startswith(escaped(TITLE) + "\n")
+    assert stream.getvalue().removeprefix(said).startswith(escape_control(TITLE) + "\n")
 
 
 def test_nothing_is_printed_past_the_one_place():

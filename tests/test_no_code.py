@@ -207,7 +207,7 @@ def test_yes_on_stdin_runs_nothing_when_a_checkpoint_names_a_folder(evil, refuse
 @pytest.mark.parametrize("part", ["encoder", "text"])
 def test_a_checkpoint_names_only_what_lies_in_it(trained, tmp_path, described, part):
     copy = with_encoder(trained, tmp_path / "copy", part, **described)
-    for read in (load_model, lambda folder: encoder_origin.find(str(folder))):
+    for read in (load_model, lambda folder: encoder_origin.read_origin(str(folder))):
         with pytest.raises(SertoneError) as caught:
             read(copy)
         assert caught.value.code == "foreign_source" and part in str(caught.value)
@@ -225,25 +225,25 @@ def test_a_checkpoint_names_only_what_lies_in_it(trained, tmp_path, described, p
 )
 def test_what_names_code_is_refused_by_the_name_of_its_file(evil, tmp_path, file, kind, base):
     with pytest.raises(SertoneError, match=file) as caught:
-        hub.require_data(evil(file, kind, base))
+        hub.require_data_only(evil(file, kind, base))
     assert caught.value.code == "remote_code" and "auto_map" in str(caught.value)
     assert not (tmp_path / "mark").exists()
 
 
 def test_kernels_of_the_hub_and_adapters_are_refused(evil):
     folder = evil(*EXTRACTOR, auto_map=None)
-    hub.require_data(folder)
+    hub.require_data_only(folder)
     config = json.loads((folder / "config.json").read_text())
     for changes in ({"attn_implementation": "owner/kernel"}, {"text": [{"_attn_implementation": "a/b@v1"}]}):
         (folder / "config.json").write_text(json.dumps(config | changes))
         with pytest.raises(SertoneError, match="_implementation") as caught:
-            hub.require_data(folder)
+            hub.require_data_only(folder)
         assert caught.value.code == "remote_code"
     (folder / "config.json").write_text(json.dumps(config | {"attn_implementation": "sdpa"}))
-    hub.require_data(folder)
+    hub.require_data_only(folder)
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/model"}')
     with pytest.raises(SertoneError, match="adapter") as caught:
-        hub.require_data(folder)
+        hub.require_data_only(folder)
     assert caught.value.code == "bad_weights"
 
 
@@ -260,7 +260,7 @@ LISTED = """
 import json, sys
 from sertone import cli
 from sertone.utils import hub
-folder = hub.local(sys.argv[1], hub.SETTINGS + hub.SAFE_WEIGHTS, code="gone", expected="it")
+folder = hub.resolve_folder(sys.argv[1], hub.CONFIG_FILES + hub.SAFE_WEIGHTS, code="gone", expected="it")
 print(json.dumps(sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())))
 """
 

@@ -12,7 +12,7 @@ from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
 from sertone.models import oliveira2023
-from sertone.nn.modality_fusion import JOININGS
+from sertone.nn.modality_fusion import MODALITY_FUSIONS
 from sertone.nn.pooling import POOLINGS
 from sertone.recipe.train_config import TrainConfig
 from sertone.training.data.caches import PrefixCaches
@@ -25,7 +25,7 @@ INPUTS = {"both": (AUDIO, TEXT), "audio": (AUDIO, None), "text": (None, TEXT)}
 def build(inputs="both", **options):
     encoder, text = INPUTS[inputs]
     values = {"name": "oliveira2023", "encoder": encoder, "text": text, "hidden": 8} | options
-    vocabulary = models.vocabulary(values, UTTERANCES, {}, SCALES)
+    vocabulary = models.build_vocabulary(values, UTTERANCES, {}, SCALES)
     torch.manual_seed(0)
     return models.build(values, vocabulary), vocabulary
 
@@ -36,7 +36,7 @@ def rated(vocabulary, model, **changes):
 
 
 def test_the_docstring_says_what_the_recipe_does():
-    recipe = recipes.load(recipes.shipped("oliveira2023"))
+    recipe = recipes.load(recipes.find_shipped_recipe("oliveira2023"))
     train, text = recipe.train, " ".join(oliveira2023.__doc__.split())
     config = oliveira2023.Config(**{key: value for key, value in recipe.model.items() if key != "name"})
     assert (train.schedule, train.speeds, config.separate) == ("cosine", [1.0], False)
@@ -53,7 +53,7 @@ def test_the_docstring_says_what_the_recipe_does():
 
 @pytest.mark.parametrize("inputs", INPUTS)
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("joining", JOININGS)
+@pytest.mark.parametrize("joining", MODALITY_FUSIONS)
 @pytest.mark.parametrize("separate", [True, False])
 def test_every_form_learns(inputs, pooling, joining, separate):
     options = {"pooling": pooling, "joining": joining, "separate": separate, "freeze_embeddings": False}
@@ -71,7 +71,7 @@ def test_every_form_learns(inputs, pooling, joining, separate):
 
 @pytest.mark.parametrize("inputs", INPUTS)
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("joining", JOININGS)
+@pytest.mark.parametrize("joining", MODALITY_FUSIONS)
 def test_answers_do_not_depend_on_neighbours_or_padding(inputs, pooling, joining):
     model, vocabulary = build(inputs, pooling=pooling, joining=joining)
     together = model.eval()(batch(vocabulary, texts=None if model.text else [None] * 4))
@@ -83,7 +83,7 @@ def test_answers_do_not_depend_on_neighbours_or_padding(inputs, pooling, joining
             )
 
 
-@pytest.mark.parametrize("joining", JOININGS)
+@pytest.mark.parametrize("joining", MODALITY_FUSIONS)
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_what_is_withheld_makes_no_difference(joining, pooling):
     model, vocabulary = build(joining=joining, pooling=pooling)
@@ -185,7 +185,7 @@ def test_poolings_against_loops(frames, kind, seed):
 def test_joinings_against_loops(rows, seed):
     torch.manual_seed(seed)
     there, vectors = torch.tensor(rows), [torch.randn(len(rows), 3), torch.randn(len(rows), 4)]
-    gate, side_by_side = JOININGS["gate"]([3, 4]), JOININGS["concatenation"]([3, 4])
+    gate, side_by_side = MODALITY_FUSIONS["gate"]([3, 4]), MODALITY_FUSIONS["concatenation"]([3, 4])
     together = torch.stack(
         [torch.cat([v[n] * t for v, t in zip(vectors, row, strict=True)]) for n, row in enumerate(rows)]
     )
@@ -198,7 +198,7 @@ def test_joinings_against_loops(rows, seed):
         torch.testing.assert_close(given[n], expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("joining", JOININGS)
+@pytest.mark.parametrize("joining", MODALITY_FUSIONS)
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_half_precision_answers_about_the_same(joining, pooling):
     model, vocabulary = build(joining=joining, pooling=pooling)
@@ -214,6 +214,8 @@ def test_nothing_of_no_encoder_is_frozen_or_kept():
     for stage in model.stages():
         model.encoder.freeze(stage.cut)
     assert (
-        PrefixCaches(TrainConfig(batch_size=1, cache="file")).choose(model.encoder, (0,), None, None, print)
+        PrefixCaches(TrainConfig(batch_size=1, cache="file")).choose_layers(
+            model.encoder, (0,), None, None, print
+        )
         is None
     )

@@ -6,8 +6,8 @@ import pytest
 from test_oliveira2023 import AUDIO, TEXT
 
 from sertone import corpora, load
-from sertone.analysis.layers.learned_weights import learned
-from sertone.analysis.layers.probe_layers import layers
+from sertone.analysis.layers.learned_weights import load_layer_weights
+from sertone.analysis.layers.probe_layers import probe_layers
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
 from sertone.recipe import Recipe
@@ -50,7 +50,7 @@ def test_a_checkpoint_answers_as_the_run_did(run, small_demo):
     form, out = run
     fold = json.loads((out / "fold_0" / "result.json").read_text())
     predictor = load(out / "fold_0")
-    said = {u.id: (u.path, u.text) for u in corpora.utterances("demo", small_demo)}
+    said = {u.id: (u.path, u.text) for u in corpora.read_utterances("demo", small_demo)}
     for row in fold["rows"][:4]:
         path, text = said[row["id"]]
         prediction = predictor.predict(path, text=text)
@@ -79,7 +79,7 @@ def layers_of(small_demo, out, **model):
         "model": options,
         "train": {"epochs": [1], "batch_size": 8},
     }
-    return layers(Recipe.model_validate(values), out, names=["arousal"], quiet=True)
+    return probe_layers(Recipe.model_validate(values), out, target_names=["arousal"], quiet=True)
 
 
 def test_layers_of_a_model_that_only_reads_are_those_of_its_text(small_demo, tmp_path):
@@ -92,9 +92,9 @@ def test_layer_weights_of_a_run_belong_to_their_ratings(run):
     form, out = run
     if form == "text":
         with pytest.raises(SertoneError, match="no weighted sum"):
-            learned(out)
+            load_layer_weights(out)
         return
-    found = {each["target"]: each for each in learned(out)}
+    found = {each["target"]: each for each in load_layer_weights(out)}
     assert set(found) == set(DIMENSIONS)
     model, _, _ = checkpoint.load_model(out / "fold_0" / "checkpoint")
     weights = model.fusions["valence"].weights.softmax(0).tolist()
@@ -119,7 +119,7 @@ def test_a_model_that_only_reads_has_no_encoder_to_start_from(run):
     form, out = run
     if form == "text":
         with pytest.raises(SertoneError, match="only reads") as error:
-            encoder_origin.find(str(out / "fold_0"))
+            encoder_origin.read_origin(str(out / "fold_0"))
         assert error.value.code == "no_speech_encoder"
     else:
-        assert encoder_origin.find(str(out / "fold_0")).encoder["name"] == "compact"
+        assert encoder_origin.read_origin(str(out / "fold_0")).encoder["name"] == "compact"

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sertone import cli, corpora
-from sertone.corpora._columns import FIELDS, LABELS, NUMBERS, SYNONYMS, named_columns
+from sertone.corpora._columns import FIELDS, LABELS, NUMBERS, SYNONYMS, match_columns
 from sertone.corpora._tables import read_table
-from sertone.corpora.manifest import recordings
+from sertone.corpora.manifest import read_recordings
 from sertone.errors import SertoneError
 from sertone.labels import parse_map
 from sertone.recipe import CorpusConfig
@@ -25,7 +25,7 @@ def table(tmp_path, text, name="m.csv"):
 
 
 def only(path, **options):
-    (found,) = corpora.utterances("manifest", path, **options)
+    (found,) = corpora.read_utterances("manifest", path, **options)
     return found
 
 
@@ -35,7 +35,7 @@ def test_odd_names_of_columns_are_understood(tmp_path, separator):
     found = only(table(tmp_path, text))
     assert (found.path, found.speaker, found.text) == (tmp_path / "a.wav", "03", "Hello")
     assert found.labels == {"emotion": "happy", "raw_emotion": "Joy", "gender": "female", "arousal": 1.5}
-    assert recordings(tmp_path / "m.csv") == [(tmp_path / "a.wav", "Hello", None)]
+    assert read_recordings(tmp_path / "m.csv") == [(tmp_path / "a.wav", "Hello", None)]
 
 
 def test_columns_of_other_formats_are_understood_alike(tmp_path):
@@ -63,7 +63,7 @@ def spellings(draw):
 @given(st.lists(spellings(), min_size=1, unique_by=lambda pair: pair[1]))
 def test_every_spelling_of_a_known_column_is_found(tmp_path_factory, pairs):
     where = tmp_path_factory.getbasetemp()
-    named = named_columns([written for written, _ in pairs], {}, where, ())
+    named = match_columns([written for written, _ in pairs], {}, where, ())
     assert named == {meaning: written for written, meaning in pairs}
 
 
@@ -75,7 +75,7 @@ def test_chosen_columns_go_before_what_names_mean(tmp_path_factory, chosen):
     lower = ["".join(c.lower().split()) for c in columns]
     if len(set(lower)) < len(lower):
         return  # two that differ in case alone are another test
-    named = named_columns(columns, chosen, tmp_path_factory.getbasetemp(), ())
+    named = match_columns(columns, chosen, tmp_path_factory.getbasetemp(), ())
     assert {name: named[name] for name in chosen} == {name: c.strip() for name, c in chosen.items()}
     assert set(named.values()) | {c for c in columns if c in chosen} >= {*columns} - {*chosen}
 
@@ -200,7 +200,7 @@ def test_a_folder_per_class(folder):
 
 def test_speakers_of_a_pattern(folder):
     problems = []
-    found = list(corpora.utterances("audiofolder", folder, problems.append, speaker_pattern=r"(s\d)_"))
+    found = list(corpora.read_utterances("audiofolder", folder, problems.append, speaker_pattern=r"(s\d)_"))
     assert [u.speaker for u in found if u.known_speaker] == ["s2", "s1", "s1", "s4"]
     assert [p.code for p in problems] == ["no_speaker"] and "1 path that" in problems[0].message
     whole = corpora.load("audiofolder", folder, speaker_pattern=r"s\d")
@@ -223,7 +223,7 @@ def test_any_group_of_a_pattern_may_be_the_speaker(folder):
     }
     assert all(u.known_speaker for u in found.values())
     nothing = []
-    found = list(corpora.utterances("audiofolder", folder, nothing.append, speaker_pattern=r"(s9)?"))
+    found = list(corpora.read_utterances("audiofolder", folder, nothing.append, speaker_pattern=r"(s9)?"))
     assert not any(u.known_speaker for u in found) and len({u.speaker for u in found}) == 5
     assert [(p.code, p.severity) for p in nothing] == [("no_speaker", "error")]
 
@@ -242,7 +242,7 @@ def test_a_table_may_name_recordings_above_it(folder, tmp_path):
     rows = "".join(f"{name},s1\n" for name in names)
     table(root / "train", f"file_name,speaker\n{rows}", "metadata.csv")
     problems = []
-    found = list(corpora.utterances("audiofolder", root, problems.append))
+    found = list(corpora.read_utterances("audiofolder", root, problems.append))
     assert [u.labels.get("emotion") for u in found] == [None, "angry", None]
     assert [(u.id, u.split) for u in found] == [
         ("s1_c", "train"),
@@ -294,7 +294,7 @@ def test_tables_of_hugging_face(folder, tmp_path, kind):
             f"metadata.{kind}",
         )
     problems = []
-    found = list(corpora.utterances("audiofolder", root, problems.append))
+    found = list(corpora.read_utterances("audiofolder", root, problems.append))
     assert [(u.id, u.split, u.speaker, u.known_speaker) for u in found] == [
         ("test/joy/s1_c", "test", "s1", True),
         ("test/s4_x", "test", "test/s4_x", False),

@@ -14,7 +14,7 @@ from exported import write_hub_folder
 import sertone
 from sertone.cli import app
 from sertone.errors import SertoneError
-from sertone.sharing.model_folder import digest
+from sertone.sharing.model_folder import hash_model
 
 RATE = 16000
 
@@ -75,7 +75,7 @@ def test_two_recordings_of_one_name_are_not_written_into_one_file(toy, talks, ca
 def test_turns_of_one_recording_are_not_those_of_others(toy, talks):
     """Of a single recording the name does not matter, as some diarisers call every one the same."""
     (talks / "turns.rttm").write_text("SPEAKER waveform 1 0 2 <NA> <NA> ann <NA> <NA>\n")
-    settings = sertone.runtime.plan.TimelineSettings(rttm=talks / "turns.rttm")
+    settings = sertone.runtime.timeline.plan.TimelineSettings(rttm=talks / "turns.rttm")
     predictor, files = sertone.load(toy), [talks / place / "talk.wav" for place in ("a", "b")]
     (alone,) = predictor.predict_files(files[:1], settings=settings, alone=True)
     assert [segment.speaker for segment in alone.segments] == ["ann"]
@@ -164,12 +164,12 @@ def test_what_decides_the_answers_names_the_model(talks, file):
     hashes = {"files": {"model.safetensors": "", "tokenizer.json": ""}}
     (talks / "checkpoint.json").write_text(json.dumps(hashes))
     rehash(talks)
-    before = digest(talks)
-    assert digest(talks) == before
+    before = hash_model(talks)
+    assert hash_model(talks) == before
     (talks / file).write_text('{"other": 1}')
-    assert digest(talks) == before, "nothing but markers is read again"
+    assert hash_model(talks) == before, "nothing but markers is read again"
     rehash(talks)
-    assert digest(talks) != before
+    assert hash_model(talks) != before
 
 
 @pytest.mark.parametrize("command", ["info nothere", "predict nothere a/talk.wav", "listen nothere"])
@@ -205,7 +205,7 @@ def test_whoever_has_read_enough_ends_it_without_a_word(toy, talks):
 
 
 def test_settings_of_windows_ask_for_windows():
-    plan = sertone.runtime.plan
+    plan = sertone.runtime.timeline.plan
     assert plan.TimelineSettings(window_s=2.0).windowed and plan.TimelineSettings(hop_s=2.0).hop == 2.0
     assert not plan.TimelineSettings().windowed
     assert "one of the two" in plan.TimelineSettings(segmentation="speech", hop_s=1.0).problem()
@@ -218,7 +218,10 @@ def test_what_is_neither_a_path_nor_samples_is_a_fault_of_the_caller(toy, source
 
 
 def test_arguments_of_load_are_held_against_what_there_is(toy):
-    assert sertone.load(toy, classes="angry,happy=up").answering.classes == {"angry": "angry", "happy": "up"}
+    assert sertone.load(toy, classes="angry,happy=up").answer_format.classes == {
+        "angry": "angry",
+        "happy": "up",
+    }
     with pytest.raises(SertoneError, match="cpu or cuda") as caught:
         sertone.load(toy, device="tpu")  # pyright: ignore[reportArgumentType]
     assert caught.value.code == "no_device"

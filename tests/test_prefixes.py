@@ -18,13 +18,13 @@ from sertone.nn.fusions import FUSIONS
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.train_config import CacheConfig, TrainConfig
 from sertone.training.data.caches import PrefixCaches
-from sertone.training.data.loader import Loader, Row
-from sertone.training.data.prefix_cache import prefix_name
+from sertone.training.data.loader import BatchItem, Loader
+from sertone.training.data.prefix_cache import hash_prefix
 from sertone.training.data.recordings import Recordings
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit.progress import Progress
-from sertone.training.runs.folds import fit, gather
-from sertone.utils.processes import Isolated
+from sertone.training.fit.progress import RunProgress
+from sertone.training.runs.folds import prepare_data, train_fold
+from sertone.utils.processes import ChildProcess
 
 NOTHING = Vocabulary({}, {}, [])
 ENCODERS = {
@@ -39,7 +39,7 @@ ENCODERS = {
 @pytest.fixture(scope="module")
 def recordings(small_demo):
     found = Recordings(1.0, [0.8, 1.0, 1.2])
-    found.utterances = list(corpora.utterances("demo", small_demo))[:8]
+    found.utterances = list(corpora.read_utterances("demo", small_demo))[:8]
     found.load(found.utterances)
     return found
 
@@ -67,7 +67,7 @@ def test_hidden_states_from_the_cache_are_those_of_the_encoder(name, cut, precis
     encoder.freeze(cut)
     encoder.eval()
     cache = open_cache(encoder, recordings, caches(precision))
-    rows = [Row(utterance, speed) for utterance in recordings.utterances[:4] for speed in (0.8, 1.0)]
+    rows = [BatchItem(utterance, speed) for utterance in recordings.utterances[:4] for speed in (0.8, 1.0)]
     plain = Loader(recordings, NOTHING, encoder.min_samples)
     kept = Loader(recordings, NOTHING, encoder.min_samples, cache)
     with torch.no_grad(), fabric(precision).autocast():
@@ -85,7 +85,7 @@ def test_what_is_known_is_not_computed_again(recordings, monkeypatch):
     encoder.freeze(0)
     encoder.train()
     places = caches()
-    rows = [Row(utterance) for utterance in recordings.utterances]
+    rows = [BatchItem(utterance) for utterance in recordings.utterances]
     calls = []
     front = type(encoder).front
     monkeypatch.setattr(type(encoder), "front", lambda *a: calls.append(a[1].shape[0]) or front(*a))
@@ -114,7 +114,7 @@ def test_the_name_follows_from_all_that_the_prefix_follows_from(monkeypatch):
     encoder.freeze(2)
 
     def name(layers=(1, 2), dtype=torch.float32, precision="32-true"):
-        return prefix_name(encoder, layers, dtype, fabric(precision))
+        return hash_prefix(encoder, layers, dtype, fabric(precision))
 
     first = name()
     assert name() == first
@@ -144,7 +144,7 @@ def test_a_prefix_that_changes_is_refused(where, recordings, tmp_path):
         break_it()
         if where == "auto":
             assert open_cache(encoder, recordings, places) is None
-            return encoder.changing()
+            return encoder.explain_varying_prefix()
         with pytest.raises(SertoneError) as caught:
             open_cache(encoder, recordings, places)
         assert caught.value.code == "not_cacheable" and "frozen_layers" in str(caught.value)
@@ -176,7 +176,7 @@ def test_the_deepest_prefix_that_fits_is_taken_and_its_size_is_told(recordings):
     assert caught.value.code == "cache_too_small"
     for row in ((u, s) for u in recordings.utterances for s in recordings.speeds):
         deep.compute(*row)
-    assert 0.8 * layers < deep.store.used / 1e9 < 1.1 * layers, "the estimate is about right"
+    assert 0.8 * layers < deep.store.bytes_used / 1e9 < 1.1 * layers, "the estimate is about right"
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -185,8 +185,8 @@ def test_the_size_is_known_before_the_encoder_is_on_its_device(name, recordings)
     encoder = ENCODERS[name].build()
     encoder.freeze(1)
     elsewhere = SimpleNamespace(device=torch.device("meta"), autocast=contextlib.nullcontext)
-    chosen = caches().choose(encoder, (1, 2, 3), recordings, elsewhere, pytest.fail)
-    assert chosen == caches().choose(encoder, (1, 2, 3), recordings, fabric(), pytest.fail)
+    chosen = caches().choose_layers(encoder, (1, 2, 3), recordings, elsewhere, pytest.fail)
+    assert chosen == caches().choose_layers(encoder, (1, 2, 3), recordings, fabric(), pytest.fail)
     assert chosen[0] == (1,) and chosen[1] > 0
 
 
@@ -223,7 +223,7 @@ def test_files_are_shared_by_runs_and_those_not_opened_for_long_go_first(recordi
     for age, cache in ((1, second), (2, first)):
         os.utime(tmp_path / f"{cache.name}.prefix", (age, age))
     open_cache(encoders[1], recordings, caches(**sizes))  # opened: no longer the one to go
-    room = recordings.seconds * 50 * 16 * 4 / 1e9 + second.store.used / 1e9 * 1.5
+    room = recordings.seconds * 50 * 16 * 4 / 1e9 + second.store.bytes_used / 1e9 * 1.5
     third = open_cache(encoders[2], recordings, caches(**sizes, limit_gb=room))
     assert {path.stem for path in tmp_path.iterdir()} == {second.name, third.name}
     encoders[2].freeze(2)
@@ -236,7 +236,7 @@ def test_files_are_shared_by_runs_and_those_not_opened_for_long_go_first(recordi
 def test_a_cache_that_cannot_be_is_refused_before_anything_is_trained(demo_recipe, tmp_path):
     recipe = demo_recipe(cache={"where": "memory", "limit_gb": 0.001})
     with pytest.raises(SertoneError) as caught:
-        gather(prepare(recipe), Progress(1, quiet=True))
+        prepare_data(prepare(recipe), RunProgress(1, quiet=True))
     assert caught.value.code == "cache_too_small"
 
 
@@ -246,7 +246,7 @@ def test_processes_share_what_is_in_memory(recordings):
     places = caches()
     row = recordings.utterances[0], 1.0
     expected = open_cache(encoder, recordings, places).compute(*row)
-    with Isolated({"PYTHONPATH": os.path.dirname(__file__)}) as child:  # noqa: PTH120
+    with ChildProcess({"PYTHONPATH": os.path.dirname(__file__)}) as child:  # noqa: PTH120
         found = child(read_in_child, encoder, recordings, places, row)
     np.testing.assert_array_equal(found, expected)
 
@@ -257,15 +257,17 @@ def read_in_child(encoder, recordings, places, row):
 
 def losses(demo_recipe, tmp_path, monkeypatch, **train):
     """The losses of every step."""
-    from sertone.training.fit.epoch_statistics import Tally
+    from sertone.training.fit.epoch_statistics import EpochStatistics
 
     found = []
-    step = Tally.step
+    step = EpochStatistics.add_step
     monkeypatch.setattr(
-        Tally, "step", lambda self, a, b, *rest: found.append(b.item()) or step(self, a, b, *rest)
+        EpochStatistics,
+        "add_step",
+        lambda self, a, b, *rest: found.append(b.item()) or step(self, a, b, *rest),
     )
-    experiment, progress = prepare(demo_recipe(**train)), Progress(1, quiet=True)
-    trainer = fit(experiment, 0, tmp_path, gather(experiment, progress), progress)
+    experiment, progress = prepare(demo_recipe(**train)), RunProgress(1, quiet=True)
+    trainer = train_fold(experiment, 0, tmp_path, prepare_data(experiment, progress), progress)
     return found, trainer
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from sertone.analysis.layers import layer_scores, linear_probes, solvers
-from sertone.analysis.layers.targets import SPEAKER_FOLDS, Target, _dealt, _parts
+from sertone.analysis.layers.targets import SPEAKER_FOLDS, Target, _deal_speakers, _divide_by_speaker
 from sertone.schema import Utterance
 
 
@@ -28,7 +28,7 @@ def target(name="arousal", *, labels, speakers, folds=4, classes=()):
     """Speakers in turn to the folds."""
     names = np.unique(speakers, return_inverse=True)[1]
     tested = names % folds
-    parts = np.array([_parts(tested != fold, speakers) for fold in range(folds)])
+    parts = np.array([_divide_by_speaker(tested != fold, speakers) for fold in range(folds)])
     rows = np.arange(len(labels))
     return Target(name, rows, np.asarray(labels), list(classes), speakers, tested, parts)
 
@@ -41,7 +41,7 @@ def speech(count, speakers, seed=0):
 @given(st.integers(0, 99), st.sampled_from([3, 12, 40]), st.sampled_from([0.001, 0.1, 10.0]))
 def test_ridge_is_that_of_scikit_learn(seed, width, penalty):
     features, ratings, _ = problem(count=30, width=width, seed=seed)
-    found = solvers.ridge(solvers.gram(features, ratings), 2, [penalty])
+    found = solvers.solve_ridge(solvers.compute_gram_matrix(features, ratings), 2, [penalty])
     expected = Ridge(alpha=penalty * len(features)).fit(features, ratings)
     np.testing.assert_allclose(found[1:, 0].T, expected.coef_, atol=1e-8)
     np.testing.assert_allclose(found[0, 0], expected.intercept_, atol=1e-8)
@@ -49,10 +49,10 @@ def test_ridge_is_that_of_scikit_learn(seed, width, penalty):
 
 def test_products_of_sets_add_up():
     features, ratings, _ = problem()
-    whole = solvers.gram(features, ratings)
+    whole = solvers.compute_gram_matrix(features, ratings)
     np.testing.assert_allclose(
-        whole - solvers.gram(features[:50], ratings[:50]),
-        solvers.gram(features[50:], ratings[50:]),
+        whole - solvers.compute_gram_matrix(features[:50], ratings[:50]),
+        solvers.compute_gram_matrix(features[50:], ratings[50:]),
         atol=1e-9,
     )
 
@@ -66,9 +66,9 @@ def test_logistic_regression_is_that_of_scikit_learn(seed, shape, inner):
     labels[:classes] = np.arange(classes)
     features = (features - features.mean(0)) / features.std(0)
     rows = np.arange(count) < (0.7 * count if inner else count)
-    turned, squares = solvers.rotated(features, np.ones(count, bool))
+    turned, squares = solvers.rotate_features(features, np.ones(count, bool))
     penalties, hot = [0.01, 1.0], np.eye(classes)[labels]
-    found = solvers.logistic(turned[rows], hot[rows], squares, penalties, tolerance=1e-7)
+    found = solvers.solve_logistic(turned[rows], hot[rows], squares, penalties, tolerance=1e-7)
     for number, penalty in enumerate(penalties):
         twice = 2 if classes == 2 else 1  # there two classes have one set of weights, the difference of ours
         own = LogisticRegression(C=twice / (penalty * rows.sum()), tol=1e-10, max_iter=10_000)
@@ -86,19 +86,19 @@ def test_the_answers_of_a_fold_are_those_of_scikit_learn():
     classed = target("emotion", labels=labels, speakers=speakers, classes="abc")
     found = linear_probes.probe(features, [rated, classed])
     for fold in range(4):
-        train, test = rated.tested != fold, rated.tested == fold
+        train, test = rated.test_folds != fold, rated.test_folds == fold
         scaled = (features - features[train].mean(0)) / features[train].std(0)
         penalty = found["arousal"].penalties[fold]
         expected = (
             Ridge(alpha=penalty * train.sum()).fit(scaled[train], ratings[train, 0]).predict(scaled[test])
         )
-        np.testing.assert_allclose(found["arousal"].answers[test], expected, atol=1e-8)
+        np.testing.assert_allclose(found["arousal"].predictions[test], expected, atol=1e-8)
         own = LogisticRegression(
             C=1 / (found["emotion"].penalties[fold] * train.sum()), tol=1e-9, max_iter=9999
         )
         own.fit(scaled[train], labels[train])
         balanced = own.predict_log_proba(scaled[test]) - np.log(np.bincount(labels[train]) / train.sum())
-        assert (balanced.argmax(1) == found["emotion"].answers[test]).mean() > 0.99
+        assert (balanced.argmax(1) == found["emotion"].predictions[test]).mean() > 0.99
 
 
 def test_the_penalty_is_the_best_of_the_inner_parts():
@@ -128,21 +128,21 @@ def test_no_speaker_is_in_two_parts_or_on_both_sides(numbers, folds):
     speakers = np.array([f"s{number}" for number in [0, 1, 2, 3, 4, 5, 6, 7, *numbers]])
     made = target(labels=np.zeros(len(speakers)), speakers=speakers, folds=folds)
     for fold, parts in enumerate(made.parts):
-        assert ((parts >= 0) == (made.tested != fold)).all()
+        assert ((parts >= 0) == (made.test_folds != fold)).all()
         for speaker in set(speakers):
             assert len(set(parts[speakers == speaker])) == 1
-        assert set(parts[parts >= 0]) == set(range(min(3, len(set(speakers[made.tested != fold])))))
+        assert set(parts[parts >= 0]) == set(range(min(3, len(set(speakers[made.test_folds != fold])))))
 
 
 @given(st.permutations(range(40)))
 @settings(deadline=None, max_examples=20)
 def test_a_speakers_utterances_are_dealt_evenly_whatever_their_order(order):
     spoken = [Utterance(id=f"u{n}", path=Path("x"), speaker=f"s{n % 2}") for n in range(40)]
-    tested, parts = _dealt(spoken)
+    tested, parts = _deal_speakers(spoken)
     for speaker in range(2):
         own = tested[speaker::2]
         assert np.bincount(own, minlength=SPEAKER_FOLDS).tolist() == [4] * SPEAKER_FOLDS
-    shuffled, again = _dealt([spoken[n] for n in order])
+    shuffled, again = _deal_speakers([spoken[n] for n in order])
     assert (shuffled == tested[order]).all() and (again == parts[:, order]).all()
 
 
@@ -160,8 +160,8 @@ def test_permuted_utterances_give_the_same_scores():
     for own, other in zip(first, second, strict=True):
         assert found[own.name].penalties == again[own.name].penalties
         np.testing.assert_allclose(
-            linear_probes.tallied(own, found[own.name]),
-            linear_probes.tallied(other, again[own.name]),
+            linear_probes.sum_by_speaker(own, found[own.name]),
+            linear_probes.sum_by_speaker(other, again[own.name]),
             atol=1e-6,
         )
 
@@ -177,13 +177,13 @@ def test_targets_asked_together_are_answered_as_alone():
     together = linear_probes.probe(features, asked)
     for own in asked:
         alone = linear_probes.probe(features, [own])[own.name]
-        np.testing.assert_allclose(alone.answers, together[own.name].answers, atol=1e-7)
+        np.testing.assert_allclose(alone.predictions, together[own.name].predictions, atol=1e-7)
 
 
 def scored(own, *layers):
     found = [linear_probes.probe(features, [own])[own.name] for features in layers]
-    return layer_scores.of_target(
-        own, [{"values": linear_probes.tallied(own, f), "penalties": f.penalties} for f in found]
+    return layer_scores.score_target(
+        own, [{"values": linear_probes.sum_by_speaker(own, f), "penalties": f.penalties} for f in found]
     )
 
 
@@ -216,7 +216,9 @@ def test_knowing_the_speaker_does_not_help():
     classed = target("emotion", labels=(ratings > 5).astype(int), speakers=speakers, folds=6, classes="ab")
     assert scored(rated, features)["layers"][0]["scores"]["ccc"] < 0.1
     assert scored(classed, features)["layers"][0]["scores"]["ua"] < 0.6
-    tested, parts = _dealt([Utterance(id=str(n), path=Path("x"), speaker=s) for n, s in enumerate(speakers)])
+    tested, parts = _deal_speakers(
+        [Utterance(id=str(n), path=Path("x"), speaker=s) for n, s in enumerate(speakers)]
+    )
     named = Target("speaker", np.arange(360), numbers, sorted(set(speakers)), speakers, tested, parts)
     assert scored(named, features)["layers"][0]["scores"]["wa"] > 0.95
 
@@ -225,20 +227,24 @@ def test_the_score_of_speakers_is_the_share_of_right_answers():
     random = np.random.default_rng(0)
     numbers = random.integers(4, size=80)
     speakers = np.array([f"s{n}" for n in numbers])
-    tested, parts = _dealt([Utterance(id=str(n), path=Path("x"), speaker=s) for n, s in enumerate(speakers)])
+    tested, parts = _deal_speakers(
+        [Utterance(id=str(n), path=Path("x"), speaker=s) for n, s in enumerate(speakers)]
+    )
     own = Target("speaker", np.arange(80), numbers, list("abcd"), speakers, tested, parts)
     answers = np.where(random.random(80) < 0.7, numbers, (numbers + 1) % 4)
-    values = linear_probes.tallied(own, linear_probes.Probed(answers, [1.0]))
-    assert linear_probes.sums(own, values[None]).scores()["wa"] == pytest.approx((answers == numbers).mean())
+    values = linear_probes.sum_by_speaker(own, linear_probes.ProbeOutput(answers, [1.0]))
+    assert linear_probes.build_statistics(own, values[None]).compute_scores()["wa"] == pytest.approx(
+        (answers == numbers).mean()
+    )
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=12), st.floats(0.1, 5), st.floats(-3, 3))
 def test_a_centre_is_a_layer_and_stays_when_scores_are_shifted_or_scaled(scores, scale, shift):
     values = np.round(scores, 3)
-    found = layer_scores.centre(values)
+    found = layer_scores.compute_centre(values)
     assert -1e-9 <= found <= len(values) - 1 + 1e-9
     assert (
-        layer_scores.centre(values * scale + shift) == pytest.approx(found, abs=1e-3 * len(values))
+        layer_scores.compute_centre(values * scale + shift) == pytest.approx(found, abs=1e-3 * len(values))
         or np.ptp(values) < 1e-9
     )
 
@@ -247,7 +253,7 @@ def test_a_centre_is_a_layer_and_stays_when_scores_are_shifted_or_scaled(scores,
     ("scores", "expected"), [([0, 0, 1, 0], 2), ([0, 1, 1, 0], 1.5), ([0.3] * 5, 2), ([1, 0.5, 0], 1 / 3)]
 )
 def test_centres_that_are_known(scores, expected):
-    assert layer_scores.centre(np.array(scores, float)) == pytest.approx(expected)
+    assert layer_scores.compute_centre(np.array(scores, float)) == pytest.approx(expected)
 
 
 def peaked(name, at, random, shape=(10, 100)):
@@ -268,12 +274,12 @@ def peaked(name, at, random, shape=(10, 100)):
         answers = r * (slope * truth + noise + bias)
         found.append(
             {
-                "values": linear_probes.tallied(asked, linear_probes.Probed(answers.ravel(), [])),
+                "values": linear_probes.sum_by_speaker(asked, linear_probes.ProbeOutput(answers.ravel(), [])),
                 "penalties": [],
             }
         )
         known.append(2 * r * 1.09 / (1.09 + r * r * (1.04 * 1.09 + 1 - r * r + 0.04)))
-    return asked, found, layer_scores.centre(np.array(known))
+    return asked, found, layer_scores.compute_centre(np.array(known))
 
 
 @pytest.mark.slow
@@ -283,8 +289,8 @@ def test_intervals_of_centres_and_their_distances_hold_the_truth():
     for _ in range(60):
         first, found, early = peaked("arousal", 4, random)
         second, others, late = peaked("valence", 9, random)
-        low, high = layer_scores.of_target(first, found)["centre"]["interval"]
-        (pair,) = layer_scores.apart([first, second], {"arousal": found, "valence": others})
+        low, high = layer_scores.score_target(first, found)["centre"]["interval"]
+        (pair,) = layer_scores.compare_centres([first, second], {"arousal": found, "valence": others})
         held.append((low <= early <= high, pair["low"] <= late - early <= pair["high"]))
         assert (pair["p"] < 0.05) == (pair["low"] * pair["high"] > 0)
     assert (np.mean(held, 0) > 0.78).all(), np.mean(held, 0)
@@ -301,20 +307,20 @@ def test_distances_of_centres_are_signed_paired_and_of_common_speakers():
     late = target("valence", labels=ratings[:, 1], speakers=speakers, folds=5)
     found = {
         own.name: [
-            {"values": linear_probes.tallied(own, p), "penalties": p.penalties}
+            {"values": linear_probes.sum_by_speaker(own, p), "penalties": p.penalties}
             for p in (linear_probes.probe(x, [own])[own.name] for x in layers)
         ]
         for own in (early, late)
     }
-    (pair,) = layer_scores.apart([early, late], found)
+    (pair,) = layer_scores.compare_centres([early, late], found)
     assert (
         pair["first"] == "arousal" and 2 < pair["low"] < pair["value"] < pair["high"] < 4 and pair["p"] < 0.01
     )
-    (turned,) = layer_scores.apart([late, early], found)
+    (turned,) = layer_scores.compare_centres([late, early], found)
     assert turned["value"] == pytest.approx(-pair["value"]) and turned["low"] == pytest.approx(
         -pair["high"], abs=0.05
     )
-    centres = [layer_scores.of_target(own, found[own.name])["centre"]["value"] for own in (early, late)]
+    centres = [layer_scores.score_target(own, found[own.name])["centre"]["value"] for own in (early, late)]
     assert pair["value"] == pytest.approx(centres[1] - centres[0])
-    best = layer_scores.of_target(early, found["arousal"])["best"]
+    best = layer_scores.score_target(early, found["arousal"])["best"]
     assert best["layer"] == 1 and best["range"] == [1, 1] and sum(best["shares"]) == pytest.approx(1)

@@ -6,8 +6,8 @@ import pytest
 
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import progress as module
-from sertone.training.fit.progress import Labelled, Progress, Relay
-from sertone.training.runs.folds import fit, gather
+from sertone.training.fit.progress import LabelledProgress, ProgressRelay, RunProgress
+from sertone.training.runs.folds import prepare_data, train_fold
 
 
 @pytest.fixture
@@ -26,10 +26,10 @@ def log(monkeypatch, capsys):
 
 
 def test_a_long_epoch_says_every_30_seconds_how_far_it_is(clock, log):
-    with Progress(4) as progress:
+    with RunProgress(4) as progress:
         for step in range(1, 21):  # an epoch of 200 s in steps of 10 s
             clock[0] += 10
-            Labelled(progress, "row ").step("fold 0", 1, 2, step / 20)
+            LabelledProgress(progress, "row ").step("fold 0", 1, 2, step / 20)
         lines = log()
         assert len(lines) == 6  # after 30, 60, ... 180 s
         assert lines[0] == "row fold 0  epoch 1 of 2, 15%  12:50 left"  # 770 s: 4 epochs less 30 s of 200
@@ -42,7 +42,7 @@ def test_a_long_epoch_says_every_30_seconds_how_far_it_is(clock, log):
 
 
 def test_short_epochs_are_told_of_every_30_seconds(clock, log):
-    with Progress(100) as progress:
+    with RunProgress(100) as progress:
         for epoch in range(1, 101):
             clock[0] += 4
             progress.epoch("fold 0", epoch, 100, {"loss": 1.0})
@@ -55,7 +55,7 @@ def test_short_epochs_are_told_of_every_30_seconds(clock, log):
 def test_a_relay_tells_of_steps_once_a_second(clock, monkeypatch):
     told = []
     monkeypatch.setattr(module, "emit", told.append)
-    relay = Relay()
+    relay = ProgressRelay()
     for step in range(1, 101):
         clock[0] += 0.1
         relay.step("fold 0", 1, 1, step / 100)
@@ -65,8 +65,8 @@ def test_a_relay_tells_of_steps_once_a_second(clock, monkeypatch):
 def test_training_tells_of_every_step(demo_recipe, tmp_path, monkeypatch, log):
     monkeypatch.setattr(module, "EVERY_S", 0.0)
     experiment = prepare(demo_recipe(epochs=[1, 1]))
-    with Progress(2) as progress:
-        fit(experiment, 0, tmp_path, gather(experiment, progress), progress)
+    with RunProgress(2) as progress:
+        train_fold(experiment, 0, tmp_path, prepare_data(experiment, progress), progress)
     lines = log()
     shares = [int(found[1]) for line in lines if (found := re.search(r"epoch 1 of 1, (\d+)%  .* left", line))]
     assert len(shares) >= 4 and max(shares) == 100 and shares[0] < 100

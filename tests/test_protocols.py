@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from sertone import corpora
 from sertone.errors import SertoneError
-from sertone.labels import FOUR
-from sertone.protocol.leaks import check_leaks, recording_hashes, require_labels, require_none
-from sertone.protocol.protocol_card import protocol_card
-from sertone.protocol.splits import Fold, everything, make_folds
+from sertone.labels import FOUR_CLASSES
+from sertone.protocol.leaks import find_leaks, hash_recordings, require_labels, require_no_leaks
+from sertone.protocol.protocol_card import build_protocol_card
+from sertone.protocol.splits import Fold, make_folds, make_full_fold
 from sertone.recipe import DataConfig
 from sertone.schema import Utterance
 
@@ -41,23 +41,23 @@ def test_folds_cover_everything_once_and_share_no_speaker(speakers, split, valid
     folds = make_folds(us, split, validation=validation)
     assert sorted(u.id for f in folds for u in f.test) == sorted(u.id for u in us)
     for fold in folds:
-        sides = [{u.speaker for u in side} for side in fold.sides.values()]
+        sides = [{u.speaker for u in side} for side in fold.subsets.values()]
         assert sum(map(len, sides)) == len(set(speakers))
-        assert sum(map(len, fold.sides.values())) == len(us)
+        assert sum(map(len, fold.subsets.values())) == len(us)
         assert len(sides[1]) == (split == "leave_one_speaker_out" or validation == "speaker")
         assert sides[0] and sides[2]
 
 
 def test_iemocap_five_and_ten_folds(tmp_path):
-    corpora.sheet("iemocap").fake(tmp_path)
-    us = list(corpora.utterances("iemocap", tmp_path))
+    corpora.load_sheet("iemocap").fake(tmp_path)
+    us = list(corpora.read_utterances("iemocap", tmp_path))
     five = make_folds(us, "leave_one_session_out")
     assert [f.name for f in five] == [f"Session{n}" for n in range(1, 6)]
     assert all(len({u.speaker for u in f.test}) == 2 and not f.validation for f in five)
     ten = make_folds(us, "leave_one_speaker_out")
     assert len(ten) == 10
     for fold in ten:
-        train, (validation,), (test,) = ({u.speaker for u in side} for side in fold.sides.values())
+        train, (validation,), (test,) = ({u.speaker for u in side} for side in fold.subsets.values())
         assert len(train) == 8
         assert validation[:5] == test[:5]  # the partner of the same session
 
@@ -66,7 +66,7 @@ def test_official_split():
     sides = ("train", "train", "validation", "test")
     us = [utterance(n, f"s{n}", split=side) for n, side in enumerate(sides)]
     (fold,) = make_folds(us, "official")
-    assert [len(side) for side in fold.sides.values()] == [2, 1, 1]
+    assert [len(side) for side in fold.subsets.values()] == [2, 1, 1]
     assert code_of(make_folds, us[:2], "official") == "no_official_split"
 
 
@@ -82,8 +82,8 @@ def test_splits_that_cannot_be_made():
 
 def test_everything_trains_on_everything():
     us = [utterance(n, f"s{n % 3}") for n in range(9)]
-    assert everything(us).train == us
-    kept_out = everything(us, "speaker")
+    assert make_full_fold(us).train == us
+    kept_out = make_full_fold(us, "speaker")
     assert {u.speaker for u in kept_out.validation} == {"s2"} and len(kept_out.train) == 6
 
 
@@ -94,11 +94,11 @@ def fold_of(train, test, validation=()):
 def test_a_speaker_on_two_sides_is_an_error():
     us = [utterance(n, f"s{n // 4}") for n in range(8)]
     fold = fold_of(us[:6], us[6:])
-    leaks = check_leaks(fold, {u.id: u.id for u in us})
+    leaks = find_leaks(fold, {u.id: u.id for u in us})
     assert leaks.speakers == ["s1"]
-    assert code_of(require_none, fold, leaks) == "speaker_leak"
+    assert code_of(require_no_leaks, fold, leaks) == "speaker_leak"
     in_validation = fold_of(us[:4], [], us[3:])
-    assert check_leaks(in_validation, {u.id: u.id for u in us}).speakers == ["s0"]
+    assert find_leaks(in_validation, {u.id: u.id for u in us}).speakers == ["s0"]
 
 
 def test_the_same_audio_on_two_sides_is_an_error(tone, tmp_path):
@@ -109,9 +109,9 @@ def test_the_same_audio_on_two_sides_is_an_error(tone, tmp_path):
         for name, path in (("a", one), ("b", two), ("c", other))
     ]
     fold = fold_of(us[:1], us[1:])
-    leaks = check_leaks(fold, recording_hashes(us))
+    leaks = find_leaks(fold, hash_recordings(us))
     assert leaks.recordings == ["a = b"]
-    assert code_of(require_none, fold, leaks) == "audio_leak"
+    assert code_of(require_no_leaks, fold, leaks) == "audio_leak"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_segments_leak_where_they_overlap(tone, one, other, leaks):
             Utterance(id="1", path=first, speaker="1", start_s=one[0], end_s=one[1]),
             Utterance(id="2", path=second, speaker="2", start_s=other[0], end_s=other[1]),
         ]
-        found = check_leaks(fold_of(us[:1], us[1:]), recording_hashes(us)).recordings
+        found = find_leaks(fold_of(us[:1], us[1:]), hash_recordings(us)).recordings
         assert bool(found) == leaks
 
 
@@ -147,17 +147,17 @@ def test_speakers_without_labels_are_never_held_out():
 def test_shared_texts_and_sessions_are_reported_not_refused():
     us = [utterance(n, f"s{n // 4}", session="S", text=f"Line {n % 4}!") for n in range(8)]
     fold = fold_of(us[:4], us[4:])
-    leaks = check_leaks(fold, {u.id: u.id for u in us})
+    leaks = find_leaks(fold, {u.id: u.id for u in us})
     assert leaks.scripted_texts == [f"line {n}" for n in range(4)]
     assert leaks.test_in_texts == 1.0 and leaks.sessions == ["S"]
-    require_none(fold, leaks)
-    require_labels(fold, FOUR)
+    require_no_leaks(fold, leaks)
+    require_labels(fold, FOUR_CLASSES)
 
 
 def test_a_class_absent_from_training_is_an_error():
     us = [utterance(n, f"s{n // 4}") for n in range(8)]
     fold = fold_of([u for u in us[:4] if u.labels["emotion"] != "sad"], us[4:])
-    assert code_of(require_labels, fold, FOUR) == "missing_class"
+    assert code_of(require_labels, fold, FOUR_CLASSES) == "missing_class"
 
 
 def test_ratings_need_labels_that_differ():
@@ -167,17 +167,17 @@ def test_ratings_need_labels_that_differ():
     assert code_of(require_labels, fold, {}, ("valence", "arousal")) == "no_labels"
     same = [replace(u, labels={"valence": 2.0}) for u in us[:4]]
     assert code_of(require_labels, fold_of(same, us[4:]), {}, ("valence",)) == "constant_rating"
-    folds = make_folds(us, "grouped_k_fold", folds=2, answers=("valence",))
+    folds = make_folds(us, "grouped_k_fold", folds=2, tasks=("valence",))
     assert {fold.name for fold in folds} == {"s0", "s1"}
 
 
 def test_the_card_says_what_a_score_depends_on(small_demo):
-    us = list(corpora.utterances("demo", small_demo))
+    us = list(corpora.read_utterances("demo", small_demo))
     folds = make_folds(us, "leave_one_session_out")
-    hashes = recording_hashes(us)
-    leaks = [check_leaks(fold, hashes) for fold in folds]
-    card = protocol_card(
-        DataConfig(corpus="demo", root="x"), len(us), folds, leaks, FOUR, hashes, {"split": "x"}, 3
+    hashes = hash_recordings(us)
+    leaks = [find_leaks(fold, hashes) for fold in folds]
+    card = build_protocol_card(
+        DataConfig(corpus="demo", root="x"), len(us), folds, leaks, FOUR_CLASSES, hashes, {"split": "x"}, 3
     )
     assert card["file_hashes"] == hashes and len(hashes) == 40
     assert card["seed"] == 3 and card["class_map"]["excited"] == "happy"

@@ -26,17 +26,17 @@ from sertone.nn.vocabulary import Vocabulary
 from sertone.training.data.batches import plan_batches
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import distributed
-from sertone.training.fit.progress import Progress
+from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.trainer import Trainer
-from sertone.training.runs.folds import fit, gather
-from sertone.utils.processes import Isolated
+from sertone.training.runs.folds import prepare_data, train_fold
+from sertone.utils.processes import ChildProcess
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0.3, 35.0), min_size=1, max_size=150), st.integers(1, 9), st.floats(5.0, 60.0))
 def test_all_ranks_get_equally_many_batches_and_nothing_is_lost(lengths, count, seconds):
     try:
-        batches = plan_batches(lengths, batch_seconds=seconds, draw=np.random.default_rng(0), ranks=count)
+        batches = plan_batches(lengths, batch_seconds=seconds, rng=np.random.default_rng(0), world_size=count)
     except SertoneError as error:
         assert error.code == "too_few_utterances"
         alone = plan_batches(lengths, batch_seconds=seconds)
@@ -59,15 +59,15 @@ def ranks_environment(count):
 
 
 def train(recipe, folder):
-    distributed.join(recipe.train.device)
-    experiment, progress = prepare(recipe), Progress(1, quiet=True)
-    trainer = fit(experiment, 0, folder, gather(experiment, progress), progress)
+    distributed.init(recipe.train.device)
+    experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
+    trainer = train_fold(experiment, 0, folder, prepare_data(experiment, progress), progress)
     weights = {name: tensor.numpy() for name, tensor in trainer.model.state_dict().items()}
     return trainer.history, weights, trainer.fabric.world_size, trainer.after_stages
 
 
 def train_with_two_ranks(recipe, folder):
-    children = [Isolated(environment) for environment in ranks_environment(2)]
+    children = [ChildProcess(environment) for environment in ranks_environment(2)]
     try:
         with ThreadPoolExecutor(2) as pool:
             return list(pool.map(lambda child: child(train, recipe, folder), children))
@@ -104,14 +104,16 @@ def test_two_ranks_take_the_step_of_their_mean_loss(demo_recipe, tmp_path):
     assert all((weights[name] == others[name]).all() for name in weights)
 
     experiment = prepare(recipe)
-    material = gather(experiment, Progress(1, quiet=True))
+    material = prepare_data(experiment, RunProgress(1, quiet=True))
     torch.manual_seed(recipe.train.seed * 1000)
     fold = experiment.folds[0]
-    vocabulary = Vocabulary.of(fold.train, experiment.class_map)
+    vocabulary = Vocabulary.from_utterances(fold.train, experiment.class_map)
     alone = models.build(recipe.model, vocabulary)
-    trainer = Trainer(alone, vocabulary, fold, 0, recipe.train, material, tmp_path / "x", Progress(1, True))
-    stepper = trainer.begin(0)
-    stepper.train()
+    trainer = Trainer(
+        alone, vocabulary, fold, 0, recipe.train, material, tmp_path / "x", RunProgress(1, True)
+    )
+    stepper = trainer.begin_stage(0)
+    stepper.begin_epoch()
     plan, _ = trainer._plan(np.random.default_rng(0), [""] * len(fold.train), stepper.stage)
     assert len(plan) == 2
     losses = [stepper._losses(b)[2] for b in trainer.loader.batches(plan, list(stepper.stage.weights))]
@@ -129,8 +131,8 @@ def test_two_ranks_take_the_step_of_their_mean_loss(demo_recipe, tmp_path):
 def test_jobs_and_ranks_exclude_each_other(demo_recipe, tmp_path, monkeypatch):
     from sertone.training.runs.crossval import cross_validate
 
-    monkeypatch.setattr(distributed, "world", lambda: 2)
-    monkeypatch.setattr(distributed, "join", lambda _: None)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "init", lambda _: None)
     with pytest.raises(SertoneError, match="--jobs 2") as caught:
         cross_validate(demo_recipe(), tmp_path / "run", jobs=2)
     assert caught.value.code == "jobs_and_ranks"

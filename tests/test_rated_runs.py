@@ -18,13 +18,13 @@ from rated import (
     write_run,
 )
 
-from sertone.cli.common import score_line
+from sertone.cli.common import format_scores
 from sertone.scoring import metrics
 from sertone.scoring.calibration import Calibration
-from sertone.scoring.display import FIGURES
-from sertone.scoring.sufficient_statistics import labelled
+from sertone.scoring.display import SCORE_FORMATS
+from sertone.scoring.sufficient_statistics import select_labelled
 from sertone.training.runs import results
-from sertone.training.testing.prediction_rows import scored
+from sertone.training.testing.prediction_rows import score_predictions
 
 
 def test_pooled_scores_follow_from_the_predictions(both):
@@ -85,12 +85,14 @@ def test_without_classes_nothing_is_said_about_emotions(dimensions):
 def test_a_fold_in_which_nobody_has_an_emotion_still_counts(tmp_path):
     spoken = list(utterances(0, 4))
     p = np.full((8, 3), 1 / 3)
-    fold = scored(spoken, {}, CLASSES, p, p, Calibration(), ratings={"valence": [2.0] * 8})
+    fold = score_predictions(spoken, {}, CLASSES, p, p, Calibration(), ratings={"valence": [2.0] * 8})
     assert fold.keys() == {"rows", "test"} and {row["target"] for row in fold["rows"]} == {""}
     folds = [fold | {"name": "a", "metrics": {}, "auxiliary": {}, "train": 0, "validation": 0, "history": []}]
     (tmp_path / "protocol.json").write_text(json.dumps(card_of()))
     about = {"corpus": "x", "model": "m", "encoder": "e", "classes": CLASSES, "ratings": {"valence": SCALE}}
-    results.write(tmp_path, [*folds, fold_of(1, sides=["valence"])], about | {"folds_of_other_settings": []})
+    results.write_results(
+        tmp_path, [*folds, fold_of(1, sides=["valence"])], about | {"folds_of_other_settings": []}
+    )
     found = results_of(tmp_path)
     assert found["pooled"]["emotion"]["utterances"] == 60 and found["pooled"]["valence"]["utterances"] == 80
     assert found["pooled"]["emotion"]["confidence"]["sure"] == 60
@@ -108,7 +110,7 @@ def test_modalities_are_pooled_in_the_order_given(both):
         rows = [row for number in range(5) for row in fold_of(number, noise=noise)["rows"]]
         texts = [{key: str(value) for key, value in row.items()} for row in rows]
         assert scores["valence"]["ccc"] == pytest.approx(expected_of(texts, "valence")["ccc"])
-        known = labelled(rows, "emotion")
+        known = select_labelled(rows, "emotion")
         ua = metrics.emotion_scores([r["target"] for r in known], [r["prediction"] for r in known])["ua"]
         assert float(line["ua"]) == scores["emotion"]["ua"] == pytest.approx(ua)
         low, high = scores["valence"]["intervals"]["speakers"]["ccc"]
@@ -117,7 +119,8 @@ def test_modalities_are_pooled_in_the_order_given(both):
     assert "modalities" not in results_of(both)["folds"][0]
     page = (both / "report.html").read_text()
     best, worst = (
-        FIGURES["ccc"].text(found[name]["valence"]["ccc"]) for name in ("audio and text", "text alone")
+        SCORE_FORMATS["ccc"].format_value(found[name]["valence"]["ccc"])
+        for name in ("audio and text", "text alone")
     )
     assert (
         f"CCC valence is highest with audio and text ({best}) and lowest with text alone ({worst})." in page
@@ -136,7 +139,7 @@ def test_the_page_shows_every_rating(name, request):
     page, pooled = (run / "report.html").read_text(), results_of(run)["pooled"]
     for side in SIDES:
         low, high = pooled[side]["intervals"]["speakers"]["ccc"]
-        text = FIGURES["ccc"].text
+        text = SCORE_FORMATS["ccc"].format_value
         assert f"Concordance (CCC), {side}</span><b>{text(pooled[side]['ccc'])}</b>" in page
         assert f"95 % over 10 speakers: {text(low)} – {text(high)}" in page
     plots = re.findall(r'<svg [^>]*aria-label="([^"]*)".*?</svg>', page, re.S)
@@ -176,17 +179,17 @@ def test_thousands_of_utterances_make_no_huge_page(tmp_path):
 
 def test_the_score_line_says_what_there_is(both, dimensions):
     pooled = results_of(both)["pooled"]
-    line = score_line(pooled)
+    line = format_scores(pooled)
     assert line.startswith(f"UA {pooled['emotion']['ua']:.1%} (95 % interval over 10 speakers ")
     assert (
         f"WA {pooled['emotion']['wa']:.1%}, CCC valence .{round(1000 * pooled['valence']['ccc'])} (." in line
     )
     pooled = results_of(dimensions)["pooled"]
-    assert score_line(pooled).startswith(
+    assert format_scores(pooled).startswith(
         f"CCC valence .{round(1000 * pooled['valence']['ccc'])} (95 % interval"
     )
     pooled["arousal"]["intervals"] = {}
-    assert score_line(pooled).endswith("(one speaker: no interval)")
+    assert format_scores(pooled).endswith("(one speaker: no interval)")
 
 
 @pytest.mark.parametrize("speakers", [3, 41])
@@ -198,7 +201,7 @@ def test_the_page_shows_the_speakers_who_said_most(speakers):
         for number in range(speakers)
         for _ in range(2 if number == 7 else 3)
     ]
-    svg, words = emotion._speakers(rows, ["sad", "happy"]), emotion._left_out(rows)
+    svg, words = emotion._plot_speakers(rows, ["sad", "happy"]), emotion._describe_left_out(rows)
     named = {f"s{number:02d}" for number in range(speakers) if f">s{number:02d} (" in svg}
     everybody = {f"s{number:02d}" for number in range(speakers)}
     assert named == (everybody if speakers == 3 else everybody - {"s07"})

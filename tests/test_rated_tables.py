@@ -25,10 +25,10 @@ from rated import (
 
 from sertone.analysis.compare import compare, to_text
 from sertone.analysis.study import table, table_formats
-from sertone.analysis.study.study import Place, Study
+from sertone.analysis.study.study import Study, TableCell
 from sertone.errors import SertoneError
 from sertone.report import study as study_page
-from sertone.scoring.display import FIGURES
+from sertone.scoring.display import SCORE_FORMATS
 from sertone.sharing import model_card
 from sertone.sharing.card_scores import Scores
 
@@ -48,7 +48,7 @@ def cells(tmp_path_factory):
     options = {"both": {}, "dimensions": {"classes": [], "noise": 0.9}, "emotion": {"sides": []}}
     for row, own in options.items():
         write_run(out / "cells" / row, **own)
-    return out, {Place(row, "c", 0): out / "cells" / row for row in options}
+    return out, {TableCell(row, "c", 0): out / "cells" / row for row in options}
 
 
 def test_tables_show_both_kinds_and_nothing_where_there_is_none(cells):
@@ -56,10 +56,10 @@ def test_tables_show_both_kinds_and_nothing_where_there_is_none(cells):
     published = {"source": "P", "rows": {"both": {"c": {"ua": 75.71, "valence.ccc": 0.74}}}}
     reference = [{"name": "Others", "figures": {"valence.ccc": 0.638}}]
     study = study_of(["ua", "valence.ccc"], published=published, reference=reference)
-    found = table.results(study, done, out, card_of())
+    found = table.build_results(study, done, out, card_of())
     pooled = {row: results_of(out / "cells" / row)["pooled"] for row in ("both", "dimensions", "emotion")}
     text, (ccc, ua) = (
-        table_formats.markdown(found),
+        table_formats.format_markdown(found),
         (pooled["both"]["valence"]["ccc"], pooled["both"]["emotion"]["ua"]),
     )
     means = results_of(out / "cells" / "both")["mean"]
@@ -76,8 +76,8 @@ def test_tables_show_both_kinds_and_nothing_where_there_is_none(cells):
     )
     assert "Paper: P, which does not say whether a score is pooled or a mean over folds" in text
     assert "Differences from both in UA, in points" in text and "| Others | - | .638 |" in text
-    assert r"Others & - & .638 \\" in table_formats.latex(found)
-    lines = {(r["row"], r["score"]): r for r in csv.DictReader(table_formats.as_csv(found).splitlines())}
+    assert r"Others & - & .638 \\" in table_formats.format_latex(found)
+    lines = {(r["row"], r["score"]): r for r in csv.DictReader(table_formats.format_csv(found).splitlines())}
     apart = lines["dimensions", "valence.ccc"]
     difference = pooled["dimensions"]["valence"]["ccc"] - ccc
     assert float(apart["difference"]) == pytest.approx(difference) and float(apart["p"]) < 0.05
@@ -106,14 +106,14 @@ def test_tables_show_both_kinds_and_nothing_where_there_is_none(cells):
 def test_the_papers_figure_stands_beside_its_own_convention(cells, convention, order, words):
     out, done = cells
     published = {"source": "P", "convention": convention, "rows": {"both": {"c": {"ua": 75.71}}}}
-    found = table.results(study_of(["ua"], published=published), done, out, card_of())
-    text, tex = table_formats.markdown(found), table_formats.latex(found)
+    found = table.build_results(study_of(["ua"], published=published), done, out, card_of())
+    text, tex = table_formats.format_markdown(found), table_formats.format_latex(found)
     lines = text[text.index("| both |") : text.index("| dimensions |")].splitlines()
     assert [line.split(" | ")[1] for line in lines] == order
     assert words in text and words in tex
     places = [tex.index(f"{kind} &") for kind in order]
     assert places == sorted(places)
-    line = next(csv.DictReader(table_formats.as_csv(found).splitlines()))
+    line = next(csv.DictReader(table_formats.format_csv(found).splitlines()))
     assert line["published_convention"] == convention and line["published_as_printed"] == "75.71"
     (out / "results.json").write_text(json.dumps(found))
     page = study_page.write(out).read_text()
@@ -123,8 +123,8 @@ def test_the_papers_figure_stands_beside_its_own_convention(cells, convention, o
 
 def test_with_one_fold_there_is_one_figure(cells):
     out, done = cells
-    found = table.results(study_of(["ua"]), done, out, card_of()) | {"folds": 1}
-    text = table_formats.markdown(found)
+    found = table.build_results(study_of(["ua"]), done, out, card_of()) | {"folds": 1}
+    text = table_formats.format_markdown(found)
     assert "mean over folds" not in text and re.search(r"^\| both \| \d+\.\d \|$", text, re.M)
 
 
@@ -134,8 +134,8 @@ def test_a_rating_can_be_what_differences_are_shown_of(cells):
     assert (
         study.main_score == "arousal.ccc" and study_of(["asr.cer", "gender.accuracy"]).main_score == "asr.cer"
     )
-    found = table.results(study, done, out, card_of())
-    text = table_formats.markdown(found)
+    found = table.build_results(study, done, out, card_of())
+    text = table_formats.format_markdown(found)
     assert "Differences from both in CCC arousal, with 95 % intervals" in text
     apart = found["rows"][1]["cells"]["c"]["scores"]["arousal.ccc"]["difference"]
     assert f"| c | dimensions | -.{round(-1000 * apart['value']):03d} | -." in text
@@ -234,13 +234,13 @@ def about_of(classes, ratings):
 @pytest.mark.parametrize("classes", [CLASSES, []])
 def test_cards_of_models_that_rate(classes):
     result = fold_of(0, classes=classes)
-    scores = Scores.of_fold(result)
+    scores = Scores.from_fold(result)
     text = model_card.render(about_of(classes, dict.fromkeys(SIDES, SCALE)), scores)
     assert "`valence` from 1 to 5 points, `arousal` from 1 to 5 points." in text
     assert scores.utterances == 80 and scores.drawn == "utterances"
     ccc, (low, high) = scores.values["valence.ccc"], scores.intervals["valence.ccc"]
     assert ccc == result["metrics"]["valence"]["ccc"] and low < ccc < high
-    shown = [FIGURES["ccc"].text(value) for value in (ccc, low, high)]
+    shown = [SCORE_FORMATS["ccc"].format_value(value) for value in (ccc, low, high)]
     assert "| CCC valence | {} | {} to {} |".format(*shown) in text
     assert ("which of 3 emotions" in text) == ("Chance is a UA" in text) == bool(classes)
     assert ("It knows its 3 classes only" in text) == ("| UA |" in text) == bool(classes)
@@ -257,7 +257,7 @@ def test_cards_of_models_that_rate(classes):
 
 def test_scores_of_a_run_for_the_card(both, monkeypatch):
     monkeypatch.setattr("sertone.sharing.card_scores._require_same", lambda *_: None)
-    scores, pooled = Scores.of_run(both, {}), results_of(both)["pooled"]
+    scores, pooled = Scores.from_run(both, {}), results_of(both)["pooled"]
     assert list(scores.values) == [
         *("ua", "wa", "macro_f1"),
         *(f"{side}.{name}" for side in SIDES for name in ("ccc", "pearson", "rmse")),

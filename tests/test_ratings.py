@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sertone.scoring import display, intervals, metrics
-from sertone.scoring.sufficient_statistics import Sums, labelled
+from sertone.scoring.sufficient_statistics import SufficientStatistics, select_labelled
 
 NAMES = ("ccc", "pearson", "rmse")
 ratings = st.integers(-500, 500).map(lambda number: number / 100)
@@ -86,10 +86,10 @@ def test_the_sums_over_speakers_give_the_scores_of_the_rows(pairs, speakers):
     targets, predictions = zip(*pairs, strict=True)
     rows = rows_of(map(str, targets), predictions, [n % speakers for n in range(len(pairs))])
     rows.append(rows[0] | {"valence_target": ""})
-    known = labelled(rows, "valence")
-    found = Sums.of_rows(known, "valence", [], [row["speaker"] for row in known])
-    assert found.units == min(speakers, len(pairs))
-    assert found.scores() == pytest.approx(expected_scores(targets, predictions), abs=1e-9)
+    known = select_labelled(rows, "valence")
+    found = SufficientStatistics.from_rows(known, "valence", [], [row["speaker"] for row in known])
+    assert found.unit_count == min(speakers, len(pairs))
+    assert found.compute_scores() == pytest.approx(expected_scores(targets, predictions), abs=1e-9)
 
 
 def simulated(random, slope, noise, shift, speakers=10, spoken=40):
@@ -108,7 +108,7 @@ def true_ccc(slope, noise, shift):
 
 def sums_of(targets, predictions):
     rows = rows_of(targets.ravel(), predictions.ravel(), np.repeat(np.arange(len(targets)), targets.shape[1]))
-    return Sums.of_rows(rows, "valence", [], [row["speaker"] for row in rows])
+    return SufficientStatistics.from_rows(rows, "valence", [], [row["speaker"] for row in rows])
 
 
 @pytest.mark.parametrize("case", [(0.8, 0.4, 0.1), (0.8, 0.4, 0.5), (0.5, 0.5, 0.1), (0.2, 0.5, 0.5)])
@@ -116,7 +116,7 @@ def test_the_interval_of_ten_speakers_covers_a_known_ccc(case):
     random = np.random.default_rng(1)
     held = []
     for _ in range(150):
-        low, high = intervals.interval(sums_of(*simulated(random, *case)))["ccc"]
+        low, high = intervals.compute_intervals(sums_of(*simulated(random, *case)))["ccc"]
         held.append(low <= true_ccc(*case) <= high)
     assert 0.90 <= np.mean(held) <= 0.98
 
@@ -124,7 +124,7 @@ def test_the_interval_of_ten_speakers_covers_a_known_ccc(case):
 def test_with_many_speakers_it_is_the_interval_of_the_jackknife():
     random = np.random.default_rng(2)
     targets, predictions = simulated(random, 0.6, 0.6, 0.3, speakers=200)
-    low, high = intervals.interval(sums_of(targets, predictions))["ccc"]
+    low, high = intervals.compute_intervals(sums_of(targets, predictions))["ccc"]
     whole = expected_scores(targets.ravel(), predictions.ravel())["ccc"]
     left_out = [
         expected_scores(np.delete(targets, u, 0).ravel(), np.delete(predictions, u, 0).ravel())["ccc"]
@@ -136,9 +136,9 @@ def test_with_many_speakers_it_is_the_interval_of_the_jackknife():
 
 def test_bounds_stay_where_scores_can_be():
     targets = np.array([[1.0, 5.0], [2.0, 4.0], [5.0, 1.0]])
-    found = intervals.interval(sums_of(targets, np.array([[1.0, 5.0], [2.0, 4.0], [1.0, 5.0]])))
+    found = intervals.compute_intervals(sums_of(targets, np.array([[1.0, 5.0], [2.0, 4.0], [1.0, 5.0]])))
     assert found["ccc"] == [-1.0, 1.0] and found["rmse"][0] == 0.0 < found["rmse"][1] < math.inf
-    assert intervals.interval(sums_of(targets[:1], targets[:1])) is None
+    assert intervals.compute_intervals(sums_of(targets[:1], targets[:1])) is None
 
 
 @settings(deadline=None, max_examples=15)
@@ -149,7 +149,7 @@ def test_a_difference_is_that_of_the_scores_and_turns_with_its_sides(seed, speak
     targets, first = simulated(random, 0.5, 0.5, 0.3, speakers)
     second = 3 + 0.8 * (targets - 3) + random.normal(0, 0.5, targets.shape)
     a, b = sums_of(targets, first), sums_of(targets, second)
-    there, back = intervals.difference(a, b), intervals.difference(b, a)
+    there, back = intervals.compute_differences(a, b), intervals.compute_differences(b, a)
     for name in NAMES:
         scores = [expected_scores(targets.ravel(), side.ravel())[name] for side in (first, second)]
         one, other = there[name], back[name]
@@ -163,8 +163,8 @@ def test_pairing_tells_apart_what_unpaired_intervals_do_not():
     random = np.random.default_rng(3)
     targets, first = simulated(random, 0.7, 0.3, 0.8)
     second = first + random.normal(0, 0.3, targets.shape)
-    low, high = intervals.interval(sums_of(targets, first))["ccc"]
-    found = intervals.difference(sums_of(targets, first), sums_of(targets, second))["ccc"]
+    low, high = intervals.compute_intervals(sums_of(targets, first))["ccc"]
+    found = intervals.compute_differences(sums_of(targets, first), sums_of(targets, second))["ccc"]
     assert found.high < 0 and found.p < 0.05 and abs(found.value) < (high - low) / 2
 
 
@@ -172,10 +172,12 @@ def test_seeds_are_averaged_not_pooled():
     random = np.random.default_rng(4)
     targets, first = simulated(random, 0.9, 0.2, 0.1)
     second = 6 - first  # the other way round: pooled they would cancel
-    both = sums_of(targets, first).stacked([sums_of(targets, second)])
+    both = sums_of(targets, first).stack_runs([sums_of(targets, second)])
     scores = [expected_scores(targets.ravel(), side.ravel())["ccc"] for side in (first, second)]
-    assert both.values.shape[:3] == (1, 2, 10) and both.scores()["ccc"] == pytest.approx(np.mean(scores))
-    low, high = intervals.interval(both)["ccc"]
+    assert both.values.shape[:3] == (1, 2, 10) and both.compute_scores()["ccc"] == pytest.approx(
+        np.mean(scores)
+    )
+    low, high = intervals.compute_intervals(both)["ccc"]
     assert high - low > 1  # two seeds that far apart say nothing
 
 
@@ -184,28 +186,34 @@ def test_an_equal_null_is_rejected_about_as_often_as_it_should():
     for _ in range(100):
         targets, first = simulated(random, 0.6, 0.6, 0.0)
         second = 3 + random.normal(0.6, 0.15, (10, 1)) * (targets - 3) + random.normal(0, 0.6, targets.shape)
-        found.append(intervals.difference(sums_of(targets, first), sums_of(targets, second))["ccc"].p < 0.05)
+        found.append(
+            intervals.compute_differences(sums_of(targets, first), sums_of(targets, second))["ccc"].p < 0.05
+        )
     assert np.mean(found) <= 0.12
 
 
 @given(st.floats(-1, 1))
 def test_correlations_are_printed_without_a_zero_in_front(value):
-    text = display.named("valence.ccc").bare(value)
+    text = display.get_score_format("valence.ccc").format_number(value)
     assert float(text) == pytest.approx(value, abs=5.1e-4)
     assert text.lstrip("-").startswith(".") or abs(float(text)) == 1
 
 
 def test_how_figures_are_printed():
-    ccc, rmse, ua = (display.named(name) for name in ("arousal.ccc", "arousal.rmse", "ua"))
-    assert (ccc.label, ccc.text(0.7484), ccc.bare(-0.012), ccc.bare(0.012, "+")) == (
+    ccc, rmse, ua = (display.get_score_format(name) for name in ("arousal.ccc", "arousal.rmse", "ua"))
+    assert (ccc.label, ccc.format_value(0.7484), ccc.format_number(-0.012), ccc.format_number(0.012, "+")) == (
         "CCC arousal", ".748", "-.012", "+.012",
     )  # fmt: skip
-    assert (ccc.text(1.0), ccc.published(0.7), rmse.text(0.6124), rmse.text(10.5)) == (
+    assert (ccc.format_value(1.0), ccc.format_published(0.7), rmse.format_value(0.6124), rmse.format_value(10.5)) == (
         "1.000", ".700", "0.612", "10.500",
     )  # fmt: skip
-    assert (ua.text(0.7512), ua.bare(-0.012, "+"), ua.published(76.64)) == ("75.1%", "-1.2", "76.64")
-    assert display.units_in_words(["ua", "asr.cer"]) == "Percent"
-    assert display.units_in_words(["ua", "wa", "valence.ccc", "arousal.ccc", "valence.rmse"]) == (
+    assert (ua.format_value(0.7512), ua.format_number(-0.012, "+"), ua.format_published(76.64)) == (
+        "75.1%",
+        "-1.2",
+        "76.64",
+    )
+    assert display.describe_units(["ua", "asr.cer"]) == "Percent"
+    assert display.describe_units(["ua", "wa", "valence.ccc", "arousal.ccc", "valence.rmse"]) == (
         "UA and WA in percent, CCC from -1 to 1, RMSE in points of the scale"
     )
 

@@ -17,7 +17,7 @@ from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.files import parse_yaml
 from sertone.labels import Scale
-from sertone.recipe.settings import parse, read
+from sertone.recipe.settings import parse, read_yaml
 from sertone.recipe.train_config import TrainConfig
 
 ALL = sorted((REPOSITORY / "recipes").glob("*.yaml"))
@@ -28,8 +28,8 @@ SHIPPED = [path for path in ALL if "distill" not in path.read_text().split("\n")
 def test_shipped_recipes(path):
     recipe = recipes.load(path)
     config = models.configure(recipe.model)
-    assert recipe.data.corpus in corpora.names()
-    assert recipes.shipped(path.stem) == path
+    assert recipe.data.corpus in corpora.list_names()
+    assert recipes.find_shipped_recipe(path.stem) == path
     stages = 2 if recipe.model["name"] == "wan2025" and any(recipe.model["tasks"].values()) else 1
     assert len(recipe.train.epochs) == stages
     assert yaml.safe_load(recipes.dump(recipe))["train"]["seed"] == (1 if path.stem == "ispas2023" else 0)
@@ -46,7 +46,7 @@ def test_the_recipes_that_the_docs_name_are_there():
 
 @pytest.mark.parametrize("name", ["wav2vec2", "hubert", "wavlm"])
 def test_the_papers_settings_and_both_readings_of_its_rates(name):
-    path = recipes.shipped(f"wan2025_{name}")
+    path = recipes.find_shipped_recipe(f"wan2025_{name}")
     recipe = recipes.load(path)
     assert recipe.train.epochs == [100, 100] and recipe.train.batch_size == 4
     assert recipe.train.speeds == [0.8, 1.0, 1.2]
@@ -57,7 +57,7 @@ def test_the_papers_settings_and_both_readings_of_its_rates(name):
 
 
 def write(tmp_path, **changes):
-    values = yaml.safe_load(recipes.shipped("demo").read_text()) | changes
+    values = yaml.safe_load(recipes.find_shipped_recipe("demo").read_text()) | changes
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(values))
     return tmp_path / "r.yaml"
 
@@ -117,13 +117,15 @@ def test_one_word_says_where_text_comes_from(tmp_path, word):
 
 def test_a_recipes_scales_go_before_those_of_the_data_sheet(tmp_path):
     plain = recipes.load(write(tmp_path)).data
-    assert plain.text.source == "corpus" and corpora.scales(plain) == corpora.sheet("demo").SCALES
+    assert (
+        plain.text.source == "corpus" and corpora.resolve_scales(plain) == corpora.load_sheet("demo").SCALES
+    )
     own = recipes.load(write(tmp_path), ["data.scales={valence: [1, 7], arousal: [-1, 1]}"]).data
-    found = corpora.scales(own)
+    found = corpora.resolve_scales(own)
     assert (found["valence"], found["arousal"]) == (Scale(1, 7), Scale(-1, 1))
-    assert found["dominance"] == corpora.sheet("demo").SCALES["dominance"]
+    assert found["dominance"] == corpora.load_sheet("demo").SCALES["dominance"]
     manifest = own.model_copy(update={"corpus": "manifest"})
-    assert corpora.scales(manifest).keys() == {"valence", "arousal"}
+    assert corpora.resolve_scales(manifest).keys() == {"valence", "arousal"}
 
 
 def test_files_that_are_no_recipe(tmp_path):
@@ -137,7 +139,7 @@ def test_files_that_are_no_recipe(tmp_path):
         recipes.load(tmp_path / "x.yaml")
     assert caught.value.code == "bad_recipe"
     with pytest.raises(SertoneError, match="near names: demo"):
-        recipes.shipped("demoo")
+        recipes.find_shipped_recipe("demoo")
 
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -176,7 +178,7 @@ def test_a_pipe_in_the_place_of_a_recipe_is_not_waited_for(tmp_path):
 def test_aliases_that_repeat_little_are_read(tmp_path):
     path = write(tmp_path)
     path.write_text("rates: &rates {encoder: 0.1, downstream: 0.2}\n" + path.read_text())
-    values = read(path, "recipe", "x")
+    values = read_yaml(path, "recipe", "x")
     assert values["rates"]["encoder"] == 0.1
     assert parse_yaml("a: &a {x: 1}\nb: {<<: *a, y: 2}")["b"] == {"x": 1, "y": 2}
 
@@ -219,7 +221,7 @@ def test_no_two_parts_of_the_schema_share_a_name():
 def settled(**environment):
     """What `train.precision: auto` of a recipe becomes in a process of its own, and in words."""
     code = (
-        "from sertone import recipe; train = recipe.load(recipe.shipped('wan2025_wavlm')).train; "
+        "from sertone import recipe; train = recipe.load(recipe.find_shipped_recipe('wan2025_wavlm')).train; "
         "print(recipe.dump(train)); print('said:', train.arithmetic)"
     )
     done = subprocess.run(

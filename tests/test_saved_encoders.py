@@ -22,9 +22,9 @@ from sertone.training.distill.distill_recipe import DistillRecipe
 from sertone.training.experiment import contamination
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit.checkpoint import load_model
-from sertone.training.fit.progress import Progress
+from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.crossval import cross_validate
-from sertone.training.runs.folds import fit, gather
+from sertone.training.runs.folds import prepare_data, train_fold
 from sertone.training.runs.train import train
 
 BASELINE = {"name": "baseline", "hidden": 16}
@@ -108,7 +108,7 @@ def test_or_one_that_was_distilled(made, name):
         assert build(folder).depth == 1
     other = {"name": "pretrained", "source": str(made / "hubert_student" / "encoder")}
     with torch.no_grad():
-        vocabulary = models.vocabulary(BASELINE | {"encoder": other}, [], {"sad": "sad"}, {})
+        vocabulary = models.build_vocabulary(BASELINE | {"encoder": other}, [], {"sad": "sad"}, {})
         loaded = models.build(BASELINE | {"encoder": other}, vocabulary).encoder.eval()
         inputs = padded(clips(8000))
         assert torch.equal(loaded(*inputs)[0], build(made / "hubert_student")(*inputs)[0])
@@ -197,15 +197,15 @@ def test_a_model_carries_the_licences_of_its_encoders_past(made, voices, tmp_pat
 def test_of_a_model_that_reads_only_the_speech_encoders_licences_are_inherited():
     corpus = {"title": "x", "licence": asdict(licences.CC0)}
     text = {"name": "pretrained", "source": "roberta-large"}
-    before = licences.ledger(corpus, {"encoder": {"source": "microsoft/wavlm-base"}, "text": text})
-    after = licences.ledger(corpus | {"title": "y"}, {"encoder": saved("a"), "text": text}, before)
+    before = licences.build_ledger(corpus, {"encoder": {"source": "microsoft/wavlm-base"}, "text": text})
+    after = licences.build_ledger(corpus | {"title": "y"}, {"encoder": saved("a"), "text": text}, before)
     assert [(entry["what"], entry["of"]) for entry in after] == [
         ("corpus", "y"),
         ("corpus of the encoder", "x"),
         ("encoder", "microsoft/wavlm-base"),
         ("text encoder", "roberta-large"),
     ]
-    assert licences.ledger(corpus, {"encoder": saved("a")}, [])[1:] == []
+    assert licences.build_ledger(corpus, {"encoder": saved("a")}, [])[1:] == []
 
 
 # Whom it has heard
@@ -217,11 +217,11 @@ def test_an_encoder_that_has_heard_the_test_side_is_refused(made, voices):
             SertoneError, match=r"trained on 8 of its test recordings and 2 of its test speakers"
         ) as caught:
             prepare(recipe(voices / "before.csv", encoder))
-        assert caught.value.code == "encoder_heard_test"
+        assert caught.value.code == "encoder_trained_on_test"
         assert prepare(recipe(voices / "before.csv", encoder), everything=True).card["encoder"]
     with pytest.raises(SertoneError) as caught:
         prepare(recipe(voices / "before.csv", {"name": "pretrained", "source": hugging_student(made)}))
-    assert caught.value.code == "encoder_heard_test"
+    assert caught.value.code == "encoder_trained_on_test"
     assert "encoder" not in prepare(recipe(voices / "before.csv", TINY_MODEL["encoder"])).card
 
 
@@ -242,14 +242,14 @@ def test_new_recordings_of_a_speaker_who_was_heard_count_too(made, voices, tmp_p
         SertoneError, match=r"on 0 of its test recordings and \d of its test speakers"
     ) as caught:
         prepare(recipe(tmp_path / "again.csv", saved(made / "compact")))
-    assert caught.value.code == "encoder_heard_test"
+    assert caught.value.code == "encoder_trained_on_test"
 
 
 def test_whom_it_listened_to_without_labels_is_said_and_allowed(made, voices):
     rows = {}
     for name in ("compact", "compact_student"):
         experiment = prepare(recipe(voices / "after.csv", saved(made / name)))
-        rows[name] = dict(protocol.rows(experiment.card))["Encoder"]
+        rows[name] = dict(protocol.build_rows(experiment.card))["Encoder"]
     assert "without labels 0 recordings and 0 speakers" in rows["compact"]
     assert "without labels 24 recordings and 6 speakers" in rows["compact_student"]
 
@@ -261,8 +261,11 @@ def test_validation_speakers_who_were_heard_with_labels_are_counted(made, voices
     )
     experiment = prepare(chosen)
     fold, card = experiment.folds[0], experiment.card
-    known = [contamination.names(side, card) for side in (fold.validation, fold.test)]
-    assert [contamination.validation_speakers(fold, card, [past]) for past in known] == ["1 of 1", "0 of 1"]
+    known = [contamination.hash_training_data(side, card) for side in (fold.validation, fold.test)]
+    assert [contamination.describe_validation_overlap(fold, card, [past]) for past in known] == [
+        "1 of 1",
+        "0 of 1",
+    ]
     assert "with labels 0 of 1, 0 of 1 validation speakers" in card["encoder"]
     assert "validation" not in prepare(plain).card["encoder"]
 
@@ -272,7 +275,7 @@ def test_another_encoder_for_the_same_folds_is_looked_at_too(made, voices):
     plain = prepare(recipe(voices / "before.csv", TINY_MODEL["encoder"]))
     with pytest.raises(SertoneError) as caught:
         plain.with_recipe(recipe(voices / "before.csv", saved(made / "compact")))
-    assert caught.value.code == "encoder_heard_test"
+    assert caught.value.code == "encoder_trained_on_test"
     other = prepare(recipe(voices / "after.csv", saved(made / "compact_student")))
     assert "24 recordings" in other.card["encoder"]
     before = other.with_recipe(recipe(voices / "after.csv", saved(made / "compact")))
@@ -284,18 +287,18 @@ def test_a_model_remembers_what_its_encoder_has_heard(made, voices, tmp_path):
     """Two generations later the first one's speakers are still known."""
     experiment, progress = (
         prepare(recipe(voices / "after.csv", saved(made / "compact_student"))),
-        Progress(1, True),
+        RunProgress(1, True),
     )
-    fit(experiment, 0, tmp_path, gather(experiment, progress), progress)
+    train_fold(experiment, 0, tmp_path, prepare_data(experiment, progress), progress)
     _, _, about = load_model(tmp_path / "checkpoint")
     everybody = corpora.load("manifest", voices / "before.csv") + experiment.folds[0].train
-    expected = {contamination.speaker("manifest", u.speaker) for u in everybody}
+    expected = {contamination.hash_speaker("manifest", u.speaker) for u in everybody}
     assert set(about["card"]["heard"]["speakers"]) == expected and len(expected) == 4 + 3
     assert len(about["card"]["listened"]["recordings"]) == 24
     assert "without labels 24 recordings" in about["card"]["encoder"]
     with pytest.raises(SertoneError) as caught:
         prepare(recipe(voices / "before.csv", saved(tmp_path)))
-    assert caught.value.code == "encoder_heard_test"
+    assert caught.value.code == "encoder_trained_on_test"
 
 
 @pytest.mark.parametrize("name", ["compact", "hubert"])

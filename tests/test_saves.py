@@ -18,10 +18,10 @@ from sertone.errors import SertoneError
 from sertone.nn.tensor_files import load_tensors, save_tensors, writing_tensors
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import checkpoint
-from sertone.training.fit.progress import Progress
-from sertone.training.fit.step import enough_memory
+from sertone.training.fit.progress import RunProgress
+from sertone.training.fit.step import report_out_of_memory
 from sertone.training.runs.crossval import cross_validate
-from sertone.training.runs.folds import fit, gather
+from sertone.training.runs.folds import prepare_data, train_fold
 from sertone.training.runs.train import train
 
 SMALL = {"name": "baseline", "encoder": TINY_MODEL["encoder"], "hidden": 8}
@@ -104,7 +104,7 @@ def test_a_run_is_not_gone_on_with_when_what_is_known_of_it_has_changed(recipe, 
 
 def saved(recipe, folder, monkeypatch, epochs=4):
     """A training of one fold that was interrupted after its fourth epoch."""
-    save = checkpoint.save_resume
+    save = checkpoint.save_training_state
 
     def stop(where, number, *rest):
         save(where, number, *rest)
@@ -112,16 +112,16 @@ def saved(recipe, folder, monkeypatch, epochs=4):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_resume", stop)
-        train_fold(recipe, folder)
+        patch.setattr(checkpoint, "save_training_state", stop)
+        train_first_fold(recipe, folder)
     return folder / "resume"
 
 
-def train_fold(recipe, folder, said=None):
-    experiment, progress = prepare(recipe), Progress(1, quiet=True)
+def train_first_fold(recipe, folder, said=None):
+    experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
     if said is not None:
         progress.say = said.append
-    return fit(experiment, 0, folder, gather(experiment, progress), progress)
+    return train_fold(experiment, 0, folder, prepare_data(experiment, progress), progress)
 
 
 def empty(save):
@@ -148,7 +148,7 @@ def whole(recipe, tmp_path_factory):
     mine = longer(recipe, epochs=[6])
     mine = mine.model_copy(update={"protocol": mine.protocol.model_copy(update={"validation": "speaker"})})
     folder = tmp_path_factory.mktemp("whole")
-    train_fold(mine, folder)
+    train_first_fold(mine, folder)
     return mine, load_tensors(folder / "checkpoint" / "model.safetensors")
 
 
@@ -159,7 +159,7 @@ def test_a_damaged_save_is_put_aside_and_the_one_before_it_is_used(whole, tmp_pa
     assert sorted(path.name for path in resume.iterdir()) == ["000003", "000004"]
     HARM[harm](resume / "000004")
     said = []
-    train_fold(recipe, tmp_path, said)
+    train_first_fold(recipe, tmp_path, said)
     assert any("000004.damaged1" in line and "the one before" in line for line in said)
     assert (resume / "000004.damaged1").is_dir()
     found = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
@@ -171,7 +171,7 @@ def test_when_both_saves_are_damaged_training_begins_again(whole, tmp_path, monk
     resume = saved(recipe, tmp_path, monkeypatch)
     for save in list(resume.iterdir()):
         tear(save / "state.json")
-    train_fold(recipe, tmp_path)
+    train_first_fold(recipe, tmp_path)
     assert len(list(resume.glob("*.damaged1"))) == 2
     found = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -234,14 +234,14 @@ def test_another_experiment_is_refused_where_recipe_and_protocol_are_torn(run, r
 
 
 def test_saves_are_gone_on_with_by_their_own_experiment_alone(recipe, tmp_path, monkeypatch):
-    mine, save = longer(recipe, epochs=[3]), checkpoint.save_resume
+    mine, save = longer(recipe, epochs=[3]), checkpoint.save_training_state
 
     def stop(*arguments):
         save(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_resume", stop)
+        patch.setattr(checkpoint, "save_training_state", stop)
         train(mine, tmp_path / "begun", quiet=True)
     copy = torn_copy(tmp_path / "begun", tmp_path / "torn")
     assert code_of(train, longer(mine, seed=1), copy, quiet=True) == "other_experiment"
@@ -291,8 +291,8 @@ def test_a_training_that_meets_a_full_disk_is_gone_on_with_from_the_save_before(
     recipe, expected = whole
     saved(recipe, tmp_path, monkeypatch)
     with room(20_000):
-        assert code_of(train_fold, recipe, tmp_path) == "disk_full"
-    train_fold(recipe, tmp_path)
+        assert code_of(train_first_fold, recipe, tmp_path) == "disk_full"
+    train_first_fold(recipe, tmp_path)
     found = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
@@ -301,12 +301,12 @@ def test_a_training_that_meets_a_full_disk_is_gone_on_with_from_the_save_before(
 
 
 def test_a_batch_for_which_there_is_no_memory_is_named(small_demo):
-    clips = list(corpora.utterances("demo", small_demo))[:2]
+    clips = list(corpora.read_utterances("demo", small_demo))[:2]
     with (
         pytest.raises(
             SertoneError, match=rf"2 utterances of up to 2\.0 s \({clips[1].id}\).*batch_seconds"
         ) as caught,
-        enough_memory(clips, torch.tensor([16000, 32000])),
+        report_out_of_memory(clips, torch.tensor([16000, 32000])),
     ):
         torch.empty(2**46)  # more than any machine has
     assert caught.value.code == "out_of_memory"
@@ -316,8 +316,8 @@ def test_memory_that_ends_in_the_optimizers_step_names_the_batch_too(recipe, tmp
     """As in its first step, which makes the moments."""
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-    experiment, progress = prepare(recipe), Progress(1, quiet=True)
-    material, seen = gather(experiment, progress), []
+    experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
+    material, seen = prepare_data(experiment, progress), []
 
     def fill(*_):
         seen.append(True)
@@ -326,7 +326,7 @@ def test_memory_that_ends_in_the_optimizers_step_names_the_batch_too(recipe, tmp
     hook = register_optimizer_step_pre_hook(fill)
     try:
         with pytest.raises(SertoneError, match="utterances of up to") as caught:
-            fit(experiment, 0, tmp_path, material, progress)
+            train_fold(experiment, 0, tmp_path, material, progress)
     finally:
         hook.remove()
     assert caught.value.code == "out_of_memory" and seen
@@ -411,4 +411,4 @@ def test_models_that_answer_other_classes_have_no_mean(run, recipe, tmp_path):
     other = train(recipe.model_copy(update={"data": data}), tmp_path / "two", quiet=True)
     shutil.rmtree(copy / "fold_1" / "checkpoint")
     shutil.copytree(other, copy / "fold_1" / "checkpoint")
-    assert code_of(sertone.load, copy) == "unlike_folds"
+    assert code_of(sertone.load, copy) == "mismatched_folds"

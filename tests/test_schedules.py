@@ -16,7 +16,7 @@ from sertone.recipe.train_config import NewBobConfig, Rates
 from sertone.report import run as report
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import checkpoint, distributed
-from sertone.training.fit.schedules import newbob, schedule
+from sertone.training.fit.schedules import newbob_factor, schedule_factor
 from sertone.training.fit.step import Stepper
 from sertone.training.runs.crossval import cross_validate
 
@@ -25,8 +25,8 @@ def stepper_of(recipe, stage=0):
     """A stepper of a fresh model, as fold 0 begins a stage."""
     torch.manual_seed(0)
     experiment = prepare(recipe)
-    model = models.build(recipe.model, experiment.vocabulary(0))
-    return Stepper(model, model.stages()[stage], recipe.train, distributed.fabric(recipe.train))
+    model = models.build(recipe.model, experiment.build_vocabulary(0))
+    return Stepper(model, model.stages()[stage], recipe.train, distributed.make_fabric(recipe.train))
 
 
 def groups_of(stepper):
@@ -34,19 +34,21 @@ def groups_of(stepper):
 
 
 def test_a_rate_rises_stays_or_falls():
-    assert [schedule("constant", 0.2, share) for share in (0, 0.1, 0.2, 1)] == [0, 0.5, 1, 1]
-    assert [schedule("newbob", 0.2, share) for share in (0, 0.1, 0.2, 1)] == [0, 0.5, 1, 1]
-    falling = [schedule("cosine", 0.5, share) for share in (0.25, 0.5, 0.75, 1)]
+    assert [schedule_factor("constant", 0.2, share) for share in (0, 0.1, 0.2, 1)] == [0, 0.5, 1, 1]
+    assert [schedule_factor("newbob", 0.2, share) for share in (0, 0.1, 0.2, 1)] == [0, 0.5, 1, 1]
+    falling = [schedule_factor("cosine", 0.5, share) for share in (0.25, 0.5, 0.75, 1)]
     assert falling == pytest.approx([0.5, 1, 0.5, 0])
 
 
 def test_newbob_anneals_after_every_epoch_that_improves_too_little():
     config = NewBobConfig()
-    assert newbob([], config) == newbob([0.5], config) == 1
-    assert newbob([0.5, 0.6, 0.7], config) == 1
-    assert newbob([0.5, 0.501, 0.7, 0.69, 0.69], config) == pytest.approx(0.9**3)  # of .2 %, worse, equal
-    assert newbob([-2.0, -1.99, -1.989], config) == pytest.approx(0.9)  # losses are negated
-    assert newbob([0.5, 0.6], NewBobConfig(threshold=0.3, factor=0.5)) == 0.5
+    assert newbob_factor([], config) == newbob_factor([0.5], config) == 1
+    assert newbob_factor([0.5, 0.6, 0.7], config) == 1
+    assert newbob_factor([0.5, 0.501, 0.7, 0.69, 0.69], config) == pytest.approx(
+        0.9**3
+    )  # of .2 %, worse, equal
+    assert newbob_factor([-2.0, -1.99, -1.989], config) == pytest.approx(0.9)  # losses are negated
+    assert newbob_factor([0.5, 0.6], NewBobConfig(threshold=0.3, factor=0.5)) == 0.5
 
 
 def test_the_fusion_has_a_rate_and_a_warm_up_of_its_own(demo_recipe):
@@ -106,10 +108,10 @@ def test_newbob_survives_an_interruption(demo_recipe, tmp_path, monkeypatch, val
 def test_moments_of_another_layout_are_refused_rather_than_mixed_up(demo_recipe, tmp_path, monkeypatch):
     recipe = demo_recipe(epochs=[2, 1], save_every=1)
     interrupt(monkeypatch, recipe, tmp_path, 1)
-    save = checkpoint.find_resume(tmp_path / "resume")
+    save = checkpoint.find_training_state(tmp_path / "resume")
     assert save
     model = stepper_of(recipe).model
-    _, moments, _ = checkpoint.load_resume(save, model)
+    _, moments, _ = checkpoint.load_training_state(save, model)
     own_rate = demo_recipe(learning_rate=Rates(fusion=1e-5).model_dump())
     other_groups = stepper_of(own_rate)  # the same parameters in another order
     checkpoint.restore_optimizer(other_groups.optimizer, moments)
@@ -121,7 +123,7 @@ def test_moments_of_another_layout_are_refused_rather_than_mixed_up(demo_recipe,
     for foreign in (numbered, {"heads.humour.exp_avg": torch.zeros(1)}):
         with pytest.raises(SertoneError) as caught:
             checkpoint.restore_optimizer(stepper_of(recipe).optimizer, foreign)
-        assert caught.value.code == "other_moments"
+        assert caught.value.code == "optimizer_mismatch"
 
 
 @pytest.fixture(scope="module")

@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sertone.errors import AudioError, SertoneError
-from sertone.runtime.timeline.plan import TimelineSettings, channel_names
-from sertone.runtime.timeline.rttm import Turn, read_rttm, turns_of
+from sertone.runtime.timeline.plan import TimelineSettings, parse_channel_names
+from sertone.runtime.timeline.rttm import Turn, read_rttm, select_spans
 from sertone.runtime.timeline.segmentation import (
     FRAME,
     HYSTERESIS,
     Span,
-    Speech,
-    Turns,
-    Windows,
-    planned,
-    voice_activity,
+    SpanSegmenter,
+    SpeechSegmenter,
+    WindowSegmenter,
+    divide_long_spans,
+    load_speech_detector,
 )
 
 SIZES = st.lists(st.integers(1, 4000), min_size=1, max_size=8)
@@ -44,7 +44,7 @@ def run(segmenter, samples, sizes=(len,)):
 @given(st.integers(400, 4000), st.data(), st.integers(1, 20000), SIZES)
 def test_windows(window, data, total, sizes):
     hop, shortest = data.draw(st.integers(1 + window // 9, window)), data.draw(st.integers(400, window))
-    spans = run(Windows(window, hop, shortest), np.zeros(total), sizes)
+    spans = run(WindowSegmenter(window, hop, shortest), np.zeros(total), sizes)
     whole = [Span(start, start + window) for start in range(0, total - window + 1, hop)]
     assert spans[: len(whole)] == whole and len(spans) - len(whole) in (0, 1)
     covered = np.zeros(total, bool)
@@ -75,7 +75,7 @@ def speech(**changes):
         "gap": 5 * FRAME,
         "margin": FRAME,
     }
-    return Speech(level, **given | changes)
+    return SpeechSegmenter(level, **given | changes)
 
 
 def test_speech_begins_holds_and_ends():
@@ -130,8 +130,8 @@ def test_speech_is_found_where_it_was_put(voices):
         put.append((at, at + len(samples)))
         at += len(samples) + 64000
     sound = np.concatenate(parts) + 1e-3 * np.random.default_rng(0).standard_normal(at)
-    segmenter = Speech(
-        voice_activity(), threshold=0.5, longest=160000, shortest=4000, gap=6400, margin=1600
+    segmenter = SpeechSegmenter(
+        load_speech_detector(), threshold=0.5, longest=160000, shortest=4000, gap=6400, margin=1600
     )  # fmt: skip
     spans = run(segmenter, sound.astype(np.float32), [5000])
     assert len(spans) >= len(put)
@@ -153,12 +153,12 @@ def test_turns_as_they_are_written(tmp_path):
     )
     turns = read_rttm(path)
     own = [Turn("talk", 0.5, 2.75, "ann"), Turn("talk", 2.0, 3.5, "bob")]
-    assert turns_of(turns, "x/talk.mp3", alone=False) == own and len(turns) == 3
-    assert turns_of(own, "any.wav", alone=True) == own  # of one recording only: no name is needed
+    assert select_spans(turns, "x/talk.mp3", alone=False) == own and len(turns) == 3
+    assert select_spans(own, "any.wav", alone=True) == own  # of one recording only: no name is needed
     with pytest.raises(AudioError, match="no turns among those of talk"):
-        turns_of(own, "any.wav", alone=False)
+        select_spans(own, "any.wav", alone=False)
     with pytest.raises(AudioError, match="among those of other, talk") as caught:
-        turns_of(turns, "any.wav", alone=True)
+        select_spans(turns, "any.wav", alone=True)
     assert caught.value.code == "no_turns"
 
 
@@ -196,25 +196,25 @@ def test_an_rttm_file_that_is_none(tmp_path):
 )
 def test_turns_in_any_order_overlap_and_end(turns, total, sizes):
     known = [Turn("f", start, start + length, who) for start, length, who in turns]
-    spans = planned(known, 16000)
+    spans = divide_long_spans(known, 16000)
     assert all(0 <= span.end - span.start <= 16000 for span in spans)
-    segmenter = Turns(spans)
+    segmenter = SpanSegmenter(spans)
     found = run(segmenter, np.zeros(total), sizes)
     clipped = [Span(span.start, min(span.end, total), span.speaker) for span in spans]
     wanted = [span for span in clipped if span.end - span.start >= 400]
     assert sorted(found, key=str) == sorted(wanted, key=str)
-    assert segmenter.left_out == len(spans) - len(wanted)
+    assert segmenter.dropped == len(spans) - len(wanted)
     for turn in known:
         own = [s for s in spans if s.speaker == turn.speaker and s.start >= round(turn.start_s * 16000)]
         assert any(span.start == round(turn.start_s * 16000) for span in own)
 
 
 def test_names_of_channels():
-    assert channel_names("left=agent,right=customer") == ("agent", "customer")
-    assert channel_names("2=b, 1=a,3=c") == ("a", "b", "c")
+    assert parse_channel_names("left=agent,right=customer") == ("agent", "customer")
+    assert parse_channel_names("2=b, 1=a,3=c") == ("a", "b", "c")
     for wrong in ("left", "left=", "middle=a", "left=a,left=b", "right=a", "1=a,3=b", ""):
         with pytest.raises(SertoneError) as caught:
-            channel_names(wrong)
+            parse_channel_names(wrong)
         assert caught.value.code == "bad_channel_names"
 
 
@@ -236,5 +236,5 @@ def test_names_of_channels():
     ],
 )
 def test_settings_that_cannot_be_are_said(wrong):
-    assert TimelineSettings().problem() is None
-    assert TimelineSettings(**wrong).problem() is not None
+    assert TimelineSettings().find_problem() is None
+    assert TimelineSettings(**wrong).find_problem() is not None

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from sertone import corpora
 from sertone.corpora._check import check
 from sertone.errors import SertoneError
-from sertone.labels import FOUR, class_shares, shares
+from sertone.labels import FOUR_CLASSES, class_shares, normalise_counts
 from sertone.nn.heads import ClassHead, HeadOutput
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import Recipe
@@ -28,7 +28,7 @@ from sertone.training.runs.crossval import cross_validate
 
 def votes_of(name, root):
     problems = []
-    found = {u.id: u.votes for u in corpora.utterances(name, root, problems.append)}
+    found = {u.id: u.votes for u in corpora.read_utterances(name, root, problems.append)}
     return found, [(p.code, p.severity) for p in problems if p.code != "no_signal"]
 
 
@@ -69,8 +69,8 @@ def test_iemocap_counts_one_vote_per_external_rater(tmp_path):
 
 
 def test_the_majority_of_iemocaps_raters_is_its_label(tmp_path):
-    corpora.sheet("iemocap").fake(tmp_path)
-    found = list(corpora.utterances("iemocap", tmp_path))
+    corpora.load_sheet("iemocap").fake(tmp_path)
+    found = list(corpora.read_utterances("iemocap", tmp_path))
     assert check("iemocap", tmp_path).voted == len(found) == 200
     for u in found:
         top = max(u.votes.values())
@@ -81,7 +81,7 @@ def test_the_majority_of_iemocaps_raters_is_its_label(tmp_path):
 
 
 def test_emodb_spreads_what_the_others_heard(tmp_path):
-    corpora.sheet("emodb").fake(tmp_path)
+    corpora.load_sheet("emodb").fake(tmp_path)
     rows = ["emotion,file,listener_agreement", "x,wav/03a01Fa.flac,0.85", "x,wav/03a01Na.wav,1.0"]
     rows += ["x,wav/03a01Wa.wav,", "x,wav/03a01Ta.wav,20 of 20", "x,wav/03a01La.wav,1.2"]
     (tmp_path / "metadata.csv").write_text("\n".join(rows) + "\n")
@@ -94,7 +94,7 @@ def test_emodb_spreads_what_the_others_heard(tmp_path):
 
 
 def test_crema_d_counts_the_raters_who_only_heard(tmp_path):
-    corpora.sheet("crema_d").fake(tmp_path)
+    corpora.load_sheet("crema_d").fake(tmp_path)
     table = tmp_path / "processedResults" / "tabulatedVotes.csv"
     head = '"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote"'
     rows = [
@@ -119,7 +119,7 @@ def test_crema_d_counts_the_raters_who_only_heard(tmp_path):
     "name, path", [("crema_d", "processedResults/tabulatedVotes.csv"), ("emodb", "metadata.csv")]
 )
 def test_a_table_that_is_none_is_reported_and_passed_over(tmp_path, name, path, content):
-    corpora.sheet(name).fake(tmp_path)
+    corpora.load_sheet(name).fake(tmp_path)
     (tmp_path / path).write_bytes(content)
     found, problems = votes_of(name, tmp_path)
     assert len(found) > 20 and not any(found.values())
@@ -133,7 +133,7 @@ def test_manifest_takes_counts_and_shares(tmp_path, tone):
     found, problems = votes_of("manifest", tmp_path / "m.csv")
     assert list(found.values()) == [{"happy": 0.8, "awe": 0.2}, {"happy": 0.5, "awe": 0.5}, {}, {}, {}]
     assert problems == [("bad_number", "error")] * 2
-    utterances = list(corpora.utterances("manifest", tmp_path / "m.csv", lambda _: None))
+    utterances = list(corpora.read_utterances("manifest", tmp_path / "m.csv", lambda _: None))
     assert all(u.labels == {} for u in utterances)
 
 
@@ -143,9 +143,9 @@ counts = st.dictionaries(st.sampled_from(["happy", "excited", "sad", "awe", "oth
 @settings(deadline=None)
 @given(counts)
 def test_shares_by_class(found):
-    votes = shares(found)
-    by_class = class_shares(votes, FOUR)
-    inside = sum(v for name, v in votes.items() if name in FOUR)
+    votes = normalise_counts(found)
+    by_class = class_shares(votes, FOUR_CLASSES)
+    inside = sum(v for name, v in votes.items() if name in FOUR_CLASSES)
     assert set(by_class) <= {"happy", "sad"} and (not by_class) == (inside == 0)
     if by_class:
         assert sum(by_class.values()) == pytest.approx(1)
@@ -159,7 +159,7 @@ def spoken(emotion=None, **votes):
 
 
 def test_soft_targets_fall_back_to_the_label():
-    vocabulary = Vocabulary.of([spoken("sad")], FOUR)
+    vocabulary = Vocabulary.from_utterances([spoken("sad")], FOUR_CLASSES)
     utterances = [
         spoken("sad", sad=0.5, happy=0.125, excited=0.125, frustrated=0.25),
         spoken("sad", frustrated=1.0),
@@ -169,11 +169,11 @@ def test_soft_targets_fall_back_to_the_label():
     ]
     third = pytest.approx(1 / 3)
     one = [0, 0, 0, 1]
-    soft = vocabulary.targets("emotion", utterances, soft=True).tolist()
+    soft = vocabulary.make_targets("emotion", utterances, soft=True).tolist()
     assert soft == [[0, third, 0, pytest.approx(2 / 3)], one, one, one, [0] * 4]
-    hard = vocabulary.targets("emotion", utterances).tolist()
+    hard = vocabulary.make_targets("emotion", utterances).tolist()
     assert hard == [one, one, one, [0] * 4, [0] * 4]
-    assert vocabulary.targets("gender", utterances, soft=True).tolist() == [[0, 0]] * 5
+    assert vocabulary.make_targets("gender", utterances, soft=True).tolist() == [[0, 0]] * 5
 
 
 def head_of(smoothing, weighted, classes=3):

@@ -13,11 +13,11 @@ from sertone.protocol.splits import Fold
 from sertone.scoring import metrics
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import checkpoint
-from sertone.training.fit.progress import Progress
+from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.crossval import cross_validate
-from sertone.training.runs.folds import fit, gather, run_fold
+from sertone.training.runs.folds import prepare_data, run_fold, train_fold
 
-QUIET = Progress(1, quiet=True)
+QUIET = RunProgress(1, quiet=True)
 SIDES = ("targets", "predictions")
 TASKS = ["gender", "speaker", "style", "asr"]
 
@@ -27,12 +27,12 @@ def train(recipe, folder, *, tested=True):
     experiment = prepare(recipe)
     if not tested:
         experiment = replace(experiment, folds=[replace(fold, test=[]) for fold in experiment.folds])
-    return fit(experiment, 0, folder, gather(experiment, QUIET), QUIET)
+    return train_fold(experiment, 0, folder, prepare_data(experiment, QUIET), QUIET)
 
 
 def result_of(recipe, folder):
     experiment = prepare(recipe)
-    run_fold(experiment, 0, folder, gather(experiment, QUIET), QUIET)
+    run_fold(experiment, 0, folder, prepare_data(experiment, QUIET), QUIET)
     return json.loads((folder / "fold_0/result.json").read_text())
 
 
@@ -65,7 +65,7 @@ def test_an_interrupted_training_has_the_same_scores(demo_recipe, tmp_path, monk
     """Stopped within the first stage, at its end before it was scored, and within the second."""
     recipe = demo_recipe(epochs=[2, 2], save_every=1)
     whole = train(recipe, tmp_path / "whole").after_stages
-    save, stops = checkpoint.save_resume, [1, 2, 3]
+    save, stops = checkpoint.save_training_state, [1, 2, 3]
 
     def save_and_stop(where, number, *rest):
         save(where, number, *rest)
@@ -73,7 +73,7 @@ def test_an_interrupted_training_has_the_same_scores(demo_recipe, tmp_path, monk
             stops.remove(number)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "save_resume", save_and_stop)
+    monkeypatch.setattr(checkpoint, "save_training_state", save_and_stop)
     while stops:
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "parts")
@@ -134,14 +134,15 @@ def test_a_model_of_one_stage_has_none(demo_recipe, tmp_path):
 def test_other_labels_of_the_test_side_are_another_first_stage(demo_recipe):
     """The scores are kept beside the weights: both must belong to the same test side."""
     from sertone import models
-    from sertone.training.fit.first_stages import first_stage_key
+    from sertone.training.fit.first_stages import hash_first_stage
 
     experiment = prepare(demo_recipe())
-    fold, vocabulary = experiment.folds[0], experiment.vocabulary(0)
+    fold, vocabulary = experiment.folds[0], experiment.build_vocabulary(0)
     model = models.build(experiment.recipe.model, vocabulary)
     changed = [replace(u, labels=u.labels | {"gender": "female"}) for u in fold.test]
     other = Fold(fold.name, fold.train, fold.validation, changed)
     keys = {
-        first_stage_key(model, model.stages()[0], experiment.recipe.train, f, {}) for f in (fold, fold, other)
+        hash_first_stage(model, model.stages()[0], experiment.recipe.train, f, {})
+        for f in (fold, fold, other)
     }
     assert len(keys) == 2

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sertone.training.data.array_store import Store
+from sertone.training.data.array_store import ArrayStore
 
 arrays = st.tuples(
     st.sampled_from(["<i2", "<f4", "<u1"]), st.lists(st.integers(0, 5), min_size=1, max_size=4)
@@ -23,14 +23,14 @@ def test_a_store_gives_back_what_was_put(tmp_path_factory, made, on_disk):
     draw = np.random.default_rng(len(made))
     expected = {}
     path = tmp_path_factory.mktemp("store") / "a" if on_disk else None
-    store = Store(path)
-    other = Store(store.path)
+    store = ArrayStore(path)
+    other = ArrayStore(store.path)
     for number, (dtype, shape) in enumerate(made):
         key = bytes([number]) * 32
         expected[key] = draw.integers(0, 100, shape).astype(dtype)
         assert other.get(key) is None
         assert (store if number % 2 else other).put(key, expected[key])
-    for reader in (store, other, Store(store.path)):
+    for reader in (store, other, ArrayStore(store.path)):
         for key, array in expected.items():
             found = reader.get(key)
             assert found is not None and found.dtype == array.dtype
@@ -39,10 +39,10 @@ def test_a_store_gives_back_what_was_put(tmp_path_factory, made, on_disk):
 
 
 def test_a_store_has_a_limit_and_cannot_be_written_through():
-    store = Store(limit=1000)
+    store = ArrayStore(limit=1000)
     assert store.put(b"a" * 32, np.ones(100, np.float32))
     assert not store.put(b"b" * 32, np.ones(200, np.float32)) and store.get(b"b" * 32) is None
-    assert store.used <= 1000
+    assert store.bytes_used <= 1000
     with pytest.raises(ValueError, match="read-only"):
         store.get(b"a" * 32)[0] = 2
     assert store.put(b"a" * 32, np.zeros(3)) and store.get(b"a" * 32).sum() == 100
@@ -51,9 +51,9 @@ def test_a_store_has_a_limit_and_cannot_be_written_through():
 @pytest.mark.parametrize("damage", [b"", b"RIFF", os.urandom(5000), None])
 def test_a_damaged_or_foreign_file_is_begun_anew(tmp_path, damage):
     path = tmp_path / "store"
-    Store(path).put(b"a" * 32, np.ones(1000))
+    ArrayStore(path).put(b"a" * 32, np.ones(1000))
     path.write_bytes(path.read_bytes()[:500] if damage is None else damage)
-    store = Store(path)
+    store = ArrayStore(path)
     assert store.get(b"a" * 32) is None
     assert store.put(b"a" * 32, np.full(10, 7)) and store.get(b"a" * 32)[3] == 7
 
@@ -61,11 +61,11 @@ def test_a_damaged_or_foreign_file_is_begun_anew(tmp_path, damage):
 def test_a_half_written_record_is_overwritten(tmp_path):
     """What a killed process leaves behind lies beyond the end that the header names."""
     path = tmp_path / "store"
-    first = Store(path)
+    first = ArrayStore(path)
     first.put(b"a" * 32, np.ones(10))
     with open(path, "ab") as file:
         file.write(os.urandom(300))
-    second = Store(path)
+    second = ArrayStore(path)
     assert second.put(b"b" * 32, np.arange(50))
     np.testing.assert_array_equal(first.get(b"b" * 32), np.arange(50))
 
@@ -77,7 +77,7 @@ def write_many(store, worker):
 
 
 def test_processes_write_one_store_at_once():
-    store = Store()
+    store = ArrayStore()
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=write_many, args=(store, n)) for n in range(2)]
     for worker in workers:
@@ -92,21 +92,22 @@ def test_processes_write_one_store_at_once():
 
 
 def test_what_a_crash_has_spoilt_is_not_read(tmp_path):
-    store = Store(tmp_path / "store")
+    store = ArrayStore(tmp_path / "store")
     store.put(b"a" * 32, np.arange(1000))
     store.put(b"b" * 32, np.arange(1000))
     whole = bytearray((tmp_path / "store").read_bytes())
     whole[whole.index(np.arange(1000).tobytes()) + 100] ^= 1
     (tmp_path / "copy").write_bytes(whole)
-    spoilt = Store(tmp_path / "copy")
+    spoilt = ArrayStore(tmp_path / "copy")
     assert spoilt.get(b"a" * 32) is None and spoilt.get(b"b" * 32) is not None
 
 
 def test_a_store_in_memory_ends_without_a_trace():
-    store = Store()
+    store = ArrayStore()
     store.put(b"a" * 32, np.arange(10))
     path, store.itself = store.path, store  # in a circle, as a run's are
     assert path.exists()
+    gc.collect()  # what other tests have left would warn now
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         del store

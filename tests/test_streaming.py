@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from toys import write_toy
 
 import sertone
-from sertone.cli.listen import follow, in_json, in_words
+from sertone.cli.listen import format_json, format_text, print_stream
 from sertone.errors import AudioError, SertoneError
 from sertone.runtime.timeline.plan import TimelineSettings
 
@@ -178,7 +178,7 @@ def test_listening_prints_a_line_per_window(toy, capsys):
     samples = noise(5.5, 16000)
     chunks = [samples[a:b] for a, b in pairwise(range(0, len(samples) + 1, 1600))]
     predictor = sertone.load(toy)
-    assert follow(predictor.stream(16000, window_s=2.0, hop_s=1.0), chunks, in_words) == 0
+    assert print_stream(predictor.stream(16000, window_s=2.0, hop_s=1.0), chunks, format_text) == 0
     *lines, last = capsys.readouterr().out.splitlines()
     assert [line.split(" s ")[0].split() for line in lines] == [
         *([f"{n:.1f}", "-", f"{n + 2:.1f}"] for n in range(4)),
@@ -190,7 +190,7 @@ def test_listening_prints_a_line_per_window(toy, capsys):
         assert segment.label in line and f"{segment.confidence:.0%}" in line
         assert line.count("█") == round(20 * segment.confidence)
         assert f"arousal {segment.dimensions['arousal']:.2f}" in line
-    assert follow(predictor.stream(16000, window_s=2.0, hop_s=1.0), iter(chunks), in_json) == 0
+    assert print_stream(predictor.stream(16000, window_s=2.0, hop_s=1.0), iter(chunks), format_json) == 0
     *rows, whole = map(json.loads, capsys.readouterr().out.splitlines())
     assert [row["start_s"] for row in rows] == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert whole["label"] == offline.label and whole["duration_s"] == 5.5
@@ -201,9 +201,9 @@ def test_listening_ends_with_an_interrupt_or_too_little(toy, capsys):
         yield noise(2.5, 16000)
         raise KeyboardInterrupt
 
-    assert follow(sertone.load(toy).stream(16000, window_s=1.0), interrupted(), in_words) == 0
+    assert print_stream(sertone.load(toy).stream(16000, window_s=1.0), interrupted(), format_text) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
-    assert follow(sertone.load(toy).stream(16000), [], in_words) == 1
+    assert print_stream(sertone.load(toy).stream(16000), [], format_text) == 1
     assert "no_samples" in capsys.readouterr().err
 
 

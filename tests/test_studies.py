@@ -18,7 +18,7 @@ from conftest import REPOSITORY, TINY_MODEL
 from sertone import recipe as recipes
 from sertone.analysis.study import study as studies
 from sertone.analysis.study.ablate import ablate
-from sertone.analysis.study.study import Place
+from sertone.analysis.study.study import TableCell
 from sertone.errors import SertoneError
 from sertone.nn.encoders.functionals import FunctionalsEncoderConfig
 from sertone.recipe.settings import parse
@@ -30,7 +30,7 @@ FILES = ("table.md", "table.csv", "table.tex", "results.json", "report.html")
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_studies(path):
-    study, made = studies.load(path)
+    study, made = studies.load_study(path)
     assert len(made) == len(study.rows) * len(study.columns) * len(study.seeds)
     assert len({json.dumps(recipe.model_dump(mode="json")) for recipe in made.values()}) == len(made)
     assert len({place.folder for place in made}) == len(made)
@@ -47,14 +47,14 @@ def test_the_schema_for_editors_is_up_to_date():
 
 @pytest.mark.parametrize("stem", ["wan2025_table1", "wan2025_table2"])
 def test_the_papers_baseline_has_one_fully_connected_layer(stem):
-    _, made = studies.load(REPOSITORY / "studies" / f"{stem}.yaml")
+    _, made = studies.load_study(REPOSITORY / "studies" / f"{stem}.yaml")
     baselines = [recipe.model for place, recipe in made.items() if place.row == "baseline"]
     assert len(baselines) == 3 and all(model["hidden"] is None for model in baselines)
 
 
 @pytest.mark.parametrize("stem", ["wan2025_table4", "demo_table4"])
 def test_table_4_has_every_subset_of_the_tasks(stem):
-    _, made = studies.load(REPOSITORY / "studies" / f"{stem}.yaml")
+    _, made = studies.load_study(REPOSITORY / "studies" / f"{stem}.yaml")
     found = {}
     for place, recipe in made.items():
         tasks = frozenset(task for task, weight in recipe.model["tasks"].items() if weight)
@@ -65,10 +65,10 @@ def test_table_4_has_every_subset_of_the_tasks(stem):
 
 
 def test_the_small_model_is_one_of_those_that_it_was_chosen_from():
-    _, made = studies.load(REPOSITORY / "studies" / "compact.yaml")
-    shipped = recipes.load(recipes.shipped("compact"))
+    _, made = studies.load_study(REPOSITORY / "studies" / "compact.yaml")
+    shipped = recipes.load(recipes.find_shipped_recipe("compact"))
     assert [place for place, recipe in made.items() if recipe == shipped] == [
-        Place("477 statistics", "one speed", 0)
+        TableCell("477 statistics", "one speed", 0)
     ]
     for place, recipe in made.items():
         assert place.row == f"{FunctionalsEncoderConfig(**recipe.model['encoder']).build().width} statistics"
@@ -76,7 +76,7 @@ def test_the_small_model_is_one_of_those_that_it_was_chosen_from():
 
 def test_the_papers_own_figures_are_consistent():
     """The means that the text implies are those of Table III's encoders."""
-    study, _ = studies.load(REPOSITORY / "studies" / "wan2025_table2.yaml")
+    study, _ = studies.load_study(REPOSITORY / "studies" / "wan2025_table2.yaml")
     assert study.published
     for score in ("ua", "wa"):
         own = [study.published.rows["full"][encoder][score] for encoder in study.columns]
@@ -125,7 +125,7 @@ def done(tmp_path_factory, small_demo):
 
 def test_rows_with_the_same_first_stage_train_it_once_and_answer_as_if_alone(done, tmp_path):
     path, out = done
-    _, made = studies.load(path)
+    _, made = studies.load_study(path)
     seconds = {}
     for place, recipe in made.items():
         folds = json.loads((out / place.folder / "results.json").read_text())["folds"]
@@ -246,11 +246,11 @@ def test_what_is_wrong_with_a_study_is_named(tmp_path, small_demo):
     assert "wrong_epochs" in refused(rows={"a": {}, "b": {"train.epochs": [1]}}, published=None)
     assert not list(tmp_path.glob("out/cells/*/*/*/fold_*")), "nothing is trained before all is checked"
     with pytest.raises(SertoneError, match="no file"):
-        studies.load(tmp_path / "nothing.yaml")
+        studies.load_study(tmp_path / "nothing.yaml")
     broken = Path(tmp_path / "broken.yaml")
     broken.write_text("- a list\n")
     with pytest.raises(SertoneError, match="holds no keys"):
-        studies.load(broken)
+        studies.load_study(broken)
 
 
 def test_a_cell_that_fails_does_not_keep_the_others_from_being_done(tmp_path, small_demo):
@@ -288,10 +288,10 @@ def test_forced_cells_are_marked_and_a_study_runs_again_from_its_own_folder(tmp_
 @pytest.mark.parametrize("name", ["train.seed", "model.frozen_layers", "model.encoder.width", "model"])
 def test_a_setting_that_would_be_lost_is_refused(tmp_path, small_demo, name):
     path = write_study(tmp_path, small_demo)
-    _, made = studies.load(path, ["train.batch_size=4"])
+    _, made = studies.load_study(path, ["train.batch_size=4"])
     assert all(recipe.train.batch_size == 4 for recipe in made.values())
     with pytest.raises(SertoneError, match=f"--set {name}, which") as caught:
-        studies.load(path, [f"{name}=1"])
+        studies.load_study(path, [f"{name}=1"])
     assert caught.value.code == "bad_override"
-    _, made = studies.load(path, seeds=[4, 5])
+    _, made = studies.load_study(path, seeds=[4, 5])
     assert {place.seed for place in made} == {recipe.train.seed for recipe in made.values()} == {4, 5}

@@ -41,7 +41,7 @@ def text_encoder(tmp_path_factory):
         config = configuration(family)
         model.from_config(config).save_pretrained(folder)
         pad = "[PAD]" if config.pad_token_id == 0 else "[UNK]"  # RoBERTa counts positions from its padding
-        tokenizer = Tokenizer.from_str(tokens.trained(TEXTS, 100))
+        tokenizer = Tokenizer.from_str(tokens.train_tokenizer(TEXTS, 100))
         tokenizer.no_padding()
         tokenizer.no_truncation()
         PreTrainedTokenizerFast(
@@ -54,7 +54,7 @@ def text_encoder(tmp_path_factory):
 
 def load(folder):
     config = PretrainedTextConfig(source=str(folder))
-    tokenizer = config.tokenizer([])
+    tokenizer = config.make_tokenizer([])
     return config.build(tokenizer), tokenizer
 
 
@@ -106,12 +106,14 @@ def test_what_is_no_text_encoder_is_refused(text_encoder, tiny_encoder, tmp_path
     with pytest.raises(SertoneError, match="no tokenizer") as caught:
         load(tmp_path)
     assert caught.value.code == "missing_tokenizer"
-    own = tokens.trained(TEXTS, 100)
+    own = tokens.train_tokenizer(TEXTS, 100)
     with pytest.raises(SertoneError, match="wav2vec2") as caught:
         PretrainedTextConfig(source=str(tiny_encoder())).build(own)
     assert caught.value.code == "unknown_encoder"
     with pytest.raises(SertoneError, match="entries") as caught:
-        PretrainedTextConfig(source=str(text_encoder("bert"))).build(tokens.trained(_many_words(), 400))
+        PretrainedTextConfig(source=str(text_encoder("bert"))).build(
+            tokens.train_tokenizer(_many_words(), 400)
+        )
     assert caught.value.code == "other_tokenizer"
 
 
@@ -148,16 +150,16 @@ def test_a_sentencepiece_model_as_deberta_v3_ships_it(text_encoder, tmp_path):
 
 
 def test_the_tokenizer_is_the_same_from_the_same_texts():
-    first, second = tokens.trained(TEXTS, 200), tokens.trained(TEXTS, 200)
-    assert first == second != tokens.trained(TEXTS[:1], 200)
+    first, second = tokens.train_tokenizer(TEXTS, 200), tokens.train_tokenizer(TEXTS, 200)
+    assert first == second != tokens.train_tokenizer(TEXTS[:1], 200)
     with pytest.raises(SertoneError, match=r"tokenizer\.json"):
-        tokens.parsed("{}")
+        tokens.parse_tokenizer("{}")
 
 
 @settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(max_size=30)), min_size=1, max_size=5))
 def test_any_text_gives_tokens_and_none_gives_no_token(texts):
-    tokenizer = tokens.trained(TEXTS, 100)
+    tokenizer = tokens.train_tokenizer(TEXTS, 100)
     ids, counts = tokens.encode(tokenizer, texts)
     assert ids.shape[0] == len(texts) and ids.shape[1] >= 1
     for row, text in enumerate(texts):
@@ -168,11 +170,11 @@ def test_any_text_gives_tokens_and_none_gives_no_token(texts):
 
 
 def test_long_texts_are_cut_and_said_to_be():
-    tokenizer = tokens.trained(TEXTS, 100)
+    tokenizer = tokens.train_tokenizer(TEXTS, 100)
     long = " ".join(["friend"] * 2000)
     ids, counts = tokens.encode(tokenizer, [long])
     assert ids.shape == (1, tokens.LONGEST) and counts.tolist() == [tokens.LONGEST]
-    assert tokens.truncated(tokenizer, long) and not tokens.truncated(tokenizer, TEXTS[0])
+    assert tokens.is_truncated(tokenizer, long) and not tokens.is_truncated(tokenizer, TEXTS[0])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -190,17 +192,17 @@ def test_no_text_is_longer_than_an_encoder_has_positions(family, text_encoder):
 
 def test_tiny_learns_its_subwords_from_the_training_texts():
     config = TinyTextConfig(width=16, attention_heads=2, subwords=100)
-    encoder = config.build(config.tokenizer(TEXTS))
+    encoder = config.build(config.make_tokenizer(TEXTS))
     assert (encoder.width, encoder.depth) == (16, 2)
-    words = tokens.parsed(config.tokenizer(TEXTS * 5)).encode("there lovely").tokens
+    words = tokens.parse_tokenizer(config.make_tokenizer(TEXTS * 5)).encode("there lovely").tokens
     assert words[1:-1] != list("therelovely"), "frequent words are not spelled letter by letter"
 
 
 @pytest.mark.parametrize("part", ["special_tokens", "single"])
 def test_a_tokenizer_that_would_panic_at_its_first_text_is_refused(part):
     """The library reads one whose parts do not fit, and then ends the thread that uses it."""
-    values = json.loads(tokens.trained(["well then", "so it is"], 60))
+    values = json.loads(tokens.train_tokenizer(["well then", "so it is"], 60))
     values["post_processor"][part] = {} if part == "special_tokens" else "x"
     with pytest.raises(SertoneError) as caught:
-        tokens.parsed(json.dumps(values))
+        tokens.parse_tokenizer(json.dumps(values))
     assert caught.value.code == "bad_tokenizer"

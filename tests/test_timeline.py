@@ -10,15 +10,15 @@ import soundfile
 from toys import CLASSES, expected, write_toy
 
 import sertone
-from sertone.audio.block_stream import Sound
+from sertone.audio.block_stream import BlockStream
 from sertone.audio.decoder import AudioInfo
 from sertone.errors import AudioError, SertoneError
-from sertone.runtime.answering import Answering, Outputs
+from sertone.runtime.answering import AnswerFormat, Outputs
 from sertone.runtime.predictor import Predictor
-from sertone.runtime.timeline.cutting import Pieces
-from sertone.runtime.timeline.isolated import PiecesApart, open_pieces
-from sertone.runtime.timeline.plan import Plan, TimelineSettings
-from sertone.utils.processes import Isolated
+from sertone.runtime.timeline.cutting import PieceReader
+from sertone.runtime.timeline.isolated import IsolatedPieceReader, open_piece_reader
+from sertone.runtime.timeline.plan import TimelinePlan, TimelineSettings
+from sertone.utils.processes import ChildProcess
 
 RATE = 16000
 
@@ -240,7 +240,7 @@ class Reader:
 
 def test_the_text_of_a_long_recording_is_not_divided():
     model, samples = Reader(hears=True), levels(5, 0.1)
-    answer = Predictor(model, Answering()).predict(samples, RATE, text="two words")
+    answer = Predictor(model, AnswerFormat()).predict(samples, RATE, text="two words")
     assert (answer.status, answer.code, answer.text) == ("warning", "text_not_divided", None)
     assert len(answer.segments) == 3 and all(text is None for _, text in model.asked)
     assert Predictor(model).predict(samples, RATE).code == "no_text"
@@ -287,18 +287,18 @@ def test_a_wav_shorter_than_its_header_is_answered_with_a_warning(toy, tone):
 
 
 def test_a_decoder_that_dies_ends_one_recording(toy, tone):
-    path, plan = tone(seconds=60.0), Plan.of(windows(), sertone.load(toy).model)
-    with Isolated() as isolated:
+    path, plan = tone(seconds=60.0), TimelinePlan.from_settings(windows(), sertone.load(toy).model)
+    with ChildProcess() as isolated:
         child = isolated(os.getpid)
-        pieces = PiecesApart(isolated, path, plan)
+        pieces = IsolatedPieceReader(isolated, path, plan)
         groups = iter(pieces)
         next(groups)
         os.kill(child, signal.SIGKILL)
         with pytest.raises(AudioError, match=r"tone\.wav") as caught:
             list(groups)
         assert caught.value.code == "decoder_crashed"
-        apart = [piece.start_s for group in PiecesApart(isolated, path, plan) for piece in group]
-    assert apart == [piece.start_s for group in open_pieces(path, plan) for piece in group]
+        apart = [piece.start_s for group in IsolatedPieceReader(isolated, path, plan) for piece in group]
+    assert apart == [piece.start_s for group in open_piece_reader(path, plan) for piece in group]
 
 
 @pytest.mark.parametrize("settings", [windows(4.0, 1.0), TimelineSettings(rttm="turns")])
@@ -307,10 +307,13 @@ def test_memory_of_an_hour_is_that_of_a_window(toy, tmp_path, settings):
         lines = [f"SPEAKER a 1 {n} 4 <NA> <NA> s{n % 5} <NA> <NA>\n" for n in range(3590)]
         (tmp_path / "turns.rttm").write_text("".join(lines))
         settings = TimelineSettings(rttm=tmp_path / "turns.rttm")
-    plan, block = Plan.of(settings, sertone.load(toy).model), np.full((RATE, 1), 0.1, np.float32)
-    sound = Sound((block for _ in range(3600)), AudioInfo(RATE, 1, 0, exact=False), {}, "hour")
+    plan, block = (
+        TimelinePlan.from_settings(settings, sertone.load(toy).model),
+        np.full((RATE, 1), 0.1, np.float32),
+    )
+    sound = BlockStream((block for _ in range(3600)), AudioInfo(RATE, 1, 0, exact=False), {}, "hour")
     tracemalloc.start()
-    count = sum(len(group) for group in Pieces(sound, plan.cutter("a", 1)))
+    count = sum(len(group) for group in PieceReader(sound, plan.create_cutter("a", 1)))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count in (3590, 3597, 3598) and peak < 8e6 < 3600 * RATE * 4

@@ -22,7 +22,7 @@ from sertone.labels import EMOTIONS, NOT_CLASSES
 from sertone.runtime.formats import html as pages
 from sertone.runtime.formats import png as pictures
 from sertone.runtime.formats.canvas import SCALE
-from sertone.runtime.formats.colours import PALETTE, channels, colours, ink
+from sertone.runtime.formats.colours import PALETTE, assign_colours, choose_text_colour, parse_colour
 from sertone.runtime.formats.writers import write
 from sertone.schema import Prediction, Segment
 
@@ -124,7 +124,7 @@ def test_a_large_recording_is_linked(tmp_path, recording, monkeypatch):
 @given(st.sampled_from([NASTY, "\udcff\u2028", "<!--<script>"]) | st.text(max_size=20))
 def test_names_are_text_and_nothing_else(name):
     said = hostile(name)
-    read = Read(pages.page(said))
+    read = Read(pages.render_page(said))
     assert [tag for tag, _ in read.elements if tag in ("script", "img", "audio", "iframe")] == [
         "script",
         "script",
@@ -208,7 +208,7 @@ def test_a_browser_shows_and_plays_it(browser, tmp_path):
     assert found["label"].startswith(
         f"0:01.2 to 0:{agent[0].end_s:04.1f}, Agent, {agent[0].label} {agent[0].confidence:.0%}"
     )
-    assert found["colour"] == f"rgb{channels(PALETTE[agent[0].label])}"
+    assert found["colour"] == f"rgb{parse_colour(PALETTE[agent[0].label])}"
     assert found["left"] == pytest.approx(agent[0].start_s / SECONDS, abs=0.002)
     assert found["zoomed"] == pytest.approx(2, abs=0.01) and found["rows"] == 2
     assert found["lines"] == 4 + 2 and not found["scrolls"]
@@ -217,11 +217,13 @@ def test_a_browser_shows_and_plays_it(browser, tmp_path):
 @pytest.mark.parametrize("browser", BROWSERS)
 def test_a_browser_runs_nothing_that_a_name_says(browser, tmp_path):
     probe = MOVES + "; return {}"
-    found, console = seen(browser, tmp_path, pages.page(hostile(NASTY)), probe)
+    found, console = seen(browser, tmp_path, pages.render_page(hostile(NASTY)), probe)
     assert not console and found["segments"] == len(conversation().segments) and found["time"] is None
     assert NASTY in found["shown"] and "Enter plays" not in found["before"]
     bare = Prediction(file="a.wav", status="ok", duration_s=1.0)
-    assert seen(browser, tmp_path, pages.page(bare), "return document.querySelectorAll('.seg').length") == (
+    assert seen(
+        browser, tmp_path, pages.render_page(bare), "return document.querySelectorAll('.seg').length"
+    ) == (
         0,
         [],
     )
@@ -237,7 +239,7 @@ def place(seconds, start_s=0.0, length_s=SECONDS):
 
 
 def holds(column, colour, least):
-    return (column == channels(colour)).all(axis=1).sum() >= least
+    return (column == parse_colour(colour)).all(axis=1).sum() >= least
 
 
 def test_the_picture_has_colours_where_segments_are(tmp_path):
@@ -272,12 +274,12 @@ def test_a_long_recording_goes_on_in_further_rows(tmp_path):
     ]
     said = Prediction(file="a.wav", status="ok", duration_s=700, segments=rows)
     image = pixels(said, tmp_path / "a.png")
-    height = np.flatnonzero((image[:, place(105, 0, 300)] == channels(PALETTE["happy"])).all(axis=1))
+    height = np.flatnonzero((image[:, place(105, 0, 300)] == parse_colour(PALETTE["happy"])).all(axis=1))
     ends = [
-        np.flatnonzero((image[:, x] == channels(PALETTE["angry"])).all(axis=1))
+        np.flatnonzero((image[:, x] == parse_colour(PALETTE["angry"])).all(axis=1))
         for x in (place(299, 0, 300), place(301, 300, 300))
     ]
-    last = np.flatnonzero((image[:, place(615, 600, 300)] == channels(PALETTE["sad"])).all(axis=1))
+    last = np.flatnonzero((image[:, place(615, 600, 300)] == parse_colour(PALETTE["sad"])).all(axis=1))
     assert (
         abs(ends[0].max() - height.max()) <= 1 and ends[1].min() > height.max() and last.min() > ends[1].max()
     )
@@ -288,7 +290,7 @@ def test_ratings_are_joined_across_silence_where_a_row_ends(tmp_path):
 
     def drawn(*segments):
         said = Prediction(file="a.wav", status="ok", duration_s=400, segments=list(segments))
-        line = channels(pictures.LINES[0])
+        line = parse_colour(pictures.LINES[0])
         return np.argwhere((pixels(said, tmp_path / "a.png") == line).all(axis=-1)).tolist()
 
     first, last = (
@@ -331,7 +333,7 @@ XYZ = np.array(
 
 
 def linear(colour):
-    share = np.array(channels(colour)) / 255
+    share = np.array(parse_colour(colour)) / 255
     return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
 
 
@@ -352,12 +354,14 @@ def test_everybody_can_tell_emotions_apart(cones):
 @given(st.tuples(*[st.integers(0, 255)] * 3))
 def test_letters_can_be_read_on_any_colour(values):
     colour = f"#{bytes(values).hex()}"
-    light, dark = sorted((float(XYZ[1] @ linear(each)) for each in (colour, ink(colour))), reverse=True)
+    light, dark = sorted(
+        (float(XYZ[1] @ linear(each)) for each in (colour, choose_text_colour(colour))), reverse=True
+    )
     assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
 def test_an_emotion_has_one_colour_and_other_labels_have_what_is_left():
-    assert colours(["anger", "neutral"]) == {"anger": PALETTE["angry"], "neutral": PALETTE["neutral"]}
-    found = colours(["urgent", "sad", "pleased"])
+    assert assign_colours(["anger", "neutral"]) == {"anger": PALETTE["angry"], "neutral": PALETTE["neutral"]}
+    found = assign_colours(["urgent", "sad", "pleased"])
     assert found["sad"] == PALETTE["sad"] and len(set(found.values())) == 3
-    assert len(colours(map(str, range(40)))) == 40
+    assert len(assign_colours(map(str, range(40)))) == 40

@@ -28,10 +28,10 @@ from sertone.training.data.batches import padding_factor, plan_batches
 from sertone.training.data.recordings import Recordings
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import checkpoint
-from sertone.training.fit.epoch_statistics import Tally
-from sertone.training.fit.progress import Progress
+from sertone.training.fit.epoch_statistics import EpochStatistics
+from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.crossval import cross_validate
-from sertone.training.runs.folds import fit, gather
+from sertone.training.runs.folds import prepare_data, train_fold
 from sertone.training.runs.run_folder import claim
 
 durations = st.lists(st.floats(0.3, 35.0), min_size=1, max_size=200)
@@ -40,7 +40,7 @@ durations = st.lists(st.floats(0.3, 35.0), min_size=1, max_size=200)
 @given(durations, st.integers(1, 40), st.integers(0, 5) | st.none())
 def test_batches_by_size(lengths, size, seed):
     draw = None if seed is None else np.random.default_rng(seed)
-    batches = plan_batches(lengths, batch_size=size, draw=draw)
+    batches = plan_batches(lengths, batch_size=size, rng=draw)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     assert len(batches) == math.ceil(len(lengths) / size)
 
@@ -48,19 +48,19 @@ def test_batches_by_size(lengths, size, seed):
 @given(durations, st.floats(1.0, 90.0), st.integers(0, 5))
 def test_batches_by_seconds(lengths, seconds, seed):
     options = {"batch_seconds": seconds, "mixing": seed / 3}
-    batches = plan_batches(lengths, **options, draw=np.random.default_rng(seed))
+    batches = plan_batches(lengths, **options, rng=np.random.default_rng(seed))
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= seconds
-    assert batches == plan_batches(lengths, **options, draw=np.random.default_rng(seed))
+    assert batches == plan_batches(lengths, **options, rng=np.random.default_rng(seed))
 
 
 def test_little_padding_on_lengths_like_iemocaps():
     draw = np.random.default_rng(0)
     sigma = 0.65
     lengths = np.clip(draw.lognormal(math.log(4.55) - sigma**2 / 2, sigma, 5531), 0.58, 34.14).tolist()
-    one = plan_batches(lengths, batch_seconds=60, mixing=0.03, draw=np.random.default_rng(1))
-    other = plan_batches(lengths, batch_seconds=60, mixing=0.03, draw=np.random.default_rng(2))
+    one = plan_batches(lengths, batch_seconds=60, mixing=0.03, rng=np.random.default_rng(1))
+    other = plan_batches(lengths, batch_seconds=60, mixing=0.03, rng=np.random.default_rng(2))
     assert padding_factor(lengths, one) < 1.05
     assert {frozenset(b) for b in one} != {frozenset(b) for b in other}
 
@@ -69,12 +69,12 @@ def test_random_batches_mix_all_lengths():
     lengths = np.random.default_rng(0).uniform(1, 10, 400).tolist()
     ratio = {}
     for mixing in (0.03, "random"):
-        plan = plan_batches(lengths, batch_size=4, mixing=mixing, draw=np.random.default_rng(1))
+        plan = plan_batches(lengths, batch_size=4, mixing=mixing, rng=np.random.default_rng(1))
         assert sorted(i for batch in plan for i in batch) == list(range(400))
-        assert plan == plan_batches(lengths, batch_size=4, mixing=mixing, draw=np.random.default_rng(1))
+        assert plan == plan_batches(lengths, batch_size=4, mixing=mixing, rng=np.random.default_rng(1))
         ratio[mixing] = np.mean([max(lengths[i] for i in b) / min(lengths[i] for i in b) for b in plan])
     assert ratio[0.03] < 1.15 and ratio["random"] > 2.5
-    seconds = plan_batches(lengths, batch_seconds=30, mixing="random", draw=np.random.default_rng(1))
+    seconds = plan_batches(lengths, batch_seconds=30, mixing="random", rng=np.random.default_rng(1))
     assert all(len(batch) * max(lengths[i] for i in batch) <= 30 for batch in seconds)
 
 
@@ -107,7 +107,7 @@ def test_doubtful_recordings_are_told_once(tmp_path, tone, children):
 
 
 def test_decoding_in_several_children_gives_the_same_and_survives_a_crash(small_demo, monkeypatch):
-    utterances = list(corpora.utterances("demo", small_demo))[:6]
+    utterances = list(corpora.read_utterances("demo", small_demo))[:6]
     here, there = Recordings(1.0, [0.8]), Recordings(1.0, [0.8])
     here.load(utterances, 1)
     there.load(utterances, 2)
@@ -148,14 +148,14 @@ def test_a_plan_that_fails_half_way_is_refused_at_once(demo_recipe, tmp_path, mo
     assert caught.value.code == "bad_cut" and not list(tmp_path.glob("fold_*"))
 
 
-def train_fold(recipe, folder):
-    experiment, progress = prepare(recipe), Progress(1, quiet=True)
-    return fit(experiment, 0, folder, gather(experiment, progress), progress)
+def train_first_fold(recipe, folder):
+    experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
+    return train_fold(experiment, 0, folder, prepare_data(experiment, progress), progress)
 
 
 def interrupt(monkeypatch, recipe, folder, stop_after):
     """Trains until so many epochs are saved."""
-    save = checkpoint.save_resume
+    save = checkpoint.save_training_state
 
     def save_and_stop(where, number, *rest):
         save(where, number, *rest)
@@ -163,16 +163,16 @@ def interrupt(monkeypatch, recipe, folder, stop_after):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_resume", save_and_stop)
-        train_fold(recipe, folder)
+        patch.setattr(checkpoint, "save_training_state", save_and_stop)
+        train_first_fold(recipe, folder)
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 5])
 def test_an_interrupted_training_ends_with_the_same_weights(demo_recipe, tmp_path, monkeypatch, stop_after):
     recipe = demo_recipe(epochs=[2, 4], save_every=1, schedule="cosine", warmup=0.1)
-    train_fold(recipe, tmp_path / "whole")
+    train_first_fold(recipe, tmp_path / "whole")
     interrupt(monkeypatch, recipe, tmp_path / "parts", stop_after)
-    assert len(train_fold(recipe, tmp_path / "parts").history) == 6
+    assert len(train_first_fold(recipe, tmp_path / "parts").history) == 6
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -182,20 +182,20 @@ def test_statistics_and_perturbations_survive_an_interruption(demo_recipe, tmp_p
     encoder = {"name": "functionals", "perturbation": {"colour_db": 2.0, "warp": 0.1, "gain_db": 6.0}}
     model = {"name": "baseline", "encoder": encoder, "hidden": 8, "members": 2}
     recipe = demo_recipe(model, epochs=[4], save_every=1)
-    train_fold(recipe, tmp_path / "whole")
+    train_first_fold(recipe, tmp_path / "whole")
     interrupt(monkeypatch, recipe, tmp_path / "parts", 2)
-    train_fold(recipe, tmp_path / "parts")
+    train_first_fold(recipe, tmp_path / "parts")
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
 def test_the_best_epoch_of_a_validation_speaker_survives_an_interruption(demo_recipe, tmp_path, monkeypatch):
     recipe = demo_recipe(epochs=[1, 4], save_every=2, protocol={"validation": "speaker"})
-    trainer = train_fold(recipe, tmp_path / "whole")
+    trainer = train_first_fold(recipe, tmp_path / "whole")
     scores = [entry["val_ua"] for entry in trainer.history if entry["stage"] == "emotion"]
     assert len(scores) == 4
     interrupt(monkeypatch, recipe, tmp_path / "parts", 3)
-    again = train_fold(recipe, tmp_path / "parts")
+    again = train_first_fold(recipe, tmp_path / "parts")
     assert [e.get("val_ua") for e in again.history] == [e.get("val_ua") for e in trainer.history]
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -204,11 +204,11 @@ def test_the_best_epoch_of_a_validation_speaker_survives_an_interruption(demo_re
 def test_the_kept_epoch_is_the_best_one(demo_recipe, tmp_path):
     """Weights after n epochs of a constant rate do not depend on how many follow."""
     protocol = {"validation": "speaker"}
-    trainer = train_fold(demo_recipe(epochs=[1, 5], seed=1, protocol=protocol), tmp_path / "five")
+    trainer = train_first_fold(demo_recipe(epochs=[1, 5], seed=1, protocol=protocol), tmp_path / "five")
     scores = [entry["val_ua"] for entry in trainer.history[1:]]
     best = scores.index(max(scores)) + 1
     assert best < 5, "choose another seed: the last epoch must not be the best one"
-    train_fold(demo_recipe(epochs=[1, best], seed=1, protocol=protocol), tmp_path / "best")
+    train_first_fold(demo_recipe(epochs=[1, best], seed=1, protocol=protocol), tmp_path / "best")
     five, expected = weights(tmp_path / "five"), weights(tmp_path / "best")
     assert all(torch.equal(five[name], expected[name]) for name in five)
 
@@ -240,10 +240,10 @@ def test_saves_of_another_version_are_refused(tmp_path):
     for name in ("000002", "000007", ".part"):
         (tmp_path / name).mkdir()
     (tmp_path / "000002" / "state.json").write_text("{}")
-    assert checkpoint.find_resume(tmp_path) == tmp_path / "000002"
-    assert checkpoint.find_resume(tmp_path / "nowhere") is None
+    assert checkpoint.find_training_state(tmp_path) == tmp_path / "000002"
+    assert checkpoint.find_training_state(tmp_path / "nowhere") is None
     with pytest.raises(SertoneError, match="has format None"):
-        checkpoint.load_resume(tmp_path / "000002", torch.nn.Linear(1, 1))
+        checkpoint.load_training_state(tmp_path / "000002", torch.nn.Linear(1, 1))
 
 
 def test_a_run_folder_belongs_to_one_experiment_and_one_process(tmp_path):
@@ -272,31 +272,31 @@ def test_a_run_folder_belongs_to_one_experiment_and_one_process(tmp_path):
 
 
 def test_steps_that_are_not_finite_are_skipped_then_end_the_training(small_demo):
-    clips = list(corpora.utterances("demo", small_demo))[:2]
-    tally = Tally(max_bad_steps=3)
+    clips = list(corpora.read_utterances("demo", small_demo))[:2]
+    tally = EpochStatistics(max_bad_steps=3)
     one, nan, inf = (torch.tensor(value) for value in (1.0, math.nan, math.inf))
     losses = {"emotion": one}
-    assert tally.step(losses, one, one, clips)
-    assert not tally.step(losses, nan, one, clips)
-    assert not tally.step(losses, one, inf, clips)
-    assert tally.step(losses, one, one, clips)
-    assert tally.summary()["skipped_steps"] == 2 and tally.summary()["loss"] == 1.0
-    tally.step(losses, nan, one, clips)
-    tally.step(losses, nan, one, clips)
+    assert tally.add_step(losses, one, one, clips)
+    assert not tally.add_step(losses, nan, one, clips)
+    assert not tally.add_step(losses, one, inf, clips)
+    assert tally.add_step(losses, one, one, clips)
+    assert tally.summarise()["skipped_steps"] == 2 and tally.summarise()["loss"] == 1.0
+    tally.add_step(losses, nan, one, clips)
+    tally.add_step(losses, nan, one, clips)
     with pytest.raises(SertoneError, match=clips[0].id) as caught:
-        tally.step(losses, nan, one, clips)
+        tally.add_step(losses, nan, one, clips)
     assert caught.value.code == "not_finite"
 
 
 def test_bad_steps_in_a_row_are_counted_over_epochs_of_one_batch(small_demo):
-    clips, nan, row = list(corpora.utterances("demo", small_demo))[:2], torch.tensor(math.nan), 0
+    clips, nan, row = list(corpora.read_utterances("demo", small_demo))[:2], torch.tensor(math.nan), 0
     for _ in range(4):
-        tally = Tally(5, row)
-        assert not tally.step({"emotion": nan}, nan, nan, clips)
-        assert tally.summary()["skipped_steps"] == 1
+        tally = EpochStatistics(5, row)
+        assert not tally.add_step({"emotion": nan}, nan, nan, clips)
+        assert tally.summarise()["skipped_steps"] == 1
         row = tally.bad_in_a_row
     with pytest.raises(SertoneError, match="5 steps in a row") as caught:
-        Tally(5, row).step({"emotion": nan}, nan, nan, clips)
+        EpochStatistics(5, row).add_step({"emotion": nan}, nan, nan, clips)
     assert caught.value.code == "not_finite" and "--fresh" in str(caught.value)
 
 
@@ -306,38 +306,38 @@ def test_a_stage_without_a_single_step_has_trained_nothing(demo_recipe, tmp_path
     recipe = demo_recipe(epochs=[1, 1], batch_size=100, learning_rate=rates, clip_norm=1e30)
     for _ in range(2):  # nor is it gone on with as if it had
         with pytest.raises(SertoneError, match="no finite loss or gradient in 1 step") as caught:
-            train_fold(recipe, tmp_path)
+            train_first_fold(recipe, tmp_path)
         assert caught.value.code == "not_finite" and "--fresh" in str(caught.value)
 
 
 def test_a_diverging_run_stops(demo_recipe, tmp_path):
     recipe = demo_recipe(learning_rate={"encoder": 1e30, "downstream": 1e30}, epochs=[3, 3], clip_norm=1e30)
     with pytest.raises(SertoneError) as caught:
-        train_fold(recipe, tmp_path)
+        train_first_fold(recipe, tmp_path)
     assert caught.value.code == "not_finite"
 
 
 def test_the_number_of_epochs_is_that_of_the_stages(demo_recipe, tmp_path):
     with pytest.raises(SertoneError, match="auxiliary, emotion"):
-        train_fold(demo_recipe(epochs=[1]), tmp_path)
+        train_first_fold(demo_recipe(epochs=[1]), tmp_path)
 
 
 def test_a_task_whose_texts_do_not_fit_is_counted(demo_recipe, tmp_path):
-    trainer = train_fold(demo_recipe(speeds=[2.0]), tmp_path)
+    trainer = train_first_fold(demo_recipe(speeds=[2.0]), tmp_path)
     assert trainer.history[0]["unfit_transcripts"] > 0
     assert all(math.isfinite(entry["loss"]) for entry in trainer.history)
 
 
 def test_class_weights_are_inverse_frequencies(demo_recipe, tmp_path):
-    trainer = train_fold(demo_recipe(class_weights=True), tmp_path)
-    counts = trainer.vocabulary.targets("emotion", trainer.fold.train).sum(0)
+    trainer = train_first_fold(demo_recipe(class_weights=True), tmp_path)
+    counts = trainer.vocabulary.make_targets("emotion", trainer.fold.train).sum(0)
     found = trainer.model.heads["emotion"].class_weights
     torch.testing.assert_close(found * counts, (counts.sum() / 4).expand(4))
 
 
 def test_training_in_bf16_learns_the_same(demo_recipe, tmp_path):
-    exact = train_fold(demo_recipe(epochs=[2, 2]), tmp_path / "a")
-    rounded = train_fold(demo_recipe(epochs=[2, 2], precision="bf16-mixed"), tmp_path / "b")
+    exact = train_first_fold(demo_recipe(epochs=[2, 2]), tmp_path / "a")
+    rounded = train_first_fold(demo_recipe(epochs=[2, 2], precision="bf16-mixed"), tmp_path / "b")
     for a, b in zip(exact.history, rounded.history, strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=0.05) and b["loss"] != a["loss"]
 
@@ -353,7 +353,7 @@ def trained(tmp_path_factory, small_demo):
         "train": {"epochs": [1, 1], "batch_size": 8},
     }
     folder = tmp_path_factory.mktemp("trained")
-    trainer = train_fold(Recipe.model_validate(values), folder)
+    trainer = train_first_fold(Recipe.model_validate(values), folder)
     return trainer, folder / "checkpoint"
 
 
@@ -485,10 +485,10 @@ def test_the_optimizer_survives_the_disk(seed):
     first = optimizer_of(model)
     step(model, first)
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint.save_resume(Path(folder), 1, model, first, {"history": []}, {})
+        checkpoint.save_training_state(Path(folder), 1, model, first, {"history": []}, {})
         copy = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
         copy[0].bias.requires_grad_(False)
-        state, moments, best = checkpoint.load_resume(Path(folder) / "000001", copy)
+        state, moments, best = checkpoint.load_training_state(Path(folder) / "000001", copy)
     second = optimizer_of(copy)
     checkpoint.restore_optimizer(second, moments)
     step(model, first)
@@ -499,9 +499,9 @@ def test_the_optimizer_survives_the_disk(seed):
 
 def test_a_device_that_fails_is_no_fault_of_the_model(trained):
     """The model shows on the CPU that it answers; the device `meta` answers nothing at all."""
-    from sertone.training.testing.trained import Trained
+    from sertone.training.testing.trained import TorchModel
 
-    found = Trained(trained[1], device="meta")
+    found = TorchModel(trained[1], device="meta")
     assert found.device == "meta" and next(found.models[0].parameters()).is_meta
     with pytest.raises(NotImplementedError):
         found.outputs(np.zeros((1, 16000), np.float32))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import whisper
+import yaml
 from conftest import TINY_MODEL
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,13 +19,13 @@ from hypothesis import strategies as st
 from sertone import cli, corpora, transcripts
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
-from sertone.labels import spoken_text
+from sertone.labels import normalise_transcript
 from sertone.protocol import leaks
 from sertone.recipe import AsrConfig, TextConfig
 from sertone.schema import Utterance
 from sertone.training.experiment.experiment import prepare
 from sertone.transcripts.asr import Recogniser
-from sertone.transcripts.noise import garbled, vocabulary
+from sertone.transcripts.noise import add_word_errors, list_words
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +53,7 @@ def noises(folder, count=3):
 
 
 def heard(config, utterances, language="", say=lambda _: None):
-    return transcripts.texts(config, utterances, leaks.recording_hashes(utterances), say, language)
+    return transcripts.load_transcripts(config, utterances, leaks.hash_recordings(utterances), say, language)
 
 
 def asr(model, folder, **options):
@@ -67,7 +68,7 @@ def test_the_corpuss_own_texts_and_none(tmp_path):
     found = heard(TextConfig(), own)
     assert found.texts == {"u0": "own", "u1": None, "u2": None}
     assert found.card == {"source": "corpus", "with_text": 1, "without_text": 2}
-    assert [u.text for u in found.given(own)] == ["own", None, None]
+    assert [u.text for u in found.attach_to(own)] == ["own", None, None]
     nothing = heard(TextConfig(source="none"), own)
     assert set(nothing.texts.values()) == {None}
     assert nothing.card == {"source": "none", "with_text": 0, "without_text": 3}
@@ -77,7 +78,7 @@ def test_a_column_of_a_manifest(tmp_path, tone):
     tone("a.wav")
     rows = ["path,speaker,emotion,valence,text,asr_text", "a.wav,1,sad,2,good,god", "a.wav,2,sad,3,bye,"]
     (tmp_path / "m.csv").write_text("\n".join(rows))
-    own = list(corpora.utterances("manifest", tmp_path / "m.csv"))
+    own = list(corpora.read_utterances("manifest", tmp_path / "m.csv"))
     found = heard(TextConfig(source="column", column="asr_text"), own)
     assert list(found.texts.values()) == ["god", None]
     assert found.card == {"source": "column", "column": "asr_text", "with_text": 1, "without_text": 1}
@@ -220,7 +221,7 @@ def test_an_experiment_has_the_texts_that_its_recipe_chose(small_demo):
     own, without = (prepare(recipe_with(small_demo, source)) for source in ("corpus", "none"))
     assert own.card["text"] == {"source": "corpus", "with_text": 40, "without_text": 0}
     assert without.card["text"] == {"source": "none", "with_text": 0, "without_text": 40}
-    sides = [u for fold in without.folds for side in fold.sides.values() for u in side]
+    sides = [u for fold in without.folds for side in fold.subsets.values() for u in side]
     assert {u.text for u in without.utterances} == {u.text for u in sides} == {None}
     assert all(u.text for u in own.utterances)
     assert own.card["leaks"] == without.card["leaks"] and own.card["leaks"][0]["scripted_texts"]
@@ -249,11 +250,11 @@ def test_a_run_says_where_its_texts_come_from_and_other_texts_are_another_experi
     assert "source: none; 0 with text, 40 without" in (run / "report.html").read_text()
     with pytest.raises(SertoneError, match=r"data\.text\.source: was none, now corpus"):
         cli.app(["crossval", str(path), "--out", str(run), "--set", "data.text=corpus"])
-    before = recipes.yaml.safe_load((run / "recipe.yaml").read_text())
+    before = yaml.safe_load((run / "recipe.yaml").read_text())
     del before["data"]["text"]
     card = json.loads((run / "protocol.json").read_text())
     del card["text"]
-    (run / "recipe.yaml").write_text(recipes.yaml.safe_dump(before, explicit_end=True))
+    (run / "recipe.yaml").write_text(yaml.safe_dump(before, explicit_end=True))
     (run / "protocol.json").write_text(json.dumps(card))
     with pytest.raises(SertoneError, match=r"data\.text: was not there, now \{'source': 'none'") as caught:
         cli.app(["crossval", str(path), "--out", str(run), "--jobs", "1"])
@@ -269,14 +270,14 @@ SENTENCES = st.lists(st.sampled_from([*WORDS, "Don't", "[LAUGHTER]", "well,", "t
 
 @given(SENTENCES, st.floats(0, 1), st.integers(0, 9))
 def test_noise_only_replaces_words(text, rate, seed):
-    noisy = garbled(text, rate, WORDS, seed)
-    before, after = spoken_text(text).split(), spoken_text(noisy).split()
-    assert noisy == garbled(text, rate, WORDS, seed)
+    noisy = add_word_errors(text, rate, WORDS, seed)
+    before, after = normalise_transcript(text).split(), normalise_transcript(noisy).split()
+    assert noisy == add_word_errors(text, rate, WORDS, seed)
     assert len(before) == len(after) and len(noisy.split()) == len(text.split())
     assert noisy.count("[LAUGHTER]") == text.count("[LAUGHTER]")
     assert all(new == old or new in WORDS for old, new in zip(before, after, strict=True))
-    assert garbled(text, 0, WORDS, seed) == text
-    all_new = spoken_text(garbled(text, 1, WORDS, seed)).split()
+    assert add_word_errors(text, 0, WORDS, seed) == text
+    all_new = normalise_transcript(add_word_errors(text, 1, WORDS, seed)).split()
     assert all(new != old for old, new in zip(before, all_new, strict=True))
 
 
@@ -285,18 +286,18 @@ def test_the_word_error_rate_is_the_one_asked_for(rate):
     draw = np.random.default_rng(0)
     names = [f"{a}{b}" for a in WORDS for b in WORDS[::3]]
     texts = [" ".join(draw.choice(names, 12)) for _ in range(1500)]
-    words = vocabulary(texts)
-    noisy = [garbled(text, rate, words, seed=3) for text in texts]
+    words = list_words(texts)
+    noisy = [add_word_errors(text, rate, words, seed=3) for text in texts]
     assert jiwer.wer(texts, noisy) == pytest.approx(rate, abs=0.015)
     counts = jiwer.process_words(texts, noisy)
     assert counts.deletions == counts.insertions <= 0.02 * counts.substitutions
-    other = [garbled(text, rate, words, seed=4) for text in texts]
+    other = [add_word_errors(text, rate, words, seed=4) for text in texts]
     assert sum(a != b for a, b in zip(noisy, other, strict=True)) > 500
 
 
 def test_noise_that_cannot_be():
-    assert vocabulary(["So, it is.", "[NOISE] it isn't"]) == ["is", "isn't", "it", "so"]
+    assert list_words(["So, it is.", "[NOISE] it isn't"]) == ["is", "isn't", "it", "so"]
     for rate, words, code in ((1.2, WORDS, "bad_error_rate"), (0.1, ["a", "a"], "too_few_words")):
         with pytest.raises(SertoneError) as caught:
-            garbled("some words", rate, words, 0)
+            add_word_errors("some words", rate, words, 0)
         assert caught.value.code == code

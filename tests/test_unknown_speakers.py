@@ -14,14 +14,14 @@ from sertone.analysis.compare import compare, to_text
 from sertone.analysis.layers import probe_layers
 from sertone.errors import SertoneError
 from sertone.recipe import Recipe
-from sertone.report.protocol import _teacher
+from sertone.report.protocol import _describe_teacher
 from sertone.runtime.bundle import FIELDS
 from sertone.scoring import display
-from sertone.sharing.model_folder import HEARD as SHAPE
+from sertone.sharing.model_folder import SEEN_SHAPE as SHAPE
 from sertone.training.experiment import contamination
 from sertone.training.experiment.experiment import prepare
 from sertone.training.runs.train import train
-from sertone.utils.json_shape import misfits
+from sertone.utils.json_shape import find_misfits
 
 BASELINE = {"name": "baseline", "encoder": TINY_MODEL["encoder"], "hidden": 8}
 SIDES = ("train", "validation", "test")
@@ -204,12 +204,14 @@ def test_an_encoder_that_heard_unknown_speakers_says_so(runs, others):
     experiment = prepare(Recipe.model_validate(values | {"model": BASELINE | {"encoder": saved}}))
     assert HEARD in experiment.card["encoder"] and "no speaker" not in experiment.card["encoder"]
     assert experiment.card["split"]["speaker_independent"] == "not known"
-    assert display.independence(experiment.card) == "independence of speakers not known"
-    past = contamination.inherited(
-        contamination.names(experiment.utterances, experiment.card), experiment.origin
+    assert display.describe_independence(experiment.card) == "independence of speakers not known"
+    past = contamination.trace_lineage(
+        contamination.hash_training_data(experiment.utterances, experiment.card), experiment.origin
     )
     assert past["heard"]["unknown_speakers"] > 0, "the next generation still knows"
-    assert not misfits(past["heard"], SHAPE) and not misfits(past["heard"], FIELDS["card"]["heard?"])
+    assert not find_misfits(past["heard"], SHAPE) and not find_misfits(
+        past["heard"], FIELDS["card"]["heard?"]
+    )
     other = experiment.with_recipe(Recipe.model_validate(values))
     assert other.card["split"]["speaker_independent"] is True
 
@@ -226,19 +228,24 @@ def test_what_was_heard_of_unknown_speakers_is_counted_and_older_models_do_not_s
     older = {"recordings": ["a"], "speakers": ["x"]}
     newer = {"recordings": ["b"], "speakers": [], "unknown_speakers": 3}
     together = {"recordings": ["a", "b"], "speakers": ["x"], "unknown_speakers": 3}
-    assert contamination.together(older, newer, newer) == together and contamination.together(older) == older
-    assert contamination.unknown_speakers([older, newer]) == 3 and contamination.unknown_speakers([]) == 0
-    assert not misfits(older, SHAPE) and misfits(newer | {"unknown_speakers": "3"}, SHAPE)
+    assert contamination.union(older, newer, newer) == together and contamination.union(older) == older
+    assert (
+        contamination.count_unknown_speakers([older, newer]) == 3
+        and contamination.count_unknown_speakers([]) == 0
+    )
+    assert not find_misfits(older, SHAPE) and find_misfits(newer | {"unknown_speakers": "3"}, SHAPE)
 
 
 def test_a_teacher_that_heard_unknown_speakers_says_so(runs, others):
     values = recipe_of(others)
     values["train"] = values["train"] | {"teacher": {"source": str(runs / "nobody"), "weight": 0.5}}
     card = prepare(Recipe.model_validate(values)).card
-    assert card["split"]["speaker_independent"] == "not known" and HEARD in _teacher(card["teacher"])
+    assert card["split"]["speaker_independent"] == "not known" and HEARD in _describe_teacher(card["teacher"])
     teacher = {"source": "run", "weight": 0.5, "weights": ["ab"], "validation_speakers": ["0 of 1"]}
-    assert "no recording and no speaker" in _teacher(teacher) and HEARD not in _teacher(teacher)
-    said = _teacher(teacher | {"unknown_speakers": 3})
+    assert "no recording and no speaker" in _describe_teacher(teacher) and HEARD not in _describe_teacher(
+        teacher
+    )
+    said = _describe_teacher(teacher | {"unknown_speakers": 3})
     assert "no recording of the test sides" in said and HEARD in said and "no speaker" not in said
 
 
@@ -250,8 +257,8 @@ def test_a_teacher_that_heard_unknown_speakers_says_so(runs, others):
     ],
 )
 def test_layers_do_not_claim_speakers(tables, tmp_path, name, over):
-    found = probe_layers.layers(
-        Recipe.model_validate(recipe_of(tables[name])), tmp_path, names=["emotion"], quiet=True
+    found = probe_layers.probe_layers(
+        Recipe.model_validate(recipe_of(tables[name])), tmp_path, target_names=["emotion"], quiet=True
     )
     page, text = (tmp_path / "report.html").read_text(), probe_layers.to_text(found)
     assert f"95 % intervals over {over};" in text and f"draws of {over} at" in text

@@ -290,7 +290,7 @@ def test_rttm_of_a_conversation(call_0417):
 @given(timelines(confidence=st.floats(0, 1)))
 def test_csv_has_a_row_per_segment(folder, prediction):
     """With an apostrophe before what a spreadsheet would take for a formula; see `test_names`."""
-    rows = spreadsheet.read(write(prediction, folder / "any.csv"))
+    rows = spreadsheet.read_rows(write(prediction, folder / "any.csv"))
     found = Counter(
         (milliseconds(float(r["start_s"])), milliseconds(float(r["end_s"])), r["label"]) for r in rows
     )

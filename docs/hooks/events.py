@@ -30,7 +30,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     fences = config.mdx_configs.setdefault("pymdownx.superfences", {}).setdefault("custom_fences", [])
     fences.append({"name": "math", "class": "formula", "format": formulas.block})
     config.markdown_extensions.append(formulas.Formulas())  # pyright: ignore[reportArgumentType]
-    _section(config.nav, "Corpora").extend({name: f"corpora/{name}.md"} for name in corpora.names())
+    _section(config.nav, "Corpora").extend({name: f"corpora/{name}.md"} for name in corpora.list_names())
     for package, names in generated.groups().items():
         _section(config.nav, "API").append(
             {package: [{name.removeprefix(f"{package}."): f"api/{name}.md"} for name in names]}
@@ -51,7 +51,7 @@ def _section(nav: list | dict | str | None, title: str) -> list:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages of corpora and modules, and the pages in the root of the repository."""
-    pages = {f"corpora/{name}.md": generated.corpus_page(name) for name in corpora.names()}
+    pages = {f"corpora/{name}.md": generated.corpus_page(name) for name in corpora.list_names()}
     pages |= {f"api/{name}.md": generated.module_page(name) for name in generated.modules()}
     for page, source in ROOT_PAGES.items():
         pages[page] = (generated.ROOT / source).read_text(encoding="utf-8").replace("](docs/", "](")

@@ -14,7 +14,7 @@ import faults
 
 from sertone import corpora, licences
 from sertone.cli import app
-from sertone.labels import FOUR
+from sertone.labels import FOUR_CLASSES
 from sertone.models import MODELS, recipe_schema
 from sertone.training.distill import distill_recipe
 
@@ -40,7 +40,7 @@ def modules() -> dict[str, str]:
 def page_of(path: str) -> str:
     """Return the page of a source file, given without its suffix."""
     folder, name = path.rsplit("/", 1)
-    if folder == "sertone/corpora" and name in corpora.names():
+    if folder == "sertone/corpora" and name in corpora.list_names():
         return f"corpora/{name}.md"
     return f"api/{path.replace('/', '.').removesuffix('.__init__')}.md"
 
@@ -76,7 +76,7 @@ def module_table() -> str:
 
 def corpus_page(name: str) -> str:
     """Return the page of one corpus, generated from its data sheet."""
-    sheet = corpora.sheet(name)
+    sheet = corpora.load_sheet(name)
     folder = "my_speech" if name == "manifest" else name
     miniature = f"sertone corpora fake {name} {folder}\nfind {folder} -type f | sort | head -8"
     example = 'exec="1" source="material-block" result="text"'
@@ -98,7 +98,7 @@ def corpus_page(name: str) -> str:
 
 
 def _licence(sheet: ModuleType) -> str:
-    words, url = licences.in_words(asdict(sheet.LICENCE)), sheet.LICENCE.url
+    words, url = licences.describe_licence(asdict(sheet.LICENCE)), sheet.LICENCE.url
     return f"[{words}]({url})" if url else words
 
 
@@ -110,7 +110,9 @@ def _facts(name: str, sheet: ModuleType) -> str:
 
 def _emotions(sheet: ModuleType) -> str:
     head = ("label of the corpus", "emotion", "class with `data.classes: four`")
-    return table(head, ((f"`{raw}`", name, FOUR.get(name, "-")) for raw, name in sheet.EMOTIONS.items()))
+    return table(
+        head, ((f"`{raw}`", name, FOUR_CLASSES.get(name, "-")) for raw, name in sheet.EMOTIONS.items())
+    )
 
 
 def _scales(sheet: ModuleType) -> str:
@@ -120,7 +122,7 @@ def _scales(sheet: ModuleType) -> str:
 
 def corpus_table() -> str:
     """Return a table of links to all corpora, with their licences."""
-    sheets = {name: corpora.sheet(name) for name in corpora.names()}
+    sheets = {name: corpora.load_sheet(name) for name in corpora.list_names()}
     rows = (
         (f"[`{name}`](corpora/{name}.md)", (sheet.__doc__ or "").split("\n")[0], _licence(sheet))
         for name, sheet in sheets.items()

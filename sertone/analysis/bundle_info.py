@@ -6,13 +6,13 @@ from typing import Any
 
 from sertone import licences
 from sertone.audio import SAMPLING_RATE
-from sertone.labels import Scale, scale_in_words
+from sertone.labels import Scale, describe_scale
 from sertone.runtime import bundle
 from sertone.scoring import display
-from sertone.scoring.display import counted
+from sertone.scoring.display import format_count
 
 
-def info(folder: Path) -> dict[str, Any]:
+def describe(folder: Path) -> dict[str, Any]:
     """What there is to say about a bundle.
 
     Args:
@@ -25,7 +25,7 @@ def info(folder: Path) -> dict[str, Any]:
     Raises:
         SertoneError: `not_a_bundle`, `other_format`, `bad_bundle`.
     """
-    about = bundle.about(folder)
+    about = bundle.read_metadata(folder)
     kept = {name: value for name, value in about.items() if name not in ("files", "card")}
     size = sum((folder / name).stat().st_size for name in about["files"])
     return kept | {"corpus": about["card"]["corpus"]["title"], "megabytes": size / 1e6}
@@ -35,7 +35,7 @@ def to_text(found: Mapping[str, Any]) -> str:
     """As lines for people."""
     shortest = f"mono speech at 16 kHz, at least {1000 * found['min_samples'] / SAMPLING_RATE:.0f} ms"
     scales = {name: Scale(**scale) if scale else None for name, scale in found["scales"].items()}
-    rated = [f"{name} {scale_in_words(scale)}" for name, scale in scales.items()]
+    rated = [f"{name} {describe_scale(scale)}" for name, scale in scales.items()]
     classes = [f"emotion: {', '.join(found['classes'])}"] if found["classes"] else []
     rows = {
         "bundle": f"{found['name']}, {found['precision']}, {found['megabytes']:.1f} MB",
@@ -50,7 +50,9 @@ def to_text(found: Mapping[str, Any]) -> str:
         "parity": _parity_in_words(found["parity"]),
         "loss": _loss_in_words(found),
         "corpus": found["corpus"],
-        "licences": "; ".join(f"{e['what']} {e['of']}: {licences.in_words(e)}" for e in found["licences"]),
+        "licences": "; ".join(
+            f"{e['what']} {e['of']}: {licences.describe_licence(e)}" for e in found["licences"]
+        ),
     }
     return "\n".join(f"{name:11} {text}" for name, text in rows.items() if text)
 
@@ -65,15 +67,17 @@ def _model_in_words(found: Mapping[str, Any]) -> str:
 def _scores_in_words(scores: Mapping[str, Any]) -> str:
     if not scores:
         return ""
-    said = [f"{display.named(n).label} {_score(n, v, scores)}" for n, v in scores["values"].items()]
+    said = [
+        f"{display.get_score_format(n).label} {_score(n, v, scores)}" for n, v in scores["values"].items()
+    ]
     chosen = ", answered by settings chosen without them" if scores.get("among") else ""
-    spoken = f"{counted(scores['utterances'], 'utterance')}, {display.people(scores)}"
+    spoken = f"{format_count(scores['utterances'], 'utterance')}, {display.describe_speakers(scores)}"
     return f"{', '.join(said)} ({spoken}{chosen})"
 
 
 def _score(name: str, value: float, scores: Mapping[str, Any]) -> str:
     """With its 95 % interval, where there is one."""
-    text = display.named(name).text
+    text = display.get_score_format(name).format_value
     bounds = "-".join(map(text, scores["intervals"].get(name, ())))
     return f"{text(value)} ({bounds})" if bounds else text(value)
 

@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from sertone.analysis.run_predictions import Rows, read_rows, sums_of, target_of
+from sertone.analysis.run_predictions import (
+    RunPredictions,
+    get_target_column,
+    load_predictions,
+    sum_statistics,
+)
 from sertone.errors import SertoneError
 from sertone.files import read_json
 from sertone.scoring import intervals
-from sertone.scoring.display import drawn, key, named
-from sertone.scoring.sufficient_statistics import Sums
-from sertone.sharing.card_scores import best_of
+from sertone.scoring.display import build_score_name, count_drawn_units, get_score_format
+from sertone.scoring.sufficient_statistics import SufficientStatistics
+from sertone.sharing.card_scores import describe_choice
 
 PARTS = {
     "file_hashes": "the recordings",
@@ -45,7 +50,7 @@ def compare(paths: Sequence[str | Path], *, force: bool = False) -> dict[str, An
     """
     if len(paths) < 2:
         raise SertoneError("too_few_runs", f"runs given: {len(paths)}", "two or more to compare")
-    sides = [[read_rows(run) for run in _runs(Path(path))] for path in paths]
+    sides = [[load_predictions(run) for run in _runs(Path(path))] for path in paths]
     tasks = _tasks(sides)
     differing = _differing([str(path) for path in paths], [_protocol(side[0], tasks) for side in sides])
     if differing and not force:
@@ -56,14 +61,14 @@ def compare(paths: Sequence[str | Path], *, force: bool = False) -> dict[str, An
             "--force compares what they have in common and says so",
         )
     sides = _in_common(sides, tasks) if differing else sides
-    sums = [{task: found for task in tasks if (found := sums_of([side], task))} for side in sides]
+    sums = [{task: found for task in tasks if (found := sum_statistics([side], task))} for side in sides]
     rows = sides[0][0].rows
     return {
         "unlike": differing,
         "utterances": len(rows),
-        **sides[0][0].people,
+        **sides[0][0].speaker_counts,
         "runs": [
-            {"path": str(path), "seeds": len(side), "best_of": best_of(Path(path))} | _scores(own)
+            {"path": str(path), "seeds": len(side), "best_of": describe_choice(Path(path))} | _scores(own)
             for path, side, own in zip(paths, sides, sums, strict=True)
         ],
         "differences": [
@@ -73,7 +78,7 @@ def compare(paths: Sequence[str | Path], *, force: bool = False) -> dict[str, An
     }
 
 
-def _tasks(sides: list[list[Rows]]) -> list[str]:
+def _tasks(sides: list[list[RunPredictions]]) -> list[str]:
     """What all runs answer: emotion, ratings.
 
     Raises:
@@ -95,9 +100,9 @@ def _runs(path: Path) -> list[Path]:
     return sorted(folder for folder in path.glob("seed_*") if folder.is_dir()) or [path]
 
 
-def _protocol(run: Rows, tasks: list[str]) -> dict[str, Any]:
+def _protocol(run: RunPredictions, tasks: list[str]) -> dict[str, Any]:
     """Return the card with what it does not hold: who is held out, the labels, the classes answered."""
-    card = read_json(run.run / "protocol.json", "not_a_run")
+    card = read_json(run.folder / "protocol.json", "not_a_run")
     labels = {row["id"]: own for row in run.rows if any(own := _labels(row, tasks))}
     classes = run.classes if "emotion" in tasks else []
     held_out = [fold["test_speakers"] for fold in card["folds"]]
@@ -108,7 +113,7 @@ def _protocol(run: Rows, tasks: list[str]) -> dict[str, Any]:
 
 
 def _labels(row: dict[str, str], tasks: list[str]) -> tuple[str, ...]:
-    return tuple(row[target_of(task)] for task in tasks)
+    return tuple(row[get_target_column(task)] for task in tasks)
 
 
 def _differing(paths: list[str], cards: list[dict[str, Any]]) -> list[str]:
@@ -144,7 +149,7 @@ def _classes_apart(*runs: Named) -> list[str]:
     return apart
 
 
-def _in_common(sides: list[list[Rows]], tasks: list[str]) -> list[list[Rows]]:
+def _in_common(sides: list[list[RunPredictions]], tasks: list[str]) -> list[list[RunPredictions]]:
     """The utterances that all runs were tested on, with the same labels."""
 
     def known(row: dict[str, str]) -> tuple:
@@ -160,45 +165,58 @@ def _in_common(sides: list[list[Rows]], tasks: list[str]) -> list[list[Rows]]:
         )
     classes = sorted({name for run in runs for name in run.classes})
 
-    def kept(run: Rows) -> Rows:
+    def kept(run: RunPredictions) -> RunPredictions:
         return replace(run, classes=classes, rows=[row for row in run.rows if known(row) in common])
 
     return [[kept(run) for run in side] for side in sides]
 
 
-def _scores(sums: dict[str, Sums]) -> dict[str, Any]:
+def _scores(sums: dict[str, SufficientStatistics]) -> dict[str, Any]:
     """Scores and intervals by name; no intervals of a task with one speaker."""
     scores, bounds = {}, {}
     for task, own in sums.items():
-        scores |= {key(task, score): value for score, value in own.scores().items()}
-        bounds |= {key(task, score): pair for score, pair in (intervals.interval(own) or {}).items()}
+        scores |= {build_score_name(task, score): value for score, value in own.compute_scores().items()}
+        bounds |= {
+            build_score_name(task, score): pair
+            for score, pair in (intervals.compute_intervals(own) or {}).items()
+        }
     return {"scores": scores, "intervals": bounds}
 
 
 def _difference(
-    first: list[Rows], second: list[Rows], first_sums: dict[str, Sums], second_sums: dict[str, Sums]
+    first: list[RunPredictions],
+    second: list[RunPredictions],
+    first_sums: dict[str, SufficientStatistics],
+    second_sums: dict[str, SufficientStatistics],
 ) -> dict[str, Any]:
     """How a run differs from the first one; McNemar's test of emotion where each is one run."""
     found: dict[str, Any] = {"scores": {}, "mcnemar": None}
     once, said = min(len(first), len(second)) == 1, []
     for task, own in first_sums.items():
-        units = drawn(first[0].of(task).people)
-        apart = intervals.difference(own, second_sums[task]) if own.units > 1 else {}
-        found["scores"] |= {key(task, score): each.to_json() for score, each in apart.items()}
+        units = count_drawn_units(first[0].select_task(task).speaker_counts)
+        apart = intervals.compute_differences(own, second_sums[task]) if own.unit_count > 1 else {}
+        found["scores"] |= {build_score_name(task, score): each.to_json() for score, each in apart.items()}
         said += [
-            sentence(found["scores"][key(task, score)], units, once=once, score=key(task, score))
+            describe_difference(
+                found["scores"][build_score_name(task, score)],
+                units,
+                single_training=once,
+                score=build_score_name(task, score),
+            )
             for score in SAID
             if score in apart
         ]
     if "emotion" in first_sums and len(first) == len(second) == 1:
-        runs = (first[0].of("emotion"), second[0].of("emotion"))
+        runs = (first[0].select_task("emotion"), second[0].select_task("emotion"))
         found["mcnemar"] = intervals.mcnemar(
-            *(np.array(run.column("target")) == np.array(run.column("prediction")) for run in runs)
+            *(np.array(run.get_column("target")) == np.array(run.get_column("prediction")) for run in runs)
         )
     return found | {"sentence": " ".join(said) or "With one speaker nothing can be said about others."}
 
 
-def sentence(found: dict[str, float], units: str, *, once: bool, score: str = "ua") -> str:
+def describe_difference(
+    found: dict[str, float], units: str, *, single_training: bool, score: str = "ua"
+) -> str:
     """What a difference says, in plain words.
 
     Args:
@@ -207,25 +225,25 @@ def sentence(found: dict[str, float], units: str, *, once: bool, score: str = "u
         once: one side is a single training, whose seed nobody has varied.
         score: whose difference it is.
     """
-    figure, p = named(score), found["p"]
+    figure, p = get_score_format(score), found["p"]
     if not found["value"]:
         return f"It scores the same {figure.label} ({p_text(p)})."
     way = "higher" if found["value"] > 0 else "lower"
-    amount = figure.bare(abs(found["value"]))
+    amount = figure.format_number(abs(found["value"]))
     said = (
         f"It scores {amount} points of {figure.label}"
-        if figure.percent
+        if figure.is_percent
         else f"Its {figure.label} is {amount}"
     )
     if p < 0.05:
         reach = sorted(abs(found[bound]) for bound in ("low", "high"))
-        least, most = map(figure.bare, reach)
+        least, most = map(figure.format_number, reach)
         return (
             f"{said} {way}, by {least} to {most} with 95 % "
             f"confidence: a difference that {units} do show ({p_text(p)})."
-            + (" Of one training each; another seed may turn it: compare several." if once else "")
+            + (" Of one training each; another seed may turn it: compare several." if single_training else "")
         )
-    low, high = (figure.bare(found[bound], "+") for bound in ("low", "high"))
+    low, high = (figure.format_number(found[bound], "+") for bound in ("low", "high"))
     return (
         f"{said} {way}, but anything from {low} to "
         f"{high} is compatible with these {units} ({p_text(p)}): they do not "
@@ -247,20 +265,20 @@ def to_text(found: dict[str, Any]) -> str:
             f"Compared on the {found['utterances']} utterances that all have in common; take it with care.",
             "",
         ]
-    width = max(len(named(name).label) for name in found["runs"][0]["scores"]) + 1
+    width = max(len(get_score_format(name).label) for name in found["runs"][0]["scores"]) + 1
     for run in found["runs"]:
         seeds = f", mean of {run['seeds']} seeds" if run["seeds"] > 1 else ""
         lines.append(f"{run['path']}{seeds}")
-        lines += [f"    {named(name).label:{width}}{_score(run, name)}" for name in run["scores"]]
+        lines += [f"    {get_score_format(name).label:{width}}{_score(run, name)}" for name in run["scores"]]
         if run["best_of"]:
             lines.append(f"    FLATTERED: settings that scored best of {run['best_of']} on these speakers")
     for difference in found["differences"]:
         lines += ["", f"{difference['path']} against {found['runs'][0]['path']}"]
         for name, apart in difference["scores"].items():
-            figure = named(name)
-            value, low, high = (figure.bare(apart[key], "+") for key in ("value", "low", "high"))
+            figure = get_score_format(name)
+            value, low, high = (figure.format_number(apart[key], "+") for key in ("value", "low", "high"))
             reach, p = f"{low} to {high}", p_text(apart["p"])
-            lines.append(f"    {figure.label:{width}}{value}{figure.points}   {reach}   {p}")
+            lines.append(f"    {figure.label:{width}}{value}{figure.difference_unit}   {reach}   {p}")
         if test := difference["mcnemar"]:
             lines.append(
                 f"    McNemar  only the first right: {test['only_first']}, only this one: "
@@ -268,16 +286,16 @@ def to_text(found: dict[str, Any]) -> str:
             )
         lines.append(f"    {difference['sentence']}")
     seeds = " and seeds" if any(run["seeds"] > 1 for run in found["runs"]) else ""
-    lines += ["", f"Intervals: 95 %, drawing {drawn(found)}{seeds}; differences are paired."]
+    lines += ["", f"Intervals: 95 %, drawing {count_drawn_units(found)}{seeds}; differences are paired."]
     if found["unknown_speakers"]:
         lines += ["Speakers are unknown: nobody knows whether test speakers were heard in training."]
     return "\n".join(lines)
 
 
 def _score(run: dict[str, Any], name: str) -> str:
-    figure = named(name)
-    text = f"{figure.text(run['scores'][name]):>6}"
+    figure = get_score_format(name)
+    text = f"{figure.format_value(run['scores'][name]):>6}"
     if name in run["intervals"]:
-        low, high = map(figure.text, run["intervals"][name])
+        low, high = map(figure.format_value, run["intervals"][name])
         text += f"   {low} to {high}"
     return text

@@ -19,7 +19,7 @@ from sertone.audio import SAMPLING_RATE
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
 from sertone.training.fit.step import freeze
-from sertone.utils.processes import Isolated
+from sertone.utils.processes import ChildProcess
 
 HUBERT_LARGE = 311_228_544
 """Parameters of HuBERT-large as Hugging Face builds it, without the 4.2 M of its convolutions."""
@@ -32,7 +32,7 @@ PATIENCE = 3.0
 PARTS = ("encoder", "text")
 
 
-def parameters(model: Any) -> dict[str, Any]:
+def count_parameters(model: Any) -> dict[str, Any]:
     """How many parameters a model has, and how many of them are trained.
 
     Args:
@@ -74,7 +74,7 @@ def _count(model: nn.Module, names: set[str] | None = None) -> int:
     return sum(w.numel() for name, w in model.named_parameters() if names is None or name in names)
 
 
-def cost(options: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+def measure_cost(options: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
     """Parameters, speed and memory of a model, on one core, in a process of its own.
 
     One core, as several wait for each other where the machine has other work, which small models feel most.
@@ -90,7 +90,7 @@ def cost(options: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
     Raises:
         SertoneError: as the building.
     """
-    with Isolated({"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}) as isolated:
+    with ChildProcess({"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}) as isolated:
         return isolated(measured, dict(options), vocabulary)
 
 
@@ -103,13 +103,13 @@ def measured(options: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
         model(clip)
         seconds = _fastest(model, clip)
     memory = (_peak() - before) / 1e6
-    return parameters(model) | {"real_time_factor": seconds / SECONDS, "memory_mb": memory}
+    return count_parameters(model) | {"real_time_factor": seconds / SECONDS, "memory_mb": memory}
 
 
 def _clip(vocabulary: Vocabulary) -> Batch:
     torch.manual_seed(0)
     samples = round(SECONDS * SAMPLING_RATE)
-    tokens, counts = vocabulary.tokens([WORDS]) if vocabulary.tokenizer else (None, None)
+    tokens, counts = vocabulary.encode_texts([WORDS]) if vocabulary.tokenizer else (None, None)
     return Batch(0.1 * torch.randn(1, samples), torch.tensor([samples]), tokens=tokens, counts=counts)
 
 

@@ -17,16 +17,16 @@ from sertone.errors import SertoneError
 from sertone.files import write_json
 from sertone.labels import (
     Scale,
-    as_read,
     class_names,
-    counts_in_words,
-    outside_classes,
+    count_unmapped,
+    format_counts,
+    map_raw_labels,
     remap,
-    rescaled,
-    written_labels,
+    rescale,
+    resolve_raw_labels,
 )
-from sertone.protocol.leaks import LeakReport, recording_hashes
-from sertone.protocol.protocol_card import protocol_card
+from sertone.protocol.leaks import LeakReport, hash_recordings
+from sertone.protocol.protocol_card import build_protocol_card
 from sertone.protocol.splits import Fold, has_label
 from sertone.recipe import DataConfig
 from sertone.recipe.settings import parse
@@ -39,8 +39,8 @@ from sertone.training.data.recordings import Recordings
 from sertone.training.experiment import contamination
 from sertone.training.runs import results
 from sertone.training.runs.run_folder import lock
-from sertone.training.testing.prediction_rows import scored
-from sertone.utils.terminal import tell
+from sertone.training.testing.prediction_rows import score_predictions
+from sertone.utils.terminal import print_status
 
 CACHE_GB = 4.0
 UNKNOWN_PAST = "nothing is known of the model's training: it may have heard these recordings or speakers"
@@ -111,25 +111,31 @@ def evaluate(
     trained = evaluated.model
     wanted = dict(classes or {name: name for name in trained.classes})
     mapping = _mapping(evaluated, wanted, emotions)
-    settings = {"text": text if trained.reads else "none", "scales": dict(scales or {}), "only": only or {}}
+    settings = {
+        "text": text if trained.uses_text else "none",
+        "scales": dict(scales or {}),
+        "only": only or {},
+    }
     settings |= {**(reader or {}), **(limit or {})}
     data = parse(DataConfig, {"corpus": corpus, "root": str(root), **settings}, "evaluate")
-    known = {name: own for name, own in corpora.scales(data).items() if name in trained.scales}
+    known = {name: own for name, own in corpora.resolve_scales(data).items() if name in trained.scales}
     found = corpora.load(corpus, root, data.only, **data.reader_options)
-    mapping = as_read(mapping, written_labels(found))
+    mapping = resolve_raw_labels(mapping, map_raw_labels(found))
     require_emotions(emotions or {}, found)
     test = [u for u in found if u.labels.get("emotion") in mapping or has_label(u, tuple(known))]
     _require_some(trained, test, found, mapping)
     require_covered(found, mapping, chosen=bool(classes or emotions))
-    test, limited = evaluation_models.within_limit(test, data, _say)
+    test, limited = evaluation_models.limit_durations(test, data, _say)
     card = _card(evaluated, data, found, test, mapping, _name(model)) | limited
-    texts = transcripts.texts(data.text, test, card["file_hashes"], _say, card["corpus"]["language"])
+    texts = transcripts.load_transcripts(
+        data.text, test, card["file_hashes"], _say, card["corpus"]["language"]
+    )
     card["evaluated"] |= {"text": texts.about, "scales": card["scales"], "only": data.only}
     card["evaluated"] |= data.reader_options | limited
-    given = texts.given(test)
+    given = texts.attach_to(test)
     fold = _fold(evaluated, given, mapping, wanted, known) | {"name": card["corpus"]["title"]}
     undivided = fold.pop("undivided")
-    card["text"] = evaluation_models.texts_in_card(texts, undivided)
+    card["text"] = evaluation_models.describe_texts(texts, undivided)
     about = {
         "corpus": corpus,
         "model": evaluated.name,
@@ -141,12 +147,12 @@ def evaluate(
     with lock(out):
         _refuse_other(out, card, fresh=fresh)
         write_json(out / "protocol.json", card)
-        results.write(out, [fold], about)
-    said = evaluation_models.text_warnings(trained, given, undivided)
-    if unknown := display.unknown_in_words(card):
+        results.write_results(out, [fold], about)
+    said = evaluation_models.list_text_warnings(trained, given, undivided)
+    if unknown := display.describe_unknown_speakers(card):
         said.append(unknown)
     said = _warnings(trained, card["leaks"][0], found, mapping, known) + said
-    _, scores = Scores.of_evaluation(out)
+    _, scores = Scores.from_evaluation(out)
     counts = {"utterances": scores.utterances, "speakers": scores.speakers}
     return Evaluation(out, scores.values, scores.intervals, **counts, warnings=said)
 
@@ -156,7 +162,7 @@ def _name(model: str | Path | None) -> str:
 
 
 def _say(line: str) -> None:
-    tell(line)
+    print_status(line)
 
 
 def _refuse_other(out: Path, card: dict[str, Any], *, fresh: bool) -> None:
@@ -195,11 +201,11 @@ def _fold(
     """The corpus as the one fold of a run."""
     recordings, model = Recordings(CACHE_GB), evaluated.model
     recordings.load(test)
-    answers = evaluated.answers(test, recordings)
+    answers = evaluated.predict(test, recordings)
     sides = (answers.uncalibrated, answers.probabilities)
     before, after = (None if s is None or not wanted else remap(s, model.classes, wanted) for s in sides)
     ratings = {
-        name: [rescaled(value, model.scales[name] or scale, scale) for value in answers.ratings[name]]
+        name: [rescale(value, model.scales[name] or scale, scale) for value in answers.ratings[name]]
         for name, scale in scales.items()
     }
     unchanged = wanted == {name: name for name in model.classes}
@@ -208,11 +214,11 @@ def _fold(
     voted = any(u.votes for u in test)
     names = class_names(wanted)
     known = after if before is None else before
-    fold = scored(test, mapping, names, after, known, by, ratings=ratings, with_votes=voted)
+    fold = score_predictions(test, mapping, names, after, known, by, ratings=ratings, with_votes=voted)
     if before is None and "confidence" in fold:
         del fold["confidence"]["before"]  # nobody knows it
     scores = _scores(fold["rows"], bool(wanted), ratings)
-    by_windows = evaluation_models.answered_by_windows(model, test, recordings)
+    by_windows = evaluation_models.select_long_utterances(model, test, recordings)
     fold["undivided"] = sum(bool(u.text) for u in by_windows)
     return fold | {"metrics": scores, "train": 0, "validation": 0, "history": [], "auxiliary": {}}
 
@@ -221,8 +227,10 @@ def _scores(rows: list[dict[str, Any]], classes: bool, ratings: Iterable[str]) -
     """Of emotion and of each rating, over the rows that have a label of it."""
     scores = {}
     for task in [*(["emotion"] if classes else []), *ratings]:
-        if known := sufficient_statistics.labelled(rows, task):
-            sides = ([row[column] for row in known] for column in sufficient_statistics.columns(task))
+        if known := sufficient_statistics.select_labelled(rows, task):
+            sides = (
+                [row[column] for row in known] for column in sufficient_statistics.get_task_columns(task)
+            )
             scores[task] = metrics.SCORES["emotion" if task == "emotion" else "ratings"](*sides)
     return scores
 
@@ -257,18 +265,20 @@ def _card(
     model: str,
 ) -> dict[str, Any]:
     """Protocol card of the evaluation; its leak report names what the model has heard."""
-    title, hashes = corpora.sheet(data.corpus).TITLE, recording_hashes(test)
+    title, hashes = corpora.load_sheet(data.corpus).TITLE, hash_recordings(test)
     rule, leak = {"split": "another corpus"}, LeakReport(title)
-    past = evaluated.heard or []
-    if unknown := contamination.unknown_speakers(past):
+    past = evaluated.seen_in_training or []
+    if unknown := contamination.count_unknown_speakers(past):
         rule["speaker_independent"] = "not known"
-    card = protocol_card(data, len(found), [Fold(title, [], [], test)], [leak], mapping, hashes, rule, 0)
+    card = build_protocol_card(
+        data, len(found), [Fold(title, [], [], test)], [leak], mapping, hashes, rule, 0
+    )
     about = evaluated.model.card
     card["evaluated"] = {"model": model, "trained_on": about["corpus"]["title"]}
     card["selection"] = about["selection"]
-    ids, speakers = contamination.again(test, card, past)
+    ids, speakers = contamination.find_overlap(test, card, past)
     found_again = {"recordings": ids, "speakers": speakers, "unknown_speakers": unknown}
-    card["leaks"] = [vars(leak) | found_again | {"known": evaluated.heard is not None}]
+    card["leaks"] = [vars(leak) | found_again | {"known": evaluated.seen_in_training is not None}]
     return card
 
 
@@ -291,7 +301,7 @@ def _warnings(
         said.append(f"in training, the model has heard {contamination.UNKNOWN}")
     emotions = [u.labels["emotion"] for u in found if "emotion" in u.labels]
     if outside := sum(emotion not in mapping for emotion in emotions) if mapping else 0:
-        which = counts_in_words(outside_classes(found, mapping))
+        which = format_counts(count_unmapped(found, mapping))
         said.append(f"{outside} of {len(emotions)} utterances have an emotion outside the classes: {which}")
     said += [f"{name} of the corpus has no known scale" for name in trained.scales if name not in scales]
     as_they_are = [name for name in scales if trained.scales[name] is None]

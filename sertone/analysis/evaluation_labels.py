@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from sertone.errors import SertoneError
 from sertone.labels import (
     NOT_CLASSES,
-    as_read,
     class_names,
-    counts_in_words,
-    outside_classes,
-    written_labels,
+    count_unmapped,
+    format_counts,
+    map_raw_labels,
+    resolve_raw_labels,
 )
 from sertone.schema import Utterance
-from sertone.scoring.display import counted
+from sertone.scoring.display import format_count
 
 
 def require_emotions(emotions: Mapping[str, str], found: Sequence[Utterance]) -> None:
@@ -26,7 +26,7 @@ def require_emotions(emotions: Mapping[str, str], found: Sequence[Utterance]) ->
         SertoneError: `unknown_emotion`.
     """
     there = {str(u.labels["emotion"]) for u in found if "emotion" in u.labels}
-    if unknown := sorted(set(as_read(emotions, written_labels(found))) - there):
+    if unknown := sorted(set(resolve_raw_labels(emotions, map_raw_labels(found))) - there):
         raise SertoneError(
             "unknown_emotion",
             f"--emotions names {', '.join(unknown)}, which the corpus does not have",
@@ -45,14 +45,14 @@ def require_covered(found: Sequence[Utterance], mapping: Mapping[str, str], *, c
     Raises:
         SertoneError: `unmapped_labels`.
     """
-    labels = {name: n for name, n in outside_classes(found, {}).items() if name not in NOT_CLASSES}
+    labels = {name: n for name, n in count_unmapped(found, {}).items() if name not in NOT_CLASSES}
     outside = {name: n for name, n in labels.items() if name not in mapping}
     if chosen or not mapping or 2 * sum(outside.values()) <= sum(labels.values()):
         return
     raise SertoneError(
         "unmapped_labels",
-        f"{sum(outside.values())} of {counted(sum(labels.values()), 'labelled utterance')} are in no class "
-        f"of the model: {counts_in_words(outside)}",
+        f"{sum(outside.values())} of {format_count(sum(labels.values()), 'labelled utterance')} are in no class "
+        f"of the model: {format_counts(outside)}",
         "a class for at least half of them",
         "--emotions joy=happy,rage=angry says which label is which class; "
         f"--classes {','.join(class_names(dict(mapping)))} scores the others alone",

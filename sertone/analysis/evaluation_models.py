@@ -12,13 +12,13 @@ import numpy as np
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
-from sertone.export.bundle_cache import model_folder
+from sertone.export.bundle_cache import resolve_model_folder
 from sertone.recipe import DataConfig
 from sertone.runtime.answering import Model, Outputs
 from sertone.runtime.bundle import Bundle, is_bundle
 from sertone.runtime.predictor import Predictor
 from sertone.schema import Utterance
-from sertone.scoring.calibration import Calibration, probabilities
+from sertone.scoring.calibration import Calibration, softmax
 from sertone.training.data import durations
 from sertone.training.data.recordings import Recordings
 from sertone.transcripts import Transcripts
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class UtteranceAnswers:
+class UtterancePredictions:
     """Answers about utterances, in their order.
 
     Attributes:
@@ -42,7 +42,7 @@ class UtteranceAnswers:
     ratings: dict[str, list[float]]
 
 
-Heard = Sequence[Mapping[str, Sequence[str]]]
+SeenInTraining = Sequence[Mapping[str, Sequence[str]]]
 """Recordings and speakers of a training, as `training.heard.names` hashes them: one entry for each model."""
 
 
@@ -61,16 +61,16 @@ class EvaluatedModel(Protocol):
     model: Model
     class_map: Mapping[str, str]
     calibration: Calibration
-    heard: Heard | None
+    seen_in_training: SeenInTraining | None
     name: str
     encoder: str
 
-    def answers(self, utterances: Sequence[Utterance], recordings: Recordings) -> UtteranceAnswers:
+    def predict(self, utterances: Sequence[Utterance], recordings: Recordings) -> UtterancePredictions:
         """Answer utterances whose audio `recordings` holds."""
         ...
 
 
-def answered_by_windows(
+def select_long_utterances(
     model: Model, utterances: Sequence[Utterance], recordings: Recordings
 ) -> list[Utterance]:
     """Return the utterances that are longer than a model answers at once.
@@ -83,7 +83,7 @@ def answered_by_windows(
         recordings: their audio, loaded.
     """
     limit = round(model.max_seconds * SAMPLING_RATE)
-    return [u for u in utterances if recordings.lengths[u.id] > limit] if model.hears else []
+    return [u for u in utterances if recordings.lengths[u.id] > limit] if model.uses_audio else []
 
 
 def open_model(source: str | Path | None) -> EvaluatedModel:
@@ -96,11 +96,11 @@ def open_model(source: str | Path | None) -> EvaluatedModel:
     Raises:
         SertoneError: as `export.cached.model_folder`, `Bundle` and `training.predict.Trained`.
     """
-    folder = model_folder(source)
+    folder = resolve_model_folder(source)
     return BundledModel(Bundle(folder)) if is_bundle(folder) else TrainedModel(folder)
 
 
-def within_limit(
+def limit_durations(
     utterances: Sequence[Utterance], data: DataConfig, say: Callable[[str], None]
 ) -> tuple[list[Utterance], dict[str, Any]]:
     """Apply `data.max_seconds` and `data.longer` as `training.durations.limited` does.
@@ -108,19 +108,19 @@ def within_limit(
     Raises:
         SertoneError: `longer_utterances`; `no_targets`, where nothing is left.
     """
-    kept, card = durations.limited(utterances, data, say)
+    kept, card = durations.limit_durations(utterances, data, say)
     if not kept:
         raise SertoneError("no_targets", "data.longer leaves out every utterance", "at least one")
     return kept, card
 
 
-def texts_in_card(texts: Transcripts, undivided: int) -> dict[str, Any]:
+def describe_texts(texts: Transcripts, undivided: int) -> dict[str, Any]:
     """Return what the protocol card records of the texts; those that nobody read do not count."""
     counts = {"with_text": texts.with_text - undivided, "without_text": texts.without_text + undivided}
     return texts.card | counts
 
 
-def text_warnings(model: Model, utterances: Sequence[Utterance], undivided: int) -> list[str]:
+def list_text_warnings(model: Model, utterances: Sequence[Utterance], undivided: int) -> list[str]:
     """Return what the reader of a score must know of the texts.
 
     Args:
@@ -128,10 +128,10 @@ def text_warnings(model: Model, utterances: Sequence[Utterance], undivided: int)
         utterances: with their texts.
         undivided: how many texts were left out, see `answered_by_windows`.
     """
-    if not model.reads:
+    if not model.uses_text:
         return []
     unread, total = sum(u.text is None for u in utterances), len(utterances)
-    alone = "the audio alone answered" if model.hears else "their answers are all the same"
+    alone = "the audio alone answered" if model.uses_audio else "their answers are all the same"
     said = [f"{unread} of {total} utterances have no text; {alone}"] if unread else []
     if undivided:
         longer = f"{undivided} of {total} utterances have a text and are longer than {model.max_seconds:g} s"
@@ -147,26 +147,26 @@ class TrainedModel:
     """
 
     def __init__(self, folder: Path) -> None:
-        from sertone.training.runs.results import encoders_in_words
-        from sertone.training.testing.trained import Trained
+        from sertone.training.runs.results import describe_encoders
+        from sertone.training.testing.trained import TorchModel
 
-        self._trained = trained = Trained(folder)
+        self._trained = trained = TorchModel(folder)
         self.model: Model = trained
         self.class_map: Mapping[str, str] = trained.class_map
         self.calibration = _mean_calibration(trained.calibrations)
-        self.heard: Heard | None = [about["card"]["heard"] for about in trained.abouts]
+        self.seen_in_training: SeenInTraining | None = [about["card"]["heard"] for about in trained.abouts]
         self.name: str = trained.about["model"]["name"]
-        self.encoder = encoders_in_words(trained.about["model"])
+        self.encoder = describe_encoders(trained.about["model"])
 
-    def answers(self, utterances: Sequence[Utterance], recordings: Recordings) -> UtteranceAnswers:
+    def predict(self, utterances: Sequence[Utterance], recordings: Recordings) -> UtterancePredictions:
         """Answer in batches, on a GPU where there is one; long utterances by windows."""
         from sertone.recipe.train_config import TrainConfig
         from sertone.training.fit import distributed
 
-        fabric = distributed.fabric(TrainConfig(batch_size=1))
+        fabric = distributed.make_fabric(TrainConfig(batch_size=1))
         self._trained.models = [model.to(fabric.device) for model in self._trained.models]
         self._trained.device = str(fabric.device)
-        long = {u.id for u in answered_by_windows(self._trained, utterances, recordings)}
+        long = {u.id for u in select_long_utterances(self._trained, utterances, recordings)}
         is_long = np.asarray([u.id in long for u in utterances])
         each = [self._trained.classes, self._trained.classes, self._trained.scales]
         shares, plain, ratings = columns = [np.zeros((len(utterances), len(names))) for names in each]
@@ -181,7 +181,7 @@ class TrainedModel:
                 shares[row], ratings[row] = outputs.probabilities[0], outputs.ratings[0]
                 plain[row] = _by_windows(self._uncalibrated(), utterance, samples).probabilities[0]
         rated = dict(zip(self._trained.scales, ratings.T.tolist(), strict=True))
-        return UtteranceAnswers(shares, plain, rated)
+        return UtterancePredictions(shares, plain, rated)
 
     def _at_once(
         self, utterances: Sequence[Utterance], recordings: Recordings, fabric: "Fabric"
@@ -190,11 +190,11 @@ class TrainedModel:
         from sertone.training.testing import together
 
         trained = self._trained
-        each = together.answers_of(trained, utterances, recordings, fabric)
-        rated = [together.mean_ratings(trained, each, *item) for item in trained.scales.items()]
+        each = together.predict_per_model(trained, utterances, recordings, fabric)
+        rated = [together.average_ratings(trained, each, *item) for item in trained.scales.items()]
         plain = np.mean([own.probabilities for own in each], axis=0)
         return [
-            together.mean_probabilities(trained, each) if trained.classes else plain,
+            together.average_probabilities(trained, each) if trained.classes else plain,
             plain,
             np.reshape(rated, (len(rated), len(utterances))).T,
         ]
@@ -214,28 +214,30 @@ class BundledModel:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        about = bundle.about
+        about = bundle.metadata
         self.model: Model = bundle
         self.class_map: Mapping[str, str] = about["class_map"]
         self._models: int = about["models"]
         self.calibration = _stated_calibration(about["calibration"], self._models)
-        self.heard: Heard | None = [about["card"]["heard"]] if "heard" in about["card"] else None
+        self.seen_in_training: SeenInTraining | None = (
+            [about["card"]["heard"]] if "heard" in about["card"] else None
+        )
         self.name: str = about.get("model", about)["name"]
         self.encoder: str = about.get("model", {}).get("encoders", "not known")
 
-    def answers(self, utterances: Sequence[Utterance], recordings: Recordings) -> UtteranceAnswers:
+    def predict(self, utterances: Sequence[Utterance], recordings: Recordings) -> UtterancePredictions:
         """Answer one utterance after the other, as `predict` does."""
-        long = {u.id for u in answered_by_windows(self.model, utterances, recordings)}
+        long = {u.id for u in select_long_utterances(self.model, utterances, recordings)}
         outputs = [self._outputs(u, _samples(recordings, u), long=u.id in long) for u in utterances]
         shares = np.concatenate([each.probabilities for each in outputs])
         ratings = np.concatenate([each.ratings for each in outputs])
         columns = zip(self.model.scales, ratings.T.tolist(), strict=True)
-        return UtteranceAnswers(shares, self._uncalibrated(shares), dict(columns))
+        return UtterancePredictions(shares, self._uncalibrated(shares), dict(columns))
 
     def _outputs(self, utterance: Utterance, samples: np.ndarray, *, long: bool) -> Outputs:
         if long:
             return _by_windows(self.model, utterance, samples)
-        text = utterance.text if self.model.reads else None
+        text = utterance.text if self.model.uses_text else None
         limit = round(self.model.max_seconds * SAMPLING_RATE)
         missing = max(0, self.model.min_samples - len(samples))
         return self.model.outputs(np.pad(samples[:limit], (0, missing))[None], text)
@@ -247,7 +249,7 @@ class BundledModel:
         if not self.model.classes:
             return shares
         logits = self.calibration.temperature * np.log(np.maximum(shares, np.finfo(float).tiny))
-        return probabilities(logits)
+        return softmax(logits)
 
 
 def _samples(recordings: Recordings, utterance: Utterance) -> np.ndarray:

@@ -7,17 +7,17 @@ from typing import Any
 
 from sertone import licences, models
 from sertone import recipe as recipes
-from sertone.analysis.cost import HUBERT_LARGE, cost, parameters
+from sertone.analysis.cost import HUBERT_LARGE, count_parameters, measure_cost
 from sertone.audio import SAMPLING_RATE
 from sertone.catalogue import is_recipe
 from sertone.nn.vocabulary import Vocabulary
-from sertone.sharing.model_folder import checkpoints
+from sertone.sharing.model_folder import find_checkpoints
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import checkpoint
-from sertone.training.runs.results import encoders_in_words
+from sertone.training.runs.results import describe_encoders
 
 
-def info(source: str | Path, overrides: Iterable[str] = (), *, measure: bool = False) -> dict[str, Any]:
+def describe(source: str | Path, overrides: Iterable[str] = (), *, measure: bool = False) -> dict[str, Any]:
     """What there is to say about a model.
 
     Args:
@@ -35,7 +35,7 @@ def info(source: str | Path, overrides: Iterable[str] = (), *, measure: bool = F
     """
     if is_recipe(source):
         return _of_recipe(source, overrides, measure)
-    model, vocabulary, about = checkpoint.load_model(checkpoints(source)[0])
+    model, vocabulary, about = checkpoint.load_model(find_checkpoints(source)[0])
     return _described(model, about["model"], vocabulary, about["card"]["corpus"]["title"], measure) | {
         "licences": about["licences"]
     }
@@ -43,7 +43,7 @@ def info(source: str | Path, overrides: Iterable[str] = (), *, measure: bool = F
 
 def _of_recipe(path: str | Path, overrides: Iterable[str], measure: bool) -> dict[str, Any]:
     experiment = prepare(recipes.load(path, overrides), everything=True)
-    vocabulary, options = experiment.vocabulary(0), experiment.recipe.model
+    vocabulary, options = experiment.build_vocabulary(0), experiment.recipe.model
     model, title = models.build(options, vocabulary), experiment.card["corpus"]["title"]
     return _described(model, options, vocabulary, title, measure) | {"licences": experiment.ledger(0)}
 
@@ -53,13 +53,13 @@ def _described(
 ) -> dict[str, Any]:
     return {
         "model": options["name"],
-        "encoders": encoders_in_words(dict(options)),
+        "encoders": describe_encoders(dict(options)),
         "answers": {task: _answer(task, vocabulary) for task in model.config.answers},
         "reads": model.text is not None,
         "hears": model.encoder.width > 0,
         "min_samples": model.encoder.min_samples,
         "corpus": corpus,
-        "cost": cost(options, vocabulary) if measure else parameters(model),
+        "cost": measure_cost(options, vocabulary) if measure else count_parameters(model),
     }
 
 
@@ -75,17 +75,19 @@ def to_text(found: Mapping[str, Any]) -> str:
         "model": f"{found['model']}, {found['encoders']}",
         "input": ", and ".join([shortest] * found["hears"] + ["text"] * found["reads"]),
         "answers": "; ".join(_answer_in_words(*item) for item in found["answers"].items()),
-        "parameters": f"{millions(spent['total'])}, of which {millions(spent['trained'])} are trained: "
-        f"{spent['share_of_hubert_large']:.1%} of HuBERT-large ({millions(HUBERT_LARGE)}, no convolutions)",
+        "parameters": f"{format_millions(spent['total'])}, of which {format_millions(spent['trained'])} are trained: "
+        f"{spent['share_of_hubert_large']:.1%} of HuBERT-large ({format_millions(HUBERT_LARGE)}, no convolutions)",
         "": ", ".join(_part_in_words(*item) for item in spent["parts"].items()),
         "speed": _speed_in_words(spent),
         "corpus": found["corpus"],
-        "licences": "; ".join(f"{e['what']} {e['of']}: {licences.in_words(e)}" for e in found["licences"]),
+        "licences": "; ".join(
+            f"{e['what']} {e['of']}: {licences.describe_licence(e)}" for e in found["licences"]
+        ),
     }
     return "\n".join(f"{name:11} {text}" for name, text in rows.items() if text)
 
 
-def millions(count: int) -> str:
+def format_millions(count: int) -> str:
     """`23.5 M`, with two digits at least."""
     return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e6:.2g} M"
 
@@ -97,7 +99,7 @@ def _answer_in_words(task: str, answer: Any) -> str:
 
 
 def _part_in_words(part: str, counts: Mapping[str, int]) -> str:
-    return f"{part} {millions(counts['total'])} ({millions(counts['trained'])} trained)"
+    return f"{part} {format_millions(counts['total'])} ({format_millions(counts['trained'])} trained)"
 
 
 def _speed_in_words(spent: Mapping[str, Any]) -> str:

@@ -6,13 +6,18 @@ from pathlib import Path
 
 from sertone.errors import SertoneError
 from sertone.files import read_json
-from sertone.scoring.sufficient_statistics import Sums, labelled, people, unit_of
-from sertone.scoring.sufficient_statistics import columns as columns_of
+from sertone.scoring.sufficient_statistics import (
+    SufficientStatistics,
+    count_speakers,
+    get_unit,
+    select_labelled,
+)
+from sertone.scoring.sufficient_statistics import get_task_columns as columns_of
 from sertone.utils import spreadsheet
 
 
 @dataclass(frozen=True)
-class Rows:
+class RunPredictions:
     """The test utterances of a run, ordered by id.
 
     Attributes:
@@ -22,7 +27,7 @@ class Rows:
         rows: of predictions.csv.
     """
 
-    run: Path
+    folder: Path
     classes: list[str]
     ratings: list[str]
     rows: list[dict[str, str]]
@@ -32,26 +37,26 @@ class Rows:
         """Emotion, if there are classes, and the ratings: what has targets beside the answers."""
         return (["emotion"] if self.classes else []) + self.ratings
 
-    def of(self, task: str) -> "Rows":
+    def select_task(self, task: str) -> "RunPredictions":
         """Only the utterances that have a target of the task."""
-        return replace(self, rows=labelled(self.rows, task))
+        return replace(self, rows=select_labelled(self.rows, task))
 
     @property
     def units(self) -> list[str]:
         """What intervals draw, of all rows: speakers, or utterances of unknown ones."""
-        return [unit_of(row) for row in self.rows]
+        return [get_unit(row) for row in self.rows]
 
     @property
-    def people(self) -> dict[str, int]:
+    def speaker_counts(self) -> dict[str, int]:
         """How many `speakers` are known, and how many utterances are of `unknown_speakers`."""
-        return people(self.rows)
+        return count_speakers(self.rows)
 
-    def column(self, name: str) -> list[str]:
+    def get_column(self, name: str) -> list[str]:
         """One column of all rows."""
         return [row[name] for row in self.rows]
 
 
-def read_rows(run: Path) -> Rows:
+def load_predictions(run: Path) -> RunPredictions:
     """Reads the answers of a run.
 
     Raises:
@@ -65,11 +70,11 @@ def read_rows(run: Path) -> Rows:
             "`sertone crossval` writes one",
         )
     found = read_json(run / "results.json", "not_a_run")
-    rows = sorted(spreadsheet.read(run / "predictions.csv"), key=lambda row: row["id"])
-    return Rows(run, found["classes"], list(found.get("ratings", ())), rows)
+    rows = sorted(spreadsheet.read_rows(run / "predictions.csv"), key=lambda row: row["id"])
+    return RunPredictions(run, found["classes"], list(found.get("ratings", ())), rows)
 
 
-def sums_of(columns: Sequence[Sequence[Rows]], task: str) -> Sums | None:
+def sum_statistics(columns: Sequence[Sequence[RunPredictions]], task: str) -> SufficientStatistics | None:
     """What adds up over the speakers of runs on the same utterances: (C, S, U, F).
 
     Args:
@@ -84,20 +89,23 @@ def sums_of(columns: Sequence[Sequence[Rows]], task: str) -> Sums | None:
     """
     if any(task not in run.tasks for own in columns for run in own):
         return None
-    runs = [run.of(task) for own in columns for run in own]
+    runs = [run.select_task(task) for own in columns for run in own]
     for other in runs[1:]:
-        if any(other.column(key) != runs[0].column(key) for key in ("id", "speaker", target_of(task))):
+        if any(
+            other.get_column(key) != runs[0].get_column(key)
+            for key in ("id", "speaker", get_target_column(task))
+        ):
             raise SertoneError(
                 "unlike_runs",
-                f"{runs[0].run} and {other.run} were tested on other utterances",
+                f"{runs[0].folder} and {other.folder} were tested on other utterances",
                 "the same ones",
             )
     if not runs[0].rows:
         return None
-    first, *others = (Sums.of_rows(r.rows, task, runs[0].classes, r.units) for r in runs)
-    return first.stacked(others, len(columns))
+    first, *others = (SufficientStatistics.from_rows(r.rows, task, runs[0].classes, r.units) for r in runs)
+    return first.stack_runs(others, len(columns))
 
 
-def target_of(task: str) -> str:
+def get_target_column(task: str) -> str:
     """The column of a task's targets."""
     return columns_of(task)[0]

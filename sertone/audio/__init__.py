@@ -4,7 +4,7 @@
 mixes and resamples, and `containers` checks the headers of sound files.
 """
 
-from sertone.audio.converter import MIN_SAMPLES, SAMPLING_RATE, SILENCE, columns_of, silent
+from sertone.audio.converter import MIN_SAMPLES, SAMPLING_RATE, SILENCE, as_columns, is_silent
 from sertone.audio.decoder import AudioInfo, Warnings
 from sertone.audio.reader import (
     MAX_SECONDS,
@@ -19,7 +19,20 @@ from sertone.audio.reader import (
 from sertone.errors import AudioError
 
 __all__ = [
-    "MAX_SECONDS", "MIN_SAMPLES", "SAMPLING_RATE", "SEGMENT_TOLERANCE_S", "SILENCE", "SUFFIXES",
-    "AudioError", "AudioInfo", "Recording", "Warnings",
-    "columns_of", "file_hash", "from_array", "inspect", "read", "silent",
+    "MAX_SECONDS",
+    "MIN_SAMPLES",
+    "SAMPLING_RATE",
+    "SEGMENT_TOLERANCE_S",
+    "SILENCE",
+    "SUFFIXES",
+    "AudioError",
+    "AudioInfo",
+    "Recording",
+    "Warnings",
+    "as_columns",
+    "file_hash",
+    "from_array",
+    "inspect",
+    "is_silent",
+    "read",
 ]  # fmt: skip

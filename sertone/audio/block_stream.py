@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from sertone.audio.containers.source import Content
-from sertone.audio.converter import Intake, columns_of
-from sertone.audio.decoder import BLOCK, MAX_CHANNELS, AudioInfo, Warnings, open_audio
+from sertone.audio.containers.source import AudioBytes
+from sertone.audio.converter import BlockConverter, as_columns
+from sertone.audio.decoder import BLOCK_FRAMES, MAX_CHANNELS, AudioInfo, Warnings, open_audio
 from sertone.errors import AudioError
 
 MAX_HOURS = 48.0
 """Longest recording that is decoded, its channels added up: a small file can hold any length of silence."""
 
 
-class Sound:
+class BlockStream:
     """A recording that is decoded while it is iterated, once: blocks (N, 1), or (N, channels) unmixed.
 
     Args:
@@ -48,7 +48,7 @@ class Sound:
         max_hours: float = MAX_HOURS,
     ) -> None:
         self.info, self._blocks, self._header, self._name = info, blocks, warnings, name
-        self._intake = Intake(info.sampling_rate, info.channels, name, mix=mix)
+        self._intake = BlockConverter(info.sampling_rate, info.channels, name, mix=mix)
         self._max_hours = max_hours
 
     @property
@@ -65,7 +65,7 @@ class Sound:
         self._require_length(self.info.frames if self.info.exact else 0)
         for block in self._blocks:
             yield self._intake.push(block)
-            self._require_length(self._intake.taken)
+            self._require_length(self._intake.input_frames)
         yield self._intake.finish()
 
     def _require_length(self, frames: int) -> None:
@@ -74,7 +74,7 @@ class Sound:
             raise AudioError("too_long", found, "a shorter recording", "cut the recording")
 
 
-def stream(path: str | Path | Content, *, mix: bool = True, max_hours: float = MAX_HOURS) -> Sound:
+def stream(path: str | Path | AudioBytes, *, mix: bool = True, max_hours: float = MAX_HOURS) -> BlockStream:
     """Opens a file to be read block by block.
 
     Args:
@@ -86,17 +86,17 @@ def stream(path: str | Path | Content, *, mix: bool = True, max_hours: float = M
         AudioError: for what is no sound file, or has a header that cannot be right.
     """
     file = open_audio(path)
-    return Sound(file.blocks(0), file.info, file.warnings, str(path), mix=mix, max_hours=max_hours)
+    return BlockStream(file.blocks(0), file.info, file.warnings, str(path), mix=mix, max_hours=max_hours)
 
 
-def stream_array(samples: np.ndarray, sampling_rate: int, *, mix: bool = True) -> Sound:
+def stream_array(samples: np.ndarray, sampling_rate: int, *, mix: bool = True) -> BlockStream:
     """The same of samples in memory, (N,) or (N, channels), see `audio.columns_of`.
 
     Raises:
         AudioError: `bad_rate`, `bad_channels`, `bad_samples`.
     """
     if samples.ndim != 1 and (samples.ndim != 2 or len(samples) <= MAX_CHANNELS):
-        columns_of(samples, "<array>")  # says what is wrong
+        as_columns(samples, "<array>")  # says what is wrong
     channels = samples.shape[1] if samples.ndim == 2 else 1
-    blocks = (samples[first : first + BLOCK] for first in range(0, len(samples), BLOCK))
-    return Sound(blocks, AudioInfo(sampling_rate, channels, len(samples)), {}, "<array>", mix=mix)
+    blocks = (samples[first : first + BLOCK_FRAMES] for first in range(0, len(samples), BLOCK_FRAMES))
+    return BlockStream(blocks, AudioInfo(sampling_rate, channels, len(samples)), {}, "<array>", mix=mix)

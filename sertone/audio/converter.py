@@ -10,7 +10,7 @@ import soxr
 
 from sertone.audio.containers.limits import MAX_CHANNELS, Warnings, check_format
 from sertone.errors import AudioError
-from sertone.scoring.display import counted
+from sertone.scoring.display import format_count
 
 SAMPLING_RATE = 16000
 SILENCE = 1e-4  # standard deviation below which there is nothing to hear
@@ -18,7 +18,7 @@ MIN_SAMPLES = 400  # 25 ms: one frame of every encoder
 _FULL_SCALE = {"uint8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}  # as WAV files hold them
 
 
-class Intake:
+class BlockConverter:
     """Takes samples as they come, and gives them at 16 kHz, mixed or by channel.
 
     Args:
@@ -37,7 +37,7 @@ class Intake:
     def __init__(self, sampling_rate: int, channels: int, name: str, *, mix: bool = True) -> None:
         check_format(sampling_rate, channels, Path(name))
         self.sampling_rate, self.channels, self.name, self.mix = sampling_rate, channels, name, mix
-        self.taken, self._given, self._doubts = 0, 0, Doubts()
+        self.input_frames, self._given, self._doubts = 0, 0, Doubts()
         self._resampler = None
         if sampling_rate != SAMPLING_RATE:
             width = 1 if mix else channels
@@ -46,7 +46,7 @@ class Intake:
     @property
     def duration_s(self) -> float:
         """Seconds that came so far."""
-        return self.taken / self.sampling_rate
+        return self.input_frames / self.sampling_rate
 
     @property
     def warnings(self) -> Warnings:
@@ -67,7 +67,7 @@ class Intake:
             return self._resampled(columns[:, :1] if self.mix else columns)
         mono = columns.mean(1)
         self._doubts.add(columns, mono)
-        self.taken += len(columns)
+        self.input_frames += len(columns)
         return self._resampled(mono[:, None] if self.mix else columns)
 
     def finish(self) -> np.ndarray:
@@ -76,16 +76,16 @@ class Intake:
         Raises:
             AudioError: `no_samples`, `too_short`.
         """
-        if not self.taken:
+        if not self.input_frames:
             raise AudioError("no_samples", f"{self.name}: no samples", "a recording")
         rest = self._resampled(np.zeros((0, 1 if self.mix else self.channels), np.float32), last=True)
         if self._given < MIN_SAMPLES:
-            found = f"{self.name}: {counted(self._given, 'sample')} at 16 kHz"
+            found = f"{self.name}: {format_count(self._given, 'sample')} at 16 kHz"
             raise AudioError("too_short", found, f"at least {MIN_SAMPLES}")
         return rest
 
     def _columns(self, samples: np.ndarray) -> np.ndarray:
-        columns = columns_of(samples, self.name)
+        columns = as_columns(samples, self.name)
         if columns.shape[1] != self.channels:
             raise AudioError(
                 "bad_samples",
@@ -103,7 +103,7 @@ class Intake:
         return columns
 
 
-def columns_of(samples: np.ndarray, name: str) -> np.ndarray:
+def as_columns(samples: np.ndarray, name: str) -> np.ndarray:
     """Samples as (N, channels) float32.
 
     Args:
@@ -122,7 +122,7 @@ def columns_of(samples: np.ndarray, name: str) -> np.ndarray:
         )
     columns = given[:, None] if given.ndim == 1 else given
     if len(columns) <= MAX_CHANNELS < columns.shape[1]:
-        found = f"{name}: {columns.shape[1]} channels of {counted(len(columns), 'sample')}"
+        found = f"{name}: {columns.shape[1]} channels of {format_count(len(columns), 'sample')}"
         raise AudioError("bad_channels", found, "samples (N, channels)", "transpose them")
     if given.dtype.kind == "f":
         return columns.astype(np.float32, copy=False)
@@ -130,7 +130,7 @@ def columns_of(samples: np.ndarray, name: str) -> np.ndarray:
     return ((columns.astype(np.float64) - middle) / _FULL_SCALE[given.dtype.name]).astype(np.float32)
 
 
-def silent(samples: np.ndarray) -> bool:
+def is_silent(samples: np.ndarray) -> bool:
     """Whether there is nothing to hear in samples (N,)."""
     return bool(samples.std() < SILENCE)
 

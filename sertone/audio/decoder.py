@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from sertone.audio.containers import FFMPEG, SNDFILE, check, untagged
+from sertone.audio.containers import FFMPEG_FORMATS, SNDFILE_FORMATS, check_container, skip_tags
 from sertone.audio.containers.limits import (
-    BLOCK,
+    BLOCK_FRAMES,
     MAX_CHANNELS,
     MAX_RATE_HZ,
     MIN_RATE_HZ,
@@ -27,13 +27,13 @@ from sertone.audio.containers.limits import (
     Warnings,
     check_format,
 )
-from sertone.audio.containers.report import Clock, Report
-from sertone.audio.containers.source import Content, MemoryFile, OpenFile, RegularFile
+from sertone.audio.containers.report import ContainerReport, GapDetector
+from sertone.audio.containers.source import AudioBytes, MemoryFile, OpenFile, RegularFile
 from sertone.errors import AudioError
-from sertone.utils.extras import install
+from sertone.utils.extras import install_command
 
 __all__ = [
-    "BLOCK", "MAX_CHANNELS", "MAX_RATE_HZ", "MIN_RATE_HZ",
+    "BLOCK_FRAMES", "MAX_CHANNELS", "MAX_RATE_HZ", "MIN_RATE_HZ",
     "AudioFile", "AudioInfo", "Warnings", "check_format", "open_audio",
 ]  # fmt: skip
 
@@ -44,7 +44,7 @@ CHECKED = {"PCM_S8": ("<i1", 7), "PCM_16": ("<i2", 15), "PCM_24": ("<i4", 23)}
 
 
 ALLOWED = {
-    "format_whitelist": ",".join(FFMPEG),
+    "format_whitelist": ",".join(FFMPEG_FORMATS),
     "protocol_whitelist": "none",  # the file is open already; no other one is, nor a connection
     "fflags": "discardcorrupt",  # packets that are cut: what is missing is told
 }
@@ -77,7 +77,7 @@ class AudioFile:
         self.held.close()
 
 
-def open_audio(source: str | Path | Content) -> AudioFile:
+def open_audio(source: str | Path | AudioBytes) -> AudioFile:
     """Open a sound file.
 
     Raises:
@@ -86,7 +86,7 @@ def open_audio(source: str | Path | Content) -> AudioFile:
     held, path = ExitStack(), Path(str(source))
     try:
         file = _audio_of(held.enter_context(_opened_file(source)), path)
-        return _opened(file, check(held.enter_context(file), path), path, held)
+        return _opened(file, check_container(held.enter_context(file), path), path, held)
     except BaseException:
         held.close()
         raise
@@ -99,11 +99,11 @@ def _audio_of(file: OpenFile, path: Path) -> OpenFile:
         raise AudioError("empty_file", f"{path}: zero bytes", "a sound file")
     if head.startswith(b"version https://git-lfs"):
         raise AudioError("not_audio", f"{path}: a git-LFS pointer", "the audio itself", "run `git lfs pull`")
-    return untagged(file)
+    return skip_tags(file)
 
 
-def _opened_file(path: str | Path | Content) -> OpenFile:
-    if isinstance(path, Content):
+def _opened_file(path: str | Path | AudioBytes) -> OpenFile:
+    if isinstance(path, AudioBytes):
         return MemoryFile(path.data)
     try:
         return RegularFile(path)
@@ -114,37 +114,37 @@ def _opened_file(path: str | Path | Content) -> OpenFile:
         raise AudioError("missing_file", f"{path!r}: {error}") from None
 
 
-def _opened(file: OpenFile, report: Report, path: Path, held: ExitStack) -> AudioFile:
+def _opened(file: OpenFile, report: ContainerReport, path: Path, held: ExitStack) -> AudioFile:
     """Open by libsndfile, or by FFmpeg what it does not know, refuses or does not read to its end."""
     refused = opened = None
-    if report.sndfile:
+    if report.sndfile_readable:
         try:
             opened = _open_sndfile(file, report, path, held)
         except AudioError as error:
             if error.code != "bad_header":
                 raise
             refused = error
-    if opened and not report.too_short(opened.info.duration_s):
+    if opened and not report.is_shorter_than_stated(opened.info.duration_s):
         return opened
     try:
         return _open_av(file, report, path, held)
     except AudioError as error:
         if opened:  # it guesses the length of some MP3s, and ends there
             return opened
-        if refused and report.known and error.code == "not_audio":
+        if refused and report.is_checked and error.code == "not_audio":
             raise AudioError("bad_header", refused.found, refused.expected, error.way_out) from None
         raise
 
 
-def _open_sndfile(given: OpenFile, report: Report, path: Path, held: ExitStack) -> AudioFile:
-    source = held.enter_context(given.restated(report.head, report.replaced))
+def _open_sndfile(given: OpenFile, report: ContainerReport, path: Path, held: ExitStack) -> AudioFile:
+    source = held.enter_context(given.reopen(report.replacement_head, report.replaced_bytes))
     try:
         file = held.enter_context(soundfile.SoundFile(source))
     except soundfile.LibsndfileError as error:
         raise AudioError("bad_header", f"{path}: {error.error_string}", "a sound file") from None
-    if not report.known and file.format not in SNDFILE:
+    if not report.is_checked and file.format not in SNDFILE_FORMATS:
         raise AudioError("bad_header", f"{path}: taken for {file.format}", "a sound file")
-    info = AudioInfo(file.samplerate, file.channels, file.frames, report.exact)
+    info = AudioInfo(file.samplerate, file.channels, file.frames, report.has_exact_length)
     check_format(info.sampling_rate, info.channels, path)
     if info.frames == 0:
         raise AudioError("no_samples", f"{path}: a header without samples", "a recording")
@@ -159,16 +159,21 @@ def _open_sndfile(given: OpenFile, report: Report, path: Path, held: ExitStack) 
     return AudioFile(info, warnings, decoded, held)
 
 
-def _warnings(report: Report, info: AudioInfo) -> Warnings:
+def _warnings(report: ContainerReport, info: AudioInfo) -> Warnings:
     """Return what can be said before anything is decoded."""
     found = dict(report.warnings)
-    if report.stated > report.present:
-        found["truncated"] = report.missing(info.frames if report.sndfile else 0)
+    if report.stated_bytes > report.present_bytes:
+        found["truncated"] = report.describe_truncation(info.frames if report.sndfile_readable else 0)
     return found
 
 
 def _to_the_end(
-    blocks: Iterable[np.ndarray], first: int, info: AudioInfo, report: Report, warnings: Warnings, path: Path
+    blocks: Iterable[np.ndarray],
+    first: int,
+    info: AudioInfo,
+    report: ContainerReport,
+    warnings: Warnings,
+    path: Path,
 ) -> Iterator[np.ndarray]:
     """Hand on the blocks, and hold their sum against the header; less than an exact one is an error."""
     count = min(first, info.frames) if info.exact else first
@@ -183,11 +188,11 @@ def _to_the_end(
             "the file is damaged; fetch it again",
         )
     seconds = count / info.sampling_rate
-    if report.gaps_s or (report.unbroken and report.too_short(seconds)):
+    if report.gaps_s or (report.is_intact and report.is_shorter_than_stated(seconds)):
         missing_s = report.gaps_s or report.stated_s - seconds
         between = f"{missing_s:.2f} s are missing between frames, {seconds:.2f} s are there"
         warnings["gaps"] = f"{between}: pauses that were not sent, or packets that were lost on the way"
-    elif report.too_short(seconds) and not (report.sndfile and "truncated" in warnings):
+    elif report.is_shorter_than_stated(seconds) and not (report.sndfile_readable and "truncated" in warnings):
         found = f"{seconds:.2f} of the {report.stated_s:.2f} s of its container are there"
         warnings["truncated"] = found
 
@@ -196,7 +201,7 @@ def _sndfile_blocks(file: soundfile.SoundFile, first: int, path: Path) -> Iterat
     try:
         if first and file.format in SEEKS and file.seekable():
             first -= file.seek(min(first, file.frames))
-        while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
             yield block[min(first, len(block)) :]
             first = max(0, first - len(block))
     except soundfile.LibsndfileError as error:
@@ -217,7 +222,7 @@ def _checksummed(
         warnings["corrupt"] = "the samples are not those of the checksum in the header"
 
 
-def _open_av(file: OpenFile, report: Report, path: Path, held: ExitStack) -> AudioFile:
+def _open_av(file: OpenFile, report: ContainerReport, path: Path, held: ExitStack) -> AudioFile:
     """As `open_audio`, for containers and codings that only FFmpeg knows (m4a, mp4, webm, Speex)."""
     try:
         import av
@@ -227,9 +232,9 @@ def _open_av(file: OpenFile, report: Report, path: Path, held: ExitStack) -> Aud
             "not_audio",
             f"{path}: libsndfile does not know this format",
             "WAV, FLAC, MP3, Ogg or AIFF",
-            f"for m4a, mp4, webm and Speex: {install('media')}",
+            f"for m4a, mp4, webm and Speex: {install_command('media')}",
         ) from None
-    source = held.enter_context(file.restated())
+    source = held.enter_context(file.reopen())
     try:
         container = held.enter_context(av.open(source, mode="r", options=ALLOWED))
     except (FFmpegError, ValueError):
@@ -259,11 +264,11 @@ def _stated(container: Any, stream: Any) -> float:
     return (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0.0
 
 
-def _av_blocks(container: Any, first: int, report: Report, path: Path) -> Iterator[np.ndarray]:
+def _av_blocks(container: Any, first: int, report: ContainerReport, path: Path) -> Iterator[np.ndarray]:
     import av
     from av.error import FFmpegError
 
-    resampler, clock = av.AudioResampler(format="fltp"), Clock()
+    resampler, clock = av.AudioResampler(format="fltp"), GapDetector()
     try:
         for block in _joined(_frames(container, resampler, clock)):
             yield block[min(first, len(block)) :]
@@ -273,7 +278,7 @@ def _av_blocks(container: Any, first: int, report: Report, path: Path) -> Iterat
     report.gaps_s = clock.missing_s
 
 
-def _frames(container: Any, resampler: Any, clock: Clock) -> Iterator[np.ndarray]:
+def _frames(container: Any, resampler: Any, clock: GapDetector) -> Iterator[np.ndarray]:
     for frame in container.decode(audio=0):
         clock.add(frame)
         yield from (part.to_ndarray().T for part in resampler.resample(frame))
@@ -285,7 +290,7 @@ def _joined(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     for frame in frames:
         parts.append(frame)
         count += len(frame)
-        if count >= BLOCK // 4:
+        if count >= BLOCK_FRAMES // 4:
             yield np.concatenate(parts)
             parts, count = [], 0
     if parts:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sertone.audio.containers.source import Content, RegularFile
-from sertone.audio.converter import Intake, columns_of
-from sertone.audio.decoder import BLOCK, AudioInfo, Warnings, check_format, open_audio
+from sertone.audio.containers.source import AudioBytes, RegularFile
+from sertone.audio.converter import BlockConverter, as_columns
+from sertone.audio.decoder import BLOCK_FRAMES, AudioInfo, Warnings, check_format, open_audio
 from sertone.errors import AudioError
 
 SEGMENT_TOLERANCE_S = 0.025  # between a stated and the real end of a file
@@ -47,7 +47,7 @@ class Recording:
 
 
 def read(
-    path: str | Path | Content,
+    path: str | Path | AudioBytes,
     *,
     start_s: float = 0.0,
     end_s: float | None = None,
@@ -82,10 +82,10 @@ def from_array(samples: np.ndarray, sampling_rate: int) -> Recording:
         AudioError: as `read`, and `bad_samples`.
     """
     name = "<array>"
-    columns = columns_of(samples, name)
+    columns = as_columns(samples, name)
     info = AudioInfo(sampling_rate, columns.shape[1], len(columns))
     check_format(info.sampling_rate, info.channels, Path(name))
-    blocks = (columns[first : first + BLOCK] for first in range(0, len(columns), BLOCK))
+    blocks = (columns[first : first + BLOCK_FRAMES] for first in range(0, len(columns), BLOCK_FRAMES))
     return _collect(blocks, info, {}, Path(name))
 
 
@@ -129,12 +129,12 @@ def _collect(
     limit: int | None = None,
 ) -> Recording:
     """Take the first `wanted` samples of a stream, or all; stops as soon as it has them."""
-    intake, parts = Intake(info.sampling_rate, info.channels, str(path)), []
+    intake, parts = BlockConverter(info.sampling_rate, info.channels, str(path)), []
     for block in blocks:
-        parts.append(intake.push(block if wanted is None else block[: wanted - intake.taken]))
-        if wanted is not None and intake.taken >= wanted:
+        parts.append(intake.push(block if wanted is None else block[: wanted - intake.input_frames]))
+        if wanted is not None and intake.input_frames >= wanted:
             break
-        if limit is not None and intake.taken > limit:
+        if limit is not None and intake.input_frames > limit:
             raise AudioError(
                 "too_long",
                 f"{path}: more than {limit} samples",

@@ -23,10 +23,10 @@ from sertone.cli import (  # noqa: F401  each adds its commands
     training,
 )
 from sertone.cli.common import app
-from sertone.cli.usage_errors import describe
+from sertone.cli.usage_errors import describe_usage_error
 from sertone.errors import SertoneError, is_out_of_memory
-from sertone.utils.extras import install_for
-from sertone.utils.terminal import say, tell
+from sertone.utils.extras import install_command_for
+from sertone.utils.terminal import print_status, print_text
 
 MORE_MEMORY = "a smaller model, fewer --jobs, a lower train.batch_seconds or train.audio_cache_gb need less"
 """The way out where memory was short and no batch is to blame."""
@@ -50,29 +50,35 @@ def main() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     elif isinstance(sys.stdout, io.TextIOWrapper):  # JSON is UTF-8, and no name of a file ends a run
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    warnings.showwarning = lambda message, *_, **__: tell(f"warning  {' '.join(str(message).split())}")
+    warnings.showwarning = lambda message, *_, **__: print_status(
+        f"warning  {' '.join(str(message).split())}"
+    )
     try:
         status = app(exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        tell(f"error [bad_command] {describe(error)}")
+        print_status(f"error [bad_command] {describe_usage_error(error)}")
         status = 2
     except SertoneError as error:
-        tell(f"error [{error.code}] {error}")
+        print_status(f"error [{error.code}] {error}")
         status = 2
     except ModuleNotFoundError as error:
-        tell(f"error [missing_extra] {error.name} is not installed; {install_for(error.name)}")
+        print_status(
+            f"error [missing_extra] {error.name} is not installed; {install_command_for(error.name)}"
+        )
         status = 2
     except OSError as error:
         status = 1 if isinstance(error, BrokenPipeError) and _read_enough() else 2
         if status == 2:
-            tell(f"error [os] {error}")
+            print_status(f"error [os] {error}")
     except Exception as error:  # a fault of ours: shown whole, but told apart from "some items failed"
         if is_out_of_memory(error):
-            tell(f"error [out_of_memory] {error}; {MORE_MEMORY}")
+            print_status(f"error [out_of_memory] {error}; {MORE_MEMORY}")
         else:
-            say(traceback.format_exc(), error=True)
+            print_text(traceback.format_exc(), error=True)
         status = 2
     except KeyboardInterrupt:
-        tell("interrupted; the same command goes on from the last save (`predict --out`: with --resume)")
+        print_status(
+            "interrupted; the same command goes on from the last save (`predict --out`: with --resume)"
+        )
         status = 2
     sys.exit(status)

@@ -50,10 +50,16 @@ Jobs = Annotated[
 Fresh = Annotated[Flag, Parameter(help="Delete what a run wrote there, and start again.")]
 
 
-def score_line(pooled: dict) -> str:
+def format_scores(pooled: dict) -> str:
     """Pooled scores of emotion and of ratings in one line, UA and CCC with their intervals."""
-    names = [name for name in display.found(pooled) if display.parts(name)[1] in ("ua", "ccc")]
-    said = [_with_interval(pooled[display.parts(name)[0]], name, name == names[0]) for name in names]
+    names = [
+        name
+        for name in display.find_score_names(pooled)
+        if display.parse_score_name(name)[1] in ("ua", "ccc")
+    ]
+    said = [
+        _with_interval(pooled[display.parse_score_name(name)[0]], name, name == names[0]) for name in names
+    ]
     if "emotion" in pooled:
         said.insert(1, f"WA {pooled['emotion']['wa']:.1%}")
     return ", ".join(said)
@@ -61,10 +67,12 @@ def score_line(pooled: dict) -> str:
 
 def _with_interval(scores: dict, name: str, first: bool) -> str:
     """The score, and the interval; what is said of the first one holds for all."""
-    figure, score = display.named(name), display.parts(name)[1]
-    over, span = display.by_people(scores["intervals"]), "one speaker: no interval"
+    figure, score = display.get_score_format(name), display.parse_score_name(name)[1]
+    over, span = display.find_speaker_interval(scores["intervals"]), "one speaker: no interval"
     if over:
         kind, bounds = over
-        low, high = map(figure.text, bounds[score])
-        span = f"95 % interval over {display.units(kind, bounds)} " * first + f"{low} to {high}"
-    return f"{figure.label} {figure.text(scores[score])} ({span})"
+        low, high = map(figure.format_value, bounds[score])
+        span = (
+            f"95 % interval over {display.count_interval_units(kind, bounds)} " * first + f"{low} to {high}"
+        )
+    return f"{figure.label} {figure.format_value(scores[score])} ({span})"

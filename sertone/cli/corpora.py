@@ -10,10 +10,10 @@ from cyclopts import Parameter
 
 from sertone import corpora, licences
 from sertone.cli.common import Flag, corpora_app
-from sertone.cli.reader_options import NOTHING, ReaderOptions, classes_of
+from sertone.cli.reader_options import NO_READER_OPTIONS, ReaderOptions, parse_classes
 from sertone.schema import Problem
-from sertone.scoring.display import counted
-from sertone.utils.terminal import say
+from sertone.scoring.display import format_count
+from sertone.utils.terminal import print_text
 
 
 @corpora_app.command(name="list")
@@ -24,12 +24,12 @@ def list_corpora(name: str | None = None, /) -> int:
         name: a corpus; its files, labels and traps are shown.
     """
     if name:
-        say(inspect.cleandoc(corpora.sheet(name).__doc__ or ""))
+        print_text(inspect.cleandoc(corpora.load_sheet(name).__doc__ or ""))
         return 0
-    for name in corpora.names():
-        sheet = corpora.sheet(name)
-        say(f"{name:11} {(sheet.__doc__ or '').splitlines()[0]}")
-        say(f"{'':11} licence: {licences.in_words(asdict(sheet.LICENCE))}")
+    for name in corpora.list_names():
+        sheet = corpora.load_sheet(name)
+        print_text(f"{name:11} {(sheet.__doc__ or '').splitlines()[0]}")
+        print_text(f"{'':11} licence: {licences.describe_licence(asdict(sheet.LICENCE))}")
     return 0
 
 
@@ -43,7 +43,7 @@ def check(
     split: str | None = None,
     folds: int = 5,
     unknown_speakers: Literal["refuse", "accept"] | None = None,
-    reader: ReaderOptions = NOTHING,
+    reader: ReaderOptions = NO_READER_OPTIONS,
     json_: Annotated[Flag, Parameter(name="--json")] = False,
 ) -> int:
     """Count a corpus, list every problem of it, and what training would refuse.
@@ -62,24 +62,24 @@ def check(
     """
     from sertone.corpora._check import check as examine
 
-    sheet = corpora.sheet(name)
-    chosen = classes_of(classes or getattr(sheet, "CLASSES", "four"))
+    sheet = corpora.load_sheet(name)
+    chosen = parse_classes(classes or getattr(sheet, "CLASSES", "four"))
     protocol = {"split": "grouped_k_fold", "folds": folds, **getattr(sheet, "PROTOCOL", {})}
     asked = {"split": split, "unknown_speakers": unknown_speakers}
     protocol |= {name: value for name, value in asked.items() if value}
     rehearsal = _rehearsal({"corpus": name, "root": str(root), "classes": chosen}, protocol)
-    report = examine(name, root, chosen, **rehearsal, **reader.given())
+    report = examine(name, root, chosen, **rehearsal, **reader.to_keywords())
     if json_:
-        say(json.dumps(report.to_json(), ensure_ascii=False))
+        print_text(json.dumps(report.to_json(), ensure_ascii=False))
     else:
-        say(report.to_text())
-    return 0 if report.sound else 1
+        print_text(report.to_text())
+    return 0 if report.is_sound else 1
 
 
 def _rehearsal(data: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]:
     """Return what tries out the folds, and its name; without the packages of training a note of that."""
     try:
-        from sertone.protocol.corpus_split import rule_in_words, split_problems
+        from sertone.protocol.corpus_split import describe_rule, find_split_problems
         from sertone.recipe import DataConfig, ProtocolConfig
         from sertone.recipe.settings import parse
     except ModuleNotFoundError as error:
@@ -89,8 +89,8 @@ def _rehearsal(data: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]
     chosen = parse(DataConfig, data, "corpora check", "bad_command")
     classes = chosen.classes if isinstance(chosen.classes, str) else "the given classes"
     return {
-        "rehearse": lambda found: split_problems(found, chosen, rule),
-        "checked_for": f"classes: {classes}, split: {rule_in_words(rule)}",
+        "rehearse": lambda found: find_split_problems(found, chosen, rule),
+        "checked_for": f"classes: {classes}, split: {describe_rule(rule)}",
     }
 
 
@@ -105,12 +105,12 @@ def fake(name: str, root: Path, /, *, full: Flag = False, segments: int | None =
         segments: of `msp_podcast`, whose releases differ in size, as many as wanted.
     """
     corpora.fake(name, root, full, segments)
-    say(root)
+    print_text(root)
     return 0
 
 
 @corpora_app.command
-def export(name: str, root: Path, out: Path, /, *, reader: ReaderOptions = NOTHING) -> int:
+def export(name: str, root: Path, out: Path, /, *, reader: ReaderOptions = NO_READER_OPTIONS) -> int:
     """Write a corpus as a manifest (CSV) that `manifest` reads.
 
     Args:
@@ -120,5 +120,5 @@ def export(name: str, root: Path, out: Path, /, *, reader: ReaderOptions = NOTHI
     """
     from sertone.corpora._export import export as write
 
-    say(f"{counted(write(name, root, out, **reader.given()), 'utterance')} in {out}")
+    print_text(f"{format_count(write(name, root, out, **reader.to_keywords()), 'utterance')} in {out}")
     return 0

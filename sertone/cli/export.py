@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from sertone.cli.common import SHARE, Flag, app
-from sertone.cli.reader_options import NOTHING, ReaderOptions
+from sertone.cli.reader_options import NO_READER_OPTIONS, ReaderOptions
 from sertone.errors import SertoneError
-from sertone.utils.terminal import say, tell
+from sertone.utils.terminal import print_status, print_text
 
 
 @app.command(group=SHARE)
@@ -23,7 +23,7 @@ def export(
     coverage: float | None = None,
     elsewhere: Annotated[list[Path] | None, Parameter(negative="")] = None,
     on: Annotated[tuple[str, Path] | None, Parameter(negative="")] = None,
-    reader: ReaderOptions = NOTHING,
+    reader: ReaderOptions = NO_READER_OPTIONS,
     force: Annotated[Flag, Parameter(help="write int8 although it loses more than 0.5 points.")] = False,
 ) -> int:
     """Write a model as a bundle, which needs no torch, and compare it with torch.
@@ -52,13 +52,13 @@ def export(
         raise SertoneError("two_precisions", "--int8 and --bf16", "one of them")
     if force and not int8:
         raise SertoneError("nothing_to_force", "--force without --int8", "both, or neither")
-    if reader.given() and not on:
+    if reader.to_keywords() and not on:
         raise SertoneError("no_table", "--columns or --speaker-pattern without --on", "the corpus to read")
     precision = "int8" if int8 else "bf16" if bf16 else "fp32"
     stated: dict[str, Any] = {"scores": scores, "coverage": coverage, "elsewhere": elsewhere or ()}
-    stated |= {"on": on, "reader": reader.given()}
-    about = write(model, out, precision=precision, force=force, say=tell, **stated)
-    say(f"{out}  {_differences(about)}")
+    stated |= {"on": on, "reader": reader.to_keywords()}
+    about = write(model, out, precision=precision, force=force, say=print_status, **stated)
+    print_text(f"{out}  {_differences(about)}")
     return 0
 
 

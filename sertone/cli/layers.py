@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter, validators
 
 from sertone.cli.common import STUDY, FileOrName, Flag, Overrides, app
-from sertone.utils.terminal import say
+from sertone.utils.terminal import print_text
 
 
 @app.command(group=STUDY)
@@ -42,16 +42,16 @@ def layers(
     from sertone.analysis.layers import probe_layers as analysis
 
     out = out or Path("runs") / f"layers-{recipe.stem}{'-text' * (encoder == 'text')}"
-    found = analysis.layers(
+    found = analysis.probe_layers(
         recipes.load(recipe, overrides or ()),
         out,
-        names=targets,
+        target_names=targets,
         modality=encoder,
         pooling=pooling,
         weights=weights,
         jobs=jobs,
     )
-    say(json.dumps(found, ensure_ascii=False) if json_ else analysis.to_text(found))
+    print_text(json.dumps(found, ensure_ascii=False) if json_ else analysis.to_text(found))
     if not json_:
-        say(f"report  {out / 'report.html'}")
+        print_text(f"report  {out / 'report.html'}")
     return 0

@@ -11,8 +11,8 @@ from cyclopts import Parameter
 
 from sertone.cli.common import USE, Flag, app
 from sertone.errors import SertoneError
-from sertone.utils.extras import install
-from sertone.utils.terminal import say, tell
+from sertone.utils.extras import install_command
+from sertone.utils.terminal import print_status, print_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,10 +56,10 @@ def listen(
     predictor = load(model, classes=classes, min_confidence=min_confidence)
     with _microphone(microphone, seconds) as (rate, chunks):
         stream = predictor.stream(rate, window_s=window_s, hop_s=hop_s)
-        return follow(stream, chunks, in_json if as_json else in_words)
+        return print_stream(stream, chunks, format_json if as_json else format_text)
 
 
-def follow(stream: "Stream", chunks: "Iterable[np.ndarray]", line: "Callable[[Segment], str]") -> int:
+def print_stream(stream: "Stream", chunks: "Iterable[np.ndarray]", line: "Callable[[Segment], str]") -> int:
     """Prints a line per segment while the chunks come, and what they amount to when they end.
 
     Args:
@@ -73,27 +73,29 @@ def follow(stream: "Stream", chunks: "Iterable[np.ndarray]", line: "Callable[[Se
     try:
         for chunk in chunks:
             for segment in stream.push(chunk):
-                say(line(segment))
+                print_text(line(segment))
     except KeyboardInterrupt:
         pass  # how listening ends
     whole = stream.finish()
     for segment in whole.segments:
-        say(line(segment))
-    if line is in_json:
-        say(json.dumps(whole.to_json(), ensure_ascii=False))
+        print_text(line(segment))
+    if line is format_json:
+        print_text(json.dumps(whole.to_json(), ensure_ascii=False))
     elif whole.status == "error":
-        tell(f"error [{whole.code}] {whole.message}")
+        print_status(f"error [{whole.code}] {whole.message}")
     else:
-        say(f"{'the whole':>19}  {_answer(whole.label, whole.confidence, whole.unsure, whole.dimensions)}")
+        print_text(
+            f"{'the whole':>19}  {_answer(whole.label, whole.confidence, whole.unsure, whole.dimensions)}"
+        )
     return int(whole.status == "error")
 
 
-def in_json(segment: "Segment") -> str:
+def format_json(segment: "Segment") -> str:
     """A segment as a JSON object."""
     return json.dumps(asdict(segment), ensure_ascii=False)
 
 
-def in_words(segment: "Segment") -> str:
+def format_text(segment: "Segment") -> str:
     """A segment as a line: its time, the label, the confidence as a bar, dimensions."""
     at = f"{segment.start_s:7.1f} - {segment.end_s:7.1f} s"
     return f"{at}  {_answer(segment.label, segment.confidence, segment.unsure, segment.dimensions)}"
@@ -126,7 +128,7 @@ def _microphone(device: str | None, seconds: float | None) -> "Iterator[tuple[in
 def _heard(opened: Any, size: int) -> "np.ndarray":
     chunk, lost = opened.read(size)
     if lost:
-        tell("warning  sound was lost: the model is slower than the microphone")
+        print_status("warning  sound was lost: the model is slower than the microphone")
     return chunk
 
 
@@ -135,7 +137,7 @@ def _sounddevice() -> Any:
         import sounddevice  # pyright: ignore[reportMissingImports]
     except ImportError:
         found = "a microphone to listen to"
-        raise SertoneError("missing_extra", found, "sounddevice", install("listen")) from None
+        raise SertoneError("missing_extra", found, "sounddevice", install_command("listen")) from None
     except OSError as error:
         way_out = "apt install libportaudio2, or what it is called on this system"
         raise SertoneError("no_portaudio", str(error), "the library PortAudio", way_out) from None

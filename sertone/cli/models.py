@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sertone.cli.common import SHARE, STUDY, TRAIN, USE, Flag, Overrides, app, score_line
-from sertone.cli.reader_options import NOTHING, ReaderOptions
+from sertone.cli.common import SHARE, STUDY, TRAIN, USE, Flag, Overrides, app, format_scores
+from sertone.cli.reader_options import NO_READER_OPTIONS, ReaderOptions
 from sertone.errors import SertoneError
-from sertone.utils.terminal import say, tell
+from sertone.utils.terminal import print_status, print_text
 
 
 @app.command(group=STUDY)
@@ -28,7 +28,7 @@ def compare(
     from sertone.analysis.compare import to_text
 
     found = examine(runs, force=force)
-    say(json.dumps(found, ensure_ascii=False) if json_ else to_text(found))
+    print_text(json.dumps(found, ensure_ascii=False) if json_ else to_text(found))
     return 0
 
 
@@ -41,7 +41,7 @@ def evaluate(
     text: str = "corpus",
     scales: str | None = None,
     only: str | None = None,
-    reader: ReaderOptions = NOTHING,
+    reader: ReaderOptions = NO_READER_OPTIONS,
     fresh: Annotated[Flag, Parameter(help="Replace another evaluation that is in the folder.")] = False,
 ) -> int:
     """Score a model on a corpus: `sertone evaluate [MODEL] CORPUS ROOT` writes scores, predictions, report.
@@ -79,13 +79,13 @@ def evaluate(
         "text": yaml.safe_load(text),
         "scales": _scales(scales),
         "only": yaml.safe_load(only or "{}"),
-        "reader": reader.given(),
+        "reader": reader.to_keywords(),
     }
     for warning in examine(model, corpus, root, out, fresh=fresh, **settings).warnings:
-        tell(f"warning  {warning}")
+        print_status(f"warning  {warning}")
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    say(score_line(results["pooled"]))
-    say(f"report  {out / 'report.html'}")
+    print_text(format_scores(results["pooled"]))
+    print_text(f"report  {out / 'report.html'}")
     return 0
 
 
@@ -125,23 +125,23 @@ def info(
         json_: Print one JSON object instead of lines.
     """
     from sertone.catalogue import is_recipe
-    from sertone.export.bundle_cache import model_folder
+    from sertone.export.bundle_cache import resolve_model_folder
     from sertone.runtime.bundle import is_bundle
-    from sertone.sharing.model_folder import checkpoints
+    from sertone.sharing.model_folder import find_checkpoints
 
     recipe = model is not None and is_recipe(model)
-    folder = Path(model) if model and recipe else model_folder(model)
+    folder = Path(model) if model and recipe else resolve_model_folder(model)
     if is_bundle(folder):
         from sertone.analysis import bundle_info as examiner  # which needs no torch
 
-        found = examiner.info(folder)
+        found = examiner.describe(folder)
     else:
         if not recipe:
-            checkpoints(model or folder)  # says what is missing before torch is asked for
+            find_checkpoints(model or folder)  # says what is missing before torch is asked for
         from sertone.analysis import info as examiner
 
-        found = examiner.info(model or folder, overrides or (), measure=measure)
-    say(json.dumps(found, ensure_ascii=False) if json_ else examiner.to_text(found))
+        found = examiner.describe(model or folder, overrides or (), measure=measure)
+    print_text(json.dumps(found, ensure_ascii=False) if json_ else examiner.to_text(found))
     return 0
 
 
@@ -167,5 +167,5 @@ def push(
     """
     from sertone.sharing.push import push as upload
 
-    say(upload(model, repository, private=private, scores=scores, message=message))
+    print_text(upload(model, repository, private=private, scores=scores, message=message))
     return 0

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter, Token, UnknownOptionError
 
 from sertone.cli.common import USE, Flag, app
-from sertone.cli.timeline_options import Long, named
+from sertone.cli.timeline_options import TimelineOptions, expand_stem
 from sertone.errors import AudioError, SertoneError
-from sertone.scoring.display import counted
-from sertone.utils.extras import install
-from sertone.utils.terminal import say
+from sertone.scoring.display import format_count
+from sertone.utils.extras import install_command
+from sertone.utils.terminal import print_text
 
 if TYPE_CHECKING:
     from sertone.runtime.answering import Model
     from sertone.runtime.batch.inputs import Input
     from sertone.schema import Prediction
 
-WHOLE = Long()
+WHOLE = TimelineOptions()
 STDIN = "-"
 
 
@@ -42,7 +42,7 @@ def predict(
     threads: int | None = None,
     jobs: int = 1,
     strict: Flag = False,
-    long: Long = WHOLE,
+    long: TimelineOptions = WHOLE,
 ) -> int:
     """Predict recordings: `sertone predict [MODEL] FILE...`, one row each, in the order given.
 
@@ -85,14 +85,14 @@ def predict(
             a model that reads.
     """
     from sertone import load
-    from sertone.export.bundle_cache import model_folder
+    from sertone.export.bundle_cache import resolve_model_folder
     from sertone.runtime.batch import predict_many
-    from sertone.runtime.batch.prediction_progress import Tally
-    from sertone.runtime.batch.row_formats import json_line
-    from sertone.sharing.model_folder import digest
+    from sertone.runtime.batch.prediction_progress import StatusCounts
+    from sertone.runtime.batch.row_formats import format_json_line
+    from sertone.sharing.model_folder import hash_model
 
     _require_no_option(paths)
-    settings = long.settings()
+    settings = long.to_settings()
     _require_one_output(out, resume, timelines=bool(settings), drawn=bool(long.to))
     if language and not asr:
         raise SertoneError("no_asr", "--language without --asr", "the model that writes down what is said")
@@ -100,21 +100,26 @@ def predict(
         raise SertoneError("bad_timeline", "--asr for a timeline", "one of the two: pieces are only heard")
     own = not paths or not _is_model(paths[0])
     inputs = _inputs(paths if own else paths[1:], list_, manifest, text, columns)
-    targets = long.targets([source.file for source in inputs], list_, manifest)
+    targets = long.resolve_targets([source.file for source in inputs], list_, manifest)
     told: dict[str, Any] = {"classes": classes, "min_confidence": min_confidence, "dimensions": dimensions}
-    model = model_folder(None if own else paths[0])
+    model = resolve_model_folder(None if own else paths[0])
     predictor = load(model, device=device, threads=threads or (1 if jobs > 1 else None), **told)
-    recogniser = _recogniser(asr, language, predictor.model) if asr else None
+    recogniser = _load_recogniser(asr, language, predictor.model) if asr else None
     options: dict[str, Any] = {"strict": strict, "recogniser": recogniser, "settings": settings, "jobs": jobs}
     if out:
-        by = {"model": digest(model), "recognised_by": f"{asr} {language}" if recogniser else ""}
-        return int(predict_many.write(predictor, inputs, out, resume=resume, **by, **options).of("error") > 0)
-    tally = Tally()
-    for _, prediction in predict_many.predict(predictor, inputs, **options):
+        by = {"model": hash_model(model), "recognised_by": f"{asr} {language}" if recogniser else ""}
+        return int(
+            predict_many.write_predictions(predictor, inputs, out, resume=resume, **by, **options).count(
+                "error"
+            )
+            > 0
+        )
+    tally = StatusCounts()
+    for _, prediction in predict_many.predict_inputs(predictor, inputs, **options):
         answer, written = _written(prediction, targets)
-        say("\n".join(written) or json_line(answer))
+        print_text("\n".join(written) or format_json_line(answer))
         tally.add(answer)
-    return int(tally.of("error") > 0)
+    return int(tally.count("error") > 0)
 
 
 def _require_no_option(paths: Sequence[str]) -> None:
@@ -144,29 +149,31 @@ def _require_one_output(out: Path | None, resume: bool, *, timelines: bool, draw
 
 def _written(prediction: "Prediction", targets: Sequence[str]) -> "tuple[Prediction, list[str]]":
     """Writes the timeline of a recording: what is to be told, and the files; none where there is an error."""
-    from sertone.runtime.answering import refused
-    from sertone.runtime.formats.tiers import printable
+    from sertone.runtime.answering import build_error_prediction
+    from sertone.runtime.formats.tiers import make_printable
     from sertone.runtime.formats.writers import write
 
     if prediction.status == "error":
         return prediction, []
-    names = [named(target, prediction.file) for target in targets]
+    names = [expand_stem(target, prediction.file) for target in targets]
     try:
-        return prediction, [printable(str(write(prediction, name, prediction.file))) for name in names]
+        return prediction, [make_printable(str(write(prediction, name, prediction.file))) for name in names]
     except OSError as error:  # one recording never ends a run
-        return refused(prediction.file, AudioError("not_written", str(error), "a place to write to")), []
+        return build_error_prediction(
+            prediction.file, AudioError("not_written", str(error), "a place to write to")
+        ), []
 
 
 def _is_model(name: str) -> bool:
     """Whether a path means a model: a folder that holds one, or what is neither here nor a recording."""
     from sertone.runtime.batch.inputs import SUFFIXES, is_folder
-    from sertone.sharing.model_folder import holds_model
+    from sertone.sharing.model_folder import has_model
 
     path = Path(name)
     if name == STDIN:
         return False
     if is_folder(path):
-        return holds_model(path)
+        return has_model(path)
     try:
         return not path.exists() and path.suffix.lower() not in SUFFIXES
     except OSError:  # a name that is too long, or a folder that must not be entered
@@ -177,7 +184,7 @@ def _inputs(
     paths: Sequence[str], listed: str | None, manifest: Path | None, text: str | None, columns: str | None
 ) -> "list[Input]":
     from sertone.labels import parse_map
-    from sertone.runtime.batch.inputs import gather
+    from sertone.runtime.batch.inputs import collect_inputs
 
     if columns and not manifest:
         raise SertoneError("no_table", "--columns without --manifest", "the table whose columns they are")
@@ -186,11 +193,11 @@ def _inputs(
         _require_alone(paths, listed, manifest)
         inputs = [_standard_input()]
     else:
-        inputs = gather(paths, listed=listed, manifest=manifest, columns=named)
+        inputs = collect_inputs(paths, listed=listed, manifest=manifest, columns=named)
     if text is None:
         return inputs
     if len(inputs) != 1 or not paths:
-        found = f"--text and {counted(len(inputs), 'recording') if paths else 'a list or a table'}"
+        found = f"--text and {format_count(len(inputs), 'recording') if paths else 'a list or a table'}"
         raise SertoneError(
             "many_files", found, "one recording", "--manifest takes a table with a column of texts"
         )
@@ -207,24 +214,24 @@ def _require_alone(paths: Sequence[str], listed: str | None, manifest: Path | No
 
 def _standard_input() -> "Input":
     """Return the recording on standard input, read to its end; a stream without an end is refused."""
-    from sertone.files import LARGEST
+    from sertone.files import MAX_BYTES
     from sertone.runtime.batch.inputs import Input
 
-    content = sys.stdin.buffer.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        found = f"standard input has more than {LARGEST >> 20} MB"
+    content = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        found = f"standard input has more than {MAX_BYTES >> 20} MB"
         raise SertoneError("too_large", found, "a smaller recording", "write it to a file, and name that")
     return Input(STDIN, content=content)
 
 
-def _recogniser(name: str, language: str, model: "Model") -> Callable:
-    if not model.reads:
+def _load_recogniser(name: str, language: str, model: "Model") -> Callable:
+    if not model.uses_text:
         raise SertoneError("text_not_read", f"--asr {name} for a model that only hears", "a model that reads")
     try:
         from sertone.recipe import AsrConfig
         from sertone.transcripts.asr import Recogniser
     except ModuleNotFoundError as error:  # pydantic, which comes with `train` too: `asr` is smaller
         raise SertoneError(
-            "missing_extra", f"{error.name} is not installed", way_out=install("asr")
+            "missing_extra", f"{error.name} is not installed", way_out=install_command("asr")
         ) from None
     return Recogniser(AsrConfig(model=name), language)

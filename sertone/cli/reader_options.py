@@ -22,16 +22,16 @@ class ReaderOptions:
     columns: str | None = None
     speaker_pattern: str | None = None
 
-    def given(self) -> dict[str, Any]:
-        """Return what was given, as `corpora.utterances` takes it."""
+    def to_keywords(self) -> dict[str, Any]:
+        """Return what was given, as `corpora.read_utterances` takes it."""
         columns = parse_map(self.columns, "--columns") if self.columns else None
         chosen = {"columns": columns, "speaker_pattern": self.speaker_pattern}
         return {name: value for name, value in chosen.items() if value}
 
 
-NOTHING = ReaderOptions()
+NO_READER_OPTIONS = ReaderOptions()
 
 
-def classes_of(text: str) -> str | dict[str, str]:
+def parse_classes(text: str) -> str | dict[str, str]:
     """Return the class map that an option names or spells out."""
     return text if text in CLASS_MAPS else parse_map(text, "--classes")

@@ -13,7 +13,7 @@ from sertone.cli.common import Flag, recipes_app
 from sertone.errors import SertoneError
 from sertone.files import write_bytes
 from sertone.utils.suggestions import find_near
-from sertone.utils.terminal import say
+from sertone.utils.terminal import print_text
 
 HEADS = {
     "recipe": "Recipes: `sertone crossval NAME` scores, `sertone train NAME` makes a model for use",
@@ -33,13 +33,15 @@ def list_recipes(*, json_: Annotated[Flag, Parameter(name="--json")] = False) ->
     """
     entries = catalogue.list_entries()
     if json_:
-        say(json.dumps([asdict(entry) | {"path": str(entry.path)} for entry in entries], ensure_ascii=False))
+        print_text(
+            json.dumps([asdict(entry) | {"path": str(entry.path)} for entry in entries], ensure_ascii=False)
+        )
         return 0
     for kind, head in HEADS.items():
-        say(head)
+        print_text(head)
         for entry in (entry for entry in entries if entry.kind == kind):
-            say(f"  {entry.name:20} {entry.device}  {entry.data:26} {entry.purpose}")
-    say(ROOT)
+            print_text(f"  {entry.name:20} {entry.device}  {entry.data:26} {entry.purpose}")
+    print_text(ROOT)
     return 0
 
 
@@ -50,7 +52,7 @@ def show(name: str, /, *, study: Study = False) -> int:
     Args:
         name: See `sertone recipes list`.
     """
-    say(_entry(name, study=study).path.read_text(encoding="utf-8").rstrip("\n"))
+    print_text(_entry(name, study=study).path.read_text(encoding="utf-8").rstrip("\n"))
     return 0
 
 
@@ -72,7 +74,7 @@ def copy(name: str, to: Path = Path(), /, *, study: Study = False) -> int:
         way_out = f"name another file: `sertone recipes copy {name} FILE.yaml`"
         raise SertoneError("output_exists", f"{target} is there already", "a new file", way_out)
     write_bytes(target, source.read_bytes())
-    say(target)
+    print_text(target)
     return 0
 
 

@@ -10,14 +10,14 @@ from cyclopts import Parameter
 
 from sertone.cli.common import Flag
 from sertone.errors import SertoneError
-from sertone.scoring.display import counted
+from sertone.scoring.display import format_count
 
 STEM = "{stem}"
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Long:
+class TimelineOptions:
     """How recordings are answered piece by piece.
 
     Attributes:
@@ -44,9 +44,9 @@ class Long:
     speakers: Path | None = None
     channels: str | None = None
 
-    def settings(self) -> Any:
+    def to_settings(self) -> Any:
         """`TimelineSettings`; None where nothing of the kind is asked for."""
-        from sertone.runtime.timeline.plan import TimelineSettings, channel_names
+        from sertone.runtime.timeline.plan import TimelineSettings, parse_channel_names
 
         asked = {
             "segmentation": self.segmentation,
@@ -54,12 +54,12 @@ class Long:
             "hop_s": self.hop_s,
             "smoothing": self.smoothing,
             "rttm": self.speakers,
-            "channels": channel_names(self.channels) if self.channels else None,
+            "channels": parse_channel_names(self.channels) if self.channels else None,
         }
         given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         return TimelineSettings(**given) if given or self.timeline or self.to else None
 
-    def targets(self, recordings: Sequence[str], *others: str | Path | None) -> list[str]:
+    def resolve_targets(self, recordings: Sequence[str], *others: str | Path | None) -> list[str]:
         """What `--to` names, held against the recordings and the other files that are read.
 
         Raises:
@@ -74,11 +74,11 @@ class Long:
         read = {os.path.realpath(file) for file in given}
         for name in names:
             if len(recordings) != 1 and STEM not in name:
-                found = f"--to {name} for {counted(len(recordings), 'recording')}"
+                found = f"--to {name} for {format_count(len(recordings), 'recording')}"
                 raise SertoneError("many_files", found, f"a name with {STEM} in it")
             made: dict[Path, str] = {}
             for recording in recordings:
-                path = named(name, recording)
+                path = expand_stem(name, recording)
                 require_writable(path)
                 if os.path.realpath(path) in read:
                     raise SertoneError("bad_output", f"--to {name} is {path}, which is read", "another name")
@@ -90,6 +90,6 @@ class Long:
         return names
 
 
-def named(target: str, recording: str) -> Path:
+def expand_stem(target: str, recording: str) -> Path:
     """The file that `--to` means for a recording."""
     return Path(target.replace(STEM, Path(recording).stem))

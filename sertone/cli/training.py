@@ -7,8 +7,19 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sertone.cli.common import DATA, STUDY, TRAIN, FileOrName, Force, Fresh, Jobs, Overrides, app, score_line
-from sertone.utils.terminal import say
+from sertone.cli.common import (
+    DATA,
+    STUDY,
+    TRAIN,
+    FileOrName,
+    Force,
+    Fresh,
+    Jobs,
+    Overrides,
+    app,
+    format_scores,
+)
+from sertone.utils.terminal import print_text
 
 
 @app.command(group=TRAIN)
@@ -35,8 +46,8 @@ def crossval(
     out = out or Path("runs") / recipe.stem
     cross_validate(recipes.load(recipe, overrides or ()), out, jobs=jobs, force=force, fresh=fresh)
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    say(score_line(results["pooled"]))
-    say(f"report  {out / 'report.html'}")
+    print_text(format_scores(results["pooled"]))
+    print_text(f"report  {out / 'report.html'}")
     return 0
 
 
@@ -59,7 +70,7 @@ def train(
     from sertone.training.runs import train
 
     out = out or Path("runs") / f"{recipe.stem}-all"
-    say(train.train(recipes.load(recipe, overrides or ()), out, force=force, fresh=fresh))
+    print_text(train.train(recipes.load(recipe, overrides or ()), out, force=force, fresh=fresh))
     return 0
 
 
@@ -82,17 +93,17 @@ def distill(
     """
     from sertone.training.distill import distill_recipe
     from sertone.training.distill.distill import distill as run
-    from sertone.training.distill.distill import result
+    from sertone.training.distill.distill import read_result
 
     out = out or Path("runs") / recipe.stem
     folder = run(distill_recipe.load(recipe, overrides or ()), out, force=force, fresh=fresh)
-    said = result(out)
+    said = read_result(out)
     millions = {name: f"{count / 1e6:.3g} M" for name, count in said["parameters"].items()}
     if said["held_out"]["after"] is not None:
         loss = "{before:.4f} before, {after:.4f} after".format(**said["held_out"])
-        say(f"held-out loss  {loss} epoch {said['epoch']}")
-    say(f"parameters     {millions['teacher']} of the teacher, {millions['student']} of the student")
-    say(f"encoder        {folder}")
+        print_text(f"held-out loss  {loss} epoch {said['epoch']}")
+    print_text(f"parameters     {millions['teacher']} of the teacher, {millions['student']} of the student")
+    print_text(f"encoder        {folder}")
     return 0
 
 
@@ -117,12 +128,12 @@ def ablate(
         seeds: Seeds to train with, as in --seeds 0 1 2. Default: those of the study.
     """
     from sertone.analysis.study.ablate import ablate as run
-    from sertone.analysis.study.table_formats import markdown
+    from sertone.analysis.study.table_formats import format_markdown
 
     out = out or Path("runs") / study.stem
     run(study, out, overrides or (), seeds=seeds, jobs=jobs, force=force, fresh=fresh)
-    say(markdown(json.loads((out / "results.json").read_text(encoding="utf-8")), links=False))
-    say(f"report  {out / 'report.html'}")
+    print_text(format_markdown(json.loads((out / "results.json").read_text(encoding="utf-8")), links=False))
+    print_text(f"report  {out / 'report.html'}")
     return 0
 
 
@@ -150,8 +161,8 @@ def choose(
 
     out = out or Path("runs") / f"choice-{study.stem}"
     run(study, out, overrides or (), seeds=seeds, jobs=jobs, fresh=fresh)
-    say((out / "choice.md").read_text(encoding="utf-8"))
-    say(f"recipe  {out / 'recipe.yaml'}")
+    print_text((out / "choice.md").read_text(encoding="utf-8"))
+    print_text(f"recipe  {out / 'recipe.yaml'}")
     return 0
 
 
@@ -166,14 +177,14 @@ def demo(folder: Path = Path(), /, *, overrides: Overrides = None, fresh: Fresh 
 
     made = run(folder, overrides or (), fresh=fresh)
     answer = made.prediction
-    say(f"corpus      {made.corpus}  (synthetic speech)")
-    say(f"scores      {score_line(made.scores)}; chance 25 %")
-    say(
+    print_text(f"corpus      {made.corpus}  (synthetic speech)")
+    print_text(f"scores      {format_scores(made.scores)}; chance 25 %")
+    print_text(
         f"prediction  {answer.file}: {answer.label} ({answer.probabilities[answer.label]:.0%})"
         if answer.label
         else f"prediction  {answer.message}"
     )
-    say(f"            spoken as {made.spoken}, by a speaker whom the model never heard")
-    say(f"report      {made.run / 'report.html'}")
-    say(f"try         {Path(sys.argv[0])} predict {made.model} {answer.file}")
+    print_text(f"            spoken as {made.true_class}, by a speaker whom the model never heard")
+    print_text(f"report      {made.run / 'report.html'}")
+    print_text(f"try         {Path(sys.argv[0])} predict {made.model} {answer.file}")
     return 0

@@ -9,7 +9,7 @@ from cyclopts.exceptions import (
 )
 
 from sertone.errors import join_parts
-from sertone.utils.suggestions import did_you_mean, explain
+from sertone.utils.suggestions import did_you_mean, explain_name
 
 OTHER_COMMANDS = {
     **dict.fromkeys(("cv", "cross-validate", "cross_validate", "kfold"), "crossval"),
@@ -27,7 +27,7 @@ OTHER_COMMANDS = {
 """What other programs call a command -> its name here."""
 
 
-def describe(error: CycloptsError) -> str:
+def describe_usage_error(error: CycloptsError) -> str:
     """Return one line about a command line that cannot be parsed.
 
     Args:
@@ -65,6 +65,6 @@ def _unknown_option(error: UnknownOptionError) -> list[str]:
     arguments = (argument for argument in error.argument_collection if argument.parse)
     options = [option for argument in arguments for option in argument.names if option.startswith("--")]
     meant = did_you_mean(name, options)
-    if not meant and "--set" in options and (setting := explain(name.lstrip("-"))):
+    if not meant and "--set" in options and (setting := explain_name(name.lstrip("-"))):
         meant = f"{setting}; settings are changed with --set KEY=VALUE"
     return [f"unknown option {name}", meant]

@@ -29,11 +29,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from sertone.corpora._duplicates import row_problems
+from sertone.corpora._duplicates import find_duplicates
 from sertone.errors import SertoneError
 from sertone.labels import Scale
-from sertone.schema import Problem, Report, Utterance, stop
-from sertone.scoring.display import counted
+from sertone.schema import Problem, ReportProblem, Utterance, raise_on_error
+from sertone.scoring.display import format_count
 from sertone.utils.suggestions import did_you_mean
 
 if TYPE_CHECKING:  # the light half does without pydantic
@@ -44,35 +44,40 @@ SELECTED_BY = ("speaker", "session", "split")
 """What utterances can be chosen by beside their labels."""
 
 
-def names() -> list[str]:
+def list_names() -> list[str]:
     """The names of all corpora."""
     found = (module.name for module in pkgutil.iter_modules(__path__))
     return sorted(name for name in found if not name.startswith("_"))
 
 
-def sheet(name: str) -> ModuleType:
+def load_sheet(name: str) -> ModuleType:
     """The module of one corpus.
 
     Raises:
         SertoneError: `unknown_corpus`.
     """
-    if name not in names():
-        known, near = names(), did_you_mean(name, names())
+    if name not in list_names():
+        known, near = list_names(), did_you_mean(name, list_names())
         raise SertoneError("unknown_corpus", f"corpus {name!r}", f"one of {', '.join(known)}", near)
     return importlib.import_module(f"sertone.corpora.{name}")
 
 
-def scales(data: "DataConfig") -> dict[str, Scale]:
+def resolve_scales(data: "DataConfig") -> dict[str, Scale]:
     """Rating -> its scale, as the data sheet of the corpus says; what the recipe says goes before.
 
     Raises:
         SertoneError: `unknown_corpus`.
     """
-    return sheet(data.corpus).SCALES | {name: Scale(*ends) for name, ends in data.scales.items()}
+    return load_sheet(data.corpus).SCALES | {name: Scale(*ends) for name, ends in data.scales.items()}
 
 
-def utterances(
-    name: str, root: str | Path, report: Report = stop, *, labelled: bool = True, **options: Any
+def read_utterances(
+    name: str,
+    root: str | Path,
+    report: ReportProblem = raise_on_error,
+    *,
+    labelled: bool = True,
+    **options: Any,
 ) -> Iterator[Utterance]:
     """The utterances of a corpus, in a fixed order.
 
@@ -86,7 +91,7 @@ def utterances(
     Raises:
         SertoneError: `unknown_corpus`, `missing_root`, `no_such_option`, or the code of the first problem.
     """
-    module, root = sheet(name), Path(root)
+    module, root = load_sheet(name), Path(root)
     if not root.exists():
         raise SertoneError(
             "missing_root",
@@ -103,7 +108,7 @@ def utterances(
 
 
 def _takes(name: str, option: str) -> bool:
-    return option in inspect.signature(sheet(name).utterances).parameters
+    return option in inspect.signature(load_sheet(name).utterances).parameters
 
 
 def _require_taken(option: str, name: str) -> None:
@@ -111,7 +116,7 @@ def _require_taken(option: str, name: str) -> None:
         raise SertoneError(
             "no_such_option",
             f"{option} for {name}, whose files say it themselves",
-            f"one of {', '.join(other for other in names() if _takes(other, option))}",
+            f"one of {', '.join(other for other in list_names() if _takes(other, option))}",
             f"leave data.{option} or --{option.replace('_', '-')} out",
         )
 
@@ -128,12 +133,14 @@ def fake(name: str, root: str | Path, full: bool = False, segments: int | None =
     Raises:
         SertoneError: `unknown_corpus`; `no_choice_of_size`; `not_empty`, as no real corpus is overwritten.
     """
-    module, root = sheet(name), Path(root)
-    sizes = [other for other in names() if "segments" in inspect.signature(sheet(other).fake).parameters]
+    module, root = load_sheet(name), Path(root)
+    sizes = [
+        other for other in list_names() if "segments" in inspect.signature(load_sheet(other).fake).parameters
+    ]
     if segments is not None and (name not in sizes or segments < 1):
         raise SertoneError(
             "no_choice_of_size",
-            f"{counted(segments, 'segment')} of {name}",
+            f"{format_count(segments, 'segment')} of {name}",
             f"1 or more, and of {', '.join(sizes)} only; the others have one size, and another with `full`",
         )
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -164,12 +171,12 @@ def load(
     """
     only = only or {}
     labelled = labelled or not set(only) <= set(SELECTED_BY)
-    found = _selected(list(utterances(name, root, labelled=labelled, **options)), only)
-    for problem in row_problems(found):
-        stop(problem)
+    found = _selected(list(read_utterances(name, root, labelled=labelled, **options)), only)
+    for problem in find_duplicates(found):
+        raise_on_error(problem)
     if missing := [u.path for u in found if not u.path.is_file()]:
-        more = f"; and {counted(len(missing) - 1, 'other file')}" if len(missing) > 1 else ""
-        stop(Problem("missing_file", str(missing[0]), f"no such file{more}"))
+        more = f"; and {format_count(len(missing) - 1, 'other file')}" if len(missing) > 1 else ""
+        raise_on_error(Problem("missing_file", str(missing[0]), f"no such file{more}"))
     return found
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sertone import audio, corpora
-from sertone.corpora._duplicates import row_problems
-from sertone.corpora._durations import long_problems
-from sertone.corpora._files import few
+from sertone.corpora._duplicates import find_duplicates
+from sertone.corpora._durations import find_long_utterances
+from sertone.corpora._files import summarise_names
 from sertone.corpora._report import UNKNOWN_SPEAKER, CorpusReport
 from sertone.errors import AudioError
 from sertone.labels import (
@@ -18,14 +18,14 @@ from sertone.labels import (
     GENDERS,
     SYNONYMS,
     Scale,
-    class_map,
     class_names,
+    count_unmapped,
     has_words,
-    outside_classes,
-    written_labels,
+    map_raw_labels,
+    resolve_class_map,
 )
 from sertone.schema import Problem, Utterance
-from sertone.scoring.display import shortened
+from sertone.scoring.display import shorten_list
 
 DURATION_TOLERANCE_S = 0.025
 
@@ -47,19 +47,19 @@ def check(
         classes: the class map that results would be computed with.
         rehearse: lists what training would refuse, given the utterances whose recordings can be read.
         checked_for: the classes and the split that it tries, in words.
-        options: of its reader, as `corpora.utterances` takes them.
+        options: of its reader, as `corpora.read_utterances` takes them.
 
     Raises:
         SertoneError: where there is no such corpus at that place.
     """
     problems: list[Problem] = []
-    found = list(corpora.utterances(name, root, problems.append, **options))
-    problems += row_problems(found)
+    found = list(corpora.read_utterances(name, root, problems.append, **options))
+    problems += find_duplicates(found)
     problems += _label_problems(found)
-    problems += _rating_problems(found, corpora.sheet(name).SCALES)
+    problems += _rating_problems(found, corpora.load_sheet(name).SCALES)
     lengths = {path: _length(path, problems) for path in {u.path: None for u in found}}
     problems += _signal_problems(found, lengths)
-    problems += long_problems({u.id: _seconds(u, lengths) for u in found})
+    problems += find_long_utterances({u.id: _seconds(u, lengths) for u in found})
     problems += _twins(found, [path for path, length in lengths.items() if length])
     if rehearse:
         problems += rehearse([u for u in found if lengths[u.path]])
@@ -75,7 +75,7 @@ def _count(
     problems: list[Problem],
     checked_for: str,
 ) -> CorpusReport:
-    mapping = class_map(classes, written_labels(found))
+    mapping = resolve_class_map(classes, map_raw_labels(found))
     order = class_names(mapping)
     named = [(u, mapping[e]) for u in found if (e := u.labels.get("emotion")) in mapping]
     sessions: dict[str, list[str]] = {u.session: [] for u in found if u.session}
@@ -95,7 +95,7 @@ def _count(
         unknown_speakers=sum(not u.known_speaker for u in found),
         by_label=_tally(str(u.labels.get("raw_emotion", "(missing)")) for u in found),
         by_class=_tally((c for _, c in named), order),
-        in_no_class=outside_classes(found, mapping),
+        in_no_class=count_unmapped(found, mapping),
         by_session={s: _tally(cs, order) for s, cs in sorted(sessions.items())},
         by_speaker=_tally((_speaker(u) for u, _ in named), sorted({_speaker(u) for u in found})),
         by_style=_tally(str(u.labels["style"]) for u in found if "style" in u.labels),
@@ -105,7 +105,7 @@ def _count(
 
 
 def _release(name: str, root: Path) -> str:
-    sheet = corpora.sheet(name)
+    sheet = corpora.load_sheet(name)
     return sheet.release(root) if hasattr(sheet, "release") else ""
 
 
@@ -137,7 +137,7 @@ def _label_problems(found: list[Utterance]) -> list[Problem]:
     emotions = Counter(str(u.labels["emotion"]) for u in found if "emotion" in u.labels)
     problems = []
     if missing := [u.id for u in found if "emotion" not in u.labels and "raw_emotion" not in u.labels]:
-        message = few(missing, "utterance", "without an emotion, for other tasks only")
+        message = summarise_names(missing, "utterance", "without an emotion, for other tasks only")
         problems.append(Problem("missing_label", missing[0], message, "note"))
     for name, count in emotions.items():
         near = difflib.get_close_matches(name, {*EMOTIONS, *SYNONYMS} - {name}, 1, 0.8)
@@ -209,7 +209,7 @@ def _twins(found: list[Utterance], readable: list[Path]) -> list[Problem]:
         Problem(
             "same_audio",
             str(same[0]),
-            f"the same bytes as {shortened([str(path) for path in same[1:]])}",
+            f"the same bytes as {shorten_list([str(path) for path in same[1:]])}",
             "note" if len({said[path] for path in same}) == 1 else "error",
         )
         for same in hashes.values()

@@ -11,7 +11,7 @@ from sertone.schema import Problem
 FIELDS = ("id", "path", "speaker", "text", "session", "split", "start_s", "end_s", "known_speaker")
 NUMBERS = (*DIMENSIONS, "duration_s")
 LABELS = ("emotion", "gender", "style")
-VOTE = "vote_"
+VOTE_PREFIX = "vote_"
 SYNONYMS = {
     "path": (
         *("file", "file_name", "filename", "file_path", "filepath", "audio", "audio_file", "audio_path"),
@@ -28,7 +28,7 @@ KNOWN = {name: name for name in (*FIELDS, *NUMBERS, *LABELS)}
 KNOWN |= {other: name for name, others in SYNONYMS.items() for other in others}
 
 
-def named_columns(
+def match_columns(
     columns: Iterable[str], chosen: Mapping[str, str], where: Path, required: Sequence[str]
 ) -> dict[str, str]:
     """Find out what the columns of a table mean.
@@ -62,7 +62,7 @@ def named_columns(
     return named
 
 
-def read_as(named: Mapping[str, str], chosen: Mapping[str, str], where: Path) -> Iterator[Problem]:
+def note_synonyms(named: Mapping[str, str], chosen: Mapping[str, str], where: Path) -> Iterator[Problem]:
     """Yield a note of the columns that are recognised under another name, if there are any.
 
     Args:
@@ -86,8 +86,8 @@ def _spelling(name: str) -> str:
 
 def _meaning(column: str) -> str:
     spelling = _spelling(column)
-    if spelling.startswith(VOTE):
-        return VOTE + column.strip()[len(VOTE) :]  # the emotion as it is written
+    if spelling.startswith(VOTE_PREFIX):
+        return VOTE_PREFIX + column.strip()[len(VOTE_PREFIX) :]  # the emotion as it is written
     return KNOWN.get(spelling, column.strip())
 
 

@@ -8,7 +8,7 @@ LONG_S = 30.0
 """Longer utterances are reported."""
 
 
-def long_problems(seconds: Mapping[str, float]) -> list[Problem]:
+def find_long_utterances(seconds: Mapping[str, float]) -> list[Problem]:
     """Return one note for all utterances whose length may be a problem of memory in training.
 
     Args:

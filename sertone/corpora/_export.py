@@ -7,7 +7,7 @@ from typing import Any
 from sertone import corpora
 from sertone.errors import SertoneError
 from sertone.schema import Utterance
-from sertone.utils.spreadsheet import guarded
+from sertone.utils.spreadsheet import guard_formula
 
 FIELDS = ("id", "path", "start_s", "end_s", "speaker", "session", "split", "text")
 
@@ -29,7 +29,7 @@ def export(name: str, root: Path, out: Path, **options: Any) -> int:
     """
     if out.exists():
         raise SertoneError("not_empty", f"{out} is there already", "a new file")
-    found = list(corpora.utterances(name, root, **options))
+    found = list(corpora.read_utterances(name, root, **options))
     known = [] if all(u.known_speaker for u in found) else ["known_speaker"]
     tasks = sorted({task for u in found for task in u.labels} - {"raw_emotion"})
     votes = sorted({f"vote_{emotion}" for u in found for emotion in u.votes})
@@ -49,7 +49,7 @@ def _row(utterance: Utterance, folder: Path) -> dict:
     values |= {} if utterance.known_speaker else {"known_speaker": "no"}
     values |= {f"vote_{emotion}": share for emotion, share in utterance.votes.items()}
     return {
-        name: "" if v is None else guarded(v)
+        name: "" if v is None else guard_formula(v)
         for name, v in (values | utterance.labels).items()
         if name != "raw_emotion"
     }

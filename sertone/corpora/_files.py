@@ -11,26 +11,26 @@ import numpy as np
 import soundfile
 
 from sertone.errors import SertoneError
-from sertone.schema import Problem, Report
-from sertone.scoring.display import counted, shortened
+from sertone.schema import Problem, ReportProblem
+from sertone.scoring.display import format_count, shorten_list
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 PIECE = 4096
 """Bytes that are read of a file at once; most transcripts are shorter."""
 
 
-def visible(files: Iterator[Path]) -> list[Path]:
+def list_visible(files: Iterator[Path]) -> list[Path]:
     """Sorted, without hidden files (macOS leaves `._*` beside every file it copies)."""
     return sorted(path for path in files if not path.name.startswith("."))
 
 
-def audio_files(folder: Path, pattern: str = "*") -> list[Path]:
+def list_audio_files(folder: Path, pattern: str = "*") -> list[Path]:
     """The visible sound files of a folder (WAV, or FLAC re-coded from it), sorted."""
     files = (p for p in folder.glob(pattern) if p.suffix.lower() in AUDIO_SUFFIXES)
-    return visible(files)
+    return list_visible(files)
 
 
-def require(folder: Path, corpus: str) -> Path:
+def require_folder(folder: Path, corpus: str) -> Path:
     """The folder, if it is there.
 
     Raises:
@@ -45,7 +45,7 @@ def require(folder: Path, corpus: str) -> Path:
     return folder
 
 
-def table(path: Path, columns: Sequence[str], report: Report) -> list[dict[str, str]]:
+def read_optional_table(path: Path, columns: Sequence[str], report: ReportProblem) -> list[dict[str, str]]:
     """The rows of a table that a corpus can do without; it is reported where it is not what it should be.
 
     Args:
@@ -65,7 +65,7 @@ def table(path: Path, columns: Sequence[str], report: Report) -> list[dict[str, 
     return rows
 
 
-def decoded(path: Path, fallback: str = "latin-1") -> str:
+def read_text(path: Path, fallback: str = "latin-1") -> str:
     """Return a text file as a string, without a byte order mark.
 
     Each line is decoded by itself: files of a corpus were edited on several machines, and one line in an
@@ -78,7 +78,7 @@ def decoded(path: Path, fallback: str = "latin-1") -> str:
     return _decoded(path.read_bytes(), fallback)
 
 
-def texts(folder: Path, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def read_texts(folder: Path, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The contents of many small files, as `decoded` gives them.
 
     Three system calls per file; opening each by its path takes more than twice as long.
@@ -123,7 +123,7 @@ def _decoded_line(line: bytes, fallback: str) -> str:
         return line.decode(fallback, errors="replace")
 
 
-def few(names: Collection[str], thing: str, rest: str) -> str:
+def summarise_names(names: Collection[str], thing: str, rest: str) -> str:
     """Say how many there are, and name the first three: for problems that many files have.
 
     Args:
@@ -131,10 +131,10 @@ def few(names: Collection[str], thing: str, rest: str) -> str:
         thing: one of them: `recording`.
         rest: what is wrong with it, without a verb that depends on how many there are.
     """
-    return f"{counted(len(names), thing)} {rest}: {shortened(sorted(names))}"
+    return f"{format_count(len(names), thing)} {rest}: {shorten_list(sorted(names))}"
 
 
-def number(cell: str) -> float | None:
+def parse_number(cell: str) -> float | None:
     """A cell of a table as a finite number, or None."""
     try:
         value = float(cell)

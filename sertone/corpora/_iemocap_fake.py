@@ -84,7 +84,7 @@ class _Turn:
     name: str = ""
 
 
-def write(root: Path, full: bool) -> None:
+def write_miniature(root: Path, full: bool) -> None:
     """Writes the tree below `root`."""
     draw = Random(0)
     turns = _four_class_turns(draw) + _other_turns(draw)

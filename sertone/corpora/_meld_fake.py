@@ -14,7 +14,7 @@ import soundfile
 EMOTIONS = ("neutral", "joy", "surprise", "anger", "sadness", "neutral", "disgust", "fear")
 SENTIMENTS = {"neutral": "neutral", "joy": "positive", "surprise": "positive"}
 SPEAKERS = ("Ross", "Monica", "Chandler", "Woman", "Rachel", "Joey", "Phoebe", "Nurse", "All")
-HEAD = (
+HEADER = (
     "Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID",
     "Season", "Episode", "StartTime", "EndTime",
 )  # fmt: skip
@@ -24,7 +24,7 @@ FEW = {"train": [*range(50), 1252, 1253], "dev": [*range(20), 1107], "test": [*r
 BROKEN, MISSING = ("train", 1253), ("dev", 1107)
 
 
-def write(root: Path, full: bool) -> None:
+def write_miniature(root: Path, full: bool) -> None:
     """Writes the tree below `root`."""
     for side, folder in FOLDERS.items():
         numbers = list(range(ROWS[side])) if full else FEW[side]
@@ -54,7 +54,7 @@ def _write_table(path: Path, numbers: list[int]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="", encoding="cp1252") as file:
         writer = csv.writer(file)
-        writer.writerow(HEAD)
+        writer.writerow(HEADER)
         for count, number in enumerate(numbers, 1):
             dialogue, utterance = divmod(number, 10)
             emotion = EMOTIONS[number % len(EMOTIONS)]

@@ -34,7 +34,7 @@ LAYOUTS = {
 }
 
 
-def write(root: Path, segments: int, release: str) -> None:
+def write_miniature(root: Path, segments: int, release: str) -> None:
     """Writes the tree below `root`."""
     layout, draw = LAYOUTS[release], Random(0)
     rows = [_row(number, layout, draw) for number in range(segments)]

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from statistics import median
 
 from sertone.schema import Problem
-from sertone.scoring.display import counted
+from sertone.scoring.display import format_count
 
 UNKNOWN_SPEAKER = "(unknown)"
 MANY_SPEAKERS = 100
 """From here on the text says how utterances spread over speakers, not how many each has."""
-MOST_LINES = 5
+MAX_LINES = 5
 """Lines that the text gives to problems of one code; the JSON object lists them all."""
 
 
@@ -60,7 +60,7 @@ class CorpusReport:
     problems: list[Problem]
 
     @property
-    def sound(self) -> bool:
+    def is_sound(self) -> bool:
         """Whether nothing was found that would change a result."""
         return all(problem.severity == "note" for problem in self.problems)
 
@@ -71,15 +71,15 @@ class CorpusReport:
     def to_text(self) -> str:
         """For people."""
         title = f"{self.corpus} at {self.root}"
-        size = f"{counted(self.utterances, 'utterance')}, {self.hours:.2f} h"
-        parts = [f"{title}\n{size}, {counted(self.speakers, 'speaker')}"]
+        size = f"{format_count(self.utterances, 'utterance')}, {self.hours:.2f} h"
+        parts = [f"{title}\n{size}, {format_count(self.speakers, 'speaker')}"]
         parts += [f"release  {self.release}"] if self.release else []
         for number, what in (
             (self.unknown_speakers, "of unknown speakers"),
             (self.voted, "with annotators' votes"),
             (self.texts, "with a transcript"),
         ):
-            parts += [f"{counted(number, 'utterance')} {what}"] if number else []
+            parts += [f"{format_count(number, 'utterance')} {what}"] if number else []
         for name, counts in (
             ("label", self.by_label),
             ("class", self.by_class),
@@ -93,13 +93,13 @@ class CorpusReport:
         for session, counts in self.by_session.items():
             parts.append(f"{session}\n" + _columns(counts))
         parts += [f"checked for  {self.checked_for}"] if self.checked_for else []
-        parts += problem_lines(self.problems)
-        parts.append("nothing that would change a result" if self.sound else self._verdict())
+        parts += format_problems(self.problems)
+        parts.append("nothing that would change a result" if self.is_sound else self._verdict())
         return "\n".join(parts)
 
     def _verdict(self) -> str:
         errors = sum(problem.severity == "error" for problem in self.problems)
-        return f"{counted(errors, 'error')}; mend {'it' if errors == 1 else 'them'} first"
+        return f"{format_count(errors, 'error')}; mend {'it' if errors == 1 else 'them'} first"
 
 
 def _columns(counts: dict[str, int]) -> str:
@@ -111,10 +111,10 @@ def _speakers(counts: dict[str, int]) -> str:
         return _columns(counts)
     known = [count for name, count in counts.items() if name != UNKNOWN_SPEAKER]
     spread = f"{min(known)} to {max(known)} utterances each, median {median(known):g}"
-    return f"  {counted(len(known), 'known speaker')} with {spread}"
+    return f"  {format_count(len(known), 'known speaker')} with {spread}"
 
 
-def problem_lines(problems: Sequence[Problem]) -> list[str]:
+def format_problems(problems: Sequence[Problem]) -> list[str]:
     """Return problems as text: equal ones in one line with an example, and few lines for every code."""
     kinds: dict[tuple[str, str], dict[str, list[Problem]]] = defaultdict(lambda: defaultdict(list))
     for problem in problems:
@@ -122,8 +122,8 @@ def problem_lines(problems: Sequence[Problem]) -> list[str]:
     lines = []
     for (severity, code), by_message in kinds.items():
         same = sorted(by_message.values(), key=len, reverse=True)
-        lines += [f"{severity} [{code}] {_example(equal)}" for equal in same[:MOST_LINES]]
-        if left := sum(len(equal) for equal in same[MOST_LINES:]):
+        lines += [f"{severity} [{code}] {_example(equal)}" for equal in same[:MAX_LINES]]
+        if left := sum(len(equal) for equal in same[MAX_LINES:]):
             lines.append(f"{severity} [{code}] and {left} more of this kind; --json lists them all")
     return lines
 

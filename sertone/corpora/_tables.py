@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sertone.errors import SertoneError
-from sertone.utils.extras import install
-from sertone.utils.spreadsheet import restored
+from sertone.utils.extras import install_command
+from sertone.utils.spreadsheet import unguard_formula
 
 Row = dict[str, str | None]
 SEPARATORS = (",", ";", "\t")
@@ -40,7 +40,7 @@ def read_table(path: Path) -> list[Row]:
     return rows
 
 
-def first_line(path: Path) -> int:
+def get_first_line(path: Path) -> int:
     """Return the number of a table's first row, as an editor counts lines."""
     return 2 if path.suffix.lower() in (".csv", ".tsv") else 1
 
@@ -58,7 +58,7 @@ def _separated(path: Path, separator: str) -> list[Row]:
     rows = list(reader)
     if long := next((number for number, row in enumerate(rows, 2) if None in row), None):
         raise ValueError(f"line {long} has more cells than there are columns")
-    return [{name: text and restored(text) for name, text in row.items()} for row in rows]
+    return [{name: text and unguard_formula(text) for name, text in row.items()} for row in rows]
 
 
 def _require_once(columns: Sequence[str], where: Path | str) -> None:
@@ -82,7 +82,7 @@ def _parquet(path: Path) -> list[Row]:
         import polars
     except ImportError:
         raise SertoneError(
-            "missing_extra", f"{path}: Parquet needs polars", way_out=install("train")
+            "missing_extra", f"{path}: Parquet needs polars", way_out=install_command("train")
         ) from None
     try:
         return polars.read_parquet(path).select(polars.all().cast(polars.String)).to_dicts()

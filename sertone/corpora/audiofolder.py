@@ -36,16 +36,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sertone.audio import SUFFIXES
-from sertone.corpora._cells import SPLITS, emotion, filled, utterance
-from sertone.corpora._columns import named_columns, read_as
-from sertone.corpora._files import few, visible, write_tone
-from sertone.corpora._tables import first_line, read_table
+from sertone.corpora._cells import SPLIT_SYNONYMS, build_utterance, normalise_emotion, select_filled
+from sertone.corpora._columns import match_columns, note_synonyms
+from sertone.corpora._files import list_visible, summarise_names, write_tone
+from sertone.corpora._tables import get_first_line, read_table
 from sertone.errors import SertoneError
 from sertone.labels import EMOTIONS as KNOWN
 from sertone.labels import NOT_CLASSES, SYNONYMS, Scale
 from sertone.licences import UNKNOWN
-from sertone.schema import Problem, Report, Utterance, stop
-from sertone.scoring.display import shortened
+from sertone.schema import Problem, ReportProblem, Utterance, raise_on_error
+from sertone.scoring.display import shorten_list
 
 TITLE = "a folder per class"
 LICENCE = UNKNOWN
@@ -61,7 +61,7 @@ SIDES = ("train", "validation", "test")
 
 def utterances(
     root: Path,
-    report: Report = stop,
+    report: ReportProblem = raise_on_error,
     *,
     columns: Mapping[str, str] | None = None,
     speaker_pattern: str = "",
@@ -81,7 +81,7 @@ def utterances(
     found = list(_table_rows(tree, columns or {}, report) if tree.tables else tree.utterances())
     named = [tree.with_speaker(u) for u in found]
     if speaker_pattern and (unknown := [u.id for u in named if not u.known_speaker]):
-        message = few(unknown, "path", "that speaker_pattern finds no speaker in")
+        message = summarise_names(unknown, "path", "that speaker_pattern finds no speaker in")
         severity = "error" if len(unknown) == len(named) else "note"
         report(Problem("no_speaker", unknown[0], message, severity))
     if note := _inner_emotions(tree, named):
@@ -105,7 +105,7 @@ class _Tree:
         if not root.is_dir():
             raise SertoneError("not_this_corpus", f"{root} is no folder", "a folder per class")
         below = [p for p in root.rglob("*") if not any(part[0] == "." for part in p.relative_to(root).parts)]
-        files = visible(p for p in below if p.suffix.lower() in SUFFIXES)
+        files = list_visible(p for p in below if p.suffix.lower() in SUFFIXES)
         if not files:
             raise SertoneError("not_this_corpus", f"no recording below {root}", "a folder per class")
         split = _has_split(root, files)
@@ -139,7 +139,7 @@ class _Tree:
     def labels(self, path: Path) -> dict[str, str | float]:
         """Return the emotion that the folder of a recording says, if it is in one."""
         folders = self.folders(path)
-        return {"emotion": emotion(folders[0]), "raw_emotion": folders[0]} if folders else {}
+        return {"emotion": normalise_emotion(folders[0]), "raw_emotion": folders[0]} if folders else {}
 
     def side(self, path: Path) -> str | None:
         """Return the side of the official split that a recording is on."""
@@ -163,7 +163,7 @@ def _plain(path: Path) -> Path:
 
 def _side(folder: str) -> str | None:
     name = folder.strip().lower()
-    side = SPLITS.get(name, name)
+    side = SPLIT_SYNONYMS.get(name, name)
     return side if side in SIDES else None
 
 
@@ -190,28 +190,32 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
         ) from None
 
 
-def _table_rows(tree: _Tree, columns: Mapping[str, str], report: Report) -> Iterator[Utterance]:
+def _table_rows(tree: _Tree, columns: Mapping[str, str], report: ReportProblem) -> Iterator[Utterance]:
     """Yield what the tables say of the recordings that they name."""
     named: set[Path] = set()
     for table in tree.tables:
         rows = read_table(table)
         written = dict.fromkeys(name for row in rows for name in row)
-        names = named_columns(written, columns, table, ("path",))
-        for note in read_as(names, columns, table):
+        names = match_columns(written, columns, table, ("path",))
+        for note in note_synonyms(names, columns, table):
             report(note)
-        for count, cells in enumerate(rows, first_line(table)):
-            where, row = f"{table}, line {count}", filled(cells, names)
+        for count, cells in enumerate(rows, get_first_line(table)):
+            where, row = f"{table}, line {count}", select_filled(cells, names)
             if "path" not in row:
                 report(Problem("missing_cell", where, "no path given"))
                 continue
             path = table.parent / row["path"]
             named.add(_plain(path))
-            found = utterance(row, where, report, id_=tree.id_of(path), path=path)
+            found = build_utterance(row, where, report, id_=tree.id_of(path), path=path)
             folders = {} if "emotion" in names else tree.labels(path)
             side = tree.side(table) or tree.side(path)  # a table may name recordings outside its folder
             yield replace(found, labels=found.labels | folders, split=found.split or side)
     if left := [tree.id_of(path) for path in tree.files if _plain(path) not in named]:
-        report(Problem("not_in_table", left[0], few(left, "recording", "that no table names"), "note"))
+        report(
+            Problem(
+                "not_in_table", left[0], summarise_names(left, "recording", "that no table names"), "note"
+            )
+        )
 
 
 def _inner_emotions(tree: _Tree, found: Sequence[Utterance]) -> Problem | None:
@@ -222,13 +226,13 @@ def _inner_emotions(tree: _Tree, found: Sequence[Utterance]) -> Problem | None:
     inner = sorted({name for folders, _ in taken for name in folders[1:] if _is_emotion(name)})
     if not inner or any(_is_emotion(name) for name in classes):
         return None
-    where = f"the classes are {shortened(classes)}, and the folders in them are emotions: {shortened(inner)}"
+    where = f"the classes are {shorten_list(classes)}, and the folders in them are emotions: {shorten_list(inner)}"
     way_out = "put the folders of emotions first, or write a table metadata.csv with the column emotion"
     return Problem("inner_emotions", taken[0][1].id, f"{where}; {way_out}", "note")
 
 
 def _is_emotion(folder: str) -> bool:
-    return emotion(folder) in KNOWN and emotion(folder) not in NOT_CLASSES
+    return normalise_emotion(folder) in KNOWN and normalise_emotion(folder) not in NOT_CLASSES
 
 
 def fake(root: Path, full: bool = False) -> None:

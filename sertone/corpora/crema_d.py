@@ -20,13 +20,19 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from sertone.corpora._files import audio_files, number, require, table, write_tone
-from sertone.labels import Scale, emotion_labels, shares
-from sertone.licences import KNOWN
-from sertone.schema import Problem, Report, Utterance, stop
+from sertone.corpora._files import (
+    list_audio_files,
+    parse_number,
+    read_optional_table,
+    require_folder,
+    write_tone,
+)
+from sertone.labels import Scale, make_emotion_labels, normalise_counts
+from sertone.licences import KNOWN_LICENCES
+from sertone.schema import Problem, ReportProblem, Utterance, raise_on_error
 
 TITLE = "CREMA-D"
-LICENCE = KNOWN["odbl"]
+LICENCE = KNOWN_LICENCES["odbl"]
 LANGUAGE = "en"
 CITATION = "Cao et al., CREMA-D, IEEE Transactions on Affective Computing 2014"
 NOTE = "Acted speech: spontaneous speech scores lower."
@@ -59,11 +65,11 @@ SILENT = "1076_MTI_SAD_XX"
 NAME = re.compile(r"(1\d{3})_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX|X)")
 
 
-def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
+def utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Reads `root/AudioWAV`, the actors' sex from `root/VideoDemographics.csv`, and the raters' votes."""
     genders = _genders(root / "VideoDemographics.csv", report)
     votes = _votes(root / "processedResults" / "tabulatedVotes.csv", report)
-    for path in audio_files(require(root / "AudioWAV", "crema_d")):
+    for path in list_audio_files(require_folder(root / "AudioWAV", "crema_d")):
         match = NAME.fullmatch(path.stem)
         if not match:
             report(Problem("bad_name", str(path), "expected a name such as 1001_IEO_ANG_HI"))
@@ -72,7 +78,7 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
             report(Problem("no_signal", str(path), "known to hold no signal: left out", "note"))
             continue
         actor, sentence, emotion, level = match.groups()
-        labels = emotion_labels(emotion, EMOTIONS, str(path), report)
+        labels = make_emotion_labels(emotion, EMOTIONS, str(path), report)
         labels |= {"style": "scripted", "intensity": level}
         if actor in genders:
             labels["gender"] = genders[actor]
@@ -86,7 +92,7 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
         )
 
 
-def _genders(path: Path, report: Report) -> dict[str, str]:
+def _genders(path: Path, report: ReportProblem) -> dict[str, str]:
     if not path.is_file():
         report(Problem("missing_demographics", str(path), "no gender labels without it", "note"))
         return {}
@@ -94,20 +100,20 @@ def _genders(path: Path, report: Report) -> dict[str, str]:
         return {row["ActorID"]: row["Sex"].strip().lower() for row in csv.DictReader(file)}
 
 
-def _votes(path: Path, report: Report) -> dict[str, dict[str, float]]:
+def _votes(path: Path, report: ReportProblem) -> dict[str, dict[str, float]]:
     """Recording -> shares of the raters who only heard it."""
     if not path.is_file():
         report(Problem("missing_votes", str(path), "no annotators' votes without it", "note"))
         return {}
     counts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for row in table(path, ("", *VOTES, "fileName"), report):
-        key, cells = number(row[""]), [number(row[letter]) for letter in VOTES]
+    for row in read_optional_table(path, ("", *VOTES, "fileName"), report):
+        key, cells = parse_number(row[""]), [parse_number(row[letter]) for letter in VOTES]
         if key is None or any(cell is None or cell < 0 for cell in cells):
             report(Problem("bad_number", f"{path}, {row['fileName']}", "expected a key and six counts"))
         elif key // 100_000 == VOICE_ONLY:
             for emotion, cell in zip(VOTES.values(), cells, strict=True):
                 counts[row["fileName"]][emotion] += cell or 0
-    return {name: shares(own) for name, own in counts.items()}
+    return {name: normalise_counts(own) for name, own in counts.items()}
 
 
 def fake(root: Path, full: bool = False) -> None:

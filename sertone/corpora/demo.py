@@ -34,8 +34,8 @@ from sertone.corpora import manifest
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, Scale
 from sertone.licences import CC0, Licence
-from sertone.schema import Report, Utterance, stop
-from sertone.utils.extras import install
+from sertone.schema import ReportProblem, Utterance, raise_on_error
+from sertone.utils.extras import install_command
 
 TITLE = "Sertone's demo (synthetic speech)"
 LICENCE = Licence(
@@ -130,7 +130,7 @@ RIGHT = 0.85
 ENDINGS = ("and that was it", "or so", "you see", "I think", "if you ask me")
 
 
-def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
+def utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Reads the manifest that `fake` wrote."""
     return manifest.utterances(root, report)
 
@@ -224,7 +224,7 @@ class _Voice:
             raise SertoneError(
                 "missing_extra",
                 "espeakng-loader is not installed",
-                way_out=install("demo"),
+                way_out=install_command("demo"),
             ) from None
         # A private copy of the library starts with fresh state: the same seed, the same bytes.
         with tempfile.TemporaryDirectory() as folder:

@@ -16,10 +16,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sertone.corpora._files import audio_files, number, require, table, write_tone
-from sertone.labels import Scale, emotion_labels, shares
+from sertone.corpora._files import (
+    list_audio_files,
+    parse_number,
+    read_optional_table,
+    require_folder,
+    write_tone,
+)
+from sertone.labels import Scale, make_emotion_labels, normalise_counts
 from sertone.licences import Licence
-from sertone.schema import Problem, Report, Utterance, stop
+from sertone.schema import Problem, ReportProblem, Utterance, raise_on_error
 
 TITLE = "EmoDB"
 LICENCE = Licence(
@@ -58,16 +64,16 @@ TEXTS = {
 NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])[a-z]")
 
 
-def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
+def utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Reads `root/wav`. All speech is scripted; the sentence number gives the transcript."""
     agreement = _agreement(root / "metadata.csv", report)
-    for path in audio_files(require(root / "wav", "emodb")):
+    for path in list_audio_files(require_folder(root / "wav", "emodb")):
         match = NAME.fullmatch(path.stem)
         if not match or match[1] not in MEN + WOMEN:
             report(Problem("bad_name", str(path), "expected a name such as 03a01Fa"))
             continue
         speaker, sentence, letter = match.groups()
-        labels = emotion_labels(letter, EMOTIONS, str(path), report)
+        labels = make_emotion_labels(letter, EMOTIONS, str(path), report)
         labels |= {"gender": "male" if speaker in MEN else "female", "style": "scripted"}
         yield Utterance(
             id=path.stem,
@@ -83,17 +89,17 @@ def _votes(intended: str | None, agreement: float | None) -> dict[str, float]:
     if intended is None or agreement is None:
         return {}
     rest = (1 - agreement) / (len(EMOTIONS) - 1)
-    return shares({name: agreement if name == intended else rest for name in EMOTIONS.values()})
+    return normalise_counts({name: agreement if name == intended else rest for name in EMOTIONS.values()})
 
 
-def _agreement(path: Path, report: Report) -> dict[str, float]:
+def _agreement(path: Path, report: ReportProblem) -> dict[str, float]:
     """Name of a recording -> share of the listeners who heard what was meant."""
     if not path.is_file():
         return {}
     found = {}
-    for row in table(path, ("file", "listener_agreement"), report):
+    for row in read_optional_table(path, ("file", "listener_agreement"), report):
         cell = row["listener_agreement"]
-        share = number(cell)
+        share = parse_number(cell)
         if share is not None and 0 <= share <= 1:
             found[Path(row["file"]).stem] = share
         elif cell:

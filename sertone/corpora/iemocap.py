@@ -25,11 +25,11 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from sertone.corpora._files import decoded, require, visible
-from sertone.corpora._iemocap_fake import write
-from sertone.labels import Scale, emotion_labels, shares
+from sertone.corpora._files import list_visible, read_text, require_folder
+from sertone.corpora._iemocap_fake import write_miniature
+from sertone.labels import Scale, make_emotion_labels, normalise_counts
 from sertone.licences import Licence
-from sertone.schema import Problem, Report, Utterance, stop
+from sertone.schema import Problem, ReportProblem, Utterance, raise_on_error
 
 TITLE = "IEMOCAP"
 LICENCE = Licence(
@@ -74,16 +74,16 @@ RATINGS = re.compile(r"\[\s*([-\d.]+),\s*([-\d.]+),\s*([-\d.]+)\s*\]")
 GENDERS = {"F": "female", "M": "male"}
 
 
-def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
+def utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Reads the sessions in order; `activation` is called arousal."""
     if not any((root / f"Session{session}" / "dialog").is_dir() for session in range(1, 6)):
-        require(root / "Session1" / "dialog", "iemocap")
+        require_folder(root / "Session1" / "dialog", "iemocap")
     for session in range(1, 6):
         dialog = root / f"Session{session}" / "dialog"
-        evaluations = visible((dialog / "EmoEvaluation").glob("Ses*.txt"))
+        evaluations = list_visible((dialog / "EmoEvaluation").glob("Ses*.txt"))
         if not evaluations:
             report(Problem("missing_session", str(dialog), "no evaluation files"))
-        for folder in visible((dialog.parent / "sentences" / "wav").glob("Ses*")):
+        for folder in list_visible((dialog.parent / "sentences" / "wav").glob("Ses*")):
             if folder.name not in {path.stem for path in evaluations}:
                 report(Problem("missing_evaluation", str(folder), "recordings without labels"))
         for evaluation in evaluations:
@@ -94,7 +94,9 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
             yield from turns
 
 
-def _dialogue(evaluation: Path, session: int, texts: dict[str, str], report: Report) -> Iterator[Utterance]:
+def _dialogue(
+    evaluation: Path, session: int, texts: dict[str, str], report: ReportProblem
+) -> Iterator[Utterance]:
     wav = evaluation.parents[2] / "sentences" / "wav" / evaluation.stem
     for fields, rest in _blocks(_lines(evaluation)):
         name, raw, ratings = fields[1].strip(), fields[2].strip(), fields[3]
@@ -104,7 +106,7 @@ def _dialogue(evaluation: Path, session: int, texts: dict[str, str], report: Rep
             continue
         if name not in texts:
             report(Problem("missing_transcript", name, f"not in {evaluation.name}", "note"))
-        labels = emotion_labels(raw, EMOTIONS, name, report) | {
+        labels = make_emotion_labels(raw, EMOTIONS, name, report) | {
             "gender": GENDERS[talker],
             "style": "improvised" if "_impro" in name else "scripted",
         }
@@ -126,7 +128,7 @@ def _blocks(lines: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
         yield lines[start].split("\t"), list(lines[start + 1 : end])
 
 
-def _votes(lines: Sequence[str], name: str, report: Report) -> dict[str, float]:
+def _votes(lines: Sequence[str], name: str, report: ReportProblem) -> dict[str, float]:
     """One vote per external rater; a category that is not known is reported and does not count."""
     counts: dict[str, float] = defaultdict(float)
     for line in lines:
@@ -138,10 +140,10 @@ def _votes(lines: Sequence[str], name: str, report: Report) -> dict[str, float]:
             report(Problem("unknown_vote", name, f"{line!r}; expected categories of the corpus", "note"))
         for emotion in known:
             counts[emotion] += 1 / len(known)
-    return shares(counts)
+    return normalise_counts(counts)
 
 
-def _ratings(text: str, name: str, report: Report) -> dict[str, float]:
+def _ratings(text: str, name: str, report: ReportProblem) -> dict[str, float]:
     match = RATINGS.match(text.strip())
     if not match:
         report(Problem("bad_rating", name, f"{text!r}; expected [val, act, dom]", "note"))
@@ -150,7 +152,7 @@ def _ratings(text: str, name: str, report: Report) -> dict[str, float]:
     return {"valence": valence, "arousal": activation, "dominance": dominance}
 
 
-def _transcripts(path: Path, report: Report) -> dict[str, str]:
+def _transcripts(path: Path, report: ReportProblem) -> dict[str, str]:
     """Utterance -> text; lines of other forms and speech without a label are passed over."""
     if not path.is_file():
         report(Problem("missing_transcript", str(path), "no such file", "note"))
@@ -166,9 +168,9 @@ def _transcripts(path: Path, report: Report) -> dict[str, str]:
 
 def _lines(path: Path) -> list[str]:
     """Split at line feeds alone: Latin-1 texts hold other characters that `splitlines` splits at."""
-    return [line.rstrip("\r") for line in decoded(path).split("\n")]
+    return [line.rstrip("\r") for line in read_text(path).split("\n")]
 
 
 def fake(root: Path, full: bool = False) -> None:
     """Writes 200 utterances of the tree, or with `full` all 10 039 with the published counts."""
-    write(root, full)
+    write_miniature(root, full)

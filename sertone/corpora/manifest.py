@@ -35,14 +35,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from sertone.corpora._cells import filled, read_number, utterance
-from sertone.corpora._columns import named_columns, read_as
+from sertone.corpora._cells import build_utterance, read_number, select_filled
+from sertone.corpora._columns import match_columns, note_synonyms
 from sertone.corpora._files import write_tone
-from sertone.corpora._tables import first_line, read_table
+from sertone.corpora._tables import get_first_line, read_table
 from sertone.errors import SertoneError
 from sertone.labels import SYNONYMS, Scale
 from sertone.licences import UNKNOWN
-from sertone.schema import Problem, Report, Utterance, stop
+from sertone.schema import Problem, ReportProblem, Utterance, raise_on_error
 
 TITLE = "a manifest"
 LICENCE = UNKNOWN
@@ -55,7 +55,11 @@ CLASSES = "all"
 
 
 def utterances(
-    root: Path, report: Report = stop, *, labelled: bool = True, columns: Mapping[str, str] | None = None
+    root: Path,
+    report: ReportProblem = raise_on_error,
+    *,
+    labelled: bool = True,
+    columns: Mapping[str, str] | None = None,
 ) -> Iterator[Utterance]:
     """Reads a manifest: the file, or the `metadata.csv` of a folder.
 
@@ -77,10 +81,10 @@ def utterances(
         stem = path.rsplit(".", 1)[0]
         seen[stem] += 1
         id_ = stem if seen[stem] == 1 else f"{stem}#{seen[stem]}"
-        yield utterance(row, where, report, id_=id_, path=table.parent / path, labelled=labelled)
+        yield build_utterance(row, where, report, id_=id_, path=table.parent / path, labelled=labelled)
 
 
-def recordings(
+def read_recordings(
     path: Path, columns: Mapping[str, str] | None = None
 ) -> list[tuple[Path, str | None, float | None]]:
     """The recordings that a table names, in its order: what predicting needs.
@@ -97,7 +101,7 @@ def recordings(
             `missing_cell`, `bad_number`, `parts_of_files`.
     """
     found = []
-    for where, row, table in _rows(path, columns, ("path",), stop):
+    for where, row, table in _rows(path, columns, ("path",), raise_on_error):
         if not (name := row.get("path")):
             raise SertoneError("missing_cell", f"{where}: no path given", "one in every row")
         if cut := [name for name in ("start_s", "end_s") if name in row]:
@@ -107,22 +111,24 @@ def recordings(
                 "whole recordings",
                 "an RTTM file of the parts answers each: `sertone predict --speakers`",
             )
-        found.append((table.parent / name, row.get("text"), read_number(row, "duration_s", where, stop)))
+        found.append(
+            (table.parent / name, row.get("text"), read_number(row, "duration_s", where, raise_on_error))
+        )
     return found
 
 
 def _rows(
-    root: Path, columns: Mapping[str, str] | None, required: tuple[str, ...], report: Report
+    root: Path, columns: Mapping[str, str] | None, required: tuple[str, ...], report: ReportProblem
 ) -> Iterator[tuple[str, dict[str, str], Path]]:
     """Yield where each row stands, its cells under the names used here, and the table's file."""
     path = root / "metadata.csv" if root.is_dir() else root
     rows = read_table(path)
     written = dict.fromkeys(name for row in rows for name in row)
-    named = named_columns(written, columns or {}, path, required)
-    for note in read_as(named, columns or {}, path):
+    named = match_columns(written, columns or {}, path, required)
+    for note in note_synonyms(named, columns or {}, path):
         report(note)
-    for count, cells in enumerate(rows, first_line(path)):
-        yield f"{path}, line {count}", filled(cells, named), path
+    for count, cells in enumerate(rows, get_first_line(path)):
+        yield f"{path}, line {count}", select_filled(cells, named), path
 
 
 def fake(root: Path, full: bool = False) -> None:

@@ -35,11 +35,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sertone.corpora._files import decoded, few, require, visible
-from sertone.corpora._meld_fake import write
-from sertone.labels import Scale, emotion_labels
+from sertone.corpora._files import list_visible, read_text, require_folder, summarise_names
+from sertone.corpora._meld_fake import write_miniature
+from sertone.labels import Scale, make_emotion_labels
 from sertone.licences import Licence
-from sertone.schema import Problem, Report, Utterance, stop
+from sertone.schema import Problem, ReportProblem, Utterance, raise_on_error
 
 TITLE = "MELD"
 LICENCE = Licence(
@@ -85,11 +85,11 @@ MISREAD = {code: bytes([code]).decode("cp1252", errors="ignore") for code in ran
 """Characters of Windows-1252 that were taken for Latin-1 on the way into UTF-8."""
 
 
-def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
+def utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Reads the tables of the three sides in turn."""
     tables = {side: _table(root, side) for side in SIDES}
     if not any(tables.values()):
-        require(root / "train_splits", "meld")
+        require_folder(root / "train_splits", "meld")
     for side, table in tables.items():
         if table is None:
             report(Problem("missing_side", str(root), f"no {side}_sent_emo.csv"))
@@ -102,7 +102,7 @@ def _table(root: Path, side: str) -> Path | None:
     return next((path for path in (root / name, root / side / name) if path.is_file()), None)
 
 
-def _side(side: str, root: Path, table: Path, report: Report) -> Iterator[Utterance]:
+def _side(side: str, root: Path, table: Path, report: ReportProblem) -> Iterator[Utterance]:
     media, taken, silent = _media(root, side), set(), []
     for row in _rows(table, report):
         name = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
@@ -115,24 +115,24 @@ def _side(side: str, root: Path, table: Path, report: Report) -> Iterator[Uttera
         else:
             silent.append(name)
     if silent:
-        report(Problem("missing_audio", str(table), few(silent, "recording", "without a file")))
+        report(Problem("missing_audio", str(table), summarise_names(silent, "recording", "without a file")))
     if extra := media.keys() - taken:
-        message = few(extra, "recording", "without a row, passed over")
+        message = summarise_names(extra, "recording", "without a row, passed over")
         report(Problem("unlisted_audio", str(table), message, "note"))
 
 
 def _media(root: Path, side: str) -> dict[str, Path]:
     """Stem -> recording; of two with one stem WAV goes before FLAC, and that before MP4."""
     for folder in (root / SIDES[side][1], root / side / SIDES[side][1], root / side):
-        files = [path for path in visible(folder.glob("*dia*_utt*")) if path.suffix.lower() in SUFFIXES]
+        files = [path for path in list_visible(folder.glob("*dia*_utt*")) if path.suffix.lower() in SUFFIXES]
         if files:
             files.sort(key=lambda path: SUFFIXES.index(path.suffix.lower()))
             return {path.stem: path for path in files}
     return {}
 
 
-def _rows(table: Path, report: Report) -> list[dict[str, str]]:
-    text = decoded(table, "cp1252").translate(MISREAD)
+def _rows(table: Path, report: ReportProblem) -> list[dict[str, str]]:
+    text = read_text(table, "cp1252").translate(MISREAD)
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     found = rows[0].keys() if rows else ()
     if missing := [name for name in COLUMNS if name not in found]:
@@ -141,12 +141,12 @@ def _rows(table: Path, report: Report) -> list[dict[str, str]]:
     return [{name: (cell or "").strip() for name, cell in row.items() if name} for row in rows]
 
 
-def _utterance(row: dict[str, str], name: str, path: Path, side: str, report: Report) -> Utterance:
+def _utterance(row: dict[str, str], name: str, path: Path, side: str, report: ReportProblem) -> Utterance:
     who = row["Speaker"].title()
     place = f"s{row.get('Season', '')}e{row.get('Episode', '')}"
     speaker = who if who in CAST else f"{who} {place if len(place) > 2 else name.rsplit('_', 1)[0]}"
     known = bool(who) and not SEVERAL.search(who)
-    labels = emotion_labels(row["Emotion"].lower(), EMOTIONS, name, report) | {"style": "scripted"}
+    labels = make_emotion_labels(row["Emotion"].lower(), EMOTIONS, name, report) | {"style": "scripted"}
     labels |= {"sentiment": row["Sentiment"].lower()} if row.get("Sentiment") else {}
     labels |= {"gender": CAST[who]} if who in CAST else {}
     return Utterance(
@@ -162,4 +162,4 @@ def _utterance(row: dict[str, str], name: str, path: Path, side: str, report: Re
 
 def fake(root: Path, full: bool = False) -> None:
     """Writes 93 rows, or with `full` the 13 708 of the real one: MP4 where PyAV is there, else WAV."""
-    write(root, full)
+    write_miniature(root, full)

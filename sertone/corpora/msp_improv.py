@@ -30,10 +30,17 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
-from sertone.corpora._files import audio_files, decoded, few, number, require, write_tone
-from sertone.labels import Scale, emotion_labels, shares
+from sertone.corpora._files import (
+    list_audio_files,
+    parse_number,
+    read_text,
+    require_folder,
+    summarise_names,
+    write_tone,
+)
+from sertone.labels import Scale, make_emotion_labels, normalise_counts
 from sertone.licences import Licence
-from sertone.schema import Problem, Report, Utterance, stop
+from sertone.schema import Problem, ReportProblem, Utterance, raise_on_error
 
 TITLE = "MSP-IMPROV"
 LICENCE = Licence(
@@ -72,16 +79,18 @@ COUNTS = {
 Fields = list[str]
 
 
-def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
+def utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Reads the recordings of all sessions that `Evaluation.txt` has labels of."""
     paths = _recordings(root)
     evaluation = next((root / name for name in EVALUATIONS if (root / name).is_file()), root / EVALUATIONS[0])
-    blocks = dict(_blocks(decoded(evaluation), report)) if evaluation.is_file() else {}
+    blocks = dict(_blocks(read_text(evaluation), report)) if evaluation.is_file() else {}
     names = {path.stem for path in paths}
     if bare := names - blocks.keys():
-        report(Problem("missing_labels", str(evaluation), few(bare, "recording", "without labels")))
+        report(
+            Problem("missing_labels", str(evaluation), summarise_names(bare, "recording", "without labels"))
+        )
     if silent := blocks.keys() - names:
-        report(Problem("missing_audio", str(root), few(silent, "recording", "without a file")))
+        report(Problem("missing_audio", str(root), summarise_names(silent, "recording", "without a file")))
     texts = _transcripts(root)
     for path in paths:
         match = NAME.fullmatch(path.stem)
@@ -91,7 +100,7 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
             continue
         letter, session, scenario = match.groups()
         head, raters = blocks[path.stem]
-        labels = emotion_labels(head[1], EMOTIONS, path.stem, report) | {
+        labels = make_emotion_labels(head[1], EMOTIONS, path.stem, report) | {
             "gender": "female" if letter == "F" else "male",
             "style": "scripted" if scenario == "R" else "improvised",
             "scenario": SCENARIOS[scenario],
@@ -103,18 +112,18 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
             session=f"session{int(session)}",
             labels=labels | _ratings(head, path.stem, report),
             votes=_votes(raters, path.stem, report),
-            text=(decoded(texts[path.stem]).strip() or None) if path.stem in texts else None,
+            text=(read_text(texts[path.stem]).strip() or None) if path.stem in texts else None,
         )
 
 
 def _recordings(root: Path) -> list[Path]:
     for folder in (root / "Audio", root):
-        if found := audio_files(folder, "session*/S*/*/*"):
+        if found := list_audio_files(folder, "session*/S*/*/*"):
             return found
-    return audio_files(require(root / "session1", "msp_improv"))
+    return list_audio_files(require_folder(root / "session1", "msp_improv"))
 
 
-def _blocks(text: str, report: Report) -> Iterator[tuple[str, tuple[Fields, list[Fields]]]]:
+def _blocks(text: str, report: ReportProblem) -> Iterator[tuple[str, tuple[Fields, list[Fields]]]]:
     """Recording -> the fields of its line, and of the lines of its raters below."""
     lines = [[field.strip() for field in line.split(";")] for line in text.splitlines() if ";" in line]
     starts = [n for n, fields in enumerate(lines) if fields[0].startswith(PREFIXES)]
@@ -127,27 +136,27 @@ def _blocks(text: str, report: Report) -> Iterator[tuple[str, tuple[Fields, list
         yield name, (lines[start], lines[start + 1 : end])
 
 
-def _ratings(head: Fields, name: str, report: Report) -> dict[str, float]:
+def _ratings(head: Fields, name: str, report: ReportProblem) -> dict[str, float]:
     ratings = {}
     for field in head[2:]:
         letter, _, cell = field.partition(":")
         if letter not in RATINGS or cell.strip().lower() == "nan":
             continue
-        if (value := number(cell)) is None:
+        if (value := parse_number(cell)) is None:
             report(Problem("bad_number", name, f"{field!r}; expected a number"))
         else:
             ratings[RATINGS[letter]] = value
     return ratings
 
 
-def _votes(raters: list[Fields], name: str, report: Report) -> dict[str, float]:
+def _votes(raters: list[Fields], name: str, report: ReportProblem) -> dict[str, float]:
     """One vote per rater; a category that is not known is reported and does not count."""
     given = {fields[0]: fields[1].lower() for fields in raters}
     for rater, word in given.items():
         if word not in CATEGORIES:
             message = f"{word!r} by {rater}; expected one of {', '.join(CATEGORIES)}"
             report(Problem("unknown_vote", name, message, "note"))
-    return shares(Counter(word for word in given.values() if word in CATEGORIES))
+    return normalise_counts(Counter(word for word in given.values() if word in CATEGORIES))
 
 
 def _transcripts(root: Path) -> dict[str, Path]:

@@ -32,12 +32,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from sertone.corpora._files import AUDIO_SUFFIXES, decoded, few, number, require, texts
-from sertone.corpora._msp_podcast_fake import write
+from sertone.corpora._files import (
+    AUDIO_SUFFIXES,
+    parse_number,
+    read_text,
+    read_texts,
+    require_folder,
+    summarise_names,
+)
+from sertone.corpora._msp_podcast_fake import write_miniature
 from sertone.errors import SertoneError
-from sertone.labels import Scale, emotion_labels
+from sertone.labels import Scale, make_emotion_labels
 from sertone.licences import Licence
-from sertone.schema import Problem, Report, Utterance, stop
+from sertone.schema import Problem, ReportProblem, Utterance, raise_on_error
 
 TITLE = "MSP-Podcast"
 LICENCE = Licence(
@@ -90,13 +97,13 @@ Rows = dict[str, dict[str, str]]
 """Utterance -> column -> cell."""
 
 
-def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
+def utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Reads the recordings that have labels, and those of Test3, in the order of their names."""
     folder, labels = _first(root, AUDIO_FOLDERS), _first(root, LABEL_FILES)
     rows, recordings = _rows(labels, report), _listed(folder, AUDIO_SUFFIXES)
     sides = _sides(root, rows, recordings, report)
     _compare(rows, sides, recordings, folder, labels, report)
-    transcripts = dict(texts(root / "Transcripts", _listed(root / "Transcripts", (".txt",))))
+    transcripts = dict(read_texts(root / "Transcripts", _listed(root / "Transcripts", (".txt",))))
     for name, file in recordings.items():
         row, side = rows.get(name, {}), sides.get(name, "")
         if not row and side != "Test3":
@@ -137,7 +144,7 @@ def _first(root: Path, names: tuple[str, ...]) -> Path:
     for name in names:
         if (root / name).exists():
             return root / name
-    return require(root / names[0], "msp_podcast")
+    return require_folder(root / names[0], "msp_podcast")
 
 
 def _listed(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
@@ -147,7 +154,7 @@ def _listed(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
     return {name.rpartition(".")[0]: name for name in wanted}
 
 
-def _rows(path: Path, report: Report) -> Rows:
+def _rows(path: Path, report: ReportProblem) -> Rows:
     """The rows of the label file; of several about one recording the first one counts.
 
     Raises:
@@ -155,7 +162,7 @@ def _rows(path: Path, report: Report) -> Rows:
     """
     read = _json_rows if path.suffix == ".json" else _csv_rows
     try:
-        rows = read(decoded(path))
+        rows = read(read_text(path))
     except (ValueError, TypeError, csv.Error) as error:
         raise SertoneError("bad_table", f"{path}: {error}", "labels of MSP-Podcast, by recording") from None
     columns = set().union(*rows)
@@ -187,41 +194,50 @@ def _json_rows(text: str) -> list[dict[str, str]]:
     ]
 
 
-def _sides(root: Path, rows: Rows, recordings: Iterable[str], report: Report) -> dict[str, str]:
+def _sides(root: Path, rows: Rows, recordings: Iterable[str], report: ReportProblem) -> dict[str, str]:
     """Utterance -> the corpus's word for its partition."""
     path = next((root / name for name in PARTITION_FILES if (root / name).is_file()), None)
-    lines = decoded(path).splitlines() if path else []
+    lines = read_text(path).splitlines() if path else []
     pairs = [line.split(";", 1) for line in lines if ";" in line]
     listed = {name.strip().removesuffix(".wav"): side.strip() for side, name in pairs}
     own = {name: side for name, row in rows.items() if (side := row.get("Split_Set"))}
     if other := [name for name, side in own.items() if listed.get(name, side) != side]:
-        message = few(other, "recording", "in another partition than Split_Set says")
+        message = summarise_names(other, "recording", "in another partition than Split_Set says")
         report(Problem("other_partition", str(path), message))
     return dict.fromkeys((name for name in recordings if name.startswith(TEST3)), "Test3") | listed | own
 
 
 def _compare(
-    rows: Rows, sides: dict[str, str], recordings: dict[str, str], folder: Path, labels: Path, report: Report
+    rows: Rows,
+    sides: dict[str, str],
+    recordings: dict[str, str],
+    folder: Path,
+    labels: Path,
+    report: ReportProblem,
 ) -> None:
     """Reports labels without a recording and recordings without labels; neither is asked of Test3."""
     expected = {name for name in rows.keys() | sides.keys() if sides.get(name) != "Test3"}
     if silent := expected - recordings.keys():
-        report(Problem("missing_audio", str(folder), few(silent, "recording", "without a file")))
+        report(Problem("missing_audio", str(folder), summarise_names(silent, "recording", "without a file")))
     known = rows.keys() | {name for name, side in sides.items() if side == "Test3"}
     if bare := recordings.keys() - known:
-        report(Problem("missing_labels", str(labels), few(bare, "recording", "without a row of labels")))
+        report(
+            Problem(
+                "missing_labels", str(labels), summarise_names(bare, "recording", "without a row of labels")
+            )
+        )
 
 
-def _labels(row: dict[str, str], name: str, report: Report) -> dict[str, str | float]:
+def _labels(row: dict[str, str], name: str, report: ReportProblem) -> dict[str, str | float]:
     labels: dict[str, str | float] = {}
     if raw := _given(row, "EmoClass"):
-        labels |= emotion_labels(raw, EMOTIONS, name, report)
+        labels |= make_emotion_labels(raw, EMOTIONS, name, report)
     if gender := _given(row, "Gender"):
         labels["gender"] = gender.lower()
     for column, rating in RATINGS.items():
         if not (cell := _given(row, column)):
             continue
-        if (value := number(cell)) is None:
+        if (value := parse_number(cell)) is None:
             report(Problem("bad_number", name, f"{column} is {cell!r}; expected a number"))
         else:
             labels[rating] = value
@@ -247,4 +263,4 @@ def fake(
         segments: how many, without those of Test3.
         release: whose names of folders, files and partitions.
     """
-    write(root, segments or (5000 if full else 200), release)
+    write_miniature(root, segments or (5000 if full else 200), release)

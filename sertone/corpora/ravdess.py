@@ -16,13 +16,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sertone.corpora._files import audio_files, require, write_tone
-from sertone.labels import Scale, emotion_labels
-from sertone.licences import KNOWN
-from sertone.schema import Problem, Report, Utterance, stop
+from sertone.corpora._files import list_audio_files, require_folder, write_tone
+from sertone.labels import Scale, make_emotion_labels
+from sertone.licences import KNOWN_LICENCES
+from sertone.schema import Problem, ReportProblem, Utterance, raise_on_error
 
 TITLE = "RAVDESS"
-LICENCE = KNOWN["cc-by-nc-sa-4.0"]
+LICENCE = KNOWN_LICENCES["cc-by-nc-sa-4.0"]
 LANGUAGE = "en"
 CITATION = "Livingstone, Russo, RAVDESS, PLoS ONE 2018, doi 10.1371/journal.pone.0196391"
 NOTE = "Acted speech: spontaneous speech scores lower."
@@ -41,11 +41,11 @@ TEXTS = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the d
 NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
 
 
-def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
+def utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Reads the speech of `root/Actor_*`."""
     if not any(root.glob("Actor_*")):
-        require(root / "Actor_01", "ravdess")
-    for path in audio_files(root, "Actor_*/*"):
+        require_folder(root / "Actor_01", "ravdess")
+    for path in list_audio_files(root, "Actor_*/*"):
         match = NAME.fullmatch(path.stem)
         if not match:
             report(Problem("bad_name", str(path), "expected seven two-digit fields"))
@@ -53,7 +53,7 @@ def utterances(root: Path, report: Report = stop) -> Iterator[Utterance]:
         modality, channel, emotion, intensity, statement, _, actor = match.groups()
         if modality != "03" or channel != "01":
             continue
-        labels = emotion_labels(emotion, EMOTIONS, str(path), report)
+        labels = make_emotion_labels(emotion, EMOTIONS, str(path), report)
         labels |= {"gender": "male" if int(actor) % 2 else "female", "style": "scripted"}
         labels |= {"intensity": "strong" if intensity == "02" else "normal"}
         yield Utterance(

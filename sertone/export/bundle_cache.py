@@ -14,15 +14,15 @@ from sertone.runtime import shipped
 from sertone.runtime.bundle import FORMAT, is_bundle
 from sertone.sharing import model_folder as folders
 from sertone.utils import hub
-from sertone.utils.extras import install
-from sertone.utils.terminal import tell
+from sertone.utils.extras import install_command
+from sertone.utils.terminal import print_status
 
-PREFIX = "hf:"
+HUGGING_FACE_PREFIX = "hf:"
 """Before a folder or OWNER/NAME: an audio-classification model of Hugging Face."""
 CACHE = "~/.cache/sertone/bundles"
 
 
-def model_folder(source: str | Path | None) -> Path:
+def resolve_model_folder(source: str | Path | None) -> Path:
     """Return the folder of a bundle, a checkpoint or a run.
 
     Args:
@@ -33,22 +33,24 @@ def model_folder(source: str | Path | None) -> Path:
         SertoneError: `no_model`, `not_a_checkpoint`, `missing_extra`, `no_cache`; as `export.hub.source_of`.
     """
     if source is None:
-        return shipped.folder()
-    if isinstance(source, str) and source.startswith(PREFIX):
-        return _exported(source.removeprefix(PREFIX))
-    folder = folders.local(source)
+        return shipped.find_folder()
+    if isinstance(source, str) and source.startswith(HUGGING_FACE_PREFIX):
+        return _exported(source.removeprefix(HUGGING_FACE_PREFIX))
+    folder = folders.resolve_folder(source)
     return _exported(str(folder)) if hub.is_transformers_model(folder) else folder
 
 
 def _exported(where: str) -> Path:
     """Return the bundle of a Hugging Face model, which is written at the first call."""
-    files = hub.SETTINGS + hub.SAFE_WEIGHTS
-    folder = hub.local(where, files, code="missing_encoder", expected="an audio-classification model")
-    hub.require_data(folder)
+    files = hub.CONFIG_FILES + hub.SAFE_WEIGHTS
+    folder = hub.resolve_folder(
+        where, files, code="missing_encoder", expected="an audio-classification model"
+    )
+    hub.require_data_only(folder)
     try:
         target = Path(CACHE).expanduser() / _key(folder)
         if not is_bundle(target):
-            tell(f"{where} is a Hugging Face model: exporting it once, into {target}")
+            print_status(f"{where} is a Hugging Face model: exporting it once, into {target}")
             _export(where, target)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         raise SertoneError(
@@ -59,7 +61,9 @@ def _exported(where: str) -> Path:
 
 def _key(folder: Path) -> str:
     """Return a hash of all that decides the bundle of a folder."""
-    names = sorted({path for pattern in (*hub.SETTINGS, *hub.SAFE_WEIGHTS) for path in folder.glob(pattern)})
+    names = sorted(
+        {path for pattern in (*hub.CONFIG_FILES, *hub.SAFE_WEIGHTS) for path in folder.glob(pattern)}
+    )
     parts = [f"{path.name} {file_hash(path)}" for path in names if path.is_file()]
     return sha256("\n".join([__version__, str(FORMAT), *parts]).encode()).hexdigest()[:32]
 
@@ -73,12 +77,12 @@ def _export(where: str, target: Path) -> None:
             "missing_extra",
             f"{where} is a Hugging Face model, and {error.name}, to export it, is not installed",
             "a bundle",
-            f"{install('train')}; or, where that is installed: {_command(where)}",
+            f"{install_command('train')}; or, where that is installed: {_command(where)}",
         ) from None
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as aside:
         made = Path(aside) / target.name
-        export(f"{PREFIX}{where}", made, name=Path(where).name)
+        export(f"{HUGGING_FACE_PREFIX}{where}", made, name=Path(where).name)
         try:
             made.replace(target)
         except OSError:
@@ -88,4 +92,4 @@ def _export(where: str, target: Path) -> None:
 
 def _command(where: str) -> str:
     bundle = f"bundles/{Path(where).name}"
-    return f"sertone export {PREFIX}{where} {bundle}, then predict with {bundle}"
+    return f"sertone export {HUGGING_FACE_PREFIX}{where} {bundle}, then predict with {bundle}"

@@ -14,15 +14,15 @@ import numpy as np
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import SertoneError
 from sertone.export import card, from_checkpoint, from_huggingface
-from sertone.export.bundle_cache import PREFIX
-from sertone.export.exportable import Source
-from sertone.export.onnx_graph import save, to_onnx
-from sertone.export.parity import TOLERANCES, parity
-from sertone.export.precision import Precision, lowered
-from sertone.export.precision_check import agreement, require_agreement
+from sertone.export.bundle_cache import HUGGING_FACE_PREFIX
+from sertone.export.exportable import ExportableModel
+from sertone.export.onnx_graph import save_graph, to_onnx
+from sertone.export.parity import TOLERANCES, check_parity
+from sertone.export.precision import Precision, convert_precision
+from sertone.export.precision_check import compare_precisions, require_small_loss
 from sertone.files import write_bytes, write_json, write_text
-from sertone.runtime.arithmetic_check import PROBE, UnprovenWarning, ask
-from sertone.runtime.bundle import CARD, FORMAT, GRAPH, MARKER, TOKENIZER, UNPROBED, Bundle
+from sertone.runtime.arithmetic_check import PROBE, UnverifiedBundleWarning, create_probe
+from sertone.runtime.bundle import CARD, FORMAT, FORMAT_WITHOUT_PROBE, GRAPH, MARKER, TOKENIZER, Bundle
 from sertone.sharing.card_scores import Scores
 
 
@@ -69,9 +69,9 @@ def export(
     out = Path(out).resolve()
     _require_free(out)
     _require_some_loss(precision, on)
-    if str(source).startswith(PREFIX) and scores:  # nobody here knows its training corpus
+    if str(source).startswith(HUGGING_FACE_PREFIX) and scores:  # nobody here knows its training corpus
         scores, elsewhere = None, [scores, *elsewhere]
-    others = dict(Scores.of_evaluation(folder) for folder in elsewhere)
+    others = dict(Scores.from_evaluation(folder) for folder in elsewhere)
     found = _source(str(source), scores, coverage)
     with _aside(out, "exact") as exact, _aside(out, precision) as made:
         if found.note:
@@ -81,16 +81,16 @@ def export(
         about["elsewhere"] = {corpus: asdict(own) for corpus, own in others.items()}
         first = own = _write_exact(found, exact, about)
         say("comparing with torch")
-        about["parity"] = parity(found.model, first)
+        about["parity"] = check_parity(found.model, first)
         if precision != "fp32":
             say(f"lowering to {precision}")
             about |= {"precision": precision, "measured": {}}
             own = _write_lowered(exact, made, about)
-            about["parity"] = parity(found.model, own, tolerance=TOLERANCES[precision])
+            about["parity"] = check_parity(found.model, own, tolerance=TOLERANCES[precision])
         if on:
             say(f"comparing with fp32 on {on[0]}")
-            about["measured"] = agreement(first, own, about["class_map"], *on, reader)
-            require_agreement(about["measured"], precision, force)
+            about["measured"] = compare_precisions(first, own, about["class_map"], *on, reader)
+            require_small_loss(about["measured"], precision, force)
         _prove(own, about)
         return _replace(out, own.folder, about)
 
@@ -109,15 +109,15 @@ def _unproven(folder: Path, about: dict[str, Any]) -> Bundle:
     about.pop("probe", None)
     names = sorted(path.name for path in folder.iterdir() if path.name not in (MARKER, CARD))
     about["files"] = {name: file_hash(folder / name) for name in names}
-    write_json(folder / MARKER, about | {"format": UNPROBED})
+    write_json(folder / MARKER, about | {"format": FORMAT_WITHOUT_PROBE})
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnprovenWarning)
+        warnings.simplefilter("ignore", UnverifiedBundleWarning)
         return Bundle(folder)
 
 
 def _prove(bundle: Bundle, about: dict[str, Any]) -> None:
     """Write the probe, and what makes a bundle complete; the hashes of the other files are known."""
-    signal, about["probe"] = ask(bundle, about["precision"])
+    signal, about["probe"] = create_probe(bundle, about["precision"])
     content = BytesIO()
     np.save(content, signal)
     write_bytes(bundle.folder / PROBE, content.getvalue())
@@ -126,30 +126,30 @@ def _prove(bundle: Bundle, about: dict[str, Any]) -> None:
     write_json(bundle.folder / MARKER, about)
 
 
-def _source(source: str, scores: Path | None, coverage: float | None) -> Source:
-    if source.startswith(PREFIX):
+def _source(source: str, scores: Path | None, coverage: float | None) -> ExportableModel:
+    if source.startswith(HUGGING_FACE_PREFIX):
         if coverage is not None:
             found = f"a coverage for {source}"
             raise SertoneError("not_ours", found, "a model that was trained with this package")
-        return from_huggingface.source_of(source.removeprefix(PREFIX))
-    return from_checkpoint.source_of(source, scores, coverage)
+        return from_huggingface.load_exportable(source.removeprefix(HUGGING_FACE_PREFIX))
+    return from_checkpoint.load_exportable(source, scores, coverage)
 
 
-def _write_exact(found: Source, folder: Path, about: dict[str, Any]) -> Bundle:
-    save(to_onnx(found.module, found.inputs), folder / GRAPH)
+def _write_exact(found: ExportableModel, folder: Path, about: dict[str, Any]) -> Bundle:
+    save_graph(to_onnx(found.module, found.inputs), folder / GRAPH)
     if found.tokenizer:
         write_text(folder / TOKENIZER, found.tokenizer)
     return _unproven(folder, about)
 
 
 def _write_lowered(exact: Path, folder: Path, about: dict[str, Any]) -> Bundle:
-    lowered(exact / GRAPH, folder / GRAPH, about["precision"])
+    convert_precision(exact / GRAPH, folder / GRAPH, about["precision"])
     if (exact / TOKENIZER).is_file():
         write_bytes(folder / TOKENIZER, (exact / TOKENIZER).read_bytes())
     return _unproven(folder, about)
 
 
-def _about(found: Source, name: str) -> dict[str, Any]:
+def _about(found: ExportableModel, name: str) -> dict[str, Any]:
     model = found.model
     return {
         "format": FORMAT,
@@ -159,8 +159,8 @@ def _about(found: Source, name: str) -> dict[str, Any]:
         "classes": model.classes,
         "scales": {name: asdict(scale) if scale else None for name, scale in model.scales.items()},
         "class_map": dict(found.class_map),
-        "hears": model.hears,
-        "reads": model.reads,
+        "hears": model.uses_audio,
+        "reads": model.uses_text,
         "sampling_rate": SAMPLING_RATE,
         "min_samples": model.min_samples,
         "max_seconds": model.max_seconds,

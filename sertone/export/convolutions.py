@@ -26,7 +26,7 @@ FLOAT = 1
 TO_THE_END = np.iinfo(np.int64).max
 
 
-def to_products(model: "ModelProto", leave: str) -> None:
+def replace_convolutions(model: "ModelProto", excluded_prefix: str) -> None:
     """Replaces those convolutions behind a layer norm that have one axis, no groups, dilation or padding.
 
     Args:
@@ -40,7 +40,11 @@ def to_products(model: "ModelProto", leave: str) -> None:
     makers = {name: node for node in graph.node for name in node.output}
     nodes: list[NodeProto] = []
     for node in graph.node:
-        fits = _is_plain(node) and _is_normed(node.input[0], makers) and not node.name.startswith(leave)
+        fits = (
+            _is_plain(node)
+            and _is_normed(node.input[0], makers)
+            and not node.name.startswith(excluded_prefix)
+        )
         kernel = weights.get(node.input[1]) if fits else None
         if kernel is None or len(kernel.dims) != 3:
             nodes.append(node)

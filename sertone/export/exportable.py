@@ -10,7 +10,7 @@ from sertone.runtime.answering import Model
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportableModel:
     """A model on its way to a bundle.
 
     Attributes:

@@ -14,18 +14,20 @@ from torch import Tensor, nn
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
-from sertone.export.exportable import Source
+from sertone.export.exportable import ExportableModel
 from sertone.files import read_json
 from sertone.nn.batch import Batch
 from sertone.scoring.calibration import Calibration
-from sertone.sharing.card_scores import Scores, best_of, cross_validation
-from sertone.sharing.model_folder import checkpoints
-from sertone.training.runs.results import encoders_in_words
-from sertone.training.testing.calibrate import on_held_out
-from sertone.training.testing.trained import Trained, incomplete
+from sertone.sharing.card_scores import Scores, describe_choice, find_cross_validation
+from sertone.sharing.model_folder import find_checkpoints
+from sertone.training.runs.results import describe_encoders
+from sertone.training.testing.calibrate import calibrate_on_held_out
+from sertone.training.testing.trained import TorchModel, describe_missing_folds
 
 
-def source_of(path: str | Path, scores: Path | None = None, coverage: float | None = None) -> Source:
+def load_exportable(
+    path: str | Path, scores: Path | None = None, coverage: float | None = None
+) -> ExportableModel:
     """What was trained, ready to be exported.
 
     Args:
@@ -40,26 +42,26 @@ def source_of(path: str | Path, scores: Path | None = None, coverage: float | No
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what predicting warns of is an error here
-        trained = Trained(path)
+        trained = TorchModel(path)
     _require_all_folds(path, trained)
     _require_one_tokenizer(trained)
-    known = Scores.of_run(scores, trained.about) if scores else None
+    known = Scores.from_run(scores, trained.about) if scores else None
     _calibrate(trained, scores, coverage)
     model = trained.about["model"]
-    return Source(
+    return ExportableModel(
         model=trained,
-        module=Answers(trained),
+        module=PredictionGraph(trained),
         inputs=_examples(trained),
         class_map=trained.class_map,
         calibration=asdict(trained.calibrations[0]) | {"threshold": trained.threshold},
-        about={"name": model["name"], "encoders": encoders_in_words(model)},
+        about={"name": model["name"], "encoders": describe_encoders(model)},
         scores=asdict(known) if known else _scores(path, trained),
         models=len(trained.models),
         tokenizer=trained.vocabularies[0].tokenizer,
     )
 
 
-def _calibrate(trained: Trained, run: Path | None, coverage: float | None) -> None:
+def _calibrate(trained: TorchModel, run: Path | None, coverage: float | None) -> None:
     """By the held-out answers of a cross-validation, where the model has nobody of its own."""
     if coverage is not None and not 0 < coverage < 1:
         raise SertoneError("bad_coverage", f"a coverage of {coverage}", "a share between 0 and 1")
@@ -71,31 +73,33 @@ def _calibrate(trained: Trained, run: Path | None, coverage: float | None) -> No
             "a model trained on all data, and a cross-validation of its recipe (--scores)",
         )
     if fits and run:
-        trained.calibrations = [on_held_out(cross_validation(run), coverage)]
+        trained.calibrations = [calibrate_on_held_out(find_cross_validation(run), coverage)]
         trained.threshold = trained.calibrations[0].threshold
 
 
-def _examples(trained: Trained) -> dict[str, Tensor]:
+def _examples(trained: TorchModel) -> dict[str, Tensor]:
     examples = {}
-    if trained.hears:
+    if trained.uses_audio:
         examples["waveforms"] = 0.1 * torch.randn(2, max(SAMPLING_RATE, 2 * trained.min_samples))
-    if trained.reads:
-        examples["tokens"], examples["counts"] = trained.vocabularies[0].tokens(["well then", "so it is now"])
+    if trained.uses_text:
+        examples["tokens"], examples["counts"] = trained.vocabularies[0].encode_texts(
+            ["well then", "so it is now"]
+        )
     return examples
 
 
-def _require_all_folds(path: str | Path, trained: Trained) -> None:
+def _require_all_folds(path: str | Path, trained: TorchModel) -> None:
     """Refuse a run that is not finished, or has lost models: its scores are those of all of them."""
     if trained.missing:
         raise SertoneError(
             "missing_folds",
-            f"{path}: {incomplete(trained.missing, trained.abouts)}",
+            f"{path}: {describe_missing_folds(trained.missing, trained.abouts)}",
             "a model of every fold",
             "go on with `sertone crossval`, or export one fold, or a model of all data (`sertone train`)",
         )
 
 
-def _require_one_tokenizer(trained: Trained) -> None:
+def _require_one_tokenizer(trained: TorchModel) -> None:
     if len({vocabulary.tokenizer for vocabulary in trained.vocabularies}) > 1:
         raise SertoneError(
             "many_tokenizers",
@@ -105,26 +109,28 @@ def _require_one_tokenizer(trained: Trained) -> None:
         )
 
 
-def _scores(path: str | Path, trained: Trained) -> dict[str, Any]:
+def _scores(path: str | Path, trained: TorchModel) -> dict[str, Any]:
     """Of a run those of its folds together, of a fold its own; what was trained on all data has none."""
-    folder = checkpoints(path)[0]
+    folder = find_checkpoints(path)[0]
     run, result = folder.parents[1], folder.parent / "result.json"
     if len(trained.models) > 1:
         known = (run / "results.json").is_file()
-        return asdict(Scores.of_run(run, trained.about)) if known else {}
-    if not result.is_file() or best_of(run):  # its settings were chosen by the speakers of this fold too
+        return asdict(Scores.from_run(run, trained.about)) if known else {}
+    if not result.is_file() or describe_choice(
+        run
+    ):  # its settings were chosen by the speakers of this fold too
         return {}
-    return asdict(Scores.of_fold(read_json(result, "not_a_run")))
+    return asdict(Scores.from_fold(read_json(result, "not_a_run")))
 
 
-class Answers(nn.Module):
+class PredictionGraph(nn.Module):
     """The models of a run together: mean of their calibrated probabilities, and of their ratings.
 
     Args:
         trained: what was trained.
     """
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, trained: TorchModel) -> None:
         super().__init__()
         self.models = nn.ModuleList(trained.models)
         self.calibrations: Sequence[Calibration] = trained.calibrations

@@ -25,12 +25,18 @@ from transformers import AutoModelForAudioClassification, PretrainedConfig
 from sertone import licences
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
-from sertone.export.exportable import Source
-from sertone.export.heads import AUDEERING, HubAnswers, SpeechClassification
-from sertone.labels import DIMENSIONS, FOUR, SYNONYMS, Scale
+from sertone.export.exportable import ExportableModel
+from sertone.export.heads import AUDEERING_ARCHITECTURE, HubPredictionGraph, SpeechClassification
+from sertone.labels import DIMENSIONS, FOUR_CLASSES, SYNONYMS, Scale
 from sertone.nn.encoders.huggingface import HuggingFaceEncoder
-from sertone.nn.pretrained import feature_extractor, folder_of, load_weights, normalize_of, speech_config
-from sertone.runtime.answering import AT_ONCE_S, UNIT, Outputs
+from sertone.nn.pretrained import (
+    expects_normalized_waveforms,
+    find_folder,
+    load_feature_extractor,
+    load_speech_config,
+    load_weights,
+)
+from sertone.runtime.answering import DEFAULT_MAX_SECONDS, UNIT_SCALE, Outputs
 from sertone.scoring.calibration import Calibration
 from sertone.utils.hub import SAFE_WEIGHTS
 
@@ -54,7 +60,7 @@ KNOWN = {name: name for name in (*DIMENSIONS, *ABBREVIATIONS.values())} | ABBREV
 """The same with our own names; any other label stays as it is."""
 
 
-def source_of(where: str) -> Source:
+def load_exportable(where: str) -> ExportableModel:
     """A checkpoint of Hugging Face, ready to be exported.
 
     Args:
@@ -64,18 +70,23 @@ def source_of(where: str) -> Source:
         SertoneError: `missing_encoder`, `remote_code`, `unknown_encoder`, `pickled_weights`, `bad_weights`,
             `missing_weights`, `label_map`, `unknown_head`, `missing_preprocessor`, `other_rate`.
     """
-    folder = folder_of(where, SAFE_WEIGHTS)
-    config = speech_config(str(folder))
+    folder = find_folder(where, SAFE_WEIGHTS)
+    config = load_speech_config(str(folder))
     _require_known_head(config, where)
     _require_safetensors(folder, where)
     model = HubModel(folder, config, Path(where).name if Path(where).is_dir() else where)
-    return Source(
+    return ExportableModel(
         model=model,
-        module=HubAnswers(model.torch_model, model.normalize, rates=bool(model.scales)),
+        module=HubPredictionGraph(model.torch_model, model.normalize, rates=bool(model.scales)),
         inputs={"waveforms": 0.1 * torch.randn(2, SAMPLING_RATE)},
-        class_map=FOUR if set(model.classes) == set(FOUR.values()) else {n: n for n in model.classes},
+        class_map=FOUR_CLASSES
+        if set(model.classes) == set(FOUR_CLASSES.values())
+        else {n: n for n in model.classes},
         calibration=Calibration(note="not known: the checkpoint does not say").to_json(),
-        about={"name": str((config.architectures or [AUDEERING])[0]), "encoders": config.model_type},
+        about={
+            "name": str((config.architectures or [AUDEERING_ARCHITECTURE])[0]),
+            "encoders": config.model_type,
+        },
         scores={},
         note=model.unused,
     )
@@ -95,7 +106,7 @@ class HubModel:
         unused: which weights of the checkpoint it has no use for, in one line; empty where there are none.
     """
 
-    hears, reads, max_seconds = True, False, AT_ONCE_S
+    uses_audio, uses_text, max_seconds = True, False, DEFAULT_MAX_SECONDS
     threshold: float | None = None
 
     def __init__(self, folder: Path, config: PretrainedConfig, name: str) -> None:
@@ -103,9 +114,11 @@ class HubModel:
         rated = config.problem_type == "regression" or set(names) <= set(DIMENSIONS)
         self.classes: list[str] = [] if rated else names
         known = _is_audeerings(config) and set(names) <= set(DIMENSIONS)
-        self.scales: dict[str, Scale | None] = dict.fromkeys(names, UNIT if known else None) if rated else {}
-        self.normalize = normalize_of(str(folder))
-        self._extractor = feature_extractor(folder)
+        self.scales: dict[str, Scale | None] = (
+            dict.fromkeys(names, UNIT_SCALE if known else None) if rated else {}
+        )
+        self.normalize = expects_normalized_waveforms(str(folder))
+        self._extractor = load_feature_extractor(folder)
         _require_rate(self._extractor.sampling_rate, name)
         kind = SpeechClassification if _is_audeerings(config) else AutoModelForAudioClassification
         model, self.unused = load_weights(str(folder), config, kind=kind)
@@ -114,7 +127,7 @@ class HubModel:
         self.torch_model.config.tie_last_hidden_states = True
         self.min_samples = HuggingFaceEncoder(self.torch_model.base_model, self.normalize).min_samples
         self.card = _card(name)
-        self.licences = [{"what": licences.WHOLE, "of": name} | asdict(_licence(folder, name))]
+        self.licences = [{"what": licences.WHOLE_MODEL, "of": name} | asdict(_licence(folder, name))]
 
     def truncates(self, text: str) -> bool:
         """It reads nothing."""
@@ -133,13 +146,13 @@ class HubModel:
 
 def _require_known_head(config: PretrainedConfig, where: str) -> None:
     named = config.architectures or ["nothing"]
-    known = named[0] == AUDEERING or named[0].endswith("ForSequenceClassification")
+    known = named[0] == AUDEERING_ARCHITECTURE or named[0].endswith("ForSequenceClassification")
     problem, pooling = config.problem_type, getattr(config, "pooling_mode", "mean")
     if not known or problem == "multi_label_classification" or pooling != "mean":
         raise SertoneError(
             "unknown_head",
             f"{where} is {named[0]}, problem_type {problem}, pooling {pooling}",
-            f"...ForSequenceClassification or {AUDEERING}, one label per recording, the mean over time",
+            f"...ForSequenceClassification or {AUDEERING_ARCHITECTURE}, one label per recording, the mean over time",
         )
 
 
@@ -160,7 +173,7 @@ def _require_rate(rate: int, name: str) -> None:
 
 
 def _is_audeerings(config: PretrainedConfig) -> bool:
-    return AUDEERING in (config.architectures or ())
+    return AUDEERING_ARCHITECTURE in (config.architectures or ())
 
 
 def _labels(folder: Path, config: PretrainedConfig) -> list[str]:
@@ -209,5 +222,5 @@ def _card(name: str) -> dict[str, Any]:
 
 def _licence(folder: Path, name: str) -> licences.Licence:
     """As its model card says, or as it is known of the hub."""
-    stated = licences.of_encoder(str(folder))
-    return stated if stated != licences.UNKNOWN else licences.of_encoder(name)
+    stated = licences.find_encoder_licence(str(folder))
+    return stated if stated != licences.UNKNOWN else licences.find_encoder_licence(name)

@@ -13,10 +13,10 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Model, Wav2Ve
 
 from sertone.nn.encoders.huggingface import HuggingFaceEncoder
 
-AUDEERING = "Wav2Vec2ForSpeechClassification"
+AUDEERING_ARCHITECTURE = "Wav2Vec2ForSpeechClassification"
 
 
-class HubAnswers(nn.Module):
+class HubPredictionGraph(nn.Module):
     """A model of `transformers` on our encoder, with normalisation: what is exported.
 
     Args:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OPSET = 20
 OUTPUTS = ("probabilities", "ratings")
-FIXED = "front_end/"
+FRONT_END_PREFIX = "front_end/"
 """Beginning of the names of nodes whose numbers are no weights: Fourier transforms, mel filters, windows."""
 
 
@@ -52,7 +52,7 @@ def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor]) -> "ModelProto":
     return _bare(program.model_proto)
 
 
-def save(graph: "ModelProto", path: Path) -> None:
+def save_graph(graph: "ModelProto", path: Path) -> None:
     """Writes a graph.
 
     Raises:
@@ -90,7 +90,7 @@ def _bare(model: "ModelProto") -> "ModelProto":
     for place in (model.graph, *model.functions):
         for node in place.node:
             if any("FrontEnd'" in entry.value for entry in node.metadata_props):
-                node.name = f"{FIXED}{node.name}"
+                node.name = f"{FRONT_END_PREFIX}{node.name}"
             node.ClearField("metadata_props")
             node.ClearField("doc_string")
     for value in (*model.graph.value_info, *model.graph.initializer, *model.graph.input, *model.graph.output):

@@ -8,7 +8,7 @@ import numpy as np
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
-from sertone.labels import span
+from sertone.labels import scale_range
 from sertone.runtime.answering import Model
 
 SECONDS = (0.4, 1.0, 2.37, 5.0, 11.3, 30.0)
@@ -18,7 +18,7 @@ TOLERANCES = {"fp32": 1e-4, "bf16": 0.05, "int8": math.inf}
 TEXTS = (None, "well", "so what are we going to do about it now")
 
 
-def parity(
+def check_parity(
     torch_model: Model,
     bundle: Model,
     seconds: Sequence[float] = SECONDS,
@@ -38,11 +38,11 @@ def parity(
     Raises:
         SertoneError: `parity`, where they differ by more, or an answer is not a number.
     """
-    spans = np.asarray([span(scale) for scale in torch_model.scales.values()])
+    spans = np.asarray([scale_range(scale) for scale in torch_model.scales.values()])
     worst = {"probabilities": 0.0, "ratings": 0.0}
     for length in seconds:
         waveform = _recording(max(round(length * SAMPLING_RATE), torch_model.min_samples))
-        for text in TEXTS[0 if torch_model.hears else 1 : len(TEXTS) if torch_model.reads else 1]:
+        for text in TEXTS[0 if torch_model.uses_audio else 1 : len(TEXTS) if torch_model.uses_text else 1]:
             first, second = (model.outputs(waveform, text) for model in (torch_model, bundle))
             found = {
                 "probabilities": first.probabilities - second.probabilities,

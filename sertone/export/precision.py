@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from sertone.export.convolutions import to_products
-from sertone.export.onnx_graph import FIXED, save
-from sertone.files import room_for
+from sertone.export.convolutions import replace_convolutions
+from sertone.export.onnx_graph import FRONT_END_PREFIX, save_graph
+from sertone.files import remove_partial_file
 
 if TYPE_CHECKING:
     from onnx import TensorProto
@@ -30,7 +30,7 @@ WORTH_ROUNDING = 256
 """Numbers of a weight from which on bf16 pays: biases and norms stay as they are."""
 
 
-def lowered(graph: Path, out: Path, precision: Precision) -> None:
+def convert_precision(graph: Path, out: Path, precision: Precision) -> None:
     """Writes a graph in int8 or bf16.
 
     Args:
@@ -49,9 +49,9 @@ def _int8(graph: Path, out: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(graph)
-    to_products(model, leave=FIXED)
-    fixed = [node.name for node in model.graph.node if node.name.startswith(FIXED)]
-    with _quiet_quantiser(), room_for(out):
+    replace_convolutions(model, excluded_prefix=FRONT_END_PREFIX)
+    fixed = [node.name for node in model.graph.node if node.name.startswith(FRONT_END_PREFIX)]
+    with _quiet_quantiser(), remove_partial_file(out):
         quantize_dynamic(
             model,
             out,
@@ -69,7 +69,9 @@ def _bf16(graph: Path, out: Path) -> None:
     from onnx import TensorProto, helper
 
     model = onnx.load(graph)
-    fixed = {name for node in model.graph.node if node.name.startswith(FIXED) for name in node.input}
+    fixed = {
+        name for node in model.graph.node if node.name.startswith(FRONT_END_PREFIX) for name in node.input
+    }
     casts = []
     for weight in model.graph.initializer:
         if weight.name not in fixed and _is_large(weight):
@@ -79,7 +81,7 @@ def _bf16(graph: Path, out: Path) -> None:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    save(model, out)
+    save_graph(model, out)
 
 
 def _is_large(weight: "TensorProto") -> bool:

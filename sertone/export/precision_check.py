@@ -8,7 +8,7 @@ import numpy as np
 
 from sertone import audio, corpora
 from sertone.errors import SertoneError
-from sertone.labels import rescaled, span
+from sertone.labels import rescale, scale_range
 from sertone.runtime.answering import Model
 from sertone.schema import Utterance
 from sertone.scoring import metrics
@@ -17,7 +17,7 @@ LIMIT = 0.5
 """Points of UA or CCC (hundredths) that int8 may lose."""
 
 
-def agreement(
+def compare_precisions(
     exact: Model,
     other: Model,
     class_map: Mapping[str, str],
@@ -50,10 +50,10 @@ def agreement(
     answers = [(_answer(exact, u), _answer(other, u)) for u in utterances]
     shares, ratings = (np.stack([[a[part], b[part]] for a, b in answers]) for part in (0, 1))
     scores = _ua(exact, utterances, shares, class_map)
-    scores |= _ccc(exact, utterances, ratings, corpora.sheet(corpus).SCALES)
+    scores |= _ccc(exact, utterances, ratings, corpora.load_sheet(corpus).SCALES)
     losses = [100 * (score["fp32"] - score["own"]) for score in scores.values()]
     return {
-        "corpus": corpora.sheet(corpus).TITLE,
+        "corpus": corpora.load_sheet(corpus).TITLE,
         "utterances": len(utterances),
         **_differences(exact, shares, ratings),
         "scores": scores,
@@ -61,7 +61,7 @@ def agreement(
     }
 
 
-def require_agreement(found: Mapping[str, Any], precision: str, force: bool) -> None:
+def require_small_loss(found: Mapping[str, Any], precision: str, force: bool) -> None:
     """Refuses int8 that loses too much.
 
     Args:
@@ -87,7 +87,9 @@ def _answer(model: Model, utterance: Utterance) -> tuple[np.ndarray, np.ndarray]
     """Probabilities (K,) and ratings (R,)."""
     read = audio.read(utterance.path, start_s=utterance.start_s, end_s=utterance.end_s)
     missing = max(0, model.min_samples - len(read.samples))
-    given = model.outputs(np.pad(read.samples, (0, missing))[None], utterance.text if model.reads else None)
+    given = model.outputs(
+        np.pad(read.samples, (0, missing))[None], utterance.text if model.uses_text else None
+    )
     return given.probabilities[0], given.ratings[0]
 
 
@@ -99,7 +101,7 @@ def _differences(model: Model, shares: np.ndarray, ratings: np.ndarray) -> dict[
         found["equal_labels"] = float((first.argmax(-1) == second.argmax(-1)).mean())
         found["mean_difference"] = float(np.abs(first - second).mean())
     if model.scales:
-        spans = np.asarray([span(scale) for scale in model.scales.values()])
+        spans = np.asarray([scale_range(scale) for scale in model.scales.values()])
         found["mean_rating_difference"] = float(np.abs((ratings[:, 0] - ratings[:, 1]) / spans).mean())
     return found
 
@@ -128,7 +130,7 @@ def _ccc(
         targets = [float(utterances[row].labels[name]) for row in rows]
         sides = [
             [
-                rescaled(float(value), own or scales[name], scales[name])
+                rescale(float(value), own or scales[name], scales[name])
                 for value in ratings[rows, side, column]
             ]
             for side in (0, 1)

@@ -18,7 +18,7 @@ from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe import Recipe
 from sertone.recipe.settings import Settings, parse
 from sertone.schema import Utterance
-from sertone.utils.suggestions import did_you_mean, explain
+from sertone.utils.suggestions import did_you_mean, explain_name
 
 MODELS = ("baseline", "ispas2023", "oliveira2023", "wan2025")
 
@@ -34,12 +34,12 @@ def configure(values: dict[str, Any]) -> Settings:
     if name is None:
         raise SertoneError("unknown_model", "the recipe has no model.name", f"one of {', '.join(MODELS)}")
     if name not in MODELS:
-        known, near = ", ".join(MODELS), explain(name) or did_you_mean(name, MODELS)
+        known, near = ", ".join(MODELS), explain_name(name) or did_you_mean(name, MODELS)
         raise SertoneError("unknown_model", f"model.name {name!r}", f"one of {known}", near)
     return parse(importlib.import_module(f"sertone.models.{name}").Config, options, "model")
 
 
-def vocabulary(
+def build_vocabulary(
     values: dict[str, Any],
     training: Sequence[Utterance],
     class_map: dict[str, str],
@@ -59,8 +59,8 @@ def vocabulary(
     config: Any = configure(values)
     ratings = {name: scales[name] for name in config.answers if name in DIMENSIONS}
     mapping = class_map if "emotion" in config.answers else {}
-    tokenizer = config.text.tokenizer([u.text for u in training if u.text]) if config.text else ""
-    return Vocabulary.of(training, mapping, ratings, tokenizer)
+    tokenizer = config.text.make_tokenizer([u.text for u in training if u.text]) if config.text else ""
+    return Vocabulary.from_utterances(training, mapping, ratings, tokenizer)
 
 
 def recipe_schema() -> dict[str, Any]:

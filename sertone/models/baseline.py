@@ -23,10 +23,10 @@ from sertone.models.stage import Stage
 from sertone.nn.batch import Batch
 from sertone.nn.encoders.config import EncoderConfig
 from sertone.nn.heads import ClassHead, EnsembleHead, HeadOutput
-from sertone.nn.masks import standardised
+from sertone.nn.masks import standardise_states
 from sertone.nn.pooling import POOLINGS
 from sertone.nn.vocabulary import Vocabulary
-from sertone.recipe.settings import LAYERS, Settings
+from sertone.recipe.settings import MAX_LAYERS, Settings
 
 
 class Config(Settings):
@@ -45,7 +45,7 @@ class Config(Settings):
     """The hidden FC layer has this width. With null there is none: a single FC layer, as in the paper."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """The dropout of the head."""
-    members: int = Field(default=1, ge=1, le=LAYERS)
+    members: int = Field(default=1, ge=1, le=MAX_LAYERS)
     """This many heads learn side by side over the same encoder. Their log-probabilities are averaged."""
     pooling: Literal["mean", "statistics", "attentive"] = "mean"
     """`mean` takes the mean over frames, as the paper does. `statistics` adds the standard deviation, and
@@ -72,7 +72,7 @@ class Model(nn.Module):
         """Batch -> output of the emotion head, the only one."""
         hidden, frames = batch.encode(self.encoder)
         last = hidden[:, -1:]  # (B, 1, T, D)
-        features = standardised(last, frames) if self.config.output_norm else last
+        features = standardise_states(last, frames) if self.config.output_norm else last
         pooled = self.pooling(features[:, 0], frames)
         return {"emotion": cast(ClassHead | EnsembleHead, self.heads["emotion"]).classify(pooled, frames)}
 

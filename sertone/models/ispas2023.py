@@ -38,9 +38,9 @@ from torch import Tensor, nn
 
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
-from sertone.models.stage import Masking, Stage, Weights
+from sertone.models.stage import LossWeights, Masking, Stage
 from sertone.nn.batch import Batch
-from sertone.nn.crossmodal import INTERACTIONS, Refinement, Sequence
+from sertone.nn.crossmodal import INTERACTIONS, ModalitySelfAttention, ModalityStates
 from sertone.nn.encoders.config import EncoderConfig
 from sertone.nn.heads import ClassHead, HeadOutput
 from sertone.nn.masks import frame_mask
@@ -50,7 +50,7 @@ from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.settings import Settings
 
 
-class TaskWeights(Weights):
+class TaskWeights(LossWeights):
     """Weight of each loss; 0 leaves the task out."""
 
     emotion: float = Field(default=0.33, ge=0)
@@ -109,7 +109,7 @@ class Config(Settings):
     @property
     def answers(self) -> tuple[str, ...]:
         """The tasks that the model is for."""
-        return tuple(self.tasks.chosen())
+        return tuple(self.tasks.active_tasks())
 
 
 class Model(nn.Module):
@@ -117,7 +117,7 @@ class Model(nn.Module):
 
     def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
         super().__init__()
-        self.config, self.tasks = config, config.tasks.chosen()
+        self.config, self.tasks = config, config.tasks.active_tasks()
         self.encoder = config.encoder.build()
         self.text: TextEncoder | None = config.text.build(vocabulary.tokenizer) if config.text else None
         width = config.width or self.encoder.width
@@ -127,7 +127,7 @@ class Model(nn.Module):
         self.projections = nn.ModuleDict({name: _projection(e.width, width) for name, e in encoders.items()})
         self.refinements = nn.ModuleDict(
             {
-                name: Refinement(*shared, residual=config.residual)
+                name: ModalitySelfAttention(*shared, residual=config.residual)
                 for name in encoders
                 if config.self_attention
             }
@@ -149,7 +149,7 @@ class Model(nn.Module):
         self.heads[task] = RatingHead(
             config.hidden,
             vocabulary.ratings[task],
-            divided=config.ratings_from == "zero",
+            divide_by_top=config.ratings_from == "zero",
             dropout=config.dropout,
         )
 
@@ -158,9 +158,9 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch, tasks: Collection[str] = ()) -> dict[str, HeadOutput]:
         """Batch -> output of every head; which tasks are asked for makes no difference."""
-        streams = (audio := self._refined("audio", *batch.hear(self.encoder)),)
+        streams = (audio := self._refined("audio", *batch.encode_audio(self.encoder)),)
         if self.text:
-            streams = self.interaction(audio, self._refined("text", *batch.read(self.text)))
+            streams = self.interaction(audio, self._refined("text", *batch.encode_text(self.text)))
         pooled = _mean_of_streams(streams)  # (B, D)
         hidden = {name: regressor(pooled) for name, regressor in self.regressors.items()}
         return {
@@ -170,10 +170,10 @@ class Model(nn.Module):
             for task, head in self.heads.items()
         }
 
-    def _refined(self, name: str, hidden: Tensor, counts: Tensor) -> Sequence:
+    def _refined(self, name: str, hidden: Tensor, counts: Tensor) -> ModalityStates:
         """The last layer at the common width, zero beyond what is real, after self-attention."""
         states = self.projections[name](hidden[:, -1])
-        own = Sequence(states * frame_mask(counts, states.shape[1])[..., None], counts)
+        own = ModalityStates(states * frame_mask(counts, states.shape[1])[..., None], counts)
         return self.refinements[name](own) if name in self.refinements else own
 
     def stages(self) -> list[Stage]:
@@ -200,7 +200,7 @@ def _projection(own: int, width: int) -> nn.Module:
     return nn.Identity() if own == width else nn.Linear(own, width)
 
 
-def _mean_of_streams(streams: Collection[Sequence]) -> Tensor:
+def _mean_of_streams(streams: Collection[ModalityStates]) -> Tensor:
     """Mean over the streams that are there of their means: (B, D)."""
     there = torch.stack([stream.counts > 0 for stream in streams])[..., None]  # (streams, B, 1)
     means = torch.stack([stream.mean() for stream in streams])  # (streams, B, D)

@@ -37,13 +37,13 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from sertone.models.stage import Masking, Stage, Weights
+from sertone.models.stage import LossWeights, Masking, Stage
 from sertone.nn.batch import Batch
 from sertone.nn.encoders.config import EncoderConfig
 from sertone.nn.encoders.silence import NoEncoder
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.heads import HeadOutput
-from sertone.nn.modality_fusion import JOININGS
+from sertone.nn.modality_fusion import MODALITY_FUSIONS
 from sertone.nn.pooling import POOLINGS
 from sertone.nn.ratings import RatingHead, Regressor
 from sertone.nn.text import TextEncoder, TextEncoderConfig
@@ -54,7 +54,7 @@ SHARED = "shared"
 """Name of what all ratings have in common."""
 
 
-class RatingWeights(Weights):
+class RatingWeights(LossWeights):
     """Weight of each loss; 0 leaves the rating out."""
 
     arousal: float = Field(default=1.0, ge=0)
@@ -108,7 +108,7 @@ class Config(Settings):
     @property
     def answers(self) -> tuple[str, ...]:
         """The tasks that the model is for."""
-        return tuple(self.tasks.chosen())
+        return tuple(self.tasks.active_tasks())
 
 
 class Model(nn.Module):
@@ -116,7 +116,7 @@ class Model(nn.Module):
 
     def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
         super().__init__()
-        self.config, self.tasks = config, config.tasks.chosen()
+        self.config, self.tasks = config, config.tasks.active_tasks()
         self.encoder = config.encoder.build() if config.encoder else NoEncoder()
         self.text: TextEncoder | None = config.text.build(vocabulary.tokenizer) if config.text else None
         names = list(self.tasks) if config.separate else [SHARED]
@@ -139,16 +139,18 @@ class Model(nn.Module):
 
     def _joining(self, name: str) -> nn.Module:
         poolings = cast(nn.ModuleDict, self.poolings[name])
-        return JOININGS[self.config.joining]([cast(int, pooling.outputs) for pooling in poolings.values()])
+        return MODALITY_FUSIONS[self.config.joining](
+            [cast(int, pooling.outputs) for pooling in poolings.values()]
+        )
 
     def _branch(self, task: str) -> str:
         return task if self.config.separate else SHARED
 
     def forward(self, batch: Batch, tasks: Collection[str] = ()) -> dict[str, HeadOutput]:
         """Batch -> output of every head; which tasks are asked for makes no difference."""
-        states = {"audio": batch.hear(self.encoder)} if self.fusions else {}
+        states = {"audio": batch.encode_audio(self.encoder)} if self.fusions else {}
         if self.text:
-            states["text"] = batch.read(self.text)
+            states["text"] = batch.encode_text(self.text)
         joined = {name: self._joined(name, states) for name in self.joinings}
         hidden = {task: regressor(joined[self._branch(task)]) for task, regressor in self.regressors.items()}
         heads = {task: cast(RatingHead, head) for task, head in self.heads.items()}

@@ -15,16 +15,16 @@ from sertone.schema import Utterance
 MODALITIES = ("audio", "text")
 
 
-class Weights(Settings):
+class LossWeights(Settings):
     """Weight of each loss; 0 leaves the task out. A model's own has a field for each of its tasks."""
 
     @model_validator(mode="after")
     def _some(self) -> Self:
-        if not self.chosen():
+        if not self.active_tasks():
             raise ValueError("all weights are 0; at least one task has to be learnt")
         return self
 
-    def chosen(self) -> dict[str, float]:
+    def active_tasks(self) -> dict[str, float]:
         """The tasks that take part."""
         return {task: weight for task, weight in self.model_dump().items() if weight > 0}
 

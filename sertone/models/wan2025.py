@@ -46,7 +46,7 @@ from sertone.nn.batch import Batch
 from sertone.nn.encoders.config import EncoderConfig
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.heads import ClassHead, HeadOutput, TranscriptHead
-from sertone.nn.masks import standardised
+from sertone.nn.masks import standardise_states
 from sertone.nn.pooling import POOLINGS
 from sertone.nn.vocabulary import TRANSCRIPT, Vocabulary
 from sertone.recipe.settings import Settings
@@ -64,7 +64,7 @@ class Tasks(Settings):
     asr: float = Field(default=1.0, ge=0)
     """The weight of the transcript loss (CTC over characters)."""
 
-    def chosen(self) -> dict[str, float]:
+    def active_tasks(self) -> dict[str, float]:
         """The tasks that take part."""
         return {task: weight for task, weight in self.model_dump().items() if weight > 0}
 
@@ -107,7 +107,7 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _something_for_the_emotion_head(self) -> Self:
-        if not self.pooled_features and not (self.co_attention and self.tasks.chosen()):
+        if not self.pooled_features and not (self.co_attention and self.tasks.active_tasks()):
             raise ValueError(
                 "pooled_features: false leaves the emotion head nothing; expected co_attention and a task"
             )
@@ -121,7 +121,7 @@ class Model(nn.Module):
 
     def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
         super().__init__()
-        self.config, self.tasks = config, config.tasks.chosen()
+        self.config, self.tasks = config, config.tasks.active_tasks()
         self.encoder = config.encoder.build()
         width, hidden, dropout = self.encoder.width, config.hidden, config.dropout
         self.fusion = FUSIONS[config.fusion](self.encoder.depth, width)
@@ -145,7 +145,7 @@ class Model(nn.Module):
         """Batch -> output of every auxiliary head, and of the emotion head where `tasks` has it."""
         hidden, frames = batch.encode(self.encoder)  # (B, L+1, T, D)
         if self.config.output_norm:
-            hidden = standardised(hidden, frames)
+            hidden = standardise_states(hidden, frames)
         features = self.fusion(hidden)  # (B, T, D)
         outputs = {task: self.heads[task](features, frames) for task in self.tasks}
         if "emotion" not in tasks:

@@ -9,7 +9,7 @@ from torch import Tensor
 from sertone.nn.encoders.base import Encoder, Prefix
 from sertone.nn.text import TextEncoder
 
-TEXT = ("heard", "tokens", "counts")
+TEXT = ("audio_mask", "tokens", "counts")
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Batch:
     lengths: Tensor
     targets: dict[str, Tensor] = field(default_factory=dict)
     prefix: Prefix | None = None
-    heard: Tensor | None = None
+    audio_mask: Tensor | None = None
     tokens: Tensor | None = None
     counts: Tensor | None = None
 
@@ -48,7 +48,7 @@ class Batch:
         )
 
     @property
-    def silent(self) -> bool:
+    def lacks_audio(self) -> bool:
         """Whether nothing of the batch may be heard."""
         return self.waveforms is None and self.prefix is None
 
@@ -59,15 +59,15 @@ class Batch:
         assert self.waveforms is not None, "a batch has waveforms or a prefix"
         return encoder(self.waveforms, self.lengths)
 
-    def hear(self, encoder: Encoder) -> tuple[Tensor, Tensor]:
+    def encode_audio(self, encoder: Encoder) -> tuple[Tensor, Tensor]:
         """As `encode`, where no frame of what is withheld counts; one empty frame where all is."""
-        if self.silent:
+        if self.lacks_audio:
             states = torch.zeros(len(self.lengths), encoder.depth + 1, 1, encoder.width)
             return states.to(self.lengths.device), torch.zeros_like(self.lengths)
         hidden, frames = self.encode(encoder)
-        return hidden, frames if self.heard is None else torch.where(self.heard, frames, 0)
+        return hidden, frames if self.audio_mask is None else torch.where(self.audio_mask, frames, 0)
 
-    def read(self, encoder: TextEncoder) -> tuple[Tensor, Tensor]:
+    def encode_text(self, encoder: TextEncoder) -> tuple[Tensor, Tensor]:
         """Hidden states of the text (B, L+1, S, D), tokens (B,); one empty token where there is no text."""
         if self.tokens is None or self.counts is None:
             states = torch.zeros(len(self.lengths), encoder.depth + 1, 1, encoder.width)

@@ -17,7 +17,7 @@ from sertone.nn.masks import frame_mask, masked_mean
 
 
 @dataclass
-class Sequence:
+class ModalityStates:
     """One modality of a batch, or a stream made of two.
 
     Attributes:
@@ -37,11 +37,11 @@ class Sequence:
         """Over the real states: (B, D), zero where there is none."""
         return masked_mean(self.states, self.counts)
 
-    def where(self, rows: Tensor, other: "Sequence") -> "Sequence":
+    def where(self, rows: Tensor, other: "ModalityStates") -> "ModalityStates":
         """This one in the rows chosen (B,), the other elsewhere."""
         length = max(self.states.shape[1], other.states.shape[1])
-        own, others = (padded(s.states, length) for s in (self, other))
-        return Sequence(
+        own, others = (pad_states(s.states, length) for s in (self, other))
+        return ModalityStates(
             torch.where(rows[:, None, None], own, others), torch.where(rows, self.counts, other.counts)
         )
 
@@ -80,7 +80,7 @@ class MultiHeadAttention(nn.Module):
         return self.output(mixed.transpose(1, 2).flatten(2)) * some[..., None]
 
 
-class Refinement(nn.Module):
+class ModalitySelfAttention(nn.Module):
     """Self-attention over one modality, with a residual and a layer norm where `residual` says so."""
 
     def __init__(self, width: int, attention_heads: int, dropout: float, *, residual: bool) -> None:
@@ -88,11 +88,11 @@ class Refinement(nn.Module):
         self.attention = MultiHeadAttention(width, attention_heads, dropout)
         self.norm = nn.LayerNorm(width) if residual else None
 
-    def forward(self, own: Sequence) -> Sequence:
+    def forward(self, own: ModalityStates) -> ModalityStates:
         states = self.attention(own.states, own.states, own.states, own.mask)
         if self.norm is not None:
             states = self.norm(own.states + states)
-        return Sequence(states * own.mask[..., None], own.counts)
+        return ModalityStates(states * own.mask[..., None], own.counts)
 
 
 class NoInteraction(nn.Module):
@@ -101,7 +101,7 @@ class NoInteraction(nn.Module):
     def __init__(self, width: int, attention_heads: int, dropout: float, tokens: int, pairing: str) -> None:
         super().__init__()
 
-    def forward(self, audio: Sequence, text: Sequence) -> tuple[Sequence, Sequence]:
+    def forward(self, audio: ModalityStates, text: ModalityStates) -> tuple[ModalityStates, ModalityStates]:
         return audio, text
 
 
@@ -116,12 +116,12 @@ class CrossAttention(nn.Module):
         self.audio_asks = MultiHeadAttention(width, attention_heads, dropout)
         self.text_asks = MultiHeadAttention(width, attention_heads, dropout)
 
-    def forward(self, audio: Sequence, text: Sequence) -> tuple[Sequence, Sequence]:
+    def forward(self, audio: ModalityStates, text: ModalityStates) -> tuple[ModalityStates, ModalityStates]:
         of_audio = self.audio_asks(audio.states, text.states, text.states, text.mask)
         of_text = self.text_asks(text.states, audio.states, audio.states, audio.mask)
         return (
-            Sequence(of_audio, audio.counts).where(text.counts > 0, audio),
-            Sequence(of_text, text.counts).where(audio.counts > 0, text),
+            ModalityStates(of_audio, audio.counts).where(text.counts > 0, audio),
+            ModalityStates(of_text, text.counts).where(audio.counts > 0, text),
         )
 
 
@@ -148,18 +148,18 @@ class BridgeTokens(nn.Module):
         self.to_text = MultiHeadAttention(width, attention_heads, dropout)
         self.to_audio = MultiHeadAttention(width, attention_heads, dropout)
 
-    def forward(self, audio: Sequence, text: Sequence) -> tuple[Sequence, Sequence]:
+    def forward(self, audio: ModalityStates, text: ModalityStates) -> tuple[ModalityStates, ModalityStates]:
         counts = torch.maximum(audio.counts, text.counts)
         length = max(audio.states.shape[1], text.states.shape[1])
         mask = frame_mask(counts, length)
-        heard, read = (paired(own, counts, length, self.pairing) for own in (audio, text))
+        heard, read = (align_lengths(own, counts, length, self.pairing) for own in (audio, text))
         queries = self.queries[:, None].expand(-1, len(mask), -1, -1)  # (2, B, Q, D)
         streams = (
             self.to_text(queries[0], heard, read, mask),
             self.to_audio(queries[1], read, heard, mask),
         )
         there = ((own.counts > 0) * queries.shape[2] for own in (text, audio))
-        return tuple(Sequence(s, n) for s, n in zip(streams, there, strict=True))  # type: ignore[return-value]
+        return tuple(ModalityStates(s, n) for s, n in zip(streams, there, strict=True))  # type: ignore[return-value]
 
 
 INTERACTIONS: dict[str, type[nn.Module]] = {
@@ -169,12 +169,12 @@ INTERACTIONS: dict[str, type[nn.Module]] = {
 }
 
 
-def padded(states: Tensor, length: int) -> Tensor:
+def pad_states(states: Tensor, length: int) -> Tensor:
     """(B, T, D) -> (B, `length`, D), with zeros at the end."""
     return F.pad(states, (0, 0, 0, length - states.shape[1]))
 
 
-def paired(own: Sequence, counts: Tensor, length: int, pairing: str) -> Tensor:
+def align_lengths(own: ModalityStates, counts: Tensor, length: int, pairing: str) -> Tensor:
     """A modality at the length of the longer one of each utterance: (B, `length`, D).
 
     Args:
@@ -185,7 +185,7 @@ def paired(own: Sequence, counts: Tensor, length: int, pairing: str) -> Tensor:
             said at about the same time meets.
     """
     if pairing == "pad" or not own.states.shape[1]:
-        return padded(own.states, length)
+        return pad_states(own.states, length)
     place = torch.arange(length, device=counts.device)
     index = place * own.counts[:, None] // counts.clamp(min=1)[:, None]
     index = index.clamp(max=own.states.shape[1] - 1)[..., None].expand(-1, -1, own.states.shape[2])

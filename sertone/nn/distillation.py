@@ -16,13 +16,13 @@ from torch.nn import functional as F
 
 from sertone.errors import SertoneError
 from sertone.nn.encoders.base import Encoder
-from sertone.nn.encoders.saved import build_described
+from sertone.nn.encoders.saved import build_from_description
 from sertone.nn.heads import HeadOutput
 from sertone.nn.masks import frame_mask
-from sertone.scoring.display import counted
+from sertone.scoring.display import format_count
 
 
-def student_of(teacher: Encoder, layers: int) -> Encoder:
+def build_student(teacher: Encoder, layers: int) -> Encoder:
     """The front end and the first layers of an encoder, as an encoder of its own.
 
     Where only the last layer is followed by a norm (`compact`, and Hugging Face's models with
@@ -40,11 +40,11 @@ def student_of(teacher: Encoder, layers: int) -> Encoder:
     if not 1 <= layers <= teacher.depth:
         raise SertoneError(
             "bad_student",
-            f"a student of {counted(layers, 'layer')}, from a teacher of {teacher.depth}",
+            f"a student of {format_count(layers, 'layer')}, from a teacher of {teacher.depth}",
             f"1 to {teacher.depth}",
             "set student.layers",
         )
-    student, weights = build_described(teacher.describe(layers)), teacher.state_dict()
+    student, weights = build_from_description(teacher.describe(layers)), teacher.state_dict()
     student.load_state_dict({name: weights[name] for name in student.state_dict()})
     if layers < teacher.depth and student.last_norm is not None:
         student.last_norm.reset_parameters()
@@ -60,7 +60,7 @@ def check_targets(teacher: Encoder, targets: Sequence[int]) -> None:
     if beyond := [layer for layer in targets if not 1 <= layer <= teacher.depth]:
         raise SertoneError(
             "bad_targets",
-            f"target layer {beyond[0]} of a teacher of {counted(teacher.depth, 'layer')}",
+            f"target layer {beyond[0]} of a teacher of {format_count(teacher.depth, 'layer')}",
             f"layers from 1 to {teacher.depth}",
             "set targets",
         )
@@ -90,9 +90,9 @@ class TargetHead(nn.Module):
 
     def loss(self, output: HeadOutput, target: Tensor) -> Tensor:
         """Mean over the real frames; target: (B, T, E)."""
-        return self.total(output, target) / output.frames.sum()
+        return self.sum_losses(output, target) / output.frames.sum()
 
-    def total(self, output: HeadOutput, target: Tensor) -> Tensor:
+    def sum_losses(self, output: HeadOutput, target: Tensor) -> Tensor:
         """The same without dividing by the number of frames."""
         losses = distillation_losses(output.logits.float(), target.float(), self.cosine)
         return (losses * frame_mask(output.frames, losses.shape[1])).sum()

@@ -184,7 +184,7 @@ class TranscriptHead(nn.Module):
         would be infinite and its gradient not a number.
         """
         sizes = (target > 0).sum(1)
-        usable = (sizes > 0) & ~self.unfit(output, target)
+        usable = (sizes > 0) & ~self.exceeds_frames(output, target)
         losses = F.ctc_loss(
             output.logits.float().log_softmax(-1).transpose(0, 1),  # (T, B, K)
             torch.where(usable[:, None], target, 0),
@@ -196,7 +196,7 @@ class TranscriptHead(nn.Module):
         return losses.sum() / usable.sum().clamp(min=1)
 
     @staticmethod
-    def unfit(output: HeadOutput, target: Tensor) -> Tensor:
+    def exceeds_frames(output: HeadOutput, target: Tensor) -> Tensor:
         """Where a transcript needs more frames (one per character, one more per repeat) than there are."""
         repeats = ((target[:, 1:] == target[:, :-1]) & (target[:, 1:] > 0)).sum(1)
         return (target > 0).sum(1) + repeats > output.frames

@@ -81,7 +81,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, p:
     return dropout(scores.softmax(-1), p).to(value.dtype) @ value
 
 
-def use_own_dropout(module: nn.Module) -> None:
+def replace_dropout(module: nn.Module) -> None:
     """Replaces every `nn.Dropout` inside a module."""
     for parent in list(module.modules()):
         for name, child in parent.named_children():

@@ -60,7 +60,7 @@ def masked_std(features: Tensor, frames: Tensor) -> Tensor:
     return (masked_mean((features - mean) ** 2, frames) + 1e-5).sqrt()
 
 
-def standardised(hidden: Tensor, frames: Tensor) -> Tensor:
+def standardise_states(hidden: Tensor, frames: Tensor) -> Tensor:
     """Bring every hidden state to zero mean and unit variance over its real frames and features together.
 
     A layer norm without learned scale, as SpeechBrain's `output_norm`, whose mean also counts padding.

@@ -56,4 +56,7 @@ class Gate(Joining):
         return torch.einsum("bm,mbd->bd", weights, torch.stack(values))
 
 
-JOININGS: dict[str, Callable[[Sequence[int]], Joining]] = {"concatenation": Concatenation, "gate": Gate}
+MODALITY_FUSIONS: dict[str, Callable[[Sequence[int]], Joining]] = {
+    "concatenation": Concatenation,
+    "gate": Gate,
+}

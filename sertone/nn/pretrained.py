@@ -20,7 +20,7 @@ FAMILIES = ("wav2vec2", "hubert", "wavlm")
 EXPECTED = "a Hugging Face id or a folder with config.json"
 
 
-def folder_of(source: str, weights: tuple[str, ...] = ()) -> Path:
+def find_folder(source: str, weights: tuple[str, ...] = ()) -> Path:
     """Return the folder of a pretrained model, which names no code.
 
     Args:
@@ -30,22 +30,24 @@ def folder_of(source: str, weights: tuple[str, ...] = ()) -> Path:
     Raises:
         SertoneError: `missing_encoder`, `remote_code`, `bad_weights`.
     """
-    folder = hub.local(source, hub.SETTINGS + weights, code="missing_encoder", expected=EXPECTED)
+    folder = hub.resolve_folder(source, hub.CONFIG_FILES + weights, code="missing_encoder", expected=EXPECTED)
     if not folder.is_dir():
-        raise SertoneError("missing_encoder", hub.absent(source), EXPECTED, "OWNER/NAME is one of the hub")
-    hub.require_data(folder)
+        raise SertoneError(
+            "missing_encoder", hub.describe_missing(source), EXPECTED, "OWNER/NAME is one of the hub"
+        )
+    hub.require_data_only(folder)
     return folder
 
 
 def _weights_of(source: str) -> Path:
     """The folder with its weights: pickled ones, of which only tensors are read, if there are no others."""
-    folder = folder_of(source, hub.SAFE_WEIGHTS)
+    folder = find_folder(source, hub.SAFE_WEIGHTS)
     if any(folder.glob("*.safetensors")):
         return folder
-    return folder_of(source, hub.SAFE_WEIGHTS + hub.PICKLED_WEIGHTS)
+    return find_folder(source, hub.SAFE_WEIGHTS + hub.PICKLED_WEIGHTS)
 
 
-def architecture(values: Mapping[str, Any], kind: Any = AutoModel) -> Any:
+def build_architecture(values: Mapping[str, Any], kind: Any = AutoModel) -> Any:
     """Return a model of random weights.
 
     Args:
@@ -61,17 +63,17 @@ def architecture(values: Mapping[str, Any], kind: Any = AutoModel) -> Any:
     return kind.from_config(config, trust_remote_code=False)
 
 
-STILL = {"layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
+NO_MASKING = {"layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
 """Settings of a configuration without layer drop and masking, which Hugging Face switches on by default."""
 
 
-def plain(config: PretrainedConfig) -> PretrainedConfig:
+def disable_masking(config: PretrainedConfig) -> PretrainedConfig:
     """A configuration without layer drop and masking: the same hidden states at every pass, all of them."""
-    config.update(STILL)
+    config.update(NO_MASKING)
     return config
 
 
-def speech_config(source: str) -> PretrainedConfig:
+def load_speech_config(source: str) -> PretrainedConfig:
     """The configuration of a speech encoder, or of a model that has one, without layer drop and masking.
 
     Args:
@@ -80,16 +82,16 @@ def speech_config(source: str) -> PretrainedConfig:
     Raises:
         SertoneError: `missing_encoder`, `unknown_encoder`, `remote_code`.
     """
-    config = config_of(source)
+    config = load_config(source)
     if config.model_type not in FAMILIES:
         raise SertoneError(
             "unknown_encoder", f"{source} is a {config.model_type}", f"one of {', '.join(FAMILIES)}"
         )
-    return plain(config)
+    return disable_masking(config)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_transformers() -> Iterator[None]:
     """Silence the progress bars and reports of transformers; what goes wrong is still raised."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -121,7 +123,7 @@ def load_weights(
     """
     folder = _weights_of(source)
     try:
-        with quiet():
+        with silence_transformers():
             model, report = kind.from_pretrained(
                 folder,
                 config=config,
@@ -157,7 +159,7 @@ def _unused(source: str, names: Sequence[str]) -> str:
     return f"{source}: {len(names)} of its weights are not used: {shown}"
 
 
-def config_of(source: str) -> PretrainedConfig:
+def load_config(source: str) -> PretrainedConfig:
     """The configuration of a pretrained model.
 
     Args:
@@ -167,7 +169,7 @@ def config_of(source: str) -> PretrainedConfig:
         SertoneError: `missing_encoder`, `remote_code`.
     """
     try:
-        return AutoConfig.from_pretrained(folder_of(source), trust_remote_code=False, local_files_only=True)
+        return AutoConfig.from_pretrained(find_folder(source), trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError) as error:
         raise SertoneError(
             "missing_encoder",
@@ -177,14 +179,14 @@ def config_of(source: str) -> PretrainedConfig:
         ) from error
 
 
-def normalize_of(source: str) -> bool:
+def expects_normalized_waveforms(source: str) -> bool:
     """Whether a pretrained model wants waveforms of zero mean and unit variance.
 
     Raises:
         SertoneError: `missing_preprocessor`, `remote_code`.
     """
     try:
-        return bool(feature_extractor(folder_of(source)).do_normalize)
+        return bool(load_feature_extractor(find_folder(source)).do_normalize)
     except (OSError, ValueError, AttributeError) as error:
         raise SertoneError(
             "missing_preprocessor",
@@ -194,7 +196,7 @@ def normalize_of(source: str) -> bool:
         ) from error
 
 
-def feature_extractor(folder: Path) -> Any:
+def load_feature_extractor(folder: Path) -> Any:
     """Return the feature extractor of a folder that names no code (`folder_of`).
 
     Raises:
@@ -203,11 +205,11 @@ def feature_extractor(folder: Path) -> Any:
     return AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 
-def tokenizer(source: str) -> Any:
+def load_tokenizer(source: str) -> Any:
     """Return the tokenizer of a pretrained model, as transformers has it.
 
     Raises:
         SertoneError: `missing_encoder`, `remote_code`.
         Exception: from missing files to a converter that is not installed.
     """
-    return AutoTokenizer.from_pretrained(folder_of(source), trust_remote_code=False, local_files_only=True)
+    return AutoTokenizer.from_pretrained(find_folder(source), trust_remote_code=False, local_files_only=True)

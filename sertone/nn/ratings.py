@@ -39,16 +39,18 @@ class RatingHead(nn.Module):
 
     metric = "ratings"
 
-    def __init__(self, hidden: int, scale: Scale, *, divided: bool = False, dropout: float = 0.1) -> None:
+    def __init__(
+        self, hidden: int, scale: Scale, *, divide_by_top: bool = False, dropout: float = 0.1
+    ) -> None:
         super().__init__()
-        if divided and (scale.low < 0 or scale.high <= 0):
+        if divide_by_top and (scale.low < 0 or scale.high <= 0):
             raise SertoneError(
                 "bad_scale",
                 f"ratings from {scale.low:g} to {scale.high:g}, to be divided by the highest",
                 "a scale above zero",
                 "set model.ratings_from: scale",
             )
-        self.zero = 0.0 if divided else scale.low
+        self.zero = 0.0 if divide_by_top else scale.low
         self.span = scale.high - self.zero
         self.output = nn.Sequential(Dropout(dropout), nn.Linear(hidden, 1))
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sertone.errors import SertoneError
-from sertone.files import require_regular, room_for
+from sertone.files import remove_partial_file, require_regular
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -36,7 +36,7 @@ def writing_tensors(path: Path) -> Iterator[None]:
     """
     path.touch()
     rights = path.stat().st_mode
-    with room_for(path):
+    with remove_partial_file(path):
         try:
             yield
         except SafetensorError as error:  # which knows the number of the system's error in words only
@@ -59,7 +59,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise SertoneError("bad_weights", f"{path}: {error}", "an intact file") from None
 
 
-def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+def load_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Return the shapes that the header of a safetensors file names, without reading the weights.
 
     Raises:
@@ -73,7 +73,7 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
         raise SertoneError("bad_weights", f"{path}: {error}", "an intact file") from None
 
 
-def restore(model: Any, tensors: dict[str, Tensor], where: Path, *, whole: bool = True) -> None:
+def restore(model: Any, tensors: dict[str, Tensor], source: Path, *, complete: bool = True) -> None:
     """Put weights into a model.
 
     Args:
@@ -87,14 +87,14 @@ def restore(model: Any, tensors: dict[str, Tensor], where: Path, *, whole: bool 
     """
     bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if bad:
-        raise SertoneError("bad_weights", f"{where}: {bad[0]} is not finite", "finite weights")
+        raise SertoneError("bad_weights", f"{source}: {bad[0]} is not finite", "finite weights")
     own = {name: tensor.dtype for name, tensor in model.state_dict().items()}
     if other := [name for name, tensor in tensors.items() if own.get(name, tensor.dtype) != tensor.dtype]:
-        found = f"{where}: {other[0]} is {tensors[other[0]].dtype}"
+        found = f"{source}: {other[0]} is {tensors[other[0]].dtype}"
         raise SertoneError("bad_weights", found, f"{own[other[0]]}")
     try:
-        unknown = model.load_state_dict(tensors, strict=whole).unexpected_keys
+        unknown = model.load_state_dict(tensors, strict=complete).unexpected_keys
     except RuntimeError as error:
-        raise SertoneError("bad_weights", f"{where}: {error}", "the weights of this model") from None
+        raise SertoneError("bad_weights", f"{source}: {error}", "the weights of this model") from None
     if unknown:
-        raise SertoneError("bad_weights", f"{where} has {unknown[0]}", "the weights of this model")
+        raise SertoneError("bad_weights", f"{source} has {unknown[0]}", "the weights of this model")

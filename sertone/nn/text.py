@@ -17,10 +17,10 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from sertone.errors import SertoneError
 from sertone.nn import tokens as tokenizers
-from sertone.nn.kernels import use_own_dropout
+from sertone.nn.kernels import replace_dropout
 from sertone.nn.masks import frame_mask
-from sertone.nn.pretrained import architecture, config_of, load_weights
-from sertone.recipe.settings import LAYERS, Settings
+from sertone.nn.pretrained import build_architecture, load_config, load_weights
+from sertone.recipe.settings import MAX_LAYERS, Settings
 
 
 class TextEncoder(nn.Module):
@@ -37,7 +37,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        use_own_dropout(model)
+        replace_dropout(model)
         self.model, self.config = model, model.config
         self.width, self.depth = self.config.hidden_size, self.config.num_hidden_layers
 
@@ -61,9 +61,9 @@ class PretrainedTextConfig(Settings):
     source: str
     """A hub id such as `microsoft/deberta-v3-large`, or a folder that `save_pretrained` wrote."""
 
-    def tokenizer(self, texts: Iterable[str]) -> str:
+    def make_tokenizer(self, texts: Iterable[str]) -> str:
         """That of the encoder, as JSON."""
-        return tokenizers.pretrained(self.source, _positions(config_of(self.source)))
+        return tokenizers.load_pretrained_tokenizer(self.source, _positions(load_config(self.source)))
 
     def build(self, tokenizer: str) -> TextEncoder:
         """Loads the weights; every one of them has to be there.
@@ -72,7 +72,7 @@ class PretrainedTextConfig(Settings):
             SertoneError: `missing_encoder`, `unknown_encoder`, `missing_weights`, `bad_weights`,
                 `other_tokenizer`.
         """
-        config = _checked(config_of(self.source), self.source)
+        config = _checked(load_config(self.source), self.source)
         model, unused = load_weights(self.source, config, optional=("pooler.",))
         encoder = _text_encoder(model, self.source)
         encoder.unused = unused
@@ -87,7 +87,7 @@ class TextArchitectureConfig(Settings):
     config: dict[str, Any]
     """A Hugging Face configuration."""
 
-    def tokenizer(self, texts: Iterable[str]) -> str:
+    def make_tokenizer(self, texts: Iterable[str]) -> str:
         """None is known: that of a checkpoint lies beside its weights."""
         raise SertoneError(
             "missing_tokenizer", "a bare text architecture", "model.text: {name: pretrained, source: ...}"
@@ -95,7 +95,7 @@ class TextArchitectureConfig(Settings):
 
     def build(self, tokenizer: str) -> TextEncoder:
         """Builds it with random weights."""
-        model = architecture(self.config)
+        model = build_architecture(self.config)
         return _text_encoder(model, model.config.model_type)
 
 
@@ -105,7 +105,7 @@ class TinyTextConfig(Settings):
     name: Literal["tiny"] = "tiny"
     width: int = Field(default=64, ge=8)
     """The width D, a multiple of `attention_heads`."""
-    depth: int = Field(default=2, ge=1, le=LAYERS)
+    depth: int = Field(default=2, ge=1, le=MAX_LAYERS)
     """The number of layers L."""
     attention_heads: int = Field(default=4, ge=1)
     """The number of attention heads of each layer."""
@@ -120,15 +120,15 @@ class TinyTextConfig(Settings):
             raise ValueError(f"width {self.width} is no multiple of attention_heads {self.attention_heads}")
         return self
 
-    def tokenizer(self, texts: Iterable[str]) -> str:
+    def make_tokenizer(self, texts: Iterable[str]) -> str:
         """Trained on the texts, as JSON."""
-        return tokenizers.trained(texts, self.subwords)
+        return tokenizers.train_tokenizer(texts, self.subwords)
 
     def build(self, tokenizer: str) -> TextEncoder:
         """Builds it with random weights."""
         config = AutoConfig.for_model(
             "bert",
-            vocab_size=tokenizers.parsed(tokenizer).get_vocab_size(),
+            vocab_size=tokenizers.parse_tokenizer(tokenizer).get_vocab_size(),
             hidden_size=self.width,
             num_hidden_layers=self.depth,
             num_attention_heads=self.attention_heads,
@@ -176,7 +176,7 @@ def _checked(config: PretrainedConfig, source: str) -> PretrainedConfig:
 
 def _require_fitting(tokenizer: str, embeddings: int, source: str) -> None:
     """A tokenizer with more entries than there are embeddings belongs to another model."""
-    entries = tokenizers.parsed(tokenizer).get_vocab_size()
+    entries = tokenizers.parse_tokenizer(tokenizer).get_vocab_size()
     if entries > embeddings:
         raise SertoneError(
             "other_tokenizer",

@@ -23,7 +23,7 @@ LONGEST = 512
 """Tokens of a text where a pretrained tokenizer sets no limit."""
 
 
-def trained(texts: Iterable[str], subwords: int) -> str:
+def train_tokenizer(texts: Iterable[str], subwords: int) -> str:
     """A byte-pair encoding of a corpus's own texts (Sennrich et al. 2016, arXiv 1508.07909).
 
     Args:
@@ -45,7 +45,7 @@ def trained(texts: Iterable[str], subwords: int) -> str:
     return tokenizer.to_str()
 
 
-def pretrained(source: str, longest: int = LONGEST) -> str:
+def load_pretrained_tokenizer(source: str, longest: int = LONGEST) -> str:
     """The tokenizer of a pretrained text encoder, as JSON.
 
     Args:
@@ -63,11 +63,11 @@ def pretrained(source: str, longest: int = LONGEST) -> str:
 
 
 def _load(source: str) -> Any:
-    from sertone.nn.pretrained import tokenizer
+    from sertone.nn.pretrained import load_tokenizer
 
     expected = "a Hugging Face id or a folder with a tokenizer that knows how to pad"
     try:
-        found = tokenizer(source)
+        found = load_tokenizer(source)
     except SertoneError:
         raise
     except Exception as error:  # from missing files to a converter that is not installed: one way out
@@ -86,14 +86,14 @@ def _load(source: str) -> Any:
 
 
 @lru_cache(maxsize=16)
-def parsed(tokenizer: str) -> Tokenizer:
+def parse_tokenizer(tokenizer: str) -> Tokenizer:
     """A tokenizer from its JSON.
 
     Raises:
         SertoneError: `bad_tokenizer`.
     """
     try:
-        return tokenizers.parsed(tokenizer)
+        return tokenizers.parse_tokenizer(tokenizer)
     except ValueError as error:
         raise SertoneError("bad_tokenizer", str(error), "a tokenizer.json of Hugging Face") from None
 
@@ -108,12 +108,12 @@ def encode(tokenizer: str, texts: Sequence[str | None]) -> tuple[Tensor, Tensor]
     Returns:
         tokens (B, S), S at least 1, and how many of each row count, (B,).
     """
-    rows = parsed(tokenizer).encode_batch([text or "" for text in texts])
+    rows = parse_tokenizer(tokenizer).encode_batch([text or "" for text in texts])
     pairs = zip(rows, texts, strict=True)
     counts = [sum(row.attention_mask) if has_words(text) else 0 for row, text in pairs]
     return torch.tensor([row.ids for row in rows]), torch.tensor(counts)
 
 
-def truncated(tokenizer: str, text: str) -> bool:
+def is_truncated(tokenizer: str, text: str) -> bool:
     """Whether a text has more tokens than an encoder is given."""
-    return bool(parsed(tokenizer).encode(text).overflowing)
+    return bool(parse_tokenizer(tokenizer).encode(text).overflowing)

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from sertone.labels import GENDERS, STYLES, Scale, class_names, class_shares, spoken_text
+from sertone.labels import GENDERS, STYLES, Scale, class_names, class_shares, normalise_transcript
 from sertone.nn import tokens
 from sertone.schema import Utterance
 
@@ -36,7 +36,7 @@ class Vocabulary:
     tokenizer: str = ""
 
     @classmethod
-    def of(
+    def from_utterances(
         cls,
         training: Iterable[Utterance],
         class_map: dict[str, str],
@@ -51,7 +51,7 @@ class Vocabulary:
             "style": _found(training, "style") or list(STYLES),
             "speaker": sorted({u.speaker for u in training if u.known_speaker}) or [NOBODY],
         }
-        letters = {letter for u in training for letter in spoken_text(u.text or "")}
+        letters = {letter for u in training for letter in normalise_transcript(u.text or "")}
         return cls(class_map, classes, sorted(letters), ratings or {}, tokenizer)
 
     @classmethod
@@ -64,10 +64,10 @@ class Vocabulary:
         """As a JSON object, without the tokenizer, which has a file of its own."""
         return {name: value for name, value in asdict(self).items() if name != "tokenizer"}
 
-    def label(self, task: str, utterance: Utterance) -> str | float | None:
+    def find_label(self, task: str, utterance: Utterance) -> str | float | None:
         """The class or rating of an utterance, its spoken text for a transcript, None where it is missing."""
         if task == TRANSCRIPT:
-            return spoken_text(utterance.text) if utterance.text else None
+            return normalise_transcript(utterance.text) if utterance.text else None
         if task == "speaker":
             return utterance.speaker if utterance.known_speaker else None
         value = utterance.labels.get(task)
@@ -77,7 +77,7 @@ class Vocabulary:
             return self.class_map.get(str(value))
         return None if value is None else str(value)
 
-    def targets(self, task: str, utterances: Sequence[Utterance], *, soft: bool = False) -> Tensor:
+    def make_targets(self, task: str, utterances: Sequence[Utterance], *, soft: bool = False) -> Tensor:
         """What a head should answer.
 
         Args:
@@ -89,7 +89,7 @@ class Vocabulary:
             (B, K) shares of the classes, zeros where the label is missing or not among them; (B, S)
             characters counted from 1 and 0 after the end; or (B,) ratings, NaN where there is none.
         """
-        labels: list[Any] = [self.label(task, u) for u in utterances]
+        labels: list[Any] = [self.find_label(task, u) for u in utterances]
         if task == TRANSCRIPT:
             return self._characters(labels)
         if task in self.ratings:
@@ -103,7 +103,7 @@ class Vocabulary:
                     target[row, index[name]] = share
         return target
 
-    def tokens(self, texts: Sequence[str | None]) -> tuple[Tensor, Tensor]:
+    def encode_texts(self, texts: Sequence[str | None]) -> tuple[Tensor, Tensor]:
         """Tokens (B, S) of what a model reads, and how many count, (B,): none where there is no text."""
         return tokens.encode(self.tokenizer, texts)
 

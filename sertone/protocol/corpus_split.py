@@ -12,19 +12,19 @@ from typing import Any
 from sertone.errors import SertoneError
 from sertone.labels import (
     DIMENSIONS,
-    as_read,
-    class_map,
-    counts_in_words,
-    outside_classes,
-    unused_labels,
-    written_labels,
+    count_unmapped,
+    find_unused_labels,
+    format_counts,
+    map_raw_labels,
+    resolve_class_map,
+    resolve_raw_labels,
 )
 from sertone.protocol import leaks, splits
 from sertone.protocol.leaks import LeakReport
 from sertone.protocol.splits import EMOTION, Fold
 from sertone.recipe import DataConfig, ProtocolConfig
 from sertone.schema import Problem, Utterance
-from sertone.scoring.display import counted
+from sertone.scoring.display import format_count
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class CorpusSplit:
     leaks: list[LeakReport]
 
 
-def take_part(
+def select_utterances(
     found: Sequence[Utterance], data: DataConfig, answers: Sequence[str] = EMOTION
 ) -> tuple[dict[str, str], list[Utterance]]:
     """Return emotion -> class, and the utterances of a corpus that take part.
@@ -57,7 +57,7 @@ def take_part(
     Raises:
         SertoneError: `unknown_class_map`, `ambiguous_classes`, `no_classes`.
     """
-    mapping = class_map(data.classes, written_labels(found))
+    mapping = resolve_class_map(data.classes, map_raw_labels(found))
     if "emotion" in answers:
         _require_classes(mapping, found)
     kept = data.outside_classes == "kept"
@@ -84,11 +84,11 @@ def split_corpus(
     """
     _require_labels(utterances, answers)
     folds, rule = _folds(protocol, utterances, answers, everything)
-    hashes = leaks.recording_hashes(utterances)
-    return CorpusSplit(folds, rule, hashes, [leaks.check_leaks(fold, hashes) for fold in folds])
+    hashes = leaks.hash_recordings(utterances)
+    return CorpusSplit(folds, rule, hashes, [leaks.find_leaks(fold, hashes) for fold in folds])
 
 
-def split_problems(
+def find_split_problems(
     found: Sequence[Utterance], data: DataConfig, protocol: ProtocolConfig, *, place: str = "(folds)"
 ) -> list[Problem]:
     """List what training would refuse, with the codes with which it would.
@@ -102,7 +102,7 @@ def split_problems(
     ratings = tuple(name for name in DIMENSIONS if any(name in u.labels for u in found))
     answers = EMOTION if any("emotion" in u.labels for u in found) else ratings or EMOTION
     try:
-        mapping, used = take_part(found, data, answers)
+        mapping, used = select_utterances(found, data, answers)
         split = split_corpus(used, protocol, answers)
     except SertoneError as error:
         return [Problem(error.code, place, str(error))]
@@ -110,7 +110,7 @@ def split_problems(
     problems = [Problem("unused_label", place, unused, "note")] if unused else []
     problems += [Problem("merged_label", place, merged, "note")] if merged else []
     for fold, report in zip(split.folds, split.leaks, strict=True):
-        none = partial(leaks.require_none, fold, report)
+        none = partial(leaks.require_no_leaks, fold, report)
         for rule in (none, partial(leaks.require_labels, fold, mapping, answers)):
             try:
                 rule()
@@ -119,7 +119,7 @@ def split_problems(
     return problems
 
 
-def unused_note(data: DataConfig, found: Sequence[Utterance]) -> str:
+def describe_unused_labels(data: DataConfig, found: Sequence[Utterance]) -> str:
     """Say where the labels of `data.classes` are not those of the corpus; empty where they are.
 
     Those are labels that no utterance has, and labels that a class takes although nothing names them.
@@ -129,10 +129,12 @@ def unused_note(data: DataConfig, found: Sequence[Utterance]) -> str:
 
 def _merged(data: DataConfig, found: Sequence[Utterance]) -> str:
     """Say which labels are read as one that `data.classes` names: `joy also takes happiness 50`."""
-    labels, written, words = data.classes, written_labels(found), _words(found)
+    labels, written, words = data.classes, map_raw_labels(found), _words(found)
     if not isinstance(labels, dict):
         return ""
-    first = {emotion: label for label in reversed(labels) for emotion in as_read({label: ""}, written)}
+    first = {
+        emotion: label for label in reversed(labels) for emotion in resolve_raw_labels({label: ""}, written)
+    }
     notes = [_takes(label, emotion, labels, words[emotion]) for emotion, label in first.items()]
     merged = sorted(note for note in notes if note)
     return f"data.classes: {'; '.join(merged)}" if merged else ""
@@ -154,26 +156,26 @@ def _takes(label: str, emotion: str, named: Mapping[str, str], words: Mapping[st
     if not unnamed or alone:
         return ""
     also = " also" if len(unnamed) < len(words) else ""
-    return f"{label}{also} takes {counts_in_words(unnamed)}"
+    return f"{label}{also} takes {format_counts(unnamed)}"
 
 
 def _unused(data: DataConfig, found: Sequence[Utterance]) -> str:
     """Say which labels `data.classes` names that no utterance has; empty where there are none."""
-    unused = unused_labels(data.classes, written_labels(found)) if isinstance(data.classes, dict) else []
+    unused = find_unused_labels(data.classes, map_raw_labels(found)) if isinstance(data.classes, dict) else []
     return f"data.classes names labels that no utterance has: {', '.join(unused)}" if unused else ""
 
 
-def outside_note(data: DataConfig, found: Sequence[Utterance], mapping: Mapping[str, str]) -> str:
+def describe_outside_classes(data: DataConfig, found: Sequence[Utterance], mapping: Mapping[str, str]) -> str:
     """Say how many utterances are in no class, and what becomes of them; empty where all are in one."""
-    outside, labelled = outside_classes(found, mapping), sum(outside_classes(found, {}).values())
+    outside, labelled = count_unmapped(found, mapping), sum(count_unmapped(found, {}).values())
     if not outside:
         return ""
     fate = "kept for other tasks" if data.outside_classes == "kept" else "left out"
-    total = f"{sum(outside.values())} of {counted(labelled, 'labelled utterance')}"
-    return f"{fate}: {total}, in no class: {counts_in_words(outside)}"
+    total = f"{sum(outside.values())} of {format_count(labelled, 'labelled utterance')}"
+    return f"{fate}: {total}, in no class: {format_counts(outside)}"
 
 
-def rule_in_words(protocol: ProtocolConfig) -> str:
+def describe_rule(protocol: ProtocolConfig) -> str:
     """Return how a protocol splits: `grouped_k_fold with 5 folds`."""
     folds = f" with {protocol.folds} folds" if protocol.split == "grouped_k_fold" else ""
     return f"{protocol.split}{folds}"
@@ -185,10 +187,10 @@ def _folds(
     """The folds, and the rule that made them."""
     if everything:
         rule = {"split": "everything", "validation": protocol.validation}
-        return [splits.everything(utterances, protocol.validation, answers)], rule
+        return [splits.make_full_fold(utterances, protocol.validation, answers)], rule
     splits.require_known_speakers(utterances, protocol)
     folds = splits.make_folds(
-        utterances, protocol.split, folds=protocol.folds, validation=protocol.validation, answers=answers
+        utterances, protocol.split, folds=protocol.folds, validation=protocol.validation, tasks=answers
     )
     unused = {"unknown_speakers"} | (set() if protocol.split == "grouped_k_fold" else {"folds"})
     independent = splits.is_speaker_independent(utterances)
@@ -196,12 +198,12 @@ def _folds(
 
 
 def _require_classes(mapping: dict[str, str], found: Sequence[Utterance]) -> None:
-    emotions = outside_classes(found, {})
+    emotions = count_unmapped(found, {})
     taken = [name for name in emotions if name in mapping]
     if len({mapping[name] for name in taken}) < 2:
         raise SertoneError(
             "no_classes",
-            f"the corpus's emotions are {counts_in_words(emotions) or 'not given'}; of them "
+            f"the corpus's emotions are {format_counts(emotions) or 'not given'}; of them "
             f"data.classes takes {', '.join(taken) or 'none'}",
             "at least two classes",
             "data.classes: all takes every emotion, {joy: happy, rage: angry} those that you name"

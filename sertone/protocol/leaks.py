@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from sertone import audio
 from sertone.errors import SertoneError
-from sertone.labels import spoken_text
+from sertone.labels import normalise_transcript
 from sertone.protocol.splits import EMOTION, Fold
 from sertone.schema import Utterance
-from sertone.scoring.display import shortened
+from sertone.scoring.display import shorten_list
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class LeakReport:
     sessions: list[str] = field(default_factory=list)
 
 
-def check_leaks(fold: Fold, hashes: Mapping[str, str]) -> LeakReport:
+def find_leaks(fold: Fold, hashes: Mapping[str, str]) -> LeakReport:
     """Compares the sides of a fold.
 
     Args:
@@ -59,18 +59,18 @@ def check_leaks(fold: Fold, hashes: Mapping[str, str]) -> LeakReport:
 
 
 def _texts(utterances: list[Utterance]) -> Iterator[str]:
-    return (spoken_text(u.text) for u in utterances if u.text)
+    return (normalise_transcript(u.text) for u in utterances if u.text)
 
 
 def _speakers_on_two_sides(fold: Fold) -> list[str]:
-    counts = Counter(speaker for side in fold.sides.values() for speaker in {u.speaker for u in side})
+    counts = Counter(speaker for side in fold.subsets.values() for speaker in {u.speaker for u in side})
     return sorted(speaker for speaker, sides in counts.items() if sides > 1)
 
 
 def _recordings_on_two_sides(fold: Fold, hashes: Mapping[str, str]) -> list[str]:
     """Pairs of utterances on two sides that share samples: equal bytes, overlapping in time."""
     places: dict[str, list[tuple[float, float, str, str]]] = defaultdict(list)
-    for side, utterances in fold.sides.items():
+    for side, utterances in fold.subsets.items():
         for u in utterances:
             end = math.inf if u.end_s is None else u.end_s
             places[hashes[u.id]].append((u.start_s, end, side, u.id))
@@ -85,13 +85,13 @@ def _recordings_on_two_sides(fold: Fold, hashes: Mapping[str, str]) -> list[str]
     return sorted(found)
 
 
-def recording_hashes(utterances: Sequence[Utterance]) -> dict[str, str]:
+def hash_recordings(utterances: Sequence[Utterance]) -> dict[str, str]:
     """Utterance id -> SHA-256 of its file's bytes."""
     files = {path: audio.file_hash(path) for path in {u.path for u in utterances}}
     return {u.id: files[u.path] for u in utterances}
 
 
-def require_none(fold: Fold, leaks: LeakReport) -> None:
+def require_no_leaks(fold: Fold, leaks: LeakReport) -> None:
     """Refuses a fold with a speaker or a recording on two sides.
 
     Args:
@@ -104,7 +104,7 @@ def require_none(fold: Fold, leaks: LeakReport) -> None:
     if leaks.speakers:
         raise SertoneError(
             "speaker_leak",
-            f"fold {fold.name}: {shortened(leaks.speakers)} on two sides",
+            f"fold {fold.name}: {shorten_list(leaks.speakers)} on two sides",
             "every speaker on one side",
             "mend the split, or split by speaker: protocol.split: grouped_k_fold",
         )
@@ -128,7 +128,7 @@ def require_labels(fold: Fold, classes: Mapping[str, str], answers: Sequence[str
     Raises:
         SertoneError: `no_labels`, `missing_class`, `constant_rating`.
     """
-    for side, utterances in fold.sides.items():
+    for side, utterances in fold.subsets.items():
         for task in answers:
             if utterances and not any(task in u.labels for u in utterances):
                 raise SertoneError(

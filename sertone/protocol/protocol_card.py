@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PACKAGES = ("sertone", "torch", "transformers", "lightning-fabric", "numpy", "soundfile", "soxr")
 
 
-def protocol_card(
+def build_protocol_card(
     data: "DataConfig",
     found: int,
     folds: Sequence[Fold],
@@ -45,11 +45,11 @@ def protocol_card(
         seed: of training.
         answers: the tasks that the model is for.
     """
-    used = {u.id: u for fold in folds for side in fold.sides.values() for u in side}
+    used = {u.id: u for fold in folds for side in fold.subsets.values() for u in side}
     counts = Counter(class_map.get(str(u.labels.get("emotion")), "(missing)") for u in used.values())
     emotions = Counter(str(u.labels["emotion"]) for u in used.values() if "emotion" in u.labels)
     return {
-        "corpus": about_corpus(data)
+        "corpus": describe_corpus(data)
         | {
             "utterances_found": found,
             "utterances_used": len(used),
@@ -60,23 +60,23 @@ def protocol_card(
         },
         "class_map": dict(class_map),
         "split": dict(rule),
-        "scales": {name: asdict(scale) for name, scale in corpora.scales(data).items()},
-        "selection": selection(folds, answers),
+        "scales": {name: asdict(scale) for name, scale in corpora.resolve_scales(data).items()},
+        "selection": describe_selection(folds, answers),
         "folds": [
             {"name": fold.name}
-            | {f"{side}_speakers": _known(us) for side, us in fold.sides.items()}
+            | {f"{side}_speakers": _known(us) for side, us in fold.subsets.items()}
             | {
                 f"{side}_unknown_speakers": count
-                for side, us in fold.sides.items()
+                for side, us in fold.subsets.items()
                 if (count := _unknown(us))
             }
-            | {f"{side}_utterances": len(us) for side, us in fold.sides.items()}
+            | {f"{side}_utterances": len(us) for side, us in fold.subsets.items()}
             for fold in folds
         ],
         "leaks": [vars(report) for report in leaks],
         "metrics": metrics.DEFINITIONS | calibration.DEFINITIONS,
         "seed": seed,
-        "versions": versions(),
+        "versions": collect_versions(),
         "file_hashes": {name: hashes[name] for name in sorted(used)},
         "segments": {name: [u.start_s, u.end_s] for name, u in sorted(used.items()) if u.start_s or u.end_s},
     }
@@ -91,7 +91,7 @@ def _unknown(utterances: Sequence[Utterance]) -> int:
     return sum(not u.known_speaker for u in utterances)
 
 
-def contents(utterances: Sequence[Utterance]) -> dict[str, Any]:
+def hash_contents(utterances: Sequence[Utterance]) -> dict[str, Any]:
     """Return hashes of what is known of the utterances, one for each kind of it, in their order.
 
     A run goes on only with the same: whoever mends labels sees which kind has changed.
@@ -115,13 +115,13 @@ def _digest(values: list) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def about_corpus(data: "CorpusConfig") -> dict:
+def describe_corpus(data: "CorpusConfig") -> dict:
     """What the data sheet of a corpus says, and the licence of the user's copy, as a JSON object."""
-    sheet, licence = corpora.sheet(data.corpus), data.licence
+    sheet, licence = corpora.load_sheet(data.corpus), data.licence
     return {
         "name": data.corpus,
         "title": sheet.TITLE,
-        "licence": asdict(licences.KNOWN[licence] if licence else sheet.LICENCE),
+        "licence": asdict(licences.KNOWN_LICENCES[licence] if licence else sheet.LICENCE),
         "language": sheet.LANGUAGE,
         "citation": sheet.CITATION,
         "note": sheet.NOTE,
@@ -129,7 +129,7 @@ def about_corpus(data: "CorpusConfig") -> dict:
     }
 
 
-def selection(folds: Sequence[Fold], answers: Sequence[str]) -> str:
+def describe_selection(folds: Sequence[Fold], answers: Sequence[str]) -> str:
     """How the epoch is chosen whose weights count, in words."""
     if any(fold.validation for fold in folds):
         scores = ["UA" if task == "emotion" else f"CCC of {task}" for task in answers]
@@ -141,7 +141,7 @@ def selection(folds: Sequence[Fold], answers: Sequence[str]) -> str:
     )
 
 
-def versions() -> dict[str, str]:
+def collect_versions() -> dict[str, str]:
     """Of Python and the packages on which results depend."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:

@@ -8,7 +8,7 @@ from typing import get_args
 from sertone.errors import SertoneError
 from sertone.recipe import ProtocolConfig, Split
 from sertone.schema import Utterance
-from sertone.scoring.display import counted, shortened
+from sertone.scoring.display import format_count, shorten_list
 
 SPLITS = get_args(Split)
 EMOTION = ("emotion",)
@@ -31,7 +31,7 @@ class Fold:
     test: list[Utterance]
 
     @property
-    def sides(self) -> dict[str, list[Utterance]]:
+    def subsets(self) -> dict[str, list[Utterance]]:
         """The three sides by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
@@ -42,7 +42,7 @@ def make_folds(
     *,
     folds: int = 5,
     validation: str = "none",
-    answers: Sequence[str] = EMOTION,
+    tasks: Sequence[str] = EMOTION,
 ) -> list[Fold]:
     """Splits a corpus.
 
@@ -63,7 +63,7 @@ def make_folds(
         raise SertoneError("unknown_split", f"split {split!r}", f"one of {', '.join(SPLITS)}")
     if split == "official":
         return [_official(utterances)]
-    scored = [u for u in utterances if has_label(u, answers)]
+    scored = [u for u in utterances if has_label(u, tasks)]
     takes_speaker = validation == "speaker" or split == "leave_one_speaker_out"
     made = []
     for number, (name, held_out) in enumerate(_held_out_groups(scored, split, folds).items()):
@@ -116,7 +116,7 @@ def has_label(utterance: Utterance, answers: Sequence[str]) -> bool:
     return any(task in utterance.labels for task in answers)
 
 
-def everything(
+def make_full_fold(
     utterances: Sequence[Utterance], validation: str = "none", answers: Sequence[str] = EMOTION
 ) -> Fold:
     """One fold that trains on all, to be used rather than scored.
@@ -168,7 +168,7 @@ def _sessions(utterances: Sequence[Utterance]) -> dict[str, set[str]]:
         without = ", and utterances without one" if None in sessions else ""
         raise SertoneError(
             "no_sessions",
-            f"{counted(len(set(sessions) - {None}), 'session')}{without}",
+            f"{format_count(len(set(sessions) - {None}), 'session')}{without}",
             "two or more, and one for every utterance",
             "use protocol.split: grouped_k_fold",
         )
@@ -176,7 +176,7 @@ def _sessions(utterances: Sequence[Utterance]) -> dict[str, set[str]]:
     if several := sorted(speaker for speaker, n in times.items() if n > 1):
         raise SertoneError(
             "speaker_in_two_sessions",
-            f"{shortened(several)} in more than one session",
+            f"{shorten_list(several)} in more than one session",
             "sessions that share no speaker",
             "use protocol.split: grouped_k_fold",
         )
@@ -187,7 +187,7 @@ def _need(speakers: int, expected: int, rule: str, way_out: str = "") -> None:
     if speakers < expected:
         raise SertoneError(
             "too_few_speakers",
-            counted(speakers, "speaker"),
+            format_count(speakers, "speaker"),
             f"at least {expected} for {rule}",
             way_out if speakers > 1 else "without a second speaker no split is speaker-independent",
         )
@@ -207,7 +207,7 @@ def _official(utterances: Sequence[Utterance]) -> Fold:
     if not sides["train"] or not sides["test"]:
         raise SertoneError(
             "no_official_split",
-            f"{len(sides['train'])} training and {counted(len(sides['test']), 'test utterance')}",
+            f"{len(sides['train'])} training and {format_count(len(sides['test']), 'test utterance')}",
             "both, marked in the corpus (a manifest's column `split`)",
             "use protocol.split: grouped_k_fold",
         )

@@ -19,7 +19,7 @@ from pydantic import Field, FiniteFloat, field_validator, model_validator
 from sertone import licences
 from sertone.catalogue import find_shipped
 from sertone.labels import DIMENSIONS
-from sertone.recipe.settings import Settings, change, load_as, parse, parse_override
+from sertone.recipe.settings import Settings, apply_override, load_as, parse, parse_override
 from sertone.recipe.train_config import TrainConfig
 
 Split = Literal["official", "leave_one_session_out", "leave_one_speaker_out", "grouped_k_fold"]
@@ -109,8 +109,8 @@ class CorpusConfig(Settings):
     @field_validator("licence")
     @classmethod
     def _know_the_licence(cls, value: str | None) -> str | None:
-        if value is not None and value not in licences.KNOWN:
-            raise ValueError(f"no licence known here; expected one of {', '.join(licences.KNOWN)}")
+        if value is not None and value not in licences.KNOWN_LICENCES:
+            raise ValueError(f"no licence known here; expected one of {', '.join(licences.KNOWN_LICENCES)}")
         return value
 
 
@@ -189,7 +189,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     return load_as(Recipe, path, "recipe", "data, protocol, model, train", overrides)
 
 
-def of(source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable[str] = ()) -> Recipe:
+def resolve(source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable[str] = ()) -> Recipe:
     """Return the recipe of a file, a mapping such as a file holds, or a recipe.
 
     Args:
@@ -203,11 +203,11 @@ def of(source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable[str]
         return load(source, overrides)
     values = source.model_dump(mode="json") if isinstance(source, Recipe) else deepcopy(dict(source))
     for override in overrides:
-        change(values, *parse_override(override))
+        apply_override(values, *parse_override(override))
     return parse(Recipe, values, "the recipe")
 
 
-def data_of(source: Mapping[str, Any] | Recipe) -> DataConfig:
+def resolve_data(source: Mapping[str, Any] | Recipe) -> DataConfig:
     """Return the part `data` of a recipe, of a mapping such as a recipe file holds, or of that part alone.
 
     Raises:
@@ -218,7 +218,7 @@ def data_of(source: Mapping[str, Any] | Recipe) -> DataConfig:
     return parse(DataConfig, source.get("data", source), "data")
 
 
-def shipped(name: str) -> Path:
+def find_shipped_recipe(name: str) -> Path:
     """Return the path of a recipe that comes with Sertone, such as `demo`.
 
     Raises:
@@ -231,7 +231,7 @@ NEUTRAL = ("cache", "audio_cache_gb", "save_every")
 """Settings of `train` on which no result depends, beyond rounding."""
 
 
-def deciding(values: dict[str, Any]) -> dict[str, Any]:
+def drop_neutral(values: dict[str, Any]) -> dict[str, Any]:
     """A dumped recipe without what no result depends on."""
     train = {key: value for key, value in values["train"].items() if key not in NEUTRAL}
     return values | {"train": train}

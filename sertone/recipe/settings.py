@@ -11,13 +11,13 @@ from pydantic_core import PydanticCustomError
 from sertone.catalogue import Kind, find_file, require_kind
 from sertone.errors import SertoneError, join_parts
 from sertone.files import parse_yaml, read_text
-from sertone.utils.suggestions import did_you_mean, explain
+from sertone.utils.suggestions import did_you_mean, explain_name
 
 LARGEST = 1_000_000
 """No whole number of a recipe is larger, but for seeds: it would be a slip that never ends."""
-LAYERS = 1000
+MAX_LAYERS = 1000
 """No model has more layers."""
-LAST_SEED = 2**32 - 1
+MAX_SEED = 2**32 - 1
 """The largest that every library takes."""
 FILE = 1 << 20
 """Bytes of a recipe."""
@@ -79,14 +79,14 @@ def _message(kind: type[Settings], item: Any) -> str:
 
 
 def _unknown_key(kind: type[Settings], key: str, known: list[str]) -> str:
-    if hint := _find_section(kind, key) or explain(key):
+    if hint := _find_section(kind, key) or explain_name(key):
         return f"unknown key {key!r}; {hint}"
     return join_parts(f"unknown key {key!r}", did_you_mean(key, known), f"known here: {', '.join(known)}")
 
 
 def _unknown_name(name: str, expected: str) -> str:
     """Say what the name of a section may mean, such as that of an encoder."""
-    hint = explain(name) or did_you_mean(name, re.findall(r"\w+", expected))
+    hint = explain_name(name) or did_you_mean(name, re.findall(r"\w+", expected))
     return join_parts(f"unknown name {name!r}", hint, f"expected one of {expected}")
 
 
@@ -110,7 +110,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def read(source: str | Path, kind: Kind, parts: str) -> dict[str, Any]:
+def read_yaml(source: str | Path, kind: Kind, parts: str) -> dict[str, Any]:
     """Return the mapping that a YAML file holds.
 
     Args:
@@ -148,7 +148,7 @@ def parse_override(override: str) -> tuple[str, Any]:
         raise SertoneError("bad_override", f"--set {override}", "a YAML value, as in [1, 2]") from None
 
 
-def change(values: dict, name: str, value: Any) -> None:
+def apply_override(values: dict, name: str, value: Any) -> None:
     """Sets `train.seed`, say, in what a recipe file holds.
 
     Raises:
@@ -177,7 +177,7 @@ def load_as(
     Raises:
         SertoneError: `missing_recipe`, `bad_recipe`, `bad_override`, `other_kind`.
     """
-    values = read(source, kind, parts)
+    values = read_yaml(source, kind, parts)
     for override in overrides:
-        change(values, *parse_override(override))
+        apply_override(values, *parse_override(override))
     return parse(checked, values, str(source))

@@ -4,13 +4,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from sertone.recipe.settings import LAST_SEED, Settings
+from sertone.recipe.settings import MAX_SEED, Settings
 
 BF16_INSTRUCTIONS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}
 """As torch names what a processor can do -> as people know it."""
 
 
-def bf16_hardware(device: str) -> str:
+def detect_bf16_hardware(device: str) -> str:
     """Return what multiplies in bf16 on a device, such as `AVX512-BF16`; empty where it is emulated.
 
     Emulated products take hundreds of times as long as those in fp32.
@@ -104,7 +104,7 @@ class Augmentation(Settings):
         return self
 
     @property
-    def on(self) -> bool:
+    def is_active(self) -> bool:
         """Whether waveforms differ from epoch to epoch."""
         return bool(self.drop_frequencies or self.drop_chunks or self.crop_seconds)
 
@@ -165,7 +165,7 @@ class TrainingConfig(Settings):
     kernels: Literal["own", "torch"] = "torch"
     """The code of dropout and attention on a CPU: torch's, or Sertone's own. The own kernels are faster and
     draw other dropout masks."""
-    seed: int = Field(default=0, ge=0, le=LAST_SEED)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """All random numbers follow from this seed."""
     save_every: int = Field(default=5, ge=1)
     """The number of epochs between two saves to resume from. The end of a stage is always saved."""
@@ -181,7 +181,7 @@ class TrainingConfig(Settings):
     def _settle_precision(cls, value: str, info: ValidationInfo) -> str:
         """Choose here, once: caches, saves and resumed runs then agree on what was computed."""
         if value == "auto":
-            return "bf16-mixed" if bf16_hardware(info.data.get("device", "auto")) else "32-true"
+            return "bf16-mixed" if detect_bf16_hardware(info.data.get("device", "auto")) else "32-true"
         return value
 
     @property
@@ -233,7 +233,7 @@ class TrainConfig(TrainingConfig):
         """The precision in words, and why it is a good or a bad one on this machine."""
         if self.precision == "32-true":
             return "in fp32"
-        hardware = bf16_hardware(self.device)
+        hardware = detect_bf16_hardware(self.device)
         slow = "which this machine emulates: train.precision 32-true or auto is many times as fast"
         return f"in bf16 and fp32, {f'by {hardware}' if hardware else slow}"
 

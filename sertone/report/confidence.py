@@ -2,10 +2,10 @@
 
 from sertone.report import plots
 from sertone.scoring.calibration import NOT_FITTED
-from sertone.scoring.display import counted
+from sertone.scoring.display import format_count
 
 
-def section(results: dict) -> dict:
+def build_section(results: dict) -> dict:
     """What `_confidence.html` shows.
 
     Args:
@@ -34,19 +34,21 @@ def _reliability(bins: list[dict]) -> str:
             b["confidence"],
             b["accuracy"],
             b["utterances"] / total,
-            f"{counted(b['utterances'], 'utterance')}: mean confidence {b['confidence']:.1%}, "
+            f"{format_count(b['utterances'], 'utterance')}: mean confidence {b['confidence']:.1%}, "
             f"right {b['accuracy']:.1%}",
         )
         for b in bins
     ]
-    return plots.diagonal(marks, "confidence", "share of right answers", f"Share of right answers: {words}")
+    return plots.plot_diagonal(
+        marks, "confidence", "share of right answers", f"Share of right answers: {words}"
+    )
 
 
 def _risk(points: list[list[float]]) -> str:
     shown = points[max(0, len(points) // 4 - 1) :: max(1, len(points) // 4)]
     words = ", ".join(f"{risk:.0%} at {coverage:.0%}" for coverage, risk in shown)
     alt = f"Share of wrong answers by share of recordings answered, most confident first: {words}"
-    return plots.curve(points, "share of recordings answered", "share of wrong answers", alt)
+    return plots.plot_curve(points, "share of recordings answered", "share of wrong answers", alt)
 
 
 def _fold(fold: dict) -> dict:

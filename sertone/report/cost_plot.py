@@ -29,7 +29,7 @@ class System:
     scores: Mapping[str, tuple[float, float, float]]
 
 
-def against(systems: Sequence[System], x_label: str, y_label: str, alt: str) -> str:
+def plot_cost(systems: Sequence[System], x_label: str, y_label: str, alt: str) -> str:
     """A dot with an interval for every score of every system, over its cost on a logarithmic axis.
 
     Args:
@@ -57,7 +57,7 @@ def against(systems: Sequence[System], x_label: str, y_label: str, alt: str) -> 
         f'<text class="axis" x="{middle}" y="{below}" text-anchor="middle">{escape(x_label)}</text>'
         f'<text class="axis" x="4" y="10">{escape(y_label)}</text>'
     )
-    return plots.svg(body, height, alt)
+    return plots.render_svg(body, height, alt)
 
 
 def _logarithmic(costs: Sequence[float]) -> Callable[[float], float]:
@@ -70,7 +70,7 @@ def _logarithmic(costs: Sequence[float]) -> Callable[[float], float]:
 
 def _axes(low: float, high: float, down: Callable[[float], float]) -> str:
     parts = []
-    for tick in Axis("", low, high).ticks():
+    for tick in Axis("", low, high).compute_ticks():
         y = down(tick)
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'

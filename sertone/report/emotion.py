@@ -4,13 +4,13 @@ from collections import defaultdict
 
 from sertone.report import confidence, plots
 from sertone.scoring import intervals, metrics
-from sertone.scoring.sufficient_statistics import Sums, labelled
+from sertone.scoring.sufficient_statistics import SufficientStatistics, select_labelled
 
 MOST = 40
 """Speakers in a plot."""
 
 
-def section(results: dict, rows: list[dict]) -> dict | None:
+def build_section(results: dict, rows: list[dict]) -> dict | None:
     """What the page shows of emotions; None where there are no classes, or none of them was known.
 
     Args:
@@ -22,14 +22,14 @@ def section(results: dict, rows: list[dict]) -> dict | None:
     pooled = results["pooled"].get("emotion")
     if not pooled:
         return None
-    spoken = [row for row in labelled(rows, "emotion") if row["speaker"]]
+    spoken = [row for row in select_labelled(rows, "emotion") if row["speaker"]]
     return {
         "classes": results["classes"],
         "confusion": _confusion(pooled["confusion"]),
-        "speakers": Markup(_speakers(spoken, results["classes"])) if spoken else "",
-        "left_out": _left_out(spoken),
+        "speakers": Markup(_plot_speakers(spoken, results["classes"])) if spoken else "",
+        "left_out": _describe_left_out(spoken),
         "soft": _soft(pooled["soft"]),
-        "confidence": confidence.section(results),
+        "confidence": confidence.build_section(results),
     }
 
 
@@ -55,13 +55,13 @@ def _by_speaker(rows: list[dict]) -> dict[str, list[dict]]:
     return by_speaker
 
 
-def _left_out(rows: list[dict]) -> str:
+def _describe_left_out(rows: list[dict]) -> str:
     """What the speakers' plot does not show; empty where it shows all."""
     count = len(_by_speaker(rows))
     return f"Shown are the {MOST} of {count} speakers who said most." if count > MOST else ""
 
 
-def _speakers(rows: list[dict], classes: list[str]) -> str:
+def _plot_speakers(rows: list[dict], classes: list[str]) -> str:
     """Scores of the speakers who said most; the interval draws a speaker's utterances one by one."""
     by_speaker = _by_speaker(rows)
     most = sorted(by_speaker, key=lambda name: (-len(by_speaker[name]), name))[:MOST]
@@ -69,8 +69,10 @@ def _speakers(rows: list[dict], classes: list[str]) -> str:
     for speaker, own in sorted((name, by_speaker[name]) for name in most):
         targets, predictions = [r["target"] for r in own], [r["prediction"] for r in own]
         ua = metrics.emotion_scores(targets, predictions)["ua"]
-        bounds = intervals.interval(Sums.of_rows(own, "emotion", classes, range(len(own))))
+        bounds = intervals.compute_intervals(
+            SufficientStatistics.from_rows(own, "emotion", classes, range(len(own)))
+        )
         low, high = bounds["ua"] if bounds else (ua, ua)
         shown.append((f"{speaker} ({len(own)})", low, ua, high))
     words = ", ".join(f"{name} {ua:.0%}" for name, _, ua, _ in shown)
-    return plots.intervals(shown, 1 / len(classes), f"Unweighted accuracy by speaker: {words}")
+    return plots.plot_intervals(shown, 1 / len(classes), f"Unweighted accuracy by speaker: {words}")

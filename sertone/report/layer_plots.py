@@ -23,7 +23,7 @@ Point = tuple[float, float, float]
 """Lower bound, value, upper bound."""
 
 
-def by_layer(series: Mapping[str, Sequence[Point]], y_label: str, alt: str, *, first: int = 0) -> str:
+def plot_layers(series: Mapping[str, Sequence[Point]], y_label: str, alt: str, *, first: int = 0) -> str:
     """The plot.
 
     Args:
@@ -41,7 +41,7 @@ def by_layer(series: Mapping[str, Sequence[Point]], y_label: str, alt: str, *, f
     for number, points in enumerate(series.values()):
         body.append(_line(number % len(MARKS), points, x, y, right))
     ends = {name: _up(points[-1][1], y) for name, points in series.items()}
-    return plots.svg([*body, *_names(ends, right)], HEIGHT, alt)
+    return plots.render_svg([*body, *_names(ends, right)], HEIGHT, alt)
 
 
 def _across(layer: float, x: Axis, right: float) -> float:
@@ -53,12 +53,12 @@ def _up(value: float, y: Axis) -> float:
 
 
 def _axes(x: Axis, y: Axis, right: float) -> str:
-    parts = [plots._above(y.label)]
-    for tick in y.ticks():
+    parts = [plots.draw_y_label(y.label)]
+    for tick in y.compute_ticks():
         up = f"{_up(tick, y):.1f}"
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{right:.1f}" y1="{up}" y2="{up}"/>')
         parts.append(f'<text class="axis" x="{LEFT - 6}" y="{up}" dy="4" text-anchor="end">{tick:.3g}</text>')
-    for tick in (tick for tick in x.ticks() if tick == round(tick)):
+    for tick in (tick for tick in x.compute_ticks() if tick == round(tick)):
         across = f'x="{_across(tick, x, right):.1f}" y="{HEIGHT - 18}"'
         parts.append(f'<text class="axis" {across} text-anchor="middle">{tick:g}</text>')
     middle = f'x="{(LEFT + right) / 2:.1f}" y="{HEIGHT - 3}"'

@@ -8,7 +8,7 @@ from typing import Any
 from sertone import licences
 from sertone.report import layer_plots, page, plots
 from sertone.scoring import display
-from sertone.scoring.display import Figure, counted
+from sertone.scoring.display import ScoreFormat, format_count
 
 KINDS = {"ccc": "Ratings", "ua": "Classes", "wa": "Classes"}
 """Main score -> heading of the plot that shows it."""
@@ -33,32 +33,32 @@ def write(folder: Path) -> Path:
         subtitle=_subtitle(found),
         found=found,
         plots=[{"name": name, "svg": Markup(svg)} for name, svg in _plots(found).items()],
-        statements=statements(found),
+        statements=describe_results(found),
         differences=Markup(_differences(found)) if _told(found) else "",
         weights=[own | {"svg": Markup(_weights(own))} for own in found["weights"]],
-        label=label,
-        figure_of=figure_of,
-        span=span,
-        licence=licences.in_words(found["corpus"]["licence"]),
-        over=over(found),
+        label=format_label,
+        figure_of=get_figure,
+        span=format_interval,
+        licence=licences.describe_licence(found["corpus"]["licence"]),
+        over=describe_drawn_units(found),
         unknown=found["corpus"].get("unknown_speakers", 0),
     )
 
 
-def statements(found: dict[str, Any]) -> list[str]:
+def describe_results(found: dict[str, Any]) -> list[str]:
     """What was found, in sentences: of each target, of every two ratings, and of others that lie apart."""
     return [
         *(
-            _of_target(name, target, "speakers" if name == "speaker" else over(found))
+            _of_target(name, target, "speakers" if name == "speaker" else describe_drawn_units(found))
             for name, target in found["targets"].items()
         ),
         *(_apart(pair) for pair in _told(found)),
     ]
 
 
-def over(found: dict[str, Any]) -> str:
+def describe_drawn_units(found: dict[str, Any]) -> str:
     """Return what intervals draw: `speakers`, or utterances where their speakers are unknown."""
-    drawn = display.drawn_units(found["tested"])
+    drawn = display.describe_drawn_units(found["tested"])
     return drawn if found["tested"]["speakers"] else f"{drawn} of unknown speakers"
 
 
@@ -68,26 +68,26 @@ def _told(found: dict[str, Any]) -> list[dict[str, Any]]:
     return [pair for pair in found["apart"] if _known(pair) or {pair["first"], pair["second"]} <= rated]
 
 
-def label(name: str, target: dict[str, Any]) -> str:
+def format_label(name: str, target: dict[str, Any]) -> str:
     """`CCC arousal`, `UA emotion`, `accuracy speaker`."""
-    return f"{figure_of(target).label} {name}"
+    return f"{get_figure(target).label} {name}"
 
 
-def figure_of(target: dict[str, Any]) -> Figure:
+def get_figure(target: dict[str, Any]) -> ScoreFormat:
     """How its main score is printed; of speakers the share of right answers is called accuracy."""
-    return display.FIGURES["accuracy" if target["score"] == "wa" else target["score"]]
+    return display.SCORE_FORMATS["accuracy" if target["score"] == "wa" else target["score"]]
 
 
-def span(target: dict[str, Any], layer: dict[str, Any]) -> str:
+def format_interval(target: dict[str, Any], layer: dict[str, Any]) -> str:
     """`.310 – .452`, the interval of the main score; empty where there is none."""
     bounds = layer["intervals"].get(target["score"], ())
-    return " – ".join(map(figure_of(target).bare, bounds))
+    return " – ".join(map(get_figure(target).format_number, bounds))
 
 
 def _subtitle(found: dict[str, Any]) -> str:
     corpus, split = found["corpus"], found["split"]["split"].replace("_", " ")
     return (
-        f"{corpus['title']}: {counted(corpus['utterances_used'], 'utterance')} of {display.people(corpus)}; "
+        f"{corpus['title']}: {format_count(corpus['utterances_used'], 'utterance')} of {display.describe_speakers(corpus)}; "
         f"frozen, {found['modality']}, {found['pooling']} over time, a linear probe per layer; "
         f"{found['folds']} folds ({split})"
     )
@@ -96,10 +96,8 @@ def _subtitle(found: dict[str, Any]) -> str:
 def _of_target(name: str, target: dict[str, Any], drawn: str) -> str:
     best, centre = target["best"], target["centre"]
     score = target["layers"][best["layer"]]["scores"][target["score"]]
-    name = label(name, target)
-    said = (
-        f"{name[0].upper()}{name[1:]} is highest at layer {best['layer']} ({figure_of(target).text(score)})"
-    )
+    name = format_label(name, target)
+    said = f"{name[0].upper()}{name[1:]} is highest at layer {best['layer']} ({get_figure(target).format_value(score)})"
     if "range" in best:
         low, high = best["range"]
         where = f"layer {low}" if low == high else f"layers {low} to {high}"
@@ -133,10 +131,10 @@ def _plots(found: dict[str, Any]) -> dict[str, str]:
         shown.setdefault(KINDS[target["score"]], {})[name] = points
     made = {}
     for kind, series in shown.items():
-        scores = {name: figure_of(found["targets"][name]).label for name in series}
+        scores = {name: get_figure(found["targets"][name]).label for name in series}
         words = "; ".join(f"{scores[name]} of {name} {_ends(points)}" for name, points in series.items())
         title = f"{kind}: {', '.join(dict.fromkeys(scores.values()))}"
-        made[title] = layer_plots.by_layer(series, "", f"{title} by layer, with 95 % intervals. {words}")
+        made[title] = layer_plots.plot_layers(series, "", f"{title} by layer, with 95 % intervals. {words}")
     return made
 
 
@@ -163,7 +161,7 @@ def _differences(found: dict[str, Any]) -> str:
     ]
     reach = max(1, math.ceil(max(abs(bound) for _, low, _, high in rows for bound in (low, high))))
     words = "; ".join(f"{name} {value:+.1f} ({low:+.1f} to {high:+.1f})" for name, low, value, high in rows)
-    return plots.differences(rows, reach, f"Distances of the centres, in layers. {words}")
+    return plots.plot_differences(rows, reach, f"Distances of the centres, in layers. {words}")
 
 
 def _weights(own: dict[str, Any]) -> str:
@@ -171,4 +169,4 @@ def _weights(own: dict[str, Any]) -> str:
     points = [(value - reach, value, value + reach) for value, reach in zip(own["mean"], spread, strict=True)]
     words = ", ".join(f"{number}: {value:.3f}" for number, value in enumerate(own["mean"], 1))
     name = own["target"] or "all"
-    return layer_plots.by_layer({name: points}, "", f"Softmax weight by layer. {words}", first=1)
+    return layer_plots.plot_layers({name: points}, "", f"Softmax weight by layer. {words}", first=1)

@@ -28,7 +28,7 @@ def write(path: Path, template: str, **values: object) -> Path:
     environment.globals |= {
         "pct": lambda v: f"{v:.1%}",
         "pct0": lambda v: f"{v:.0%}",
-        "figure": display.named,
+        "figure": display.get_score_format,
     }
     path.write_text(environment.get_template(template).render(**values), encoding="utf-8")
     return path

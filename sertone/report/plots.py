@@ -13,13 +13,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sertone.scoring.display import axis_value
+from sertone.scoring.display import format_axis_value
 
 WIDTH, HEIGHT = 460, 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 20, 12, 34
 
 
-def lines(series: Mapping[str, Sequence[float]], x_label: str, alt: str) -> str:
+def plot_lines(series: Mapping[str, Sequence[float]], x_label: str, alt: str) -> str:
     """One line per series over 1, 2, 3, ...
 
     Args:
@@ -38,10 +38,10 @@ def lines(series: Mapping[str, Sequence[float]], x_label: str, alt: str) -> str:
         )
         if len(row) == 1:
             body.append(f'<circle class="dot" cx="{LEFT}" cy="{_y(row[0], low, high):.1f}" r="3"/>')
-    return svg(body, HEIGHT, alt)
+    return render_svg(body, HEIGHT, alt)
 
 
-def intervals(rows: Sequence[tuple[str, float, float, float]], chance: float, alt: str) -> str:
+def plot_intervals(rows: Sequence[tuple[str, float, float, float]], chance: float, alt: str) -> str:
     """A dot with an interval per row, on an axis from 0 to 100 %.
 
     Args:
@@ -63,10 +63,10 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], chance: float, al
     x = place(chance)
     body.append(f'<line class="chance" x1="{x}" x2="{x}" y1="0" y2="{height - BOTTOM}"/>')
     body += [_interval_row(number, left, row, place) for number, row in enumerate(rows)]
-    return svg(body, height, alt)
+    return render_svg(body, height, alt)
 
 
-def differences(rows: Sequence[tuple[str, float, float, float]], reach: float, alt: str) -> str:
+def plot_differences(rows: Sequence[tuple[str, float, float, float]], reach: float, alt: str) -> str:
     """A dot with an interval per row, on an axis of points about zero.
 
     Args:
@@ -87,7 +87,7 @@ def differences(rows: Sequence[tuple[str, float, float, float]], reach: float, a
         words = f"{tick:+.3g}" if tick else "0"
         body.append(f'<text class="axis" x="{x}" y="{height - 14}" text-anchor="middle">{words}</text>')
     body += [_interval_row(number, left, row, place) for number, row in enumerate(rows)]
-    return svg(body, height, alt)
+    return render_svg(body, height, alt)
 
 
 def _interval_row(
@@ -102,7 +102,9 @@ def _interval_row(
     )
 
 
-def diagonal(marks: Sequence[tuple[float, float, float, str]], x_label: str, y_label: str, alt: str) -> str:
+def plot_diagonal(
+    marks: Sequence[tuple[float, float, float, str]], x_label: str, y_label: str, alt: str
+) -> str:
     """Dots beside the diagonal, both axes from 0 to 100 %.
 
     Args:
@@ -111,7 +113,7 @@ def diagonal(marks: Sequence[tuple[float, float, float, str]], x_label: str, y_l
         y_label: above the vertical axis.
         alt: what the plot shows, in words.
     """
-    body = [_percent_axes(1.0), _label(x_label), _above(y_label)]
+    body = [_percent_axes(1.0), _label(x_label), draw_y_label(y_label)]
     ends = f'x1="{_share_x(0)}" y1="{_y(0, 0, 1)}" x2="{_share_x(1)}" y2="{_y(1, 0, 1)}"'
     body.append(f'<line class="chance" {ends}/>')
     for x, y, share, words in marks:
@@ -120,10 +122,10 @@ def diagonal(marks: Sequence[tuple[float, float, float, str]], x_label: str, y_l
             f'<circle class="dot" cx="{_share_x(x):.1f}" cy="{_y(y, 0, 1):.1f}" r="{radius:.1f}" '
             f'fill-opacity="0.7"><title>{escape(words)}</title></circle>'
         )
-    return svg(body, HEIGHT, alt)
+    return render_svg(body, HEIGHT, alt)
 
 
-def curve(points: Sequence[Sequence[float]], x_label: str, y_label: str, alt: str) -> str:
+def plot_curve(points: Sequence[Sequence[float]], x_label: str, y_label: str, alt: str) -> str:
     """A line through points (x, y); x from 0 to 100 %, y from 0 to as high as it gets.
 
     Args:
@@ -134,9 +136,9 @@ def curve(points: Sequence[Sequence[float]], x_label: str, y_label: str, alt: st
     """
     high = max(y for _, y in points) * 1.05 or 1.0
     line = " ".join(f"{_share_x(x):.1f},{_y(y, 0, high):.1f}" for x, y in points)
-    body = [_percent_axes(high), _label(x_label), _above(y_label)]
+    body = [_percent_axes(high), _label(x_label), draw_y_label(y_label)]
     body.append(f'<polyline class="line c0" points="{line}"/>')
-    return svg(body, HEIGHT, alt)
+    return render_svg(body, HEIGHT, alt)
 
 
 def _share_x(share: float) -> float:
@@ -150,7 +152,7 @@ def _percent_axes(high: float) -> str:
     )
 
 
-def _above(y_label: str) -> str:
+def draw_y_label(y_label: str) -> str:
     return f'<text class="axis" x="{LEFT}" y="{TOP - 2}">{escape(y_label)}</text>'
 
 
@@ -166,7 +168,7 @@ def _y_axis(low: float, high: float) -> str:
     parts = []
     for step in range(5):
         value = low + step / 4 * (high - low)
-        y, text = _y(value, low, high), axis_value(value, high)
+        y, text = _y(value, low, high), format_axis_value(value, high)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="axis" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
     return "".join(parts)
@@ -185,7 +187,7 @@ def _label(x_label: str) -> str:
     return f'<text class="axis" x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text>'
 
 
-def svg(body: Sequence[str], height: int, alt: str) -> str:
+def render_svg(body: Sequence[str], height: int, alt: str) -> str:
     """Parts as one picture with its text alternative."""
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(alt)}">'
@@ -208,11 +210,11 @@ class Axis:
     high: float
 
     @classmethod
-    def of(cls, label: str, scale: Mapping[str, Any], values: np.ndarray) -> Self:
+    def from_scale(cls, label: str, scale: Mapping[str, Any], values: np.ndarray) -> Self:
         """For values that should lie on a scale with a `low` and a `high`."""
         return cls(label, min(scale["low"], values.min()), max(scale["high"], values.max()))
 
-    def ticks(self) -> list[float]:
+    def compute_ticks(self) -> list[float]:
         """Round values, at most seven."""
         power = 10.0 ** math.floor(math.log10((self.high - self.low) / 6))
         step = next(s * power for s in (1, 2, 5, 10) if s * power * 6 >= (self.high - self.low) * 0.999)
@@ -220,7 +222,7 @@ class Axis:
         return [number * step for number in range(first, last + 1)]
 
 
-def scatter(
+def plot_scatter(
     groups: Mapping[str, np.ndarray],
     x: Axis,
     y: Axis,
@@ -260,18 +262,18 @@ def scatter(
         f'<circle class="mean k{colours[name]}" cx="{px:.1f}" cy="{py:.1f}" r="6"/>'
         for name, (px, py) in places.items()
     ]
-    return svg([*body, *_names(places)], height, alt)
+    return render_svg([*body, *_names(places)], height, alt)
 
 
 def _scatter_axes(x: Axis, y: Axis, height: int, place: Callable) -> str:
     parts, bottom = [], height - BOTTOM
-    for tick in x.ticks():
+    for tick in x.compute_ticks():
         across, _ = place((tick, y.low))
         parts.append(
             f'<line class="grid" x1="{across:.1f}" x2="{across:.1f}" y1="{TOP}" y2="{bottom}"/>'
             f'<text class="axis" x="{across:.1f}" y="{bottom + 16}" text-anchor="middle">{tick:g}</text>'
         )
-    for tick in y.ticks():
+    for tick in y.compute_ticks():
         _, up = place((x.low, tick))
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up:.1f}" y2="{up:.1f}"/>'

@@ -2,13 +2,13 @@
 
 from sertone import licences
 from sertone.scoring import display
-from sertone.scoring.display import counted
+from sertone.scoring.display import format_count
 
 UNKNOWN_HEARD = "utterances of unknown speakers{}: whether it has heard these speakers is not known"
 """What follows "has heard" where a model was trained on recordings whose speakers nobody names."""
 
 
-def leaks(card: dict, folds: list[dict]) -> list[dict]:
+def describe_leaks(card: dict, folds: list[dict]) -> list[dict]:
     """What training and test have in common, each with a `level` and its `text`.
 
     Args:
@@ -27,7 +27,7 @@ def _known(card: dict) -> str:
 
 def _unknown(card: dict) -> list[dict]:
     """What nobody can check, where the corpus does not name all speakers."""
-    text = display.unknown_in_words(card)
+    text = display.describe_unknown_speakers(card)
     return [{"level": "care", "text": text}] if text else []
 
 
@@ -38,7 +38,7 @@ def _copies(folds: list[dict]) -> list[dict]:
     pairs = sorted({tuple(pair) for fold in folds for pair in fold["alike"]})
     if not pairs:
         return [{"level": "good", "text": "No two recordings on two sides of a fold sound like copies."}]
-    many, first = counted(len(pairs), "pair"), " and ".join(pairs[0])
+    many, first = format_count(len(pairs), "pair"), " and ".join(pairs[0])
     text = f"{many} of recordings on two sides of a fold sound like copies of each other, such as {first}."
     return [{"level": "bad", "text": text}]
 
@@ -61,7 +61,7 @@ def _leaks(reports: list[dict], known: str) -> list[dict]:
                 "level": "care",
                 "text": f"In {len(shared)} of {len(reports)} folds, {_span(shares)} "
                 "of the test utterances have words that also occur in training "
-                f"({counted(len(texts), 'text')}, such as “{min(texts)}”). "
+                f"({format_count(len(texts), 'text')}, such as “{min(texts)}”). "
                 "A model that reads words could profit from that.",
             }
         )
@@ -73,7 +73,7 @@ def _leaks(reports: list[dict], known: str) -> list[dict]:
             {
                 "level": "care",
                 "text": "Dialogue partners of test speakers are in training in "
-                f"{counted(len(partners), 'fold')}.",
+                f"{format_count(len(partners), 'fold')}.",
             }
         )
     return lines
@@ -103,22 +103,22 @@ def _span(shares: list[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def rows(card: dict) -> list[tuple[str, str]]:
+def build_rows(card: dict) -> list[tuple[str, str]]:
     """Name and content of every row of the protocol card."""
     corpus = card["corpus"]
     classes = ", ".join(f"{name} {count}" for name, count in corpus["by_class"].items())
     merged = ", ".join(f"{a} as {b}" for a, b in card["class_map"].items() if a != b)
     return [
         ("Corpus", f"{corpus['title']}. {corpus['citation']}"),
-        ("Licence", licences.in_words(corpus["licence"])),
+        ("Licence", licences.describe_licence(corpus["licence"])),
         ("Utterances", f"{corpus['utterances_used']} used of {corpus['utterances_found']} found"),
-        ("Speakers", display.people(corpus)),
+        ("Speakers", display.describe_speakers(corpus)),
         *([("Only", _only(only))] if (only := corpus.get("only")) else []),
         *([("Longest utterance", _limit(limit))] if (limit := card.get("max_seconds")) else []),
         *([("Text", _text(card["text"]))] if "text" in card else []),  # older runs do not say
         *([("Classes", classes + (f" ({merged})" if merged else ""))] if card["class_map"] else []),
         ("Split", ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in card["split"].items())),
-        *([("Teacher", _teacher(card["teacher"]))] if "teacher" in card else []),
+        *([("Teacher", _describe_teacher(card["teacher"]))] if "teacher" in card else []),
         ("Selection", card["selection"]),
         *([("Settings", card["settings"])] if "settings" in card else []),
         *([("Encoder", card["encoder"])] if "encoder" in card else []),
@@ -134,11 +134,11 @@ def _only(only: dict) -> str:
 
 
 def _limit(limit: dict) -> str:
-    longer = f"{counted(limit['utterances'], 'longer utterance')}: {limit['longer'].replace('_', ' ')}"
+    longer = f"{format_count(limit['utterances'], 'longer utterance')}: {limit['longer'].replace('_', ' ')}"
     return f"{limit['seconds']:g} s; {longer}"
 
 
-def _teacher(teacher: dict) -> str:
+def _describe_teacher(teacher: dict) -> str:
     said = f"{teacher['source']}, {teacher['weight']:g} of every target"
     known = "it has heard no recording and no speaker of the test sides"
     if unknown := teacher.get("unknown_speakers", 0):

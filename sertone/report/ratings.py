@@ -8,14 +8,14 @@ import numpy as np
 from sertone.report import plots
 from sertone.report.plots import Axis
 from sertone.scoring import display
-from sertone.scoring.sufficient_statistics import columns, labelled
+from sertone.scoring.sufficient_statistics import get_task_columns, select_labelled
 
 PLANE = ("valence", "arousal")
 MOST = 800
 """Dots in a plot; more would make the page heavy and the plot black."""
 
 
-def section(results: dict, rows: list[dict]) -> dict | None:
+def build_section(results: dict, rows: list[dict]) -> dict | None:
     """What `_ratings.html` shows; None where nothing was rated.
 
     Args:
@@ -39,24 +39,29 @@ def _line(results: dict, name: str, scale: dict) -> dict[str, Any]:
         "name": name,
         "scale": f"{scale['low']:g} to {scale['high']:g} {scale['unit']}",
         "utterances": pooled["utterances"],
-        "scores": [_cell(pooled, score) for score in display.RATING],
+        "scores": [_cell(pooled, score) for score in display.RATING_SCORES],
     }
 
 
 def _cell(pooled: dict, score: str) -> dict[str, str]:
-    figure, over = display.FIGURES[score], display.by_people(pooled["intervals"])
-    span = " – ".join(map(figure.text, over[1][score])) if over else ""
-    return {"value": figure.text(pooled[score]), "interval": span}
+    figure, over = display.SCORE_FORMATS[score], display.find_speaker_interval(pooled["intervals"])
+    span = " – ".join(map(figure.format_value, over[1][score])) if over else ""
+    return {"value": figure.format_value(pooled[score]), "interval": span}
 
 
 def _against_truth(name: str, scale: dict, rows: list[dict]) -> dict[str, Any]:
     """Every utterance's answer over its target, with the diagonal."""
     from markupsafe import Markup
 
-    pairs = np.array([[float(row[column]) for column in columns(name)] for row in labelled(rows, name)])
-    axes = (Axis.of(f"{name}, annotators", scale, pairs), Axis.of(f"{name}, answered", scale, pairs))
+    pairs = np.array(
+        [[float(row[column]) for column in get_task_columns(name)] for row in select_labelled(rows, name)]
+    )
+    axes = (
+        Axis.from_scale(f"{name}, annotators", scale, pairs),
+        Axis.from_scale(f"{name}, answered", scale, pairs),
+    )
     drawn = pairs[_chosen(len(pairs))]
-    svg = plots.scatter({"": drawn}, *axes, _thirds(name, pairs), diagonal=True)
+    svg = plots.plot_scatter({"": drawn}, *axes, _thirds(name, pairs), diagonal=True)
     return {"title": name.capitalize(), "svg": Markup(svg), "note": _note(drawn, pairs), "names": []}
 
 
@@ -73,7 +78,7 @@ def _planes(results: dict, rows: list[dict]) -> list[dict[str, Any]]:
     """Valence and arousal as rated and as answered; nothing where one of them has not been rated."""
     if not all(side in results["ratings"] for side in PLANE):
         return []
-    rows = labelled(labelled(rows, PLANE[0]), PLANE[1])
+    rows = select_labelled(select_labelled(rows, PLANE[0]), PLANE[1])
     words = ("annotators", "answered")
     return [_plane(results, rows, number, word) for number, word in enumerate(words)] if rows else []
 
@@ -82,9 +87,9 @@ def _plane(results: dict, rows: list[dict], number: int, word: str) -> dict[str,
     """Targets or answers (`number` of the columns), coloured by the true emotion."""
     from markupsafe import Markup
 
-    points = np.array([[float(row[columns(side)[number]]) for side in PLANE] for row in rows])
+    points = np.array([[float(row[get_task_columns(side)[number]]) for side in PLANE] for row in rows])
     x, y = (
-        Axis.of(f"{side}, {word}", results["ratings"][side], points[:, axis])
+        Axis.from_scale(f"{side}, {word}", results["ratings"][side], points[:, axis])
         for axis, side in enumerate(PLANE)
     )
     chosen, emotions = _chosen(len(rows)), np.array([row.get("target", "") for row in rows])
@@ -92,7 +97,7 @@ def _plane(results: dict, rows: list[dict], number: int, word: str) -> dict[str,
     shown = points[chosen] + (_spread(len(chosen), x, y) if number == 0 else 0)
     groups = {name: shown[emotions[chosen] == name] for name in ("", *classes)}
     means = {name: points[emotions == name].mean(0) for name in classes}
-    svg = plots.scatter(groups, x, y, _means(word, points, means), marked=means)
+    svg = plots.plot_scatter(groups, x, y, _means(word, points, means), marked=means)
     title, note = f"Valence and arousal, {word}", _note(chosen, rows)
     return {"title": title, "svg": Markup(svg), "note": note, "names": classes}
 

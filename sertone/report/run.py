@@ -8,8 +8,8 @@ from pathlib import Path
 from sertone.files import read_json
 from sertone.report import cards, conditions, emotion, page, plots, protocol, ratings
 from sertone.scoring import display
-from sertone.scoring.display import FIGURES, axis_value, counted
-from sertone.sharing.card_scores import best_of
+from sertone.scoring.display import SCORE_FORMATS, format_axis_value, format_count
+from sertone.sharing.card_scores import describe_choice
 from sertone.utils import spreadsheet
 
 TASK_NAMES = {
@@ -33,7 +33,7 @@ def write(run: Path) -> Path:
 
     results = read_json(run / "results.json", "not_a_run")
     card = read_json(run / "protocol.json", "not_a_run")
-    rows = spreadsheet.read(run / "predictions.csv")
+    rows = spreadsheet.read_rows(run / "predictions.csv")
     written = run / "recipe.yaml"  # not there where a model was evaluated on another corpus
     return page.write(
         run / "report.html",
@@ -41,22 +41,22 @@ def write(run: Path) -> Path:
         title=f"{results['model']} on {card['corpus']['title']}",
         subtitle=_subtitle(card, results),
         card=card,
-        unknown=display.unknown_in_words(card),
-        drawn=display.drawn_units(display.tested(card)),
-        headline=cards.headline(results),
-        chance=cards.chance_words(results),
-        emotion=emotion.section(results, rows),
-        ratings=ratings.section(results, rows),
-        modalities=conditions.section(results),
-        folds=cards.folds(results),
+        unknown=display.describe_unknown_speakers(card),
+        drawn=display.describe_drawn_units(display.count_test_speakers(card)),
+        headline=cards.build_cards(results),
+        chance=cards.describe_chance(results),
+        emotion=emotion.build_section(results, rows),
+        ratings=ratings.build_section(results, rows),
+        modalities=conditions.build_section(results),
+        folds=cards.build_fold_table(results),
         auxiliary=_auxiliary(results),
         curves=[curve | {"svg": Markup(curve["svg"])} for curve in _curves(results)],
-        best_of=best_of(run),
-        trouble=_trouble(results),
+        best_of=describe_choice(run),
+        trouble=_describe_trouble(results),
         cost=_cost(results),
         evaluated=card.get("evaluated"),  # a model from elsewhere, rather than a cross-validation
-        leaks=protocol.leaks(card, results["folds"]),
-        protocol=protocol.rows(card),
+        leaks=protocol.describe_leaks(card, results["folds"]),
+        protocol=protocol.build_rows(card),
         recipe=written.read_text(encoding="utf-8") if written.is_file() else "",
     )
 
@@ -67,13 +67,13 @@ def _subtitle(card: dict, results: dict) -> str:
     if evaluated := card.get("evaluated"):
         return (
             f"Encoder {results['encoder']}, {evaluated['model']}, trained on {evaluated['trained_on']}; "
-            f"{counted(corpus['utterances_used'], 'utterance')} of {display.people(corpus)}"
+            f"{format_count(corpus['utterances_used'], 'utterance')} of {display.describe_speakers(corpus)}"
         )
-    folds = f"{counted(len(results['folds']), 'fold')} ({split})"
+    folds = f"{format_count(len(results['folds']), 'fold')} ({split})"
     chosen = "; settings chosen without the fold that they answer" if "chosen" in results else ""
     return (
-        f"Encoder {results['encoder']}; {counted(corpus['utterances_used'], 'utterance')} of "
-        f"{display.people(corpus)}, {folds}, {display.independence(card)}, seed {card['seed']}{chosen}"
+        f"Encoder {results['encoder']}; {format_count(corpus['utterances_used'], 'utterance')} of "
+        f"{display.describe_speakers(corpus)}, {folds}, {display.describe_independence(card)}, seed {card['seed']}{chosen}"
     )
 
 
@@ -101,7 +101,7 @@ def _score_of_task(columns: list[dict], task: str, score: str) -> dict:
         return row | {"score": "accuracy", "note": columns[-1]["mean"][task]["note"]}
     cells = [[own[kind].get(task, {}).get(score) for kind in ("pooled", "mean")] for own in columns]
     texts = [["–" if value is None else f"{value:.1%}" for value in cell] for cell in cells]
-    return row | {"score": FIGURES[score].title, "cells": texts}
+    return row | {"score": SCORE_FORMATS[score].title, "cells": texts}
 
 
 def _curves(results: dict) -> list[dict]:
@@ -139,7 +139,7 @@ def _curve(title: str, values: dict[str, list[float]], alt: str = "") -> list[di
     if not series:
         return []
     alt = alt or f"{title}, from {_ends(series, 0)} to {_ends(series, -1)} over the epochs"
-    return [{"title": title, "svg": plots.lines(series, "epoch", alt), "names": list(series)}]
+    return [{"title": title, "svg": plots.plot_lines(series, "epoch", alt), "names": list(series)}]
 
 
 def _learning_rates(runs: dict[str, list[dict]]) -> dict[str, list[float]]:
@@ -157,10 +157,10 @@ def _learning_rates(runs: dict[str, list[dict]]) -> dict[str, list[float]]:
 def _ends(series: dict[str, list[float]], index: int) -> str:
     values = [row[index] for row in series.values()]
     mean = sum(values) / len(values)
-    return axis_value(mean, mean)
+    return format_axis_value(mean, mean)
 
 
-def _trouble(results: dict) -> str:
+def _describe_trouble(results: dict) -> str:
     """What went wrong on the way without ending the run."""
     folds = results["folds"]
     entries = [entry for fold in folds for entry in fold["history"]]
@@ -170,13 +170,13 @@ def _trouble(results: dict) -> str:
     if mixed := results["folds_of_other_settings"]:
         parts.append(f"Trained with other settings than this page shows: {', '.join(mixed)}.")
     if skipped:
-        parts.append(f"Left out: {counted(skipped, 'step')} without a finite loss or gradient.")
+        parts.append(f"Left out: {format_count(skipped, 'step')} without a finite loss or gradient.")
     if bounded := sum(entry.get("bounded_batches", 0) for entry in entries):
         share = bounded / sum(entry["batches"] for entry in entries)
         parts.append(f"{share:.0%} of the batches are smaller than asked for, by train.batch_gb.")
     if unfit:
         parts.append(
-            f"Longer than their frames, so left out: up to {counted(unfit, 'transcript')} per epoch."
+            f"Longer than their frames, so left out: up to {format_count(unfit, 'transcript')} per epoch."
         )
     return " ".join(parts)
 
@@ -189,7 +189,7 @@ def _cost(results: dict) -> str:
         return ""
     busy = sum(entry["busy"] * entry["seconds"] for entry in entries) / seconds
     padding = sum(entry["padding_factor"] for entry in entries) / len(entries)
-    epochs = counted(len(entries), "epoch")
+    epochs = format_count(len(entries), "epoch")
     return (
         f"{epochs} of {seconds / len(entries):.1f} s on average. Of the time {busy:.1%} was "
         f"computing rather than waiting for data; {padding:.3f} s were computed per second of speech."

@@ -9,7 +9,7 @@ from sertone import licences
 from sertone.report import cost_plot, page, plots
 from sertone.report.cost_plot import System
 from sertone.scoring import display
-from sertone.scoring.display import Figure, counted
+from sertone.scoring.display import ScoreFormat, format_count
 
 
 def write(study: Path) -> Path:
@@ -32,16 +32,16 @@ def write(study: Path) -> Path:
         found=found,
         shown=[column for column in found["columns"] if any(column in row["cells"] for row in found["rows"])],
         plots=[{"name": column, "svg": Markup(svg)} for column, svg in _plots(found).items()],
-        licence=licences.in_words(found["corpus"]["licence"]),
+        licence=licences.describe_licence(found["corpus"]["licence"]),
         cost_plots=[{"name": column, "svg": Markup(svg)} for column, svg in _cost_plots(found).items()],
         plotted=f"from left to right {', '.join(found['scores'][name] for name in _evident(found))}",
-        cost_words=display.costs_in_words(found["rows"]),
-        cost=display.cost_text,
+        cost_words=display.describe_costs(found["rows"]),
+        cost=display.format_cost,
         comparisons=_comparisons(found),
-        units=display.units_in_words(found["scores"]),
-        unknown=display.unknown_in_words(found),
-        drawn=display.drawn_units(found["tested"]),
-        published=display.published_in_words(found),
+        units=display.describe_units(found["scores"]),
+        unknown=display.describe_unknown_speakers(found),
+        drawn=display.describe_drawn_units(found["tested"]),
+        published=display.describe_published_scores(found),
         forced=any(cell["other_settings"] for row in found["rows"] for cell in row["cells"].values()),
     )
 
@@ -50,28 +50,28 @@ def _subtitle(found: dict[str, Any]) -> str:
     corpus, split = found["corpus"], found["split"]["split"].replace("_", " ")
     seeds = "seed " if len(found["seeds"]) == 1 else "seeds "
     return (
-        f"{corpus['title']}: {counted(corpus['utterances_used'], 'utterance')} of {display.people(corpus)}, "
-        f"{counted(found['folds'], 'fold')} ({split}), {display.independence(found)}, "
+        f"{corpus['title']}: {format_count(corpus['utterances_used'], 'utterance')} of {display.describe_speakers(corpus)}, "
+        f"{format_count(found['folds'], 'fold')} ({split}), {display.describe_independence(found)}, "
         f"{seeds}{', '.join(map(str, found['seeds']))}"
     )
 
 
 def _plots(found: dict[str, Any]) -> dict[str, str]:
     """Column -> plot of its rows' differences in the main score, all on one scale."""
-    figure = display.named(found["main_score"])
+    figure = display.get_score_format(found["main_score"])
     rows = {column: _differences(found, column, figure) for column in found["columns"]}
     bounds = [abs(bound) for own in rows.values() for _, low, _, high in own for bound in (low, high)]
-    step = figure.factor / 10
+    step = figure.display_factor / 10
     reach = step * max(1, math.ceil(max(bounds, default=0.0) / step))
     made = {}
     for column, own in rows.items():
         words = "; ".join(
             f"{name} {value:+.3g} ({low:+.3g} to {high:+.3g})" for name, low, value, high in own
         )
-        points = " in points" if figure.percent else ""
+        points = " in points" if figure.is_percent else ""
         alt = f"{figure.label} of {column}: difference from {found['compared_to']}{points}. {words}"
         if own:
-            made[column] = plots.differences(own, reach, alt)
+            made[column] = plots.plot_differences(own, reach, alt)
     return made
 
 
@@ -87,7 +87,7 @@ def _cost_plots(found: dict[str, Any]) -> dict[str, str]:
                 for s in systems
             )
             alt = f"{column}: scores against millions of trained parameters. {words}"
-            made[column] = cost_plot.against(systems, "trained parameters, millions", "score", alt)
+            made[column] = cost_plot.plot_cost(systems, "trained parameters, millions", "score", alt)
     return made
 
 
@@ -107,13 +107,15 @@ def _system(name: str, cell: dict[str, Any], found: dict[str, Any]) -> System:
     return System(name, cell["cost"]["trained"] / 1e6, spans)
 
 
-def _differences(found: dict[str, Any], column: str, figure: Figure) -> list[tuple[str, float, float, float]]:
+def _differences(
+    found: dict[str, Any], column: str, figure: ScoreFormat
+) -> list[tuple[str, float, float, float]]:
     """Name, lower bound, value and upper bound of every row's difference, in points or as printed."""
     shown, score = [], found["main_score"]
     for row in found["rows"]:
         difference = row["cells"].get(column, {"scores": {}})["scores"].get(score, {}).get("difference")
         if difference:
-            low, value, high = (figure.factor * difference[key] for key in ("low", "value", "high"))
+            low, value, high = (figure.display_factor * difference[key] for key in ("low", "value", "high"))
             shown.append((row["name"], low, value, high))
     return shown
 

@@ -10,18 +10,18 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from sertone.errors import AudioError, SertoneError, first_line, is_out_of_memory
-from sertone.labels import Scale, class_names, remap, rescaled
+from sertone.labels import Scale, class_names, remap, rescale
 from sertone.schema import Prediction
 
-UNIT = Scale(0.0, 1.0, "share")
-AT_ONCE_S = 30.0
+UNIT_SCALE = Scale(0.0, 1.0, "share")
+DEFAULT_MAX_SECONDS = 30.0
 """What our models answer at once, in seconds: longer recordings are answered by windows."""
 
 ROUNDING = 1e-3
 """How far probabilities may be from adding up to 1."""
 
 
-def no_answer() -> dict[str, Any]:
+def empty_answer() -> dict[str, Any]:
     """What is told where nothing was answered."""
     return {"label": None, "probabilities": {}, "confidence": None, "unsure": False, "dimensions": {}}
 
@@ -55,8 +55,8 @@ class Model(Protocol):
     """
 
     classes: list[str]
-    hears: bool
-    reads: bool
+    uses_audio: bool
+    uses_text: bool
     min_samples: int
     max_seconds: float
     threshold: float | None
@@ -81,7 +81,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
-class Answering:
+class AnswerFormat:
     """How outputs are told.
 
     Attributes:
@@ -107,7 +107,7 @@ class Answering:
         remap(np.zeros((1, len(model.classes))), model.classes, self.classes)
         return class_names(dict(self.classes))
 
-    def require_fit(self, model: Model) -> None:
+    def require_compatible(self, model: Model) -> None:
         """Refuses what cannot be told of a model.
 
         Raises:
@@ -121,27 +121,27 @@ class Answering:
         if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise SertoneError("bad_confidence", f"a min_confidence of {self.min_confidence}", "0 to 1")
 
-    def answers(self, model: Model, outputs: Outputs) -> list[dict[str, Any]]:
+    def format_outputs(self, model: Model, outputs: Outputs) -> list[dict[str, Any]]:
         """`label`, `probabilities`, `confidence`, `unsure` and `dimensions` of every row.
 
         Raises:
             AudioError: `non_finite_answer`.
         """
-        pairs = zip(self.shares(model, outputs), outputs.ratings, strict=True)
-        return [self.answer(model, *pair) for pair in pairs]
+        pairs = zip(self.map_probabilities(model, outputs), outputs.ratings, strict=True)
+        return [self.format_row(model, *pair) for pair in pairs]
 
-    def shares(self, model: Model, outputs: Outputs) -> np.ndarray:
+    def map_probabilities(self, model: Model, outputs: Outputs) -> np.ndarray:
         """Probabilities of the model's classes (B, K) as those of the classes that are told.
 
         Raises:
             AudioError: `non_finite_answer`, `not_probabilities`.
         """
-        require_sound(outputs)
+        require_valid_outputs(outputs)
         if self.classes is None or not model.classes:
             return outputs.probabilities
         return remap(outputs.probabilities, model.classes, self.classes)
 
-    def answer(self, model: Model, shares: np.ndarray, ratings: np.ndarray) -> dict[str, Any]:
+    def format_row(self, model: Model, shares: np.ndarray, ratings: np.ndarray) -> dict[str, Any]:
         """One of `answers`, from the shares of the classes that are told and the ratings (R,)."""
         probabilities = dict(zip(self.names(model), map(float, shares), strict=True))
         confidence = max(probabilities.values(), default=None)
@@ -159,10 +159,10 @@ class Answering:
     def _told(self, value: float, scale: Scale | None) -> float:
         if scale is None or self.dimensions == "corpus":
             return value
-        return min(1.0, max(0.0, rescaled(value, scale, UNIT)))
+        return min(1.0, max(0.0, rescale(value, scale, UNIT_SCALE)))
 
 
-def require_sound(outputs: Outputs) -> None:
+def require_valid_outputs(outputs: Outputs) -> None:
     """Refuse outputs that are no answer, whichever graph or model they come from.
 
     Raises:
@@ -178,26 +178,26 @@ def require_sound(outputs: Outputs) -> None:
         raise AudioError("not_probabilities", found, "a sum of 1, and none below 0", "export the model again")
 
 
-def out_of_memory(error: Exception) -> AudioError:
+def build_memory_error(error: Exception) -> AudioError:
     """Return the error about a recording for which there is not enough memory."""
     found, way_out = first_line(error), "answer it by windows, or on a machine with more memory"
     return AudioError("out_of_memory", found, "memory for the recording", way_out)
 
 
-def refused(name: str, error: AudioError) -> Prediction:
+def build_error_prediction(name: str, error: AudioError) -> Prediction:
     """What is told of a recording that was not answered."""
     return Prediction(file=name, status="error", code=error.code, message=str(error))
 
 
-def failed(name: str, error: Exception) -> Prediction:
+def build_failure_prediction(name: str, error: Exception) -> Prediction:
     """Return what is told of a recording that met a fault of ours, or for which there was no memory."""
     if is_out_of_memory(error):
-        return refused(name, out_of_memory(error))
+        return build_error_prediction(name, build_memory_error(error))
     message = f"{type(error).__name__}: {error}"
     return Prediction(file=name, status="error", code="failed", message=message)
 
 
-def prediction(
+def build_prediction(
     name: str, duration_s: float, warnings: Mapping[str, str], answer: Mapping[str, Any], **more: Any
 ) -> Prediction:
     """What is told of a recording that was answered, with its warnings (code -> message)."""

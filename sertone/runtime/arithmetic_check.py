@@ -17,13 +17,13 @@ import numpy as np
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
-from sertone.labels import span
+from sertone.labels import scale_range
 from sertone.runtime.answering import Model, Outputs
 
 PROBE = "probe.npy"
 SKIP = "SERTONE_SKIP_PROBE"
 """Environment variable: 1 loads bundles without asking."""
-SHAPE = {"text": (str, None), "probabilities": [float], "ratings": [float], "tolerance": float}
+PROBE_FIELDS = {"text": (str, None), "probabilities": [float], "ratings": [float], "tolerance": float}
 """What `bundle.json` holds about it, see `shape`."""
 FULL_SCALE = 2**15
 TEXT = "so what are we going to do about it now"
@@ -34,11 +34,11 @@ Sums in another order differ by some 1e-6, TF32 on a GPU by some 1e-3. In int8 a
 two levels may go to either, and all later layers see that."""
 
 
-class UnprovenWarning(UserWarning):
+class UnverifiedBundleWarning(UserWarning):
     """A bundle without a probe: nothing shows that this machine computes it rightly."""
 
 
-def ask(model: Model, precision: str) -> tuple[np.ndarray, dict[str, Any]]:
+def create_probe(model: Model, precision: str) -> tuple[np.ndarray, dict[str, Any]]:
     """Return a probe for a model, and its answer on this machine.
 
     Of several voice-like signals the probe is the one of which the model is least sure: a probability of
@@ -52,17 +52,17 @@ def ask(model: Model, precision: str) -> tuple[np.ndarray, dict[str, Any]]:
         the waveform, 16-bit integers (N,), and what `bundle.json` holds about it.
     """
     signals = _signals(max(SAMPLING_RATE, model.min_samples))
-    asked = [(signal, _outputs(model, signal, TEXT if model.reads else None)) for signal in signals]
+    asked = [(signal, _outputs(model, signal, TEXT if model.uses_text else None)) for signal in signals]
     signal, outputs = min(asked, key=lambda pair: pair[1].probabilities.max(initial=0.0))
     return signal, {
-        "text": TEXT if model.reads else None,
+        "text": TEXT if model.uses_text else None,
         "probabilities": outputs.probabilities[0].tolist(),
         "ratings": outputs.ratings[0].tolist(),
         "tolerance": TOLERANCES[precision],
     }
 
 
-def require_right_arithmetic(model: Model, folder: Path, probe: dict[str, Any] | None) -> None:
+def require_correct_arithmetic(model: Model, folder: Path, probe: dict[str, Any] | None) -> None:
     """Ask the probe of a bundle, and refuse the bundle where this machine answers something else.
 
     Args:
@@ -79,7 +79,7 @@ def require_right_arithmetic(model: Model, folder: Path, probe: dict[str, Any] |
         warnings.warn(
             f"{folder}: an older bundle without a probe, so it is not known whether this machine computes it "
             "rightly; export it again",
-            UnprovenWarning,
+            UnverifiedBundleWarning,
             stacklevel=4,
         )
         return
@@ -98,7 +98,7 @@ def _distance(model: Model, folder: Path, outputs: Outputs, probe: dict[str, Any
     """Return the largest difference of a probability, or of a rating as a share of its scale."""
     if (len(probe["probabilities"]), len(probe["ratings"])) != (len(model.classes), len(model.scales)):
         raise _damaged(folder, "its probe has not one answer per class and dimension")
-    spans = np.asarray([span(scale) for scale in model.scales.values()])
+    spans = np.asarray([scale_range(scale) for scale in model.scales.values()])
     differences = [
         outputs.probabilities[0] - np.asarray(probe["probabilities"]),
         (outputs.ratings[0] - np.asarray(probe["ratings"])) / spans,

@@ -24,20 +24,20 @@ import numpy as np
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import AudioError, SertoneError, first_line, is_out_of_memory
 from sertone.files import read_json, read_text
-from sertone.labels import Scale, are_classes, is_scale
-from sertone.licences import LEDGER
-from sertone.runtime.answering import Outputs, out_of_memory
-from sertone.runtime.arithmetic_check import PROBE, SHAPE, require_right_arithmetic
-from sertone.runtime.graph_files import external_files
-from sertone.runtime.tokenizer import parsed
+from sertone.labels import Scale, is_class_list, is_scale
+from sertone.licences import LEDGER_SHAPE
+from sertone.runtime.answering import Outputs, build_memory_error
+from sertone.runtime.arithmetic_check import PROBE, PROBE_FIELDS, require_correct_arithmetic
+from sertone.runtime.graph_files import list_external_files
+from sertone.runtime.tokenizer import parse_tokenizer
 from sertone.scoring import display
-from sertone.utils.extras import install
-from sertone.utils.json_shape import misfits
+from sertone.utils.extras import install_command
+from sertone.utils.json_shape import find_misfits
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-FORMAT, UNPROBED = 2, 1
+FORMAT, FORMAT_WITHOUT_PROBE = 2, 1
 """What is written now, and the format before there were probes, which is still read."""
 MARKER, GRAPH, TOKENIZER, CARD = "bundle.json", "model.onnx", "tokenizer.json", "README.md"
 
@@ -45,10 +45,10 @@ MARKER, GRAPH, TOKENIZER, CARD = "bundle.json", "model.onnx", "tokenizer.json", 
 def _are_scores(values: Any) -> bool:
     """Return whether a value is what `sharing.scores` writes; it is empty where nothing was scored."""
     shape = {"values": {str: float}, "intervals": {str: [float]}, "utterances": int, "speakers": int}
-    if misfits(values, shape, "scores"):
+    if find_misfits(values, shape, "scores"):
         return values == {}
-    names = [display.parts(name)[1] for name in [*values["values"], *values["intervals"]]]
-    return all(name in display.FIGURES for name in names)
+    names = [display.parse_score_name(name)[1] for name in [*values["values"], *values["intervals"]]]
+    return all(name in display.SCORE_FORMATS for name in names)
 
 
 LONGEST_S = 3600.0
@@ -57,27 +57,27 @@ FIELDS = {
     "format": int,
     "name": str,
     "precision": lambda name: name in ("fp32", "int8", "bf16"),
-    "classes": are_classes,
+    "classes": is_class_list,
     "scales": {str: (is_scale, None)},
     "hears": bool,
     "reads": bool,
     "sampling_rate": lambda rate: rate == SAMPLING_RATE,
     "min_samples": lambda count: type(count) is int and 0 < count <= LONGEST_S * SAMPLING_RATE,
-    "max_seconds": lambda seconds: not misfits(seconds, float, "it") and 0 < seconds <= LONGEST_S,
+    "max_seconds": lambda seconds: not find_misfits(seconds, float, "it") and 0 < seconds <= LONGEST_S,
     "calibration": {"temperature": float, "threshold": (float, None)},
     "card": {
         "corpus": {"name": str, "title": str},
         "selection": str,
         "heard?": {"recordings": [str], "speakers": [str], "unknown_speakers?": int},
     },
-    "licences": LEDGER,
+    "licences": LEDGER_SHAPE,
     "models": int,
     "class_map": {str: str},
     "model?": {"name": str, "encoders": str},
     "scores?": _are_scores,
     "elsewhere?": {str: _are_scores},
     "parity": {"largest_difference?": {str: float}},
-    "probe?": SHAPE,
+    "probe?": PROBE_FIELDS,
     "files": {str: str},
 }
 """The shape of `bundle.json`, see `shape`."""
@@ -90,7 +90,7 @@ KEPT_SAMPLES = 10 * SAMPLING_RATE
 _SOUND: dict[str, Callable[[dict[str, Any]], bool]] = {
     "hears": lambda said: said["hears"] or said["reads"],
     "classes": lambda said: bool(said["classes"] or said["scales"]),
-    "probe": lambda said: ("probe" in said) == (said["format"] != UNPROBED),
+    "probe": lambda said: ("probe" in said) == (said["format"] != FORMAT_WITHOUT_PROBE),
     "files": lambda said: _needed(said) <= said["files"].keys(),
 }
 """What has to hold between fields."""
@@ -101,7 +101,7 @@ def is_bundle(path: Path) -> bool:
     return (path / MARKER).is_file()
 
 
-def about(folder: Path) -> dict[str, Any]:
+def read_metadata(folder: Path) -> dict[str, Any]:
     """What `bundle.json` holds, after its files have been compared with their hashes.
 
     Raises:
@@ -110,12 +110,12 @@ def about(folder: Path) -> dict[str, Any]:
     if not is_bundle(folder):
         raise SertoneError("not_a_bundle", f"no {MARKER} in {folder}", "a folder that `sertone export` wrote")
     said = read_json(folder / MARKER, "bad_bundle")
-    if said.get("format") not in (FORMAT, UNPROBED):
+    if said.get("format") not in (FORMAT, FORMAT_WITHOUT_PROBE):
         found = said.get("format")
         raise SertoneError(
             "other_format", f"{folder} has format {found}", f"format {FORMAT}", "export the model again"
         )
-    if wrong := misfits(said, FIELDS) or [name for name, sound in _SOUND.items() if not sound(said)]:
+    if wrong := find_misfits(said, FIELDS) or [name for name, sound in _SOUND.items() if not sound(said)]:
         raise _damaged(folder, f"{MARKER} has no sound {', '.join(wrong[:5])}")
     for name, digest in said["files"].items():
         if Path(name).name != name or not (folder / name).is_file():
@@ -123,7 +123,7 @@ def about(folder: Path) -> dict[str, Any]:
         if file_hash(folder / name) != digest:
             raise _damaged(folder, f"{name} is not what was exported")
     if strange := [
-        name for name in external_files(folder / GRAPH, "bad_bundle") if name not in said["files"]
+        name for name in list_external_files(folder / GRAPH, "bad_bundle") if name not in said["files"]
     ]:
         raise _damaged(folder, f"{GRAPH} refers to {strange[0]!r}, which has no hash in {MARKER}")
     return said
@@ -140,7 +140,7 @@ def _damaged(folder: Path, found: str) -> SertoneError:
 
 
 @dataclass(frozen=True)
-class Settings:
+class BundleSettings:
     """How a bundle runs.
 
     Attributes:
@@ -170,24 +170,24 @@ class Bundle:
             not installed.
     """
 
-    def __init__(self, folder: str | Path, settings: Settings | None = None) -> None:
-        self.folder, self.about = Path(folder), about(Path(folder))
-        self.settings = settings or Settings()
-        self.classes: list[str] = self.about["classes"]
-        stated = self.about["scales"].items()
+    def __init__(self, folder: str | Path, settings: BundleSettings | None = None) -> None:
+        self.folder, self.metadata = Path(folder), read_metadata(Path(folder))
+        self.settings = settings or BundleSettings()
+        self.classes: list[str] = self.metadata["classes"]
+        stated = self.metadata["scales"].items()
         self.scales = {name: Scale(**scale) if scale else None for name, scale in stated}
-        self.hears: bool = self.about["hears"]
-        self.reads: bool = self.about["reads"]
-        self.min_samples: int = self.about["min_samples"]
-        self.max_seconds: float = self.about["max_seconds"]
-        self.threshold: float | None = self.about["calibration"]["threshold"]
-        self.card: dict[str, Any] = self.about["card"]
-        self.licences: list[dict[str, Any]] = self.about["licences"]
-        self._tokenizer = _tokenizer(self.folder / TOKENIZER) if self.reads else None
+        self.uses_audio: bool = self.metadata["hears"]
+        self.uses_text: bool = self.metadata["reads"]
+        self.min_samples: int = self.metadata["min_samples"]
+        self.max_seconds: float = self.metadata["max_seconds"]
+        self.threshold: float | None = self.metadata["calibration"]["threshold"]
+        self.card: dict[str, Any] = self.metadata["card"]
+        self.licences: list[dict[str, Any]] = self.metadata["licences"]
+        self._tokenizer = _tokenizer(self.folder / TOKENIZER) if self.uses_text else None
         self._session = _session(self.folder, self.settings)
-        self._one_by_one = self.about["precision"] == "int8"
+        self._one_by_one = self.metadata["precision"] == "int8"
         self._require_shapes()
-        require_right_arithmetic(self, self.folder, self.about.get("probe"))
+        require_correct_arithmetic(self, self.folder, self.metadata.get("probe"))
 
     def __reduce__(self) -> tuple:
         """Pickle the path: where it is unpickled, the bundle is loaded and proven again."""
@@ -203,8 +203,10 @@ class Bundle:
             rows = [self.outputs(row[None], text) for row in waveforms]
             probabilities, ratings = ([row.probabilities for row in rows], [row.ratings for row in rows])
             return Outputs(np.concatenate(probabilities), np.concatenate(ratings))
-        given: dict[str, np.ndarray] = {"waveforms": np.asarray(waveforms, np.float32)} if self.hears else {}
-        if self.reads:
+        given: dict[str, np.ndarray] = (
+            {"waveforms": np.asarray(waveforms, np.float32)} if self.uses_audio else {}
+        )
+        if self.uses_text:
             given["tokens"], given["counts"] = self._tokens(text, len(waveforms))
         options = _giving_back() if waveforms.size > KEPT_SAMPLES else None
         try:
@@ -227,14 +229,14 @@ class Bundle:
 
 
 @lru_cache(maxsize=1)
-def _reopened(folder: Path, settings: Settings) -> Bundle:
+def _reopened(folder: Path, settings: BundleSettings) -> Bundle:
     """Return a bundle that was pickled, once per process; whoever pickled it has seen the warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Bundle(folder, settings)
 
 
-def _session(folder: Path, settings: Settings) -> "InferenceSession":
+def _session(folder: Path, settings: BundleSettings) -> "InferenceSession":
     """ONNX Runtime on the graph. It does not plan memory for every length it meets: that only grows."""
     import onnxruntime
 
@@ -259,14 +261,14 @@ def _session(folder: Path, settings: Settings) -> "InferenceSession":
     return session
 
 
-def _no_device(settings: Settings, found: str) -> SertoneError:
+def _no_device(settings: BundleSettings, found: str) -> SertoneError:
     way_out = "pip install onnxruntime-gpu instead of onnxruntime, with the CUDA that it names"
     return SertoneError("no_device", f"device {settings.device!r}, {found}", "cpu", way_out)
 
 
 def _not_answered(error: Exception) -> SertoneError:
     if is_out_of_memory(error):
-        return out_of_memory(error)
+        return build_memory_error(error)
     found = f"the graph cannot answer: {first_line(error)}"
     return AudioError("graph_failed", found, "a graph that answers", "export or fetch the bundle again")
 
@@ -283,9 +285,9 @@ def _giving_back() -> Any:
 def _tokenizer(path: Path) -> Any:
     text = read_text(path, "bad_bundle")
     try:
-        return parsed(text)
+        return parse_tokenizer(text)
     except ImportError:
         found = "a model that reads text"
-        raise SertoneError("missing_extra", found, "tokenizers", install("text")) from None
+        raise SertoneError("missing_extra", found, "tokenizers", install_command("text")) from None
     except ValueError as error:
         raise _damaged(path.parent, f"{path.name}: {error}") from None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sertone.errors import SertoneError
-from sertone.files import opened
+from sertone.files import open_regular
 
 Buffer = bytes | mmap.mmap
 INNER: dict[str, dict[int, str]] = {
@@ -27,13 +27,13 @@ DEEPEST = 100
 """Graphs within graphs."""
 
 
-def external_files(path: Path, code: str) -> list[str]:
+def list_external_files(path: Path, code: str) -> list[str]:
     """Return the names of the files that a graph refers to.
 
     Raises:
         SertoneError: `code`, where it is no graph.
     """
-    with opened(path, code) as file:
+    with open_regular(path, code) as file:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 return sorted(set(_locations(content, 0, len(content), "model", 0)))

@@ -10,25 +10,32 @@ from typing import Any, Literal
 import numpy as np
 
 from sertone import audio
-from sertone.audio import Recording, silent
+from sertone.audio import Recording, is_silent
 from sertone.errors import AudioError, SertoneError
 from sertone.labels import Scale
-from sertone.runtime.answering import Answering, Model, no_answer, prediction
+from sertone.runtime.answering import AnswerFormat, Model, build_prediction, empty_answer
 from sertone.runtime.batch import workers
-from sertone.runtime.prefetch import Row, checked, decoded, rows, unread
-from sertone.runtime.recording_source import File, Given, Source, name_of, safely, source_of
-from sertone.runtime.texts import readable, require_ears, undivided
-from sertone.runtime.timeline.isolated import decoder, read_apart
-from sertone.runtime.timeline.plan import Plan, TimelineSettings
+from sertone.runtime.prefetch import Request, build_requests, check_prediction, decode_ahead, drop_texts
+from sertone.runtime.recording_source import (
+    AnySource,
+    AudioSource,
+    FileSource,
+    catch_errors,
+    get_source_name,
+    resolve_source,
+)
+from sertone.runtime.texts import collect_window_warnings, require_audio_input, select_text
+from sertone.runtime.timeline.isolated import borrow_decoder, read_isolated
+from sertone.runtime.timeline.plan import TimelinePlan, TimelineSettings
 from sertone.runtime.timeline.streaming import Stream
-from sertone.runtime.timeline.summary import heard, timeline
+from sertone.runtime.timeline.summary import measure_recording, predict_timeline
 from sertone.schema import Prediction
-from sertone.utils.processes import Isolated
+from sertone.utils.processes import ChildProcess
 
 LONG_WINDOW_S = 10.0  # of recordings that are longer than the model answers at once
 MOST_JOBS = 256
 """Processes side by side."""
-Recogniser = Callable[[np.ndarray], str | None]
+SpeechRecogniser = Callable[[np.ndarray], str | None]
 """Samples (N,) at 16 kHz -> what is said."""
 
 
@@ -49,21 +56,21 @@ class Predictor:
         SertoneError: `unknown_class`, `bad_confidence`.
     """
 
-    def __init__(self, model: Model, answering: Answering | None = None) -> None:
-        self.model, self.answering = model, answering or Answering()
-        self.answering.require_fit(model)
+    def __init__(self, model: Model, answering: AnswerFormat | None = None) -> None:
+        self.model, self.answer_format = model, answering or AnswerFormat()
+        self.answer_format.require_compatible(model)
 
     def __repr__(self) -> str:
         inputs = f"mono waveform at 16 kHz, at least {self.model.min_samples} samples"
-        inputs += ", text" if self.model.reads else ""
+        inputs += ", text" if self.model.uses_text else ""
         scales = self.model.scales.items()
         rated = [f"{name} {scale.low:g}-{scale.high:g}" if scale else name for name, scale in scales]
-        return f"Predictor({inputs} -> {', '.join([*self.answering.names(self.model), *rated])})"
+        return f"Predictor({inputs} -> {', '.join([*self.answer_format.names(self.model), *rated])})"
 
     @property
     def classes(self) -> list[str]:
         """The classes that are answered, in their order; empty where the model rates dimensions alone."""
-        return self.answering.names(self.model)
+        return self.answer_format.names(self.model)
 
     @property
     def scales(self) -> Mapping[str, Scale | None]:
@@ -76,7 +83,7 @@ class Predictor:
         return self.model.card
 
     def predict(
-        self, source: Given, sampling_rate: int | None = None, *, text: str | None = None
+        self, source: AnySource, sampling_rate: int | None = None, *, text: str | None = None
     ) -> Prediction:
         """Predicts one recording.
 
@@ -93,12 +100,12 @@ class Predictor:
             TypeError: neither a path, bytes, a binary file nor an array.
             ValueError: samples without a sampling rate.
         """
-        given = source_of(source, sampling_rate)
+        given = resolve_source(source, sampling_rate)
         return self._predict(given, sampling_rate, text, partial(self._read, given, sampling_rate))
 
     def timeline(
         self,
-        source: Given,
+        source: AnySource,
         sampling_rate: int | None = None,
         *,
         text: str | None = None,
@@ -120,8 +127,8 @@ class Predictor:
             TypeError: as `predict`.
             ValueError: samples without a sampling rate.
         """
-        given = source_of(source, sampling_rate)
-        plan = Plan.of(settings or TimelineSettings(), self.model)
+        given = resolve_source(source, sampling_rate)
+        plan = TimelinePlan.from_settings(settings or TimelineSettings(), self.model)
         return self._timeline(given, plan, text, sampling_rate)
 
     def stream(
@@ -139,7 +146,7 @@ class Predictor:
         Args:
             sampling_rate: of what comes, in Hz.
             segmentation: `windows` answers everything, `speech` where somebody speaks.
-            window_s: length of a window, in seconds; None: `plan.WINDOW_S`.
+            window_s: length of a window, in seconds; None: `plan.DEFAULT_WINDOW_S`.
             hop_s: from one window to the next, in seconds; None: as long as a window.
             channels: of what comes.
             names: of the speakers, one per channel, each of which is then answered by itself; None: mixed.
@@ -148,18 +155,18 @@ class Predictor:
             SertoneError: `bad_timeline`, `bad_rate`, `bad_channels`, `channel_names`; `no_text`, where the
                 model only reads.
         """
-        require_ears(self.model)
+        require_audio_input(self.model)
         settings = TimelineSettings(segmentation=segmentation, window_s=window_s, hop_s=hop_s, channels=names)
-        return Stream(self, Plan.of(settings, self.model), sampling_rate, channels)
+        return Stream(self, TimelinePlan.from_settings(settings, self.model), sampling_rate, channels)
 
     def predict_files(
         self,
-        files: Iterable[File],
+        files: Iterable[FileSource],
         *,
         strict: bool = False,
         texts: Iterable[str | None] | None = None,
         durations: Iterable[float | None] | None = None,
-        recogniser: Recogniser | None = None,
+        recogniser: SpeechRecogniser | None = None,
         settings: TimelineSettings | None = None,
         alone: bool = False,
         jobs: int = 1,
@@ -184,22 +191,24 @@ class Predictor:
             SertoneError: as `timeline`; `bad_jobs`, also for a recogniser, which stays in this process.
         """
         _require_jobs(jobs, recogniser)
-        given = rows(files, texts if texts is None or self.model.reads else unread(texts), durations)
-        plan = replace(Plan.of(settings, self.model), alone=alone) if settings else None
+        given = build_requests(
+            files, texts if texts is None or self.model.uses_text else drop_texts(texts), durations
+        )
+        plan = replace(TimelinePlan.from_settings(settings, self.model), alone=alone) if settings else None
         if jobs > 1:
-            yield from workers.answers(self, given, plan, jobs, strict=strict)
+            yield from workers.predict_in_processes(self, given, plan, jobs, strict=strict)
             return
         ahead, behind = tee(given)
-        with decoder() as apart:
+        with borrow_decoder() as apart:
             if plan is None:
-                made = self._predictions(ahead, recogniser if self.model.reads else None, apart)
+                made = self._predictions(ahead, recogniser if self.model.uses_text else None, apart)
             else:
                 made = (self._timeline(row.file, plan, row.text, isolated=apart) for row in ahead)
             with closing(made):
                 for row, prediction in zip(behind, made, strict=True):
-                    yield checked(prediction, row, strict=strict)
+                    yield check_prediction(prediction, row, strict=strict)
 
-    def answer(self, row: Row, plan: Plan | None) -> Prediction:
+    def predict_request(self, row: Request, plan: TimelinePlan | None) -> Prediction:
         """Answer one of the rows of `predict_files`, in the process that calls."""
         if plan is None:
             return self._predict(row.file, None, row.text, partial(self._read, row.file, None))
@@ -207,35 +216,37 @@ class Predictor:
 
     def _timeline(
         self,
-        source: Source,
-        plan: Plan,
+        source: AudioSource,
+        plan: TimelinePlan,
         text: str | None,
         sampling_rate: int | None = None,
-        isolated: Isolated | None = None,
+        isolated: ChildProcess | None = None,
     ) -> Prediction:
         """Piece by piece; decoded in a child process, of its own where none is given."""
 
         def answer() -> Prediction:
-            require_ears(self.model)
-            return timeline(self, source, plan, sampling_rate, isolated, undivided(self.model, text))
+            require_audio_input(self.model)
+            return predict_timeline(
+                self, source, plan, sampling_rate, isolated, collect_window_warnings(self.model, text)
+            )
 
-        return safely(source, answer)
+        return catch_errors(source, answer)
 
     def _predictions(
-        self, given: Iterable[Row], recogniser: Recogniser | None, apart: Isolated
+        self, given: Iterable[Request], recogniser: SpeechRecogniser | None, apart: ChildProcess
     ) -> Generator[Prediction, None, None]:
-        with closing(decoded(given, self.model.max_seconds)) as recordings:
+        with closing(decode_ahead(given, self.model.max_seconds)) as recordings:
             for row, read in recordings:
                 yield self._predict(row.file, None, row.text, read, recogniser, apart)
 
     def _predict(
         self,
-        source: Source,
+        source: AudioSource,
         sampling_rate: int | None,
         text: str | None,
         read: Callable[[], Recording],
-        recogniser: Recogniser | None = None,
-        isolated: Isolated | None = None,
+        recogniser: SpeechRecogniser | None = None,
+        isolated: ChildProcess | None = None,
     ) -> Prediction:
         """One answer; by windows where the recording is longer than the model answers at once."""
 
@@ -246,15 +257,15 @@ class Predictor:
                 if error.code != "too_long":
                     raise
                 return self._answered_long(source, sampling_rate, text, isolated)
-            asked = recogniser and text is None and not silent(recording.samples)
+            asked = recogniser and text is None and not is_silent(recording.samples)
             said = recogniser(recording.samples) if recogniser and asked else text
-            return self._answered(name_of(source), recording, said)
+            return self._answered(get_source_name(source), recording, said)
 
-        return safely(source, answer)
+        return catch_errors(source, answer)
 
-    def _read(self, source: Source, sampling_rate: int | None) -> Recording:
+    def _read(self, source: AudioSource, sampling_rate: int | None) -> Recording:
         if not isinstance(source, np.ndarray):
-            return read_apart(source, self.model.max_seconds)
+            return read_isolated(source, self.model.max_seconds)
         assert sampling_rate is not None
         if source.ndim and len(source) > self.model.max_seconds * sampling_rate:
             raise AudioError("too_long", f"{len(source)} samples")
@@ -265,29 +276,33 @@ class Predictor:
         if len(samples) < self.model.min_samples:
             found["padded"] = f"{len(samples)} samples, padded to the {self.model.min_samples} it needs"
             samples = np.pad(samples, (0, self.model.min_samples - len(samples)))
-        text, doubts = readable(self.model, said)
-        if "no_speech" not in found and silent(samples):
+        text, doubts = select_text(self.model, said)
+        if "no_speech" not in found and is_silent(samples):
             found["no_speech"] = "there is nothing to hear"
         outputs = None if "no_speech" in found and text is None else self.model.outputs(samples[None], text)
-        (answer,) = self.answering.answers(self.model, outputs) if outputs else [no_answer()]
-        return prediction(name, recording.duration_s, found | doubts, answer, text=text)
+        (answer,) = self.answer_format.format_outputs(self.model, outputs) if outputs else [empty_answer()]
+        return build_prediction(name, recording.duration_s, found | doubts, answer, text=text)
 
     def _answered_long(
-        self, source: Source, sampling_rate: int | None, text: str | None, isolated: Isolated | None
+        self, source: AudioSource, sampling_rate: int | None, text: str | None, isolated: ChildProcess | None
     ) -> Prediction:
         """By windows; a text cannot be divided among them. What only reads needs none."""
-        if not self.model.hears:
-            said, doubts = readable(self.model, text)
+        if not self.model.uses_audio:
+            said, doubts = select_text(self.model, text)
             silence = np.zeros((1, self.model.min_samples), np.float32)
-            (answer,) = self.answering.answers(self.model, self.model.outputs(silence, said))
-            duration_s, found = heard(source, self.model, sampling_rate, isolated)
-            return prediction(name_of(source), duration_s, found | doubts, answer, text=said)
+            (answer,) = self.answer_format.format_outputs(self.model, self.model.outputs(silence, said))
+            duration_s, found = measure_recording(source, self.model, sampling_rate, isolated)
+            return build_prediction(get_source_name(source), duration_s, found | doubts, answer, text=said)
         window_s = min(LONG_WINDOW_S, self.model.max_seconds)
-        plan = Plan.of(TimelineSettings(segmentation="windows", window_s=window_s), self.model)
-        return timeline(self, source, plan, sampling_rate, isolated, undivided(self.model, text))
+        plan = TimelinePlan.from_settings(
+            TimelineSettings(segmentation="windows", window_s=window_s), self.model
+        )
+        return predict_timeline(
+            self, source, plan, sampling_rate, isolated, collect_window_warnings(self.model, text)
+        )
 
 
-def _require_jobs(jobs: int, recogniser: Recogniser | None) -> None:
+def _require_jobs(jobs: int, recogniser: SpeechRecogniser | None) -> None:
     if not 1 <= jobs <= MOST_JOBS:
         raise SertoneError("bad_jobs", f"{jobs} jobs", f"1 to {MOST_JOBS}")
     if jobs > 1 and recogniser:

@@ -10,34 +10,34 @@ from itertools import tee
 from typing import NamedTuple
 
 from sertone.audio import SEGMENT_TOLERANCE_S, Recording
-from sertone.runtime.answering import no_answer
-from sertone.runtime.recording_source import File
+from sertone.runtime.answering import empty_answer
+from sertone.runtime.recording_source import FileSource
 from sertone.runtime.timeline import isolated
 from sertone.schema import Prediction
-from sertone.utils.processes import ChildDiedError, cores, in_order
+from sertone.utils.processes import ChildDiedError, count_cores, run_in_order
 
 MAX_DECODERS = 4
 
 
-class Row(NamedTuple):
+class Request(NamedTuple):
     """A file, and what is said of it."""
 
-    file: File
+    file: FileSource
     text: str | None
     duration_s: float | None
 
 
-def rows(
-    files: Iterable[File], texts: Iterable[str | None] | None, durations: Iterable[float | None] | None
-) -> Iterator[Row]:
+def build_requests(
+    files: Iterable[FileSource], texts: Iterable[str | None] | None, durations: Iterable[float | None] | None
+) -> Iterator[Request]:
     """Raises ValueError where there are not as many texts or durations as files."""
     given = {"text": texts, "duration_s": durations}
     there = {name: values for name, values in given.items() if values is not None}
     for file, *said in zip(files, *there.values(), strict=True):
-        yield Row(file, **(dict.fromkeys(given) | dict(zip(there, said, strict=True))))
+        yield Request(file, **(dict.fromkeys(given) | dict(zip(there, said, strict=True))))
 
 
-def unread(texts: Iterable[str | None]) -> Iterator[None]:
+def drop_texts(texts: Iterable[str | None]) -> Iterator[None]:
     """None in the place of each; says once that they make no difference."""
     told = False
     for text in texts:
@@ -47,18 +47,22 @@ def unread(texts: Iterable[str | None]) -> Iterator[None]:
         yield None
 
 
-def decoded(
-    rows: Iterable[Row], max_seconds: float
-) -> Generator[tuple[Row, Callable[[], Recording]], None, None]:
+def decode_ahead(
+    rows: Iterable[Request], max_seconds: float
+) -> Generator[tuple[Request, Callable[[], Recording]], None, None]:
     """Every row with what gives its recording, or raises as `audio.read` and where the decoder died."""
     ahead, behind = tee(rows)
     calls = ((row.file, max_seconds) for row in ahead)
-    with closing(in_order(min(cores(), MAX_DECODERS), isolated.read, calls, isolated.SILENCE_S)) as futures:
+    with closing(
+        run_in_order(
+            min(count_cores(), MAX_DECODERS), isolated.read_recording, calls, isolated.DECODER_TIMEOUT_S
+        )
+    ) as futures:
         for row, (_, future) in zip(behind, futures, strict=True):
             yield row, partial(_result, row.file, future)
 
 
-def checked(made: Prediction, row: Row, *, strict: bool) -> Prediction:
+def check_prediction(made: Prediction, row: Request, *, strict: bool) -> Prediction:
     """Return a prediction as it is handed out.
 
     Args:
@@ -68,7 +72,7 @@ def checked(made: Prediction, row: Row, *, strict: bool) -> Prediction:
     """
     held = _held_against(made, row.duration_s)
     if strict and held.status == "warning":
-        return replace(held, status="error", **no_answer(), segments=[], speakers=[])
+        return replace(held, status="error", **empty_answer(), segments=[], speakers=[])
     return held
 
 
@@ -85,8 +89,8 @@ def _held_against(made: Prediction, stated_s: float | None) -> Prediction:
     return replace(made, status="warning", code=made.code or code, message=said)
 
 
-def _result(file: File, future: Future[Recording]) -> Recording:
+def _result(file: FileSource, future: Future[Recording]) -> Recording:
     try:
         return future.result()
     except ChildDiedError as error:
-        raise isolated.decoder_failed(file, error) from None
+        raise isolated.build_decoder_error(file, error) from None

@@ -6,20 +6,20 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sertone.audio.containers.source import Content
+from sertone.audio.containers.source import AudioBytes
 from sertone.errors import AudioError
-from sertone.runtime.answering import failed, refused
+from sertone.runtime.answering import build_error_prediction, build_failure_prediction
 from sertone.schema import Prediction
 
-File = str | Path | Content
+FileSource = str | Path | AudioBytes
 """A file by its name, or its bytes."""
-Source = File | np.ndarray
+AudioSource = FileSource | np.ndarray
 """A file, or samples (N,) or (N, channels)."""
-Given = str | Path | bytes | BinaryIO | Content | np.ndarray
+AnySource = str | Path | bytes | BinaryIO | AudioBytes | np.ndarray
 """What callers may name a recording by."""
 
 
-def source_of(given: Given, sampling_rate: int | None) -> Source:
+def resolve_source(given: AnySource, sampling_rate: int | None) -> AudioSource:
     """Return a recording as the reader takes it; an open file is read to its end.
 
     Raises:
@@ -30,7 +30,7 @@ def source_of(given: Given, sampling_rate: int | None) -> Source:
         if sampling_rate is None:
             raise ValueError("samples need their sampling_rate in Hz")
         return given
-    if isinstance(given, str | Path | Content):
+    if isinstance(given, str | Path | AudioBytes):
         return given
     data: Any = given
     name = "<bytes>"
@@ -39,19 +39,19 @@ def source_of(given: Given, sampling_rate: int | None) -> Source:
     if not isinstance(data, bytes | bytearray | memoryview):
         expected = "one path, bytes, a file opened in binary mode, or a numpy array of samples"
         raise TypeError(f"found a {type(given).__name__}; expected {expected}")
-    return Content(bytes(data), name)
+    return AudioBytes(bytes(data), name)
 
 
-def name_of(source: Source) -> str:
+def get_source_name(source: AudioSource) -> str:
     """Return the name of a recording, for answers and messages."""
     return "<array>" if isinstance(source, np.ndarray) else str(source)
 
 
-def safely(source: Source, answer: Callable[[], Prediction]) -> Prediction:
+def catch_errors(source: AudioSource, answer: Callable[[], Prediction]) -> Prediction:
     """Return the answer, or the fault of the recording as one."""
     try:
         return answer()
     except AudioError as error:
-        return refused(name_of(source), error)
+        return build_error_prediction(get_source_name(source), error)
     except Exception as error:  # one recording never ends a run
-        return failed(name_of(source), error)
+        return build_failure_prediction(get_source_name(source), error)

@@ -8,7 +8,7 @@ from sertone.errors import SertoneError
 NAME = "compact"
 
 
-def folder() -> Path:
+def find_folder() -> Path:
     """The bundle inside the package.
 
     Raises:

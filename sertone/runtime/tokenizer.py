@@ -12,7 +12,7 @@ TRIALS = ("well then", "", "It is SO, isn't it? " * 200)
 """Texts that a tokenizer has to get through; the last is longer than any encoder reads."""
 
 
-def parsed(text: str) -> Any:
+def parse_tokenizer(text: str) -> Any:
     """Return the tokenizer.
 
     Raises:

@@ -23,12 +23,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sertone.utils.json_shape import misfits
+from sertone.utils.json_shape import find_misfits
 
 BINS = 15
 POINTS = 50
 """Of the risk-coverage curve, for a plot."""
-BOUNDS = (0.05, 20.0)
+TEMPERATURE_BOUNDS = (0.05, 20.0)
 """Between which temperatures are looked for."""
 CHOSE_EPOCH = "fitted on the validation speakers, who also chose the epoch"
 HELD_OUT = "fitted on the held-out answers of a cross-validation of the same recipe"
@@ -42,8 +42,8 @@ DEFINITIONS = {
 }
 
 
-SHAPE = {
-    "temperature": lambda value: not misfits(value, float, "it") and value > 0,
+CALIBRATION_SHAPE = {
+    "temperature": lambda value: not find_misfits(value, float, "it") and value > 0,
     "coverage": (float, None),
     "threshold": (float, None),
     "fitted_on": dict,
@@ -79,19 +79,19 @@ class Calibration:
         """Return what `to_json` gave."""
         return cls(**{key.name: values[key.name] for key in fields(cls)})
 
-    def probabilities(self, logits: ArrayLike) -> np.ndarray:
+    def to_probabilities(self, logits: ArrayLike) -> np.ndarray:
         """Logits (..., K) -> calibrated probabilities (..., K)."""
-        return probabilities(logits, self.temperature)
+        return softmax(logits, self.temperature)
 
 
-def probabilities(logits: ArrayLike, temperature: float = 1.0) -> np.ndarray:
+def softmax(logits: ArrayLike, temperature: float = 1.0) -> np.ndarray:
     """Softmax of logits (..., K) at a temperature."""
     scaled = np.asarray(logits, float) / temperature
     powers = np.exp(scaled - scaled.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
 
 
-def fit(
+def fit_calibration(
     logits: ArrayLike,
     targets: ArrayLike,
     coverage: float | None = None,
@@ -113,11 +113,11 @@ def fit(
     logits, targets = np.asarray(logits, float), np.asarray(targets)
     best = fit_temperature(logits, targets)
     temperature = max(1.0, best) if chose_epoch else best
-    confidence = probabilities(logits, temperature).max(1)
+    confidence = softmax(logits, temperature).max(1)
     return Calibration(
         temperature=temperature,
         coverage=coverage,
-        threshold=None if coverage is None else threshold_for(confidence, coverage),
+        threshold=None if coverage is None else find_threshold(confidence, coverage),
         fitted_on={"speakers": sorted(set(speakers)), "utterances": len(targets)},
         note=(CHOSE_EPOCH if chose_epoch else HELD_OUT) + _doubt(best, temperature),
     )
@@ -126,7 +126,7 @@ def fit(
 def _doubt(best: float, temperature: float) -> str:
     if best < temperature:
         return f"; the temperature is kept from falling to the {best:.2f} that fits them best"
-    return "; the temperature is at its bound" if best > 0.999 * BOUNDS[1] else ""
+    return "; the temperature is at its bound" if best > 0.999 * TEMPERATURE_BOUNDS[1] else ""
 
 
 def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
@@ -134,9 +134,9 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
     from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
-        return nll(probabilities(logits, math.exp(log_temperature)), targets)
+        return nll(softmax(logits, math.exp(log_temperature)), targets)
 
-    low, high = (math.log(bound) for bound in BOUNDS)
+    low, high = (math.log(bound) for bound in TEMPERATURE_BOUNDS)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
     return math.exp(found.x) if found.fun < loss(0.0) else 1.0
 
@@ -153,7 +153,7 @@ def brier(probabilities: ArrayLike, targets: ArrayLike) -> float:
     return float(((p - _one_hot(targets, p.shape[1])) ** 2).sum(1).mean())
 
 
-def reliability(confidence: ArrayLike, correct: ArrayLike) -> list[dict[str, float]]:
+def compute_reliability(confidence: ArrayLike, correct: ArrayLike) -> list[dict[str, float]]:
     """The bins that are not empty: bounds (low, high], utterances, mean confidence, share of correct."""
     confidence, correct = np.asarray(confidence, float), np.asarray(correct, float)
     edges = np.arange(BINS + 1) / BINS
@@ -173,7 +173,7 @@ def reliability(confidence: ArrayLike, correct: ArrayLike) -> list[dict[str, flo
 
 def ece(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Expected calibration error, from 0 to 1."""
-    bins = reliability(confidence, correct)
+    bins = compute_reliability(confidence, correct)
     gaps = [each["utterances"] * abs(each["accuracy"] - each["confidence"]) for each in bins]
     return float(sum(gaps) / sum(each["utterances"] for each in bins))
 
@@ -185,7 +185,7 @@ def classwise_ece(probabilities: ArrayLike, targets: ArrayLike) -> float:
     return float(np.mean([ece(p[:, k], hits[:, k]) for k in range(p.shape[1])]))
 
 
-def risks(confidence: ArrayLike, correct: ArrayLike) -> np.ndarray:
+def compute_selective_risks(confidence: ArrayLike, correct: ArrayLike) -> np.ndarray:
     """Share of wrong answers among the n most confident, for n = 1 to N; equal ones in random order: (N,)."""
     confidence, wrong = np.asarray(confidence, float), 1 - np.asarray(correct, float)
     _, group = np.unique(-confidence, return_inverse=True)
@@ -195,16 +195,16 @@ def risks(confidence: ArrayLike, correct: ArrayLike) -> np.ndarray:
 
 def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Area under the risk-coverage curve, from 0 to 1."""
-    return float(risks(confidence, correct).mean())
+    return float(compute_selective_risks(confidence, correct).mean())
 
 
-def threshold_for(confidence: ArrayLike, coverage: float) -> float:
+def find_threshold(confidence: ArrayLike, coverage: float) -> float:
     """The highest threshold that at least this share of the confidences reaches."""
     ordered = np.sort(np.asarray(confidence, float))[::-1]
     return float(ordered[math.ceil(coverage * len(ordered) - 1e-9) - 1])
 
 
-def scores(probabilities: ArrayLike, targets: ArrayLike) -> dict[str, float]:
+def compute_calibration_scores(probabilities: ArrayLike, targets: ArrayLike) -> dict[str, float]:
     """All scores of DEFINITIONS."""
     p = np.asarray(probabilities, float)
     confidence, correct = p.max(1), p.argmax(1) == np.asarray(targets)
@@ -217,14 +217,14 @@ def scores(probabilities: ArrayLike, targets: ArrayLike) -> dict[str, float]:
     }
 
 
-def curves(probabilities: ArrayLike, targets: ArrayLike) -> dict[str, list]:
+def compute_calibration_curves(probabilities: ArrayLike, targets: ArrayLike) -> dict[str, list]:
     """What is drawn: the bins of `reliability`, and points (coverage, risk) of the risk-coverage curve."""
     p = np.asarray(probabilities, float)
     confidence, correct = p.max(1), p.argmax(1) == np.asarray(targets)
-    risk = risks(confidence, correct)
+    risk = compute_selective_risks(confidence, correct)
     counts = np.unique(np.ceil(np.arange(1, POINTS + 1) / POINTS * len(risk)).astype(int))
     points = [[float(count / len(risk)), float(risk[count - 1])] for count in counts]
-    return {"reliability": reliability(confidence, correct), "risk_coverage": points}
+    return {"reliability": compute_reliability(confidence, correct), "risk_coverage": points}
 
 
 def _one_hot(targets: ArrayLike, classes: int) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from sertone.scoring.sufficient_statistics import Sums, labelled, unit_of
+from sertone.scoring.sufficient_statistics import SufficientStatistics, get_unit, select_labelled
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -31,7 +31,7 @@ Bounds = dict[str, list[float]]
 """Score -> [low, high]."""
 
 
-def interval(sums: Sums, *, level: float = LEVEL, seed: int = 0) -> Bounds | None:
+def compute_intervals(sums: SufficientStatistics, *, level: float = LEVEL, seed: int = 0) -> Bounds | None:
     """Intervals of the scores, drawing units, and training seeds where there are several.
 
     Args:
@@ -42,18 +42,18 @@ def interval(sums: Sums, *, level: float = LEVEL, seed: int = 0) -> Bounds | Non
     Returns:
         score -> [low, high]; None for fewer than two units, which show nothing.
     """
-    units, whole = sums.units, sums.scores()
+    units, whole = sums.unit_count, sums.compute_scores()
     if units < 2:
         return None
     found = {}
-    for name, values in _scores(sums, drawn_units(units, seed), seed).items():
+    for name, values in _scores(sums, draw_units(units, seed), seed).items():
         lowest, highest = sums.limits[name]
         bounds = _bounds(values, whole[name], units, level)
         found[name] = [min(max(bound, lowest), highest) for bound in bounds]
     return found
 
 
-def by_unit(
+def compute_intervals_by_unit(
     rows: Sequence[Mapping[str, Any]], task: str, classes: Sequence[str], *, seed: int = 0
 ) -> dict[str, dict]:
     """Intervals of a run's scores, for each kind of unit that there are two of.
@@ -69,14 +69,14 @@ def by_unit(
         speaker is known, `utterances` in the place of speakers; where some are not, each of their utterances
         is a unit beside the speakers, and `unknown_speakers` counts them.
     """
-    rows, found = labelled(rows, task), {}
+    rows, found = select_labelled(rows, task), {}
     unknown = sum(not row["speaker"] for row in rows)
     kind = "utterances" if rows and unknown == len(rows) else "speakers"
-    for name, units in ((kind, [unit_of(row) for row in rows]), ("folds", [row["fold"] for row in rows])):
-        sums = Sums.of_rows(rows, task, classes, units)
-        if bounds := interval(sums, seed=seed):
+    for name, units in ((kind, [get_unit(row) for row in rows]), ("folds", [row["fold"] for row in rows])):
+        sums = SufficientStatistics.from_rows(rows, task, classes, units)
+        if bounds := compute_intervals(sums, seed=seed):
             mixed = {"unknown_speakers": unknown} if name == "speakers" and unknown else {}
-            found[name] = {"units": sums.units} | mixed | bounds
+            found[name] = {"units": sums.unit_count} | mixed | bounds
     return found
 
 
@@ -101,7 +101,9 @@ class Difference:
         return asdict(self)
 
 
-def difference(first: Sums, second: Sums, *, level: float = LEVEL, seed: int = 0) -> dict[str, Difference]:
+def compute_differences(
+    first: SufficientStatistics, second: SufficientStatistics, *, level: float = LEVEL, seed: int = 0
+) -> dict[str, Difference]:
     """Second minus first, by paired draws: both runs are scored on the same drawn speakers.
 
     Args:
@@ -113,12 +115,12 @@ def difference(first: Sums, second: Sums, *, level: float = LEVEL, seed: int = 0
     Raises:
         ValueError: fewer than two units, or not the same number.
     """
-    sides, units = (first, second), first.units
-    if units < 2 or second.units != units:
-        raise ValueError(f"{units} and {second.units} units; the same number, two or more")
-    chosen = drawn_units(units, seed)
+    sides, units = (first, second), first.unit_count
+    if units < 2 or second.unit_count != units:
+        raise ValueError(f"{units} and {second.unit_count} units; the same number, two or more")
+    chosen = draw_units(units, seed)
     drawn = [_scores(side, chosen, seed + number) for number, side in enumerate(sides)]
-    found, whole = {}, [side.scores() for side in sides]
+    found, whole = {}, [side.compute_scores() for side in sides]
     for name in drawn[0]:
         value, values = whole[1][name] - whole[0][name], drawn[1][name] - drawn[0][name]
         low, high = _bounds(values, value, units, level)
@@ -128,7 +130,7 @@ def difference(first: Sums, second: Sums, *, level: float = LEVEL, seed: int = 0
     return found
 
 
-def of_draws(values: np.ndarray, value: float, units: int, *, level: float = LEVEL) -> Difference:
+def summarise_draws(values: np.ndarray, value: float, units: int, *, level: float = LEVEL) -> Difference:
     """The interval and p of anything that was computed anew for every draw.
 
     Args:
@@ -159,12 +161,12 @@ def mcnemar(first_right: ArrayLike, second_right: ArrayLike) -> dict[str, float]
     return {"only_first": only_first, "only_second": only_second, "p": p}
 
 
-def drawn_units(units: int, seed: int = 0) -> np.ndarray:
+def draw_units(units: int, seed: int = 0) -> np.ndarray:
     """How often each unit is drawn, (R, U)."""
     return np.random.default_rng([seed, 0]).multinomial(units, np.full(units, 1 / units), RESAMPLES)
 
 
-def _scores(sums: Sums, units: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def _scores(sums: SufficientStatistics, units: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Scores of each draw: units (R, U) -> score -> (R,).
 
     In every column as many seeds are drawn as there are.
@@ -175,7 +177,7 @@ def _scores(sums: Sums, units: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     total: dict[str, np.ndarray] = {}
     for column in range(columns):
         for number in range(seeds):
-            for name, values in sums.score(units @ sums.values[column, number]).items():
+            for name, values in sums.score_sums(units @ sums.values[column, number]).items():
                 total[name] = total.get(name, 0.0) + weights[:, column, number] * values
     return total
 

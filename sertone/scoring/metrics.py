@@ -81,8 +81,8 @@ def rating_scores(targets: Sequence[float], predictions: Sequence[float]) -> dic
         SertoneError: `no_targets`.
     """
     _require(targets)
-    whole = moments(targets, predictions).sum(0, keepdims=True)
-    return {name: float(values[0]) for name, values in scores_of_moments(whole).items()}
+    whole = compute_moments(targets, predictions).sum(0, keepdims=True)
+    return {name: float(values[0]) for name, values in score_moments(whole).items()}
 
 
 def soft_scores(votes: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
@@ -110,7 +110,7 @@ SCORES: dict[str, Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]] = 
     "error_rates": transcript_scores,
 }
 
-MAIN = {"emotion": "ua", "ratings": "ccc"}
+MAIN_SCORES = {"emotion": "ua", "ratings": "ccc"}
 """The score by which an epoch is chosen."""
 
 DEFINITIONS = {
@@ -129,12 +129,12 @@ DEFINITIONS = {
 }
 
 
-def confusion(targets: ArrayLike, predictions: ArrayLike, classes: Sequence[str]) -> np.ndarray:
+def count_confusions(targets: ArrayLike, predictions: ArrayLike, classes: Sequence[str]) -> np.ndarray:
     """Counts, rows by target, columns by prediction: (K, K)."""
     return confusion_matrix(targets, predictions, labels=list(classes))
 
 
-def scores_of_confusion(tables: np.ndarray) -> dict[str, np.ndarray]:
+def score_confusions(tables: np.ndarray) -> dict[str, np.ndarray]:
     """The emotion scores of many confusion matrices: (R, K, K) -> score -> (R,)."""
     hits = np.diagonal(tables, axis1=1, axis2=2).astype(float)
     targets, predictions = tables.sum(2), tables.sum(1)
@@ -154,7 +154,7 @@ CONSTANT = 1e-12
 """Share of the mean square below which a variance is rounding error."""
 
 
-def moments(targets: ArrayLike, predictions: ArrayLike) -> np.ndarray:
+def compute_moments(targets: ArrayLike, predictions: ArrayLike) -> np.ndarray:
     """Of each utterance what adds up, (N, F), in the order of MOMENTS.
 
     Both sides are taken about the mean of the targets, which leaves all scores as they are and keeps digits.
@@ -164,7 +164,7 @@ def moments(targets: ArrayLike, predictions: ArrayLike) -> np.ndarray:
     return np.stack([np.ones_like(t), t, p, t * t, p * p, t * p], axis=1)
 
 
-def scores_of_moments(sums: np.ndarray) -> dict[str, np.ndarray]:
+def score_moments(sums: np.ndarray) -> dict[str, np.ndarray]:
     """The scores of ratings of many sums of moments: (R, F) -> score -> (R,)."""
     count, t, p, tt, pp, tp = np.moveaxis(sums, -1, 0)
     mean_t, mean_p = t / count, p / count

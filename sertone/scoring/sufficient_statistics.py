@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sertone.scoring import metrics
-from sertone.scoring.display import EMOTION, FIGURES, RATING
+from sertone.scoring.display import EMOTION_SCORES, RATING_SCORES, SCORE_FORMATS
 
 
 @dataclass(frozen=True)
-class Sums:
+class SufficientStatistics:
     """Statistics by unit that add up.
 
     Attributes:
@@ -30,22 +30,22 @@ class Sums:
     """
 
     values: np.ndarray
-    score: Callable[[np.ndarray], dict[str, np.ndarray]]
+    score_sums: Callable[[np.ndarray], dict[str, np.ndarray]]
     limits: Mapping[str, tuple[float, float]]
 
     @classmethod
-    def of_counts(cls, counts: np.ndarray) -> Self:
+    def from_counts(cls, counts: np.ndarray) -> Self:
         """Confusion counts by unit, (U, K, K), by seed too, (S, U, K, K), or by column, (C, S, U, K, K)."""
         flat = counts.reshape(*counts.shape[:-2], -1)
-        return cls(_whole(flat), _of_confusion, _limits(EMOTION))
+        return cls(_whole(flat), _of_confusion, _limits(EMOTION_SCORES))
 
     @classmethod
-    def of_moments(cls, moments: np.ndarray) -> Self:
+    def from_moments(cls, moments: np.ndarray) -> Self:
         """Moments of a rating by unit, (U, F), by seed too, (S, U, F), or by column, (C, S, U, F)."""
-        return cls(_whole(moments), metrics.scores_of_moments, _limits(RATING))
+        return cls(_whole(moments), metrics.score_moments, _limits(RATING_SCORES))
 
     @classmethod
-    def of_rows(
+    def from_rows(
         cls, rows: Sequence[Mapping[str, Any]], task: str, classes: Sequence[str], units: ArrayLike
     ) -> Self:
         """Of the answers of one run.
@@ -56,54 +56,54 @@ class Sums:
             classes: all class names.
             units: who spoke each row, or the fold it belongs to.
         """
-        targets, predictions = ([row[name] for row in rows] for name in columns(task))
+        targets, predictions = ([row[name] for row in rows] for name in get_task_columns(task))
         if task == "emotion":
-            return cls.of_counts(tables(targets, predictions, units, classes)[1])
+            return cls.from_counts(count_confusions_by_unit(targets, predictions, units, classes)[1])
         names, unit = np.unique(np.asarray(units), return_inverse=True)
         sums = np.zeros((len(names), len(metrics.MOMENTS)))
-        np.add.at(sums, unit, metrics.moments(np.array(targets, float), np.array(predictions, float)))
-        return cls.of_moments(sums)
+        np.add.at(sums, unit, metrics.compute_moments(np.array(targets, float), np.array(predictions, float)))
+        return cls.from_moments(sums)
 
     @property
-    def units(self) -> int:
+    def unit_count(self) -> int:
         """How many there are."""
         return self.values.shape[2]
 
-    def scores(self) -> dict[str, float]:
+    def compute_scores(self) -> dict[str, float]:
         """Over all units together; mean over seeds and columns."""
         whole = self.values.sum(2).reshape(-1, self.values.shape[-1])
-        return {name: float(values.mean()) for name, values in self.score(whole).items()}
+        return {name: float(values.mean()) for name, values in self.score_sums(whole).items()}
 
-    def stacked(self, others: Sequence[Self], columns: int = 1) -> Self:
+    def stack_runs(self, others: Sequence[Self], columns: int = 1) -> Self:
         """With runs of the same units and kind, column by column and in each by seed: (columns, S, U, F)."""
         values = np.stack([own.values[0, 0] for own in (self, *others)])
         return replace(self, values=values.reshape(columns, -1, *values.shape[1:]))
 
 
-def columns(task: str) -> tuple[str, str]:
+def get_task_columns(task: str) -> tuple[str, str]:
     """Where predictions.csv has the targets of a task, and the answers."""
     mark = "" if task == "emotion" else f"{task}_"
     return f"{mark}target", f"{mark}prediction"
 
 
-def labelled(rows: Sequence[Any], task: str) -> list[Any]:
+def select_labelled(rows: Sequence[Any], task: str) -> list[Any]:
     """The rows that have a target of the task."""
-    target, _ = columns(task)
+    target, _ = get_task_columns(task)
     return [row for row in rows if row.get(target, "") != ""]
 
 
-def unit_of(row: Mapping[str, Any]) -> str:
+def get_unit(row: Mapping[str, Any]) -> str:
     """Return whom a row of predictions.csv counts for: its speaker, or itself where nobody is named."""
     return row["speaker"] or f"\0{row['id']}"
 
 
-def people(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def count_speakers(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Return how many `speakers` of rows are known, and how many rows are of `unknown_speakers`."""
     names = [row["speaker"] for row in rows]
     return {"speakers": len({*names} - {""}), "unknown_speakers": names.count("")}
 
 
-def tables(
+def count_confusions_by_unit(
     targets: ArrayLike, predictions: ArrayLike, units: ArrayLike, classes: Sequence[str]
 ) -> tuple[list[str], np.ndarray]:
     """Confusion counts of each unit.
@@ -137,8 +137,8 @@ def _whole(values: np.ndarray) -> np.ndarray:
 
 def _of_confusion(counts: np.ndarray) -> dict[str, np.ndarray]:
     classes = isqrt(counts.shape[-1])
-    return metrics.scores_of_confusion(counts.reshape(-1, classes, classes))
+    return metrics.score_confusions(counts.reshape(-1, classes, classes))
 
 
 def _limits(scores: Sequence[str]) -> dict[str, tuple[float, float]]:
-    return {name: (FIGURES[name].low, FIGURES[name].high) for name in scores}
+    return {name: (SCORE_FORMATS[name].low, SCORE_FORMATS[name].high) for name in scores}

@@ -45,7 +45,7 @@ class Scores:
     @property
     def people(self) -> str:
         """Return who spoke, in words."""
-        return display.people(vars(self))
+        return display.describe_speakers(vars(self))
 
     @property
     def of_new_speakers(self) -> bool:
@@ -61,28 +61,36 @@ class Scores:
         return f"{self.folds} folds of a nested cross-validation{seeds}"
 
     @classmethod
-    def of_fold(cls, result: dict) -> Self:
+    def from_fold(cls, result: dict) -> Self:
         """Of the test side of a fold, from its `result.json`."""
         from sertone.scoring import intervals
-        from sertone.scoring.sufficient_statistics import Sums, columns, labelled, people, unit_of
+        from sertone.scoring.sufficient_statistics import (
+            SufficientStatistics,
+            count_speakers,
+            get_task_columns,
+            get_unit,
+            select_labelled,
+        )
 
         rows, metrics = result["rows"], result["metrics"]
-        names = display.found(metrics)
-        counts = people(rows)
+        names = display.find_score_names(metrics)
+        counts = count_speakers(rows)
         few = sum(counts.values()) < intervals.FEW  # an interval over them would be as wide as the axis
         bounds = {}
-        for task in dict.fromkeys(display.parts(name)[0] for name in names):
-            known = labelled(rows, task)
-            classes = sorted({str(row[key]) for row in known for key in columns(task)})
-            units = [row["id"] if few else unit_of(row) for row in known]
-            drawn = intervals.interval(Sums.of_rows(known, task, classes, units)) or {}
-            bounds |= {display.key(task, score): pair for score, pair in drawn.items()}
+        for task in dict.fromkeys(display.parse_score_name(name)[0] for name in names):
+            known = select_labelled(rows, task)
+            classes = sorted({str(row[key]) for row in known for key in get_task_columns(task)})
+            units = [row["id"] if few else get_unit(row) for row in known]
+            drawn = (
+                intervals.compute_intervals(SufficientStatistics.from_rows(known, task, classes, units)) or {}
+            )
+            bounds |= {display.build_score_name(task, score): pair for score, pair in drawn.items()}
         values = {name: _of(metrics, name) for name in names}
-        over = "utterances" if few else display.drawn_units(counts)
+        over = "utterances" if few else display.describe_drawn_units(counts)
         return cls(values, bounds, over, len(rows), **counts)
 
     @classmethod
-    def of_run(cls, run: Path, about: dict) -> Self:
+    def from_run(cls, run: Path, about: dict) -> Self:
         """Pooled over the folds of a cross-validation of the same recipe, or of what `choose` put together.
 
         Args:
@@ -92,7 +100,7 @@ class Scores:
         Raises:
             SertoneError: `not_a_run`, `other_recipe`.
         """
-        choice, trained = choice_of(run), cross_validation(run)
+        choice, trained = find_choice(run), find_cross_validation(run)
         results = _results(trained, "crossval` or `sertone choose")
         _require_same(trained, results, about)
         return cls._of_choice(choice) if choice else cls._pooled(run, results, len(results["folds"]))
@@ -104,11 +112,11 @@ class Scores:
         bounds = {name: each["interval"] for name, each in found["scores"].items() if each["interval"]}
         counted = (found["utterances"], found["speakers"], len(found["folds"]), found["among"])
         unknown = found.get("unknown_speakers", 0)  # older choices have none
-        drawn = display.drawn_units(found)
+        drawn = display.describe_drawn_units(found)
         return cls(values, bounds, drawn, *counted, len(found["seeds"]), unknown_speakers=unknown)
 
     @classmethod
-    def of_evaluation(cls, folder: Path) -> "tuple[str, Self]":
+    def from_evaluation(cls, folder: Path) -> "tuple[str, Self]":
         """Of a model on another corpus, as `sertone evaluate` left them.
 
         Returns:
@@ -126,15 +134,18 @@ class Scores:
     def _pooled(cls, run: Path, results: dict[str, Any], folds: int | None) -> Self:
         pooled = results["pooled"]
         scored = sum(fold["test"] for fold in results["folds"])
-        people = display.tested(_card(run))
-        values = {name: _of(pooled, name) for name in display.found(pooled)}
-        over = {task: display.by_people(scores.get("intervals", {})) for task, scores in pooled.items()}
+        people = display.count_test_speakers(_card(run))
+        values = {name: _of(pooled, name) for name in display.find_score_names(pooled)}
+        over = {
+            task: display.find_speaker_interval(scores.get("intervals", {}))
+            for task, scores in pooled.items()
+        }
         known = {task: own[1] for task, own in over.items() if own}
-        bounds = {name: _of(known, name) for name in values if display.parts(name)[0] in known}
-        return cls(values, bounds, display.drawn_units(people), scored, **people, folds=folds)
+        bounds = {name: _of(known, name) for name in values if display.parse_score_name(name)[0] in known}
+        return cls(values, bounds, display.describe_drawn_units(people), scored, **people, folds=folds)
 
 
-def choice_of(folder: Path) -> Path | None:
+def find_choice(folder: Path) -> Path | None:
     """The choice among settings whose folder this is, or one of whose runs; None: of none."""
     folder = folder.resolve()
     within = [folder.parent] if folder.name == "run" else []
@@ -142,18 +153,18 @@ def choice_of(folder: Path) -> Path | None:
     return next((place for place in [folder, *within] if (place / CHOICE).is_file()), None)
 
 
-def best_of(run: Path) -> str:
+def describe_choice(run: Path) -> str:
     """`4 in UA`, where the settings of a run were chosen by the very answers that it holds; else nothing."""
-    choice = choice_of(run)
+    choice = find_choice(run)
     if choice is None or run.resolve() != choice / "run":
         return ""
     found = read_json(choice / CHOICE, "not_a_run")
-    return f"{found['among']} in {display.named(found['main_score']).label}"
+    return f"{found['among']} in {display.get_score_format(found['main_score']).label}"
 
 
-def cross_validation(folder: Path) -> Path:
+def find_cross_validation(folder: Path) -> Path:
     """The run itself, or of a choice the run of what is best on all speakers."""
-    choice = choice_of(folder)
+    choice = find_choice(folder)
     return choice / "run" if choice else folder
 
 
@@ -165,7 +176,7 @@ def _results(folder: Path, command: str) -> dict[str, Any]:
 
 
 def _of(scored: Mapping[str, Mapping], name: str) -> Any:
-    task, score = display.parts(name)
+    task, score = display.parse_score_name(name)
     return scored[task][score]
 
 
@@ -175,7 +186,7 @@ def _card(run: Path) -> dict:
 
 def _require_same(run: Path, results: dict, about: dict) -> None:
     """Scores of one recipe say nothing about a model of another."""
-    own, theirs = _identity(about), _identity(model_folder.about(model_folder.checkpoints(run)[0]))
+    own, theirs = _identity(about), _identity(model_folder.read_about(model_folder.find_checkpoints(run)[0]))
     differing = [
         f"{part}.{key}"
         for part in own

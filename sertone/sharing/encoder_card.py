@@ -6,22 +6,22 @@ Everything in it follows from `encoder.json`; `templates/encoder.md` has the wor
 from typing import Any
 
 from sertone import licences
-from sertone.sharing.model_card import licence_of, template
+from sertone.sharing.model_card import choose_licence, load_template
 
 
-def render(about: dict[str, Any]) -> str:
+def render_encoder(about: dict[str, Any]) -> str:
     """The model card.
 
     Args:
         about: what `encoder.json` holds.
     """
     ledger = about["licences"]
-    body = template("encoder.md").render(
+    body = load_template("encoder.md").render(
         about=about,
         licences=ledger,
         of_hugging_face=_of_hugging_face(about),
-        licence=licence_of(ledger).get("license_name", licence_of(ledger)["license"]),
-        reservation=licences.reservation(ledger),
+        licence=choose_licence(ledger).get("license_name", choose_licence(ledger)["license"]),
+        reservation=licences.describe_restriction(ledger),
         hours=about["result"]["audio_seconds"] / 3600,
         millions={name: count / 1e6 for name, count in about["parameters"].items()},
     )
@@ -35,7 +35,7 @@ def _of_hugging_face(about: dict[str, Any]) -> bool:
 def _metadata(about: dict[str, Any]) -> Any:
     from huggingface_hub import ModelCardData
 
-    licence = licence_of(about["licences"])
+    licence = choose_licence(about["licences"])
     return ModelCardData(
         license=licence["license"],
         license_name=licence.get("license_name"),

@@ -13,20 +13,20 @@ from typing import Any
 
 from sertone.errors import SertoneError
 from sertone.files import read_json
-from sertone.licences import LEDGER
+from sertone.licences import LEDGER_SHAPE
 from sertone.sharing import model_folder as folders
-from sertone.utils.json_shape import misfits
+from sertone.utils.json_shape import find_misfits
 
 ENCODER, FORMAT = "encoder.json", 3
 SHAPE = {
     "encoder": dict,
-    "licences": LEDGER,
-    "heard": folders.HEARD,
-    "listened": folders.HEARD,
+    "licences": LEDGER_SHAPE,
+    "heard": folders.SEEN_SHAPE,
+    "listened": folders.SEEN_SHAPE,
     "files": {folders.WEIGHTS: str},
 }
 """Of `encoder.json`, see `shape`; the parts are those of `Origin`, in order."""
-NOTHING: dict[str, list[str]] = {"recordings": [], "speakers": []}
+NOTHING_SEEN: dict[str, list[str]] = {"recordings": [], "speakers": []}
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Origin:
     folder: Path
     encoder: dict[str, Any]
     licences: list[dict[str, Any]]
-    heard: dict[str, list[str]]
-    listened: dict[str, list[str]]
+    seen_with_labels: dict[str, list[str]]
+    seen_without_labels: dict[str, list[str]]
     files: dict[str, str]
 
 
-def origin_of(options: Mapping[str, Any] | None) -> Origin | None:
+def find_origin(options: Mapping[str, Any] | None) -> Origin | None:
     """The origin of the encoder that a recipe names; None where Sertone has not trained it.
 
     Args:
@@ -63,11 +63,11 @@ def origin_of(options: Mapping[str, Any] | None) -> Origin | None:
         return None
     source = options.get("source")
     if options.get("name") == "saved" or (source and (Path(source) / ENCODER).is_file()):
-        return find(str(source))
+        return read_origin(str(source))
     return None
 
 
-def find(source: str) -> Origin:
+def read_origin(source: str) -> Origin:
     """The encoder of a model trained with Sertone, or one that `distill` wrote.
 
     Args:
@@ -82,12 +82,12 @@ def find(source: str) -> Origin:
         if (folder / ENCODER).is_file():
             about = _about(folder / ENCODER)
             return Origin(folder, *(about[key] for key in SHAPE))
-    folder = folders.checkpoint(source)
-    about = folders.about(folder)
+    folder = folders.find_checkpoint(source)
+    about = folders.read_about(folder)
     if not about["model"]["encoder"]:
         raise SertoneError("no_speech_encoder", f"the model in {source} only reads", "one that hears")
     card = about["card"]
-    listened = card.get("listened", NOTHING)
+    listened = card.get("listened", NOTHING_SEEN)
     heard, licences = card["heard"], about["licences"]
     return Origin(folder, about["model"]["encoder"], licences, heard, listened, about["files"])
 
@@ -95,8 +95,8 @@ def find(source: str) -> Origin:
 def _about(marker: Path) -> dict[str, Any]:
     said = read_json(marker, "bad_weights")
     if said.get("format") != FORMAT:
-        raise folders.other_format(marker, said.get("format"), FORMAT)
-    if wrong := misfits(said, SHAPE):
+        raise folders.other_format_error(marker, said.get("format"), FORMAT)
+    if wrong := find_misfits(said, SHAPE):
         found = f"{marker} has no sound {', '.join(wrong)}"
         raise SertoneError("bad_weights", found, "an intact file", "distil it again")
     folders.require_self_contained({"encoder": said["encoder"]}, marker)

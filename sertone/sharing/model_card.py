@@ -15,7 +15,7 @@ REPOSITORY = "OWNER/NAME"
 """Stands for the repository until the model is pushed to one."""
 PRIVATE = ("manifest", "demo")
 """Corpora that nobody else knows by that name."""
-PRETRAINED = (*licences.PARTS.values(), licences.WHOLE)
+PRETRAINED = (*licences.PRETRAINED_PARTS.values(), licences.WHOLE_MODEL)
 """What a ledger calls what came from the hub."""
 HUB_METRICS = {"ua": "recall", "wa": "accuracy", "ccc": "ccc"}
 """Score -> type of the metric on the hub; it has none of its own for CCC."""
@@ -28,9 +28,9 @@ def render(about: dict, scores: Scores | None = None) -> str:
         about: what the checkpoint says of itself (`folder.about`).
         scores: None where the model has not been scored.
     """
-    card, licence = about["card"], licence_of(about["licences"])
+    card, licence = about["card"], choose_licence(about["licences"])
     classes, ratings = about["vocabulary"]["classes"].get("emotion", []), _ratings(about)
-    body = template("card.md").render(
+    body = load_template("card.md").render(
         repository=REPOSITORY,
         model=about["model"]["name"],
         encoder=_encoder(about),
@@ -39,23 +39,23 @@ def render(about: dict, scores: Scores | None = None) -> str:
         ratings=ratings,
         merged={a: b for a, b in card["class_map"].items() if a != b} if classes else {},
         card=card,
-        people=display.people(card["corpus"]),
-        unknown=display.unknown_in_words(card),
+        people=display.describe_speakers(card["corpus"]),
+        unknown=display.describe_unknown_speakers(card),
         fold=next(fold for fold in card["folds"] if fold["name"] == card["fold"]),
         leak=next(report for report in card["leaks"] if report["fold"] == card["fold"]),
         everything=card["split"]["split"] == "everything",
         min_samples=about["min_samples"],
         licences=about["licences"],
         licence=licence.get("license_name", licence["license"]),
-        reservation=licences.reservation(about["licences"]),
+        reservation=licences.describe_restriction(about["licences"]),
         scores=scores,
-        figure=display.named,
+        figure=display.get_score_format,
         figures=_figures(classes, ratings),
     )
-    return f"---\n{metadata(about, scores).to_yaml()}\n---\n\n{body}"
+    return f"---\n{build_metadata(about, scores).to_yaml()}\n---\n\n{body}"
 
 
-def template(name: str) -> Any:
+def load_template(name: str) -> Any:
     """A template of a model card."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -66,7 +66,7 @@ def template(name: str) -> Any:
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"code": _code, "pct": lambda v: f"{v:.1%}", "licence": licences.in_words}
+    environment.filters |= {"code": _code, "pct": lambda v: f"{v:.1%}", "licence": licences.describe_licence}
     return environment.get_template(name)
 
 
@@ -75,13 +75,15 @@ def _ratings(about: dict) -> dict[str, dict[str, Any]]:
     return about["vocabulary"].get("ratings", {})
 
 
-def _figures(classes: Sequence[str], ratings: Iterable[str]) -> dict[str, display.Figure]:
+def _figures(classes: Sequence[str], ratings: Iterable[str]) -> dict[str, display.ScoreFormat]:
     """The kinds of scores that a model has."""
-    scores = dict.fromkeys(display.parts(name)[1] for name in display.names(classes, ratings))
-    return {score: display.FIGURES[score] for score in scores}
+    scores = dict.fromkeys(
+        display.parse_score_name(name)[1] for name in display.list_score_names(classes, ratings)
+    )
+    return {score: display.SCORE_FORMATS[score] for score in scores}
 
 
-def licence_of(entries: Sequence[dict[str, Any]]) -> dict[str, str]:
+def choose_licence(entries: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The licence of a model as metadata of the hub: the most restrictive one among its parts.
 
     Where several restrict it most and are not the same, or the hub has no identifier: `other`, with a name.
@@ -106,7 +108,7 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
-def metadata(about: dict, scores: Scores | None, *tags: str) -> Any:
+def build_metadata(about: dict, scores: Scores | None, *tags: str) -> Any:
     """The metadata of a checkpoint or a bundle, as `huggingface_hub.ModelCardData`.
 
     Args:
@@ -119,7 +121,7 @@ def metadata(about: dict, scores: Scores | None, *tags: str) -> Any:
     corpus, model = about["card"]["corpus"], about["model"]["name"]
     pretrained = [entry["of"] for entry in about["licences"] if entry["what"] in PRETRAINED]
     hub = [name for name in pretrained if "/" in name]
-    licence = licence_of(about["licences"])
+    licence = choose_licence(about["licences"])
     return ModelCardData(
         license=licence["license"],
         license_name=licence.get("license_name"),
@@ -150,7 +152,7 @@ def _results(card: dict, scores: Scores) -> list:
             dataset_config=pooled if scores.folds else f"{split}, fold {card['fold']}",
             dataset_split="test",
             metric_type=metric,
-            metric_name=f"{display.named(name).label}, {card['metrics'][display.parts(name)[1]]}",
+            metric_name=f"{display.get_score_format(name).label}, {card['metrics'][display.parse_score_name(name)[1]]}",
             metric_value=round(scores.values[name], 4),
             metric_args={"average": "macro"} if metric == "recall" else None,
         )
@@ -160,7 +162,7 @@ def _results(card: dict, scores: Scores) -> list:
 
 def _hub_metrics(scores: Scores) -> list[tuple[str, str]]:
     """Name and the hub's type of every score that the metadata hold."""
-    types = [(name, HUB_METRICS.get(display.parts(name)[1])) for name in scores.values]
+    types = [(name, HUB_METRICS.get(display.parse_score_name(name)[1])) for name in scores.values]
     return [(name, metric) for name, metric in types if metric]
 
 
@@ -169,7 +171,7 @@ def _encoder(about: dict, part: str = "encoder", what: str = "encoder") -> str:
     pretrained = next((entry["of"] for entry in about["licences"] if entry["what"] == what), None)
     if not about["model"].get(part):
         return ""
-    before = [entry["of"] for entry in about["licences"] if entry["what"] == licences.BEFORE]
+    before = [entry["of"] for entry in about["licences"] if entry["what"] == licences.ENCODER_CORPUS]
     since = f", trained before on {' and '.join(before)}" if before and part == "encoder" else ""
     if pretrained:
         return f"the pretrained {what} {_code(pretrained)}{since}"

@@ -9,10 +9,10 @@ from sertone import licences
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import SertoneError
 from sertone.files import read_json, require_regular
-from sertone.labels import are_classes, is_scale
+from sertone.labels import is_class_list, is_scale
 from sertone.scoring import calibration
 from sertone.utils import hub
-from sertone.utils.json_shape import misfits
+from sertone.utils.json_shape import find_misfits
 
 FORMAT = 4
 MARKER, WEIGHTS, CARD, TOKENIZER = "checkpoint.json", "model.safetensors", "card.md", "tokenizer.json"
@@ -40,7 +40,7 @@ def _modest(options: Any, name: str = "") -> bool:
 def _is_model(options: Any) -> bool:
     shape = {"name": str, "encoder": (dict, None)}
     return (
-        not misfits(options, shape, "model")
+        not find_misfits(options, shape, "model")
         and isinstance(options.get("text"), dict | None)
         and _modest(options)
     )
@@ -51,7 +51,7 @@ def _names_its_fold(card: Mapping[str, Any]) -> bool:
     return all(card["fold"] in known for known in names)
 
 
-HEARD = {"recordings": [str], "speakers": [str], "unknown_speakers?": int}
+SEEN_SHAPE = {"recordings": [str], "speakers": [str], "unknown_speakers?": int}
 """The shape of what a model has heard, as `training.heard.names` gives it."""
 PROTOCOL = {
     "corpus": {
@@ -71,7 +71,7 @@ PROTOCOL = {
     "versions": {str: str},
     "seed": int,
     "fold": str,
-    "heard": HEARD,
+    "heard": SEEN_SHAPE,
 }
 """The shape of the part `card`, as far as it is used; see `shape`."""
 SHAPE = {
@@ -79,25 +79,25 @@ SHAPE = {
     "vocabulary": {
         "class_map": {str: str},
         "classes": {
-            "emotion": are_classes,
-            "gender": are_classes,
-            "style": are_classes,
-            "speaker": are_classes,
+            "emotion": is_class_list,
+            "gender": is_class_list,
+            "style": is_class_list,
+            "speaker": is_class_list,
         },
-        "characters": are_classes,
+        "characters": is_class_list,
         "ratings": {str: is_scale},
     },
     "sampling_rate": lambda rate: rate == SAMPLING_RATE,
     "min_samples": lambda count: type(count) is int and 0 < count <= LONGEST_S * SAMPLING_RATE,
-    "calibration": calibration.SHAPE,
+    "calibration": calibration.CALIBRATION_SHAPE,
     "card": PROTOCOL,
-    "licences": licences.LEDGER,
+    "licences": licences.LEDGER_SHAPE,
     "files": {WEIGHTS: str},
 }
 """The shape of `checkpoint.json`, see `shape`."""
 
 
-def checkpoints(source: str | Path) -> list[Path]:
+def find_checkpoints(source: str | Path) -> list[Path]:
     """The checkpoint folders of a model.
 
     Args:
@@ -106,10 +106,10 @@ def checkpoints(source: str | Path) -> list[Path]:
     Raises:
         SertoneError: `not_a_checkpoint`.
     """
-    folder = local(source)
+    folder = resolve_folder(source)
     if complete := _complete(folder):
         return complete
-    found = f"no checkpoint in {source}" if folder.exists() else hub.absent(source)
+    found = f"no checkpoint in {source}" if folder.exists() else hub.describe_missing(source)
     way_out = "`sertone crossval` and `sertone train` write them; hf:OWNER/NAME is a Hugging Face model"
     raise SertoneError("not_a_checkpoint", found, EXPECTED, way_out)
 
@@ -121,41 +121,41 @@ def _complete(path: Path) -> list[Path]:
     return []
 
 
-def holds_model(path: Path) -> bool:
+def has_model(path: Path) -> bool:
     """Return whether a folder is a bundle, a checkpoint, a fold, a run, or a Hugging Face model."""
     return (path / BUNDLE[0]).is_file() or bool(_complete(path)) or hub.is_transformers_model(path)
 
 
-def digest(source: str | Path) -> str:
+def hash_model(source: str | Path) -> str:
     """SHA-256 of what decides the answers of a model, as `checkpoints` finds it, or of a bundle.
 
     Raises:
         SertoneError: `not_a_checkpoint`.
     """
-    path = local(source)
+    path = resolve_folder(source)
     if (path / BUNDLE[0]).is_file():
         return file_hash(path / BUNDLE[0])  # which holds those of its files
-    markers = [folder / MARKER for folder in checkpoints(path)]  # so do these
+    markers = [folder / MARKER for folder in find_checkpoints(path)]  # so do these
     return sha256("".join(map(file_hash, markers)).encode()).hexdigest()
 
 
-def local(source: str | Path) -> Path:
+def resolve_folder(source: str | Path) -> Path:
     """A path as it is, or the folder of what is called OWNER/NAME on the hub, which is downloaded once.
 
     Raises:
         SertoneError: `not_a_checkpoint`, `missing_extra`.
     """
     files = (MARKER, WEIGHTS, TOKENIZER, *BUNDLE)
-    return hub.local(source, files, code="not_a_checkpoint", expected=EXPECTED)
+    return hub.resolve_folder(source, files, code="not_a_checkpoint", expected=EXPECTED)
 
 
-def checkpoint(source: str | Path) -> Path:
+def find_checkpoint(source: str | Path) -> Path:
     """The checkpoint folder of one model; `source` as for `checkpoints`.
 
     Raises:
         SertoneError: `not_a_checkpoint`, `many_models`.
     """
-    found = checkpoints(source)
+    found = find_checkpoints(source)
     if len(found) > 1:
         raise SertoneError(
             "many_models",
@@ -166,7 +166,7 @@ def checkpoint(source: str | Path) -> Path:
     return found[0]
 
 
-def about(folder: Path) -> dict:
+def read_about(folder: Path) -> dict:
     """Return what `checkpoint.json` holds.
 
     Raises:
@@ -176,8 +176,8 @@ def about(folder: Path) -> dict:
         raise SertoneError("not_a_checkpoint", f"no {MARKER} in {folder}", "a run or a checkpoint folder")
     said = read_json(folder / MARKER, "bad_weights")
     if said.get("format") != FORMAT:
-        raise other_format(folder, said.get("format"), FORMAT)
-    if wrong := misfits(said, SHAPE) or ["card.fold"] * (not _names_its_fold(said["card"])):
+        raise other_format_error(folder, said.get("format"), FORMAT)
+    if wrong := find_misfits(said, SHAPE) or ["card.fold"] * (not _names_its_fold(said["card"])):
         raise _damaged(folder, f"{MARKER} has no sound {', '.join(wrong[:5])}")
     require_self_contained(said["model"], folder / MARKER)
     if said["model"].get("text") and not (folder / TOKENIZER).is_file():
@@ -204,21 +204,21 @@ def _damaged(folder: Path, found: str) -> SertoneError:
     return SertoneError("bad_weights", f"{folder}: {found}", "an intact checkpoint", way_out)
 
 
-def missing_folds(source: str | Path, abouts: Sequence[Mapping[str, Any]]) -> list[str]:
+def find_missing_folds(source: str | Path, abouts: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the names of the folds of a run whose models are not there.
 
     Args:
         source: as for `checkpoints`; what is no run has no folds.
         abouts: what `checkpoint.json` holds of each model that is there.
     """
-    path = local(source)
+    path = resolve_folder(source)
     if any((folder / MARKER).is_file() for folder in (path, path / "checkpoint")):
         return []
     present = {about["card"]["fold"] for about in abouts}
     return [fold["name"] for fold in abouts[0]["card"]["folds"] if fold["name"] not in present]
 
 
-def other_format(found: Path, own: object, expected: int) -> SertoneError:
+def other_format_error(found: Path, own: object, expected: int) -> SertoneError:
     """The error about what another version of Sertone has written."""
     way_out = "train it again (`--fresh` in the same folder), or use the version of Sertone that wrote it"
     return SertoneError("other_format", f"{found} has format {own}", f"format {expected}", way_out)

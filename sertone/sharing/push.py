@@ -11,7 +11,7 @@ from sertone.errors import SertoneError, first_line
 from sertone.runtime import bundle
 from sertone.sharing import model_card
 from sertone.sharing import model_folder as folders
-from sertone.sharing.card_scores import Scores, best_of
+from sertone.sharing.card_scores import Scores, describe_choice
 from sertone.sharing.model_folder import CARD, MARKER, TOKENIZER, WEIGHTS
 
 
@@ -68,11 +68,11 @@ def push(
 
 def _checkpoint(model: str | Path, scores: str | Path | None) -> tuple[dict, str, dict[str, Any]]:
     """What a checkpoint says of itself, its card, and its other files."""
-    folder = folders.checkpoint(model)
-    about, card = folders.about(folder), (folder / CARD).read_text(encoding="utf-8")
+    folder = folders.find_checkpoint(model)
+    about, card = folders.read_about(folder), (folder / CARD).read_text(encoding="utf-8")
     if scores is not None:
-        card = model_card.render(about, Scores.of_run(Path(scores), about))
-    elif best_of(folder.parents[1]):  # its settings were chosen by the speakers of its fold too
+        card = model_card.render(about, Scores.from_run(Path(scores), about))
+    elif describe_choice(folder.parents[1]):  # its settings were chosen by the speakers of its fold too
         card = model_card.render(about)
     found = [folder / name for name in (MARKER, WEIGHTS, TOKENIZER)]
     return about, card, {path.name: path for path in found if path.is_file()}
@@ -83,14 +83,14 @@ def _bundle(model: str | Path, scores: str | Path | None) -> tuple[dict, str, di
     if scores is not None:
         found = "--scores, and a bundle, whose card has the scores of what was exported"
         raise SertoneError("other_recipe", found, "a checkpoint", "export a run or a fold with scores")
-    folder, about = Path(model), bundle.about(Path(model))
+    folder, about = Path(model), bundle.read_metadata(Path(model))
     card = (folder / bundle.CARD).read_text(encoding="utf-8")
     return about, card, {name: folder / name for name in (bundle.MARKER, *about["files"])}
 
 
 def _warn(about: dict) -> None:
     """Says what one may not want to publish."""
-    licences.warn(about["licences"], stacklevel=3)
+    licences.warn_if_restricted(about["licences"], stacklevel=3)
     corpus = about["card"]["corpus"]
     if corpus["name"] == "manifest" and corpus["speakers"]:
         said = f"the JSON and the model card name the {corpus['speakers']} speakers as your table does"

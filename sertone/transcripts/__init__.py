@@ -11,7 +11,7 @@ from sertone.errors import SertoneError
 from sertone.labels import has_words
 from sertone.recipe import TextConfig
 from sertone.schema import Utterance
-from sertone.transcripts.asr_cache import Recognised
+from sertone.transcripts.asr_cache import TranscriptCache
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class Transcripts:
         counts = {"with_text": self.with_text, "without_text": self.without_text}
         return self.about | counts | ({"failed": self.failed} if self.failed else {})
 
-    def given(self, utterances: Iterable[Utterance]) -> list[Utterance]:
+    def attach_to(self, utterances: Iterable[Utterance]) -> list[Utterance]:
         """The utterances with these texts."""
         return [replace(u, text=self.texts[u.id]) for u in utterances]
 
 
-def texts(
+def load_transcripts(
     config: TextConfig,
     utterances: Sequence[Utterance],
     hashes: Mapping[str, str],
@@ -71,8 +71,8 @@ def texts(
     """
     about: dict[str, Any] = {"source": config.source}
     if config.source == "asr":
-        recognised = Recognised(config.asr, language)
-        found, failed = recognised.texts(utterances, hashes, say)
+        recognised = TranscriptCache(config.asr, language)
+        found, failed = recognised.transcribe(utterances, hashes, say)
         return Transcripts(_spoken(found), about | recognised.about, failed)
     if config.source == "column":
         column = _column(utterances, str(config.column))

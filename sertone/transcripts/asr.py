@@ -16,7 +16,7 @@ from sertone import audio
 from sertone.errors import SertoneError
 from sertone.recipe import AsrConfig
 from sertone.utils import hub
-from sertone.utils.extras import install
+from sertone.utils.extras import install_command
 
 PACKAGES = ("faster-whisper", "ctranslate2")
 
@@ -57,7 +57,7 @@ class Recogniser:
         return " ".join(" ".join(segment.text for segment in segments).split())
 
 
-def versions() -> dict[str, str]:
+def get_versions() -> dict[str, str]:
     """Of the libraries that recognise.
 
     Raises:
@@ -69,7 +69,7 @@ def versions() -> dict[str, str]:
         raise _missing(error.name or PACKAGES[0]) from None
 
 
-def identity(model: str) -> dict[str, str]:
+def identify_model(model: str) -> dict[str, str]:
     """What tells a model from others: its name on the hub, or the hash of a folder's files."""
     folder = Path(model).expanduser()
     if not folder.is_dir():
@@ -99,7 +99,7 @@ def _require_known(name: str, folder: Path) -> None:
     if folder.is_dir() and not (folder / "tokenizer.json").is_file():
         raise _bad_model(f"{name!r}: no tokenizer.json")
     if "/" in name and not folder.is_dir() and not hub.is_hub_id(name):
-        raise _bad_model(hub.absent(name))
+        raise _bad_model(hub.describe_missing(name))
 
 
 def _bad_model(found: str) -> SertoneError:
@@ -113,4 +113,4 @@ def _bad_model(found: str) -> SertoneError:
 
 
 def _missing(name: str) -> SertoneError:
-    return SertoneError("missing_extra", f"{name} is not installed", way_out=install("asr"))
+    return SertoneError("missing_extra", f"{name} is not installed", way_out=install_command("asr"))

@@ -21,15 +21,15 @@ from sertone.errors import AudioError
 from sertone.files import write_json
 from sertone.recipe import AsrConfig
 from sertone.schema import Utterance
-from sertone.scoring.display import counted
-from sertone.transcripts.asr import Recogniser, identity, versions
-from sertone.utils.processes import ChildDiedError, Isolated
+from sertone.scoring.display import format_count
+from sertone.transcripts.asr import Recogniser, get_versions, identify_model
+from sertone.utils.processes import ChildDiedError, ChildProcess
 
 REPORTS = 20
 """Lines of progress while a corpus is recognised."""
 
 
-class Recognised:
+class TranscriptCache:
     """The texts that one model, with its settings, has heard.
 
     Args:
@@ -48,10 +48,10 @@ class Recognised:
         self.folder = Path(config.folder).expanduser()
         settings = config.model_dump(mode="json", exclude={"model", "language", "folder"})
         spoken = config.language or language or "detected"
-        self.about: dict[str, Any] = identity(config.model) | {"language": spoken} | settings
-        self.about["versions"] = versions()
+        self.about: dict[str, Any] = identify_model(config.model) | {"language": spoken} | settings
+        self.about["versions"] = get_versions()
 
-    def texts(
+    def transcribe(
         self, utterances: Sequence[Utterance], hashes: Mapping[str, str], say: Callable[[str], None]
     ) -> tuple[dict[str, str | None], dict[str, list[str]]]:
         """What is said in each utterance.
@@ -97,10 +97,10 @@ class Recognised:
                 recogniser = recogniser or Recogniser(self.config, self.language)
                 _keep(paths[utterance.id], recogniser(heard))
             if done % max(1, len(left) // REPORTS) == 0:
-                of_all = f"{done} of {counted(len(left), 'recording')}"
+                of_all = f"{done} of {format_count(len(left), 'recording')}"
                 say(f"speech recognition with {self.about['model']}: {of_all}")
         for code, ids in failed.items():
-            count, reason = counted(len(ids), "recording"), code.replace("_", " ")
+            count, reason = format_count(len(ids), "recording"), code.replace("_", " ")
             say(f"{count} without a transcript, {reason}: {ids[0]}{', ...' * (len(ids) > 1)}")
         return dict(failed)
 
@@ -115,7 +115,7 @@ class Recognised:
 
 def _heard(utterances: Sequence[Utterance]) -> Iterator[tuple[Utterance, np.ndarray | AudioError]]:
     """The samples of each utterance, (N,), or why they cannot be had; read where a crash does no harm."""
-    with Isolated() as child:
+    with ChildProcess() as child:
         for utterance in utterances:
             try:
                 yield utterance, child(_samples, utterance)

@@ -5,18 +5,18 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from sertone.errors import SertoneError
-from sertone.labels import spoken_text
+from sertone.labels import normalise_transcript
 
 WORD = re.compile(r"\[[^\]]*\]|(?:[^\W_]|['’])+")
 """A tag such as [LAUGHTER], or a word as `spoken_text` finds them."""
 
 
-def vocabulary(texts: Iterable[str]) -> list[str]:
+def list_words(texts: Iterable[str]) -> list[str]:
     """The different words of texts, sorted."""
-    return sorted({word for text in texts for word in spoken_text(text).split()})
+    return sorted({word for text in texts for word in normalise_transcript(text).split()})
 
 
-def garbled(text: str, rate: float, words: Sequence[str], seed: int) -> str:
+def add_word_errors(text: str, rate: float, words: Sequence[str], seed: int) -> str:
     """A text in which words are replaced at random: each with the same probability, by another word.
 
     Nothing is left out or put in, and the rest of the text stays as it is. So over many texts the word
@@ -38,7 +38,7 @@ def garbled(text: str, rate: float, words: Sequence[str], seed: int) -> str:
     draw = Random(f"{seed} {text}")
 
     def replaced(found: re.Match) -> str:
-        spoken = spoken_text(found[0])
+        spoken = normalise_transcript(found[0])
         return _other(spoken, words, draw) if spoken and draw.random() < rate else found[0]
 
     return WORD.sub(replaced, text)

@@ -15,7 +15,7 @@ MODULES = {
 """Module -> the smallest extra that brings it. All others come with `train`."""
 
 
-def install(extra: str, package: Path = Path(__file__).parents[1]) -> str:
+def install_command(extra: str, package: Path = Path(__file__).parents[1]) -> str:
     """Return the command that installs an extra, and works where Sertone was installed from.
 
     In a clone pip is given the clone, which stays editable. Elsewhere pip finds the installed Sertone by its
@@ -32,10 +32,10 @@ def install(extra: str, package: Path = Path(__file__).parents[1]) -> str:
     return f'pip install -e "{where}[{extra}]"'
 
 
-def install_for(module: str | None) -> str:
+def install_command_for(module: str | None) -> str:
     """Return the command that installs a module which could not be imported.
 
     Args:
         module: its name, as `ModuleNotFoundError.name` says.
     """
-    return install(MODULES.get((module or "").partition(".")[0], "train"))
+    return install_command(MODULES.get((module or "").partition(".")[0], "train"))

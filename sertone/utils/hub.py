@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from sertone.errors import SertoneError, first_line
-from sertone.licences import ENCODERS
-from sertone.utils.extras import install
+from sertone.licences import ENCODER_LICENCES
+from sertone.utils.extras import install_command
 
 HUB_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")
-OURS = ("corpora", "recipes", "runs", "studies")
+OWN_FOLDERS = ("corpora", "recipes", "runs", "studies")
 """Folders that Sertone's commands write, or its repository has: no owner of models."""
-SETTINGS = ("*.json", "*.txt", "*.model", "bpe.codes", "README.md")
+CONFIG_FILES = ("*.json", "*.txt", "*.model", "bpe.codes", "README.md")
 """Configurations and tokenizers, as the hub's repositories have them."""
 SAFE_WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
@@ -27,17 +27,17 @@ def is_hub_id(source: str | Path) -> bool:
     """Whether a name is OWNER/NAME on the hub and cannot be meant as a path.
 
     A path that was misspelt is not sent to a server: a `Path` is none, nor a name whose owner is a folder
-    here or one of `OURS`. Encoders that are known (`licences.ENCODERS`) are on the hub whatever is here.
+    here or one of `OURS`. Encoders that are known (`licences.ENCODER_LICENCES`) are on the hub whatever is here.
     """
     if not isinstance(source, str):
         return False
     owner = source.partition("/")[0]
-    if source in ENCODERS or not HUB_ID.fullmatch(source):
-        return source in ENCODERS
-    return owner not in OURS and not Path(owner).exists()
+    if source in ENCODER_LICENCES or not HUB_ID.fullmatch(source):
+        return source in ENCODER_LICENCES
+    return owner not in OWN_FOLDERS and not Path(owner).exists()
 
 
-def absent(source: str | Path) -> str:
+def describe_missing(source: str | Path) -> str:
     """Says of a source that is not there why it was not looked for on the hub."""
     owner = str(source).partition("/")[0]
     likely = HUB_ID.fullmatch(str(source))
@@ -47,7 +47,7 @@ def absent(source: str | Path) -> str:
     return f"no folder {source}{reason}"
 
 
-def local(source: str | Path, files: Sequence[str], *, code: str, expected: str) -> Path:
+def resolve_folder(source: str | Path, files: Sequence[str], *, code: str, expected: str) -> Path:
     """Return a path as it is, or the folder of OWNER/NAME on the hub, which is downloaded once.
 
     Args:
@@ -87,7 +87,7 @@ def _download(repository: str, files: tuple[str, ...]) -> Path:
         raise SertoneError(
             "missing_extra",
             f"no folder {repository}, and huggingface_hub, to look on the hub, is not installed",
-            way_out=install("hub"),
+            way_out=install_command("hub"),
         ) from None
     try:
         return Path(snapshot_download(repository, allow_patterns=list(files), ignore_patterns=["*/*"]))
@@ -104,7 +104,7 @@ def is_transformers_model(folder: Path) -> bool:
     return isinstance(values, dict) and isinstance(values.get("model_type"), str)
 
 
-def require_data(folder: Path) -> None:
+def require_data_only(folder: Path) -> None:
     """Refuse a folder that names code to run, or weights that lie elsewhere.
 
     Raises:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 
-def misfits(value: Any, shape: Any, name: str = "") -> list[str]:
+def find_misfits(value: Any, shape: Any, name: str = "") -> list[str]:
     """Return the names of what does not fit, as `card.corpus.name`; of all of it, the name given."""
     return list(dict.fromkeys(_misfits(value, shape, name)))
 
@@ -23,7 +23,7 @@ def misfits(value: Any, shape: Any, name: str = "") -> list[str]:
 def _misfits(value: Any, shape: Any, name: str) -> Iterator[str]:
     if isinstance(shape, dict) and isinstance(value, dict):
         if str in shape:
-            yield from (name for part in value.values() if misfits(part, shape[str]))
+            yield from (name for part in value.values() if find_misfits(part, shape[str]))
             return
         for key, part in shape.items():
             own = key.removesuffix("?")
@@ -33,14 +33,14 @@ def _misfits(value: Any, shape: Any, name: str) -> Iterator[str]:
             elif own == key:
                 yield inner
     elif isinstance(shape, list) and isinstance(value, list):
-        yield from (name for part in value if misfits(part, shape[0]))
+        yield from (name for part in value if find_misfits(part, shape[0]))
     elif not _is(value, shape):
         yield name
 
 
 def _is(value: Any, shape: Any) -> bool:
     if isinstance(shape, tuple):
-        return any(not misfits(value, one, "it") for one in shape)
+        return any(not find_misfits(value, one, "it") for one in shape)
     if shape is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and _finite(value)
     if isinstance(shape, type):

@@ -21,8 +21,10 @@ from typing import Any
 
 from sertone.errors import SertoneError
 
-HOME = str(Path(__file__).parents[2])
-SERVE = f"import sys; sys.path.append({HOME!r}); from sertone.utils.child_process import serve; serve()"
+PACKAGE_ROOT = str(Path(__file__).parents[2])
+SERVE_CODE = (
+    f"import sys; sys.path.append({PACKAGE_ROOT!r}); from sertone.utils.child_process import serve; serve()"
+)
 
 
 class ChildDiedError(SertoneError):
@@ -33,7 +35,7 @@ class ChildStuckError(ChildDiedError):
     """The process of a call said nothing for too long, and was ended: code `process_stuck`."""
 
 
-class Isolated:
+class ChildProcess:
     """Runs calls one after the other in a child process, which is replaced when it dies.
 
     Use as a context manager. Functions have to be importable, arguments and results picklable.
@@ -49,13 +51,13 @@ class Isolated:
         self,
         environment: dict[str, str] | None = None,
         on_event: Callable[[Any], None] = lambda _: None,
-        silence_s: float | None = None,
+        timeout_s: float | None = None,
     ) -> None:
-        self.environment, self.on_event, self.silence_s = environment or {}, on_event, silence_s
+        self.environment, self.on_event, self.silence_s = environment or {}, on_event, timeout_s
         self._child: subprocess.Popen | None = None
         self._lock, self._closed = threading.Lock(), False
 
-    def __enter__(self) -> "Isolated":
+    def __enter__(self) -> "ChildProcess":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -110,7 +112,7 @@ class Isolated:
                 raise _died(function, "closed")
             if self._child is None or self._child.poll() is not None:  # also one that died between calls
                 self._child = subprocess.Popen(
-                    [sys.executable, "-P", "-c", SERVE],  # -P: imports nothing from the working folder
+                    [sys.executable, "-P", "-c", SERVE_CODE],  # -P: imports nothing from the working folder
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     env=os.environ | self.environment,
@@ -170,12 +172,12 @@ def _died(function: Callable, status: object) -> ChildDiedError:
     return ChildDiedError("process_died", found, "it to live")
 
 
-def side_by_side(
+def run_parallel(
     environments: Sequence[dict[str, str]],
     function: Callable,
     calls: Iterable[tuple],
     on_event: Callable[[Any], None] = lambda _: None,
-    silence_s: float | None = None,
+    timeout_s: float | None = None,
 ) -> Generator[tuple[tuple, Future], None, None]:
     """Calls a function in child processes, each of which takes the next call when it is free.
 
@@ -197,7 +199,7 @@ def side_by_side(
         with lock:
             on_event(value)
 
-    with _children([Isolated(environment, tell, silence_s) for environment in environments]) as submit:
+    with _children([ChildProcess(environment, tell, timeout_s) for environment in environments]) as submit:
         pending: dict[Future, tuple] = {}
         for arguments in calls:
             pending[submit(function, *arguments)] = arguments
@@ -207,8 +209,8 @@ def side_by_side(
             yield _next(pending)
 
 
-def in_order(
-    jobs: int, function: Callable, calls: Iterable[tuple], silence_s: float | None = None
+def run_in_order(
+    jobs: int, function: Callable, calls: Iterable[tuple], timeout_s: float | None = None
 ) -> Generator[tuple[tuple, Future], None, None]:
     """As `side_by_side`, but in the order of the calls: what is slow keeps back what comes after it.
 
@@ -222,7 +224,7 @@ def in_order(
     Yields:
         arguments and future of each call.
     """
-    with _children([Isolated(silence_s=silence_s) for _ in range(jobs)]) as submit:
+    with _children([ChildProcess(timeout_s=timeout_s) for _ in range(jobs)]) as submit:
         pending: deque[tuple[tuple, Future]] = deque()
         for arguments in calls:
             pending.append((arguments, submit(function, *arguments)))
@@ -233,9 +235,9 @@ def in_order(
 
 
 @contextmanager
-def _children(children: Sequence[Isolated]) -> Iterator[Callable[..., Future]]:
+def _children(children: Sequence[ChildProcess]) -> Iterator[Callable[..., Future]]:
     """Hands out `submit(function, *arguments)`, which calls in a child that is free; ends the children."""
-    idle: queue.SimpleQueue[Isolated] = queue.SimpleQueue()
+    idle: queue.SimpleQueue[ChildProcess] = queue.SimpleQueue()
     for child in children:
         idle.put(child)
 
@@ -256,7 +258,7 @@ def _children(children: Sequence[Isolated]) -> Iterator[Callable[..., Future]]:
         pool.shutdown()
 
 
-def cores() -> int:
+def count_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -14,19 +14,19 @@ GUARDED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
 
 
-def guarded(value: object) -> object:
+def guard_formula(value: object) -> object:
     """Return a cell's value as it is written: a text that may be a formula with an apostrophe in front."""
     if isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value):
         return f"'{value}"
     return value
 
 
-def restored(text: str) -> str:
+def unguard_formula(text: str) -> str:
     """Return the text of a cell that `guarded` made."""
     return text[1:] if GUARDED.match(text) else text
 
 
-def read(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV file that Sertone wrote, column -> text."""
     with open(path, newline="", encoding="utf-8") as file:
-        return [{name: restored(text) for name, text in row.items()} for row in csv.DictReader(file)]
+        return [{name: unguard_formula(text) for name, text in row.items()} for row in csv.DictReader(file)]

@@ -108,6 +108,6 @@ ELSEWHERE = {
 OTHER_NAMES = {name: line for line, names in ELSEWHERE.items() for name in names.split()}
 
 
-def explain(name: object) -> str:
+def explain_name(name: object) -> str:
     """Return the line of ELSEWHERE about a name, in any case and with `-` for `_`; empty without one."""
     return OTHER_NAMES.get(str(name).lower().replace("-", "_"), "")

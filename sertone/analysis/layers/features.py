@@ -26,11 +26,11 @@ from sertone.nn.encoders.base import Encoder
 from sertone.nn.masks import masked_mean, masked_std
 from sertone.nn.text import TextEncoder
 from sertone.schema import Utterance
-from sertone.scoring.display import counted
+from sertone.scoring.display import format_count
 from sertone.training.data import duplicates
-from sertone.training.data.array_store import Store
+from sertone.training.data.array_store import ArrayStore
 from sertone.training.data.batches import plan_batches
-from sertone.training.data.prefix_cache import prefix_name, states_name, waveform
+from sertone.training.data.prefix_cache import hash_prefix, hash_states, load_waveform
 from sertone.training.data.recordings import Recordings
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.fit import distributed
@@ -42,7 +42,7 @@ REPORT_S = 5.0
 """Between two lines of progress."""
 
 
-class Source(Protocol):
+class ProbedEncoder(Protocol):
     """What is probed: an encoder with its input.
 
     Attributes:
@@ -57,20 +57,20 @@ class Source(Protocol):
     fabric: Fabric
     batch_length: float
 
-    def input_hash(self, utterance: Utterance) -> str:
+    def hash_input(self, utterance: Utterance) -> str:
         """Hash of what the encoder is given."""
         ...
 
-    def length(self, utterance: Utterance) -> float:
+    def measure_length(self, utterance: Utterance) -> float:
         """How long that is."""
         ...
 
-    def states(self, utterances: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
+    def compute_states(self, utterances: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
         """Hidden states (B, L+1, T, D) and how many frames or tokens are real, (B,)."""
         ...
 
 
-class Heard:
+class ProbedSpeechEncoder:
     """A speech encoder and decoded audio.
 
     Args:
@@ -84,23 +84,24 @@ class Heard:
     def __init__(self, encoder: Encoder, recordings: Recordings, fabric: Fabric) -> None:
         self.encoder = encoder.eval().to(fabric.device)
         self.recordings, self.fabric, self.depth = recordings, fabric, encoder.depth
-        self.name = prefix_name(encoder, tuple(range(self.depth + 1)), torch.float32, fabric)
+        self.name = hash_prefix(encoder, tuple(range(self.depth + 1)), torch.float32, fabric)
 
-    def input_hash(self, utterance: Utterance) -> str:
+    def hash_input(self, utterance: Utterance) -> str:
         return self.recordings.hashes[utterance.id].hex()
 
-    def length(self, utterance: Utterance) -> float:
+    def measure_length(self, utterance: Utterance) -> float:
         return self.recordings.lengths[utterance.id] / SAMPLING_RATE
 
-    def states(self, utterances: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
+    def compute_states(self, utterances: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
         rows = [
-            torch.from_numpy(waveform(self.recordings, u, 1.0, self.encoder.min_samples)) for u in utterances
+            torch.from_numpy(load_waveform(self.recordings, u, 1.0, self.encoder.min_samples))
+            for u in utterances
         ]
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.fabric.device)
         return self.encoder(padded, torch.tensor([len(row) for row in rows], device=self.fabric.device))
 
 
-class Read:
+class ProbedTextEncoder:
     """A text encoder.
 
     Args:
@@ -115,24 +116,24 @@ class Read:
         self.encoder = encoder.eval().to(fabric.device)
         self.tokenizer, self.fabric, self.depth = tokenizer, fabric, encoder.depth
         layers = tuple(range(self.depth + 1))
-        states = states_name(encoder.describe(), [encoder], layers, torch.float32, fabric)
+        states = hash_states(encoder.describe(), [encoder], layers, torch.float32, fabric)
         self.name = hashlib.sha256(f"{states} {tokenizer}".encode()).hexdigest()
 
-    def input_hash(self, utterance: Utterance) -> str:
+    def hash_input(self, utterance: Utterance) -> str:
         return hashlib.sha256((utterance.text or "").encode()).hexdigest()
 
-    def length(self, utterance: Utterance) -> float:
+    def measure_length(self, utterance: Utterance) -> float:
         return float(tokens.encode(self.tokenizer, [utterance.text])[1][0])
 
-    def states(self, utterances: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
+    def compute_states(self, utterances: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
         read, counts = tokens.encode(self.tokenizer, [u.text for u in utterances])
         read, counts = read.to(self.fabric.device), counts.to(self.fabric.device)
         return self.encoder(read, counts), counts
 
 
-def source(
+def build_probed_encoder(
     experiment: Experiment, modality: str, say: Callable[[str], None]
-) -> tuple[Source, list[Utterance]]:
+) -> tuple[ProbedEncoder, list[Utterance]]:
     """The encoder of a recipe, and the utterances that it can be given.
 
     Args:
@@ -145,7 +146,7 @@ def source(
     """
     recipe = experiment.recipe
     config: Any = models.configure(recipe.model)
-    fabric = distributed.fabric(recipe.train)
+    fabric = distributed.make_fabric(recipe.train)
     torch.manual_seed(recipe.train.seed)
     if modality == "text":
         return _reader(config, experiment, fabric, say)
@@ -161,13 +162,13 @@ def source(
         say(encoder.unused)
     for line in recordings.load_with_warnings(experiment.utterances):
         say(line)
-    duplicates.check(experiment.folds, recordings, say)
-    return Heard(encoder, recordings, fabric), experiment.utterances
+    duplicates.check_copies(experiment.folds, recordings, say)
+    return ProbedSpeechEncoder(encoder, recordings, fabric), experiment.utterances
 
 
 def _reader(
     config: Any, experiment: Experiment, fabric: Fabric, say: Callable[[str], None]
-) -> tuple[Source, list[Utterance]]:
+) -> tuple[ProbedEncoder, list[Utterance]]:
     if config.text is None:
         raise SertoneError(
             "no_text_encoder",
@@ -182,22 +183,22 @@ def _reader(
     encoder = config.text.build(tokenizer)
     if encoder.unused:
         say(encoder.unused)
-    return Read(encoder, tokenizer, fabric), utterances
+    return ProbedTextEncoder(encoder, tokenizer, fabric), utterances
 
 
-def keys(source: Source, utterances: Sequence[Utterance], pooling: Pooling) -> list[bytes]:
+def compute_keys(source: ProbedEncoder, utterances: Sequence[Utterance], pooling: Pooling) -> list[bytes]:
     """Of every utterance, the key of its row in the store."""
     code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    texts = (f"{source.name} {code} {pooling} {source.input_hash(u)}" for u in utterances)
+    texts = (f"{source.name} {code} {pooling} {source.hash_input(u)}" for u in utterances)
     return [hashlib.sha256(text.encode()).digest() for text in texts]
 
 
 @torch.no_grad()
-def extract(
-    source: Source,
+def extract_features(
+    source: ProbedEncoder,
     utterances: Sequence[Utterance],
     pooling: Pooling,
-    store: Store,
+    store: ArrayStore,
     say: Callable[[str], None],
 ) -> int:
     """Computes the rows that the store lacks: (L+1, D), or with `statistics` (L+1, 2 D), float32.
@@ -212,16 +213,16 @@ def extract(
     Returns:
         how many were computed.
     """
-    names = keys(source, utterances, pooling)
-    plan = plan_batches([source.length(u) for u in utterances], batch_seconds=source.batch_length)
+    names = compute_keys(source, utterances, pooling)
+    plan = plan_batches([source.measure_length(u) for u in utterances], batch_seconds=source.batch_length)
     left = [batch for batch in plan if any(store.get(names[row]) is None for row in batch)]
     total = sum(map(len, left))
     if total < len(utterances):
-        say(f"features from before: {counted(len(utterances) - total, 'utterance')}")
+        say(f"features from before: {format_count(len(utterances) - total, 'utterance')}")
     done, started, said = 0, time.monotonic(), time.monotonic()
     for batch in left:
         with source.fabric.autocast():
-            hidden, frames = source.states([utterances[row] for row in batch])
+            hidden, frames = source.compute_states([utterances[row] for row in batch])
         for row, pooled in zip(batch, _pooled(hidden.float(), frames, pooling).cpu().numpy(), strict=True):
             store.put(names[row], pooled)
         done += len(batch)

@@ -28,20 +28,20 @@ import numpy as np
 from sertone.analysis.layers import linear_probes
 from sertone.analysis.layers.targets import Target
 from sertone.scoring import intervals
-from sertone.scoring.sufficient_statistics import Sums
+from sertone.scoring.sufficient_statistics import SufficientStatistics
 
 SHOWN = {"ccc": ("ccc", "pearson", "rmse"), "ua": ("ua", "wa"), "wa": ("wa",)}
 """Main score -> all that are given."""
 
 
-def of_target(target: Target, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def score_target(target: Target, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Everything about one target.
 
     Args:
         target: the question.
         found: `values` and `penalties` of every layer.
     """
-    sums = linear_probes.sums(target, np.array([own["values"] for own in found]))
+    sums = linear_probes.build_statistics(target, np.array([own["values"] for own in found]))
     layers = [_layer(number, sums, target.score) for number in range(len(found))]
     for layer, own in zip(layers, found, strict=True):
         layer["penalties"] = own["penalties"]
@@ -50,22 +50,24 @@ def of_target(target: Target, found: Sequence[dict[str, Any]]) -> dict[str, Any]
         "score": target.score,
         "chance": target.chance,
         "classes": target.classes,
-        "utterances": int((target.tested >= 0).sum()),
-        "speakers": sums.units,
+        "utterances": int((target.test_folds >= 0).sum()),
+        "speakers": sums.unit_count,
         "layers": layers,
         "best": _best(value, drawn),
-        "centre": _centre(target, value, drawn, sums.units),
+        "centre": _centre(target, value, drawn, sums.unit_count),
     }
 
 
-def apart(targets: Sequence[Target], found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def compare_centres(
+    targets: Sequence[Target], found: dict[str, list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
     """Of every two targets, by how many layers the centre of the second lies behind that of the first.
 
     Only of targets that have a centre; speakers that only one of them tests are left out.
     """
     made = []
     for first, second in combinations(targets, 2):
-        common = sorted({*first.tested_speakers} & {*second.tested_speakers})
+        common = sorted({*first.test_speakers} & {*second.test_speakers})
         if len(common) < 2:
             continue
         (value, drawn), (other, redrawn) = (
@@ -74,22 +76,25 @@ def apart(targets: Sequence[Target], found: dict[str, list[dict[str, Any]]]) -> 
         assert drawn is not None and redrawn is not None, "of two speakers there are draws"
         if not _told(first, value, drawn, len(common)) or not _told(second, other, redrawn, len(common)):
             continue
-        gap, gaps = float(centre(other) - centre(value)), centre(redrawn) - centre(drawn)
+        gap, gaps = (
+            float(compute_centre(other) - compute_centre(value)),
+            compute_centre(redrawn) - compute_centre(drawn),
+        )
         difference = _cautious(gap, gaps, len(common))
         made.append({"first": first.name, "second": second.name} | difference.to_json())
     return made
 
 
-def centre(scores: np.ndarray) -> np.ndarray:
+def compute_centre(scores: np.ndarray) -> np.ndarray:
     """Mean layer, weighed by the score above the worst: (..., C) -> (...); in the middle if all are alike."""
     excess, layers = scores - scores.min(-1, keepdims=True), np.arange(scores.shape[-1])
     total = excess.sum(-1)
     return np.where(total > 0, excess @ layers / np.where(total > 0, total, 1.0), layers.mean())
 
 
-def _layer(number: int, sums: Sums, score: str) -> dict[str, Any]:
+def _layer(number: int, sums: SufficientStatistics, score: str) -> dict[str, Any]:
     own = replace(sums, values=sums.values[number : number + 1])
-    scores, bounds = own.scores(), intervals.interval(own) or {}
+    scores, bounds = own.compute_scores(), intervals.compute_intervals(own) or {}
     return {
         "layer": number,
         "scores": {name: scores[name] for name in SHOWN[score]},
@@ -97,35 +102,35 @@ def _layer(number: int, sums: Sums, score: str) -> dict[str, Any]:
     }
 
 
-def _scores(sums: Sums, score: str) -> tuple[np.ndarray, np.ndarray | None]:
+def _scores(sums: SufficientStatistics, score: str) -> tuple[np.ndarray, np.ndarray | None]:
     """The main score of every layer, (C,), and of every draw, (R, C); None of a single speaker."""
-    whole = sums.score(sums.values.sum(2)[:, 0])[score]
-    if sums.units < 2:
+    whole = sums.score_sums(sums.values.sum(2)[:, 0])[score]
+    if sums.unit_count < 2:
         return whole, None
-    drawn = intervals.drawn_units(sums.units)
-    return whole, np.stack([sums.score(drawn @ layer[0])[score] for layer in sums.values], 1)
+    drawn = intervals.draw_units(sums.unit_count)
+    return whole, np.stack([sums.score_sums(drawn @ layer[0])[score] for layer in sums.values], 1)
 
 
 def _centre(target: Target, value: np.ndarray, drawn: np.ndarray | None, units: int) -> dict | None:
     """The centre and its interval; None where the layers do not tell the target."""
     if drawn is None or not _told(target, value, drawn, units):
         return None
-    found = _cautious(float(centre(value)), centre(drawn), units)
+    found = _cautious(float(compute_centre(value)), compute_centre(drawn), units)
     low, high = np.clip([found.low, found.high], 0, len(value) - 1).tolist()
     return {"value": found.value, "interval": [low, high]}
 
 
 def _cautious(value: float, draws: np.ndarray, units: int) -> intervals.Difference:
     """The interval that reaches as far as plain or reversed quantiles of the draws, and the larger p."""
-    plain = intervals.of_draws(draws, value, units)
-    back = intervals.of_draws(2 * value - draws, value, units)
+    plain = intervals.summarise_draws(draws, value, units)
+    back = intervals.summarise_draws(2 * value - draws, value, units)
     low, high = min(plain.low, back.low), max(plain.high, back.high)
     return intervals.Difference(value, low, high, max(plain.p, back.p))
 
 
 def _told(target: Target, value: np.ndarray, drawn: np.ndarray, units: int) -> bool:
     """Whether the layers tell a target at all: one test for all of them."""
-    return intervals.of_draws(drawn.mean(1), float(value.mean()), units).low > target.chance
+    return intervals.summarise_draws(drawn.mean(1), float(value.mean()), units).low > target.chance
 
 
 def _best(value: np.ndarray, drawn: np.ndarray | None) -> dict[str, Any]:
@@ -139,7 +144,9 @@ def _best(value: np.ndarray, drawn: np.ndarray | None) -> dict[str, Any]:
     return best | {"shares": shares.tolist(), "range": [int(low), int(high)]}
 
 
-def _of_speakers(target: Target, found: Sequence[dict[str, Any]], speakers: Sequence[str]) -> Sums:
+def _of_speakers(
+    target: Target, found: Sequence[dict[str, Any]], speakers: Sequence[str]
+) -> SufficientStatistics:
     """Only of these speakers, in their order."""
-    rows = [target.tested_speakers.index(name) for name in speakers]
-    return linear_probes.sums(target, np.array([own["values"] for own in found])[:, rows])
+    rows = [target.test_speakers.index(name) for name in speakers]
+    return linear_probes.build_statistics(target, np.array([own["values"] for own in found])[:, rows])

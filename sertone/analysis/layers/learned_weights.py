@@ -13,11 +13,11 @@ import numpy as np
 from sertone.analysis.layers.targets import TARGETS
 from sertone.errors import SertoneError
 from sertone.nn.fusions import WeightedSum
-from sertone.sharing.model_folder import checkpoints
+from sertone.sharing.model_folder import find_checkpoints
 from sertone.training.fit.checkpoint import load_model
 
 
-def learned(run: str | Path) -> list[dict[str, Any]]:
+def load_layer_weights(run: str | Path) -> list[dict[str, Any]]:
     """Softmax weights of every `weighted_sum` of a run's models, over the layers 1 to L.
 
     Args:
@@ -31,7 +31,7 @@ def learned(run: str | Path) -> list[dict[str, Any]]:
         SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`, `no_layer_weights`.
     """
     found: dict[str, list[np.ndarray]] = defaultdict(list)
-    for folder in checkpoints(run):
+    for folder in find_checkpoints(run):
         for name, module in load_model(folder)[0].named_modules():
             if isinstance(module, WeightedSum):
                 found[name].append(module.weights.detach().softmax(0).double().numpy())

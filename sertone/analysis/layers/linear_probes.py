@@ -18,7 +18,7 @@ import numpy as np
 from sertone.analysis.layers import solvers
 from sertone.analysis.layers.targets import Target
 from sertone.scoring import metrics
-from sertone.scoring.sufficient_statistics import Sums, tables
+from sertone.scoring.sufficient_statistics import SufficientStatistics, count_confusions_by_unit
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
 """Among which one is chosen; of standardised features, see `solvers`."""
@@ -28,7 +28,7 @@ one answer in a hundred changes at the smallest penalty, fewer at larger ones.""
 
 
 @dataclass(frozen=True)
-class Probed:
+class ProbeOutput:
     """What the probes of one target answered.
 
     Attributes:
@@ -36,11 +36,11 @@ class Probed:
         penalties: chosen by each fold.
     """
 
-    answers: np.ndarray
+    predictions: np.ndarray
     penalties: list[float]
 
 
-def probe(features: np.ndarray, targets: Sequence[Target]) -> dict[str, Probed]:
+def probe(features: np.ndarray, targets: Sequence[Target]) -> dict[str, ProbeOutput]:
     """Probes one layer for some targets; those with the same utterances and folds share their products.
 
     Args:
@@ -52,63 +52,65 @@ def probe(features: np.ndarray, targets: Sequence[Target]) -> dict[str, Probed]:
     """
     groups: dict[bytes, list[Target]] = {}
     for target in targets:
-        groups.setdefault(target.sides, []).append(target)
+        groups.setdefault(target.fold_layout, []).append(target)
     return {name: found for group in groups.values() for name, found in _probe(features, group).items()}
 
 
-def tallied(target: Target, probed: Probed) -> np.ndarray:
+def sum_by_speaker(target: Target, probed: ProbeOutput) -> np.ndarray:
     """What adds up over the speakers whom some fold tests, in the order of their names: (U, F).
 
     Of many speakers' names only right and wrong are counted.
     """
-    scored = target.tested >= 0
-    truth, answers, speakers = target.labels[scored], probed.answers[scored], target.speakers[scored]
+    scored = target.test_folds >= 0
+    truth, answers, speakers = target.labels[scored], probed.predictions[scored], target.speakers[scored]
     if target.score == "ccc":
         names, unit = np.unique(speakers, return_inverse=True)
         values = np.zeros((len(names), len(metrics.MOMENTS)))
-        np.add.at(values, unit, metrics.moments(truth, answers))
+        np.add.at(values, unit, metrics.compute_moments(truth, answers))
         return values
     if target.score == "wa":
         truth, answers = np.zeros_like(truth), (truth != answers).astype(int)
     count = 2 if target.score == "wa" else len(target.classes)
     names = [str(number) for number in range(count)]
-    counts = tables(truth.astype(str), answers.astype(str), speakers, names)[1]
+    counts = count_confusions_by_unit(truth.astype(str), answers.astype(str), speakers, names)[1]
     return counts.reshape(len(counts), -1)
 
 
-def sums(target: Target, values: np.ndarray) -> Sums:
+def build_statistics(target: Target, values: np.ndarray) -> SufficientStatistics:
     """What `tallied` gave for every layer, (L+1, U, F), to be scored."""
     if target.score == "ccc":
-        return Sums.of_moments(values[:, None])
+        return SufficientStatistics.from_moments(values[:, None])
     kinds = isqrt(values.shape[-1])
-    return Sums.of_counts(values.reshape(len(values), 1, -1, kinds, kinds))
+    return SufficientStatistics.from_counts(values.reshape(len(values), 1, -1, kinds, kinds))
 
 
-def _probe(features: np.ndarray, group: Sequence[Target]) -> dict[str, Probed]:
+def _probe(features: np.ndarray, group: Sequence[Target]) -> dict[str, ProbeOutput]:
     """Targets that have the same utterances and folds."""
     first, own = group[0], features[group[0].rows]
     ratings = [target for target in group if not target.classes]
     kinds = [target for target in group if target.classes]
-    found = {target.name: Probed(np.zeros(len(target.labels), target.labels.dtype), []) for target in group}
+    found = {
+        target.name: ProbeOutput(np.zeros(len(target.labels), target.labels.dtype), []) for target in group
+    }
     for fold, parts in enumerate(first.parts):
-        testing = first.tested == fold
+        testing = first.test_folds == fold
         scaled = _standardised(own, parts >= 0)
         if ratings:
             _keep(found, ratings, testing, _rate(scaled, ratings, parts))
         if kinds:
-            turned, squares = solvers.rotated(scaled, parts >= 0)
+            turned, squares = solvers.rotate_features(scaled, parts >= 0)
             _keep(found, kinds, testing, [_classify(turned, squares, each, parts) for each in kinds])
     return found
 
 
 def _keep(
-    found: dict[str, Probed],
+    found: dict[str, ProbeOutput],
     targets: Sequence[Target],
     testing: np.ndarray,
     made: Sequence[tuple[np.ndarray, float]],
 ) -> None:
     for target, (answers, penalty) in zip(targets, made, strict=True):
-        found[target.name].answers[testing] = answers[testing]
+        found[target.name].predictions[testing] = answers[testing]
         found[target.name].penalties.append(penalty)
 
 
@@ -128,16 +130,18 @@ def _rate(
     truth = np.stack([target.labels for target in targets], 1)
     centred = (truth - truth[parts >= 0].mean(0)).astype(features.dtype)
     inner, count = range(parts.max() + 1), len(targets)
-    products = [solvers.gram(features[parts == part], centred[parts == part]) for part in inner]
+    products = [
+        solvers.compute_gram_matrix(features[parts == part], centred[parts == part]) for part in inner
+    ]
     whole = np.sum(products, axis=0)
     guesses = np.zeros((len(features), len(PENALTIES), count))
     for part in inner:
-        weights = solvers.ridge(whole - products[part], count, PENALTIES)
+        weights = solvers.solve_ridge(whole - products[part], count, PENALTIES)
         guesses[parts == part] = _predict(features[parts == part], weights)
     made = []
     for number in range(count):
         penalty = _best(_concordance(centred[parts >= 0, number], guesses[parts >= 0, :, number]))
-        weights = solvers.ridge(whole, count, [penalty])
+        weights = solvers.solve_ridge(whole, count, [penalty])
         answers = _predict(features, weights)[:, 0, number] + truth[parts >= 0, number].mean()
         made.append((answers, penalty))
     return made
@@ -155,7 +159,7 @@ def _classify(
     """Numbers of classes answered, (N,), and penalty, of one fold.
 
     Args:
-        features: as `solvers.rotated` gives, (N, 1 + D).
+        features: as `solvers.rotate_features` gives, (N, 1 + D).
         squares: likewise.
         target: of classes.
         parts: of the training side; -1 on the test side.
@@ -176,7 +180,7 @@ def _answerer(features: np.ndarray, squares: np.ndarray, target: Target) -> Call
     def answer(
         learn: np.ndarray, ask: np.ndarray, penalties: Sequence[float], tolerance: float
     ) -> np.ndarray:
-        weights = solvers.logistic(features[learn], hot[learn], squares, penalties, tolerance)
+        weights = solvers.solve_logistic(features[learn], hot[learn], squares, penalties, tolerance)
         logits = (features[ask] @ weights.reshape(features.shape[1], -1)).reshape(-1, *weights.shape[1:])
         share = hot[learn].mean(0)
         known = share if target.score == "ua" else np.ones_like(share)
@@ -188,8 +192,8 @@ def _answerer(features: np.ndarray, squares: np.ndarray, target: Target) -> Call
 
 def _concordance(truth: np.ndarray, guesses: np.ndarray) -> np.ndarray:
     """(N,) and (N, P) -> (P,)."""
-    moments = np.stack([metrics.moments(truth, own).sum(0) for own in guesses.T])
-    return metrics.scores_of_moments(moments)["ccc"]
+    moments = np.stack([metrics.compute_moments(truth, own).sum(0) for own in guesses.T])
+    return metrics.score_moments(moments)["ccc"]
 
 
 def _recall(target: Target, rows: np.ndarray, guesses: np.ndarray) -> np.ndarray:
@@ -198,7 +202,7 @@ def _recall(target: Target, rows: np.ndarray, guesses: np.ndarray) -> np.ndarray
     counts = np.zeros((guesses.shape[1], count, count), int)
     for table, own in zip(counts, guesses[rows].T, strict=True):
         np.add.at(table, (truth, own), 1)
-    return metrics.scores_of_confusion(counts)[target.score]
+    return metrics.score_confusions(counts)[target.score]
 
 
 def _best(scores: np.ndarray) -> float:

@@ -22,9 +22,9 @@ from sertone.analysis.layers.targets import Target
 from sertone.errors import SertoneError
 from sertone.files import write_json
 from sertone.scoring import metrics, sufficient_statistics
-from sertone.scoring.display import counted
-from sertone.training.data.array_store import Store
-from sertone.utils.processes import cores, side_by_side
+from sertone.scoring.display import format_count
+from sertone.training.data.array_store import ArrayStore
+from sertone.utils.processes import count_cores, run_parallel
 
 WORTH_CHILDREN = 20_000_000
 """Features (N times D, of all layers) from which on starting processes pays."""
@@ -32,7 +32,7 @@ ALONE = {"OMP_NUM_THREADS": "1"}
 """Of a child: several processes with a thread each wait for nobody."""
 
 
-class Probing:
+class ProbeRunner:
     """The probes of one encoder.
 
     Args:
@@ -42,7 +42,9 @@ class Probing:
         folder: where results are kept.
     """
 
-    def __init__(self, store: Store, keys: Sequence[bytes], targets: Sequence[Target], folder: Path) -> None:
+    def __init__(
+        self, store: ArrayStore, keys: Sequence[bytes], targets: Sequence[Target], folder: Path
+    ) -> None:
         self.store, self.keys, self.folder = store, keys, folder
         self.targets = {target.name: target for target in targets}
         features = hashlib.sha256(b"".join(keys) + _code()).hexdigest()
@@ -62,7 +64,7 @@ class Probing:
         self.folder.mkdir(exist_ok=True)
         calls = [(layer, left) for layer in range(self.layers) if (left := self._left(layer))]
         if len(calls) < self.layers:
-            say(f"probes from before: {counted(self.layers - len(calls), 'layer')}")
+            say(f"probes from before: {format_count(self.layers - len(calls), 'layer')}")
         started = time.monotonic()
         for done, (layer, found) in enumerate(self._probed(calls, jobs), 1):
             kept = self._kept(layer)
@@ -70,7 +72,7 @@ class Probing:
                 kept[name] = {"of": self.names[name]} | own
             write_json(self.folder / f"{layer}.json", kept)
             spent = time.monotonic() - started
-            say(f"probes: {done} of {counted(len(calls), 'layer')}, {spent / done:.1f} s each")
+            say(f"probes: {done} of {format_count(len(calls), 'layer')}, {spent / done:.1f} s each")
         kept = [self._kept(layer) for layer in range(self.layers)]
         return {name: [own[name] for own in kept] for name in self.targets}
 
@@ -89,17 +91,17 @@ class Probing:
     ) -> Iterable[tuple[int, dict[str, dict]]]:
         """Layer and what `probe_layer` finds, as they come in."""
         much = len(calls) * len(self.keys) * self.width >= WORTH_CHILDREN
-        jobs = jobs or (cores() if much else 1)
+        jobs = jobs or (count_cores() if much else 1)
         arguments = [(self.store, self.keys, *call) for call in calls]
         if jobs == 1:
             yield from ((each[2], probe_layer(*each)) for each in arguments)
             return
         environments = [ALONE] * min(jobs, len(calls))
-        with contextlib.closing(side_by_side(environments, probe_layer, arguments)) as answers:
+        with contextlib.closing(run_parallel(environments, probe_layer, arguments)) as answers:
             yield from ((each[2], future.result()) for each, future in answers)
 
 
-def store_shape(store: Store, keys: Sequence[bytes]) -> tuple[int, int]:
+def store_shape(store: ArrayStore, keys: Sequence[bytes]) -> tuple[int, int]:
     """L+1 and D of the rows."""
     row = store.get(keys[0])
     assert row is not None, "features are extracted before they are probed"
@@ -107,7 +109,7 @@ def store_shape(store: Store, keys: Sequence[bytes]) -> tuple[int, int]:
 
 
 def probe_layer(
-    store: Store, keys: Sequence[bytes], layer: int, targets: Sequence[Target]
+    store: ArrayStore, keys: Sequence[bytes], layer: int, targets: Sequence[Target]
 ) -> dict[str, dict[str, Any]]:
     """Probes one layer.
 
@@ -123,14 +125,14 @@ def probe_layer(
     found = linear_probes.probe(layer_of(store, keys, layer), targets)
     return {
         target.name: {
-            "values": linear_probes.tallied(target, found[target.name]).tolist(),
+            "values": linear_probes.sum_by_speaker(target, found[target.name]).tolist(),
             "penalties": found[target.name].penalties,
         }
         for target in targets
     }
 
 
-def layer_of(store: Store, keys: Sequence[bytes], layer: int) -> np.ndarray:
+def layer_of(store: ArrayStore, keys: Sequence[bytes], layer: int) -> np.ndarray:
     """One layer of all utterances, (N, D), float32.
 
     Raises:
@@ -141,7 +143,7 @@ def layer_of(store: Store, keys: Sequence[bytes], layer: int) -> np.ndarray:
     if len(found) < len(rows) or not np.isfinite(found).all():
         raise SertoneError(
             "bad_features",
-            f"layer {layer} of {store.path}: {counted(len(rows) - len(found), 'row')} damaged, or not finite",
+            f"layer {layer} of {store.path}: {format_count(len(rows) - len(found), 'row')} damaged, or not finite",
             "a finite row per utterance",
             "remove the file, and look whether the encoder's weights are sound",
         )

@@ -16,19 +16,19 @@ from typing import Any, Literal
 from sertone import models
 from sertone import recipe as recipes
 from sertone.analysis.layers import features, layer_scores, learned_weights
-from sertone.analysis.layers.features import Pooling, Source
-from sertone.analysis.layers.probe_jobs import Probing
-from sertone.analysis.layers.targets import Target, targets
+from sertone.analysis.layers.features import Pooling, ProbedEncoder
+from sertone.analysis.layers.probe_jobs import ProbeRunner
+from sertone.analysis.layers.targets import Target, build_targets
 from sertone.errors import SertoneError
 from sertone.files import write_json, write_text
 from sertone.recipe import Recipe
 from sertone.report import layers as report
 from sertone.schema import Utterance
 from sertone.scoring import display
-from sertone.training.data.array_store import Store
+from sertone.training.data.array_store import ArrayStore
 from sertone.training.experiment.experiment import Experiment, prepare
-from sertone.training.fit.progress import Progress
-from sertone.training.runs.run_folder import WRITTEN, lock
+from sertone.training.fit.progress import RunProgress
+from sertone.training.runs.run_folder import RUN_FILES, lock
 
 Modality = Literal["audio", "text"]
 PARTS: dict[str, str] = {"audio": "encoder", "text": "text"}
@@ -37,11 +37,11 @@ SHARED = ("recipe.yaml", "protocol.json", "report.html")
 """What layers write under the same names as a run."""
 
 
-def layers(
+def probe_layers(
     recipe: Recipe,
     out: str | Path,
     *,
-    names: Sequence[str] | None = None,
+    target_names: Sequence[str] | None = None,
     modality: Modality = "audio",
     pooling: Pooling = "mean",
     weights: str | Path | None = None,
@@ -66,26 +66,28 @@ def layers(
         what `layers.json` holds.
 
     Raises:
-        SertoneError: as `prepare`, `features.source`, `targets` and `layer_weights.learned`; `run_in_use`,
+        SertoneError: as `prepare`, `features.build_probed_encoder`, `targets` and `layer_weights.learned`; `run_in_use`,
             `other_experiment`.
     """
-    out, say = Path(out), Progress(0, quiet).say
-    learned = learned_weights.learned(weights) if weights else []
+    out, say = Path(out), RunProgress(0, quiet).say
+    learned = learned_weights.load_layer_weights(weights) if weights else []
     experiment = prepare(recipe, say=say)
-    source, utterances = features.source(experiment, modality, say)
+    source, utterances = features.build_probed_encoder(experiment, modality, say)
     about = _about(experiment, modality) | {"weights": learned, "weights_of": str(weights or "")}
     for warning in about["warnings"]:
         say(f"warning  {warning}")
-    return examine(experiment, source, utterances, out, about, names, pooling=pooling, jobs=jobs, say=say)
+    return probe_encoder(
+        experiment, source, utterances, out, about, target_names, pooling=pooling, jobs=jobs, say=say
+    )
 
 
-def examine(
+def probe_encoder(
     experiment: Experiment,
-    source: Source,
+    source: ProbedEncoder,
     utterances: Sequence[Utterance],
     out: Path,
     about: dict[str, Any],
-    names: Sequence[str] | None = None,
+    target_names: Sequence[str] | None = None,
     *,
     pooling: Pooling = "mean",
     jobs: int | None = None,
@@ -105,13 +107,13 @@ def examine(
         say: told the progress.
     """
     utterances = sorted(utterances, key=lambda u: u.id)
-    asked = targets(experiment, utterances, names)
+    asked = build_targets(experiment, utterances, target_names)
     with lock(out):
         _refuse_other(out)
-        store = Store(out / "features.store")
-        features.extract(source, utterances, pooling, store, say)
-        keys = features.keys(source, utterances, pooling)
-        found = Probing(store, keys, asked, out / "probes").run(jobs, say)
+        store = ArrayStore(out / "features.store")
+        features.extract_features(source, utterances, pooling, store, say)
+        keys = features.compute_keys(source, utterances, pooling)
+        found = ProbeRunner(store, keys, asked, out / "probes").run(jobs, say)
         results = about | {"pooling": pooling, "depth": source.depth} | _results(experiment, asked, found)
         _write(experiment, results, out)
     return results
@@ -124,7 +126,7 @@ def _about(experiment: Experiment, modality: Modality) -> dict[str, Any]:
     warnings = [] if known else [f"the encoder {name} is not pretrained: its weights are random"]
     if modality == "text" and not known:
         warnings.append("its subwords were made from all texts, those of the test speakers too")
-    if unknown := display.unknown_in_words(experiment.card):
+    if unknown := display.describe_unknown_speakers(experiment.card):
         warnings.append(unknown.removesuffix("."))
     return {"encoder": name, "modality": modality, "warnings": warnings}
 
@@ -139,10 +141,10 @@ def _results(
 ) -> dict[str, Any]:
     card = experiment.card
     return {
-        "targets": {target.name: layer_scores.of_target(target, found[target.name]) for target in asked},
-        "apart": layer_scores.apart(asked, found),
+        "targets": {target.name: layer_scores.score_target(target, found[target.name]) for target in asked},
+        "apart": layer_scores.compare_centres(asked, found),
         "corpus": card["corpus"],
-        "tested": display.tested(card),
+        "tested": display.count_test_speakers(card),
         "split": card["split"],
         "folds": len(experiment.folds),
         "seed": experiment.recipe.train.seed,
@@ -152,7 +154,7 @@ def _results(
 
 def _refuse_other(out: Path) -> None:
     """A folder that holds a run, finished or not, is not written over."""
-    trained = any(any(out.glob(name)) for name in WRITTEN if name not in SHARED)
+    trained = any(any(out.glob(name)) for name in RUN_FILES if name not in SHARED)
     if trained or ((out / "report.html").is_file() and not (out / "layers.json").is_file()):
         raise SertoneError(
             "other_experiment", f"{out} holds a run", "a folder of its own for the layers", "use --out"
@@ -188,22 +190,24 @@ def as_csv(results: dict[str, Any]) -> str:
 def to_text(results: dict[str, Any]) -> str:
     """A table, a line per layer and a column per target, the best of each marked; then what it says."""
     named = results["targets"].items()
-    rows = [["layer", *(report.label(name, target) for name, target in named)]]
+    rows = [["layer", *(report.format_label(name, target) for name, target in named)]]
     for number in range(results["depth"] + 1):
         rows.append([str(number), *(_cell(target, number) for _, target in named)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(n) for text, n in zip(row, widths, strict=True)).rstrip() for row in rows]
-    chance = ", ".join(f"{name} {report.figure_of(target).text(target['chance'])}" for name, target in named)
-    notes = [f"* the highest; 95 % intervals over {report.over(results)}; chance: {chance}"]
+    chance = ", ".join(
+        f"{name} {report.get_figure(target).format_value(target['chance'])}" for name, target in named
+    )
+    notes = [f"* the highest; 95 % intervals over {report.describe_drawn_units(results)}; chance: {chance}"]
     if "speaker" in results["targets"]:
         unknown = results["corpus"].get("unknown_speakers", 0)
         else_ = "new utterances, perhaps of the same unknown speakers" if unknown else "new speakers"
         notes.append(f"speaker: tested on other utterances of the same speakers; all else on {else_}")
-    return "\n".join([*lines, "", *notes, "", *report.statements(results)])
+    return "\n".join([*lines, "", *notes, "", *report.describe_results(results)])
 
 
 def _cell(target: dict[str, Any], number: int) -> str:
-    layer, figure = target["layers"][number], report.figure_of(target)
+    layer, figure = target["layers"][number], report.get_figure(target)
     mark = "*" if target["best"]["layer"] == number else " "
-    bounds = report.span(target, layer)
-    return f"{figure.bare(layer['scores'][target['score']])}{mark}" + f" ({bounds})" * bool(bounds)
+    bounds = report.format_interval(target, layer)
+    return f"{figure.format_number(layer['scores'][target['score']])}{mark}" + f" ({bounds})" * bool(bounds)

@@ -17,7 +17,7 @@ TOLERANCE = 1e-4
 """Norm of the gradient at which it has arrived."""
 
 
-def gram(features: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+def compute_gram_matrix(features: np.ndarray, ratings: np.ndarray) -> np.ndarray:
     """All that ridge regression needs; that of two sets together is the sum of theirs.
 
     Args:
@@ -31,7 +31,7 @@ def gram(features: np.ndarray, ratings: np.ndarray) -> np.ndarray:
     return (columns.T @ columns).astype(float)
 
 
-def ridge(products: np.ndarray, targets: int, penalties: Sequence[float]) -> np.ndarray:
+def solve_ridge(products: np.ndarray, targets: int, penalties: Sequence[float]) -> np.ndarray:
     """Ridge regression from what `gram` gives.
 
     Args:
@@ -56,7 +56,7 @@ def ridge(products: np.ndarray, targets: int, penalties: Sequence[float]) -> np.
     return found
 
 
-def rotated(features: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rotate_features(features: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The features, and a column of ones, along the axes on which a training side does not correlate.
 
     Args:
@@ -75,7 +75,7 @@ def rotated(features: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.
     return np.concatenate([ones, features @ axes], axis=1), np.append(len(side), squares)
 
 
-def logistic(
+def solve_logistic(
     features: np.ndarray,
     classes: np.ndarray,
     squares: np.ndarray,

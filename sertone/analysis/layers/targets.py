@@ -53,7 +53,7 @@ class Target:
     labels: np.ndarray
     classes: list[str]
     speakers: np.ndarray
-    tested: np.ndarray
+    test_folds: np.ndarray
     parts: np.ndarray
 
     @property
@@ -62,9 +62,9 @@ class Target:
         return "wa" if self.name == "speaker" else "ua" if self.classes else "ccc"
 
     @property
-    def tested_speakers(self) -> list[str]:
+    def test_speakers(self) -> list[str]:
         """Names of those whom some fold tests."""
-        return sorted(set(self.speakers[self.tested >= 0].tolist()))
+        return sorted(set(self.speakers[self.test_folds >= 0].tolist()))
 
     @property
     def chance(self) -> float:
@@ -74,22 +74,22 @@ class Target:
         """
         if not self.classes:
             return 0.0
-        counts = np.unique(self.labels[self.tested >= 0], return_counts=True)[1]
+        counts = np.unique(self.labels[self.test_folds >= 0], return_counts=True)[1]
         return float(counts.max() / counts.sum()) if self.score == "wa" else 1 / len(counts)
 
     @property
-    def sides(self) -> bytes:
+    def fold_layout(self) -> bytes:
         """The same for targets that have the same utterances in the same folds."""
-        return b"|".join(part.tobytes() for part in (self.rows, self.tested, self.parts))
+        return b"|".join(part.tobytes() for part in (self.rows, self.test_folds, self.parts))
 
     def fingerprint(self) -> str:
         """Hash of all that a probe's answers depend on besides the features."""
         found = hashlib.sha256(json.dumps([self.name, self.classes, self.speakers.tolist()]).encode())
-        found.update(self.sides + self.labels.tobytes())
+        found.update(self.fold_layout + self.labels.tobytes())
         return found.hexdigest()
 
 
-def targets(
+def build_targets(
     experiment: "Experiment", utterances: Sequence[Utterance], names: Sequence[str] | None = None
 ) -> list[Target]:
     """The targets that the corpus has labels for.
@@ -136,14 +136,14 @@ def _require_known(experiment: "Experiment", name: str) -> None:
 
 
 def _asked(experiment: "Experiment", name: str) -> bool:
-    return name not in DIMENSIONS or name in corpora.scales(experiment.recipe.data)
+    return name not in DIMENSIONS or name in corpora.resolve_scales(experiment.recipe.data)
 
 
 def _varies(target: Target) -> bool:
     """Whether every training side has two labels, and some utterance is tested."""
     folds = range(len(target.parts))
-    return all(len(set(target.labels[target.tested != fold])) > 1 for fold in folds) and any(
-        target.tested >= 0
+    return all(len(set(target.labels[target.test_folds != fold])) > 1 for fold in folds) and any(
+        target.test_folds >= 0
     )
 
 
@@ -154,7 +154,7 @@ def _undivided(target: Target) -> list[int]:
 
 def _require_divided(target: Target) -> None:
     for fold in _undivided(target):
-        speakers = sorted(set(target.speakers[target.tested != fold].tolist()))[:3]
+        speakers = sorted(set(target.speakers[target.test_folds != fold].tolist()))[:3]
         raise SertoneError(
             "too_few_speakers",
             f"{target.name}, fold {fold}: one part to train on, labels of {', '.join(speakers)} alone",
@@ -171,10 +171,12 @@ def _target(experiment: "Experiment", utterances: Sequence[Utterance], name: str
     values: list[Any] = [labels[row] for row in rows]
     speakers = np.array([u.speaker for u in known], str)
     if name == "speaker":
-        tested, parts = _dealt(known)
+        tested, parts = _deal_speakers(known)
     else:
         tested = np.array([tested_by[u.id] for u in known], int)
-        parts = np.array([_parts(tested != fold, speakers) for fold in range(len(experiment.folds))], int)
+        parts = np.array(
+            [_divide_by_speaker(tested != fold, speakers) for fold in range(len(experiment.folds))], int
+        )
     if name in DIMENSIONS:
         return Target(name, rows, np.array(values, float), [], speakers, tested, parts)
     classes = class_names(experiment.class_map) if name == "emotion" else sorted(set(values))
@@ -196,11 +198,11 @@ def _tested_by(experiment: "Experiment") -> dict[str, int]:
 
     What a fold does not test trains it: so `protocols` makes folds.
     """
-    found = {u.id: -1 for fold in experiment.folds for side in fold.sides.values() for u in side}
+    found = {u.id: -1 for fold in experiment.folds for side in fold.subsets.values() for u in side}
     return found | {u.id: number for number, fold in enumerate(experiment.folds) for u in fold.test}
 
 
-def _parts(training: np.ndarray, speakers: np.ndarray) -> np.ndarray:
+def _divide_by_speaker(training: np.ndarray, speakers: np.ndarray) -> np.ndarray:
     """Divides a training side by speaker, the most talkative first, each to the part that has least: (N,)."""
     counts = Counter(speakers[training].tolist())
     sizes, part_of = [0] * min(PARTS, len(counts)), {}
@@ -211,7 +213,7 @@ def _parts(training: np.ndarray, speakers: np.ndarray) -> np.ndarray:
     return np.array([part_of[speaker] if trains else -1 for trains, speaker in pairs], int)
 
 
-def _dealt(utterances: Sequence[Utterance]) -> tuple[np.ndarray, np.ndarray]:
+def _deal_speakers(utterances: Sequence[Utterance]) -> tuple[np.ndarray, np.ndarray]:
     """Folds (N,) and parts (folds, N), over which every speaker's utterances are dealt."""
     tested = np.empty(len(utterances), int)
     for rows in _by_speaker(utterances):

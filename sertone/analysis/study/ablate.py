@@ -19,8 +19,8 @@ import yaml
 from sertone import models
 from sertone import recipe as recipes
 from sertone.analysis.study import table, table_formats
-from sertone.analysis.study.costs import Costs, costs_of
-from sertone.analysis.study.study import Place, Study, load, recipe_of, slug
+from sertone.analysis.study.costs import StudyCosts, measure_costs
+from sertone.analysis.study.study import Study, TableCell, find_recipe, load_study, slugify
 from sertone.errors import SertoneError
 from sertone.files import write_json, write_text
 from sertone.recipe import Recipe
@@ -28,11 +28,11 @@ from sertone.report import study as report
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import distributed
 from sertone.training.fit.first_stages import FirstStages
-from sertone.training.fit.progress import Progress
+from sertone.training.fit.progress import RunProgress
 from sertone.training.runs import scheduler
-from sertone.training.runs.crossval import finish
+from sertone.training.runs.crossval import finish_run
 from sertone.training.runs.run_folder import claim, lock
-from sertone.training.runs.scheduler import Cell, jobs_for
+from sertone.training.runs.scheduler import CrossValidationRun, choose_jobs
 
 STAGES = "first_stages"
 
@@ -66,16 +66,16 @@ def ablate(
         the study's folder.
 
     Raises:
-        SertoneError: as `study.load`, `prepare` and `cells.run`; `run_in_use`, `other_experiment`.
+        SertoneError: as `study.load_study`, `prepare` and `cells.run`; `run_in_use`, `other_experiment`.
     """
-    study, made = load(path, overrides, seeds)
-    base = recipe_of(path, study)
-    return carry_out(study, made, base, Path(out), jobs=jobs, force=force, fresh=fresh, quiet=quiet)
+    study, made = load_study(path, overrides, seeds)
+    base = find_recipe(path, study)
+    return run_study(study, made, base, Path(out), jobs=jobs, force=force, fresh=fresh, quiet=quiet)
 
 
-def carry_out(
+def run_study(
     study: Study,
-    made: dict[Place, Recipe],
+    made: dict[TableCell, Recipe],
     base: Path,
     out: Path,
     *,
@@ -97,42 +97,44 @@ def carry_out(
         quiet: as of `ablate`.
     """
     device = next(iter(made.values())).train.device
-    distributed.join(device)
+    distributed.init(device)
     planned = _cells(study, made, out, quiet)
     total = sum(cell.epochs * len(cell.experiment.folds) for cell in planned.values())
     with contextlib.ExitStack() as stack:
-        stack.enter_context(lock(out) if distributed.first() else contextlib.nullcontext())
+        stack.enter_context(lock(out) if distributed.is_first() else contextlib.nullcontext())
         for cell in planned.values():
             recipe, card = recipes.dump(cell.experiment.recipe), cell.experiment.card
-            own = claim(cell.out, recipe, card, force=force, fresh=fresh, say=Progress(0, quiet).say)
+            own = claim(cell.out, recipe, card, force=force, fresh=fresh, say=RunProgress(0, quiet).say)
             stack.enter_context(own)
-        progress = stack.enter_context(Progress(total, quiet))
+        progress = stack.enter_context(RunProgress(total, quiet))
 
-        def finished(cell: Cell) -> None:
-            finish(cell)
+        def finished(cell: CrossValidationRun) -> None:
+            finish_run(cell)
             _drop_first_stages(cell, planned.values())
 
         if fresh:
             shutil.rmtree(out / STAGES, ignore_errors=True)
         try:
-            scheduler.run(list(planned.values()), jobs_for(jobs, device), progress, finished)
+            scheduler.run_folds(list(planned.values()), choose_jobs(jobs, device), progress, finished)
         except BaseException:
             with contextlib.suppress(SertoneError):  # the table so far must not hide what ended the study
                 _write(study, base, planned, out)
             raise
-        costs = costs_of(planned, out, progress.say) if study.costs and distributed.first() else None
+        costs = measure_costs(planned, out, progress.say) if study.costs and distributed.is_first() else None
         _write(study, base, planned, out, costs)
     return out
 
 
-def _cells(study: Study, made: dict[Place, Recipe], out: Path, quiet: bool) -> dict[Place, Cell]:
+def _cells(
+    study: Study, made: dict[TableCell, Recipe], out: Path, quiet: bool
+) -> dict[TableCell, CrossValidationRun]:
     """A cell for each recipe; the corpus is read once."""
-    base = prepare(next(iter(made.values())), say=Progress(0, quiet).say)
+    base = prepare(next(iter(made.values())), say=RunProgress(0, quiet).say)
     shared = Counter(_first_stage(recipe) for recipe in made.values())
     planned = {}
     for place, recipe in made.items():
-        several = shared[_first_stage(recipe)] > 1 and distributed.world() == 1
-        planned[place] = Cell(
+        several = shared[_first_stage(recipe)] > 1 and distributed.world_size() == 1
+        planned[place] = CrossValidationRun(
             base.with_recipe(recipe),
             out / place.folder,
             label=f"{place.row}, {place.column}, seed {place.seed}  ",
@@ -142,17 +144,17 @@ def _cells(study: Study, made: dict[Place, Recipe], out: Path, quiet: bool) -> d
     return planned
 
 
-def _first_stages(place: Place, out: Path) -> FirstStages:
+def _first_stages(place: TableCell, out: Path) -> FirstStages:
     """Of one column and seed: nothing else can share them."""
-    return FirstStages(out / STAGES / slug(place.column) / f"seed_{place.seed}")
+    return FirstStages(out / STAGES / slugify(place.column) / f"seed_{place.seed}")
 
 
-def _drop_first_stages(done: Cell, cells: Iterable[Cell]) -> None:
+def _drop_first_stages(done: CrossValidationRun, cells: Iterable[CrossValidationRun]) -> None:
     """Removes trained first stages that no cell waits for any more."""
     if done.first_stages:
         folder = done.first_stages.folder
         sharing = [cell for cell in cells if cell.first_stages and cell.first_stages.folder == folder]
-        if not any(cell.left for cell in sharing):
+        if not any(cell.pending_folds for cell in sharing):
             shutil.rmtree(folder, ignore_errors=True)
             with contextlib.suppress(OSError):  # others are still in use
                 folder.parent.rmdir()
@@ -164,22 +166,26 @@ def _first_stage(recipe: Recipe) -> str:
     config: Any = models.configure(recipe.model)
     options = config.model_dump(mode="json", exclude=set(config.later))
     epochs = [len(recipe.train.epochs) > 1, recipe.train.epochs[0]]
-    train = recipes.deciding(recipe.model_dump(mode="json"))["train"] | {"epochs": epochs}
+    train = recipes.drop_neutral(recipe.model_dump(mode="json"))["train"] | {"epochs": epochs}
     return json.dumps([recipe.model["name"], options, train], sort_keys=True)
 
 
 def _write(
-    study: Study, base: Path, planned: dict[Place, Cell], out: Path, costs: Costs | None = None
+    study: Study,
+    base: Path,
+    planned: dict[TableCell, CrossValidationRun],
+    out: Path,
+    costs: StudyCosts | None = None,
 ) -> None:
     """The table so far, in every form; the first rank does it for all."""
-    if not distributed.first():
+    if not distributed.is_first():
         return
     done = {place: cell.out for place, cell in planned.items() if (cell.out / "results.json").is_file()}
     card = next(iter(planned.values())).experiment.card
     write_text(out / "recipe.yaml", base.read_text(encoding="utf-8"))
     own = study.model_copy(update={"recipe": "recipe.yaml"})
     write_text(out / "study.yaml", yaml.safe_dump(own.model_dump(mode="json"), sort_keys=False))
-    results = table.results(study, done, out, card, costs)
+    results = table.build_results(study, done, out, card, costs)
     write_json(out / "results.json", results)
     for suffix, form in table_formats.FORMS.items():
         write_text(out / f"table.{suffix}", form(results))

@@ -20,9 +20,9 @@ from typing import Any
 from sertone import models
 from sertone import recipe as recipes
 from sertone.analysis.study import choice_report
-from sertone.analysis.study.ablate import carry_out
-from sertone.analysis.study.choice_report import Choice
-from sertone.analysis.study.study import EVIDENT, Place, Study, load, recipe_of
+from sertone.analysis.study.ablate import run_study
+from sertone.analysis.study.choice_report import ScoredSettings
+from sertone.analysis.study.study import SCORES_WITH_INTERVALS, Study, TableCell, find_recipe, load_study
 from sertone.errors import SertoneError
 from sertone.files import parse_yaml, read_text, write_text
 from sertone.protocol.splits import Fold
@@ -30,7 +30,7 @@ from sertone.recipe import Recipe
 from sertone.scoring import display
 from sertone.training.experiment.experiment import Experiment, prepare
 from sertone.training.fit import distributed
-from sertone.training.fit.progress import Progress
+from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.crossval import cross_validate
 from sertone.training.runs.run_folder import lock
 
@@ -67,27 +67,27 @@ def choose(
         SertoneError: as `ablate`; `nothing_to_choose`, `no_folds_inside`.
     """
     out, overrides = Path(out), list(overrides)
-    study, made = load(path, overrides, seeds)
+    study, made = load_study(path, overrides, seeds)
     _require_a_choice(study, made)
-    first, base, say = next(iter(made.values())), recipe_of(path, study), Progress(0, quiet).say
-    distributed.join(first.train.device)
+    first, base, say = next(iter(made.values())), find_recipe(path, study), RunProgress(0, quiet).say
+    distributed.init(first.train.device)
     experiment = prepare(first, say=say)
     inside = [_inside(fold, experiment, path, overrides, seeds) for fold in experiment.folds]
     go_on: dict[str, Any] = {"jobs": jobs, "fresh": fresh, "quiet": quiet}
-    with lock(out) if distributed.first() else contextlib.nullcontext():
+    with lock(out) if distributed.is_first() else contextlib.nullcontext():
         say("all speakers")
-        overall = _best(carry_out(study, made, base, out / "all", **go_on), study)
+        overall = _best(run_study(study, made, base, out / "all", **go_on), study)
         chosen = []
         for n, (fold, (own, recipes_inside)) in enumerate(zip(experiment.folds, inside, strict=True)):
             say(f"without fold {n} ({fold.name})")
             folder = out / "inside" / f"fold_{n}"
-            chosen.append(_best(carry_out(own, recipes_inside, base, folder, **go_on), study))
+            chosen.append(_best(run_study(own, recipes_inside, base, folder, **go_on), study))
         say(f"best on all speakers: {overall.name}")
         _finish(study, made, out, experiment, chosen, overall, go_on)
     return out
 
 
-def _require_a_choice(study: Study, made: dict[Place, Recipe]) -> None:
+def _require_a_choice(study: Study, made: dict[TableCell, Recipe]) -> None:
     configs: list[Any] = [models.configure(recipe.model) for recipe in made.values()]
     answers, score = {config.answers for config in configs}, study.main_score
     if len(study.rows) * len(study.columns) < 2:
@@ -97,11 +97,15 @@ def _require_a_choice(study: Study, made: dict[Place, Recipe]) -> None:
             "two settings or more",
             "cross-validate its recipe with `sertone crossval`",
         )
-    if len(answers) > 1 or score not in EVIDENT or display.parts(score)[0] not in next(iter(answers)):
+    if (
+        len(answers) > 1
+        or score not in SCORES_WITH_INTERVALS
+        or display.parse_score_name(score)[0] not in next(iter(answers))
+    ):
         found = "; ".join(", ".join(own) for own in sorted(answers))
         raise SertoneError(
             "nothing_to_choose",
-            f"{study.title}: the best in {display.named(score).label} of models that answer {found}",
+            f"{study.title}: the best in {display.get_score_format(score).label} of models that answer {found}",
             "settings that all answer the same tasks, and a score of one of these first in `scores`",
             "leave rows out, or put another score first",
         )
@@ -113,7 +117,7 @@ def _inside(
     path: str | Path,
     overrides: Sequence[str],
     seeds: Sequence[int] | None,
-) -> tuple[Study, dict[Place, Recipe]]:
+) -> tuple[Study, dict[TableCell, Recipe]]:
     """The study of the fold's training side, and its recipes; costs and papers' figures are not of it.
 
     Raises:
@@ -129,7 +133,7 @@ def _inside(
         )
     names = sorted({u.speaker for u in fold.train + fold.validation})
     own = [f"data.only.speaker={json.dumps(names)}", f"protocol.folds={max(2, protocol.folds - 1)}"]
-    study, made = load(path, [*overrides, *own], seeds)
+    study, made = load_study(path, [*overrides, *own], seeds)
     first, *others = made.values()
     try:
         inner = prepare(first)
@@ -142,13 +146,13 @@ def _inside(
     return study.model_copy(update={"costs": False, "published": None, "reference": []}), made
 
 
-def _best(folder: Path, study: Study) -> Choice:
+def _best(folder: Path, study: Study) -> ScoredSettings:
     """The best settings of a finished study.
 
     Raises:
         SertoneError: `other_experiment`.
     """
-    distributed.wait()  # for its table
+    distributed.barrier()  # for its table
     found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     cells = {(row["name"], column): row["cells"][column] for row in found["rows"] for column in study.columns}
     if forced := [" / ".join(name) for name, cell in cells.items() if cell["other_settings"]]:
@@ -159,31 +163,31 @@ def _best(folder: Path, study: Study) -> Choice:
             "start again with --fresh, or choose another --out",
         )
     score = study.main_score
-    choices = [Choice(*name, cell["scores"][score]["value"]) for name, cell in cells.items()]
-    sign = -1 if display.named(score).lower_is_better else 1
+    choices = [ScoredSettings(*name, cell["scores"][score]["value"]) for name, cell in cells.items()]
+    sign = -1 if display.get_score_format(score).lower_is_better else 1
     return max(choices, key=lambda choice: sign * choice.score)
 
 
 def _finish(
     study: Study,
-    made: dict[Place, Recipe],
+    made: dict[TableCell, Recipe],
     out: Path,
     experiment: Experiment,
-    chosen: list[Choice],
-    overall: Choice,
+    chosen: list[ScoredSettings],
+    overall: ScoredSettings,
     go_on: dict[str, Any],
 ) -> None:
     """Trains what is best on all speakers, anew where something else was before, and writes all down."""
-    recipe, run = made[overall.place(study.seeds[0])], out / "run"
-    other = _deciding(run / "recipe.yaml") not in (None, recipes.deciding(recipe.model_dump(mode="json")))
-    distributed.wait()  # for all to have looked
-    if distributed.first():
-        choice_report.clear(out)
+    recipe, run = made[overall.get_cell(study.seeds[0])], out / "run"
+    other = _deciding(run / "recipe.yaml") not in (None, recipes.drop_neutral(recipe.model_dump(mode="json")))
+    distributed.barrier()  # for all to have looked
+    if distributed.is_first():
+        choice_report.remove_choice(out)
     cross_validate(recipe, run, **go_on | {"fresh": go_on["fresh"] or other})
-    if distributed.first():
+    if distributed.is_first():
         write_text(out / "recipe.yaml", recipes.dump(recipe))
-        choice_report.write(study, out, experiment, chosen, overall)
-    distributed.wait()
+        choice_report.write_choice(study, out, experiment, chosen, overall)
+    distributed.barrier()
 
 
 def _deciding(recipe: Path) -> dict[str, Any] | None:
@@ -192,4 +196,4 @@ def _deciding(recipe: Path) -> dict[str, Any] | None:
         values = parse_yaml(read_text(recipe, "torn"))
     except (SertoneError, ValueError):
         return None
-    return recipes.deciding(values) if isinstance(values, dict) and "train" in values else None
+    return recipes.drop_neutral(values) if isinstance(values, dict) and "train" in values else None

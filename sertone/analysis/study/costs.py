@@ -8,16 +8,18 @@ from typing import Any
 
 import torch
 
-from sertone.analysis.cost import cost
-from sertone.analysis.study.study import Place
+from sertone.analysis.cost import measure_cost
+from sertone.analysis.study.study import TableCell
 from sertone.files import write_json
-from sertone.training.runs.scheduler import Cell
+from sertone.training.runs.scheduler import CrossValidationRun
 
-Costs = dict[tuple[str, str], dict[str, Any]]
-"""Row and column -> what `cost.cost` gives."""
+StudyCosts = dict[tuple[str, str], dict[str, Any]]
+"""Row and column -> what `cost.measure_cost` gives."""
 
 
-def costs_of(cells: Mapping[Place, Cell], out: Path, say: Callable[[str], None]) -> Costs:
+def measure_costs(
+    cells: Mapping[TableCell, CrossValidationRun], out: Path, say: Callable[[str], None]
+) -> StudyCosts:
     """The cost of every row and column, which other seeds share.
 
     Args:
@@ -36,7 +38,7 @@ def costs_of(cells: Mapping[Place, Cell], out: Path, say: Callable[[str], None])
         kept = next((each for each in known if place.items() <= each.items()), None)
         if kept is None:
             say(f"{row}, {column}: measuring speed and memory")
-            kept = place | {"cost": cost(place["model"], cell.experiment.vocabulary(0))}
+            kept = place | {"cost": measure_cost(place["model"], cell.experiment.build_vocabulary(0))}
         found.append(kept)
         write_json(path, found)
     return {(each["row"], each["column"]): each["cost"] for each in found}

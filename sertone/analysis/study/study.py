@@ -26,17 +26,17 @@ from sertone import labels, models
 from sertone.catalogue import find_file, find_shipped
 from sertone.errors import SertoneError
 from sertone.recipe import Recipe
-from sertone.recipe.settings import Settings, change, parse, parse_override, read
+from sertone.recipe.settings import Settings, apply_override, parse, parse_override, read_yaml
 from sertone.scoring import display
 
-EVIDENT = display.names(["any"], labels.DIMENSIONS)
+SCORES_WITH_INTERVALS = display.list_score_names(["any"], labels.DIMENSIONS)
 """Scores with intervals and differences: those of emotion, and `valence.ccc` and the like of ratings."""
 AUXILIARY = {"gender.accuracy": "gender", "style.accuracy": "style", "asr.cer": "CER", "asr.wer": "WER"}
 """Scores of the auxiliary tasks, without intervals."""
 FIRST_STAGE = "auxiliary"
 """Stage 1 of `wan2025`, as its scores are named: `auxiliary/asr.cer` is the CER at the end of it."""
-SCORES = (
-    {name: display.named(name).label for name in EVIDENT}
+TABLE_SCORES = (
+    {name: display.get_score_format(name).label for name in SCORES_WITH_INTERVALS}
     | AUXILIARY
     | {f"{FIRST_STAGE}/{name}": f"{label} after stage 1" for name, label in AUXILIARY.items()}
 )
@@ -60,7 +60,7 @@ class Published(Settings):
     inferred: dict[str, dict[str, Figures]] = Field(default_factory=dict)
     """Figures that are not printed but follow from the text, in the same form."""
 
-    def figure(self, row: str, column: str, score: str) -> dict[str, Any] | None:
+    def find_score(self, row: str, column: str, score: str) -> dict[str, Any] | None:
         """`printed`, and whether it was `inferred`; None where the paper has none."""
         for inferred, rows in ((False, self.rows), (True, self.inferred)):
             printed = rows.get(row, {}).get(column, {}).get(score)
@@ -115,12 +115,12 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _known_names(self) -> Self:
-        if unknown := [name for name in self.scores if name not in SCORES]:
-            raise ValueError(f"scores {', '.join(unknown)}; known are {', '.join(SCORES)}")
+        if unknown := [name for name in self.scores if name not in TABLE_SCORES]:
+            raise ValueError(f"scores {', '.join(unknown)}; known are {', '.join(TABLE_SCORES)}")
         if self.compare_to not in (None, *self.rows):
             raise ValueError(f"compare_to {self.compare_to!r} is no row")
         for names in (self.rows, self.columns):
-            if len({slug(name) for name in names}) < len(names):
+            if len({slugify(name) for name in names}) < len(names):
                 raise ValueError(f"names that give the same folder: {', '.join(names)}")
         for row, columns in self._published():
             if row not in self.rows or not set(columns) <= {*self.columns, "mean"}:
@@ -133,18 +133,18 @@ class Study(Settings):
         return [*self.published.rows.items(), *self.published.inferred.items()] if self.published else []
 
     @property
-    def first(self) -> str:
+    def base_row(self) -> str:
         """The row that the others are compared with."""
         return self.compare_to or next(iter(self.rows))
 
     @property
     def main_score(self) -> str:
         """The first score of emotion or of a rating, else the first: what differences are shown of."""
-        return next((name for name in self.scores if name in EVIDENT), self.scores[0])
+        return next((name for name in self.scores if name in SCORES_WITH_INTERVALS), self.scores[0])
 
 
 @dataclass(frozen=True)
-class Place:
+class TableCell:
     """Where a recipe stands in the table, and its folder below the study's."""
 
     row: str
@@ -154,15 +154,15 @@ class Place:
     @property
     def folder(self) -> Path:
         """Of its run, relative to the study's."""
-        return Path("cells", slug(self.row), slug(self.column), f"seed_{self.seed}")
+        return Path("cells", slugify(self.row), slugify(self.column), f"seed_{self.seed}")
 
 
-def slug(name: str) -> str:
+def slugify(name: str) -> str:
     """A name as part of a path."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("+", " and ")).strip("-") or "cell"
 
 
-def recipe_of(path: str | Path, study: Study) -> Path:
+def find_recipe(path: str | Path, study: Study) -> Path:
     """Return the file of the recipe that a study starts from.
 
     It lies where the study says, relative to the study's file. A study that was copied without its recipe
@@ -179,9 +179,9 @@ def recipe_of(path: str | Path, study: Study) -> Path:
     return beside if beside.is_file() else find_shipped(study.recipe, "recipe")
 
 
-def load(
+def load_study(
     path: str | Path, overrides: Iterable[str] = (), seeds: Sequence[int] | None = None
-) -> tuple[Study, dict[Place, Recipe]]:
+) -> tuple[Study, dict[TableCell, Recipe]]:
     """Reads a study and makes its recipes.
 
     Args:
@@ -195,14 +195,14 @@ def load(
     Raises:
         SertoneError: `missing_study`, `bad_study`, `missing_recipe`, `bad_recipe`, `bad_override`.
     """
-    values = read(path, "study", "title, recipe, rows, columns")
+    values = read_yaml(path, "study", "title, recipe, rows, columns")
     study = parse(Study, values, str(path), "bad_study")
     own = [parse_override(override) for override in overrides]
     _refuse_changed(study, [name for name, _ in own])
     kept = {name: value for name, value in study.set.items() if name not in dict(own)}
     changes: dict[str, Any] = {"set": kept | dict(own)} | ({"seeds": list(seeds)} if seeds else {})
     study = study.model_copy(update=changes)
-    base = read(recipe_of(path, study), "recipe", "data, protocol, model, train")
+    base = read_yaml(find_recipe(path, study), "recipe", "data, protocol, model, train")
     _apply(base, study.set)
     made = {}
     for column, of_column in study.columns.items():
@@ -211,7 +211,7 @@ def load(
                 own = copy.deepcopy(base)
                 for changes in (of_row, of_column, {"train.seed": seed}):
                     _apply(own, changes)
-                made[Place(row, column, seed)] = _checked(own, f"{path}, {row}, {column}")
+                made[TableCell(row, column, seed)] = _checked(own, f"{path}, {row}, {column}")
     _require_one_protocol(study, made)
     return study, made
 
@@ -243,10 +243,10 @@ def _checked(values: dict, where: str) -> Recipe:
 
 def _apply(values: dict, changes: Changes) -> None:
     for name, value in changes.items():
-        change(values, name, copy.deepcopy(value))
+        apply_override(values, name, copy.deepcopy(value))
 
 
-def _require_one_protocol(study: Study, made: dict[Place, Recipe]) -> None:
+def _require_one_protocol(study: Study, made: dict[TableCell, Recipe]) -> None:
     protocols = {
         recipe.model_dump_json(include={"data", "protocol"}): place for place, recipe in made.items()
     }

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sertone.analysis.study.study import SCORES
-from sertone.analysis.study.table import MEAN
+from sertone.analysis.study.study import TABLE_SCORES
+from sertone.analysis.study.table import MEAN_COLUMN
 from sertone.scoring import display
-from sertone.utils.spreadsheet import guarded
+from sertone.utils.spreadsheet import guard_formula
 
 POOLED, FOLDS, PAPER = "pooled", "mean over folds", "paper"
 """Kinds of figures, each with a line of its own."""
@@ -82,7 +82,7 @@ def _kind_in_words(found: dict[str, Any], kind: str) -> str:
 
 def _costs(found: dict[str, Any], row: dict, column: str) -> Cells:
     cell = row["cells"].get(column, {})
-    return [display.cost_text(cell.get("cost"), name) for name in found["costs"]]
+    return [display.format_cost(cell.get("cost"), name) for name in found["costs"]]
 
 
 def _get(row: dict, column: str, score: str) -> dict | None:
@@ -98,35 +98,37 @@ def _shown(score: dict | str | None, kind: str) -> str:
         return score if kind == POOLED else ""
     if not score:
         return ""
-    figure = display.named(score["name"])
+    figure = display.get_score_format(score["name"])
     if kind == PAPER:
         paper = score["published"]
-        return f"{figure.published(paper['printed'])}{' (inferred)' * paper['inferred']}" if paper else ""
+        return (
+            f"{figure.format_published(paper['printed'])}{' (inferred)' * paper['inferred']}" if paper else ""
+        )
     own = score if kind == POOLED else score["mean_over_folds"]
     if own["value"] is None:
         return ""
-    spread = "" if own["spread"] is None else f" ± {figure.bare(own['spread'])}"
-    return f"{figure.bare(own['value'])}{score['mark']}{spread}"
+    spread = "" if own["spread"] is None else f" ± {figure.format_number(own['spread'])}"
+    return f"{figure.format_number(own['value'])}{score['mark']}{spread}"
 
 
-def markdown(found: dict[str, Any], *, links: bool = True) -> str:
+def format_markdown(found: dict[str, Any], *, links: bool = True) -> str:
     """The table for GitHub, with what its figures mean.
 
     Args:
         found: what `results` gave.
         links: from every cell to its runs.
     """
-    parts = [f"# {found['title']}", caption(found), markdown_table(_lines(found))]
+    parts = [f"# {found['title']}", caption(found), format_markdown_table(_lines(found))]
     if found["reference"]:
-        parts.append(markdown_table(_reference(found)))
+        parts.append(format_markdown_table(_reference(found)))
     if differences := _differences(found):
-        parts += [f"{difference_words(found)}:", markdown_table(differences)]
+        parts += [f"{difference_words(found)}:", format_markdown_table(differences)]
     if links:
-        parts.append(markdown_table(_links(found)))
+        parts.append(format_markdown_table(_links(found)))
     return "\n\n".join(parts) + "\n"
 
 
-def markdown_table(rows: list[list[str]]) -> str:
+def format_markdown_table(rows: list[list[str]]) -> str:
     """Rows, the first one the header, as Markdown."""
     return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:]))
 
@@ -137,13 +139,13 @@ def caption(found: dict[str, Any]) -> str:
     mean = f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
     corpus, split = found["corpus"], found["split"]["split"].replace("_", " ")
     parts = [
-        f"{display.units_in_words(found['scores'])}, {folds_in_words(found)} ({split}) of "
-        f"{corpus['title']}, {corpus['utterances_used']} utterances of {display.people(corpus)}; "
+        f"{display.describe_units(found['scores'])}, {folds_in_words(found)} ({split}) of "
+        f"{corpus['title']}, {corpus['utterances_used']} utterances of {display.describe_speakers(corpus)}; "
         f"{mean if len(seeds) > 1 else f'seed {seeds[0]}'}.",
-        display.published_in_words(found),
-        display.unknown_in_words(found),
+        display.describe_published_scores(found),
+        display.describe_unknown_speakers(found),
         found["note"],
-        display.costs_in_words(found["rows"]),
+        display.describe_costs(found["rows"]),
         "" if found["done"] == found["cells"] else f"{found['done']} of {found['cells']} runs are done.",
         "* trained with other settings than the study has now (--force)." if _forced(found) else "",
     ]
@@ -165,10 +167,10 @@ def difference_words(found: dict[str, Any]) -> str:
     """What the differences are, and what their intervals hold."""
     several, score = len(found["seeds"]) > 1, found["main_score"]
     count = len(_differences(found)) - 1
-    points = ", in points" if display.named(score).percent else ""
+    points = ", in points" if display.get_score_format(score).is_percent else ""
     return (
-        f"Differences from {found['compared_to']} in {SCORES[score]}{points}, with 95 % "
-        f"intervals over {display.drawn(found['tested'])}{' and the seeds' if several else ''}, paired"
+        f"Differences from {found['compared_to']} in {TABLE_SCORES[score]}{points}, with 95 % "
+        f"intervals over {display.count_drawn_units(found['tested'])}{' and the seeds' if several else ''}, paired"
         + ("" if several else "; one training each, so another seed may turn them")
         + (f". Of {count} differences about {count * 0.05:.1f} leave out zero by chance" if count > 1 else "")
     )
@@ -183,24 +185,26 @@ def _reference(found: dict[str, Any]) -> list[list[str]]:
 
 
 def _as_printed(of_paper: dict[str, float], score: str) -> str:
-    return display.named(score).published(of_paper[score]) if score in of_paper else "-"
+    return display.get_score_format(score).format_published(of_paper[score]) if score in of_paper else "-"
 
 
 def _differences(found: dict[str, Any]) -> list[list[str]]:
     """A row for every difference in the main score that is known; no rows, not even a header, without any."""
-    rows, figure = [], display.named(found["main_score"])
+    rows, figure = [], display.get_score_format(found["main_score"])
     for column in found["columns"]:
         for row in found["rows"]:
             difference = (_get(row, column, found["main_score"]) or {}).get("difference")
             if difference:
-                value, low, high = (figure.bare(difference[key], "+") for key in ("value", "low", "high"))
+                value, low, high = (
+                    figure.format_number(difference[key], "+") for key in ("value", "low", "high")
+                )
                 rows.append([column, row["name"], value, f"{low} to {high}", f"{difference['p']:.3f}"])
     return [["", "", "difference", "95 % interval", "p"], *rows] if rows else []
 
 
 def _links(found: dict[str, Any]) -> list[list[str]]:
     """The run folders of every cell."""
-    columns = [column for column in found["columns"] if column != MEAN]
+    columns = [column for column in found["columns"] if column != MEAN_COLUMN]
     rows = [["runs", *columns]]
     for row in found["rows"]:
         runs = [row["cells"].get(column, {}).get("runs", []) for column in columns]
@@ -210,7 +214,7 @@ def _links(found: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def as_csv(found: dict[str, Any]) -> str:
+def format_csv(found: dict[str, Any]) -> str:
     """One line per cell and score, for spreadsheets."""
     text = io.StringIO()
     writer = csv.writer(text)
@@ -228,24 +232,26 @@ def as_csv(found: dict[str, Any]) -> str:
                 figures += score["mean_over_folds"].values()
                 figures += [paper.get("printed"), paper.get("inferred")]
                 figures += [found["published_convention"] if paper else None, " ".join(cell["runs"])]
-                writer.writerow(map(guarded, [row["name"], column, name, *figures]))
+                writer.writerow(map(guard_formula, [row["name"], column, name, *figures]))
             for name in found["costs"] if cell.get("cost") else ():
                 empty = [None] * (len(known) + len(published))
-                writer.writerow(map(guarded, [row["name"], column, name, cell["cost"][name], *empty]))
+                writer.writerow(map(guard_formula, [row["name"], column, name, cell["cost"][name], *empty]))
     for work in found["reference"]:
         for name, printed in work["figures"].items():
             own = [*[None] * len(known), printed, False, None, ""]
-            writer.writerow(map(guarded, [work["name"], "", name, *own]))
+            writer.writerow(map(guard_formula, [work["name"], "", name, *own]))
     return text.getvalue()
 
 
-def latex(found: dict[str, Any]) -> str:
+def format_latex(found: dict[str, Any]) -> str:
     """The table for a paper, with booktabs."""
     own = [[_escape(text).replace("±", r"$\pm$") for text in line] for line in _lines(found)]
     lines = [f"% {found['title']}. {caption(found)}", *_tabular(own)]
     if found["reference"]:
         lines += _tabular([[_escape(text) for text in row] for row in _reference(found)])
-    return "\n".join([*lines, *(f"% {line}" for line in markdown_table(_links(found)).splitlines()), ""])
+    return "\n".join(
+        [*lines, *(f"% {line}" for line in format_markdown_table(_links(found)).splitlines()), ""]
+    )
 
 
 def _tabular(rows: list[list[str]]) -> list[str]:
@@ -261,5 +267,9 @@ def _escape(text: str) -> str:
     return text
 
 
-FORMS: dict[str, Callable[[dict[str, Any]], str]] = {"md": markdown, "csv": as_csv, "tex": latex}
+FORMS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "md": format_markdown,
+    "csv": format_csv,
+    "tex": format_latex,
+}
 """Suffix -> how the table is printed."""

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sertone.audio.containers.limits import check_format
-from sertone.audio.containers.report import Report
+from sertone.audio.containers.report import ContainerReport
 from sertone.audio.containers.source import OpenFile
 
-TAGS = (b"TAG", b"ID3", b"APETAGEX")
+TRAILING_TAGS = (b"TAG", b"ID3", b"APETAGEX")
 """What programs append to a sound file of any kind."""
 BEHIND = (b"LIST", b"fact", b"bext", b"cue ", b"smpl", b"JUNK", b"iXML", b"id3 ", b"ID3 ", b"PEAK")
 """What may follow the samples of a WAV file."""
@@ -63,7 +63,7 @@ def chunks(file: OpenFile, at: int, layout: Layout) -> Iterator[Chunk]:
         at = chunk.start + max(0, -(-chunk.size // layout.even) * layout.even)
 
 
-def wav(file: OpenFile, path: Path) -> Report:
+def check_wav(file: OpenFile, path: Path) -> ContainerReport:
     """Check a WAV or RF64 file.
 
     Raises:
@@ -87,9 +87,9 @@ def wav(file: OpenFile, path: Path) -> Report:
                 report = _held(file, chunk._replace(size=long_size), RIFF, frame)
             else:
                 report = _samples(file, chunk, frame)
-            report.warnings, report.exact = doubts | report.warnings, not coded
+            report.warnings, report.has_exact_length = doubts | report.warnings, not coded
             return report
-    return Report()
+    return ContainerReport()
 
 
 def _format(fields: tuple[int, ...], path: Path) -> tuple[int, dict[str, str]]:
@@ -110,7 +110,7 @@ def _format(fields: tuple[int, ...], path: Path) -> tuple[int, dict[str, str]]:
     return frame, found
 
 
-def _samples(file: OpenFile, data: Chunk, frame: int) -> Report:
+def _samples(file: OpenFile, data: Chunk, frame: int) -> ContainerReport:
     """Return what there is to say about the samples of a WAV file."""
     present = file.size - data.start
     file.seek(data.start)
@@ -121,7 +121,7 @@ def _samples(file: OpenFile, data: Chunk, frame: int) -> Report:
     return _held(file, data, RIFF, frame)
 
 
-def _streamed(file: OpenFile, start: int, size: int) -> Report:
+def _streamed(file: OpenFile, start: int, size: int) -> ContainerReport:
     """Return the header of an RF64 file, which has room for any size, for a WAV without one."""
     file.seek(12)
     inner = file.read(start - 20)
@@ -130,33 +130,33 @@ def _streamed(file: OpenFile, start: int, size: int) -> Report:
     sizes = struct.pack("<4sIQQQI", b"ds64", 28, size + len(inner) + 48, size, 0, 0)
     head = b"RF64\xff\xff\xff\xffWAVE" + sizes + inner + b"data\xff\xff\xff\xff"
     message = "the header gives no length (a streamed file): read to its end"
-    return Report(warnings={"streamed_header": message}, head=head, replaced=start)
+    return ContainerReport(warnings={"streamed_header": message}, replacement_head=head, replaced_bytes=start)
 
 
-def w64(file: OpenFile, path: Path) -> Report:
+def check_w64(file: OpenFile, path: Path) -> ContainerReport:
     """Check a Sony Wave64 file."""
     return _first(file, 40, WAVE64, b"data")
 
 
-def caf(file: OpenFile, path: Path) -> Report:
+def check_caf(file: OpenFile, path: Path) -> ContainerReport:
     """Check a Core Audio file, whose samples may go to the end of it without a stated size."""
     for chunk in chunks(file, 8, CORE):
         if chunk.name == b"data" and chunk.size < 0:
             file.seek(0)
             head = file.read(chunk.start - 8) + struct.pack(">q", file.size - chunk.start)
-            return Report(head=head, replaced=chunk.start)
+            return ContainerReport(replacement_head=head, replaced_bytes=chunk.start)
     return _first(file, 8, CORE, b"data")
 
 
-def _first(file: OpenFile, at: int, layout: Layout, name: bytes) -> Report:
+def _first(file: OpenFile, at: int, layout: Layout, name: bytes) -> ContainerReport:
     """Check the first chunk of a name."""
     for chunk in chunks(file, at, layout):
         if chunk.name.startswith(name):
-            return _held(file, chunk, layout) if chunk.size > 0 else Report()
-    return Report()
+            return _held(file, chunk, layout) if chunk.size > 0 else ContainerReport()
+    return ContainerReport()
 
 
-def aiff(file: OpenFile, path: Path) -> Report:
+def check_aiff(file: OpenFile, path: Path) -> ContainerReport:
     """Check an AIFF or AIFF-C file; the former states its length twice."""
     expected, frame = 0, 1
     for chunk in chunks(file, 12, FORM):
@@ -172,19 +172,21 @@ def aiff(file: OpenFile, path: Path) -> Report:
             (offset,) = struct.unpack(">I", file.read(4).ljust(4, b"\0"))
             present = max(0, min(chunk.size, file.size - chunk.start) - 8 - offset)
             stated = max(chunk.size - 8, expected)
-            return Report(warnings=found, present=present // frame * frame, stated=stated // frame * frame)
-    return Report()
+            return ContainerReport(
+                warnings=found, present_bytes=present // frame * frame, stated_bytes=stated // frame * frame
+            )
+    return ContainerReport()
 
 
-def au(file: OpenFile, path: Path) -> Report:
+def check_au(file: OpenFile, path: Path) -> ContainerReport:
     """Check a Sun/NeXT file."""
     file.seek(0)
     order = ">" if file.read(4) == b".snd" else "<"
     start, size = struct.unpack(f"{order}II", file.read(8).ljust(8, b"\0"))
-    return Report() if size == UNKNOWN else _held(file, Chunk(b"", start, size), FORM)
+    return ContainerReport() if size == UNKNOWN else _held(file, Chunk(b"", start, size), FORM)
 
 
-def nist(file: OpenFile, path: Path) -> Report:
+def check_nist(file: OpenFile, path: Path) -> ContainerReport:
     """Check a NIST SPHERE file, whose header is text."""
     file.seek(0)
     lines = [line.split() for line in file.read(1024).split(b"\n")]
@@ -192,17 +194,19 @@ def nist(file: OpenFile, path: Path) -> Report:
     width = [int(said.get(name, b"0")) for name in (b"sample_count", b"channel_count", b"sample_n_bytes")]
     header = int(lines[1][0]) if len(lines) > 1 and lines[1] and lines[1][0].isdigit() else 1024
     stated = width[0] * width[1] * width[2]
-    return Report(present=min(stated, max(0, file.size - header)), stated=stated)
+    return ContainerReport(present_bytes=min(stated, max(0, file.size - header)), stated_bytes=stated)
 
 
-def _held(file: OpenFile, samples: Chunk, layout: Layout, frame: int = 1) -> Report:
+def _held(file: OpenFile, samples: Chunk, layout: Layout, frame: int = 1) -> ContainerReport:
     """Hold the stated size of samples against the file; less than a frame behind them is nothing."""
     present, end = max(0, file.size - samples.start), samples.start + samples.size
     rest = present - samples.size
     if rest < frame or any(_accounted(file, at, layout) for at in {end, end + -end % layout.even}):
-        return Report(present=min(present, samples.size), stated=samples.size)
+        return ContainerReport(present_bytes=min(present, samples.size), stated_bytes=samples.size)
     message = f"{rest} bytes lie behind the end that the header states; they are not read"
-    return Report(warnings={"trailing_data": message}, present=samples.size, stated=samples.size)
+    return ContainerReport(
+        warnings={"trailing_data": message}, present_bytes=samples.size, stated_bytes=samples.size
+    )
 
 
 def _accounted(file: OpenFile, at: int, layout: Layout) -> bool:
@@ -211,7 +215,7 @@ def _accounted(file: OpenFile, at: int, layout: Layout) -> bool:
     The names of chunks are ASCII; of others, the sizes have to add up to the file's.
     """
     file.seek(at)
-    if file.read(8).startswith(TAGS):
+    if file.read(8).startswith(TRAILING_TAGS):
         return True
     last, named, written = at, True, True
     for chunk in chunks(file, at, layout):

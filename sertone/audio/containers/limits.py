@@ -8,7 +8,7 @@ from sertone.errors import AudioError
 MAX_CHANNELS = 8
 MIN_RATE_HZ = 1000  # below it there is no speech, and resampling would fill the memory
 MAX_RATE_HZ = 768_000
-BLOCK = 1 << 16
+BLOCK_FRAMES = 1 << 16
 """Samples per channel that are decoded at once."""
 
 Warnings = dict[str, str]

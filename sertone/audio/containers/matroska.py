@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sertone.audio.containers.report import Report
+from sertone.audio.containers.report import ContainerReport
 from sertone.audio.containers.source import OpenFile
 
 SEGMENT, CLUSTER, CHECKSUM = 0x18538067, 0x1F43B675, 0xBF
@@ -22,17 +22,19 @@ class Element(NamedTuple):
     size: int
 
 
-def matroska(file: OpenFile, path: Path) -> Report:
+def check_matroska(file: OpenFile, path: Path) -> ContainerReport:
     """Check the elements of a Matroska file."""
-    report, damaged, count = Report(sndfile=False), 0, 0
+    report, damaged, count = ContainerReport(sndfile_readable=False), 0, 0
     for top in elements(file, 0, file.size):
         if top.start + top.size > file.size:
-            return Report(present=file.size - top.start, stated=top.size, sndfile=False)
+            return ContainerReport(
+                present_bytes=file.size - top.start, stated_bytes=top.size, sndfile_readable=False
+            )
         if top.name != SEGMENT:
             continue
         for inner in elements(file, top.start, file.size if top.size < 0 else top.start + top.size):
             if inner.start + inner.size > file.size:
-                report.present, report.stated = file.size - inner.start, inner.size
+                report.present_bytes, report.stated_bytes = file.size - inner.start, inner.size
             count += 1
             damaged += not _sound(file, inner)
     if damaged:

@@ -3,13 +3,13 @@
 import struct
 from pathlib import Path
 
-from sertone.audio.containers.report import Report
+from sertone.audio.containers.report import ContainerReport
 from sertone.audio.containers.source import OpenFile
 
 _HOLDING = (b"mdat", b"moov", b"moof")
 
 
-def mp4(file: OpenFile, path: Path) -> Report:
+def check_mp4(file: OpenFile, path: Path) -> ContainerReport:
     """Check the boxes of an MP4 file."""
     at = 0
     while at + 8 <= file.size:
@@ -19,8 +19,8 @@ def mp4(file: OpenFile, path: Path) -> Report:
             (size,) = struct.unpack(">Q", file.read(8).ljust(8, b"\0"))
         size = file.size - at if size == 0 else size  # 0: to the end
         if name in _HOLDING and at + size > file.size:
-            return Report(present=file.size - at, stated=size, sndfile=False)
+            return ContainerReport(present_bytes=file.size - at, stated_bytes=size, sndfile_readable=False)
         if size < 8:
             break
         at += size
-    return Report(sndfile=False)
+    return ContainerReport(sndfile_readable=False)

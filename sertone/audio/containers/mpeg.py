@@ -4,8 +4,8 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from sertone.audio.containers.chunks import TAGS
-from sertone.audio.containers.report import Report
+from sertone.audio.containers.chunks import TRAILING_TAGS
+from sertone.audio.containers.report import ContainerReport
 from sertone.audio.containers.source import OpenFile
 from sertone.errors import AudioError
 
@@ -32,7 +32,7 @@ class Frame(NamedTuple):
     rate: int
 
 
-def frame(head: bytes) -> Frame | None:
+def parse_frame_header(head: bytes) -> Frame | None:
     """Return what a header of four bytes says, None where it is none."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
@@ -61,7 +61,7 @@ class Contents(NamedTuple):
     sound: bool
 
 
-def mp3(file: OpenFile, path: Path) -> Report:
+def check_mp3(file: OpenFile, path: Path) -> ContainerReport:
     """Check that frame follows frame to the end of an MP3 file, and that there are as many as it says.
 
     Raises:
@@ -88,8 +88,11 @@ def counted(frames: int) -> str:
     return f"{frames} frame{'s' * (frames != 1)}"
 
 
-def _report(count: int, contents: Contents | None, damaged: int, cut: bool) -> Report:
-    report, stated = Report(exact=contents is not None), contents.frames if contents else 0
+def _report(count: int, contents: Contents | None, damaged: int, cut: bool) -> ContainerReport:
+    report, stated = (
+        ContainerReport(has_exact_length=contents is not None),
+        contents.frames if contents else 0,
+    )
     if cut or count < stated:
         of = f" of the {stated} frames of its header are" if stated else " whole frames are"
         report.warnings["truncated"] = f"{count}{of} there"
@@ -136,14 +139,14 @@ def _crc16(data: bytes) -> int:
 
 def _frame_at(file: OpenFile, at: int) -> Frame | None:
     file.seek(at)
-    return frame(file.read(4))
+    return parse_frame_header(file.read(4))
 
 
 def _ended(file: OpenFile, at: int) -> bool:
     """Whether only tags or zeros follow."""
     file.seek(at)
     head = file.read(8)
-    return head.startswith((*TAGS, b"LYRICS")) or not (any(head) or any(file.read(1 << 16)))
+    return head.startswith((*TRAILING_TAGS, b"LYRICS")) or not (any(head) or any(file.read(1 << 16)))
 
 
 def _next(file: OpenFile, at: int) -> int:
@@ -152,7 +155,7 @@ def _next(file: OpenFile, at: int) -> int:
         file.seek(at)
         block = file.read(1 << 16)
         for place in range(len(block) - 3):
-            if block[place] == 0xFF and (found := frame(block[place : place + 4])):
+            if block[place] == 0xFF and (found := parse_frame_header(block[place : place + 4])):
                 behind = at + place + found.size
                 if behind + 4 > file.size or _frame_at(file, behind):
                     return at + place

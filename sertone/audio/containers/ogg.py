@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from sertone.audio.containers.report import Report
+from sertone.audio.containers.report import ContainerReport
 from sertone.audio.containers.source import OpenFile
 
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -59,7 +59,7 @@ class _Count:
     finished: float = 0.0
 
 
-def ogg(file: OpenFile, path: Path) -> Report:
+def check_ogg(file: OpenFile, path: Path) -> ContainerReport:
     """Check the pages of an Ogg file."""
     count = _Count()
     for page in pages(file):
@@ -71,13 +71,13 @@ def ogg(file: OpenFile, path: Path) -> Report:
     streams = count.streams.values()
     cut = not all(each.ended for each in streams)
     refused = cut and any(each.coding == OPUS for each in streams)
-    report = Report(exact=False, sndfile=count.chains == 1 and not refused)
+    report = ContainerReport(has_exact_length=False, sndfile_readable=count.chains == 1 and not refused)
     report.stated_s = count.finished + max((each.seconds for each in streams), default=0.0)
     if cut:
         report.warnings["truncated"] = "the last page of the stream is not there"
     if count.bad:
         report.warnings["corrupt"] = f"{count.bad} of about {count.pages} pages are damaged or missing"
-    report.unbroken = not report.warnings
+    report.is_intact = not report.warnings
     return report
 
 
@@ -122,7 +122,7 @@ def pages(file: OpenFile) -> Iterator[Page | None]:
             sizes = file.read(head[26])
             content = file.read(sum(sizes))
             whole = len(sizes) == head[26] and len(content) == sum(sizes)
-            if whole and checksum(head[:22] + bytes(4) + head[26:] + sizes + content) == head[22:26]:
+            if whole and compute_checksum(head[:22] + bytes(4) + head[26:] + sizes + content) == head[22:26]:
                 yield Page(*_fields(head), content)
                 at, lost = at + 27 + len(sizes) + len(content), 0
                 continue
@@ -147,7 +147,7 @@ def _next(file: OpenFile, at: int) -> int:
         at += len(block) - 4
 
 
-def checksum(page: bytes) -> bytes:
+def compute_checksum(page: bytes) -> bytes:
     """Return the checksum of a page, in which that field is zero, as it is written.
 
     Its polynomial is the one of zlib, but the bits of every byte are taken in the other order.

@@ -10,7 +10,7 @@ TOLERANCE_S = 0.025
 
 
 @dataclass(slots=True)
-class Report:
+class ContainerReport:
     """What was found before anything is decoded.
 
     Attributes:
@@ -28,31 +28,31 @@ class Report:
         replaced: how many.
     """
 
-    known: bool = True
+    is_checked: bool = True
     warnings: Warnings = field(default_factory=dict)
-    present: int = 0
-    stated: int = 0
+    present_bytes: int = 0
+    stated_bytes: int = 0
     stated_s: float = 0.0
     gaps_s: float = 0.0
-    unbroken: bool = False
-    exact: bool = True
-    sndfile: bool = True
+    is_intact: bool = False
+    has_exact_length: bool = True
+    sndfile_readable: bool = True
     md5: bytes = b""
-    head: bytes = b""
-    replaced: int = 0
+    replacement_head: bytes = b""
+    replaced_bytes: int = 0
 
-    def missing(self, frames: int) -> str:
+    def describe_truncation(self, frames: int) -> str:
         """Return what is said of a file that is cut; `frames` are there, 0: it is not known how many."""
-        if not frames or not self.present:
-            return f"{self.present} of the {self.stated} bytes of its header are there"
-        return f"{frames} of the {round(frames * self.stated / self.present)} samples of its header are there"
+        if not frames or not self.present_bytes:
+            return f"{self.present_bytes} of the {self.stated_bytes} bytes of its header are there"
+        return f"{frames} of the {round(frames * self.stated_bytes / self.present_bytes)} samples of its header are there"
 
-    def too_short(self, seconds: float) -> bool:
+    def is_shorter_than_stated(self, seconds: float) -> bool:
         """Whether so much is less than the container states; a clock of its own may run 0.1 % faster."""
         return seconds + TOLERANCE_S + self.stated_s / 1000 < self.stated_s
 
 
-class Clock:
+class GapDetector:
     """Holds the times of decoded frames against their lengths: frames that were lost leave a gap."""
 
     def __init__(self) -> None:

@@ -76,7 +76,7 @@ class OpenFile(io.BufferedReader):
         self.size = length + len(head) - replaced
         super().__init__(_Raw(descriptor, length, head, replaced), 1 << 16)
 
-    def restated(self, head: bytes = b"", replaced: int = 0) -> "OpenFile":
+    def reopen(self, head: bytes = b"", replaced: int = 0) -> "OpenFile":
         """Return the same file with other bytes for its first ones, and with a position of its own."""
         descriptor, length, before, gone = self._parts
         return OpenFile(
@@ -108,7 +108,7 @@ class RegularFile(OpenFile):
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class AudioBytes:
     """The bytes of a sound file, where others give its path.
 
     Attributes:

@@ -42,9 +42,9 @@ def perturb(features: Tensor, bands: int, config: Perturbation) -> Tensor:
     mel, prosody = features[..., :bands], features[..., bands:]
     if config.warp:
         factor = 1 + config.warp * (2 * torch.rand(len(mel), 1, device=mel.device) - 1)
-        mel = warped(mel, factor)
+        mel = warp_bands(mel, factor)
     if config.colour_db:
-        mel = mel + colours(len(mel), bands, config.colour_db / MEL_DB, mel.device)[:, None]
+        mel = mel + draw_colours(len(mel), bands, config.colour_db / MEL_DB, mel.device)[:, None]
     if config.gain_db:
         gain = torch.randn(len(mel), 1, device=mel.device) * config.gain_db / LOUDNESS_DB
         column = torch.arange(prosody.shape[-1], device=mel.device) == LOUDNESS
@@ -52,7 +52,7 @@ def perturb(features: Tensor, bands: int, config: Perturbation) -> Tensor:
     return torch.cat([mel, prosody], -1)
 
 
-def warped(mel: Tensor, factor: Tensor) -> Tensor:
+def warp_bands(mel: Tensor, factor: Tensor) -> Tensor:
     """Band i takes what is at band `factor` i, between bands by interpolation.
 
     Args:
@@ -65,7 +65,7 @@ def warped(mel: Tensor, factor: Tensor) -> Tensor:
     return mel @ weights
 
 
-def colours(count: int, bands: int, deviation: float, device: torch.device) -> Tensor:
+def draw_colours(count: int, bands: int, deviation: float, device: torch.device) -> Tensor:
     """Random smooth curves over the bands, 0 on average: (count, F)."""
     angles = (torch.arange(bands, device=device) + 0.5) * math.pi / bands
     waves = (torch.arange(1, WAVES + 1, device=device)[:, None] * angles).cos()  # (WAVES, F)

@@ -154,7 +154,7 @@ class Encoder(nn.Module, ABC):
                 module.eval()
         return self
 
-    def changing(self) -> str:
+    def explain_varying_prefix(self) -> str:
         """Why the prefix is not the same function of the audio at every step; empty where it is."""
         if self.cut == NOTHING:
             return "nothing of the encoder is frozen"
@@ -169,10 +169,10 @@ class Encoder(nn.Module, ABC):
         """The frozen part: waveforms (B, N), lengths (B,) -> Prefix. No gradient where it is frozen."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.cut == NOTHING):
             features = Prefix(*self.front(waveforms, lengths))
-            return features if self.cut < 1 else self.deepen(features, range(self.cut + 1))
+            return features if self.cut < 1 else self.run_frozen_layers(features, range(self.cut + 1))
 
     @torch.no_grad()
-    def deepen(self, features: Prefix, layers: Iterable[int]) -> Prefix:
+    def run_frozen_layers(self, features: Prefix, layers: Iterable[int]) -> Prefix:
         """Runs the frozen layers.
 
         Args:

@@ -18,7 +18,7 @@ from sertone.nn import kernels
 from sertone.nn.encoders.base import Encoder, Footprint
 from sertone.nn.encoders.frontend import HOP, MEMORY, FrontEnd
 from sertone.nn.kernels import Dropout
-from sertone.recipe.settings import LAYERS, Settings
+from sertone.recipe.settings import MAX_LAYERS, Settings
 
 
 class CompactEncoderConfig(Settings):
@@ -27,7 +27,7 @@ class CompactEncoderConfig(Settings):
     name: Literal["compact"] = "compact"
     width: int = Field(default=96, ge=8)
     """The width D, a multiple of `attention_heads`."""
-    depth: int = Field(default=4, ge=1, le=LAYERS)
+    depth: int = Field(default=4, ge=1, le=MAX_LAYERS)
     """The number of layers L."""
     attention_heads: int = Field(default=4, ge=1)
     """The number of attention heads of each layer."""
@@ -61,7 +61,7 @@ class CompactEncoder(Encoder):
         self.frontend = FrontEnd(config.bands, config.prosody)
         self.min_samples = self.frontend.min_samples
         self.convolutions = nn.ModuleList(
-            [nn.Conv1d(self.frontend.features, width, 5, 2, 2), nn.Conv1d(width, width, 3, 2, 1)]
+            [nn.Conv1d(self.frontend.feature_count, width, 5, 2, 2), nn.Conv1d(width, width, 3, 2, 1)]
         )
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
         self.position = nn.Conv1d(width, width, 15, padding=7, groups=width)

@@ -62,7 +62,7 @@ class FrontEnd(nn.Module):
     def __init__(self, bands: int = 64, prosody: bool = False) -> None:
         super().__init__()
         self.prosody = prosody
-        self.features = bands + (5 if prosody else 0)
+        self.feature_count = bands + (5 if prosody else 0)
         self.min_samples = PITCH_WINDOW if prosody else WINDOW
         self.register_buffer("filters", mel_filters(bands), persistent=False)
         self.register_buffer("window", torch.hann_window(WINDOW, device="cpu"), persistent=False)

@@ -41,7 +41,7 @@ class Regions(NamedTuple):
     unvoiced: Tensor
 
     @classmethod
-    def of(cls, prosody: Tensor, real: Tensor) -> "Regions":
+    def detect(cls, prosody: Tensor, real: Tensor) -> "Regions":
         """Speech is what is loud enough, voiced speech what is periodic as well."""
         loudness = prosody[..., LOUDNESS].masked_fill(real == 0, -1e4)
         loud = loudness > loudness.amax(1, keepdim=True) - BELOW_LOUDEST_DB / LOUDNESS_DB
@@ -73,7 +73,7 @@ def moments(signals: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (variance + 1e-5).sqrt()
 
 
-def standardised(signals: Tensor, weights: Tensor) -> Tensor:
+def standardise(signals: Tensor, weights: Tensor) -> Tensor:
     """Mean 0 and variance 1 over the frames that count: (B, T, M)."""
     mean, deviation = moments(signals, weights)
     return (signals - mean[:, None]) / deviation[:, None]
@@ -81,7 +81,7 @@ def standardised(signals: Tensor, weights: Tensor) -> Tensor:
 
 def skewness(signals: Tensor, weights: Tensor) -> Tensor:
     """Mean cube of the standardised signals over the frames that count: (B, M)."""
-    return weighted_mean(standardised(signals, weights) ** 3, weights)
+    return weighted_mean(standardise(signals, weights) ** 3, weights)
 
 
 def slope(signals: Tensor, clock: Tensor, weights: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def slope(signals: Tensor, clock: Tensor, weights: Tensor) -> Tensor:
     return covariance / weighted_mean(time.square(), weights).clamp(min=1e-3)
 
 
-def thirds(signals: Tensor, weights: Tensor) -> Tensor:
+def means_of_thirds(signals: Tensor, weights: Tensor) -> Tensor:
     """Mean over the first, the second and the last third of the frames that count: (B, 3 M)."""
     place = 3 * places(weights)
     parts = [weights * (place >= third) * (place < third + 1) for third in range(3)]
@@ -130,21 +130,21 @@ def contour(signals: Tensor, weights: Tensor) -> Tensor:
     return (waves * (order < counted) @ signals / counted.clamp(min=1)).flatten(1)
 
 
-def correlated(cepstra: Tensor, prosody: Tensor) -> Tensor:
+def correlated_signals(cepstra: Tensor, prosody: Tensor) -> Tensor:
     """The signals whose correlations are taken: pitch, voicing, loudness, cepstra, (B, T, M)."""
     return torch.cat([prosody[..., [PITCH, VOICING, LOUDNESS]], cepstra[..., :CORRELATED_CEPSTRA]], -1)
 
 
 def correlations(signals: Tensor, weights: Tensor) -> Tensor:
     """Of all pairs, over the frames that count: (B, T, M), (B, T) -> (B, M (M - 1) / 2)."""
-    standard = standardised(signals, weights)
+    standard = standardise(signals, weights)
     products = (standard * weights[..., None]).mT @ standard / weights.sum(1).clamp(min=1)[:, None, None]
     count = signals.shape[-1]
     first, second = torch.triu_indices(count, count, 1, device=signals.device)
     return products[:, first, second]
 
 
-def segments(weights: Tensor, real: Tensor) -> Tensor:
+def segment_statistics(weights: Tensor, real: Tensor) -> Tensor:
     """Unbroken runs of frames that count: how many per second of the recording, log of their mean frames.
 
     Args:
@@ -160,20 +160,20 @@ def segments(weights: Tensor, real: Tensor) -> Tensor:
     return torch.stack([starts / seconds, length.log()], -1)
 
 
-def changes(cepstra: Tensor, prosody: Tensor, region: Regions) -> list[Tensor]:
+def delta_statistics(cepstra: Tensor, prosody: Tensor, region: Regions) -> list[Tensor]:
     """Of the changes from frame to frame: spread of the cepstra's, moments of the prosody's; each (B, M)."""
-    moved, inner = differences(prosody), neighboured(region.voiced)
-    spread = moments(differences(cepstra), neighboured(region.speech))[1]
+    moved, inner = deltas(prosody), inner_frames(region.voiced)
+    spread = moments(deltas(cepstra), inner_frames(region.speech))[1]
     return [spread, *moments(moved, inner), *moments(moved.abs(), inner)]
 
 
-def differences(signals: Tensor) -> Tensor:
+def deltas(signals: Tensor) -> Tensor:
     """Half the difference of the two neighbours of each frame: (B, T, M)."""
     padded = F.pad(signals, (0, 0, 1, 1))
     return (padded[:, 2:] - padded[:, :-2]) / 2
 
 
-def neighboured(weights: Tensor) -> Tensor:
+def inner_frames(weights: Tensor) -> Tensor:
     """The frames that count and whose neighbours do: (B, T)."""
     padded = F.pad(weights, (1, 1))
     return padded[:, 2:] * weights * padded[:, :-2]

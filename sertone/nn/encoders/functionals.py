@@ -20,16 +20,16 @@ from sertone.nn.encoders.base import Encoder, Footprint
 from sertone.nn.encoders.frontend import HOP, MEMORY, FrontEnd
 from sertone.nn.encoders.functional_statistics import (
     Regions,
-    changes,
     contours,
-    correlated,
+    correlated_signals,
     correlations,
     cosine_transform,
+    delta_statistics,
+    means_of_thirds,
     moments,
-    segments,
+    segment_statistics,
     skewness,
     slope,
-    thirds,
 )
 from sertone.recipe.settings import Settings
 
@@ -85,7 +85,7 @@ class FunctionalsEncoder(Encoder):
         self.frontend = FrontEnd(config.bands, prosody=True)
         self.min_samples = self.frontend.min_samples
         self.register_buffer("cosines", cosine_transform(config.bands, config.cepstra), persistent=False)
-        empty = torch.zeros(1, 1, self.frontend.features, device="cpu")
+        empty = torch.zeros(1, 1, self.frontend.feature_count, device="cpu")
         self.width = self.statistics(empty, torch.ones(1, 1, device="cpu")).shape[1]
         self.standardisation = Standardisation(self.width)
 
@@ -120,15 +120,15 @@ class FunctionalsEncoder(Encoder):
         mel, prosody = signals[..., : self.config.bands], signals[..., self.config.bands :]
         cepstra = mel @ self.cosines
         both = torch.cat([cepstra, prosody], -1)
-        region = Regions.of(prosody, real)
+        region = Regions.detect(prosody, real)
         further = {  # a trained model knows them by their places: another order is another format
-            "thirds": lambda: [thirds(prosody, region.speech)],
+            "thirds": lambda: [means_of_thirds(prosody, region.speech)],
             "skewness": lambda: [skewness(both, region.voiced)],
             "slopes": lambda: [slope(both, region.speech, region.voiced)],
-            "changes": lambda: changes(cepstra, prosody, region),
+            "changes": lambda: delta_statistics(cepstra, prosody, region),
             "contours": lambda: contours(cepstra, prosody, region),
-            "correlations": lambda: [correlations(correlated(cepstra, prosody), region.voiced)],
-            "rhythm": lambda: [segments(part, real) for part in (region.speech, region.voiced)],
+            "correlations": lambda: [correlations(correlated_signals(cepstra, prosody), region.voiced)],
+            "rhythm": lambda: [segment_statistics(part, real) for part in (region.speech, region.voiced)],
         }
         found = [
             *moments(mel, region.voiced),

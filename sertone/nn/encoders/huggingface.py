@@ -21,10 +21,17 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from sertone.nn import kernels
 from sertone.nn.encoders.base import Encoder, Footprint
-from sertone.nn.kernels import use_own_dropout
+from sertone.nn.kernels import replace_dropout
 from sertone.nn.masks import frame_mask, masked_mean, span_mask
-from sertone.nn.pretrained import STILL, architecture, load_weights, normalize_of, plain, speech_config
-from sertone.recipe.settings import LAYERS, Settings
+from sertone.nn.pretrained import (
+    NO_MASKING,
+    build_architecture,
+    disable_masking,
+    expects_normalized_waveforms,
+    load_speech_config,
+    load_weights,
+)
+from sertone.recipe.settings import MAX_LAYERS, Settings
 
 
 class PretrainedEncoderConfig(Settings):
@@ -46,10 +53,10 @@ class PretrainedEncoderConfig(Settings):
 
     def build(self) -> Encoder:
         """Loads the weights; every one of them has to be there."""
-        config = speech_config(self.source)
+        config = load_speech_config(self.source)
         config.update(self.model_dump(include={"layerdrop", "mask_time_prob", "mask_time_length"}))
         model, unused = load_weights(self.source, config)
-        normalize = normalize_of(self.source) if self.normalize is None else self.normalize
+        normalize = expects_normalized_waveforms(self.source) if self.normalize is None else self.normalize
         encoder = HuggingFaceEncoder(model, normalize)
         encoder.unused = unused
         return encoder
@@ -66,7 +73,7 @@ class ArchitectureConfig(Settings):
 
     def build(self) -> Encoder:
         """Builds it with random weights."""
-        return HuggingFaceEncoder(architecture(STILL | self.config), self.normalize)
+        return HuggingFaceEncoder(build_architecture(NO_MASKING | self.config), self.normalize)
 
 
 class TinyEncoderConfig(Settings):
@@ -79,7 +86,7 @@ class TinyEncoderConfig(Settings):
     """The norm of the convolutions: `group` as in the base models, `layer` as in the large ones."""
     width: int = Field(default=32, ge=8, multiple_of=4)
     """The width D."""
-    depth: int = Field(default=2, ge=1, le=LAYERS)
+    depth: int = Field(default=2, ge=1, le=MAX_LAYERS)
     """The number of layers L."""
 
     def build(self) -> Encoder:
@@ -97,7 +104,7 @@ class TinyEncoderConfig(Settings):
             do_stable_layer_norm=self.norm == "layer",
             conv_bias=self.norm == "layer",
         )
-        model = AutoModel.from_config(plain(config), trust_remote_code=False)
+        model = AutoModel.from_config(disable_masking(config), trust_remote_code=False)
         return HuggingFaceEncoder(model, normalize=True)
 
 
@@ -111,7 +118,7 @@ class HuggingFaceEncoder(Encoder):
 
     def __init__(self, model: Any, normalize: bool) -> None:
         super().__init__()
-        use_own_dropout(model)
+        replace_dropout(model)
         self.config, self.normalize = model.config, normalize
         self.width, self.depth = self.config.hidden_size, self.config.num_hidden_layers
         self.stable = bool(getattr(self.config, "do_stable_layer_norm", False))
@@ -192,11 +199,11 @@ class HuggingFaceEncoder(Encoder):
             self.masking.train(mode)
         return self
 
-    def changing(self) -> str:
+    def explain_varying_prefix(self) -> str:
         """As the encoder's; above the front end a prefix with masked frames changes at every step."""
         if self.cut > 0 and self.masking is not None:
             return "model.encoder.mask_time_prob masks frames of its frozen part at random"
-        return super().changing()
+        return super().explain_varying_prefix()
 
     def parts(self) -> list[list[nn.Module]]:
         inner = self.transformer

@@ -12,7 +12,7 @@ from sertone.nn.encoders.base import Encoder
 from sertone.nn.encoders.compact import CompactEncoderConfig
 from sertone.nn.encoders.functionals import FunctionalsEncoderConfig
 from sertone.nn.encoders.huggingface import ArchitectureConfig, HuggingFaceEncoder, PretrainedEncoderConfig
-from sertone.nn.pretrained import quiet
+from sertone.nn.pretrained import silence_transformers
 from sertone.nn.tensor_files import load_tensors, restore, save_tensors, writing_tensors
 from sertone.recipe.settings import Settings
 from sertone.sharing import encoder_origin
@@ -41,11 +41,11 @@ class SavedEncoderConfig(Settings):
         Raises:
             SertoneError: `not_a_checkpoint`, `many_models`, `other_format`, `bad_weights`, `missing_weights`.
         """
-        origin = encoder_origin.find(self.source)
+        origin = encoder_origin.read_origin(self.source)
         require_intact(origin.folder, [WEIGHTS], origin.files)
         if (origin.folder / "config.json").is_file():
             return PretrainedEncoderConfig(source=str(origin.folder)).build()
-        encoder, tensors = build_described(origin.encoder), load_tensors(origin.folder / WEIGHTS)
+        encoder, tensors = build_from_description(origin.encoder), load_tensors(origin.folder / WEIGHTS)
         if (origin.folder / MARKER).is_file():
             tensors = {n.removeprefix(PART): t for n, t in tensors.items() if n.startswith(PART)}
         _require_all(encoder, tensors, origin.folder)
@@ -53,7 +53,7 @@ class SavedEncoderConfig(Settings):
         return encoder
 
 
-def build_described(description: dict[str, Any]) -> Encoder:
+def build_from_description(description: dict[str, Any]) -> Encoder:
     """The architecture that `Encoder.describe` describes, with random weights."""
     try:
         config = DESCRIBED.validate_python(description)
@@ -78,7 +78,7 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
     model.feature_projection, model.encoder = encoder.projection, encoder.transformer
     if encoder.masking is not None:
         model.masked_spec_embed = encoder.masking.vector
-    with writing_tensors(folder / WEIGHTS), quiet():
+    with writing_tensors(folder / WEIGHTS), silence_transformers():
         model.save_pretrained(folder)
     mask = encoder.config.feat_extract_norm == "layer"  # with group norm transformers is used without one
     extractor = Wav2Vec2FeatureExtractor(do_normalize=encoder.normalize, return_attention_mask=mask)

@@ -20,7 +20,7 @@ class NoEncoder(Encoder):
     def freeze(self, cut: int) -> None:
         """There is nothing to freeze."""
 
-    def changing(self) -> str:
+    def explain_varying_prefix(self) -> str:
         return "there is no speech encoder, whose output could be kept"
 
     def footprint(self, fused: bool) -> Footprint:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sertone.audio import SUFFIXES
-from sertone.audio.containers.source import Content
+from sertone.audio.containers.source import AudioBytes
 from sertone.errors import SertoneError
 
 
@@ -29,12 +29,12 @@ class Input:
     content: bytes | None = field(default=None, repr=False)
 
     @property
-    def source(self) -> str | Content:
+    def source(self) -> str | AudioBytes:
         """What the reader takes."""
-        return self.file if self.content is None else Content(self.content, self.file)
+        return self.file if self.content is None else AudioBytes(self.content, self.file)
 
 
-def gather(
+def collect_inputs(
     paths: Sequence[str | Path] = (),
     *,
     listed: str | Path | None = None,
@@ -61,10 +61,11 @@ def gather(
         way_out = "the first path may be a model: sertone predict [MODEL] FILE..."
         raise SertoneError("no_files", found, "one of FILE..., --list and --manifest", way_out)
     if manifest:
-        from sertone.corpora.manifest import recordings
+        from sertone.corpora.manifest import read_recordings
 
         return [
-            Input(str(path), text, seconds) for path, text, seconds in recordings(Path(manifest), columns)
+            Input(str(path), text, seconds)
+            for path, text, seconds in read_recordings(Path(manifest), columns)
         ]
     names = _lines(listed) if listed else _of_paths(paths)
     if not names:

@@ -9,22 +9,22 @@ from typing import Any
 
 from sertone.audio import file_hash
 from sertone.runtime.batch.inputs import Input
-from sertone.runtime.batch.prediction_progress import Progress, Tally
-from sertone.runtime.batch.resumable import MadeBy, opened, stamp
-from sertone.runtime.batch.row_formats import form_of
-from sertone.runtime.predictor import Predictor, Recogniser
-from sertone.runtime.recording_source import File
-from sertone.runtime.timeline.plan import Plan, TimelineSettings
+from sertone.runtime.batch.prediction_progress import PredictionProgress, StatusCounts
+from sertone.runtime.batch.resumable import Provenance, compute_stamp, open_output
+from sertone.runtime.batch.row_formats import select_format
+from sertone.runtime.predictor import Predictor, SpeechRecogniser
+from sertone.runtime.recording_source import FileSource
+from sertone.runtime.timeline.plan import TimelinePlan, TimelineSettings
 from sertone.schema import Prediction
-from sertone.utils.terminal import tell
+from sertone.utils.terminal import print_status
 
 
-def predict(
+def predict_inputs(
     predictor: Predictor,
     inputs: Sequence[Input],
     *,
     strict: bool = False,
-    recogniser: Recogniser | None = None,
+    recogniser: SpeechRecogniser | None = None,
     settings: TimelineSettings | None = None,
     alone: bool | None = None,
     jobs: int = 1,
@@ -35,9 +35,9 @@ def predict(
     """
     stamps: deque[str] = deque()
 
-    def files() -> Iterator[File]:
+    def files() -> Iterator[FileSource]:
         for source in inputs:
-            stamps.append(stamp(source))
+            stamps.append(compute_stamp(source))
             yield source.source
 
     made = predictor.predict_files(
@@ -54,7 +54,7 @@ def predict(
         yield stamps.popleft(), prediction
 
 
-def write(
+def write_predictions(
     predictor: Predictor,
     inputs: Sequence[Input],
     out: Path,
@@ -62,16 +62,16 @@ def write(
     model: str,
     resume: bool = False,
     strict: bool = False,
-    recogniser: Recogniser | None = None,
+    recogniser: SpeechRecogniser | None = None,
     recognised_by: str = "",
     settings: TimelineSettings | None = None,
     jobs: int = 1,
-) -> Tally:
+) -> StatusCounts:
     """Answers recordings into a file, with progress on stderr.
 
     Args:
         predictor: what answers.
-        inputs: see `inputs.gather`.
+        inputs: see `inputs.collect_inputs`.
         out: file to write, ending in .jsonl or .csv; beside it a journal, see `runtime.output`.
         model: what names the model, such as a hash of its files: answers of two models are not mixed.
         resume: go on with a file that is there.
@@ -88,43 +88,45 @@ def write(
         SertoneError: `bad_output`, and what `output.opened` raises.
     """
     if settings:
-        Plan.of(settings, predictor.model)  # refuses before anything is written what cannot be
+        TimelinePlan.from_settings(
+            settings, predictor.model
+        )  # refuses before anything is written what cannot be
     alone = len(inputs) == 1
     pieces = _settings_in_full(settings, alone) if settings else None
     chosen = {"model": model, "strict": strict, "asr": recognised_by, "timeline": pieces}
-    form, by = form_of(out, predictor), _made_by(predictor, chosen)
-    with opened(out, form, by, inputs, resume=resume) as output:
-        left = output.unfinished(inputs)
-        _say(output.told())
-        progress, tally = Progress(len(left)), Tally(output.finished)
+    form, by = select_format(out, predictor), _made_by(predictor, chosen)
+    with open_output(out, form, by, inputs, resume=resume) as output:
+        left = output.select_unfinished(inputs)
+        _say(output.describe_resumption())
+        progress, tally = PredictionProgress(len(left)), StatusCounts(output.finished)
         options: dict[str, Any] = {
             "recogniser": recogniser,
             "settings": settings,
             "alone": alone,
             "jobs": jobs,
         }
-        answers = predict(predictor, left, strict=strict, **options)
+        answers = predict_inputs(predictor, left, strict=strict, **options)
         with closing(progress), closing(answers):
             for stamped, prediction in answers:
                 output.write(stamped, prediction)
                 tally.add(prediction)
                 progress.add(prediction)
-    _say(f"{progress.summary()}; {out} holds {tally}")
+    _say(f"{progress.format_summary()}; {out} holds {tally}")
     return tally
 
 
 def _settings_in_full(settings: TimelineSettings, alone: bool) -> dict[str, str]:
     """What decides where recordings are cut, however it was said."""
-    values = asdict(settings) | {"window_s": settings.window, "hop_s": settings.hop}
-    values["segmentation"] = "windows" if settings.windowed else "speech"
+    values = asdict(settings) | {"window_s": settings.effective_window_s, "hop_s": settings.effective_hop_s}
+    values["segmentation"] = "windows" if settings.uses_windows else "speech"
     if settings.rttm:
         values |= {"rttm": file_hash(settings.rttm), "alone": alone}
     return {name: str(value) for name, value in values.items()}
 
 
-def _made_by(predictor: Predictor, settings: Mapping[str, Any]) -> MadeBy:
+def _made_by(predictor: Predictor, settings: Mapping[str, Any]) -> Provenance:
     """All that decides what a row says."""
-    model, answering = predictor.model, predictor.answering
+    model, answering = predictor.model, predictor.answer_format
     return dict(
         settings,
         classes=answering.names(model),
@@ -137,4 +139,4 @@ def _made_by(predictor: Predictor, settings: Mapping[str, Any]) -> MadeBy:
 
 def _say(line: str) -> None:
     if line:
-        tell(line)
+        print_status(line)

@@ -6,42 +6,42 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
-from sertone.runtime.batch.row_formats import Row
+from sertone.runtime.batch.row_formats import RowStatus
 from sertone.schema import Prediction
-from sertone.scoring.display import clock, counted
+from sertone.scoring.display import format_count, format_duration
 
 TERMINAL_S, LOG_S = 0.2, 30.0
 """Seconds between two lines, on a terminal and in a log."""
 
 
-class Tally:
+class StatusCounts:
     """How many answers there are of each status and code.
 
     Args:
         rows: of answers that are there already.
     """
 
-    def __init__(self, rows: Iterable[Row] = ()) -> None:
+    def __init__(self, rows: Iterable[RowStatus] = ()) -> None:
         self.codes = Counter((row.status, row.code) for row in rows)
 
     def add(self, prediction: Prediction) -> None:
         """Counts one more."""
         self.codes[prediction.status, prediction.code] += 1
 
-    def of(self, status: str) -> int:
+    def count(self, status: str) -> int:
         """How many have a status."""
         return sum(count for (each, _), count in self.codes.items() if each == status)
 
     def __str__(self) -> str:
-        return f"{self.of('ok')} ok, {self._said('warning')}, {self._said('error')}"
+        return f"{self.count('ok')} ok, {self._said('warning')}, {self._said('error')}"
 
     def _said(self, status: str) -> str:
         """`2 errors (1 empty_file, 1 missing_file)`."""
         codes = [f"{count} {code}" for (each, code), count in self.codes.most_common() if each == status]
-        return counted(self.of(status), status) + f" ({', '.join(codes)})" * bool(codes)
+        return format_count(self.count(status), status) + f" ({', '.join(codes)})" * bool(codes)
 
 
-class Progress:
+class PredictionProgress:
     """Lines on how it is going.
 
     Args:
@@ -65,21 +65,21 @@ class Progress:
         self.audio_s += prediction.duration_s or 0.0
         if self.clock() - self._said >= (TERMINAL_S if self._live else LOG_S):
             self._said = self.clock()
-            self._print(self.line())
+            self._print(self.format_line())
 
-    def line(self) -> str:
+    def format_line(self) -> str:
         """Done, errors, rates and time left."""
         spent = max(self.clock() - self.started, 1e-9)
-        left = clock(spent / max(self.done, 1) * (self.total - self.done))
+        left = format_duration(spent / max(self.done, 1) * (self.total - self.done))
         rates = f"{self.done / spent:.1f} files/s, {self.audio_s / spent:.1f} s of audio/s"
-        done = f"{self.done} of {counted(self.total, 'file')}, {counted(self.errors, 'error')}"
+        done = f"{self.done} of {format_count(self.total, 'file')}, {format_count(self.errors, 'error')}"
         return f"{done}, {rates}, {left} left"
 
-    def summary(self) -> str:
+    def format_summary(self) -> str:
         """What was done, and how fast."""
         spent = self.clock() - self.started
         rate = self.done / max(spent, 1e-9)
-        done = counted(self.done, "file")
+        done = format_count(self.done, "file")
         return f"{done}, {self.audio_s:.1f} s of audio in {spent:.1f} s, {rate:.1f} files/s"
 
     def close(self) -> None:

@@ -20,15 +20,15 @@ from typing import Any, BinaryIO
 
 from sertone.errors import SertoneError
 from sertone.runtime.batch.inputs import Input
-from sertone.runtime.batch.row_formats import Form, Row, key, whole_rows
+from sertone.runtime.batch.row_formats import RowFormat, RowStatus, iterate_complete_rows, normalise_name
 from sertone.schema import Prediction
-from sertone.scoring.display import counted
+from sertone.scoring.display import format_count
 
-MadeBy = Mapping[str, Any]
+Provenance = Mapping[str, Any]
 """Model and settings of answers, as JSON."""
 
 
-def stamp(source: Input) -> str:
+def compute_stamp(source: Input) -> str:
     """Another one when the file, its text or its stated duration is another one."""
     found = _state(source.file) if source.content is None else blake2b(source.content).hexdigest()
     return blake2b(repr((found, source.text, source.duration_s)).encode(), digest_size=8).hexdigest()
@@ -43,7 +43,7 @@ def _state(file: str) -> tuple[int, int] | None:
     return about.st_size, about.st_mtime_ns
 
 
-class Output:
+class ResumableOutput:
     """A file of answers that is open; see `opened`.
 
     Attributes:
@@ -51,23 +51,23 @@ class Output:
         changed: inputs whose rows were taken out, because they have changed.
     """
 
-    def __init__(self, rows: BinaryIO, journal: BinaryIO, form: Form) -> None:
-        self.finished: list[Row] = []
+    def __init__(self, rows: BinaryIO, journal: BinaryIO, form: RowFormat) -> None:
+        self.finished: list[RowStatus] = []
         self.changed: set[str] = set()
         self._rows, self._journal, self._form = rows, journal, form
 
-    def told(self) -> str:
+    def describe_resumption(self) -> str:
         """What was found there, in words; empty for a new file."""
-        said = [f"{counted(len(self.finished), 'row')} from before"] * bool(self.finished)
+        said = [f"{format_count(len(self.finished), 'row')} from before"] * bool(self.finished)
         some = ", ".join(sorted(self.changed)[:3]) + ", ..." * (len(self.changed) > 3)
-        changed = counted(len(self.changed), "changed input")
+        changed = format_count(len(self.changed), "changed input")
         said += [f"{changed} answered again ({some})"] * bool(self.changed)
         return "; ".join(said)
 
-    def unfinished(self, inputs: Iterable[Input]) -> list[Input]:
+    def select_unfinished(self, inputs: Iterable[Input]) -> list[Input]:
         """The inputs that have no row yet; one that is given twice has two."""
-        there = Counter(key(row.file) for row in self.finished)
-        return [source for source in inputs if not _taken(there, key(source.file))]
+        there = Counter(normalise_name(row.file) for row in self.finished)
+        return [source for source in inputs if not _taken(there, normalise_name(source.file))]
 
     def write(self, stamped: str, prediction: Prediction) -> None:
         """Appends a row.
@@ -78,7 +78,7 @@ class Output:
         """
         self._journal.write(f"{stamped} {json.dumps(prediction.file)}\n".encode())
         self._journal.flush()
-        self._rows.write(self._form.row(prediction))
+        self._rows.write(self._form.format_row(prediction))
         self._rows.flush()
 
 
@@ -89,9 +89,9 @@ def _taken(there: Counter[str], name: str) -> bool:
 
 
 @contextmanager
-def opened(
-    path: Path, form: Form, made_by: MadeBy, inputs: Iterable[Input], *, resume: bool
-) -> Iterator[Output]:
+def open_output(
+    path: Path, form: RowFormat, made_by: Provenance, inputs: Iterable[Input], *, resume: bool
+) -> Iterator[ResumableOutput]:
     """Opens a file of answers for writing.
 
     Args:
@@ -121,10 +121,10 @@ def opened(
             finished, changed = _mend(path, form, stamps, inputs)
         else:
             _begin(journal, made_by)
-            path.write_bytes(form.head)
+            path.write_bytes(form.header)
             finished, changed = [], set()
         with open(path, "ab") as rows:
-            output = Output(rows, journal, form)
+            output = ResumableOutput(rows, journal, form)
             output.finished, output.changed = finished, changed
             yield output
 
@@ -148,7 +148,7 @@ def _lock(journal: BinaryIO, path: Path) -> None:
         raise SertoneError("output_in_use", f"another process writes {path}", "a file of one's own") from None
 
 
-def _begin(journal: BinaryIO, made_by: MadeBy) -> None:
+def _begin(journal: BinaryIO, made_by: Provenance) -> None:
     journal.seek(0)
     if journal.read(1) not in (b"", b"{"):
         raise SertoneError(
@@ -159,7 +159,7 @@ def _begin(journal: BinaryIO, made_by: MadeBy) -> None:
     journal.flush()
 
 
-def _stamps(journal: BinaryIO, made_by: MadeBy, path: Path) -> dict[str, str]:
+def _stamps(journal: BinaryIO, made_by: Provenance, path: Path) -> dict[str, str]:
     """File -> its last stamp; a torn last line is taken out.
 
     Raises:
@@ -170,7 +170,7 @@ def _stamps(journal: BinaryIO, made_by: MadeBy, path: Path) -> dict[str, str]:
     try:
         before = json.loads(head)
         split = [line.decode().split(" ", 1) for line in lines[:-1]]
-        stamps = {key(json.loads(name)): stamped for stamped, name in split}
+        stamps = {normalise_name(json.loads(name)): stamped for stamped, name in split}
     except ValueError:
         raise _not_resumable(path) from None
     _require_same(before, json.loads(json.dumps(made_by)), path)
@@ -187,33 +187,33 @@ def _not_resumable(path: Path) -> SertoneError:
     )
 
 
-def _require_same(before: MadeBy, now: MadeBy, path: Path) -> None:
+def _require_same(before: Provenance, now: Provenance, path: Path) -> None:
     if other := sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
         was, wanted = (_in_words(made, other) for made in (before, now))
         raise SertoneError("other_output", f"{path} was written with {was}", wanted, "name another file")
 
 
-def _in_words(made_by: MadeBy, names: Iterable[str]) -> str:
+def _in_words(made_by: Provenance, names: Iterable[str]) -> str:
     """Return what wrote a file: `model 'a', no recognised_by`."""
     values = ((name, made_by.get(name)) for name in names)
     return ", ".join(f"no {name}" if value in (None, "") else f"{name} {value!r}" for name, value in values)
 
 
 def _mend(
-    path: Path, form: Form, stamps: Mapping[str, str], inputs: Iterable[Input]
-) -> tuple[list[Row], set[str]]:
+    path: Path, form: RowFormat, stamps: Mapping[str, str], inputs: Iterable[Input]
+) -> tuple[list[RowStatus], set[str]]:
     """Writes the file again without what is torn or was made from inputs that have changed since.
 
     Returns:
         the rows that are left, and the inputs that have changed.
     """
-    current = {key(source.file): stamp(source) for source in inputs}
+    current = {normalise_name(source.file): compute_stamp(source) for source in inputs}
     finished, changed = [], set()
     aside = path.with_name(f".{path.name}.part")
     with open(path, "rb") as old, open(aside, "wb") as new:
-        new.write(form.head)
+        new.write(form.header)
         for raw, row in _read(old, form, path):
-            name = key(row.file)
+            name = normalise_name(row.file)
             if current.get(name, stamps.get(name)) == stamps.get(name):
                 new.write(raw)
                 finished.append(row)
@@ -225,15 +225,15 @@ def _mend(
     return finished, changed
 
 
-def _read(file: BinaryIO, form: Form, path: Path) -> Iterator[tuple[bytes, Row]]:
-    rows = whole_rows(file, form)
+def _read(file: BinaryIO, form: RowFormat, path: Path) -> Iterator[tuple[bytes, RowStatus]]:
+    rows = iterate_complete_rows(file, form)
     for number, raw in enumerate(rows, 1):
-        if number == 1 and form.head:
-            if raw != form.head:
+        if number == 1 and form.header:
+            if raw != form.header:
                 raise _bad_rows(path, number)
             continue
         try:
-            yield raw, form.read(raw)
+            yield raw, form.parse_row(raw)
         except (ValueError, KeyError, TypeError):
             raise _bad_rows(path, number) from None
 

@@ -11,13 +11,13 @@ from typing import BinaryIO, NamedTuple, Protocol
 from sertone.errors import SertoneError
 from sertone.runtime.predictor import Predictor
 from sertone.schema import COLUMNS, Prediction
-from sertone.utils.spreadsheet import guarded, restored
-from sertone.utils.terminal import escaped
+from sertone.utils.spreadsheet import guard_formula, unguard_formula
+from sertone.utils.terminal import escape_control
 
 DIGITS = 6
 
 
-class Row(NamedTuple):
+class RowStatus(NamedTuple):
     """What is read again of a row."""
 
     file: str
@@ -25,28 +25,28 @@ class Row(NamedTuple):
     code: str
 
 
-class Form(Protocol):
+class RowFormat(Protocol):
     """How rows are written."""
 
     @property
-    def head(self) -> bytes:
+    def header(self) -> bytes:
         """What the file begins with."""
         ...
 
-    def row(self, prediction: Prediction) -> bytes:
+    def format_row(self, prediction: Prediction) -> bytes:
         """A row, with the end of its line."""
         ...
 
-    def read(self, row: bytes) -> Row:
+    def parse_row(self, row: bytes) -> RowStatus:
         """What a row holds; ValueError or KeyError where it is none."""
         ...
 
-    def complete(self, start: bytes) -> bool:
+    def is_complete(self, start: bytes) -> bool:
         """Whether lines are a whole row."""
         ...
 
 
-def form_of(path: Path, predictor: Predictor) -> Form:
+def select_format(path: Path, predictor: Predictor) -> RowFormat:
     """The form that a file's name asks for.
 
     Raises:
@@ -55,15 +55,15 @@ def form_of(path: Path, predictor: Predictor) -> Form:
     if path.suffix.lower() == ".jsonl":
         return JsonLines()
     if path.suffix.lower() == ".csv":
-        return Csv(predictor.answering.names(predictor.model), list(predictor.model.scales))
+        return Csv(predictor.answer_format.names(predictor.model), list(predictor.model.scales))
     raise SertoneError("bad_output", f"--out {path}", "a name that ends in .jsonl or .csv")
 
 
-def json_line(prediction: Prediction) -> str:
+def format_json_line(prediction: Prediction) -> str:
     """A prediction as a JSON object; in ASCII where a file's name or a text is no Unicode."""
     values = prediction.to_json()
     line = json.dumps(values, ensure_ascii=False)
-    return escaped(line) if line == _unicode(line) else json.dumps(values)
+    return escape_control(line) if line == _unicode(line) else json.dumps(values)
 
 
 def _unicode(text: str) -> str:
@@ -74,16 +74,16 @@ def _unicode(text: str) -> str:
 class JsonLines:
     """One JSON object per line."""
 
-    head = b""
+    header = b""
 
-    def row(self, prediction: Prediction) -> bytes:
-        return json_line(prediction).encode() + b"\n"
+    def format_row(self, prediction: Prediction) -> bytes:
+        return format_json_line(prediction).encode() + b"\n"
 
-    def read(self, row: bytes) -> Row:
+    def parse_row(self, row: bytes) -> RowStatus:
         values = json.loads(row)
-        return Row(values["file"], values["status"], values["code"])
+        return RowStatus(values["file"], values["status"], values["code"])
 
-    def complete(self, start: bytes) -> bool:
+    def is_complete(self, start: bytes) -> bool:
         return start.endswith(b"\n")
 
 
@@ -102,27 +102,27 @@ class Csv:
     dimensions: Sequence[str]
 
     @property
-    def head(self) -> bytes:
+    def header(self) -> bytes:
         return _cells(self._columns)
 
     @property
     def _columns(self) -> list[str]:
         return [*COLUMNS, *(f"p_{name}" for name in self.classes), *self.dimensions, "text"]
 
-    def row(self, prediction: Prediction) -> bytes:
+    def format_row(self, prediction: Prediction) -> bytes:
         values = prediction.to_row()
         return _cells([values.get(name) for name in self._columns])
 
-    def read(self, row: bytes) -> Row:
+    def parse_row(self, row: bytes) -> RowStatus:
         try:
             (cells,) = csv.reader(io.StringIO(row.decode(), newline=""), strict=True)
         except csv.Error as error:
             raise ValueError(str(error)) from None
         if len(cells) != len(self._columns):
             raise ValueError(f"{len(cells)} cells")
-        return Row(*map(restored, cells[:3]))
+        return RowStatus(*map(unguard_formula, cells[:3]))
 
-    def complete(self, start: bytes) -> bool:
+    def is_complete(self, start: bytes) -> bool:
         """Lines within quotes belong to their row."""
         return start.endswith(b"\n") and start.count(b'"') % 2 == 0
 
@@ -130,21 +130,21 @@ class Csv:
 def _cells(values: Sequence[object]) -> bytes:
     line = io.StringIO(newline="")
     csv.writer(line).writerow(
-        [round(value, DIGITS) if isinstance(value, float) else guarded(value) for value in values]
+        [round(value, DIGITS) if isinstance(value, float) else guard_formula(value) for value in values]
     )
     return _unicode(line.getvalue()).encode()
 
 
-def whole_rows(file: BinaryIO, form: Form) -> Iterator[bytes]:
+def iterate_complete_rows(file: BinaryIO, form: RowFormat) -> Iterator[bytes]:
     """The complete rows of a file; what is torn at its end is left out."""
     row = b""
     for line in file:
         row += line
-        if form.complete(row):
+        if form.is_complete(row):
             yield row
             row = b""
 
 
-def key(file: str) -> str:
+def normalise_name(file: str) -> str:
     """A file's name as every form can keep it."""
     return _unicode(file)

@@ -5,18 +5,18 @@ from concurrent.futures import Future
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from sertone.runtime.answering import failed
-from sertone.runtime.prefetch import Row, checked
-from sertone.runtime.timeline.plan import Plan
+from sertone.runtime.answering import build_failure_prediction
+from sertone.runtime.prefetch import Request, check_prediction
+from sertone.runtime.timeline.plan import TimelinePlan
 from sertone.schema import Prediction
-from sertone.utils.processes import in_order
+from sertone.utils.processes import run_in_order
 
 if TYPE_CHECKING:
     from sertone.runtime.predictor import Predictor
 
 
-def answers(
-    predictor: "Predictor", rows: Iterable[Row], plan: Plan | None, jobs: int, *, strict: bool
+def predict_in_processes(
+    predictor: "Predictor", rows: Iterable[Request], plan: TimelinePlan | None, jobs: int, *, strict: bool
 ) -> Generator[Prediction, None, None]:
     """Yield one prediction per row, in the order of the rows.
 
@@ -30,18 +30,18 @@ def answers(
         strict: refuse what would be answered with a warning.
     """
     calls = ((predictor, row, plan) for row in rows)
-    with closing(in_order(jobs, _answer, calls)) as futures:
+    with closing(run_in_order(jobs, _answer, calls)) as futures:
         for (_, row, _), future in futures:
-            yield checked(_result(row, future), row, strict=strict)
+            yield check_prediction(_result(row, future), row, strict=strict)
 
 
-def _answer(predictor: "Predictor", row: Row, plan: Plan | None) -> Prediction:
-    return predictor.answer(row, plan)
+def _answer(predictor: "Predictor", row: Request, plan: TimelinePlan | None) -> Prediction:
+    return predictor.predict_request(row, plan)
 
 
-def _result(row: Row, future: Future[Prediction]) -> Prediction:
+def _result(row: Request, future: Future[Prediction]) -> Prediction:
     """Return the answer; where the process died, that is this file's fault and no other's."""
     try:
         return future.result()
     except Exception as error:
-        return failed(str(row.file), error)
+        return build_failure_prediction(str(row.file), error)

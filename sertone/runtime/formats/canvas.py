@@ -6,8 +6,8 @@ from functools import cache
 from typing import Any, Self
 
 from sertone.errors import SertoneError
-from sertone.runtime.formats.colours import channels
-from sertone.utils.extras import install
+from sertone.runtime.formats.colours import parse_colour
+from sertone.utils.extras import install_command
 
 SCALE = 2
 """Pixels per unit, for screens with fine pixels and for print."""
@@ -33,33 +33,33 @@ class Canvas:
         self.image = image.new("RGB", size, BACKGROUND)
         self.draw = draw.Draw(self.image)
 
-    def box(self, left: float, top: float, width: float, height: float, colour: str) -> None:
+    def draw_box(self, left: float, top: float, width: float, height: float, colour: str) -> None:
         """A filled rectangle, at least one pixel wide."""
         x, y = round(left * SCALE), round(top * SCALE)
         right, bottom = round((left + width) * SCALE) - 1, round((top + height) * SCALE) - 1
         self.draw.rectangle((x, y, max(x, right), max(y, bottom)), fill=colour)
 
-    def hatched(self, left: float, top: float, width: float, height: float, colour: str) -> None:
+    def draw_hatched_box(self, left: float, top: float, width: float, height: float, colour: str) -> None:
         """A light rectangle with slanting lines of the colour."""
         part = type(self)(width, height)
-        part.box(0, 0, width, height, lighter(colour, 0.22))
+        part.draw_box(0, 0, width, height, lighter(colour, 0.22))
         for x in range(-int(height), int(width) + HATCH, HATCH):
-            part.line([(x, height), (x + height, 0)], lighter(colour, 0.7), 1.5)
+            part.draw_line([(x, height), (x + height, 0)], lighter(colour, 0.7), 1.5)
         self.paste(part, left, top)
 
-    def line(self, points: Sequence[tuple[float, float]], colour: str, width: float = 1) -> None:
+    def draw_line(self, points: Sequence[tuple[float, float]], colour: str, width: float = 1) -> None:
         """Straight lines from point to point."""
         scaled = [(x * SCALE, y * SCALE) for x, y in points]
         self.draw.line(scaled, fill=colour, width=round(width * SCALE))
 
-    def text(self, x: float, y: float, words: str, size: float, colour: str, anchor: str = "lm") -> None:
+    def draw_text(self, x: float, y: float, words: str, size: float, colour: str, anchor: str = "lm") -> None:
         """One line of text; `anchor` is Pillow's: left, middle or right, then ascender or middle."""
         self.draw.text((x * SCALE, y * SCALE), words, fill=colour, font=_font(size), anchor=anchor)
 
-    def shortened(self, words: str, size: float, room: float) -> str:
+    def shorten_text(self, words: str, size: float, room: float) -> str:
         """Text with its end left out as far as it needs to fit."""
         kept = words
-        while kept and text_width(kept if kept == words else f"{kept}…", size) > room:
+        while kept and measure_text(kept if kept == words else f"{kept}…", size) > room:
             kept = kept[:-1]
         return words if kept == words else f"{kept}…"
 
@@ -67,21 +67,21 @@ class Canvas:
         """Puts another area onto this one."""
         self.image.paste(part.image, (round(left * SCALE), round(top * SCALE)))
 
-    def png(self) -> bytes:
+    def to_png(self) -> bytes:
         """The area as a PNG file."""
         made = io.BytesIO()
         self.image.save(made, "PNG", optimize=True, dpi=(72 * SCALE, 72 * SCALE))
         return made.getvalue()
 
 
-def text_width(words: str, size: float) -> float:
+def measure_text(words: str, size: float) -> float:
     """Width of a line of text, in units."""
     return _font(size).getlength(words) / SCALE
 
 
 def lighter(colour: str, share: float) -> str:
     """A colour mixed with the background: `share` of the colour."""
-    mixed = zip(channels(colour), channels(BACKGROUND), strict=True)
+    mixed = zip(parse_colour(colour), parse_colour(BACKGROUND), strict=True)
     return "#" + "".join(f"{round(share * own + (1 - share) * paper):02x}" for own, paper in mixed)
 
 
@@ -102,6 +102,6 @@ def require_pillow() -> tuple[Any, Any, Any]:
         raise SertoneError(
             "missing_extra",
             "a picture needs Pillow, which is not installed",
-            way_out=f"{install('png')}; .html needs nothing",
+            way_out=f"{install_command('png')}; .html needs nothing",
         ) from None
     return Image, ImageDraw, ImageFont

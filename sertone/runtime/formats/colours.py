@@ -23,11 +23,11 @@ PALETTE = {
     "bored": "#744f3d",
     "contempt": "#d7a0cb",
 }
-UNLABELLED = "#c3c7ca"
+UNLABELLED_COLOUR = "#c3c7ca"
 """Of a segment without a label."""
 
 
-def colours(labels: Iterable[str]) -> dict[str, str]:
+def assign_colours(labels: Iterable[str]) -> dict[str, str]:
     """Label -> colour, as `#rrggbb`.
 
     Args:
@@ -42,15 +42,15 @@ def colours(labels: Iterable[str]) -> dict[str, str]:
     return {name: known[name] if name in known else next(spare) for name in dict.fromkeys(labels)}
 
 
-def channels(colour: str) -> tuple[int, int, int]:
+def parse_colour(colour: str) -> tuple[int, int, int]:
     """Red, green and blue of `#rrggbb`, each from 0 to 255."""
     red, green, blue = bytes.fromhex(colour[1:])
     return red, green, blue
 
 
-def ink(colour: str) -> str:
+def choose_text_colour(colour: str) -> str:
     """Black or white, whichever has the higher contrast on a colour (WCAG 2: at least 4.5 to 1)."""
-    red, green, blue = (_linear(value / 255) for value in channels(colour))
+    red, green, blue = (_linear(value / 255) for value in parse_colour(colour))
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
 

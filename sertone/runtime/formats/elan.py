@@ -9,7 +9,7 @@ from itertools import count
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from sertone.runtime.formats.media import Media
-from sertone.runtime.formats.tiers import Tier, printable, tiers, values
+from sertone.runtime.formats.tiers import Tier, build_tiers, format_values, make_printable
 from sertone.schema import Prediction
 
 SCHEMA_INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
@@ -18,7 +18,7 @@ ASSOCIATION = "Symbolic_Association"
 EXPLAINED = "1-1 association with a parent annotation"
 
 
-def eaf(prediction: Prediction, media: Media | None = None) -> str:
+def format_eaf(prediction: Prediction, media: Media | None = None) -> str:
     """An EAF document: per speaker a tier of labels, and tiers of its values that depend on it.
 
     Args:
@@ -31,7 +31,7 @@ def eaf(prediction: Prediction, media: Media | None = None) -> str:
     header = SubElement(root, "HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds")
     if media:
         _describe(header, media)
-    made = tiers(prediction.segments)
+    made = build_tiers(prediction.segments)
     slots = _time_order(root, made)
     ids = count(1)
     for tier in made:
@@ -44,7 +44,7 @@ def eaf(prediction: Prediction, media: Media | None = None) -> str:
 
 def _describe(header: Element, media: Media) -> None:
     """ELAN looks at MEDIA_URL, then for the relative one beside the document."""
-    link = printable(media.link)
+    link = make_printable(media.link)
     relative = link if link.startswith("../") else f"./{link}"
     urls = {"MEDIA_URL": relative, "RELATIVE_MEDIA_URL": relative}
     SubElement(header, "MEDIA_DESCRIPTOR", urls, MIME_TYPE=media.mime_type)
@@ -78,9 +78,9 @@ def _add_tiers(root: Element, tier: Tier, slots: dict[int, str], ids: Iterable[i
     for key, name in tier.values.items():
         child = _tier(root, tier, name, "value", {"PARENT_REF": tier.name})
         for segment, of in zip(tier.segments, parents, strict=True):
-            if key in values(segment):
+            if key in format_values(segment):
                 reference = {"ANNOTATION_REF": of}
-                _annotate(child, "REF_ANNOTATION", f"a{next(ids)}", values(segment)[key], reference)
+                _annotate(child, "REF_ANNOTATION", f"a{next(ids)}", format_values(segment)[key], reference)
 
 
 def _tier(root: Element, tier: Tier, name: str, kind: str, more: dict[str, str] | None = None) -> Element:
@@ -90,7 +90,7 @@ def _tier(root: Element, tier: Tier, name: str, kind: str, more: dict[str, str] 
 
 def _annotate(tier: Element, kind: str, name: str, text: str, where: dict[str, str]) -> None:
     annotation = SubElement(SubElement(tier, "ANNOTATION"), kind, {"ANNOTATION_ID": name} | where)
-    SubElement(annotation, "ANNOTATION_VALUE").text = printable(text)
+    SubElement(annotation, "ANNOTATION_VALUE").text = make_printable(text)
 
 
 def _add_types(root: Element) -> None:

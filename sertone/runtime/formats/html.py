@@ -11,9 +11,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sertone.runtime.formats.colours import UNLABELLED, colours, ink
+from sertone.runtime.formats.colours import UNLABELLED_COLOUR, assign_colours, choose_text_colour
 from sertone.runtime.formats.media import Media
-from sertone.runtime.formats.tiers import NAMELESS, duration_s, in_order, printable, ranges, tiers
+from sertone.runtime.formats.tiers import (
+    NAMELESS,
+    build_tiers,
+    find_ranges,
+    get_duration_s,
+    make_printable,
+    sort_segments,
+)
 from sertone.schema import Prediction, Segment, Speaker
 
 TEMPLATE = "timeline.html"
@@ -21,20 +28,20 @@ EMBEDDED_BYTES = 10_000_000
 """Larger recordings are linked: a page should open at once and pass as an attachment."""
 
 
-def page(prediction: Prediction, media: Media | None = None) -> str:
+def render_page(prediction: Prediction, media: Media | None = None) -> str:
     """The page.
 
     Args:
         prediction: a recording with its segments.
         media: the recording: within the page up to EMBEDDED_BYTES, beyond that linked by its relative path.
     """
-    name = printable(Path(prediction.file).name)
+    name = make_printable(Path(prediction.file).name)
     parts = {"title": escape(name), "audio": _audio(media) if media else "", "data": _json(_data(prediction))}
     template = files("sertone.runtime.formats").joinpath(TEMPLATE).read_text(encoding="utf-8")
     return re.sub(r"\{\{ (\w+) \}\}", lambda found: parts[found[1]], template)
 
 
-def labels_of(prediction: Prediction) -> list[str]:
+def list_labels(prediction: Prediction) -> list[str]:
     """Labels that the timeline may show, in the order of the model's classes."""
     segments = (segment for segment in prediction.segments if segment.label is not None)
     shown = (name for segment in segments for name in (*segment.probabilities, segment.label))
@@ -56,14 +63,16 @@ def _json(value: Any) -> str:
 
 
 def _data(prediction: Prediction) -> dict[str, Any]:
-    palette = colours(labels_of(prediction))
+    palette = assign_colours(list_labels(prediction))
     return {
-        "duration": duration_s(prediction),
+        "duration": get_duration_s(prediction),
         "message": prediction.message,
         "answer": _answer(prediction),
-        "colours": {label: {"fill": fill, "ink": ink(fill)} for label, fill in palette.items()},
-        "unlabelled": UNLABELLED,
-        "dimensions": ranges(prediction),
+        "colours": {
+            label: {"fill": fill, "ink": choose_text_colour(fill)} for label, fill in palette.items()
+        },
+        "unlabelled": UNLABELLED_COLOUR,
+        "dimensions": find_ranges(prediction),
         "speakers": list(_rows(prediction)),
         "summary": [_summary(speaker) for speaker in prediction.speakers],
     }
@@ -80,8 +89,8 @@ def _answer(told: Prediction | Segment | Speaker) -> dict[str, Any]:
 
 def _rows(prediction: Prediction) -> Iterator[dict[str, Any]]:
     """Speakers in the order in which they are heard, each with rows of segments that do not overlap."""
-    made = tiers(prediction.segments)
-    for speaker in dict.fromkeys(segment.speaker for segment in in_order(prediction.segments)):
+    made = build_tiers(prediction.segments)
+    for speaker in dict.fromkeys(segment.speaker for segment in sort_segments(prediction.segments)):
         rows = [tier.segments for tier in made if tier.segments[0].speaker == speaker]
         yield {"name": _name(speaker), "rows": [[_segment(segment) for segment in row] for row in rows]}
 
@@ -98,4 +107,4 @@ def _summary(speaker: Speaker) -> dict[str, Any]:
 
 
 def _name(speaker: str) -> str:
-    return printable(speaker) or NAMELESS
+    return make_printable(speaker) or NAMELESS

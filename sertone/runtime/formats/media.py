@@ -35,7 +35,7 @@ class Media:
         return MIME_TYPES.get(self.path.suffix.lower(), "application/octet-stream")
 
 
-def beside(audio: str | Path, written: Path) -> Media:
+def link_media(audio: str | Path, written: Path) -> Media:
     """A recording, as seen from a file that is written about it."""
     link = os.path.relpath(audio, written.parent)
     return Media(Path(audio), Path(link).as_posix())

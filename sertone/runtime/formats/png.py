@@ -9,13 +9,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sertone.runtime.formats.canvas import Canvas, text_width
-from sertone.runtime.formats.colours import UNLABELLED, colours, ink
-from sertone.runtime.formats.html import labels_of
+from sertone.runtime.formats.canvas import Canvas, measure_text
+from sertone.runtime.formats.colours import UNLABELLED_COLOUR, assign_colours, choose_text_colour
+from sertone.runtime.formats.html import list_labels
 from sertone.runtime.formats.media import Media
-from sertone.runtime.formats.tiers import Tier, caption, duration_s, in_order, printable, ranges, tiers
+from sertone.runtime.formats.tiers import (
+    Tier,
+    build_tiers,
+    find_ranges,
+    format_caption,
+    get_duration_s,
+    make_printable,
+    sort_segments,
+)
 from sertone.schema import Prediction, Segment
-from sertone.scoring.display import clock, counted
+from sertone.scoring.display import format_count, format_duration
 
 WIDTH, LEFT, RIGHT = 1000, 118, 20
 LANE, PLOT, AXIS, GAP = 32, 64, 24, 6
@@ -59,7 +67,7 @@ class _Scene:
         return {name: LINES[number % len(LINES)] for number, name in enumerate(self.spoken)}
 
 
-def picture(prediction: Prediction, _: Media | None = None) -> bytes:
+def draw_picture(prediction: Prediction, _: Media | None = None) -> bytes:
     """A PNG file.
 
     Args:
@@ -68,13 +76,13 @@ def picture(prediction: Prediction, _: Media | None = None) -> bytes:
     Raises:
         SertoneError: `missing_extra` without Pillow.
     """
-    palette = colours(labels_of(prediction))
-    made = tiers(prediction.segments)
+    palette = assign_colours(list_labels(prediction))
+    made = build_tiers(prediction.segments)
     spoken: dict[str, dict[str, list[Segment]]] = {tier.segments[0].speaker: {} for tier in made}
-    for segment in in_order(prediction.segments):
+    for segment in sort_segments(prediction.segments):
         for name in segment.dimensions:
             spoken[segment.speaker].setdefault(name, []).append(segment)
-    scene = _Scene(prediction, duration_s(prediction), made, palette, ranges(prediction), spoken)
+    scene = _Scene(prediction, get_duration_s(prediction), made, palette, find_ranges(prediction), spoken)
     keys = list(_keys(scene))
     head = HEAD + LINE * (1 + max((line for line, *_ in keys), default=0))
     canvas = Canvas(WIDTH, head + len(scene.rows) * scene.row_height + GAP)
@@ -83,27 +91,27 @@ def picture(prediction: Prediction, _: Media | None = None) -> bytes:
         _draw_key(canvas, x, HEAD + LINE * line, name, colour)
     for number, start_s in enumerate(scene.rows):
         _draw_row(canvas, scene, head + number * scene.row_height, start_s)
-    return canvas.png()
+    return canvas.to_png()
 
 
 def _draw_head(canvas: Canvas, scene: _Scene) -> None:
     told = scene.prediction
-    name = printable(Path(told.file).name)
-    canvas.text(20, 26, canvas.shortened(name, 20, WIDTH - 40), 20, INK)
+    name = make_printable(Path(told.file).name)
+    canvas.draw_text(20, 26, canvas.shorten_text(name, 20, WIDTH - 40), 20, INK)
     whole = Segment(start_s=0, end_s=0, label=told.label, confidence=told.confidence)
-    answer = f", on the whole {caption(whole)}" if told.label else ""
-    about = f"{clock(scene.duration_s)}, {counted(len(told.segments), 'segment')}{answer}"
-    canvas.text(20, 50, canvas.shortened(about, 13, WIDTH - 40), 13, SOFT)
+    answer = f", on the whole {format_caption(whole)}" if told.label else ""
+    about = f"{format_duration(scene.duration_s)}, {format_count(len(told.segments), 'segment')}{answer}"
+    canvas.draw_text(20, 50, canvas.shorten_text(about, 13, WIDTH - 40), 13, SOFT)
 
 
 def _keys(scene: _Scene) -> Iterator[tuple[int, float, str, str]]:
     """Line of the legend, x, name and colour of each label in use; the colour of `unsure` is empty."""
     used = {segment.label for segment in scene.prediction.segments}
-    named = [(printable(name), colour) for name, colour in scene.palette.items() if name in used]
+    named = [(make_printable(name), colour) for name, colour in scene.palette.items() if name in used]
     unsure = [("unsure", "")] if any(segment.unsure for segment in scene.prediction.segments) else []
     line, x = 0, 20.0
     for name, colour in named + unsure:
-        width = 38 + text_width(name, 13)
+        width = 38 + measure_text(name, 13)
         line, x = (line + 1, 20.0) if x > 20 and x + width > WIDTH - 20 else (line, x)
         yield line, x, name, colour
         x += width
@@ -111,10 +119,10 @@ def _keys(scene: _Scene) -> Iterator[tuple[int, float, str, str]]:
 
 def _draw_key(canvas: Canvas, x: float, y: float, name: str, colour: str) -> None:
     if colour:
-        canvas.box(x, y + 2, 13, 13, colour)
+        canvas.draw_box(x, y + 2, 13, 13, colour)
     else:
-        canvas.hatched(x, y + 2, 13, 13, SOFT)
-    canvas.text(x + 20, y + 9, name, 13, INK)
+        canvas.draw_hatched_box(x, y + 2, 13, 13, SOFT)
+    canvas.draw_text(x + 20, y + 9, name, 13, INK)
 
 
 def _draw_row(canvas: Canvas, scene: _Scene, top: float, start_s: float) -> None:
@@ -127,7 +135,7 @@ def _draw_row(canvas: Canvas, scene: _Scene, top: float, start_s: float) -> None
         if tier.segments[0].speaker not in named:
             _draw_name(canvas, scene, tier, top + y)
         named.add(tier.segments[0].speaker)
-        area.box(0, y, WIDTH, LANE, EMPTY)
+        area.draw_box(0, y, WIDTH, LANE, EMPTY)
         for segment in _near(tier.segments, start_s):
             _draw_segment(area, scene, segment, (segment.start_s - start_s) * scene.units_per_s, y)
         y += LANE + GAP
@@ -141,31 +149,33 @@ def _draw_axis(area: Canvas, scene: _Scene, start_s: float, length_s: float) -> 
     step = next((step for step in STEPS if step * scene.units_per_s >= 62), STEPS[-1])
     for number in range(int(length_s // step) + 1):
         x = number * step * scene.units_per_s
-        area.box(x, 2, 0.5, AXIS - 4, RULE)
-        words = clock(start_s + number * step)
-        if x + 5 + text_width(words, 11) <= length_s * scene.units_per_s:
-            area.text(x + 5, AXIS / 2, words, 11, SOFT)
+        area.draw_box(x, 2, 0.5, AXIS - 4, RULE)
+        words = format_duration(start_s + number * step)
+        if x + 5 + measure_text(words, 11) <= length_s * scene.units_per_s:
+            area.draw_text(x + 5, AXIS / 2, words, 11, SOFT)
 
 
 def _draw_name(canvas: Canvas, scene: _Scene, tier: Tier, top: float) -> None:
     middle, room = top + LANE / 2, LEFT - 30
-    canvas.text(20, middle, canvas.shortened(tier.name, 13, room), 13, INK)
+    canvas.draw_text(20, middle, canvas.shorten_text(tier.name, 13, room), 13, INK)
     if scene.ranges and len(scene.lines) > 1:
-        canvas.box(20, middle + 9, 28, 3, scene.lines[tier.segments[0].speaker])
+        canvas.draw_box(20, middle + 9, 28, 3, scene.lines[tier.segments[0].speaker])
 
 
 def _draw_segment(area: Canvas, scene: _Scene, segment: Segment, x: float, y: float) -> None:
     """A box, hatched where unsure, with its label where that fits."""
     width = max(0.5, (segment.end_s - segment.start_s) * scene.units_per_s - 0.5)
-    colour = scene.palette[segment.label] if segment.label is not None else UNLABELLED
-    label = printable(segment.label or "")
-    (area.hatched if segment.unsure else area.box)(x, y + 3, width, LANE - 6, colour)
-    room = text_width(label, 11)
+    colour = scene.palette[segment.label] if segment.label is not None else UNLABELLED_COLOUR
+    label = make_printable(segment.label or "")
+    (area.draw_hatched_box if segment.unsure else area.draw_box)(x, y + 3, width, LANE - 6, colour)
+    room = measure_text(label, 11)
     if room > width - 4:
         return
     if segment.unsure:
-        area.box(x + (width - room) / 2 - 2, y + 9, room + 4, LANE - 18, "#ffffff")
-    area.text(x + width / 2, y + LANE / 2, label, 11, INK if segment.unsure else ink(colour), "mm")
+        area.draw_box(x + (width - room) / 2 - 2, y + 9, room + 4, LANE - 18, "#ffffff")
+    area.draw_text(
+        x + width / 2, y + LANE / 2, label, 11, INK if segment.unsure else choose_text_colour(colour), "mm"
+    )
 
 
 def _draw_plot(
@@ -174,19 +184,21 @@ def _draw_plot(
     """A rating over time: a stroke per segment, thin lines between those of a speaker."""
     low, high = scene.ranges[name]
     for edge in (y, y + PLOT):
-        area.box(0, edge, WIDTH, 0.5, RULE)
-    canvas.text(20, top + y + PLOT / 2, canvas.shortened(printable(name), 13, LEFT - 30), 13, INK)
-    canvas.text(LEFT - 8, top + y + 8, f"{high:.2f}", 11, SOFT, "rm")
-    canvas.text(LEFT - 8, top + y + PLOT - 8, f"{low:.2f}", 11, SOFT, "rm")
+        area.draw_box(0, edge, WIDTH, 0.5, RULE)
+    canvas.draw_text(
+        20, top + y + PLOT / 2, canvas.shorten_text(make_printable(name), 13, LEFT - 30), 13, INK
+    )
+    canvas.draw_text(LEFT - 8, top + y + 8, f"{high:.2f}", 11, SOFT, "rm")
+    canvas.draw_text(LEFT - 8, top + y + PLOT - 8, f"{low:.2f}", 11, SOFT, "rm")
     for speaker, colour in scene.lines.items():
         spans = [
             ((s.start_s - start_s) * scene.units_per_s, (s.end_s - start_s) * scene.units_per_s,
              y + 6 + (high - s.dimensions[name]) / (high - low or 1) * (PLOT - 12))
             for s in _near(scene.spoken[speaker].get(name, []), start_s)
         ]  # fmt: skip
-        area.line([((left + right) / 2, level) for left, right, level in spans], colour, 0.5)
+        area.draw_line([((left + right) / 2, level) for left, right, level in spans], colour, 0.5)
         for left, right, level in spans:
-            area.box(left, level - 1.5, right - left, 3, colour)
+            area.draw_box(left, level - 1.5, right - left, 3, colour)
 
 
 def _near(segments: Sequence[Segment], start_s: float) -> Sequence[Segment]:

@@ -6,21 +6,28 @@ The format: https://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html
 from collections.abc import Callable, Iterable, Iterator
 
 from sertone.runtime.formats.media import Media
-from sertone.runtime.formats.tiers import NAMELESS, Tier, duration_s, printable, tiers, values
+from sertone.runtime.formats.tiers import (
+    NAMELESS,
+    Tier,
+    build_tiers,
+    format_values,
+    get_duration_s,
+    make_printable,
+)
 from sertone.schema import Prediction, Segment
 
 Interval = tuple[float, float, str]
 """Start and end in seconds, text."""
 
 
-def textgrid(prediction: Prediction, _: Media | None = None) -> str:
+def format_textgrid(prediction: Prediction, _: Media | None = None) -> str:
     """A TextGrid: per speaker a tier of labels and one for each of its values.
 
     Args:
         prediction: a recording with its segments.
     """
-    end_s = duration_s(prediction)
-    rows = [row for tier in tiers(prediction.segments) for row in _rows(tier)] or [(NAMELESS, [])]
+    end_s = get_duration_s(prediction)
+    rows = [row for tier in build_tiers(prediction.segments) for row in _rows(tier)] or [(NAMELESS, [])]
     head = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
     head += ["xmin = 0", f"xmax = {end_s!r}", "tiers? <exists>", f"size = {len(rows)}", "item []:"]
     body = [
@@ -33,9 +40,9 @@ def textgrid(prediction: Prediction, _: Media | None = None) -> str:
 
 def _rows(tier: Tier) -> Iterator[tuple[str, list[Interval]]]:
     """Name and intervals of a tier of labels, then of those of its values."""
-    yield tier.name, _intervals(tier, lambda segment: printable(segment.label or ""))
+    yield tier.name, _intervals(tier, lambda segment: make_printable(segment.label or ""))
     for key, name in tier.values.items():
-        yield name, _intervals(tier, lambda segment, key=key: values(segment).get(key, ""))
+        yield name, _intervals(tier, lambda segment, key=key: format_values(segment).get(key, ""))
 
 
 def _intervals(tier: Tier, text: Callable[[Segment], str]) -> list[Interval]:

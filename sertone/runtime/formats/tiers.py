@@ -35,23 +35,23 @@ class Tier:
     values: dict[str, str]
 
 
-def tiers(segments: Iterable[Segment]) -> list[Tier]:
+def build_tiers(segments: Iterable[Segment]) -> list[Tier]:
     """The tiers of a timeline: speakers in the order in which they are first heard."""
     taken: set[str] = set()
     made = []
     for speaker, layers in _layers(segments).items():
         for layer in layers:
-            name = free_name(printable(speaker) or NAMELESS, taken)
-            told = dict.fromkeys(key for segment in layer for key in values(segment))
-            named = {key: free_name(f"{name} {key}", taken) for key in told}
-            made.append(Tier(name, printable(speaker), layer, named))
+            name = pick_free_name(make_printable(speaker) or NAMELESS, taken)
+            told = dict.fromkeys(key for segment in layer for key in format_values(segment))
+            named = {key: pick_free_name(f"{name} {key}", taken) for key in told}
+            made.append(Tier(name, make_printable(speaker), layer, named))
     return made
 
 
 def _layers(segments: Iterable[Segment]) -> dict[str, list[list[Segment]]]:
     """Speaker -> as few rows as hold its segments without overlap."""
     found: dict[str, list[list[Segment]]] = {}
-    for segment in in_order(segments):
+    for segment in sort_segments(segments):
         layers = found.setdefault(segment.speaker, [])
         row = next((row for row in layers if row[-1].end_s <= segment.start_s), None)
         if row is None:
@@ -61,7 +61,7 @@ def _layers(segments: Iterable[Segment]) -> dict[str, list[list[Segment]]]:
     return found
 
 
-def in_order(segments: Iterable[Segment]) -> list[Segment]:
+def sort_segments(segments: Iterable[Segment]) -> list[Segment]:
     """Segments by their times, which are rounded to milliseconds; none is shorter than one."""
     rounded = []
     for segment in segments:
@@ -71,13 +71,13 @@ def in_order(segments: Iterable[Segment]) -> list[Segment]:
     return sorted(rounded, key=lambda segment: (segment.start_s, segment.end_s))
 
 
-def duration_s(prediction: Prediction) -> float:
+def get_duration_s(prediction: Prediction) -> float:
     """Length of a timeline in seconds: of the recording, or to the end of a segment beyond it."""
-    ends = [segment.end_s for segment in in_order(prediction.segments)]
+    ends = [segment.end_s for segment in sort_segments(prediction.segments)]
     return max([float(prediction.duration_s or 0), SHORTEST_S, *ends])
 
 
-def ranges(prediction: Prediction) -> dict[str, tuple[float, float]]:
+def find_ranges(prediction: Prediction) -> dict[str, tuple[float, float]]:
     """Dimension -> lowest and highest value; its plot reaches from one to the other."""
     found: dict[str, list[float]] = {}
     for segment in prediction.segments:
@@ -86,28 +86,28 @@ def ranges(prediction: Prediction) -> dict[str, tuple[float, float]]:
     return {name: (min(values), max(values)) for name, values in found.items()}
 
 
-def values(segment: Segment) -> dict[str, str]:
+def format_values(segment: Segment) -> dict[str, str]:
     """What is told of a segment beside its label: `confidence`, `unsure`, and its dimensions, as text."""
     told = {} if segment.confidence is None else {"confidence": f"{segment.confidence:.3f}"}
     told |= {"unsure": "unsure"} if segment.unsure else {}
-    return told | {printable(name): f"{value:.3f}" for name, value in segment.dimensions.items()}
+    return told | {make_printable(name): f"{value:.3f}" for name, value in segment.dimensions.items()}
 
 
-def caption(segment: Segment) -> str:
+def format_caption(segment: Segment) -> str:
     """One line about a segment, such as `angry (82%)`, `angry? (41%)` where unsure, `valence 2.10`."""
     if segment.label is None:
-        rated = ", ".join(f"{printable(name)} {value:.2f}" for name, value in segment.dimensions.items())
+        rated = ", ".join(f"{make_printable(name)} {value:.2f}" for name, value in segment.dimensions.items())
         return rated or "no answer"
-    label = printable(segment.label) + ("?" if segment.unsure else "")
+    label = make_printable(segment.label) + ("?" if segment.unsure else "")
     return label if segment.confidence is None else f"{label} ({segment.confidence:.0%})"
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     """Text on one line: what cannot be printed becomes a space."""
     return NOT_PRINTED.sub(" ", text).strip()
 
 
-def free_name(wanted: str, taken: set[str], form: str = "{} ({})") -> str:
+def pick_free_name(wanted: str, taken: set[str], form: str = "{} ({})") -> str:
     """A name that is not taken yet, with a number where the wanted one is; it is taken from now on."""
     numbered = (form.format(wanted, number) for number in count(2))
     chosen = wanted if wanted not in taken else next(name for name in numbered if name not in taken)

@@ -9,12 +9,19 @@ from sertone.audio import SAMPLING_RATE
 from sertone.audio.decoder import MAX_CHANNELS
 from sertone.errors import AudioError, SertoneError
 from sertone.runtime.answering import Model
-from sertone.runtime.timeline.cutting import Cutter, Track
-from sertone.runtime.timeline.rttm import Turn, read_rttm, turns_of
-from sertone.runtime.timeline.segmentation import Segmenter, Speech, Turns, Windows, planned, voice_activity
-from sertone.scoring.display import counted
+from sertone.runtime.timeline.cutting import ChannelCutter, Cutter
+from sertone.runtime.timeline.rttm import Turn, read_rttm, select_spans
+from sertone.runtime.timeline.segmentation import (
+    Segmenter,
+    SpanSegmenter,
+    SpeechSegmenter,
+    WindowSegmenter,
+    divide_long_spans,
+    load_speech_detector,
+)
+from sertone.scoring.display import format_count
 
-WINDOW_S = 4.0
+DEFAULT_WINDOW_S = 4.0
 SHORTEST_WINDOW_S = 1.0  # of the last window
 MARGIN_S = 0.1  # added to both ends of speech, at most half of a pause
 
@@ -50,25 +57,25 @@ class TimelineSettings:
     channels: tuple[str, ...] | None = None
 
     @property
-    def windowed(self) -> bool:
+    def uses_windows(self) -> bool:
         """Whether windows are answered."""
         return self.segmentation == "windows" or (self.segmentation is None and self._sized)
 
     @property
-    def window(self) -> float:
+    def effective_window_s(self) -> float:
         """Length of a window, in seconds."""
-        return WINDOW_S if self.window_s is None else self.window_s
+        return DEFAULT_WINDOW_S if self.window_s is None else self.window_s
 
     @property
-    def hop(self) -> float:
+    def effective_hop_s(self) -> float:
         """From one window to the next, in seconds."""
-        return self.window if self.hop_s is None else self.hop_s
+        return self.effective_window_s if self.hop_s is None else self.hop_s
 
     @property
     def _sized(self) -> bool:
         return self.window_s is not None or self.hop_s is not None
 
-    def problem(self) -> tuple[str, str] | None:
+    def find_problem(self) -> tuple[str, str] | None:
         """What cannot be, and what is expected."""
         kinds, speech, names = (None, "speech", "windows"), self.segmentation == "speech", self.channels or ()
         checks = [
@@ -76,8 +83,8 @@ class TimelineSettings:
             (not (speech and self._sized), "speech and a window or hop", "one of the two"),
             (not (self.rttm and self._sized), "speaker turns and a window or hop", "one of the two"),
             (not (self.rttm and self.segmentation), "speaker turns and a segmentation", "one of the two"),
-            (self.window >= 0.025, f"windows of {self.window} s", "at least 0.025 s"),
-            (0.001 <= self.hop <= self.window, f"a hop of {self.hop} s", "more than 0, at most a window"),
+            (self.effective_window_s >= 0.025, f"windows of {self.effective_window_s} s", "at least 0.025 s"),
+            (0.001 <= self.effective_hop_s <= self.effective_window_s, f"a hop of {self.effective_hop_s} s", "more than 0, at most a window"),
             (self.longest_s >= 2, f"stretches of {self.longest_s} s", "at least 2 s"),
             (0 <= self.shortest_s <= 0.5, f"shortest_s {self.shortest_s}", "0 to 0.5 s"),
             (0 <= self.gap_s <= 60, f"gap_s {self.gap_s}", "0 to 60 s"),
@@ -90,7 +97,7 @@ class TimelineSettings:
         return next(((found, expected) for good, found, expected in checks if not good), None)
 
 
-def channel_names(text: str) -> tuple[str, ...]:
+def parse_channel_names(text: str) -> tuple[str, ...]:
     """Names of channels from words such as `left=agent,right=customer` or `1=agent,2=customer`.
 
     Raises:
@@ -107,7 +114,7 @@ def channel_names(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TimelinePlan:
     """Settings that fit a model, and the turns of their RTTM file.
 
     Attributes:
@@ -125,26 +132,29 @@ class Plan:
     alone: bool = True
 
     @classmethod
-    def of(cls, settings: TimelineSettings, model: Model) -> "Plan":
+    def from_settings(cls, settings: TimelineSettings, model: Model) -> "TimelinePlan":
         """Holds settings against a model, and reads the turns.
 
         Raises:
             SertoneError: `bad_timeline`, `missing_rttm`, `bad_rttm`.
         """
-        problem = settings.problem()
-        if not problem and settings.windowed and settings.window > model.max_seconds:
-            problem = f"windows of {settings.window} s", f"at most the model's {model.max_seconds:g} s"
+        problem = settings.find_problem()
+        if not problem and settings.uses_windows and settings.effective_window_s > model.max_seconds:
+            problem = (
+                f"windows of {settings.effective_window_s} s",
+                f"at most the model's {model.max_seconds:g} s",
+            )
         if problem:
             raise SertoneError("bad_timeline", *problem)
         longest = _samples(min(settings.longest_s, model.max_seconds))
         return cls(settings, model.min_samples, longest, read_rttm(settings.rttm) if settings.rttm else None)
 
     @property
-    def mix(self) -> bool:
+    def mixes_channels(self) -> bool:
         """Whether channels are mixed into one."""
         return self.settings.channels is None
 
-    def cutter(self, name: str, channels: int) -> Cutter:
+    def create_cutter(self, name: str, channels: int) -> Cutter:
         """What cuts a recording with so many channels.
 
         Raises:
@@ -154,21 +164,24 @@ class Plan:
         if names is not None and len(names) != channels:
             raise AudioError(
                 "channel_names",
-                f"{name}: {counted(channels, 'channel')}",
+                f"{name}: {format_count(channels, 'channel')}",
                 f"one for each of {', '.join(names)}",
             )
-        return Cutter([Track(self._segmenter(name), speaker) for speaker in names or ("",)])
+        return Cutter([ChannelCutter(self._segmenter(name), speaker) for speaker in names or ("",)])
 
     def _segmenter(self, name: str) -> Segmenter:
         s = self.settings
         if self.turns is not None:
-            own = turns_of(self.turns, name, alone=self.alone) if self.turns else []
-            return Turns(planned(own, self.longest))
-        if s.windowed:
-            window, shortest = _samples(s.window), max(self.min_samples, _samples(SHORTEST_WINDOW_S))
-            return Windows(window, _samples(s.hop), min(window, shortest))
-        return Speech(
-            voice_activity(),
+            own = select_spans(self.turns, name, alone=self.alone) if self.turns else []
+            return SpanSegmenter(divide_long_spans(own, self.longest))
+        if s.uses_windows:
+            window, shortest = (
+                _samples(s.effective_window_s),
+                max(self.min_samples, _samples(SHORTEST_WINDOW_S)),
+            )
+            return WindowSegmenter(window, _samples(s.effective_hop_s), min(window, shortest))
+        return SpeechSegmenter(
+            load_speech_detector(),
             threshold=s.threshold,
             longest=self.longest,
             shortest=_samples(s.shortest_s),

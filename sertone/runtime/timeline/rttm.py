@@ -54,7 +54,7 @@ def read_rttm(path: str | Path) -> list[Turn]:
     return turns
 
 
-def turns_of(turns: Sequence[Turn], source: str, *, alone: bool) -> list[Turn]:
+def select_spans(turns: Sequence[Turn], source: str, *, alone: bool) -> list[Turn]:
     """The turns of one recording, by its name without suffix.
 
     Args:

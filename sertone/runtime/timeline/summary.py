@@ -13,21 +13,21 @@ import numpy as np
 from sertone.audio import SAMPLING_RATE
 from sertone.audio.block_stream import stream_array
 from sertone.audio.decoder import Warnings
-from sertone.runtime.answering import Model, no_answer, prediction
-from sertone.runtime.recording_source import Source, name_of
-from sertone.runtime.timeline.cutting import Piece, Pieces
-from sertone.runtime.timeline.isolated import PiecesApart, decoder
-from sertone.runtime.timeline.plan import Plan, TimelineSettings
+from sertone.runtime.answering import Model, build_prediction, empty_answer
+from sertone.runtime.recording_source import AudioSource, get_source_name
+from sertone.runtime.timeline.cutting import AudioPiece, PieceReader
+from sertone.runtime.timeline.isolated import IsolatedPieceReader, borrow_decoder
+from sertone.runtime.timeline.plan import TimelinePlan, TimelineSettings
 from sertone.schema import Prediction, Segment, Speaker
-from sertone.scoring.display import counted
-from sertone.utils.processes import Isolated
+from sertone.scoring.display import format_count
+from sertone.utils.processes import ChildProcess
 
 if TYPE_CHECKING:
     from sertone.runtime.predictor import Predictor
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class PieceScores:
     """What the model says of a piece: shares of the classes that are told (J,), and ratings (R,).
 
     Where it is `silent` nothing is said.
@@ -41,12 +41,12 @@ class Stretch:
     silent: bool
 
 
-def timeline(
+def predict_timeline(
     predictor: "Predictor",
-    source: Source,
-    plan: Plan,
+    source: AudioSource,
+    plan: TimelinePlan,
     sampling_rate: int | None = None,
-    isolated: Isolated | None = None,
+    isolated: ChildProcess | None = None,
     warnings: Mapping[str, str] | None = None,
 ) -> Prediction:
     """Answers a recording piece by piece, with the memory of one piece and one block.
@@ -64,27 +64,27 @@ def timeline(
     """
     with _opened(source, plan, sampling_rate, isolated) as pieces:
         with closing(iter(pieces)) as groups:
-            stretches = [answered(predictor, piece) for group in groups for piece in group]
-        duration_s, doubts = pieces.ending()
+            stretches = [score_piece(predictor, piece) for group in groups for piece in group]
+        duration_s, doubts = pieces.finish()
     if "no_speech" in doubts:  # also where resampling has made a click of a constant
         stretches = [replace(stretch, silent=True) for stretch in stretches]
-    tally = Tally(predictor)
+    tally = TimelineSummary(predictor)
     in_order = sorted(stretches, key=lambda stretch: (stretch.start_s, stretch.speaker))
-    segments = [tally.add(stretch) for stretch in smoothed(in_order, plan.settings.smoothing)]
-    return tally.prediction(name_of(source), duration_s, {**(warnings or {}), **doubts}, segments)
+    segments = [tally.add(stretch) for stretch in smooth_scores(in_order, plan.settings.smoothing)]
+    return tally.prediction(get_source_name(source), duration_s, {**(warnings or {}), **doubts}, segments)
 
 
-def heard(
-    source: Source, model: Model, sampling_rate: int | None = None, isolated: Isolated | None = None
+def measure_recording(
+    source: AudioSource, model: Model, sampling_rate: int | None = None, isolated: ChildProcess | None = None
 ) -> tuple[float, Warnings]:
     """Seconds of a recording and warnings about it, from all of its samples, none of which are answered."""
-    plan = replace(Plan.of(TimelineSettings(), model), turns=())
+    plan = replace(TimelinePlan.from_settings(TimelineSettings(), model), turns=())
     with _opened(source, plan, sampling_rate, isolated) as pieces:
         assert not list(pieces)
-        return pieces.ending()
+        return pieces.finish()
 
 
-def answered(predictor: "Predictor", piece: Piece) -> Stretch:
+def score_piece(predictor: "Predictor", piece: AudioPiece) -> PieceScores:
     """What the model says of a piece; one shorter than it needs is padded with silence.
 
     Pieces are never answered several at once: the order in which a batch is added up depends on its size, and
@@ -92,14 +92,14 @@ def answered(predictor: "Predictor", piece: Piece) -> Stretch:
     """
     at = piece.start_s, piece.end_s, piece.speaker
     if not len(piece.samples):
-        return Stretch(*at, np.zeros(0), np.zeros(0), silent=True)
+        return PieceScores(*at, np.zeros(0), np.zeros(0), silent=True)
     missing = max(0, predictor.model.min_samples - len(piece.samples))
     outputs = predictor.model.outputs(np.pad(piece.samples, (0, missing))[None])
-    (shares,) = predictor.answering.shares(predictor.model, outputs)
-    return Stretch(*at, shares, outputs.ratings[0], silent=False)
+    (shares,) = predictor.answer_format.map_probabilities(predictor.model, outputs)
+    return PieceScores(*at, shares, outputs.ratings[0], silent=False)
 
 
-def smoothed(stretches: Sequence[Stretch], width: int) -> list[Stretch]:
+def smooth_scores(stretches: Sequence[PieceScores], width: int) -> list[PieceScores]:
     """Averages the answers of `width` neighbours of one speaker, without silent ones; at the ends are fewer.
 
     Args:
@@ -116,18 +116,20 @@ def smoothed(stretches: Sequence[Stretch], width: int) -> list[Stretch]:
     return result
 
 
-class Tally:
+class TimelineSummary:
     """What segments amount to, in all and by speaker; the memory of a few numbers per speaker."""
 
     def __init__(self, predictor: "Predictor") -> None:
-        self._model, self._answering = predictor.model, predictor.answering
+        self._model, self._answering = predictor.model, predictor.answer_format
         self._sums: dict[str, _Sums] = {}
         self._padded = 0
 
-    def add(self, stretch: Stretch) -> Segment:
+    def add(self, stretch: PieceScores) -> Segment:
         """Takes the next stretch, those of a speaker in order of time; gives what is told of it."""
         shares, ratings = stretch.shares, stretch.ratings
-        answer = no_answer() if stretch.silent else self._answering.answer(self._model, shares, ratings)
+        answer = (
+            empty_answer() if stretch.silent else self._answering.format_row(self._model, shares, ratings)
+        )
         at = {"start_s": stretch.start_s, "end_s": stretch.end_s, "speaker": stretch.speaker}
         segment = Segment(**at, **answer)
         self._sums.setdefault(stretch.speaker, _Sums()).add(segment, stretch)
@@ -142,13 +144,13 @@ class Tally:
         if self._padded:
             needed = self._model.min_samples
             found["padded"] = (
-                f"{counted(self._padded, 'segment')}, padded to the {needed} samples the model needs"
+                f"{format_count(self._padded, 'segment')}, padded to the {needed} samples the model needs"
             )
         parts = list(self._sums.values())
         if not any(part.weight for part in parts):
             found["no_speech"] = "no speech was found"
-        answer = no_answer() if "no_speech" in found else self._mean(parts)
-        return prediction(name, duration_s, found, answer, segments=segments, speakers=self._speakers())
+        answer = empty_answer() if "no_speech" in found else self._mean(parts)
+        return build_prediction(name, duration_s, found, answer, segments=segments, speakers=self._speakers())
 
     def _speakers(self) -> list[Speaker]:
         return [self._speaker(name, self._sums[name]) for name in sorted(self._sums)]
@@ -168,9 +170,11 @@ class Tally:
     def _mean(self, parts: "Sequence[_Sums]") -> dict[str, Any]:
         weight = sum(part.weight for part in parts)
         if not weight:
-            return no_answer()
+            return empty_answer()
         shares, ratings = sum(part.shares for part in parts), sum(part.ratings for part in parts)
-        return self._answering.answer(self._model, np.asarray(shares / weight), np.asarray(ratings / weight))
+        return self._answering.format_row(
+            self._model, np.asarray(shares / weight), np.asarray(ratings / weight)
+        )
 
 
 class _Sums:
@@ -183,7 +187,7 @@ class _Sums:
         self.seconds_by_label: dict[str, float] = {}
         self._counted_s = 0.0  # up to here
 
-    def add(self, segment: Segment, stretch: Stretch) -> None:
+    def add(self, segment: Segment, stretch: PieceScores) -> None:
         self.count += 1
         if stretch.silent:
             return
@@ -206,14 +210,14 @@ class _Sums:
 
 @contextmanager
 def _opened(
-    source: Source, plan: Plan, sampling_rate: int | None, isolated: Isolated | None
-) -> "Iterator[Pieces | PiecesApart]":
+    source: AudioSource, plan: TimelinePlan, sampling_rate: int | None, isolated: ChildProcess | None
+) -> "Iterator[PieceReader | IsolatedPieceReader]":
     if isinstance(source, np.ndarray):
         assert sampling_rate is not None
-        sound = stream_array(source, sampling_rate, mix=plan.mix)
-        yield Pieces(sound, plan.cutter("<array>", sound.info.channels))
+        sound = stream_array(source, sampling_rate, mix=plan.mixes_channels)
+        yield PieceReader(sound, plan.create_cutter("<array>", sound.info.channels))
     elif isolated is not None:
-        yield PiecesApart(isolated, source, plan)
+        yield IsolatedPieceReader(isolated, source, plan)
     else:
-        with decoder() as own:
-            yield PiecesApart(own, source, plan)
+        with borrow_decoder() as own:
+            yield IsolatedPieceReader(own, source, plan)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sertone.files import FULL
+from sertone.files import DISK_FULL_ERRNOS
 
 MAGIC = b"sertone1"
 HEADER = struct.Struct("<8sQ")
@@ -31,7 +31,7 @@ RECORD = struct.Struct("<32s8s5QI")
 ALIGNMENT = 64
 
 
-class Store:
+class ArrayStore:
     """Arrays of up to four axes by keys of 32 bytes.
 
     Pickled, it opens the same file again. A store in memory lives as long as the process that made it.
@@ -66,7 +66,7 @@ class Store:
             let_go()
 
     @property
-    def used(self) -> int:
+    def bytes_used(self) -> int:
         """Bytes written, by whichever process."""
         return self._end()
 
@@ -107,7 +107,7 @@ class Store:
                 _write(self._file, bits, offset)
                 os.ftruncate(self._file, end)
             except OSError as error:
-                if error.errno in FULL:
+                if error.errno in DISK_FULL_ERRNOS:
                     return False
                 raise
             self._commit(end)

@@ -40,14 +40,14 @@ def draw_epoch(config: TrainConfig, draw: np.random.Generator, lengths: Sequence
     """
     speeds = draw.choice(config.playback_speeds, len(lengths)).tolist()
     seeds: list[int | None] = [None] * len(lengths)
-    if config.augmentation.on:
+    if config.augmentation.is_active:
         seeds = draw.integers(2**62, size=len(lengths)).tolist()
     longest = config.augmentation.crop_seconds or math.inf
     whole = (samples / SAMPLING_RATE / speed for samples, speed in zip(lengths, speeds, strict=True))
     return speeds, seeds, [min(seconds, longest) for seconds in whole]
 
 
-def augmented(samples: np.ndarray, seed: int, config: Augmentation) -> np.ndarray:
+def augment(samples: np.ndarray, seed: int, config: Augmentation) -> np.ndarray:
     """Crop a recording, remove bands and set chunks to zero.
 
     Args:
@@ -64,13 +64,13 @@ def augmented(samples: np.ndarray, seed: int, config: Augmentation) -> np.ndarra
     centres = draw.uniform(0, SAMPLING_RATE / 2, draw.integers(config.drop_frequencies + 1))
     samples = samples.astype(np.float32)
     if len(centres):
-        samples = np.convolve(samples, band_stop(centres, config.band_hz), "same")[: len(samples)]
+        samples = np.convolve(samples, design_band_stop(centres, config.band_hz), "same")[: len(samples)]
     for chunk in _chunks(len(samples), config, draw):
         samples[chunk] = 0
     return samples
 
 
-def band_stop(centres: np.ndarray, width_hz: float) -> np.ndarray:
+def design_band_stop(centres: np.ndarray, width_hz: float) -> np.ndarray:
     """Design a linear-phase filter that removes bands: the window method.
 
     Args:
@@ -101,7 +101,7 @@ def _chunks(samples: int, config: Augmentation, draw: np.random.Generator) -> li
     return [slice(start, start + length) for start, length in zip(starts, lengths, strict=True)]
 
 
-def require_possible(model: Any, config: Augmentation) -> None:
+def require_uncropped_transcripts(model: Any, config: Augmentation) -> None:
     """Refuse crops of recordings whose whole transcript is to be learnt.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from sertone.errors import SertoneError
-from sertone.scoring.display import counted
+from sertone.scoring.display import format_count
 
 
 def plan_batches(
@@ -15,9 +15,9 @@ def plan_batches(
     batch_size: int | None = None,
     batch_seconds: float | None = None,
     mixing: float | Literal["random"] = 0.0,
-    draw: np.random.Generator | None = None,
-    ranks: int = 1,
-    too_much: Callable[[int, float], bool] = lambda _count, _longest: False,
+    rng: np.random.Generator | None = None,
+    world_size: int = 1,
+    exceeds_memory: Callable[[int, float], bool] = lambda _count, _longest: False,
 ) -> list[list[int]]:
     """Groups utterances by length, or at random.
 
@@ -43,18 +43,18 @@ def plan_batches(
     """
     batches: list[list[int]] = [[]]
     longest = 0.0
-    for index in _order(lengths, mixing, draw):
+    for index in _order(lengths, mixing, rng):
         longest = max(longest, lengths[index])
         count = len(batches[-1]) + 1
         over = count > batch_size if batch_size else count * longest > (batch_seconds or 0.0)
-        if batches[-1] and (over or too_much(count, longest)):
+        if batches[-1] and (over or exceeds_memory(count, longest)):
             batches.append([])
             longest = lengths[index]
         batches[-1].append(index)
-    batches = _divisible([batch for batch in batches if batch], ranks)
-    turns = [batches[start : start + ranks] for start in range(0, len(batches), ranks)]
-    if draw is not None:
-        draw.shuffle(turns)
+    batches = _divisible([batch for batch in batches if batch], world_size)
+    turns = [batches[start : start + world_size] for start in range(0, len(batches), world_size)]
+    if rng is not None:
+        rng.shuffle(turns)
     return [batch for turn in turns for batch in turn]
 
 
@@ -77,7 +77,7 @@ def _divisible(batches: list[list[int]], ranks: int) -> list[list[int]]:
         if not half:
             raise SertoneError(
                 "too_few_utterances",
-                f"{counted(len(batches), 'utterance')} for {counted(ranks, 'rank')}",
+                f"{format_count(len(batches), 'utterance')} for {format_count(ranks, 'rank')}",
                 "at least one batch for each, and equally many",
                 "use fewer ranks",
             )

@@ -12,7 +12,7 @@ from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.nn.encoders.base import Encoder
 from sertone.recipe.train_config import TrainConfig
-from sertone.training.data.array_store import Store
+from sertone.training.data.array_store import ArrayStore
 from sertone.training.data.prefix_cache import PrefixCache
 from sertone.training.data.recordings import Recordings
 
@@ -31,7 +31,7 @@ class PrefixCaches:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.limit = int(config.cache.limit_gb * 1e9)
-        self.shared = Store(limit=self.limit)
+        self.shared = ArrayStore(limit=self.limit)
 
     def open(
         self,
@@ -55,7 +55,7 @@ class PrefixCaches:
         Raises:
             SertoneError: `not_cacheable`, `cache_too_small`, where `memory` or `file` was asked for.
         """
-        chosen = self.choose(encoder, needs, recordings, fabric, say)
+        chosen = self.choose_layers(encoder, needs, recordings, fabric, say)
         if chosen is None:
             return None
         layers, size = chosen
@@ -66,13 +66,13 @@ class PrefixCaches:
             cache.features = PrefixCache(encoder, (), dtype, self.shared, recordings, fabric, say)
             path = self._path(cache.features.name)
             if self.config.cache.where == "file" and path.exists():
-                cache.features.store = Store(path, self.limit)
+                cache.features.store = ArrayStore(path, self.limit)
         what = f"encoder up to layer {layers[-1]}" if layers else "front end"
         where = self.config.cache.where.replace("auto", "memory")
         say(f"output of the frozen {what} kept in {where}, up to {size:.2g} GB")
         return cache
 
-    def choose(
+    def choose_layers(
         self,
         encoder: Encoder,
         needs: Sequence[int],
@@ -108,8 +108,12 @@ class PrefixCaches:
         return fitting[0]
 
     def _possible(self, encoder: Encoder, say: Callable[[str], None]) -> bool:
-        varied = self.config.augmentation.on
-        why = "train.augmentation changes the waveforms in every epoch" if varied else encoder.changing()
+        varied = self.config.augmentation.is_active
+        why = (
+            "train.augmentation changes the waveforms in every epoch"
+            if varied
+            else encoder.explain_varying_prefix()
+        )
         if why and self.config.cache.where != "auto":
             other = "take out train.augmentation" if varied else "raise model.frozen_layers"
             raise SertoneError(
@@ -141,18 +145,18 @@ class PrefixCaches:
     def _path(self, name: str) -> Path:
         return Path(self.config.cache.folder).expanduser() / f"{name}.prefix"
 
-    def _store(self, name: str, gigabytes: float, own: bool) -> Store:
+    def _store(self, name: str, gigabytes: float, own: bool) -> ArrayStore:
         """Where to keep it: a file, or memory of the run; what no other fold can use goes with its fold."""
         if self.config.cache.where != "file":
-            return Store(limit=self.limit) if own else self.shared
+            return ArrayStore(limit=self.limit) if own else self.shared
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         if own:
             path = path.with_suffix(f".{os.getpid()}")
-            store = Store(path, self.limit)
+            store = ArrayStore(path, self.limit)
             path.unlink()  # the disk has it until the store is gone, however this process ends
             return store
-        store = Store(path, self.limit)
+        store = ArrayStore(path, self.limit)
         os.utime(path)
         _make_room(path, self.limit - gigabytes * 1e9)
         return store

@@ -33,7 +33,7 @@ NEAR = 0.3
 """Distance of sketches up to which contours are compared."""
 SECOND = 2.0
 """What a second between two lengths adds to that distance."""
-SAME = 0.97
+COPY_CORRELATION = 0.97
 """Correlation of two contours from which on two recordings are taken for copies."""
 FOLDED, FRAME = 4, 32
 """Samples that are added up, which leaves what is below 2 kHz; such sums in a frame."""
@@ -43,7 +43,7 @@ KEPT = 64
 """Recordings that are kept decoded while pairs are compared."""
 
 
-def sketch(samples: np.ndarray) -> np.ndarray:
+def compute_sketch(samples: np.ndarray) -> np.ndarray:
     """Return the mean power of the parts of a recording: int16 (N,) -> (P,); zeros of a very short one."""
     looked_at = samples[::EVERY].astype(np.float32)
     starts = np.arange(PARTS) * len(looked_at) // PARTS
@@ -52,7 +52,7 @@ def sketch(samples: np.ndarray) -> np.ndarray:
     return np.add.reduceat(looked_at * looked_at, starts) * (PARTS / len(looked_at))
 
 
-def check(
+def check_copies(
     folds: Sequence[Fold], recordings: "Recordings", say: Callable[[str], None] = lambda _: None
 ) -> list[tuple[str, str]]:
     """Refuse equal samples on two sides of a fold, and return the pairs that sound like copies on two sides.
@@ -67,9 +67,9 @@ def check(
     """
     for fold in folds:
         _require_none(fold, recordings)
-    pairs = alike(folds, recordings)
+    pairs = find_copies(folds, recordings)
     for fold in folds:
-        if found := on_two_sides(fold, pairs):
+        if found := select_across_subsets(fold, pairs):
             first = " and ".join(found[0])
             many = f"{len(found)} pairs of recordings on two sides sound like copies" if found[1:] else ""
             say(f"fold {fold.name}: {many or 'two recordings on two sides sound like copies'}: {first}")
@@ -79,7 +79,7 @@ def check(
 def _require_none(fold: Fold, recordings: "Recordings") -> None:
     """Silence may be equal to silence."""
     places: dict[bytes, dict[str, str]] = defaultdict(dict)
-    for side, utterances in fold.sides.items():
+    for side, utterances in fold.subsets.items():
         for u in utterances:
             if recordings.sketches[u.id].any():
                 places[recordings.hashes[u.id]].setdefault(side, u.id)
@@ -92,22 +92,22 @@ def _require_none(fold: Fold, recordings: "Recordings") -> None:
         )
 
 
-def alike(folds: Sequence[Fold], recordings: "Recordings") -> list[tuple[str, str]]:
+def find_copies(folds: Sequence[Fold], recordings: "Recordings") -> list[tuple[str, str]]:
     """Return the pairs of utterances on two sides of a fold that sound like copies, in order."""
-    known = {u.id: u for fold in folds for side in fold.sides.values() for u in side}
-    near = list(likely(recordings, sorted(known)))
-    apart = sorted({pair for fold in folds for pair in on_two_sides(fold, near)})
+    known = {u.id: u for fold in folds for side in fold.subsets.values() for u in side}
+    near = list(find_candidates(recordings, sorted(known)))
+    apart = sorted({pair for fold in folds for pair in select_across_subsets(fold, near)})
     samples = lru_cache(KEPT)(lambda id_: recordings.samples(known[id_]))
-    return [pair for pair in apart if similarity(*map(samples, pair)) >= SAME]
+    return [pair for pair in apart if similarity(*map(samples, pair)) >= COPY_CORRELATION]
 
 
-def on_two_sides(fold: Fold, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def select_across_subsets(fold: Fold, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the pairs that stand on two sides of a fold."""
-    sides = {u.id: side for side, utterances in fold.sides.items() for u in utterances}
+    sides = {u.id: side for side, utterances in fold.subsets.items() for u in utterances}
     return [pair for pair in pairs if len({sides.get(id_, "") for id_ in pair} - {""}) > 1]
 
 
-def likely(recordings: "Recordings", names: Sequence[str]) -> Iterator[tuple[str, str]]:
+def find_candidates(recordings: "Recordings", names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the pairs of utterances with near sketches; not those that are equally loud throughout."""
     from scipy.spatial import KDTree
 
@@ -121,7 +121,7 @@ def likely(recordings: "Recordings", names: Sequence[str]) -> Iterator[tuple[str
         yield names[int(one)], names[int(other)]
 
 
-def contour(samples: np.ndarray) -> np.ndarray:
+def compute_contour(samples: np.ndarray) -> np.ndarray:
     """Return the logarithms of the power of two low bands: int16 (N,) -> (2, T)."""
     whole = len(samples) // (FOLDED * FRAME) * FOLDED * FRAME
     folded = samples[:whole].astype(np.float32).reshape(-1, FOLDED).sum(1)
@@ -131,8 +131,8 @@ def contour(samples: np.ndarray) -> np.ndarray:
 
 def similarity(one: np.ndarray, other: np.ndarray) -> float:
     """Return the correlation of the contours of two recordings, int16 (N,), shifted so that they fit best."""
-    still = contour(other)
-    moved = (contour(one[start:]) for start in range(0, FOLDED * FRAME, FOLDED * FRAME // PHASES))
+    still = compute_contour(other)
+    moved = (compute_contour(one[start:]) for start in range(0, FOLDED * FRAME, FOLDED * FRAME // PHASES))
     return max(_correlation(each, still, shift) for each in moved for shift in range(-SHIFT, SHIFT + 1))
 
 

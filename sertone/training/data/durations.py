@@ -8,10 +8,10 @@ from sertone import audio
 from sertone.errors import AudioError, SertoneError
 from sertone.recipe import DataConfig
 from sertone.schema import Utterance
-from sertone.scoring.display import counted
+from sertone.scoring.display import format_count
 
 
-def limited(
+def limit_durations(
     utterances: Sequence[Utterance], data: DataConfig, say: Callable[[str], None]
 ) -> tuple[list[Utterance], dict[str, Any]]:
     """Apply `data.max_seconds` and `data.longer`.
@@ -34,7 +34,7 @@ def limited(
         return list(utterances), {}
     longer = {u.id for u in utterances if duration_s(u) > limit}
     are = "is" if len(longer) == 1 else "are"
-    said = f"{len(longer)} of {counted(len(utterances), 'utterance')} {are} longer than {limit:g} s"
+    said = f"{len(longer)} of {format_count(len(utterances), 'utterance')} {are} longer than {limit:g} s"
     if longer and data.longer == "error":
         first = next(u for u in utterances if u.id in longer)
         raise SertoneError(

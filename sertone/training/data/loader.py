@@ -15,15 +15,15 @@ from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.train_config import Augmentation
 from sertone.schema import Utterance
-from sertone.training.data.augmentation import augmented
-from sertone.training.data.prefix_cache import PrefixCache, waveform
+from sertone.training.data.augmentation import augment
+from sertone.training.data.prefix_cache import PrefixCache, load_waveform
 from sertone.training.data.recordings import Recordings
 
 AHEAD = 3
 """Batches made in advance."""
 
 
-class Row(NamedTuple):
+class BatchItem(NamedTuple):
     """What a batch takes of an utterance.
 
     Attributes:
@@ -76,7 +76,7 @@ class Loader:
         waited, self.waited = self.waited, 0.0
         return waited
 
-    def batches(self, plan: Sequence[Sequence[Row]], tasks: Sequence[str]) -> Iterator[Batch]:
+    def batches(self, plan: Sequence[Sequence[BatchItem]], tasks: Sequence[str]) -> Iterator[Batch]:
         """Batches on the CPU, in the order of the plan.
 
         Args:
@@ -92,11 +92,11 @@ class Loader:
                 batch = made.popleft().result()
                 self.waited += time.monotonic() - started
                 utterances = [row.utterance for row in rows]
-                targets = {t: self.vocabulary.targets(t, utterances, soft=self.soft) for t in tasks}
+                targets = {t: self.vocabulary.make_targets(t, utterances, soft=self.soft) for t in tasks}
                 read = self._read(rows) if self.vocabulary.tokenizer else {}
                 yield replace(batch or self._computed(rows), targets=targets, **read)
 
-    def _make(self, rows: Sequence[Row]) -> Batch | None:
+    def _make(self, rows: Sequence[BatchItem]) -> Batch | None:
         """A batch without targets and text; None where the cache lacks one of the rows."""
         if all(row.withheld == "audio" for row in rows):
             return Batch(None, self._lengths(rows))
@@ -109,13 +109,13 @@ class Loader:
         kept = [each for row in rows if (each := self.cache.get(row.utterance, row.speed)) is not None]
         return self._from_cache(rows, kept) if len(kept) == len(rows) else None
 
-    def _waveform(self, row: Row) -> np.ndarray:
+    def _waveform(self, row: BatchItem) -> np.ndarray:
         change = None
         if row.seed is not None:
-            change = partial(augmented, seed=row.seed, config=self.augmentation)
-        return waveform(self.recordings, row.utterance, row.speed, self.min_samples, change)
+            change = partial(augment, seed=row.seed, config=self.augmentation)
+        return load_waveform(self.recordings, row.utterance, row.speed, self.min_samples, change)
 
-    def _computed(self, rows: Sequence[Row]) -> Batch:
+    def _computed(self, rows: Sequence[BatchItem]) -> Batch:
         """A batch from the cache, which computes what it lacks."""
         assert self.cache is not None
         known = [self.cache.get(row.utterance, row.speed) for row in rows]
@@ -125,18 +125,18 @@ class Loader:
         ]
         return self._from_cache(rows, kept)
 
-    def _from_cache(self, rows: Sequence[Row], kept: Sequence[np.ndarray]) -> Batch:
+    def _from_cache(self, rows: Sequence[BatchItem], kept: Sequence[np.ndarray]) -> Batch:
         assert self.cache is not None
-        return Batch(None, self._lengths(rows), prefix=self.cache.batch(kept))
+        return Batch(None, self._lengths(rows), prefix=self.cache.collate(kept))
 
-    def _lengths(self, rows: Sequence[Row]) -> torch.Tensor:
+    def _lengths(self, rows: Sequence[BatchItem]) -> torch.Tensor:
         return torch.tensor([round(self.recordings.lengths[r.utterance.id] / r.speed) for r in rows])
 
-    def _read(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def _read(self, rows: Sequence[BatchItem]) -> dict[str, Any]:
         """The text of a batch, where there is any, and who may be heard, where not all may."""
         texts = [None if row.withheld == "text" else row.utterance.text for row in rows]
-        tokens, counts = self.vocabulary.tokens(texts)
+        tokens, counts = self.vocabulary.encode_texts(texts)
         read: dict[str, Any] = {"tokens": tokens, "counts": counts} if counts.any() else {}
         if any(row.withheld == "audio" for row in rows):
-            read["heard"] = torch.tensor([row.withheld != "audio" for row in rows])
+            read["audio_mask"] = torch.tensor([row.withheld != "audio" for row in rows])
         return read

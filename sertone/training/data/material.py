@@ -9,7 +9,7 @@ from sertone.training.data.recordings import Recordings
 
 
 @dataclass(frozen=True)
-class Material:
+class SharedCaches:
     """Shared by the processes of a run: pickled, it opens the same memory again.
 
     Attributes:
@@ -21,6 +21,6 @@ class Material:
     prefixes: PrefixCaches
 
     @classmethod
-    def of(cls, config: TrainConfig) -> Self:
+    def from_config(cls, config: TrainConfig) -> Self:
         """Empty, as large as the recipe allows."""
         return cls(Recordings(config.audio_cache_gb, config.playback_speeds), PrefixCaches(config))

@@ -24,7 +24,7 @@ import sertone.nn
 from sertone.nn.encoders.base import Encoder, Prefix
 from sertone.schema import Utterance
 from sertone.training.data import recordings as recordings_code
-from sertone.training.data.array_store import Store
+from sertone.training.data.array_store import ArrayStore
 from sertone.training.data.recordings import Recordings
 
 SHOWN = {torch.float32: torch.float32, torch.bfloat16: torch.int16}
@@ -52,7 +52,7 @@ class PrefixCache:
         encoder: Encoder,
         layers: tuple[int, ...],
         dtype: torch.dtype,
-        store: Store,
+        store: ArrayStore,
         recordings: Recordings,
         fabric: Fabric,
         say: Callable[[str], None],
@@ -60,7 +60,7 @@ class PrefixCache:
     ) -> None:
         self.encoder, self.layers, self.dtype, self.store = encoder, layers, dtype, store
         self.recordings, self.fabric, self.say, self.features = recordings, fabric, say, features
-        self.name = prefix_name(encoder, layers, dtype, fabric)
+        self.name = hash_prefix(encoder, layers, dtype, fabric)
 
     def get(self, utterance: Utterance, speed: float) -> np.ndarray | None:
         """What is kept of an utterance: (T, C) or (S, T, D), bfloat16 as the int16 of its bits."""
@@ -72,7 +72,7 @@ class PrefixCache:
         with self.fabric.autocast():
             prefix = self._features(utterance, speed)
             if self.layers:
-                prefix = self.encoder.deepen(prefix, self.layers)
+                prefix = self.encoder.run_frozen_layers(prefix, self.layers)
         states = prefix.states[0].to(self.dtype).cpu().contiguous()
         kept = states.view(SHOWN[self.dtype]).numpy()
         if not self.store.put(self._key(utterance, speed), kept) and not self.full:
@@ -80,7 +80,7 @@ class PrefixCache:
             self.say("the cache of the frozen prefix is full; what does not fit is computed each time")
         return kept
 
-    def batch(self, rows: Sequence[np.ndarray]) -> Prefix:
+    def collate(self, rows: Sequence[np.ndarray]) -> Prefix:
         """Pads what is kept of B utterances to one prefix."""
         frames = [row.shape[-2] for row in rows]
         *states, _, width = rows[0].shape
@@ -92,8 +92,8 @@ class PrefixCache:
     def _features(self, utterance: Utterance, speed: float) -> Prefix:
         known = self.features.get(utterance, speed) if self.features else None
         if self.features and known is not None:
-            return self.features.batch([known]).to(self.fabric.device)
-        samples = waveform(self.recordings, utterance, speed, self.encoder.min_samples)
+            return self.features.collate([known]).to(self.fabric.device)
+        samples = load_waveform(self.recordings, utterance, speed, self.encoder.min_samples)
         device = self.fabric.device
         lengths = torch.tensor([len(samples)], device=device)
         return Prefix(*self.encoder.front(torch.from_numpy(samples)[None].to(device), lengths))
@@ -103,7 +103,7 @@ class PrefixCache:
         return hashlib.sha256(text.encode()).digest()
 
 
-def waveform(
+def load_waveform(
     recordings: Recordings,
     utterance: Utterance,
     speed: float,
@@ -126,14 +126,14 @@ def waveform(
     return padded
 
 
-def prefix_name(encoder: Encoder, layers: tuple[int, ...], dtype: torch.dtype, fabric: Fabric) -> str:
+def hash_prefix(encoder: Encoder, layers: tuple[int, ...], dtype: torch.dtype, fabric: Fabric) -> str:
     """Hash of everything that the prefix's output follows from, but for the audio."""
     cut = layers[-1] if layers else 0
     modules = [module for part in encoder.parts()[: cut + 1] for module in part]
-    return states_name(encoder.describe(), modules, layers, dtype, fabric)
+    return hash_states(encoder.describe(), modules, layers, dtype, fabric)
 
 
-def states_name(
+def hash_states(
     description: dict[str, Any],
     modules: Iterable[torch.nn.Module],
     layers: tuple[int, ...],

@@ -16,12 +16,12 @@ import soxr
 from sertone import audio
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import AudioError, SertoneError
-from sertone.runtime.timeline.isolated import SILENCE_S, decoder, decoder_failed
+from sertone.runtime.timeline.isolated import DECODER_TIMEOUT_S, borrow_decoder, build_decoder_error
 from sertone.schema import Utterance
-from sertone.scoring.display import counted
+from sertone.scoring.display import format_count
 from sertone.training.data import duplicates
-from sertone.training.data.array_store import Store
-from sertone.utils.processes import ChildDiedError, cores, side_by_side
+from sertone.training.data.array_store import ArrayStore
+from sertone.utils.processes import ChildDiedError, count_cores, run_parallel
 
 WORTH_CHILDREN = 256
 """Recordings from which on starting several processes to decode them pays."""
@@ -46,11 +46,11 @@ class Recordings:
 
     def __init__(self, cache_gb: float, speeds: Sequence[float] = (1.0,)) -> None:
         self.speeds = tuple(dict.fromkeys([1.0, *speeds]))
-        self.store = Store(limit=int(cache_gb * 1e9))
+        self.store = ArrayStore(limit=int(cache_gb * 1e9))
         self.lengths: dict[str, int] = {}
         self.hashes: dict[str, bytes] = {}
         self.sketches: dict[str, np.ndarray] = {}
-        self.alike: list[tuple[str, str]] = []
+        self.likely_copies: list[tuple[str, str]] = []
 
     @property
     def seconds(self) -> float:
@@ -72,7 +72,7 @@ class Recordings:
         """
         new = {u.id: u for u in utterances if u.id not in self.lengths}
         if children is None:
-            children = cores() if len(new) >= WORTH_CHILDREN else 1
+            children = count_cores() if len(new) >= WORTH_CHILDREN else 1
         warnings: dict[str, list[str]] = defaultdict(list)
         errors: dict[str, str] = {}
         for id_, found in self._decoded(new.values(), children):
@@ -87,7 +87,7 @@ class Recordings:
             more = f"; and {len(named) - 5} more" if len(named) > 5 else ""
             raise SertoneError(
                 "unreadable_audio",
-                f"{len(named)} of {counted(len(new), 'recording')}: {'; '.join(named[:5])}{more}",
+                f"{len(named)} of {format_count(len(new), 'recording')}: {'; '.join(named[:5])}{more}",
                 way_out="`sertone corpora check` lists them all; mend them or leave them out",
             )
         return dict(warnings)
@@ -102,7 +102,7 @@ class Recordings:
             SertoneError: `unreadable_audio`.
         """
         return [
-            f"{counted(len(ids), 'recording')} with a warning, {code.replace('_', ' ')}: "
+            f"{format_count(len(ids), 'recording')} with a warning, {code.replace('_', ' ')}: "
             f"{', '.join(ids[:3])}{', ...' * (len(ids) > 3)}"
             for code, ids in self.load(utterances).items()
         ]
@@ -119,30 +119,30 @@ class Recordings:
                 yield utterance.id, self._decoded_apart(utterance)
             return
         calls = ((utterance, self.speeds) for utterance in utterances)
-        crowd = side_by_side([{}] * children, decode, calls, silence_s=SILENCE_S)
+        crowd = run_parallel([{}] * children, decode, calls, timeout_s=DECODER_TIMEOUT_S)
         with contextlib.closing(crowd) as answers:
             for (utterance, _), future in answers:
                 error = future.exception()
                 if isinstance(error, ChildDiedError):
-                    error = decoder_failed(utterance.path, error)
+                    error = build_decoder_error(utterance.path, error)
                 if error and not isinstance(error, AudioError):
                     raise error
                 yield utterance.id, error or future.result()
 
     def _decoded_apart(self, utterance: Utterance) -> tuple | AudioError:
         """The same of one, by the process that decodes for predictions as well."""
-        with decoder() as child:
+        with borrow_decoder() as child:
             try:
                 return child(decode, utterance, self.speeds)
             except ChildDiedError as error:
-                return decoder_failed(utterance.path, error)
+                return build_decoder_error(utterance.path, error)
             except AudioError as error:
                 return error
 
     def _keep(self, id_: str, variants: dict[float, np.ndarray]) -> None:
         self.lengths[id_] = len(variants[1.0])
         self.hashes[id_] = hashlib.sha256(variants[1.0].tobytes()).digest()
-        self.sketches[id_] = duplicates.sketch(variants[1.0])
+        self.sketches[id_] = duplicates.compute_sketch(variants[1.0])
         for speed, samples in variants.items():
             self.store.put(_key(id_, speed), samples)
 

@@ -16,23 +16,23 @@ from sertone import licences
 from sertone import recipe as recipes
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.files import read_json, write_json, write_text
-from sertone.nn.distillation import check_targets, student_of
+from sertone.nn.distillation import build_student, check_targets
 from sertone.nn.encoders.base import Encoder
 from sertone.nn.encoders.saved import save_encoder
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol.splits import Fold
 from sertone.schema import Utterance
 from sertone.sharing import encoder_card
-from sertone.sharing.encoder_origin import ENCODER, FORMAT, NOTHING, origin_of
+from sertone.sharing.encoder_origin import ENCODER, FORMAT, NOTHING_SEEN, find_origin
 from sertone.sharing.model_folder import WEIGHTS
-from sertone.training.data.material import Material
+from sertone.training.data.material import SharedCaches
 from sertone.training.distill import unlabelled
 from sertone.training.distill.distill_recipe import DistillRecipe
-from sertone.training.distill.student import Distillation, Distiller
+from sertone.training.distill.student import DistillationTrainer, StudentModel
 from sertone.training.experiment import contamination
 from sertone.training.experiment.experiment import require_device
 from sertone.training.fit import distributed
-from sertone.training.fit.progress import Progress
+from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.run_folder import claim, fingerprint
 
 RESULT = "distill.json"
@@ -63,29 +63,29 @@ def distill(
             `nothing_held_out`, `run_in_use`, `other_experiment`.
     """
     require_device(recipe.train.device)
-    distributed.join(recipe.train.device)
+    distributed.init(recipe.train.device)
     out, seed = Path(out), recipe.train.seed
     torch.manual_seed(seed)
     teacher = recipe.teacher.build()
     check_targets(teacher, recipe.targets)
-    student = student_of(teacher, recipe.student.layers)
-    found = unlabelled.utterances(recipe.data, recipe.max_seconds)
-    fold = unlabelled.sides(found, recipe.held_out, seed)
-    card = unlabelled.card(recipe.data, fold, seed)
+    student = build_student(teacher, recipe.student.layers)
+    found = unlabelled.load_pieces(recipe.data, recipe.max_seconds)
+    fold = unlabelled.hold_out(found, recipe.held_out, seed)
+    card = unlabelled.build_card(recipe.data, fold, seed)
     about = _about(recipe, teacher, student, found, card)
-    say = Progress(0, quiet).say
+    say = RunProgress(0, quiet).say
     if teacher.unused:
         say(teacher.unused)
     with claim(out, recipes.dump(recipe), card, force=force, fresh=fresh, say=say):
         if not (out / RESULT).is_file():
-            with Progress(recipe.train.epochs, quiet) as progress:
+            with RunProgress(recipe.train.epochs, quiet) as progress:
                 distiller = _distiller(recipe, teacher, student, fold, out, progress)
                 distiller.experiment = fingerprint(recipe.model_dump(mode="json"), card)
-                before = distiller.held_out_loss()
+                before = distiller.compute_held_out_loss()
                 distiller.train()
-            if distributed.first():
+            if distributed.is_first():
                 _write(student, about, _result(distiller, card, before), out)
-        distributed.wait()
+        distributed.barrier()
     return out / "encoder"
 
 
@@ -94,8 +94,8 @@ def _about(
 ) -> dict[str, Any]:
     """What `encoder.json` holds, by which `sharing.origins` knows the encoder, but for the result."""
     options = recipe.teacher.model_dump(mode="json")
-    origin, source = origin_of(options), options.get("source")
-    own = contamination.names(found, card)
+    origin, source = find_origin(options), options.get("source")
+    own = contamination.hash_training_data(found, card)
     return {
         "format": FORMAT,
         "encoder": student.describe(),
@@ -104,9 +104,9 @@ def _about(
         "recipe": recipe.model_dump(mode="json", include={"student", "targets", "cosine"}),
         "corpus": card["corpus"],
         "parameters": {"teacher": _parameters(teacher), "student": _parameters(student)},
-        "licences": licences.ledger(card["corpus"], {"encoder": options}, origin and origin.licences),
-        "heard": origin.heard if origin else NOTHING,
-        "listened": contamination.together(own, origin.listened) if origin else own,
+        "licences": licences.build_ledger(card["corpus"], {"encoder": options}, origin and origin.licences),
+        "heard": origin.seen_with_labels if origin else NOTHING_SEEN,
+        "listened": contamination.union(own, origin.seen_without_labels) if origin else own,
     }
 
 
@@ -115,15 +115,15 @@ def _parameters(encoder: Encoder) -> int:
 
 
 def _distiller(
-    recipe: DistillRecipe, teacher: Encoder, student: Encoder, fold: Fold, out: Path, progress: Progress
-) -> Distiller:
+    recipe: DistillRecipe, teacher: Encoder, student: Encoder, fold: Fold, out: Path, progress: RunProgress
+) -> DistillationTrainer:
     """Everything that the training needs, the audio decoded."""
-    config = recipe.train.for_the_loop()
-    material = Material.of(config)
+    config = recipe.train.to_train_config()
+    material = SharedCaches.from_config(config)
     for line in material.recordings.load_with_warnings([*fold.train, *fold.validation]):
         progress.say(line)
-    model = Distillation(student, recipe.student, teacher.width, recipe.targets, recipe.cosine)
-    return Distiller(
+    model = StudentModel(student, recipe.student, teacher.width, recipe.targets, recipe.cosine)
+    return DistillationTrainer(
         model,
         Vocabulary({}, {}, []),
         fold,
@@ -137,12 +137,12 @@ def _distiller(
     )
 
 
-def _result(distiller: Distiller, card: dict, before: float | None) -> dict[str, Any]:
+def _result(distiller: DistillationTrainer, card: dict, before: float | None) -> dict[str, Any]:
     """What came out: losses by epoch, seconds."""
     history = distiller.history
     scored = [entry for entry in history if "val_loss" in entry]
     chosen = min(scored, key=lambda entry: entry["val_loss"]) if scored else history[-1]
-    recordings = distiller.material.recordings
+    recordings = distiller.caches.recordings
     return {
         "held_out": {"before": before, "after": chosen.get("val_loss")},
         "epoch": chosen["epoch"] + 1,
@@ -163,7 +163,7 @@ def _write(student: Encoder, about: dict, result: dict, out: Path) -> None:
     aside.mkdir()
     save_encoder(student, aside)
     about["files"] = {WEIGHTS: file_hash(aside / WEIGHTS)}
-    write_text(aside / "README.md", encoder_card.render(about))
+    write_text(aside / "README.md", encoder_card.render_encoder(about))
     write_json(aside / ENCODER, about)
     shutil.rmtree(out / "encoder", ignore_errors=True)
     aside.replace(out / "encoder")
@@ -171,6 +171,6 @@ def _write(student: Encoder, about: dict, result: dict, out: Path) -> None:
     shutil.rmtree(out / "resume", ignore_errors=True)
 
 
-def result(out: str | Path) -> dict[str, Any]:
+def read_result(out: str | Path) -> dict[str, Any]:
     """What `distill.json` holds."""
     return read_json(Path(out) / RESULT, "not_a_run")

@@ -16,14 +16,14 @@ from pydantic import Field, field_validator, model_validator
 from sertone.audio import MAX_SECONDS
 from sertone.nn.encoders.config import EncoderConfig
 from sertone.recipe import CorpusConfig
-from sertone.recipe.settings import LAYERS, Settings, load_as
+from sertone.recipe.settings import MAX_LAYERS, Settings, load_as
 from sertone.recipe.train_config import Rates, TrainConfig, TrainingConfig
 
 
 class StudentConfig(Settings):
     """What becomes of the teacher."""
 
-    layers: int = Field(default=2, ge=1, le=LAYERS)
+    layers: int = Field(default=2, ge=1, le=MAX_LAYERS)
     """The student begins with this many of the teacher's layers, from the first on."""
     frozen_layers: int = Field(default=-1, ge=-1)
     """This many of the student's layers are not trained, from the first on. 0 freezes the front end only,
@@ -55,7 +55,7 @@ class DistillTrainConfig(TrainingConfig):
     """Speed perturbation draws one of these speeds for every recording and epoch. The teacher's output is
     kept for each of them."""
 
-    def for_the_loop(self) -> TrainConfig:
+    def to_train_config(self) -> TrainConfig:
         """The same as the training of a model has it."""
         rates = Rates(encoder=self.learning_rate, downstream=self.learning_rate)
         return TrainConfig.model_validate(

@@ -17,15 +17,15 @@ from sertone.nn.distillation import TargetHead
 from sertone.nn.encoders.base import NOTHING, Encoder, Prefix
 from sertone.nn.heads import HeadOutput
 from sertone.training.data.batches import plan_batches
-from sertone.training.data.loader import Loader, Row
+from sertone.training.data.loader import BatchItem, Loader
 from sertone.training.data.prefix_cache import PrefixCache
 from sertone.training.distill.distill_recipe import StudentConfig
-from sertone.training.fit.epoch_statistics import LOWER
+from sertone.training.fit.epoch_statistics import DIVERGENCE_ADVICE
 from sertone.training.fit.inference import EVALUATION_SECONDS
 from sertone.training.fit.trainer import Trainer
 
 
-class Distillation(nn.Module):
+class StudentModel(nn.Module):
     """A student with a head per target layer, as a model of one stage.
 
     Args:
@@ -99,7 +99,7 @@ class TargetLoader(Loader):
         """Seconds waited since the last call, for either."""
         return super().pop_waited() + self.teacher.pop_waited()
 
-    def batches(self, plan: Sequence[Sequence[Row]], tasks: Sequence[str]) -> Iterator[Batch]:
+    def batches(self, plan: Sequence[Sequence[BatchItem]], tasks: Sequence[str]) -> Iterator[Batch]:
         """Batches in the order of the plan; `tasks` are the names of the targets, in order."""
         both = zip(super().batches(plan, ()), self.teacher.batches(plan, ()), strict=True)
         for batch, heard in both:
@@ -114,11 +114,15 @@ class TargetLoader(Loader):
             if prefix is None:
                 assert heard.waveforms is not None, "a batch has waveforms or a prefix"
                 prefix = Prefix(*self.encoder.front(heard.waveforms, heard.lengths))
-            return prefix.states if prefix.layers else self.encoder.deepen(prefix, self.targets).states
+            return (
+                prefix.states
+                if prefix.layers
+                else self.encoder.run_frozen_layers(prefix, self.targets).states
+            )
 
 
 @dataclass
-class Distiller(Trainer):
+class DistillationTrainer(Trainer):
     """Trains a student; the fold's validation side is the audio held out.
 
     Args:
@@ -130,7 +134,7 @@ class Distiller(Trainer):
     targets: Sequence[int] = field(kw_only=True)
 
     @torch.no_grad()
-    def held_out_loss(self) -> float | None:
+    def compute_held_out_loss(self) -> float | None:
         """Return the mean over the frames of the held-out audio, at speed 1; None where there is none.
 
         Raises:
@@ -144,26 +148,28 @@ class Distiller(Trainer):
         for batch in self.loader.batches(self._held_out_plan(), list(model.heads)):
             with self.fabric.autocast():
                 outputs = model(batch.to(self.fabric.device))
-            total += sum(h.total(outputs[n], batch.targets[n]) for n, h in model.heads.items())
+            total += sum(h.sum_losses(outputs[n], batch.targets[n]) for n, h in model.heads.items())
             frames += int(next(iter(outputs.values())).frames.sum())
         model.train(was_training)
         loss = total.item() / frames / len(model.heads)
         if not math.isfinite(loss):
-            raise SertoneError("diverged", f"the loss on the held-out audio is {loss}", "a number", LOWER)
+            raise SertoneError(
+                "diverged", f"the loss on the held-out audio is {loss}", "a number", DIVERGENCE_ADVICE
+            )
         return loss
 
-    def _held_out_plan(self) -> list[list[Row]]:
-        aside, lengths = self.fold.validation, self.material.recordings.lengths
+    def _held_out_plan(self) -> list[list[BatchItem]]:
+        aside, lengths = self.fold.validation, self.caches.recordings.lengths
         seconds = [lengths[u.id] / SAMPLING_RATE for u in aside]
         plan = plan_batches(seconds, batch_seconds=EVALUATION_SECONDS)
-        return [[Row(aside[index]) for index in batch] for batch in plan]
+        return [[BatchItem(aside[index]) for index in batch] for batch in plan]
 
     def _validate(self, stage: Stage, entry: dict) -> float | None:
-        loss = self.held_out_loss()
+        loss = self.compute_held_out_loss()
         return None if loss is None else -entry.setdefault("val_loss", loss)
 
     def _loader(self, cache: PrefixCache | None) -> Loader:
-        recordings, samples = self.material.recordings, self.teacher.min_samples
+        recordings, samples = self.caches.recordings, self.teacher.min_samples
         augmentation = self.config.augmentation
         teacher = Loader(recordings, self.vocabulary, samples, self._kept, augmentation=augmentation)
         return TargetLoader(teacher, self.teacher, self.targets, self.fabric, cache)
@@ -173,7 +179,7 @@ class Distiller(Trainer):
         """Where the teacher's hidden states are kept, if they are."""
         self.teacher.to(self.fabric.device).freeze(self.targets[-1])
         self.teacher.eval()
-        recordings, prefixes = self.material.recordings, self.material.prefixes
+        recordings, prefixes = self.caches.recordings, self.caches.prefixes
 
         def say(line: str) -> None:
             self.progress.say(f"teacher: {line}")

@@ -10,13 +10,13 @@ import numpy as np
 from sertone import audio, corpora
 from sertone.errors import AudioError, SertoneError
 from sertone.protocol import leaks
-from sertone.protocol.protocol_card import about_corpus, contents, versions
+from sertone.protocol.protocol_card import collect_versions, describe_corpus, hash_contents
 from sertone.protocol.splits import Fold
 from sertone.recipe import CorpusConfig
 from sertone.schema import Utterance
 
 
-def utterances(data: CorpusConfig, max_seconds: float) -> list[Utterance]:
+def load_pieces(data: CorpusConfig, max_seconds: float) -> list[Utterance]:
     """All that can be heard of a corpus, in pieces.
 
     Args:
@@ -27,10 +27,10 @@ def utterances(data: CorpusConfig, max_seconds: float) -> list[Utterance]:
         SertoneError: as `corpora.load`.
     """
     found = corpora.load(data.corpus, data.root, data.only, labelled=False, **data.reader_options)
-    return [piece for utterance in found for piece in pieces(utterance, max_seconds)]
+    return [piece for utterance in found for piece in cut_utterance(utterance, max_seconds)]
 
 
-def pieces(utterance: Utterance, max_seconds: float) -> Iterator[Utterance]:
+def cut_utterance(utterance: Utterance, max_seconds: float) -> Iterator[Utterance]:
     """An utterance, or pieces of equal length where it is longer than `max_seconds`.
 
     One whose file cannot be read comes as it is: `Recordings.load` names it, with all others.
@@ -47,7 +47,7 @@ def pieces(utterance: Utterance, max_seconds: float) -> Iterator[Utterance]:
         yield replace(utterance, id=name, start_s=start, end_s=stop)
 
 
-def sides(found: Sequence[Utterance], held_out: float, seed: int) -> Fold:
+def hold_out(found: Sequence[Utterance], held_out: float, seed: int) -> Fold:
     """Keeps some of the audio aside: whole speakers, or whole files where a speaker is not named.
 
     Args:
@@ -79,7 +79,7 @@ def _group(utterance: Utterance) -> str:
     return utterance.speaker or str(utterance.path)
 
 
-def card(data: CorpusConfig, fold: Fold, seed: int) -> dict:
+def build_card(data: CorpusConfig, fold: Fold, seed: int) -> dict:
     """What is listened to, as a JSON object: the protocol card of a distillation.
 
     Args:
@@ -89,10 +89,10 @@ def card(data: CorpusConfig, fold: Fold, seed: int) -> dict:
     """
     used = [*fold.train, *fold.validation]
     return {
-        "corpus": about_corpus(data) | {"files": len({u.path for u in used})},
+        "corpus": describe_corpus(data) | {"files": len({u.path for u in used})},
         "held_out": sorted({_group(u) for u in fold.validation}),
         "seed": seed,
-        "versions": versions(),
-        "file_hashes": leaks.recording_hashes(used),
-        "contents": contents(used),
+        "versions": collect_versions(),
+        "file_hashes": leaks.hash_recordings(used),
+        "contents": hash_contents(used),
     }

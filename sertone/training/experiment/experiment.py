@@ -11,17 +11,22 @@ from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS, Scale, class_names, class_shares
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol import leaks, splits
-from sertone.protocol.corpus_split import outside_note, split_corpus, take_part, unused_note
-from sertone.protocol.protocol_card import contents, protocol_card, selection
+from sertone.protocol.corpus_split import (
+    describe_outside_classes,
+    describe_unused_labels,
+    select_utterances,
+    split_corpus,
+)
+from sertone.protocol.protocol_card import build_protocol_card, describe_selection, hash_contents
 from sertone.protocol.splits import Fold
 from sertone.recipe import Recipe
 from sertone.schema import Utterance
 from sertone.scoring import display
-from sertone.sharing.encoder_origin import Origin, origin_of
+from sertone.sharing.encoder_origin import Origin, find_origin
 from sertone.training.data import durations
 from sertone.training.experiment import contamination, teachers
 
-PAST = ("encoder", "teacher")
+LINEAGE_KEYS = ("encoder", "teacher")
 """Parts of a card about what a model comes from."""
 
 
@@ -44,7 +49,7 @@ class Experiment:
     card: dict = field(repr=False)
 
     @property
-    def answers(self) -> tuple[str, ...]:
+    def tasks(self) -> tuple[str, ...]:
         """The tasks that the model is for."""
         config: Any = models.configure(self.recipe.model)
         return config.answers
@@ -52,71 +57,73 @@ class Experiment:
     @property
     def classes(self) -> list[str]:
         """Names of the classes; none where the model does not answer emotions."""
-        return class_names(self.class_map) if "emotion" in self.answers else []
+        return class_names(self.class_map) if "emotion" in self.tasks else []
 
     @property
     def ratings(self) -> dict[str, Scale]:
         """Scales of the corpus's ratings that the model answers."""
-        known = corpora.scales(self.recipe.data)
-        return {name: known[name] for name in self.answers if name in DIMENSIONS}
+        known = corpora.resolve_scales(self.recipe.data)
+        return {name: known[name] for name in self.tasks if name in DIMENSIONS}
 
-    def vocabulary(self, number: int) -> Vocabulary:
+    def build_vocabulary(self, number: int) -> Vocabulary:
         """What goes into the model of a fold, and what comes out of it."""
         training = self.folds[number].train
-        return models.vocabulary(self.recipe.model, training, self.class_map, self.ratings)
+        return models.build_vocabulary(self.recipe.model, training, self.class_map, self.ratings)
 
-    def scored(self, utterances: Iterable[Utterance]) -> list[Utterance]:
+    def select_labelled(self, utterances: Iterable[Utterance]) -> list[Utterance]:
         """Those with a label of one of the tasks that the model is for."""
-        return [u for u in utterances if splits.has_label(u, self.answers)]
+        return [u for u in utterances if splits.has_label(u, self.tasks)]
 
     def with_recipe(self, recipe: Recipe) -> Self:
         """The same data and folds with another model or training.
 
         Raises:
-            SertoneError: `no_device`, `no_votes`, `no_validation`, `no_scale`, `encoder_heard_test`; as
+            SertoneError: `no_device`, `no_votes`, `no_validation`, `no_scale`, `encoder_trained_on_test`; as
                 `leaks.require_labels`.
         """
         config: Any = models.configure(recipe.model)
         _require_scales(recipe, config.answers)
         _require_what_training_needs(recipe, config.answers, self.folds, self.class_map)
-        chosen = {"seed": recipe.train.seed, "selection": selection(self.folds, config.answers)}
-        card = {key: value for key, value in self.card.items() if key not in PAST} | chosen
+        chosen = {"seed": recipe.train.seed, "selection": describe_selection(self.folds, config.answers)}
+        card = {key: value for key, value in self.card.items() if key not in LINEAGE_KEYS} | chosen
         return replace(self, recipe=recipe, card=card).with_past()
 
     @property
     def origin(self) -> Origin | None:
         """Of the model's speech encoder, where Sertone has trained that."""
-        return origin_of(self.recipe.model["encoder"])
+        return find_origin(self.recipe.model["encoder"])
 
-    def teachers(self, number: int) -> list[dict[str, Any]]:
+    def describe_teachers(self, number: int) -> list[dict[str, Any]]:
         """What the models that teach a fold say of themselves; none without `train.teacher`."""
         teacher = self.recipe.train.teacher
-        return teachers.abouts(teacher, number, len(self.folds)) if teacher else []
+        return teachers.load_descriptions(teacher, number, len(self.folds)) if teacher else []
 
     def ledger(self, number: int) -> list[dict[str, Any]]:
         """Licences of what the model of a fold is made of."""
         origin = self.origin
-        found = licences.ledger(self.card["corpus"], self.recipe.model, origin.licences if origin else None)
-        for about in self.teachers(number):
-            found += [entry for entry in licences.of_teacher(about["licences"]) if entry not in found]
+        found = licences.build_ledger(
+            self.card["corpus"], self.recipe.model, origin.licences if origin else None
+        )
+        for about in self.describe_teachers(number):
+            found += [entry for entry in licences.mark_as_teacher(about["licences"]) if entry not in found]
         return found
 
     def with_past(self) -> Self:
         """With what its card says of encoder and teacher, which are refused if they know the test sides.
 
         Raises:
-            SertoneError: `encoder_heard_test`, `teacher_heard_test`, `unlike_teacher`; where there is none.
+            SertoneError: `encoder_trained_on_test`, `teacher_trained_on_test`, `teacher_mismatch`; where there is none.
         """
         past: dict[str, Any] = {}
         teacher, origin = self.recipe.train.teacher, self.origin
         if origin:
-            past["encoder"] = contamination.require_unheard(origin, self.folds, self.card)
+            past["encoder"] = contamination.require_unseen_test(origin, self.folds, self.card)
         if teacher:
             known = (self.folds, self.card, self.classes, self.ratings)
-            past["teacher"] = teachers.require_fit(teacher, *known)
+            past["teacher"] = teachers.require_compatible(teacher, *known)
         if "speaker_independent" in self.card["split"]:
-            histories = [origin.heard if origin else {}, past.get("teacher", {})]
-            unknown = contamination.unknown_speakers(histories)
+            histories = [origin.seen_with_labels if origin else {}, past.get("teacher", {})]
+            unknown = contamination.count_unknown_speakers(histories)
             independent = "not known" if unknown else splits.is_speaker_independent(self.utterances)
             past["split"] = self.card["split"] | {"speaker_independent": independent}
         return replace(self, card=self.card | past)
@@ -141,25 +148,27 @@ def prepare(
     data, answers = recipe.data, config.answers
     _require_scales(recipe, answers)
     found = corpora.load(data.corpus, data.root, data.only, **data.reader_options)
-    mapping, used = take_part(found, data, answers)
-    for note in (unused_note(data, found), outside_note(data, found, mapping)):
+    mapping, used = select_utterances(found, data, answers)
+    for note in (describe_unused_labels(data, found), describe_outside_classes(data, found, mapping)):
         if note and "emotion" in answers:
             say(note)
-    used, limit = durations.limited(used, data, say)
+    used, limit = durations.limit_durations(used, data, say)
     split = split_corpus(used, recipe.protocol, answers, everything=everything)
     folds, hashes = split.folds, split.hashes
     for fold, report in zip(folds, split.leaks, strict=True):
-        leaks.require_none(fold, report)
+        leaks.require_no_leaks(fold, report)
     _require_what_training_needs(recipe, answers, folds, mapping)
     made_by = (mapping, hashes, split.rule, recipe.train.seed, answers)
-    card = protocol_card(data, len(found), folds, split.leaks, *made_by)
-    if (unknown := display.unknown_in_words(card)) and not everything:
+    card = build_protocol_card(data, len(found), folds, split.leaks, *made_by)
+    if (unknown := display.describe_unknown_speakers(card)) and not everything:
         say(unknown)
     made = Experiment(recipe, mapping, used, folds, card | limit).with_past()
-    texts = transcripts.texts(data.text, used, hashes, say, corpora.sheet(data.corpus).LANGUAGE)
-    folds = [Fold(fold.name, *map(texts.given, fold.sides.values())) for fold in folds]
-    used = texts.given(used)
-    card = made.card | {"text": texts.card, "contents": contents(used)}
+    texts = transcripts.load_transcripts(
+        data.text, used, hashes, say, corpora.load_sheet(data.corpus).LANGUAGE
+    )
+    folds = [Fold(fold.name, *map(texts.attach_to, fold.subsets.values())) for fold in folds]
+    used = texts.attach_to(used)
+    card = made.card | {"text": texts.card, "contents": hash_contents(used)}
     return replace(made, utterances=used, folds=folds, card=card)
 
 
@@ -176,7 +185,7 @@ def _require_what_training_needs(
 
 
 def _require_scales(recipe: Recipe, answers: Sequence[str]) -> None:
-    known = corpora.scales(recipe.data)
+    known = corpora.resolve_scales(recipe.data)
     for name in answers:
         if name in DIMENSIONS and name not in known:
             raise SertoneError(

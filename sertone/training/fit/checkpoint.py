@@ -23,15 +23,15 @@ from torch import Tensor
 from sertone import models
 from sertone.audio import file_hash
 from sertone.errors import SertoneError
-from sertone.files import put_aside, read_json, read_text, write_json, write_text
-from sertone.nn.tensor_files import load_tensors, restore, save_tensors, shapes_in
+from sertone.files import quarantine, read_json, read_text, write_json, write_text
+from sertone.nn.tensor_files import load_shapes, load_tensors, restore, save_tensors
 from sertone.nn.vocabulary import Vocabulary
 from sertone.scoring.calibration import Calibration
 from sertone.sharing import model_card
 from sertone.sharing import model_folder as folders
 from sertone.sharing.card_scores import Scores
 from sertone.sharing.model_folder import CARD, FORMAT, MARKER, TOKENIZER, WEIGHTS
-from sertone.utils.json_shape import misfits
+from sertone.utils.json_shape import find_misfits
 
 KEPT = 2
 """Saves to resume from: the newest, and the one before it, should the newest be damaged."""
@@ -89,9 +89,9 @@ def save_model(
     aside.replace(folder)
 
 
-def state_scores(folder: Path, scores: Scores) -> None:
+def update_model_card(folder: Path, scores: Scores) -> None:
     """Writes the model card of a checkpoint again, with its scores."""
-    write_text(folder / CARD, model_card.render(folders.about(folder), scores))
+    write_text(folder / CARD, model_card.render(folders.read_about(folder), scores))
 
 
 def load_model(folder: Path) -> tuple[Any, Vocabulary, dict]:
@@ -103,7 +103,7 @@ def load_model(folder: Path) -> tuple[Any, Vocabulary, dict]:
     Raises:
         SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`.
     """
-    about = folders.about(folder)
+    about = folders.read_about(folder)
     reads = bool(about["model"].get("text"))
     folders.require_intact(folder, [WEIGHTS, *[TOKENIZER] * reads], about["files"])
     tokenizer = read_text(folder / TOKENIZER, "bad_weights") if reads else ""
@@ -131,7 +131,7 @@ def _require_its_weights(folder: Path, options: dict, vocabulary: Vocabulary) ->
         raise SertoneError(
             "bad_weights", f"{folder / MARKER}: {error}", "a model that can be built"
         ) from None
-    found = shapes_in(folder / WEIGHTS)
+    found = load_shapes(folder / WEIGHTS)
     if other := sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name)):
         name = other[0]
         said = f"{folder}: {name} is {found.get(name, 'not there')}"
@@ -140,7 +140,7 @@ def _require_its_weights(folder: Path, options: dict, vocabulary: Vocabulary) ->
         )
 
 
-def save_resume(
+def save_training_state(
     folder: Path, number: int, model: Any, optimizer: torch.optim.Optimizer, state: dict, best: dict
 ) -> None:
     """Write what training needs to go on, then remove all saves but the newest two.
@@ -167,7 +167,7 @@ def save_resume(
         shutil.rmtree(older)
 
 
-def put_damaged_aside(folder: Path, say: Callable[[str], None]) -> None:
+def move_damaged_aside(folder: Path, say: Callable[[str], None]) -> None:
     """Rename saves that are incomplete or damaged, newest first, until one is intact.
 
     Args:
@@ -177,7 +177,7 @@ def put_damaged_aside(folder: Path, say: Callable[[str], None]) -> None:
     for save in reversed(_saves(folder)):
         if not (fault := _fault(save)):
             return
-        say(f"a save is damaged ({fault}): put aside as {put_aside(save)}; the one before it is used")
+        say(f"a save is damaged ({fault}): put aside as {quarantine(save)}; the one before it is used")
 
 
 def _fault(save: Path) -> str:
@@ -188,7 +188,7 @@ def _fault(save: Path) -> str:
         return error.found
     if state.get("format") != FORMAT:
         return ""
-    if misfits(state, STATE):
+    if find_misfits(state, STATE):
         return f"{save / 'state.json'} lacks a part"
     other = [name for name, known in state["files"].items() if not _is(save / name, known)]
     return f"{save / other[0]} is not what was saved" if other else ""
@@ -198,13 +198,13 @@ def _is(path: Path, known: str) -> bool:
     return path.is_file() and file_hash(path) == known
 
 
-def find_resume(folder: Path) -> Path | None:
+def find_training_state(folder: Path) -> Path | None:
     """Return the newest complete save, or None."""
     saves = [save for save in _saves(folder) if (save / "state.json").is_file()]
     return saves[-1] if saves else None
 
 
-def load_resume(save: Path, model: Any) -> tuple[dict, dict[str, Tensor], dict[str, Tensor]]:
+def load_training_state(save: Path, model: Any) -> tuple[dict, dict[str, Tensor], dict[str, Tensor]]:
     """Restores a model from a save.
 
     Returns:
@@ -215,7 +215,7 @@ def load_resume(save: Path, model: Any) -> tuple[dict, dict[str, Tensor], dict[s
     """
     state = read_json(save / "state.json", "bad_weights")
     if (own := state.pop("format", None)) != FORMAT:
-        raise folders.other_format(save, own, FORMAT)
+        raise folders.other_format_error(save, own, FORMAT)
     del state["files"]
     restore(model, load_tensors(save / "model.safetensors"), save)
     best = save / "best.safetensors"
@@ -230,7 +230,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     """Puts an optimizer's moments back, each to the parameter whose name it was saved under.
 
     Raises:
-        SertoneError: `other_moments`, where the optimizer does not train such a parameter, and for saves of
+        SertoneError: `optimizer_mismatch`, where the optimizer does not train such a parameter, and for saves of
             versions that numbered their moments: other groups would get each other's.
     """
     moments: dict[str, dict[str, Tensor]] = {}
@@ -240,7 +240,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     names = _parameter_names(optimizer)
     if other := sorted(moments.keys() - set(names)):
         raise SertoneError(
-            "other_moments",
+            "optimizer_mismatch",
             f"the save holds the optimizer's moments of {other[0]!r}, which is not trained here",
             "a save of the same version, model and stage",
             "start again with --fresh, or go on with the version that wrote the save",

@@ -24,7 +24,7 @@ WATCH_S = 0.5
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces itself in every process
 
 
-def world() -> int:
+def world_size() -> int:
     """How many there are."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -34,12 +34,12 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def first() -> bool:
+def is_first() -> bool:
     """Whether this one writes and reports."""
     return rank() == 0
 
 
-def fabric(config: TrainConfig, *, partial: bool = False) -> Fabric:
+def make_fabric(config: TrainConfig, *, partial: bool = False) -> Fabric:
     """Device and precision of one model, or of this rank's share of it.
 
     Args:
@@ -47,12 +47,12 @@ def fabric(config: TrainConfig, *, partial: bool = False) -> Fabric:
         partial: some steps leave weights out: an encoder whose input is missing, or a skipped layer.
     """
     precision = cast(Literal["32-true", "bf16-mixed"], config.precision)  # `auto` was settled on reading
-    if world() > 1:
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", world()))
+    if world_size() > 1:
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
         made = Fabric(
             accelerator=config.device,
             devices=here,
-            num_nodes=world() // here,
+            num_nodes=world_size() // here,
             strategy="ddp_find_unused_parameters_true" if partial else "ddp",
             precision=precision,
         )
@@ -61,9 +61,9 @@ def fabric(config: TrainConfig, *, partial: bool = False) -> Fabric:
     return Fabric(accelerator=config.device, devices=1, precision=precision)
 
 
-def join(device: str) -> None:
+def init(device: str) -> None:
     """Meets the other ranks, if there are any."""
-    if world() > 1 and not dist.is_initialized():
+    if world_size() > 1 and not dist.is_initialized():
         cuda = device in ("auto", "cuda") and torch.cuda.is_available()
         if cuda:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -83,7 +83,7 @@ def _end_with_the_launcher() -> None:
     threading.Thread(target=watch, name="launcher", daemon=True).start()
 
 
-def wait() -> None:
+def barrier() -> None:
     """Until all ranks are here."""
     if dist.is_initialized():
         dist.barrier()
@@ -93,7 +93,7 @@ def mean(values: Tensor) -> Tensor:
     """Over the ranks."""
     if dist.is_initialized():
         dist.all_reduce(values)
-        values /= world()
+        values /= world_size()
     return values
 
 
@@ -101,6 +101,6 @@ def gather(value: Value) -> list[Value]:
     """The values of all ranks, in order."""
     if not dist.is_initialized():
         return [value]
-    values: list = [None] * world()
+    values: list = [None] * world_size()
     dist.all_gather_object(values, value)
     return values

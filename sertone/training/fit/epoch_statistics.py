@@ -12,15 +12,15 @@ from sertone.nn.heads import HeadOutput, TranscriptHead
 from sertone.nn.vocabulary import TRANSCRIPT
 from sertone.schema import Utterance
 from sertone.scoring import metrics
-from sertone.scoring.display import counted
+from sertone.scoring.display import format_count
 from sertone.training.fit import distributed
 
 MISSING = -1
-LOWER = "lower the learning rates and start again with --fresh"
+DIVERGENCE_ADVICE = "lower the learning rates and start again with --fresh"
 """What helps against divergence; other rates are another experiment, so the saves do not count."""
 
 
-def require_a_step(epochs: Sequence[dict], where: str) -> None:
+def require_valid_step(epochs: Sequence[dict], where: str) -> None:
     """Refuse a stage that could not train anything: fewer steps than `max_bad_steps`, all of them bad.
 
     Args:
@@ -34,13 +34,13 @@ def require_a_step(epochs: Sequence[dict], where: str) -> None:
     if bad and all(math.isnan(epoch["loss"]) for epoch in epochs):
         raise SertoneError(
             "not_finite",
-            f"{where}: no finite loss or gradient in {counted(bad, 'step')}",
+            f"{where}: no finite loss or gradient in {format_count(bad, 'step')}",
             "a step that can be taken",
-            f"{LOWER}, or look at the recordings",
+            f"{DIVERGENCE_ADVICE}, or look at the recordings",
         )
 
 
-class Tally:
+class EpochStatistics:
     """Sums and counts of one epoch.
 
     Args:
@@ -58,7 +58,7 @@ class Tally:
         self.pairs: list[Tensor] = []
         self.unfit: list[Tensor] = []
 
-    def step(
+    def add_step(
         self, losses: dict[str, Tensor], loss: Tensor, norm: Tensor, utterances: Sequence[Utterance]
     ) -> bool:
         """Whether the step may be taken, the same on all ranks; looks at the device once."""
@@ -70,10 +70,10 @@ class Tally:
             if self.bad_in_a_row >= self.max_bad_steps:
                 raise SertoneError(
                     "not_finite",
-                    f"{counted(self.bad_in_a_row, 'step')} in a row without a finite loss or gradient, the "
+                    f"{format_count(self.bad_in_a_row, 'step')} in a row without a finite loss or gradient, the "
                     f"last with {', '.join(u.id for u in utterances)}",
                     "finite ones",
-                    f"{LOWER}, or look at these recordings",
+                    f"{DIVERGENCE_ADVICE}, or look at these recordings",
                 )
             return False
         self.bad_in_a_row = 0
@@ -84,16 +84,16 @@ class Tally:
             self.sums[f"loss_{task}"] += value
         return True
 
-    def outputs(self, outputs: dict[str, HeadOutput], targets: dict[str, Tensor]) -> None:
+    def add_outputs(self, outputs: dict[str, HeadOutput], targets: dict[str, Tensor]) -> None:
         """Takes note of the batch's answers, without waiting for the device."""
         if "emotion" in targets:
             target, answer = targets["emotion"], outputs["emotion"].logits.argmax(-1)
             spoken = torch.where(target.any(-1), target.argmax(-1), MISSING)
             self.pairs.append(torch.stack([spoken, answer]))
         if TRANSCRIPT in targets:
-            self.unfit.append(TranscriptHead.unfit(outputs[TRANSCRIPT], targets[TRANSCRIPT]).sum())
+            self.unfit.append(TranscriptHead.exceeds_frames(outputs[TRANSCRIPT], targets[TRANSCRIPT]).sum())
 
-    def summary(self) -> dict:
+    def summarise(self) -> dict:
         """Return the epoch's means and counts, over all ranks; the loss of no step is NaN."""
         entry: dict = {name: total / max(1, self.steps) for name, total in self.sums.items()}
         entry |= self._gradients()

@@ -25,7 +25,7 @@ from sertone.nn.tensor_files import load_tensors, restore, save_tensors
 from sertone.protocol.splits import Fold
 from sertone.recipe import NEUTRAL
 from sertone.recipe.train_config import TrainConfig
-from sertone.utils.json_shape import misfits
+from sertone.utils.json_shape import find_misfits
 
 SHAPE = {"history": [dict], "after_stages": {str: dict}, "weights": str}
 """Of `history.json`, see `shape`: epochs, scores of the test side, and the hash of the weights."""
@@ -64,12 +64,12 @@ class FirstStages:
         except SertoneError:  # none, or one whose writing ended early: it is trained again
             return None
         weights = kept / "model.safetensors"
-        if misfits(found, SHAPE) or not weights.is_file() or file_hash(weights) != found["weights"]:
+        if find_misfits(found, SHAPE) or not weights.is_file() or file_hash(weights) != found["weights"]:
             return None
-        restore(model, load_tensors(weights), kept, whole=False)
+        restore(model, load_tensors(weights), kept, complete=False)
         return found["history"], found["after_stages"]
 
-    def keep(
+    def save(
         self, key: str, model: Any, stage: Stage, history: list[dict], after_stages: dict[str, dict]
     ) -> None:
         """Keep what a stage has trained, and how it scored."""
@@ -81,7 +81,7 @@ class FirstStages:
         write_json(kept / "history.json", known)
 
 
-def first_stage_key(model: Any, stage: Stage, config: TrainConfig, fold: Fold, about: dict) -> str:
+def hash_first_stage(model: Any, stage: Stage, config: TrainConfig, fold: Fold, about: dict) -> str:
     """Name everything that a trained first stage and its scores depend on.
 
     Args:

@@ -16,15 +16,15 @@ from sertone.nn.vocabulary import Vocabulary
 from sertone.schema import Utterance
 from sertone.scoring import calibration, metrics
 from sertone.training.data.batches import plan_batches
-from sertone.training.data.loader import Loader, Row
-from sertone.training.fit.epoch_statistics import LOWER
-from sertone.training.fit.step import enough_memory
+from sertone.training.data.loader import BatchItem, Loader
+from sertone.training.fit.epoch_statistics import DIVERGENCE_ADVICE
+from sertone.training.fit.step import report_out_of_memory
 
 EVALUATION_SECONDS = 60.0
 
 
 @dataclass
-class Answers:
+class Predictions:
     """What a model says about utterances.
 
     Attributes:
@@ -33,20 +33,20 @@ class Answers:
         probabilities: of the emotion classes, (utterances, K); not calibrated as `answer` gives them.
     """
 
-    predictions: dict[str, list]
+    by_task: dict[str, list]
     logits: np.ndarray
     probabilities: np.ndarray
 
 
 @torch.no_grad()
-def answer(
+def predict_utterances(
     model: Any,
     vocabulary: Vocabulary,
     utterances: Sequence[Utterance],
     loader: Loader,
     fabric: Fabric,
     withheld: str = "",
-) -> Answers:
+) -> Predictions:
     """What a model says about utterances, each task; the mode of the model is restored.
 
     Args:
@@ -66,7 +66,7 @@ def answer(
     logits = np.zeros((len(utterances), len(vocabulary.classes["emotion"])))
     seconds = [loader.recordings.lengths[u.id] / SAMPLING_RATE for u in utterances]
     plan = plan_batches(seconds, batch_seconds=EVALUATION_SECONDS)
-    rows = [[Row(utterances[i], 1.0, withheld) for i in indices] for indices in plan]
+    rows = [[BatchItem(utterances[i], 1.0, withheld) for i in indices] for indices in plan]
     for indices, batch in zip(plan, loader.batches(rows, []), strict=True):
         outputs = _outputs(model, batch, fabric, [utterances[i] for i in indices])
         for task, head in model.heads.items():
@@ -75,8 +75,8 @@ def answer(
         if "emotion" in outputs:
             logits[indices] = outputs["emotion"].logits.float().cpu().numpy()
     model.train(was_training)
-    known = calibration.probabilities(logits) if logits.size else logits
-    return Answers(predictions, logits, known)
+    known = calibration.softmax(logits) if logits.size else logits
+    return Predictions(predictions, logits, known)
 
 
 def _outputs(
@@ -87,7 +87,7 @@ def _outputs(
     Raises:
         SertoneError: `out_of_memory`; `diverged`, where an answer is no number.
     """
-    with enough_memory(utterances, batch.lengths), fabric.autocast():
+    with report_out_of_memory(utterances, batch.lengths), fabric.autocast():
         outputs = model(batch.to(fabric.device))
     for task, output in outputs.items():
         if not output.logits.isfinite().all():
@@ -96,13 +96,13 @@ def _outputs(
                 f"the model's answer about {task} is no finite number, of one of "
                 f"{', '.join(u.id for u in utterances[:5])}",
                 "finite answers, or there is no score",
-                f"{LOWER}, or look at these recordings",
+                f"{DIVERGENCE_ADVICE}, or look at these recordings",
             )
     return outputs
 
 
 def score_tasks(
-    answers: Answers, labels: Mapping[str, Sequence[str | float | None]], kinds: Mapping[str, str]
+    answers: Predictions, labels: Mapping[str, Sequence[str | float | None]], kinds: Mapping[str, str]
 ) -> dict[str, dict[str, float]]:
     """Scores of every task that has labels.
 
@@ -113,7 +113,7 @@ def score_tasks(
     """
     scores = {}
     for task, kind in kinds.items():
-        both = zip(labels[task], answers.predictions[task], strict=True)
+        both = zip(labels[task], answers.by_task[task], strict=True)
         pairs: list[tuple[Any, Any]] = [(t, p) for t, p in both if t not in (None, "")]
         if pairs:
             scores[task] = metrics.SCORES[kind]([t for t, _ in pairs], [p for _, p in pairs])

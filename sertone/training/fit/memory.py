@@ -55,9 +55,9 @@ class StepMemory:
     config: TrainConfig
     device: str
     cut: int | None
-    bounded: int = 0
+    limited_batches: int = 0
 
-    def gb(self, batch: int, seconds: float) -> float:
+    def estimate_gb(self, batch: int, seconds: float) -> float:
         """Return the GB of a batch beside the weights.
 
         Args:
@@ -73,14 +73,14 @@ class StepMemory:
         trained_front = self.cut is not None and self.cut < 0
         return batch * (held + KEPT_FRONT * front if trained_front else max(held, front)) / 1e9
 
-    def too_much(self, batch: int, seconds: float) -> bool:
+    def exceeds_limit(self, batch: int, seconds: float) -> bool:
         """Return whether so many utterances of up to so many seconds exceed `train.batch_gb`."""
-        exceeded = self.gb(batch, seconds) > self.config.batch_gb
-        self.bounded += exceeded
+        exceeded = self.estimate_gb(batch, seconds) > self.config.batch_gb
+        self.limited_batches += exceeded
         return exceeded
 
 
-def require_room(
+def require_memory(
     model: Any,
     folds: Sequence[Fold],
     lengths: dict[str, int],
@@ -115,7 +115,7 @@ def require_room(
         for cut in cuts:
             step = StepMemory(model.encoder, config, device, cut)
             free = room - _weights_gb(model, trained=cut is not None)
-            if step.gb(1, seconds / speed) > free:
+            if step.estimate_gb(1, seconds / speed) > free:
                 raise _too_long(longest, seconds, speed, step, free)
 
 
@@ -123,12 +123,12 @@ def _too_long(
     utterance: Utterance, seconds: float, speed: float, step: StepMemory, free: float
 ) -> SertoneError:
     slower = f", {seconds / speed:.0f} s at speed {speed:g}" if speed != 1 else ""
-    fitting = next((s for s in SHORTER_S if step.gb(1, s / speed) < free), None)
+    fitting = next((s for s in SHORTER_S if step.estimate_gb(1, s / speed) < free), None)
     limit = f"set data.max_seconds: {fitting}, and data.longer to cut such recordings or leave them out"
     return SertoneError(
         "too_long_for_memory",
         f"{utterance.id} lasts {seconds:.0f} s{slower}; a step on it alone takes about "
-        f"{step.gb(1, seconds / speed):.0f} GB, and {max(free, 0):.1f} GB are free for it",
+        f"{step.estimate_gb(1, seconds / speed):.0f} GB, and {max(free, 0):.1f} GB are free for it",
         "recordings that fit into memory",
         limit
         if fitting

@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Rows
 
-from sertone.scoring.display import clock, counted
+from sertone.scoring.display import format_count, format_duration
 from sertone.training.fit import distributed
 from sertone.utils.child_process import emit
-from sertone.utils.terminal import escaped, tell
+from sertone.utils.terminal import escape_control, print_status
 
 EVERY_S = 30.0
 """Without a terminal a line is printed at least this often, within an epoch no more often."""
@@ -18,7 +18,7 @@ RELAY_S = 1.0
 """Another process tells of its steps no more often than this."""
 
 
-class Relay:
+class ProgressRelay:
     """A `Progress` in another process: passes everything on to the caller's."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Relay:
         emit(("say", line))
 
 
-class Progress:
+class RunProgress:
     """How a run is getting on. Use as a context manager.
 
     Args:
@@ -48,7 +48,7 @@ class Progress:
     """
 
     def __init__(self, total: int, quiet: bool = False) -> None:
-        self.total, self.quiet = total, quiet or not distributed.first()
+        self.total, self.quiet = total, quiet or not distributed.is_first()
         self.done = self.skipped = 0
         self.started = self._printed = time.monotonic()
         self._parts: dict[str, float] = {}
@@ -102,13 +102,13 @@ class Progress:
         shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
         if self._live:
             if head not in self._tasks:
-                self._tasks[head] = self._rows.add_task(escaped(head), total=epochs, note="")
+                self._tasks[head] = self._rows.add_task(escape_control(head), total=epochs, note="")
             self._rows.update(self._tasks[head], completed=epoch, note=shown)
             self._rows.update(self._all, completed=self.done, note=left)
             if epoch == epochs:
                 self._rows.remove_task(self._tasks.pop(head))
         if epoch == epochs:
-            self._print(f"{head}  {counted(epochs, 'epoch')}  {shown}  {left}")
+            self._print(f"{head}  {format_count(epochs, 'epoch')}  {shown}  {left}")
         elif not self._live and self._silent_for_long():
             self._print(f"{head}  epoch {epoch} of {epochs}  {shown}  {left}")
 
@@ -122,7 +122,7 @@ class Progress:
         """Return the time left, by the epochs and parts of epochs that this process has seen."""
         parts, spent = sum(self._parts.values()), time.monotonic() - self.started
         seen, ahead = self.done - self.skipped + parts, self.total - self.done - parts
-        return f"{clock(spent / seen * ahead)} left"
+        return f"{format_duration(spent / seen * ahead)} left"
 
     def _silent_for_long(self) -> bool:
         return time.monotonic() - self._printed >= EVERY_S
@@ -134,12 +134,12 @@ class Progress:
     def _print(self, line: str) -> None:
         self._printed = time.monotonic()
         if self._live:
-            self._rows.console.print(escaped(line), highlight=False, markup=False)
+            self._rows.console.print(escape_control(line), highlight=False, markup=False)
         elif not self.quiet:
-            tell(line)
+            print_status(line)
 
 
-class Labelled:
+class LabelledProgress:
     """Passes everything on, with a label in front of every line.
 
     Args:
@@ -147,7 +147,7 @@ class Labelled:
         label: such as the cell of a study; may be empty.
     """
 
-    def __init__(self, inner: Progress | Relay, label: str) -> None:
+    def __init__(self, inner: RunProgress | ProgressRelay, label: str) -> None:
         self.inner, self.label = inner, label
 
     def skip(self, epochs: int) -> None:
@@ -163,4 +163,4 @@ class Labelled:
         self.inner.say(self.label + line)
 
 
-Reporter = Progress | Relay | Labelled
+ProgressReporter = RunProgress | ProgressRelay | LabelledProgress

@@ -7,7 +7,7 @@ from itertools import pairwise
 from sertone.recipe.train_config import NewBobConfig, TrainConfig
 
 
-def schedule(kind: str, warmup: float, progress: float) -> float:
+def schedule_factor(kind: str, warmup: float, progress: float) -> float:
     """Return the factor of a learning rate after a share of a stage.
 
     Args:
@@ -22,7 +22,7 @@ def schedule(kind: str, warmup: float, progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def annealing(config: TrainConfig, epochs: Sequence[dict]) -> float:
+def annealing_factor(config: TrainConfig, epochs: Sequence[dict]) -> float:
     """Return the factor of all learning rates for the next epoch of a stage; 1 without NewBob.
 
     It follows from the history alone, so a resumed training has the same.
@@ -34,10 +34,10 @@ def annealing(config: TrainConfig, epochs: Sequence[dict]) -> float:
     if config.schedule != "newbob":
         return 1.0
     scores = [epoch["score"] if "score" in epoch else -epoch["loss"] for epoch in epochs]
-    return newbob([score for score in scores if math.isfinite(score)], config.newbob)
+    return newbob_factor([score for score in scores if math.isfinite(score)], config.newbob)
 
 
-def newbob(scores: Sequence[float], config: NewBobConfig) -> float:
+def newbob_factor(scores: Sequence[float], config: NewBobConfig) -> float:
     """Return NewBob's factor: one annealing for every epoch that was too little better than the one before.
 
     The rule as SpeechBrain's IEMOCAP recipe uses it, with its threshold and factor as defaults.

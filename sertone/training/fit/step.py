@@ -16,9 +16,9 @@ from sertone.nn.batch import Batch
 from sertone.nn.heads import HeadOutput
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
-from sertone.scoring.display import counted
-from sertone.training.fit.epoch_statistics import LOWER, Tally
-from sertone.training.fit.schedules import schedule
+from sertone.scoring.display import format_count
+from sertone.training.fit.epoch_statistics import DIVERGENCE_ADVICE, EpochStatistics
+from sertone.training.fit.schedules import schedule_factor
 
 ENCODERS = {"audio": "encoder", "text": "text"}
 """Modality -> the model's encoder of it."""
@@ -38,7 +38,7 @@ class Stepper:
     Attributes:
         optimizer: AdamW, with the encoders' and the other weights in groups of their own; so has the fusion
             of the layers where the recipe gives it a rate or a warm-up.
-        annealing: factor of all learning rates, see `schedules.annealing`.
+        annealing: factor of all learning rates, see `schedules.annealing_factor`.
     """
 
     def __init__(self, model: Any, stage: Stage, config: TrainConfig, fabric: Fabric) -> None:
@@ -55,7 +55,9 @@ class Stepper:
         """The learning rates of the last step by part of the model, those of `Rates`."""
         return {group["part"]: group["lr"] for group in self.optimizer.param_groups}
 
-    def step(self, batch: Batch, progress: float, utterances: Sequence[Utterance], tally: Tally) -> None:
+    def step(
+        self, batch: Batch, progress: float, utterances: Sequence[Utterance], tally: EpochStatistics
+    ) -> None:
         """One update, unless loss or gradient is not finite.
 
         Args:
@@ -68,19 +70,19 @@ class Stepper:
             SertoneError: `out_of_memory`; as `tally.step`.
         """
         for group in self.optimizer.param_groups:
-            factor = schedule(self.config.schedule, group["warmup"], progress)
+            factor = schedule_factor(self.config.schedule, group["warmup"], progress)
             group["lr"] = group["peak"] * factor * self.annealing
-        with enough_memory(utterances, batch.lengths):
+        with report_out_of_memory(utterances, batch.lengths):
             batch = batch.to(self.fabric.device)
             outputs, losses, loss = self._losses(batch)
             self._stepping.zero_grad()
             self.fabric.backward(loss)
             norm = self._clip()
-            if tally.step(losses, loss, norm, utterances):
+            if tally.add_step(losses, loss, norm, utterances):
                 self._stepping.step()  # the first one makes room for the moments
-        tally.outputs(outputs, batch.targets)
+        tally.add_outputs(outputs, batch.targets)
 
-    def train(self, withheld: Sequence[str] = ()) -> None:
+    def begin_epoch(self, withheld: Sequence[str] = ()) -> None:
         """Dropout on, but for what is frozen; an encoder that is given nothing is not trained.
 
         Args:
@@ -165,7 +167,7 @@ def check_plan(model: Any, config: TrainConfig) -> None:
         freeze(model, stage)
 
 
-def require_finite(model: Any, where: str) -> None:
+def require_finite_weights(model: Any, where: str) -> None:
     """Refuse a model whose weights have become infinite, or no numbers.
 
     Args:
@@ -181,12 +183,12 @@ def require_finite(model: Any, where: str) -> None:
                 "diverged",
                 f"{where}: the weights in {name} are no finite numbers",
                 "finite weights",
-                f"{LOWER}, or lower train.clip_norm",
+                f"{DIVERGENCE_ADVICE}, or lower train.clip_norm",
             )
 
 
 @contextmanager
-def enough_memory(utterances: Sequence[Utterance], lengths: Tensor) -> Iterator[None]:
+def report_out_of_memory(utterances: Sequence[Utterance], lengths: Tensor) -> Iterator[None]:
     """Name the batch for which there is not enough memory, on the CPU or a GPU.
 
     Args:
@@ -204,7 +206,7 @@ def enough_memory(utterances: Sequence[Utterance], lengths: Tensor) -> Iterator[
         longest = f"{int(lengths.max()) / SAMPLING_RATE:.1f} s ({utterances[int(lengths.argmax())].id})"
         raise SertoneError(
             "out_of_memory",
-            f"{counted(len(utterances), 'utterance')} of up to {longest}",
+            f"{format_count(len(utterances), 'utterance')} of up to {longest}",
             "a batch that fits the device",
             "lower train.batch_gb, train.batch_seconds or train.batch_size, run fewer folds side by side "
             "(--jobs), or set data.max_seconds",

@@ -24,17 +24,17 @@ from sertone.scoring import metrics
 from sertone.scoring.calibration import Calibration
 from sertone.training.data.augmentation import draw_epoch
 from sertone.training.data.batches import padding_factor, plan_batches
-from sertone.training.data.loader import Loader, Row
-from sertone.training.data.material import Material
+from sertone.training.data.loader import BatchItem, Loader
+from sertone.training.data.material import SharedCaches
 from sertone.training.data.prefix_cache import PrefixCache
 from sertone.training.fit import checkpoint, distributed
-from sertone.training.fit.epoch_statistics import Tally, require_a_step
-from sertone.training.fit.first_stages import FirstStages, first_stage_key
-from sertone.training.fit.inference import answer, score_tasks
+from sertone.training.fit.epoch_statistics import EpochStatistics, require_valid_step
+from sertone.training.fit.first_stages import FirstStages, hash_first_stage
+from sertone.training.fit.inference import predict_utterances, score_tasks
 from sertone.training.fit.memory import StepMemory
-from sertone.training.fit.progress import Reporter
-from sertone.training.fit.schedules import annealing
-from sertone.training.fit.step import Stepper, require_finite
+from sertone.training.fit.progress import ProgressReporter
+from sertone.training.fit.schedules import annealing_factor
+from sertone.training.fit.step import Stepper, require_finite_weights
 
 SHOWN = {
     "loss": "loss",
@@ -76,11 +76,11 @@ class Trainer:
     model: Any
     vocabulary: Vocabulary
     fold: Fold
-    number: int
+    fold_number: int
     config: TrainConfig
-    material: Material
+    caches: SharedCaches
     folder: Path
-    progress: Reporter
+    progress: ProgressReporter
     first_stages: FirstStages | None = None
     about: dict = field(default_factory=dict)
     history: list[dict] = field(default_factory=list)
@@ -92,12 +92,12 @@ class Trainer:
 
     def __post_init__(self) -> None:
         partial = self.model.text is not None or self.model.encoder.layerdrop > 0
-        self.fabric = distributed.fabric(self.config, partial=partial)
+        self.fabric = distributed.make_fabric(self.config, partial=partial)
         self.loader = self._loader(None)
         self.best: dict[str, Tensor] = {}
 
     @property
-    def soft(self) -> bool:
+    def uses_soft_targets(self) -> bool:
         """Whether annotators' votes, or a teacher's answers, are the targets of emotion."""
         return self.config.targets == "soft" or self.config.teacher is not None
 
@@ -114,13 +114,13 @@ class Trainer:
         stages = self.model.stages()
         self._prepare_emotion_loss()
         key = self._first_stage_key(stages)
-        if distributed.first():
-            checkpoint.put_damaged_aside(self.folder, self.progress.say)
-        distributed.wait()
-        save = checkpoint.find_resume(self.folder)
+        if distributed.is_first():
+            checkpoint.move_damaged_aside(self.folder, self.progress.say)
+        distributed.barrier()
+        save = checkpoint.find_training_state(self.folder)
         state, moments = {"stage": 0, "epoch": 0, "best": None}, None
         if save:
-            state, moments, self.best = checkpoint.load_resume(save, self.model)
+            state, moments, self.best = checkpoint.load_training_state(save, self.model)
             self.history, self.after_stages = state["history"], state.get("after_stages", {})
             self.progress.skip(len(self.history))
         for index in range(state["stage"], len(stages)):
@@ -133,9 +133,11 @@ class Trainer:
         return self.history
 
     def _loader(self, cache: PrefixCache | None) -> Loader:
-        recordings, samples = self.material.recordings, self.model.encoder.min_samples
+        recordings, samples = self.caches.recordings, self.model.encoder.min_samples
         changes = self.config.augmentation
-        return Loader(recordings, self.vocabulary, samples, cache, soft=self.soft, augmentation=changes)
+        return Loader(
+            recordings, self.vocabulary, samples, cache, soft=self.uses_soft_targets, augmentation=changes
+        )
 
     def _prepare_emotion_loss(self) -> None:
         if "emotion" not in self.model.heads:
@@ -143,10 +145,12 @@ class Trainer:
         head = self.model.heads["emotion"]
         head.smoothing = self.config.label_smoothing
         if self.config.class_weights:
-            counts = self.vocabulary.targets("emotion", self.fold.train, soft=self.soft).sum(0)
+            counts = self.vocabulary.make_targets(
+                "emotion", self.fold.train, soft=self.uses_soft_targets
+            ).sum(0)
             head.class_weights.copy_(counts.sum() / (len(counts) * counts.clamp(min=1)))
 
-    def begin(self, index: int) -> Stepper:
+    def begin_stage(self, index: int) -> Stepper:
         """Prepares a stage: what is frozen, the optimizer, the cache of the frozen prefix."""
         stages = self.model.stages()
         stepper = Stepper(self.model, stages[index], self.config, self.fabric)
@@ -158,7 +162,7 @@ class Trainer:
         """Of the first stage, taken before anything is trained; None where it is not shared."""
         if self.first_stages is None or len(stages) < 2:
             return None
-        return first_stage_key(self.model, stages[0], self.config, self.fold, self.about)
+        return hash_first_stage(self.model, stages[0], self.config, self.fold, self.about)
 
     def _share_first_stage(
         self, shared: FirstStages, key: str, stage: Stage, state: dict, moments: dict | None
@@ -168,7 +172,7 @@ class Trainer:
             kept = shared.load(key, self.model)
             if kept is None:
                 self._train_stage(0, stage, state, moments)
-                shared.keep(key, self.model, stage, self.history, self.after_stages)
+                shared.save(key, self.model, stage, self.history, self.after_stages)
             else:
                 history, self.after_stages = kept
                 self.progress.skip(len(history) - len(self.history))
@@ -177,16 +181,16 @@ class Trainer:
     def _train_stage(self, index: int, stage: Stage, state: dict, moments: dict | None) -> None:
         """Trains one stage from `state` on."""
         epochs = self.config.epochs[index]
-        stepper = self.begin(index)
+        stepper = self.begin_stage(index)
         if moments:
             checkpoint.restore_optimizer(stepper.optimizer, moments)
         for epoch in range(state["epoch"], epochs):
             started = time.monotonic()
-            seed = [self.config.seed, self.number, index, epoch]
-            stepper.annealing = annealing(self.config, self.history[len(self.history) - epoch :])
+            seed = [self.config.seed, self.fold_number, index, epoch]
+            stepper.annealing = annealing_factor(self.config, self.history[len(self.history) - epoch :])
             tell = partial(self.progress.step, self._head(index, stage), epoch + 1, epochs)
-            entry = self.epoch(stepper, seed, epoch / epochs, 1 / epochs, tell)
-            require_finite(self.model, f"{self._head(index, stage)}, epoch {epoch + 1}")
+            entry = self.train_epoch(stepper, seed, epoch / epochs, 1 / epochs, tell)
+            require_finite_weights(self.model, f"{self._head(index, stage)}, epoch {epoch + 1}")
             if self.fold.validation:
                 self._keep_the_best(self._validate(stage, entry), entry, state)
             seconds = time.monotonic() - started
@@ -196,12 +200,14 @@ class Trainer:
             self._report(index, stage, epoch + 1, entry)
             state["stage"], state["epoch"] = index, epoch + 1
             due = (epoch + 1) % self.config.save_every == 0 or epoch + 1 == epochs
-            if due and distributed.first():
+            if due and distributed.is_first():
                 now = state | {"history": self.history, "experiment": self.experiment}
                 now["after_stages"] = self.after_stages
                 number = len(self.history)
-                checkpoint.save_resume(self.folder, number, self.model, stepper.optimizer, now, self.best)
-        require_a_step(self.history[len(self.history) - epochs :], self._head(index, stage))
+                checkpoint.save_training_state(
+                    self.folder, number, self.model, stepper.optimizer, now, self.best
+                )
+        require_valid_step(self.history[len(self.history) - epochs :], self._head(index, stage))
         if self.best:
             self.model.load_state_dict(self.best)
         if self.score_stage and index + 1 < len(self.config.epochs):
@@ -211,17 +217,17 @@ class Trainer:
         def say(line: str) -> None:
             self.progress.say(f"{self._head(index, stage)}  {line}" if own else line)
 
-        encoder, recordings = self.model.encoder, self.material.recordings
-        return self.material.prefixes.open(encoder, stage.needs, own, recordings, self.fabric, say)
+        encoder, recordings = self.model.encoder, self.caches.recordings
+        return self.caches.prefixes.open(encoder, stage.needs, own, recordings, self.fabric, say)
 
     def _report(self, index: int, stage: Stage, epoch: int, entry: dict) -> None:
         shown = {name: entry[key] for key, name in SHOWN.items() if key in entry}
         self.progress.epoch(self._head(index, stage), epoch, self.config.epochs[index], shown)
 
     def _head(self, index: int, stage: Stage) -> str:
-        return f"fold {self.number} ({self.fold.name})  stage {index + 1} ({stage.name})"
+        return f"fold {self.fold_number} ({self.fold.name})  stage {index + 1} ({stage.name})"
 
-    def epoch(
+    def train_epoch(
         self,
         stepper: Stepper,
         seed: list[int],
@@ -245,21 +251,21 @@ class Trainer:
         torch.manual_seed(int(draw.integers(2**62)) + distributed.rank())
         withheld = stepper.stage.draw_withheld(self.fold.train, draw, start)
         plan, about = self._plan(draw, withheld, stepper.stage)
-        tally = Tally(self.config.max_bad_steps, self.bad_in_a_row, self.config.clip_norm)
-        stepper.train(withheld)
+        tally = EpochStatistics(self.config.max_bad_steps, self.bad_in_a_row, self.config.clip_norm)
+        stepper.begin_epoch(withheld)
         for step, batch in enumerate(self.loader.batches(plan, list(stepper.stage.weights))):
             progress = start + share * step / len(plan)
             stepper.step(batch, progress, [row.utterance for row in plan[step]], tally)
             tell((step + 1) / len(plan))
         self.bad_in_a_row = tally.bad_in_a_row
         counts = {f"without_{name}": withheld.count(name) for name in MODALITIES if name in withheld}
-        return tally.summary() | about | {"learning_rates": stepper.rates} | counts
+        return tally.summarise() | about | {"learning_rates": stepper.rates} | counts
 
     def _plan(
         self, draw: np.random.Generator, withheld: list[str], stage: Stage
-    ) -> tuple[list[list[Row]], dict[str, float]]:
+    ) -> tuple[list[list[BatchItem]], dict[str, float]]:
         """Return this rank's batches of an epoch, and padding factor and counts of all ranks' batches."""
-        train, lengths = self.fold.train, self.material.recordings.lengths
+        train, lengths = self.fold.train, self.caches.recordings.lengths
         speeds, seeds, seconds = draw_epoch(self.config, draw, [lengths[u.id] for u in train])
         memory = StepMemory(self.model.encoder, self.config, self.fabric.device.type, stage.cut)
         batches = plan_batches(
@@ -267,25 +273,31 @@ class Trainer:
             batch_size=self.config.batch_size,
             batch_seconds=self.config.batch_seconds,
             mixing=self.config.length_mixing,
-            draw=draw,
-            ranks=distributed.world(),
-            too_much=memory.too_much,
+            rng=draw,
+            world_size=distributed.world_size(),
+            exceeds_memory=memory.exceeds_limit,
         )
-        own = batches[distributed.rank() :: distributed.world()]
-        rows = [Row(*each) for each in zip(train, speeds, withheld, seeds, strict=True)]
+        own = batches[distributed.rank() :: distributed.world_size()]
+        rows = [BatchItem(*each) for each in zip(train, speeds, withheld, seeds, strict=True)]
         plan = [[rows[index] for index in batch] for batch in own]
         padding = padding_factor(seconds, batches)
-        return plan, {"padding_factor": padding, "batches": len(batches), "bounded_batches": memory.bounded}
+        return plan, {
+            "padding_factor": padding,
+            "batches": len(batches),
+            "bounded_batches": memory.limited_batches,
+        }
 
     def _validate(self, stage: Stage, entry: dict) -> float | None:
         """Scores the validation side; the mean of the scores, None where the stage trains not all of them."""
         if not set(self.model.config.answers) <= set(stage.weights):
             return None
-        answers = answer(self.model, self.vocabulary, self.fold.validation, self.loader, self.fabric)
+        answers = predict_utterances(
+            self.model, self.vocabulary, self.fold.validation, self.loader, self.fabric
+        )
         kinds = {task: self.model.heads[task].metric for task in self.model.config.answers}
-        labels = {task: [self.vocabulary.label(task, u) for u in self.fold.validation] for task in kinds}
+        labels = {task: [self.vocabulary.find_label(task, u) for u in self.fold.validation] for task in kinds}
         scores = score_tasks(answers, labels, kinds)
-        main = {task: own[metrics.MAIN[kinds[task]]] for task, own in scores.items()}
+        main = {task: own[metrics.MAIN_SCORES[kinds[task]]] for task, own in scores.items()}
         entry |= {f"val_{'ua' if task == 'emotion' else task}": value for task, value in main.items()}
         return float(np.mean(list(main.values()))) if main else None
 

@@ -11,10 +11,10 @@ from sertone import recipe as recipes
 from sertone.recipe import Recipe
 from sertone.training.runs import scheduler
 from sertone.training.fit import distributed
-from sertone.training.runs.scheduler import Cell, jobs_for
+from sertone.training.runs.scheduler import CrossValidationRun, choose_jobs
 from sertone.training.experiment.experiment import prepare
-from sertone.training.fit.progress import Progress
-from sertone.training.runs.results import collect
+from sertone.training.fit.progress import RunProgress
+from sertone.training.runs.results import collect_results
 from sertone.training.runs.run_folder import claim
 
 
@@ -44,21 +44,21 @@ def cross_validate(
     Raises:
         SertoneError: as `prepare` and `cells.run`; `run_in_use`, `other_experiment`, `jobs_and_ranks`.
     """
-    distributed.join(recipe.train.device)
-    say = Progress(0, quiet).say
-    cell = Cell(prepare(recipe, say=say), Path(out))
-    jobs, total = jobs_for(jobs, recipe.train.device), cell.epochs * len(cell.experiment.folds)
+    distributed.init(recipe.train.device)
+    say = RunProgress(0, quiet).say
+    cell = CrossValidationRun(prepare(recipe, say=say), Path(out))
+    jobs, total = choose_jobs(jobs, recipe.train.device), cell.epochs * len(cell.experiment.folds)
     with (
         claim(cell.out, recipes.dump(recipe), cell.experiment.card, force=force, fresh=fresh, say=say),
-        Progress(total, quiet) as progress,
+        RunProgress(total, quiet) as progress,
     ):
-        scheduler.run([cell], jobs, progress, finish)
+        scheduler.run_folds([cell], jobs, progress, finish_run)
     return cell.out
 
 
-def finish(cell: Cell) -> None:
+def finish_run(cell: CrossValidationRun) -> None:
     """Writes the results of a cell whose folds are done; the first rank does it for all."""
-    distributed.wait()  # for the last fold's result
-    if distributed.first():
-        collect(cell.experiment, cell.out)
-    distributed.wait()
+    distributed.barrier()  # for the last fold's result
+    if distributed.is_first():
+        collect_results(cell.experiment, cell.out)
+    distributed.barrier()

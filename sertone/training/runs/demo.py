@@ -10,12 +10,12 @@ from sertone import recipe as recipes
 from sertone.runtime.predictor import Predictor
 from sertone.schema import Prediction
 from sertone.training.runs.crossval import cross_validate
-from sertone.training.testing.trained import Trained
+from sertone.training.testing.trained import TorchModel
 from sertone.utils import spreadsheet
 
 
 @dataclass(frozen=True)
-class Demo:
+class DemoResult:
     """What the demo made.
 
     Attributes:
@@ -30,12 +30,12 @@ class Demo:
     corpus: Path
     run: Path
     scores: dict
-    spoken: str
+    true_class: str
     prediction: Prediction
     model: Path
 
 
-def demo(folder: Path, overrides: Iterable[str] = (), *, fresh: bool = False) -> Demo:
+def demo(folder: Path, overrides: Iterable[str] = (), *, fresh: bool = False) -> DemoResult:
     """Writes `folder/corpora/demo` and `folder/runs/demo`; what is already there is kept.
 
     Args:
@@ -48,11 +48,11 @@ def demo(folder: Path, overrides: Iterable[str] = (), *, fresh: bool = False) ->
     """
     corpus, run = folder / "corpora" / "demo", folder / "runs" / "demo"
     if not (corpus / "metadata.csv").is_file():
-        corpora.sheet("demo").fake(corpus)
-    recipe = recipes.load(recipes.shipped("demo"), [f"data.root={corpus}", *overrides])
+        corpora.load_sheet("demo").fake(corpus)
+    recipe = recipes.load(recipes.find_shipped_recipe("demo"), [f"data.root={corpus}", *overrides])
     cross_validate(recipe, run, fresh=fresh)
-    row = spreadsheet.read(run / "predictions.csv")[0]
+    row = spreadsheet.read_rows(run / "predictions.csv")[0]
     model = run / f"fold_{row['fold']}"
-    prediction = Predictor(Trained(model)).predict(corpus / f"{row['id']}.wav")
+    prediction = Predictor(TorchModel(model)).predict(corpus / f"{row['id']}.wav")
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    return Demo(corpus, run, results["pooled"], row["target"], prediction, model)
+    return DemoResult(corpus, run, results["pooled"], row["target"], prediction, model)

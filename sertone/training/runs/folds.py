@@ -19,19 +19,19 @@ from sertone.training.fit import checkpoint, distributed
 from sertone.training.data import duplicates
 from sertone.training.experiment import contamination
 from sertone.training.runs import run_folder
-from sertone.training.fit.inference import answer
-from sertone.training.data.augmentation import require_possible
+from sertone.training.fit.inference import predict_utterances
+from sertone.training.data.augmentation import require_uncropped_transcripts
 from sertone.training.testing.calibrate import calibrate
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.fit.first_stages import FirstStages
 from sertone.training.fit.trainer import Trainer
-from sertone.training.data.material import Material
-from sertone.training.fit.memory import require_room
+from sertone.training.data.material import SharedCaches
+from sertone.training.fit.memory import require_memory
 from sertone.training.testing.modalities import rows_by_condition
-from sertone.training.fit.progress import Reporter
+from sertone.training.fit.progress import ProgressReporter
 from sertone.training.fit.step import check_plan, freeze
-from sertone.training.runs.teacher_targets import taught
-from sertone.training.testing.fold_test import in_words, tested, tested_stage
+from sertone.training.runs.teacher_targets import apply_teacher
+from sertone.training.testing.fold_test import describe_scores, score_fold, score_stage
 
 PER_FILE = ("file_hashes", "segments")
 """Parts of the protocol card that grow with the corpus; a checkpoint leaves them out, and of the texts that
@@ -41,22 +41,22 @@ ANSWERED = 8
 """Training utterances that a trained model has to answer."""
 
 
-def check(experiment: Experiment) -> Any:
+def build_checked_model(experiment: Experiment) -> Any:
     """A model as the first fold would have it, after a look at whether its plan can be carried out.
 
     Raises:
         SertoneError: as the building and `check_plan`.
     """
-    vocabulary = experiment.vocabulary(0)
+    vocabulary = experiment.build_vocabulary(0)
     model = models.build(experiment.recipe.model, vocabulary)
     check_plan(model, experiment.recipe.train)
-    require_possible(model, experiment.recipe.train.augmentation)
+    require_uncropped_transcripts(model, experiment.recipe.train.augmentation)
     return model
 
 
-def gather(
-    experiment: Experiment, progress: Reporter, material: Material | None = None, jobs: int = 1
-) -> Material:
+def prepare_data(
+    experiment: Experiment, progress: ProgressReporter, material: SharedCaches | None = None, jobs: int = 1
+) -> SharedCaches:
     """Decodes the audio of all folds, after a look at whether cache and memory asked for can be had.
 
     Args:
@@ -69,29 +69,29 @@ def gather(
         SertoneError: `unreadable_audio`, `audio_leak`, `not_cacheable`, `cache_too_small`,
             `too_long_for_memory`; as the building and `check_plan`.
     """
-    recipe, model = experiment.recipe, check(experiment)
+    recipe, model = experiment.recipe, build_checked_model(experiment)
     for encoder in filter(None, (model.encoder, model.text)):
         if encoder.unused:
             progress.say(encoder.unused)
-    material = material or Material.of(recipe.train)
+    material = material or SharedCaches.from_config(recipe.train)
     for line in material.recordings.load_with_warnings(experiment.utterances):
         progress.say(line)
-    material.recordings.alike = duplicates.check(experiment.folds, material.recordings, progress.say)
-    fabric = distributed.fabric(recipe.train)
+    material.recordings.likely_copies = duplicates.check_copies(experiment.folds, material.recordings, progress.say)
+    fabric = distributed.make_fabric(recipe.train)
     lengths, device = material.recordings.lengths, fabric.device.type
-    require_room(model, experiment.folds, lengths, recipe.train, device, jobs)
+    require_memory(model, experiment.folds, lengths, recipe.train, device, jobs)
     for stage in model.stages():
         freeze(model.train(), stage)
-        material.prefixes.choose(model.encoder, stage.needs, material.recordings, fabric, progress.say)
+        material.prefixes.choose_layers(model.encoder, stage.needs, material.recordings, fabric, progress.say)
     return material
 
 
-def fit(
+def train_fold(
     experiment: Experiment,
     number: int,
     folder: Path,
-    material: Material,
-    progress: Reporter,
+    material: SharedCaches,
+    progress: ProgressReporter,
     first_stages: FirstStages | None = None,
 ) -> Trainer:
     """Trains one fold and writes its checkpoint.
@@ -107,9 +107,9 @@ def fit(
     Raises:
         SertoneError: as the building and the training of the model.
     """
-    recipe, fold = experiment.recipe, taught(experiment, number, material.recordings)
+    recipe, fold = experiment.recipe, apply_teacher(experiment, number, material.recordings)
     torch.manual_seed(recipe.train.seed * 1000 + number)
-    vocabulary = experiment.vocabulary(number)
+    vocabulary = experiment.build_vocabulary(number)
     model = models.build(recipe.model, vocabulary)
     trainer = Trainer(
         model,
@@ -125,30 +125,30 @@ def fit(
         experiment=fingerprint(experiment),
     )
     if fold.test:
-        trainer.score_stage = partial(tested_stage, trainer, experiment, number)
+        trainer.score_stage = partial(score_stage, trainer, experiment, number)
     for task in model.heads:
-        if len({vocabulary.label(task, u) for u in fold.train} - {None}) < 2:
+        if len({vocabulary.find_label(task, u) for u in fold.train} - {None}) < 2:
             progress.say(f"fold {number} ({fold.name})  {task}: fewer than two labels, nothing to learn")
     trainer.train()
     _require_answers(trainer)
     trainer.calibration = calibrate(trainer)
     card = {key: value for key, value in experiment.card.items() if key not in PER_FILE}
     card["leaks"] = [leak | {"scripted_texts": len(leak["scripted_texts"])} for leak in card["leaks"]]
-    if distributed.first():
-        settings = recipes.deciding(recipe.model_dump(mode="json"))["train"]
-        known = contamination.names(fold.train + fold.validation, experiment.card)
-        past = contamination.inherited(known, experiment.origin, experiment.teachers(number))
+    if distributed.is_first():
+        settings = recipes.drop_neutral(recipe.model_dump(mode="json"))["train"]
+        known = contamination.hash_training_data(fold.train + fold.validation, experiment.card)
+        past = contamination.trace_lineage(known, experiment.origin, experiment.describe_teachers(number))
         about, target = card | {"fold": fold.name, "train": settings, **past}, folder / "checkpoint"
         calibration, ledger = trainer.calibration, experiment.ledger(number)
         checkpoint.save_model(target, model, recipe.model, vocabulary, about, calibration, ledger)
-    distributed.wait()
+    distributed.barrier()
     return trainer
 
 
 def _require_answers(trainer: Trainer) -> None:
     """Refuse a trained model that does not even answer what it was trained on, with `diverged`."""
     model, side = trainer.model.to(trainer.fabric.device), trainer.fold.train[:ANSWERED]
-    answer(model, trainer.vocabulary, side, trainer.loader, trainer.fabric)
+    predict_utterances(model, trainer.vocabulary, side, trainer.loader, trainer.fabric)
 
 
 def _about(experiment: Experiment, number: int) -> dict:
@@ -168,8 +168,8 @@ def run_fold(
     experiment: Experiment,
     number: int,
     out: Path,
-    material: Material,
-    progress: Reporter,
+    material: SharedCaches,
+    progress: ProgressReporter,
     *,
     first_stages: FirstStages | None = None,
     keep_checkpoint: bool = True,
@@ -189,25 +189,25 @@ def run_fold(
         SertoneError: as `fit`.
     """
     folder, fold = out / f"fold_{number}", experiment.folds[number]
-    trainer = fit(experiment, number, folder, material, progress, first_stages)
+    trainer = train_fold(experiment, number, folder, material, progress, first_stages)
     trainer.model.to(trainer.fabric.device)
     result: dict[str, Any] = {
         "name": fold.name,
-        **tested(trainer, experiment, number),
+        **score_fold(trainer, experiment, number),
         "after_stages": trainer.after_stages,
         "experiment": fingerprint(experiment),
         "modalities": rows_by_condition(trainer, experiment, number) if trainer.model.text else {},
         "train": len(fold.train),
         "validation": len(fold.validation),
         "history": trainer.history,
-        "alike": duplicates.on_two_sides(fold, material.recordings.alike),
+        "alike": duplicates.select_across_subsets(fold, material.recordings.likely_copies),
     }
-    if distributed.first():
-        checkpoint.state_scores(folder / "checkpoint", Scores.of_fold(result))
+    if distributed.is_first():
+        checkpoint.update_model_card(folder / "checkpoint", Scores.from_fold(result))
         write_json(folder / "result.json", result)
         for done in ("resume",) if keep_checkpoint else ("resume", "checkpoint"):
             shutil.rmtree(folder / done, ignore_errors=True)
-    words = in_words(experiment, result["metrics"])
+    words = describe_scores(experiment, result["metrics"])
     progress.say(f"fold {number} ({fold.name})  test {words}")
 
 

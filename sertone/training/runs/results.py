@@ -17,13 +17,13 @@ from sertone.files import read_json, write_json, write_text
 from sertone.report import run as report
 from sertone.scoring import display, intervals, metrics, sufficient_statistics
 from sertone.training.testing import votes
-from sertone.training.testing.calibrate import pooled_scores
+from sertone.training.testing.calibrate import score_confidence
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.runs.folds import fingerprint
-from sertone.utils.spreadsheet import guarded
+from sertone.utils.spreadsheet import guard_formula
 
 
-def collect(experiment: Experiment, out: Path) -> None:
+def collect_results(experiment: Experiment, out: Path) -> None:
     """Writes what a run whose folds are all done has to say.
 
     Args:
@@ -38,22 +38,22 @@ def collect(experiment: Experiment, out: Path) -> None:
     about = {
         "corpus": recipe.data.corpus,
         "model": recipe.model["name"],
-        "encoder": encoders_in_words(recipe.model),
+        "encoder": describe_encoders(recipe.model),
         "classes": experiment.classes,
         "ratings": {name: asdict(scale) for name, scale in experiment.ratings.items()},
         "folds_of_other_settings": [fold["name"] for fold in folds if fold["experiment"] != own],
     }
-    write(out, folds, about, seed=recipe.train.seed)
+    write_results(out, folds, about, seed=recipe.train.seed)
 
 
-def encoders_in_words(model: dict[str, Any]) -> str:
+def describe_encoders(model: dict[str, Any]) -> str:
     """The encoders of the `model` part of a recipe, or of a checkpoint."""
     named = {part: model[part] for part in ("encoder", "text") if model.get(part)}
     names = [config.get("source", config["name"]) for config in named.values()]
     return " and ".join(map(str, names))
 
 
-def write(out: Path, folds: list[dict], about: dict[str, Any], *, seed: int = 0) -> None:
+def write_results(out: Path, folds: list[dict], about: dict[str, Any], *, seed: int = 0) -> None:
     """Writes results.json, predictions.csv and report.html, and modalities.csv where there are any.
 
     Args:
@@ -95,7 +95,7 @@ def _write_table(path: Path, rows: list[dict]) -> None:
     table = io.StringIO()
     writer = csv.DictWriter(table, list(rows[0]))
     writer.writeheader()
-    writer.writerows({name: guarded(value) for name, value in row.items()} for row in rows)
+    writer.writerows({name: guard_formula(value) for name, value in row.items()} for row in rows)
     write_text(path, table.getvalue())
 
 
@@ -109,27 +109,27 @@ def _pooled(rows: list[dict], classes: list[str], ratings: Iterable[str], seed: 
     """Scores and their intervals over the test sides of all folds together, by task that has targets."""
     pooled = {}
     for task in [*(["emotion"] if classes else []), *ratings]:
-        known = sufficient_statistics.labelled(rows, task)
+        known = sufficient_statistics.select_labelled(rows, task)
         if known:
-            columns = sufficient_statistics.columns(task)
+            columns = sufficient_statistics.get_task_columns(task)
             targets, predictions = ([row[name] for row in known] for name in columns)
             score = metrics.SCORES["emotion" if task == "emotion" else "ratings"]
             pooled[task] = score(targets, predictions) | {
                 "utterances": len(known),
-                "intervals": intervals.by_unit(known, task, classes, seed=seed),
+                "intervals": intervals.compute_intervals_by_unit(known, task, classes, seed=seed),
             }
     return pooled
 
 
 def _pooled_emotions(rows: list[dict], classes: list[str], folds: list[dict]) -> dict[str, Any]:
     """What there is of emotions besides scores."""
-    known = sufficient_statistics.labelled(rows, "emotion")
-    targets, predictions = ([row[name] for row in known] for name in sufficient_statistics.columns("emotion"))
+    known = sufficient_statistics.select_labelled(rows, "emotion")
+    targets, predictions = ([row[name] for row in known] for name in sufficient_statistics.get_task_columns("emotion"))
     confidence = [fold["confidence"] for fold in folds if "confidence" in fold]
     return {
-        "confusion": metrics.confusion(targets, predictions, classes).tolist(),
-        "soft": votes.scores(known, classes),
-        "confidence": pooled_scores(known, classes, confidence),
+        "confusion": metrics.count_confusions(targets, predictions, classes).tolist(),
+        "soft": votes.score_against_votes(known, classes),
+        "confidence": score_confidence(known, classes, confidence),
     }
 
 
@@ -138,10 +138,10 @@ def _line(
 ) -> dict[str, Any]:
     """A condition as a row of modalities.csv: every score with its interval over the speakers."""
     line: dict[str, Any] = {"condition": condition}
-    for name in display.names(classes, ratings):
-        task, score = display.parts(name)
+    for name in display.list_score_names(classes, ratings):
+        task, score = display.parse_score_name(name)
         found = pooled.get(task, {})
-        _, bounds = display.by_people(found.get("intervals", {})) or ("", {})
+        _, bounds = display.find_speaker_interval(found.get("intervals", {})) or ("", {})
         low, high = bounds.get(score, ("", ""))
         line |= {name: found.get(score, ""), f"{name}_low": low, f"{name}_high": high}
     return line

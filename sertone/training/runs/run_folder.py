@@ -11,11 +11,11 @@ from typing import Any
 
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
-from sertone.files import parse_yaml, put_aside, read_json, read_text, write_json, write_text
+from sertone.files import parse_yaml, quarantine, read_json, read_text, write_json, write_text
 from sertone.training.fit import distributed
-from sertone.utils.json_shape import misfits
+from sertone.utils.json_shape import find_misfits
 
-WRITTEN = (
+RUN_FILES = (
     *("recipe.yaml", "protocol.json", "*.damaged[0-9]*", "results.json", "predictions.csv", "modalities.csv"),
     *("report.html", "fold_[0-9]*", "checkpoint", "resume", "encoder", "distill.json"),
 )
@@ -44,8 +44,8 @@ def claim(
     Raises:
         SertoneError: `run_in_use`, `other_experiment`.
     """
-    if not distributed.first():
-        distributed.wait()  # for the first one's claim
+    if not distributed.is_first():
+        distributed.barrier()  # for the first one's claim
         yield
         return
     with lock(folder):
@@ -56,7 +56,7 @@ def claim(
         _put_damaged_aside(folder, say)
         write_text(folder / "recipe.yaml", recipe)
         write_json(folder / "protocol.json", card)
-        distributed.wait()
+        distributed.barrier()
         yield
 
 
@@ -83,7 +83,7 @@ def lock(folder: Path) -> Iterator[None]:
 
 def _empty(folder: Path) -> None:
     """Removes what a run writes, and nothing else."""
-    for path in [path for pattern in WRITTEN for path in folder.glob(pattern)]:
+    for path in [path for pattern in RUN_FILES for path in folder.glob(pattern)]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -110,8 +110,8 @@ def _put_damaged_aside(folder: Path, say: Callable[[str], None]) -> None:
     for pattern, shape in WHOLE.items():
         for path in folder.glob(pattern):
             content = _content(path)
-            if content is None or misfits(content, shape):
-                say(f"{path} is damaged: put aside as {put_aside(path).name}")
+            if content is None or find_misfits(content, shape):
+                say(f"{path} is damaged: put aside as {quarantine(path).name}")
 
 
 def _content(path: Path) -> dict[str, Any] | None:
@@ -161,7 +161,7 @@ def _way_out(recipe: dict[str, Any] | None, changed: list[str]) -> str:
 
 def fingerprint(recipe: dict[str, Any], card: dict) -> str:
     """Return the hash of a recipe and its protocol, by which results and saves tell their experiment."""
-    parts = (recipes.deciding(recipe), card)
+    parts = (recipes.drop_neutral(recipe), card)
     text = "".join(json.dumps(part, sort_keys=True, default=str) for part in parts)
     return hashlib.sha256(text.encode()).hexdigest()
 

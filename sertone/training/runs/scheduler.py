@@ -16,18 +16,18 @@ from typing import Any
 import torch
 
 from sertone.errors import SertoneError
-from sertone.scoring.display import counted
+from sertone.scoring.display import format_count
 from sertone.training.fit import distributed
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.fit.first_stages import FirstStages
-from sertone.training.runs.folds import check, gather, run_fold
-from sertone.training.data.material import Material
-from sertone.training.fit.progress import Labelled, Progress, Relay
-from sertone.utils.processes import ChildDiedError, cores, side_by_side
+from sertone.training.runs.folds import build_checked_model, prepare_data, run_fold
+from sertone.training.data.material import SharedCaches
+from sertone.training.fit.progress import LabelledProgress, RunProgress, ProgressRelay
+from sertone.utils.processes import ChildDiedError, count_cores, run_parallel
 
 
 @dataclass(frozen=True)
-class Cell:
+class CrossValidationRun:
     """One recipe to cross-validate.
 
     Attributes:
@@ -50,13 +50,13 @@ class Cell:
         return sum(self.experiment.recipe.train.epochs)
 
     @property
-    def left(self) -> list[int]:
+    def pending_folds(self) -> list[int]:
         """Numbers of the folds without a result."""
         numbers = range(len(self.experiment.folds))
         return [n for n in numbers if not (self.out / f"fold_{n}" / "result.json").is_file()]
 
 
-def run(cells: Sequence[Cell], jobs: int, progress: Progress, finished: Callable[[Cell], None]) -> None:
+def run_folds(runs: Sequence[CrossValidationRun], jobs: int, progress: RunProgress, on_finished: Callable[[CrossValidationRun], None]) -> None:
     """Runs the folds that are left, cell by cell, `jobs` at a time.
 
     A cell that fails does not keep the others from being done; its error comes at the end.
@@ -70,17 +70,17 @@ def run(cells: Sequence[Cell], jobs: int, progress: Progress, finished: Callable
     Raises:
         SertoneError: as `gather` and the training; `fold_died`, `cells_failed`.
     """
-    left = {id(cell): Counter(cell.left) for cell in cells}
-    if len(cells) > 1:  # a single one is checked when its audio is gathered
-        _check([cell for cell in cells if left[id(cell)]])
-    for cell in cells:
+    left = {id(cell): Counter(cell.pending_folds) for cell in runs}
+    if len(runs) > 1:  # a single one is checked when its audio is gathered
+        _check([cell for cell in runs if left[id(cell)]])
+    for cell in runs:
         progress.skip(cell.epochs * (len(cell.experiment.folds) - left[id(cell)].total()))
         if not left[id(cell)]:
-            finished(cell)
+            on_finished(cell)
     failed: dict[int, SertoneError] = {}
-    with contextlib.closing(_done(cells, jobs, progress, failed)) as done:
+    with contextlib.closing(_done(runs, jobs, progress, failed)) as done:
         for cell, number, error in done:
-            if error and (len(cells) == 1 or distributed.world() > 1):
+            if error and (len(runs) == 1 or distributed.world_size() > 1):
                 raise error
             if error:
                 failed.setdefault(id(cell), error)
@@ -88,12 +88,12 @@ def run(cells: Sequence[Cell], jobs: int, progress: Progress, finished: Callable
                 continue
             del left[id(cell)][number]
             if not left[id(cell)]:
-                finished(cell)
+                on_finished(cell)
     if failed:
-        raise _failures(list(failed.values()), len(cells))
+        raise _failures(list(failed.values()), len(runs))
 
 
-def _check(cells: Sequence[Cell]) -> None:
+def _check(cells: Sequence[CrossValidationRun]) -> None:
     """Refuses what would fail hours later."""
     known = set()
     for cell in cells:
@@ -102,7 +102,7 @@ def _check(cells: Sequence[Cell]) -> None:
         if plan not in known:
             known.add(plan)
             try:
-                check(cell.experiment)
+                build_checked_model(cell.experiment)
             except SertoneError as error:
                 raise _of(cell.label.strip(), error) from None
 
@@ -112,14 +112,14 @@ def _failures(errors: Sequence[SertoneError], total: int) -> SertoneError:
         return errors[0]
     found = "; ".join(error.found for error in errors[:5]) + ("; ..." if len(errors) > 5 else "")
     way_out = "the others are done and kept; the same command tries these again"
-    return SertoneError("cells_failed", f"{len(errors)} of {counted(total, 'run')}: {found}", way_out=way_out)
+    return SertoneError("cells_failed", f"{len(errors)} of {format_count(total, 'run')}: {found}", way_out=way_out)
 
 
 def _done(
-    cells: Sequence[Cell], jobs: int, progress: Progress, failed: Container[int]
-) -> Generator[tuple[Cell, int, SertoneError | None], None, None]:
+    cells: Sequence[CrossValidationRun], jobs: int, progress: RunProgress, failed: Container[int]
+) -> Generator[tuple[CrossValidationRun, int, SertoneError | None], None, None]:
     """Every fold that was left, when it is done, or its error; none of a cell that has failed."""
-    jobs = min(jobs, sum(len(cell.left) for cell in cells))
+    jobs = min(jobs, sum(len(cell.pending_folds) for cell in cells))
     calls = _calls(cells, progress, failed, jobs)
     if jobs <= 1:
         for cell, number, material in calls:
@@ -129,31 +129,31 @@ def _done(
     def tell(event: tuple) -> None:
         getattr(progress, event[0])(*event[1:])
 
-    with contextlib.closing(side_by_side(environments(jobs), _in_child, calls, tell)) as folds:
+    with contextlib.closing(run_parallel(build_environments(jobs), _in_child, calls, tell)) as folds:
         for (cell, number, _), future in folds:
             yield cell, number, _error(cell, number, future.exception())
 
 
-def _run_here(cell: Cell, number: int, material: Material, progress: Progress) -> SertoneError | None:
+def _run_here(cell: CrossValidationRun, number: int, material: SharedCaches, progress: RunProgress) -> SertoneError | None:
     try:
-        reporter = Labelled(progress, cell.label)
+        reporter = LabelledProgress(progress, cell.label)
         run_fold(cell.experiment, number, cell.out, material, reporter, **_choices(cell))
     except SertoneError as error:
         return _error(cell, number, error)
     return None
 
 
-def _in_child(cell: Cell, number: int, material: Material) -> None:
+def _in_child(cell: CrossValidationRun, number: int, material: SharedCaches) -> None:
     """One fold in a child process, whose caller is told of the progress."""
-    reporter = Labelled(Relay(), cell.label)
+    reporter = LabelledProgress(ProgressRelay(), cell.label)
     run_fold(cell.experiment, number, cell.out, material, reporter, **_choices(cell))
 
 
-def _choices(cell: Cell) -> dict[str, Any]:
+def _choices(cell: CrossValidationRun) -> dict[str, Any]:
     return {"first_stages": cell.first_stages, "keep_checkpoint": cell.keep_checkpoints}
 
 
-def _error(cell: Cell, number: int, error: BaseException | None) -> SertoneError | None:
+def _error(cell: CrossValidationRun, number: int, error: BaseException | None) -> SertoneError | None:
     """Says which fold an error is of.
 
     Raises:
@@ -179,20 +179,20 @@ def _of(where: str, error: SertoneError) -> SertoneError:
 
 
 def _calls(
-    cells: Sequence[Cell], progress: Progress, failed: Container[int], jobs: int
-) -> Iterator[tuple[Cell, int, Material]]:
+    cells: Sequence[CrossValidationRun], progress: RunProgress, failed: Container[int], jobs: int
+) -> Iterator[tuple[CrossValidationRun, int, SharedCaches]]:
     """Every fold that is left, with the material that its cell shares with the cell before, if it can."""
     material, shared = None, ""
     for cell in cells:
-        if numbers := cell.left:
+        if numbers := cell.pending_folds:
             wanted = _sharing(cell)
             kept = material if wanted == shared else None
-            material = gather(cell.experiment, progress, kept, jobs)
+            material = prepare_data(cell.experiment, progress, kept, jobs)
             shared = wanted
             yield from ((cell, number, material) for number in numbers if id(cell) not in failed)
 
 
-def _sharing(cell: Cell) -> str:
+def _sharing(cell: CrossValidationRun) -> str:
     """What two cells must have in common to share decoded audio and frozen prefixes."""
     recipe = cell.experiment.recipe
     kept = {"cache", "audio_cache_gb", "speeds", "speed_direction", "augmentation", "precision"}
@@ -200,17 +200,17 @@ def _sharing(cell: Cell) -> str:
     return json.dumps([train, recipe.model["encoder"]])
 
 
-def jobs_for(wanted: int | None, device: str) -> int:
+def choose_jobs(wanted: int | None, device: str) -> int:
     """Folds at a time: one per card; without a card one per core; one where several ranks train each.
 
     Raises:
         SertoneError: `jobs_and_ranks`.
     """
-    if distributed.world() > 1:
+    if distributed.world_size() > 1:
         if wanted not in (None, 1):
             raise SertoneError(
                 "jobs_and_ranks",
-                f"--jobs {wanted} in one of {distributed.world()} ranks",
+                f"--jobs {wanted} in one of {distributed.world_size()} ranks",
                 "either folds side by side or several ranks for each fold",
                 "leave --jobs out, or start without torchrun",
             )
@@ -219,12 +219,12 @@ def jobs_for(wanted: int | None, device: str) -> int:
         return wanted
     if device in ("auto", "cuda") and torch.cuda.is_available():
         return torch.cuda.device_count()
-    return 1 if device in ("auto", "mps") and torch.backends.mps.is_available() else cores()
+    return 1 if device in ("auto", "mps") and torch.backends.mps.is_available() else count_cores()
 
 
-def environments(jobs: int) -> list[dict[str, str]]:
+def build_environments(jobs: int) -> list[dict[str, str]]:
     """What each child sees: its share of the cores, and one card, in turn."""
-    shared = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
+    shared = {"OMP_NUM_THREADS": str(max(1, count_cores() // jobs))}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     cards = visible.split(",") if visible else [str(card) for card in range(torch.cuda.device_count())]
     if not cards:

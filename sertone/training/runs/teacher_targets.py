@@ -14,13 +14,13 @@ from sertone.schema import Utterance
 from sertone.training.fit import distributed
 from sertone.training.experiment import teachers
 from sertone.training.experiment.experiment import Experiment
-from sertone.training.testing.trained import Trained
+from sertone.training.testing.trained import TorchModel
 from sertone.training.data.recordings import Recordings
-from sertone.training.testing.together import answers_of, mean_probabilities, mean_ratings
+from sertone.training.testing.together import predict_per_model, average_probabilities, average_ratings
 
 
 @dataclass(frozen=True)
-class Teaching:
+class TeacherTargets:
     """What a teacher says about a training side.
 
     Attributes:
@@ -33,7 +33,7 @@ class Teaching:
     votes: list[dict[str, float]]
     ratings: dict[str, list[float]]
 
-    def taught(
+    def mix_into(
         self, utterances: Sequence[Utterance], class_map: Mapping[str, str], soft: bool
     ) -> list[Utterance]:
         """The utterances with mixed targets.
@@ -74,7 +74,7 @@ def _shares(utterance: Utterance, class_map: Mapping[str, str], soft: bool) -> d
     return votes or ({label: 1.0} if label else {})
 
 
-def taught(experiment: Experiment, number: int, recordings: Recordings) -> Fold:
+def apply_teacher(experiment: Experiment, number: int, recordings: Recordings) -> Fold:
     """A fold whose training side has the targets that `train.teacher` asks for; as it is without a teacher.
 
     Args:
@@ -88,14 +88,14 @@ def taught(experiment: Experiment, number: int, recordings: Recordings) -> Fold:
     fold, config = experiment.folds[number], experiment.recipe.train
     if config.teacher is None:
         return fold
-    teacher = Trained(teachers.find(config.teacher.source, number, len(experiment.folds)))
-    common = teachers.common(teacher.about, experiment.classes, experiment.ratings)
-    answers = answers_of(teacher, fold.train, recordings, distributed.fabric(config))
-    ratings = {name: mean_ratings(teacher, answers, name, scale) for name, scale in common.items()}
+    teacher = TorchModel(teachers.find_teacher(config.teacher.source, number, len(experiment.folds)))
+    common = teachers.find_common_ratings(teacher.about, experiment.classes, experiment.ratings)
+    answers = predict_per_model(teacher, fold.train, recordings, distributed.make_fabric(config))
+    ratings = {name: average_ratings(teacher, answers, name, scale) for name, scale in common.items()}
     votes = []
     if teacher.classes and experiment.classes:
-        rows = mean_probabilities(teacher, answers).tolist()
+        rows = average_probabilities(teacher, answers).tolist()
         votes = [dict(zip(teacher.classes, row, strict=True)) for row in rows]
-    teaching = Teaching(config.teacher.weight, votes, ratings)
-    train = teaching.taught(fold.train, experiment.class_map, config.targets == "soft")
+    teaching = TeacherTargets(config.teacher.weight, votes, ratings)
+    train = teaching.mix_into(fold.train, experiment.class_map, config.targets == "soft")
     return replace(fold, train=train)

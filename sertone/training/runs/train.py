@@ -7,8 +7,8 @@ from sertone import recipe as recipes
 from sertone.recipe import Recipe
 from sertone.training.fit import distributed
 from sertone.training.experiment.experiment import prepare
-from sertone.training.runs.folds import fit, gather
-from sertone.training.fit.progress import Progress
+from sertone.training.runs.folds import train_fold, prepare_data
+from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.run_folder import claim
 
 
@@ -38,12 +38,12 @@ def train(
     Raises:
         SertoneError: as `prepare`, `gather` and the training.
     """
-    distributed.join(recipe.train.device)
-    out, say = Path(out), Progress(0, quiet).say
+    distributed.init(recipe.train.device)
+    out, say = Path(out), RunProgress(0, quiet).say
     experiment = prepare(recipe, everything=True, say=say)
     with claim(out, recipes.dump(recipe), experiment.card, force=force, fresh=fresh, say=say):
-        with Progress(sum(recipe.train.epochs), quiet) as progress:
-            fit(experiment, 0, out, gather(experiment, progress), progress)
-        if distributed.first():
+        with RunProgress(sum(recipe.train.epochs), quiet) as progress:
+            train_fold(experiment, 0, out, prepare_data(experiment, progress), progress)
+        if distributed.is_first():
             shutil.rmtree(out / "resume")
     return out / "checkpoint"

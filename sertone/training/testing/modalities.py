@@ -10,10 +10,10 @@ from dataclasses import replace
 from sertone.labels import has_words
 from sertone.schema import Utterance
 from sertone.training.experiment.experiment import Experiment
-from sertone.training.fit.inference import answer
+from sertone.training.fit.inference import predict_utterances
 from sertone.training.fit.trainer import Trainer
-from sertone.training.testing.fold_test import written
-from sertone.transcripts.noise import garbled, vocabulary
+from sertone.training.testing.fold_test import build_predictions
+from sertone.transcripts.noise import add_word_errors, list_words
 
 WITHHELD = {"audio and text": "", "audio alone": "text", "text alone": "audio"}
 """Condition -> what is withheld."""
@@ -29,16 +29,16 @@ def rows_by_condition(trainer: Trainer, experiment: Experiment, number: int) -> 
         experiment: of which it is a fold.
         number: of the fold.
     """
-    spoken = [u for u in experiment.scored(experiment.folds[number].test) if has_words(u.text)]
+    spoken = [u for u in experiment.select_labelled(experiment.folds[number].test) if has_words(u.text)]
     if not spoken:
         return {}
     conditions = WITHHELD if trainer.model.encoder.width else READING
     found = {name: _rows(trainer, experiment, spoken, number, what) for name, what in conditions.items()}
-    words = vocabulary(u.text for u in trainer.fold.train if u.text)
+    words = list_words(u.text for u in trainer.fold.train if u.text)
     rates = experiment.recipe.data.text.error_rates if len(words) > 1 else []
     for rate in rates:
         seed = trainer.config.seed
-        heard = [replace(u, text=garbled(u.text or "", rate, words, seed)) for u in spoken]
+        heard = [replace(u, text=add_word_errors(u.text or "", rate, words, seed)) for u in spoken]
         found[f"{next(iter(conditions))} of {rate:.0%} WER"] = _rows(trainer, experiment, heard, number, "")
     return found
 
@@ -46,6 +46,8 @@ def rows_by_condition(trainer: Trainer, experiment: Experiment, number: int) -> 
 def _rows(
     trainer: Trainer, experiment: Experiment, test: Sequence[Utterance], number: int, withheld: str
 ) -> list[dict]:
-    answers = answer(trainer.model, trainer.vocabulary, test, trainer.loader, trainer.fabric, withheld)
-    rows = written(trainer, experiment, test, answers, number)["rows"]
+    answers = predict_utterances(
+        trainer.model, trainer.vocabulary, test, trainer.loader, trainer.fabric, withheld
+    )
+    rows = build_predictions(trainer, experiment, test, answers, number)["rows"]
     return [{key: value for key, value in row.items() if not key.startswith("p_")} for row in rows]

@@ -11,7 +11,7 @@ from sertone.scoring.calibration import Calibration
 from sertone.training.testing import votes
 
 
-def scored(
+def score_predictions(
     utterances: Sequence[Utterance],
     class_map: dict[str, str],
     classes: list[str],
@@ -49,9 +49,13 @@ def scored(
         _add_rating(rows, utterances, name, answers)
     if with_votes:
         for row, u in zip(rows, utterances, strict=True):
-            row |= votes.columns(u, class_map, classes)
+            row |= votes.make_vote_columns(u, class_map, classes)
     found = {"rows": rows, "test": len(rows)}
-    if probabilities is None or uncalibrated is None or not sufficient_statistics.labelled(rows, "emotion"):
+    if (
+        probabilities is None
+        or uncalibrated is None
+        or not sufficient_statistics.select_labelled(rows, "emotion")
+    ):
         return found
     return found | _emotions(rows, classes, probabilities, uncalibrated, by)
 
@@ -72,7 +76,7 @@ def _add_emotions(
 def _add_rating(
     rows: list[dict[str, Any]], utterances: Sequence[Utterance], name: str, answers: Sequence[float]
 ) -> None:
-    target, prediction = sufficient_statistics.columns(name)
+    target, prediction = sufficient_statistics.get_task_columns(name)
     for row, u, value in zip(rows, utterances, answers, strict=True):
         row[target] = u.labels.get(name, "")
         row[prediction] = _digits(value)
@@ -93,8 +97,8 @@ def _emotions(
     targets, predictions = ([rows[n][key] for n in known] for key in ("target", "prediction"))
     indices = [classes.index(target) for target in targets]
     return {
-        "confusion": metrics.confusion(targets, predictions, classes).tolist(),
-        "soft": votes.scores([rows[n] for n in known], classes),
+        "confusion": metrics.count_confusions(targets, predictions, classes).tolist(),
+        "soft": votes.score_against_votes([rows[n] for n in known], classes),
         "confidence": _confidence(indices, probabilities[known], uncalibrated[known], by),
     }
 
@@ -106,8 +110,8 @@ def _confidence(
     sure = probabilities.max(1) >= (by.threshold or 0.0)
     return {
         "calibration": by.to_json(),
-        "before": calibration.scores(uncalibrated, targets),
-        "after": calibration.scores(probabilities, targets),
+        "before": calibration.compute_calibration_scores(uncalibrated, targets),
+        "after": calibration.compute_calibration_scores(probabilities, targets),
         "sure": int(sure.sum()),
         "sure_and_right": int((sure & (probabilities.argmax(1) == np.asarray(targets))).sum()),
     }

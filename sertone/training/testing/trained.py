@@ -13,10 +13,10 @@ import torch
 from sertone.errors import SertoneError, is_out_of_memory
 from sertone.labels import Scale
 from sertone.nn.batch import Batch
-from sertone.nn.tokens import truncated
-from sertone.runtime.answering import AT_ONCE_S, Outputs, require_sound
+from sertone.nn.tokens import is_truncated
+from sertone.runtime.answering import DEFAULT_MAX_SECONDS, Outputs, require_valid_outputs
 from sertone.scoring.calibration import Calibration
-from sertone.sharing.model_folder import checkpoints, missing_folds
+from sertone.sharing.model_folder import find_checkpoints, find_missing_folds
 from sertone.training.experiment import contamination
 from sertone.training.experiment.experiment import require_device
 from sertone.training.fit import checkpoint
@@ -25,7 +25,7 @@ SHORT = 4000
 """Samples of the noise that every model answers when it is loaded."""
 
 
-class Trained:
+class TorchModel:
     """A trained model, or the models of all folds of a run together: a `runtime.answering.Model`.
 
     Args:
@@ -47,32 +47,32 @@ class Trained:
         missing: names of the folds of a run whose models are not there; loading warns of them.
 
     Raises:
-        SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`, `no_device`, `unlike_folds`.
+        SertoneError: `not_a_checkpoint`, `bad_weights`, `other_format`, `no_device`, `mismatched_folds`.
     """
 
-    max_seconds = AT_ONCE_S
+    max_seconds = DEFAULT_MAX_SECONDS
 
     def __init__(self, path: str | Path, *, device: str = "cpu", threads: int | None = None) -> None:
         require_device(device)
         here = Path(path)  # or OWNER/NAME on the hub; what is pickled may be opened from another folder
         self._opened = (str(here.absolute() if here.exists() else path), device, threads)
-        loaded = [checkpoint.load_model(folder) for folder in checkpoints(path)]
+        loaded = [checkpoint.load_model(folder) for folder in find_checkpoints(path)]
         self.models = [model for model, _, _ in loaded]
         self.device = "cpu"
         self.vocabularies = [vocabulary for _, vocabulary, _ in loaded]
         self.abouts = [about for _, _, about in loaded]
         _require_alike(path, self.abouts)
-        self.missing = missing_folds(path, self.abouts)
+        self.missing = find_missing_folds(path, self.abouts)
         if self.missing:
-            warnings.warn(f"{path}: {incomplete(self.missing, self.abouts)}", stacklevel=2)
+            warnings.warn(f"{path}: {describe_missing_folds(self.missing, self.abouts)}", stacklevel=2)
         self.about: dict[str, Any] = self.abouts[0]  # what follows is the same for all folds
         self.classes: list[str] = self.vocabularies[0].classes["emotion"]
         self.scales: dict[str, Scale] = self.vocabularies[0].ratings
-        self.hears = self.models[0].encoder.width > 0
-        self.reads = bool(self.vocabularies[0].tokenizer)
+        self.uses_audio = self.models[0].encoder.width > 0
+        self.uses_text = bool(self.vocabularies[0].tokenizer)
         self.class_map: dict[str, str] = self.vocabularies[0].class_map
         self.min_samples: int = self.about["min_samples"]
-        heard_by_all = contamination.together(*(about["card"]["heard"] for about in self.abouts))
+        heard_by_all = contamination.union(*(about["card"]["heard"] for about in self.abouts))
         self.card: dict[str, Any] = self.about["card"] | {"heard": heard_by_all}
         self.licences: list[dict[str, Any]] = self.about["licences"]
         self.calibrations = [Calibration.from_json(about["calibration"]) for about in self.abouts]
@@ -89,7 +89,7 @@ class Trained:
 
     def truncates(self, text: str) -> bool:
         """Whether a text is longer than one of the models reads."""
-        return any(truncated(vocabulary.tokenizer, text) for vocabulary in self.vocabularies)
+        return any(is_truncated(vocabulary.tokenizer, text) for vocabulary in self.vocabularies)
 
     def _require_an_answer(self, path: str | Path) -> None:
         """Answer a moment of noise: what cannot answer that is refused now, not at the first recording.
@@ -101,7 +101,9 @@ class Trained:
         """
         noise = np.random.default_rng(0).standard_normal((1, max(SHORT, self.min_samples)))
         try:
-            require_sound(self.outputs(0.1 * noise.astype(np.float32), "well" if self.reads else None))
+            require_valid_outputs(
+                self.outputs(0.1 * noise.astype(np.float32), "well" if self.uses_text else None)
+            )
         except Exception as error:  # of torch, for options that do not fit each other
             if is_out_of_memory(error):
                 raise SertoneError("out_of_memory", f"{path}: {error}", "memory for the model") from None
@@ -116,11 +118,11 @@ class Trained:
         rows, ratings = [], []
         for model, vocabulary, by in zip(self.models, self.vocabularies, self.calibrations, strict=True):
             if text is not None:
-                tokens, counts = vocabulary.tokens([text])
+                tokens, counts = vocabulary.encode_texts([text])
                 batch = replace(batch, tokens=tokens, counts=counts)
             outputs = model(batch.to(self.device))
             if "emotion" in outputs:
-                rows.append(by.probabilities(outputs["emotion"].logits.float().cpu().numpy()))
+                rows.append(by.to_probabilities(outputs["emotion"].logits.float().cpu().numpy()))
             ratings.append([model.heads[name].decode(outputs[name]) for name in vocabulary.ratings])
         nothing = np.zeros((len(waveforms), 0))
         rated = np.mean(ratings, axis=0).T if self.scales else nothing
@@ -128,14 +130,14 @@ class Trained:
 
 
 @lru_cache(maxsize=1)
-def _reopened(path: str, device: str, threads: int | None) -> Trained:
+def _reopened(path: str, device: str, threads: int | None) -> TorchModel:
     """Return a model that was pickled, once per process; whoever pickled it has seen the warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return Trained(path, device=device, threads=threads)
+        return TorchModel(path, device=device, threads=threads)
 
 
-def incomplete(missing: Sequence[str], abouts: Sequence[Mapping[str, Any]]) -> str:
+def describe_missing_folds(missing: Sequence[str], abouts: Sequence[Mapping[str, Any]]) -> str:
     """Return in words that models of a run are missing."""
     total = len(abouts[0]["card"]["folds"])
     return f"{len(abouts)} of the {total} models of the run are there; without fold {', '.join(missing)}"
@@ -146,7 +148,7 @@ def _require_alike(path: str | Path, abouts: Sequence[Mapping[str, Any]]) -> Non
     parts = [(a["vocabulary"]["classes"]["emotion"], a["vocabulary"]["ratings"]) for a in abouts]
     if any(part != parts[0] for part in parts):
         raise SertoneError(
-            "unlike_folds",
+            "mismatched_folds",
             f"the models in {path} answer other classes or ratings than each other",
             "the folds of one run",
             "name one fold",
