@@ -98,8 +98,8 @@ def corpus_page(name: str) -> str:
 
 
 def _licence(sheet: ModuleType) -> str:
-    words, url = licences.describe_licence(asdict(sheet.LICENCE)), sheet.LICENCE.url
-    return f"[{words}]({url})" if url else words
+    text = licences.describe_licence(asdict(sheet.LICENCE))
+    return f"[{text}]({sheet.LICENCE.url})" if sheet.LICENCE.url else text
 
 
 def _facts(name: str, sheet: ModuleType) -> str:
