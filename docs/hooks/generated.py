@@ -189,9 +189,9 @@ def _keys(schema: dict, part: dict, prefix: str, always: bool = True) -> Iterato
         if "const" in field:
             continue
         if key in ("model.encoder", "model.text", ".teacher"):
-            where = "[Recipes](recipes.md)" if key == ".teacher" else "below"
+            page = "[Recipes](recipes.md)" if key == ".teacher" else "below"
             default = REQUIRED if name in needed else f"`{json.dumps(field['default'])}`"
-            yield key, default, f"{' '.join(field.get('description', '').split())} See {where}.".strip()
+            yield key, default, f"{' '.join(field.get('description', '').split())} See {page}.".strip()
             continue
         options = [_resolve(schema, option) for option in inner.get("anyOf", ())]
         sections = [option for option in (inner, *options) if "properties" in option]
