@@ -65,6 +65,59 @@ def format_words(prediction: Prediction, _: Media | None = None) -> str:
 FORMATS[".words"] = format_words
 '''
 
+ENCODER = '''"""The energy of frames of 10 ms, and one linear layer."""
+
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from sertone.nn.encoders.base import Encoder, EncoderSettings, Footprint
+
+
+class EnergyEncoderConfig(EncoderSettings):
+    """An encoder that knows how loud it is."""
+
+    name: Literal["energy"]
+    width: int = 8
+    """The width of its hidden states."""
+
+    def build(self) -> "EnergyEncoder":
+        return EnergyEncoder(self.width)
+
+
+class EnergyEncoder(Encoder):
+    """Energy, embedding, one layer."""
+
+    depth, min_samples = 1, 160
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.embedding = nn.Linear(1, width)
+        self.linear = nn.Linear(width, width)
+
+    def describe(self, depth: int | None = None) -> dict[str, Any]:
+        return {"name": "energy", "width": self.width}
+
+    def footprint(self, fused: bool) -> Footprint:
+        return Footprint(160, 0, 2 * self.width, 4.0)
+
+    def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return waveforms.unfold(1, 160, 160).square().mean(-1, keepdim=True), lengths // 160
+
+    def embed(self, features: Tensor, mask: Tensor) -> Tensor:
+        return self.embedding(features)
+
+    def context(self, mask: Tensor) -> dict[str, Tensor]:
+        return {}
+
+    def layer(self, index: int, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:
+        return hidden + self.linear(hidden)
+
+    def parts(self) -> list[list[nn.Module]]:
+        return [[], [self.embedding, self.linear]]
+'''
+
 FUSION = '''
 
 class LayerMean(nn.Module):
@@ -132,6 +185,7 @@ class Model(baseline.Model):
 
 ADDITIONS = {
     "a corpus": ("sertone/corpora/doves.py", CORPUS),
+    "an encoder": ("sertone/nn/encoders/energy.py", ENCODER),
     "a fusion of layers": ("sertone/nn/fusions.py", FUSION),
     "a pooling": ("sertone/nn/pooling.py", POOLING),
     "a head": ("sertone/nn/heads.py", HEAD),
@@ -185,10 +239,12 @@ for settings in (
     ("demo", f"model.encoder={tiny}", "model.frozen_layers=0", "model.fusion=layer_mean"),
     ("compact", f"model.encoder={tiny}", "model.pooling=max"),
     ("compact", f"model.encoder={tiny}", "model.name=nobody2026"),
+    ("compact", "model.encoder={name: energy, width: 4}"),
 ):
     assert logits(*settings).shape == (2, 4), settings
 assert logits("compact", f"model.encoder={tiny}", "model.name=nobody2026").abs().max() <= 1
-assert '"nobody2026"' in str(recipe_schema()).replace("'", '"')
+schema = str(recipe_schema())
+assert all(f"'{name}'" in schema for name in ("layer_mean", "max", "nobody2026", "energy"))
 """
 
 
