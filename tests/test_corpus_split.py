@@ -8,9 +8,9 @@ from conftest import TINY_MODEL
 
 from sertone import cli, corpora
 from sertone.cli import reader_options
-from sertone.corpora._report import MOST_LINES, problem_lines
+from sertone.corpora._report import MAX_LINES, format_problems
 from sertone.errors import SertoneError
-from sertone.labels import as_read, class_map, unused_labels
+from sertone.labels import find_unused_labels, resolve_class_map, resolve_raw_labels
 from sertone.recipe import DataConfig, Recipe
 from sertone.schema import Problem
 from sertone.training.experiment.experiment import prepare
@@ -141,9 +141,9 @@ def test_many_equal_problems_are_one_line(tmp_path, capsys):
 def test_a_few_lines_for_every_code():
     problems = [Problem("bad_number", f"row {n}", f"{n} is no number") for n in range(100)]
     problems += [Problem("bad_split", "row 7", "'holdout'"), Problem("rare_label", "x", "1 x awe", "note")]
-    lines = problem_lines(problems)
-    assert lines[0] == "error [bad_number] row 0: 0 is no number" and len(lines) == MOST_LINES + 3
-    assert lines[MOST_LINES].startswith("error [bad_number] and 95 more of this kind; --json")
+    lines = format_problems(problems)
+    assert lines[0] == "error [bad_number] row 0: 0 is no number" and len(lines) == MAX_LINES + 3
+    assert lines[MAX_LINES].startswith("error [bad_number] and 95 more of this kind; --json")
     assert lines[-2:] == ["error [bad_split] row 7: 'holdout'", "note [rare_label] x: 1 x awe"]
 
 
@@ -169,18 +169,18 @@ WRITTEN = {
     ],
 )
 def test_class_maps_take_labels_as_they_are_written(classes, expected):
-    assert class_map(classes, WRITTEN) == expected
+    assert resolve_class_map(classes, WRITTEN) == expected
 
 
 def test_an_exact_label_goes_before_one_in_another_case():
     written = {"n": "nervous", "N": "neutral"}
-    assert as_read({"n": "x", "N": "y"}, written) == {"nervous": "x", "neutral": "y"}
-    assert as_read({"neutral": "x"}, {"neutral": "calm", "N": "neutral"}) == {"neutral": "x"}
+    assert resolve_raw_labels({"n": "x", "N": "y"}, written) == {"nervous": "x", "neutral": "y"}
+    assert resolve_raw_labels({"neutral": "x"}, {"neutral": "calm", "N": "neutral"}) == {"neutral": "x"}
 
 
 def test_one_emotion_in_two_classes_is_refused():
     with pytest.raises(SertoneError, match="happy and Joy are both read as happy") as caught:
-        class_map({"happy": "a", "Joy": "b"}, WRITTEN)
+        resolve_class_map({"happy": "a", "Joy": "b"}, WRITTEN)
     assert caught.value.code == "ambiguous_classes"
 
 
@@ -193,7 +193,7 @@ def test_labels_in_no_class_are_counted(tmp_path, clips, capsys):
     assert len(experiment.utterances) == 39
     assert "left out: 1 of 40 labelled utterances, in no class: awe 1" in lines
     assert "data.classes names labels that no utterance has: joyy (did you mean Joy?)" in lines
-    assert unused_labels(classes, {"Joy": "happy", "sad": "sad"}) == ["joyy (did you mean Joy?)"]
+    assert find_unused_labels(classes, {"Joy": "happy", "sad": "sad"}) == ["joyy (did you mean Joy?)"]
     cli.app(["corpora", "check", "manifest", str(path), "--classes", "SAD=low,joyy=high,joy=high"])
     printed = capsys.readouterr().out
     assert "by emotion in no class\n  awe 1" in printed and "note [unused_label]" in printed
