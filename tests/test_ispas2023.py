@@ -155,7 +155,7 @@ def test_audio_alone_reads_nothing():
 )
 def test_categories_alone_and_dimensions_alone(tasks, heads):
     model, vocabulary = build(tasks=tasks)
-    assert list(model.heads) == heads == list(model.config.answers)
+    assert list(model.heads) == heads == list(model.config.predicted_tasks)
     assert list(vocabulary.ratings) == [name for name in heads if name in DIMENSIONS]
     assert loss_of(model, batch(vocabulary)).isfinite()
     assert model.stages()[0].weights == {task: weight for task, weight in tasks.items() if weight}

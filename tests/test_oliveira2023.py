@@ -134,7 +134,7 @@ def test_ratings_that_weigh_nothing_are_left_out(weights):
     assert set(model.heads) == set(model.regressors) == set(DIMENSIONS) - set(weights)
     assert models.configure(
         {"name": "oliveira2023", "encoder": AUDIO, "text": None, "tasks": weights}
-    ).answers
+    ).predicted_tasks
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ Axis letters: B batch, N samples, S tokens, K classes, R dimensions.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,9 @@ from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.export.exportable import ExportableModel
 from sertone.files import read_json
+from sertone.models.contract import EmotionModel
 from sertone.nn.batch import Batch
+from sertone.nn.heads import RatingHead
 from sertone.scoring.calibration import Calibration
 from sertone.sharing.card_scores import Scores, describe_choice, find_cross_validation
 from sertone.sharing.model_folder import find_checkpoints
@@ -132,7 +134,7 @@ class PredictionGraph(nn.Module):
 
     def __init__(self, trained: TorchModel) -> None:
         super().__init__()
-        self.models = nn.ModuleList(trained.models)
+        self.models = nn.ModuleList(cast(list[nn.Module], trained.models))
         self.calibrations: Sequence[Calibration] = trained.calibrations
         self.ratings = list(trained.scales)
         self.eval()
@@ -154,15 +156,16 @@ class PredictionGraph(nn.Module):
         assert given is not None, "a model hears or reads"
         lengths = torch.full((given.shape[0],), given.shape[1])
         batch = Batch(waveforms, lengths, tokens=tokens, counts=counts)
+        models = cast(Iterable[EmotionModel], self.models)
         answers = [
-            self._answers(model, by, batch) for model, by in zip(self.models, self.calibrations, strict=True)
+            self._answers(model, by, batch) for model, by in zip(models, self.calibrations, strict=True)
         ]
         probabilities, ratings = (torch.stack(each).mean(0) for each in zip(*answers, strict=True))
         return probabilities, ratings
 
-    def _answers(self, model: Any, by: Calibration, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _answers(self, model: EmotionModel, by: Calibration, batch: Batch) -> tuple[Tensor, Tensor]:
         outputs, nothing = model(batch), batch.lengths.float()[:, None][:, :0]
         emotion = outputs.get("emotion")
         shares = nothing if emotion is None else (emotion.logits.float() / by.temperature).softmax(-1)
-        rated = [model.heads[name].ratings(outputs[name]) for name in self.ratings]
+        rated = [cast(RatingHead, model.heads[name]).ratings(outputs[name]) for name in self.ratings]
         return shares, torch.stack(rated, -1) if rated else nothing
