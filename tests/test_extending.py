@@ -1,6 +1,6 @@
-"""CONTRIBUTING tells the truth: its picture of the house is the house, and each row of "to add X" touches one file.
+"""CONTRIBUTING agrees with the package: its picture of the house, and one file for each thing to add.
 
-One of each kind is added to a copy of the package, and used there by its name.
+The tests add one of each kind to a copy of the package, and use it there by its name.
 """
 
 import os
@@ -172,6 +172,9 @@ from sertone.nn.vocabulary import Vocabulary
 
 class Config(baseline.Config):
     """The model part of a recipe."""
+
+    def build(self, vocabulary: Vocabulary) -> "Model":
+        return Model(self, vocabulary)
 
 
 class Model(baseline.Model):
