@@ -239,6 +239,7 @@ def test_vocabulary():
         ({"name": "wan2026"}, "baseline, ispas2023, oliveira2023, wan2025"),
         (TINY_MODEL | {"fusoin": "last"}, "did you mean 'fusion'"),
         (TINY_MODEL | {"fusion": "ari"}, "fusion"),
+        (TINY_MODEL | {"fusion": "ari_ful"}, r"'ari_scalar', 'weighted_sum' or 'last'; did you mean 'ari_full'"),
         (TINY_MODEL | {"tasks": {"genre": 1}}, "did you mean 'gender'"),
         (TINY_MODEL | {"encoder": {"name": "compact", "widht": 3}}, "did you mean 'width'"),
         (TINY_MODEL | {"encoder": {"name": "huge"}}, "compact"),

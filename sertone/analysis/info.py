@@ -55,7 +55,7 @@ def _described(
     return {
         "model": options["name"],
         "encoders": describe_encoders(dict(options)),
-        "answers": {task: _answer(task, vocabulary) for task in model.config.predicted_tasks},
+        "answers": {task: _answer(task, vocabulary) for task in model.config.main_tasks},
         "reads": model.text is not None,
         "hears": model.encoder.width > 0,
         "min_samples": model.encoder.min_samples,

@@ -62,8 +62,8 @@ def build_vocabulary(
         SertoneError: as `configure`; `missing_tokenizer`.
     """
     config = configure(values)
-    ratings = {name: scales[name] for name in config.predicted_tasks if name in DIMENSIONS}
-    mapping = class_map if "emotion" in config.predicted_tasks else {}
+    ratings = {name: scales[name] for name in config.main_tasks if name in DIMENSIONS}
+    mapping = class_map if "emotion" in config.main_tasks else {}
     tokenizer = config.text.make_tokenizer([u.text for u in training if u.text]) if config.text else ""
     return Vocabulary.from_utterances(training, mapping, ratings, tokenizer)
 

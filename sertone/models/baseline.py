@@ -53,7 +53,7 @@ class Config(Settings):
     """This many encoder layers are not trained. 0 freezes the front end only, and -1 nothing."""
 
     @property
-    def predicted_tasks(self) -> tuple[str, ...]:
+    def main_tasks(self) -> tuple[str, ...]:
         """The tasks that the model is for."""
         return ("emotion",)
 

@@ -24,13 +24,13 @@ class TaskConfig(Protocol):
 
     Attributes:
         later_options: the options that the first of several stages does not depend on.
-        predicted_tasks: the tasks that the model is for; auxiliary tasks are not among them.
+        main_tasks: the tasks that the model is for; auxiliary tasks are not among them.
     """
 
     later_options: ClassVar[tuple[str, ...]]
 
     @property
-    def predicted_tasks(self) -> tuple[str, ...]: ...
+    def main_tasks(self) -> tuple[str, ...]: ...
 
     def model_dump(self, *, mode: str = "python", exclude: Any = None) -> dict[str, Any]:
         """Return the options, in `json` mode as JSON values."""

@@ -108,7 +108,7 @@ class Config(Settings):
     """With true the embeddings of the text encoder are not trained."""
 
     @property
-    def predicted_tasks(self) -> tuple[str, ...]:
+    def main_tasks(self) -> tuple[str, ...]:
         """The tasks that the model is for."""
         return tuple(self.tasks.active_tasks())
 

@@ -112,7 +112,7 @@ class Config(Settings):
         return self
 
     @property
-    def predicted_tasks(self) -> tuple[str, ...]:
+    def main_tasks(self) -> tuple[str, ...]:
         """The tasks that the model is for."""
         return ("emotion",)
 

@@ -1,1 +1,1 @@
-"""The parts that models are made of: encoders, fusions, attention, heads."""
+"""The building blocks of models: encoders, fusions, poolings, attention, heads, losses."""

@@ -1,10 +1,10 @@
-"""Distilling an encoder (DistilHuBERT, arXiv 2110.01900): a shallow student predicts layers of its teacher.
+"""Distillation of an encoder (DistilHuBERT, arXiv 2110.01900): a student predicts layers of its teacher.
 
     waveform -> student -> last hidden state -> one head per target layer -> the teacher's hidden state
 
-The student begins as the front end and the first layers of the teacher. The heads go after training. What the
-authors' code (s3prl, `upstream/distiller`) does beyond that is an option: heads with a hidden layer, and a
-tenth of the gradient for the convolutions.
+The student begins as the front end and the first layers of the teacher. The heads are dropped after training.
+The authors' code (s3prl, `upstream/distiller`) does more, which is optional here: heads with a hidden layer,
+and a tenth of the gradient for the convolutions.
 
 Axis letters: B batch, T frames, D width of the student, E width of the teacher.
 """
@@ -23,19 +23,19 @@ from sertone.scoring.display import format_count
 
 
 def build_student(teacher: Encoder, layers: int) -> Encoder:
-    """The front end and the first layers of an encoder, as an encoder of its own.
+    """Copy the front end and the first layers of an encoder into a new encoder.
 
-    Where only the last layer is followed by a norm (`compact`, and Hugging Face's models with
-    `do_stable_layer_norm`) the student's norm begins anew, as one that scales nothing: the teacher's was
-    learnt for the output of another layer. Its last hidden state is then the normalised one of the
-    teacher's layer; all others, and those of base models, are the teacher's own.
+    In `compact`, and in Hugging Face's models with `do_stable_layer_norm`, a norm follows the last layer.
+    The student's norm then starts without any scale, because the teacher's norm was learned for the output of
+    another layer. The student's last hidden state is the normalised one of the teacher's layer. All other
+    hidden states, and all those of base models, are the teacher's.
 
     Args:
-        teacher: left as it is.
+        teacher: not changed.
         layers: how many.
 
     Raises:
-        SertoneError: `bad_student`, where the teacher has fewer.
+        SertoneError: `bad_student`, where the teacher has fewer layers.
     """
     if not 1 <= layers <= teacher.depth:
         raise SertoneError(
@@ -44,7 +44,8 @@ def build_student(teacher: Encoder, layers: int) -> Encoder:
             f"1 to {teacher.depth}",
             "set student.layers",
         )
-    student, weights = build_from_description(teacher.describe(layers)), teacher.state_dict()
+    student = build_from_description(teacher.describe(layers))
+    weights = teacher.state_dict()
     student.load_state_dict({name: weights[name] for name in student.state_dict()})
     if layers < teacher.depth and student.last_norm is not None:
         student.last_norm.reset_parameters()
@@ -52,7 +53,7 @@ def build_student(teacher: Encoder, layers: int) -> Encoder:
 
 
 def check_targets(teacher: Encoder, targets: Sequence[int]) -> None:
-    """Refuses target layers that the teacher does not have.
+    """Refuse target layers that the teacher does not have.
 
     Raises:
         SertoneError: `bad_targets`.
@@ -74,7 +75,7 @@ class TargetHead(Head):
         target_width: E.
         cosine: weight of the cosine term, lambda in the paper.
         hidden: put a linear layer of width D and GELU before the linear output. In s3prl all heads share one
-            first layer of width D times the number of targets, of which each head reads its own part
+            first layer of width D times the number of targets, and each head uses its own part of it
             (`SplitLinear`): the same function.
     """
 
@@ -89,17 +90,17 @@ class TargetHead(Head):
         return HeadOutput(self.output(self.inner(features)), features, frames)
 
     def loss(self, output: HeadOutput, target: Tensor) -> Tensor:
-        """Mean over the real frames; target: (B, T, E)."""
+        """Return the mean loss of the real frames; target: (B, T, E)."""
         return self.sum_losses(output, target) / output.frames.sum()
 
     def sum_losses(self, output: HeadOutput, target: Tensor) -> Tensor:
-        """The same without dividing by the number of frames."""
+        """Return the summed loss of the real frames; target: (B, T, E)."""
         losses = distillation_losses(output.logits.float(), target.float(), self.cosine)
         return (losses * frame_mask(output.frames, losses.shape[1])).sum()
 
 
 def distillation_losses(prediction: Tensor, target: Tensor, cosine: float) -> Tensor:
-    """Of every frame: mean absolute difference - `cosine` * log sigmoid(cosine similarity).
+    """Return for each frame: mean absolute difference - `cosine` * log sigmoid(cosine similarity).
 
     Args:
         prediction: (B, T, E).

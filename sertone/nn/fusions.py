@@ -1,4 +1,4 @@
-"""From the hidden states of all layers to one sequence.
+"""Layer fusion: from the hidden states of all layers to one sequence.
 
 Contract (B batch, L layers, T frames, D width):
     hidden (B, L+1, T, D) -> (B, T, D)
@@ -22,7 +22,7 @@ class Last(nn.Module):
 
 
 class WeightedSum(nn.Module):
-    """Sum over layers 1..L with softmax weights, equal at first (the SUPERB way)."""
+    """Sum over layers 1..L with softmax weights, equal at first, as in SUPERB (arXiv 2105.01051)."""
 
     def __init__(self, depth: int, width: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class WeightedSum(nn.Module):
 class AugmentedResidual(nn.Module, ABC):
     """Augmented Residual Integration, H = H_L + sum over l < L of W_l H_l (wan2025, eq. 3).
 
-    W_l is called a weighted matrix in the paper. All start at zero: H = H_L at step 0.
+    The paper calls W_l a weighted matrix. All start at zero: H = H_L at step 0.
     """
 
     weights: nn.Parameter
@@ -88,3 +88,4 @@ FUSIONS: dict[str, type[nn.Module]] = {
     "weighted_sum": WeightedSum,
     "last": Last,
 }
+"""The table of fusions. To add one, add its class and a line here."""

@@ -1,4 +1,4 @@
-"""Masks over padded sequences: what lies beyond an utterance's length never counts.
+"""Masks over padded sequences: nothing beyond an utterance's length ever counts.
 
 Axis letters: B batch, T frames, D width.
 """
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def frame_mask(frames: Tensor, total: int) -> Tensor:
-    """True where a frame is real.
+    """Return a mask that is true where a frame is real.
 
     Args:
         frames: real frames per utterance, (B,).
@@ -24,7 +24,7 @@ def span_mask(frames: Tensor, total: int, probability: float, length: int) -> Te
     """Draw spans of frames to mask, as Hugging Face's SpecAugment does (arXiv 1904.08779).
 
     An utterance of t frames gets floor(probability * t / length + u) spans, u uniform from 0 to 1. They start
-    anywhere and may overlap. One that is no longer than a span gets none.
+    anywhere and may overlap. An utterance that is no longer than a span gets none.
 
     Args:
         frames: real frames per utterance, (B,).
@@ -37,26 +37,25 @@ def span_mask(frames: Tensor, total: int, probability: float, length: int) -> Te
     """
     chance = torch.rand(len(frames), device=frames.device)
     spans = (probability * frames / length + chance).floor() * (frames > length)  # (B,)
+    # All utterances draw as many starts as the one with most spans; `is_drawn` drops the surplus.
     most = max(1, int(spans.max()))
     room = (frames - length + 1).clamp(min=1)[:, None]
     starts = (torch.rand(len(frames), most, device=frames.device) * room).long()  # (B, spans)
     offsets = torch.arange(total, device=frames.device) - starts[..., None]  # (B, spans, T)
-    drawn = torch.arange(most, device=frames.device) < spans[:, None]
-    return ((offsets >= 0) & (offsets < length) & drawn[..., None]).any(1)
+    is_drawn = torch.arange(most, device=frames.device) < spans[:, None]
+    return ((offsets >= 0) & (offsets < length) & is_drawn[..., None]).any(1)
 
 
 def masked_mean(features: Tensor, frames: Tensor) -> Tensor:
-    """Mean over the real frames: (B, T, D), (B,) -> (B, D)."""
+    """Average over the real frames: (B, T, D), (B,) -> (B, D)."""
     mask = frame_mask(frames, features.shape[1])[..., None]
     return (features * mask).sum(1) / frames[:, None].clamp(min=1)
 
 
 def masked_std(features: Tensor, frames: Tensor) -> Tensor:
-    """Standard deviation over the real frames: (B, T, D), (B,) -> (B, D).
-
-    A small constant under the root keeps the gradient finite where a feature is constant.
-    """
+    """Return the standard deviation over the real frames: (B, T, D), (B,) -> (B, D)."""
     mean = masked_mean(features, frames)[:, None]
+    # The constant keeps the gradient of the root finite where a feature does not vary.
     return (masked_mean((features - mean) ** 2, frames) + 1e-5).sqrt()
 
 

@@ -1,6 +1,6 @@
-"""From frames to one vector per utterance: (B, T, D), frames (B,) -> (B, `outputs`).
+"""Pooling over time: from frames to one vector per utterance, (B, T, D), frames (B,) -> (B, `outputs`).
 
-Only real frames count; an utterance without any gives what zero frames would.
+Only real frames count; an utterance without any gives the same as one whose frames are zero.
 Axis letters: B batch, T frames, D width.
 """
 
@@ -22,7 +22,7 @@ class Pooling(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        """(B, T, D), (B,) -> (B, `outputs`)."""
+        """Pool the frames: (B, T, D), (B,) -> (B, `outputs`)."""
 
 
 class MeanPooling(Pooling):
@@ -49,7 +49,7 @@ class StatisticsPooling(Pooling):
 class AttentivePooling(Pooling):
     """Mean and standard deviation weighted by attention (Okabe et al. 2018, arXiv 1803.10963), layer norm.
 
-    The weight of a frame h is softmax over the frames of v' tanh(W h + b).
+    The weight of a frame h is the softmax over the frames of v' tanh(W h + b).
 
     Args:
         width: D.
@@ -65,12 +65,14 @@ class AttentivePooling(Pooling):
         weights = self.weights(features, frames)[..., None]  # (B, T, 1)
         mean = (weights * features).sum(1, keepdim=True)
         variance = (weights * (features - mean).square()).sum(1)
+        # The constant keeps the gradient of the root finite where a feature does not vary.
         return self.norm(torch.cat([mean.squeeze(1), (variance + 1e-5).sqrt()], -1))
 
     def weights(self, features: Tensor, frames: Tensor) -> Tensor:
-        """Of each frame, (B, T): they add up to 1, and are 0 beyond the real ones."""
+        """Return the weight of each frame, (B, T): they add up to 1, and are 0 beyond the real frames."""
         mask = frame_mask(frames, features.shape[1])
         scores = self.attention(features).squeeze(-1).float()
+        # The lowest number instead of -inf: without any real frame, a softmax of -inf would be NaN.
         return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
 
 
@@ -79,3 +81,4 @@ POOLINGS: dict[str, Callable[[int], Pooling]] = {
     "statistics": StatisticsPooling,
     "attentive": AttentivePooling,
 }
+"""The table of poolings. To add one, add its class and a line here."""

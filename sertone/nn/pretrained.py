@@ -1,7 +1,7 @@
-"""Pretrained models of Hugging Face: configuration and weights, all of them there or refused.
+"""Pretrained models of Hugging Face: configuration and weights. A model that lacks weights is refused.
 
-Every call of transformers that opens a model's folder is here. None of them runs code of the folder, or asks
-whether it may, or looks for anything outside it.
+Every call of transformers that opens a model's folder is in this file. None of them runs code of the folder,
+asks whether it may, or looks for anything outside the folder.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +17,7 @@ from sertone.errors import SertoneError, first_line
 from sertone.utils import hub
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm")
+"""Architectures of speech encoders that Sertone can run."""
 EXPECTED = "a Hugging Face id or a folder with config.json"
 
 
@@ -24,7 +25,7 @@ def find_folder(source: str, weights: tuple[str, ...] = ()) -> Path:
     """Return the folder of a pretrained model, which names no code.
 
     Args:
-        source: folder, or OWNER/NAME on the hub, of which settings and `weights` are downloaded once.
+        source: folder, or OWNER/NAME on the hub, whose settings and `weights` are downloaded once.
         weights: patterns of the files of weights.
 
     Raises:
@@ -39,8 +40,11 @@ def find_folder(source: str, weights: tuple[str, ...] = ()) -> Path:
     return folder
 
 
-def _weights_of(source: str) -> Path:
-    """The folder with its weights: pickled ones, of which only tensors are read, if there are no others."""
+def _find_folder_with_weights(source: str) -> Path:
+    """Return the folder with its weights.
+
+    Pickled weights are used only if there are no others; only tensors are loaded from them.
+    """
     folder = find_folder(source, hub.SAFE_WEIGHTS)
     if any(folder.glob("*.safetensors")):
         return folder
@@ -51,8 +55,8 @@ def build_architecture(values: Mapping[str, Any], kind: Any = AutoModel) -> Any:
     """Return a model of random weights.
 
     Args:
-        values: a Hugging Face configuration with its `model_type`, of a checkpoint.
-        kind: class that finds that of the model.
+        values: a Hugging Face configuration with its `model_type`, from a checkpoint.
+        kind: class that finds the class of the model.
 
     Raises:
         SertoneError: `remote_code`.
@@ -64,17 +68,17 @@ def build_architecture(values: Mapping[str, Any], kind: Any = AutoModel) -> Any:
 
 
 NO_MASKING = {"layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
-"""Settings of a configuration without layer drop and masking, which Hugging Face switches on by default."""
+"""Settings without layer drop and masking, which Hugging Face switches on by default."""
 
 
 def disable_masking(config: PretrainedConfig) -> PretrainedConfig:
-    """A configuration without layer drop and masking: the same hidden states at every pass, all of them."""
+    """Switch off layer drop and masking, so that every pass gives the same hidden states, all of them."""
     config.update(NO_MASKING)
     return config
 
 
 def load_speech_config(source: str) -> PretrainedConfig:
-    """The configuration of a speech encoder, or of a model that has one, without layer drop and masking.
+    """Load the configuration of a speech encoder, or of a model that has one, without its masking.
 
     Args:
         source: hub id or folder.
@@ -92,15 +96,16 @@ def load_speech_config(source: str) -> PretrainedConfig:
 
 @contextmanager
 def silence_transformers() -> Iterator[None]:
-    """Silence the progress bars and reports of transformers; what goes wrong is still raised."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    """Silence the progress bars and reports of transformers; errors are still raised."""
+    level = logging.get_verbosity()
+    had_bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
-        if bars:
+        if had_bars:
             logging.enable_progress_bar()
 
 
@@ -116,12 +121,12 @@ def load_weights(
         kind: class of the model, or one that finds it.
 
     Returns:
-        The model, and in one line which weights of the file it has no use for; empty where there are none.
+        The model, and one line about the weights of the file that it does not use; empty without any.
 
     Raises:
         SertoneError: `missing_encoder`, `remote_code`, `bad_weights`, `missing_weights`.
     """
-    folder = _weights_of(source)
+    folder = _find_folder_with_weights(source)
     try:
         with silence_transformers():
             model, report = kind.from_pretrained(
@@ -149,10 +154,10 @@ def load_weights(
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
             raise SertoneError("bad_weights", f"{source}: {name} is not finite", "finite weights")
-    return model, _unused(source, sorted(report["unexpected_keys"]))
+    return model, _describe_unused(source, sorted(report["unexpected_keys"]))
 
 
-def _unused(source: str, names: Sequence[str]) -> str:
+def _describe_unused(source: str, names: Sequence[str]) -> str:
     if not names:
         return ""
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
@@ -160,7 +165,7 @@ def _unused(source: str, names: Sequence[str]) -> str:
 
 
 def load_config(source: str) -> PretrainedConfig:
-    """The configuration of a pretrained model.
+    """Load the configuration of a pretrained model.
 
     Args:
         source: hub id or folder.
@@ -180,7 +185,7 @@ def load_config(source: str) -> PretrainedConfig:
 
 
 def expects_normalized_waveforms(source: str) -> bool:
-    """Whether a pretrained model wants waveforms of zero mean and unit variance.
+    """Return whether a pretrained model expects waveforms of zero mean and unit variance.
 
     Raises:
         SertoneError: `missing_preprocessor`, `remote_code`.
@@ -197,7 +202,7 @@ def expects_normalized_waveforms(source: str) -> bool:
 
 
 def load_feature_extractor(folder: Path) -> Any:
-    """Return the feature extractor of a folder that names no code (`folder_of`).
+    """Load the feature extractor of a folder that names no code (`find_folder`).
 
     Raises:
         OSError, ValueError: where there is none.
@@ -206,7 +211,7 @@ def load_feature_extractor(folder: Path) -> Any:
 
 
 def load_tokenizer(source: str) -> Any:
-    """Return the tokenizer of a pretrained model, as transformers has it.
+    """Load the tokenizer of a pretrained model, as transformers has it.
 
     Raises:
         SertoneError: `missing_encoder`, `remote_code`.

@@ -1,11 +1,11 @@
-"""Weights on the disk: safetensors only, every one of them there, of the model's own kind, and finite."""
+"""Weights on the disk: safetensors files only, complete, of the model's number types, and finite."""
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -16,7 +16,7 @@ from sertone.files import remove_partial_file, require_regular
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file to the disk itself.
+    """Write a safetensors file, and wait until it is on the disk.
 
     Raises:
         SertoneError: `disk_full`.
@@ -29,25 +29,26 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 @contextmanager
 def writing_tensors(path: Path) -> Iterator[None]:
-    """Give a safetensors file the rights of other new files; the library lets its owner alone read it.
+    """Write a safetensors file with the rights of other new files; the library lets only its owner read it.
 
     Raises:
         SertoneError: `disk_full`.
     """
-    path.touch()
+    path.touch()  # a new file, with the rights that the process gives to new files
     rights = path.stat().st_mode
     with remove_partial_file(path):
         try:
             yield
-        except SafetensorError as error:  # which knows the number of the system's error in words only
-            if not (number := re.search(r"os error (\d+)", str(error))):
+        except SafetensorError as error:  # has the number of the system's error in its text only
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     path.chmod(rights)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file.
+    """Load a safetensors file.
 
     Raises:
         SertoneError: `bad_weights`.
@@ -60,7 +61,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that the header of a safetensors file names, without reading the weights.
+    """Load the shapes in the header of a safetensors file, without its weights.
 
     Raises:
         SertoneError: `bad_weights`.
@@ -73,14 +74,21 @@ def load_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise SertoneError("bad_weights", f"{path}: {error}", "an intact file") from None
 
 
-def restore(model: Any, tensors: dict[str, Tensor], source: Path, *, complete: bool = True) -> None:
+class HasWeights(Protocol):
+    """A model, or a part of one."""
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Any: ...
+
+
+def restore(model: HasWeights, tensors: dict[str, Tensor], source: Path, *, complete: bool = True) -> None:
     """Put weights into a model.
 
     Args:
-        model: whose weights they are.
-        tensors: by name.
-        where: they come from.
-        whole: they are all that the model has; or else some of them.
+        model: the model.
+        tensors: name -> weights.
+        source: the file or folder of the weights, for messages.
+        complete: the tensors must be all weights of the model; otherwise they may be some of them.
 
     Raises:
         SertoneError: `bad_weights`.
@@ -88,10 +96,11 @@ def restore(model: Any, tensors: dict[str, Tensor], source: Path, *, complete: b
     bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if bad:
         raise SertoneError("bad_weights", f"{source}: {bad[0]} is not finite", "finite weights")
-    own = {name: tensor.dtype for name, tensor in model.state_dict().items()}
-    if other := [name for name, tensor in tensors.items() if own.get(name, tensor.dtype) != tensor.dtype]:
-        found = f"{source}: {other[0]} is {tensors[other[0]].dtype}"
-        raise SertoneError("bad_weights", found, f"{own[other[0]]}")
+    # torch would convert the numbers of another type without a word.
+    dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    for name, tensor in tensors.items():
+        if name in dtypes and tensor.dtype != dtypes[name]:
+            raise SertoneError("bad_weights", f"{source}: {name} is {tensor.dtype}", f"{dtypes[name]}")
     try:
         unknown = model.load_state_dict(tensors, strict=complete).unexpected_keys
     except RuntimeError as error:

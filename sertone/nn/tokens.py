@@ -1,7 +1,7 @@
-"""Text as tokens: a tokenizer is one JSON text, that of Hugging Face's `tokenizers`, beside the weights.
+"""Text as tokens. A tokenizer is a JSON text of Hugging Face's `tokenizers`, a file beside the weights.
 
-Truncation and padding are part of it, so a checkpoint's `tokenizer.json` says everything about its input.
-Missing text is a row without tokens.
+It includes truncation and padding, so a checkpoint's `tokenizer.json` fully defines its input. Missing text
+is a row without tokens.
 
 Axis letters: B batch, S tokens.
 """
@@ -20,18 +20,18 @@ from sertone.runtime import tokenizer as tokenizers
 
 PAD, UNKNOWN, BEGIN, END = SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 LONGEST = 512
-"""Tokens of a text where a pretrained tokenizer sets no limit."""
+"""Number of tokens of a text where a pretrained tokenizer sets no limit."""
 
 
 def train_tokenizer(texts: Iterable[str], subwords: int) -> str:
-    """A byte-pair encoding of a corpus's own texts (Sennrich et al. 2016, arXiv 1508.07909).
+    """Train a byte-pair encoding on a corpus's own texts (Sennrich et al. 2016, arXiv 1508.07909).
 
     Args:
-        texts: of the training side.
+        texts: of the training set.
         subwords: entries of the vocabulary, at most.
 
     Returns:
-        the tokenizer as JSON; the same texts, the same tokenizer.
+        the tokenizer as JSON; the same texts give the same tokenizer.
     """
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
@@ -46,7 +46,7 @@ def train_tokenizer(texts: Iterable[str], subwords: int) -> str:
 
 
 def load_pretrained_tokenizer(source: str, longest: int = LONGEST) -> str:
-    """The tokenizer of a pretrained text encoder, as JSON.
+    """Load the tokenizer of a pretrained text encoder, as JSON.
 
     Args:
         source: Hugging Face id or folder.
@@ -55,19 +55,20 @@ def load_pretrained_tokenizer(source: str, longest: int = LONGEST) -> str:
     Raises:
         SertoneError: `missing_tokenizer`, `missing_encoder`, `remote_code`.
     """
-    found: Any = _load(source)
-    tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())
-    tokenizer.enable_truncation(min(found.model_max_length, longest, LONGEST))
-    tokenizer.enable_padding(pad_id=found.pad_token_id, pad_token=found.pad_token)
+    pretrained = _load(source)
+    tokenizer = Tokenizer.from_str(pretrained.backend_tokenizer.to_str())
+    # `model_max_length` is a huge number where the files set no limit.
+    tokenizer.enable_truncation(min(pretrained.model_max_length, longest, LONGEST))
+    tokenizer.enable_padding(pad_id=pretrained.pad_token_id, pad_token=pretrained.pad_token)
     return tokenizer.to_str()
 
 
 def _load(source: str) -> Any:
-    from sertone.nn.pretrained import load_tokenizer
+    from sertone.nn.pretrained import load_tokenizer  # parsing a tokenizer needs no transformers
 
     expected = "a Hugging Face id or a folder with a tokenizer that knows how to pad"
     try:
-        found = load_tokenizer(source)
+        tokenizer = load_tokenizer(source)
     except SertoneError:
         raise
     except Exception as error:  # from missing files to a converter that is not installed: one way out
@@ -78,16 +79,17 @@ def _load(source: str) -> Any:
             "without a network, download it elsewhere and give its folder; one with spm.model alone, such as "
             "DeBERTaV3, also needs sentencepiece and protobuf, which the extra `train` brings",
         ) from error
-    if getattr(found, "backend_tokenizer", None) is None or found.pad_token_id is None:
-        raise SertoneError("missing_tokenizer", f"{source}: {type(found).__name__}", expected)
-    if len(found) <= len(set(found.all_special_ids)):  # made up where the files of one are missing
+    if getattr(tokenizer, "backend_tokenizer", None) is None or tokenizer.pad_token_id is None:
+        raise SertoneError("missing_tokenizer", f"{source}: {type(tokenizer).__name__}", expected)
+    # Where the files are missing, transformers makes up a tokenizer of special tokens alone.
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise SertoneError("missing_tokenizer", f"no tokenizer at {source!r}: it has no word", expected)
-    return found
+    return tokenizer
 
 
 @lru_cache(maxsize=16)
 def parse_tokenizer(tokenizer: str) -> Tokenizer:
-    """A tokenizer from its JSON.
+    """Parse the JSON of a tokenizer.
 
     Raises:
         SertoneError: `bad_tokenizer`.
@@ -99,21 +101,23 @@ def parse_tokenizer(tokenizer: str) -> Tokenizer:
 
 
 def encode(tokenizer: str, texts: Sequence[str | None]) -> tuple[Tensor, Tensor]:
-    """Tokens of texts, padded.
+    """Encode texts as padded tokens.
 
     Args:
         tokenizer: as JSON.
-        texts: None, or one without a spoken word, gives a row of padding.
+        texts: None, or a text without a spoken word, gives a row of padding.
 
     Returns:
         tokens (B, S), S at least 1, and how many of each row count, (B,).
     """
     rows = parse_tokenizer(tokenizer).encode_batch([text or "" for text in texts])
-    pairs = zip(rows, texts, strict=True)
-    counts = [sum(row.attention_mask) if has_words(text) else 0 for row, text in pairs]
+    # A text without words still has the tokens that mark beginning and end; they do not count.
+    counts = [
+        sum(row.attention_mask) if has_words(text) else 0 for row, text in zip(rows, texts, strict=True)
+    ]
     return torch.tensor([row.ids for row in rows]), torch.tensor(counts)
 
 
 def is_truncated(tokenizer: str, text: str) -> bool:
-    """Whether a text has more tokens than an encoder is given."""
+    """Return whether a text has more tokens than an encoder uses."""
     return bool(parse_tokenizer(tokenizer).encode(text).overflowing)

@@ -1,4 +1,4 @@
-"""What goes into a model as text, and what its heads' outputs mean: classes, rating scales, an alphabet."""
+"""The vocabulary of a model: its classes, rating scales, alphabet of transcripts, and tokenizer."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,20 +13,20 @@ from sertone.nn import tokens
 from sertone.schema import Utterance
 
 TRANSCRIPT = "asr"
-NOBODY = "(unknown)"
-"""The only class of speakers where none is known; no utterance has it as its label."""
+UNKNOWN_SPEAKER = "(unknown)"
+"""The only class of speakers where no speaker is known; no utterance has it as its label."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Names behind the logits.
+    """The meaning of the logits, and of the text input.
 
     Attributes:
         class_map: emotion -> class.
         classes: task -> names, in the order of the logits.
         characters: alphabet of transcripts, without the blank.
-        ratings: dimension -> scale of the corpus, of those that a model rates.
-        tokenizer: of the text that a model reads, as JSON; empty where it reads none.
+        ratings: dimension -> scale of the corpus, for the dimensions that a model rates.
+        tokenizer: of the text input, as JSON; empty where a model uses no text.
     """
 
     class_map: dict[str, str]
@@ -43,29 +43,33 @@ class Vocabulary:
         ratings: dict[str, Scale] | None = None,
         tokenizer: str = "",
     ) -> Self:
-        """From the utterances of a training fold: its known speakers, its letters."""
+        """Collect the known speakers, other classes and characters of the utterances of a training set."""
         training = list(training)
         classes = {
             "emotion": class_names(class_map),
-            "gender": _found(training, "gender") or list(GENDERS),
-            "style": _found(training, "style") or list(STYLES),
-            "speaker": sorted({u.speaker for u in training if u.known_speaker}) or [NOBODY],
+            "gender": _collect_labels(training, "gender") or list(GENDERS),
+            "style": _collect_labels(training, "style") or list(STYLES),
+            "speaker": sorted({u.speaker for u in training if u.known_speaker}) or [UNKNOWN_SPEAKER],
         }
-        letters = {letter for u in training for letter in normalise_transcript(u.text or "")}
-        return cls(class_map, classes, sorted(letters), ratings or {}, tokenizer)
+        characters = {character for u in training for character in normalise_transcript(u.text or "")}
+        return cls(class_map, classes, sorted(characters), ratings or {}, tokenizer)
 
     @classmethod
     def from_json(cls, values: dict[str, Any], tokenizer: str = "") -> Self:
-        """What `to_json` gave, and the tokenizer."""
+        """Load the result of `to_json`, and add the tokenizer."""
         ratings = {name: Scale(**scale) for name, scale in values.get("ratings", {}).items()}
         return cls(values["class_map"], values["classes"], values["characters"], ratings, tokenizer)
 
     def to_json(self) -> dict:
-        """As a JSON object, without the tokenizer, which has a file of its own."""
+        """Return a JSON object, without the tokenizer, which has a separate file."""
         return {name: value for name, value in asdict(self).items() if name != "tokenizer"}
 
     def find_label(self, task: str, utterance: Utterance) -> str | float | None:
-        """The class or rating of an utterance, its spoken text for a transcript, None where it is missing."""
+        """Return the label of an utterance: a class, a rating, or its spoken text for a transcript.
+
+        Returns:
+            the label, or None where it is missing.
+        """
         if task == TRANSCRIPT:
             return normalise_transcript(utterance.text) if utterance.text else None
         if task == "speaker":
@@ -78,43 +82,45 @@ class Vocabulary:
         return None if value is None else str(value)
 
     def make_targets(self, task: str, utterances: Sequence[Utterance], *, soft: bool = False) -> Tensor:
-        """What a head should answer.
+        """Return the targets of a head.
 
         Args:
-            task: whose.
+            task: of the head.
             utterances: of the batch.
-            soft: of emotion, the annotators' votes where any of them are in the classes.
+            soft: use the annotators' votes for emotions, where any of them are in the classes.
 
         Returns:
-            (B, K) shares of the classes, zeros where the label is missing or not among them; (B, S)
+            (B, K) probabilities of the classes, zeros where the label is missing or not among them; (B, S)
             characters counted from 1 and 0 after the end; or (B,) ratings, NaN where there is none.
         """
         labels: list[Any] = [self.find_label(task, u) for u in utterances]
         if task == TRANSCRIPT:
-            return self._characters(labels)
+            return self._encode_characters(labels)
         if task in self.ratings:
             return torch.tensor([math.nan if label is None else label for label in labels])
         index = {name: number for number, name in enumerate(self.classes[task])}
         target = torch.zeros(len(labels), len(index))
         for row, (label, utterance) in enumerate(zip(labels, utterances, strict=True)):
             votes = class_shares(utterance.votes, self.class_map) if soft and task == "emotion" else {}
-            for name, share in (votes or {label: 1.0}).items():
+            probabilities = votes or {label: 1.0}
+            for name, probability in probabilities.items():
                 if name in index:
-                    target[row, index[name]] = share
+                    target[row, index[name]] = probability
         return target
 
     def encode_texts(self, texts: Sequence[str | None]) -> tuple[Tensor, Tensor]:
-        """Tokens (B, S) of what a model reads, and how many count, (B,): none where there is no text."""
+        """Return the tokens (B, S) of texts and how many count, (B,): none where there is no text."""
         return tokens.encode(self.tokenizer, texts)
 
-    def _characters(self, texts: list[str | None]) -> Tensor:
-        index = {letter: number for number, letter in enumerate(self.characters, 1)}
-        rows = [[index[letter] for letter in text or "" if letter in index] for text in texts]
+    def _encode_characters(self, texts: list[str | None]) -> Tensor:
+        """Return the characters of transcripts, counted from 1; 0 is the blank of CTC: (B, S)."""
+        index = {character: number for number, character in enumerate(self.characters, 1)}
+        rows = [[index[character] for character in text or "" if character in index] for text in texts]
         target = torch.zeros(len(rows), max(1, *map(len, rows)), dtype=torch.long)
         for number, row in enumerate(rows):
             target[number, : len(row)] = torch.tensor(row, dtype=torch.long)
         return target
 
 
-def _found(training: list[Utterance], task: str) -> list[str]:
+def _collect_labels(training: list[Utterance], task: str) -> list[str]:
     return sorted({str(u.labels[task]) for u in training if task in u.labels})

@@ -75,6 +75,9 @@ def _message(kind: type[Settings], item: Any) -> str:
         return _unknown_key(kind, item["ctx"]["key"], item["ctx"]["known"])
     if item["type"] == "union_tag_invalid":
         return _unknown_name(item["ctx"]["tag"], item["ctx"]["expected_tags"])
+    if item["type"] == "literal_error":
+        choices = re.findall(r"'([^']*)'", item["ctx"]["expected"])
+        return join_parts(item["msg"], did_you_mean(item["input"], choices))
     return item["msg"].removeprefix("Value error, ")
 
 

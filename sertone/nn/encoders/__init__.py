@@ -1,1 +1,1 @@
-"""Speech encoders: waveforms in, hidden states of all layers out."""
+"""Speech encoders: waveforms in, hidden states of all layers out. `config` lists them."""

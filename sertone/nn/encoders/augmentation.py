@@ -1,4 +1,4 @@
-"""Other microphones, rooms and throats: random changes of log-mel spectra in training.
+"""Random changes of log-mel spectra in training, as by other microphones, rooms and vocal tracts.
 
 Axis letters: B batch, T frames, C features, F mel bands.
 """
@@ -13,11 +13,11 @@ from sertone.nn.encoders.frontend import LOUDNESS, LOUDNESS_DB, MEL_DB
 from sertone.recipe.settings import Settings
 
 WAVES = 3
-"""Cosines over the mel bands that make up a colour."""
+"""Number of cosines over the mel bands that make up a colour."""
 
 
 class Perturbation(Settings):
-    """What is drawn anew for every utterance at every step; 0: nothing."""
+    """The random changes, drawn anew for every utterance at every step; 0: none."""
 
     colour_db: float = Field(default=0.0, ge=0)
     """The three slowest cosines over the mel bands are added to the spectrum. This is the standard deviation
@@ -29,7 +29,7 @@ class Perturbation(Settings):
 
 
 def perturb(features: Tensor, bands: int, config: Perturbation) -> Tensor:
-    """Perturbs the front end's features, each utterance by draws of its own.
+    """Perturb the front end's features, each utterance with separate draws.
 
     Args:
         features: (B, T, C), the first F of them mel bands, then prosody.
@@ -37,15 +37,17 @@ def perturb(features: Tensor, bands: int, config: Perturbation) -> Tensor:
         config: how much.
 
     Returns:
-        likewise; also frames that are not real have changed.
+        (B, T, C); frames that are not real have changed, too.
     """
-    mel, prosody = features[..., :bands], features[..., bands:]
+    mel = features[..., :bands]
+    prosody = features[..., bands:]
     if config.warp:
         factor = 1 + config.warp * (2 * torch.rand(len(mel), 1, device=mel.device) - 1)
         mel = warp_bands(mel, factor)
     if config.colour_db:
         mel = mel + draw_colours(len(mel), bands, config.colour_db / MEL_DB, mel.device)[:, None]
     if config.gain_db:
+        # The mel bands are relative to the level of the utterance, so only the loudness changes with it.
         gain = torch.randn(len(mel), 1, device=mel.device) * config.gain_db / LOUDNESS_DB
         column = torch.arange(prosody.shape[-1], device=mel.device) == LOUDNESS
         prosody = prosody + gain[:, None] * column
@@ -53,7 +55,7 @@ def perturb(features: Tensor, bands: int, config: Perturbation) -> Tensor:
 
 
 def warp_bands(mel: Tensor, factor: Tensor) -> Tensor:
-    """Band i takes what is at band `factor` i, between bands by interpolation.
+    """Move the mel axis: band i takes the value at band `factor` i, interpolated between bands.
 
     Args:
         mel: (B, T, F).
@@ -61,12 +63,13 @@ def warp_bands(mel: Tensor, factor: Tensor) -> Tensor:
     """
     bands = torch.arange(mel.shape[-1], device=mel.device)
     source = (bands * factor).clamp(max=mel.shape[-1] - 1)  # (B, F)
+    # Linear interpolation as one product of matrices: the two nearest bands have weights that add up to 1.
     weights = (1 - (source[:, None] - bands[:, None]).abs()).clamp(min=0)  # (B, F, F): from, to
     return mel @ weights
 
 
 def draw_colours(count: int, bands: int, deviation: float, device: torch.device) -> Tensor:
-    """Random smooth curves over the bands, 0 on average: (count, F)."""
+    """Draw smooth curves over the bands, 0 on average: (count, F)."""
     angles = (torch.arange(bands, device=device) + 0.5) * math.pi / bands
     waves = (torch.arange(1, WAVES + 1, device=device)[:, None] * angles).cos()  # (WAVES, F)
     return torch.randn(count, WAVES, device=device) * deviation @ waves

@@ -1,16 +1,16 @@
-"""What every speech encoder is: waveforms in, hidden states of all layers out, lengths kept.
+"""The contract of speech encoders: waveforms in, hidden states of all layers out, lengths kept.
 
 Contract (B batch, N samples, T frames, L layers, D width):
     (waveforms (B, N), lengths (B,)) -> hidden (B, L+1, T, D), frames (B,)
 hidden[:, 0] is the input of the first layer and hidden[:, l] the output of layer l. Padding never
-changes the answer.
+changes a hidden state.
 
 An encoder can be cut into a frozen prefix and a trained suffix. The cut is a number:
     NOTHING (-1)  nothing is frozen
     0             the front end is frozen: the convolutions of wav2vec 2.0, or the log-mel features
     k >= 1        the front end, its projection and the layers 1..k are frozen
 The prefix runs without gradient and in eval mode, so it is a function of the audio alone. Time masking is the
-one exception: it also masks below the cut, and `changing` says so.
+one exception: it also masks below the cut, and `explain_varying_prefix` says so.
 """
 
 import math
@@ -27,6 +27,7 @@ from sertone.nn.masks import frame_mask
 from sertone.recipe.settings import Settings
 
 NOTHING = -1
+"""The cut of an encoder without any frozen part."""
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Prefix:
     Attributes:
         states: features of the front end (B, T, C), or hidden states (B, S, T, D); any precision.
         frames: real frames per utterance, (B,).
-        layers: which S hidden states they are, the deepest last; empty: features.
+        layers: the numbers of the S hidden states, the deepest last; empty: features.
     """
 
     states: Tensor
@@ -44,13 +45,13 @@ class Prefix:
     layers: tuple[int, ...] = ()
 
     def to(self, device) -> "Prefix":
-        """The same on another device."""
+        """Return the same prefix on another device."""
         return Prefix(self.states.to(device), self.frames.to(device), self.layers)
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What an encoder holds in memory while it is trained, per utterance; for estimates.
+    """The memory of an encoder in training, per utterance; for estimates.
 
     Attributes:
         hop: samples per frame.
@@ -66,11 +67,11 @@ class Footprint:
 
 
 class EncoderSettings(Settings, ABC):
-    """Base of the settings of all encoders; each has a `name` of its own, by which a recipe chooses it.
+    """Base of the settings of all encoders. A recipe chooses them by their `name`, which is unique.
 
     Attributes:
-        is_description: the settings alone describe the architecture, without a file or a download. Only such
-            settings may come from a checkpoint.
+        is_description: `Encoder.describe` gives such settings, which build the architecture without a file or
+            a download. A checkpoint may hold no others.
     """
 
     is_description: ClassVar[bool] = False
@@ -81,7 +82,7 @@ class EncoderSettings(Settings, ABC):
 
 
 class Encoder(nn.Module, ABC):
-    """Base of all encoders: subclasses give `front`, `embed`, `context`, `layer` and their parts.
+    """Base of all encoders: subclasses define `front`, `embed`, `context`, `layer` and `parts`.
 
     Attributes:
         width: D.
@@ -89,7 +90,7 @@ class Encoder(nn.Module, ABC):
         min_samples: samples at 16 kHz that give at least one frame.
         cut: where the frozen prefix ends, set by `freeze`.
         layerdrop: probability that a trained layer is skipped at a training step (arXiv 1909.11556).
-        unused: which weights of its file it has no use for, in one line; empty where there are none.
+        unused: one line about the weights of its file that it does not use; empty where there are none.
     """
 
     width: int
@@ -104,7 +105,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def describe(self, depth: int | None = None) -> dict[str, Any]:
-        """The configuration that builds this architecture again, without its weights; empty of no encoder.
+        """Return the settings that build this architecture again, without its weights; {} for no encoder.
 
         Args:
             depth: another number of layers.
@@ -112,7 +113,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def footprint(self, fused: bool) -> Footprint:
-        """What it holds in memory while it is trained. The constants are measured, see tests/test_memory.py.
+        """Estimate the memory in training. The constants are measured, see tests/test_memory.py.
 
         Args:
             fused: attention with dropout never holds its scores, as on a CUDA device.
@@ -128,7 +129,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def context(self, mask: Tensor) -> dict[str, Tensor]:
-        """What every layer needs beside its input, computed once: attention masks, position bias."""
+        """Compute once what all layers need beside their input: attention masks, position bias."""
 
     @abstractmethod
     def layer(self, index: int, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:
@@ -136,23 +137,23 @@ class Encoder(nn.Module, ABC):
 
     @property
     def last_norm(self) -> nn.LayerNorm | None:
-        """What is applied to the last layer's output only; None where nothing is."""
+        """The norm that is applied to the last layer's output only; None where there is none."""
         return None
 
     @abstractmethod
     def parts(self) -> list[list[nn.Module]]:
-        """The encoder's modules in order: [front], [embedding, layer 1], [layer 2], ... [layer L]."""
+        """Return the modules in order: [front], [embedding, layer 1], [layer 2], ... [layer L]."""
 
     def freeze(self, cut: int) -> None:
-        """Freezes everything up to `cut` and thaws the rest.
+        """Freeze everything up to `cut` and thaw the rest.
 
         Raises:
-            SertoneError: `bad_cut` where the encoder has fewer layers than that.
+            SertoneError: `bad_cut`, where the encoder has fewer layers.
         """
         if not NOTHING <= cut <= self.depth:
             raise SertoneError(
                 "bad_cut",
-                f"{cut} frozen layers asked of an encoder of {self.depth}",
+                f"{cut} frozen layers, but the encoder has {self.depth}",
                 f"a number from 0 (front end only) to {self.depth}, or {NOTHING} for nothing",
                 "lower model.frozen_layers",
             )
@@ -163,7 +164,7 @@ class Encoder(nn.Module, ABC):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Encoder":
-        """Like `nn.Module.train`, but the frozen prefix stays in eval mode."""
+        """Switch to training mode as `nn.Module.train` does; the frozen prefix stays in eval mode."""
         super().train(mode)
         for modules in self.parts()[: self.cut + 1]:
             for module in modules:
@@ -171,10 +172,11 @@ class Encoder(nn.Module, ABC):
         return self
 
     def explain_varying_prefix(self) -> str:
-        """Why the prefix is not the same function of the audio at every step; empty where it is."""
+        """Explain why the prefix of the same audio varies from step to step; empty where it does not."""
         if self.cut == NOTHING:
             return "nothing of the encoder is frozen"
-        for module in [module for modules in self.parts()[: self.cut + 1] for module in modules]:
+        frozen = [module for modules in self.parts()[: self.cut + 1] for module in modules]
+        for module in frozen:
             if any(parameter.requires_grad for parameter in module.parameters()):
                 return f"its {type(module).__name__} is trained"
             if any(inner.training for inner in module.modules()):
@@ -182,57 +184,58 @@ class Encoder(nn.Module, ABC):
         return ""
 
     def prefix(self, waveforms: Tensor, lengths: Tensor) -> Prefix:
-        """The frozen part: waveforms (B, N), lengths (B,) -> Prefix. No gradient where it is frozen."""
+        """Run the frozen part: waveforms (B, N), lengths (B,) -> Prefix, without gradient if it is frozen."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.cut == NOTHING):
             features = Prefix(*self.front(waveforms, lengths))
             return features if self.cut < 1 else self.run_frozen_layers(features, range(self.cut + 1))
 
     @torch.no_grad()
     def run_frozen_layers(self, features: Prefix, layers: Iterable[int]) -> Prefix:
-        """Runs the frozen layers.
+        """Run the frozen layers.
 
         Args:
             features: of the front end.
-            layers: hidden states to give, in order, the last at the cut.
+            layers: numbers of the hidden states to return, in order, the last at the cut.
         """
         mask = frame_mask(features.frames, features.states.shape[1])
-        states = self._run([self.embed(features.states.float(), mask)], mask, self.cut)
+        states = self._run_layers([self.embed(features.states.float(), mask)], mask, self.cut)
         layers = tuple(layers)
         return Prefix(torch.stack([states[layer] for layer in layers], 1), features.frames, layers)
 
     def suffix(self, prefix: Prefix) -> tuple[Tensor, Tensor]:
-        """The trained part: Prefix -> hidden (B, L+1, T, D), frames (B,).
+        """Run the trained part: Prefix -> hidden (B, L+1, T, D), frames (B,).
 
-        Hidden states that a prefix leaves out are NaN, so that nobody reads them unnoticed.
+        Hidden states that a prefix leaves out are NaN, so that their use by mistake is noticed.
         """
         mask = frame_mask(prefix.frames, prefix.states.shape[-2])
-        given = prefix.states.float()
+        stored = prefix.states.float()  # a cache may hold half precision
         if prefix.layers:
-            known = dict(zip(prefix.layers, given.unbind(1), strict=True))
-            absent = torch.full_like(given[:, 0], math.nan)
-            states = [known.get(layer, absent) for layer in range(prefix.layers[-1] + 1)]
+            by_layer = dict(zip(prefix.layers, stored.unbind(1), strict=True))
+            absent = torch.full_like(stored[:, 0], math.nan)
+            states = [by_layer.get(layer, absent) for layer in range(prefix.layers[-1] + 1)]
         else:
-            states = [self.embed(given, mask)]
-        states = self._run(states, mask, self.depth)
+            states = [self.embed(stored, mask)]
+        states = self._run_layers(states, mask, self.depth)
         return torch.stack(states, 1) * mask[:, None, :, None], prefix.frames
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms (B, N), lengths (B,) -> hidden (B, L+1, T, D), frames (B,)."""
         return self.suffix(self.prefix(waveforms, lengths))
 
-    def _run(self, states: list[Tensor], mask: Tensor, until: int) -> list[Tensor]:
-        """Appends the outputs of the layers not yet run, up to layer `until`."""
+    def _run_layers(self, states: list[Tensor], mask: Tensor, last: int) -> list[Tensor]:
+        """Return the states with the outputs of the layers not yet run, up to layer `last`."""
         context = self.context(mask)
-        for index in range(len(states), until + 1):
-            hidden = states[-1] if self._skipped(index) else self.layer(index, states[-1], context)
+        for index in range(len(states), last + 1):
+            hidden = states[-1] if self._draw_skip(index) else self.layer(index, states[-1], context)
             if index == self.depth and self.last_norm is not None:
                 hidden = self.last_norm(hidden)
             states = [*states, hidden]
         return states
 
-    def _skipped(self, index: int) -> bool:
+    def _draw_skip(self, index: int) -> bool:
         """Draw whether LayerDrop skips a layer; frozen layers are never skipped."""
         possible = self.training and index > self.cut and self.layerdrop > 0
+        # A number is drawn only where it counts, so that other runs of the same seed do not change.
         return possible and torch.rand(()).item() < self.layerdrop
 
 
@@ -249,7 +252,7 @@ class NoEncoder(Encoder):
         """Do nothing: there is nothing to freeze."""
 
     def explain_varying_prefix(self) -> str:
-        return "there is no speech encoder, whose output could be kept"
+        return "there is no speech encoder, so no output to cache"
 
     def footprint(self, fused: bool) -> Footprint:
         """Return a footprint of zero."""

@@ -1,8 +1,8 @@
 """`compact`: a small encoder trained from scratch, for CPUs, small corpora and the demo.
 
 Fixed log-mel front end (its natural frozen prefix), two strided convolutions (10 ms -> 40 ms) and
-Conformer (Gulati et al. 2020, arXiv 2005.08100) or Transformer layers whose outputs are hidden
-states like any other. Only layer norms, so that no utterance sees its neighbours.
+Conformer (Gulati et al. 2020, arXiv 2005.08100) or Transformer layers, whose outputs are the hidden
+states. All norms are layer norms, so that no utterance depends on others of its batch.
 
 Axis letters: B batch, N samples, T frames, D width, H attention heads.
 """
@@ -38,7 +38,7 @@ class TransformerBlock(nn.Module):
 class ConformerBlock(nn.Module):
     """Half feed-forward, attention, convolution, half feed-forward: (B, T, D) -> (B, T, D).
 
-    The published block's batch norm is a layer norm here: no utterance sees its neighbours.
+    The published block's batch norm is a layer norm here: no utterance depends on others of its batch.
     """
 
     def __init__(self, width: int, attention_heads: int, dropout: float) -> None:
@@ -96,7 +96,7 @@ class ConvolutionModule(nn.Module):
 
 
 def feed_forward(width: int, dropout: float, expansion: int = 4) -> nn.Sequential:
-    """Layer norm and two linear layers."""
+    """Return a layer norm and two linear layers."""
     return nn.Sequential(
         nn.LayerNorm(width),
         nn.Linear(width, expansion * width),
@@ -126,20 +126,20 @@ class CompactEncoderConfig(EncoderSettings):
     bands: int = Field(default=64, ge=8)
     """The number of mel bands."""
     prosody: bool = False
-    """With true the encoder hears pitch and loudness beside the mel bands."""
+    """With true the encoder uses pitch and loudness beside the mel bands."""
     block: Annotated[str, OneOf(BLOCKS)] = "transformer"
     """The kind of layer."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """The dropout after every sub-layer."""
 
     @model_validator(mode="after")
-    def _even_heads(self) -> Self:
+    def _require_even_heads(self) -> Self:
         if self.width % self.attention_heads:
             raise ValueError(f"width {self.width} is no multiple of attention_heads {self.attention_heads}")
         return self
 
     def build(self) -> Encoder:
-        """Builds it with random weights."""
+        """Build the encoder with random weights."""
         return CompactEncoder(self)
 
 
@@ -148,8 +148,10 @@ class CompactEncoder(Encoder):
 
     def __init__(self, config: CompactEncoderConfig) -> None:
         super().__init__()
-        self.config, self.width, self.depth = config, config.width, config.depth
         width = config.width
+        self.config = config
+        self.width = width
+        self.depth = config.depth
         self.frontend = FrontEnd(config.bands, config.prosody)
         self.min_samples = self.frontend.min_samples
         self.convolutions = nn.ModuleList(
@@ -168,24 +170,26 @@ class CompactEncoder(Encoder):
         return self.config.model_dump() | {"depth": depth or self.depth}
 
     def footprint(self, fused: bool) -> Footprint:
-        """Its attention has no dropout and never holds scores; the embedding is counted with the layers."""
+        """Estimate the memory in training. The attention has no dropout, so it never holds its scores."""
+        # Measured numbers per frame and unit of width; they include the share of the embedding.
         values = 32 if self.config.block == "transformer" else 57
         return Footprint(4 * HOP, 0, values * self.width, MEMORY)
 
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-mel features at 10 ms, four stacked frames to one: (B, T, 4 C), frames (B,)."""
+        """Waveforms (B, N), lengths (B,) -> log-mel features, 4 frames of 10 ms in one: (B, T, 4 C), (B,)."""
         features, frames = self.frontend(waveforms, lengths)
         features = F.pad(features, (0, 0, 0, -features.shape[1] % 4))
         features = features.unflatten(1, (-1, 4)).flatten(2)  # (B, T, 4 C)
         return features, torch.div(frames + 3, 4, rounding_mode="floor")
 
     def embed(self, features: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, 4 C) -> (B, T, D). Padding is zero before each convolution, as beyond the end."""
+        """Features (B, T, 4 C) -> hidden state 0 (B, T, D)."""
         hidden = features.unflatten(2, (4, -1)).flatten(1, 2)  # (B, 4 T, C)
         for step, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
             hidden = convolution(hidden.transpose(1, 2)).transpose(1, 2)
-            finer = mask[..., None].expand(-1, -1, 2 - step).flatten(1)
-            hidden = F.gelu(norm(hidden)) * finer[..., None]
+            # Padding is set to zero before the next convolution: beyond the end, convolutions see zeros too.
+            finer_mask = mask[..., None].expand(-1, -1, 2 - step).flatten(1)  # of 2 T frames, then T
+            hidden = F.gelu(norm(hidden)) * finer_mask[..., None]
         position = self.position(hidden.transpose(1, 2)).transpose(1, 2)
         return self.dropout(hidden + F.gelu(position)) * mask[..., None]
 

@@ -1,7 +1,8 @@
 """A fixed front end without weights: log-mel energies and, on request, pitch and loudness.
 
 Frames of 25 ms every 10 ms at 16 kHz. No frame reaches beyond the end of its utterance, so padding
-never changes a value. All features are computed in float32.
+never changes a value. All features are computed in float32. The export to ONNX takes other formulas for the
+same values, where ONNX Runtime lacks an operator or computes it slowly.
 
 Axis letters: B batch, N samples, T frames, C features.
 """
@@ -24,13 +25,14 @@ PITCH_WINDOW = 800  # 50 ms: two periods of a 60 Hz voice and a margin
 PITCH_DECIMATION = 4
 OCTAVE_COST = 0.06  # correlation given up per octave of a longer lag
 PITCH_MIN_HZ, PITCH_MAX_HZ = 60.0, 450.0
-MEL_UNIT, LOUDNESS_UNIT = 3.0, 4.0  # of the features, in log energy
-MEL_DB, LOUDNESS_DB = (unit * 10 / math.log(10) for unit in (MEL_UNIT, LOUDNESS_UNIT))  # the same
+MEL_UNIT = 3.0  # of the mel features, in log energy
+LOUDNESS_UNIT = 4.0  # of the loudness features, in log energy
+MEL_DB, LOUDNESS_DB = (unit * 10 / math.log(10) for unit in (MEL_UNIT, LOUDNESS_UNIT))  # the same in dB
 PITCH, RELATIVE_PITCH, VOICING, LOUDNESS, RELATIVE_LOUDNESS = range(5)  # places in the prosody
 
 
 def mel_filters(bands: int, low_hz: float = 60.0, high_hz: float = 7600.0) -> Tensor:
-    """Triangular filters on the mel scale (O'Shaughnessy's formula): (FFT // 2 + 1, bands)."""
+    """Return triangular filters on the mel scale (O'Shaughnessy's formula): (FFT // 2 + 1, bands)."""
     # On the CPU also where a model is built on the meta device, whose arithmetic imports torch's compiler.
     mel = torch.linspace(_hz_to_mel(low_hz), _hz_to_mel(high_hz), bands + 2, device="cpu")
     edges = 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
@@ -53,7 +55,7 @@ class FrontEnd(nn.Module):
 
     Args:
         bands: mel bands.
-        prosody: add log pitch, voicing and loudness, each also relative to the utterance's mean.
+        prosody: add log pitch, voicing and loudness; pitch and loudness also relative to the utterance.
     """
 
     filters: Tensor
@@ -74,16 +76,17 @@ class FrontEnd(nn.Module):
         frames = torch.div(lengths - self.min_samples, HOP, rounding_mode="floor") + 1
         total = (waveforms.shape[1] - self.min_samples) // HOP + 1
         mel = self._log_mel(waveforms).narrow(1, 0, total)
-        # Loudness goes, the long-term spectrum stays: its tilt tells a raised voice.
+        # One mean over frames and bands: the level is removed, but the long-term spectrum stays, because its
+        # tilt shows a raised voice.
         parts = [(mel - masked_mean(mel, frames).mean(1)[:, None, None]) / MEL_UNIT]
         if self.prosody:
             parts.append(_prosody(waveforms, frames))
         return torch.cat(parts, -1) * frame_mask(frames, total)[..., None], frames
 
     def _log_mel(self, waveforms: Tensor) -> Tensor:
-        """(B, N) -> (B, T, bands); of each frame of `min_samples` the 25 ms in its middle."""
+        """Waveforms (B, N) -> (B, T, bands), of the middle 25 ms of each frame of `min_samples`."""
         start = (self.min_samples - WINDOW) // 2
-        slices = _framed(waveforms[:, start:], WINDOW, HOP)
+        slices = _cut_frames(waveforms[:, start:], WINDOW, HOP)
         if torch.compiler.is_exporting():
             return (_power_products(slices, FFT, self.filters, self.window) + 1e-8).log()
         spectrum = torch.view_as_real(torch.fft.rfft(slices * self.window, FFT))
@@ -91,12 +94,12 @@ class FrontEnd(nn.Module):
 
 
 def _prosody(waveforms: Tensor, frames: Tensor) -> Tensor:
-    """(B, N) -> (B, T, 5): pitch, relative pitch, voicing, loudness, relative loudness."""
+    """Waveforms (B, N) -> pitch, relative pitch, voicing, loudness, relative loudness, (B, T, 5)."""
     pitch_hz, voicing = track_pitch(waveforms)
     voiced = (voicing > 0.5).float()
-    octaves = torch.log2(pitch_hz / 150.0)
-    share = masked_mean(voiced[..., None], frames).clamp(min=1e-3)
-    mean = masked_mean((octaves * voiced)[..., None], frames) / share  # (B, 1)
+    octaves = torch.log2(pitch_hz / 150.0)  # from a pitch between those of men and women
+    voiced_share = masked_mean(voiced[..., None], frames).clamp(min=1e-3)
+    mean = masked_mean((octaves * voiced)[..., None], frames) / voiced_share  # (B, 1)
     power = F.avg_pool1d(waveforms.square()[:, None], PITCH_WINDOW, HOP)[:, 0]  # (B, T)
     loudness = power.add(1e-8).log() / LOUDNESS_UNIT + 2.0
     level = masked_mean(loudness[..., None], frames)
@@ -104,7 +107,7 @@ def _prosody(waveforms: Tensor, frames: Tensor) -> Tensor:
 
 
 def track_pitch(waveforms: Tensor) -> tuple[Tensor, Tensor]:
-    """Pitch from the highest peak of the normalised autocorrelation, at a quarter of the rate.
+    """Estimate pitch by the highest peak of the normalised autocorrelation, at a quarter of the rate.
 
     Args:
         waveforms: samples at 16 kHz, (B, N); frames of 50 ms every 10 ms.
@@ -113,43 +116,49 @@ def track_pitch(waveforms: Tensor) -> tuple[Tensor, Tensor]:
         pitch in Hz (B, T) and the correlation at its lag, 0 to 1 (B, T).
     """
     rate = SAMPLING_RATE // PITCH_DECIMATION
-    shortest, longest = int(rate / PITCH_MAX_HZ), int(rate / PITCH_MIN_HZ) + 1
+    shortest = int(rate / PITCH_MAX_HZ)
+    longest = int(rate / PITCH_MIN_HZ) + 1
     slower = F.avg_pool1d(waveforms[:, None], PITCH_DECIMATION)[:, 0]
     size = PITCH_WINDOW // PITCH_DECIMATION
-    slices = _framed(slower, size, HOP // PITCH_DECIMATION)  # (B, T, size)
+    slices = _cut_frames(slower, size, HOP // PITCH_DECIMATION)  # (B, T, size)
     slices = slices - slices.mean(-1, keepdim=True)
     correlation = _autocorrelation(slices, longest)
     normalised = correlation / (_energies(slices, longest) + 1e-10).sqrt()
     lags = torch.arange(shortest, longest, device=slices.device)
-    cost = OCTAVE_COST * torch.log2(lags / shortest)  # as in Boersma 1993: multiples of the period
+    # As in Boersma 1993: multiples of the period correlate as well, so longer lags have a cost.
+    cost = OCTAVE_COST * torch.log2(lags / shortest)
     best = (normalised[..., shortest:longest] - cost).argmax(-1) + shortest
     voicing = normalised.gather(-1, best[..., None])[..., 0].clamp(0.0, 1.0)
     return rate / (best + _parabola(normalised, best)), voicing
 
 
-def _framed(signal: Tensor, size: int, hop: int) -> Tensor:
-    """Frames of a signal: (B, N) -> (B, T, size)."""
+def _cut_frames(signal: Tensor, size: int, hop: int) -> Tensor:
+    """Split a signal into frames: (B, N) -> (B, T, size)."""
     if not torch.compiler.is_exporting():
         return signal.unfold(1, size, hop)
-    step = math.gcd(size, hop)  # ONNX gathers an unfolded signal number by number, and copies such blocks
+    # ONNX Runtime gathers an unfolded signal number by number, but copies blocks of `step` samples at once.
+    step = math.gcd(size, hop)
     blocks = signal[:, : signal.shape[1] // step * step].unflatten(1, (-1, step))
     total = (signal.shape[1] - size) // hop + 1
     return torch.cat([blocks[:, first :: hop // step][:, :total] for first in range(size // step)], -1)
 
 
 def _energies(slices: Tensor, longest: int) -> Tensor:
-    """Energy without the last samples times that without the first, at each lag: (B, T, longest + 1)."""
-    squares, size, lags = slices.square(), slices.shape[-1], longest + 1
+    """Return the product of the energies without the last and the first samples: (B, T, longest + 1)."""
+    squares = slices.square()
+    size = slices.shape[-1]
+    lags = longest + 1
     if torch.compiler.is_exporting():
-        both = squares @ _sides(size, lags)
-        return both[..., :lags] * both[..., lags:]
+        energies = squares @ _sides(size, lags)
+        return energies[..., :lags] * energies[..., lags:]
     energy = F.pad(squares, (1, 0)).cumsum(-1)  # energy[k]: of the first k samples
     return energy[..., size - longest :].flip(-1) * (energy[..., -1:] - energy[..., :lags])
 
 
 def _autocorrelation(slices: Tensor, longest: int) -> Tensor:
-    """Autocorrelation at the lags 0 to `longest`: (B, T, K) -> (B, T, longest + 1)."""
-    length = -(-(slices.shape[-1] + longest + 1) // 32) * 32  # no wrap-around, and a size that FFTs like
+    """Return the autocorrelation at the lags 0 to `longest`: (B, T, K) -> (B, T, longest + 1)."""
+    # Long enough that nothing wraps around, and a multiple of 32, which FFTs compute fast.
+    length = -(-(slices.shape[-1] + longest + 1) // 32) * 32
     if torch.compiler.is_exporting():
         return _power_products(slices, length, _inverse(length, longest + 1))
     power = torch.view_as_real(torch.fft.rfft(slices, length)).square().sum(-1)
@@ -157,13 +166,13 @@ def _autocorrelation(slices: Tensor, longest: int) -> Tensor:
 
 
 def _power_products(slices: Tensor, size: int, matrix: Tensor, window: Tensor | None = None) -> Tensor:
-    """Power spectra times a matrix, as two products of matrices: what ONNX Runtime computes fastest.
+    """Multiply power spectra by a matrix, as two matrix products: the fastest form for ONNX Runtime.
 
     Args:
         slices: (..., K), padded to `size` for the Fourier transform.
         size: of the transform.
         matrix: (size // 2 + 1, M).
-        window: (K,) that the slices are multiplied with; None: none.
+        window: factors of the samples of a slice, (K,); None: none.
 
     Returns:
         (..., M).
@@ -175,7 +184,7 @@ def _power_products(slices: Tensor, size: int, matrix: Tensor, window: Tensor | 
 
 
 def _constant(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Mark what is a constant of a graph, whichever way torch traces, and not computed in it.
+    """Mark a function whose result is a constant of a graph, and not computed in it, however torch traces.
 
     This is all that `torch.compiler.assume_constant_result` does; importing that takes
     seconds and makes a folder.
@@ -186,21 +195,22 @@ def _constant(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 @_constant
 def _sides(size: int, lags: int) -> Tensor:
-    """Which samples count before and behind each lag: (size, 2 lags)."""
+    """Return masks of the samples without the last and without the first of each lag: (size, 2 lags)."""
     sample, lag = np.arange(size)[:, None], np.arange(lags)
     return torch.from_numpy(np.concatenate([sample < size - lag, sample >= lag], 1).astype(np.float32))
 
 
 @_constant
 def _waves(count: int, size: int) -> Tensor:
-    """The first rows of a Fourier transform, cosines and sines: (count, 2 (size // 2 + 1))."""
+    """Return the first rows of a Fourier transform, cosines and sines: (count, 2 (size // 2 + 1))."""
     angles = 2 * np.pi * np.outer(np.arange(count), np.arange(size // 2 + 1)) / size
     return torch.from_numpy(np.concatenate([np.cos(angles), np.sin(angles)], 1).astype(np.float32))
 
 
 @_constant
 def _inverse(size: int, count: int) -> Tensor:
-    """The inverse of a real and even spectrum as a matrix: (size // 2 + 1, count)."""
+    """Return the inverse transform of a real and even spectrum as a matrix: (size // 2 + 1, count)."""
+    # All frequencies but the first and the last stand for their negative ones as well.
     weights = np.full(size // 2 + 1, 2.0)
     weights[[0, -1]] = 1.0
     angles = 2 * np.pi * np.outer(np.arange(size // 2 + 1), np.arange(count)) / size
@@ -208,7 +218,7 @@ def _inverse(size: int, count: int) -> Tensor:
 
 
 def _parabola(curve: Tensor, peak: Tensor) -> Tensor:
-    """Offset of the true maximum from a sampled one, -0.5 to 0.5: (B, T, K), (B, T) -> (B, T)."""
-    left, centre, right = (curve.gather(-1, (peak + step)[..., None])[..., 0] for step in (-1, 0, 1))
-    bend = (left - 2.0 * centre + right).clamp(max=-1e-6)
-    return (0.5 * (left - right) / bend).clamp(-0.5, 0.5)
+    """Return the offset of the maximum from the sampled one, -0.5 to 0.5: (B, T, K), (B, T) -> (B, T)."""
+    before, centre, after = (curve.gather(-1, (peak + step)[..., None])[..., 0] for step in (-1, 0, 1))
+    bend = (before - 2.0 * centre + after).clamp(max=-1e-6)  # a flat top would divide by zero
+    return (0.5 * (before - after) / bend).clamp(-0.5, 0.5)

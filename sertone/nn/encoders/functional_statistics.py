@@ -154,7 +154,7 @@ def contour(signals: Tensor, weights: Tensor) -> Tensor:
     return (waves * (order < count) @ signals / count.clamp(min=1)).flatten(1)
 
 
-def correlated_signals(cepstra: Tensor, prosody: Tensor) -> Tensor:
+def select_correlated(cepstra: Tensor, prosody: Tensor) -> Tensor:
     """Return the signals whose correlations are taken: pitch, voicing, loudness, cepstra, (B, T, M)."""
     return torch.cat([prosody[..., [PITCH, VOICING, LOUDNESS]], cepstra[..., :CORRELATED_CEPSTRA]], -1)
 
@@ -210,7 +210,7 @@ STATISTICS: dict[str, Callable[[Signals], list[Tensor]]] = {
     "changes": lambda s: delta_statistics(s.cepstra, s.prosody, s.regions),
     "slopes": lambda s: [slope(s.all, s.regions.speech, s.regions.voiced)],
     "contours": lambda s: contours(s.cepstra, s.prosody, s.regions),
-    "correlations": lambda s: [correlations(correlated_signals(s.cepstra, s.prosody), s.regions.voiced)],
+    "correlations": lambda s: [correlations(select_correlated(s.cepstra, s.prosody), s.regions.voiced)],
     "rhythm": lambda s: [
         segment_statistics(region, s.real) for region in (s.regions.speech, s.regions.voiced)
     ],

@@ -81,7 +81,7 @@ class FunctionalsEncoder(Encoder):
         self.frontend = FrontEnd(config.bands, prosody=True)
         self.min_samples = self.frontend.min_samples
         self.register_buffer("cosines", cosine_transform(config.bands, config.cepstra), persistent=False)
-        # The width is that of the statistics of one empty frame; on the CPU also under `torch.device("meta")`.
+        # The statistics of one empty frame tell the width; on the CPU, also where the meta device is on.
         empty = torch.zeros(1, 1, self.frontend.feature_count, device="cpu")
         self.width = self.statistics(empty, torch.ones(1, 1, device="cpu")).shape[1]
         self.standardisation = Standardisation(self.width)

@@ -1,10 +1,9 @@
 """Any wav2vec 2.0, HuBERT or WavLM of Hugging Face as an encoder whose padding changes nothing.
 
-The modules and weights are those of `transformers`; this file runs them layer by layer, so that the
+The modules and weights are those of `transformers`. This file runs them layer by layer, so that the
 encoder can be cut anywhere, and differs in four places:
     - the group norm of the first convolution (base models) averages over the real samples only;
-    - layer drop and time masking are off if nobody asks for them, whatever the model's configuration says;
-      layer drop skips trained layers only;
+    - layer drop (of trained layers) and time masking are off, unless the settings of the encoder ask for them;
     - the mask of real frames is always given, also to layer-norm models;
     - attention and dropout are those of `kernels`.
 
@@ -52,7 +51,11 @@ class PretrainedEncoderConfig(EncoderSettings):
     """A masked span has so many frames; 10 are 0.2 s."""
 
     def build(self) -> Encoder:
-        """Loads the weights; every one of them has to be there."""
+        """Load the weights; none may be missing.
+
+        Raises:
+            SertoneError: as `load_speech_config`, `load_weights` and `expects_normalized_waveforms`.
+        """
         config = load_speech_config(self.source)
         config.update(self.model_dump(include={"layerdrop", "mask_time_prob", "mask_time_length"}))
         model, unused = load_weights(self.source, config)
@@ -63,7 +66,7 @@ class PretrainedEncoderConfig(EncoderSettings):
 
 
 class ArchitectureConfig(EncoderSettings):
-    """An encoder without weights: how a checkpoint remembers a pretrained one."""
+    """An encoder without weights, as a checkpoint describes a pretrained one."""
 
     is_description: ClassVar = True
 
@@ -74,7 +77,7 @@ class ArchitectureConfig(EncoderSettings):
     """With true every waveform gets zero mean and unit variance."""
 
     def build(self) -> Encoder:
-        """Builds it with random weights."""
+        """Build the encoder with random weights."""
         return HuggingFaceEncoder(build_architecture(NO_MASKING | self.config), self.normalize)
 
 
@@ -92,7 +95,7 @@ class TinyEncoderConfig(EncoderSettings):
     """The number of layers L."""
 
     def build(self) -> Encoder:
-        """Builds it with random weights."""
+        """Build the encoder with random weights."""
         config = AutoConfig.for_model(
             self.family,
             hidden_size=self.width,
@@ -111,20 +114,22 @@ class TinyEncoderConfig(EncoderSettings):
 
 
 class HuggingFaceEncoder(Encoder):
-    """Wraps a `Wav2Vec2Model`, `HubertModel` or `WavLMModel`.
+    """A `Wav2Vec2Model`, `HubertModel` or `WavLMModel`, run layer by layer.
 
     Args:
         model: the Hugging Face model.
-        normalize: whether waveforms are brought to zero mean and unit variance.
+        normalize: bring waveforms to zero mean and unit variance.
     """
 
     def __init__(self, model: Any, normalize: bool) -> None:
         super().__init__()
         replace_dropout(model)
-        self.config, self.normalize = model.config, normalize
-        self.width, self.depth = self.config.hidden_size, self.config.num_hidden_layers
+        self.config = model.config
+        self.normalize = normalize
+        self.width = self.config.hidden_size
+        self.depth = self.config.num_hidden_layers
         self.stable = bool(getattr(self.config, "do_stable_layer_norm", False))
-        self.min_samples = _samples_for_one_frame(self.config)
+        self.min_samples = _count_samples_of_a_frame(self.config)
         self.layerdrop = self.config.layerdrop
         self.convolutions = model.feature_extractor.conv_layers
         self.projection = model.feature_projection
@@ -137,8 +142,9 @@ class HuggingFaceEncoder(Encoder):
         return ArchitectureConfig(config=config, normalize=self.normalize).model_dump()
 
     def footprint(self, fused: bool) -> Footprint:
-        """Weights, their dropout mask and what is left of them; WavLM keeps its position bias as well."""
+        """Estimate the memory in training."""
         config = self.config
+        # Three matrices of a head: weights, dropout mask, and their product; WavLM also keeps its bias.
         copies = 0 if fused or not config.attention_dropout else 3
         copies += config.model_type == "wavlm"
         values = 8 * config.hidden_size + 2 * config.intermediate_size
@@ -148,13 +154,13 @@ class HuggingFaceEncoder(Encoder):
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms (B, N), lengths (B,) -> features (B, T, C), frames (B,)."""
         if self.normalize:
-            waveforms = _standardised(waveforms, lengths)
+            waveforms = _standardise_waveforms(waveforms, lengths)
         features, frames = waveforms[:, None], lengths  # (B, 1, N)
         for index, convolution in enumerate(self.convolutions):
             kernel, stride = self.config.conv_kernel[index], self.config.conv_stride[index]
             frames = torch.div(frames - kernel, stride, rounding_mode="floor") + 1
             if index == 0 and self.config.feat_extract_norm == "group":
-                features = _masked_group_norm(convolution, features, frames)
+                features = _convolve_with_group_norm(convolution, features, frames)
             else:
                 features = convolution(features)
         return features.transpose(1, 2), frames
@@ -162,9 +168,10 @@ class HuggingFaceEncoder(Encoder):
     def embed(self, features: Tensor, mask: Tensor) -> Tensor:
         """Features (B, T, C) -> hidden state 0 (B, T, D)."""
         hidden = self.projection(features)
-        hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+        hidden = hidden[0] if isinstance(hidden, tuple) else hidden  # some return the normed input as well
         if self.masking is not None:
             hidden = self.masking(hidden, mask)
+        # The positional convolution would mix padding into the last real frames.
         hidden = hidden * mask[..., None]
         hidden = hidden + self.transformer.pos_conv_embed(hidden)
         if not self.stable:
@@ -172,11 +179,12 @@ class HuggingFaceEncoder(Encoder):
         return self.transformer.dropout(hidden)
 
     def context(self, mask: Tensor) -> dict[str, Tensor]:
-        whole = torch.compiler.is_exporting() or mask.all()  # what is exported takes no padding
-        context = {} if whole else {"mask": mask[:, None, None]}
+        # An exported graph gets no padding, and without a mask attention can use faster kernels.
+        has_padding = not torch.compiler.is_exporting() and not mask.all()
+        context = {"mask": mask[:, None, None]} if has_padding else {}
         if self.config.model_type == "wavlm":
-            frames = mask.shape[1]
-            context["bias"] = self.transformer.layers[0].attention.compute_bias(frames, frames)
+            attention = self.transformer.layers[0].attention  # the only layer with the weights of the bias
+            context["bias"] = attention.compute_bias(mask.shape[1], mask.shape[1])
         return context
 
     def layer(self, index: int, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:
@@ -195,14 +203,14 @@ class HuggingFaceEncoder(Encoder):
         return self.transformer.layer_norm if self.stable else None
 
     def train(self, mode: bool = True) -> "HuggingFaceEncoder":
-        """As the encoder's, but the frames of a frozen prefix are masked in training as well."""
+        """Switch to training mode; time masking is active also in a frozen prefix."""
         super().train(mode)
         if self.masking is not None:
             self.masking.train(mode)
         return self
 
     def explain_varying_prefix(self) -> str:
-        """As the encoder's; above the front end a prefix with masked frames changes at every step."""
+        """Explain why the prefix varies: above the front end, time masking changes it at every step."""
         if self.cut > 0 and self.masking is not None:
             return "model.encoder.mask_time_prob masks frames of its frozen part at random"
         return super().explain_varying_prefix()
@@ -228,10 +236,11 @@ class TimeMasking(nn.Module):
     def __init__(self, model: Any, config: PretrainedConfig) -> None:
         super().__init__()
         self.vector = model.masked_spec_embed
-        self.probability, self.length = config.mask_time_prob, config.mask_time_length
+        self.probability = config.mask_time_prob
+        self.length = config.mask_time_length
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Frames (B, T, D), mask of real ones (B, T) -> (B, T, D); as it is outside of training."""
+        """Frames (B, T, D), mask of real frames (B, T) -> (B, T, D); outside of training no change."""
         if not self.training:
             return hidden
         masked = span_mask(mask.sum(1), mask.shape[1], self.probability, self.length)
@@ -239,40 +248,41 @@ class TimeMasking(nn.Module):
 
 
 def _attend(attention: Any, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:
-    """Self-attention with Hugging Face's weights: (B, T, D) -> (B, T, D).
+    """Compute self-attention with Hugging Face's weights: (B, T, D) -> (B, T, D).
 
     Args:
         attention: a `Wav2Vec2Attention`, `HubertAttention` or `WavLMAttention`.
         hidden: (B, T, D).
         context: `mask` of real keys (B, 1, 1, T) where there is padding; WavLM's `bias` (heads, T, T).
     """
-    split = (attention.num_heads, -1)
+    heads = (attention.num_heads, -1)
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-    query, key, value = (p(hidden).unflatten(-1, split).transpose(1, 2) for p in projections)
+    query, key, value = (p(hidden).unflatten(-1, heads).transpose(1, 2) for p in projections)
     mask = context.get("mask")
     if "bias" in context:
-        bias = _position_gate(attention, hidden.unflatten(-1, split).transpose(1, 2)) * context["bias"]
+        bias = _position_gate(attention, hidden.unflatten(-1, heads).transpose(1, 2)) * context["bias"]
         mask = (bias if mask is None else bias.masked_fill(~mask, -math.inf)).to(query.dtype)
     mixed = kernels.attention(query, key, value, mask, attention.dropout if attention.training else 0.0)
     return attention.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
 def _position_gate(attention: Any, hidden: Tensor) -> Tensor:
-    """Gate of the relative position bias (WavLM, arXiv 2110.13900): (B, H, T, D) -> (B, H, T, 1)."""
+    """Compute the gate of WavLM's position bias (arXiv 2110.13900): (B, H, T, D) -> (B, H, T, 1)."""
     projected = attention.gru_rel_pos_linear(hidden).unflatten(-1, (2, 4)).sum(-1)  # (B, H, T, 2)
     update, reset = projected.sigmoid().chunk(2, -1)
     return update * (reset * attention.gru_rel_pos_const - 1.0) + 2.0
 
 
-def _samples_for_one_frame(config: PretrainedConfig) -> int:
+def _count_samples_of_a_frame(config: PretrainedConfig) -> int:
+    """Count the samples that give one frame, by going back through the convolutions."""
     samples = 1
     for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
         samples = (samples - 1) * stride + kernel
     return samples
 
 
-def _standardised(waveforms: Tensor, lengths: Tensor) -> Tensor:
-    """Zero mean, unit variance over the real samples, as Hugging Face's feature extractor does."""
+def _standardise_waveforms(waveforms: Tensor, lengths: Tensor) -> Tensor:
+    """Bring the real samples to zero mean and unit variance, as Hugging Face's feature extractor does."""
     mask = frame_mask(lengths, waveforms.shape[1])
     count = lengths[:, None]
     mean = (waveforms * mask).sum(1, keepdim=True) / count
@@ -280,8 +290,8 @@ def _standardised(waveforms: Tensor, lengths: Tensor) -> Tensor:
     return (waveforms - mean) / (variance + 1e-7).sqrt() * mask
 
 
-def _masked_group_norm(convolution: Any, features: Tensor, frames: Tensor) -> Tensor:
-    """The first convolution with one group per channel: (B, 1, N), (B,) -> (B, C, T)."""
+def _convolve_with_group_norm(convolution: Any, features: Tensor, frames: Tensor) -> Tensor:
+    """Apply the first convolution and its norm over real frames: (B, 1, N), frames (B,) -> (B, C, T)."""
     norm = convolution.layer_norm
     features = convolution.conv(features).transpose(1, 2).float()  # (B, T, C)
     mean = masked_mean(features, frames)[:, None]

@@ -1,4 +1,4 @@
-"""The speech encoder of a model trained with Sertone, or one that `sertone distill` wrote, to start from."""
+"""The speech encoder of a model trained with Sertone, or written by `sertone distill`, to start from."""
 
 import functools
 from pathlib import Path
@@ -17,19 +17,19 @@ from sertone.nn.tensor_files import load_tensors, restore, save_tensors, writing
 from sertone.sharing import encoder_origin
 from sertone.sharing.model_folder import MARKER, WEIGHTS, require_intact
 
-PART = "encoder."
+ENCODER_PREFIX = "encoder."
 """Beginning of the names of the encoder's weights in a checkpoint."""
 
 
 class SavedEncoderConfig(EncoderSettings):
-    """The encoder of another model, whose training it goes on from, with its LayerDrop and time masking."""
+    """The encoder of another model, to continue its training, with its LayerDrop and time masking."""
 
     name: Literal["saved"] = "saved"
     source: str
     """A checkpoint, a fold, what `sertone train` or `sertone distill` wrote, or OWNER/NAME on the hub."""
 
     def build(self) -> Encoder:
-        """Loads the weights; every one of them has to be there.
+        """Load the weights; none may be missing.
 
         Raises:
             SertoneError: `not_a_checkpoint`, `many_models`, `other_format`, `bad_weights`, `missing_weights`.
@@ -38,10 +38,15 @@ class SavedEncoderConfig(EncoderSettings):
         require_intact(origin.folder, [WEIGHTS], origin.files)
         if (origin.folder / "config.json").is_file():
             return PretrainedEncoderConfig(source=str(origin.folder)).build()
-        encoder, tensors = build_from_description(origin.encoder), load_tensors(origin.folder / WEIGHTS)
-        if (origin.folder / MARKER).is_file():
-            tensors = {n.removeprefix(PART): t for n, t in tensors.items() if n.startswith(PART)}
-        _require_all(encoder, tensors, origin.folder)
+        encoder = build_from_description(origin.encoder)
+        tensors = load_tensors(origin.folder / WEIGHTS)
+        if (origin.folder / MARKER).is_file():  # a whole model, not an encoder of `sertone distill`
+            tensors = {
+                name.removeprefix(ENCODER_PREFIX): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(ENCODER_PREFIX)
+            }
+        _require_complete(encoder, tensors, origin.folder)
         restore(encoder, tensors, origin.folder)
         return encoder
 
@@ -67,28 +72,30 @@ def _description_adapter() -> TypeAdapter[EncoderSettings]:
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
-    """Writes an encoder without its marker.
+    """Save an encoder without its marker.
 
     Args:
-        encoder: of Hugging Face: written as `transformers` does, with its feature extractor; any other: its
-            weights alone.
-        folder: there already.
+        encoder: one of Hugging Face is saved as `transformers` does, with its feature extractor; of any other
+            only the weights.
+        folder: an existing folder.
     """
     if not isinstance(encoder, HuggingFaceEncoder):
         return save_tensors(folder / WEIGHTS, encoder.state_dict())
     model = AutoModel.from_config(encoder.config, trust_remote_code=False)
     model.feature_extractor.conv_layers = encoder.convolutions
-    model.feature_projection, model.encoder = encoder.projection, encoder.transformer
+    model.feature_projection = encoder.projection
+    model.encoder = encoder.transformer
     if encoder.masking is not None:
         model.masked_spec_embed = encoder.masking.vector
     with writing_tensors(folder / WEIGHTS), silence_transformers():
         model.save_pretrained(folder)
-    mask = encoder.config.feat_extract_norm == "layer"  # with group norm transformers is used without one
+    # transformers uses models with a group norm without an attention mask.
+    mask = encoder.config.feat_extract_norm == "layer"
     extractor = Wav2Vec2FeatureExtractor(do_normalize=encoder.normalize, return_attention_mask=mask)
     extractor.save_pretrained(folder)
 
 
-def _require_all(encoder: Encoder, tensors: dict[str, Tensor], folder: Path) -> None:
+def _require_complete(encoder: Encoder, tensors: dict[str, Tensor], folder: Path) -> None:
     if missing := sorted(set(encoder.state_dict()) - set(tensors)):
         raise SertoneError(
             "missing_weights",

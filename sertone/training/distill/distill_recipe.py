@@ -38,7 +38,7 @@ class StudentConfig(Settings):
     """The gradient of the front end, the convolutions, is multiplied by this. The authors' code takes 0.1."""
 
     @property
-    def predicted_tasks(self) -> tuple[str, ...]:
+    def main_tasks(self) -> tuple[str, ...]:
         """A student predicts layers of its teacher, and nothing about an utterance."""
         return ()
 

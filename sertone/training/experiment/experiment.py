@@ -52,7 +52,7 @@ class Experiment:
     def tasks(self) -> tuple[str, ...]:
         """The tasks that the model is for."""
         config = models.configure(self.recipe.model)
-        return config.predicted_tasks
+        return config.main_tasks
 
     @property
     def classes(self) -> list[str]:
@@ -82,11 +82,11 @@ class Experiment:
                 `leaks.require_labels`.
         """
         config = models.configure(recipe.model)
-        _require_scales(recipe, config.predicted_tasks)
-        _require_what_training_needs(recipe, config.predicted_tasks, self.folds, self.class_map)
+        _require_scales(recipe, config.main_tasks)
+        _require_what_training_needs(recipe, config.main_tasks, self.folds, self.class_map)
         chosen = {
             "seed": recipe.train.seed,
-            "selection": describe_selection(self.folds, config.predicted_tasks),
+            "selection": describe_selection(self.folds, config.main_tasks),
         }
         card = {key: value for key, value in self.card.items() if key not in LINEAGE_KEYS} | chosen
         return replace(self, recipe=recipe, card=card).with_past()
@@ -148,7 +148,7 @@ def prepare(
     """
     say(f"arithmetic {recipe.train.arithmetic}")
     config = models.configure(recipe.model)
-    data, answers = recipe.data, config.predicted_tasks
+    data, answers = recipe.data, config.main_tasks
     _require_scales(recipe, answers)
     found = corpora.load(data.corpus, data.root, data.only, **data.reader_options)
     mapping, used = select_utterances(found, data, answers)

@@ -291,12 +291,12 @@ class Trainer:
 
     def _validate(self, stage: Stage, entry: dict) -> float | None:
         """Scores the validation side; the mean of the scores, None where the stage trains not all of them."""
-        if not set(self.model.config.predicted_tasks) <= set(stage.weights):
+        if not set(self.model.config.main_tasks) <= set(stage.weights):
             return None
         answers = predict_utterances(
             self.model, self.vocabulary, self.fold.validation, self.loader, self.fabric
         )
-        kinds = {task: self.model.heads[task].metric for task in self.model.config.predicted_tasks}
+        kinds = {task: self.model.heads[task].metric for task in self.model.config.main_tasks}
         labels = {task: [self.vocabulary.find_label(task, u) for u in self.fold.validation] for task in kinds}
         scores = score_tasks(answers, labels, kinds)
         main = {task: own[metrics.MAIN_SCORES[kinds[task]]] for task, own in scores.items()}
