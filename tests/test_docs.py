@@ -166,6 +166,30 @@ def test_every_command_has_its_help():
         assert f"\n{first}" in text, (node.name, decorator)
 
 
+def documented_arguments(docstring):
+    names, in_section = [], False
+    for line in docstring.splitlines():
+        if not line.startswith("    ") and line.strip():
+            in_section = line.strip() == "Args:"
+        elif in_section and (match := re.match(r"    \*{0,2}(\w+)(?: \([^)]*\))?:", line)):
+            names.append(match[1])
+    return names
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_documented_arguments_are_arguments(path):
+    """The strict build of the site refuses others, but takes minutes."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        functions = [node] if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else []
+        if isinstance(node, ast.ClassDef):
+            functions = [f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"]
+        for function in functions:
+            listed = function.args
+            arguments = {*listed.posonlyargs, *listed.args, *listed.kwonlyargs, listed.vararg, listed.kwarg}
+            names = {argument.arg for argument in arguments if argument}
+            assert set(documented_arguments(ast.get_docstring(node) or "")) <= names, node.name
+
+
 @given(st.lists(st.sampled_from(["word", "    - item", "      more", "    a  tree", "", "two: words"])))
 def test_nothing_of_a_docstring_is_lost(lines):
     import inspect
