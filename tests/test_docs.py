@@ -1,4 +1,4 @@
-"""The documentation: what is made from the package is complete, and the site builds offline."""
+"""The documentation: its generated parts are complete, and the site builds offline."""
 
 import ast
 import html
@@ -32,12 +32,12 @@ def on_path(monkeypatch):
 
 
 def public_modules():
-    """By import rather than by file: those that no part of whose name is private."""
-    found = {"sertone"} | {m.name for m in pkgutil.walk_packages(sertone.__path__, "sertone.")}
-    return {name for name in found if not any(part.startswith("_") for part in name.split("."))}
+    """Names of the modules, by import rather than by file, without private ones."""
+    names = {"sertone"} | {m.name for m in pkgutil.walk_packages(sertone.__path__, "sertone.")}
+    return {name for name in names if not any(part.startswith("_") for part in name.split("."))}
 
 
-def own_pages():
+def modules_with_other_pages():
     commands = {name for name in public_modules() if name.split(".")[1:2] == ["cli"]}
     return {f"sertone.corpora.{name}" for name in corpora.list_names()} | commands
 
@@ -46,7 +46,7 @@ def test_every_public_module_has_a_page_and_a_place_in_one_group():
     import generated
 
     pages = set(generated.modules())
-    assert pages == public_modules() - own_pages()
+    assert pages == public_modules() - modules_with_other_pages()
     assert sorted(name for names in generated.groups().values() for name in names) == sorted(pages)
     assert all(generated.modules().values())
 
@@ -56,11 +56,11 @@ def test_every_code_of_an_error_is_in_the_table():
 
     known = {fault.code for fault in faults.faults(PACKAGE)}
     for path in PACKAGE.rglob("*.py"):
-        said = re.findall(
+        codes = re.findall(
             r'\b(?:SertoneError|AudioError|ChildDiedError|ChildStuckError|Problem)\(\s*"(\w+)",',
             path.read_text(),
         )
-        assert set(said) <= known, path
+        assert set(codes) <= known, path
     page = faults.page(PACKAGE)
     assert all(f"| `{code}` |" in page for code in known)
 
@@ -68,12 +68,12 @@ def test_every_code_of_an_error_is_in_the_table():
 def test_warnings_and_chosen_codes_are_in_the_table():
     import faults
 
-    found = {(fault.kind, fault.code) for fault in faults.faults(PACKAGE)}
+    kinds = {(fault.kind, fault.code) for fault in faults.faults(PACKAGE)}
     warnings = {"truncated", "streamed_header", "clipped", "no_speech", "anti_phase", "padded"}
     warnings |= {"no_text", "text_truncated", "text_not_read", "text_not_divided", "turns_left_out"}
     warnings |= {"other_duration", "not_scaled", "corrupt", "trailing_data", "odd_header", "gaps"}
-    assert {code for kind, code in found if kind == "warning"} == warnings
-    assert {("AudioError", "no_permission"), ("Problem", "conflicting_labels")} <= found
+    assert {code for kind, code in kinds if kind == "warning"} == warnings
+    assert {("AudioError", "no_permission"), ("Problem", "conflicting_labels")} <= kinds
 
 
 def test_messages_are_those_of_the_call(tmp_path):
@@ -89,8 +89,8 @@ def read(path, n):
 """
     (tmp_path / "reader.py").write_text(source)
     problem, error = sorted(faults.faults(tmp_path), key=lambda fault: fault.kind)
-    assert (problem.kind, problem.code, problem.says) == ("Problem", "too_many", "<var>n</var> of 8")
-    assert error.says == "<var>name</var> &lt;b&gt;; expected one of …; look"
+    assert (problem.kind, problem.code, problem.message) == ("Problem", "too_many", "<var>n</var> of 8")
+    assert error.message == "<var>name</var> &lt;b&gt;; expected one of …; look"
 
 
 def keys(values, prefix=""):
@@ -114,7 +114,7 @@ def test_every_key_of_the_recipes_is_explained(recipe):
 
 
 FRAGMENT = re.compile(r"(Of|As|What|Where|How|Such|Off|Those?|That)\b")
-"""The beginnings of texts that are no sentences."""
+"""Beginnings of texts that are no sentences."""
 
 
 def rows(text):
@@ -136,7 +136,7 @@ def test_every_setting_is_explained_in_sentences():
     assert all(field["description"].endswith(".") for field in fields)
 
 
-def test_the_tables_tell_what_is_required_and_what_the_default_is():
+def test_the_tables_state_required_keys_and_defaults():
     import generated
 
     defaults = {key: default for key, (default, *_) in rows(generated.settings()).items()}
@@ -166,6 +166,30 @@ def test_every_command_has_its_help():
         assert f"\n{first}" in text, (node.name, decorator)
 
 
+def documented_arguments(docstring):
+    names, in_section = [], False
+    for line in docstring.splitlines():
+        if not line.startswith("    ") and line.strip():
+            in_section = line.strip() == "Args:"
+        elif in_section and (match := re.match(r"    \*{0,2}(\w+)(?: \([^)]*\))?:", line)):
+            names.append(match[1])
+    return names
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_documented_arguments_are_arguments(path):
+    """The strict build of the site refuses others, but takes minutes."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        functions = [node] if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else []
+        if isinstance(node, ast.ClassDef):
+            functions = [f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"]
+        for function in functions:
+            listed = function.args
+            arguments = {*listed.posonlyargs, *listed.args, *listed.kwonlyargs, listed.vararg, listed.kwarg}
+            names = {argument.arg for argument in arguments if argument}
+            assert set(documented_arguments(ast.get_docstring(node) or "")) <= names, node.name
+
+
 @given(st.lists(st.sampled_from(["word", "    - item", "      more", "    a  tree", "", "two: words"])))
 def test_nothing_of_a_docstring_is_lost(lines):
     import inspect
@@ -173,28 +197,28 @@ def test_nothing_of_a_docstring_is_lost(lines):
     import docstrings
 
     text = "\n".join(["First.", "", *lines])
-    made = docstrings.markdown(text).replace("```text", " ").replace("```", " ")
-    assert made.split() == inspect.cleandoc(text).split()
+    markdown = docstrings.markdown(text).replace("```text", " ").replace("```", " ")
+    assert markdown.split() == inspect.cleandoc(text).split()
 
 
 def test_trees_and_lists_of_docstrings_keep_their_form():
     import docstrings
 
-    made = docstrings.markdown(
+    markdown = docstrings.markdown(
         "What.\n\nTree:\n    a/b   file\n      c\n\n    d\nThen:\n    - one\n      two\n"
     )
-    assert "Tree:\n\n```text\na/b   file\n  c\n\nd\n```\n\nThen:\n\n- one\n  two" in made
+    assert "Tree:\n\n```text\na/b   file\n  c\n\nd\n```\n\nThen:\n\n- one\n  two" in markdown
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """The built site; whatever would look for the net finds a closed port."""
+    """The built site; requests to the internet would meet a closed port."""
     folder = tmp_path_factory.mktemp("site")
     closed = "http://127.0.0.1:9"
     quiet = {"http_proxy": closed, "https_proxy": closed, "NO_MKDOCS_2_WARNING": "1"}
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    done = subprocess.run(command, cwd=REPOSITORY, env=os.environ | quiet, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, cwd=REPOSITORY, env=os.environ | quiet, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
     return folder
 
 
@@ -203,7 +227,7 @@ def pages(site):
 
 
 @pytest.mark.slow
-def test_no_page_needs_the_net(site):
+def test_no_page_needs_the_internet(site):
     built = pages(site)
     assert len(built) > 50
     for name, text in built.items():
@@ -222,7 +246,7 @@ def test_no_page_needs_the_net(site):
 def test_every_corpus_module_and_command_has_its_page(site):
     built = pages(site)
     assert {f"corpora/{name}.html" for name in corpora.list_names()} <= set(built)
-    assert {f"api/{name}.html" for name in public_modules() - own_pages()} <= set(built)
+    assert {f"api/{name}.html" for name in public_modules() - modules_with_other_pages()} <= set(built)
     for name in corpora.list_names():
         text = html.unescape(re.sub(r"<[^>]+>", "", built[f"corpora/{name}.html"]))
         sheet = corpora.load_sheet(name)

@@ -1,7 +1,6 @@
-"""What happens around the build of the site.
+"""Hooks of the MkDocs build.
 
-Pages that the package knows best are made from it, the examples run in scratch folders,
-and formulas become MathML.
+They generate pages from the package, run the examples in scratch folders, and convert formulas to MathML.
 """
 
 import os
@@ -27,7 +26,7 @@ SCRATCH = tempfile.TemporaryDirectory(prefix="sertone-docs-")  # removed when th
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Adds the generated pages to the navigation, and formulas to Markdown."""
+    """Add the generated pages to the navigation, and formulas to Markdown."""
     fences = config.mdx_configs.setdefault("pymdownx.superfences", {}).setdefault("custom_fences", [])
     fences.append({"name": "math", "class": "formula", "format": formulas.block})
     config.markdown_extensions.append(formulas.Formulas())  # pyright: ignore[reportArgumentType]
@@ -40,18 +39,18 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def _section(nav: list | dict | str | None, title: str) -> list:
-    """The list of pages under a title, wherever it stands."""
+    """Return the list of pages under a title, at any depth."""
     for entry in nav if isinstance(nav, list) else ():
         for name, pages in entry.items():
             if name == title:
                 return pages
-            if isinstance(pages, list) and (found := _section(pages, title)):
-                return found
+            if isinstance(pages, list) and (section := _section(pages, title)):
+                return section
     return []
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages of corpora and modules, and those that lie in the root of the repository."""
+    """Add the pages of corpora and modules, and the pages in the root of the repository."""
     pages = {f"corpora/{name}.md": generated.corpus_page(name) for name in corpora.list_names()}
     pages |= {f"api/{name}.md": generated.module_page(name) for name in generated.modules()}
     for page, source in ROOT_PAGES.items():
@@ -62,7 +61,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_pre_build(config: MkDocsConfig) -> None:
-    """Examples run with this interpreter's `sertone`, offline; a shell ends where a command fails."""
+    """Make the examples run offline with this interpreter's `sertone`, and stop at a command that fails."""
+    # Bash reads the file that BASH_ENV names before it runs a script.
     strict = Path(SCRATCH.name) / "strict.sh"
     strict.write_text("set -e\n")
     os.environ["BASH_ENV"] = str(strict)
@@ -72,17 +72,17 @@ def on_pre_build(config: MkDocsConfig) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Fills in what is generated. Links to source files, right on GitHub, lead to their pages here.
+    """Replace the markers by generated text, and links to source files by links to their API pages.
 
-    The examples of a page, which run next, have a scratch folder of their own that holds the recipes.
+    The examples of a page run next, in a separate scratch folder that holds the recipes.
     """
     folder = Path(SCRATCH.name) / page.file.src_uri
     shutil.copytree(generated.ROOT / "recipes", folder / "recipes")
     os.chdir(folder)
-    markdown = SOURCE.sub(lambda found: f"]({generated.page_of(found[1])})", markdown)
-    return MARKER.sub(lambda found: generated.MAKERS[found[1]](*filter(None, [found[2]])), markdown)
+    markdown = SOURCE.sub(lambda link: f"]({generated.page_of(link[1])})", markdown)
+    return MARKER.sub(lambda marker: generated.MAKERS[marker[1]](*filter(None, [marker[2]])), markdown)
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Back from the scratch folders."""
+    """Return from the scratch folders to the folder of the build."""
     os.chdir(HOME)

@@ -1,7 +1,7 @@
-"""The table of errors, read from the source: every code, and what is said with it.
+"""The tables of error codes and their messages, read from the source.
 
-Found are the calls `SertoneError("code", ...)`, of classes derived from it, and `Problem(...)`, and the
-warnings that the readers of audio keep as `found["code"] = ...`.
+They list the calls `SertoneError("code", ...)`, those of its subclasses, and `Problem(...)`. They also list
+the warnings about a recording, which the code keeps as `warnings["code"] = ...`.
 """
 
 import ast
@@ -15,54 +15,55 @@ SECTIONS = {
     "SertoneError": ("A command stops", "Printed as `error [code] ...`; the exit status is 2."),
     "AudioError": (
         "A recording is refused",
-        "`predict` answers with status `error` and this code and goes on; training stops before it begins "
-        "with `unreadable_audio`, which names the recordings; `corpora check` lists them.",
+        "`predict` gives a result with status `error` and this code, and continues. Training stops before it "
+        "begins with `unreadable_audio`, which names the recordings. `corpora check` lists them.",
     ),
     "warning": (
         "A recording is doubtful",
-        "`predict` answers with status `warning` and this code, or refuses with `--strict`.",
+        "`predict` gives a result with status `warning` and this code, or refuses with `--strict`.",
     ),
     "Problem": (
         "A corpus has a problem",
-        "Listed by `corpora check`; training stops at those of severity error.",
+        "`corpora check` lists it. Training stops if its severity is error.",
     ),
 }
-WARNING_FILES = (
-    *("reader.py", "decoder.py", "converter.py", "chunks.py", "ogg.py", "mpeg.py", "matroska.py"),
-    *("predictor.py", "texts.py", "summary.py", "cutting.py", "prefetch.py"),
+WARNING_SOURCES = (
+    *("audio/", "runtime/predictor.py", "runtime/texts.py", "runtime/prefetch.py"),
+    *("runtime/timeline/summary.py", "runtime/timeline/cutting.py"),
 )
-"""The files whose warnings are about a recording."""
+"""Beginnings of the paths of files whose warnings are about a recording."""
 SPELT_OUT = ast.JoinedStr | ast.Constant | ast.UnaryOp
-"""Values that are shown in the place of the variable that holds them."""
+"""Values that are shown instead of the variable that holds them."""
 Values = dict[str, ast.expr]
-"""What is known of variables."""
+"""Variable -> the value that it is assigned."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One place in the source: kind of SECTIONS, code, what is said, file below the package."""
+    """One place in the source: kind of SECTIONS, code, message, file below the package."""
 
     kind: str
     code: str
-    says: str
+    message: str
     file: str
 
 
 def faults(package: Path) -> list[Fault]:
-    """All of a package, in the order of its files."""
-    found = []
+    """Return all faults of a package, in the order of its files."""
+    collected = []
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(package.rglob("*.py"))}
     kinds = _kinds(trees.values())
     for path, tree in trees.items():
-        constants = _assigned(tree.body)
+        constants = _assignments(tree.body)
+        file = path.relative_to(package).as_posix()
         for scope in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
-            for kind, code, says in _in_scope(scope, constants, kinds, path.name in WARNING_FILES):
-                found.append(Fault(kind, code, says, path.relative_to(package).as_posix()))
-    return found
+            for kind, code, message in _find(scope, constants, kinds, file.startswith(WARNING_SOURCES)):
+                collected.append(Fault(kind, code, message, file))
+    return collected
 
 
 def _kinds(trees: Iterable[ast.Module]) -> dict[str, str]:
-    """Class -> kind of SECTIONS; what derives from one of them counts as that, unless it has a section."""
+    """Return class -> kind of SECTIONS; a subclass without its own section has the kind of its base."""
     kinds = {kind: kind for kind in SECTIONS}
     nodes = (node for tree in trees for node in ast.walk(tree))
     for node in (node for node in nodes if isinstance(node, ast.ClassDef)):
@@ -73,48 +74,50 @@ def _kinds(trees: Iterable[ast.Module]) -> dict[str, str]:
 
 
 def page(package: Path) -> str:
-    """The tables, as Markdown."""
-    found = faults(package)
+    """Return the tables as Markdown."""
+    collected = faults(package)
     parts = []
     for kind, (title, meaning) in SECTIONS.items():
         rows: dict[str, list[Fault]] = defaultdict(list)
-        for fault in found:
+        for fault in collected:
             if fault.kind == kind:
                 rows[fault.code].append(fault)
-        parts.append(f"## {title}\n\n{meaning}\n\n| code | says | in |\n|---|---|---|")
+        parts.append(f"## {title}\n\n{meaning}\n\n| code | message | in |\n|---|---|---|")
         parts[-1] += "".join(f"\n{_row(code, rows[code])}" for code in sorted(rows))
     return "\n\n".join(parts)
 
 
-def _row(code: str, same: list[Fault]) -> str:
-    says = "<br>".join(dict.fromkeys(fault.says for fault in same if fault.says))
-    files = "<br>".join(dict.fromkeys(f"`{fault.file}`" for fault in same))
-    return f"| `{code}` | {says} | {files} |"
+def _row(code: str, places: list[Fault]) -> str:
+    messages = "<br>".join(dict.fromkeys(fault.message for fault in places if fault.message))
+    files = "<br>".join(dict.fromkeys(f"`{fault.file}`" for fault in places))
+    return f"| `{code}` | {messages} | {files} |"
 
 
-def _in_scope(
-    scope: ast.FunctionDef, constants: Values, kinds: dict[str, str], hears: bool
+def _find(
+    scope: ast.FunctionDef, constants: Values, kinds: dict[str, str], has_warnings: bool
 ) -> Iterator[tuple[str, str, str]]:
+    """Yield kind, code and message of the faults in a function."""
     assigns = [node for node in ast.walk(scope) if isinstance(node, ast.Assign)]
     for node in ast.walk(scope):
         line = getattr(node, "lineno", 0)
-        values = constants | _assigned(inner for inner in assigns if inner.lineno < line)
+        # A variable may be assigned several times: the last assignment above the call counts.
+        values = constants | _assignments(inner for inner in assigns if inner.lineno < line)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds:
             kind = kinds[node.func.id]
             for code in _codes(node.args[0], values):
                 yield kind, code, _message(kind, node, values)
-        elif hears and isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+        elif has_warnings and isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
             for code in _codes(node.targets[0].slice, {}):
                 yield "warning", code, _text(node.value, values)
-        elif hears and isinstance(node, ast.Return) and node.value:
+        elif has_warnings and isinstance(node, ast.Return) and node.value:
             for table in (part for part in ast.walk(node.value) if isinstance(part, ast.Dict)):
                 for key, value in zip(table.keys, table.values, strict=True):
                     for code in _codes(key, {}):
                         yield "warning", code, _text(value, values)
 
 
-def _assigned(nodes: Iterable[ast.AST]) -> Values:
-    """Variable -> the last value written to it."""
+def _assignments(nodes: Iterable[ast.AST]) -> Values:
+    """Return variable -> the last value assigned to it."""
     return {
         target.id: node.value
         for node in nodes
@@ -133,19 +136,19 @@ def _codes(node: ast.AST | None, values: Values) -> list[str]:
 
 
 def _message(kind: str, call: ast.Call, values: Values) -> str:
-    """Found, expected, way out, as the error joins them; of a problem its message."""
+    """Return found, expected and way out as the error joins them, or the message of a problem."""
     if kind == "Problem":
         return _text(call.args[2], values)
     parts = dict(zip(("found", "expected", "way_out"), call.args[1:], strict=False))
     parts |= {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
-    said = {name: _text(value, values) for name, value in parts.items()}
-    if said.get("expected"):
-        said["expected"] = f"expected {said['expected']}"
-    return "; ".join(text for name in ("found", "expected", "way_out") if (text := said.get(name)))
+    texts = {name: _text(value, values) for name, value in parts.items()}
+    if texts.get("expected"):
+        texts["expected"] = f"expected {texts['expected']}"
+    return "; ".join(text for name in ("found", "expected", "way_out") if (text := texts.get(name)))
 
 
 def _text(node: ast.AST, values: Values) -> str:
-    """A message as Markdown, with the names of what is filled in as variables."""
+    """Return a message as Markdown; values that are filled in appear as variables."""
     if isinstance(node, ast.Constant):
         return html.escape(str(node.value), quote=False).replace("|", "&#124;")
     if isinstance(node, ast.JoinedStr):

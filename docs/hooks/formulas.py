@@ -13,20 +13,21 @@ from markdown.inlinepatterns import InlineProcessor
 
 
 def block(source: str, *_: Any, **__: Any) -> str:
-    """A formula of its own line, as a fence of SuperFences."""
+    """Return a displayed formula as HTML; SuperFences calls it for a `math` fence."""
     return f'<div class="formula">{convert(source, display="block")}</div>'
 
 
 class _Inline(InlineProcessor):
-    """A formula between $` and `$."""
+    """Processor of a formula between $` and `$."""
 
     def handleMatch(self, m: re.Match[str], data: str) -> tuple[ElementTree.Element, int, int]:  # noqa: N802
         return convert_to_element(m[1]), m.start(0), m.end(0)
 
 
 class Formulas(Extension):
-    """Formulas within a line."""
+    """Markdown extension for formulas within a line."""
 
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
-        """Before code spans, whose backticks the notation contains."""
+        """Register the processor."""
+        # Code spans have priority 190. Formulas contain backticks, so they must come before them.
         md.inlinePatterns.register(_Inline(r"\$`(.+?)`\$", md), "formula", 195)

@@ -1,4 +1,4 @@
-"""Text of pages that is made from the package: corpora, modules, commands, settings of recipes."""
+"""Text of pages, generated from the package: corpora, modules, commands, settings of recipes."""
 
 import ast
 import importlib
@@ -23,21 +23,22 @@ PACKAGE = ROOT / "sertone"
 
 
 def modules() -> dict[str, str]:
-    """Public module -> first line of its docstring. Corpora and the command line have pages of their own."""
-    found = {}
+    """Return public module -> first line of its docstring, without corpora and the command line."""
+    summaries = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = ("sertone", *path.relative_to(PACKAGE).with_suffix("").parts)
         name = ".".join(part for part in parts if part != "__init__")
+        # Data sheets of corpora and the commands have separate pages.
         sheet = parts[1] == "corpora" and parts[2] != "__init__"
         if sheet or parts[1] == "cli" or any(part.startswith("_") for part in name.split(".")):
             continue
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        found[name] = docstring.split("\n")[0]
-    return found
+        summaries[name] = docstring.split("\n")[0]
+    return summaries
 
 
 def page_of(path: str) -> str:
-    """The page of a source file, given without its suffix."""
+    """Return the page of a source file, given without its suffix."""
     folder, name = path.rsplit("/", 1)
     if folder == "sertone/corpora" and name in corpora.list_names():
         return f"corpora/{name}.md"
@@ -45,7 +46,7 @@ def page_of(path: str) -> str:
 
 
 def groups() -> dict[str, list[str]]:
-    """Package -> its public modules; those with children head a group of their own."""
+    """Return package -> its public modules; a module with children heads a separate group."""
     grouped: dict[str, list[str]] = {"sertone": []}
     for name in modules():
         parts = name.split(".")
@@ -56,25 +57,25 @@ def groups() -> dict[str, list[str]]:
 
 
 def module_page(name: str) -> str:
-    """The API page of one module."""
+    """Return the API page of one module."""
     return f"# {name}\n\n::: {name}\n"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def module_table() -> str:
-    """Links to all modules, by package."""
+    """Return a table of links to all modules, by package."""
     about = modules()
     listed = (name for names in groups().values() for name in names)
     return table(("module", ""), ((f"[`{name}`](api/{name}.md)", about[name]) for name in listed))
 
 
 def corpus_page(name: str) -> str:
-    """The page of one corpus, from its data sheet."""
+    """Return the page of one corpus, generated from its data sheet."""
     sheet = corpora.load_sheet(name)
     folder = "my_speech" if name == "manifest" else name
     miniature = f"sertone corpora fake {name} {folder}\nfind {folder} -type f | sort | head -8"
@@ -86,7 +87,7 @@ def corpus_page(name: str) -> str:
         "## Emotions",
         _emotions(sheet),
         _scales(sheet),
-        "## A miniature, and what `check` says of it",
+        "## A miniature, and the output of `check`",
         f"Written without any recording of the corpus:\n\n```bash {example}\n{miniature}\n```",
         f"```bash {example}\nsertone corpora check {name} {folder}\n```",
         "## Functions",
@@ -97,8 +98,8 @@ def corpus_page(name: str) -> str:
 
 
 def _licence(sheet: ModuleType) -> str:
-    words, url = licences.describe_licence(asdict(sheet.LICENCE)), sheet.LICENCE.url
-    return f"[{words}]({url})" if url else words
+    text = licences.describe_licence(asdict(sheet.LICENCE))
+    return f"[{text}]({sheet.LICENCE.url})" if sheet.LICENCE.url else text
 
 
 def _facts(name: str, sheet: ModuleType) -> str:
@@ -120,7 +121,7 @@ def _scales(sheet: ModuleType) -> str:
 
 
 def corpus_table() -> str:
-    """Links to all corpora, with their licences."""
+    """Return a table of links to all corpora, with their licences."""
     sheets = {name: corpora.load_sheet(name) for name in corpora.list_names()}
     rows = (
         (f"[`{name}`](corpora/{name}.md)", (sheet.__doc__ or "").split("\n")[0], _licence(sheet))
@@ -130,19 +131,19 @@ def corpus_table() -> str:
 
 
 def commands() -> str:
-    """The help of every command, as the command line has it."""
+    """Return the help of every command, as the command line prints it."""
     text = app.generate_docs(output_format="markdown", heading_level=1, flatten_commands=False)
     return text[text.index("\n## sertone") :]
 
 
 HEAD = ("key", "default", "meaning")
-"""The head of a table of settings."""
+"""Head of a table of settings."""
 REQUIRED = "**required**"
-"""Shown where a key has no default."""
+"""Text in place of the default of a key that has none."""
 
 
 def settings() -> str:
-    """Every key of a recipe, with its default and what it says."""
+    """Return the tables of all keys of a recipe, with default and meaning."""
     schema = recipe_schema()
     parts = []
     for section in ("data", "protocol", "train"):
@@ -162,7 +163,7 @@ def settings() -> str:
 
 
 def distillation() -> str:
-    """Every key of the recipe of a distillation."""
+    """Return the table of all keys of a distillation recipe."""
     schema = distill_recipe.recipe_schema()
     rows = ((f"`{key.lstrip('.')}`", default, text) for key, default, text in _keys(schema, schema, ""))
     return table(HEAD, rows)
@@ -174,13 +175,13 @@ def _section(schema: dict, part: dict, prefix: str) -> str:
 
 
 def _keys(schema: dict, part: dict, prefix: str, always: bool = True) -> Iterator[tuple[str, str, str]]:
-    """Yield key with its dots, default, description; sections within sections are unfolded.
+    """Yield dotted key, default and description of every key; nested sections are unfolded.
 
     Args:
-        schema: of the whole recipe.
-        part: of a section.
+        schema: JSON schema of the whole recipe.
+        part: JSON schema of a section.
         prefix: key of the section.
-        always: False where the section is left out unless a recipe names it.
+        always: False if the section is absent unless a recipe names it.
     """
     needed = part.get("required", ())
     for name, field in part["properties"].items():
@@ -188,9 +189,9 @@ def _keys(schema: dict, part: dict, prefix: str, always: bool = True) -> Iterato
         if "const" in field:
             continue
         if key in ("model.encoder", "model.text", ".teacher"):
-            where = "[Recipes](recipes.md)" if key == ".teacher" else "below"
+            page = "[Recipes](recipes.md)" if key == ".teacher" else "below"
             default = REQUIRED if name in needed else f"`{json.dumps(field['default'])}`"
-            yield key, default, f"{' '.join(field.get('description', '').split())} See {where}.".strip()
+            yield key, default, f"{' '.join(field.get('description', '').split())} See {page}.".strip()
             continue
         options = [_resolve(schema, option) for option in inner.get("anyOf", ())]
         sections = [option for option in (inner, *options) if "properties" in option]
@@ -211,7 +212,7 @@ def _resolve(schema: dict, field: dict) -> dict[str, Any]:
 
 
 def _default(field: dict, sections: list[dict], *, required: bool) -> str:
-    """Return the default as YAML has it; a section has those of its keys, which follow."""
+    """Return the default as YAML; a section refers to the defaults of its keys, which follow it."""
     if required:
         return REQUIRED
     if sections and field.get("default", {}) is not None:
@@ -228,7 +229,7 @@ def _describe(field: dict, inner: dict) -> str:
 
 
 def docstring(module: str) -> str:
-    """The docstring of a module."""
+    """Return the docstring of a module as Markdown."""
     return docstrings.markdown(importlib.import_module(module).__doc__ or "")
 
 
@@ -241,4 +242,4 @@ MAKERS = {
     "faults": lambda: faults.page(PACKAGE),
     "docstring": docstring,
 }
-"""What `<!-- generated: NAME ARGUMENT -->` in a page stands for."""
+"""NAME -> function that returns the text for `<!-- generated: NAME ARGUMENT -->` in a page."""

@@ -1,0 +1,1 @@
+"""Run folders: cross-validation, one model for use, and the results of all folds."""
