@@ -343,7 +343,10 @@ def test_the_table_of_other_names_leads_to_keys_that_exist():
         (["crossval"], "sertone crossval needs RECIPE; `sertone crossval --help`"),
         (["corpora", "chek"], "did you mean 'check'?"),
         (["corpora", "check", "iemcap", "x"], "did you mean 'iemocap'?"),
-        (["corpora", "check", "emodb", "x"], "x does not exist; expected the folder of emodb; give the path of your copy"),
+        (
+            ["corpora", "check", "emodb", "x"],
+            "x does not exist; expected the folder of emodb; give the path of your copy",
+        ),
         (["compare"], "runs given: 0; expected two or more"),
         (["predict"], "no recordings given; expected one of FILE..."),
         (["recipes", "copy", "demo", "nowhere/"], "no folder nowhere; expected a folder that exists"),

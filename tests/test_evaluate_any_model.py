@@ -118,7 +118,10 @@ def test_a_bundle_whose_training_is_unknown_and_long_recordings(toy, tmp_path):
     found = sertone.evaluate(toy, "manifest", table, tmp_path / "out")
     assert any("nothing is known of the model's training" in warning for warning in found.warnings)
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Nothing is known about the model&#39;s training" in page or "Nothing is known about the model's" in page
+    assert (
+        "Nothing is known about the model&#39;s training" in page
+        or "Nothing is known about the model's" in page
+    )
     assert "trained on none of these" not in page
     predictor = sertone.load(toy)
     for name, row in rows_of(tmp_path / "out").items():

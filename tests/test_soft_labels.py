@@ -1,4 +1,4 @@
-"""Annotators' votes: read from every corpus, learnt from, scored against; hard targets stay as they were."""
+"""Annotators' votes: read from every corpus, trained on, scored against; hard targets stay as they were."""
 
 import csv
 import json
@@ -28,8 +28,8 @@ from sertone.training.runs.crossval import cross_validate
 
 def votes_of(name, root):
     problems = []
-    found = {u.id: u.votes for u in corpora.read_utterances(name, root, problems.append)}
-    return found, [(p.code, p.severity) for p in problems if p.code != "no_signal"]
+    votes = {u.id: u.votes for u in corpora.read_utterances(name, root, problems.append)}
+    return votes, [(p.code, p.severity) for p in problems if p.code != "no_signal"]
 
 
 IEMOCAP_BLOCK = """% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]
@@ -58,21 +58,21 @@ def test_iemocap_counts_one_vote_per_external_rater(tmp_path):
     for folder, text in (("EmoEvaluation", IEMOCAP_BLOCK), ("transcriptions", "")):
         (dialog / folder).mkdir(parents=True)
         (dialog / folder / "Ses01F_impro01.txt").write_text(text)
-    found, problems = votes_of("iemocap", tmp_path)
+    votes, problems = votes_of("iemocap", tmp_path)
     sixth = 1 / 6
-    assert found["Ses01F_impro01_F000"] == pytest.approx(
+    assert votes["Ses01F_impro01_F000"] == pytest.approx(
         {"neutral": 3 * sixth, "angry": sixth, "excited": sixth, "happy": sixth}
     )
-    assert found["Ses01F_impro01_M000"] == {"neutral": 0.5, "other": 0.5}
-    assert found["Ses01F_impro01_F001"] == {}
+    assert votes["Ses01F_impro01_M000"] == {"neutral": 0.5, "other": 0.5}
+    assert votes["Ses01F_impro01_F001"] == {}
     assert problems.count(("unknown_vote", "note")) == 2
 
 
 def test_the_majority_of_iemocaps_raters_is_its_label(tmp_path):
     corpora.load_sheet("iemocap").fake(tmp_path)
-    found = list(corpora.read_utterances("iemocap", tmp_path))
-    assert check("iemocap", tmp_path).voted == len(found) == 200
-    for u in found:
+    utterances = list(corpora.read_utterances("iemocap", tmp_path))
+    assert check("iemocap", tmp_path).voted == len(utterances) == 200
+    for u in utterances:
         top = max(u.votes.values())
         if u.labels["emotion"] == "no_agreement":
             assert top < 0.6
@@ -80,20 +80,20 @@ def test_the_majority_of_iemocaps_raters_is_its_label(tmp_path):
             assert u.votes[u.labels["emotion"]] == top >= 2 / 3 - 1e-9
 
 
-def test_emodb_spreads_what_the_others_heard(tmp_path):
+def test_emodb_spreads_the_share_of_the_other_listeners(tmp_path):
     corpora.load_sheet("emodb").fake(tmp_path)
     rows = ["emotion,file,listener_agreement", "x,wav/03a01Fa.flac,0.85", "x,wav/03a01Na.wav,1.0"]
     rows += ["x,wav/03a01Wa.wav,", "x,wav/03a01Ta.wav,20 of 20", "x,wav/03a01La.wav,1.2"]
     (tmp_path / "metadata.csv").write_text("\n".join(rows) + "\n")
-    found, problems = votes_of("emodb", tmp_path)
+    by_recording, problems = votes_of("emodb", tmp_path)
     assert problems == [("bad_number", "error")] * 2
-    assert {name: votes for name, votes in found.items() if votes}.keys() == {"03a01Fa", "03a01Na"}
+    assert {name: votes for name, votes in by_recording.items() if votes}.keys() == {"03a01Fa", "03a01Na"}
     others = ("neutral", "angry", "sad", "bored", "disgusted", "fearful")
-    assert found["03a01Fa"] == pytest.approx({"happy": 0.85} | dict.fromkeys(others, 0.15 / 6))
-    assert found["03a01Na"] == {"neutral": 1.0}
+    assert by_recording["03a01Fa"] == pytest.approx({"happy": 0.85} | dict.fromkeys(others, 0.15 / 6))
+    assert by_recording["03a01Na"] == {"neutral": 1.0}
 
 
-def test_crema_d_counts_the_raters_who_only_heard(tmp_path):
+def test_crema_d_counts_the_raters_of_the_voice_alone(tmp_path):
     corpora.load_sheet("crema_d").fake(tmp_path)
     table = tmp_path / "processedResults" / "tabulatedVotes.csv"
     head = '"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote"'
@@ -107,8 +107,8 @@ def test_crema_d_counts_the_raters_who_only_heard(tmp_path):
         '"100005",2,0,-1,0,0,0,"1001_IEO_FEA_XX",1,1,"A"',
     ]
     table.write_text("\n".join([head, *rows]) + "\n")
-    found, problems = votes_of("crema_d", tmp_path)
-    assert {name: votes for name, votes in found.items() if votes} == {
+    by_recording, problems = votes_of("crema_d", tmp_path)
+    assert {name: votes for name, votes in by_recording.items() if votes} == {
         "1001_IEO_HAP_XX": pytest.approx({"happy": 0.3, "neutral": 0.6, "disgusted": 0.1})
     }
     assert problems == [("bad_number", "error")] * 2
@@ -118,11 +118,11 @@ def test_crema_d_counts_the_raters_who_only_heard(tmp_path):
 @pytest.mark.parametrize(
     "name, path", [("crema_d", "processedResults/tabulatedVotes.csv"), ("emodb", "metadata.csv")]
 )
-def test_a_table_that_is_none_is_reported_and_passed_over(tmp_path, name, path, content):
+def test_a_damaged_table_is_reported_and_skipped(tmp_path, name, path, content):
     corpora.load_sheet(name).fake(tmp_path)
     (tmp_path / path).write_bytes(content)
-    found, problems = votes_of(name, tmp_path)
-    assert len(found) > 20 and not any(found.values())
+    votes, problems = votes_of(name, tmp_path)
+    assert len(votes) > 20 and not any(votes.values())
     assert problems in ([("missing_column", "note")], [("bad_table", "note")])
 
 
@@ -130,8 +130,8 @@ def test_manifest_takes_counts_and_shares(tmp_path, tone):
     tone("a.wav")
     rows = ["a.wav,1,3,1,1,", "a.wav,2,.5,,.5,", "a.wav,3,0,0,0,", "a.wav,4,many,1,,", "a.wav,5,-1,1,,"]
     (tmp_path / "m.csv").write_text("\n".join(["path,speaker,vote_happy,vote_joy,vote_awe,x", *rows]))
-    found, problems = votes_of("manifest", tmp_path / "m.csv")
-    assert list(found.values()) == [{"happy": 0.8, "awe": 0.2}, {"happy": 0.5, "awe": 0.5}, {}, {}, {}]
+    votes, problems = votes_of("manifest", tmp_path / "m.csv")
+    assert list(votes.values()) == [{"happy": 0.8, "awe": 0.2}, {"happy": 0.5, "awe": 0.5}, {}, {}, {}]
     assert problems == [("bad_number", "error")] * 2
     utterances = list(corpora.read_utterances("manifest", tmp_path / "m.csv", lambda _: None))
     assert all(u.labels == {} for u in utterances)

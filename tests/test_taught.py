@@ -178,7 +178,10 @@ def test_validation_speakers_whom_the_teacher_has_heard_are_counted(teacher, sma
     )
     card = prepare(chosen).card
     assert card["teacher"]["validation_speakers"] == ["1 of 1", "1 of 1"]
-    assert "also trained on 1 of 1, 1 of 1 of the validation speakers" in dict(protocol.build_rows(card))["Teacher"]
+    assert (
+        "also trained on 1 of 1, 1 of 1 of the validation speakers"
+        in dict(protocol.build_rows(card))["Teacher"]
+    )
 
 
 def test_all_folds_together_teach_a_model_of_everything(teacher, small_demo):

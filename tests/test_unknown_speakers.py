@@ -241,7 +241,9 @@ def test_a_teacher_that_heard_unknown_speakers_says_so(runs, others):
     values = recipe_of(others)
     values["train"] = values["train"] | {"teacher": {"source": str(runs / "nobody"), "weight": 0.5}}
     card = prepare(Recipe.model_validate(values)).card
-    assert card["split"]["speaker_independent"] == "not known" and ON_PAGE in _describe_teacher(card["teacher"])
+    assert card["split"]["speaker_independent"] == "not known" and ON_PAGE in _describe_teacher(
+        card["teacher"]
+    )
     teacher = {"source": "run", "weight": 0.5, "weights": ["ab"], "validation_speakers": ["0 of 1"]}
     assert "no recording and no speaker" in _describe_teacher(teacher)
     assert ON_PAGE not in _describe_teacher(teacher)
