@@ -74,7 +74,7 @@ def test_another_corpus(model, emodb, tmp_path, capsys):
 
 def test_what_was_heard_in_training_is_named(model, small_demo, tmp_path):
     warnings = evaluate(model, "demo", small_demo, tmp_path / "same").warnings
-    assert "was trained on 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
+    assert "has heard 40 of these recordings" in warnings[0] and "10 of these speakers" in warnings[1]
     page = (tmp_path / "same" / "report.html").read_text()
     assert "was trained on 40 of these recordings" in page
     assert "speaker-independent" not in page and "never seen in training" not in page
