@@ -9,17 +9,24 @@ SECONDS = 183.4
 
 
 def conversation():
-    """Return a conversation of two speakers who take turns and sometimes interrupt each other."""
+    """Return a prediction for two speakers who take turns and sometimes interrupt each other."""
     draw, segments, start = np.random.default_rng(3), [], 1.2
     while start < SECONDS - 5:
         speaker = ("Agent", "Customer")[len(segments) % 2]
         end = min(start + draw.uniform(1.5, 7.5), SECONDS - 1)
         segments.append(segment(speaker, start, end, mood(speaker, start) + draw.normal(0, 0.75, 4)))
         start = end + draw.choice([-0.6, 0.3, 0.8, 1.5])
-    whole = mean(segments)
-    speakers = [heard(name, [s for s in segments if s.speaker == name]) for name in ("Agent", "Customer")]
+    mean_scores = mean(segments)
+    speakers = [
+        summarise_speaker(name, [s for s in segments if s.speaker == name]) for name in ("Agent", "Customer")
+    ]
     return Prediction(
-        file="call_0417.wav", status="ok", duration_s=SECONDS, segments=segments, speakers=speakers, **whole
+        file="call_0417.wav",
+        status="ok",
+        duration_s=SECONDS,
+        segments=segments,
+        speakers=speakers,
+        **mean_scores,
     )
 
 
@@ -55,18 +62,18 @@ def mean(segments):
     return answer(shares, dict(zip(("arousal", "valence"), rated, strict=True)))
 
 
-def heard(name, segments):
+def summarise_speaker(name, segments):
     lengths = [s.end_s - s.start_s for s in segments]
     seconds = {
         label: sum(n for n, s in zip(lengths, segments, strict=True) if s.label == label and not s.unsure)
         for label in CLASSES
     }
-    told = {key: value for key, value in mean(segments).items() if key != "unsure"}
+    scores = {key: value for key, value in mean(segments).items() if key != "unsure"}
     return Speaker(
         name=name,
         segments=len(segments),
         speech_s=sum(lengths),
         seconds_by_label={label: value for label, value in seconds.items() if value},
         unsure_s=sum(n for n, s in zip(lengths, segments, strict=True) if s.unsure),
-        **told,
+        **scores,
     )

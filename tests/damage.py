@@ -1,5 +1,4 @@
-"""How files come to harm: torn, emptied, flipped, without room; and hashes set right after a change that is not to
-be noticed."""
+"""Damage to files: torn, flipped, on a full disk; and hashes recomputed after a change that must go unnoticed."""
 
 import contextlib
 import json
@@ -14,8 +13,8 @@ def tear(path):
 
 def flip(path):
     """Invert the last byte of a file."""
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 0xFF]))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 0xFF]))
 
 
 def rehash(folder, marker="checkpoint.json"):
@@ -27,7 +26,7 @@ def rehash(folder, marker="checkpoint.json"):
 
 @contextlib.contextmanager
 def room(size):
-    """No file of this process may be larger; to it that is as a full disk."""
+    """Limit the size of all files of this process, which acts like a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -1,4 +1,4 @@
-"""Every corpus: its miniature is read back; IEMOCAP has the published counts; the doctor finds all."""
+"""Every corpus: its miniature is read back, IEMOCAP has the published counts, the check finds all problems."""
 
 import json
 import shutil
@@ -25,20 +25,20 @@ def test_contract(name, tmp_path):
     assert sheet.TITLE and sheet.LICENCE and len(sheet.__doc__) > 200
     assert set(sheet.EMOTIONS.values()) <= set(EMOTIONS)
     sheet.fake(tmp_path)
-    found = list(corpora.read_utterances(name, tmp_path))
-    assert found == list(corpora.read_utterances(name, tmp_path))
-    assert len({u.id for u in found}) == len(found) > 20
-    assert len({u.speaker for u in found}) >= 4
-    assert all(u.path.is_file() and isinstance(u, Utterance) for u in found)
-    unlabelled = [u for u in found if "emotion" not in u.labels]
+    utterances = list(corpora.read_utterances(name, tmp_path))
+    assert utterances == list(corpora.read_utterances(name, tmp_path))
+    assert len({u.id for u in utterances}) == len(utterances) > 20
+    assert len({u.speaker for u in utterances}) >= 4
+    assert all(u.path.is_file() and isinstance(u, Utterance) for u in utterances)
+    unlabelled = [u for u in utterances if "emotion" not in u.labels]
     assert all(name == "manifest" or u.labels.get("partition") == "Test3" for u in unlabelled)
     report = check(name, tmp_path, "four")
     assert report.is_sound, report.problems
-    assert report.utterances == len(found)
-    assert report.voted == sum(bool(u.votes) for u in found)
-    assert report.texts == sum(bool(u.text) for u in found)
-    assert all(report.rated[name] == sum(name in u.labels for u in found) for name in report.rated)
-    assert all(sum(u.votes.values()) == pytest.approx(1) for u in found if u.votes)
+    assert report.utterances == len(utterances)
+    assert report.voted == sum(bool(u.votes) for u in utterances)
+    assert report.texts == sum(bool(u.text) for u in utterances)
+    assert all(report.rated[name] == sum(name in u.labels for u in utterances) for name in report.rated)
+    assert all(sum(u.votes.values()) == pytest.approx(1) for u in utterances if u.votes)
     assert set(report.by_class) == set(FOUR) and all(report.by_class.values())
     assert sum(report.by_speaker.values()) == sum(report.by_class.values())
     assert report.hours > 0
@@ -91,32 +91,32 @@ def test_iemocap_has_the_published_counts(iemocap):
 
 
 def test_iemocap_talkers_and_texts(iemocap):
-    found = list(corpora.read_utterances("iemocap", iemocap))
-    four = [u for u in found if u.labels["raw_emotion"] in ("neu", "hap", "exc", "ang", "sad")]
+    utterances = list(corpora.read_utterances("iemocap", iemocap))
+    four = [u for u in utterances if u.labels["raw_emotion"] in ("neu", "hap", "exc", "ang", "sad")]
     assert sum(u.speaker[-1] != u.id[5] for u in four) == 2750
-    assert len({u.id.rsplit("_", 1)[0] for u in found}) == 151
+    assert len({u.id.rsplit("_", 1)[0] for u in utterances}) == 151
     assert Counter(u.labels["style"] for u in four) == {"improvised": 2943, "scripted": 2588}
-    assert all(u.labels["gender"] == {"F": "female", "M": "male"}[u.id[-4]] for u in found)
-    assert all(u.text and "\t" not in u.text and not u.text.endswith("\r") for u in found)
-    assert sum(u.text.endswith("So I said]: café\x85 and tea.") for u in found) == 1
-    assert sum("[LAUGHTER]" in u.text for u in found) == 120
-    assert not any("XX" in u.id or u.id.startswith(".") for u in found)
+    assert all(u.labels["gender"] == {"F": "female", "M": "male"}[u.id[-4]] for u in utterances)
+    assert all(u.text and "\t" not in u.text and not u.text.endswith("\r") for u in utterances)
+    assert sum(u.text.endswith("So I said]: café\x85 and tea.") for u in utterances) == 1
+    assert sum("[LAUGHTER]" in u.text for u in utterances) == 120
+    assert not any("XX" in u.id or u.id.startswith(".") for u in utterances)
 
 
 def test_one_line_in_an_older_encoding_does_not_garble_the_others(tmp_path):
     """UTF-8 with a byte order mark, and one line in Latin-1 between the others."""
     corpora.load_sheet("iemocap").fake(tmp_path)
-    known = [u.id for u in corpora.read_utterances("iemocap", tmp_path)]
-    dialogue = Counter(name.rsplit("_", 1)[0] for name in known).most_common(1)[0][0]
-    names = [name for name in known if name.startswith(dialogue)][:3]
-    said = ["café, “so”", "naïve café", "déjà vu"]
-    lines = [f"{name} [000.0000-001.0000]: {text}" for name, text in zip(names, said, strict=True)]
+    ids = [u.id for u in corpora.read_utterances("iemocap", tmp_path)]
+    dialogue = Counter(name.rsplit("_", 1)[0] for name in ids).most_common(1)[0][0]
+    names = [name for name in ids if name.startswith(dialogue)][:3]
+    sentences = ["café, “so”", "naïve café", "déjà vu"]
+    lines = [f"{name} [000.0000-001.0000]: {text}" for name, text in zip(names, sentences, strict=True)]
     first, second, third = lines
     (path,) = tmp_path.glob(f"Session*/dialog/transcriptions/{dialogue}.txt")
     rows = [first.encode("utf-8-sig"), second.encode("latin-1"), third.encode(), b""]
     path.write_bytes(b"\r\n".join(rows))
-    found = {u.id: u.text for u in corpora.read_utterances("iemocap", tmp_path)}
-    assert [found[name] for name in names] == said
+    texts = {u.id: u.text for u in corpora.read_utterances("iemocap", tmp_path)}
+    assert [texts[name] for name in names] == sentences
 
 
 def write(table, path):
@@ -170,7 +170,7 @@ def manifest(tmp_path, text):
         ("path,speaker\n", "no_rows"),
     ],
 )
-def test_tables_that_are_no_manifest(tmp_path, text, code):
+def test_tables_that_are_not_a_manifest(tmp_path, text, code):
     with pytest.raises(SertoneError) as caught:
         list(corpora.read_utterances("manifest", manifest(tmp_path, text)))
     assert caught.value.code == code
@@ -200,7 +200,7 @@ def test_tables_that_cannot_be_predicted(tmp_path, text, code, message):
     assert caught.value.code == code
 
 
-def test_the_doctor_finds_every_problem_and_goes_on(tmp_path, tone, capsys):
+def test_the_check_lists_every_problem(tmp_path, tone, capsys):
     path, twin = tone("a.wav"), tmp_path / "twin.wav"
     shutil.copy(path, twin)
     (tmp_path / "noise.wav").write_bytes(b"no sound at all")
@@ -270,9 +270,9 @@ def test_real_recordings(name, folder, counts):
 
 def test_class_maps():
     assert resolve_class_map("four", {})["excited"] == "happy"
-    found = {"awe", "sad", "neutral", "other", "no_agreement"}
-    assert list(resolve_class_map("all", {e: e for e in found})) == ["neutral", "sad", "awe"]
-    assert resolve_class_map({"sad": "low"}, {e: e for e in found}) == {"sad": "low"}
+    labels = {"awe", "sad", "neutral", "other", "no_agreement"}
+    assert list(resolve_class_map("all", {e: e for e in labels})) == ["neutral", "sad", "awe"]
+    assert resolve_class_map({"sad": "low"}, {e: e for e in labels}) == {"sad": "low"}
     with pytest.raises(SertoneError, match=", ".join(CLASS_MAPS)):
         resolve_class_map("five", {})
 
@@ -291,9 +291,9 @@ def test_json_lines_whose_columns_come_late(tmp_path):
     rows[149] |= {"emotion": "sad", "speaker": "07b"}
     path = tmp_path / "m.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
-    found = list(corpora.read_utterances("manifest", path))
-    assert found[149].labels["emotion"] == "sad"
-    assert [u.speaker for u in found][148:] == ["148", "07b"]
+    utterances = list(corpora.read_utterances("manifest", path))
+    assert utterances[149].labels["emotion"] == "sad"
+    assert [u.speaker for u in utterances][148:] == ["148", "07b"]
     path.write_text('{"path": "a.wav", "speaker": "1", "emotion": {"sad": 1}}')
     with pytest.raises(SertoneError, match="line 1 is not a flat object"):
         list(corpora.read_utterances("manifest", path))
@@ -307,7 +307,7 @@ def test_nothing_real_is_overwritten(tmp_path):
         assert caught.value.code == "not_empty" and table.read_text() == "path,speaker\na.wav,1\n"
 
 
-def test_the_size_of_a_miniature_is_chosen_where_its_corpus_has_no_one_size(tmp_path):
+def test_the_size_of_a_miniature_can_be_chosen_for_corpora_without_a_fixed_size(tmp_path):
     cli.app(["corpora", "fake", "msp_podcast", str(tmp_path / "x"), "--segments", "23"])
     labelled = [u for u in corpora.load("msp_podcast", tmp_path / "x") if "emotion" in u.labels]
     assert len(labelled) == 23
@@ -321,7 +321,7 @@ def test_the_size_of_a_miniature_is_chosen_where_its_corpus_has_no_one_size(tmp_
 
 def test_a_damaged_iemocap_is_read_to_its_end(tmp_path):
     corpora.load_sheet("iemocap").fake(tmp_path)
-    whole = check("iemocap", tmp_path)
+    intact = check("iemocap", tmp_path)
     shutil.rmtree(tmp_path / "Session3")
     first, second = sorted((tmp_path / "Session1/dialog/EmoEvaluation").glob("Ses*.txt"))[:2]
     first.unlink()
@@ -329,7 +329,7 @@ def test_a_damaged_iemocap_is_read_to_its_end(tmp_path):
     report = check("iemocap", tmp_path)
     codes = Counter(p.code for p in report.problems if p.severity == "error")
     assert codes == {"missing_session": 1, "missing_evaluation": 1, "empty_evaluation": 1}
-    assert 0 < report.utterances < whole.utterances - 40 and not report.is_sound
+    assert 0 < report.utterances < intact.utterances - 40 and not report.is_sound
 
 
 def test_rows_with_too_many_cells_and_damaged_parquet(tmp_path):
@@ -343,22 +343,22 @@ def test_rows_with_too_many_cells_and_damaged_parquet(tmp_path):
 
 def test_tables_as_spreadsheets_write_them(tmp_path):
     text = "path;speaker;emotion;gender;text\na.wav;1;joy;W;Grüß Gott, du\n"
-    (found,) = corpora.read_utterances("manifest", manifest(tmp_path, text))
-    assert found.labels["emotion"] == "happy" and found.labels["gender"] == "female"
-    assert found.text == "Grüß Gott, du"
+    (utterance,) = corpora.read_utterances("manifest", manifest(tmp_path, text))
+    assert utterance.labels["emotion"] == "happy" and utterance.labels["gender"] == "female"
+    assert utterance.text == "Grüß Gott, du"
     (tmp_path / "m.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(SertoneError, match="save the table as CSV UTF-8"):
         list(corpora.read_utterances("manifest", tmp_path / "m.csv"))
 
 
 def problems_of(capsys, *arguments):
-    """What `corpora check` lists, by code, and its exit status."""
+    """Return the problems of `corpora check` by code, and its exit status."""
     status = cli.app(["corpora", "check", *map(str, arguments), "--json"])
     report = json.loads(capsys.readouterr().out)
     return {problem["code"]: problem for problem in report["problems"]}, status
 
 
-def test_the_doctor_looks_at_labels(tmp_path, tone, capsys):
+def test_the_check_looks_at_labels(tmp_path, tone, capsys):
     for name in "abcd":
         tone(f"{name}.wav", 0.5 + ord(name) / 1000)
     rows = ["a.wav,1,hapiness,x", "b.wav,1,sad,f", "c.wav,1,sad,f", "d.wav,1,,m"]
@@ -382,7 +382,7 @@ def test_the_doctor_looks_at_labels(tmp_path, tone, capsys):
         ("m.jsonl", '{"path": "a.wav", "speaker": "x", "speaker": "y"}\n', "column_twice"),
     ],
 )
-def test_a_column_that_is_there_twice_is_refused(tmp_path, name, content, code):
+def test_a_repeated_column_is_refused(tmp_path, name, content, code):
     (tmp_path / name).write_text(content)
     with pytest.raises(SertoneError, match=r"speaker|path") as caught:
         list(corpora.read_utterances("manifest", tmp_path / name))

@@ -1,4 +1,4 @@
-"""MELD: tables in Windows-1252, recordings in MP4, speakers of one name who are several people."""
+"""MELD: tables in Windows-1252, recordings in MP4, several people with one name."""
 
 import csv
 import shutil
@@ -34,23 +34,23 @@ def row(dialogue=0, utterance=0, **cells):
 
 
 def tree(root, rows, encoding="cp1252", head=HEAD):
-    """All rows on the test side, with recordings without content; the other sides have one row each."""
-    for side, own in {"train": [row()], "dev": [row()], "test": rows}.items():
+    """Write all rows to the test set with empty recordings; the other sets have one row each."""
+    for side, set_rows in {"train": [row()], "dev": [row()], "test": rows}.items():
         folder = root / _meld_fake.FOLDERS[side]
         folder.mkdir(parents=True)
         with open(root / f"{side}_sent_emo.csv", "w", newline="", encoding=encoding) as file:
             writer = csv.DictWriter(file, head, extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(own)
-        for cells in own:
+            writer.writerows(set_rows)
+        for cells in set_rows:
             (folder / f"dia{cells['Dialogue_ID']}_utt{cells['Utterance_ID']}.mp4").touch()
     return root
 
 
 def read(root):
     problems = []
-    found = list(corpora.read_utterances("meld", root, problems.append))
-    return [u for u in found if u.split == "test"], [p.code for p in problems]
+    utterances = list(corpora.read_utterances("meld", root, problems.append))
+    return [u for u in utterances if u.split == "test"], [p.code for p in problems]
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +64,15 @@ def test_every_row_is_read_as_it_stands(small):
     emotions = {"neutral": "neutral", "surprise": "surprised", "fear": "fearful", "sadness": "sad"}
     emotions |= {"joy": "happy", "disgust": "disgusted", "anger": "angry"}
     splits = {"train": "train", "dev": "validation", "test": "test"}
-    found = {u.id: u for u in corpora.load("meld", small)}
+    utterances = {u.id: u for u in corpora.load("meld", small)}
     rows = {}
     for side in splits:
         with open(small / f"{side}_sent_emo.csv", newline="", encoding="cp1252") as file:
             rows |= {f"{side}_dia{r['Dialogue_ID']}_utt{r['Utterance_ID']}": r for r in csv.DictReader(file)}
-    assert set(rows) - set(found) == {"train_dia125_utt3", "dev_dia110_utt7"} and set(found) < set(rows)
-    for name, u in found.items():
+    assert set(rows) - set(utterances) == {"train_dia125_utt3", "dev_dia110_utt7"} and set(utterances) < set(
+        rows
+    )
+    for name, u in utterances.items():
         cells = rows[name]
         assert (
             u.labels["emotion"] == emotions[cells["Emotion"]] and u.labels["raw_emotion"] == cells["Emotion"]
@@ -87,16 +89,16 @@ def test_every_row_is_read_as_it_stands(small):
 
 
 def test_recordings_are_mp4_that_audio_reads(small):
-    found = corpora.load("meld", small)
-    assert {u.path.suffix for u in found} == {".mp4"}
-    recording = audio.read(found[0].path)
+    utterances = corpora.load("meld", small)
+    assert {u.path.suffix for u in utterances} == {".mp4"}
+    recording = audio.read(utterances[0].path)
     assert recording.sampling_rate == 16000 and 0.2 <= recording.duration_s < 0.4
     assert recording.samples.std() == pytest.approx(
         0.3 / 2**0.5 * (0.2 / recording.duration_s) ** 0.5, rel=0.1
     )
 
 
-def test_what_is_known_to_be_unusable_is_noted_and_left_out(small):
+def test_unusable_recordings_are_noted_and_left_out(small):
     report = check("meld", small)
     assert report.is_sound and Counter(p.code for p in report.problems) == {
         "no_recording": 2,
@@ -113,18 +115,18 @@ def test_the_second_series_is_read_only_where_the_plain_name_is_missing(small):
 
 
 def test_the_official_split_is_refused_and_groups_are_not(small):
-    found = corpora.load("meld", small)
-    hashes = leaks.hash_recordings(found)
-    (official,) = splits.make_folds(found, "official")
+    utterances = corpora.load("meld", small)
+    hashes = leaks.hash_recordings(utterances)
+    (official,) = splits.make_folds(utterances, "official")
     with pytest.raises(SertoneError, match="grouped_k_fold") as caught:
         leaks.require_no_leaks(official, leaks.find_leaks(official, hashes))
     assert caught.value.code == "speaker_leak"
-    for fold in splits.make_folds(found, "grouped_k_fold", folds=3):
+    for fold in splits.make_folds(utterances, "grouped_k_fold", folds=3):
         leaks.require_no_leaks(fold, leaks.find_leaks(fold, hashes))
         assert fold.train and fold.test
 
 
-def test_people_of_one_name_are_told_apart(tmp_path):
+def test_people_with_one_name_are_distinguished(tmp_path):
     names = [
         "Woman",
         "Woman",
@@ -142,19 +144,19 @@ def test_people_of_one_name_are_told_apart(tmp_path):
         row(0, n, Speaker=name, Episode=episode)
         for n, (name, episode) in enumerate(zip(names, episodes, strict=True))
     ]
-    found, problems = read(tree(tmp_path, rows))
+    utterances, problems = read(tree(tmp_path, rows))
     assert not problems
-    speakers = [u.speaker for u in found]
+    speakers = [u.speaker for u in utterances]
     assert speakers[:5] == ["Woman s4e1", "Woman s4e2", "Woman s4e1", "Ross", "Ross"]
-    assert [u.known_speaker for u in found] == [True] * 5 + [False] * 4 + [True]
+    assert [u.known_speaker for u in utterances] == [True] * 5 + [False] * 4 + [True]
     assert len(set(speakers[5:])) == 5 and speakers[9] == "Marshall s4e3"
-    assert [u.labels.get("gender") for u in found][2:5] == [None, "male", "male"]
+    assert [u.labels.get("gender") for u in utterances][2:5] == [None, "male", "male"]
 
 
 def test_without_episodes_a_name_counts_within_its_dialogue(tmp_path):
     rows = [row(0, 0, Speaker="Nurse"), row(0, 1, Speaker="Nurse"), row(1, 0, Speaker="Nurse")]
-    found, problems = read(tree(tmp_path, rows, head=HEAD[:7]))
-    assert [u.speaker for u in found] == ["Nurse test_dia0"] * 2 + ["Nurse test_dia1"] and not problems
+    utterances, problems = read(tree(tmp_path, rows, head=HEAD[:7]))
+    assert [u.speaker for u in utterances] == ["Nurse test_dia0"] * 2 + ["Nurse test_dia1"] and not problems
 
 
 @pytest.mark.parametrize(
@@ -166,15 +168,15 @@ def test_without_episodes_a_name_counts_within_its_dialogue(tmp_path):
     ],
 )
 def test_apostrophes_survive_every_encoding(tmp_path, text, encoding):
-    (found,), _ = read(tree(tmp_path, [row(Utterance=text)], encoding))
-    assert found.text == "he\u2019s \u201cin\u201d"
+    (utterance,), _ = read(tree(tmp_path, [row(Utterance=text)], encoding))
+    assert utterance.text == "he\u2019s \u201cin\u201d"
 
 
 def test_tables_and_recordings_in_other_places(small, tmp_path):
-    def told(root):
+    def summarise(root):
         return [(u.id, u.labels, u.speaker, u.text, u.split) for u in corpora.load("meld", root)]
 
-    before = told(small)
+    before = summarise(small)
     for number, deep in enumerate((True, False)):
         root = shutil.copytree(small, tmp_path / str(number))
         for side, folder in _meld_fake.FOLDERS.items():
@@ -184,26 +186,26 @@ def test_tables_and_recordings_in_other_places(small, tmp_path):
                 shutil.move(root / f"{side}_sent_emo.csv", root / side)
             else:
                 (root / folder).rename(root / side)
-        assert told(root) == before
+        assert summarise(root) == before
 
 
 def test_wav_goes_before_the_video_it_was_made_from(tmp_path):
     root = tree(tmp_path, [row(), row(0, 1)])
     for name in ("dia0_utt0.wav", "dia0_utt1.flac", "._dia0_utt1.wav"):
         (root / "output_repeated_splits_test" / name).touch()
-    found, problems = read(root)
-    assert [u.path.name for u in found] == ["dia0_utt0.wav", "dia0_utt1.flac"] and not problems
+    utterances, problems = read(root)
+    assert [u.path.name for u in utterances] == ["dia0_utt0.wav", "dia0_utt1.flac"] and not problems
 
 
-def test_what_is_wrong_is_reported(tmp_path):
+def test_problems_are_reported(tmp_path):
     root = tree(tmp_path / "a", [row(), row(0, 1), row(0, 2, Emotion="awe")])
     (root / "output_repeated_splits_test" / "dia0_utt1.mp4").unlink()
     (root / "dev_sent_emo.csv").unlink()
-    found, problems = read(root)
+    utterances, problems = read(root)
     assert Counter(problems) == {"missing_side": 1, "missing_audio": 1, "unknown_label": 1}
-    assert [u.labels.get("emotion") for u in found] == ["surprised", None]
-    found, problems = read(tree(tmp_path / "b", [row()], head=HEAD[:2] + HEAD[3:]))
-    assert not found and problems.count("missing_column") == 3
+    assert [u.labels.get("emotion") for u in utterances] == ["surprised", None]
+    utterances, problems = read(tree(tmp_path / "b", [row()], head=HEAD[:2] + HEAD[3:]))
+    assert not utterances and problems.count("missing_column") == 3
     assert [
         p.code
         for p in check("meld", tree(tmp_path / "c", [row(), row()])).problems
@@ -223,5 +225,5 @@ def test_without_pyav_the_miniature_is_wav(tmp_path, monkeypatch):
 def test_the_full_miniature_has_the_published_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(_meld_fake, "find_spec", lambda name: None)
     meld.fake(tmp_path, full=True)
-    found = corpora.load("meld", tmp_path)
-    assert Counter(u.split for u in found) == {"train": 9988, "validation": 1108, "test": 2610}
+    utterances = corpora.load("meld", tmp_path)
+    assert Counter(u.split for u in utterances) == {"train": 9988, "validation": 1108, "test": 2610}

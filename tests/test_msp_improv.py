@@ -1,4 +1,4 @@
-"""MSP-IMPROV turn by turn; who speaks, in both corpora: official sides, and speakers who are not known."""
+"""MSP-IMPROV turn by turn; the speakers of MSP-IMPROV and MSP-Podcast: official split, unknown speakers."""
 
 import shutil
 from collections import Counter
@@ -70,7 +70,7 @@ def test_a_turn_of_improv(tmp_path, scenario, style):
         (LINE.format("S") + LINE.format("T"), ["missing_audio"]),
     ],
 )
-def test_what_is_wrong_with_improv(tmp_path, text, codes):
+def test_problems_of_improv(tmp_path, text, codes):
     assert one_turn(tmp_path, "S", text)[1] == codes
 
 
@@ -98,12 +98,12 @@ def test_improv_in_other_places(improv, tmp_path):
 @pytest.mark.slow
 def test_improv_has_the_published_counts(tmp_path):
     msp_improv.fake(tmp_path, full=True)
-    found = corpora.load("msp_improv", tmp_path)
-    assert len(found) == 8438
-    assert Counter(u.labels["raw_emotion"] for u in found) == {
+    utterances = corpora.load("msp_improv", tmp_path)
+    assert len(utterances) == 8438
+    assert Counter(u.labels["raw_emotion"] for u in utterances) == {
         "A": 792, "S": 885, "H": 2644, "N": 3477, "O": 85, "X": 555,
     }  # fmt: skip
-    scenarios = Counter(u.labels["scenario"] for u in found)
+    scenarios = Counter(u.labels["scenario"] for u in utterances)
     assert scenarios == {
         "other_improvised": 4381,
         "natural": 2785,
@@ -112,33 +112,33 @@ def test_improv_has_the_published_counts(tmp_path):
     }
 
 
-# Who speaks
+# Speakers
 
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_official_split_shares_no_speaker(podcasts, release):
-    found = corpora.load("msp_podcast", podcasts[release])
-    (fold,) = splits.make_folds(found, "official")
+    utterances = corpora.load("msp_podcast", podcasts[release])
+    (fold,) = splits.make_folds(utterances, "official")
     assert {u.labels["partition"] for u in fold.test} == {"Test1"}
     assert all(len(side) > 20 for side in fold.subsets.values())
-    report = leaks.find_leaks(fold, leaks.hash_recordings(found))
+    report = leaks.find_leaks(fold, leaks.hash_recordings(utterances))
     leaks.require_no_leaks(fold, report)
     leaks.require_labels(fold, resolve_class_map("four", {}))
-    taken = next(u for u in fold.train if u.known_speaker)
-    torn = splits.Fold("torn", [u for u in fold.train if u != taken], fold.validation, [*fold.test, taken])
-    with pytest.raises(SertoneError, match=taken.speaker):
-        leaks.require_no_leaks(torn, leaks.find_leaks(torn, leaks.hash_recordings(found)))
+    moved = next(u for u in fold.train if u.known_speaker)
+    torn = splits.Fold("torn", [u for u in fold.train if u != moved], fold.validation, [*fold.test, moved])
+    with pytest.raises(SertoneError, match=moved.speaker):
+        leaks.require_no_leaks(torn, leaks.find_leaks(torn, leaks.hash_recordings(utterances)))
 
 
 def test_unknown_speakers_are_no_class_of_the_vocabulary(podcasts):
-    found = corpora.load("msp_podcast", podcasts["1.11"])
-    vocabulary = Vocabulary.from_utterances(found, resolve_class_map("four", {}))
-    assert vocabulary.classes["speaker"] == sorted({u.speaker for u in found if u.known_speaker})
-    unknown = [u for u in found if not u.known_speaker]
-    known = next(u for u in found if u.known_speaker)
+    utterances = corpora.load("msp_podcast", podcasts["1.11"])
+    vocabulary = Vocabulary.from_utterances(utterances, resolve_class_map("four", {}))
+    assert vocabulary.classes["speaker"] == sorted({u.speaker for u in utterances if u.known_speaker})
+    unknown = [u for u in utterances if not u.known_speaker]
+    named = next(u for u in utterances if u.known_speaker)
     assert len({u.speaker for u in unknown}) == len(unknown) > 10
     assert {vocabulary.find_label("speaker", u) for u in unknown} == {None}
-    targets = vocabulary.make_targets("speaker", [unknown[0], known])
+    targets = vocabulary.make_targets("speaker", [unknown[0], named])
     assert np.array_equal(targets.sum(1).numpy(), [0.0, 1.0])
     nobody = Vocabulary.from_utterances(unknown, resolve_class_map("four", {}))
     head = ClassHead(4, 4, nobody.classes["speaker"], smoothing=0.1)
@@ -147,16 +147,16 @@ def test_unknown_speakers_are_no_class_of_the_vocabulary(podcasts):
 
 
 def test_unknown_speakers_neither_choose_the_epoch_nor_have_a_fold(podcasts):
-    found = [u for u in corpora.load("msp_podcast", podcasts["1.11"]) if "emotion" in u.labels]
-    known = {u.speaker for u in found if u.known_speaker}
-    folds = splits.make_folds(found, "leave_one_speaker_out")
-    assert [fold.name for fold in folds] == sorted(known)
+    utterances = [u for u in corpora.load("msp_podcast", podcasts["1.11"]) if "emotion" in u.labels]
+    known_speakers = {u.speaker for u in utterances if u.known_speaker}
+    folds = splits.make_folds(utterances, "leave_one_speaker_out")
+    assert [fold.name for fold in folds] == sorted(known_speakers)
     choosers = [{u.speaker for u in fold.validation} for fold in folds]
-    assert all(len(chooser) == 1 and chooser < known for chooser in choosers)
-    assert {u.speaker for u in splits.make_full_fold(found, "speaker").validation} < known
-    grouped = splits.make_folds(found, "grouped_k_fold", folds=4)
-    assert Counter(u.id for fold in grouped for u in fold.test) == Counter(u.id for u in found)
-    strangers = [u for u in found if not u.known_speaker]
+    assert all(len(chooser) == 1 and chooser < known_speakers for chooser in choosers)
+    assert {u.speaker for u in splits.make_full_fold(utterances, "speaker").validation} < known_speakers
+    grouped = splits.make_folds(utterances, "grouped_k_fold", folds=4)
+    assert Counter(u.id for fold in grouped for u in fold.test) == Counter(u.id for u in utterances)
+    strangers = [u for u in utterances if not u.known_speaker]
     for split in (
         lambda: splits.make_full_fold(strangers, "speaker"),
         lambda: splits.make_folds(strangers, "leave_one_speaker_out"),
@@ -168,7 +168,9 @@ def test_unknown_speakers_neither_choose_the_epoch_nor_have_a_fold(podcasts):
 
 def test_many_speakers_do_not_flood_the_report(tmp_path):
     rows = [
-        row(0, FileName=f"{who}_{n}.wav", SpkrID=f"s{who}") for who in range(150) for n in range(who % 3 + 1)
+        row(0, FileName=f"{speaker}_{n}.wav", SpkrID=f"s{speaker}")
+        for speaker in range(150)
+        for n in range(speaker % 3 + 1)
     ]
     rows += [row(0, FileName=f"x{n}.wav", SpkrID="Unknown") for n in range(120)]
     tree(tmp_path / "x", rows)
@@ -179,19 +181,19 @@ def test_many_speakers_do_not_flood_the_report(tmp_path):
     assert "150 known speakers with 1 to 3 utterances each, median 2" in text and "s17 " not in text
 
 
-def test_a_manifest_says_whose_speaker_is_not_known(tmp_path):
+def test_a_manifest_marks_unknown_speakers(tmp_path):
     table = tmp_path / "m.csv"
     table.write_text("path,speaker,known_speaker\na.wav,x1,no\nb.wav,x2,Yes\nc.wav,x3,\nd.wav,x4,perhaps\n")
-    found, problems = read(table, "manifest")
-    assert [u.known_speaker for u in found] == [False, True, True, True] and problems == ["bad_answer"]
-    assert not any(u.labels for u in found)
+    utterances, problems = read(table, "manifest")
+    assert [u.known_speaker for u in utterances] == [False, True, True, True] and problems == ["bad_answer"]
+    assert not any(u.labels for u in utterances)
 
 
 def test_improv_by_sessions_shares_no_speaker(improv):
-    found = corpora.load("msp_improv", improv)
-    assert len({u.speaker for u in found}) == 12
-    folds = splits.make_folds(found, "leave_one_session_out")
+    utterances = corpora.load("msp_improv", improv)
+    assert len({u.speaker for u in utterances}) == 12
+    folds = splits.make_folds(utterances, "leave_one_session_out")
     assert len(folds) == 6
-    hashes = leaks.hash_recordings(found)
+    hashes = leaks.hash_recordings(utterances)
     for fold in folds:
         leaks.require_no_leaks(fold, leaks.find_leaks(fold, hashes))

@@ -1,4 +1,4 @@
-"""MSP-Podcast in every layout, trap by trap: labels, partitions, transcripts, what the doctor says."""
+"""MSP-Podcast in every layout, trap by trap: labels, partitions, transcripts, output of the check."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ def as_json(rows):
 
 
 def tree(root, rows, labels="Labels/labels_consensus.csv", text="", audio="Audios", **files):
-    """Recordings without content, which reading labels does not need; `files` are written below the root."""
+    """Write labels and empty recordings, because readers only need their names; `files` are written to the root."""
     (root / audio).mkdir(parents=True)
     for cells in rows:
         (root / audio / cells["FileName"]).touch()
@@ -58,13 +58,13 @@ def read(root, name="msp_podcast"):
 def test_every_row_of_the_label_file_is_read_as_it_stands(podcasts, release):
     (table,) = (podcasts[release] / "Labels").glob("*.csv")
     rows = {r["FileName"][:-4]: r for r in polars.read_csv(table, infer_schema=False).to_dicts()}
-    found = {u.id: u for u in corpora.load("msp_podcast", podcasts[release])}
-    assert len(rows) == 200 and rows.keys() <= found.keys()
+    utterances = {u.id: u for u in corpora.load("msp_podcast", podcasts[release])}
+    assert len(rows) == 200 and rows.keys() <= utterances.keys()
     letters = {"A": "angry", "S": "sad", "H": "happy", "U": "surprised", "F": "fearful", "D": "disgusted"}
     letters |= {"C": "contempt", "N": "neutral", "O": "other", "X": "no_agreement"}
     sides = {"Train": "train", "Validation": "validation", "Development": "validation", "Test1": "test"}
     for name, cells in rows.items():
-        u = found[name]
+        u = utterances[name]
         assert (
             u.labels["emotion"] == letters[cells["EmoClass"]] and u.labels["raw_emotion"] == cells["EmoClass"]
         )
@@ -92,14 +92,14 @@ def test_layouts_differ_and_their_contents_do_not(podcasts):
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_json_and_a_label_file_at_the_root_read_the_same(podcasts, release, tmp_path):
-    whole = corpora.load("msp_podcast", podcasts[release])
+    original = corpora.load("msp_podcast", podcasts[release])
     root = shutil.copytree(podcasts[release], tmp_path / "copy")
 
     def same():
-        found = corpora.load("msp_podcast", root)
-        assert [(u.id, u.labels, u.speaker, u.split) for u in found] == expected
+        utterances = corpora.load("msp_podcast", root)
+        assert [(u.id, u.labels, u.speaker, u.split) for u in utterances] == expected
 
-    expected = [(u.id, u.labels, u.speaker, u.split) for u in whole]
+    expected = [(u.id, u.labels, u.speaker, u.split) for u in original]
     (table,) = (root / "Labels").glob("*.csv")
     table.unlink()
     same()
@@ -108,7 +108,7 @@ def test_json_and_a_label_file_at_the_root_read_the_same(podcasts, release, tmp_
     same()
 
 
-def test_what_the_doctor_says_of_a_release(podcasts, capsys):
+def test_the_check_reports_the_release(podcasts, capsys):
     for release, words in (
         ("1.8", "looks like v1.10 or earlier: Test1, Test2, Train, Validation, labels_concensus.csv, Audio"),
         (
@@ -136,10 +136,10 @@ def test_what_the_doctor_says_of_a_release(podcasts, capsys):
         (["Development", "Test1"], "labels_concensus", "has names of older and of newer releases"),
     ],
 )
-def test_which_release_it_looks_like(tmp_path, sides, labels, guess):
+def test_guess_release(tmp_path, sides, labels, guess):
     rows = [row(number, Split_Set=side) for number, side in enumerate(sides)]
-    said = msp_podcast.guess_release(tree(tmp_path / "x", rows, f"Labels/{labels}.csv"))
-    assert said == f"{guess}: {', '.join([*sorted(sides), f'{labels}.csv', 'Audios'])}"
+    description = msp_podcast.guess_release(tree(tmp_path / "x", rows, f"Labels/{labels}.csv"))
+    assert description == f"{guess}: {', '.join([*sorted(sides), f'{labels}.csv', 'Audios'])}"
 
 
 CELLS = st.fixed_dictionaries(
@@ -158,7 +158,7 @@ CELLS = st.fixed_dictionaries(
 @settings(max_examples=25, deadline=None)
 @given(st.lists(CELLS, min_size=1, max_size=8), st.randoms(), st.permutations(COLUMNS))
 def test_the_order_of_rows_and_columns_and_the_format_make_no_difference(cells, random, columns):
-    rows = [row(number) | own for number, own in enumerate(cells)]
+    rows = [row(number) | changes for number, changes in enumerate(cells)]
     shuffled = random.sample(rows, len(rows))
     with tempfile.TemporaryDirectory() as folder:
         root = tree(Path(folder) / "root", rows)
@@ -180,12 +180,12 @@ def test_partitions_of_their_own_file(tmp_path):
     lines = "".join(f"{word}; {r['FileName']}\n" for word, r in zip(words, rows, strict=True))
     for name in ("Partitions", "Partition"):
         root = tree(tmp_path / name, rows, **{name: f"suggested partitions\n{lines}"})
-        found, problems = read(root)
-        assert [u.split for u in found] == ["train", "validation", "test", None] and not problems
-        assert [u.labels["partition"] for u in found] == list(words)
-    found, problems = read(tree(tmp_path / "none", rows))
-    assert [u.split for u in found] == [None] * 4 and not problems
-    assert not any("partition" in u.labels for u in found)
+        utterances, problems = read(root)
+        assert [u.split for u in utterances] == ["train", "validation", "test", None] and not problems
+        assert [u.labels["partition"] for u in utterances] == list(words)
+    utterances, problems = read(tree(tmp_path / "none", rows))
+    assert [u.split for u in utterances] == [None] * 4 and not problems
+    assert not any("partition" in u.labels for u in utterances)
 
 
 def test_test3_is_known_by_its_row_its_partition_or_its_name(tmp_path):
@@ -195,9 +195,9 @@ def test_test3_is_known_by_its_row_its_partition_or_its_name(tmp_path):
     (root / "Labels/labels_consensus.csv").write_text(as_csv([row(), empty | {"FileName": names[0]}]))
     for name in names:
         (root / "Audios" / name).touch()
-    found, problems = read(root)
-    assert len(found) == 4 and not problems
-    assert all(u.labels == {"partition": "Test3"} and u.split is None for u in found[1:])
+    utterances, problems = read(root)
+    assert len(utterances) == 4 and not problems
+    assert all(u.labels == {"partition": "Test3"} and u.split is None for u in utterances[1:])
     for name in names[:2]:
         (root / "Audios" / name).unlink()  # those that have not come with this copy
     assert read(root)[1] == []
@@ -214,22 +214,22 @@ def test_test3_is_known_by_its_row_its_partition_or_its_name(tmp_path):
 )
 def test_cells_that_are_wrong(tmp_path, cells, code, labels):
     root = tree(tmp_path / "x", [row(), row(2, **cells)])
-    (_, found), problems = read(root)
-    assert problems == [code] and labels.items() <= found.labels.items()
+    (_, utterance), problems = read(root)
+    assert problems == [code] and labels.items() <= utterance.labels.items()
     with pytest.raises(SertoneError) as caught:
         corpora.load("msp_podcast", root)
     assert caught.value.code == code
 
 
-def test_recordings_and_rows_that_do_not_meet(tmp_path):
+def test_recordings_without_rows_and_rows_without_recordings(tmp_path):
     root = tree(tmp_path / "x", [row(number) for number in range(9)])
     for number in range(5):
         (root / "Audios" / row(number)["FileName"]).unlink()
     (root / "Audios" / "MSP-PODCAST_9999_0001.wav").touch()
     (root / "Audios" / "._MSP-PODCAST_9999_0002.wav").touch()
     problems = []
-    found = list(corpora.read_utterances("msp_podcast", root, problems.append))
-    assert [u.id[-4:] for u in found] == ["0005", "0006", "0007", "0008"]
+    utterances = list(corpora.read_utterances("msp_podcast", root, problems.append))
+    assert [u.id[-4:] for u in utterances] == ["0005", "0006", "0007", "0008"]
     messages = {p.code: p.message for p in problems}
     assert set(messages) == {"missing_audio", "missing_labels"}
     assert messages["missing_audio"].startswith("5 ") and messages["missing_audio"].endswith(", ...")
@@ -237,20 +237,20 @@ def test_recordings_and_rows_that_do_not_meet(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
-def test_a_recording_twice_in_the_labels(tmp_path, suffix):
+def test_a_recording_with_two_rows_of_labels(tmp_path, suffix):
     rows = [row(), row(2, EmoClass="N"), row(2, EmoClass="S")]
     inner = [json.dumps({k: v for k, v in r.items() if k != "FileName"}) for r in rows]
     pairs = ", ".join(f'"{r["FileName"]}": {cells}' for r, cells in zip(rows, inner, strict=True))
     text = as_csv(rows) if suffix == ".csv" else f"{{{pairs}}}"
-    found, problems = read(tree(tmp_path / "x", rows, f"labels_consensus{suffix}", text))
+    utterances, problems = read(tree(tmp_path / "x", rows, f"labels_consensus{suffix}", text))
     assert problems == ["duplicate_row"]
-    assert [u.labels["emotion"] for u in found] == ["happy", "neutral"]
+    assert [u.labels["emotion"] for u in utterances] == ["happy", "neutral"]
 
 
 def test_partitions_that_contradict_each_other(tmp_path):
     lines = f"Test1; {row()['FileName']}\nTrain; {row(2)['FileName']}\n"
-    found, problems = read(tree(tmp_path / "x", [row(), row(2)], Partitions=lines))
-    assert problems == ["other_partition"] and {u.split for u in found} == {"train"}
+    utterances, problems = read(tree(tmp_path / "x", [row(), row(2)], Partitions=lines))
+    assert problems == ["other_partition"] and {u.split for u in utterances} == {"train"}
 
 
 def test_label_files_that_cannot_be_read(tmp_path):
@@ -259,8 +259,8 @@ def test_label_files_that_cannot_be_read(tmp_path):
             read(tree(tmp_path / name, [row()], "Labels/labels_consensus.json", text))
         assert caught.value.code == "bad_table"
     root = tree(tmp_path / "d", [row()], text=as_csv([row()], COLUMNS[:-3] + COLUMNS[-1:]))
-    found, problems = read(root)
-    assert problems == ["missing_column"] and not found[0].known_speaker
+    utterances, problems = read(root)
+    assert problems == ["missing_column"] and not utterances[0].known_speaker
     shutil.rmtree(root / "Labels")
     with pytest.raises(SertoneError) as caught:
         read(root)
@@ -270,10 +270,10 @@ def test_label_files_that_cannot_be_read(tmp_path):
 def test_a_rating_off_the_scale_is_noted(podcasts, tmp_path):
     root = shutil.copytree(podcasts["1.8"], tmp_path / "x")
     (table,) = (root / "Labels").glob("*.csv")
-    head, first, *rest = table.read_text().splitlines()
+    head, first, *lines = table.read_text().splitlines()
     cells = next(csv.reader([first]))
     cells[2] = "7.5"
-    table.write_text("\n".join([head, ",".join(cells), *rest]))
+    table.write_text("\n".join([head, ",".join(cells), *lines]))
     report = check("msp_podcast", root)
     assert [(p.code, p.message) for p in report.problems] == [
         ("rating_off_scale", "arousal 7.5; expected 1.0 to 7.0")
@@ -287,8 +287,8 @@ def test_transcripts_keep_their_tags_and_any_encoding(tmp_path, podcasts):
     texts = (b"[LAUGHTER] Caf\xe9 <um> now.\n", f"{long}.".encode(), b" \n")
     for number, content in enumerate(texts, 1):
         (root / "Transcripts" / row(number)["FileName"]).with_suffix(".txt").write_bytes(content)
-    found, _ = read(root)
-    assert [u.text for u in found] == ["[LAUGHTER] Café <um> now.", f"{long}.", None]
+    utterances, _ = read(root)
+    assert [u.text for u in utterances] == ["[LAUGHTER] Café <um> now.", f"{long}.", None]
     tagged = [
         u.text for u in corpora.load("msp_podcast", podcasts["1.11"]) if u.text and "[LAUGHTER]" in u.text
     ]
@@ -296,8 +296,8 @@ def test_transcripts_keep_their_tags_and_any_encoding(tmp_path, podcasts):
 
 
 def test_a_stereo_recording_of_another_rate_is_read(podcasts):
-    found = [u.path for u in corpora.load("msp_podcast", podcasts["1.8"])]
-    (stereo,) = [path for path in found if audio.inspect(path).channels == 2]
+    paths = [u.path for u in corpora.load("msp_podcast", podcasts["1.8"])]
+    (stereo,) = [path for path in paths if audio.inspect(path).channels == 2]
     assert audio.inspect(stereo).sampling_rate == 44100
     recording = audio.read(stereo)
     assert recording.samples.ndim == 1 and len(recording.samples) == pytest.approx(0.25 * 16000, abs=2)
@@ -306,7 +306,7 @@ def test_a_stereo_recording_of_another_rate_is_read(podcasts):
 @pytest.mark.slow
 def test_the_full_miniature(tmp_path):
     msp_podcast.fake(tmp_path, full=True)
-    found = corpora.load("msp_podcast", tmp_path)
-    assert len(found) == 5006
-    (fold,) = splits.make_folds(found, "official")
-    leaks.require_no_leaks(fold, leaks.find_leaks(fold, leaks.hash_recordings(found)))
+    utterances = corpora.load("msp_podcast", tmp_path)
+    assert len(utterances) == 5006
+    (fold,) = splits.make_folds(utterances, "official")
+    leaks.require_no_leaks(fold, leaks.find_leaks(fold, leaks.hash_recordings(utterances)))

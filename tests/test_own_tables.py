@@ -1,4 +1,4 @@
-"""Tables and folders as people have them: odd names of columns, separators, a folder per class."""
+"""Tables and folders of users: unusual column names, separators, a folder per class."""
 
 import csv
 import json
@@ -25,16 +25,16 @@ def table(tmp_path, text, name="m.csv"):
 
 
 def only(path, **options):
-    (found,) = corpora.read_utterances("manifest", path, **options)
-    return found
+    (utterance,) = corpora.read_utterances("manifest", path, **options)
+    return utterance
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_odd_names_of_columns_are_understood(tmp_path, separator):
     text = ODD.replace("Hello, you", "Hello").replace(";", separator)
-    found = only(table(tmp_path, text))
-    assert (found.path, found.speaker, found.text) == (tmp_path / "a.wav", "03", "Hello")
-    assert found.labels == {"emotion": "happy", "raw_emotion": "Joy", "gender": "female", "arousal": 1.5}
+    utterance = only(table(tmp_path, text))
+    assert (utterance.path, utterance.speaker, utterance.text) == (tmp_path / "a.wav", "03", "Hello")
+    assert utterance.labels == {"emotion": "happy", "raw_emotion": "Joy", "gender": "female", "arousal": 1.5}
     assert read_recordings(tmp_path / "m.csv") == [(tmp_path / "a.wav", "Hello", None)]
 
 
@@ -52,7 +52,7 @@ NAMES = st.sampled_from(
 
 @st.composite
 def spellings(draw):
-    """A name that is known, written in some other way, and what it means."""
+    """Draw a recognised name in another spelling, and its meaning."""
     written, meaning = draw(NAMES)
     letters = "".join(c.upper() if draw(st.booleans()) else c for c in written)
     letters = letters.replace("_", draw(st.sampled_from(["_", " ", "-", "  "])))
@@ -62,14 +62,14 @@ def spellings(draw):
 @settings(max_examples=200, deadline=None)
 @given(st.lists(spellings(), min_size=1, unique_by=lambda pair: pair[1]))
 def test_every_spelling_of_a_known_column_is_found(tmp_path_factory, pairs):
-    where = tmp_path_factory.getbasetemp()
-    named = match_columns([written for written, _ in pairs], {}, where, ())
+    path = tmp_path_factory.getbasetemp()
+    named = match_columns([written for written, _ in pairs], {}, path, ())
     assert named == {meaning: written for written, meaning in pairs}
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(KNOWN)), st.text("abcäß Q", min_size=1), min_size=1))
-def test_chosen_columns_go_before_what_names_mean(tmp_path_factory, chosen):
+def test_chosen_columns_override_recognised_names(tmp_path_factory, chosen):
     columns = [*dict.fromkeys(name.strip() for name in chosen.values() if name.strip()), "label", "sex"]
     chosen = {name: column for name, column in chosen.items() if column.strip() in columns}
     lower = ["".join(c.lower().split()) for c in columns]
@@ -98,10 +98,12 @@ def test_a_column_chosen_leaves_its_rivals_as_labels(tmp_path):
     with pytest.raises(SertoneError, match="'spk' and 'actor', which both mean speaker") as caught:
         only(path)
     assert caught.value.code == "column_twice" and "--columns speaker=actor" in str(caught.value)
-    found = only(path, columns={"speaker": "spk", "path": "path16k"})
-    assert found.path.name == "b.wav" and found.speaker == "1" and found.labels["emotion"] == "sad"
-    assert found.labels["actor"] == "Ann" and "spk" not in found.labels
-    assert "path" not in found.labels and "label" not in found.labels
+    utterance = only(path, columns={"speaker": "spk", "path": "path16k"})
+    assert (
+        utterance.path.name == "b.wav" and utterance.speaker == "1" and utterance.labels["emotion"] == "sad"
+    )
+    assert utterance.labels["actor"] == "Ann" and "spk" not in utterance.labels
+    assert "path" not in utterance.labels and "label" not in utterance.labels
 
 
 @pytest.mark.parametrize(
@@ -114,15 +116,15 @@ def test_a_column_chosen_leaves_its_rivals_as_labels(tmp_path):
         ("path,spk,actor", "speaker=actor"),
     ],
 )
-def test_of_two_columns_the_one_with_the_exact_name_is_proposed(tmp_path, columns, proposed):
+def test_the_column_with_the_exact_name_is_proposed(tmp_path, columns, proposed):
     with pytest.raises(SertoneError, match=f"choose with --columns {proposed} ") as caught:
         only(table(tmp_path, f"{columns}\na.wav,b.wav,1\n"))
     assert caught.value.code == "column_twice"
 
 
 def test_codes_and_school_classes_are_neither_text_nor_emotion(tmp_path):
-    found = only(table(tmp_path, "path,speaker,sentence,class\na.wav,1,s07,3b\n"))
-    assert found.labels == {"sentence": "s07", "class": "3b"} and found.text is None
+    utterance = only(table(tmp_path, "path,speaker,sentence,class\na.wav,1,s07,3b\n"))
+    assert utterance.labels == {"sentence": "s07", "class": "3b"} and utterance.text is None
 
 
 def test_check_says_which_columns_are_read_under_another_name(tmp_path, tone, capsys):
@@ -142,7 +144,7 @@ def test_check_says_which_columns_are_read_under_another_name(tmp_path, tone, ca
         ({"path": "clip"}, "missing_column", "expected a column speaker"),
     ],
 )
-def test_a_column_that_is_not_there(tmp_path, columns, code, message):
+def test_a_missing_column(tmp_path, columns, code, message):
     with pytest.raises(SertoneError, match=message) as caught:
         only(table(tmp_path, "clip,who,feeling\na.wav,1,sad\n"), columns=columns)
     assert caught.value.code == code
@@ -150,11 +152,11 @@ def test_a_column_that_is_not_there(tmp_path, columns, code, message):
 
 def test_other_columns_keep_their_names(tmp_path):
     path = table(tmp_path, ",path,speaker, ASR Text ,Vote_Very Sad,vote_awe\n0,a.wav,1,hello,3,1\n")
-    found = only(path)
-    assert found.labels == {"ASR Text": "hello"} and found.votes == {"very sad": 0.75, "awe": 0.25}
+    utterance = only(path)
+    assert utterance.labels == {"ASR Text": "hello"} and utterance.votes == {"very sad": 0.75, "awe": 0.25}
 
 
-def test_options_of_readers_are_refused_where_they_mean_nothing(tmp_path):
+def test_options_that_a_reader_does_not_have_are_refused(tmp_path):
     corpora.fake("emodb", tmp_path / "emodb")
     with pytest.raises(SertoneError, match="one of audiofolder, manifest") as caught:
         corpora.load("emodb", tmp_path / "emodb", columns={"path": "x"})
@@ -165,7 +167,7 @@ def test_options_of_readers_are_refused_where_they_mean_nothing(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three classes as folders, some speech deeper and some in no class."""
+    """Write three classes as folders, with recordings in deeper folders and in no class."""
     corpora.fake("audiofolder", tmp_path / "fake")
     clips = sorted((tmp_path / "fake").rglob("*.wav"))
     root = tmp_path / "speech"
@@ -184,8 +186,8 @@ def folder(tmp_path):
 
 
 def test_a_folder_per_class(folder):
-    found = {u.id: u for u in corpora.load("audiofolder", folder)}
-    emotions = {name: u.labels.get("emotion") for name, u in found.items()}
+    utterances = {u.id: u for u in corpora.load("audiofolder", folder)}
+    emotions = {name: u.labels.get("emotion") for name, u in utterances.items()}
     assert emotions == {
         "Anger/s1_a": "angry",
         "Anger/deep/s2_b": "angry",
@@ -193,18 +195,23 @@ def test_a_folder_per_class(folder):
         "my class/s3": "my class",
         "s4_x": None,
     }
-    assert found["Anger/s1_a"].labels["raw_emotion"] == "Anger"
-    assert not any(u.known_speaker for u in found.values()) and len({u.speaker for u in found.values()}) == 5
-    assert {u.split for u in found.values()} == {None}
+    assert utterances["Anger/s1_a"].labels["raw_emotion"] == "Anger"
+    assert (
+        not any(u.known_speaker for u in utterances.values())
+        and len({u.speaker for u in utterances.values()}) == 5
+    )
+    assert {u.split for u in utterances.values()} == {None}
 
 
 def test_speakers_of_a_pattern(folder):
     problems = []
-    found = list(corpora.read_utterances("audiofolder", folder, problems.append, speaker_pattern=r"(s\d)_"))
-    assert [u.speaker for u in found if u.known_speaker] == ["s2", "s1", "s1", "s4"]
+    utterances = list(
+        corpora.read_utterances("audiofolder", folder, problems.append, speaker_pattern=r"(s\d)_")
+    )
+    assert [u.speaker for u in utterances if u.known_speaker] == ["s2", "s1", "s1", "s4"]
     assert [p.code for p in problems] == ["no_speaker"] and "1 path without" in problems[0].message
-    whole = corpora.load("audiofolder", folder, speaker_pattern=r"s\d")
-    assert {u.speaker for u in whole} == {"s1", "s2", "s3", "s4"}
+    all_named = corpora.load("audiofolder", folder, speaker_pattern=r"s\d")
+    assert {u.speaker for u in all_named} == {"s1", "s2", "s3", "s4"}
     with pytest.raises(SertoneError, match="regular expression") as caught:
         corpora.load("audiofolder", folder, speaker_pattern="(s")
     assert caught.value.code == "bad_pattern"
@@ -212,8 +219,8 @@ def test_speakers_of_a_pattern(folder):
 
 def test_any_group_of_a_pattern_may_be_the_speaker(folder):
     pattern = r"/(s1)_|deep/(s2)_|()s(4)_|s3()"
-    found = {u.id: u for u in corpora.load("audiofolder", folder, speaker_pattern=pattern)}
-    speakers = {name: u.speaker for name, u in found.items()}
+    utterances = {u.id: u for u in corpora.load("audiofolder", folder, speaker_pattern=pattern)}
+    speakers = {name: u.speaker for name, u in utterances.items()}
     assert speakers == {
         "Anger/s1_a": "s1",
         "Anger/deep/s2_b": "s2",
@@ -221,17 +228,19 @@ def test_any_group_of_a_pattern_may_be_the_speaker(folder):
         "my class/s3": "s3",
         "s4_x": "4",
     }
-    assert all(u.known_speaker for u in found.values())
+    assert all(u.known_speaker for u in utterances.values())
     nothing = []
-    found = list(corpora.read_utterances("audiofolder", folder, nothing.append, speaker_pattern=r"(s9)?"))
-    assert not any(u.known_speaker for u in found) and len({u.speaker for u in found}) == 5
+    utterances = list(
+        corpora.read_utterances("audiofolder", folder, nothing.append, speaker_pattern=r"(s9)?")
+    )
+    assert not any(u.known_speaker for u in utterances) and len({u.speaker for u in utterances}) == 5
     assert [(p.code, p.severity) for p in nothing] == [("no_speaker", "error")]
 
 
 def test_blanks_around_a_folder_are_no_part_of_the_class(folder):
     (folder / "Anger").rename(folder / " ANGER ")
-    found = corpora.load("audiofolder", folder)
-    assert {u.labels["emotion"] for u in found if "ANGER" in u.id} == {"angry"}
+    utterances = corpora.load("audiofolder", folder)
+    assert {u.labels["emotion"] for u in utterances if "ANGER" in u.id} == {"angry"}
 
 
 def test_a_table_may_name_recordings_above_it(folder, tmp_path):
@@ -242,38 +251,38 @@ def test_a_table_may_name_recordings_above_it(folder, tmp_path):
     rows = "".join(f"{name},s1\n" for name in names)
     table(root / "train", f"file_name,speaker\n{rows}", "metadata.csv")
     problems = []
-    found = list(corpora.read_utterances("audiofolder", root, problems.append))
-    assert [u.labels.get("emotion") for u in found] == [None, "angry", None]
-    assert [(u.id, u.split) for u in found] == [
+    utterances = list(corpora.read_utterances("audiofolder", root, problems.append))
+    assert [u.labels.get("emotion") for u in utterances] == [None, "angry", None]
+    assert [(u.id, u.split) for u in utterances] == [
         ("s1_c", "train"),
         ("train/Anger/s1_a", "train"),
         ("train/s4_x", "train"),
     ]
-    (left,) = [p.message for p in problems if p.code == "not_in_table"]
-    assert left.startswith("3 recordings that no table names")
+    (message,) = [p.message for p in problems if p.code == "not_in_table"]
+    assert message.startswith("3 recordings that no table names")
 
 
 def test_speakers_as_classes_are_noted(folder, tmp_path, capsys):
-    def noted(root):
+    def find_notes(root):
         cli.app(["corpora", "check", "audiofolder", str(root)])
         return [line for line in capsys.readouterr().out.splitlines() if "[inner_emotions]" in line]
 
-    assert noted(folder) == []
+    assert find_notes(folder) == []
     for speaker in ("s1", "s2"):
         shutil.copytree(folder / "Anger", tmp_path / "by_speaker" / speaker / "Anger")
         shutil.copytree(folder / "joy", tmp_path / "by_speaker" / speaker / "joy")
-    (line,) = noted(tmp_path / "by_speaker")
+    (line,) = find_notes(tmp_path / "by_speaker")
     assert "the classes are s1, s2, and the folders in them are emotions: Anger, joy" in line
     table(tmp_path / "by_speaker", "file_name,emotion\ns1/joy/s1_c.wav,sad\n", "metadata.csv")
-    assert noted(tmp_path / "by_speaker") == []
+    assert find_notes(tmp_path / "by_speaker") == []
 
 
 def test_split_folders(folder, tmp_path):
     for side in ("Train", "dev", "test"):
         shutil.copytree(folder, tmp_path / "split" / side)
-    found = corpora.load("audiofolder", tmp_path / "split")
-    assert {u.split for u in found} == {"train", "validation", "test"} and len(found) == 15
-    assert next(u for u in found if u.id == "dev/joy/s1_c").labels["emotion"] == "happy"
+    utterances = corpora.load("audiofolder", tmp_path / "split")
+    assert {u.split for u in utterances} == {"train", "validation", "test"} and len(utterances) == 15
+    assert next(u for u in utterances if u.id == "dev/joy/s1_c").labels["emotion"] == "happy"
     shutil.copytree(folder / "joy", tmp_path / "split" / "joy")
     with pytest.raises(SertoneError, match=r"Train, dev, joy, test") as caught:
         corpora.load("audiofolder", tmp_path / "split")
@@ -294,23 +303,25 @@ def test_tables_of_hugging_face(folder, tmp_path, kind):
             f"metadata.{kind}",
         )
     problems = []
-    found = list(corpora.read_utterances("audiofolder", root, problems.append))
-    assert [(u.id, u.split, u.speaker, u.known_speaker) for u in found] == [
+    utterances = list(corpora.read_utterances("audiofolder", root, problems.append))
+    assert [(u.id, u.split, u.speaker, u.known_speaker) for u in utterances] == [
         ("test/joy/s1_c", "test", "s1", True),
         ("test/s4_x", "test", "test/s4_x", False),
         ("train/joy/s1_c", "train", "s1", True),
         ("train/s4_x", "train", "train/s4_x", False),
     ]
     assert (
-        found[0].labels["emotion"] == "sad" and found[0].text == "hello" and "emotion" not in found[1].labels
+        utterances[0].labels["emotion"] == "sad"
+        and utterances[0].text == "hello"
+        and "emotion" not in utterances[1].labels
     )
     assert {(p.code, p.severity) for p in problems} == {("not_in_table", "note"), ("read_as", "note")}
 
 
-def test_the_folder_is_the_class_where_the_table_has_none(folder):
+def test_the_folder_is_the_class_if_the_table_has_no_emotion(folder):
     table(folder, "file_name,speaker\njoy/s1_c.wav,1\nAnger/deep/s2_b.wav,2\n", "metadata.csv")
-    found = corpora.load("audiofolder", folder)
-    assert [(u.labels["emotion"], u.speaker) for u in found] == [("happy", "1"), ("angry", "2")]
+    utterances = corpora.load("audiofolder", folder)
+    assert [(u.labels["emotion"], u.speaker) for u in utterances] == [("happy", "1"), ("angry", "2")]
 
 
 def test_commands_that_read_a_table_take_columns(toy, tone, tmp_path, capsys):
@@ -339,8 +350,8 @@ def test_columns_are_chosen_on_the_command_line_or_in_a_recipe(tmp_path, tone, c
     )
     assert "6 utterances in" in capsys.readouterr().out
     data = CorpusConfig(corpus="manifest", root=str(path), columns=parse_map(chosen, "--columns"))
-    found = corpora.load(data.corpus, data.root, **data.reader_options)
-    assert found == corpora.load(
+    utterances = corpora.load(data.corpus, data.root, **data.reader_options)
+    assert utterances == corpora.load(
         "manifest", path, columns={"path": "clip", "speaker": "who", "emotion": "what"}
     )
-    assert [u.id for u in found] == [u.id for u in corpora.load("manifest", tmp_path / "out.csv")]
+    assert [u.id for u in utterances] == [u.id for u in corpora.load("manifest", tmp_path / "out.csv")]

@@ -1,4 +1,4 @@
-"""Annotators' votes: read from every corpus, used as targets and in scores; hard targets are unchanged."""
+"""Annotators' votes: read from every corpus, trained on, scored against; hard targets stay as they were."""
 
 import csv
 import json
@@ -80,20 +80,20 @@ def test_the_majority_of_iemocaps_raters_is_its_label(tmp_path):
             assert u.votes[u.labels["emotion"]] == top >= 2 / 3 - 1e-9
 
 
-def test_emodb_spreads_the_votes_for_other_emotions(tmp_path):
+def test_emodb_spreads_the_share_of_the_other_listeners(tmp_path):
     corpora.load_sheet("emodb").fake(tmp_path)
     rows = ["emotion,file,listener_agreement", "x,wav/03a01Fa.flac,0.85", "x,wav/03a01Na.wav,1.0"]
     rows += ["x,wav/03a01Wa.wav,", "x,wav/03a01Ta.wav,20 of 20", "x,wav/03a01La.wav,1.2"]
     (tmp_path / "metadata.csv").write_text("\n".join(rows) + "\n")
-    votes, problems = votes_of("emodb", tmp_path)
+    by_recording, problems = votes_of("emodb", tmp_path)
     assert problems == [("bad_number", "error")] * 2
-    assert {name: shares for name, shares in votes.items() if shares}.keys() == {"03a01Fa", "03a01Na"}
+    assert {name: votes for name, votes in by_recording.items() if votes}.keys() == {"03a01Fa", "03a01Na"}
     others = ("neutral", "angry", "sad", "bored", "disgusted", "fearful")
-    assert votes["03a01Fa"] == pytest.approx({"happy": 0.85} | dict.fromkeys(others, 0.15 / 6))
-    assert votes["03a01Na"] == {"neutral": 1.0}
+    assert by_recording["03a01Fa"] == pytest.approx({"happy": 0.85} | dict.fromkeys(others, 0.15 / 6))
+    assert by_recording["03a01Na"] == {"neutral": 1.0}
 
 
-def test_crema_d_counts_the_raters_of_audio_only(tmp_path):
+def test_crema_d_counts_the_raters_of_the_voice_alone(tmp_path):
     corpora.load_sheet("crema_d").fake(tmp_path)
     table = tmp_path / "processedResults" / "tabulatedVotes.csv"
     head = '"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote"'
@@ -107,8 +107,8 @@ def test_crema_d_counts_the_raters_of_audio_only(tmp_path):
         '"100005",2,0,-1,0,0,0,"1001_IEO_FEA_XX",1,1,"A"',
     ]
     table.write_text("\n".join([head, *rows]) + "\n")
-    votes, problems = votes_of("crema_d", tmp_path)
-    assert {name: shares for name, shares in votes.items() if shares} == {
+    by_recording, problems = votes_of("crema_d", tmp_path)
+    assert {name: votes for name, votes in by_recording.items() if votes} == {
         "1001_IEO_HAP_XX": pytest.approx({"happy": 0.3, "neutral": 0.6, "disgusted": 0.1})
     }
     assert problems == [("bad_number", "error")] * 2
@@ -118,7 +118,7 @@ def test_crema_d_counts_the_raters_of_audio_only(tmp_path):
 @pytest.mark.parametrize(
     "name, path", [("crema_d", "processedResults/tabulatedVotes.csv"), ("emodb", "metadata.csv")]
 )
-def test_a_broken_table_is_reported_and_skipped(tmp_path, name, path, content):
+def test_a_damaged_table_is_reported_and_skipped(tmp_path, name, path, content):
     corpora.load_sheet(name).fake(tmp_path)
     (tmp_path / path).write_bytes(content)
     votes, problems = votes_of(name, tmp_path)
@@ -212,7 +212,7 @@ def test_soft_loss_against_a_loop_in_float64(rows, smoothing, weighted, seed):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_hard_targets_give_exactly_the_loss_of_class_indices(smoothing, weighted):
+def test_hard_targets_cost_bit_for_bit_what_class_indices_do(smoothing, weighted):
     """Loss and gradient of torch's cross-entropy of indices, over the labelled utterances."""
     head = head_of(smoothing, weighted, classes=5)
     draw = torch.Generator().manual_seed(0)
@@ -258,7 +258,7 @@ def test_soft_scores_of_opposites_and_of_nothing():
 
 @pytest.fixture(scope="module")
 def voted_demo(small_demo, tmp_path_factory):
-    """The small demo as a manifest with votes, except for happy ones; some votes differ from the label."""
+    """The small demo as a manifest in which all but the happy have votes, some for the label, some not."""
     path = tmp_path_factory.mktemp("voted") / "m.csv"
     with open(small_demo / "metadata.csv", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -156,7 +156,7 @@ class Scores:
             for name in values
             if display.parse_score_name(name)[0] in intervals
         }
-        drawn = display.describe_drawn_units(counts)
+        drawn = display.describe_drawn_units(speaker_counts)
         return cls(values, bounds, drawn, utterances, **speaker_counts, folds=folds)
 
 
