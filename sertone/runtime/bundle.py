@@ -248,7 +248,8 @@ def _create_session(folder: Path, settings: BundleSettings) -> "InferenceSession
 
     if settings.device not in PROVIDERS:
         raise SertoneError("no_device", f"device {settings.device!r}", " or ".join(PROVIDERS))
-    if PROVIDERS[settings.device] not in onnxruntime.get_available_providers():
+    provider = PROVIDERS[settings.device]
+    if provider not in onnxruntime.get_available_providers():
         raise _build_device_error(settings, "which this onnxruntime does not support")
     options = onnxruntime.SessionOptions()
     # A memory plan per input length would only grow: almost every recording has another length.
@@ -257,14 +258,11 @@ def _create_session(folder: Path, settings: BundleSettings) -> "InferenceSession
     options.intra_op_num_threads = settings.threads or 0  # 0: one per core
     # Threads that wait for work by spinning take the cores that decode the next recording.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = [PROVIDERS[settings.device]]
     try:
-        session = onnxruntime.InferenceSession(
-            folder / GRAPH, options, providers=providers, enable_fallback=0
-        )
+        session = onnxruntime.InferenceSession(folder / GRAPH, options, [provider], enable_fallback=0)
     except Exception as error:  # onnxruntime has a separate class for every kind of bad graph
         raise build_damage_error(folder, f"{GRAPH}: {first_line(error)}") from None
-    if providers[0] not in session.get_providers():  # onnxruntime falls back to the CPU and only logs it
+    if provider not in session.get_providers():  # onnxruntime falls back to the CPU and only logs it
         raise _build_device_error(settings, "which cannot be used here")
     return session
 
