@@ -16,16 +16,14 @@ from typing import NamedTuple
 import torch
 
 from sertone.errors import SertoneError
-from sertone.utils.wording import format_count
-
 from sertone.training.data.caches import SharedCaches
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.fit import distributed
-
 from sertone.training.fit.first_stages import FirstStages
 from sertone.training.fit.progress import LabelledProgress, ProgressRelay, RunProgress
 from sertone.training.runs.folds import build_checked_model, prepare_data, run_fold
 from sertone.utils.processes import ChildDiedError, count_cores, run_parallel
+from sertone.utils.wording import format_count
 
 MAX_LISTED = 5
 """Failed runs that an error lists at most."""
