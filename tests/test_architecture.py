@@ -19,9 +19,10 @@ from hub import running
 PACKAGE = REPOSITORY / "sertone"
 LEVELS = [
     {"errors", "licences", "version"},
-    {"files", "schema", "utils"},
-    {"catalogue", "labels", "scoring"},
-    {"audio", "recipe"},
+    {"files", "schema"},
+    {"utils"},
+    {"audio", "catalogue", "labels", "scoring"},
+    {"recipe"},
     {"corpora", "transcripts"},
     {"protocol", "runtime"},
     {"sharing"},
