@@ -248,8 +248,7 @@ def evaluate(
         scores, intervals, warnings and the folder.
 
     Raises:
-        TypeError: if `out` is missing, or `root` for a corpus name, or if an argument repeats a setting of
-            the recipe.
+        TypeError: if `out`, or `root` for a corpus name, is missing; if an argument repeats the recipe.
         SertoneError: as `analysis.evaluate.evaluate`.
     """
     from sertone.analysis.evaluate import evaluate as run

@@ -170,11 +170,7 @@ class TrainedModel:
         self, utterances: Sequence[Utterance], recordings: Recordings, fabric: "Fabric"
     ) -> list[np.ndarray]:
         """Return probabilities (N, K), the same before calibration, and ratings (N, R)."""
-        from sertone.training.testing.trained import (
-            average_probabilities,
-            average_ratings,
-            predict_per_model,
-        )
+        from sertone.training.testing.trained import average_probabilities, average_ratings, predict_per_model
 
         trained = self._trained
         outputs = predict_per_model(trained, utterances, recordings, fabric)
