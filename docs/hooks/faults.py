@@ -106,14 +106,35 @@ def _find(
             kind = kinds[node.func.id]
             for code in _codes(node.args[0], values):
                 yield kind, code, _message(kind, node, values)
-        elif has_warnings and isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
-            for code in _codes(node.targets[0].slice, {}):
-                yield "warning", code, _text(node.value, values)
-        elif has_warnings and isinstance(node, ast.Return) and node.value:
-            for table in (part for part in ast.walk(node.value) if isinstance(part, ast.Dict)):
-                for key, value in zip(table.keys, table.values, strict=True):
-                    for code in _codes(key, {}):
-                        yield "warning", code, _text(value, values)
+        elif has_warnings:
+            yield from (("warning", code, message) for code, message in _find_warnings(node, values))
+
+
+def _find_warnings(node: ast.AST, values: Values) -> Iterator[tuple[str, str]]:
+    """Yield code and message of the warnings that a statement or call adds to a recording.
+
+    Three forms occur: `warnings["code"] = message`, a dictionary of them that is assigned or returned, and
+    `replace(prediction, status="warning", code="code", message=message)`.
+    """
+    target = node.targets[0] if isinstance(node, ast.Assign) else None
+    if isinstance(node, ast.Assign) and isinstance(target, ast.Subscript):
+        for code in _codes(target.slice, {}):
+            yield code, _text(node.value, values)
+    elif isinstance(node, ast.Return) or (isinstance(target, ast.Name) and target.id == "warnings"):
+        for table in (part for part in ast.walk(node) if isinstance(part, ast.Dict)):
+            for key, value in zip(table.keys, table.values, strict=True):
+                yield from ((code, _text(value, values)) for code in _codes(key, {}))
+    elif isinstance(node, ast.Call):
+        keywords = {keyword.arg: keyword.value for keyword in node.keywords}
+        if {"status", "code", "message"} <= keywords.keys() and _codes(keywords["status"], {}) == ["warning"]:
+            message = _choose_last(keywords["message"], values)
+            yield from ((code, _text(message, values)) for code in _codes(keywords["code"], {}))
+
+
+def _choose_last(node: ast.expr, values: Values) -> ast.expr:
+    """Return the last alternative of a message: the first one repeats an earlier message in front of it."""
+    value = values.get(node.id, node) if isinstance(node, ast.Name) else node
+    return value.orelse if isinstance(value, ast.IfExp) else node
 
 
 def _assignments(nodes: Iterable[ast.AST]) -> Values:
@@ -132,6 +153,8 @@ def _codes(node: ast.AST | None, values: Values) -> list[str]:
         node = values.get(node.id)
     if isinstance(node, ast.IfExp):
         return _codes(node.body, values) + _codes(node.orelse, values)
+    if isinstance(node, ast.BoolOp):
+        return [code for value in node.values for code in _codes(value, values)]
     return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
 
 
