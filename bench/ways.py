@@ -71,10 +71,10 @@ class Running:
         self.way, self.speech = way, Speech(scale=way.scale)
         values = {**AutoConfig.for_model(way.family).to_diff_dict(), **NO_MASKING, **dict(way.shape)}
         values |= {"model_type": way.family, "activation_dropout": 0.0}  # as facebook/wav2vec2-base has it
-        encoder = ArchitectureConfig(config=values, normalize=way.family != "wavlm").model_dump()
+        encoder_options = ArchitectureConfig(config=values, normalize=way.family != "wavlm").model_dump()
         vocabulary = Vocabulary.from_utterances(self.speech.utterances, FOUR_CLASSES)
         frozen = min(4, values.get("num_hidden_layers", 12) // 3)
-        options = {"name": "wan2025", "encoder": encoder, "frozen_layers": frozen}
+        options = {"name": "wan2025", "encoder": encoder_options, "frozen_layers": frozen}
         model = models.build(options, vocabulary)
         config = TrainConfig.model_validate(
             {
@@ -96,7 +96,8 @@ class Running:
         if way.usual:
             self.usual = UsualLoop(model, way, self.device)
         if way.compiled:
-            for layer in model.encoder.transformer.layers:
+            encoder: Any = model.encoder
+            for layer in encoder.transformer.layers:
                 layer.feed_forward.compile(dynamic=True)
                 layer.final_layer_norm.compile(dynamic=True)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sertone.nn.crossmodal import (
+from sertone.nn.attention import (
     INTERACTIONS,
     BridgeTokens,
     CrossAttention,

@@ -68,9 +68,9 @@ def batch(vocabulary, utterances=UTTERANCES, texts=None, **changes):
     rows = [UTTERANCES.index(u) for u in utterances]
     longest = int(COUNTS[rows].max())
     texts = [u.text for u in utterances] if texts is None else texts
-    read = dict(zip(("tokens", "counts"), vocabulary.tokens(texts), strict=True)) if any(texts) else {}
+    read = dict(zip(("tokens", "counts"), vocabulary.encode_texts(texts), strict=True)) if any(texts) else {}
     tasks = ("emotion", *vocabulary.ratings)
-    targets = {t: vocabulary.targets(t, utterances) for t in tasks if t in vocabulary.classes or t in SCALES}
+    targets = {t: vocabulary.make_targets(t, utterances) for t in tasks if t in vocabulary.classes or t in SCALES}
     given = {"waveforms": WAVEFORMS[rows, :longest], "lengths": COUNTS[rows], "targets": targets}
     return Batch(**given | read | changes)
 
@@ -118,8 +118,8 @@ def test_withheld_is_missing(interaction):
     model.eval()
     texts = [u.text or "yes" for u in UTTERANCES]
     silent = batch(vocabulary, texts=texts, waveforms=None)
-    some = batch(vocabulary, texts=texts, heard=torch.tensor([False, True, False, True]))
-    other = batch(vocabulary, texts=texts, heard=torch.tensor([False, True, False, True]))
+    some = batch(vocabulary, texts=texts, audio_mask=torch.tensor([False, True, False, True]))
+    other = batch(vocabulary, texts=texts, audio_mask=torch.tensor([False, True, False, True]))
     other.waveforms = torch.where(some.audio_mask[:, None], some.waveforms, some.waveforms.flip(1))
     for task in model.heads:
         without, mixed, changed = (model(data)[task].logits for data in (silent, some, other))
@@ -155,7 +155,7 @@ def test_audio_alone_reads_nothing():
 )
 def test_categories_alone_and_dimensions_alone(tasks, heads):
     model, vocabulary = build(tasks=tasks)
-    assert list(model.heads) == heads == list(model.config.answers)
+    assert list(model.heads) == heads == list(model.config.predicted_tasks)
     assert list(vocabulary.ratings) == [name for name in heads if name in DIMENSIONS]
     assert loss_of(model, batch(vocabulary)).isfinite()
     assert model.stages()[0].weights == {task: weight for task, weight in tasks.items() if weight}

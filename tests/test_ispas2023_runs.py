@@ -59,7 +59,7 @@ def test_the_report_of_missing_modalities_is_of_what_it_says(run, small_demo):
         alone = predictor.predict(path)
         assert alone.dimensions["valence"] == pytest.approx(row["valence_prediction"], abs=1e-4)
         (model,), (vocabulary,) = predictor.model.models, predictor.model.vocabularies
-        tokens, counts = vocabulary.tokens([text])
+        tokens, counts = vocabulary.encode_texts([text])
         unheard = model(Batch(None, torch.tensor([16000]), tokens=tokens, counts=counts))
         expected = model.heads["valence"].decode(unheard["valence"])[0]
         assert silent["valence_prediction"] == pytest.approx(expected, abs=1e-4)

@@ -101,7 +101,7 @@ def test_the_fusion_can_be_frozen_in_stage_1():
 LATER = {"co_attention": False, "pooled_features": False, "pooling": "statistics", "frozen_layers": 2}
 
 
-@pytest.mark.parametrize("option", wan2025.Config.later)
+@pytest.mark.parametrize("option", wan2025.Config.later_options)
 def test_the_first_stage_does_not_depend_on_what_comes_later(option):
     """Same seed, dropout on: the same loss and the same gradients, so that studies may share the stage."""
     sides = []
@@ -120,7 +120,7 @@ def test_the_first_stage_does_not_depend_on_what_comes_later(option):
     for name, gradient in sides[0][1].items():
         assert (gradient is None) == (sides[1][1][name] is None)
         assert gradient is None or torch.equal(gradient, sides[1][1][name]), name
-    assert set(LATER) == set(wan2025.Config.later)
+    assert set(LATER) == set(wan2025.Config.later_options)
 
 
 def test_answers_do_not_depend_on_neighbours():
@@ -252,5 +252,5 @@ def test_wrong_options_are_named(values, message):
 
 def test_the_table_of_models_is_the_folder():
     folder = Path(models.__file__).parent
-    files = {p.stem for p in folder.glob("*.py")} - {"__init__", "stage"}
+    files = {p.stem for p in folder.glob("*.py")} - {"__init__", "contract", "stage"}
     assert files == set(models.MODELS)

@@ -88,9 +88,9 @@ def test_answers_do_not_depend_on_neighbours_or_padding(inputs, pooling, joining
 def test_what_is_withheld_makes_no_difference(joining, pooling):
     model, vocabulary = build(joining=joining, pooling=pooling)
     texts, heard = ["yes we can"] * 4, torch.tensor([False, True, False, True])
-    some = rated(vocabulary, model, texts=texts, heard=heard)["valence"].logits
+    some = rated(vocabulary, model, texts=texts, audio_mask=heard)["valence"].logits
     louder = torch.where(heard[:, None], WAVEFORMS, 5 * WAVEFORMS.flip(0))
-    other = rated(vocabulary, model, texts=texts, heard=heard, waveforms=louder)["valence"].logits
+    other = rated(vocabulary, model, texts=texts, audio_mask=heard, waveforms=louder)["valence"].logits
     silent = rated(vocabulary, model, texts=texts, waveforms=None)["valence"].logits
     torch.testing.assert_close(some, other)
     torch.testing.assert_close(some[~heard], silent[~heard], atol=1e-5, rtol=1e-5)
@@ -134,7 +134,7 @@ def test_ratings_that_weigh_nothing_are_left_out(weights):
     assert set(model.heads) == set(model.regressors) == set(DIMENSIONS) - set(weights)
     assert models.configure(
         {"name": "oliveira2023", "encoder": AUDIO, "text": None, "tasks": weights}
-    ).answers
+    ).predicted_tasks
 
 
 @pytest.mark.parametrize(

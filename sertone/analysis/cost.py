@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from sertone import models
 from sertone.audio import SAMPLING_RATE
+from sertone.models.contract import EmotionModel
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
 from sertone.training.fit.step import freeze
@@ -32,7 +32,7 @@ PATIENCE = 3.0
 PARTS = ("encoder", "text")
 
 
-def count_parameters(model: Any) -> dict[str, Any]:
+def count_parameters(model: EmotionModel) -> dict[str, Any]:
     """How many parameters a model has, and how many of them are trained.
 
     Args:
@@ -59,7 +59,7 @@ def count_parameters(model: Any) -> dict[str, Any]:
     }
 
 
-def _parts(model: nn.Module, trained: set[str]) -> dict[str, dict[str, int]]:
+def _parts(model: EmotionModel, trained: set[str]) -> dict[str, dict[str, int]]:
     names: dict[str, set[str]] = {}
     for name, _ in model.named_parameters():
         first = name.split(".", 1)[0]
@@ -70,7 +70,7 @@ def _parts(model: nn.Module, trained: set[str]) -> dict[str, dict[str, int]]:
     }
 
 
-def _count(model: nn.Module, names: set[str] | None = None) -> int:
+def _count(model: EmotionModel, names: set[str] | None = None) -> int:
     return sum(w.numel() for name, w in model.named_parameters() if names is None or name in names)
 
 
@@ -113,7 +113,7 @@ def _clip(vocabulary: Vocabulary) -> Batch:
     return Batch(0.1 * torch.randn(1, samples), torch.tensor([samples]), tokens=tokens, counts=counts)
 
 
-def _fastest(model: nn.Module, clip: Batch) -> float:
+def _fastest(model: EmotionModel, clip: Batch) -> float:
     """Seconds of the fastest answer."""
     seconds, begun = [], time.perf_counter()
     while time.perf_counter() - begun < PATIENCE or len(seconds) < 3:

@@ -10,6 +10,7 @@ from sertone import recipe as recipes
 from sertone.analysis.cost import HUBERT_LARGE, count_parameters, measure_cost
 from sertone.audio import SAMPLING_RATE
 from sertone.catalogue import is_recipe
+from sertone.models.contract import EmotionModel
 from sertone.nn.vocabulary import Vocabulary
 from sertone.sharing.model_folder import find_checkpoints
 from sertone.training.experiment.experiment import prepare
@@ -49,12 +50,12 @@ def _of_recipe(path: str | Path, overrides: Iterable[str], measure: bool) -> dic
 
 
 def _described(
-    model: Any, options: Mapping[str, Any], vocabulary: Vocabulary, corpus: str, measure: bool
+    model: EmotionModel, options: Mapping[str, Any], vocabulary: Vocabulary, corpus: str, measure: bool
 ) -> dict[str, Any]:
     return {
         "model": options["name"],
         "encoders": describe_encoders(dict(options)),
-        "answers": {task: _answer(task, vocabulary) for task in model.config.answers},
+        "answers": {task: _answer(task, vocabulary) for task in model.config.predicted_tasks},
         "reads": model.text is not None,
         "hears": model.encoder.width > 0,
         "min_samples": model.encoder.min_samples,

@@ -4,10 +4,10 @@ Axis letters: B batch, N samples, S tokens, K classes, R dimensions.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,9 @@ from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.export.exportable import ExportableModel
 from sertone.files import read_json
+from sertone.models.contract import EmotionModel
 from sertone.nn.batch import Batch
+from sertone.nn.heads import RatingHead
 from sertone.scoring.calibration import Calibration
 from sertone.sharing.card_scores import Scores, describe_choice, find_cross_validation
 from sertone.sharing.model_folder import find_checkpoints
@@ -133,7 +135,7 @@ class PredictionGraph(nn.Module):
 
     def __init__(self, trained: TorchModel) -> None:
         super().__init__()
-        self.models = nn.ModuleList(trained.models)
+        self.models = nn.ModuleList(cast(list[nn.Module], trained.models))
         self.calibrations: Sequence[Calibration] = trained.calibrations
         self.ratings = list(trained.scales)
         self.eval()
@@ -155,14 +157,15 @@ class PredictionGraph(nn.Module):
         assert inputs is not None, "every model uses audio or text"
         lengths = torch.full((inputs.shape[0],), inputs.shape[1])
         batch = Batch(waveforms, lengths, tokens=tokens, counts=counts)
+        models = cast(Iterable[EmotionModel], self.models)
         outputs = [
             self._predict(model, calibration, batch)
-            for model, calibration in zip(self.models, self.calibrations, strict=True)
+            for model, calibration in zip(models, self.calibrations, strict=True)
         ]
         probabilities, ratings = (torch.stack(part).mean(0) for part in zip(*outputs, strict=True))
         return probabilities, ratings
 
-    def _predict(self, model: Any, calibration: Calibration, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _predict(self, model: EmotionModel, calibration: Calibration, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the probabilities (B, K) and the ratings (B, R) of one model; K or R may be 0."""
         outputs = model(batch)
         empty = batch.lengths.float()[:, None][:, :0]  # (B, 0)
@@ -171,5 +174,5 @@ class PredictionGraph(nn.Module):
         if emotion is not None:
             # temperature scaling, see `scoring.calibration`
             probabilities = (emotion.logits.float() / calibration.temperature).softmax(-1)
-        ratings = [model.heads[name].ratings(outputs[name]) for name in self.ratings]
+        ratings = [cast(RatingHead, model.heads[name]).ratings(outputs[name]) for name in self.ratings]
         return probabilities, torch.stack(ratings, -1) if ratings else empty

@@ -14,31 +14,28 @@ Where it differs from the paper, or the paper is silent (our reading):
 
 from collections.abc import Collection
 from functools import partial
-from typing import Annotated, ClassVar, Literal, cast
+from typing import Annotated, ClassVar, cast
 
 from pydantic import Field
 from torch import nn
 
+from sertone.models.contract import EmotionModel
 from sertone.models.stage import Stage
 from sertone.nn.batch import Batch
 from sertone.nn.encoders.config import EncoderConfig
-from sertone.nn.heads import ClassHead, EnsembleHead, HeadOutput
+from sertone.nn.heads import ClassHead, EnsembleHead, HeadOutput, Heads
 from sertone.nn.masks import standardise_states
 from sertone.nn.pooling import POOLINGS
 from sertone.nn.vocabulary import Vocabulary
+from sertone.recipe.choices import OneOf
 from sertone.recipe.settings import MAX_LAYERS, Settings
 
 
 class Config(Settings):
     """The baseline's part of a recipe."""
 
-    later: ClassVar = ()
+    later_options: ClassVar[tuple[str, ...]] = ()
     """There is no second stage."""
-
-    answers: ClassVar = ("emotion",)
-    """The tasks that the model is for."""
-    text: ClassVar = None
-    """It reads none."""
 
     encoder: EncoderConfig
     hidden: Annotated[int, Field(ge=1)] | None = 256
@@ -47,13 +44,27 @@ class Config(Settings):
     """The dropout of the head."""
     members: int = Field(default=1, ge=1, le=MAX_LAYERS)
     """This many heads learn side by side over the same encoder. Their log-probabilities are averaged."""
-    pooling: Literal["mean", "statistics", "attentive"] = "mean"
+    pooling: Annotated[str, OneOf(POOLINGS)] = "mean"
     """`mean` takes the mean over frames, as the paper does. `statistics` adds the standard deviation, and
     `attentive` weighs frames."""
     output_norm: bool = False
     """With true the encoder's output gets zero mean and unit variance, as with SpeechBrain's option."""
     frozen_layers: int = Field(default=0, ge=-1)
     """This many encoder layers are not trained. 0 freezes the front end only, and -1 nothing."""
+
+    @property
+    def predicted_tasks(self) -> tuple[str, ...]:
+        """The tasks that the model is for."""
+        return ("emotion",)
+
+    @property
+    def text(self) -> None:
+        """The model uses no text."""
+        return None
+
+    def build(self, vocabulary: Vocabulary) -> EmotionModel:
+        """Build the model."""
+        return Model(self, vocabulary)
 
 
 class Model(nn.Module):
@@ -66,21 +77,24 @@ class Model(nn.Module):
         self.config = config
         self.encoder = config.encoder.build()
         self.pooling = POOLINGS[config.pooling](self.encoder.width)
-        self.heads = nn.ModuleDict({"emotion": self._head(vocabulary.classes["emotion"])})
+        self.heads = Heads({"emotion": self._make_head(vocabulary.classes["emotion"])})
+
+    def _make_head(self, emotions: list[str]) -> ClassHead | EnsembleHead:
+        width = self.pooling.outputs
+        make_member = partial(
+            ClassHead, width, self.config.hidden, emotions, self.config.dropout, metric="emotion"
+        )
+        return EnsembleHead(self.config.members, make_member) if self.config.members > 1 else make_member()
 
     def forward(self, batch: Batch, tasks: Collection[str] = ("emotion",)) -> dict[str, HeadOutput]:
         """Batch -> output of the emotion head, the only one."""
         hidden, frames = batch.encode(self.encoder)
-        last = hidden[:, -1:]  # (B, 1, T, D)
-        features = standardise_states(last, frames) if self.config.output_norm else last
-        pooled = self.pooling(features[:, 0], frames)
+        states = hidden[:, -1:]  # the last layer, (B, 1, T, D)
+        if self.config.output_norm:
+            states = standardise_states(states, frames)
+        pooled = self.pooling(states[:, 0], frames)
         return {"emotion": cast(ClassHead | EnsembleHead, self.heads["emotion"]).classify(pooled, frames)}
 
-    def _head(self, emotions: list[str]) -> ClassHead | EnsembleHead:
-        width, hidden, dropout = self.pooling.outputs, self.config.hidden, self.config.dropout
-        make = partial(ClassHead, width, hidden, emotions, dropout, metric="emotion")
-        return EnsembleHead(self.config.members, make) if self.config.members > 1 else make()
-
     def stages(self) -> list[Stage]:
-        """One stage."""
+        """Return the only stage."""
         return [Stage("emotion", {"emotion": 1.0}, self.config.frozen_layers, (self.encoder.depth,))]

@@ -11,12 +11,12 @@ One stage. The loss is a weighted sum of cross-entropy and one minus the concord
 epochs one of the modalities is withheld (Random Modality Masking, `stage.Masking`).
 
 Our reading, where the paper is silent:
-    - "The shorter is padded to the longer": with zeros, within each utterance; what a batch pads beyond that
-      never counts. `pairing: stretch` repeats the states of the shorter one instead, so that a word meets the
-      sound of about its time.
+    - "The shorter is padded to the longer": with zeros, within each utterance; further padding of the batch
+      never counts. `pairing: stretch` repeats the states of the shorter one instead, so that a word is paired
+      with the sound of about its time.
     - A modality that is missing or withheld has no tokens. The stream whose values it would be is left out
-      of the mean of the two; in plain cross-attention, which then has nothing to ask, the other modality goes
-      on as it is. No utterance is ever left without both.
+      of the mean of the two. In plain cross-attention the other modality then stays as it is. No utterance
+      ever lacks both modalities.
     - Self-attention has a residual connection and a layer norm (`residual`); attention between modalities has
       neither, as the formula says. Where the encoders' widths differ, linear layers bring both to `width`.
     - Classifier and regressor have one hidden layer of `hidden` units with dropout; both ratings share it
@@ -29,8 +29,8 @@ Our reading, where the paper is silent:
       speaker, by the mean of UA and concordances.
 """
 
-from collections.abc import Collection
-from typing import ClassVar, Literal, cast
+from collections.abc import Collection, Sequence
+from typing import Annotated, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -38,19 +38,20 @@ from torch import Tensor, nn
 
 from sertone.errors import SertoneError
 from sertone.labels import DIMENSIONS
-from sertone.models.stage import LossWeights, Masking, Stage
+from sertone.models.contract import EmotionModel
+from sertone.models.stage import Masking, RequiredLossWeights, Stage
+from sertone.nn.attention import INTERACTIONS, ModalitySelfAttention, ModalityStates
 from sertone.nn.batch import Batch
-from sertone.nn.crossmodal import INTERACTIONS, ModalitySelfAttention, ModalityStates
 from sertone.nn.encoders.config import EncoderConfig
-from sertone.nn.heads import ClassHead, HeadOutput
+from sertone.nn.heads import ClassHead, Head, HeadOutput, Heads, RatingHead, Regressor
 from sertone.nn.masks import frame_mask
-from sertone.nn.ratings import RatingHead, Regressor
 from sertone.nn.text import TextEncoder, TextEncoderConfig
 from sertone.nn.vocabulary import Vocabulary
+from sertone.recipe.choices import OneOf
 from sertone.recipe.settings import Settings
 
 
-class TaskWeights(LossWeights):
+class TaskWeights(RequiredLossWeights):
     """Weight of each loss; 0 leaves the task out."""
 
     emotion: float = Field(default=0.33, ge=0)
@@ -66,18 +67,18 @@ class TaskWeights(LossWeights):
 class Config(Settings):
     """This model's part of a recipe."""
 
-    later: ClassVar = ()
+    later_options: ClassVar[tuple[str, ...]] = ()
     """There is no second stage."""
 
     encoder: EncoderConfig
     """The speech encoder."""
     text: TextEncoderConfig | None
-    """The text encoder. With null the model hears the audio alone."""
+    """The text encoder. With null the model uses the audio alone."""
     tasks: TaskWeights = TaskWeights()
     """The weights of the losses."""
     self_attention: bool = True
     """With true each modality has a self-attention."""
-    interaction: Literal["none", "cross", "bridge"] = "bridge"
+    interaction: Annotated[str, OneOf(INTERACTIONS)] = "bridge"
     """The attention between the modalities."""
     bridge_tokens: int = Field(default=30, ge=1)
     """The number of bridge tokens of each stream."""
@@ -92,9 +93,9 @@ class Config(Settings):
     hidden: int = Field(default=256, ge=1)
     """The width of the heads' hidden layers."""
     separate_regressors: bool = False
-    """With true each rating has a hidden layer of its own."""
+    """With true each rating has a separate hidden layer."""
     ratings_from: Literal["zero", "scale"] = "scale"
-    """The regressor answers 0 to 1. With `scale` these are the lowest and the highest rating. `zero` divides
+    """The regressor predicts 0 to 1. With `scale` these are the lowest and the highest rating. `zero` divides
     ratings by the top of their scale, as published, and needs a scale above zero."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """The dropout of heads and attention outside the encoders."""
@@ -107,9 +108,13 @@ class Config(Settings):
     """With true the embeddings of the text encoder are not trained."""
 
     @property
-    def answers(self) -> tuple[str, ...]:
+    def predicted_tasks(self) -> tuple[str, ...]:
         """The tasks that the model is for."""
         return tuple(self.tasks.active_tasks())
+
+    def build(self, vocabulary: Vocabulary) -> EmotionModel:
+        """Build the model."""
+        return Model(self, vocabulary)
 
 
 class Model(nn.Module):
@@ -117,73 +122,86 @@ class Model(nn.Module):
 
     def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
         super().__init__()
-        self.config, self.tasks = config, config.tasks.active_tasks()
+        self.config = config
+        self.tasks = config.tasks.active_tasks()
         self.encoder = config.encoder.build()
         self.text: TextEncoder | None = config.text.build(vocabulary.tokenizer) if config.text else None
         width = config.width or self.encoder.width
         _require_even_heads(width, config.attention_heads)
-        shared = (width, config.attention_heads, config.dropout)
-        encoders = {"audio": self.encoder} | ({"text": self.text} if self.text else {})
-        self.projections = nn.ModuleDict({name: _projection(e.width, width) for name, e in encoders.items()})
-        self.refinements = nn.ModuleDict(
-            {
-                name: ModalitySelfAttention(*shared, residual=config.residual)
-                for name in encoders
-                if config.self_attention
-            }
+        widths = {"audio": self.encoder.width} | ({"text": self.text.width} if self.text else {})
+        self.projections = nn.ModuleDict({name: _make_projection(widths[name], width) for name in widths})
+        self.refinements = nn.ModuleDict()
+        if config.self_attention:
+            for name in widths:
+                self.refinements[name] = ModalitySelfAttention(
+                    width, config.attention_heads, config.dropout, residual=config.residual
+                )
+        interaction = INTERACTIONS[config.interaction if self.text else "none"]
+        self.interaction = interaction(
+            width, config.attention_heads, config.dropout, config.bridge_tokens, config.pairing
         )
-        interaction = config.interaction if self.text else "none"
-        self.interaction = INTERACTIONS[interaction](*shared, config.bridge_tokens, config.pairing)
-        self.regressors, self.heads = nn.ModuleDict(), nn.ModuleDict()
+        self.regressors = nn.ModuleDict()
+        self.heads = Heads()
         for task in self.tasks:
-            self._add_head(task, width, vocabulary)
+            if task in DIMENSIONS and self._regressor_name(task) not in self.regressors:
+                regressor = Regressor(width, config.hidden, config.dropout)
+                self.regressors[self._regressor_name(task)] = regressor
+            self.heads[task] = self._make_head(task, width, vocabulary)
 
-    def _add_head(self, task: str, width: int, vocabulary: Vocabulary) -> None:
+    def _make_head(self, task: str, width: int, vocabulary: Vocabulary) -> Head:
         config = self.config
         if task not in DIMENSIONS:
-            classes = vocabulary.classes[task]
-            self.heads[task] = ClassHead(width, config.hidden, classes, config.dropout, metric=task)
-            return
-        if self._regressor(task) not in self.regressors:
-            self.regressors[self._regressor(task)] = Regressor(width, config.hidden, config.dropout)
-        self.heads[task] = RatingHead(
+            return ClassHead(width, config.hidden, vocabulary.classes[task], config.dropout, metric=task)
+        return RatingHead(
             config.hidden,
             vocabulary.ratings[task],
             divide_by_top=config.ratings_from == "zero",
             dropout=config.dropout,
         )
 
-    def _regressor(self, task: str) -> str:
+    def _regressor_name(self, task: str) -> str:
         return task if self.config.separate_regressors else "shared"
 
     def forward(self, batch: Batch, tasks: Collection[str] = ()) -> dict[str, HeadOutput]:
-        """Batch -> output of every head; which tasks are asked for makes no difference."""
-        streams = (audio := self._refined("audio", *batch.encode_audio(self.encoder)),)
+        """Batch -> output of every head, whichever `tasks` are asked for."""
+        audio = self._refine("audio", *batch.encode_audio(self.encoder))
+        streams = [audio]
         if self.text:
-            streams = self.interaction(audio, self._refined("text", *batch.encode_text(self.text)))
-        pooled = _mean_of_streams(streams)  # (B, D)
+            streams = self.interaction(audio, self._refine("text", *batch.encode_text(self.text)))
+        pooled = _average_streams(streams)  # (B, D)
         hidden = {name: regressor(pooled) for name, regressor in self.regressors.items()}
-        return {
-            task: cast(ClassHead, head).classify(pooled, audio.counts)
-            if task not in DIMENSIONS
-            else cast(RatingHead, head).rate(hidden[self._regressor(task)], audio.counts)
-            for task, head in self.heads.items()
-        }
+        outputs: dict[str, HeadOutput] = {}
+        for task, head in self.heads.items():
+            if isinstance(head, RatingHead):
+                outputs[task] = head.rate(hidden[self._regressor_name(task)], audio.counts)
+            else:
+                outputs[task] = cast(ClassHead, head).classify(pooled, audio.counts)
+        return outputs
 
-    def _refined(self, name: str, hidden: Tensor, counts: Tensor) -> ModalityStates:
-        """The last layer at the common width, zero beyond what is real, after self-attention."""
-        states = self.projections[name](hidden[:, -1])
-        own = ModalityStates(states * frame_mask(counts, states.shape[1])[..., None], counts)
-        return self.refinements[name](own) if name in self.refinements else own
+    def _refine(self, modality: str, hidden: Tensor, counts: Tensor) -> ModalityStates:
+        """Project the last layer to the common width, and apply the self-attention, where there is one.
+
+        Args:
+            modality: `audio` or `text`.
+            hidden: hidden states of the encoder, (B, L+1, T, D of the encoder).
+            counts: real states, (B,).
+        """
+        projected = self.projections[modality](hidden[:, -1])
+        # A linear projection has a bias, and withheld audio has states: the mask sets both to zero.
+        mask = frame_mask(counts, projected.shape[1])[..., None]
+        states = ModalityStates(projected * mask, counts)
+        return self.refinements[modality](states) if modality in self.refinements else states
 
     def stages(self) -> list[Stage]:
-        """One stage."""
-        config, frozen, masking = self.config, (), None
-        if self.text:
-            frozen = (f"text.{self.text.embeddings}",) if config.freeze_embeddings else ()
-            masking = config.masking if config.masking.per != "off" else None
-        needs = (self.encoder.depth,)
-        return [Stage("joint", self.tasks, config.frozen_layers, needs, frozen, masking)]
+        """Return the only stage."""
+        config = self.config
+        frozen: tuple[str, ...] = ()
+        masking = None
+        if self.text and config.freeze_embeddings:
+            frozen = (f"text.{self.text.embeddings}",)
+        if self.text and config.masking.per != "off":
+            masking = config.masking
+        return [Stage("joint", self.tasks, config.frozen_layers, (self.encoder.depth,), frozen, masking)]
 
 
 def _require_even_heads(width: int, attention_heads: int) -> None:
@@ -196,12 +214,12 @@ def _require_even_heads(width: int, attention_heads: int) -> None:
         )
 
 
-def _projection(own: int, width: int) -> nn.Module:
-    return nn.Identity() if own == width else nn.Linear(own, width)
+def _make_projection(encoder_width: int, width: int) -> nn.Module:
+    return nn.Identity() if encoder_width == width else nn.Linear(encoder_width, width)
 
 
-def _mean_of_streams(streams: Collection[ModalityStates]) -> Tensor:
-    """Mean over the streams that are there of their means: (B, D)."""
-    there = torch.stack([stream.counts > 0 for stream in streams])[..., None]  # (streams, B, 1)
+def _average_streams(streams: Sequence[ModalityStates]) -> Tensor:
+    """Return the mean over the present streams of their means over time: (B, D)."""
+    present = torch.stack([stream.counts > 0 for stream in streams])[..., None]  # (streams, B, 1)
     means = torch.stack([stream.mean() for stream in streams])  # (streams, B, D)
-    return (means * there).sum(0) / there.sum(0).clamp(min=1)
+    return (means * present).sum(0) / present.sum(0).clamp(min=1)

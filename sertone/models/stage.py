@@ -1,4 +1,4 @@
-"""One stage of a training plan: which losses count, what stays as it is, and what is withheld."""
+"""One stage of a training plan: its losses, what it freezes, and which modality it withholds."""
 
 import math
 from collections.abc import Sequence
@@ -16,17 +16,21 @@ MODALITIES = ("audio", "text")
 
 
 class LossWeights(Settings):
-    """Weight of each loss; 0 leaves the task out. A model's own has a field for each of its tasks."""
-
-    @model_validator(mode="after")
-    def _some(self) -> Self:
-        if not self.active_tasks():
-            raise ValueError("all weights are 0; at least one task has to be learnt")
-        return self
+    """Weight of each loss; 0 leaves the task out. A subclass has a field for each task of its model."""
 
     def active_tasks(self) -> dict[str, float]:
-        """The tasks that take part."""
+        """Return the weights of the tasks that take part."""
         return {task: weight for task, weight in self.model_dump().items() if weight > 0}
+
+
+class RequiredLossWeights(LossWeights):
+    """Weights of a model that has no other loss, so at least one task takes part."""
+
+    @model_validator(mode="after")
+    def _require_a_task(self) -> Self:
+        if not self.active_tasks():
+            raise ValueError("all weights are 0; at least one task has to be learned")
+        return self
 
 
 class Masking(Settings):
@@ -42,37 +46,41 @@ class Masking(Settings):
     text: float = Field(default=0.6, ge=0, le=1)
     """The share of the maskings that withhold the text. The others withhold the audio."""
 
-    def probability_after(self, done: float) -> float:
-        """Of withholding something, after this share of the stage."""
-        probability = self.probability * (1 + math.cos(math.pi * done)) / 2
+    def probability_after(self, progress: float) -> float:
+        """Return the probability of withholding a modality, after this share of the stage."""
+        probability = self.probability * (1 + math.cos(math.pi * progress)) / 2
         return probability if self.per != "off" and probability >= self.least else 0.0
 
-    def draw(self, random: np.random.Generator, done: float, utterances: int) -> list[str]:
-        """What of each utterance is withheld in an epoch: `audio`, `text` or nothing.
+    def draw(self, random: np.random.Generator, progress: float, utterances: int) -> list[str]:
+        """Draw the modality that an epoch withholds from each utterance: `audio`, `text` or an empty name.
 
         Args:
             random: numbers are drawn from it also where nothing is withheld.
-            done: share of the stage before the epoch.
+            progress: share of the stage before the epoch.
             utterances: how many.
         """
         draws = 1 if self.per == "epoch" else utterances
-        masked = random.random(draws) < self.probability_after(done)
-        text = random.random(draws) < self.text
-        chosen = [MODALITIES[int(t)] if m else "" for m, t in zip(masked, text, strict=True)]
-        return chosen * utterances if self.per == "epoch" else chosen
+        # Both lines always draw as many numbers, so that later draws do not depend on the probability.
+        is_masked = random.random(draws) < self.probability_after(progress)
+        masks_text = random.random(draws) < self.text
+        modalities = [
+            MODALITIES[int(text)] if masked else ""
+            for masked, text in zip(is_masked, masks_text, strict=True)
+        ]
+        return modalities * utterances if self.per == "epoch" else modalities
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage.
+    """A stage of training.
 
     Attributes:
         name: for progress lines and reports.
         weights: task -> weight of its loss; the loss is the weighted sum.
-        cut: where the encoder's frozen prefix ends (see `nn.encoder`).
-        needs: the encoder's hidden states that the model reads; a cache keeps no others.
+        cut: where the encoder's frozen prefix ends (see `nn.encoders.base`).
+        needs: the encoder's hidden states that the model uses; a cache keeps no others.
         frozen: names of further modules that are not trained.
-        masking: what is withheld at random; None: nothing.
+        masking: the modality that is withheld at random; None: none.
     """
 
     name: str
@@ -83,18 +91,21 @@ class Stage:
     masking: Masking | None = None
 
     def draw_withheld(
-        self, utterances: Sequence[Utterance], draw: np.random.Generator, done: float
+        self, utterances: Sequence[Utterance], random: np.random.Generator, progress: float
     ) -> list[str]:
-        """Draw what of each utterance an epoch withholds: `audio`, `text` or nothing.
+        """Draw the modality that an epoch withholds from each utterance: `audio`, `text` or an empty name.
 
-        Audio is never withheld from an utterance without text, so that something is left of each.
+        Audio is never withheld from an utterance without text, so that each keeps a modality.
 
         Args:
-            utterances: of the training side.
-            draw: of the epoch.
-            done: share of the stage before the epoch.
+            utterances: of the training set.
+            random: of the epoch.
+            progress: share of the stage before the epoch.
         """
         if self.masking is None:
             return [""] * len(utterances)
-        drawn = zip(utterances, self.masking.draw(draw, done, len(utterances)), strict=True)
-        return ["" if what == "audio" and not has_words(u.text) else what for u, what in drawn]
+        modalities = self.masking.draw(random, progress, len(utterances))
+        return [
+            "" if modality == "audio" and not has_words(utterance.text) else modality
+            for utterance, modality in zip(utterances, modalities, strict=True)
+        ]

@@ -18,8 +18,8 @@ Our reading, where the paper is silent:
       are averaged over the tasks. The emotion head sees them beside the pooled ARI features and the
       auxiliary hidden layers, concatenated. `pooled_features: false` leaves the pooled ARI features out,
       which is what the paper's figure may mean.
-    - The loss weights of the tasks are not published: `tasks` sets them, all 1 if not told otherwise.
-    - Each stage has 100 epochs; an epoch hears every utterance once, at one of the three speeds drawn
+    - The loss weights of the tasks are not published: `tasks` sets them, all 1 by default.
+    - Each stage has 100 epochs. An epoch uses every utterance once, at one of the three speeds, drawn
       at random. Batches are drawn at random, too, and the last epoch counts.
     - Learning rates: "10e-4" and "10e-5" are read as 1e-4 and 1e-5 (docs/reproduce.md says why).
     - AdamW with weight decay 0.01, a constant rate, gradients clipped at norm 1. `hidden` is 256,
@@ -34,25 +34,27 @@ Our reading, where the paper is silent:
 """
 
 from collections.abc import Collection
-from typing import ClassVar, Literal, Self, cast
+from typing import Annotated, ClassVar, Self, cast
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from sertone.models.stage import Stage
+from sertone.models.contract import EmotionModel
+from sertone.models.stage import LossWeights, Stage
 from sertone.nn.attention import CoAttention
 from sertone.nn.batch import Batch
 from sertone.nn.encoders.config import EncoderConfig
 from sertone.nn.fusions import FUSIONS
-from sertone.nn.heads import ClassHead, HeadOutput, TranscriptHead
+from sertone.nn.heads import ClassHead, Head, HeadOutput, Heads, TranscriptHead
 from sertone.nn.masks import standardise_states
 from sertone.nn.pooling import POOLINGS
 from sertone.nn.vocabulary import TRANSCRIPT, Vocabulary
+from sertone.recipe.choices import OneOf
 from sertone.recipe.settings import Settings
 
 
-class Tasks(Settings):
+class Tasks(LossWeights):
     """Weight of each auxiliary loss; 0 leaves the task out."""
 
     gender: float = Field(default=1.0, ge=0)
@@ -64,27 +66,23 @@ class Tasks(Settings):
     asr: float = Field(default=1.0, ge=0)
     """The weight of the transcript loss (CTC over characters)."""
 
-    def active_tasks(self) -> dict[str, float]:
-        """The tasks that take part."""
-        return {task: weight for task, weight in self.model_dump().items() if weight > 0}
-
 
 class Config(Settings):
     """This model's part of a recipe."""
 
-    later: ClassVar = ("co_attention", "pooled_features", "pooling", "frozen_layers")
+    later_options: ClassVar[tuple[str, ...]] = (
+        "co_attention",
+        "pooled_features",
+        "pooling",
+        "frozen_layers",
+    )
     """Options on which only the second stage depends."""
-
-    answers: ClassVar = ("emotion",)
-    """The tasks that the model is for."""
-    text: ClassVar = None
-    """It reads none."""
 
     encoder: EncoderConfig
     """The speech encoder."""
     tasks: Tasks = Tasks()
     """The weights of the auxiliary losses."""
-    fusion: Literal["ari_full", "ari_diagonal", "ari_scalar", "weighted_sum", "last"] = "ari_full"
+    fusion: Annotated[str, OneOf(FUSIONS)] = "ari_full"
     """The way in which the layers become one sequence."""
     co_attention: bool = True
     """With false the emotion head sees the pooled features alone."""
@@ -97,7 +95,7 @@ class Config(Settings):
     """The width of the heads' hidden layers."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """The dropout of the heads."""
-    pooling: Literal["mean", "statistics", "attentive"] = "mean"
+    pooling: Annotated[str, OneOf(POOLINGS)] = "mean"
     """`mean` takes the mean over frames, as the paper does. `statistics` adds the standard deviation, and
     `attentive` weighs frames."""
     frozen_layers: int = Field(default=4, ge=0)
@@ -106,12 +104,26 @@ class Config(Settings):
     """With true stage 1 does not train the fusion: the paper's remedy where few auxiliary tasks are used."""
 
     @model_validator(mode="after")
-    def _something_for_the_emotion_head(self) -> Self:
+    def _require_emotion_features(self) -> Self:
         if not self.pooled_features and not (self.co_attention and self.tasks.active_tasks()):
             raise ValueError(
                 "pooled_features: false leaves the emotion head nothing; expected co_attention and a task"
             )
         return self
+
+    @property
+    def predicted_tasks(self) -> tuple[str, ...]:
+        """The tasks that the model is for."""
+        return ("emotion",)
+
+    @property
+    def text(self) -> None:
+        """The model uses no text."""
+        return None
+
+    def build(self, vocabulary: Vocabulary) -> EmotionModel:
+        """Build the model."""
+        return Model(self, vocabulary)
 
 
 class Model(nn.Module):
@@ -121,25 +133,27 @@ class Model(nn.Module):
 
     def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
         super().__init__()
-        self.config, self.tasks = config, config.tasks.active_tasks()
+        self.config = config
+        self.tasks = config.tasks.active_tasks()
         self.encoder = config.encoder.build()
-        width, hidden, dropout = self.encoder.width, config.hidden, config.dropout
+        width = self.encoder.width
         self.fusion = FUSIONS[config.fusion](self.encoder.depth, width)
-        self.heads = nn.ModuleDict()
-        for task in self.tasks:
-            self.heads[task] = (
-                TranscriptHead(width, hidden, vocabulary.characters, dropout)
-                if task == TRANSCRIPT
-                else ClassHead(width, hidden, vocabulary.classes[task], dropout)
-            )
+        self.heads = Heads({task: self._make_auxiliary_head(task, vocabulary) for task in self.tasks})
         self.pooling = POOLINGS[config.pooling](width) if config.pooled_features else None
-        pooled = self.pooling.outputs if self.pooling else 0
+        emotion_inputs = self.pooling.outputs if self.pooling else 0
         self.co_attention: CoAttention | None = None
         if config.co_attention and self.tasks:
-            self.co_attention = CoAttention(width, hidden)
-            pooled += width + hidden * len(self.tasks)
-        emotions = vocabulary.classes["emotion"]
-        self.heads["emotion"] = ClassHead(pooled, hidden, emotions, dropout, metric="emotion")
+            self.co_attention = CoAttention(width, config.hidden)
+            emotion_inputs += width + config.hidden * len(self.tasks)
+        self.heads["emotion"] = ClassHead(
+            emotion_inputs, config.hidden, vocabulary.classes["emotion"], config.dropout, metric="emotion"
+        )
+
+    def _make_auxiliary_head(self, task: str, vocabulary: Vocabulary) -> Head:
+        width, hidden, dropout = self.encoder.width, self.config.hidden, self.config.dropout
+        if task == TRANSCRIPT:
+            return TranscriptHead(width, hidden, vocabulary.characters, dropout)
+        return ClassHead(width, hidden, vocabulary.classes[task], dropout)
 
     def forward(self, batch: Batch, tasks: Collection[str] = ("emotion",)) -> dict[str, HeadOutput]:
         """Batch -> output of every auxiliary head, and of the emotion head where `tasks` has it."""
@@ -148,13 +162,14 @@ class Model(nn.Module):
             hidden = standardise_states(hidden, frames)
         features = self.fusion(hidden)  # (B, T, D)
         outputs = {task: self.heads[task](features, frames) for task in self.tasks}
+        # Stage 1 does not ask for emotions: its emotion head and co-attention get no gradient.
         if "emotion" not in tasks:
             return outputs
         pooled = self._emotion_features(features, frames, outputs)
         return outputs | {"emotion": cast(ClassHead, self.heads["emotion"]).classify(pooled, frames)}
 
     def _emotion_features(self, features: Tensor, frames: Tensor, outputs: dict[str, HeadOutput]) -> Tensor:
-        """What the emotion head sees: features (B, T, D) and auxiliary outputs -> (B, its inputs)."""
+        """Return the input of the emotion head: features (B, T, D), auxiliary outputs -> (B, its inputs)."""
         vectors = [self.pooling(features, frames)] if self.pooling else []
         if self.co_attention is not None:
             auxiliary = torch.stack([output.hidden for output in outputs.values()], 1)  # (B, A, H)
@@ -163,12 +178,16 @@ class Model(nn.Module):
         return torch.cat(vectors, -1)
 
     def stages(self) -> list[Stage]:
-        """Auxiliary tasks, then all; without auxiliary tasks only the second."""
-        later = {"pooling": self.pooling, "co_attention": self.co_attention}
-        unused = ["heads.emotion", *(name for name, module in later.items() if module is not None)]
-        first_frozen = (*unused, *(["fusion"] if self.config.freeze_fusion_in_stage_1 else []))
+        """Return the auxiliary stage and the emotion stage; without auxiliary tasks only the second."""
         depth = self.encoder.depth
         needs = (depth,) if self.config.fusion == "last" else tuple(range(1, depth + 1))
-        first = Stage("auxiliary", self.tasks, 0, needs, first_frozen)
+        frozen_first = ["heads.emotion"]  # and all else that only the second stage uses
+        if self.pooling is not None:
+            frozen_first.append("pooling")
+        if self.co_attention is not None:
+            frozen_first.append("co_attention")
+        if self.config.freeze_fusion_in_stage_1:
+            frozen_first.append("fusion")
+        first = Stage("auxiliary", self.tasks, 0, needs, tuple(frozen_first))
         second = Stage("emotion", self.tasks | {"emotion": 1.0}, self.config.frozen_layers, needs)
         return [first, second] if self.tasks else [second]

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from sertone.errors import SertoneError
 from sertone.nn.encoders.base import Encoder
 from sertone.nn.encoders.saved import build_from_description
-from sertone.nn.heads import HeadOutput
+from sertone.nn.heads import Head, HeadOutput
 from sertone.nn.masks import frame_mask
 from sertone.scoring.display import format_count
 
@@ -66,7 +66,7 @@ def check_targets(teacher: Encoder, targets: Sequence[int]) -> None:
         )
 
 
-class TargetHead(nn.Module):
+class TargetHead(Head):
     """Predict one layer of the teacher from the student's last hidden state.
 
     Args:

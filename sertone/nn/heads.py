@@ -1,29 +1,31 @@
-"""Task heads: from features to logits, a loss in which a missing label costs nothing, and answers.
+"""Task heads: from features to logits, losses that skip missing labels, and predictions.
 
-Every head has
-    forward(features (B, T, D), frames (B,)) -> HeadOutput    logits and the head's hidden layer
-    loss(output, target)                     -> scalar        zero where no utterance has a label
-    decode(output)                           -> one answer per utterance
-    metric                                   name of the score in `metrics.SCORES`
+    ClassHead        class names from frames or pooled vectors
+    EnsembleHead     several class heads over the same vector, averaged
+    TranscriptHead   characters, by connectionist temporal classification
+    RatingHead       arousal, valence or dominance, from the hidden layer of a Regressor
 
 Axis letters: B batch, T frames, D width, H hidden width, K outputs, S target length.
 """
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, ItemsView
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from sertone.errors import SertoneError
+from sertone.labels import Scale
 from sertone.nn.kernels import Dropout
+from sertone.nn.losses import class_loss, concordance_loss, exceeds_frames, transcript_loss
 from sertone.nn.masks import masked_mean
 
 
 @dataclass
 class HeadOutput:
-    """What a head gives.
+    """The output of a head.
 
     Attributes:
         logits: (B, K), or (B, T, K) for a transcript.
@@ -38,16 +40,45 @@ class HeadOutput:
 
 @dataclass
 class EnsembleOutput(HeadOutput):
-    """What several heads side by side give.
+    """The output of several heads over the same vector.
 
     Attributes:
-        members: output of each.
+        members: output of each head.
     """
 
     members: list[HeadOutput]
 
 
-class ClassHead(nn.Module):
+class Head(nn.Module, ABC):
+    """Base of all heads.
+
+    Attributes:
+        metric: name of its score in `metrics.SCORES`; empty for a head that is only a training target.
+    """
+
+    metric: str = ""
+
+    @abstractmethod
+    def loss(self, output: Any, target: Tensor) -> Tensor:
+        """Return a scalar, the loss of the labelled utterances; zero where no utterance has a label."""
+
+    def decode(self, output: HeadOutput) -> list[Any]:
+        """Return one prediction for each utterance."""
+        raise NotImplementedError(f"{type(self).__name__} predicts nothing about an utterance")
+
+
+class Heads(nn.ModuleDict):
+    """The heads of a model by task."""
+
+    def __getitem__(self, key: str) -> Head:
+        return cast(Head, super().__getitem__(key))
+
+    def items(self) -> ItemsView[str, Head]:
+        """Return the tasks with their heads."""
+        return cast(ItemsView[str, Head], super().items())
+
+
+class ClassHead(Head):
     """A hidden layer and one logit per class, over the mean of the frames or a pooled vector.
 
     Args:
@@ -71,55 +102,38 @@ class ClassHead(nn.Module):
         metric: str = "accuracy",
     ) -> None:
         super().__init__()
-        self.classes, self.smoothing, self.metric = classes, smoothing, metric
+        self.classes = classes
+        self.smoothing = smoothing
+        self.metric = metric
         self.inner = nn.Sequential()
         if hidden is not None:
             self.inner.extend([Dropout(dropout), nn.Linear(width, hidden), nn.GELU()])
         self.output = nn.Sequential(Dropout(dropout), nn.Linear(hidden or width, len(classes)))
+        # The weights follow from the training set, so a checkpoint does not hold them.
         self.register_buffer("class_weights", torch.ones(len(classes)), persistent=False)
 
     def forward(self, features: Tensor, frames: Tensor) -> HeadOutput:
+        """Features (B, T, D), frames (B,) -> output."""
         return self.classify(masked_mean(features, frames), frames)
 
     def classify(self, pooled: Tensor, frames: Tensor) -> HeadOutput:
-        """Utterance vectors (B, D) -> output."""
+        """Utterance vectors (B, D), frames (B,) -> output."""
         hidden = self.inner(pooled)
         return HeadOutput(self.output(hidden), hidden, frames)
 
     def loss(self, output: HeadOutput, target: Tensor) -> Tensor:
-        """As `class_loss`."""
+        """Return `class_loss` with the head's class weights and smoothing."""
         return class_loss(output.logits, target, self.class_weights, self.smoothing)
 
     def decode(self, output: HeadOutput) -> list[str]:
-        """The most probable class of each utterance."""
+        """Return the most probable class of each utterance."""
         return [self.classes[index] for index in output.logits.argmax(-1).tolist()]
 
 
-def class_loss(logits: Tensor, target: Tensor, class_weights: Tensor, smoothing: float) -> Tensor:
-    """Mean cross-entropy over the labelled utterances.
+class EnsembleHead(Head):
+    """Class heads over the same vector, whose log-probabilities are averaged.
 
-    With target p, answer q, class weights w and smoothing e, over the utterances b and classes k:
-
-        sum_bk w_k ((1 - e) p_bk + e / K) (- log q_bk)  /  sum_bk w_k p_bk
-
-    Args:
-        logits: (B, K).
-        target: shares of the classes, (B, K): a one for a class, a distribution for annotators'
-            votes, zeros without a label.
-        class_weights: (K,).
-        smoothing: label smoothing.
-    """
-    surprise = -logits.float().log_softmax(-1) * class_weights  # (B, K)
-    spread = surprise.sum(-1) * (smoothing / logits.shape[-1])
-    losses = (1 - smoothing) * (surprise * target).sum(-1) + spread
-    total = (class_weights * target).sum()
-    return (losses * target.any(-1)).sum() / total.clamp(min=1e-6)
-
-
-class EnsembleHead(nn.Module):
-    """Class heads side by side over the same vector; their log-probabilities are averaged.
-
-    Each learns by itself. They differ in their first weights and in what dropout takes from them.
+    Each member has its own loss. The members differ in their first weights and in their dropout masks.
 
     Args:
         members: how many.
@@ -132,21 +146,27 @@ class EnsembleHead(nn.Module):
         super().__init__()
         self.members = nn.ModuleList([make() for _ in range(members)])
         first = cast(ClassHead, self.members[0])
-        self.classes, self.smoothing, self.metric = first.classes, first.smoothing, first.metric
+        self.classes = first.classes
+        self.smoothing = first.smoothing
+        self.metric = first.metric
         self.register_buffer("class_weights", torch.ones(len(first.classes)), persistent=False)
 
     def forward(self, features: Tensor, frames: Tensor) -> EnsembleOutput:
+        """Features (B, T, D), frames (B,) -> output."""
         return self.classify(masked_mean(features, frames), frames)
 
     def classify(self, pooled: Tensor, frames: Tensor) -> EnsembleOutput:
-        """Utterance vectors (B, D) -> output: logits are mean log-probabilities, hidden layers their mean."""
+        """Utterance vectors (B, D), frames (B,) -> output.
+
+        Its logits are the mean log-probabilities, its hidden layer is the mean of the members' layers.
+        """
         outputs = [cast(ClassHead, member).classify(pooled, frames) for member in self.members]
         logits = torch.stack([output.logits.log_softmax(-1) for output in outputs]).mean(0)
         hidden = torch.stack([output.hidden for output in outputs]).mean(0)
         return EnsembleOutput(logits, hidden, frames, outputs)
 
     def loss(self, output: EnsembleOutput, target: Tensor) -> Tensor:
-        """Mean of the members' losses (`ClassHead.loss`)."""
+        """Return the mean of the members' losses (`class_loss`)."""
         losses = [
             class_loss(member.logits, target, self.class_weights, self.smoothing) for member in output.members
         ]
@@ -155,7 +175,7 @@ class EnsembleHead(nn.Module):
     decode = ClassHead.decode
 
 
-class TranscriptHead(nn.Module):
+class TranscriptHead(Head):
     """Character recognition by connectionist temporal classification (Graves et al. 2006).
 
     Args:
@@ -174,37 +194,86 @@ class TranscriptHead(nn.Module):
         self.output = nn.Sequential(Dropout(dropout), nn.Linear(hidden, len(characters) + 1))
 
     def forward(self, features: Tensor, frames: Tensor) -> HeadOutput:
+        """Features (B, T, D), frames (B,) -> output."""
         hidden = self.inner(features)  # (B, T, H)
         return HeadOutput(self.output(hidden), masked_mean(hidden, frames), frames)
 
     def loss(self, output: HeadOutput, target: Tensor) -> Tensor:
-        """Mean over the usable transcripts of the loss per character: target (B, S), 0 after the end.
-
-        A transcript that is missing or does not fit into its frames (`unfit`) is left out: its loss
-        would be infinite and its gradient not a number.
-        """
-        sizes = (target > 0).sum(1)
-        usable = (sizes > 0) & ~self.exceeds_frames(output, target)
-        losses = F.ctc_loss(
-            output.logits.float().log_softmax(-1).transpose(0, 1),  # (T, B, K)
-            torch.where(usable[:, None], target, 0),
-            output.frames,
-            torch.where(usable, sizes, 0),
-            reduction="none",
-        )
-        losses = torch.where(usable, losses / sizes.clamp(min=1), 0.0)
-        return losses.sum() / usable.sum().clamp(min=1)
+        """Return `transcript_loss`: target (B, S), characters counted from 1 and 0 after the end."""
+        return transcript_loss(output.logits, output.frames, target)
 
     @staticmethod
     def exceeds_frames(output: HeadOutput, target: Tensor) -> Tensor:
-        """Where a transcript needs more frames (one per character, one more per repeat) than there are."""
-        repeats = ((target[:, 1:] == target[:, :-1]) & (target[:, 1:] > 0)).sum(1)
-        return (target > 0).sum(1) + repeats > output.frames
+        """Return where a transcript needs more frames than there are (`losses.exceeds_frames`), (B,)."""
+        return exceeds_frames(output.frames, target)
 
     def decode(self, output: HeadOutput) -> list[str]:
-        """Best path: the likeliest character of each frame, repeats merged, blanks dropped."""
+        """Return the best path: the likeliest character of each frame, repeats merged, blanks dropped."""
         texts = []
         for row, frames in zip(output.logits.argmax(-1), output.frames.tolist(), strict=True):
             path = row[:frames].unique_consecutive().tolist()
             texts.append("".join(self.characters[index - 1] for index in path if index))
         return texts
+
+
+class Regressor(nn.Sequential):
+    """The hidden layer of one or more rating heads: utterance vectors (B, D) -> (B, H)."""
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__(Dropout(dropout), nn.Linear(width, hidden), nn.GELU())
+
+
+class RatingHead(Head):
+    """One rating: the regressor's hidden layer (B, H) -> logit (B, 1).
+
+    The sigmoid of the logit is the rating on a scale from 0 to 1. Targets and predictions are on the corpus's
+    own scale.
+
+    Args:
+        hidden: H of its regressor.
+        scale: of the corpus.
+        divide_by_top: divide a rating by the top of its scale; else map the scale onto 0 to 1. The
+            concordance is the same for both, but they use different parts of the sigmoid.
+        dropout: before the linear layer.
+
+    Raises:
+        SertoneError: `bad_scale`, where `divide_by_top` meets a scale that reaches below zero.
+    """
+
+    metric = "ratings"
+
+    def __init__(
+        self, hidden: int, scale: Scale, *, divide_by_top: bool = False, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        if divide_by_top and (scale.low < 0 or scale.high <= 0):
+            raise SertoneError(
+                "bad_scale",
+                f"ratings from {scale.low:g} to {scale.high:g}, to be divided by the highest",
+                "a scale above zero",
+                "set model.ratings_from: scale",
+            )
+        self.lowest = 0.0 if divide_by_top else scale.low
+        self.span = scale.high - self.lowest
+        self.output = nn.Sequential(Dropout(dropout), nn.Linear(hidden, 1))
+
+    def rate(self, hidden: Tensor, frames: Tensor) -> HeadOutput:
+        """The regressor's hidden layer (B, H), frames (B,) -> output."""
+        return HeadOutput(self.output(hidden), hidden, frames)
+
+    def loss(self, output: HeadOutput, target: Tensor) -> Tensor:
+        """Return one minus the concordance: target (B,) on the corpus's scale, NaN without a rating."""
+        return concordance_loss(self._unit_ratings(output), (target - self.lowest) / self.span)
+
+    def ratings(self, output: HeadOutput) -> Tensor:
+        """Return the rating of each utterance on the corpus's scale, (B,)."""
+        return self.lowest + self.span * self._unit_ratings(output)
+
+    def decode(self, output: HeadOutput) -> list[float]:
+        """Return the rating of each utterance on the corpus's scale, as numbers."""
+        return self.ratings(output).tolist()
+
+    @staticmethod
+    def _unit_ratings(output: HeadOutput) -> Tensor:
+        """Return the ratings on the scale from 0 to 1, (B,)."""
+        return torch.sigmoid(output.logits.float()).squeeze(-1)

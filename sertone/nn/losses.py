@@ -1,49 +1,112 @@
-"""The concordance loss of ratings, over the whole batch, also where several ranks share it.
+"""Losses of classes, transcripts and ratings. A missing label adds nothing to a loss and its gradient.
 
-Axis letters: B batch.
+Axis letters: B batch, T frames, K outputs, S target length.
 """
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.nn import functional as F
+
+
+def class_loss(logits: Tensor, target: Tensor, class_weights: Tensor, smoothing: float) -> Tensor:
+    """Return the mean cross-entropy over the labelled utterances.
+
+    With target p, prediction q, class weights w and smoothing e, over the utterances b and classes k:
+
+        sum_bk w_k ((1 - e) p_bk + e / K) (- log q_bk)  /  sum_bk w_k p_bk
+
+    Args:
+        logits: (B, K).
+        target: probabilities of the classes, (B, K): a one for a class, a distribution for annotators'
+            votes, zeros without a label.
+        class_weights: (K,).
+        smoothing: label smoothing.
+    """
+    surprise = -logits.float().log_softmax(-1) * class_weights  # (B, K)
+    smoothed = surprise.sum(-1) * (smoothing / logits.shape[-1])
+    losses = (1 - smoothing) * (surprise * target).sum(-1) + smoothed
+    total_weight = (class_weights * target).sum()
+    # Smoothing alone would also charge utterances without a label; a batch may have no label at all.
+    return (losses * target.any(-1)).sum() / total_weight.clamp(min=1e-6)
+
+
+def transcript_loss(logits: Tensor, frames: Tensor, target: Tensor) -> Tensor:
+    """Return the mean CTC loss per character (Graves et al. 2006) over the usable transcripts.
+
+    A transcript that is missing, or that needs more frames than there are (`exceeds_frames`), is left out:
+    its loss would be infinite and its gradient not a number.
+
+    Args:
+        logits: (B, T, K), the blank first.
+        frames: real frames, (B,).
+        target: characters counted from 1, and 0 after the end, (B, S).
+    """
+    sizes = (target > 0).sum(1)
+    usable = (sizes > 0) & ~exceeds_frames(frames, target)
+    losses = F.ctc_loss(
+        logits.float().log_softmax(-1).transpose(0, 1),  # (T, B, K)
+        torch.where(usable[:, None], target, 0),
+        frames,
+        torch.where(usable, sizes, 0),
+        reduction="none",
+    )
+    losses = torch.where(usable, losses / sizes.clamp(min=1), 0.0)
+    return losses.sum() / usable.sum().clamp(min=1)
+
+
+def exceeds_frames(frames: Tensor, target: Tensor) -> Tensor:
+    """Return where a transcript needs more frames than there are, (B,).
+
+    CTC needs one frame for each character, and one more for the blank between two equal characters.
+
+    Args:
+        frames: real frames, (B,).
+        target: characters counted from 1, and 0 after the end, (B, S).
+    """
+    repeats = ((target[:, 1:] == target[:, :-1]) & (target[:, 1:] > 0)).sum(1)
+    return (target > 0).sum(1) + repeats > frames
 
 
 def concordance_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """One minus the concordance correlation coefficient (Lin 1989) of the rated utterances.
+    """Return one minus the concordance correlation coefficient (Lin 1989) of the rated utterances.
 
         CCC = 2 cov(p, y) / (var p + var y + (mean p - mean y)^2)
 
-    A coefficient belongs to all utterances together, so several ranks take the sums of all of them. Where
-    ratings do not vary, or there is one, the coefficient is 0 and so is the gradient.
+    The coefficient belongs to all utterances together, so several processes add up their sums. Where ratings
+    do not vary, or there is only one, the coefficient is 0 and so is the gradient.
 
     Args:
         predicted: (B,).
         target: (B,), NaN where there is no rating.
 
     Returns:
-        a scalar, the same on all ranks; 0 where nothing is rated.
+        a scalar, the same in all processes; 0 where nothing is rated.
     """
-    rated = target.isfinite()
-    p, y = (torch.where(rated, values.float(), 0.0) for values in (predicted, target))
-    count, sum_p, sum_y = total(torch.stack([rated.sum().float(), p.sum(), y.sum()])).unbind()
-    some = count.clamp(min=1)
-    mean_p, mean_y = sum_p / some, sum_y / some
-    # the sums of squares about a mean do not change with it, to first order, so no gradient has to go there
-    p, y = ((values - mean.detach()) * rated for values, mean in ((p, mean_p), (y, mean_y)))
-    squares = total(torch.stack([(p * p).sum(), (y * y).sum(), (p * y).sum()])) / some
+    is_rated = target.isfinite()
+    p, y = (torch.where(is_rated, values.float(), 0.0) for values in (predicted, target))
+    sums = sum_over_processes(torch.stack([is_rated.sum().float(), p.sum(), y.sum()]))
+    count, sum_p, sum_y = sums.unbind()
+    divisor = count.clamp(min=1)
+    mean_p = sum_p / divisor
+    mean_y = sum_y / divisor
+    # The sums of squares about a mean do not change with it, to first order: no gradient has to go there.
+    p, y = ((values - mean.detach()) * is_rated for values, mean in ((p, mean_p), (y, mean_y)))
+    squares = sum_over_processes(torch.stack([(p * p).sum(), (y * y).sum(), (p * y).sum()])) / divisor
     variance_p, variance_y, covariance = squares.unbind()
-    apart = variance_p + variance_y + (mean_p - mean_y) ** 2
-    return (1 - 2 * covariance / apart.clamp(min=1e-8)) * (count > 0)
+    denominator = variance_p + variance_y + (mean_p - mean_y) ** 2
+    return (1 - 2 * covariance / denominator.clamp(min=1e-8)) * (count > 0)
 
 
-def total(sums: Tensor) -> Tensor:
-    """Sum over the ranks, whose gradient is that of the whole once the ranks' gradients are averaged.
+def sum_over_processes(sums: Tensor) -> Tensor:
+    """Sum over the processes, with the gradient of the whole batch once their gradients are averaged.
 
-    Every rank's gradient flows through its own part alone; averaging divides it by the number of ranks,
-    which is therefore multiplied in here.
+    The gradient of every process flows through its own part alone. Averaging divides it by the number of
+    processes, so this function multiplies by that number.
     """
     if not dist.is_initialized():
         return sums
-    everything = sums.detach().clone()
-    dist.all_reduce(everything)
-    return everything + dist.get_world_size() * (sums - sums.detach())
+    total = sums.detach().clone()
+    dist.all_reduce(total)
+    # The value is `total`; the second term is zero and only carries the gradient.
+    return total + dist.get_world_size() * (sums - sums.detach())

@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from lightning_fabric import Fabric
@@ -21,6 +21,7 @@ from sertone import models
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.labels import has_words
+from sertone.models.contract import ModelConfig
 from sertone.nn import tokens
 from sertone.nn.encoders.base import Encoder
 from sertone.nn.masks import masked_mean, masked_std
@@ -145,7 +146,7 @@ def build_probed_encoder(
         SertoneError: `no_speech_encoder`, `no_text_encoder`, `no_text`; of the encoder or the audio.
     """
     recipe = experiment.recipe
-    config: Any = models.configure(recipe.model)
+    config = models.configure(recipe.model)
     fabric = distributed.make_fabric(recipe.train)
     torch.manual_seed(recipe.train.seed)
     if modality == "text":
@@ -167,7 +168,7 @@ def build_probed_encoder(
 
 
 def _reader(
-    config: Any, experiment: Experiment, fabric: Fabric, say: Callable[[str], None]
+    config: ModelConfig, experiment: Experiment, fabric: Fabric, say: Callable[[str], None]
 ) -> tuple[ProbedEncoder, list[Utterance]]:
     if config.text is None:
         raise SertoneError(
@@ -179,7 +180,7 @@ def _reader(
     utterances = [u for u in experiment.utterances if has_words(u.text)]
     if not utterances:
         raise SertoneError("no_text", "no utterance has a text", "transcripts", "set data.text: asr, say")
-    tokenizer = config.text.tokenizer([u.text for u in utterances])
+    tokenizer = config.text.make_tokenizer([u.text for u in utterances if u.text])
     encoder = config.text.build(tokenizer)
     if encoder.unused:
         say(encoder.unused)

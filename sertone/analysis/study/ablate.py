@@ -12,7 +12,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -163,8 +162,8 @@ def _drop_first_stages(done: CrossValidationRun, cells: Iterable[CrossValidation
 
 def _first_stage(recipe: Recipe) -> str:
     """Equal for recipes that have the same first stage, as far as recipes tell."""
-    config: Any = models.configure(recipe.model)
-    options = config.model_dump(mode="json", exclude=set(config.later))
+    config = models.configure(recipe.model)
+    options = config.model_dump(mode="json", exclude=set(config.later_options))
     epochs = [len(recipe.train.epochs) > 1, recipe.train.epochs[0]]
     train = recipes.drop_neutral(recipe.model_dump(mode="json"))["train"] | {"epochs": epochs}
     return json.dumps([recipe.model["name"], options, train], sort_keys=True)

@@ -88,8 +88,8 @@ def choose(
 
 
 def _require_a_choice(study: Study, made: dict[TableCell, Recipe]) -> None:
-    configs: list[Any] = [models.configure(recipe.model) for recipe in made.values()]
-    answers, score = {config.answers for config in configs}, study.main_score
+    configs = [models.configure(recipe.model) for recipe in made.values()]
+    answers, score = {config.predicted_tasks for config in configs}, study.main_score
     if len(study.rows) * len(study.columns) < 2:
         raise SertoneError(
             "nothing_to_choose",

@@ -17,13 +17,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from sertone.errors import SertoneError
 from sertone.nn.masks import frame_mask
+from sertone.recipe.settings import Settings
 
 NOTHING = -1
 
@@ -62,6 +63,21 @@ class Footprint:
     scores: int
     values: int
     front: float
+
+
+class EncoderSettings(Settings, ABC):
+    """Base of the settings of all encoders; each has a `name` of its own, by which a recipe chooses it.
+
+    Attributes:
+        is_description: the settings alone describe the architecture, without a file or a download. Only such
+            settings may come from a checkpoint.
+    """
+
+    is_description: ClassVar[bool] = False
+
+    @abstractmethod
+    def build(self) -> "Encoder":
+        """Build the encoder, with its pretrained weights or with random ones."""
 
 
 class Encoder(nn.Module, ABC):
@@ -218,3 +234,44 @@ class Encoder(nn.Module, ABC):
         """Draw whether LayerDrop skips a layer; frozen layers are never skipped."""
         possible = self.training and index > self.cut and self.layerdrop > 0
         return possible and torch.rand(()).item() < self.layerdrop
+
+
+class NoEncoder(Encoder):
+    """The encoder of a model that uses the text alone: hidden states of width 0, without a real frame."""
+
+    width, depth, min_samples = 0, 0, 1
+
+    def describe(self, depth: int | None = None) -> dict[str, Any]:
+        """Return nothing: there is nothing to build again."""
+        return {}
+
+    def freeze(self, cut: int) -> None:
+        """Do nothing: there is nothing to freeze."""
+
+    def explain_varying_prefix(self) -> str:
+        return "there is no speech encoder, whose output could be kept"
+
+    def footprint(self, fused: bool) -> Footprint:
+        """Return a footprint of zero."""
+        return Footprint(1, 0, 0, 0.0)
+
+    def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms (B, N), lengths (B,) -> one empty frame each, (B, 1, 0), (B,)."""
+        return waveforms.new_zeros(len(waveforms), 1, 0), torch.zeros_like(lengths)
+
+    def embed(self, features: Tensor, mask: Tensor) -> Tensor:
+        return features
+
+    def context(self, mask: Tensor) -> dict[str, Tensor]:
+        return {}
+
+    def layer(self, index: int, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:
+        """Refuse: there is no layer.
+
+        Raises:
+            IndexError: always.
+        """
+        raise IndexError(index)
+
+    def parts(self) -> list[list[nn.Module]]:
+        return [[]]

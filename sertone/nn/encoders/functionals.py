@@ -1,6 +1,6 @@
 """`functionals`: an encoder without layers to learn, for small corpora: statistics of the whole utterance.
 
-What openSMILE's feature sets do (Eyben et al. 2016, doi 10.1109/TAFFC.2015.2457417), computed in the graph
+It follows openSMILE's feature sets (Eyben et al. 2016, doi 10.1109/TAFFC.2015.2457417), computed in the graph
 from the front end's log-mel energies and prosody: means, spreads, skewness, slopes, contours, changes and
 correlations over the voiced, the unvoiced and all speech frames. In training the spectrum is perturbed
 before.
@@ -8,7 +8,7 @@ before.
 Axis letters: B batch, T frames, C features, D width.
 """
 
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -16,33 +16,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sertone.nn.encoders.augmentation import Perturbation, perturb
-from sertone.nn.encoders.base import Encoder, Footprint
+from sertone.nn.encoders.base import Encoder, EncoderSettings, Footprint
 from sertone.nn.encoders.frontend import HOP, MEMORY, FrontEnd
 from sertone.nn.encoders.functional_statistics import (
+    PLACES,
+    STATISTICS,
     Regions,
-    contours,
-    correlated_signals,
-    correlations,
+    Signals,
     cosine_transform,
-    delta_statistics,
-    means_of_thirds,
     moments,
-    segment_statistics,
-    skewness,
-    slope,
 )
-from sertone.recipe.settings import Settings
+from sertone.recipe.choices import OneOf
 
 STACK = 10
-"""Frames of 10 ms that one frame of the output stands for."""
+"""Number of 10 ms frames that become one frame of the output."""
 LIMIT = 5.0
 """Standard deviations at which a standardised feature is cut off."""
-Further = Literal["thirds", "skewness", "changes", "slopes", "contours", "correlations", "rhythm"]
-"""Statistics beside means and deviations."""
 
 
-class FunctionalsEncoderConfig(Settings):
+class FunctionalsEncoderConfig(EncoderSettings):
     """Statistics of the utterance."""
+
+    is_description: ClassVar = True
 
     name: Literal["functionals"] = "functionals"
     bands: int = Field(default=64, ge=8)
@@ -51,7 +46,7 @@ class FunctionalsEncoderConfig(Settings):
     """The number of cepstral coefficients, at most `bands`."""
     perturbation: Perturbation = Perturbation()
     """The random changes of the spectrum in training."""
-    statistics: list[Further] = Field(default=list(get_args(Further)))
+    statistics: list[Annotated[str, OneOf(STATISTICS)]] = Field(default=list(STATISTICS))
     """These are added to means and standard deviations of voiced, unvoiced and all speech. `thirds` are means
     of each third of the utterance, `changes` are changes from frame to frame, `slopes` and `contours` run
     over the utterance. `correlations` are those of pitch, voicing, loudness and spectrum. `rhythm` counts
@@ -59,18 +54,18 @@ class FunctionalsEncoderConfig(Settings):
     effect."""
 
     @model_validator(mode="after")
-    def _no_more_cepstra_than_bands(self) -> Self:
+    def _require_no_more_cepstra_than_bands(self) -> Self:
         if self.cepstra > self.bands:
             raise ValueError(f"{self.cepstra} cepstra of {self.bands} bands; there are no more than bands")
         return self
 
     @field_validator("statistics")
     @classmethod
-    def _one_order(cls, value: list[Further]) -> list[Further]:
-        return [name for name in get_args(Further) if name in value]
+    def _sort_statistics(cls, value: list[str]) -> list[str]:
+        return [name for name in STATISTICS if name in value]
 
     def build(self) -> Encoder:
-        """Builds it; it has one scale and one offset for each statistic to learn."""
+        """Build it; only one scale and one offset for each statistic are learned."""
         return FunctionalsEncoder(self)
 
 
@@ -81,10 +76,12 @@ class FunctionalsEncoder(Encoder):
 
     def __init__(self, config: FunctionalsEncoderConfig) -> None:
         super().__init__()
-        self.config, self.depth = config, 1
+        self.config = config
+        self.depth = 1
         self.frontend = FrontEnd(config.bands, prosody=True)
         self.min_samples = self.frontend.min_samples
         self.register_buffer("cosines", cosine_transform(config.bands, config.cepstra), persistent=False)
+        # The width is that of the statistics of one empty frame; on the CPU also under `torch.device("meta")`.
         empty = torch.zeros(1, 1, self.frontend.feature_count, device="cpu")
         self.width = self.statistics(empty, torch.ones(1, 1, device="cpu")).shape[1]
         self.standardisation = Standardisation(self.width)
@@ -93,12 +90,13 @@ class FunctionalsEncoder(Encoder):
         return self.config.model_dump()
 
     def footprint(self, fused: bool) -> Footprint:
-        """The front end, whose frames are then statistics of the utterance."""
+        """Return the memory of the front end: the layer keeps one vector for each utterance."""
         return Footprint(STACK * HOP, 0, 0, MEMORY)
 
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features and a one for every real frame, `STACK` frames to one: (B, T, STACK C), frames (B,)."""
         features, frames = self.frontend(waveforms, lengths)
+        # The mask of output frames is ten times coarser, so the features carry the mask of 10 ms frames.
         real = torch.arange(features.shape[1], device=frames.device) < frames[:, None]
         features = torch.cat([features, real[..., None].to(features.dtype)], -1)
         features = F.pad(features, (0, 0, 0, -features.shape[1] % STACK))
@@ -107,8 +105,8 @@ class FunctionalsEncoder(Encoder):
 
     def embed(self, features: Tensor, mask: Tensor) -> Tensor:
         """Statistics of each utterance, repeated at its frames: (B, T, STACK C) -> (B, T, D)."""
-        every = features.float().unflatten(2, (STACK, -1)).flatten(1, 2)
-        signals, real = every[..., :-1], every[..., -1]
+        unstacked = features.float().unflatten(2, (STACK, -1)).flatten(1, 2)
+        signals, real = unstacked[..., :-1], unstacked[..., -1]
         if self.standardisation.training:
             signals = perturb(signals, self.config.bands, self.config.perturbation) * real[..., None]
         return self.statistics(signals, real)[:, None].expand(-1, features.shape[1], -1)
@@ -116,30 +114,23 @@ class FunctionalsEncoder(Encoder):
     @torch.autocast("cpu", enabled=False)
     @torch.autocast("cuda", enabled=False)
     def statistics(self, signals: Tensor, real: Tensor) -> Tensor:
-        """All functionals: (B, T, C) of which the first are mel bands, real frames (B, T) -> (B, D)."""
-        mel, prosody = signals[..., : self.config.bands], signals[..., self.config.bands :]
+        """Return all functionals: mel bands and prosody (B, T, C), real frames (B, T) -> (B, D)."""
+        mel = signals[..., : self.config.bands]
+        prosody = signals[..., self.config.bands :]
         cepstra = mel @ self.cosines
-        both = torch.cat([cepstra, prosody], -1)
         region = Regions.detect(prosody, real)
-        further = {  # a trained model knows them by their places: another order is another format
-            "thirds": lambda: [means_of_thirds(prosody, region.speech)],
-            "skewness": lambda: [skewness(both, region.voiced)],
-            "slopes": lambda: [slope(both, region.speech, region.voiced)],
-            "changes": lambda: delta_statistics(cepstra, prosody, region),
-            "contours": lambda: contours(cepstra, prosody, region),
-            "correlations": lambda: [correlations(correlated_signals(cepstra, prosody), region.voiced)],
-            "rhythm": lambda: [segment_statistics(part, real) for part in (region.speech, region.voiced)],
-        }
-        found = [
+        s = Signals(cepstra, prosody, torch.cat([cepstra, prosody], -1), real, region)
+        values = [
             *moments(mel, region.voiced),
-            *moments(both, region.voiced),
+            *moments(s.all, region.voiced),
             *moments(cepstra, region.unvoiced),
             *moments(prosody, region.speech),
             *moments(prosody, real),
         ]
-        for name, values in further.items():
-            found += values() if name in self.config.statistics else []
-        return torch.cat([*found, region.shares(real)], -1)
+        for name in PLACES:
+            if name in self.config.statistics:
+                values += STATISTICS[name](s)
+        return torch.cat([*values, region.durations(real)], -1)
 
     def context(self, mask: Tensor) -> dict[str, Tensor]:
         return {}
@@ -152,11 +143,11 @@ class FunctionalsEncoder(Encoder):
 
 
 class Standardisation(nn.Module):
-    """Mean 0 and variance 1 over all that training has seen so far, then a learnt scale and offset.
+    """Mean 0 and variance 1 over all rows seen in training so far, then a learned scale and offset.
 
-    Not batch norm: a row is standardised by what was seen, at every step of training as later, and not by
-    its neighbours. What lies more than `LIMIT` deviations out is cut off: a recording of another kind shall
-    not outweigh all else. Of several ranks the first one's rows count.
+    Not batch norm: a row is standardised by all rows so far, at every step of training as later, and not by
+    its neighbours. A value more than `LIMIT` deviations out is cut off, so that a recording of another kind
+    cannot outweigh all other values. With several processes the rows of the first one count.
     """
 
     seen: Tensor
@@ -165,23 +156,24 @@ class Standardisation(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.scale, self.offset = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.scale = nn.Parameter(torch.ones(width))
+        self.offset = nn.Parameter(torch.zeros(width))
         self.register_buffer("seen", torch.zeros(()))
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("variance", torch.ones(width))
 
     def forward(self, values: Tensor) -> Tensor:
-        """(B, D) -> (B, D)."""
+        """Standardise the rows: (B, D) -> (B, D)."""
         if self.training:
-            self._see(values.detach().float())
+            self._update(values.detach().float())
         standard = (values - self.mean) / (self.variance + 1e-6).sqrt()
         return standard.clamp(-LIMIT, LIMIT) * self.scale + self.offset
 
-    def _see(self, values: Tensor) -> None:
-        """Adds the rows of a batch to mean and variance (Chan et al. 1979)."""
+    def _update(self, values: Tensor) -> None:
+        """Add the rows of a batch to mean and variance (Chan et al. 1979)."""
         share = len(values) / (self.seen + len(values))
-        apart = values.mean(0) - self.mean
-        spread = (1 - share) * self.variance + share * values.var(0, correction=0)
-        self.variance.copy_(spread + share * (1 - share) * apart.square())
-        self.mean.add_(share * apart)
+        difference = values.mean(0) - self.mean
+        within = (1 - share) * self.variance + share * values.var(0, correction=0)
+        self.variance.copy_(within + share * (1 - share) * difference.square())
+        self.mean.add_(share * difference)
         self.seen.add_(len(values))

@@ -12,7 +12,7 @@ Axis letters: B batch, N samples, T frames, C channels, D width.
 """
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from sertone.nn import kernels
-from sertone.nn.encoders.base import Encoder, Footprint
+from sertone.nn.encoders.base import Encoder, EncoderSettings, Footprint
 from sertone.nn.kernels import replace_dropout
 from sertone.nn.masks import frame_mask, masked_mean, span_mask
 from sertone.nn.pretrained import (
@@ -31,10 +31,10 @@ from sertone.nn.pretrained import (
     load_speech_config,
     load_weights,
 )
-from sertone.recipe.settings import MAX_LAYERS, Settings
+from sertone.recipe.settings import MAX_LAYERS
 
 
-class PretrainedEncoderConfig(Settings):
+class PretrainedEncoderConfig(EncoderSettings):
     """A pretrained encoder, by hub id or folder."""
 
     name: Literal["pretrained"] = "pretrained"
@@ -62,8 +62,10 @@ class PretrainedEncoderConfig(Settings):
         return encoder
 
 
-class ArchitectureConfig(Settings):
+class ArchitectureConfig(EncoderSettings):
     """An encoder without weights: how a checkpoint remembers a pretrained one."""
+
+    is_description: ClassVar = True
 
     name: Literal["architecture"] = "architecture"
     config: dict[str, Any]
@@ -76,7 +78,7 @@ class ArchitectureConfig(Settings):
         return HuggingFaceEncoder(build_architecture(NO_MASKING | self.config), self.normalize)
 
 
-class TinyEncoderConfig(Settings):
+class TinyEncoderConfig(EncoderSettings):
     """The wav2vec 2.0 architecture at toy width with random weights, for tests."""
 
     name: Literal["tiny"] = "tiny"

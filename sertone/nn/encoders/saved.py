@@ -1,34 +1,27 @@
 """The speech encoder of a model trained with Sertone, or one that `sertone distill` wrote, to start from."""
 
+import functools
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from transformers import AutoModel, Wav2Vec2FeatureExtractor
 
 from sertone.errors import SertoneError
-from sertone.nn.encoders.base import Encoder
-from sertone.nn.encoders.compact import CompactEncoderConfig
-from sertone.nn.encoders.functionals import FunctionalsEncoderConfig
-from sertone.nn.encoders.huggingface import ArchitectureConfig, HuggingFaceEncoder, PretrainedEncoderConfig
+from sertone.nn.encoders.base import Encoder, EncoderSettings
+from sertone.nn.encoders.config import list_kinds, union_by_name
+from sertone.nn.encoders.huggingface import HuggingFaceEncoder, PretrainedEncoderConfig
 from sertone.nn.pretrained import silence_transformers
 from sertone.nn.tensor_files import load_tensors, restore, save_tensors, writing_tensors
-from sertone.recipe.settings import Settings
 from sertone.sharing import encoder_origin
 from sertone.sharing.model_folder import MARKER, WEIGHTS, require_intact
 
-DESCRIBED: TypeAdapter[CompactEncoderConfig | FunctionalsEncoderConfig | ArchitectureConfig] = TypeAdapter(
-    Annotated[
-        CompactEncoderConfig | FunctionalsEncoderConfig | ArchitectureConfig, Field(discriminator="name")
-    ]
-)
-"""What `Encoder.describe` gives."""
 PART = "encoder."
 """Beginning of the names of the encoder's weights in a checkpoint."""
 
 
-class SavedEncoderConfig(Settings):
+class SavedEncoderConfig(EncoderSettings):
     """The encoder of another model, whose training it goes on from, with its LayerDrop and time masking."""
 
     name: Literal["saved"] = "saved"
@@ -54,13 +47,23 @@ class SavedEncoderConfig(Settings):
 
 
 def build_from_description(description: dict[str, Any]) -> Encoder:
-    """The architecture that `Encoder.describe` describes, with random weights."""
+    """Build the architecture that `Encoder.describe` describes, with random weights.
+
+    Raises:
+        SertoneError: `bad_weights`, where it is no description of an encoder.
+    """
     try:
-        config = DESCRIBED.validate_python(description)
+        config = _description_adapter().validate_python(description)
     except ValidationError as error:
-        found = f"the description of an encoder: {error.errors()[0]['msg']}"
-        raise SertoneError("bad_weights", found, "what `Encoder.describe` gives") from None
+        problem = f"the description of an encoder: {error.errors()[0]['msg']}"
+        raise SertoneError("bad_weights", problem, "what `Encoder.describe` gives") from None
     return config.build()
+
+
+@functools.cache
+def _description_adapter() -> TypeAdapter[EncoderSettings]:
+    """Return a check of descriptions: a file of weights may not name another file or a download."""
+    return TypeAdapter(union_by_name([kind for kind in list_kinds() if kind.is_description]))
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:

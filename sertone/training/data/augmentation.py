@@ -9,12 +9,12 @@ Axis letters: N samples.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
+from sertone.models.contract import EmotionModel
 from sertone.nn.vocabulary import TRANSCRIPT
 from sertone.recipe.train_config import Augmentation, TrainConfig
 
@@ -101,7 +101,7 @@ def _chunks(samples: int, config: Augmentation, draw: np.random.Generator) -> li
     return [slice(start, start + length) for start, length in zip(starts, lengths, strict=True)]
 
 
-def require_uncropped_transcripts(model: Any, config: Augmentation) -> None:
+def require_uncropped_transcripts(model: EmotionModel, config: Augmentation) -> None:
     """Refuse crops of recordings whose whole transcript is to be learnt.
 
     Raises:

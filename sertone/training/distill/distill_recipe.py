@@ -9,7 +9,7 @@ train      how it is trained
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,6 +23,9 @@ from sertone.recipe.train_config import Rates, TrainConfig, TrainingConfig
 class StudentConfig(Settings):
     """What becomes of the teacher."""
 
+    later_options: ClassVar[tuple[str, ...]] = ()
+    """There is no second stage."""
+
     layers: int = Field(default=2, ge=1, le=MAX_LAYERS)
     """The student begins with this many of the teacher's layers, from the first on."""
     frozen_layers: int = Field(default=-1, ge=-1)
@@ -33,6 +36,11 @@ class StudentConfig(Settings):
     as the authors' code does (`SplitLinear`)."""
     front_gradient: float = Field(default=1.0, gt=0, le=1)
     """The gradient of the front end, the convolutions, is multiplied by this. The authors' code takes 0.1."""
+
+    @property
+    def predicted_tasks(self) -> tuple[str, ...]:
+        """A student predicts layers of its teacher, and nothing about an utterance."""
+        return ()
 
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from typing import cast
 
 import torch
 from lightning_fabric import Fabric
@@ -15,7 +16,7 @@ from sertone.models.stage import Stage
 from sertone.nn.batch import Batch
 from sertone.nn.distillation import TargetHead
 from sertone.nn.encoders.base import NOTHING, Encoder, Prefix
-from sertone.nn.heads import HeadOutput
+from sertone.nn.heads import HeadOutput, Heads
 from sertone.training.data.batches import plan_batches
 from sertone.training.data.loader import BatchItem, Loader
 from sertone.training.data.prefix_cache import PrefixCache
@@ -47,9 +48,10 @@ class StudentModel(nn.Module):
         cosine: float,
     ) -> None:
         super().__init__()
-        self.encoder, self.frozen_layers = student, config.frozen_layers
+        self.config = config
+        self.encoder = student
         make = partial(TargetHead, student.width, target_width, cosine, hidden=config.heads == "hidden")
-        self.heads = nn.ModuleDict({f"layer_{layer}": make() for layer in targets})
+        self.heads = Heads({f"layer_{layer}": make() for layer in targets})
         if config.front_gradient < 1:
             _scale_gradients(student.parts()[0], config.front_gradient)
 
@@ -61,7 +63,7 @@ class StudentModel(nn.Module):
     def stages(self) -> list[Stage]:
         """One stage, whose loss is the mean of all heads'."""
         weights = dict.fromkeys(self.heads, 1 / len(self.heads))
-        return [Stage("distillation", weights, self.frozen_layers, (self.encoder.depth,))]
+        return [Stage("distillation", weights, self.config.frozen_layers, (self.encoder.depth,))]
 
 
 def _scale_gradients(modules: Sequence[nn.Module], factor: float) -> None:
@@ -148,7 +150,9 @@ class DistillationTrainer(Trainer):
         for batch in self.loader.batches(self._held_out_plan(), list(model.heads)):
             with self.fabric.autocast():
                 outputs = model(batch.to(self.fabric.device))
-            total += sum(h.sum_losses(outputs[n], batch.targets[n]) for n, h in model.heads.items())
+            total += sum(
+                cast(TargetHead, h).sum_losses(outputs[n], batch.targets[n]) for n, h in model.heads.items()
+            )
             frames += int(next(iter(outputs.values())).frames.sum())
         model.train(was_training)
         loss = total.item() / frames / len(model.heads)

@@ -51,8 +51,8 @@ class Experiment:
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks that the model is for."""
-        config: Any = models.configure(self.recipe.model)
-        return config.answers
+        config = models.configure(self.recipe.model)
+        return config.predicted_tasks
 
     @property
     def classes(self) -> list[str]:
@@ -81,10 +81,13 @@ class Experiment:
             SertoneError: `no_device`, `no_votes`, `no_validation`, `no_scale`, `encoder_trained_on_test`; as
                 `leaks.require_labels`.
         """
-        config: Any = models.configure(recipe.model)
-        _require_scales(recipe, config.answers)
-        _require_what_training_needs(recipe, config.answers, self.folds, self.class_map)
-        chosen = {"seed": recipe.train.seed, "selection": describe_selection(self.folds, config.answers)}
+        config = models.configure(recipe.model)
+        _require_scales(recipe, config.predicted_tasks)
+        _require_what_training_needs(recipe, config.predicted_tasks, self.folds, self.class_map)
+        chosen = {
+            "seed": recipe.train.seed,
+            "selection": describe_selection(self.folds, config.predicted_tasks),
+        }
         card = {key: value for key, value in self.card.items() if key not in LINEAGE_KEYS} | chosen
         return replace(self, recipe=recipe, card=card).with_past()
 
@@ -144,8 +147,8 @@ def prepare(
         SertoneError: of the recipe, the corpus, the split, a leak, or the texts.
     """
     say(f"arithmetic {recipe.train.arithmetic}")
-    config: Any = models.configure(recipe.model)
-    data, answers = recipe.data, config.answers
+    config = models.configure(recipe.model)
+    data, answers = recipe.data, config.predicted_tasks
     _require_scales(recipe, answers)
     found = corpora.load(data.corpus, data.root, data.only, **data.reader_options)
     mapping, used = select_utterances(found, data, answers)

@@ -15,7 +15,6 @@ resume/000003/             training between two epochs; the highest intact numbe
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from sertone import models
 from sertone.audio import file_hash
 from sertone.errors import SertoneError
 from sertone.files import quarantine, read_json, read_text, write_json, write_text
+from sertone.models.contract import EmotionModel
 from sertone.nn.tensor_files import load_shapes, load_tensors, restore, save_tensors
 from sertone.nn.vocabulary import Vocabulary
 from sertone.scoring.calibration import Calibration
@@ -47,7 +47,7 @@ STATE = {
 
 def save_model(
     folder: Path,
-    model: Any,
+    model: EmotionModel,
     options: dict,
     vocabulary: Vocabulary,
     card: dict,
@@ -94,7 +94,7 @@ def update_model_card(folder: Path, scores: Scores) -> None:
     write_text(folder / CARD, model_card.render(folders.read_about(folder), scores))
 
 
-def load_model(folder: Path) -> tuple[Any, Vocabulary, dict]:
+def load_model(folder: Path) -> tuple[EmotionModel, Vocabulary, dict]:
     """Reads a checkpoint.
 
     Returns:
@@ -141,7 +141,7 @@ def _require_its_weights(folder: Path, options: dict, vocabulary: Vocabulary) ->
 
 
 def save_training_state(
-    folder: Path, number: int, model: Any, optimizer: torch.optim.Optimizer, state: dict, best: dict
+    folder: Path, number: int, model: EmotionModel, optimizer: torch.optim.Optimizer, state: dict, best: dict
 ) -> None:
     """Write what training needs to go on, then remove all saves but the newest two.
 
@@ -204,7 +204,7 @@ def find_training_state(folder: Path) -> Path | None:
     return saves[-1] if saves else None
 
 
-def load_training_state(save: Path, model: Any) -> tuple[dict, dict[str, Tensor], dict[str, Tensor]]:
+def load_training_state(save: Path, model: EmotionModel) -> tuple[dict, dict[str, Tensor], dict[str, Tensor]]:
     """Restores a model from a save.
 
     Returns:
@@ -274,5 +274,5 @@ def _fresh(folder: Path) -> Path:
     return folder
 
 
-def _state(model: Any) -> dict[str, Tensor]:
+def _state(model: EmotionModel) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}

@@ -1,7 +1,7 @@
 """Trained first stages that several runs of a study share.
 
 A first stage (auxiliary tasks only) does not look at every option of its model: runs that differ only
-in `Config.later` have the same one. Whoever comes first trains it and leaves the weights; the others
+in `Config.later_options` have the same one. Whoever comes first trains it and leaves the weights; the others
 begin with their second stage, exactly as if they had trained the first themselves.
 """
 
@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from torch import Tensor
 from sertone.audio import file_hash
 from sertone.errors import SertoneError
 from sertone.files import read_json, write_json
+from sertone.models.contract import EmotionModel
 from sertone.models.stage import Stage
 from sertone.nn.tensor_files import load_tensors, restore, save_tensors
 from sertone.protocol.splits import Fold
@@ -49,7 +49,7 @@ class FirstStages:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def load(self, key: str, model: Any) -> tuple[list[dict], dict[str, dict]] | None:
+    def load(self, key: str, model: EmotionModel) -> tuple[list[dict], dict[str, dict]] | None:
         """Put a trained stage into a model.
 
         Returns:
@@ -70,7 +70,7 @@ class FirstStages:
         return found["history"], found["after_stages"]
 
     def save(
-        self, key: str, model: Any, stage: Stage, history: list[dict], after_stages: dict[str, dict]
+        self, key: str, model: EmotionModel, stage: Stage, history: list[dict], after_stages: dict[str, dict]
     ) -> None:
         """Keep what a stage has trained, and how it scored."""
         kept = self.folder / key
@@ -81,7 +81,7 @@ class FirstStages:
         write_json(kept / "history.json", known)
 
 
-def hash_first_stage(model: Any, stage: Stage, config: TrainConfig, fold: Fold, about: dict) -> str:
+def hash_first_stage(model: EmotionModel, stage: Stage, config: TrainConfig, fold: Fold, about: dict) -> str:
     """Name everything that a trained first stage and its scores depend on.
 
     Args:
@@ -92,7 +92,7 @@ def hash_first_stage(model: Any, stage: Stage, config: TrainConfig, fold: Fold, 
         about: whatever else counts: hashes of the recordings, number of the fold, versions.
     """
     settings = config.model_dump(mode="json", exclude={*NEUTRAL, "epochs"}) | {"epochs": config.epochs[0]}
-    options = model.config.model_dump(mode="json", exclude=set(model.config.later))
+    options = model.config.model_dump(mode="json", exclude=set(model.config.later_options))
     known = [type(model).__module__, options, asdict(stage) | {"frozen": None}, settings, about]
     rows = [[asdict(u) | {"path": None} for u in side] for side in (fold.train, fold.test)]
     text = hashlib.sha256(json.dumps([known, rows], sort_keys=True, default=str).encode())
@@ -102,7 +102,7 @@ def hash_first_stage(model: Any, stage: Stage, config: TrainConfig, fold: Fold, 
     return text.hexdigest()[:32]
 
 
-def _used(model: Any, stage: Stage) -> dict[str, Tensor]:
+def _used(model: EmotionModel, stage: Stage) -> dict[str, Tensor]:
     """Weights of a model on which a stage depends or which it changes."""
     unused = tuple(f"{name}." for name in stage.frozen)
     return {

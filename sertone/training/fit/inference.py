@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
+from sertone.models.contract import EmotionModel
 from sertone.nn.batch import Batch
 from sertone.nn.heads import HeadOutput
 from sertone.nn.vocabulary import Vocabulary
@@ -40,7 +41,7 @@ class Predictions:
 
 @torch.no_grad()
 def predict_utterances(
-    model: Any,
+    model: EmotionModel,
     vocabulary: Vocabulary,
     utterances: Sequence[Utterance],
     loader: Loader,
@@ -80,7 +81,7 @@ def predict_utterances(
 
 
 def _outputs(
-    model: Any, batch: Batch, fabric: Fabric, utterances: Sequence[Utterance]
+    model: EmotionModel, batch: Batch, fabric: Fabric, utterances: Sequence[Utterance]
 ) -> dict[str, HeadOutput]:
     """Answer a batch.
 

@@ -18,12 +18,12 @@ Axis letters: B batch, N samples, T frames, L trained layers, D width.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
+from sertone.models.contract import EmotionModel
 from sertone.nn.encoders.base import Encoder
 from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
@@ -81,7 +81,7 @@ class StepMemory:
 
 
 def require_memory(
-    model: Any,
+    model: EmotionModel,
     folds: Sequence[Fold],
     lengths: dict[str, int],
     config: TrainConfig,
@@ -136,7 +136,7 @@ def _too_long(
     )
 
 
-def _weights_gb(model: Any, trained: bool) -> float:
+def _weights_gb(model: EmotionModel, trained: bool) -> float:
     return sum(p.numel() for p in model.parameters()) * (TRAINED_WEIGHT if trained else WEIGHT) / 1e9
 
 

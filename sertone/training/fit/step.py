@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError, is_out_of_memory
+from sertone.models.contract import EmotionModel
 from sertone.models.stage import Stage
 from sertone.nn import kernels
 from sertone.nn.batch import Batch
@@ -41,14 +42,14 @@ class Stepper:
         annealing: factor of all learning rates, see `schedules.annealing_factor`.
     """
 
-    def __init__(self, model: Any, stage: Stage, config: TrainConfig, fabric: Fabric) -> None:
+    def __init__(self, model: EmotionModel, stage: Stage, config: TrainConfig, fabric: Fabric) -> None:
         freeze(model, stage)
         kernels.choose(config.kernels)
         self.model, self.stage, self.config, self.fabric = model, stage, config, fabric
         self.optimizer, self.annealing = self._adamw(), 1.0
         self._wrapped: Any
         self._stepping: Any
-        self._wrapped, self._stepping = fabric.setup(model, self.optimizer)
+        self._wrapped, self._stepping = fabric.setup(cast(nn.Module, model), self.optimizer)
 
     @property
     def rates(self) -> dict[str, float]:
@@ -133,7 +134,7 @@ class Stepper:
         return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
 
 
-def freeze(model: Any, stage: Stage) -> None:
+def freeze(model: EmotionModel, stage: Stage) -> None:
     """Freezes what the stage does not train and thaws the rest.
 
     Raises:
@@ -145,7 +146,7 @@ def freeze(model: Any, stage: Stage) -> None:
         model.get_submodule(name).requires_grad_(False)
 
 
-def check_plan(model: Any, config: TrainConfig) -> None:
+def check_plan(model: EmotionModel, config: TrainConfig) -> None:
     """Refuses, before anything is trained, a plan that would fail half-way.
 
     Args:
@@ -167,7 +168,7 @@ def check_plan(model: Any, config: TrainConfig) -> None:
         freeze(model, stage)
 
 
-def require_finite_weights(model: Any, where: str) -> None:
+def require_finite_weights(model: EmotionModel, where: str) -> None:
     """Refuse a model whose weights have become infinite, or no numbers.
 
     Args:

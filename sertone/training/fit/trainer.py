@@ -9,14 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sertone.labels import DIMENSIONS
+from sertone.models.contract import EmotionModel
 from sertone.models.stage import MODALITIES, Stage
+from sertone.nn.heads import ClassHead, EnsembleHead
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
@@ -73,7 +75,7 @@ class Trainer:
         calibration: of the trained model's confidence.
     """
 
-    model: Any
+    model: EmotionModel
     vocabulary: Vocabulary
     fold: Fold
     fold_number: int
@@ -142,7 +144,7 @@ class Trainer:
     def _prepare_emotion_loss(self) -> None:
         if "emotion" not in self.model.heads:
             return
-        head = self.model.heads["emotion"]
+        head = cast(ClassHead | EnsembleHead, self.model.heads["emotion"])
         head.smoothing = self.config.label_smoothing
         if self.config.class_weights:
             counts = self.vocabulary.make_targets(
@@ -289,12 +291,12 @@ class Trainer:
 
     def _validate(self, stage: Stage, entry: dict) -> float | None:
         """Scores the validation side; the mean of the scores, None where the stage trains not all of them."""
-        if not set(self.model.config.answers) <= set(stage.weights):
+        if not set(self.model.config.predicted_tasks) <= set(stage.weights):
             return None
         answers = predict_utterances(
             self.model, self.vocabulary, self.fold.validation, self.loader, self.fabric
         )
-        kinds = {task: self.model.heads[task].metric for task in self.model.config.answers}
+        kinds = {task: self.model.heads[task].metric for task in self.model.config.predicted_tasks}
         labels = {task: [self.vocabulary.find_label(task, u) for u in self.fold.validation] for task in kinds}
         scores = score_tasks(answers, labels, kinds)
         main = {task: own[metrics.MAIN_SCORES[kinds[task]]] for task, own in scores.items()}

@@ -27,7 +27,7 @@ def score_fold(trainer: Trainer, experiment: Experiment, number: int) -> dict[st
     """
     test = experiment.select_labelled(experiment.folds[number].test)
     answers = predict_utterances(trainer.model, trainer.vocabulary, test, trainer.loader, trainer.fabric)
-    scores = _scores(trainer, experiment, test, answers, trainer.model.heads)
+    scores = _scores(trainer, experiment, test, answers, list(trainer.model.heads))
     return scores | build_predictions(trainer, experiment, test, answers, number)
 
 
