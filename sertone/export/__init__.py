@@ -1,7 +1,7 @@
 """Export models to bundles that run without PyTorch.
 
 bundles.py           the whole export, checked at the end
-exportable.py        what a model must offer to be exported
+exportable.py        the form in which any model enters the export
 from_checkpoint.py   checkpoints of Sertone as one module, with temperature and scales
 from_huggingface.py  audio-classification checkpoints of Hugging Face
 heads.py             their heads, and encoder and head as one module
