@@ -1,4 +1,4 @@
-"""The concordance loss against the formula in float64, across ranks, and where there is nothing to measure."""
+"""The concordance loss against its formula in float64, across processes, and without any variance."""
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -50,7 +50,7 @@ def test_its_gradient_is_that_of_the_formula():
     torch.testing.assert_close(gradients[0].double(), gradients[1], atol=1e-5, rtol=1e-4)
 
 
-def test_a_missing_rating_costs_nothing():
+def test_a_missing_rating_adds_no_loss():
     predicted = torch.rand(6, requires_grad=True)
     target = torch.tensor([1.0, float("nan"), 3.0, 2.0, float("nan"), 5.0])
     loss = concordance_loss(predicted, target)
@@ -98,8 +98,8 @@ def test_a_scale_below_zero_is_mapped_and_never_divided():
         assert caught.value.code == "bad_scale"
 
 
-def on_a_rank(rank, port, rows, half):
-    """Loss, and gradient after the averaging of DDP, of one of two ranks."""
+def run_process(rank, port, rows, half):
+    """Return the loss of one of two processes, and its gradient after the averaging of DDP."""
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     torch.manual_seed(0)
     model = DistributedDataParallel(torch.nn.Linear(3, 1))
@@ -110,7 +110,7 @@ def on_a_rank(rank, port, rows, half):
 
 
 @pytest.mark.parametrize("half", [3, pytest.param(1, marks=pytest.mark.slow)])
-def test_two_ranks_have_the_loss_and_gradient_of_the_whole_batch(half):
+def test_two_processes_have_the_loss_and_gradient_of_the_whole_batch(half):
     """Shares of different size, one of a single utterance, one rating missing."""
     random = np.random.default_rng(0)
     rows = [random.normal(size=(8, 3)).astype(np.float32), random.normal(size=8).astype(np.float32)]
@@ -121,8 +121,8 @@ def test_two_ranks_have_the_loss_and_gradient_of_the_whole_batch(half):
     children = [ChildProcess({"PYTHONPATH": __import__("os").path.dirname(__file__)}) for _ in range(2)]
     try:
         with ThreadPoolExecutor(2) as pool:
-            calls = [pool.submit(c, on_a_rank, n, port, rows, half) for n, c in enumerate(children)]
-            found = [call.result() for call in calls]
+            calls = [pool.submit(c, run_process, n, port, rows, half) for n, c in enumerate(children)]
+            actual = [call.result() for call in calls]
     finally:
         for child in children:
             child.close()
@@ -130,7 +130,7 @@ def test_two_ranks_have_the_loss_and_gradient_of_the_whole_batch(half):
     model = torch.nn.Linear(3, 1)
     loss = concordance_loss(model(torch.tensor(rows[0]))[:, 0], torch.tensor(rows[1]))
     loss.backward()
-    for value, gradients in found:
+    for value, gradients in actual:
         assert value == pytest.approx(loss.item(), abs=1e-6)
         for gradient, parameter in zip(gradients, model.parameters(), strict=True):
             assert np.array(gradient) == pytest.approx(parameter.grad.numpy(), abs=1e-6)

@@ -1,4 +1,4 @@
-"""Distillation: the student's beginning, the loss, padding, what is listened to, what a student is worth."""
+"""Distillation: the student's first weights, the loss, padding, the audio, and scores of a student."""
 
 import math
 
@@ -33,8 +33,8 @@ NORMED = {f"{f}_layer": TinyEncoderConfig(family=f, depth=3, width=16, norm="lay
 NORMED |= {block: CompactEncoderConfig(width=16, depth=3, attention_heads=2, block=block) for block in BLOCKS}
 
 
-def built(config):
-    """A teacher whose norms are not as they were made."""
+def build_teacher(config):
+    """Return a teacher whose norms differ from their first state."""
     torch.manual_seed(0)
     encoder = config.build().eval()
     draw = torch.Generator().manual_seed(1)
@@ -47,8 +47,8 @@ def built(config):
 @torch.no_grad()
 @pytest.mark.parametrize("name", [*BASE, *NORMED])
 def test_a_student_begins_as_the_first_layers_of_its_teacher(name):
-    """Where the last layer is followed by a norm of its own, the last hidden state is the normalised one."""
-    teacher = built((BASE | NORMED)[name])
+    """Where a norm follows the last layer, the last hidden state is the normalised one."""
+    teacher = build_teacher((BASE | NORMED)[name])
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
     inputs = padded(clips(9000, 6000))
     expected, frames = teacher(*inputs)
@@ -69,13 +69,13 @@ def test_a_student_begins_as_the_first_layers_of_its_teacher(name):
 @torch.no_grad()
 @pytest.mark.parametrize("name", [*BASE, *NORMED])
 def test_a_student_of_all_layers_is_the_teacher(name):
-    teacher = built((BASE | NORMED)[name])
+    teacher = build_teacher((BASE | NORMED)[name])
     inputs = padded(clips(9000))
     assert torch.equal(build_student(teacher, 3).eval()(*inputs)[0], teacher(*inputs)[0])
 
 
-def naive_loss(prediction, target, frames, cosine):
-    """By hand, frame by frame."""
+def compute_loss_naively(prediction, target, frames, cosine):
+    """Compute the loss frame by frame."""
     losses = []
     for row, count in enumerate(frames):
         for p, t in zip(prediction[row][:count], target[row][:count], strict=True):
@@ -95,7 +95,9 @@ def test_the_loss_is_the_papers_over_the_real_frames(frames, cosine, more, seed)
     head, longest = TargetHead(5, 6, cosine), max(frames) + more
     features, target = torch.randn(len(frames), longest, 5), torch.randn(len(frames), longest, 6)
     output = head(features, torch.tensor(frames))
-    expected = naive_loss(output.logits.detach().double().numpy(), target.double().numpy(), frames, cosine)
+    expected = compute_loss_naively(
+        output.logits.detach().double().numpy(), target.double().numpy(), frames, cosine
+    )
     assert head.loss(output, target).item() == pytest.approx(expected, rel=1e-4)
 
 
@@ -103,15 +105,15 @@ def test_padding_changes_neither_loss_nor_gradient():
     head, frames = TargetHead(4, 4, 1.0), torch.tensor([5, 2])
     features, target = torch.randn(2, 5, 4), torch.randn(2, 5, 4)
     mask = frame_mask(frames, 5)[..., None]
-    found = []
+    actual = []
     for fill in (0.0, 7.0):  # zero vectors have no direction
         head.zero_grad()
         padding = torch.where(mask, 0.0, fill)
         loss = head.loss(head(features * mask + padding, frames), target * mask + padding)
         loss.backward()
-        found.append((loss.item(), head.output.weight.grad.clone()))
-    assert found[0][0] == pytest.approx(found[1][0])
-    torch.testing.assert_close(found[0][1], found[1][1])
+        actual.append((loss.item(), head.output.weight.grad.clone()))
+    assert actual[0][0] == pytest.approx(actual[1][0])
+    torch.testing.assert_close(actual[0][1], actual[1][1])
 
 
 @torch.no_grad()
@@ -123,8 +125,8 @@ def test_heads_with_a_hidden_layer_are_one_wide_layer_split_by_target():
     wide = torch.nn.functional.gelu(features @ weight.T + bias).unflatten(-1, (3, 6))
     split = torch.stack([head.output.weight.T for head in heads])
     expected = torch.einsum("btnd,nde->btne", wide, split) + torch.stack([h.output.bias for h in heads])
-    found = torch.stack([head(features, torch.tensor([7, 7])).logits for head in heads], 2)
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    actual = torch.stack([head(features, torch.tensor([7, 7])).logits for head in heads], 2)
+    torch.testing.assert_close(actual, expected, atol=1e-6, rtol=1e-5)
     assert set(TargetHead(6, 5, 1.0).state_dict()) == {"output.weight", "output.bias"}, "as in older saves"
 
 
@@ -149,7 +151,7 @@ def test_the_front_end_gets_its_share_of_the_gradient():
 @torch.no_grad()
 @pytest.mark.parametrize("norm", ["group", "layer"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_student_of_hugging_faces_is_one_itself(tiny_encoder, tmp_path, family, norm):
+def test_a_student_of_a_hugging_face_encoder_is_one_itself(tiny_encoder, tmp_path, family, norm):
     teacher = PretrainedEncoderConfig(source=str(tiny_encoder(family, norm))).build().eval()
     student = build_student(teacher, 1).eval()
     save_encoder(student, tmp_path)
@@ -197,31 +199,31 @@ def test_a_manifest_of_paths_is_enough_and_files_stay_whole(tmp_path):
     data = recipes.CorpusConfig(corpus="manifest", root=str(unlabelled_manifest(tmp_path)))
     with pytest.raises(SertoneError, match="column speaker"):
         corpora.load("manifest", data.root)
-    found = unlabelled.load_pieces(data, 0.5)
-    assert len({u.path for u in found}) == 6 and len(found) > 12
-    fold = unlabelled.hold_out(found, 0.34, 0)
+    actual = unlabelled.load_pieces(data, 0.5)
+    assert len({u.path for u in actual}) == 6 and len(actual) > 12
+    fold = unlabelled.hold_out(actual, 0.34, 0)
     assert {u.path for u in fold.train} & {u.path for u in fold.validation} == set()
     assert len({u.path for u in fold.validation}) == 2 and len(fold.train) + len(fold.validation) == len(
-        found
+        actual
     )
 
 
 def test_labels_that_cannot_be_read_do_not_matter(tmp_path):
     (tmp_path / "m.csv").write_text("path,valence,vote_sad\na.wav,high,many\n")
-    (found,) = corpora.read_utterances("manifest", tmp_path / "m.csv", labelled=False)
-    assert found.labels == {} and found.votes == {} and found.speaker == ""
+    (actual,) = corpora.read_utterances("manifest", tmp_path / "m.csv", labelled=False)
+    assert actual.labels == {} and actual.votes == {} and actual.speaker == ""
 
 
 def test_speakers_are_held_out_whole(small_demo):
-    found = unlabelled.load_pieces(recipes.CorpusConfig(corpus="demo", root=str(small_demo)), 1.0)
-    folds = [unlabelled.hold_out(found, 0.2, seed) for seed in (0, 0, 1)]
+    actual = unlabelled.load_pieces(recipes.CorpusConfig(corpus="demo", root=str(small_demo)), 1.0)
+    folds = [unlabelled.hold_out(actual, 0.2, seed) for seed in (0, 0, 1)]
     assert folds[0] == folds[1] != folds[2]
     for fold in folds:
         sides = [{u.speaker for u in side} for side in (fold.train, fold.validation)]
         assert not sides[0] & sides[1] and len(sides[1]) == 2
-    assert unlabelled.hold_out(found, 0.0, 0).validation == []
+    assert unlabelled.hold_out(actual, 0.0, 0).validation == []
     with pytest.raises(SertoneError) as caught:
-        unlabelled.hold_out([u for u in found if u.speaker == "S1F"], 0.2, 0)
+        unlabelled.hold_out([u for u in actual if u.speaker == "S1F"], 0.2, 0)
     assert caught.value.code == "nothing_held_out"
 
 
@@ -232,8 +234,8 @@ TESTED = [f"Session{number}" for number in range(1, 6)]
 
 
 @pytest.mark.slow
-def test_a_student_hears_more_than_a_random_encoder_of_its_size(tmp_path):
-    """Teacher and student listen to ten voices, the emotion of ten others is then told; encoders frozen."""
+def test_a_student_is_better_than_a_random_encoder_of_its_size(tmp_path):
+    """Teacher and student train on ten speakers, frozen they predict the emotions of ten others."""
     from sertone.analysis.compare import compare
     from sertone.training.runs.crossval import cross_validate
     from sertone.training.runs.train import train

@@ -40,7 +40,7 @@ def encoder(request):
 
 
 @torch.no_grad()
-def test_a_batch_answers_what_each_clip_alone_answers(encoder):
+def test_a_batch_gives_the_hidden_states_of_each_clip_alone(encoder):
     waveforms = clips(16000, encoder.min_samples, 41611, 5003)
     hidden, frames = encoder(*padded(waveforms))
     assert hidden.shape == (4, encoder.depth + 1, int(frames.max()), encoder.width)
@@ -73,7 +73,7 @@ def test_every_cut_gives_the_same_hidden_states(encoder):
         torch.testing.assert_close(encoder.suffix(prefix)[0], expected, atol=1e-5, rtol=1e-5)
 
 
-def test_the_frozen_prefix_is_deterministic_and_learns_nothing(encoder):
+def test_the_frozen_prefix_is_deterministic_and_not_trained(encoder):
     inputs = padded(clips(16000, 7000))
     cut = min(1, encoder.depth - 1)
     encoder.freeze(cut)
@@ -210,7 +210,7 @@ def test_pitch(hz):
     assert track_pitch(noise)[1].mean() < 0.5
 
 
-def test_log_mel_does_not_hear_loudness_and_prosody_does():
+def test_loudness_changes_prosody_but_not_log_mel():
     (waveform,) = clips(16000)
     for prosody in (False, True):
         front = FrontEnd(40, prosody)
@@ -273,7 +273,7 @@ def test_pickled_code_is_not_run(tiny_encoder, capsys):
 
 
 @torch.no_grad()
-def test_the_kind_of_attention_in_a_folder_does_not_let_padding_in(tiny_encoder):
+def test_padding_stays_out_whatever_attention_a_folder_asks_for(tiny_encoder):
     folder = tiny_encoder("hubert")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"attn_implementation": "eager"}))
@@ -299,5 +299,5 @@ def test_weights_as_old_hub_files_hold_them(tiny_encoder, family):
         renamed[f"{family}.{name}"] = tensor
     (folder / "model.safetensors").unlink()
     torch.save(renamed | {"lm_head.weight": torch.zeros(3, 32)}, folder / "pytorch_model.bin")
-    found = PretrainedEncoderConfig(source=str(folder)).build().eval()(*padded(waveform))[0]
-    assert torch.equal(found, expected)
+    actual = PretrainedEncoderConfig(source=str(folder)).build().eval()(*padded(waveform))[0]
+    assert torch.equal(actual, expected)

@@ -33,8 +33,8 @@ from sertone.training.runs.crossval import cross_validate
 frames_and_seed = (st.integers(1, 40), st.integers(0, 10_000))
 
 
-def drawn(frames, seed, signals=3):
-    """Signals (1, T, M) and weights (1, T), of which at least one counts."""
+def draw_signals(frames, seed, signals=3):
+    """Return signals (1, T, M) and weights (1, T), at least one of which counts."""
     draw = torch.Generator().manual_seed(seed)
     weights = (torch.rand(1, frames, generator=draw) > 0.4).float()
     weights[0, seed % frames] = 1
@@ -43,7 +43,7 @@ def drawn(frames, seed, signals=3):
 
 @given(*frames_and_seed)
 def test_moments_and_skewness_are_those_of_the_frames_that_count(frames, seed):
-    signals, weights = drawn(frames, seed)
+    signals, weights = draw_signals(frames, seed)
     kept = signals[0][weights[0] > 0].numpy()
     mean, deviation = functional_statistics.moments(signals, weights)
     np.testing.assert_allclose(mean[0], kept.mean(0), atol=1e-5)
@@ -55,7 +55,7 @@ def test_moments_and_skewness_are_those_of_the_frames_that_count(frames, seed):
 
 @given(*frames_and_seed)
 def test_slopes_are_those_of_the_fitted_line(frames, seed):
-    signals, clock = drawn(frames, seed)
+    signals, clock = draw_signals(frames, seed)
     counted = clock * (torch.rand(1, frames, generator=torch.Generator().manual_seed(seed)) > 0.3)
     if counted.sum() < 4:
         return
@@ -74,36 +74,36 @@ def test_a_slope_is_the_change_from_beginning_to_end_without_the_pauses():
 
 @given(st.integers(3, 40), st.integers(0, 10_000))
 def test_thirds_have_a_third_of_the_frames_each(frames, seed):
-    signals, weights = drawn(frames, seed)
+    signals, weights = draw_signals(frames, seed)
     kept = signals[0][weights[0] > 0].numpy()
     places = (3 * (np.arange(len(kept)) + 0.5) / len(kept)).astype(int)
-    found = functional_statistics.means_of_thirds(signals, weights)[0].numpy().reshape(3, -1)
+    actual = functional_statistics.means_of_thirds(signals, weights)[0].numpy().reshape(3, -1)
     for third in range(3):
         expected = kept[places == third].mean(0) if (places == third).any() else np.zeros(3)
-        np.testing.assert_allclose(found[third], expected, atol=1e-5)
+        np.testing.assert_allclose(actual[third], expected, atol=1e-5)
 
 
 @given(*frames_and_seed)
 def test_a_contour_is_a_cosine_transform_of_the_frames_that_count(frames, seed):
-    signals, weights = drawn(frames, seed)
+    signals, weights = draw_signals(frames, seed)
     kept = signals[0][weights[0] > 0].numpy()
     expected = np.zeros((functional_statistics.CONTOUR_COSINES, 3))
     theirs = scipy.fft.dct(kept, type=2, axis=0)[1 : functional_statistics.CONTOUR_COSINES + 1] / (
         2 * len(kept)
     )
     expected[: len(theirs)] = theirs  # a transform of n frames has no more
-    found = (
+    actual = (
         functional_statistics.contour(signals, weights)[0]
         .numpy()
         .reshape(functional_statistics.CONTOUR_COSINES, 3)
     )
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
     level = functional_statistics.contour(7 * torch.ones_like(signals), weights)
     np.testing.assert_allclose(level, np.zeros(level.shape), atol=1e-5)
 
 
-def speech(frames=60, seed=0):
-    """Cepstra, prosody, real frames: 20 voiced frames, 10 without voice, 10 voiced; silence; padding."""
+def make_speech(frames=60, seed=0):
+    """Return cepstra, prosody, real frames: 20 voiced frames, 10 without voice, 10 voiced; silence; padding."""
     draw = torch.Generator().manual_seed(seed)
     cepstra, prosody = torch.randn(1, frames, 20, generator=draw), torch.randn(1, frames, 5, generator=draw)
     prosody[..., LOUDNESS] = 0.1 * torch.rand(1, frames, generator=draw)
@@ -115,27 +115,27 @@ def speech(frames=60, seed=0):
 
 
 def test_contours_are_of_the_prosody_in_speech_and_of_the_spectrum_in_voiced_speech():
-    cepstra, prosody, _, region = speech()
+    cepstra, prosody, _, region = make_speech()
     course, spectrum = (part[0].numpy() for part in functional_statistics.contours(cepstra, prosody, region))
-    for found, signals, kept in (
+    for actual, signals, kept in (
         (course, prosody[0][:, [1, 2, 4]], list(range(40))),  # relative pitch, voicing, relative loudness
         (spectrum, cepstra[0][:, :6], [*range(20), *range(30, 40)]),
     ):
         theirs = scipy.fft.dct(signals[kept].numpy(), type=2, axis=0)[1:9] / (2 * len(kept))
-        np.testing.assert_allclose(found, theirs.flatten(), atol=1e-5)
+        np.testing.assert_allclose(actual, theirs.flatten(), atol=1e-5)
 
 
 @given(*frames_and_seed)
 def test_correlations_are_those_of_the_frames_that_count(frames, seed):
-    signals, weights = drawn(frames, seed)
+    signals, weights = draw_signals(frames, seed)
     kept = signals[0][weights[0] > 0].numpy()
     shrunk = np.sqrt(kept.var(0) / (kept.var(0) + 1e-5))  # what keeps a constant signal from dividing by 0
-    found = functional_statistics.correlations(signals, weights)[0].numpy()
+    actual = functional_statistics.correlations(signals, weights)[0].numpy()
     pairs = [(0, 1), (0, 2), (1, 2)]
     if len(kept) > 2:
         expected = [np.corrcoef(kept[:, i], kept[:, j])[0, 1] * shrunk[i] * shrunk[j] for i, j in pairs]
-        np.testing.assert_allclose(found, expected, atol=1e-3)
-    assert np.isfinite(found).all() and np.abs(found).max() < 1 + 1e-4
+        np.testing.assert_allclose(actual, expected, atol=1e-3)
+    assert np.isfinite(actual).all() and np.abs(actual).max() < 1 + 1e-4
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(0, 9))
@@ -149,7 +149,7 @@ def test_segments_are_the_runs_of_frames_that_count(counts, behind):
 
 
 def test_correlations_and_rhythm_are_of_the_voiced_and_of_both_regions():
-    cepstra, prosody, real, _ = speech()
+    cepstra, prosody, real, _ = make_speech()
     config = FunctionalsEncoderConfig(bands=20, cepstra=20, statistics=["correlations", "rhythm"])
     encoder = config.build()
     values = encoder.statistics(torch.cat([cepstra @ encoder.cosines.inverse(), prosody], -1), real)[0]
@@ -163,8 +163,8 @@ def test_correlations_and_rhythm_are_of_the_voiced_and_of_both_regions():
 
 @torch.no_grad()
 def test_a_trained_model_finds_every_statistic_at_its_place():
-    """Another order is another format (`sharing.folder.FORMAT`): these few tell where each kind begins."""
-    cepstra, prosody, real, region = speech()
+    """Another order is another format (`model_folder.FORMAT`): these values show where each kind begins."""
+    cepstra, prosody, real, region = make_speech()
     encoder = FunctionalsEncoderConfig(bands=20).build()
     mel = cepstra @ encoder.cosines.inverse()
     values = encoder.statistics(torch.cat([mel, prosody], -1), real)[0]
@@ -200,7 +200,7 @@ def test_where_no_frame_counts_there_is_nothing():
 
 
 def test_differences_and_cepstra():
-    signals, weights = drawn(20, 3)
+    signals, weights = draw_signals(20, 3)
     inner = np.gradient(signals[0].numpy(), axis=0)[1:-1]
     np.testing.assert_allclose(functional_statistics.deltas(signals)[0, 1:-1], inner, atol=1e-6)
     w = weights[0].numpy()
@@ -237,7 +237,7 @@ def test_standardisation_is_by_all_rows_seen(sizes, seed):
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
 
 
-def test_what_lies_far_out_is_cut_off():
+def test_outliers_are_cut_off():
     module = Standardisation(2).train()
     module(torch.randn(100, 2, generator=torch.Generator().manual_seed(0)))
     answer = module.eval()(torch.tensor([[1e6, -1e6]]))
@@ -287,7 +287,7 @@ def test_a_louder_recording_differs_in_loudness_alone(voices):
     assert (after - before)[moved] == pytest.approx(10 / LOUDNESS_DB, abs=0.02)
 
 
-def test_training_hears_other_spectra_and_evaluation_the_same():
+def test_training_perturbs_spectra_and_evaluation_does_not():
     torch.manual_seed(0)
     perturbation = Perturbation(colour_db=2.0, warp=0.1, gain_db=6.0)
     encoder = FunctionalsEncoderConfig(perturbation=perturbation).build()
@@ -301,7 +301,7 @@ def test_training_hears_other_spectra_and_evaluation_the_same():
 
 
 @torch.no_grad()
-def test_statistics_are_chosen_and_the_others_stay_as_they_are():
+def test_the_choice_of_statistics_does_not_change_their_values():
     def values(chosen):
         encoder = FunctionalsEncoderConfig(bands=8, cepstra=4, statistics=chosen).build().eval()
         waveforms, lengths = padded(clips(16000, 9000))
@@ -336,7 +336,7 @@ def test_silence_and_the_shortest_clips_have_finite_statistics(samples):
         assert hidden.isfinite().all() and frames.item() >= 1
 
 
-class Answer(nn.Module):
+class LogitsOfFeatures(nn.Module):
     """The model without the front end: features (1, T, C) of one recording -> logits (1, K)."""
 
     def __init__(self, model):
@@ -350,20 +350,20 @@ class Answer(nn.Module):
 
 
 @torch.no_grad()
-def test_the_exported_graph_answers_the_same_for_any_length(tmp_path):
+def test_the_exported_graph_has_the_same_logits_for_any_length(tmp_path):
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
     options = {"name": "baseline", "encoder": {"name": "functionals"}, "hidden": 8, "members": 2}
-    answer = Answer(models.build(options, Vocabulary.from_utterances([], FOUR_CLASSES))).eval()
+    answer = LogitsOfFeatures(models.build(options, Vocabulary.from_utterances([], FOUR_CLASSES))).eval()
     features = [answer.model.encoder.prefix(*padded([clip])).states for clip in clips(16000, 48000)]
     path = tmp_path / "model.onnx"
     dynamic = {"states": {1: torch.export.Dim("frames", min=2, max=1000)}}
     torch.onnx.export(answer, (features[0],), path, dynamo=True, dynamic_shapes=dynamic, verbose=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for states in features:
-        (found,) = session.run(None, {session.get_inputs()[0].name: states.numpy()})
-        torch.testing.assert_close(torch.from_numpy(found), answer(states), atol=1e-4, rtol=1e-4)
+        (actual,) = session.run(None, {session.get_inputs()[0].name: states.numpy()})
+        torch.testing.assert_close(torch.from_numpy(actual), answer(states), atol=1e-4, rtol=1e-4)
 
 
 def test_the_model_that_comes_with_sertone_is_small():

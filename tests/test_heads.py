@@ -1,4 +1,4 @@
-"""Fusions, heads and attention against naive loops; a missing label costs nothing."""
+"""Fusions, heads and attention against naive loops; a missing label adds no loss."""
 
 import math
 
@@ -16,7 +16,7 @@ from sertone.nn.masks import masked_mean, masked_std
 from sertone.nn.pooling import POOLINGS
 
 
-def drawn(*shape, seed=0):
+def draw_normal(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -24,13 +24,13 @@ def drawn(*shape, seed=0):
 @pytest.mark.parametrize("name", FUSIONS)
 def test_fusion_against_its_formula(name, depth):
     batch, frames, width = 2, 3, 4
-    hidden = drawn(batch, depth + 1, frames, width)
+    hidden = draw_normal(batch, depth + 1, frames, width)
     fusion = FUSIONS[name](depth, width)
     if name.startswith("ari"):
         assert torch.equal(fusion(hidden), hidden[:, -1])  # at step 0
     for parameter in fusion.parameters():
-        parameter.data = drawn(*parameter.shape, seed=1)
-    found = fusion(hidden)
+        parameter.data = draw_normal(*parameter.shape, seed=1)
+    actual = fusion(hidden)
     for b in range(batch):
         for t in range(frames):
             layers = [hidden[b, layer, t] for layer in range(1, depth + 1)]
@@ -43,13 +43,13 @@ def test_fusion_against_its_formula(name, depth):
                 expected = layers[-1].clone()
                 for weight, h in zip(fusion.weights, layers[:-1], strict=True):
                     expected += weight @ h if name == "ari_full" else weight * h
-            torch.testing.assert_close(found[b, t], expected)
+            torch.testing.assert_close(actual[b, t], expected)
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(0, 3))
 def test_masked_statistics(lengths, seed):
-    features = drawn(len(lengths), 6, 3, seed=seed)
+    features = draw_normal(len(lengths), 6, 3, seed=seed)
     frames = torch.tensor(lengths)
     for row, n in enumerate(lengths):
         real = features[row, :n]
@@ -67,8 +67,8 @@ def test_masked_statistics(lengths, seed):
 
 def test_co_attention_against_a_loop():
     attention = CoAttention(width=4, hidden=3)
-    auxiliary, features, frames = drawn(2, 3, 3), drawn(2, 5, 4, seed=1), torch.tensor([5, 2])
-    found, weights = attention(auxiliary, features, frames)
+    auxiliary, features, frames = draw_normal(2, 3, 3), draw_normal(2, 5, 4, seed=1), torch.tensor([5, 2])
+    actual, weights = attention(auxiliary, features, frames)
     for b in range(2):
         for a in range(3):
             query = attention.query(auxiliary[b, a])
@@ -77,14 +77,14 @@ def test_co_attention_against_a_loop():
             total = sum(math.exp(s) for s in scores)
             shares = [math.exp(s) / total for s in scores]
             expected = sum(s * attention.value(features[b, t]) for t, s in enumerate(shares))
-            torch.testing.assert_close(found[b, a], expected)
+            torch.testing.assert_close(actual[b, a], expected)
             assert weights[b, a, n:].eq(0).all()
 
 
 def test_class_loss_is_the_cross_entropy_of_the_labelled():
     head = ClassHead(4, 5, ["a", "b", "c"], smoothing=0.1).eval()
     head.class_weights.copy_(torch.tensor([1.0, 2.0, 0.5]))
-    output = head(drawn(4, 6, 4), torch.tensor([6, 5, 4, 1]))
+    output = head(draw_normal(4, 6, 4), torch.tensor([6, 5, 4, 1]))
     labels = torch.tensor([2, 0, 1])
     expected = F.cross_entropy(
         output.logits[[0, 2, 3]], labels, weight=head.class_weights, label_smoothing=0.1
@@ -95,13 +95,13 @@ def test_class_loss_is_the_cross_entropy_of_the_labelled():
     assert head.decode(output) == [head.classes[i] for i in output.logits.argmax(1)]
 
 
-def test_heads_side_by_side_learn_each_by_itself():
+def test_members_of_an_ensemble_have_separate_losses():
     torch.manual_seed(0)
     head = EnsembleHead(3, lambda: ClassHead(4, 5, ["a", "b", "c"]))
     head.smoothing = 0.1
     head.class_weights.copy_(torch.tensor([1.0, 2.0, 0.5]))
     head.eval()
-    pooled, frames, target = drawn(6, 4), torch.full((6,), 3), F.one_hot(torch.arange(6) % 3, 3).float()
+    pooled, frames, target = draw_normal(6, 4), torch.full((6,), 3), F.one_hot(torch.arange(6) % 3, 3).float()
     output = head.classify(pooled, frames)
     alone = [member.classify(pooled, frames).logits for member in head.members]
     mean = np.mean([np.log(logits.softmax(-1).detach().numpy()) for logits in alone], 0)
@@ -119,20 +119,20 @@ def test_heads_side_by_side_learn_each_by_itself():
     assert not torch.equal(alone[0], alone[1])
 
 
-def test_no_label_at_all_costs_nothing_and_moves_nothing():
+def test_a_batch_without_labels_has_no_loss_and_no_gradient():
     for head, target in (
         (ClassHead(4, 5, ["a", "b"]), torch.zeros(2, 2)),
         (EnsembleHead(2, lambda: ClassHead(4, 5, ["a", "b"])), torch.zeros(2, 2)),
         (TranscriptHead(4, 5, ["a", "b"]), torch.zeros(2, 1, dtype=torch.long)),
     ):
-        loss = head.loss(head(drawn(2, 6, 4), torch.tensor([6, 5])), target)
+        loss = head.loss(head(draw_normal(2, 6, 4), torch.tensor([6, 5])), target)
         loss.backward()
         assert loss == 0
         assert all(p.grad is None or not p.grad.any() for p in head.parameters())
 
 
 def ctc_by_enumeration(log_probabilities, target):
-    """Minus log of the summed probability of every path that reads as `target`."""
+    """Return minus the log of the summed probability of every path that decodes to `target`."""
     frames, symbols = log_probabilities.shape
     total = 0.0
     for code in range(symbols**frames):
@@ -145,7 +145,7 @@ def ctc_by_enumeration(log_probabilities, target):
 
 def test_ctc_loss_by_enumerating_all_paths():
     head = TranscriptHead(4, 5, ["a", "b"]).eval()
-    output = head(drawn(3, 4, 4), torch.tensor([4, 3, 2]))
+    output = head(draw_normal(3, 4, 4), torch.tensor([4, 3, 2]))
     target = torch.tensor([[1, 2, 1], [1, 1, 0], [2, 2, 0]])  # the last does not fit: 2 + 1 repeat > 2
     assert head.exceeds_frames(output, target).tolist() == [False, False, True]
     rows = output.logits.log_softmax(-1)

@@ -1,4 +1,4 @@
-"""Audio and text together: the model, withheld modalities, training, and what it is worth without one."""
+"""Audio and text together: the model, withheld modalities, training, and scores without one of them."""
 
 import math
 from pathlib import Path
@@ -77,7 +77,7 @@ def batch(vocabulary, utterances=UTTERANCES, texts=None, **changes):
     return Batch(**given | read | changes)
 
 
-def loss_of(model, data):
+def compute_loss(model, data):
     outputs = model(data)
     weights = model.stages()[0].weights
     return sum(w * model.heads[t].loss(outputs[t], data.targets[t]) for t, w in weights.items())
@@ -94,14 +94,14 @@ def test_every_form_learns_from_both_modalities(interaction, self_attention, sep
     assert list(outputs) == list(model.heads) == ["emotion", "valence", "arousal"]
     assert outputs["emotion"].logits.shape == (4, 4) and outputs["valence"].logits.shape == (4, 1)
     assert set(model.regressors) == ({"valence", "arousal"} if separate else {"shared"})
-    loss_of(model, data).backward()
+    compute_loss(model, data).backward()
     unmoved = {name for name, p in model.named_parameters() if p.requires_grad and p.grad is None}
     assert not unmoved, "every weight has a gradient"
 
 
 @pytest.mark.parametrize("interaction", ["none", "cross", "bridge"])
 @pytest.mark.parametrize("pairing", ["pad", "stretch"])
-def test_answers_do_not_depend_on_neighbours_or_padding(interaction, pairing):
+def test_outputs_do_not_depend_on_padding_or_the_rest_of_the_batch(interaction, pairing):
     """With text and without, alone and in a batch."""
     model, vocabulary = build(interaction=interaction, pairing=pairing)
     together = model.eval()(batch(vocabulary))
@@ -115,7 +115,7 @@ def test_answers_do_not_depend_on_neighbours_or_padding(interaction, pairing):
 
 @pytest.mark.parametrize("interaction", ["none", "cross", "bridge"])
 def test_withheld_is_missing(interaction):
-    """What may not be heard or read makes no difference to the answer, whoever else is in the batch."""
+    """A withheld modality makes no difference to the output, whatever else is in the batch."""
     model, vocabulary = build(interaction=interaction)
     model.eval()
     texts = [u.text or "yes" for u in UTTERANCES]
@@ -132,17 +132,17 @@ def test_withheld_is_missing(interaction):
         assert not torch.allclose(without, model(batch(vocabulary, texts=texts))[task].logits, atol=1e-4)
 
 
-def test_a_silent_batch_trains_the_text_alone_and_one_without_text_the_audio():
+def test_a_batch_without_audio_trains_the_text_encoder_and_one_without_text_the_speech_encoder():
     model, vocabulary = build(freeze_embeddings=False)
-    loss_of(model, batch(vocabulary, texts=["yes"] * 4, waveforms=None)).backward()
+    compute_loss(model, batch(vocabulary, texts=["yes"] * 4, waveforms=None)).backward()
     assert all(p.grad is None for p in model.encoder.parameters())
     assert any(p.grad is not None for p in model.text.parameters())
     model, vocabulary = build()
-    loss_of(model, batch(vocabulary, texts=[None] * 4)).backward()
+    compute_loss(model, batch(vocabulary, texts=[None] * 4)).backward()
     assert all(p.grad is None for p in model.text.parameters())
 
 
-def test_audio_alone_reads_nothing():
+def test_a_model_of_audio_alone_uses_no_text():
     model, vocabulary = build(text=None)
     assert vocabulary.tokenizer == "" and model.text is None and model.stages()[0].masking is None
     assert model(batch(build()[1]))["valence"].logits.shape == (4, 1)
@@ -159,7 +159,7 @@ def test_categories_alone_and_dimensions_alone(tasks, heads):
     model, vocabulary = build(tasks=tasks)
     assert list(model.heads) == heads == list(model.config.main_tasks)
     assert list(vocabulary.ratings) == [name for name in heads if name in DIMENSIONS]
-    assert loss_of(model, batch(vocabulary)).isfinite()
+    assert compute_loss(model, batch(vocabulary)).isfinite()
     assert model.stages()[0].weights == {task: weight for task, weight in tasks.items() if weight}
 
 
@@ -280,8 +280,8 @@ def test_an_interrupted_training_ends_with_the_same_weights(demo_recipe, tmp_pat
         pytest.param({"probability": 1.0, "text": 1.0}, marks=pytest.mark.slow),
     ],
 )
-def test_two_ranks_that_withhold_end_with_the_same_weights(demo_recipe, tmp_path, masking):
-    """Some steps leave an encoder out, on one rank or on both."""
+def test_two_processes_that_withhold_end_with_the_same_weights(demo_recipe, tmp_path, masking):
+    """Some steps leave an encoder out, in one process or in both."""
     recipe = demo_recipe(TINY | {"masking": masking}, epochs=[2], batch_size=3, device="cpu")
     (first, weights, world, _), (second, others, *_) = train_with_two_ranks(recipe, tmp_path)
     assert world == 2 and [e["loss"] for e in first] == [e["loss"] for e in second]
@@ -289,7 +289,7 @@ def test_two_ranks_that_withhold_end_with_the_same_weights(demo_recipe, tmp_path
     assert all(np.isfinite(weight).all() for weight in weights.values())
 
 
-def test_a_validation_speaker_chooses_by_the_mean_of_all_answers(demo_recipe, tmp_path):
+def test_a_validation_speaker_chooses_by_the_mean_of_all_scores(demo_recipe, tmp_path):
     recipe = demo_recipe(TINY | {"masking": {"per": "off"}}, {"validation": "speaker"}, epochs=[3])
     trainer = train_first_fold(recipe, tmp_path)
     means = [np.mean([e["val_ua"], e["val_valence"], e["val_arousal"]]) for e in trainer.history]

@@ -50,7 +50,7 @@ def test_dropout_keeps_the_mean_and_drops_the_share_asked_for(p, dtype):
         assert abs(together) < 5 / math.sqrt(values.numel())
 
 
-def test_dropout_follows_the_seed_and_hands_the_gradient_through_its_mask():
+def test_dropout_follows_the_seed_and_masks_the_gradient():
     values = torch.randn(7, 13, requires_grad=True)
     torch.manual_seed(3)
     first = kernels.dropout(values, 0.5)
@@ -64,8 +64,8 @@ def test_dropout_follows_the_seed_and_hands_the_gradient_through_its_mask():
     assert torch.equal(layer.eval()(values), values) and not torch.equal(layer.train()(values), values)
 
 
-def naive_attention(query, key, value, mask):
-    """One query at a time, keys that do not count left out."""
+def attend_naively(query, key, value, mask):
+    """Attend one query at a time, without the keys that do not count."""
     result = torch.zeros_like(value)
     batch, heads, frames, width = query.shape
     for b in range(batch):
@@ -84,7 +84,7 @@ def test_attention_is_that_of_a_loop_and_dropout_leaves_its_mean(form):
     query, key, value = torch.randn(3, 2, 3, 5, 4, dtype=torch.float64).unbind(0)
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], dtype=torch.bool)[:, None, None]
     given = mask if form == "boolean" else torch.zeros(2, 1, 1, 5).double().masked_fill(~mask, -math.inf)
-    expected = naive_attention(query, key, value, mask)
+    expected = attend_naively(query, key, value, mask)
     torch.testing.assert_close(kernels.attention(query, key, value, given), expected)
     draws = torch.stack([kernels.attention(query, key, value, given, 0.1) for _ in range(4000)])
     error = (draws.mean(0) - expected).abs() / (draws.std(0) / math.sqrt(4000) + 1e-12)
@@ -146,7 +146,7 @@ def test_dropout_of_every_kind_is_on_in_training_and_off_in_evaluation(family):
     assert torch.equal(encoder(*inputs)[0], encoder(*inputs)[0])
 
 
-def test_a_gpu_gets_torchs_own(monkeypatch):
+def test_a_gpu_uses_the_kernels_of_torch(monkeypatch):
     """Only the device decides; here a device without data stands for the GPU."""
     values = torch.ones(2, 3, 5, 4, device="meta")
     seen = []

@@ -76,7 +76,7 @@ def test_spans_are_as_many_and_as_long_as_hugging_faces(probability, length):
 
 
 @pytest.mark.parametrize("family", [family for family, _ in FAMILIES])
-def test_masked_frames_become_the_models_own_vector(family, folders):
+def test_masked_frames_become_the_mask_vector_of_the_model(family, folders):
     waveforms, lengths = padded(clips(16000, 7000))
     encoder, off = build(folders[family], **MASKED), build(folders[family])
     stored = load_file(folders[family] / "model.safetensors")["masked_spec_embed"]
@@ -113,7 +113,7 @@ def test_a_prefix_below_which_frames_are_masked_is_not_cached(folders):
     assert plain.explain_varying_prefix() == "", "frozen layers are never dropped"
 
 
-def test_a_checkpoint_remembers_the_vector_and_a_file_without_it_is_refused(folders, tmp_path):
+def test_a_checkpoint_holds_the_mask_vector_and_a_file_without_it_is_refused(folders, tmp_path):
     encoder = build(folders["hubert"], **MASKED, layerdrop=0.25)
     again = TypeAdapter(EncoderConfig).validate_python(encoder.describe()).build()
     again.load_state_dict(encoder.state_dict())
@@ -174,8 +174,8 @@ def test_an_interrupted_training_drops_and_masks_the_same(folders, demo_recipe, 
 
 
 @pytest.mark.slow
-def test_two_ranks_that_drop_and_mask_end_with_the_same_weights(folders, demo_recipe, tmp_path):
-    """Each rank skips other layers, whose weights then have no gradient there."""
+def test_two_processes_that_drop_and_mask_end_with_the_same_weights(folders, demo_recipe, tmp_path):
+    """Each process skips other layers, whose weights then have no gradient there."""
     source = {"name": "pretrained", "source": str(folders["wav2vec2"])}
     model = TINY_MODEL | {"encoder": source | MASKED | {"layerdrop": 0.5}}
     recipe = demo_recipe(model, epochs=[1, 1], batch_size=5, device="cpu")

@@ -1,4 +1,4 @@
-"""The systems: every option runs, every stage trains what it says, missing labels cost nothing."""
+"""Models: every option runs, every stage trains what it should, and missing labels add no loss."""
 
 from itertools import combinations
 from pathlib import Path
@@ -45,12 +45,12 @@ def batch(utterances=UTTERANCES):
     return Batch(waveforms * mask * 0.1, lengths, targets)
 
 
-def loss_of(model, stage, data):
+def compute_loss(model, stage, data):
     outputs = model(data)
     return sum(w * model.heads[t].loss(outputs[t], data.targets[t]) for t, w in stage.weights.items())
 
 
-def with_gradient(model):
+def list_trained(model):
     return {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
 
 
@@ -61,7 +61,7 @@ def test_every_subset_of_auxiliary_tasks(subset, co_attention):
     assert set(model.heads) == {*subset, "emotion"}
     assert [set(s.weights) for s in model.stages()] == [{*subset}, {*subset, "emotion"}][not subset :]
     for stage in model.stages():
-        loss = loss_of(model, stage, batch())
+        loss = compute_loss(model, stage, batch())
         assert loss.isfinite() and loss > 0
 
 
@@ -79,8 +79,8 @@ def test_the_stages_train_what_the_paper_says():
         model.requires_grad_(True)
         model.zero_grad()
         model.encoder.freeze(stage.cut)
-        loss_of(model, stage, batch()).backward()
-        moved = with_gradient(model)
+        compute_loss(model, stage, batch()).backward()
+        moved = list_trained(model)
         parts = {name.split(".")[0] for name in moved}
         layers = {name.split(".")[2] for name in moved if name.startswith("encoder.layers")}
         if stage is first:
@@ -102,7 +102,7 @@ LATER = {"co_attention": False, "pooled_features": False, "pooling": "statistics
 
 
 @pytest.mark.parametrize("option", wan2025.Config.later_options)
-def test_the_first_stage_does_not_depend_on_what_comes_later(option):
+def test_the_first_stage_does_not_depend_on_later_options(option):
     """Same seed, dropout on: the same loss and the same gradients, so that studies may share the stage."""
     sides = []
     for changes in ({}, {option: LATER[option]}):
@@ -123,7 +123,7 @@ def test_the_first_stage_does_not_depend_on_what_comes_later(option):
     assert set(LATER) == set(wan2025.Config.later_options)
 
 
-def test_answers_do_not_depend_on_neighbours():
+def test_outputs_do_not_depend_on_the_rest_of_the_batch():
     for options in ({}, {"pooling": "statistics"}, {"name": "baseline"}):
         values = TINY_MODEL | options
         if options.get("name") == "baseline":
@@ -138,7 +138,7 @@ def test_answers_do_not_depend_on_neighbours():
             torch.testing.assert_close(alone["emotion"].logits[0], together[row], atol=1e-5, rtol=1e-5)
 
 
-def test_a_known_prefix_gives_the_same_answer():
+def test_a_known_prefix_gives_the_same_output():
     model = build().eval()
     model.encoder.freeze(1)
     data = batch()
@@ -147,8 +147,8 @@ def test_a_known_prefix_gives_the_same_answer():
     )
     for precision, tolerance in (("32-true", 0.0), ("bf16-mixed", 5e-3)):  # the prefix was made in float32
         ready = Fabric(accelerator="cpu", precision=precision).setup(model)
-        found, expected = (ready(b)["emotion"].logits for b in (known.to("cpu"), data))
-        torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+        actual, expected = (ready(b)["emotion"].logits for b in (known.to("cpu"), data))
+        torch.testing.assert_close(actual, expected, atol=tolerance, rtol=0)
 
 
 def test_without_the_pooled_path_the_emotion_head_sees_the_co_attention_alone():
@@ -156,7 +156,7 @@ def test_without_the_pooled_path_the_emotion_head_sees_the_co_attention_alone():
     model = build(pooled_features=False, pooling="attentive")
     assert model.heads["emotion"].inner[1].in_features == 16 + 4 * 16 and model.pooling is None
     assert "pooling" not in model.stages()[0].frozen
-    loss_of(model, model.stages()[1], batch()).backward()
+    compute_loss(model, model.stages()[1], batch()).backward()
     unmoved = {name for name, p in model.named_parameters() if p.grad is None}
     assert not unmoved and model.co_attention.query.weight.grad.any()
     for left in ({"co_attention": False}, {"tasks": dict.fromkeys(TASKS, 0.0)}):
@@ -207,7 +207,7 @@ def test_output_norm_standardises_each_utterance_over_its_real_frames(name):
     model.encoder.freeze(1)
     features = Prefix(*model.encoder.front(data.waveforms, data.lengths))
     known = Batch(None, data.lengths, data.targets, model.encoder.run_frozen_layers(features, (1,)))
-    loss_of(model, model.stages()[-1], known).backward()
+    compute_loss(model, model.stages()[-1], known).backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert gradients and all(g.isfinite().all() for g in gradients), "hidden state 0, not kept, is NaN"
 
@@ -217,7 +217,7 @@ def test_an_utterance_without_labels_changes_no_gradient():
     gradients = []
     for utterances in ([labelled], [labelled, bare]):
         model = build().eval()
-        loss_of(model, model.stages()[-1], batch(utterances)).backward()
+        compute_loss(model, model.stages()[-1], batch(utterances)).backward()
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4)

@@ -1,11 +1,11 @@
-"""Small audio-textual models of arousal, valence and dominance: every form, what is missing, and what they weigh."""
+"""Small models of audio and text that rate emotions: every option, missing modalities, layer weights."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_ispas2023 import SCALES, UTTERANCES, WAVEFORMS, batch, loss_of
+from test_ispas2023 import SCALES, UTTERANCES, WAVEFORMS, batch, compute_loss
 
 from sertone import models
 from sertone import recipe as recipes
@@ -30,7 +30,7 @@ def build(inputs="both", **options):
     return models.build(values, vocabulary), vocabulary
 
 
-def rated(vocabulary, model, **changes):
+def predict(vocabulary, model, **changes):
     given = batch(vocabulary, **changes) if model.text else batch(vocabulary, texts=[None] * 4, **changes)
     return model.eval()(given)
 
@@ -64,7 +64,7 @@ def test_every_form_learns(inputs, pooling, joining, separate):
     assert all(output.logits.shape == (4, 1) for output in outputs.values())
     assert set(model.poolings) == set(model.joinings) == (set(DIMENSIONS) if separate else {"shared"})
     data.targets |= {task: torch.tensor([1.0, 4.0, 2.0, 5.0]) for task in DIMENSIONS}
-    loss_of(model, data).backward()
+    compute_loss(model, data).backward()
     unmoved = {name for name, p in model.named_parameters() if p.requires_grad and p.grad is None}
     assert not unmoved, "every weight has a gradient"
 
@@ -72,7 +72,7 @@ def test_every_form_learns(inputs, pooling, joining, separate):
 @pytest.mark.parametrize("inputs", INPUTS)
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("joining", MODALITY_FUSIONS)
-def test_answers_do_not_depend_on_neighbours_or_padding(inputs, pooling, joining):
+def test_outputs_do_not_depend_on_padding_or_the_rest_of_the_batch(inputs, pooling, joining):
     model, vocabulary = build(inputs, pooling=pooling, joining=joining)
     together = model.eval()(batch(vocabulary, texts=None if model.text else [None] * 4))
     for row, utterance in enumerate(UTTERANCES):
@@ -85,45 +85,45 @@ def test_answers_do_not_depend_on_neighbours_or_padding(inputs, pooling, joining
 
 @pytest.mark.parametrize("joining", MODALITY_FUSIONS)
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_what_is_withheld_makes_no_difference(joining, pooling):
+def test_a_withheld_modality_makes_no_difference(joining, pooling):
     model, vocabulary = build(joining=joining, pooling=pooling)
     texts, heard = ["yes we can"] * 4, torch.tensor([False, True, False, True])
-    some = rated(vocabulary, model, texts=texts, audio_mask=heard)["valence"].logits
+    some = predict(vocabulary, model, texts=texts, audio_mask=heard)["valence"].logits
     louder = torch.where(heard[:, None], WAVEFORMS, 5 * WAVEFORMS.flip(0))
-    other = rated(vocabulary, model, texts=texts, audio_mask=heard, waveforms=louder)["valence"].logits
-    silent = rated(vocabulary, model, texts=texts, waveforms=None)["valence"].logits
+    other = predict(vocabulary, model, texts=texts, audio_mask=heard, waveforms=louder)["valence"].logits
+    silent = predict(vocabulary, model, texts=texts, waveforms=None)["valence"].logits
     torch.testing.assert_close(some, other)
     torch.testing.assert_close(some[~heard], silent[~heard], atol=1e-5, rtol=1e-5)
     assert (some[heard] - silent[heard]).abs().min() > 1e-4
-    unread = rated(vocabulary, model, texts=["no", None, None, None])["valence"].logits
-    without = rated(vocabulary, model, texts=[None] * 4)["valence"].logits
+    unread = predict(vocabulary, model, texts=["no", None, None, None])["valence"].logits
+    without = predict(vocabulary, model, texts=[None] * 4)["valence"].logits
     torch.testing.assert_close(unread[1:], without[1:], atol=1e-5, rtol=1e-5)
     assert (unread[0] - without[0]).abs() > 1e-4
 
 
-def test_who_only_reads_does_not_hear_and_who_only_hears_does_not_read():
+def test_a_model_of_one_modality_ignores_the_other():
     reader, vocabulary = build("text")
-    first = rated(vocabulary, reader)
-    second = rated(vocabulary, reader, waveforms=WAVEFORMS.flip(0))
+    first = predict(vocabulary, reader)
+    second = predict(vocabulary, reader, waveforms=WAVEFORMS.flip(0))
     assert reader.encoder.describe() == {} and not list(reader.encoder.parameters())
     hearer, other = build("audio")
-    heard, deaf = rated(other, hearer), rated(other, hearer, waveforms=WAVEFORMS.flip(0))
+    heard, deaf = predict(other, hearer), predict(other, hearer, waveforms=WAVEFORMS.flip(0))
     for task in DIMENSIONS:
         torch.testing.assert_close(first[task].logits, second[task].logits)
         assert (heard[task].logits - deaf[task].logits).abs().max() > 1e-4
 
 
-def test_layers_are_weighed_alike_at_first_and_for_every_rating_apart():
+def test_layer_weights_are_equal_at_first_and_separate_for_every_rating():
     model, vocabulary = build("audio", separate=True)
     assert {name: len(fusion.weights) for name, fusion in model.fusions.items()} == dict.fromkeys(
         DIMENSIONS, 2
     )
     last, _ = build("audio", layers="last")
     assert model.stages()[0].needs == (1, 2) and last.stages()[0].needs == (2,)
-    before = rated(vocabulary, model)
+    before = predict(vocabulary, model)
     with torch.no_grad():
         model.fusions["valence"].weights.copy_(torch.tensor([5.0, -5.0]))
-    after = rated(vocabulary, model)
+    after = predict(vocabulary, model)
     moved = {task: (before[task].logits - after[task].logits).abs().max().item() for task in DIMENSIONS}
     assert moved["arousal"] == moved["dominance"] == 0 and moved["valence"] > 1e-4
 
@@ -140,7 +140,7 @@ def test_ratings_that_weigh_nothing_are_left_out(weights):
 @pytest.mark.parametrize(
     "options", [{"encoder": None, "text": None}, {"tasks": dict.fromkeys(DIMENSIONS, 0)}, {"encoder": {}}]
 )
-def test_models_of_nothing_are_refused(options):
+def test_a_model_without_modality_or_task_is_refused(options):
     values = {"name": "oliveira2023", "encoder": AUDIO, "text": None}
     with pytest.raises(SertoneError, match=r"neither|all weights|encoder"):
         models.configure(values | options)
@@ -182,7 +182,7 @@ def test_poolings_against_loops(frames, kind, seed):
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=5), st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
-def test_joinings_against_loops(rows, seed):
+def test_modality_fusions_against_loops(rows, seed):
     torch.manual_seed(seed)
     there, vectors = torch.tensor(rows), [torch.randn(len(rows), 3), torch.randn(len(rows), 4)]
     gate, side_by_side = MODALITY_FUSIONS["gate"]([3, 4]), MODALITY_FUSIONS["concatenation"]([3, 4])
@@ -200,16 +200,16 @@ def test_joinings_against_loops(rows, seed):
 
 @pytest.mark.parametrize("joining", MODALITY_FUSIONS)
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_half_precision_answers_about_the_same(joining, pooling):
+def test_half_precision_gives_about_the_same_ratings(joining, pooling):
     model, vocabulary = build(joining=joining, pooling=pooling)
-    exact = rated(vocabulary, model)
+    exact = predict(vocabulary, model)
     with torch.autocast("cpu", torch.bfloat16):
-        rough = rated(vocabulary, model)
+        rough = predict(vocabulary, model)
     for task in DIMENSIONS:
         torch.testing.assert_close(rough[task].logits.float(), exact[task].logits, atol=0.1, rtol=0.1)
 
 
-def test_nothing_of_no_encoder_is_frozen_or_kept():
+def test_no_encoder_has_no_frozen_part_and_no_cache():
     model, _ = build("text", frozen_layers=2)
     for stage in model.stages():
         model.encoder.freeze(stage.cut)

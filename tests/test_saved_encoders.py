@@ -1,4 +1,4 @@
-"""The encoder of another model: its weights, its licences, and whom it has heard."""
+"""The encoder of another model: its weights, its licences, and the speakers of its training."""
 
 import json
 import math
@@ -32,7 +32,7 @@ BASELINE = {"name": "baseline", "hidden": 16}
 
 @pytest.fixture(scope="module")
 def voices(tmp_path_factory, small_demo):
-    """Two manifests of the demo's recordings: of its first two sessions, and of the others."""
+    """Return two manifests of the demo's recordings: of its first two sessions, and of the others."""
     folder = tmp_path_factory.mktemp("voices")
     head, *lines = (small_demo / "metadata.csv").read_text().splitlines()
     shutil.copytree(small_demo / "wav", folder / "wav")
@@ -167,7 +167,7 @@ def parts(entries):
     return [(entry["what"], entry["of"], entry["id"]) for entry in entries]
 
 
-def test_a_distilled_encoder_carries_the_licences_of_all_that_it_is_made_of(made):
+def test_a_distilled_encoder_has_the_licences_of_all_its_sources(made):
     about = json.loads((made / "hubert_student" / "encoder" / "encoder.json").read_text())
     (corpus, before, encoder) = parts(about["licences"])
     assert corpus == ("corpus", "a manifest", "cc-by-nc-sa-4.0")
@@ -179,7 +179,7 @@ def test_a_distilled_encoder_carries_the_licences_of_all_that_it_is_made_of(made
 
 
 @pytest.mark.parametrize("by_name", ["saved", "pretrained"])
-def test_a_model_carries_the_licences_of_its_encoders_past(made, voices, tmp_path, by_name):
+def test_a_model_has_the_licences_of_its_encoders_past(made, voices, tmp_path, by_name):
     encoder = {"name": by_name, "source": str(made / "hubert_student" / "encoder")}
     folder = train(recipe(voices / "after.csv", encoder, licence="cc0-1.0"), tmp_path, quiet=True)
     _, _, about = load_model(folder)
@@ -194,7 +194,7 @@ def test_a_model_carries_the_licences_of_its_encoders_past(made, voices, tmp_pat
     assert "trained before on a manifest" in card and "trained from scratch" not in card
 
 
-def test_of_a_model_that_reads_only_the_speech_encoders_licences_are_inherited():
+def test_only_the_licences_of_the_speech_encoder_are_inherited():
     corpus = {"title": "x", "licence": asdict(licences.CC0)}
     text = {"name": "pretrained", "source": "roberta-large"}
     before = licences.build_ledger(corpus, {"encoder": {"source": "microsoft/wavlm-base"}, "text": text})
@@ -211,7 +211,7 @@ def test_of_a_model_that_reads_only_the_speech_encoders_licences_are_inherited()
 # Whom it has heard
 
 
-def test_an_encoder_that_has_heard_the_test_side_is_refused(made, voices):
+def test_an_encoder_trained_on_the_test_set_is_refused(made, voices):
     for encoder in (saved(made / "compact"), saved(made / "compact_student")):
         with pytest.raises(
             SertoneError, match=r"trained on 8 of its test recordings and 2 of its test speakers"
@@ -229,7 +229,7 @@ def hugging_student(made):
     return str(made / "hubert_student" / "encoder")
 
 
-def test_new_recordings_of_a_speaker_who_was_heard_count_too(made, voices, tmp_path):
+def test_new_recordings_of_a_training_speaker_count_too(made, voices, tmp_path):
     head, *rows = (voices / "before.csv").read_text().splitlines()
     for row in rows:
         path = tmp_path / row.split(",")[0]
@@ -245,7 +245,7 @@ def test_new_recordings_of_a_speaker_who_was_heard_count_too(made, voices, tmp_p
     assert caught.value.code == "encoder_trained_on_test"
 
 
-def test_whom_it_listened_to_without_labels_is_said_and_allowed(made, voices):
+def test_speakers_seen_without_labels_are_reported_and_allowed(made, voices):
     rows = {}
     for name in ("compact", "compact_student"):
         experiment = prepare(recipe(voices / "after.csv", saved(made / name)))
@@ -254,7 +254,7 @@ def test_whom_it_listened_to_without_labels_is_said_and_allowed(made, voices):
     assert "without labels 24 recordings and 6 speakers" in rows["compact_student"]
 
 
-def test_validation_speakers_who_were_heard_with_labels_are_counted(made, voices):
+def test_validation_speakers_seen_with_labels_are_counted(made, voices):
     plain = recipe(voices / "after.csv", saved(made / "compact"))
     chosen = plain.model_copy(
         update={"protocol": plain.protocol.model_copy(update={"validation": "speaker"})}
@@ -270,7 +270,7 @@ def test_validation_speakers_who_were_heard_with_labels_are_counted(made, voices
     assert "validation" not in prepare(plain).card["encoder"]
 
 
-def test_another_encoder_for_the_same_folds_is_looked_at_too(made, voices):
+def test_another_encoder_for_the_same_folds_is_checked_too(made, voices):
     """As the cells of a study do."""
     plain = prepare(recipe(voices / "before.csv", TINY_MODEL["encoder"]))
     with pytest.raises(SertoneError) as caught:
@@ -283,7 +283,7 @@ def test_another_encoder_for_the_same_folds_is_looked_at_too(made, voices):
     assert "encoder" not in other.with_recipe(recipe(voices / "after.csv", TINY_MODEL["encoder"])).card
 
 
-def test_a_model_remembers_what_its_encoder_has_heard(made, voices, tmp_path):
+def test_a_model_keeps_the_training_data_of_its_encoder(made, voices, tmp_path):
     """Two generations later the first one's speakers are still known."""
     experiment, progress = (
         prepare(recipe(voices / "after.csv", saved(made / "compact_student"))),

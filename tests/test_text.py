@@ -33,7 +33,7 @@ def configuration(family):
 
 @pytest.fixture(scope="module")
 def text_encoder(tmp_path_factory):
-    """Writes a tiny text encoder the way the hub serves them: text_encoder(family) -> folder."""
+    """Write a tiny text encoder the way the hub serves them: text_encoder(family) -> folder."""
 
     def write(family, model=AutoModel):
         folder = tmp_path_factory.mktemp(family)
@@ -65,19 +65,19 @@ def test_hidden_states_are_those_of_hugging_face_and_padding_changes_nothing(fam
     encoder.eval()
     theirs = AutoModel.from_pretrained(folder).eval()
     ids, counts = tokens.encode(tokenizer, [*TEXTS, None])
-    found = encoder(ids, counts)
-    assert found.shape == (4, encoder.depth + 1, ids.shape[1], encoder.width)
+    actual = encoder(ids, counts)
+    assert actual.shape == (4, encoder.depth + 1, ids.shape[1], encoder.width)
     for row, text in enumerate(TEXTS):
         own = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt").input_ids
         assert ids[row, : counts[row]].tolist() == own[0].tolist()
         expected = torch.stack(theirs(input_ids=own, output_hidden_states=True).hidden_states, 1)[0]
-        torch.testing.assert_close(found[row, :, : counts[row]], expected, atol=1e-5, rtol=1e-5)
-        assert not found[row, :, counts[row] :].any()
-    assert counts[3] == 0 and not found[3].any()
+        torch.testing.assert_close(actual[row, :, : counts[row]], expected, atol=1e-5, rtol=1e-5)
+        assert not actual[row, :, counts[row] :].any()
+    assert counts[3] == 0 and not actual[3].any()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_masked_language_model_is_read_as_an_encoder_and_remembered_without_weights(family, text_encoder):
+def test_a_masked_language_model_is_loaded_as_an_encoder_and_described_without_weights(family, text_encoder):
     """The hub's files are of pre-training: prefixed names, a language head, and no pooler."""
     encoder, tokenizer = load(text_encoder(family, AutoModelForMaskedLM))
     again = TextArchitectureConfig(**encoder.describe()).build(tokenizer)
@@ -169,7 +169,7 @@ def test_any_text_gives_tokens_and_none_gives_no_token(texts):
         assert not ids[row, counts[row] :].any() or counts[row] == 0, "the padding is entry 0"
 
 
-def test_long_texts_are_cut_and_said_to_be():
+def test_long_texts_are_truncated_and_reported():
     tokenizer = tokens.train_tokenizer(TEXTS, 100)
     long = " ".join(["friend"] * 2000)
     ids, counts = tokens.encode(tokenizer, [long])
@@ -200,7 +200,7 @@ def test_tiny_learns_its_subwords_from_the_training_texts():
 
 @pytest.mark.parametrize("part", ["special_tokens", "single"])
 def test_a_tokenizer_that_would_panic_at_its_first_text_is_refused(part):
-    """The library reads one whose parts do not fit, and then ends the thread that uses it."""
+    """The library parses a tokenizer whose parts do not fit, and then ends the thread that uses it."""
     values = json.loads(tokens.train_tokenizer(["well then", "so it is"], 60))
     values["post_processor"][part] = {} if part == "special_tokens" else "x"
     with pytest.raises(SertoneError) as caught:

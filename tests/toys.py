@@ -1,4 +1,4 @@
-"""A bundle without training or torch: what it answers follows from the loudness of a recording by a formula."""
+"""A bundle without training or torch: a formula computes its outputs from the loudness of a recording."""
 
 import numpy as np
 import onnx
@@ -12,14 +12,14 @@ SLOPES, OFFSETS = [0.0, 0.2, 0.8, -0.8], [1.0, 0.5, 1.2, -1.2]
 
 
 def expected(samples):
-    """Probabilities (4,) and arousal of mono samples at 16 kHz: what the graph says, in numpy."""
+    """Return probabilities (4,) and arousal of mono samples at 16 kHz: the graph in numpy."""
     level = np.log(np.mean(np.square(samples, dtype=np.float64)) + 1e-6) / 4 + 1.5
     scores = np.exp(np.asarray(SLOPES) * level + OFFSETS)
     return scores / scores.sum(), 1 + 4 / (1 + np.exp(-level))
 
 
 def write_toy(folder, *, min_samples=400, max_seconds=30.0, threshold=None, licence=None, **changes):
-    """Writes the bundle: four classes by loudness, and arousal from 1 to 5."""
+    """Write the bundle: four classes by loudness, and arousal from 1 to 5."""
     folder.mkdir(parents=True)
     onnx.save(_graph(), folder / GRAPH)
     corpus = {"name": "toy", "title": "Toy", "citation": "None", "licence": {}}

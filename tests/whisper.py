@@ -1,4 +1,4 @@
-"""A tiny Whisper with random weights, converted to run with the real faster-whisper: it babbles."""
+"""A tiny Whisper with random weights, converted for the real faster-whisper; its text is random."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ SIZE, TIMESTAMPS = 2200, 1501
 
 
 def _tokenizer(languages: tuple[str, ...]) -> Tokenizer:
-    """Whisper's special tokens behind letters and made-up words; the timestamps are not among them."""
+    """Return a tokenizer: letters, made-up words, then Whisper's special tokens without timestamps."""
     special = ["<|endoftext|>", "<|startoftranscript|>", *(f"<|{code}|>" for code in languages)]
     special += ["<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>"]
     special += ["<|notimestamps|>"]
@@ -35,7 +35,7 @@ def _tokenizer(languages: tuple[str, ...]) -> Tokenizer:
 
 
 def write(folder: Path, scratch: Path, *, multilingual: bool = False, seed: int = 4) -> Path:
-    """Writes a model as faster-whisper takes it.
+    """Write a model in the format of faster-whisper.
 
     Args:
         folder: to write.
