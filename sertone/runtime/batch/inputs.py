@@ -66,7 +66,7 @@ def collect_inputs(
             Input(str(path), text, seconds)
             for path, text, seconds in read_recordings(Path(manifest), columns)
         ]
-    names = _read_list(listed) if listed else _expand_paths(paths)
+    names = _load_list(listed) if listed else _expand_paths(paths)
     if not names:
         raise SertoneError("no_files", f"{listed} lists no paths", "one path per line")
     return [Input(name) for name in names]
@@ -90,7 +90,7 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def _read_list(path: str | Path) -> list[str]:
+def _load_list(path: str | Path) -> list[str]:
     """Return the lines that are not empty; names that are not UTF-8 keep the bytes of the system."""
     try:
         content = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
