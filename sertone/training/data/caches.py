@@ -209,6 +209,6 @@ class SharedCaches:
     prefixes: PrefixCaches
 
     @classmethod
-    def from_config(cls, config: TrainConfig) -> Self:
+    def from_train_config(cls, config: TrainConfig) -> Self:
         """Create empty caches, as large as the recipe allows."""
         return cls(Recordings(config.audio_cache_gb, config.playback_speeds), PrefixCaches(config))

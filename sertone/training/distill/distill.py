@@ -127,7 +127,7 @@ def _make_trainer(
 ) -> DistillationTrainer:
     """Decode the audio and return the trainer."""
     config = recipe.train.to_train_config()
-    caches = SharedCaches.from_config(config)
+    caches = SharedCaches.from_train_config(config)
     for line in caches.recordings.load_with_warnings([*fold.train, *fold.validation]):
         progress.say(line)
     model = StudentModel(student, recipe.student, teacher.width, recipe.targets, recipe.cosine)

@@ -74,7 +74,7 @@ def prepare_data(
     for encoder in filter(None, (model.encoder, model.text)):
         if encoder.unused:
             progress.say(encoder.unused)
-    caches = caches or SharedCaches.from_config(recipe.train)
+    caches = caches or SharedCaches.from_train_config(recipe.train)
     for line in caches.recordings.load_with_warnings(experiment.utterances):
         progress.say(line)
     caches.recordings.likely_copies = duplicates.check_copies(
