@@ -101,7 +101,9 @@ def test_the_held_out_loss_is_that_of_the_encoder_and_its_heads(recipe, tmp_path
             hidden, _ = model.encoder(*inputs)
             for layer in (1, 3):
                 prediction = model.heads[f"layer_{layer}"].output(hidden[:, -1]).numpy()
-                sums += compute_loss_naively(prediction, expected[:, layer].numpy(), frames.tolist(), 1.0) * int(frames)
+                sums += compute_loss_naively(
+                    prediction, expected[:, layer].numpy(), frames.tolist(), 1.0
+                ) * int(frames)
             count += int(frames)
     assert module.read_result(tmp_path / "a")["held_out"]["before"] == pytest.approx(
         sums / count / 2, rel=1e-4

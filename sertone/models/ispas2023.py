@@ -136,6 +136,7 @@ class Model(nn.Module):
                 self.refinements[name] = ModalitySelfAttention(
                     width, config.attention_heads, config.dropout, residual=config.residual
                 )
+        # Without text there is no second modality to attend to.
         interaction = INTERACTIONS[config.interaction if self.text else "none"]
         self.interaction = interaction(
             width, config.attention_heads, config.dropout, config.bridge_tokens, config.pairing

@@ -180,6 +180,7 @@ class Model(nn.Module):
     def stages(self) -> list[Stage]:
         """Return the auxiliary stage and the emotion stage; without auxiliary tasks only the second."""
         depth = self.encoder.depth
+        # A fusion of all layers needs all of them in the cache; hidden state 0 is never fused.
         needs = (depth,) if self.config.fusion == "last" else tuple(range(1, depth + 1))
         frozen_first = ["heads.emotion"]  # and all else that only the second stage uses
         if self.pooling is not None:

@@ -77,4 +77,4 @@ def standardise_states(hidden: Tensor, frames: Tensor) -> Tensor:
     mean = states.sum((2, 3), keepdim=True) / count
     centred = (states - mean) * mask
     variance = centred.square().sum((2, 3), keepdim=True) / count
-    return centred / (variance + 1e-5).sqrt()
+    return centred / (variance + 1e-5).sqrt()  # the constant of `nn.LayerNorm`

@@ -97,6 +97,7 @@ class Vocabulary:
         if task == TRANSCRIPT:
             return self._encode_characters(labels)
         if task in self.ratings:
+            # Ratings have no number that could stand for a missing one, so it is NaN.
             return torch.tensor([math.nan if label is None else label for label in labels])
         index = {name: number for number, name in enumerate(self.classes[task])}
         target = torch.zeros(len(labels), len(index))
@@ -104,7 +105,7 @@ class Vocabulary:
             votes = class_shares(utterance.votes, self.class_map) if soft and task == "emotion" else {}
             probabilities = votes or {label: 1.0}
             for name, probability in probabilities.items():
-                if name in index:
+                if name in index:  # a speaker of the test set, say, is no class of training
                     target[row, index[name]] = probability
         return target
 

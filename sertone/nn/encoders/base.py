@@ -161,7 +161,7 @@ class Encoder(nn.Module, ABC):
         for index, modules in enumerate(self.parts()):
             for module in modules:
                 module.requires_grad_(index > cut)
-        self.train(self.training)
+        self.train(self.training)  # puts the modules below the new cut into eval mode
 
     def train(self, mode: bool = True) -> "Encoder":
         """Switch to training mode as `nn.Module.train` does; the frozen prefix stays in eval mode."""

@@ -31,6 +31,7 @@ def _is_defined_in(kind: Any, module: str) -> bool:
     """Return whether something is the settings of an encoder, and written in this file, not imported."""
     if not isinstance(kind, type) or kind is EncoderSettings:
         return False
+    # A class that another file only imports would be listed twice.
     return issubclass(kind, EncoderSettings) and kind.__module__ == module
 
 

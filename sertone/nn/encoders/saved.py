@@ -37,6 +37,7 @@ class SavedEncoderConfig(EncoderSettings):
         origin = encoder_origin.read_origin(self.source)
         require_intact(origin.folder, [WEIGHTS], origin.files)
         if (origin.folder / "config.json").is_file():
+            # `save_encoder` wrote it as transformers does.
             return PretrainedEncoderConfig(source=str(origin.folder)).build()
         encoder = build_from_description(origin.encoder)
         tensors = load_tensors(origin.folder / WEIGHTS)
