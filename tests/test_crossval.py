@@ -358,11 +358,11 @@ def test_one_view_of_all_folds(terminal, monkeypatch, capsys):
             progress.say("the front end is kept in memory")
             progress.epoch(f"fold {fold}", 1, 2, {"loss": 0.5})
         if terminal:
-            tasks = {task.description: (task.completed, task.total) for task in progress._rows.tasks}
+            tasks = {task.description: (task.completed, task.total) for task in progress._bars.tasks}
             assert tasks == {"all epochs": (4, 8), "fold 0": (1, 2), "fold 1": (1, 2)}
         progress.epoch("fold 1", 2, 2, {"loss": 0.25})
         if terminal:
-            assert {task.description for task in progress._rows.tasks} == {"all epochs", "fold 0"}
+            assert {task.description for task in progress._bars.tasks} == {"all epochs", "fold 0"}
     shown = capsys.readouterr()
     assert not shown.out and shown.err.count("the front end is kept in memory") == 1
     assert "fold 1  2 epochs  loss 0.250" in shown.err
