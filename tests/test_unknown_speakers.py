@@ -266,7 +266,9 @@ def test_layers_do_not_claim_speakers(tables, tmp_path, name, over):
     assert f"95 % intervals over {over};" in text and f"draws of {over}, the highest layer" in text
     assert f"95 % intervals over {over}." in page and f"Small numbers: 95 % interval over {over}." in page
     assert f"The intervals draw {over}, the same" in page and f'<th scope="row">{over}</th>' in page
-    assert not re.search("(over|draws of|whole) speakers|speakers that the probe was not trained on", page + text)
+    assert not re.search(
+        "(over|draws of|whole) speakers|speakers that the probe was not trained on", page + text
+    )
     assert "other utterances by the same unknown speakers" in page and "share no known speaker" in page
 
 
