@@ -293,10 +293,10 @@ def test_a_run_averages_calibrated_probabilities_and_thresholds(run, small_demo,
 
 def test_the_report_shows_confidence(run):
     page, pooled = (run / "report.html").read_text(), results_of(run)["pooled"]["emotion"]["confidence"]
-    assert f"Expected calibration error {pooled['ece']:.1%}" in page
-    assert "as they also chose the epoch" in page and "Requested coverage: 50% of the recordings" in page
+    assert f"Expected calibration error (ECE) {pooled['ece']:.1%}" in page
+    assert "As they also chose the epoch" in page and "Requested coverage: 50% of the recordings" in page
     alternatives = re.findall(r'role="img" aria-label="([^"]*)"', page)
-    assert any(words.startswith("Share of right answers: ") for words in alternatives)
+    assert any(words.startswith("Share of correct predictions by confidence: ") for words in alternatives)
     assert any("most confident first" in words for words in alternatives)
     assert page.count("mean confidence") == len(pooled["reliability"])
 

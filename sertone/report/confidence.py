@@ -39,7 +39,7 @@ def _plot_reliability(bins: list[dict]) -> str:
         )
         for b in bins
     ]
-    alt = f"Share of correct predictions by mean confidence: {points}"
+    alt = f"Share of correct predictions by confidence: {points}"
     return plots.plot_diagonal(marks, "confidence", "share of correct predictions", alt)
 
 
