@@ -1,7 +1,8 @@
 """Read recordings of any rate, channel count and container as 16 kHz mono float32.
 
 `reader` reads a recording as a whole, `block_stream` reads it block by block, `decoder` opens files,
-`converter` mixes and resamples, and `containers` checks the headers of sound files.
+`converter` mixes and resamples, `containers` checks the headers of sound files, and `isolated` decodes in a
+separate process.
 """
 
 from sertone.audio.converter import MIN_SAMPLES, SAMPLING_RATE, SILENCE, as_columns, is_silent
