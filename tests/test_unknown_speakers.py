@@ -271,11 +271,13 @@ def test_layers_do_not_claim_speakers(tables, tmp_path, name, over):
         Recipe.model_validate(recipe_of(tables[name])), tmp_path, target_names=["emotion"], quiet=True
     )
     page, text = (tmp_path / "report.html").read_text(), probe_layers.to_text(results)
-    assert f"95 % intervals over {over};" in text and f"draws of {over} at" in text
-    assert f"95 % intervals over {over}." in page and f"Small: 95 % interval over {over}." in page
-    assert f"Intervals draw {over}, the same" in page and f'<th scope="row">{over}</th>' in page
-    assert not re.search("(over|draws of|whole) speakers|on whom it was not trained", page + text)
-    assert "by the same unknown speakers is not known" in page and "share no known speaker" in page
+    assert f"95 % intervals over {over};" in text and f"draws of {over}, the highest layer" in text
+    assert f"95 % intervals over {over}." in page and f"Small numbers: 95 % interval over {over}." in page
+    assert f"The intervals draw {over}, the same" in page and f'<th scope="row">{over}</th>' in page
+    assert not re.search(
+        "(over|draws of|whole) speakers|speakers that the probe was not trained on", page + text
+    )
+    assert "other utterances by the same unknown speakers" in page and "share no known speaker" in page
 
 
 @pytest.mark.parametrize("split", ["official", "leave_one_session_out", "grouped_k_fold"])
