@@ -78,11 +78,11 @@ def load(
     from sertone import licences
     from sertone.errors import SertoneError
     from sertone.export.bundle_cache import resolve_model_folder
+    from sertone.files import parse_map
     from sertone.runtime.answering import AnswerFormat
     from sertone.runtime.bundle import Bundle, BundleSettings, is_bundle
     from sertone.runtime.predictor import Predictor
     from sertone.sharing import model_folder as folders
-    from sertone.utils.name_map import parse_map
 
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise SertoneError("bad_threads", f"{threads} threads", f"1 to {MOST_THREADS}")

@@ -19,8 +19,7 @@ from hub import running
 PACKAGE = REPOSITORY / "sertone"
 LEVELS = [
     {"errors", "licences", "version"},
-    {"files", "schema"},
-    {"utils"},
+    {"files", "schema", "utils"},
     {"audio", "catalogue", "labels", "scoring"},
     {"recipe"},
     {"corpora", "transcripts"},

@@ -17,11 +17,11 @@ import sertone
 from sertone import cli, corpora, evaluate, load
 from sertone.analysis.compare import compare
 from sertone.errors import SertoneError
+from sertone.files import parse_map
 from sertone.labels import class_names, remap
 from sertone.recipe import Recipe
 from sertone.scoring.metrics import emotion_scores
 from sertone.training.runs import train
-from sertone.utils.name_map import parse_map
 
 CLASSES = ["neutral", "happy", "angry", "sad"]
 

@@ -13,8 +13,8 @@ from sertone.corpora._columns import FIELDS, LABELS, NUMBERS, SYNONYMS, match_co
 from sertone.corpora._tables import load_table
 from sertone.corpora.manifest import read_recordings
 from sertone.errors import SertoneError
+from sertone.files import parse_map
 from sertone.recipe import CorpusConfig
-from sertone.utils.name_map import parse_map
 
 ODD = "\ufeff File-Name ;Speaker ID; LABEL ;Sex;Transcription;Arousal\na.wav;03;Joy;F;Hello, you;1.5\n"
 

@@ -70,7 +70,7 @@ def evaluate(
     import yaml
 
     from sertone import evaluate as evaluate_model
-    from sertone.utils.name_map import parse_map
+    from sertone.files import parse_map
 
     if len(arguments) not in (2, 3):
         raise SertoneError("bad_command", f"{len(arguments)} arguments", "[MODEL] CORPUS ROOT")
@@ -107,7 +107,7 @@ def _shorten_name(model: str | None) -> str:
 
 def _parse_scales(text: str | None) -> dict[str, tuple[float, float]]:
     """Parse `valence=1:7` into the lowest and the highest value of valence."""
-    from sertone.utils.name_map import parse_map
+    from sertone.files import parse_map
 
     if not text:
         return {}

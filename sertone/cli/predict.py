@@ -209,8 +209,8 @@ def _is_model(name: str) -> bool:
 def _collect_inputs(
     paths: Sequence[str], listed: str | None, manifest: Path | None, text: str | None, columns: str | None
 ) -> "list[Input]":
+    from sertone.files import parse_map
     from sertone.runtime.batch.inputs import collect_inputs
-    from sertone.utils.name_map import parse_map
 
     if columns and not manifest:
         raise SertoneError(

@@ -5,8 +5,8 @@ from typing import Any
 
 from cyclopts import Parameter
 
+from sertone.files import parse_map
 from sertone.labels import CLASS_MAPS
-from sertone.utils.name_map import parse_map
 
 
 @Parameter(name="*")
