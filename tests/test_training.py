@@ -431,8 +431,8 @@ def put(*path, value):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (put("licences", value=[{"what": "corpus"}]), "no sound licences"),
-        (put("licences", value=None), "no sound licences"),
+        (put("licences", value=[{"what": "corpus"}]), "no valid licences"),
+        (put("licences", value=None), "no valid licences"),
         (
             put("vocabulary", "classes", "emotion", value=["sad", "sad", "x", "y"]),
             "vocabulary.classes.emotion",
@@ -445,8 +445,8 @@ def put(*path, value):
         (put("card", "fold", value="nobody"), "card.fold"),
         (put("card", "heard", value={}), "card.heard.recordings"),
         (put("files", value={}), "files.model.safetensors"),
-        (put("model", value=[]), "no sound model"),
-        (put("model", "encoder", "depth", value=10**9), "no sound model"),
+        (put("model", value=[]), "no valid model"),
+        (put("model", "encoder", "depth", value=10**9), "no valid model"),
         (put("model", "encoder", "depth", value=900), "as checkpoint.json describes the model"),
         (put("model", "encoder", "width", value=999_998), "as checkpoint.json describes the model"),
         (put("model", "encoder", "attention_heads", value=3), "no multiple of attention_heads"),
