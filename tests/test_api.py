@@ -249,7 +249,7 @@ def test_a_rating_without_a_scale_states_none(unscaled, toy, folder, tmp_path, c
     assert caught.value.code == "no_scale"
     capsys.readouterr()
     assert cli.app(["info", str(unscaled)]) == 0
-    assert "arousal on does not state their scale" in capsys.readouterr().out
+    assert "arousal on no known scale" in capsys.readouterr().out
     assert "on a scale that is not known" in (unscaled / "README.md").read_text()
 
 

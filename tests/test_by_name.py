@@ -160,7 +160,7 @@ def test_the_folder_of_a_run_suggests_its_recipe(tmp_path):
 )
 def test_a_path_into_another_folder_is_not_a_name(sertone, tmp_path, source):
     for spelling in (source, Path(source)):
-        with pytest.raises(SertoneError, match=f"no file {source}; `demo`, without a folder") as caught:
+        with pytest.raises(SertoneError, match=f"no file {source}; `demo` without a folder") as caught:
             recipe.load(spelling)
         assert caught.value.code == "missing_recipe"
     with pytest.raises(SertoneError, match=r"no file studies/demo\.yaml"):

@@ -349,7 +349,7 @@ def test_a_run_of_several_models_is_not_one_model(artefacts):
 def test_a_model_that_is_neither_local_nor_on_the_hub(hub, tmp_path, environment):
     done = run_sertone(hub, tmp_path, "predict", "nobody/none", "x.wav", **environment)
     assert done.returncode == 2 and "error [not_a_checkpoint] no folder nobody/none" in done.stderr
-    assert "from the hub" in done.stderr and bool(hub.requests) == (not environment)
+    assert "the hub gives no such model" in done.stderr and bool(hub.requests) == (not environment)
 
 
 @pytest.mark.parametrize("command", ["predict {} x.wav", "info {}", "listen {}", "export hf:{} x"])

@@ -386,7 +386,4 @@ def test_the_four_classes_are_mapped(bundle):
         "encoders": "compact",
     }
     assert json.loads((bundle("prosody")[1] / "bundle.json").read_text())["scores"] == {}
-    assert (
-        sertone.load(bundle("prosody")[1]).answer_format.names(Bundle(bundle("prosody")[1]))
-        == metadata["classes"]
-    )
+    assert sertone.load(bundle("prosody")[1]).classes == metadata["classes"]

@@ -139,7 +139,7 @@ def test_progress_shows_names_without_their_effect(monkeypatch):
     with RunProgress(2) as progress:
         assert progress._live
         progress.epoch(TITLE, 1, 2, {})
-        progress._rows.refresh()
+        progress._bars.refresh()
         progress.say(TITLE)
     said = stream.getvalue()
     assert "\x1b]0;mine" not in said and "\x9b" not in said and "\u202e" not in said

@@ -261,7 +261,7 @@ def test_cards_of_models_that_rate(classes):
     )
     assert results[-1]["value"] == pytest.approx(scores.values["arousal.ccc"], abs=1e-4)
     unscored = model_card.render(build_metadata(classes, dict.fromkeys(SIDES, SCALE)))
-    assert "has not been scored" in unscored and "Rates a voice" in unscored
+    assert "has not been scored" in unscored and "Predicts ratings of a voice" in unscored
 
 
 def test_scores_of_a_run_for_the_card(both, monkeypatch):

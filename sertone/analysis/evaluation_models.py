@@ -170,14 +170,14 @@ class TrainedModel:
         self, utterances: Sequence[Utterance], recordings: Recordings, fabric: "Fabric"
     ) -> list[np.ndarray]:
         """Return probabilities (N, K), the same before calibration, and ratings (N, R)."""
-        from sertone.training.testing.trained import average_probabilities, average_ratings, predict_per_model
+        from sertone.training.testing import ensemble
 
         trained = self._trained
-        outputs = predict_per_model(trained, utterances, recordings, fabric)
-        ratings = [average_ratings(trained, outputs, *item) for item in trained.scales.items()]
+        outputs = ensemble.predict_per_model(trained, utterances, recordings, fabric)
+        ratings = [ensemble.average_ratings(trained, outputs, *item) for item in trained.scales.items()]
         uncalibrated = np.mean([output.probabilities for output in outputs], axis=0)
         return [
-            average_probabilities(trained, outputs) if trained.classes else uncalibrated,
+            ensemble.average_probabilities(trained, outputs) if trained.classes else uncalibrated,
             uncalibrated,
             # A model without ratings gives (N, 0), which an empty stack could not.
             np.reshape(ratings, (len(ratings), len(utterances))).T,

@@ -22,7 +22,7 @@ def list_kinds() -> tuple[type[EncoderSettings], ...]:
     """Return the settings of all encoders, in the order of the files and of the classes in them."""
     kinds = []
     for file in sorted(pkgutil.iter_modules([str(Path(__file__).parent)]), key=lambda file: file.name):
-        module = importlib.import_module(f"{__package__}.{file.name}")
+        module = importlib.import_module(f"sertone.nn.encoders.{file.name}")
         kinds += [kind for kind in vars(module).values() if _is_defined_in(kind, module.__name__)]
     return tuple(kinds)
 

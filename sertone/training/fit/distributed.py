@@ -8,15 +8,17 @@ import logging
 import os
 import threading
 import time
-from typing import Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 from torch import distributed as dist
 
 from sertone.errors import SertoneError
 from sertone.recipe.train_config import TrainConfig
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Value = TypeVar("Value")
 WATCH_S = 0.5
@@ -53,7 +55,7 @@ def require_device(device: str) -> None:
         )
 
 
-def make_fabric(config: TrainConfig, *, partial: bool = False) -> Fabric:
+def make_fabric(config: TrainConfig, *, partial: bool = False) -> "Fabric":
     """Return device and precision of one model, or of this process's share of it.
 
     Args:
@@ -61,6 +63,9 @@ def make_fabric(config: TrainConfig, *, partial: bool = False) -> Fabric:
         partial: True where some steps use only a part of the weights: an encoder whose input is missing, or a
             skipped layer.
     """
+    # Imported here, since its import brings torch's compiler: 2 s and a folder that predictions do not need.
+    from lightning_fabric import Fabric
+
     precision = cast(Literal["32-true", "bf16-mixed"], config.precision)  # the recipe has resolved `auto`
     if world_size() == 1:
         return Fabric(accelerator=config.device, devices=1, precision=precision)

@@ -15,12 +15,8 @@ from sertone.training.data.recordings import Recordings
 from sertone.training.experiment import teachers
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.fit import distributed
-from sertone.training.testing.trained import (
-    TorchModel,
-    average_probabilities,
-    average_ratings,
-    predict_per_model,
-)
+from sertone.training.testing.ensemble import average_probabilities, average_ratings, predict_per_model
+from sertone.training.testing.trained import TorchModel
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
 from sertone.errors import SertoneError, is_out_of_memory
-from sertone.labels import Scale, rescale
+from sertone.labels import Scale
 from sertone.nn.batch import Batch
 from sertone.nn.tokens import is_truncated
 from sertone.runtime.answering import DEFAULT_MAX_SECONDS, Outputs, require_valid_outputs
-from sertone.schema import Utterance
 from sertone.scoring.calibration import Calibration
 from sertone.sharing.model_folder import find_checkpoints, find_missing_folds
-from sertone.training.data.loader import Loader
-from sertone.training.data.recordings import Recordings
 from sertone.training.experiment import contamination
 from sertone.training.fit import checkpoint
 from sertone.training.fit.distributed import require_device
-from sertone.training.fit.inference import Predictions, predict_utterances
 
 PROBE_SAMPLES = 4000
 """Length of the noise with which every model is tried when it is loaded, in samples."""
@@ -172,30 +167,3 @@ def _require_same_outputs(path: str | Path, abouts: Sequence[Mapping[str, Any]])
             "the folds of one run",
             "name one fold",
         )
-
-
-def predict_per_model(
-    trained: TorchModel, utterances: Sequence[Utterance], recordings: Recordings, fabric: Fabric
-) -> list[Predictions]:
-    """Return the predictions of each model, in the order of the utterances."""
-    predictions = []
-    for model, vocabulary in zip(trained.models, trained.vocabularies, strict=True):
-        loader = Loader(recordings, vocabulary, trained.min_samples)
-        model.to(fabric.device)
-        predictions.append(predict_utterances(model, vocabulary, utterances, loader, fabric))
-    return predictions
-
-
-def average_probabilities(trained: TorchModel, predictions: Sequence[Predictions]) -> np.ndarray:
-    """Average the models' calibrated probabilities, in the order of the model's classes: (N, K)."""
-    pairs = zip(trained.calibrations, predictions, strict=True)
-    calibrated = [calibration.to_probabilities(of_model.logits) for calibration, of_model in pairs]
-    return np.mean(calibrated, axis=0)
-
-
-def average_ratings(
-    trained: TorchModel, predictions: Sequence[Predictions], name: str, scale: Scale
-) -> list[float]:
-    """Average the models' ratings and convert them to another scale: (N,)."""
-    mean = np.mean([of_model.by_task[name] for of_model in predictions], axis=0)
-    return [rescale(value, trained.scales[name], scale) for value in mean.tolist()]
