@@ -243,6 +243,7 @@ def test_learned_weights_stand_beside_the_probes(tmp_path, small_demo, weighted)
     assert results["weights"] == learned_weights.load_layer_weights(weighted)
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Learned weights" in page and "does not measure relevance" in page
+    assert f"models of {weighted.name};" in page and str(weighted.parent) not in page
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,8 @@ def probe_layers(
     experiment = prepare(recipe, say=say)
     source, utterances = features.build_probed_encoder(experiment, modality, say)
     about = _describe_encoder(experiment, modality)
-    about |= {"weights": layer_weights, "weights_of": str(weights or "")}
+    # The page is passed on: a whole path would show the folders of this machine.
+    about |= {"weights": layer_weights, "weights_of": Path(weights).name if weights else ""}
     for warning in about["warnings"]:
         say(f"warning  {warning}")
     return probe_encoder(
