@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sertone.schema import Prediction
 
 # On import, ONNX Runtime opens a database in the user's cache folder and looks up the host of a telemetry
-# collector, unless this variable is set before. Child processes inherit it.
+# collector, unless this variable is set before, whichever module imports it. Child processes inherit it.
 os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 MOST_THREADS = 1024
@@ -108,7 +108,7 @@ def crossval(
     jobs: int | None = None,
     fresh: bool = False,
 ) -> Path:
-    """Cross-validate a recipe; see `training.crossval.cross_validate`.
+    """Cross-validate a recipe; see `training.runs.crossval.cross_validate`.
 
     Args:
         recipe: YAML file, the mapping that such a file holds, or a `sertone.recipe.Recipe`.

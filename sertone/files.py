@@ -85,7 +85,7 @@ def remove_partial_file(path: Path) -> Iterator[None]:
 def quarantine(path: Path) -> Path:
     """Rename a damaged file, so that it is kept but not read again; return its new path."""
     candidates = (path.with_name(f"{path.name}.damaged{number}") for number in itertools.count(1))
-    # lexists also sees dangling symbolic links, which `exists` would overwrite.
+    # lexists also sees dangling symbolic links. `exists` does not, and the rename would replace them.
     new_path = next(candidate for candidate in candidates if not os.path.lexists(candidate))
     return path.rename(new_path)
 

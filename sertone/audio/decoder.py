@@ -185,7 +185,8 @@ def _verify_length(
         )
     seconds = count / info.sampling_rate
     is_short = report.is_shorter_than_stated(seconds)
-    # An intact container with less audio than it states: its encoder left out pauses, as Opus does.
+    # An intact container with less audio than it states: pauses were left out, or packets were lost before
+    # the file was written.
     if report.gaps_s or (report.is_intact and is_short):
         missing_s = report.gaps_s or report.stated_s - seconds
         lengths = f"{missing_s:.2f} s are missing between frames, {seconds:.2f} s are present"

@@ -39,7 +39,8 @@ def export(
         scores: A cross-validation of the same recipe, or a folder of `sertone choose`. The card states its
             scores, and its held-out predictions calibrate a model that was trained on all data. For an hf:
             model: a folder that `sertone evaluate` wrote.
-        coverage: With `--scores`: share of recordings that get a label, such as 0.8. The others are unsure.
+        coverage: With `--scores`: share of recordings with a confident prediction, such as 0.8. Predictions
+            for the others are marked unsure.
         elsewhere: A folder that `sertone evaluate` wrote. The card states its scores on that other corpus.
             May be repeated.
         on: Name and root of a corpus, as for `sertone corpora check`, on which int8 or bf16 is compared with

@@ -62,7 +62,7 @@ def export(
         scores: run of a cross-validation of the same recipe, or a choice of it. The bundle states its
             scores, and its held-out predictions calibrate a model that was trained on all data. For a
             Hugging Face model: a folder that `sertone evaluate` wrote, as `elsewhere`.
-        coverage: share of recordings for which such a model shall give a label; the others are unsure.
+        coverage: share of recordings for which the prediction of such a model is not marked unsure.
         elsewhere: folders that `sertone evaluate` wrote: scores on other corpora, for the card.
         say: called with a description of every step.
 
@@ -105,7 +105,7 @@ def export(
 
 
 def write_bundle(folder: Path, about: dict[str, Any]) -> None:
-    """Write probe, card and `bundle.json` beside the graph, with the hashes of all files that predict.
+    """Write probe, card and `bundle.json` beside the graph, with the hashes of the other files.
 
     The card has no hash: the user who publishes a bundle may edit it.
     """
@@ -113,7 +113,7 @@ def write_bundle(folder: Path, about: dict[str, Any]) -> None:
 
 
 def _load_without_probe(folder: Path, about: dict[str, Any]) -> Bundle:
-    """Write the hashes of the files that predict, and load them as a bundle that has no probe yet."""
+    """Write the hashes of all files but card and `bundle.json`, and load them as a bundle without a probe."""
     (folder / PROBE).unlink(missing_ok=True)
     about.pop("probe", None)
     names = sorted(path.name for path in folder.iterdir() if path.name not in (MARKER, CARD))

@@ -36,7 +36,8 @@ def load_exportable(
         path: a checkpoint folder, a fold, a run (the mean of its models), or OWNER/NAME on the hub.
         scores: run of a cross-validation of the same recipe, or of a choice of it; None: the scores in the
             model's own folder. It also calibrates a model that was trained on all speakers.
-        coverage: share of recordings for which such a model shall give a label; None: all.
+        coverage: share of recordings for which the prediction of such a model is not marked unsure;
+            None: all.
 
     Raises:
         SertoneError: as `Scores.from_run`; `not_a_checkpoint`, `bad_weights`, `other_format`,

@@ -124,7 +124,7 @@ class HubModel:
         kind = SpeechClassification if _is_audeerings(config) else AutoModelForAudioClassification
         model, self.unused = load_weights(str(folder), config, kind=kind)
         self.torch_model: Any = model.eval()
-        # Where layers are weighted, the last hidden state is the normed one, as it was in training:
+        # Where layers are weighted, the last hidden state is the normed one. So it was in training, with
         # transformers before version 5.
         self.torch_model.config.tie_last_hidden_states = True
         self.min_samples = HuggingFaceEncoder(self.torch_model.base_model, self.normalize).min_samples

@@ -12,7 +12,7 @@ from sertone.labels import scale_range
 from sertone.runtime.answering import Model
 
 LENGTHS_S = (0.4, 1.0, 2.37, 5.0, 11.3, 30.0)
-"""Lengths of the test recordings, in seconds: odd ones too, as frames do not divide them evenly."""
+"""Lengths of the test recordings, in seconds."""
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.05, "int8": math.inf}
 """Largest difference of a probability, and of a rating as a share of its scale. int8 has no limit here:
 `precision_check` measures its loss on real recordings."""
@@ -59,7 +59,7 @@ def check_parity(
 
 
 def _select_texts(model: Model) -> Sequence[str | None]:
-    """Return the texts to test: none for a model of audio, and none missing for a model of text."""
+    """Return the texts to test: only None for a model of audio, and no None for a model of text alone."""
     first = 0 if model.uses_audio else 1
     last = len(TEXTS) if model.uses_text else 1
     return TEXTS[first:last]

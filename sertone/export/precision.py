@@ -5,8 +5,9 @@ int8: weights of matrix products get one scale per column. Their inputs get one 
     groups or padding stay in fp32, and so do the Fourier transforms and mel filters of the front end, which
     are not weights. Weights use 7 of the 8 bits, -64 to 64: processors without VNNI add two products with
     8-bit inputs in 16 bits, and 2 x 255 x 64 is the most that fits. So the sums are exact on every processor.
-bf16: all weights are rounded to 8 bits of precision, which halves the file. ONNX Runtime has no products in
-    bf16 on a CPU, so weights become fp32 again when a bundle is loaded, and the speed is that of fp32.
+bf16: weights are rounded to 8 bits of precision, which halves the file; small ones and those of the front
+    end stay in fp32. ONNX Runtime has no products in bf16 on a CPU, so weights become fp32 again when a
+    bundle is loaded, and the speed is that of fp32.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "int8", "bf16"]
 MIN_ROUNDED_SIZE = 256
-"""Numbers of the smallest weight that bf16 rounds: biases and norms are smaller, and stay as they are."""
+"""Numbers of the smallest weight that bf16 rounds; rounding smaller ones would save hardly any space."""
 
 
 def convert_precision(graph: Path, out: Path, precision: Precision) -> None:

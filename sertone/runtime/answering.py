@@ -18,7 +18,7 @@ from sertone.schema import Prediction
 
 UNIT_SCALE = Scale(0.0, 1.0, "share")
 DEFAULT_MAX_SECONDS = 30.0
-"""Longest recording that our models predict at once, in seconds. Longer ones are predicted by windows."""
+"""Longest recording that a model predicts at once by default, in seconds; windows cover longer ones."""
 
 SUM_TOLERANCE = 1e-3
 """Largest deviation of the sum of probabilities from 1."""
@@ -91,7 +91,8 @@ class AnswerFormat:
         model: its outputs are presented.
         class_map: class of the model -> wanted class. Merged classes add up; the probability of classes that
             are left out is divided among the rest. None: the model's own classes.
-        min_confidence: predictions below it are unsure; None: the calibrated threshold of the model.
+        min_confidence: predictions below it are unsure; None: the threshold of the model, calibrated for its
+            own classes.
         dimensions: on the scale of the `corpus`, or from 0 to 1 (`unit`), where values beyond an end of the
             scale are set to that end.
 

@@ -220,7 +220,7 @@ class Predictor:
     def _predict_timeline(
         self, request: Request, plan: TimelinePlan, decoder: ChildProcess | None = None
     ) -> Prediction:
-        """Predict piece by piece. A child process decodes; None: a new one."""
+        """Predict piece by piece. A child process decodes; None: an idle or a new one."""
 
         def predict() -> Prediction:
             require_audio_input(self.model)

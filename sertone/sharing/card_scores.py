@@ -11,7 +11,7 @@ from sertone.scoring import display
 from sertone.sharing import model_folder
 
 CHOICE = "choice.json"
-"""Marks the folder of a choice among settings, which `analysis.choose` writes."""
+"""Marks the folder of a choice among settings, which `analysis.study.choose` writes."""
 
 
 @dataclass(frozen=True)

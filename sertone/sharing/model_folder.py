@@ -27,7 +27,7 @@ MAX_LAYERS = 1000
 MAX_INTEGER = 10_000_000
 """The largest other number in the description of a model."""
 MAX_LISTED = 5
-"""Invalid keys that an error lists at most."""
+"""Most invalid keys that an error lists."""
 EXPECTED = "a run folder, a fold of it, a checkpoint folder, or OWNER/NAME on the Hugging Face hub"
 
 

@@ -1,4 +1,4 @@
-"""Texts of utterances: from the corpus, from a column of a manifest, or from speech recognition.
+"""Texts of utterances: from the corpus, a column of a manifest, or speech recognition; or no texts.
 
 A text without a spoken word, such as "[LAUGHTER]", counts as missing.
 """

@@ -72,7 +72,7 @@ def write_predictions(
     """Predict recordings into a file, with progress on stderr.
 
     Args:
-        predictor: predicts.
+        predictor: makes the predictions.
         inputs: see `inputs.collect_inputs`.
         out: file to write, ending in .jsonl or .csv. Its journal stands beside it, see `batch.resumable`.
         model: identifies the model, such as a hash of its files: a file never mixes two models.

@@ -212,7 +212,7 @@ def _require_same(before: Provenance, now: Provenance, path: Path) -> None:
 
 
 def _describe_settings(provenance: Provenance, names: Iterable[str]) -> str:
-    """Return a text such as `model 'a', no recognised_by`."""
+    """Return a text such as `model 'a', no asr`."""
     values = ((name, provenance.get(name)) for name in names)
     return ", ".join(f"no {name}" if value in (None, "") else f"{name} {value!r}" for name, value in values)
 

@@ -92,7 +92,7 @@ class JsonLines:
 class Csv:
     """One row per prediction below a header: `p_NAME` for each class, and each dimension by its name.
 
-    Cells that a spreadsheet would take for a formula are guard_formula (`utils.spreadsheet`).
+    Cells that a spreadsheet would take for a formula get an apostrophe in front (`utils.spreadsheet`).
 
     Args:
         classes: names.

@@ -111,7 +111,7 @@ def make_printable(text: str) -> str:
 
 
 def pick_free_name(wanted: str, used_names: set[str], form: str = "{} ({})") -> str:
-    """Return a name that is not taken yet, and add it to `taken`. A number follows where needed."""
+    """Return a name that is not used yet, and add it to `used_names`. A number follows where needed."""
     numbered = (form.format(wanted, number) for number in count(2))
     name = wanted if wanted not in used_names else next(name for name in numbered if name not in used_names)
     used_names.add(name)

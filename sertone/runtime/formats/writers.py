@@ -150,7 +150,10 @@ def _join_words(text: str) -> str:
 
 
 def format_srt(prediction: Prediction, _: Media | None = None) -> str:
-    """Return SubRip: a caption `speaker: label (confidence)` per segment; players show overlapping ones."""
+    """Return SubRip: a caption `speaker: label (confidence)` per segment.
+
+    Players show captions that overlap in time together.
+    """
     cues = [
         # An arrow in a name would look like a line of times.
         f"{number}\n{_format_times(segment, ',')}\n{_format_line(segment).replace('-->', '→')}\n"

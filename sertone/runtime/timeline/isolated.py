@@ -1,4 +1,4 @@
-"""Cut a recording in a separate process while the caller predicts the pieces before.
+"""Cut a recording in a separate process while the caller predicts the earlier pieces.
 
 The child keeps the open recording and is asked for the next group of pieces while the caller works on the
 last one. So both processes work at the same time, and each holds a group of pieces and a block at most.

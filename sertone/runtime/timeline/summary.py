@@ -49,7 +49,7 @@ def predict_timeline(
         answer_format: the model, and the format of its predictions.
         request: a file, which a child process decodes, or samples.
         plan: how to cut the recording.
-        decoder: the child process; None: a new one.
+        decoder: the child process; None: an idle or a new one.
         warnings: further warnings, code -> message.
 
     Raises:
@@ -218,5 +218,5 @@ def _open_pieces(
     elif decoder is not None:
         yield IsolatedPieceReader(decoder, source, plan)
     else:
-        with borrow_decoder() as new_decoder:
-            yield IsolatedPieceReader(new_decoder, source, plan)
+        with borrow_decoder() as borrowed:
+            yield IsolatedPieceReader(borrowed, source, plan)
