@@ -81,7 +81,7 @@ def _find_chance(results: dict, score: str) -> float | None:
 
 
 def describe_chance(results: dict) -> str:
-    """Return what the dashed lines of the cards stand for, such as `25.0% for 4 classes`."""
+    """Return what the dashed lines of the cards stand for, such as `a UA of 25.0% for 4 classes`."""
     scores = [display.parse_score_name(name)[1] for name in select_main_scores(results)]
     classes = results["classes"]
     parts = []
