@@ -20,7 +20,7 @@ MODEL = {"name": "wan2025", "encoder": {"name": "compact", "width": 32, "depth":
 
 def measure_by_hours(hours: float) -> dict[str, dict[str, float]]:
     """Return seconds per epoch and gigabytes of cache, per hour of audio, at 1, 2 and 4 times `hours`."""
-    # One thread: with several, a growing batch would use the cores better and look faster than linear.
+    # One thread, because several wait for each other where the machine has other work.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     costs = {f"{size}x": _measure(round(size * hours * 3600 / MEAN_S)) for size in (1, 2, 4)}

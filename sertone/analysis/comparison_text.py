@@ -46,7 +46,7 @@ def describe_difference(
 
 def format_p(p: float) -> str:
     """Format a p value: `p = 0.031`."""
-    # Ten thousand draws do not resolve smaller values.
+    # Smaller values rest on fewer than five of the ten thousand draws.
     return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
 
 

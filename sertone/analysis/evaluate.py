@@ -76,7 +76,8 @@ def evaluate(
     """Score a model on a corpus and write a run folder with one fold.
 
     Predicted ratings are converted from the scale on which the model was trained to the scale of the corpus.
-    Where one of the two scales is unknown, they are taken as they are.
+    Where the scale of the model is unknown, they are taken as they are. Ratings whose scale in the corpus is
+    unknown are not scored.
 
     Args:
         model: a bundle, a checkpoint, a fold, a run (mean of its folds' models), OWNER/NAME on the hub, or

@@ -206,9 +206,8 @@ def _draw_votes(label: str, draw: Random) -> str:
     words = draw.sample(list(CATEGORIES.values()), 3)
     if label in CATEGORIES:
         words[:2] = [CATEGORIES[label], CATEGORIES[label]]
-    words[2] += (
-        f"; {words[2]}; {draw.choice(list(CATEGORIES.values()))}"  # the same category twice, and another one
-    )
+    # The third rater gives the same category twice, and another one.
+    words[2] += f"; {words[2]}; {draw.choice(list(CATEGORIES.values()))}"
     raters = draw.sample(range(1, 5), 3)
     lines = [f"C-E{n}:\t{word};\t({draw.choice(COMMENTS)})\n" for n, word in zip(raters, words, strict=True)]
     return "".join(lines) + "C-E9:\t;\t()\n"  # a rater without a vote

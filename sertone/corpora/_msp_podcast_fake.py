@@ -13,12 +13,8 @@ from sertone.corpora._files import write_tone
 
 COLUMNS = ["FileName", "EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Gender", "Split_Set"]
 CLASSES = "NHASUFDCOX"
-CENTRES = {
-    "N": (4, 4),
-    "H": (5, 6),
-    "A": (6, 2),
-    "S": (3, 2),
-}  # arousal and valence of the four usual classes
+# Arousal and valence of the four usual classes.
+CENTRES = {"N": (4, 4), "H": (5, 6), "A": (6, 2), "S": (3, 2)}
 WORDS = ("so", "well", "we", "were", "going", "to", "say", "that", "it", "is", "about", "people", "here")
 TAGS = ("[LAUGHTER] ", "<um> ", "", "", "")
 

@@ -126,7 +126,7 @@ def fake(root: Path, full: bool = False) -> None:
     names = [f"{a}_{s}_{e}_XX" for a in actors for s in sentences for e in EMOTIONS]
     for seed, name in enumerate(name for name in names if name != SILENT):
         write_tone(root / "AudioWAV" / f"{name}.wav", seed)
-    # The silent recording has a header and no samples, as in the corpus.
+    # The silent recording gets a header and no samples.
     write_tone(root / "AudioWAV" / f"{SILENT}.wav", 0, seconds=0.0)
     rows = [f"{a},30,{'Female' if int(a) % 2 else 'Male'},Unknown,Unknown" for a in actors]
     text = "\n".join(["ActorID,Age,Sex,Race,Ethnicity", *rows])

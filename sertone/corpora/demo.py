@@ -242,9 +242,8 @@ class _Synthesiser:
             self.library = ctypes.CDLL(copy)
         data = espeakng_loader.get_data_path().encode()
         self.rate = self.library.espeak_Initialize(self.SYNCHRONOUS, 0, data, 0)
-        self.library.espeak_ng_SetRandSeed(
-            ctypes.c_long(1)
-        )  # for the noise in the voice; the default is the time
+        # For the noise in the voice. By default its seed is the time.
+        self.library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         self.chunks: list[np.ndarray] = []
         kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
         self.callback = kind(self._collect)  # an attribute, so that it is not garbage-collected

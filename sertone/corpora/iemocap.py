@@ -128,7 +128,7 @@ def _parse_dialogue(
 
 def _group_lines(lines: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
     """Yield the four fields of each utterance's first line, and the lines below it."""
-    # The header of the file begins with a bracket too, but does not have four fields.
+    # Header lines contain brackets too, but only a line of an utterance begins with one and has four fields.
     starts = [n for n, line in enumerate(lines) if line.startswith("[") and line.count("\t") == 3]
     for start, end in pairwise([*starts, len(lines)]):
         yield lines[start].split("\t"), list(lines[start + 1 : end])

@@ -184,7 +184,7 @@ def fake(root: Path, full: bool = False) -> None:
     for count, (scenario, label) in enumerate(turns if full else turns[:240]):
         session, letter = count // 2 % 6 + 1, "FM"[count % 2]
         scene = f"S{count % 20 + 1:02d}{'AHNS'[count // 20 % 4]}"
-        pair = letter * 2 if scenario == "R" else "FM"  # only one actor reads aloud
+        pair = letter * 2 if scenario == "R" else "FM"
         name = f"IMPROV-{scene}-{letter}{session:02d}-{scenario}-{pair}{count:02d}"
         write_tone(root / f"session{session}/{scene}/{scenario}/MSP-{name}.wav", count, 0.1)
         lines += [_fake_head(name, label, count, draw), *_fake_raters(label, draw), ""]

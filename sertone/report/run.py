@@ -55,9 +55,8 @@ def write(run: Path) -> Path:
         best_of=describe_choice(run),
         trouble=_describe_trouble(results),
         cost=_describe_cost(results),
-        evaluated=card.get(
-            "evaluated"
-        ),  # set for a trained model on another corpus, not for a cross-validation
+        # Set for a trained model on another corpus, not for a cross-validation.
+        evaluated=card.get("evaluated"),
         leaks=protocol.describe_leaks(card, results["folds"]),
         protocol=protocol.build_rows(card),
         recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",

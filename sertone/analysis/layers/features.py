@@ -191,8 +191,8 @@ def _build_text_encoder(
         raise SertoneError(
             "no_text", "no utterance has a text", "transcripts", "set for example data.text: asr"
         )
-    tokenizer = config.text.make_tokenizer([u.text for u in utterances if u.text])
     # The tokenizer of an encoder that is not pretrained is learned from all texts.
+    tokenizer = config.text.make_tokenizer([u.text for u in utterances if u.text])
     encoder = config.text.build(tokenizer)
     if encoder.unused:
         say(encoder.unused)

@@ -121,13 +121,9 @@ def _score_layers(sums: SufficientStatistics, score: str) -> tuple[np.ndarray, n
     scores = sums.score_sums(sums.values.sum(2)[:, 0])[score]
     if sums.unit_count < 2:
         return scores, None
-    return scores, _draw_scores(sums, score)
-
-
-def _draw_scores(sums: SufficientStatistics, score: str) -> np.ndarray:
-    """Return the main score of every layer for every draw of speakers, (R, C)."""
     drawn_units = intervals.draw_units(sums.unit_count)
-    return np.stack([sums.score_sums(drawn_units @ layer[0])[score] for layer in sums.values], 1)
+    draws = np.stack([sums.score_sums(drawn_units @ layer[0])[score] for layer in sums.values], 1)
+    return scores, draws
 
 
 def _score_speakers(
@@ -143,7 +139,9 @@ def _score_speakers(
     rows = [target.test_speakers.index(name) for name in speakers]
     values = np.array([layer["values"] for layer in results])[:, rows]
     sums = linear_probes.build_statistics(target, values)
-    return _score_layers(sums, target.score)[0], _draw_scores(sums, target.score)
+    scores, draws = _score_layers(sums, target.score)
+    assert draws is not None, "two speakers or more can be drawn"
+    return scores, draws
 
 
 def _estimate_centre(

@@ -75,7 +75,7 @@ def rotate_features(features: np.ndarray, training: np.ndarray) -> tuple[np.ndar
     """
     training_features = features[training]
     squares, axes = np.linalg.eigh(training_features.T @ training_features)
-    # Centred features have at most one axis less than rows. `eigh` sorts the axes, the largest last.
+    # N centred rows span at most N - 1 axes. `eigh` sorts the axes, the largest last.
     rank = min(len(squares), max(1, len(training_features) - 1))
     squares = np.maximum(squares[-rank:], 0.0)  # rounding may make a zero negative
     ones = np.ones((len(features), 1), features.dtype)

@@ -117,7 +117,8 @@ class Study(Settings):
     @model_validator(mode="after")
     def _check_names(self) -> Self:
         if unknown := [name for name in self.scores if name not in TABLE_SCORES]:
-            raise ValueError(f"unknown: {', '.join(unknown)}; expected some of {', '.join(TABLE_SCORES)}")
+            known = ", ".join(TABLE_SCORES)
+            raise ValueError(f"scores: unknown {', '.join(unknown)}; expected some of {known}")
         if self.compare_to not in (None, *self.rows):
             raise ValueError(f"compare_to: {self.compare_to!r} is no row")
         for names in (self.rows, self.columns):
