@@ -1,7 +1,7 @@
-"""Sound files, opened: a header that can be trusted, and a stream of decoded blocks.
+"""Open sound files: check the header, then stream decoded blocks.
 
 libsndfile reads WAV, FLAC, MP3, Ogg, AIFF and similar formats. FFmpeg, through PyAV (extra `media`), reads
-the others, and the files that libsndfile refuses. Both pass over missing or damaged samples in silence:
+the others, and the files that libsndfile refuses. Both skip missing or damaged samples without an error:
 `containers` finds these before decoding, and this module when the last block is decoded.
 """
 

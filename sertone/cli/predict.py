@@ -47,17 +47,18 @@ def predict(
     """Predict the emotion of recordings: `sertone predict [MODEL] FILE...`, one row each, in the order given.
 
     A recording that is longer than the model takes at once is divided into windows. Its prediction is the
-    mean of theirs. `--timeline` and the options below it add segments and speakers; `--to` writes and draws
-    them.
+    mean of theirs, weighted by length. `--timeline` and the options below it add segments and speakers; `--to`
+    writes the timeline to files.
 
     Rows are JSON objects, one per line, on stdout. With `--out` they go into a file, with progress on stderr.
-    Without text, a model of audio and text predicts from the audio alone, and says so.
+    With `--to`, the names of the written files are printed instead. Without text, a model of audio and text
+    predicts from the audio alone, with a warning.
 
     Args:
         paths: First the model: a bundle, a checkpoint folder, a run, or OWNER/NAME on the Hugging Face hub.
             Or an audio-classification model of Hugging Face, as its folder, hf:FOLDER or hf:OWNER/NAME; it is
-            exported once into a cache. A run predicts with the mean of its folds' models. Most of these were
-            trained on a recording that belongs to the corpus. If the first path is a recording or a folder of
+            exported once into a cache. A run predicts with the mean of its folds' models; most of these have
+            seen a recording of the training corpus in training. If the first path is a recording or a folder of
             recordings, the model that comes with Sertone predicts. Then recordings of any sampling rate and
             number of channels. A folder stands for all recordings in it and below it. `-` is a recording on
             standard input, and must be the only one.
@@ -66,7 +67,7 @@ def predict(
             writes them. `-` is standard input.
         manifest: Table of recordings, instead of paths, with the columns `path` and, where they are known,
             `text` and `duration_s`.
-        columns: For that table: the meaning of columns whose names are not recognised, as in
+        columns: For `--manifest`: the columns to use where names are not recognised, as in
             `path=clip,text=said`.
         out: File to write, ending in .jsonl or .csv. A file that exists is only changed with `--resume`.
         resume: Resume the file of `--out`: recordings that have a row are skipped, unless they have changed.
@@ -78,7 +79,7 @@ def predict(
             a mapping.
         min_confidence: Confidence below which a prediction is unsure. Default: as the model was calibrated.
         dimensions: Scale of arousal, valence and dominance: that of the `corpus`, or from 0 to 1 (`unit`).
-        device: Processor to use. `cuda` requires a GPU, and onnxruntime-gpu for a bundle.
+        device: Device to use. `cuda` requires a GPU, and onnxruntime-gpu for a bundle.
         threads: Number of threads for one recording. Default: one per core, or one with `--jobs`.
         jobs: Number of processes that predict recordings side by side, each with its own model in memory.
             Order, rows and `--resume` do not depend on it; nor do predictions, with the same `--threads`.

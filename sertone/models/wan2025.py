@@ -10,17 +10,17 @@ and Co-Attention in Two-Stage Fine-Tuning", ICASSP 2025, arXiv 2412.20707.
 Stage 1 (eq. 1): the auxiliary tasks only; the CNN is frozen, all Transformer layers are trained.
 Stage 2 (eq. 2): the emotion loss is added; the CNN and the first four layers are frozen.
 
-Our reading, where the paper is silent:
-    - W_l of ARI (eq. 3) is a full matrix, zero at first; `ari_diagonal` and `ari_scalar` are options.
-    - Every auxiliary head has one hidden layer of `hidden` units; the transcript head's is averaged
+Our choices where the paper is silent or ambiguous:
+    - W_l of ARI (eq. 3, `nn/fusions.py`) is a full matrix, zero at first; `ari_diagonal` and `ari_scalar` are options.
+    - Every auxiliary head has one hidden layer of `hidden` units; that of the transcript head is averaged
       over time before it goes into the co-attention.
     - Co-attention (II-A5): masked scaled dot-product attention, one query per auxiliary task; its results
-      are averaged over the tasks. The emotion head sees them beside the pooled ARI features and the
+      are averaged over the tasks. The emotion head gets this average, the pooled ARI features and the
       auxiliary hidden layers, concatenated. `pooled_features: false` leaves the pooled ARI features out,
       which is what the paper's figure may mean.
     - The loss weights of the tasks are not published: `tasks` sets them, all 1 by default.
     - Each stage has 100 epochs. An epoch uses every utterance once, at one of the three speeds, drawn
-      at random. Batches are drawn at random, too, and the last epoch counts.
+      at random. Batches are drawn at random, too, and the weights of the last epoch are used.
     - Learning rates: "10e-4" and "10e-5" are read as 1e-4 and 1e-5 (docs/reproduce.md says why).
     - AdamW with weight decay 0.01, a constant rate, gradients clipped at norm 1. `hidden` is 256,
       dropout 0.1, the activation GELU. Emotion has weight 1 in stage 2.
@@ -30,7 +30,7 @@ Our reading, where the paper is silent:
     - TDSA is speed perturbation alone, and a speed of 80 % plays a recording slower, so it gets longer.
       SpeechBrain, the authors' toolkit, resamples to 80 % of the samples, so it gets shorter (16 000 ->
       12 800), and its `TimeDomainSpecAugment` also removes up to three frequency bands and up to five chunks.
-      `train.speed_direction: shorter` and `train.augmentation: {drop_frequencies: 3, drop_chunks: 5}` do so.
+      `train.speed_direction: shorter` and `train.augmentation: {drop_frequencies: 3, drop_chunks: 5}` do the same.
 """
 
 from collections.abc import Collection

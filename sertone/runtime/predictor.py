@@ -34,7 +34,7 @@ from sertone.utils.processes import ChildProcess
 MAX_WINDOW_S = 10.0
 """Longest window, in seconds, for recordings that are longer than the model predicts at once."""
 MAX_JOBS = 256
-"""Most processes side by side."""
+"""Maximum number of parallel processes."""
 SpeechRecogniser = Callable[[np.ndarray], str | None]
 """Samples (N,) at 16 kHz -> transcript."""
 
