@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import logging
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from sertone import models
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.nn.vocabulary import Vocabulary
+from sertone.recipe.train_config import TrainConfig
 from sertone.training.data.batches import plan_batches
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import distributed
@@ -30,6 +32,11 @@ from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.trainer import Trainer
 from sertone.training.runs.folds import prepare_data, train_fold
 from sertone.utils.processes import ChildProcess
+
+
+def test_fabric_does_not_announce_itself():
+    distributed.make_fabric(TrainConfig(batch_size=1, device="cpu"))
+    assert logging.getLogger("lightning_fabric").level == logging.WARNING
 
 
 @settings(deadline=None)

@@ -20,7 +20,7 @@ from sertone.nn.vocabulary import Vocabulary
 
 
 class TaskConfig(Protocol):
-    """The options that training asks of every model, also of one that has no recipe.
+    """The options that training asks of every model, also of the student of a distillation.
 
     Attributes:
         later_options: the options that the first of several stages does not depend on.

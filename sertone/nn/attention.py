@@ -193,7 +193,7 @@ class BridgeTokens(nn.Module):
     def __init__(self, width: int, attention_heads: int, dropout: float, tokens: int, pairing: str) -> None:
         super().__init__()
         self.pairing = pairing
-        # Scaled by 1 / sqrt(D), so that the first scores are of the size that attention expects.
+        # Divided by sqrt(D), so that each query starts with a length of about 1.
         self.queries = nn.Parameter(torch.randn(2, tokens, width) / width**0.5)
         self.to_text = MultiHeadAttention(width, attention_heads, dropout)
         self.to_audio = MultiHeadAttention(width, attention_heads, dropout)

@@ -25,10 +25,10 @@ from sertone.utils.wording import format_count
 def build_student(teacher: Encoder, layers: int) -> Encoder:
     """Copy the front end and the first layers of an encoder into a new encoder.
 
-    In `compact`, and in Hugging Face's models with `do_stable_layer_norm`, a norm follows the last layer.
-    The student's norm then starts without any scale, because the teacher's norm was learned for the output of
-    another layer. The student's last hidden state is the normalised one of the teacher's layer. All other
-    hidden states, and all those of base models, are the teacher's.
+    In `compact`, and in Hugging Face's models with `do_stable_layer_norm`, only the last layer has a norm
+    behind it. The student's norm then starts anew, with scale 1 and offset 0, because the teacher's norm was
+    learned for the output of another layer. The student's last hidden state is the normalised one of the
+    teacher's layer. All other hidden states, and all those of base models, are the teacher's.
 
     Args:
         teacher: not changed.

@@ -137,7 +137,7 @@ class EnsembleHead(Head):
 
     Args:
         members: how many.
-        make: makes one; the loss has the smoothing and the class weights of this one.
+        make: makes one member. The loss uses the first member's smoothing and the class weights of this head.
     """
 
     class_weights: Tensor

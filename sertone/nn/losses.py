@@ -1,4 +1,4 @@
-"""Losses of classes, transcripts and ratings. A missing label adds nothing to a loss and its gradient.
+"""Losses of classes, transcripts and ratings. A missing label adds nothing to a loss or its gradient.
 
 Axis letters: B batch, T frames, K outputs, S target length.
 """
@@ -95,7 +95,7 @@ def concordance_loss(predicted: Tensor, target: Tensor) -> Tensor:
     squares = sum_over_processes(torch.stack([(p * p).sum(), (y * y).sum(), (p * y).sum()])) / divisor
     variance_p, variance_y, covariance = squares.unbind()
     denominator = variance_p + variance_y + (mean_p - mean_y) ** 2
-    # Without any variance the denominator may be 0, and the coefficient shall be 0 then.
+    # Without any variance the denominator may be 0, and the coefficient has to be 0 then.
     return (1 - 2 * covariance / denominator.clamp(min=1e-8)) * (count > 0)
 
 

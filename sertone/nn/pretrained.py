@@ -78,7 +78,7 @@ def disable_masking(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def load_speech_config(source: str) -> PretrainedConfig:
-    """Load the configuration of a speech encoder, or of a model that has one, without its masking.
+    """Load the configuration of a speech encoder, or of a model with one, without layer drop and masking.
 
     Args:
         source: hub id or folder.

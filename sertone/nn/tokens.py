@@ -20,7 +20,7 @@ from sertone.runtime import tokenizer as tokenizers
 
 PAD, UNKNOWN, BEGIN, END = SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 LONGEST = 512
-"""Number of tokens of a text where a pretrained tokenizer sets no limit."""
+"""Largest number of tokens of a text; pretrained tokenizers and encoders may set a smaller one."""
 
 
 def train_tokenizer(texts: Iterable[str], subwords: int) -> str:

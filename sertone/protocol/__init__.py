@@ -1,1 +1,1 @@
-"""Split corpora into folds that share no speaker, and look for what leaks between their sides."""
+"""Split corpora into folds that share no speaker, and find what leaks between their sets."""

@@ -63,9 +63,9 @@ class CacheConfig(Settings):
     """
 
     where: Literal["auto", "memory", "file", "off"] = "auto"
-    """`auto` caches in memory, for as deep a prefix as fits. `memory` does the same, and stops with an error
-    where nothing can be cached. `file` caches in `folder`, for later runs and other folds too. `off` computes
-    the output at every step."""
+    """`auto` caches in memory, for as deep a prefix as fits. `memory` and `file` stop with an error unless
+    the whole frozen prefix can be cached. `file` caches in `folder`, for later runs and other folds too.
+    `off` computes the output at every step."""
     limit_gb: float = Field(default=8.0, gt=0)
     """The largest size in GB of one cache in memory, or of all files in `folder`. The oldest files are
     deleted first."""

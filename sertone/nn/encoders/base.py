@@ -235,7 +235,7 @@ class Encoder(nn.Module, ABC):
     def _draw_skip(self, index: int) -> bool:
         """Draw whether LayerDrop skips a layer; frozen layers are never skipped."""
         possible = self.training and index > self.cut and self.layerdrop > 0
-        # A number is drawn only where it counts, so that other runs of the same seed do not change.
+        # A number is drawn only where it counts, so that runs without LayerDrop keep their random numbers.
         return possible and torch.rand(()).item() < self.layerdrop
 
 

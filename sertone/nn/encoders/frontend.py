@@ -55,7 +55,7 @@ class FrontEnd(nn.Module):
 
     Args:
         bands: mel bands.
-        prosody: add log pitch, voicing and loudness; pitch and loudness also relative to the utterance.
+        prosody: add log pitch, voicing and loudness; pitch and loudness also relative to their means.
     """
 
     filters: Tensor
@@ -144,7 +144,10 @@ def _cut_frames(signal: Tensor, size: int, hop: int) -> Tensor:
 
 
 def _energies(slices: Tensor, longest: int) -> Tensor:
-    """Return the product of the energies without the last and the first samples: (B, T, longest + 1)."""
+    """Return the energy without the last samples times that without the first: (B, T, longest + 1).
+
+    At each lag, as many samples are left out as the lag is long.
+    """
     squares = slices.square()
     size = slices.shape[-1]
     lags = longest + 1

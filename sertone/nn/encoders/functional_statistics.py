@@ -130,7 +130,7 @@ def means_of_thirds(signals: Tensor, weights: Tensor) -> Tensor:
 
 
 def relative_places(weights: Tensor) -> Tensor:
-    """Return the place of each frame that counts, its middle, among those that do, 0 to 1: (B, T)."""
+    """Return the place of each frame's middle among the frames that count, 0 to 1: (B, T)."""
     return (weights.cumsum(1) - 0.5 * weights) / weights.sum(1, keepdim=True).clamp(min=1)
 
 
@@ -160,7 +160,7 @@ def select_correlated(cepstra: Tensor, prosody: Tensor) -> Tensor:
 
 
 def correlations(signals: Tensor, weights: Tensor) -> Tensor:
-    """Return the correlations of all pairs of signals over the frames that count: (B, M (M - 1) / 2)."""
+    """Return the correlations of all pairs over the frames that count: (B, T, M) -> (B, M (M - 1) / 2)."""
     standard = standardise(signals, weights)
     products = (standard * weights[..., None]).mT @ standard / weights.sum(1).clamp(min=1)[:, None, None]
     count = signals.shape[-1]
@@ -169,7 +169,7 @@ def correlations(signals: Tensor, weights: Tensor) -> Tensor:
 
 
 def segment_statistics(weights: Tensor, real: Tensor) -> Tensor:
-    """Count the unbroken runs of frames that count per second, and take the log of their mean length.
+    """Return the number of unbroken runs of frames that count per second, and the log of their mean frames.
 
     Args:
         weights: (B, T).

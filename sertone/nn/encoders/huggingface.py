@@ -3,7 +3,7 @@
 The modules and weights are those of `transformers`. This file runs them layer by layer, so that the
 encoder can be cut anywhere, and differs in four places:
     - the group norm of the first convolution (base models) averages over the real samples only;
-    - layer drop (of trained layers) and time masking are off, unless the encoder's settings ask for them;
+    - layer drop (of trained layers only) and time masking follow the recipe, not the model: off by default;
     - the mask of real frames is always given, also to layer-norm models;
     - attention and dropout are those of `kernels`.
 

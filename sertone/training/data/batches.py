@@ -27,7 +27,7 @@ def plan_batches(
         lengths: of the utterances, in seconds.
         batch_size: utterances per batch.
         batch_seconds: seconds per batch, padding included. A longer utterance is a batch by itself.
-        mixing: the standard deviation of the random factor by which logarithmic lengths change before
+        mixing: the standard deviation of the random numbers that are added to logarithmic lengths before
             sorting. 0.03 lets batches differ by epoch and pads little; 1 mixes nearly all lengths and pads
             much. `random` ignores the lengths.
         rng: shuffles the batches. Without it they come in order of length.

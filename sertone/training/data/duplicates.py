@@ -42,7 +42,7 @@ PARTS = 24
 STRIDE = 4
 """The sketch uses one of this many samples, which takes a fraction of the time of their hash."""
 FLAT = 0.25
-"""A recording with a smaller standard deviation of its logarithmic power has no contour to compare."""
+"""A sketch whose logarithmic power has a smaller standard deviation has no contour to compare."""
 NEAR = 0.3
 """The distance of two sketches up to which their contours are compared."""
 SECOND = 2.0

@@ -67,7 +67,7 @@ def hold_out(pieces: Sequence[Utterance], share: float, seed: int) -> Fold:
         raise SertoneError(
             "nothing_held_out",
             f"{count} of {len(groups)} speakers or files would be held out",
-            "some left to train on",
+            "some speakers or files left to train on",
             "give more audio, or set held_out: 0",
         )
     held_out = set(np.random.default_rng(seed).permutation(groups)[:count].tolist())

@@ -81,7 +81,7 @@ def count_unknown_speakers(records: Sequence[Mapping]) -> int:
     """Return how many utterances of unknown speakers some models were trained on, at least.
 
     Several models may share these utterances, so the largest number counts. Models saved before Sertone
-    format_count them have none.
+    counted such utterances have none.
 
     Args:
         records: of the models, see `hash_training_data`.

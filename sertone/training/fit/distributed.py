@@ -24,8 +24,6 @@ Value = TypeVar("Value")
 WATCH_S = 0.5
 """The seconds between two checks that the launcher is still alive."""
 
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces itself in every process
-
 
 def world_size() -> int:
     """Return the number of processes."""
@@ -66,6 +64,8 @@ def make_fabric(config: TrainConfig, *, partial: bool = False) -> "Fabric":
     # Imported here, since its import brings torch's compiler: 2 s and a folder that predictions do not need.
     from lightning_fabric import Fabric
 
+    # Fabric announces itself in every process. Its import sets the level to INFO, so this comes after it.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     precision = cast(Literal["32-true", "bf16-mixed"], config.precision)  # the recipe has resolved `auto`
     if world_size() == 1:
         return Fabric(accelerator=config.device, devices=1, precision=precision)

@@ -3,10 +3,10 @@
 Attention compares every frame with every other frame. The memory therefore grows with the square of the
 length: one recording of ten minutes takes ten thousand times as much as one of six seconds. The estimate for
 a batch of B utterances of N samples, which are T = N / hop frames (`nn.encoders.base.Footprint` has the
-encoder's numbers), is:
+encoder's `scores`, `values` and `front`), is:
 
-    values = T^2 scores (L + 1/2) + T (values L + 6 D (depth + 1))    numbers
-    bytes  = B max(values * bytes of a number, N front)
+    numbers = T^2 scores (L + 1/2) + T (values L + 6 D (depth + 1))
+    bytes   = B max(numbers * bytes of a number, N front)
 
 L is the number of trained layers. The last summand stands for what fusion and heads compute from the hidden
 states. A number takes 4 bytes in fp32 and about 2.4 in bf16 mixed with fp32. Weights, gradients and moments

@@ -247,7 +247,7 @@ def report_out_of_memory(utterances: Sequence[Utterance], lengths: Tensor) -> It
         longest = f"{int(lengths.max()) / SAMPLING_RATE:.1f} s ({utterances[int(lengths.argmax())].id})"
         raise SertoneError(
             "out_of_memory",
-            f"{format_count(len(utterances), 'utterance')} of up to {longest} do not fit into memory",
+            f"not enough memory for {format_count(len(utterances), 'utterance')} of up to {longest}",
             "a batch that fits the device",
             "lower train.batch_gb, train.batch_seconds or train.batch_size, run fewer folds side by side "
             "(--jobs), or set data.max_seconds",

@@ -54,7 +54,7 @@ class Trainer:
         model: with heads, encoder and stages.
         vocabulary: of its outputs.
         fold: the split; only its training and validation sets are used.
-        fold_number: of the fold, for the seeds.
+        fold_number: number of the fold, for the seeds.
         config: the `train` part of the recipe.
         caches: decoded audio and outputs of frozen prefixes.
         folder: for the saves that a resumed training needs.

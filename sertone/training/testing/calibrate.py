@@ -52,7 +52,7 @@ def calibrate_on_held_out(run: Path, coverage: float | None) -> Calibration:
 
     Args:
         run: a finished cross-validation of the same recipe.
-        coverage: share of recordings that shall get a sure prediction.
+        coverage: share of recordings that should get a sure prediction.
     """
     results = [read_json(folder.parent / "result.json", "not_a_run") for folder in find_checkpoints(run)]
     rows = [row | _recover_logits(row, fold) for fold in results for row in fold["rows"] if row["target"]]

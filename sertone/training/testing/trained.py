@@ -1,6 +1,6 @@
 """A trained model that predicts with torch, as `sertone.runtime` needs it: one model, or those of all folds.
 
-Axis letters: B batch, N samples or utterances, K classes.
+Axis letters: B batch, N samples, R ratings, K classes.
 """
 
 import warnings
