@@ -47,8 +47,8 @@ def predict(
     """Predict the emotion of recordings: `sertone predict [MODEL] FILE...`, one row each, in the order given.
 
     A recording that is longer than the model takes at once is divided into windows. Its prediction is the
-    mean of theirs, weighted by length. `--timeline` and the options below it add segments and speakers; `--to`
-    writes the timeline to files.
+    mean of theirs, weighted by length. `--timeline` and the options below it add segments and speakers;
+    `--to` writes the timeline to files.
 
     Rows are JSON objects, one per line, on stdout. With `--out` they go into a file, with progress on stderr.
     With `--to`, the names of the written files are printed instead. Without text, a model of audio and text
@@ -58,10 +58,10 @@ def predict(
         paths: First the model: a bundle, a checkpoint folder, a run, or OWNER/NAME on the Hugging Face hub.
             Or an audio-classification model of Hugging Face, as its folder, hf:FOLDER or hf:OWNER/NAME; it is
             exported once into a cache. A run predicts with the mean of its folds' models; most of these have
-            seen a recording of the training corpus in training. If the first path is a recording or a folder of
-            recordings, the model that comes with Sertone predicts. Then recordings of any sampling rate and
-            number of channels. A folder stands for all recordings in it and below it. `-` is a recording on
-            standard input, and must be the only one.
+            seen a recording of the training corpus in training. If the first path is a recording or a folder
+            of recordings, the model that comes with Sertone predicts. Then recordings of any sampling rate
+            and number of channels. A folder stands for all recordings in it and below it. `-` is a recording
+            on standard input, and must be the only one.
         text: Text that is spoken in the recording; for a single recording.
         list_: Text file of recordings, instead of paths: one per line, or separated by NUL, as `find -print0`
             writes them. `-` is standard input.

@@ -11,7 +11,8 @@ Stage 1 (eq. 1): the auxiliary tasks only; the CNN is frozen, all Transformer la
 Stage 2 (eq. 2): the emotion loss is added; the CNN and the first four layers are frozen.
 
 Our choices where the paper is silent or ambiguous:
-    - W_l of ARI (eq. 3, `nn/fusions.py`) is a full matrix, zero at first; `ari_diagonal` and `ari_scalar` are options.
+    - W_l of ARI (eq. 3, `nn/fusions.py`) is a full matrix, zero at first; `ari_diagonal` and `ari_scalar` are
+      options.
     - Every auxiliary head has one hidden layer of `hidden` units; that of the transcript head is averaged
       over time before it goes into the co-attention.
     - Co-attention (II-A5): masked scaled dot-product attention, one query per auxiliary task; its results
@@ -28,9 +29,10 @@ Our choices where the paper is silent or ambiguous:
       `layerdrop` and `mask_time_prob`, the model has `output_norm`.
     - With four layers frozen, so are the feature projection and the positional convolution below them.
     - TDSA is speed perturbation alone, and a speed of 80 % plays a recording slower, so it gets longer.
-      SpeechBrain, the authors' toolkit, resamples to 80 % of the samples, so it gets shorter (16 000 ->
-      12 800), and its `TimeDomainSpecAugment` also removes up to three frequency bands and up to five chunks.
-      `train.speed_direction: shorter` and `train.augmentation: {drop_frequencies: 3, drop_chunks: 5}` do the same.
+      SpeechBrain, the authors' toolkit, resamples to 80 % of the samples, so it gets shorter (16000 -> 12800),
+      and its `TimeDomainSpecAugment` also removes up to three frequency bands and up to five chunks.
+      `train.speed_direction: shorter` and `train.augmentation: {drop_frequencies: 3, drop_chunks: 5}` do the
+      same.
 """
 
 from collections.abc import Collection

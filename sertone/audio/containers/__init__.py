@@ -1,7 +1,8 @@
 """Checks of sound files before they are decoded: headers, compared with the bytes in the file.
 
-Decoders pass over missing or damaged samples in silence. A file of a kind that has no check here is read by
-libsndfile where it is one of `SNDFILE_FORMATS`, or by FFmpeg where it is one of `FFMPEG_FORMATS`.
+`chunks` checks WAV, RF64, W64, AIFF, AU, CAF and NIST files; `ogg`, `mpeg`, `mp4` and `matroska` check the
+formats of their names. Decoders skip missing or damaged samples without an error. A file of a kind without a
+check is read by libsndfile if it is one of `SNDFILE_FORMATS`, or by FFmpeg if it is one of `FFMPEG_FORMATS`.
 """
 
 from collections.abc import Callable
