@@ -30,9 +30,9 @@ Our choices where the paper is silent or ambiguous:
     - With four layers frozen, so are the feature projection and the positional convolution below them.
     - TDSA is speed perturbation alone, and a speed of 80 % plays a recording slower, so it gets longer.
       SpeechBrain, the authors' toolkit, resamples to 80 % of the samples, so it gets shorter
-      (16000 -> 12800), and its `TimeDomainSpecAugment` also removes up to three frequency bands and five chunks.
-      `train.speed_direction: shorter` and `train.augmentation: {drop_frequencies: 3, drop_chunks: 5}` do the
-      same.
+      (16000 -> 12800), and its `TimeDomainSpecAugment` also removes up to three frequency bands and five
+      chunks. `train.speed_direction: shorter` and `train.augmentation: {drop_frequencies: 3, drop_chunks: 5}` do
+      the same.
 """
 
 from collections.abc import Collection
