@@ -31,8 +31,8 @@ Our choices where the paper is silent or ambiguous:
     - TDSA is speed perturbation alone, and a speed of 80 % plays a recording slower, so it gets longer.
       SpeechBrain, the authors' toolkit, resamples to 80 % of the samples, so it gets shorter
       (16000 -> 12800), and its `TimeDomainSpecAugment` also removes up to three frequency bands and five
-      chunks. `train.speed_direction: shorter` and `train.augmentation: {drop_frequencies: 3, drop_chunks: 5}` do
-      the same.
+      chunks. `train.speed_direction: shorter` does the same, together with
+      `train.augmentation: {drop_frequencies: 3, drop_chunks: 5}`.
 """
 
 from collections.abc import Collection
