@@ -149,7 +149,7 @@ def test_the_scores_of_a_run_are_on_the_card(tmp_path, small_demo):
     whole = export(tmp_path / "run", tmp_path / "whole")
     pooled = json.loads((tmp_path / "run/results.json").read_text())["pooled"]["emotion"]
     assert whole["scores"]["values"]["ua"] == pooled["ua"] and whole["scores"]["folds"] == 2
-    assert "The mean of the models\nhas no separate score" in (tmp_path / "whole/README.md").read_text()
+    assert "The mean of the models has no separate score" in (tmp_path / "whole/README.md").read_text()
     one = export(tmp_path / "run/fold_1", tmp_path / "one")
     result = json.loads((tmp_path / "run/fold_1/result.json").read_text())
     assert one["scores"]["values"]["ua"] == result["metrics"]["emotion"]["ua"]
