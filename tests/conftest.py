@@ -13,11 +13,15 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sertone import corpora
 
-torch.set_num_threads(1)
-
 REPOSITORY = Path(__file__).parent.parent
 REAL_SPEECH = REPOSITORY.parent / "shared" / "data"
 NO_REAL_SPEECH = "the recordings of EmoDB and RAVDESS are not beside this folder"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Begin every test with one thread: with the number left by an earlier test, sums differ in their last bits."""
+    torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items):
