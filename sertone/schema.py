@@ -71,7 +71,7 @@ def raise_on_error(problem: Problem) -> None:
     """Raise a problem of severity `error`, and ignore a note; the default way to report problems.
 
     Raises:
-        SertoneError: with the problem's own code.
+        SertoneError: the code is that of the problem.
     """
     if problem.severity == "error":
         raise SertoneError(

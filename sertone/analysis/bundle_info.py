@@ -16,7 +16,7 @@ def describe(folder: Path) -> dict[str, Any]:
     """Return the metadata of a bundle.
 
     Args:
-        folder: of the bundle.
+        folder: folder of the bundle.
 
     Returns:
         the content of `bundle.json` without hashes and protocol card, the title of its `corpus`, and its
@@ -66,7 +66,7 @@ def describe_input(description: Mapping[str, Any]) -> str:
     """Describe the input of a model.
 
     Args:
-        description: with `min_samples`, `hears` and `reads`.
+        description: description with `min_samples`, `hears` and `reads`.
     """
     shortest_ms = 1000 * description["min_samples"] / SAMPLING_RATE
     inputs = []

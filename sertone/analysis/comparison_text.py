@@ -54,7 +54,7 @@ def to_text(comparison: dict[str, Any]) -> str:
     """Format a comparison as lines for people.
 
     Args:
-        comparison: of `compare.compare`.
+        comparison: result of `compare.compare`.
     """
     lines = []
     if comparison["unlike"]:

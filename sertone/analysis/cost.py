@@ -39,7 +39,7 @@ def count_parameters(model: EmotionModel) -> dict[str, Any]:
     """Count the parameters of a model, and those that are trained.
 
     Args:
-        model: with encoders and stages. Afterwards it is frozen as in its last stage.
+        model: model with encoders and stages. Afterwards it is frozen as in its last stage.
 
     Returns:
         `total`, `trained` in any stage, `stages` (name -> trained in it), `parts` (encoder, text, rest ->
@@ -85,7 +85,7 @@ def measure_cost(options: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str
 
     Args:
         options: part `model` of a recipe, or of a checkpoint's metadata.
-        vocabulary: of the model.
+        vocabulary: vocabulary of the model.
 
     Returns:
         the result of `count_parameters`; `real_time_factor`, seconds of computing per second of audio, of the

@@ -48,7 +48,7 @@ class Evaluation:
     """The result of an evaluation.
 
     Attributes:
-        folder: with `results.json`, `predictions.csv`, `report.html` and `protocol.json`.
+        folder: folder with `results.json`, `predictions.csv`, `report.html` and `protocol.json`.
         scores: score -> value, such as `ua`, `wa`, `valence.ccc`.
         intervals: score -> 95 % interval over speakers, [low, high]; empty where there is one speaker.
         utterances: number of scored utterances.
@@ -90,8 +90,8 @@ def evaluate(
         fresh: replace an evaluation of another model or with other settings that is in the folder.
 
     Raises:
-        SertoneError: of the model or the corpus; `unknown_class`, `no_targets`, `unmapped_labels`,
-            `unreadable_audio`, `unknown_emotion`, `run_in_use`, `other_experiment`; of the texts.
+        SertoneError: the model, the corpus or its texts cannot be used; `unknown_class`, `no_targets`,
+            `unmapped_labels`, `unreadable_audio`, `unknown_emotion`, `run_in_use`, `other_experiment`.
     """
     evaluated = open_model(model)
     trained = evaluated.model

@@ -32,7 +32,7 @@ class UtterancePredictions:
 
     Attributes:
         probabilities: calibrated, in the order of the model's classes, (N, K).
-        uncalibrated: before calibration, (N, K); None where they are not known.
+        uncalibrated: probabilities before calibration, (N, K); None where they are not known.
         ratings: dimension -> ratings on the scale of the model, (N,).
     """
 
@@ -53,7 +53,7 @@ class EvaluatedModel(Protocol):
         class_map: emotion -> class.
         calibration: calibration of its probabilities.
         seen_in_training: the data it was trained on; None where nothing is known.
-        name: of the architecture, for the report.
+        name: name of the architecture, for the report.
         encoder: description of its encoders.
     """
 
@@ -78,7 +78,7 @@ def select_long_utterances(
 
     Args:
         model: evaluated.
-        utterances: to choose from.
+        utterances: utterances to choose from.
         recordings: their loaded audio.
     """
     if not model.uses_audio:

@@ -64,7 +64,7 @@ def list_text_warnings(model: Model, utterances: Sequence[Utterance], undivided:
 
     Args:
         model: evaluated.
-        utterances: with their texts.
+        utterances: utterances with their texts.
         undivided: number of texts that were left out, see `evaluation_models.select_long_utterances`.
     """
     if not model.uses_text:

@@ -21,10 +21,10 @@ class RunPredictions:
     """The test utterances of a run, ordered by id.
 
     Attributes:
-        folder: of the run.
+        folder: folder of the run.
         classes: names of the classes.
         ratings: names of the rated dimensions.
-        rows: of predictions.csv.
+        rows: rows of predictions.csv.
     """
 
     folder: Path

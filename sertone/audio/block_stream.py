@@ -26,9 +26,9 @@ class BlockStream:
 
     Args:
         blocks: decoded samples, (N, channels).
-        info: of the header.
+        info: header of the file.
         warnings: about the header.
-        name: of the recording, for errors.
+        name: name of the recording, for errors.
         mix: whether channels are mixed into one.
         max_hours: longest recording that is decoded, all channels together.
 

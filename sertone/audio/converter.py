@@ -23,9 +23,9 @@ class BlockConverter:
     """Converts blocks of samples to 16 kHz, mixed or by channel.
 
     Args:
-        sampling_rate: of the input, in Hz.
-        channels: of the input.
-        name: of the recording, for errors.
+        sampling_rate: sampling rate of the input, in Hz.
+        channels: channels of the input.
+        name: name of the recording, for errors.
         mix: whether channels are mixed into one.
 
     Attributes:
@@ -113,7 +113,7 @@ def as_columns(samples: np.ndarray, name: str) -> np.ndarray:
 
     Args:
         samples: (N,) or (N, channels), floats from -1 to 1 or integers of 8, 16 or 32 bits.
-        name: of the recording, for errors.
+        name: name of the recording, for errors.
 
     Raises:
         AudioError: `bad_samples`, `bad_channels`.

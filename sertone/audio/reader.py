@@ -38,7 +38,7 @@ class Recording:
     Attributes:
         samples: mono, SAMPLING_RATE, float32, (N,).
         duration_s: seconds before resampling.
-        sampling_rate: of the file, in Hz.
+        sampling_rate: sampling rate of the file, in Hz.
         warnings: code -> message.
     """
 
@@ -64,7 +64,7 @@ def read(
         max_seconds: longest utterance accepted, in seconds.
 
     Raises:
-        AudioError: with one of the codes `missing_file`, `not_a_file`, `no_permission`,
+        AudioError: one of the codes `missing_file`, `not_a_file`, `no_permission`,
             `empty_file`, `not_audio`, `bad_header`, `bad_channels`, `bad_rate`, `no_samples`,
             `decode_failed`, `too_long`, `too_short`, `non_finite`, `bad_segment`.
     """

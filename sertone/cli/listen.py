@@ -67,7 +67,7 @@ def print_stream(
     """Print a line per segment while chunks arrive, and the prediction of the whole at the end.
 
     Args:
-        stream: of the sampling rate of the chunks.
+        stream: stream with the sampling rate of the chunks.
         chunks: samples (N,) or (N, channels), as they arrive.
         format_line: turns a segment into a line of text.
 

@@ -160,7 +160,7 @@ def _require_no_option(paths: Sequence[str]) -> None:
     """Refuse an option that does not exist: as `-` is a path, the parser takes it for one.
 
     Raises:
-        UnknownOptionError: as the parser itself would.
+        UnknownOptionError: the same error as the parser's.
     """
     if option := next((path for path in paths if path.startswith("-") and path != STDIN), None):
         arguments = app["predict"].assemble_argument_collection()

@@ -31,7 +31,7 @@ def describe_usage_error(error: CycloptsError) -> str:
     """Return one line about a command line that cannot be parsed.
 
     Args:
-        error: of the parser.
+        error: error of the parser.
     """
     command = " ".join(("sertone", *(error.command_chain or ())))
     parts = _describe_problem(error, command) or [str(error).rstrip(".")]

@@ -89,7 +89,7 @@ def read_utterances(
         root: its folder, or the manifest's file.
         report: called with every problem; by default, an error ends the reading.
         labelled: if false, a manifest needs neither labels nor speakers.
-        options: of its reader, such as `columns`, as in `data` of a recipe.
+        options: options of its reader, such as `columns`, as in `data` of a recipe.
 
     Raises:
         SertoneError: `unknown_corpus`, `missing_root`, `no_such_option`, or the code of the first problem.
@@ -171,7 +171,7 @@ def load(
         root: its folder, or the manifest's file.
         only: the selection: `speaker`, `session`, `split` or a label -> values; None: all utterances.
         labelled: if false, a manifest needs neither labels nor speakers, unless `only` selects by labels.
-        options: of its reader, as in `read_utterances`.
+        options: options of its reader, as in `read_utterances`.
 
     Raises:
         SertoneError: as `read_utterances`; `duplicate_id`, `conflicting_labels`, `duplicate_row`,

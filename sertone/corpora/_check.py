@@ -48,7 +48,7 @@ def check(
         classes: the class map of the results.
         rehearse: returns the problems that training would refuse, given the utterances with readable audio.
         checked_for: description of the classes and the split that `rehearse` tries.
-        options: of its reader, as `corpora.read_utterances` takes them.
+        options: options of its reader, as `corpora.read_utterances` takes them.
 
     Raises:
         SertoneError: if there is no such corpus at this path.

@@ -37,7 +37,7 @@ def match_columns(
     Recognised names may be in upper or lower case. Any other column keeps its own name.
 
     Args:
-        columns: of the table, as they are written.
+        columns: columns of the table, as they are written.
         chosen: our name -> column of the table, as in `data.columns`; it overrides recognised names.
         table: its path, for errors.
         required: our names that must be among them.

@@ -19,7 +19,7 @@ def export(name: str, root: Path, out: Path, **options: Any) -> int:
         name: corpus.
         root: its folder.
         out: CSV file.
-        options: of the corpus's reader.
+        options: options of the corpus's reader.
 
     Returns:
         number of utterances.

@@ -72,7 +72,7 @@ def load_text(path: Path, fallback: str = "latin-1") -> str:
     older encoding must not garble the others.
 
     Args:
-        path: of the file.
+        path: path of the file.
         fallback: encoding of the lines that are not UTF-8.
     """
     return _decode(path.read_bytes(), fallback)
@@ -82,7 +82,7 @@ def load_texts(folder: Path, names: Mapping[str, str]) -> Iterator[tuple[str, st
     """Yield the key and the content of many small files, decoded as in `load_text`.
 
     Args:
-        folder: of the files.
+        folder: folder of the files.
         names: key -> name of its file.
     """
     if not names:
@@ -126,7 +126,7 @@ def summarise_names(names: Collection[str], noun: str, description: str) -> str:
     """Return the number of files with a problem and the names of the first three.
 
     Args:
-        names: of the files or utterances with the problem.
+        names: names of the files or utterances with the problem.
         noun: the word for one of them, such as `recording`.
         description: the problem, in words that fit one and several.
     """

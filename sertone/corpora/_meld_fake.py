@@ -78,7 +78,7 @@ def write_recording(path: Path, seed: int) -> None:
 
     Args:
         path: without its suffix, which is added.
-        seed: of pitch and noise.
+        seed: seed of pitch and noise.
     """
     draw = np.random.default_rng(seed)
     wave = np.sin(2 * np.pi * draw.uniform(90, 300) * np.arange(3200) / 16000)

@@ -27,7 +27,7 @@ class CorpusReport:
         voted: number of utterances with annotators' votes.
         texts: number of utterances with a transcript that has at least one word.
         rated: rating -> number of utterances that have it.
-        hours: of speech.
+        hours: hours of speech.
         speakers: number of known speakers.
         unknown_speakers: number of utterances whose speaker the corpus does not name.
         by_label: raw label -> utterances.

@@ -144,7 +144,7 @@ def fake(root: Path, full: bool = False, *, seed: int = 0, takes: int = 10) -> N
     Args:
         root: folder of the corpus.
         full: add ten speakers in sessions 6 to 10; the first ten stay the same.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
         takes: recordings per speaker and emotion.
 
     Raises:

@@ -54,11 +54,11 @@ def export(
         source: a checkpoint folder, a fold, a run (the mean of its models), or OWNER/NAME of a Sertone model
             on the hub; `hf:FOLDER` or `hf:OWNER/NAME` of an audio-classification checkpoint of Hugging Face.
         out: folder to write; an existing bundle is replaced only after the new one was checked.
-        precision: of the weights; see `precision`.
+        precision: precision of the weights; see `precision`.
         on: name and root of a corpus on which int8 or bf16 is compared with fp32.
         reader: options of the reader of that corpus, such as `columns`.
         force: write int8 although it loses more than `precision_check.MAX_LOSS_POINTS` points.
-        name: of the bundle; by default the folder's.
+        name: name of the bundle; by default the folder's.
         scores: run of a cross-validation of the same recipe, or a choice of it. The bundle states its
             scores, and its held-out predictions calibrate a model that was trained on all data. For a
             Hugging Face model: a folder that `sertone evaluate` wrote, as `elsewhere`.

@@ -96,9 +96,9 @@ class HubModel:
     """A checkpoint as `transformers` itself runs it, as a `runtime.answering.Model`.
 
     Args:
-        folder: of the checkpoint.
+        folder: folder of the checkpoint.
         config: its configuration.
-        name: of the checkpoint, for its card.
+        name: name of the checkpoint, for its card.
 
     Attributes:
         torch_model: the model of `transformers`.

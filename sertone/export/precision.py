@@ -35,9 +35,9 @@ def convert_precision(graph: Path, out: Path, precision: Precision) -> None:
     """Write a graph in int8 or bf16.
 
     Args:
-        graph: in fp32, as `onnx_graph.to_onnx` makes it.
+        graph: graph in fp32, as `onnx_graph.to_onnx` makes it.
         out: file to write.
-        precision: of the weights.
+        precision: precision of the weights.
 
     Raises:
         SertoneError: `disk_full`.

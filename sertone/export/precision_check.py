@@ -28,7 +28,7 @@ def compare_precisions(
     """Compare the predictions of two models on all utterances of a corpus.
 
     Args:
-        exact: in fp32.
+        exact: bundle in fp32.
         converted: the same model in another precision.
         class_map: emotion -> class; utterances of other emotions do not count in UA.
         corpus: its name.
@@ -68,7 +68,7 @@ def require_small_loss(comparison: Mapping[str, Any], precision: str, force: boo
 
     Args:
         comparison: as `compare_precisions` returns it.
-        precision: of the bundle; `parity` has the tolerance of bf16.
+        precision: precision of the bundle; `parity` has the tolerance of bf16.
         force: accept any loss.
 
     Raises:

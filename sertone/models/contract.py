@@ -64,7 +64,7 @@ class EmotionModel(Protocol):
     """A model, which is an `nn.Module` as well.
 
     Attributes:
-        training: in training mode.
+        training: whether the module is in training mode.
         config: its options.
         encoder: the speech encoder; a `NoEncoder` where the model uses the text alone.
         text: the text encoder; None where the model uses the audio alone.

@@ -175,7 +175,7 @@ class Model(nn.Module):
         """Fuse layers, pool over time, and fuse the modalities: (B, `outputs`).
 
         Args:
-            name: of the vector.
+            name: name of the vector.
             states: modality -> hidden states (B, L+1, T, D) and counts of real ones (B,).
         """
         poolings = cast(nn.ModuleDict, self.poolings[name])

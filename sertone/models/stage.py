@@ -57,7 +57,7 @@ class Masking(Settings):
         Args:
             random: numbers are drawn from it also where nothing is withheld.
             progress: share of the stage before the epoch.
-            utterances: how many.
+            utterances: number of utterances.
         """
         draws = 1 if self.per == "epoch" else utterances
         # Both lines always draw as many numbers, so that later draws do not depend on the probability.
@@ -98,8 +98,8 @@ class Stage:
         Audio is never withheld from an utterance without text, so that each keeps a modality.
 
         Args:
-            utterances: of the training set.
-            random: of the epoch.
+            utterances: utterances of the training set.
+            random: generator of the epoch's random numbers.
             progress: share of the stage before the epoch.
         """
         if self.masking is None:

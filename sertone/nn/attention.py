@@ -235,7 +235,7 @@ def align_lengths(modality: ModalityStates, counts: Tensor, length: int, pairing
     Args:
         modality: the modality.
         counts: the target length of each utterance, at least that of the modality, (B,).
-        length: of the padded batch.
+        length: length of the padded batch.
         pairing: `pad`, zeros at the end, as published; or `stretch`, each state repeated, so that keys and
             values from about the same time meet.
     """

@@ -18,7 +18,7 @@ class Batch:
         waveforms: 16 kHz samples, zero beyond each utterance's end, (B, N); None where the prefix is known,
             or all audio of the batch is withheld.
         lengths: samples per utterance, (B,).
-        targets: by task, (B, K) for classes and (B, S) for transcripts.
+        targets: targets by task, (B, K) for classes and (B, S) for transcripts.
         prefix: the output of the encoder's frozen part, where it is already known.
         audio_mask: true where the audio of an utterance is not withheld, (B,); None: all.
         tokens: text, (B, S); None where the model uses none, or no utterance of the batch has any.

@@ -32,7 +32,7 @@ def build_student(teacher: Encoder, layers: int) -> Encoder:
 
     Args:
         teacher: not changed.
-        layers: how many.
+        layers: number of layers.
 
     Raises:
         SertoneError: `bad_student`, where the teacher has fewer layers.

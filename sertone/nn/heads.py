@@ -85,7 +85,7 @@ class ClassHead(Head):
         width: D, or the width of the pooled vector.
         hidden: H; None for a single linear layer, whose hidden layer is the pooled vector itself.
         classes: names, in the order of the logits.
-        dropout: before each linear layer.
+        dropout: probability of dropout before each linear layer.
         smoothing: label smoothing of the loss.
         metric: name of its score.
     """
@@ -136,7 +136,7 @@ class EnsembleHead(Head):
     Each member has its own loss. The members differ in their first weights and in their dropout masks.
 
     Args:
-        members: how many.
+        members: number of heads.
         make: makes one member. The loss uses the first member's smoothing and the class weights of this head.
     """
 
@@ -182,7 +182,7 @@ class TranscriptHead(Head):
         width: D.
         hidden: H.
         characters: the alphabet; the blank is added before it.
-        dropout: before each linear layer.
+        dropout: probability of dropout before each linear layer.
     """
 
     metric = "error_rates"
@@ -231,10 +231,10 @@ class RatingHead(Head):
 
     Args:
         hidden: H of its regressor.
-        scale: of the corpus.
+        scale: scale of the corpus.
         divide_by_top: divide a rating by the top of its scale; else map the scale onto 0 to 1. The
             concordance is the same for both, but they use different parts of the sigmoid.
-        dropout: before the linear layer.
+        dropout: probability of dropout before the linear layer.
 
     Raises:
         SertoneError: `bad_scale`, where `divide_by_top` meets a scale that reaches below zero.

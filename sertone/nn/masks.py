@@ -30,7 +30,7 @@ def span_mask(frames: Tensor, total: int, probability: float, length: int) -> Te
         frames: real frames per utterance, (B,).
         total: frames of the padded batch, T.
         probability: share of the frames to mask, but for overlaps.
-        length: of a span, in frames.
+        length: length of a span, in frames.
 
     Returns:
         True where a frame is masked, (B, T).

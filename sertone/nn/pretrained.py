@@ -116,7 +116,7 @@ def load_weights(
 
     Args:
         source: hub id or folder.
-        config: of the model.
+        config: config of the model.
         optional: beginnings of the names that may be missing.
         kind: class of the model, or one that finds it.
 
@@ -205,7 +205,7 @@ def load_feature_extractor(folder: Path) -> Any:
     """Load the feature extractor of a folder that names no code (`find_folder`).
 
     Raises:
-        OSError, ValueError: where there is none.
+        OSError, ValueError: the folder has none.
     """
     return AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
@@ -215,6 +215,6 @@ def load_tokenizer(source: str) -> Any:
 
     Raises:
         SertoneError: `missing_encoder`, `remote_code`.
-        Exception: from missing files to a converter that is not installed.
+        Exception: of various types, if a file is missing or a converter is not installed.
     """
     return AutoTokenizer.from_pretrained(find_folder(source), trust_remote_code=False, local_files_only=True)

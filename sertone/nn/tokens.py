@@ -27,7 +27,7 @@ def train_tokenizer(texts: Iterable[str], subwords: int) -> str:
     """Train a byte-pair encoding on a corpus's own texts (Sennrich et al. 2016, arXiv 1508.07909).
 
     Args:
-        texts: of the training set.
+        texts: texts of the training set.
         subwords: entries of the vocabulary, at most.
 
     Returns:

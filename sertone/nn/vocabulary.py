@@ -26,7 +26,7 @@ class Vocabulary:
         classes: task -> names, in the order of the logits.
         characters: alphabet of transcripts, without the blank.
         ratings: dimension -> scale of the corpus, for the dimensions that a model rates.
-        tokenizer: of the text input, as JSON; empty where a model uses no text.
+        tokenizer: tokenizer of the text input, as JSON; empty where a model uses no text.
     """
 
     class_map: dict[str, str]
@@ -85,8 +85,8 @@ class Vocabulary:
         """Return the targets of a head.
 
         Args:
-            task: of the head.
-            utterances: of the batch.
+            task: task of the head.
+            utterances: utterances of the batch.
             soft: use the annotators' votes for emotions, where any of them are in the classes.
 
         Returns:

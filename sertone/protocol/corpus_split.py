@@ -50,7 +50,7 @@ def select_utterances(
     """Return emotion -> class, and the utterances of a corpus that take part.
 
     Args:
-        utterances: of the corpus.
+        utterances: utterances of the corpus.
         data: the classes, and what happens to utterances outside them.
         tasks: the main tasks of the model.
 
@@ -96,7 +96,7 @@ def find_split_problems(
     """Return the problems for which training would refuse a corpus, with the same error codes.
 
     Args:
-        utterances: of the corpus.
+        utterances: utterances of the corpus.
         data: as of a recipe.
         protocol: as of a recipe.
         place: the place that the problems name.

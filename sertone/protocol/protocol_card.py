@@ -45,7 +45,7 @@ def build_protocol_card(
         class_map: emotion -> class.
         hashes: utterance id -> hash of its recording.
         rule: the protocol's settings.
-        seed: of training.
+        seed: seed of training.
         tasks: the main tasks of the model.
     """
     utterances = {u.id: u for fold in folds for subset in fold.subsets.values() for u in subset}
@@ -109,7 +109,7 @@ def hash_contents(utterances: Sequence[Utterance]) -> dict[str, Any]:
     A run resumes only with the same hashes. After labels were corrected, they show which kind has changed.
 
     Args:
-        utterances: in the order in which they are trained on.
+        utterances: utterances in the order in which they are trained on.
     """
     tasks = sorted({task for u in utterances for task in u.labels})
     information = {

@@ -19,7 +19,7 @@ class Fold:
     """One split.
 
     Attributes:
-        name: of the speakers or session in the test set; or `group 1`, `official`, `all`.
+        name: name of the speakers or session in the test set; or `group 1`, `official`, `all`.
         train: utterances to learn from.
         validation: utterances that choose the epoch; may be empty.
         test: utterances to score.

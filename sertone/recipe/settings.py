@@ -60,8 +60,8 @@ def parse(kind: type[SettingsT], values: Any, source: str, code: str = "bad_reci
     Args:
         kind: class of the part.
         values: as a YAML file holds them.
-        source: of the values, for the error.
-        code: of the error.
+        source: source of the values, for the error.
+        code: code of the error.
 
     Raises:
         SertoneError: `code`; it names the key, its value and what is expected.
@@ -131,7 +131,7 @@ def read_yaml(source: str | Path, kind: Kind, parts: str) -> dict[str, Any]:
 
     Args:
         source: path of the file, or the name of one that comes with Sertone.
-        kind: of file.
+        kind: kind of file.
         parts: the keys expected, for the error.
 
     Raises:
@@ -187,7 +187,7 @@ def load_as(
     Args:
         recipe_class: class of the recipe.
         source: path of the YAML file, or the name of a recipe that comes with Sertone.
-        kind: of file.
+        kind: kind of file.
         parts: the keys expected, for the error.
         overrides: settings such as `train.seed=1`, applied in order.
 

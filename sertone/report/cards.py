@@ -12,7 +12,7 @@ def build_cards(results: dict) -> list[list[dict]]:
     """Return one card per main score: a row of cards for emotion, then a row for the ratings.
 
     Args:
-        results: of a run, as in results.json.
+        results: results of a run, as in results.json.
     """
     names = select_main_scores(results)
     emotion = [name for name in names if name in display.EMOTION_SCORES]

@@ -8,7 +8,7 @@ def build_section(results: dict) -> dict | None:
     """Return one line per condition with a cell per main score; None if no condition was tested.
 
     Args:
-        results: of a run, as in results.json.
+        results: results of a run, as in results.json.
     """
     conditions = results.get("modalities")
     if not conditions:

@@ -9,7 +9,7 @@ def build_section(results: dict) -> dict:
     """Return the values that `_confidence.html` shows.
 
     Args:
-        results: of a run with emotions, as in results.json.
+        results: results of a run with emotions, as in results.json.
     """
     from markupsafe import Markup
 

@@ -25,8 +25,8 @@ class System:
     """One row of a study.
 
     Attributes:
-        name: of the row.
-        cost: on the horizontal axis, above zero.
+        name: name of the row.
+        cost: value on the horizontal axis, above zero.
         scores: label -> low, value, high.
     """
 
@@ -39,7 +39,7 @@ def plot_cost(systems: Sequence[System], x_label: str, y_label: str, alt: str) -
     """Draw a dot with an interval for every score of every system, over the cost on a logarithmic axis.
 
     Args:
-        systems: with the same scores.
+        systems: systems with the same scores.
         x_label: below the horizontal axis.
         y_label: above the vertical axis.
         alt: text alternative that describes the plot.

@@ -14,8 +14,8 @@ def build_section(results: dict, rows: list[dict]) -> dict | None:
     """Return the parts of the page on emotion; None if there are no classes or no emotion was known.
 
     Args:
-        results: of a run, as in results.json.
-        rows: of predictions.csv.
+        results: results of a run, as in results.json.
+        rows: rows of predictions.csv.
     """
     from markupsafe import Markup
 

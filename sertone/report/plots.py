@@ -131,7 +131,7 @@ def plot_curve(points: Sequence[Sequence[float]], x_label: str, y_label: str, al
     """Draw a line through points (x, y): x from 0 to 100 %, y from 0 to slightly above the highest value.
 
     Args:
-        points: in order of x.
+        points: points in order of x.
         x_label: below the horizontal axis.
         y_label: above the vertical axis.
         alt: text alternative that describes the plot.

@@ -12,7 +12,7 @@ def describe_leaks(card: dict, folds: list[dict]) -> list[dict]:
 
     Args:
         card: the protocol card of a cross-validation, or of a model evaluated on another corpus.
-        folds: of its results.
+        folds: folds of its results.
     """
     qualifier = _qualify_speakers(card)
     if card.get("evaluated"):

@@ -19,8 +19,8 @@ def build_section(results: dict, rows: list[dict]) -> dict | None:
     """Return the values that `_ratings.html` shows; None if nothing was rated.
 
     Args:
-        results: of a run, as in results.json.
-        rows: of predictions.csv.
+        results: results of a run, as in results.json.
+        rows: rows of predictions.csv.
     """
     scales = {name: scale for name, scale in results["ratings"].items() if name in results["pooled"]}
     if not scales:

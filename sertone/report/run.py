@@ -25,7 +25,7 @@ def write(run: Path) -> Path:
     """Write `report.html` from the other files of a run folder.
 
     Args:
-        run: with recipe.yaml, protocol.json, results.json and predictions.csv.
+        run: folder of the run, with recipe.yaml, protocol.json, results.json and predictions.csv.
 
     Returns:
         the page's path.

@@ -35,7 +35,7 @@ class Outputs:
 
     Attributes:
         probabilities: calibrated, in the order of the model's classes, (B, K).
-        ratings: on the scales of the corpus, in the order of the model's scales, (B, R).
+        ratings: ratings on the scales of the corpus, in the order of the model's scales, (B, R).
     """
 
     probabilities: np.ndarray
@@ -93,8 +93,8 @@ class AnswerFormat:
             are left out is divided among the rest. None: the model's own classes.
         min_confidence: predictions below it are unsure; None: the threshold of the model, calibrated for its
             own classes.
-        dimensions: on the scale of the `corpus`, or from 0 to 1 (`unit`), where values beyond an end of the
-            scale are set to that end.
+        dimensions: scale of the ratings: that of the `corpus`, or from 0 to 1 (`unit`), where values beyond
+            an end of the scale are set to that end.
 
     Raises:
         SertoneError: `unknown_class`, `bad_confidence`, `no_scale`.
@@ -207,7 +207,7 @@ def build_prediction(
     """Return the prediction for a recording.
 
     Args:
-        name: of the recording.
+        name: name of the recording.
         duration_s: its length in seconds.
         warnings: code -> message; the prediction carries the first code and all messages.
         answer: an element of `format_outputs`, or `empty_answer()`.

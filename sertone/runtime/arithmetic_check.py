@@ -46,7 +46,7 @@ def create_probe(model: Model, precision: str) -> tuple[np.ndarray, dict[str, An
 
     Args:
         model: the exported model.
-        precision: of its weights.
+        precision: precision of its weights.
 
     Returns:
         the waveform, 16-bit integers (N,), and the probe's part of `bundle.json`.
@@ -68,7 +68,7 @@ def require_correct_arithmetic(model: Model, folder: Path, probe: dict[str, Any]
 
     Args:
         model: the bundle, loaded.
-        folder: of the bundle.
+        folder: folder of the bundle.
         probe: the probe's part of `bundle.json`; None: a bundle of an older format.
 
     Raises:

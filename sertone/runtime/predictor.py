@@ -86,7 +86,7 @@ class Predictor:
         Args:
             source: a file's path, its bytes, a file opened in binary mode, or samples (N,) or (N, channels),
                 see `audio.as_columns`.
-            sampling_rate: of the samples, in Hz.
+            sampling_rate: sampling rate of the samples, in Hz.
             text: transcript, for a model that uses text. Without it the model uses the audio alone, and the
                 prediction carries a warning.
 
@@ -112,7 +112,7 @@ class Predictor:
 
         Args:
             source: as for `predict`.
-            sampling_rate: of the samples, in Hz.
+            sampling_rate: sampling rate of the samples, in Hz.
             text: transcript. It cannot be divided among the pieces, so it is left out with a warning.
             settings: how to cut the recording, and its speakers; None: by voice activity.
 
@@ -142,7 +142,7 @@ class Predictor:
         """Predict live audio, from the audio alone.
 
         Args:
-            sampling_rate: of the live audio, in Hz.
+            sampling_rate: sampling rate of the live audio, in Hz.
             segmentation: `windows` predicts all audio, `speech` only speech.
             window_s: length of a window, in seconds; None: `plan.DEFAULT_WINDOW_S`.
             hop_s: time from one window to the next, in seconds; None: the length of a window.

@@ -72,7 +72,7 @@ def check_prediction(prediction: Prediction, request: Request, *, strict: bool) 
     """Return a prediction after the checks of `predict_files`.
 
     Args:
-        prediction: of the request.
+        prediction: prediction of the request.
         request: may state the length of the recording; another length is a warning.
         strict: whether a warning becomes an error.
     """

@@ -28,7 +28,7 @@ class Request:
 
     Attributes:
         source: the recording.
-        sampling_rate: of samples, in Hz; None for a file.
+        sampling_rate: sampling rate of samples, in Hz; None for a file.
         text: transcript, None where it is not known.
         duration_s: stated length in seconds, None where it is not known.
     """

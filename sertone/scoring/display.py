@@ -56,7 +56,7 @@ class ScoreFormat:
         """Format a value without its unit: `71.2`, `.748` or `0.612`.
 
         Args:
-            value: of the score, or a difference of two.
+            value: value of the score, or a difference of two.
             sign: `+` for a difference, which then always has a sign.
         """
         if self.is_percent:

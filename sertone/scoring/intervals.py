@@ -38,7 +38,7 @@ def compute_intervals(sums: SufficientStatistics, *, level: float = LEVEL, seed:
     Args:
         sums: statistics by unit; the score of several seeds or columns is the mean of their scores.
         level: share of such intervals that are to contain the true score.
-        seed: of the random draws.
+        seed: seed of the random draws.
 
     Returns:
         score -> [low, high]; None for fewer than two units, whose variation is not known.
@@ -65,7 +65,7 @@ def compute_intervals_by_unit(
         rows: target and prediction of the task, `speaker` and `fold` of every utterance.
         task: `emotion`, or a rating.
         classes: all class names.
-        seed: of the random draws.
+        seed: seed of the random draws.
 
     Returns:
         `speakers` and `folds`, each with the number of `units` and the bounds of every score. Where no
@@ -116,8 +116,8 @@ def compute_differences(
         first: statistics of one run.
         second: statistics of the other, with the same units and columns in the same order. Its seeds may
             differ.
-        level: of the intervals.
-        seed: of the random draws.
+        level: confidence level of the intervals.
+        seed: seed of the random draws.
 
     Raises:
         ValueError: fewer than two units, or not the same number.
@@ -150,7 +150,7 @@ def summarise_draws(draws: np.ndarray, value: float, units: int, *, level: float
         draws: the statistic of each draw, (R,).
         value: the statistic of the units as they are.
         units: number of units, at least two.
-        level: of the interval.
+        level: confidence level of the interval.
     """
     low, high = _compute_bounds(draws, value, units, level)
     return Difference(value, low, high, _compute_p(draws, value, units))
@@ -189,7 +189,7 @@ def _score_draws(sums: SufficientStatistics, drawn_units: np.ndarray, seed: int)
     Args:
         sums: statistics by unit.
         drawn_units: how often each draw has each unit, (R, U).
-        seed: of the random draws.
+        seed: seed of the random draws.
 
     Returns:
         score -> (R,).

@@ -76,8 +76,8 @@ def rating_scores(targets: Sequence[float], predictions: Sequence[float]) -> dic
     Where targets or predictions do not vary, as with one utterance, both correlations are 0.
 
     Args:
-        targets: on the scale of the corpus.
-        predictions: on the same scale.
+        targets: targets on the scale of the corpus.
+        predictions: predictions on the same scale.
 
     Raises:
         SertoneError: `no_targets`.
@@ -92,7 +92,7 @@ def soft_scores(votes: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
 
     Args:
         votes: distributions of the annotators' votes, (N, K).
-        probabilities: of the model, (N, K).
+        probabilities: probabilities of the model, (N, K).
 
     Returns:
         the means over N.

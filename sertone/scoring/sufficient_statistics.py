@@ -51,7 +51,7 @@ class SufficientStatistics:
         """Build from the predictions of one run.
 
         Args:
-            rows: of predictions.csv, all with a target of the task (`select_labelled`).
+            rows: rows of predictions.csv, all with a target of the task (`select_labelled`).
             task: `emotion`, or a rating.
             classes: all class names.
             units: the speaker of each row, or its fold.

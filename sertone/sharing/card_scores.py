@@ -19,17 +19,17 @@ class Scores:
     """Scores of emotion and of ratings with 95 % intervals.
 
     Attributes:
-        values: by score, as `ua` and `valence.ccc`.
-        intervals: by score, [low, high]; empty where there is nothing to draw.
+        values: values by score, as `ua` and `valence.ccc`.
+        intervals: intervals by score, [low, high]; empty where there is nothing to draw.
         drawn: the units that the intervals draw: `speakers`, `utterances`, or `known speakers and utterances
             of unknown ones`.
-        utterances: how many were scored.
-        speakers: how many known speakers spoke them.
-        folds: how many models were scored together; None for the model itself.
+        utterances: number of utterances scored.
+        speakers: number of their known speakers.
+        folds: number of models scored together; None for the model itself.
         among: the number of settings from which the best was taken, for every speaker without that speaker;
             None: no other settings are known.
         seeds: the number of trainings over which the scores are means. The intervals then draw them too.
-        unknown_speakers: how many of the utterances are of unknown speakers.
+        unknown_speakers: number of utterances of unknown speakers.
     """
 
     values: dict[str, float]

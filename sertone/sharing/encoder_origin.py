@@ -35,7 +35,7 @@ class Origin:
     """An encoder that Sertone has trained, with its licences and its training data.
 
     Attributes:
-        folder: of its weights: a checkpoint, or a folder that `distill` wrote.
+        folder: folder of its weights: a checkpoint, or a folder that `distill` wrote.
         encoder: its architecture, as `Encoder.describe` gives it.
         licences: the ledger of the corpora and models that it is built from.
         seen_with_labels: hashes of the recordings and speakers that it was trained on with labels, see

@@ -34,7 +34,7 @@ def push(
         scores: run of a cross-validation of the same recipe, or a choice of it; the card states its scores.
             Without it the card in the folder is uploaded as it is. Only the card of a fold of the best
             settings of a choice is uploaded without its scores. A bundle's card already has scores.
-        message: of the commit.
+        message: message of the commit.
 
     Returns:
         the address of the model.

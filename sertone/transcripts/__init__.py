@@ -60,10 +60,10 @@ def load_transcripts(
 
     Args:
         config: the source of the texts.
-        utterances: to find texts for.
+        utterances: utterances to find texts for.
         hashes: utterance id -> hash of its recording.
         say: receives lines about the progress of recognition.
-        language: of the corpus, ISO 639-1; empty where its data sheet does not state it.
+        language: language of the corpus, ISO 639-1; empty where its data sheet does not state it.
 
     Raises:
         SertoneError: `missing_text_column`; of recognition `missing_extra`, `bad_asr_model`,

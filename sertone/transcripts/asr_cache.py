@@ -34,7 +34,7 @@ class TranscriptCache:
 
     Args:
         config: the model and how it runs.
-        language: of the corpus, ISO 639-1; empty where its data sheet does not state it.
+        language: language of the corpus, ISO 639-1; empty where its data sheet does not state it.
 
     Attributes:
         about: what the texts depend on besides the recordings, as JSON.
@@ -58,7 +58,7 @@ class TranscriptCache:
         """Return the text of each utterance, from the cache or recognised now.
 
         Args:
-            utterances: to transcribe.
+            utterances: utterances to transcribe.
             hashes: utterance id -> hash of its recording.
             say: receives lines about the progress.
 

@@ -25,7 +25,7 @@ def add_word_errors(text: str, rate: float, words: Sequence[str], seed: int) -> 
     Args:
         text: a transcript.
         rate: probability that a word is replaced, 0 to 1.
-        words: to draw from, such as `list_words` returns for a corpus: lower case, one word each.
+        words: words to draw from, such as `list_words` returns for a corpus: lower case, one word each.
         seed: the same seed and text give the same errors.
 
     Raises:

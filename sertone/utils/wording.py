@@ -20,7 +20,7 @@ def format_axis_value(value: float, high: float) -> str:
     """Format a value for the labels of a plot's axis.
 
     Args:
-        value: to format.
+        value: value to format.
         high: end of the axis. Below 0.1, values such as learning rates need powers of ten.
     """
     if high >= 0.1 or not value:

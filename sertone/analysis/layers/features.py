@@ -77,7 +77,7 @@ class ProbedSpeechEncoder:
     """Speech encoder with decoded audio: a `ProbedEncoder`.
 
     Args:
-        encoder: with its weights.
+        encoder: encoder with its weights.
         recordings: loaded audio.
         fabric: device and precision.
     """
@@ -111,7 +111,7 @@ class ProbedTextEncoder:
     """Text encoder with transcripts: a `ProbedEncoder`.
 
     Args:
-        encoder: with its weights.
+        encoder: encoder with its weights.
         tokenizer: as JSON.
         fabric: device and precision.
     """
@@ -145,7 +145,7 @@ def build_probed_encoder(
     """Build the encoder of a recipe and select the utterances that it can process.
 
     Args:
-        experiment: of the recipe.
+        experiment: experiment of the recipe.
         modality: `audio` for the recipe's `model.encoder`, `text` for its `model.text`.
         say: receives warnings, such as those about suspicious recordings.
 
@@ -219,7 +219,7 @@ def extract_features(
 
     Args:
         source: encoder and input.
-        utterances: in any order.
+        utterances: utterances in any order.
         pooling: `mean` over the frames, or `statistics`, mean and standard deviation.
         store: receives the rows.
         say: receives progress lines.

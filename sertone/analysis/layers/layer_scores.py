@@ -43,7 +43,7 @@ def score_target(target: Target, results: LayerResults) -> dict[str, Any]:
 
     Args:
         target: the probed target.
-        results: of its probes, by layer.
+        results: results of its probes, by layer.
     """
     sums = linear_probes.build_statistics(target, np.array([layer["values"] for layer in results]))
     layers = [
@@ -70,7 +70,7 @@ def compare_centres(targets: Sequence[Target], results: Mapping[str, LayerResult
 
     Args:
         targets: the probed targets.
-        results: of their probes, by name of the target.
+        results: results of their probes, by name of the target.
     """
     differences = []
     for first, second in combinations(targets, 2):
@@ -133,8 +133,8 @@ def _score_speakers(
 
     Args:
         target: the probed target.
-        results: of its probes, by layer.
-        speakers: at least two; their order is that of the units.
+        results: results of its probes, by layer.
+        speakers: speakers, at least two; their order is that of the units.
     """
     rows = [target.test_speakers.index(name) for name in speakers]
     values = np.array([layer["values"] for layer in results])[:, rows]

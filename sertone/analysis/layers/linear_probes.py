@@ -48,8 +48,8 @@ def probe(features: np.ndarray, targets: Sequence[Target]) -> dict[str, ProbeOut
     """Probe one layer for some targets.
 
     Args:
-        features: of all utterances, (N, D).
-        targets: to probe.
+        features: features of all utterances, (N, D).
+        targets: targets to probe.
 
     Returns:
         name of the target -> output.
@@ -69,7 +69,7 @@ def sum_by_speaker(target: Target, output: ProbeOutput) -> np.ndarray:
 
     Args:
         target: the probed target.
-        output: of its probes.
+        output: array for the results of its probes.
     """
     is_tested = target.test_folds >= 0
     labels = target.labels[is_tested]
@@ -184,9 +184,9 @@ def _probe_classes(
     """Train the class probe of one fold and return the predicted class indices and the penalty.
 
     Args:
-        features: of `solvers.rotate_features`, (N, 1 + D).
-        squares: of the same call.
-        target: with classes.
+        features: first result of `solvers.rotate_features`, (N, 1 + D).
+        squares: second result of the same call.
+        target: target with classes.
         parts: inner part of each training utterance; -1 in the test set.
     """
     is_training = parts >= 0

@@ -37,8 +37,8 @@ class ProbeRunner:
 
     Args:
         store: the features.
-        keys: of all utterances, (N,).
-        targets: to probe, on the same N utterances.
+        keys: keys of all utterances, (N,).
+        targets: targets to probe, on the same N utterances.
         folder: for the results.
     """
 
@@ -126,9 +126,9 @@ def probe_layer(
 
     Args:
         store: the features.
-        keys: of all utterances.
-        layer: from 0 to L.
-        targets: to probe.
+        keys: keys of all utterances.
+        layer: layer from 0 to L.
+        targets: targets to probe.
 
     Returns:
         target -> `values`, (U, F), and `penalties`.

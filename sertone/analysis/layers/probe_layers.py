@@ -58,7 +58,7 @@ def probe_layers(
         out: folder to write.
         target_names: some of `targets.TARGETS`; None: all for which the corpus has labels.
         modality: `audio` for the recipe's `model.encoder`, `text` for its `model.text`.
-        pooling: of the frames: `mean`, or `statistics`, mean and standard deviation.
+        pooling: pooling of the frames: `mean`, or `statistics`, mean and standard deviation.
         weights: a run whose learned layer weights are shown too.
         jobs: number of processes; None: one per core where there is much to do.
         quiet: print no progress.

@@ -37,7 +37,7 @@ def solve_ridge(products: np.ndarray, targets: int, penalties: Sequence[float]) 
     """Solve ridge regression from the products of `compute_gram_matrix`.
 
     Args:
-        products: of one training set.
+        products: products of one training set.
         targets: number of targets, T.
         penalties: P of them.
 
@@ -101,7 +101,7 @@ def solve_logistic(
     Args:
         features: rows of the result of `rotate_features`, (N, 1 + D); the first column is one.
         classes: one-hot, (N, K).
-        squares: of `rotate_features`, for the same rows or for more, (1 + D,).
+        squares: second result of `rotate_features`, for the same rows or for more, (1 + D,).
         penalties: P of them.
         tolerance: norm of the gradient at which a solution is accepted.
 

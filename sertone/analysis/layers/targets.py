@@ -100,7 +100,7 @@ def build_targets(
 
     Args:
         experiment: its folds and classes are used.
-        utterances: with features, in their order.
+        utterances: utterances with features, in their order.
         names: some of TARGETS; None: all that can be probed.
 
     Raises:

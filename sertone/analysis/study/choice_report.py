@@ -53,9 +53,9 @@ def write_choice(
     """Write the runs in `chosen`, choice.md and choice.json, and write the page of `run` again.
 
     Args:
-        study: with all settings.
+        study: study with all settings.
         out: folder of the choice, whose studies are finished.
-        experiment: of any of the settings; its folds are those of all.
+        experiment: experiment of any of the settings; its folds are those of all.
         chosen: for each fold, the best settings on its training set.
         overall: the best settings on all speakers.
     """

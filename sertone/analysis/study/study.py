@@ -250,7 +250,7 @@ def _build_recipe(values: dict, source: str) -> Recipe:
     """Build a recipe and check the options of its model.
 
     Args:
-        values: of the recipe.
+        values: values of the recipe.
         source: names file, row and column in error messages.
     """
     recipe = parse(Recipe, values, source)

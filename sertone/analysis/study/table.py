@@ -34,7 +34,7 @@ def build_results(
         finished: run folders of its cells that have results.
         out: folder of the study.
         card: protocol card of its cells.
-        costs: of its models, where they are known.
+        costs: costs of its models, where they are known.
     """
     return {
         "title": study.title,
@@ -113,7 +113,7 @@ def _get_score(run: dict, name: str, kind: str) -> float | None:
 
     Args:
         run: results.json.
-        name: of the score; `auxiliary/` before it names the stage after which it was measured.
+        name: name of the score; `auxiliary/` before it names the stage after which it was measured.
         kind: `pooled`, or `mean` over the folds.
     """
     stage, _, name = name.rpartition("/")
@@ -127,7 +127,7 @@ def compute_evidence(scores: list[str], runs: list[list[Path]], base: list[list[
 
     Args:
         scores: names; scores of other tasks have no interval.
-        runs: of one system, a list for each column, with a run for each seed.
+        runs: runs of one system, a list for each column, with a run for each seed.
         base: runs to compare with, in the same form; without as many runs there are no differences.
 
     Returns:

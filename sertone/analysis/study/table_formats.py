@@ -140,7 +140,7 @@ def format_markdown(results: dict[str, Any], *, links: bool = True) -> str:
     """Format the table as Markdown, with an explanation of its scores.
 
     Args:
-        results: of `table.build_results`.
+        results: result of `table.build_results`.
         links: true for links from every cell to its runs.
     """
     parts = [f"# {results['title']}", format_caption(results), format_markdown_table(_build_lines(results))]

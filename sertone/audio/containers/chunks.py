@@ -138,8 +138,8 @@ def _build_rf64_head(file: OpenFile, start: int, size: int) -> ContainerReport:
 
     Args:
         file: the WAV file.
-        start: of its samples.
-        size: of its samples, in bytes: up to the end of the file.
+        start: start of its samples.
+        size: size of its samples, in bytes: up to the end of the file.
     """
     file.seek(12)
     chunks = file.read(start - 20)  # all between "WAVE" and the header of `data`
@@ -247,7 +247,7 @@ def _compare_sizes(file: OpenFile, samples: Chunk, layout: Layout, frame_bytes: 
     Args:
         file: the sound file.
         samples: the chunk that holds them.
-        layout: of the chunks.
+        layout: layout of the chunks.
         frame_bytes: fewer bytes behind the samples do not count.
     """
     present = max(0, file.size - samples.start)

@@ -63,7 +63,7 @@ def _parse_vint(file: OpenFile, *, keep_marker: bool) -> tuple[int, int]:
     """Read an EBML variable-size integer (RFC 8794, section 4).
 
     Args:
-        file: at the first byte of the number.
+        file: open file, positioned at the first byte of the number.
         keep_marker: whether the marker bit belongs to the value, as it does in element IDs.
 
     Returns:

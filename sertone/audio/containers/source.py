@@ -66,13 +66,13 @@ class OpenFile(io.BufferedReader):
     """An open descriptor as a buffered file, which closes the descriptor with itself.
 
     Args:
-        descriptor: of a regular file.
-        length: of that file, in bytes.
+        descriptor: descriptor of a regular file.
+        length: length of that file, in bytes.
         head: bytes that replace the first ones of the file.
         replaced_bytes: number of bytes that `head` replaces.
 
     Attributes:
-        size: in bytes.
+        size: size in bytes.
     """
 
     def __init__(self, descriptor: int, length: int, head: bytes = b"", replaced_bytes: int = 0) -> None:
@@ -98,7 +98,7 @@ class RegularFile(OpenFile):
     """A regular file, opened for reading.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
         AudioError: `not_a_file` for folders, pipes and devices; none of them is waited for.

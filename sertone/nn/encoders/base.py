@@ -194,7 +194,7 @@ class Encoder(nn.Module, ABC):
         """Run the frozen layers.
 
         Args:
-            features: of the front end.
+            features: features of the front end.
             layers: numbers of the hidden states to return, in order, the last at the cut.
         """
         mask = frame_mask(features.frames, features.states.shape[1])

@@ -173,7 +173,7 @@ def _power_products(slices: Tensor, size: int, matrix: Tensor, window: Tensor | 
 
     Args:
         slices: (..., K), padded to `size` for the Fourier transform.
-        size: of the transform.
+        size: size of the transform.
         matrix: (size // 2 + 1, M).
         window: factors of the samples of a slice, (K,); None: none.
 

@@ -229,7 +229,7 @@ class TimeMasking(nn.Module):
     """Replace spans of projected frames by the vector that stood for masked frames in pretraining.
 
     Args:
-        model: of Hugging Face, with its `masked_spec_embed`.
+        model: Hugging Face model, with its `masked_spec_embed`.
         config: its configuration.
     """
 

@@ -80,7 +80,7 @@ def write_predictions(
         strict: as for `Predictor.predict_files`.
         recogniser: as for `Predictor.predict_files`.
         recognised_by: identifies the recogniser.
-        settings: of timelines, see `Predictor.predict_files`.
+        settings: settings of timelines, see `Predictor.predict_files`.
         jobs: number of processes side by side; the rows do not depend on it.
 
     Returns:

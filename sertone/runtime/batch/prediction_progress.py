@@ -18,7 +18,7 @@ class StatusCounts:
     """Number of predictions by status and code.
 
     Args:
-        rows: of predictions made before.
+        rows: rows of predictions made before.
     """
 
     def __init__(self, rows: Iterable[RowStatus] = ()) -> None:
@@ -47,7 +47,7 @@ class PredictionProgress:
 
     Args:
         total: number of recordings to predict.
-        stream: to print to; None: stderr.
+        stream: stream to print to; None: stderr.
         clock: returns the time in seconds.
     """
 

@@ -82,8 +82,8 @@ class ResumableOutput:
         """Append a row.
 
         Args:
-            stamp: of the input, computed before it was read.
-            prediction: of the input.
+            stamp: stamp of the input, computed before it was read.
+            prediction: prediction of the input.
         """
         # The stamp comes first: a row without a stamp could never be recognised as outdated.
         self._journal.write(f"{stamp} {json.dumps(prediction.file)}\n".encode())
@@ -105,8 +105,8 @@ def open_output(
     """Open a file of predictions for writing.
 
     Args:
-        path: of the rows.
-        form: of the rows.
+        path: path of the rows.
+        form: format of the rows.
         provenance: model and settings.
         inputs: recordings to predict.
         resume: keep the rows of an existing file.

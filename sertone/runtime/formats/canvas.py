@@ -20,8 +20,8 @@ class Canvas:
     """An area to draw on.
 
     Args:
-        width: in units.
-        height: in units.
+        width: width in units.
+        height: height in units.
 
     Raises:
         SertoneError: `missing_extra`, without Pillow.

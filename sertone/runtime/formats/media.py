@@ -22,7 +22,7 @@ class Media:
     """A recording that a timeline belongs to.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         link: relative path from the folder of the timeline to the recording, with forward slashes.
     """
 

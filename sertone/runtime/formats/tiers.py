@@ -24,9 +24,9 @@ class Tier:
     """A row of a timeline.
 
     Attributes:
-        name: of the tier; unique among all tier names, those in `values` included.
+        name: name of the tier; unique among all tier names, those in `values` included.
         speaker: as printed; empty where the speaker is not known.
-        segments: in order of time, without overlap; times are rounded to milliseconds.
+        segments: segments in order of time, without overlap; times are rounded to milliseconds.
         values: other value of the segments (`confidence`, `arousal`, ...) -> name of its tier.
     """
 

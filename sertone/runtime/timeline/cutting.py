@@ -21,8 +21,8 @@ class AudioPiece:
     """A piece of a recording with its samples, mono at 16 kHz.
 
     Attributes:
-        start_s: in seconds.
-        end_s: in seconds.
+        start_s: start in seconds.
+        end_s: end in seconds.
         speaker: name; empty where it is not known.
         samples: float32, (N,); empty for silence, which no model predicts.
     """

@@ -123,7 +123,7 @@ class TimelinePlan:
 
     Attributes:
         settings: as given.
-        min_samples: of the model, at 16 kHz.
+        min_samples: shortest audio that the model accepts, in samples at 16 kHz.
         longest: longest piece of speech or part of a turn, in samples at 16 kHz.
         spans: name of a recording -> its speaker turns; None for speech or windows.
         alone: whether a single recording is predicted, see `rttm.select_spans`.

@@ -59,7 +59,7 @@ class WindowSegmenter:
 
     Args:
         window: length in samples.
-        hop: from one start to the next, in samples; at most `window`.
+        hop: distance between the starts of two windows, in samples; at most `window`.
         shortest: shortest last window, in samples; at most `window`.
     """
 
@@ -101,11 +101,11 @@ class SpeechSegmenter:
 
     Args:
         detector: returns the probability of speech.
-        threshold: of this probability.
-        longest: in samples, margins included.
-        shortest: in samples.
-        gap: in samples.
-        margin: in samples; at most half a gap.
+        threshold: threshold of this probability.
+        longest: longest span, in samples, margins included.
+        shortest: shortest span, in samples.
+        gap: shortest silence that ends a span, in samples.
+        margin: length added at both ends, in samples; at most half a gap.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class SpanSegmenter:
     """Spans that are known beforehand.
 
     Args:
-        spans: in any order; they may overlap.
+        spans: spans in any order; they may overlap.
 
     Attributes:
         dropped: number of spans shorter than one frame of the encoder (MIN_SAMPLES), or after the end of the

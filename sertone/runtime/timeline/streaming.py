@@ -25,7 +25,7 @@ class Stream:
     Args:
         answer_format: the model, and the format of its predictions.
         plan: how to cut the audio; the segments are not smoothed.
-        sampling_rate: of the live audio, in Hz.
+        sampling_rate: sampling rate of the live audio, in Hz.
         channels: number of channels of the live audio.
 
     Raises:

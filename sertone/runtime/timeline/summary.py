@@ -99,7 +99,7 @@ def smooth_scores(scores: Sequence[PieceScores], width: int) -> list[PieceScores
     """Average the scores of `width` neighbours of one speaker, without silence; the ends have fewer.
 
     Args:
-        scores: in order of time.
+        scores: scores in order of time.
         width: an odd number; 1 changes nothing.
     """
     smoothed, half = list(scores), width // 2

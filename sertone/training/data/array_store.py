@@ -37,9 +37,9 @@ class Entry(NamedTuple):
     """Location and type of one array in the file.
 
     Attributes:
-        dtype: of its numbers.
-        shape: of the array.
-        offset: of its first byte.
+        dtype: dtype of its numbers.
+        shape: shape of the array.
+        offset: offset of its first byte.
         checksum: CRC-32 of its bytes.
     """
 

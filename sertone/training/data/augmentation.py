@@ -33,7 +33,7 @@ def draw_epoch(config: TrainConfig, rng: np.random.Generator, lengths: Sequence[
     Args:
         config: the `train` part of the recipe.
         rng: the random generator of the epoch.
-        lengths: of the recordings at speed 1, in samples.
+        lengths: lengths of the recordings at speed 1, in samples.
 
     Returns:
         Playback speeds; seeds for `augment`, None where the waveforms stay as they are; durations in seconds
@@ -54,7 +54,7 @@ def augment(samples: np.ndarray, seed: int, config: Augmentation) -> np.ndarray:
 
     Args:
         samples: without padding, (N,).
-        seed: of all draws.
+        seed: seed of all draws.
         config: the strength of each change.
 
     Returns:
@@ -77,8 +77,8 @@ def design_band_stop(centres: np.ndarray, width_hz: float) -> np.ndarray:
     """Design a linear-phase filter that removes bands, by the window method.
 
     Args:
-        centres: of the bands, in Hz.
-        width_hz: of each band.
+        centres: centres of the bands, in Hz.
+        width_hz: width of each band.
 
     Returns:
         The impulse response, (TAPS,), float32.

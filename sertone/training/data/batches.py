@@ -24,7 +24,7 @@ def plan_batches(
     Give either `batch_size` or `batch_seconds`.
 
     Args:
-        lengths: of the utterances, in seconds.
+        lengths: lengths of the utterances, in seconds.
         batch_size: utterances per batch.
         batch_seconds: seconds per batch, padding included. A longer utterance is a batch by itself.
         mixing: the standard deviation of the random numbers that are added to logarithmic lengths before

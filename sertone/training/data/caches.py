@@ -47,7 +47,7 @@ class PrefixCaches:
         """Return the cache of one stage, or None; its size is reported before it is filled.
 
         Args:
-            encoder: on its device, frozen up to its cut.
+            encoder: encoder on its device, frozen up to its cut.
             needs: hidden states that the model uses.
             fold_specific: True where this fold has trained the prefix, so that no other fold has the same.
             recordings: the audio.
@@ -86,7 +86,7 @@ class PrefixCaches:
         """Return the hidden states to store (none: the front end's features), and their size in GB.
 
         Args:
-            encoder: on any device, frozen up to its cut.
+            encoder: encoder on any device, frozen up to its cut.
             needs: hidden states that the model uses.
             recordings: the audio.
             fabric: device and precision.

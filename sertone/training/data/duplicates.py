@@ -77,7 +77,7 @@ def check_copies(
 
     Args:
         folds: the splits.
-        recordings: with all utterances loaded.
+        recordings: recordings with all utterances loaded.
         say: receives a line for each fold with such pairs.
 
     Raises:

@@ -20,7 +20,7 @@ def limit_durations(
 
     Args:
         utterances: that would take part.
-        data: of the recipe.
+        data: data of the recipe.
         say: receives a line with the number of longer utterances.
 
     Returns:

@@ -28,9 +28,9 @@ class BatchItem(NamedTuple):
 
     Attributes:
         utterance: the utterance.
-        speed: at which it is played.
+        speed: speed at which it is played.
         withheld: the modality that the model does not get, `audio` or `text`; empty: none.
-        seed: of the augmentation; None: the waveform as it is.
+        seed: seed of the augmentation; None: the waveform as it is.
     """
 
     utterance: Utterance
@@ -46,11 +46,11 @@ class Loader:
 
     Args:
         recordings: decoded audio.
-        vocabulary: of the targets.
+        vocabulary: vocabulary of the targets.
         min_samples: the minimum length of the encoder's input.
-        cache: of the encoder's prefix.
+        cache: cache of the encoder's prefix.
         soft: annotators' votes as targets of emotion.
-        augmentation: of the waveforms of items that have a seed.
+        augmentation: augmentation of the waveforms of items that have a seed.
 
     Attributes:
         waited: seconds that the training has waited for batches.

@@ -35,9 +35,9 @@ class PrefixCache:
     """The prefix outputs of one encoder with its present weights and cut.
 
     Args:
-        encoder: on the device of `fabric`, frozen up to its cut.
+        encoder: encoder on the device of `fabric`, frozen up to its cut.
         layers: hidden states to store; empty: the features of the front end.
-        dtype: of the stored numbers.
+        dtype: dtype of the stored numbers.
         store: for the entries.
         recordings: the audio.
         fabric: device and precision of the computation.
@@ -124,8 +124,8 @@ def load_waveform(
 
     Args:
         recordings: the audio.
-        utterance: to load.
-        speed: at which it is played.
+        utterance: utterance to load.
+        speed: speed at which it is played.
         min_samples: the minimum length of the encoder.
         transform: applied to the samples before they are padded; None: nothing.
     """
@@ -155,10 +155,10 @@ def hash_states(
     """Return a hash of everything except the input that some hidden states depend on.
 
     Args:
-        description: of the encoder, without its weights.
+        description: description of the encoder, without its weights.
         modules: that compute the states.
         layers: numbers of the hidden states.
-        dtype: of the stored numbers.
+        dtype: dtype of the stored numbers.
         fabric: device and precision of the computation.
     """
     dependencies = {

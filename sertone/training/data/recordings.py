@@ -65,7 +65,7 @@ class Recordings:
         """Decode all utterances, so that unreadable files are reported before training starts.
 
         Args:
-            utterances: to load; those that are loaded already are skipped.
+            utterances: utterances to load; those that are loaded already are skipped.
             children: processes that decode; None: one, or one per core where there are many recordings.
 
         Returns:
@@ -94,7 +94,7 @@ class Recordings:
         """Load as `load`, and return a line per kind of warning, with the number of recordings and examples.
 
         Args:
-            utterances: to load.
+            utterances: utterances to load.
 
         Raises:
             SertoneError: `unreadable_audio`.

@@ -51,7 +51,7 @@ def distill(
     An interrupted distillation is resumed; a finished one is left as it is.
 
     Args:
-        recipe: of the distillation.
+        recipe: recipe of the distillation.
         out: its folder.
         force: go on although the recipe has changed.
         fresh: throw away what is in the folder.
@@ -61,8 +61,8 @@ def distill(
         the encoder's folder.
 
     Raises:
-        SertoneError: of the recipe, the audio, the teacher, or the training; `bad_student`, `bad_targets`,
-            `nothing_held_out`, `run_in_use`, `other_experiment`.
+        SertoneError: the recipe, the audio or the teacher cannot be used, or training fails; `bad_student`,
+            `bad_targets`, `nothing_held_out`, `run_in_use`, `other_experiment`.
     """
     require_device(recipe.train.device)
     distributed.init(recipe.train.device)

@@ -34,7 +34,7 @@ class StudentModel(nn.Module):
 
     Args:
         student: the encoder to train.
-        config: of the student: its frozen layers, its heads, the gradient of its front end.
+        config: config of the student: its frozen layers, its heads, the gradient of its front end.
         target_width: width of the teacher.
         targets: layers of the teacher.
         cosine: weight of the cosine term.
@@ -84,7 +84,7 @@ class TargetLoader(Loader):
         encoder: the teacher, frozen up to the deepest target, on the device of `fabric`.
         targets: its layers, in order.
         fabric: device and precision.
-        cache: of the student's prefix.
+        cache: cache of the student's prefix.
     """
 
     def __init__(

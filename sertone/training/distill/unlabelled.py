@@ -51,8 +51,8 @@ def hold_out(pieces: Sequence[Utterance], share: float, seed: int) -> Fold:
     """Hold out some of the audio: whole speakers, or whole files where a speaker is not named.
 
     Args:
-        pieces: of all audio.
-        share: of the speakers or files; at least one is held out, unless it is zero.
+        pieces: pieces of all audio.
+        share: share of the speakers or files; at least one is held out, unless it is zero.
         seed: decides which ones.
 
     Returns:
@@ -86,7 +86,7 @@ def build_card(data: CorpusConfig, fold: Fold, seed: int) -> dict:
     Args:
         data: the corpus.
         fold: as `hold_out` returns it.
-        seed: of everything random.
+        seed: seed of everything random.
     """
     pieces = [*fold.train, *fold.validation]
     return {

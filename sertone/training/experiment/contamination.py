@@ -35,7 +35,7 @@ def hash_training_data(utterances: Sequence[Utterance], card: Mapping) -> dict[s
     Where some speakers are unknown, `unknown_speakers` counts their utterances.
 
     Args:
-        utterances: of the training and the validation set.
+        utterances: utterances of the training and the validation set.
         card: protocol card with `file_hashes`.
     """
     corpus = card["corpus"]["name"]
@@ -60,9 +60,9 @@ def find_overlap(
     """Return the utterances and speakers of a test set that some model was trained on.
 
     Args:
-        utterances: of the test set.
+        utterances: utterances of the test set.
         card: its protocol card.
-        records: of the models, see `hash_training_data`.
+        records: records of the models, see `hash_training_data`.
 
     Returns:
         Ids of the utterances, and names of the speakers.
@@ -84,7 +84,7 @@ def count_unknown_speakers(records: Sequence[Mapping]) -> int:
     counted such utterances have none.
 
     Args:
-        records: of the models, see `hash_training_data`.
+        records: records of the models, see `hash_training_data`.
     """
     return max((record.get("unknown_speakers", 0) for record in records), default=0)
 
@@ -107,8 +107,8 @@ def trace_lineage(
     """Return the records of a model that include those of its encoder and its teachers.
 
     Args:
-        record: of the model itself.
-        origin: of its encoder, if Sertone has trained it.
+        record: record of the model itself.
+        origin: origin of its encoder, if Sertone has trained it.
         teachers: the contents of their `checkpoint.json`.
 
     Returns:
@@ -135,7 +135,7 @@ def describe_validation_overlap(fold: Fold, card: Mapping, records: Sequence[Map
     Args:
         fold: the split.
         card: protocol card with `file_hashes`.
-        records: of the models, see `hash_training_data`.
+        records: records of the models, see `hash_training_data`.
     """
     if not fold.validation:
         return ""
@@ -147,7 +147,7 @@ def require_unseen_test(origin: Origin, folds: Sequence[Fold], card: Mapping) ->
     """Refuse an encoder that was trained, with labels, on data of a test set.
 
     Args:
-        origin: of the encoder.
+        origin: origin of the encoder.
         folds: the splits.
         card: protocol card with `file_hashes`.
 

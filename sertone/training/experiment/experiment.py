@@ -144,7 +144,7 @@ def prepare(
             texts.
 
     Raises:
-        SertoneError: of the recipe, the corpus, the split, a leak, or the texts.
+        SertoneError: the recipe, the corpus, the split or the texts cannot be used, or speakers leak.
     """
     say(f"arithmetic {recipe.train.arithmetic}")
     tasks = _configure_tasks(recipe)

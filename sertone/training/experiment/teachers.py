@@ -57,10 +57,10 @@ def require_compatible(
 
     Args:
         config: `train.teacher` of a recipe.
-        folds: of the experiment.
+        folds: folds of the experiment.
         card: protocol card with `file_hashes`.
-        classes: to learn; none without emotions.
-        ratings: to learn.
+        classes: classes to learn; none without emotions.
+        ratings: ratings to learn.
 
     Returns:
         For the card: name, share in the targets, a hash of every model's weights, and how many of each
@@ -103,8 +103,8 @@ def find_common_ratings(
 
     Args:
         about: the content of the teacher's `checkpoint.json`.
-        classes: of the student; none without emotions.
-        ratings: of the student.
+        classes: classes of the student; none without emotions.
+        ratings: ratings of the student.
 
     Raises:
         SertoneError: `teacher_mismatch`, where their classes differ, or they have no task in common.

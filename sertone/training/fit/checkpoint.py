@@ -45,7 +45,7 @@ def save_model(
         options: the `model` part of the recipe.
         vocabulary: the meaning of its outputs.
         card: protocol card, and all else that should travel with the weights.
-        calibration: of its confidence.
+        calibration: calibration of its confidence.
         ledger: licences of everything that the model is built from.
     """
     description = options | {"encoder": model.encoder.describe() or None}

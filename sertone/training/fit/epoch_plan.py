@@ -24,7 +24,7 @@ def plan_epoch(
     """Return this process's batches of an epoch, and padding factor and counts over all processes.
 
     Args:
-        utterances: of the training set.
+        utterances: utterances of the training set.
         lengths: samples at speed 1 by utterance id.
         withheld: the modality that each utterance withholds.
         config: the `train` part of the recipe.

@@ -69,10 +69,10 @@ class EpochStatistics:
         All processes return the same.
 
         Args:
-            losses: of each task.
+            losses: losses of each task.
             loss: their weighted sum.
-            norm: of the gradient, before clipping.
-            utterances: of the batch.
+            norm: norm of the gradient, before clipping.
+            utterances: utterances of the batch.
 
         Raises:
             SertoneError: `not_finite`.

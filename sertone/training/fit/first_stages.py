@@ -87,7 +87,7 @@ def hash_first_stage(model: EmotionModel, stage: Stage, config: TrainConfig, fol
     """Return a hash of everything that a trained first stage and its scores depend on.
 
     Args:
-        model: before training.
+        model: model before training.
         stage: the first.
         config: the `train` part of the recipe.
         fold: the training set, and the test set that the stage is scored on.

@@ -31,8 +31,9 @@ class Predictions:
 
     Attributes:
         by_task: task -> prediction per utterance: a class, a text, or a rating on the corpus's scale.
-        logits: of the emotion classes, (utterances, K); K is 0 for a model without emotions.
-        probabilities: of the emotion classes, (utterances, K); `predict_utterances` does not calibrate them.
+        logits: logits of the emotion classes, (utterances, K); K is 0 for a model without emotions.
+        probabilities: probabilities of the emotion classes, (utterances, K); not calibrated by
+            `predict_utterances`.
     """
 
     by_task: dict[str, list]
@@ -52,9 +53,9 @@ def predict_utterances(
     """Predict utterances for all tasks, in eval mode; the mode of the model is restored.
 
     Args:
-        model: on the device of `fabric`.
-        vocabulary: of its outputs.
-        utterances: to predict.
+        model: model on the device of `fabric`.
+        vocabulary: vocabulary of its outputs.
+        utterances: utterances to predict.
         loader: makes the batches.
         fabric: device and precision.
         withheld: the modality that the model does not get, `audio` or `text`; empty: none.
@@ -111,7 +112,7 @@ def score_tasks(
     """Score every task that has labels.
 
     Args:
-        predictions: of the model.
+        predictions: predictions of the model.
         labels: task -> true label per utterance, None where it is missing.
         kinds: task -> name in `metrics.SCORES`.
     """

@@ -47,7 +47,7 @@ class StepMemory:
     """An estimate of the memory of one step; the docstring of the module has the formula.
 
     Attributes:
-        encoder: of the model.
+        encoder: encoder of the model.
         config: the `train` part of the recipe.
         device: its type, such as `cpu`.
         cut: the end of the frozen prefix, as `Encoder.freeze` counts; None: nothing is trained.
@@ -65,7 +65,7 @@ class StepMemory:
 
         Args:
             batch: B.
-            seconds: of the longest utterance.
+            seconds: duration of the longest utterance.
         """
         layers = 0 if self.cut is None else self.encoder.depth - max(self.cut, 0)
         # Frozen layers have no dropout, so their attention holds no scores on a CPU either.
@@ -97,8 +97,8 @@ def require_memory(
     """Refuse recordings that do not fit into memory even alone, before the first step.
 
     Args:
-        model: with its stages, on the CPU.
-        folds: with the utterances to train on and to predict.
+        model: model with its stages, on the CPU.
+        folds: folds with the utterances to train on and to predict.
         lengths: samples by utterance id.
         config: the `train` part of the recipe.
         device: type of the device.

@@ -86,8 +86,8 @@ class RunProgress:
         Args:
             head: fold and stage.
             epoch: the current one, from 1.
-            epochs: of this stage.
-            share: of this epoch that is done.
+            epochs: epochs of this stage.
+            share: share of this epoch that is done.
         """
         self._shares[head] = share
         self._bars.update(self._run_task, note=self._estimate_time())
@@ -100,8 +100,8 @@ class RunProgress:
         Args:
             head: fold and stage.
             epoch: number, from 1.
-            epochs: of this stage.
-            scores: to show, by name.
+            epochs: epochs of this stage.
+            scores: scores to show, by name.
         """
         self.done += 1
         self._shares.pop(head, None)  # the whole epoch counts now

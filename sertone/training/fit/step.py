@@ -32,7 +32,7 @@ class Stepper:
     """Trains a model on the losses of one stage.
 
     Args:
-        model: with heads and encoder; the parts that the stage does not train are frozen here.
+        model: model with heads and encoder; the parts that the stage does not train are frozen here.
         stage: the losses and the frozen parts.
         config: the `train` part of the recipe.
         fabric: device and precision.
@@ -67,9 +67,9 @@ class Stepper:
         """Update the weights once, unless loss or gradient is not finite.
 
         Args:
-            batch: on any device.
+            batch: batch on any device.
             progress: share of the stage already done, for the learning rates.
-            utterances: of the batch.
+            utterances: utterances of the batch.
             statistics: records losses and outputs.
 
         Raises:
@@ -158,9 +158,9 @@ def prepare_emotion_loss(
     """Set label smoothing and class weights of the emotion head, if the model has one.
 
     Args:
-        model: before training.
-        vocabulary: of the targets.
-        utterances: of the training set.
+        model: model before training.
+        vocabulary: vocabulary of the targets.
+        utterances: utterances of the training set.
         config: the `train` part of the recipe.
         soft: annotators' votes as targets of emotion.
     """
@@ -190,7 +190,7 @@ def check_plan(model: EmotionModel, config: TrainConfig) -> None:
     """Refuse, before training, a plan that would fail in a later stage.
 
     Args:
-        model: with its stages.
+        model: model with its stages.
         config: the `train` part of the recipe.
 
     Raises:
@@ -212,7 +212,7 @@ def require_finite_weights(model: EmotionModel, where: str) -> None:
     """Refuse a model with weights that are infinite or NaN.
 
     Args:
-        model: in training.
+        model: model in training.
         where: fold, stage and epoch, for the message.
 
     Raises:
@@ -233,8 +233,8 @@ def report_out_of_memory(utterances: Sequence[Utterance], lengths: Tensor) -> It
     """Turn a lack of memory, on the CPU or a GPU, into an error that names the batch.
 
     Args:
-        utterances: of the batch.
-        lengths: in samples, (B,).
+        utterances: utterances of the batch.
+        lengths: lengths in samples, (B,).
 
     Raises:
         SertoneError: `out_of_memory`.

@@ -51,8 +51,8 @@ class Trainer:
     """Trains one model on one fold.
 
     Args:
-        model: with heads, encoder and stages.
-        vocabulary: of its outputs.
+        model: model with heads, encoder and stages.
+        vocabulary: vocabulary of its outputs.
         fold: the split; only its training and validation sets are used.
         fold_number: number of the fold, for the seeds.
         config: the `train` part of the recipe.
@@ -68,7 +68,7 @@ class Trainer:
     Attributes:
         state: stage, epoch, history and best weights so far.
         loader: makes batches for the current stage.
-        calibration: of the trained model's confidence.
+        calibration: calibration of the trained model's confidence.
     """
 
     model: EmotionModel
@@ -248,10 +248,10 @@ class Trainer:
         """Train on the whole training set once.
 
         Args:
-            stepper: of the current stage.
-            seed: of all random numbers.
+            stepper: stepper of the current stage.
+            seed: seed of all random numbers.
             start: share of the stage already done.
-            share: of the stage that this epoch is.
+            share: share of the stage that this epoch covers.
             on_step: called after every step with the share of the epoch that is done.
 
         Returns:

@@ -100,11 +100,11 @@ def save_training_state(
     """Save everything that a resumed training needs, then delete all saves but the newest two.
 
     Args:
-        folder: of all saves.
+        folder: folder of all saves.
         number: grows with every save.
-        model: with its present weights.
-        optimizer: with its moments.
-        state: between two epochs.
+        model: model with its present weights.
+        optimizer: optimizer with its moments.
+        state: state between two epochs.
 
     Raises:
         SertoneError: `disk_full`.
@@ -124,7 +124,7 @@ def move_damaged_aside(folder: Path, say: Callable[[str], None]) -> None:
     """Rename saves that are incomplete or damaged, newest first, until one is intact.
 
     Args:
-        folder: of all saves.
+        folder: folder of all saves.
         say: receives a line for each renamed save.
     """
     for save in reversed(_list_saves(folder)):

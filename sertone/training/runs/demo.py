@@ -23,8 +23,8 @@ class DemoResult:
         corpus: folder of the recordings.
         run: run folder.
         scores: pooled, by task, with their `intervals`.
-        true_class: of the recording predicted.
-        prediction: by the model that was not trained on its speaker.
+        true_class: true class of the recording predicted.
+        prediction: prediction by the model that was not trained on its speaker.
         model: that model's folder.
     """
 

@@ -45,7 +45,7 @@ def build_checked_model(experiment: Experiment) -> Any:
     """Build the model of the first fold, and check that its training plan can be carried out.
 
     Raises:
-        SertoneError: as the building and `check_plan`.
+        SertoneError: the model cannot be built; see `check_plan`.
     """
     vocabulary = experiment.build_vocabulary(0)
     model = models.build(experiment.recipe.model, vocabulary)
@@ -100,9 +100,9 @@ def train_fold(
 
     Args:
         experiment: the experiment that the fold belongs to.
-        number: of the fold.
-        folder: of the fold.
-        caches: of the run.
+        number: number of the fold.
+        folder: folder of the fold.
+        caches: caches of the run.
         progress: where to report.
         first_stages: shared with other runs, or None.
 
@@ -110,7 +110,7 @@ def train_fold(
         the trainer, its model trained and calibrated.
 
     Raises:
-        SertoneError: as the building and the training of the model.
+        SertoneError: the model cannot be built or trained.
     """
     recipe = experiment.recipe
     fold = apply_teacher(experiment, number, caches.recordings)
@@ -200,9 +200,9 @@ def run_fold(
 
     Args:
         experiment: the experiment that the fold belongs to.
-        number: of the fold.
+        number: number of the fold.
         out: run folder.
-        caches: of the run.
+        caches: caches of the run.
         progress: where to report.
         first_stages: shared with other runs, or None.
         keep_checkpoint: False removes the checkpoint once the fold is tested.

@@ -27,7 +27,7 @@ def collect_results(experiment: Experiment, out: Path) -> None:
     """Write the results of a run whose folds are all done.
 
     Args:
-        experiment: of the run.
+        experiment: experiment of the run.
         out: its folder.
     """
     folds = [
@@ -58,12 +58,13 @@ def write_results(out: Path, folds: list[dict], about: dict[str, Any], *, seed: 
 
     Args:
         out: a folder with protocol.json.
-        folds: of each, `name`, `metrics`, `train`, `validation`, `history`, `auxiliary` (of tasks other than
-            emotion and ratings) and what `score_predictions` gives; perhaps `modalities`, condition -> rows
-            like those of predictions.csv, and `after_stages`, stage -> `metrics` and `auxiliary` after it.
+        folds: a record per fold: `name`, `metrics`, `train`, `validation`, `history`, `auxiliary` (of tasks
+            other than emotion and ratings) and the results of `score_predictions`; optional: `modalities`,
+            condition -> rows like those of predictions.csv, and `after_stages`, stage -> `metrics` and
+            `auxiliary` after it.
         about: `corpus`, `model`, `encoder`, `classes`, `folds_of_other_settings`, and `ratings`, each with
             its scale (`low`, `high`, `unit`).
-        seed: of the intervals' draws.
+        seed: seed of the intervals' draws.
     """
     # Rows and auxiliary predictions are large, and the scores replace them in results.json.
     rows = [row for fold in folds for row in fold.pop("rows")]

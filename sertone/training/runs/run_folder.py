@@ -198,7 +198,7 @@ def _list_foreign_files(folder: Path, experiment: str) -> list[str]:
     They are the only evidence where recipe.yaml or protocol.json is damaged.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         experiment: the expected fingerprint.
     """
     paths = [path for pattern in FINGERPRINTED for path in sorted(folder.glob(pattern))]

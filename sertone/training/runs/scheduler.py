@@ -36,7 +36,7 @@ class CrossValidationRun:
     Attributes:
         experiment: the recipe, its corpus read and split.
         out: run folder.
-        label: in front of progress lines; empty where there is only one run.
+        label: label in front of progress lines; empty where there is only one run.
         first_stages: shared with other runs, or None.
         keep_checkpoints: False removes the checkpoint of each fold once the fold is tested.
     """
@@ -95,7 +95,7 @@ def run_folds(
     A run that fails does not stop the others; its error is raised at the end.
 
     Args:
-        runs: on one machine, their folders claimed.
+        runs: runs on one machine, their folders claimed.
         jobs: folds at a time.
         progress: its total counts the epochs of all folds.
         on_finished: called with every run as soon as all its folds are done.

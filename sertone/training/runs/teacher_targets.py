@@ -25,7 +25,7 @@ class TeacherTargets:
 
     Attributes:
         weight: share of the teacher's prediction in the target of an utterance with a label.
-        votes: per utterance, class -> probability; empty where the teacher predicts no emotions.
+        votes: for each utterance, class -> probability; empty where the teacher predicts no emotions.
         ratings: rating -> prediction per utterance, on the corpus's scale.
     """
 
@@ -39,7 +39,7 @@ class TeacherTargets:
         """Return the utterances with mixed targets.
 
         Args:
-            utterances: of the training set.
+            utterances: utterances of the training set.
             class_map: emotion -> class.
             soft: mix the annotators' votes where there are any, and the label elsewhere. False mixes the
                 label always.
@@ -88,11 +88,11 @@ def apply_teacher(experiment: Experiment, number: int, recordings: Recordings) -
 
     Args:
         experiment: the experiment that the fold belongs to.
-        number: of the fold.
+        number: number of the fold.
         recordings: decoded audio.
 
     Raises:
-        SertoneError: as the loading of the teacher.
+        SertoneError: the teacher cannot be loaded.
     """
     fold, config = experiment.folds[number], experiment.recipe.train
     if config.teacher is None:

@@ -93,7 +93,7 @@ def score_confidence(rows: Sequence[dict], classes: Sequence[str], folds: Sequen
     """Score the confidence on the test sets of all folds, each fold with its own calibration.
 
     Args:
-        rows: of predictions.csv.
+        rows: rows of predictions.csv.
         classes: names.
         folds: `confidence` of each, as `score_predictions` gives it.
     """

@@ -32,7 +32,7 @@ def score_fold(trainer: Trainer, experiment: Experiment, number: int) -> dict[st
     Args:
         trainer: its model is trained and on its device.
         experiment: the experiment that the fold belongs to.
-        number: of the fold.
+        number: number of the fold.
 
     Returns:
         `metrics`; `auxiliary`, targets and predictions of the auxiliary tasks; and what `score_predictions`
@@ -48,9 +48,9 @@ def score_stage(trainer: Trainer, experiment: Experiment, number: int, stage: St
     """Score the tasks of a stage that has just ended; nothing random is drawn, and no weight changes.
 
     Args:
-        trainer: at the end of the stage, its model on its device.
+        trainer: trainer at the end of the stage, its model on its device.
         experiment: the experiment that the fold belongs to.
-        number: of the fold.
+        number: number of the fold.
         stage: the stage.
 
     Returns:
@@ -129,7 +129,7 @@ def predict_by_condition(trainer: Trainer, experiment: Experiment, number: int) 
     Args:
         trainer: its model is trained and on its device.
         experiment: the experiment that the fold belongs to.
-        number: of the fold.
+        number: number of the fold.
     """
     test = experiment.select_labelled(experiment.folds[number].test)
     spoken = [u for u in test if has_words(u.text)]

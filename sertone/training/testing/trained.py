@@ -38,12 +38,12 @@ class TorchModel:
             confident than each model, so more recordings are unsure than the coverage says. No recording is
             new to all folds, so there is none to fit the threshold on.
         device: `cpu` or `cuda`.
-        threads: of torch; None: as they are.
+        threads: number of torch's threads; None: as they are.
 
     Attributes:
         models: torch modules in eval mode.
         vocabularies: inputs and outputs of each model.
-        calibrations: of each model.
+        calibrations: calibrations of each model.
         abouts: the content of `checkpoint.json` of each model.
         class_map: emotion -> class.
         missing: names of the folds of a run without a model; loading warns of them.
