@@ -3,7 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
+
+from sertone import audio
+from sertone.errors import AudioError
 
 RATE, SECONDS = 16000, 2.0
 SNDFILE = {
@@ -54,6 +58,13 @@ def encode(path, codec, samples=None, *, form=None, rate=None, options=None, lay
             for packet in stream.encode(part):
                 out.mux(packet)
     return Path(path)
+
+
+def error_code(path):
+    """Return the code of the error that reading a file raises."""
+    with pytest.raises(AudioError) as caught:
+        audio.read(path)
+    return caught.value.code
 
 
 def _places(data, draw, longest):
