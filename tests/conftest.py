@@ -200,3 +200,11 @@ def toy(tmp_path_factory) -> Path:
     from toys import write_toy
 
     return write_toy(tmp_path_factory.mktemp("toy") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def folder_tree(tmp_path_factory) -> Path:
+    """Twelve recordings in a folder tree; see `many_files`."""
+    from many_files import write_folder_tree
+
+    return write_folder_tree(tmp_path_factory.mktemp("many"))
