@@ -1,4 +1,4 @@
-"""The training of a first fold, whole or interrupted, and its weights."""
+"""Changed recipes; the training of a first fold, whole or interrupted, and its weights."""
 
 import pytest
 from safetensors.torch import load_file
@@ -9,8 +9,16 @@ from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.folds import prepare_data, train_fold
 
 
-def train_first_fold(recipe, folder):
+def change_training(recipe, **changes):
+    """Return the recipe with other training settings."""
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=changes)})
+
+
+def train_first_fold(recipe, folder, lines=None):
+    """Train the first fold; with a list of lines, add the messages to it."""
     experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
+    if lines is not None:
+        progress.say = lines.append
     return train_fold(experiment, 0, folder, prepare_data(experiment, progress), progress)
 
 
