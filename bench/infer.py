@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 import torch
 from backends import Backend, call, start
+from pairs import HERE
 from speech import durations
-from train import HERE, describe_processor
+from train import describe_processor
 from transformers import AutoConfig, AutoModelForAudioClassification, Wav2Vec2FeatureExtractor
 from transformers.utils import logging
 

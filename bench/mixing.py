@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 from floor import Counts
+from pairs import Child, Plan, compute_ratio, race
 from speech import durations
-from train import CHARACTERS, HIDDEN, QUICK_SCALE, Child, Plan, compute_ratio, race
+from train import CHARACTERS, HIDDEN, QUICK_SCALE
 from transformers import AutoConfig
 from ways import Way
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
+from pairs import Plan, plan_bucketed, plan_random
 from speech import durations
 from torch.profiler import ProfilerActivity, profile
-from train import Plan, plan_bucketed, plan_random
 from ways import TrainingRun, Way
 
 from sertone.utils.processes import ChildProcess

@@ -12,6 +12,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from sertone import corpora
+from sertone.errors import SertoneError
 
 REPOSITORY = Path(__file__).parent.parent
 REAL_SPEECH = REPOSITORY.parent / "shared" / "data"
@@ -116,6 +117,13 @@ def clips(*lengths):
     return [torch.randn(n, generator=draw) * 0.1 + 0.02 for n in lengths]
 
 
+def code_of(function, *arguments, **options):
+    """Return the code of the error that a call raises."""
+    with pytest.raises(SertoneError) as caught:
+        function(*arguments, **options)
+    return caught.value.code
+
+
 def padded(waveforms):
     """Waveforms (B, N) and lengths (B,)."""
     return pad_sequence(waveforms, batch_first=True), torch.tensor([len(w) for w in waveforms])
@@ -128,8 +136,10 @@ TINY_MODEL = {
     "frozen_layers": 1,
 }
 
+SMALL_MODEL = {"name": "baseline", "encoder": TINY_MODEL["encoder"], "hidden": 8}
 
-@pytest.fixture
+
+@pytest.fixture(scope="session")
 def demo_recipe(small_demo):
     """A recipe of one epoch per stage on the small demo corpus: demo_recipe(**train) -> Recipe."""
     from sertone.recipe import Recipe
@@ -145,6 +155,20 @@ def demo_recipe(small_demo):
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def saving_recipe(demo_recipe):
+    """A recipe of three folds and one epoch that saves after every epoch."""
+    return demo_recipe(SMALL_MODEL, {"folds": 3}, epochs=[1], save_every=1, speeds=[1.0], device="cpu")
+
+
+@pytest.fixture(scope="session")
+def finished_run(saving_recipe, tmp_path_factory) -> Path:
+    """The finished cross-validation of this recipe; tests change copies only."""
+    from sertone.training.runs.crossval import cross_validate
+
+    return cross_validate(saving_recipe, tmp_path_factory.mktemp("saves") / "run", jobs=1, quiet=True)
 
 
 @pytest.fixture(scope="session")
@@ -200,3 +224,11 @@ def toy(tmp_path_factory) -> Path:
     from toys import write_toy
 
     return write_toy(tmp_path_factory.mktemp("toy") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def folder_tree(tmp_path_factory) -> Path:
+    """Twelve recordings in a folder tree; see `many_files`."""
+    from many_files import write_folder_tree
+
+    return write_folder_tree(tmp_path_factory.mktemp("many"))

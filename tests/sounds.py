@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
+from sertone import audio
+from sertone.errors import AudioError
+
 RATE, SECONDS = 16000, 2.0
+NOISE = 0.1 * np.random.default_rng(0).standard_normal(RATE)
 SNDFILE = {
     "wav": {},
     "flac": {},
@@ -27,6 +32,11 @@ def voice(seconds=SECONDS, rate=RATE):
     tones = sum(np.sin(n * phase) / n for n in range(1, 20))
     noise = np.random.default_rng(0).standard_normal(len(time))
     return (0.05 * (1 + np.sin(6 * np.pi * time)) * tones + 0.002 * noise).astype(np.float32)
+
+
+def wav(samples=NOISE, rate=RATE, **options):
+    """Return a function that writes samples unchanged."""
+    return lambda path: soundfile.write(path, samples, rate, **options)
 
 
 def write(path, name, samples=None):
@@ -54,6 +64,13 @@ def encode(path, codec, samples=None, *, form=None, rate=None, options=None, lay
             for packet in stream.encode(part):
                 out.mux(packet)
     return Path(path)
+
+
+def error_code(path):
+    """Return the code of the error that reading a file raises."""
+    with pytest.raises(AudioError) as caught:
+        audio.read(path)
+    return caught.value.code
 
 
 def _places(data, draw, longest):

@@ -39,8 +39,8 @@ def test_operations_are_those_that_torch_counts(shape):
 
 
 def test_the_speech_has_iemocaps_durations():
+    from pairs import plan_bucketed
     from speech import COUNT, Speech, durations
-    from train import plan_bucketed
 
     from sertone.training.data.batches import padding_factor
 

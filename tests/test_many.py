@@ -1,88 +1,48 @@
-"""Many recordings: the inputs, the rows, and resuming after any interruption."""
+"""Many recordings: the inputs, the rows, progress, and the bundled model."""
 
-import csv
 import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from many_files import FILES, predict, read_rows
 from toys import CLASSES
 
 import sertone
-from sertone import cli
 from sertone.errors import SertoneError
 from sertone.runtime import shipped
-from sertone.runtime.batch import predict_many, resumable, row_formats
+from sertone.runtime.batch import predict_many, row_formats
 from sertone.runtime.batch.inputs import Input, collect_inputs
 from sertone.runtime.batch.prediction_progress import PredictionProgress, StatusCounts
 from sertone.schema import Prediction
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Twelve recordings in a folder tree with other files; two of them cannot be predicted."""
-    root = tmp_path_factory.mktemp("many")
-    for number in range(10):
-        path = root / f"{'b/c' if number % 3 else 'a'}" / f"{number}.{('wav', 'FLAC')[number % 2]}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        samples = 0.02 * (number + 1) * np.random.default_rng(number).standard_normal(4000)
-        soundfile.write(path, samples, 16000)
-    (root / "z.wav").touch()
-    (root / "a" / "y.mp3").write_text("no sound")
-    (root / ".hidden.wav").touch()
-    (root / ".git").mkdir()
-    (root / ".git" / "x.wav").touch()
-    (root / "readme.txt").write_text("not a recording")
-    (root / "a" / "round").symlink_to(root)
-    return root
-
-
-FILES = ["a/0.wav", "a/3.FLAC", "a/6.wav", "a/9.FLAC", "a/y.mp3"]
-FILES += [f"b/c/{n}.{('wav', 'FLAC')[n % 2]}" for n in (1, 2, 4, 5, 7, 8)] + ["z.wav"]
-
-
-def predict(*arguments):
-    return cli.app(["predict", *map(str, arguments)])
-
-
-def read_rows(path):
-    """Return the rows of an output in either format."""
-    if path.suffix == ".csv":
-        with open(path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def test_a_folder_stands_for_its_visible_recordings_in_order(folder):
-    assert [Path(each.file).relative_to(folder).as_posix() for each in collect_inputs([folder])] == FILES
-    first = folder / "z.wav"
-    assert [each.file for each in collect_inputs([first, folder / "a"])] == [
-        str(folder / name) for name in ["z.wav", *FILES[:5]]
+def test_a_folder_stands_for_its_visible_recordings_in_order(folder_tree):
+    assert [
+        Path(each.file).relative_to(folder_tree).as_posix() for each in collect_inputs([folder_tree])
+    ] == FILES
+    first = folder_tree / "z.wav"
+    assert [each.file for each in collect_inputs([first, folder_tree / "a"])] == [
+        str(folder_tree / name) for name in ["z.wav", *FILES[:5]]
     ]
 
 
-def test_an_empty_folder_among_other_paths_is_one_row(toy, folder, tmp_path, capsys):
+def test_an_empty_folder_among_other_paths_is_one_row(toy, folder_tree, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    assert predict(toy, folder / "a" / "0.wav", tmp_path / "empty", folder / "b") == 1
+    assert predict(toy, folder_tree / "a" / "0.wav", tmp_path / "empty", folder_tree / "b") == 1
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row["file"] for row in rows[:2]] == [str(folder / "a" / "0.wav"), str(tmp_path / "empty")]
+    assert [row["file"] for row in rows[:2]] == [str(folder_tree / "a" / "0.wav"), str(tmp_path / "empty")]
     assert [row["code"] for row in rows] == ["", "not_a_file", *[""] * 6]
 
 
-def test_lists_and_tables(folder, tmp_path, monkeypatch):
+def test_lists_and_tables(folder_tree, tmp_path, monkeypatch):
     content = b"\xef\xbb\xbf one.wav\r\n\n/x/\xff.wav\n"
     (tmp_path / "list.txt").write_bytes(content)
     expected = [Input(" one.wav"), Input("/x/\udcff.wav")]
@@ -97,7 +57,7 @@ def test_lists_and_tables(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({}, "no recordings given"),
         ({"paths": ["a.wav"], "listed": "x"}, "more than one"),
@@ -105,216 +65,46 @@ def test_lists_and_tables(folder, tmp_path, monkeypatch):
         ({"paths": ["empty"]}, "neither a model nor recordings"),
     ],
 )
-def test_nothing_to_predict_is_an_error(tmp_path, monkeypatch, given, said):
+def test_nothing_to_predict_is_an_error(tmp_path, monkeypatch, given, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SertoneError, match=said) as caught:
+    with pytest.raises(SertoneError, match=message) as caught:
         collect_inputs(**given)
     assert caught.value.code == "no_files"
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_each_recording_has_a_row_equal_to_its_single_prediction(toy, folder, tmp_path, form, capsys):
+def test_each_recording_has_a_row_equal_to_its_single_prediction(toy, folder_tree, tmp_path, form, capsys):
     out = tmp_path / f"results.{form}"
-    assert predict(toy, folder, "--out", out) == 1
-    said = capsys.readouterr()
-    assert not said.out and "12 files" in said.err and "2 errors (1 not_audio, 1 empty_file)" in said.err
-    found, model = read_rows(out), sertone.load(toy)
-    assert [row["file"] for row in found] == [str(folder / name) for name in FILES]
-    for row in found:
+    assert predict(toy, folder_tree, "--out", out) == 1
+    output = capsys.readouterr()
+    assert (
+        not output.out and "12 files" in output.err and "2 errors (1 not_audio, 1 empty_file)" in output.err
+    )
+    rows, model = read_rows(out), sertone.load(toy)
+    assert [row["file"] for row in rows] == [str(folder_tree / name) for name in FILES]
+    for row in rows:
         alone = model.predict(row["file"])
         assert (row["status"], row["code"], row["label"] or None) == (alone.status, alone.code, alone.label)
         if form == "jsonl":
             assert row == json.loads(json.dumps(alone.to_json()))
         elif alone.label:
-            shares = {name: float(row[f"p_{name}"]) for name in CLASSES}
-            assert shares == pytest.approx(alone.probabilities, abs=1e-6)
+            probabilities = {name: float(row[f"p_{name}"]) for name in CLASSES}
+            assert probabilities == pytest.approx(alone.probabilities, abs=1e-6)
             assert float(row["arousal"]) == pytest.approx(alone.dimensions["arousal"], abs=1e-6)
         else:
             assert row["p_sad"] == row["arousal"] == row["duration_s"] == ""
     if form == "csv":
         fixed = ["file", "status", "code", "message", "duration_s", "label", "confidence", "unsure"]
-        assert list(found[0]) == [*fixed, *(f"p_{name}" for name in CLASSES), "arousal", "text"]
+        assert list(rows[0]) == [*fixed, *(f"p_{name}" for name in CLASSES), "arousal", "text"]
 
 
-def test_stdout_has_the_same_rows(toy, folder, tmp_path, capsys):
-    assert predict(toy, folder, "--out", tmp_path / "r.jsonl") == 1
+def test_stdout_has_the_same_rows(toy, folder_tree, tmp_path, capsys):
+    assert predict(toy, folder_tree, "--out", tmp_path / "r.jsonl") == 1
     capsys.readouterr()
-    assert predict(toy, folder) == 1
+    assert predict(toy, folder_tree) == 1
     assert capsys.readouterr().out == (tmp_path / "r.jsonl").read_text()
-    assert predict(toy, folder / "a" / "0.wav", folder / "b" / "c") == 0
-
-
-def test_an_output_is_never_overwritten_or_mixed(toy, folder, tmp_path, capsys):
-    out = tmp_path / "r.csv"
-    assert predict(toy, folder / "a", "--out", out) == 1
-    before = out.read_bytes()
-
-    def refuse(*arguments):
-        with pytest.raises(SertoneError) as caught:
-            predict(toy, folder / "a", "--out", out, *arguments)
-        assert out.read_bytes() == before
-        return caught.value
-
-    assert refuse().code == "output_exists"
-    for other in (
-        ("--strict",),
-        ("--classes", "angry,sad"),
-        ("--min-confidence", "0.9"),
-        ("--dimensions", "unit"),
-    ):
-        assert refuse("--resume", *other).code == "other_output"
-    assert "expected dimensions 'unit'" in str(refuse("--resume", "--dimensions", "unit"))
-    with pytest.raises(SertoneError) as caught:
-        predict(toy, folder / "a", "--resume")
-    assert caught.value.code == "no_output"
-    with pytest.raises(SertoneError) as caught:
-        predict(toy, folder / "a", "--out", tmp_path / "r.xlsx")
-    assert caught.value.code == "bad_output"
-    (tmp_path / "foreign.csv").write_text("file\n")
-    with pytest.raises(SertoneError) as caught:
-        predict(toy, folder / "a", "--out", tmp_path / "foreign.csv", "--resume")
-    assert caught.value.code == "not_resumable"
-    out.write_bytes(before.replace(b"ok", b"ok,", 1))
-    with pytest.raises(SertoneError, match="row 2") as caught:
-        predict(toy, folder / "a", "--out", out, "--resume")
-    assert caught.value.code == "bad_rows"
-
-
-def test_another_model_cannot_resume(toy, folder, tmp_path):
-    from toys import write_toy
-
-    other = write_toy(tmp_path / "other", threshold=0.9)
-    assert predict(toy, folder / "b", "--out", tmp_path / "r.csv") == 0
-    with pytest.raises(SertoneError, match="model") as caught:
-        predict(other, folder / "b", "--out", tmp_path / "r.csv", "--resume")
-    assert caught.value.code == "other_output"
-
-
-def test_two_processes_cannot_write_one_output(toy, folder, tmp_path):
-    model, out = sertone.load(toy), tmp_path / "r.csv"
-    inputs, form = collect_inputs([folder / "a"]), row_formats.select_format(out, model.answer_format)
-    with resumable.open_output(out, form, {}, inputs, resume=False):
-        with pytest.raises(SertoneError) as caught, resumable.open_output(out, form, {}, inputs, resume=True):
-            pass
-        assert caught.value.code == "output_in_use"
-
-
-def test_changed_files_are_predicted_again(toy, tmp_path, capsys):
-    for name in ("a", "b", "c"):
-        soundfile.write(tmp_path / f"{name}.wav", 0.1 * np.ones(4000), 16000)
-    files = [tmp_path / f"{name}.wav" for name in ("a", "b", "c", "missing")]
-    out = tmp_path / "r.jsonl"
-    assert predict(toy, *files, "--out", out) == 1
-    before = read_rows(out)
-    capsys.readouterr()
-    soundfile.write(files[1], 0.1 * np.random.default_rng(0).standard_normal(5000), 16000)
-    soundfile.write(files[3], 0.1 * np.random.default_rng(1).standard_normal(4000), 16000)
-    assert predict(toy, *files, "--out", out, "--resume") == 0
-    assert "2 changed inputs" in capsys.readouterr().err
-    after = read_rows(out)
-    assert [row["file"] for row in after] == [str(files[n]) for n in (0, 2, 1, 3)]
-    assert after[:2] == [before[0], before[2]]
-    assert [row["status"] for row in after[2:]] == ["ok", "ok"] and after[2]["duration_s"] == 5000 / 16000
-    assert predict(toy, *files, "--out", out, "--resume") == 0 and read_rows(out) == after
-
-
-def test_a_changed_text_or_duration_changes_the_stamp(tmp_path):
-    soundfile.write(tmp_path / "a.wav", 0.1 * np.ones(4000), 16000)
-    source = Input(str(tmp_path / "a.wav"), "so", 1.0)
-    stamps = {
-        resumable.compute_stamp(each)
-        for each in (source, replace(source, text="no"), replace(source, duration_s=2.0))
-    }
-    assert len(stamps) == 3 and resumable.compute_stamp(source) in stamps
-    assert resumable.compute_stamp(Input("a\0b")) == resumable.compute_stamp(Input("missing.wav"))
-
-
-NAMES = st.text(st.characters(codec=None, exclude_characters="\0"), min_size=1, max_size=6)
-NAMES |= st.sampled_from(['"', "\r", "\n", '"\n,', "\udcff", "a.wav", "\u2028", "\\udcff"])
-
-
-def make_predictions(names, model):
-    status = ("ok", "warning", "error")
-    return [
-        Prediction(
-            file=name,
-            status=status[number % 3],
-            code=("", "padded", "empty_file")[number % 3],
-            message=f'"{name}"\n{number}',
-            duration_s=number / 3,
-            label=None if number % 3 == 2 else "sad",
-            probabilities={} if number % 3 == 2 else dict.fromkeys(CLASSES, 0.25),
-            text=name if number % 2 else None,
-        )
-        for number, name in enumerate(names)
-    ]
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(NAMES, min_size=1, max_size=8), st.sampled_from(["csv", "jsonl"]), st.data())
-def test_no_row_is_lost_or_repeated_wherever_the_file_is_cut(toy, names, form, data):
-    """The test cuts output and journal at any byte, several times."""
-    model = sertone.load(toy)
-    inputs, predictions = [Input(name) for name in names], make_predictions(names, model)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / f"r.{form}"
-        journal = out.with_name(f"{out.name}.journal")
-        form_, whole = row_formats.select_format(out, model.answer_format), None
-        for attempt in range(4):
-            with resumable.open_output(out, form_, {"model": "x"}, inputs, resume=True) as opened:
-                unfinished = opened.select_unfinished(inputs)
-                stop = data.draw(st.integers(0, len(unfinished))) if attempt < 3 else len(unfinished)
-                for source in unfinished[:stop]:
-                    opened.write(resumable.compute_stamp(source), predictions[names.index(source.file)])
-            whole = out.read_bytes()
-            if attempt < 3:
-                os.truncate(out, data.draw(st.integers(0, len(whole))))
-                kept = journal.read_bytes()
-                os.truncate(journal, data.draw(st.integers(kept.index(b"\n") + 1, len(kept))))
-        expected = Counter(row_formats.normalise_name(name) for name in names)
-        with open(out, "rb") as file:
-            found = [form_.parse_row(row) for row in row_formats.iterate_complete_rows(file, form_)][
-                form == "csv" :
-            ]
-        assert Counter(row_formats.normalise_name(row.file) for row in found) == expected
-        assert whole.decode() and not out.with_name(f".{out.name}.part").exists()
-
-
-@pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_repeated_kills_lose_no_row(toy, tmp_path, form):
-    """After SIGKILL at several moments every recording has one row, with one process and with two."""
-    sound = 0.1 * np.random.default_rng(0).standard_normal(3000)
-    for number in range(300):
-        soundfile.write(tmp_path / f"{number:03}.wav", sound, 16000)
-    out = tmp_path / f"r.{form}"
-    command = [
-        sys.executable,
-        "-m",
-        "sertone",
-        "predict",
-        str(toy),
-        str(tmp_path),
-        "--resume",
-        "--out",
-        str(out),
-        *(("--jobs", "2") if form == "jsonl" else ()),
-    ]
-    sizes = []
-    for wait in (1, 2000, 9000):  # bytes that are new when it is killed
-        running = subprocess.Popen(command, stderr=subprocess.PIPE)
-        start = sizes[-1] if sizes else 0
-        while running.poll() is None and (out.stat().st_size if out.exists() else 0) < start + wait:
-            time.sleep(0.001)
-        running.send_signal(signal.SIGKILL)
-        running.communicate()
-        sizes.append(out.stat().st_size)
-    assert len(read_rows(out)) < 300
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0 and "from before" in done.stderr, done.stderr
-    assert sorted(row["file"] for row in read_rows(out)) == [
-        str(tmp_path / f"{n:03}.wav") for n in range(300)
-    ]
+    assert predict(toy, folder_tree / "a" / "0.wav", folder_tree / "b" / "c") == 0
 
 
 def test_memory_does_not_grow(toy, tmp_path):
@@ -380,35 +170,35 @@ def package_with_model(toy, monkeypatch, tmp_path):
     monkeypatch.setattr(shipped, "PACKAGE", package)
 
 
-def test_without_a_model_the_one_of_the_package_predicts(package_with_model, toy, folder, capsys):
-    sound = folder / "a" / "0.wav"
+def test_without_a_model_the_one_of_the_package_predicts(package_with_model, toy, folder_tree, capsys):
+    sound = folder_tree / "a" / "0.wav"
     assert shipped.find_folder().resolve() == toy
     assert sertone.load().predict(sound) == sertone.load(toy).predict(sound)
     assert predict(sound, "wav/missing.wav") == 1
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert first["status"] == "ok" and second["code"] == "missing_file"
-    assert predict(folder / "b") == 0
+    assert predict(folder_tree / "b") == 0
 
 
 @pytest.mark.parametrize("name", ["runs/none", "owner/model", "runs/mine/fold_9", "/nowhere"])
-def test_a_path_that_is_no_recording_is_taken_for_a_model(package_with_model, folder, name):
+def test_a_path_that_is_no_recording_is_taken_for_a_model(package_with_model, folder_tree, name):
     """Another model must not predict if the name of the wanted one is misspelt."""
     with pytest.raises(SertoneError) as caught:
-        predict(name, folder / "a" / "0.wav")
+        predict(name, folder_tree / "a" / "0.wav")
     assert caught.value.code == "not_a_checkpoint"
 
 
-def test_a_copy_without_a_model(monkeypatch, tmp_path, folder):
+def test_a_copy_without_a_model(monkeypatch, tmp_path, folder_tree):
     monkeypatch.setattr(shipped, "PACKAGE", tmp_path)
     with pytest.raises(SertoneError, match="predict MODEL FILE") as caught:
-        predict(folder / "a" / "0.wav")
+        predict(folder_tree / "a" / "0.wav")
     assert caught.value.code == "no_model"
 
 
 def test_speech_in_a_folder(toy, tmp_path, small_demo):
     out = tmp_path / "r.jsonl"
-    found = collect_inputs([small_demo])
-    tally = predict_many.write_predictions(sertone.load(toy), found, out, model="toy")
-    assert tally.count("error") == 0 and len(found) == 40
+    inputs = collect_inputs([small_demo])
+    tally = predict_many.write_predictions(sertone.load(toy), inputs, out, model="toy")
+    assert tally.count("error") == 0 and len(inputs) == 40
     for row in read_rows(out):
         assert row["duration_s"] == pytest.approx(soundfile.info(row["file"]).duration, abs=1e-4)

@@ -5,8 +5,8 @@ import pytest
 import soundfile
 import torch
 from conftest import TINY_MODEL
-from test_training import train_first_fold
 from torch.profiler import ProfilerActivity, profile
+from training_runs import train_first_fold
 
 from sertone import models
 from sertone.corpora._check import check

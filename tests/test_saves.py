@@ -1,127 +1,28 @@
-"""The files that training writes: complete, hashed, readable for other users, of one data set; damage is reported."""
+"""The files that training writes: complete, hashed, readable for other users; damage and a full disk are reported."""
 
 import json
 import os
 import shutil
 import stat
 
-import numpy as np
 import pytest
 import torch
-from conftest import TINY_MODEL
+from conftest import code_of
 from damage import flip, room, tear
+from training_runs import change_training, interrupt, train_first_fold
 
-import sertone
-from sertone import corpora, files
-from sertone import recipe as recipes
-from sertone.errors import SertoneError
+from sertone import files
 from sertone.nn.tensor_files import load_tensors, save_tensors, writing_tensors
-from sertone.training.experiment.experiment import prepare
-from sertone.training.fit import checkpoint, training_state
-from sertone.training.fit.progress import RunProgress
-from sertone.training.fit.step import report_out_of_memory
+from sertone.training.fit import checkpoint
 from sertone.training.runs.crossval import cross_validate
-from sertone.training.runs.folds import prepare_data, train_fold
-from sertone.training.runs.train import train
-
-SMALL = {"name": "baseline", "encoder": TINY_MODEL["encoder"], "hidden": 8}
-
-
-@pytest.fixture(scope="module")
-def recipe(small_demo):
-    values = {
-        "data": {"corpus": "demo", "root": str(small_demo)},
-        "protocol": {"split": "grouped_k_fold", "folds": 3},
-        "model": SMALL,
-        "train": {"epochs": [1], "batch_size": 8, "save_every": 1, "speeds": [1.0], "device": "cpu"},
-    }
-    return recipes.Recipe.model_validate(values)
-
-
-@pytest.fixture(scope="module")
-def run(recipe, tmp_path_factory):
-    """A finished cross-validation of three folds."""
-    return cross_validate(recipe, tmp_path_factory.mktemp("saves") / "run", jobs=1, quiet=True)
-
-
-def longer(recipe, **changes):
-    """Return the recipe with other training settings."""
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update=changes)})
-
-
-def code_of(function, *arguments, **options):
-    with pytest.raises(SertoneError) as caught:
-        function(*arguments, **options)
-    return caught.value.code
-
-
-# The data of a run
-
-
-CHANGES = {
-    "labels.emotion": lambda row: {**row, "emotion": "angry" if row["emotion"] == "sad" else "sad"},
-    "labels.gender": lambda row: {**row, "gender": "male" if row["gender"] == "female" else "female"},
-    "speakers": lambda row: {**row, "session": "S9"},
-    "texts": lambda row: {**row, "text": "something else"},
-}
-
-
-@pytest.fixture
-def table(small_demo, tmp_path):
-    """The rows of the demo's table, and a function that writes them: table(rows) -> path."""
-    import csv
-
-    with open(small_demo / "metadata.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    (tmp_path / "wav").symlink_to(small_demo / "wav")
-
-    def write(rows):
-        with open(tmp_path / "m.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        return tmp_path / "m.csv"
-
-    return rows, write
-
-
-@pytest.mark.parametrize("kind", [*CHANGES, "order"])
-def test_a_run_is_not_resumed_after_its_data_has_changed(recipe, table, tmp_path, kind):
-    rows, write = table
-    data = {"corpus": "manifest", "root": str(write(rows))}
-    mine = recipe.model_copy(update={"data": recipes.DataConfig.model_validate(data)})
-    (tmp_path / "run" / "fold_0").mkdir(parents=True)  # something was trained there
-    card = prepare(mine).card
-    (tmp_path / "run" / "protocol.json").write_text(json.dumps(card, default=str))
-    write([*rows[1:], rows[0]] if kind == "order" else [CHANGES[kind](rows[0]), *rows[1:]])
-    with pytest.raises(SertoneError, match=rf"contents\.{kind}: was") as caught:
-        cross_validate(mine, tmp_path / "run", quiet=True)
-    assert caught.value.code == "other_experiment"
-
 
 # Damage
 
 
-def saved(recipe, folder, monkeypatch, epochs=4):
+def saved(recipe, folder, monkeypatch):
     """Interrupt a training of one fold after its fourth epoch, and return the folder of its saves."""
-    save = training_state.save_training_state
-
-    def stop(where, number, *rest):
-        save(where, number, *rest)
-        if number == epochs:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training_state, "save_training_state", stop)
-        train_first_fold(recipe, folder)
+    interrupt(monkeypatch, recipe, folder, 4)
     return folder / "resume"
-
-
-def train_first_fold(recipe, folder, lines=None):
-    experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
-    if lines is not None:
-        progress.say = lines.append
-    return train_fold(experiment, 0, folder, prepare_data(experiment, progress), progress)
 
 
 def empty(save):
@@ -143,9 +44,9 @@ HARM = {
 
 
 @pytest.fixture(scope="module")
-def whole(recipe, tmp_path_factory):
+def whole(saving_recipe, tmp_path_factory):
     """The recipe with six epochs and a validation speaker, and its final weights."""
-    mine = longer(recipe, epochs=[6])
+    mine = change_training(saving_recipe, epochs=[6])
     mine = mine.model_copy(update={"protocol": mine.protocol.model_copy(update={"validation": "speaker"})})
     folder = tmp_path_factory.mktemp("whole")
     train_first_fold(mine, folder)
@@ -179,83 +80,40 @@ def test_when_both_saves_are_damaged_training_begins_again(whole, tmp_path, monk
 
 @pytest.mark.parametrize("name", ["recipe.yaml", "protocol.json", "fold_1/result.json"])
 @pytest.mark.parametrize("harm", [tear, lambda path: path.write_bytes(b"")], ids=["torn", "empty"])
-def test_a_torn_file_of_a_run_is_renamed_and_written_again(run, recipe, tmp_path, capsys, name, harm):
-    copy = shutil.copytree(run, tmp_path / "run")
+def test_a_torn_file_of_a_run_is_renamed_and_written_again(
+    finished_run, saving_recipe, tmp_path, capsys, name, harm
+):
+    copy = shutil.copytree(finished_run, tmp_path / "run")
     harm(copy / name)
     before = (copy / name).read_bytes()
-    cross_validate(recipe, copy, jobs=1)
+    cross_validate(saving_recipe, copy, jobs=1)
     if not (
         name == "protocol.json" and before == b"{}"
     ):  # an empty card is one that differs in nothing known
         assert "is damaged; renamed to" in capsys.readouterr().err
         assert (copy / f"{name}.damaged1").read_bytes() == before
-    scores = [json.loads((folder / "results.json").read_text())["pooled"] for folder in (run, copy)]
+    scores = [json.loads((folder / "results.json").read_text())["pooled"] for folder in (finished_run, copy)]
     assert scores[0] == scores[1]
-    assert json.loads((copy / "protocol.json").read_text()) == json.loads((run / "protocol.json").read_text())
+    assert json.loads((copy / "protocol.json").read_text()) == json.loads(
+        (finished_run / "protocol.json").read_text()
+    )
 
 
-def test_a_recipe_that_was_torn_between_two_lines_is_renamed_too(run, recipe, tmp_path, capsys):
-    copy = shutil.copytree(run, tmp_path / "run")
+def test_a_recipe_that_was_torn_between_two_lines_is_renamed_too(
+    finished_run, saving_recipe, tmp_path, capsys
+):
+    copy = shutil.copytree(finished_run, tmp_path / "run")
     text = (copy / "recipe.yaml").read_text()
     (copy / "recipe.yaml").write_text(text[: text.index("train:")])
-    cross_validate(recipe, copy, jobs=1)
+    cross_validate(saving_recipe, copy, jobs=1)
     assert "recipe.yaml is damaged; renamed to" in capsys.readouterr().err
     assert (copy / "recipe.yaml").read_text() == text
 
 
-def test_a_run_that_began_in_another_precision_says_how_to_resume(run, recipe, tmp_path):
-    """This happens where `auto` chooses another precision on another machine."""
-    copy, original = shutil.copytree(run, tmp_path / "run"), recipes.load(run / "recipe.yaml", [])
-    way_out = r"resume with --set train\.precision=32-true"
-    with pytest.raises(SertoneError, match=way_out) as caught:
-        cross_validate(longer(original, precision="bf16-mixed"), copy, jobs=1, quiet=True)
-    assert caught.value.code == "other_experiment" and "--force" not in str(caught.value)
-    overrides = ["train.precision=auto", "train.precision=32-true"]  # the later one counts
-    cross_validate(recipes.load(run / "recipe.yaml", overrides), copy, jobs=1, quiet=True)
-    with pytest.raises(SertoneError, match="--force"):
-        cross_validate(longer(original, precision="bf16-mixed", seed=1), copy, jobs=1, quiet=True)
-
-
-def torn_copy(folder, to):
-    """Copy a run, and empty its recipe and protocol."""
-    copy = shutil.copytree(folder, to)
-    for name in ("recipe.yaml", "protocol.json"):
-        (copy / name).write_bytes(b"")
-    return copy
-
-
-def test_another_experiment_is_refused_where_recipe_and_protocol_are_torn(run, recipe, tmp_path):
-    copy = torn_copy(run, tmp_path / "run")
-    before = sorted(copy.rglob("*"))
-    with pytest.raises(SertoneError, match=r"fold_0/result\.json is of another experiment") as caught:
-        cross_validate(longer(recipe, seed=1), copy, jobs=1, quiet=True)
-    assert caught.value.code == "other_experiment"
-    assert sorted(copy.rglob("*")) == before, "nothing is put aside before that"
-
-
-def test_only_their_own_experiment_resumes_from_saves(recipe, tmp_path, monkeypatch):
-    mine, save = longer(recipe, epochs=[3]), training_state.save_training_state
-
-    def stop(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training_state, "save_training_state", stop)
-        train(mine, tmp_path / "begun", quiet=True)
-    copy = torn_copy(tmp_path / "begun", tmp_path / "torn")
-    assert code_of(train, longer(mine, seed=1), copy, quiet=True) == "other_experiment"
-    weights = load_tensors(train(mine, copy, quiet=True) / "model.safetensors")
-    expected = load_tensors(train(mine, tmp_path / "whole", quiet=True) / "model.safetensors")
-    assert all(torch.equal(expected[name], weights[name]) for name in expected)
-    insisted = torn_copy(tmp_path / "begun", tmp_path / "insisted")
-    assert train(longer(mine, seed=1), insisted, force=True, quiet=True).is_dir()
-
-
-def test_written_files_are_readable_for_other_users(run):
+def test_written_files_are_readable_for_other_users(finished_run):
     mask = os.umask(0o022)
     os.umask(mask)
-    for path in [run, *run.rglob("*")]:
+    for path in [finished_run, *finished_run.rglob("*")]:
         expected = (0o777 if path.is_dir() else 0o666) & ~mask
         assert stat.S_IMODE(path.stat().st_mode) == expected, path
 
@@ -295,120 +153,3 @@ def test_a_training_resumes_from_the_save_before_the_disk_was_full(whole, tmp_pa
     train_first_fold(recipe, tmp_path)
     weights = load_tensors(tmp_path / "checkpoint" / "model.safetensors")
     assert all(torch.equal(expected[name], weights[name]) for name in expected)
-
-
-# No memory
-
-
-def test_a_batch_that_does_not_fit_into_memory_is_named(small_demo):
-    clips = list(corpora.read_utterances("demo", small_demo))[:2]
-    with (
-        pytest.raises(
-            SertoneError, match=rf"2 utterances of up to 2\.0 s \({clips[1].id}\).*batch_seconds"
-        ) as caught,
-        report_out_of_memory(clips, torch.tensor([16000, 32000])),
-    ):
-        torch.empty(2**46)  # more than any machine has
-    assert caught.value.code == "out_of_memory"
-
-
-def test_a_lack_of_memory_in_the_optimizer_names_the_batch_too(recipe, tmp_path):
-    """The first step of an optimizer allocates its moments."""
-    from torch.optim.optimizer import register_optimizer_step_pre_hook
-
-    experiment, progress = prepare(recipe), RunProgress(1, quiet=True)
-    material, seen = prepare_data(experiment, progress), []
-
-    def fill(*_):
-        seen.append(True)
-        torch.empty(2**46)  # more than any machine has
-
-    hook = register_optimizer_step_pre_hook(fill)
-    try:
-        with pytest.raises(SertoneError, match="utterances of up to") as caught:
-            train_fold(experiment, 0, tmp_path, material, progress)
-    finally:
-        hook.remove()
-    assert caught.value.code == "out_of_memory" and seen
-
-
-def test_a_model_that_does_not_fit_into_memory_is_refused(recipe, tmp_path):
-    large = recipe.model_copy(update={"model": SMALL | {"hidden": 1_000_000, "members": 1000}})
-    encoder = TINY_MODEL["encoder"] | {"width": 1_000_000}
-    large = large.model_copy(update={"model": SMALL | {"encoder": encoder}})
-    with pytest.raises(SertoneError, match="make it smaller") as caught:
-        cross_validate(large, tmp_path, quiet=True)
-    assert caught.value.code == "out_of_memory"
-
-
-# Divergence
-
-
-@pytest.mark.parametrize("rate", [1e20, 1e38])
-def test_a_model_that_has_diverged_has_no_scores(recipe, tmp_path, rate):
-    """There are fewer steps than the limit of bad steps in a row."""
-    rates = recipes.TrainConfig.model_validate(
-        {"batch_size": 1, "learning_rate": {"encoder": rate, "downstream": rate}}
-    )
-    wild = longer(recipe, learning_rate=rates.learning_rate, clip_norm=1e30, batch_size=20)
-    with pytest.raises(SertoneError, match="start again with --fresh") as caught:
-        cross_validate(wild, tmp_path / "run", jobs=1, quiet=True)
-    assert caught.value.code in ("diverged", "not_finite")
-    assert not list(tmp_path.rglob("result*.json"))
-    assert code_of(train, wild, tmp_path / "one", quiet=True) in ("diverged", "not_finite")
-    assert not list(tmp_path.rglob("checkpoint.json"))
-    assert train(recipe, tmp_path / "one", fresh=True, quiet=True).is_dir(), "as the error says"
-
-
-def test_a_distillation_that_has_diverged_leaves_no_encoder(small_demo, tmp_path):
-    from sertone.training.distill.distill import distill
-    from sertone.training.distill.distill_recipe import DistillRecipe
-
-    values = {
-        "data": {"corpus": "demo", "root": str(small_demo)},
-        "teacher": {"name": "tiny"},
-        "student": {"layers": 1},
-        "targets": [2],
-        "train": {"epochs": 1, "batch_size": 40, "learning_rate": 1e38, "clip_norm": 1e30, "device": "cpu"},
-    }
-    assert code_of(distill, DistillRecipe.model_validate(values), tmp_path, quiet=True) in (
-        "diverged",
-        "not_finite",
-    )
-    assert not (tmp_path / "encoder").exists()
-
-
-# Missing folds
-
-
-def test_a_run_with_a_missing_model_warns_and_is_not_exported(run, tmp_path):
-    copy = shutil.copytree(run, tmp_path / "run")
-    name = json.loads((copy / "fold_1" / "checkpoint" / "checkpoint.json").read_text())["card"]["fold"]
-    shutil.rmtree(copy / "fold_1" / "checkpoint")
-    with pytest.warns(UserWarning, match=rf"2 of the 3 models of the run are there; without fold {name}"):
-        answer = sertone.load(copy).predict(np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
-    assert answer.label
-    from sertone.export.bundles import export
-
-    assert (
-        code_of(export, copy, tmp_path / "bundle") == "missing_folds" and not (tmp_path / "bundle").exists()
-    )
-    shutil.copytree(copy / "fold_0" / "checkpoint", copy / "fold_1" / "checkpoint")
-    with pytest.warns(UserWarning, match="without fold"):
-        sertone.load(copy)
-
-
-def test_a_fold_and_a_complete_run_do_not_warn(run, recwarn):
-    sertone.load(run)
-    sertone.load(run / "fold_0")
-    sertone.load(run / "fold_0" / "checkpoint")
-    assert not [w for w in recwarn if "models of the run" in str(w.message)]
-
-
-def test_models_of_different_classes_are_not_averaged(run, recipe, tmp_path):
-    copy = shutil.copytree(run, tmp_path / "run")
-    data = recipe.data.model_copy(update={"classes": {"angry": "angry", "sad": "sad"}})
-    other = train(recipe.model_copy(update={"data": data}), tmp_path / "two", quiet=True)
-    shutil.rmtree(copy / "fold_1" / "checkpoint")
-    shutil.copytree(other, copy / "fold_1" / "checkpoint")
-    assert code_of(sertone.load, copy) == "mismatched_folds"

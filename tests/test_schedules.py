@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from conftest import TINY_MODEL
-from test_training import interrupt, train_first_fold, weights
+from training_runs import interrupt, load_weights, train_first_fold
 
 from sertone import models
 from sertone import recipe as recipes
@@ -101,7 +101,7 @@ def test_newbob_survives_an_interruption(demo_recipe, tmp_path, monkeypatch, val
     interrupt(monkeypatch, recipe, tmp_path / "parts", 4)
     again = train_first_fold(recipe, tmp_path / "parts").history
     assert [entry["learning_rates"] for entry in again] == [entry["learning_rates"] for entry in history]
-    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    whole, parts = load_weights(tmp_path / "whole"), load_weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
