@@ -238,7 +238,7 @@ LARGE = """
 import json, resource, sys, time
 import torch
 from sertone import models
-from sertone.labels import FOUR, Scale
+from sertone.labels import FOUR_CLASSES, Scale
 from sertone.nn import kernels, tokens
 from sertone.nn.batch import Batch
 from sertone.recipe import DataConfig, Recipe, TextConfig
@@ -249,7 +249,7 @@ kernels.choose("torch")
 scales = {name: Scale(1.0, 5.0) for name in ("valence", "arousal")}
 values = json.loads(sys.argv[1])
 tokenizer = tokens.train_tokenizer(["a sentence of some words"] * 4, 100)
-model = models.build(values, Vocabulary(FOUR, {"emotion": ["neutral", "happy", "angry", "sad"]}, [], scales, tokenizer))
+model = models.build(values, Vocabulary(FOUR_CLASSES, {"emotion": ["neutral", "happy", "angry", "sad"]}, [], scales, tokenizer))
 model.train()
 stage = model.stages()[0]
 model.encoder.freeze(stage.cut)

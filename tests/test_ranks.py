@@ -28,6 +28,8 @@ from sertone.recipe.train_config import TrainConfig
 from sertone.training.data.batches import plan_batches
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import distributed
+from sertone.training.fit.epoch_plan import plan_epoch
+from sertone.training.fit.memory import StepMemory
 from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.trainer import Trainer
 from sertone.training.runs.folds import prepare_data, train_fold
@@ -121,9 +123,13 @@ def test_two_processes_take_the_step_of_their_mean_loss(demo_recipe, tmp_path):
     )
     stepper = trainer.begin_stage(0)
     stepper.begin_epoch()
-    plan, _ = trainer._plan(np.random.default_rng(0), [""] * len(fold.train), stepper.stage)
+    memory = StepMemory(alone.encoder, recipe.train, "cpu", stepper.stage.cut)
+    lengths, withheld = material.recordings.lengths, [""] * len(fold.train)
+    plan, _ = plan_epoch(fold.train, lengths, withheld, recipe.train, memory, np.random.default_rng(0))
     assert len(plan) == 2
-    losses = [stepper._losses(b)[2] for b in trainer.loader.batches(plan, list(stepper.stage.weights))]
+    losses = [
+        stepper._compute_losses(b)[2] for b in trainer.loader.batches(plan, list(stepper.stage.weights))
+    ]
     (sum(losses) / 2).backward()
     for group in stepper.optimizer.param_groups:
         group["lr"] = group["peak"]
