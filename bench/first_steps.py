@@ -52,7 +52,7 @@ def write_miniature(root: Path) -> None:
     """Write the corpus, with tones that are long enough for their texts."""
     # The miniature's own tones last a tenth of a second: CTC needs at least a frame for each character.
     corpora.load_sheet("iemocap").fake(root)
-    for number, utterance in enumerate(corpora.read_utterances("iemocap", root)):
+    for number, utterance in enumerate(corpora.load_utterances("iemocap", root)):
         write_tone(utterance.path, number, max(1.0, len(utterance.text or "") / CHARACTERS_PER_S))
 
 

@@ -136,7 +136,7 @@ def read_text(path: Path, code: str, limit: int = MAX_BYTES) -> str:
         raise SertoneError(code, f"{path}: {error}", "UTF-8", "save it as UTF-8") from None
 
 
-def read_json(path: Path, code: str) -> dict[str, Any]:
+def load_json(path: Path, code: str) -> dict[str, Any]:
     """Return the object in a JSON file.
 
     Raises:

@@ -11,7 +11,7 @@ from conftest import REAL_SPEECH
 
 from sertone import cli, corpora
 from sertone.corpora._check import check
-from sertone.corpora.manifest import read_recordings
+from sertone.corpora.manifest import load_recordings
 from sertone.errors import SertoneError
 from sertone.labels import CLASS_MAPS, EMOTIONS, make_emotion_labels, normalise_transcript, resolve_class_map
 from sertone.schema import Utterance
@@ -25,8 +25,8 @@ def test_contract(name, tmp_path):
     assert sheet.TITLE and sheet.LICENCE and len(sheet.__doc__) > 200
     assert set(sheet.EMOTIONS.values()) <= set(EMOTIONS)
     sheet.fake(tmp_path)
-    utterances = list(corpora.read_utterances(name, tmp_path))
-    assert utterances == list(corpora.read_utterances(name, tmp_path))
+    utterances = list(corpora.load_utterances(name, tmp_path))
+    assert utterances == list(corpora.load_utterances(name, tmp_path))
     assert len({u.id for u in utterances}) == len(utterances) > 20
     assert len({u.speaker for u in utterances}) >= 4
     assert all(u.path.is_file() and isinstance(u, Utterance) for u in utterances)
@@ -49,8 +49,8 @@ def test_export_is_read_back_by_manifest(name, tmp_path, capsys):
     corpora.load_sheet(name).fake(tmp_path / "corpus")
     out = tmp_path / "out.csv"
     assert cli.app(["corpora", "export", name, str(tmp_path / "corpus"), str(out)]) == 0
-    before = list(corpora.read_utterances(name, tmp_path / "corpus"))
-    after = list(corpora.read_utterances("manifest", out))
+    before = list(corpora.load_utterances(name, tmp_path / "corpus"))
+    after = list(corpora.load_utterances("manifest", out))
     for a, b in zip(before, after, strict=True):
         assert a.path.samefile(b.path)
         assert (a.id, a.speaker, a.session, a.text) == (b.id, b.speaker, b.session, b.text)
@@ -64,7 +64,7 @@ def test_export_is_read_back_by_manifest(name, tmp_path, capsys):
 def test_a_missing_or_wrong_root_is_an_error(name, tmp_path):
     for root in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(SertoneError):
-            list(corpora.read_utterances(name, root))
+            list(corpora.load_utterances(name, root))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_iemocap_has_the_published_counts(iemocap):
 
 
 def test_iemocap_talkers_and_texts(iemocap):
-    utterances = list(corpora.read_utterances("iemocap", iemocap))
+    utterances = list(corpora.load_utterances("iemocap", iemocap))
     four = [u for u in utterances if u.labels["raw_emotion"] in ("neu", "hap", "exc", "ang", "sad")]
     assert sum(u.speaker[-1] != u.id[5] for u in four) == 2750
     assert len({u.id.rsplit("_", 1)[0] for u in utterances}) == 151
@@ -106,7 +106,7 @@ def test_iemocap_talkers_and_texts(iemocap):
 def test_one_line_in_an_older_encoding_does_not_garble_the_others(tmp_path):
     """UTF-8 with a byte order mark, and one line in Latin-1 between the others."""
     corpora.load_sheet("iemocap").fake(tmp_path)
-    ids = [u.id for u in corpora.read_utterances("iemocap", tmp_path)]
+    ids = [u.id for u in corpora.load_utterances("iemocap", tmp_path)]
     dialogue = Counter(name.rsplit("_", 1)[0] for name in ids).most_common(1)[0][0]
     names = [name for name in ids if name.startswith(dialogue)][:3]
     sentences = ["café, “so”", "naïve café", "déjà vu"]
@@ -115,7 +115,7 @@ def test_one_line_in_an_older_encoding_does_not_garble_the_others(tmp_path):
     (path,) = tmp_path.glob(f"Session*/dialog/transcriptions/{dialogue}.txt")
     rows = [first.encode("utf-8-sig"), second.encode("latin-1"), third.encode(), b""]
     path.write_bytes(b"\r\n".join(rows))
-    texts = {u.id: u.text for u in corpora.read_utterances("iemocap", tmp_path)}
+    texts = {u.id: u.text for u in corpora.load_utterances("iemocap", tmp_path)}
     assert [texts[name] for name in names] == sentences
 
 
@@ -140,16 +140,16 @@ def test_manifest_formats(tmp_path, tone, suffix):
     }
     table, path = polars.DataFrame(rows), tmp_path / f"m.{suffix}"
     write(table, path)
-    first, second, third = corpora.read_utterances("manifest", path)
+    first, second, third = corpora.load_utterances("manifest", path)
     assert first.path == tmp_path / "a.wav" and first.speaker == "03"
     assert first.labels == {"emotion": "angry", "raw_emotion": "Anger", "valence": 1.5}
     assert second.labels["emotion"] == "happy" and (second.start_s, second.end_s) == (0.5, 1.0)
     assert third.labels == {} and third.end_s is None
     assert len({first.id, second.id, third.id}) == 3
     with pytest.raises(SertoneError, match="whole recordings"):
-        read_recordings(path)
+        load_recordings(path)
     write(table.drop("start_s", "end_s"), path)
-    assert read_recordings(path) == [
+    assert load_recordings(path) == [
         (tmp_path / "a.wav", "Hello, you", None),
         (tmp_path / "a.wav", None, None),
         (tmp_path / "a.wav", "x", None),
@@ -172,16 +172,16 @@ def manifest(tmp_path, text):
 )
 def test_tables_that_are_not_a_manifest(tmp_path, text, code):
     with pytest.raises(SertoneError) as caught:
-        list(corpora.read_utterances("manifest", manifest(tmp_path, text)))
+        list(corpora.load_utterances("manifest", manifest(tmp_path, text)))
     assert caught.value.code == code
 
 
 def test_a_table_to_predict_needs_no_more_than_a_path(tmp_path):
     rows = "file,text,duration_s\na.wav, Well ,1.5\n/b/c.wav,,\n"
     expected = [(tmp_path / "a.wav", "Well", 1.5), (Path("/b/c.wav"), None, None)]
-    assert read_recordings(manifest(tmp_path, rows)) == expected
+    assert load_recordings(manifest(tmp_path, rows)) == expected
     (tmp_path / "m.csv").rename(tmp_path / "metadata.csv")
-    assert len(read_recordings(tmp_path)) == 2
+    assert len(load_recordings(tmp_path)) == 2
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_table_to_predict_needs_no_more_than_a_path(tmp_path):
 )
 def test_tables_that_cannot_be_predicted(tmp_path, text, code, message):
     with pytest.raises(SertoneError, match=message) as caught:
-        read_recordings(manifest(tmp_path, text))
+        load_recordings(manifest(tmp_path, text))
     assert caught.value.code == code
 
 
@@ -244,7 +244,7 @@ def test_the_check_lists_every_problem(tmp_path, tone, capsys):
     expected = "corpus root release utterances voted texts rated hours speakers unknown_speakers by_label by_class in_no_class by_session by_speaker by_style checked_for problems"
     assert list(report) == expected.split()
     with pytest.raises(SertoneError):
-        list(corpora.read_utterances("manifest", source))
+        list(corpora.load_utterances("manifest", source))
 
 
 def test_unknown_labels_are_reported_or_end_the_reading(tmp_path):
@@ -252,7 +252,7 @@ def test_unknown_labels_are_reported_or_end_the_reading(tmp_path):
     (tmp_path / "wav" / "03a01Na.wav").rename(tmp_path / "wav" / "03a01Xa.wav")
     assert [p.code for p in check("emodb", tmp_path).problems] == ["unknown_label"]
     with pytest.raises(SertoneError, match="'X'"):
-        list(corpora.read_utterances("emodb", tmp_path))
+        list(corpora.load_utterances("emodb", tmp_path))
 
 
 REAL = [("emodb", "emodb4", (79, 71, 127, 62)), ("ravdess", "ravdess4", (96, 192, 192, 192))]
@@ -291,12 +291,12 @@ def test_json_lines_whose_columns_come_late(tmp_path):
     rows[149] |= {"emotion": "sad", "speaker": "07b"}
     path = tmp_path / "m.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
-    utterances = list(corpora.read_utterances("manifest", path))
+    utterances = list(corpora.load_utterances("manifest", path))
     assert utterances[149].labels["emotion"] == "sad"
     assert [u.speaker for u in utterances][148:] == ["148", "07b"]
     path.write_text('{"path": "a.wav", "speaker": "1", "emotion": {"sad": 1}}')
     with pytest.raises(SertoneError, match="line 1 is not a flat object"):
-        list(corpora.read_utterances("manifest", path))
+        list(corpora.load_utterances("manifest", path))
 
 
 def test_nothing_real_is_overwritten(tmp_path):
@@ -334,21 +334,21 @@ def test_a_damaged_iemocap_is_read_to_its_end(tmp_path):
 
 def test_rows_with_too_many_cells_and_damaged_parquet(tmp_path):
     with pytest.raises(SertoneError, match="line 2 has more cells"):
-        list(corpora.read_utterances("manifest", manifest(tmp_path, "path,speaker\na.wav,1,x\n")))
+        list(corpora.load_utterances("manifest", manifest(tmp_path, "path,speaker\na.wav,1,x\n")))
     (tmp_path / "m.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(SertoneError) as caught:
-        list(corpora.read_utterances("manifest", tmp_path / "m.parquet"))
+        list(corpora.load_utterances("manifest", tmp_path / "m.parquet"))
     assert caught.value.code == "not_a_manifest"
 
 
 def test_tables_as_spreadsheets_write_them(tmp_path):
     text = "path;speaker;emotion;gender;text\na.wav;1;joy;W;Grüß Gott, du\n"
-    (utterance,) = corpora.read_utterances("manifest", manifest(tmp_path, text))
+    (utterance,) = corpora.load_utterances("manifest", manifest(tmp_path, text))
     assert utterance.labels["emotion"] == "happy" and utterance.labels["gender"] == "female"
     assert utterance.text == "Grüß Gott, du"
     (tmp_path / "m.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(SertoneError, match="save the table as CSV UTF-8"):
-        list(corpora.read_utterances("manifest", tmp_path / "m.csv"))
+        list(corpora.load_utterances("manifest", tmp_path / "m.csv"))
 
 
 def problems_of(capsys, *arguments):
@@ -385,5 +385,5 @@ def test_the_check_looks_at_labels(tmp_path, tone, capsys):
 def test_a_repeated_column_is_refused(tmp_path, name, content, code):
     (tmp_path / name).write_text(content)
     with pytest.raises(SertoneError, match=r"speaker|path") as caught:
-        list(corpora.read_utterances("manifest", tmp_path / name))
+        list(corpora.load_utterances("manifest", tmp_path / name))
     assert caught.value.code == code

@@ -56,7 +56,7 @@ def rows_of(run):
 
 def test_results_follow_from_the_predictions(run, small_demo):
     results, rows = results_of(run), rows_of(run)
-    found = {u.id: u for u in corpora.read_utterances("demo", small_demo)}
+    found = {u.id: u for u in corpora.load_utterances("demo", small_demo)}
     assert sorted(row["id"] for row in rows) == sorted(found)
     for row in rows:
         assert row["target"] == found[row["id"]].labels["emotion"]

@@ -25,7 +25,7 @@ def test_the_demo_corpus_is_the_same_from_the_same_seed(tmp_path, small_demo):
 
 
 def test_the_demo_corpus_has_sessions_of_a_woman_and_a_man(small_demo):
-    utterances = list(corpora.read_utterances("demo", small_demo))
+    utterances = list(corpora.load_utterances("demo", small_demo))
     by_session = {u.session: set() for u in utterances}
     for u in utterances:
         by_session[u.session].add(u.labels["gender"])

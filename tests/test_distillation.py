@@ -210,7 +210,7 @@ def test_a_manifest_of_paths_is_enough_and_files_stay_whole(tmp_path):
 
 def test_labels_that_cannot_be_read_do_not_matter(tmp_path):
     (tmp_path / "m.csv").write_text("path,valence,vote_sad\na.wav,high,many\n")
-    (actual,) = corpora.read_utterances("manifest", tmp_path / "m.csv", labelled=False)
+    (actual,) = corpora.load_utterances("manifest", tmp_path / "m.csv", labelled=False)
     assert actual.labels == {} and actual.votes == {} and actual.speaker == ""
 
 

@@ -41,7 +41,7 @@ EMOTIONS = {"coo": "happy", "hiss": "angry"}
 SCALES: dict[str, Scale] = {}
 
 
-def read_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
+def load_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Yield the coos and hisses."""
     for path in sorted(root.glob("*.wav")):
         name, emotion = path.stem.split("_")

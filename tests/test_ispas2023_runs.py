@@ -52,7 +52,7 @@ def test_the_scores_of_missing_modalities_follow_from_the_checkpoint(run, small_
     """Compare with predictions from the checkpoint. Without audio, other audio gives the same predictions."""
     fold = json.loads((run / "fold_0" / "result.json").read_text())
     predictor = load(run / "fold_0")
-    texts = {u.id: (u.path, u.text) for u in corpora.read_utterances("demo", small_demo)}
+    texts = {u.id: (u.path, u.text) for u in corpora.load_utterances("demo", small_demo)}
     for row, silent in zip(fold["modalities"]["audio alone"], fold["modalities"]["text alone"], strict=True):
         path, text = texts[row["id"]]
         alone = predictor.predict(path)
@@ -81,7 +81,7 @@ def test_the_card_states_that_the_model_uses_text(run):
 
 
 def test_prediction_with_text_and_without(run, small_demo):
-    utterance = next(u for u in corpora.read_utterances("demo", small_demo) if u.text)
+    utterance = next(u for u in corpora.load_utterances("demo", small_demo) if u.text)
     predictor = load(run / "fold_0")
     assert predictor.model.uses_text and list(predictor.model.scales) == ["valence", "arousal", "dominance"]
     from_audio = predictor.predict(utterance.path)
@@ -104,7 +104,7 @@ def test_a_prediction_equals_that_of_the_run(run, small_demo):
     """The tokenizer of the checkpoint encodes the text as in training."""
     with open(run / "predictions.csv", newline="") as file:
         row = next(csv.DictReader(file))
-    utterance = next(u for u in corpora.read_utterances("demo", small_demo) if u.id == row["id"])
+    utterance = next(u for u in corpora.load_utterances("demo", small_demo) if u.id == row["id"])
     found = load(run / f"fold_{row['fold']}").predict(utterance.path, text=utterance.text)
     assert found.dimensions["valence"] == pytest.approx(float(row["valence_prediction"]), abs=1e-4)
     assert found.probabilities[found.label] == pytest.approx(float(row[f"p_{found.label}"]), abs=1e-4)

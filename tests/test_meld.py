@@ -49,7 +49,7 @@ def tree(root, rows, encoding="cp1252", head=HEAD):
 
 def read(root):
     problems = []
-    utterances = list(corpora.read_utterances("meld", root, problems.append))
+    utterances = list(corpora.load_utterances("meld", root, problems.append))
     return [u for u in utterances if u.split == "test"], [p.code for p in problems]
 
 

@@ -51,7 +51,7 @@ def tree(root, rows, labels="Labels/labels_consensus.csv", text="", audio="Audio
 
 def read(root, name="msp_podcast"):
     problems = []
-    return list(corpora.read_utterances(name, root, problems.append)), [p.code for p in problems]
+    return list(corpora.load_utterances(name, root, problems.append)), [p.code for p in problems]
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -228,7 +228,7 @@ def test_recordings_without_rows_and_rows_without_recordings(tmp_path):
     (root / "Audios" / "MSP-PODCAST_9999_0001.wav").touch()
     (root / "Audios" / "._MSP-PODCAST_9999_0002.wav").touch()
     problems = []
-    utterances = list(corpora.read_utterances("msp_podcast", root, problems.append))
+    utterances = list(corpora.load_utterances("msp_podcast", root, problems.append))
     assert [u.id[-4:] for u in utterances] == ["0005", "0006", "0007", "0008"]
     messages = {p.code: p.message for p in problems}
     assert set(messages) == {"missing_audio", "missing_labels"}

@@ -101,7 +101,7 @@ def test_a_table_of_segments_has_no_formula():
 
 def test_a_manifest_reads_what_an_export_guards(tmp_path):
     (tmp_path / "m.csv").write_text("path,speaker,emotion,text\n'-a.wav,'=s,sad,'tis so\n")
-    (found,) = manifest.read_utterances(tmp_path / "m.csv")
+    (found,) = manifest.load_utterances(tmp_path / "m.csv")
     assert (found.path.name, found.speaker, found.text) == ("-a.wav", "=s", "'tis so")
 
 

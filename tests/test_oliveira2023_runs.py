@@ -50,7 +50,7 @@ def test_a_checkpoint_predicts_as_the_run_did(run, small_demo):
     form, out = run
     fold = json.loads((out / "fold_0" / "result.json").read_text())
     predictor = load(out / "fold_0")
-    inputs = {u.id: (u.path, u.text) for u in corpora.read_utterances("demo", small_demo)}
+    inputs = {u.id: (u.path, u.text) for u in corpora.load_utterances("demo", small_demo)}
     for row in fold["rows"][:4]:
         path, text = inputs[row["id"]]
         prediction = predictor.predict(path, text=text)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sertone import cli, corpora
 from sertone.corpora._columns import FIELDS, LABELS, NUMBERS, SYNONYMS, match_columns
 from sertone.corpora._tables import load_table
-from sertone.corpora.manifest import read_recordings
+from sertone.corpora.manifest import load_recordings
 from sertone.errors import SertoneError
 from sertone.files import parse_map
 from sertone.recipe import CorpusConfig
@@ -25,7 +25,7 @@ def table(tmp_path, text, name="m.csv"):
 
 
 def only(path, **options):
-    (utterance,) = corpora.read_utterances("manifest", path, **options)
+    (utterance,) = corpora.load_utterances("manifest", path, **options)
     return utterance
 
 
@@ -35,7 +35,7 @@ def test_odd_names_of_columns_are_understood(tmp_path, separator):
     utterance = only(table(tmp_path, text))
     assert (utterance.path, utterance.speaker, utterance.text) == (tmp_path / "a.wav", "03", "Hello")
     assert utterance.labels == {"emotion": "happy", "raw_emotion": "Joy", "gender": "female", "arousal": 1.5}
-    assert read_recordings(tmp_path / "m.csv") == [(tmp_path / "a.wav", "Hello", None)]
+    assert load_recordings(tmp_path / "m.csv") == [(tmp_path / "a.wav", "Hello", None)]
 
 
 def test_columns_of_other_formats_are_understood_alike(tmp_path):
@@ -206,7 +206,7 @@ def test_a_folder_per_class(folder):
 def test_speakers_of_a_pattern(folder):
     problems = []
     utterances = list(
-        corpora.read_utterances("audiofolder", folder, problems.append, speaker_pattern=r"(s\d)_")
+        corpora.load_utterances("audiofolder", folder, problems.append, speaker_pattern=r"(s\d)_")
     )
     assert [u.speaker for u in utterances if u.known_speaker] == ["s2", "s1", "s1", "s4"]
     assert [p.code for p in problems] == ["no_speaker"] and "1 path without" in problems[0].message
@@ -231,7 +231,7 @@ def test_any_group_of_a_pattern_may_be_the_speaker(folder):
     assert all(u.known_speaker for u in utterances.values())
     nothing = []
     utterances = list(
-        corpora.read_utterances("audiofolder", folder, nothing.append, speaker_pattern=r"(s9)?")
+        corpora.load_utterances("audiofolder", folder, nothing.append, speaker_pattern=r"(s9)?")
     )
     assert not any(u.known_speaker for u in utterances) and len({u.speaker for u in utterances}) == 5
     assert [(p.code, p.severity) for p in nothing] == [("no_speaker", "error")]
@@ -251,7 +251,7 @@ def test_a_table_may_name_recordings_above_it(folder, tmp_path):
     rows = "".join(f"{name},s1\n" for name in names)
     table(root / "train", f"file_name,speaker\n{rows}", "metadata.csv")
     problems = []
-    utterances = list(corpora.read_utterances("audiofolder", root, problems.append))
+    utterances = list(corpora.load_utterances("audiofolder", root, problems.append))
     assert [u.labels.get("emotion") for u in utterances] == [None, "angry", None]
     assert [(u.id, u.split) for u in utterances] == [
         ("s1_c", "train"),
@@ -303,7 +303,7 @@ def test_tables_of_hugging_face(folder, tmp_path, kind):
             f"metadata.{kind}",
         )
     problems = []
-    utterances = list(corpora.read_utterances("audiofolder", root, problems.append))
+    utterances = list(corpora.load_utterances("audiofolder", root, problems.append))
     assert [(u.id, u.split, u.speaker, u.known_speaker) for u in utterances] == [
         ("test/joy/s1_c", "test", "s1", True),
         ("test/s4_x", "test", "test/s4_x", False),

@@ -40,7 +40,7 @@ ENCODERS = {
 @pytest.fixture(scope="module")
 def recordings(small_demo):
     recordings = Recordings(1.0, [0.8, 1.0, 1.2])
-    recordings.utterances = list(corpora.read_utterances("demo", small_demo))[:8]
+    recordings.utterances = list(corpora.load_utterances("demo", small_demo))[:8]
     recordings.load(recordings.utterances)
     return recordings
 

@@ -50,7 +50,7 @@ def test_folds_cover_everything_once_and_share_no_speaker(speakers, split, valid
 
 def test_iemocap_five_and_ten_folds(tmp_path):
     corpora.load_sheet("iemocap").fake(tmp_path)
-    us = list(corpora.read_utterances("iemocap", tmp_path))
+    us = list(corpora.load_utterances("iemocap", tmp_path))
     five = make_folds(us, "leave_one_session_out")
     assert [f.name for f in five] == [f"Session{n}" for n in range(1, 6)]
     assert all(len({u.speaker for u in f.test}) == 2 and not f.validation for f in five)
@@ -172,7 +172,7 @@ def test_ratings_need_labels_that_differ():
 
 
 def test_the_card_has_everything_that_a_score_depends_on(small_demo):
-    us = list(corpora.read_utterances("demo", small_demo))
+    us = list(corpora.load_utterances("demo", small_demo))
     folds = make_folds(us, "leave_one_session_out")
     hashes = hash_recordings(us)
     leaks = [find_leaks(fold, hashes) for fold in folds]

@@ -17,7 +17,7 @@ from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.files import parse_yaml
 from sertone.labels import Scale
-from sertone.recipe.settings import parse, read_yaml
+from sertone.recipe.settings import load_yaml, parse
 from sertone.recipe.train_config import TrainConfig
 
 ALL = sorted((REPOSITORY / "recipes").glob("*.yaml"))
@@ -178,7 +178,7 @@ def test_a_pipe_instead_of_a_recipe_does_not_block(tmp_path):
 def test_a_few_aliases_are_accepted(tmp_path):
     path = write(tmp_path)
     path.write_text("rates: &rates {encoder: 0.1, downstream: 0.2}\n" + path.read_text())
-    values = read_yaml(path, "recipe", "x")
+    values = load_yaml(path, "recipe", "x")
     assert values["rates"]["encoder"] == 0.1
     assert parse_yaml("a: &a {x: 1}\nb: {<<: *a, y: 2}")["b"] == {"x": 1, "y": 2}
 

@@ -24,7 +24,7 @@ from sertone.training.runs.train import train
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_named(small_demo):
-    clips = list(corpora.read_utterances("demo", small_demo))[:2]
+    clips = list(corpora.load_utterances("demo", small_demo))[:2]
     with (
         pytest.raises(
             SertoneError, match=rf"2 utterances of up to 2\.0 s \({clips[1].id}\).*batch_seconds"

@@ -11,7 +11,7 @@ from training_runs import interrupt, load_weights, train_first_fold
 from sertone import models
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
-from sertone.files import read_json
+from sertone.files import load_json
 from sertone.recipe.train_config import NewBobConfig, Rates
 from sertone.report import run as report
 from sertone.training.experiment.experiment import prepare
@@ -139,7 +139,7 @@ def run(small_demo, tmp_path_factory):
 
 
 def test_the_history_keeps_gradients_and_rates(run):
-    results = read_json(run / "results.json", "none")
+    results = load_json(run / "results.json", "none")
     entries = [entry for fold in results["folds"] for entry in fold["history"]]
     assert len(entries) == 6
     for entry in entries:

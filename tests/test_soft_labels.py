@@ -28,7 +28,7 @@ from sertone.training.runs.crossval import cross_validate
 
 def votes_of(name, root):
     problems = []
-    votes = {u.id: u.votes for u in corpora.read_utterances(name, root, problems.append)}
+    votes = {u.id: u.votes for u in corpora.load_utterances(name, root, problems.append)}
     return votes, [(p.code, p.severity) for p in problems if p.code != "no_signal"]
 
 
@@ -70,7 +70,7 @@ def test_iemocap_counts_one_vote_per_external_rater(tmp_path):
 
 def test_the_majority_of_iemocaps_raters_is_its_label(tmp_path):
     corpora.load_sheet("iemocap").fake(tmp_path)
-    utterances = list(corpora.read_utterances("iemocap", tmp_path))
+    utterances = list(corpora.load_utterances("iemocap", tmp_path))
     assert check("iemocap", tmp_path).voted == len(utterances) == 200
     for u in utterances:
         top = max(u.votes.values())
@@ -133,7 +133,7 @@ def test_manifest_takes_counts_and_shares(tmp_path, tone):
     votes, problems = votes_of("manifest", tmp_path / "m.csv")
     assert list(votes.values()) == [{"happy": 0.8, "awe": 0.2}, {"happy": 0.5, "awe": 0.5}, {}, {}, {}]
     assert problems == [("bad_number", "error")] * 2
-    utterances = list(corpora.read_utterances("manifest", tmp_path / "m.csv", lambda _: None))
+    utterances = list(corpora.load_utterances("manifest", tmp_path / "m.csv", lambda _: None))
     assert all(u.labels == {} for u in utterances)
 
 

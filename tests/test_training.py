@@ -94,7 +94,7 @@ def test_doubtful_recordings_are_reported_once(tmp_path, tone, children):
 
 
 def test_decoding_in_several_children_gives_the_same_and_survives_a_crash(small_demo, monkeypatch):
-    utterances = list(corpora.read_utterances("demo", small_demo))[:6]
+    utterances = list(corpora.load_utterances("demo", small_demo))[:6]
     single, parallel = Recordings(1.0, [0.8]), Recordings(1.0, [0.8])
     single.load(utterances, 1)
     parallel.load(utterances, 2)
@@ -144,7 +144,7 @@ def test_the_weights_of_the_best_epoch_are_kept(demo_recipe, tmp_path):
 
 
 def test_steps_that_are_not_finite_are_skipped_then_end_the_training(small_demo):
-    clips = list(corpora.read_utterances("demo", small_demo))[:2]
+    clips = list(corpora.load_utterances("demo", small_demo))[:2]
     tally = EpochStatistics(max_bad_steps=3)
     one, nan, inf = (torch.tensor(value) for value in (1.0, math.nan, math.inf))
     losses = {"emotion": one}
@@ -161,7 +161,7 @@ def test_steps_that_are_not_finite_are_skipped_then_end_the_training(small_demo)
 
 
 def test_bad_steps_in_a_row_are_counted_across_epochs(small_demo):
-    clips, nan, row = list(corpora.read_utterances("demo", small_demo))[:2], torch.tensor(math.nan), 0
+    clips, nan, row = list(corpora.load_utterances("demo", small_demo))[:2], torch.tensor(math.nan), 0
     for _ in range(4):
         tally = EpochStatistics(5, row)
         assert not tally.add_step({"emotion": nan}, nan, nan, clips)

@@ -78,7 +78,7 @@ def test_a_column_of_a_manifest(tmp_path, tone):
     tone("a.wav")
     rows = ["path,speaker,emotion,valence,text,asr_text", "a.wav,1,sad,2,good,god", "a.wav,2,sad,3,bye,"]
     (tmp_path / "m.csv").write_text("\n".join(rows))
-    own = list(corpora.read_utterances("manifest", tmp_path / "m.csv"))
+    own = list(corpora.load_utterances("manifest", tmp_path / "m.csv"))
     found = load_texts(TextConfig(source="column", column="asr_text"), own)
     assert list(found.texts.values()) == ["god", None]
     assert found.card == {"source": "column", "column": "asr_text", "with_text": 1, "without_text": 1}

@@ -15,7 +15,7 @@ from sertone.analysis.run_predictions import (
     sum_statistics,
 )
 from sertone.errors import SertoneError
-from sertone.files import read_json
+from sertone.files import load_json
 from sertone.scoring import intervals
 from sertone.scoring.display import build_score_name, count_drawn_units
 from sertone.scoring.sufficient_statistics import SufficientStatistics
@@ -112,7 +112,7 @@ def _find_runs(path: Path) -> list[Path]:
 
 def _complete_card(run: RunPredictions, tasks: list[str]) -> dict[str, Any]:
     """Return the protocol card with the test speakers, labels and classes of the predictions."""
-    card = read_json(run.folder / "protocol.json", "not_a_run")
+    card = load_json(run.folder / "protocol.json", "not_a_run")
     labels = {row["id"]: row_labels for row in run.rows if any(row_labels := _get_labels(row, tasks))}
     classes = run.classes if "emotion" in tasks else []
     held_out = [fold["test_speakers"] for fold in card["folds"]]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sertone.errors import SertoneError
-from sertone.files import read_json
+from sertone.files import load_json
 from sertone.scoring.sufficient_statistics import (
     SufficientStatistics,
     count_speakers,
@@ -69,7 +69,7 @@ def load_predictions(run: Path) -> RunPredictions:
             "the folder of a finished run, or of runs that differ in their seeds",
             "`sertone crossval` writes one",
         )
-    results = read_json(run / "results.json", "not_a_run")
+    results = load_json(run / "results.json", "not_a_run")
     # Folds may be written in another order, so rows are compared by id.
     rows = sorted(spreadsheet.read_rows(run / "predictions.csv"), key=lambda row: row["id"])
     # Older runs have no ratings.

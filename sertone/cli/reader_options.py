@@ -24,7 +24,7 @@ class ReaderOptions:
     speaker_pattern: str | None = None
 
     def to_keywords(self) -> dict[str, Any]:
-        """Return the options that are set, as `corpora.read_utterances` takes them."""
+        """Return the options that are set, as `corpora.load_utterances` takes them."""
         columns = parse_map(self.columns, "--columns") if self.columns else None
         options = {"columns": columns, "speaker_pattern": self.speaker_pattern}
         return {name: value for name, value in options.items() if value}

@@ -8,7 +8,7 @@ The docstring of each module describes the corpus, its authors, its licence and 
     NOTE                       a caution for readers of its scores
     EMOTIONS                   raw label -> name in `labels.EMOTIONS`
     SCALES                     rating -> `labels.Scale`
-    read_utterances(root, report)   the reader; problems go to `report`
+    load_utterances(root, report)   the reader; problems go to `report`
     fake(root, full=False)     writes a synthetic miniature of the real tree; with the option `segments=N`
                                if the corpus has no fixed size
 
@@ -74,7 +74,7 @@ def resolve_scales(data: "DataConfig") -> dict[str, Scale]:
     return load_sheet(data.corpus).SCALES | {name: Scale(*ends) for name, ends in data.scales.items()}
 
 
-def read_utterances(
+def load_utterances(
     name: str,
     root: str | Path,
     report: ReportProblem = raise_on_error,
@@ -107,11 +107,11 @@ def read_utterances(
         _require_option(option, name)
     if _accepts_option(name, "labelled"):
         options["labelled"] = labelled
-    return sheet.read_utterances(root, report, **options)
+    return sheet.load_utterances(root, report, **options)
 
 
 def _accepts_option(name: str, option: str) -> bool:
-    return option in inspect.signature(load_sheet(name).read_utterances).parameters
+    return option in inspect.signature(load_sheet(name).load_utterances).parameters
 
 
 def _require_option(option: str, name: str) -> None:
@@ -171,16 +171,16 @@ def load(
         root: its folder, or the manifest's file.
         only: the selection: `speaker`, `session`, `split` or a label -> values; None: all utterances.
         labelled: if false, a manifest needs neither labels nor speakers, unless `only` selects by labels.
-        options: options of its reader, as in `read_utterances`.
+        options: options of its reader, as in `load_utterances`.
 
     Raises:
-        SertoneError: as `read_utterances`; `duplicate_id`, `conflicting_labels`, `duplicate_row`,
+        SertoneError: as `load_utterances`; `duplicate_id`, `conflicting_labels`, `duplicate_row`,
             `missing_file`, `nothing_selected`.
     """
     only = only or {}
     # A selection by a label needs the labels.
     labelled = labelled or not set(only) <= set(SELECTION_FIELDS)
-    utterances = _select(list(read_utterances(name, root, labelled=labelled, **options)), only)
+    utterances = _select(list(load_utterances(name, root, labelled=labelled, **options)), only)
     for problem in find_duplicates(utterances):
         raise_on_error(problem)
     if missing := [u.path for u in utterances if not u.path.is_file()]:

@@ -48,13 +48,13 @@ def check(
         classes: the class map of the results.
         rehearse: returns the problems that training would refuse, given the utterances with readable audio.
         checked_for: description of the classes and the split that `rehearse` tries.
-        options: options of its reader, as `corpora.read_utterances` takes them.
+        options: options of its reader, as `corpora.load_utterances` takes them.
 
     Raises:
         SertoneError: if there is no such corpus at this path.
     """
     problems: list[Problem] = []
-    utterances = list(corpora.read_utterances(name, root, problems.append, **options))
+    utterances = list(corpora.load_utterances(name, root, problems.append, **options))
     problems += find_duplicates(utterances)
     problems += _check_labels(utterances)
     problems += _check_ratings(utterances, corpora.load_sheet(name).SCALES)

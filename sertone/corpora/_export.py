@@ -29,7 +29,7 @@ def export(name: str, root: Path, out: Path, **options: Any) -> int:
     """
     if out.exists():
         raise SertoneError("not_empty", f"{out} already exists", "a new file")
-    utterances = list(corpora.read_utterances(name, root, **options))
+    utterances = list(corpora.load_utterances(name, root, **options))
     known_speaker = [] if all(u.known_speaker for u in utterances) else ["known_speaker"]
     # The raw labels are left out: the manifest's emotions have our names already.
     tasks = sorted({task for u in utterances for task in u.labels} - {"raw_emotion"})

@@ -59,7 +59,7 @@ TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 SETS = ("train", "validation", "test")
 
 
-def read_utterances(
+def load_utterances(
     root: Path,
     report: ReportProblem = raise_on_error,
     *,

@@ -67,7 +67,7 @@ SILENT = "1076_MTI_SAD_XX"
 NAME = re.compile(r"(1\d{3})_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX|X)")
 
 
-def read_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
+def load_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Read `root/AudioWAV`, the actors' sex from `root/VideoDemographics.csv`, and the raters' votes."""
     genders = _load_genders(root / "VideoDemographics.csv", report)
     votes = _load_votes(root / "processedResults" / "tabulatedVotes.csv", report)

@@ -133,9 +133,9 @@ MATCH_PROBABILITY = 0.85
 ENDINGS = ("and that was it", "or so", "you see", "I think", "if you ask me")
 
 
-def read_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
+def load_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Read the manifest that `fake` wrote."""
-    return manifest.read_utterances(root, report)
+    return manifest.load_utterances(root, report)
 
 
 def fake(root: Path, full: bool = False, *, seed: int = 0, takes: int = 10) -> None:

@@ -64,7 +64,7 @@ TEXTS = {
 NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])[a-z]")
 
 
-def read_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
+def load_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Read `root/wav`. All speech is scripted; the sentence number gives the transcript."""
     agreement = _load_agreement(root / "metadata.csv", report)
     for path in list_audio_files(require_folder(root / "wav", "emodb")):

@@ -77,7 +77,7 @@ RATINGS = re.compile(r"\[\s*([-\d.]+),\s*([-\d.]+),\s*([-\d.]+)\s*\]")
 GENDERS = {"F": "female", "M": "male"}
 
 
-def read_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
+def load_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Read the sessions in order; `activation` is called arousal."""
     if not any((root / f"Session{session}" / "dialog").is_dir() for session in range(1, 6)):
         require_folder(root / "Session1" / "dialog", "iemocap")

@@ -54,7 +54,7 @@ SCALES: dict[str, Scale] = {}
 CLASSES = "all"
 
 
-def read_utterances(
+def load_utterances(
     root: Path,
     report: ReportProblem = raise_on_error,
     *,
@@ -86,7 +86,7 @@ def read_utterances(
         yield build_utterance(row, location, report, id_=id_, path=table.parent / path, labelled=labelled)
 
 
-def read_recordings(
+def load_recordings(
     path: Path, columns: Mapping[str, str] | None = None
 ) -> list[tuple[Path, str | None, float | None]]:
     """Return the recordings of a table in its order, with the columns that prediction uses.

@@ -93,7 +93,7 @@ MISREAD = {code: bytes([code]).decode("cp1252", errors="ignore") for code in ran
 """Characters of Windows-1252 that a conversion to UTF-8 read as Latin-1."""
 
 
-def read_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
+def load_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Read the tables of the three sets in turn."""
     tables = {name: _find_table(root, name) for name in SETS}
     if not any(tables.values()):

@@ -81,7 +81,7 @@ COUNTS = {
 Fields = list[str]
 
 
-def read_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
+def load_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Read the recordings of all sessions that have labels in `Evaluation.txt`."""
     paths = _list_recordings(root)
     evaluation = next((root / name for name in EVALUATIONS if (root / name).is_file()), root / EVALUATIONS[0])

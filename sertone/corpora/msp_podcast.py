@@ -105,7 +105,7 @@ Rows = dict[str, dict[str, str]]
 """Utterance -> column -> cell."""
 
 
-def read_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
+def load_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Read the recordings that have labels, and those of Test3, in the order of their names."""
     folder = _find_first(root, AUDIO_FOLDERS)
     labels = _find_first(root, LABEL_FILES)

@@ -41,7 +41,7 @@ TEXTS = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the d
 NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
 
 
-def read_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
+def load_utterances(root: Path, report: ReportProblem = raise_on_error) -> Iterator[Utterance]:
     """Read the speech of `root/Actor_*`."""
     if not any(root.glob("Actor_*")):
         require_folder(root / "Actor_01", "ravdess")  # raises an error

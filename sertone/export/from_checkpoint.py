@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.export.exportable import ExportableModel
-from sertone.files import read_json
+from sertone.files import load_json
 from sertone.models.contract import EmotionModel
 from sertone.nn.batch import Batch
 from sertone.nn.heads import RatingHead
@@ -124,7 +124,7 @@ def _find_scores(path: str | Path, trained: TorchModel) -> dict[str, Any]:
     # The settings of a choice were chosen with the test speakers of this fold too: its score is no test.
     if not result.is_file() or describe_choice(run):
         return {}
-    return asdict(Scores.from_fold(read_json(result, "not_a_run")))
+    return asdict(Scores.from_fold(load_json(result, "not_a_run")))
 
 
 class PredictionGraph(nn.Module):

@@ -126,7 +126,7 @@ def _shorten(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def read_yaml(source: str | Path, kind: Kind, parts: str) -> dict[str, Any]:
+def load_yaml(source: str | Path, kind: Kind, parts: str) -> dict[str, Any]:
     """Return the mapping that a YAML file holds.
 
     Args:
@@ -194,7 +194,7 @@ def load_as(
     Raises:
         SertoneError: `missing_recipe`, `bad_recipe`, `bad_override`, `other_kind`.
     """
-    values = read_yaml(source, kind, parts)
+    values = load_yaml(source, kind, parts)
     for override in overrides:
         apply_override(values, *parse_override(override))
     return parse(recipe_class, values, str(source))

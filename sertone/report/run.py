@@ -5,7 +5,7 @@ from itertools import groupby
 from math import isfinite
 from pathlib import Path
 
-from sertone.files import read_json
+from sertone.files import load_json
 from sertone.report import cards, conditions, emotion, page, plots, protocol, ratings
 from sertone.scoring import display
 from sertone.scoring.display import SCORE_FORMATS
@@ -32,8 +32,8 @@ def write(run: Path) -> Path:
     """
     from markupsafe import Markup
 
-    results = read_json(run / "results.json", "not_a_run")
-    card = read_json(run / "protocol.json", "not_a_run")
+    results = load_json(run / "results.json", "not_a_run")
+    card = load_json(run / "protocol.json", "not_a_run")
     rows = spreadsheet.read_rows(run / "predictions.csv")
     recipe = run / "recipe.yaml"  # missing if a model was evaluated on another corpus
     return page.write(

@@ -23,7 +23,7 @@ import numpy as np
 
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import AudioError, SertoneError, first_line, is_out_of_memory
-from sertone.files import read_json, read_text
+from sertone.files import load_json, read_text
 from sertone.labels import Scale, is_class_list, is_scale
 from sertone.licences import LEDGER_SHAPE
 from sertone.runtime.answering import Outputs, build_memory_error
@@ -113,7 +113,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     """
     if not is_bundle(folder):
         raise SertoneError("not_a_bundle", f"no {MARKER} in {folder}", "a folder that `sertone export` wrote")
-    metadata = read_json(folder / MARKER, "bad_bundle")
+    metadata = load_json(folder / MARKER, "bad_bundle")
     if metadata.get("format") not in (FORMAT, FORMAT_WITHOUT_PROBE):
         problem = f"{folder} has format {metadata.get('format')}"
         raise SertoneError("other_format", problem, f"format {FORMAT}", "export the model again")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sertone.errors import SertoneError
-from sertone.files import read_json
+from sertone.files import load_json
 from sertone.scoring import display
 from sertone.sharing import model_folder
 
@@ -111,7 +111,7 @@ class Scores:
 
     @classmethod
     def _from_choice(cls, folder: Path) -> Self:
-        choice = read_json(folder / CHOICE, "not_a_run")
+        choice = load_json(folder / CHOICE, "not_a_run")
         scores = choice["scores"]
         return cls(
             values={name: score["value"] for name, score in scores.items()},
@@ -198,7 +198,7 @@ def describe_choice(run: Path) -> str:
     choice = find_choice(run)
     if choice is None or run.resolve() != choice / "run":
         return ""
-    about = read_json(choice / CHOICE, "not_a_run")
+    about = load_json(choice / CHOICE, "not_a_run")
     return f"{about['among']} in {display.get_score_format(about['main_score']).label}"
 
 
@@ -212,7 +212,7 @@ def _load_results(folder: Path, command: str) -> dict[str, Any]:
     if not (folder / "results.json").is_file():
         expected = f"the folder of a finished `sertone {command}`"
         raise SertoneError("not_a_run", f"no results.json in {folder}", expected)
-    return read_json(folder / "results.json", "not_a_run")
+    return load_json(folder / "results.json", "not_a_run")
 
 
 def _get_score(by_task: Mapping[str, Mapping], name: str) -> Any:
@@ -222,7 +222,7 @@ def _get_score(by_task: Mapping[str, Mapping], name: str) -> Any:
 
 
 def _load_card(run: Path) -> dict:
-    return read_json(run / "protocol.json", "not_a_run")
+    return load_json(run / "protocol.json", "not_a_run")
 
 
 def _require_same_recipe(run: Path, results: dict, about: dict) -> None:

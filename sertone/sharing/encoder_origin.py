@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sertone.errors import SertoneError
-from sertone.files import read_json
+from sertone.files import load_json
 from sertone.licences import LEDGER_SHAPE
 from sertone.sharing import model_folder as folders
 from sertone.utils.json_shape import find_misfits
@@ -103,7 +103,7 @@ def _load_about(marker: Path) -> dict[str, Any]:
     Raises:
         SertoneError: `bad_weights`, `other_format`, `foreign_source`.
     """
-    about = read_json(marker, "bad_weights")
+    about = load_json(marker, "bad_weights")
     if about.get("format") != FORMAT:
         raise folders.other_format_error(marker, about.get("format"), FORMAT)
     if misfits := find_misfits(about, SHAPE):

@@ -8,7 +8,7 @@ from typing import Any
 from sertone import licences
 from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.errors import SertoneError
-from sertone.files import read_json, require_regular
+from sertone.files import load_json, require_regular
 from sertone.labels import is_class_list, is_scale
 from sertone.scoring import calibration
 from sertone.utils import hub
@@ -188,7 +188,7 @@ def read_about(folder: Path) -> dict:
     """
     if not (folder / MARKER).is_file():
         raise SertoneError("not_a_checkpoint", f"no {MARKER} in {folder}", "a run or a checkpoint folder")
-    about = read_json(folder / MARKER, "bad_weights")
+    about = load_json(folder / MARKER, "bad_weights")
     if about.get("format") != FORMAT:
         raise other_format_error(folder, about.get("format"), FORMAT)
     misfits = find_misfits(about, SHAPE)

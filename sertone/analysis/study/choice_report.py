@@ -73,7 +73,7 @@ def _write_chosen_run(study: Study, out: Path, chosen: list[ScoredSettings], see
     run = out / "chosen" / f"seed_{seed}"
     cells = [out / "all" / settings.get_cell(seed).folder for settings in chosen]
     folds = [
-        _read_json(cell / f"fold_{number}" / "result.json") | {"settings": settings.name}
+        _load_json(cell / f"fold_{number}" / "result.json") | {"settings": settings.name}
         for number, (cell, settings) in enumerate(zip(cells, chosen, strict=True))
     ]
     _drop_unshared(folds)
@@ -81,12 +81,12 @@ def _write_chosen_run(study: Study, out: Path, chosen: list[ScoredSettings], see
         f"on the training side of every fold the best of {len(study.rows) * len(study.columns)}, in "
         f"{display.get_score_format(study.main_score).label}, of “{study.title}”"
     )
-    card = _read_json(cells[0] / "protocol.json")
+    card = _load_json(cells[0] / "protocol.json")
     # What a model was trained on before depends on its settings, so the common card leaves it out.
     card = {key: value for key, value in card.items() if key not in LINEAGE_KEYS}
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / "protocol.json", card | {"settings": note})
-    cell_results = [_read_json(cell / "results.json") for cell in cells]
+    cell_results = [_load_json(cell / "results.json") for cell in cells]
     shared_keys = ("corpus", "classes", "ratings", "folds_of_other_settings")
     about = {key: cell_results[0][key] for key in shared_keys}
     for key in ("model", "encoder"):
@@ -106,7 +106,7 @@ def _drop_unshared(folds: list[dict[str, Any]]) -> None:
             fold[part] = {name: value for name, value in fold.get(part, {}).items() if name in common}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _load_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -118,7 +118,7 @@ def _summarise(
     overall: ScoredSettings,
 ) -> dict[str, Any]:
     """Return the content of choice.json. Each run has one seed."""
-    run_results = [_read_json(run / "results.json") for run in runs]
+    run_results = [_load_json(run / "results.json") for run in runs]
     card = experiment.card
     names = display.find_score_names(run_results[0]["pooled"])
     bounds, _ = table.compute_evidence(names, [runs], [[]])

@@ -26,7 +26,7 @@ from sertone import labels, models
 from sertone.catalogue import find_file, find_shipped
 from sertone.errors import SertoneError
 from sertone.recipe import Recipe
-from sertone.recipe.settings import Settings, apply_override, parse, parse_override, read_yaml
+from sertone.recipe.settings import Settings, apply_override, load_yaml, parse, parse_override
 from sertone.scoring import display
 
 # The names of the scores do not depend on the classes, so any class will do.
@@ -199,9 +199,9 @@ def load_study(
     Raises:
         SertoneError: `missing_study`, `bad_study`, `missing_recipe`, `bad_recipe`, `bad_override`.
     """
-    study = parse(Study, read_yaml(path, "study", "title, recipe, rows, columns"), str(path), "bad_study")
+    study = parse(Study, load_yaml(path, "study", "title, recipe, rows, columns"), str(path), "bad_study")
     study = _apply_overrides(study, overrides, seeds)
-    base = read_yaml(find_recipe(path, study), "recipe", "data, protocol, model, train")
+    base = load_yaml(find_recipe(path, study), "recipe", "data, protocol, model, train")
     _apply_changes(base, study.set)
     recipes_by_cell = {}
     for column, column_changes in study.columns.items():

@@ -55,16 +55,16 @@ def collect_inputs(
     Raises:
         SertoneError: `no_files`, where nothing is given, more than one of the three, or a single folder
             without recordings; `missing_list`, `unreadable_folder`; errors of
-            `corpora.manifest.read_recordings`.
+            `corpora.manifest.load_recordings`.
     """
     _require_one_origin(paths, listed, manifest)
     if manifest:
         # Imported here: the other inputs need no corpus reader.
-        from sertone.corpora.manifest import read_recordings
+        from sertone.corpora.manifest import load_recordings
 
         return [
             Input(str(path), text, seconds)
-            for path, text, seconds in read_recordings(Path(manifest), columns)
+            for path, text, seconds in load_recordings(Path(manifest), columns)
         ]
     names = _load_list(listed) if listed else _expand_paths(paths)
     if not names:

@@ -15,7 +15,7 @@ import torch
 from sertone import licences
 from sertone import recipe as recipes
 from sertone.audio import SAMPLING_RATE, file_hash
-from sertone.files import read_json, write_json, write_text
+from sertone.files import load_json, write_json, write_text
 from sertone.nn.distillation import build_student, check_targets
 from sertone.nn.encoders.base import Encoder
 from sertone.nn.encoders.saved import save_encoder
@@ -182,4 +182,4 @@ def _write(student: Encoder, about: dict, result: dict, out: Path) -> None:
 
 def read_result(out: str | Path) -> dict[str, Any]:
     """Return the content of `distill.json`."""
-    return read_json(Path(out) / RESULT, "not_a_run")
+    return load_json(Path(out) / RESULT, "not_a_run")

@@ -149,7 +149,7 @@ def prepare(
     say(f"arithmetic {recipe.train.arithmetic}")
     tasks = _configure_tasks(recipe)
     _require_scales(recipe, tasks)  # before reading, which may take long
-    corpus = _read_corpus(recipe.data, tasks, say)
+    corpus = _load_corpus(recipe.data, tasks, say)
     split = split_corpus(corpus.utterances, recipe.protocol, tasks, everything=everything)
     for fold, report in zip(split.folds, split.leaks, strict=True):  # also official splits may leak
         leaks.require_no_leaks(fold, report)
@@ -179,7 +179,7 @@ class _Corpus(NamedTuple):
     limit: dict[str, Any]
 
 
-def _read_corpus(data: DataConfig, tasks: Sequence[str], say: Callable[[str], None]) -> _Corpus:
+def _load_corpus(data: DataConfig, tasks: Sequence[str], say: Callable[[str], None]) -> _Corpus:
     """Read the corpus, map its emotions to classes, and limit the durations."""
     utterances = corpora.load(data.corpus, data.root, data.only, **data.reader_options)
     class_map, selected = select_utterances(utterances, data, tasks)

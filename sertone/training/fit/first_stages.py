@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sertone.audio import file_hash
 from sertone.errors import SertoneError
-from sertone.files import read_json, write_json
+from sertone.files import load_json, write_json
 from sertone.models.contract import EmotionModel
 from sertone.models.stage import Stage
 from sertone.nn.tensor_files import load_tensors, restore, save_tensors
@@ -60,7 +60,7 @@ class FirstStages:
         """
         folder = self.folder / key
         try:
-            content = read_json(folder / "history.json", "torn")
+            content = load_json(folder / "history.json", "torn")
         except SertoneError:  # missing or incomplete: the stage is trained again
             return None
         weights = folder / "model.safetensors"

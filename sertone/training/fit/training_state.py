@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sertone.audio import file_hash
 from sertone.errors import SertoneError
-from sertone.files import quarantine, read_json, write_json
+from sertone.files import load_json, quarantine, write_json
 from sertone.models.contract import EmotionModel
 from sertone.nn.tensor_files import load_tensors, restore, save_tensors
 from sertone.sharing import model_folder as folders
@@ -137,7 +137,7 @@ def move_damaged_aside(folder: Path, say: Callable[[str], None]) -> None:
 def _find_damage(save: Path) -> str:
     """Describe the damage of a save; empty where it is intact, or has the format of another version."""
     try:
-        content = read_json(save / "state.json", "bad_save")
+        content = load_json(save / "state.json", "bad_save")
     except SertoneError as error:
         return error.found
     if content.get("format") != FORMAT:
@@ -164,7 +164,7 @@ def load_training_state(save: Path, model: EmotionModel) -> TrainingState:
     Raises:
         SertoneError: `other_format`.
     """
-    content = read_json(save / "state.json", "bad_weights")
+    content = load_json(save / "state.json", "bad_weights")
     if content.get("format") != FORMAT:
         raise folders.other_format_error(save, content.get("format"), FORMAT)
     state = TrainingState.from_json(content)

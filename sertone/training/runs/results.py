@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sertone.files import read_json, write_json, write_text
+from sertone.files import load_json, write_json, write_text
 from sertone.report import run as report
 from sertone.scoring import display, intervals, metrics, sufficient_statistics
 from sertone.training.experiment.experiment import Experiment
@@ -31,7 +31,7 @@ def collect_results(experiment: Experiment, out: Path) -> None:
         out: its folder.
     """
     folds = [
-        read_json(out / f"fold_{number}" / "result.json", "not_a_run")
+        load_json(out / f"fold_{number}" / "result.json", "not_a_run")
         for number in range(len(experiment.folds))
     ]
     recipe = experiment.recipe

@@ -11,7 +11,7 @@ from typing import Any
 
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
-from sertone.files import parse_yaml, quarantine, read_json, read_text, write_json, write_text
+from sertone.files import load_json, parse_yaml, quarantine, read_text, write_json, write_text
 from sertone.training.fit import distributed
 from sertone.utils.json_shape import find_misfits
 
@@ -126,7 +126,7 @@ def _load_intact(path: Path) -> dict[str, Any] | None:
     """Return the content of a JSON or YAML file; None where it is damaged or missing."""
     try:
         if path.suffix == ".json":
-            return read_json(path, "torn")
+            return load_json(path, "torn")
         text = read_text(path, "torn")
         content = parse_yaml(text)
     except (SertoneError, ValueError):

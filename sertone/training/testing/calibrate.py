@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sertone.files import read_json
+from sertone.files import load_json
 from sertone.schema import Utterance
 from sertone.scoring import calibration
 from sertone.scoring.calibration import Calibration
@@ -54,7 +54,7 @@ def calibrate_on_held_out(run: Path, coverage: float | None) -> Calibration:
         run: a finished cross-validation of the same recipe.
         coverage: share of recordings that should get a sure prediction.
     """
-    results = [read_json(folder.parent / "result.json", "not_a_run") for folder in find_checkpoints(run)]
+    results = [load_json(folder.parent / "result.json", "not_a_run") for folder in find_checkpoints(run)]
     rows = [row | _recover_logits(row, fold) for fold in results for row in fold["rows"] if row["target"]]
     logits = np.array([row["logits"] for row in rows])  # (N, K)
     folds = np.array([row["fold"] for row in rows])
