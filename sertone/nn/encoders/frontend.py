@@ -8,13 +8,13 @@ Axis letters: B batch, N samples, T frames, C features.
 """
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sertone.nn.encoders.spectra import constant, cut_frames, power_products
 from sertone.nn.masks import frame_mask, masked_mean
 
 SAMPLING_RATE = 16000
@@ -86,9 +86,9 @@ class FrontEnd(nn.Module):
     def _log_mel(self, waveforms: Tensor) -> Tensor:
         """Waveforms (B, N) -> (B, T, bands), of the middle 25 ms of each frame of `min_samples`."""
         start = (self.min_samples - WINDOW) // 2
-        slices = _cut_frames(waveforms[:, start:], WINDOW, HOP)
+        slices = cut_frames(waveforms[:, start:], WINDOW, HOP)
         if torch.compiler.is_exporting():
-            return (_power_products(slices, FFT, self.filters, self.window) + 1e-8).log()
+            return (power_products(slices, FFT, self.filters, self.window) + 1e-8).log()
         spectrum = torch.view_as_real(torch.fft.rfft(slices * self.window, FFT))
         return (spectrum.square().sum(-1) @ self.filters + 1e-8).log()
 
@@ -120,7 +120,7 @@ def track_pitch(waveforms: Tensor) -> tuple[Tensor, Tensor]:
     longest = int(rate / PITCH_MIN_HZ) + 1
     slower = F.avg_pool1d(waveforms[:, None], PITCH_DECIMATION)[:, 0]
     size = PITCH_WINDOW // PITCH_DECIMATION
-    slices = _cut_frames(slower, size, HOP // PITCH_DECIMATION)  # (B, T, size)
+    slices = cut_frames(slower, size, HOP // PITCH_DECIMATION)  # (B, T, size)
     slices = slices - slices.mean(-1, keepdim=True)
     correlation = _autocorrelation(slices, longest)
     normalised = correlation / (_energies(slices, longest) + 1e-10).sqrt()
@@ -130,17 +130,6 @@ def track_pitch(waveforms: Tensor) -> tuple[Tensor, Tensor]:
     best = (normalised[..., shortest:longest] - cost).argmax(-1) + shortest
     voicing = normalised.gather(-1, best[..., None])[..., 0].clamp(0.0, 1.0)
     return rate / (best + _parabola(normalised, best)), voicing
-
-
-def _cut_frames(signal: Tensor, size: int, hop: int) -> Tensor:
-    """Split a signal into frames: (B, N) -> (B, T, size)."""
-    if not torch.compiler.is_exporting():
-        return signal.unfold(1, size, hop)
-    # ONNX Runtime gathers an unfolded signal number by number, but copies blocks of `step` samples at once.
-    step = math.gcd(size, hop)
-    blocks = signal[:, : signal.shape[1] // step * step].unflatten(1, (-1, step))
-    total = (signal.shape[1] - size) // hop + 1
-    return torch.cat([blocks[:, first :: hop // step][:, :total] for first in range(size // step)], -1)
 
 
 def _energies(slices: Tensor, longest: int) -> Tensor:
@@ -163,54 +152,19 @@ def _autocorrelation(slices: Tensor, longest: int) -> Tensor:
     # Long enough that nothing wraps around, and a multiple of 32, which FFTs compute fast.
     length = -(-(slices.shape[-1] + longest + 1) // 32) * 32
     if torch.compiler.is_exporting():
-        return _power_products(slices, length, _inverse(length, longest + 1))
+        return power_products(slices, length, _inverse(length, longest + 1))
     power = torch.view_as_real(torch.fft.rfft(slices, length)).square().sum(-1)
     return torch.fft.irfft(torch.complex(power, torch.zeros_like(power)), length)[..., : longest + 1]
 
 
-def _power_products(slices: Tensor, size: int, matrix: Tensor, window: Tensor | None = None) -> Tensor:
-    """Multiply power spectra by a matrix, as two matrix products: the fastest form for ONNX Runtime.
-
-    Args:
-        slices: (..., K), padded to `size` for the Fourier transform.
-        size: size of the transform.
-        matrix: (size // 2 + 1, M).
-        window: factors of the samples of a slice, (K,); None: none.
-
-    Returns:
-        (..., M).
-    """
-    waves = _waves(slices.shape[-1], size)
-    if window is not None:
-        waves = waves * window[:, None]
-    return (slices @ waves).square() @ torch.cat([matrix, matrix])
-
-
-def _constant(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Mark a function whose result is a constant of a graph, and not computed in it, however torch traces.
-
-    This is all that `torch.compiler.assume_constant_result` does; importing that takes
-    seconds and makes a folder.
-    """
-    function._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
-    return function
-
-
-@_constant
+@constant
 def _sides(size: int, lags: int) -> Tensor:
     """Return masks of the samples without the last and without the first of each lag: (size, 2 lags)."""
     sample, lag = np.arange(size)[:, None], np.arange(lags)
     return torch.from_numpy(np.concatenate([sample < size - lag, sample >= lag], 1).astype(np.float32))
 
 
-@_constant
-def _waves(count: int, size: int) -> Tensor:
-    """Return the first rows of a Fourier transform, cosines and sines: (count, 2 (size // 2 + 1))."""
-    angles = 2 * np.pi * np.outer(np.arange(count), np.arange(size // 2 + 1)) / size
-    return torch.from_numpy(np.concatenate([np.cos(angles), np.sin(angles)], 1).astype(np.float32))
-
-
-@_constant
+@constant
 def _inverse(size: int, count: int) -> Tensor:
     """Return the inverse transform of a real and even spectrum as a matrix: (size // 2 + 1, count)."""
     # All frequencies but the first and the last stand for their negative ones as well.
