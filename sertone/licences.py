@@ -78,6 +78,12 @@ WAVLM = Licence(
     True,
     "https://github.com/microsoft/UniSpeech/blob/main/LICENSE",
 )
+WHISPER = Licence(
+    "MIT, from the authors' repository; its model card states Apache 2.0",
+    "mit",
+    True,
+    "https://github.com/openai/whisper/blob/main/LICENSE",
+)
 ENCODER_LICENCES = {
     "facebook/wav2vec2-base": APACHE,
     "facebook/wav2vec2-large": APACHE,
@@ -90,6 +96,16 @@ ENCODER_LICENCES = {
     "microsoft/wavlm-base-plus": WAVLM,
     "microsoft/wavlm-large": WAVLM,
     "ntu-spml/distilhubert": APACHE,
+    "facebook/data2vec-audio-base": APACHE,
+    "facebook/data2vec-audio-large": APACHE,
+    "facebook/w2v-bert-2.0": MIT,
+    "facebook/wav2vec2-xls-r-300m": APACHE,
+    "facebook/wav2vec2-xls-r-1b": APACHE,
+    "openai/whisper-tiny": WHISPER,
+    "openai/whisper-base": WHISPER,
+    "openai/whisper-small": WHISPER,
+    "openai/whisper-medium": WHISPER,
+    "openai/whisper-large-v3": WHISPER,
     "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim": NC_SA_4,
     "microsoft/deberta-v3-small": MIT,
     "microsoft/deberta-v3-base": MIT,

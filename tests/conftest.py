@@ -16,7 +16,12 @@ from sertone.errors import SertoneError
 
 REPOSITORY = Path(__file__).parent.parent
 REAL_SPEECH = REPOSITORY.parent / "shared" / "data"
-NO_REAL_SPEECH = "the recordings of EmoDB and RAVDESS are not beside this folder"
+REAL_WEIGHTS = REPOSITORY.parent / "shared" / "models"
+NEEDED = {
+    "real_speech": (REAL_SPEECH, "the recordings of EmoDB and RAVDESS are not beside this folder"),
+    "real_weights": (REAL_WEIGHTS, "the weights of published models are not beside this folder"),
+}
+"""Marker -> the folder that its tests need, and the reason for skipping them."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -26,16 +31,17 @@ def pytest_runtest_setup():
 
 
 def pytest_collection_modifyitems(items):
-    if not REAL_SPEECH.is_dir():
+    for marker, (folder, reason) in NEEDED.items():
         for item in items:
-            if item.get_closest_marker("real_speech"):
-                item.add_marker(pytest.mark.skip(reason=NO_REAL_SPEECH))
+            if not folder.is_dir() and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_terminal_summary(terminalreporter):
     skipped = terminalreporter.stats.get("skipped", [])
-    if count := sum(NO_REAL_SPEECH in str(report.longrepr) for report in skipped):
-        terminalreporter.write_line(f"{count} tests skipped: {NO_REAL_SPEECH} (../shared/data)")
+    for folder, reason in NEEDED.values():
+        if count := sum(reason in str(report.longrepr) for report in skipped):
+            terminalreporter.write_line(f"{count} tests skipped: {reason} (../shared/{folder.name})")
 
 
 @pytest.fixture
@@ -95,7 +101,12 @@ def podcasts(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory):
     """Writes a tiny Hugging Face encoder the way the hub serves them: tiny_encoder(family, norm) -> folder."""
-    from transformers import AutoModel, Wav2Vec2FeatureExtractor
+    from transformers import (
+        AutoModel,
+        SeamlessM4TFeatureExtractor,
+        Wav2Vec2FeatureExtractor,
+        WhisperFeatureExtractor,
+    )
 
     from sertone.nn.encoders.huggingface import TinyEncoderConfig
 
@@ -105,10 +116,44 @@ def tiny_encoder(tmp_path_factory):
         config = TinyEncoderConfig(family=family, norm=norm).build().config
         config.update({"mask_time_prob": 0.05, "layerdrop": 0.1})
         AutoModel.from_config(config).save_pretrained(folder)
-        Wav2Vec2FeatureExtractor(do_normalize=family != "wavlm").save_pretrained(folder)
+        extractors = {
+            "whisper": WhisperFeatureExtractor(feature_size=16),
+            "wav2vec2-bert": SeamlessM4TFeatureExtractor(),
+        }
+        waveforms = Wav2Vec2FeatureExtractor(do_normalize=family != "wavlm")
+        extractors.get(family, waveforms).save_pretrained(folder)
         return folder
 
     return write
+
+
+def load_hugging_face(folder, waveform):
+    """Load a saved encoder as `transformers` does, with its input for a waveform of an even number of 10 ms.
+
+    No weight may be missing. Whisper's table of positions is cut to the length of the waveform, because its own
+    code takes no other. SEW gives the frames of its last layer, which it would upsample.
+    """
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    extractor = AutoFeatureExtractor.from_pretrained(folder)
+    if AutoConfig.from_pretrained(folder).model_type != "whisper":
+        model, report = AutoModel.from_pretrained(folder, output_loading_info=True)
+        assert not report["missing_keys"]
+        if model.config.model_type == "sew":
+            model.encoder.upsample.forward = lambda hidden: hidden
+        features = extractor(waveform.numpy(), sampling_rate=16000, return_tensors="pt")
+        return model.eval(), features[model.main_input_name]
+    model, report = WhisperEncoder.from_pretrained(
+        folder, key_mapping={r"^(model\.)?encoder\.": ""}, dtype=torch.float32, output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    features = extractor(waveform.numpy(), sampling_rate=16000, padding=False, return_tensors="pt")
+    mel = features.input_features
+    table = model.embed_positions.weight[: mel.shape[-1] // 2].clone()
+    model.embed_positions = torch.nn.Embedding.from_pretrained(table)
+    model.config.max_source_positions = len(table)
+    return model.eval(), mel
 
 
 def clips(*lengths):

@@ -304,14 +304,14 @@ def test_only_similar_keys_are_suggested():
         recipe.load("demo", ["train.xyz=1"])
     assert "did you mean" not in str(caught.value) and "known here: batch_size" in str(caught.value)
     with pytest.raises(
-        SertoneError, match=r"unknown name 'wavlm'; wav2vec 2.0, HuBERT and WavLM are encoders"
+        SertoneError, match=r"unknown name 'wavlm'; wav2vec 2.0, HuBERT, WavLM and Whisper are encoders"
     ):
         configure({"name": "baseline", "encoder": {"name": "wavlm"}})
     with pytest.raises(
         SertoneError, match=r"unknown name 'compakt'; did you mean 'compact'\? expected one of"
     ):
         configure({"name": "baseline", "encoder": {"name": "compakt"}})
-    with pytest.raises(SertoneError, match=r"WavLM are encoders"):
+    with pytest.raises(SertoneError, match=r"Whisper are encoders"):
         configure({"name": "wavlm"})
     with pytest.raises(SertoneError, match=r"set `train.epochs`"):
         configure({"name": "baseline", "encoder": {"name": "compact"}, "epochs": 3})

@@ -19,8 +19,8 @@ from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.nn.distillation import build_student
 from sertone.nn.encoders.compact import CompactEncoderConfig
+from sertone.nn.encoders.huggingface import FAMILIES
 from sertone.nn.encoders.saved import SavedEncoderConfig
-from sertone.nn.pretrained import FAMILIES
 from sertone.recipe.train_config import Rates
 from sertone.training.data.loader import BatchItem
 from sertone.training.distill import distill_recipe

@@ -5,9 +5,14 @@ import math
 
 import pytest
 import torch
-from conftest import TINY_MODEL, clips, padded
+from conftest import TINY_MODEL, clips, load_hugging_face, padded
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForAudioClassification, Wav2Vec2FeatureExtractor
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForAudioClassification,
+    Wav2Vec2FeatureExtractor,
+)
 from transformers.utils import logging
 
 from sertone import models
@@ -17,15 +22,27 @@ from sertone.nn.batch import Batch
 from sertone.nn.encoders.compact import BLOCKS, CompactEncoderConfig
 from sertone.nn.encoders.frontend import FrontEnd, track_pitch
 from sertone.nn.encoders.functionals import FunctionalsEncoderConfig
-from sertone.nn.encoders.huggingface import PretrainedEncoderConfig, TinyEncoderConfig
-from sertone.nn.encoders.saved import save_encoder
-from sertone.nn.pretrained import FAMILIES
+from sertone.nn.encoders.huggingface import (
+    FAMILIES,
+    ArchitectureConfig,
+    PretrainedEncoderConfig,
+    TinyEncoderConfig,
+)
+from sertone.nn.encoders.saved import build_from_description, save_encoder
+from sertone.nn.encoders.whisper import WhisperEncoder
 from sertone.nn.vocabulary import Vocabulary
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.folds import prepare_data
 
-CONFIGS = {f"{f}_{n}": TinyEncoderConfig(family=f, norm=n) for f in FAMILIES for n in ("group", "layer")}
+GROUP_NORM = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "wav2vec2-conformer", "sew")
+KINDS = [(family, "layer") for family in FAMILIES] + [(family, "group") for family in GROUP_NORM]
+CONFIGS = {f"{family}_{norm}": TinyEncoderConfig(family=family, norm=norm) for family, norm in KINDS}
+SHORT_TABLE = WhisperEncoder.tiny_options(32, 2, "layer") | {
+    "model_type": "whisper",
+    "max_source_positions": 40,
+}
+CONFIGS["whisper_windows"] = ArchitectureConfig(config=SHORT_TABLE, normalize=False)
 for block in BLOCKS:
     for prosody in (False, True):
         name = f"compact_{block}_{'prosody' if prosody else 'mel'}"
@@ -141,21 +158,37 @@ def test_loading_prints_nothing_and_unused_weights_are_one_line_of_ours(tmp_path
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("norm", ["group", "layer"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "norm"), KINDS)
 def test_hidden_states_are_those_of_hugging_face(tiny_encoder, family, norm):
     folder = tiny_encoder(family, norm)
-    theirs = AutoModel.from_pretrained(folder).eval()
     ours = PretrainedEncoderConfig(source=str(folder)).build().eval()
     (waveform,) = clips(16000)
-    inputs = waveform
-    if family != "wavlm":  # its feature extractor normalises
-        inputs = (waveform - waveform.mean()) / math.sqrt(waveform.var(correction=0) + 1e-7)
-    expected = theirs(inputs[None], output_hidden_states=True)
+    theirs, inputs = load_hugging_face(folder, waveform)
+    expected = theirs(inputs, output_hidden_states=True)
     hidden, _ = ours(waveform[None], torch.tensor([16000]))
     for layer, state in enumerate(expected.hidden_states[:-1]):
         torch.testing.assert_close(hidden[:, layer], state, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(hidden[:, -1], expected.last_hidden_state, atol=1e-4, rtol=1e-4)
+    last = expected.last_hidden_state[:, : hidden.shape[2]]  # SEW adds zeros to the length before its squeeze
+    torch.testing.assert_close(hidden[:, -1], last, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["wav2vec2-conformer", "wav2vec2-bert"])
+@pytest.mark.parametrize("positions", ["relative", "rotary", None])
+def test_positions_of_every_kind_are_those_of_hugging_face(tmp_path, family, positions):
+    """As in the two published wav2vec 2.0 Conformers, and without any."""
+    torch.manual_seed(0)
+    options = FAMILIES[family].tiny_options(32, 2, "layer") | {"position_embeddings_type": positions}
+    model = AutoModel.from_config(AutoConfig.for_model(family, **options))
+    for name, parameter in model.named_parameters():
+        if "pos_bias" in name:  # zeros at first
+            parameter.copy_(torch.randn(parameter.shape))
+    model.save_pretrained(tmp_path)
+    FAMILIES[family](model, normalize=True).make_extractor().save_pretrained(tmp_path)
+    (waveform,) = clips(16000)
+    theirs, inputs = load_hugging_face(tmp_path, waveform)
+    hidden, _ = PretrainedEncoderConfig(source=str(tmp_path)).build().eval()(*padded([waveform]))
+    torch.testing.assert_close(hidden[:, -1], theirs(inputs).last_hidden_state, atol=1e-4, rtol=1e-4)
 
 
 def load(folder, **options):
@@ -187,6 +220,12 @@ def test_damaged_weights_are_errors(tiny_encoder):
     assert load(folder).code == "bad_weights"
     save_file(tensors | {name: tensors[name][:3].clone()}, path, {"format": "pt"})
     assert load(folder).code == "bad_weights"
+
+
+def test_a_description_of_another_architecture_is_refused():
+    with pytest.raises(SertoneError, match="model_type 'bert' is none of wav2vec2") as caught:
+        build_from_description({"name": "architecture", "config": {"model_type": "bert"}, "normalize": True})
+    assert caught.value.code == "bad_weights"
 
 
 def test_what_is_no_encoder(tmp_path, tiny_encoder):
@@ -292,11 +331,11 @@ def test_weights_as_old_hub_files_hold_them(tiny_encoder, family):
     waveform = clips(9000)
     expected = PretrainedEncoderConfig(source=str(folder)).build().eval()(*padded(waveform))[0]
     old = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
-    renamed = {}
+    renamed, prefix = {}, AutoModel.from_pretrained(folder).base_model_prefix
     for name, tensor in load_file(folder / "model.safetensors").items():
         for new, before in old.items():
             name = name.replace(new, before)
-        renamed[f"{family}.{name}"] = tensor
+        renamed[f"{prefix}.{name}"] = tensor
     (folder / "model.safetensors").unlink()
     torch.save(renamed | {"lm_head.weight": torch.zeros(3, 32)}, folder / "pytorch_model.bin")
     actual = PretrainedEncoderConfig(source=str(folder)).build().eval()(*padded(waveform))[0]

@@ -30,6 +30,7 @@ SYSTEMS = {
     "prosody": WAN | {"encoder": PROSODY},
     "oliveira2023": OLIVEIRA | {"encoder": COMPACT, "text": TEXT},
     "wav2vec2": {"name": "baseline", "encoder": {"name": "tiny"}},
+    "whisper": {"name": "baseline", "encoder": {"name": "tiny", "family": "whisper"}},
 }
 SLOW = {
     "compact": WAN | {"encoder": COMPACT},
@@ -48,6 +49,8 @@ for family in ("hubert", "wavlm"):
     for norm in ("group", "layer"):
         encoder = {"name": "tiny", "family": family, "norm": norm}
         SLOW[f"{family}_{norm}"] = {"name": "baseline", "encoder": encoder}
+for family in ("data2vec-audio", "unispeech", "unispeech-sat", "wav2vec2-conformer", "wav2vec2-bert"):
+    SLOW[family] = {"name": "baseline", "encoder": {"name": "tiny", "family": family}}
 ALL = [*SYSTEMS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 TEXTS = (None, "what a lovely day", "no")
 

@@ -4,13 +4,11 @@ import math
 
 import pytest
 import torch
-from conftest import clips, padded
+from conftest import clips, load_hugging_face, padded
 from torch.nn import functional as F
-from transformers import AutoModel
 
 from sertone.nn import kernels
-from sertone.nn.encoders.huggingface import PretrainedEncoderConfig, TinyEncoderConfig
-from sertone.nn.pretrained import FAMILIES
+from sertone.nn.encoders.huggingface import FAMILIES, PretrainedEncoderConfig, TinyEncoderConfig
 from sertone.recipe.train_config import TrainConfig
 
 
@@ -96,37 +94,34 @@ def test_attention_is_that_of_a_loop_and_dropout_leaves_its_mean(form):
 def test_gradients_are_those_of_the_hugging_face_module(tiny_encoder, family, norm):
     """In training mode without dropout, one clip, so that its own attention sees no padding."""
     folder = tiny_encoder(family, norm)
-    theirs = AutoModel.from_pretrained(folder, hidden_dropout=0.0, attention_dropout=0.0, layerdrop=0.0)
-    theirs.config.update({"apply_spec_augment": False})
-    ours = PretrainedEncoderConfig(source=str(folder), normalize=False).build()
+    waveform = torch.randn(16000, generator=torch.Generator().manual_seed(0)) * 0.1
+    theirs, inputs = load_hugging_face(folder, waveform)
+    theirs.config.update({"apply_spec_augment": False, "layerdrop": 0.0})
+    ours = PretrainedEncoderConfig(source=str(folder)).build()
     for module in (*theirs.modules(), *ours.modules()):
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-        elif type(module).__name__.endswith("Attention"):
+        elif type(module).__name__.endswith("Attention") and isinstance(module.dropout, float):
             module.dropout = 0.0
-    waveform = torch.randn(1, 12000, generator=torch.Generator().manual_seed(0)) * 0.1
     ours.train()
     theirs.train()
-    hidden, _ = ours(waveform, torch.tensor([12000]))
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.eval()
+    hidden, _ = ours(waveform[None], torch.tensor([16000]))
     draw = torch.randn(hidden[:, -1].shape, generator=torch.Generator().manual_seed(1))
     (hidden[:, -1] * draw).sum().backward()
-    (theirs(waveform).last_hidden_state * draw).sum().backward()
+    (theirs(inputs).last_hidden_state[:, : draw.shape[1]] * draw).sum().backward()
     expected = dict(theirs.named_parameters())
-    renamed = {
-        "convolutions": "feature_extractor.conv_layers",
-        "projection": "feature_projection",
-        "transformer": "encoder",
-    }
     compared = 0
-    for name, parameter in ours.named_parameters():
-        first, rest = name.split(".", 1)
-        gradient = expected[f"{renamed[first]}.{rest}"].grad
+    for name, parameter in ours.to_model().named_parameters():
+        gradient = expected[name].grad
         assert (gradient is None) == (parameter.grad is None), name
         if gradient is not None:
             scale = gradient.abs().max().clamp(min=1e-3)
             assert (parameter.grad - gradient).abs().max() / scale < 1e-3, name
             compared += 1
-    assert compared > 40
+    assert compared > (30 if family == "whisper" else 40)  # a layer of Whisper has fewer parameters
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -139,7 +134,12 @@ def test_dropout_of_every_kind_is_on_in_training_and_off_in_evaluation(family):
         assert type(module) is not torch.nn.Dropout
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    assert encoder.transformer.layers[0].attention.dropout > 0
+    for module in encoder.modules():
+        if type(module).__name__.endswith("Attention"):
+            if isinstance(module.dropout, torch.nn.Dropout):
+                module.dropout.p = 0.5
+            else:
+                module.dropout = 0.5
     encoder.train()
     assert not torch.equal(encoder(*inputs)[0], encoder(*inputs)[0]), "attention drops weights"
     encoder.eval()

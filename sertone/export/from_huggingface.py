@@ -29,7 +29,7 @@ from sertone.errors import SertoneError
 from sertone.export.exportable import ExportableModel
 from sertone.export.heads import AUDEERING_ARCHITECTURE, HubPredictionGraph, SpeechClassification
 from sertone.labels import DIMENSIONS, FOUR_CLASSES, SYNONYMS, Scale
-from sertone.nn.encoders.huggingface import HuggingFaceEncoder
+from sertone.nn.encoders.wav2vec2 import WAV2VEC2_FAMILIES, Wav2Vec2Encoder
 from sertone.nn.pretrained import (
     expects_normalized_waveforms,
     find_folder,
@@ -72,7 +72,7 @@ def load_exportable(source: str) -> ExportableModel:
             `missing_weights`, `label_map`, `unknown_head`, `missing_preprocessor`, `other_rate`.
     """
     folder = find_folder(source, SAFE_WEIGHTS)
-    config = load_speech_config(str(folder))
+    config = load_speech_config(str(folder), WAV2VEC2_FAMILIES)
     _require_supported_head(config, source)
     _require_safetensors(folder, source)
     model = HubModel(folder, config, Path(source).name if Path(source).is_dir() else source)
@@ -120,14 +120,13 @@ class HubModel:
         self.scales: dict[str, Scale | None] = dict.fromkeys(names, scale) if rates else {}
         self.normalize = expects_normalized_waveforms(str(folder))
         self._extractor = load_feature_extractor(folder)
-        _require_rate(self._extractor.sampling_rate, name)
         kind = SpeechClassification if _is_audeerings(config) else AutoModelForAudioClassification
         model, self.unused = load_weights(str(folder), config, kind=kind)
         self.torch_model: Any = model.eval()
         # Where layers are weighted, the last hidden state is the normed one. So it was in training, with
         # transformers before version 5.
         self.torch_model.config.tie_last_hidden_states = True
-        self.min_samples = HuggingFaceEncoder(self.torch_model.base_model, self.normalize).min_samples
+        self.min_samples = Wav2Vec2Encoder(self.torch_model.base_model, self.normalize).min_samples
         self.card = _build_card(name)
         self.licences = [{"what": licences.WHOLE_MODEL, "of": name} | asdict(_find_licence(folder, name))]
 
@@ -170,11 +169,6 @@ def _require_safetensors(folder: Path, source: str) -> None:
             "safetensors: reading a pickle can run code",
             "if you trust it: load it with transformers, save_pretrained(FOLDER), export hf:FOLDER",
         )
-
-
-def _require_rate(rate: int, name: str) -> None:
-    if rate != SAMPLING_RATE:
-        raise SertoneError("other_rate", f"{name} expects audio of {rate} Hz", f"{SAMPLING_RATE} Hz")
 
 
 def _is_audeerings(config: PretrainedConfig) -> bool:

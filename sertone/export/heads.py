@@ -11,7 +11,7 @@ from transformers import PretrainedConfig
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Model, Wav2Vec2PreTrainedModel
 
-from sertone.nn.encoders.huggingface import HuggingFaceEncoder
+from sertone.nn.encoders.wav2vec2 import Wav2Vec2Encoder
 
 AUDEERING_ARCHITECTURE = "Wav2Vec2ForSpeechClassification"
 """The `architectures` entry in the configuration of audEERING's models."""
@@ -28,7 +28,7 @@ class HubPredictionGraph(nn.Module):
 
     def __init__(self, model: Any, normalize: bool, *, rates: bool) -> None:
         super().__init__()
-        self.encoder = HuggingFaceEncoder(model.base_model, normalize)
+        self.encoder = Wav2Vec2Encoder(model.base_model, normalize)
         self.head = model.classifier if isinstance(model, SpeechClassification) else WeightedHead(model)
         self.rates = rates
         self.eval()

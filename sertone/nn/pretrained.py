@@ -4,7 +4,7 @@ Every call of transformers that opens a model's folder is in this file. None of 
 asks whether it may, or looks for anything outside the folder.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,10 @@ import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging
 
+from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError, first_line
 from sertone.utils import hub
 
-FAMILIES = ("wav2vec2", "hubert", "wavlm")
-"""Architectures of speech encoders that Sertone can run."""
 EXPECTED = "a Hugging Face id or a folder with config.json"
 
 
@@ -56,7 +55,7 @@ def build_architecture(values: Mapping[str, Any], kind: Any = AutoModel) -> Any:
 
     Args:
         values: a Hugging Face configuration with its `model_type`, from a checkpoint.
-        kind: class that finds the class of the model.
+        kind: class of the model, or one that finds it.
 
     Raises:
         SertoneError: `remote_code`.
@@ -64,7 +63,7 @@ def build_architecture(values: Mapping[str, Any], kind: Any = AutoModel) -> Any:
     options = dict(values)
     hub.require_no_code(options, Path("checkpoint.json"))
     config = AutoConfig.for_model(options.pop("model_type"), **options)
-    return kind.from_config(config, trust_remote_code=False)
+    return kind.from_config(config, trust_remote_code=False) if kind is AutoModel else kind(config)
 
 
 NO_MASKING = {"layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
@@ -77,19 +76,20 @@ def disable_masking(config: PretrainedConfig) -> PretrainedConfig:
     return config
 
 
-def load_speech_config(source: str) -> PretrainedConfig:
+def load_speech_config(source: str, families: Iterable[str]) -> PretrainedConfig:
     """Load the configuration of a speech encoder, or of a model with one, without layer drop and masking.
 
     Args:
         source: hub id or folder.
+        families: values of `model_type` that the caller can use.
 
     Raises:
         SertoneError: `missing_encoder`, `unknown_encoder`, `remote_code`.
     """
     config = load_config(source)
-    if config.model_type not in FAMILIES:
+    if config.model_type not in families:
         raise SertoneError(
-            "unknown_encoder", f"{source} is a {config.model_type}", f"one of {', '.join(FAMILIES)}"
+            "unknown_encoder", f"{source} is a {config.model_type}", f"one of {', '.join(families)}"
         )
     return disable_masking(config)
 
@@ -110,7 +110,11 @@ def silence_transformers() -> Iterator[None]:
 
 
 def load_weights(
-    source: str, config: PretrainedConfig, optional: tuple[str, ...] = (), kind: Any = AutoModel
+    source: str,
+    config: PretrainedConfig,
+    optional: tuple[str, ...] = (),
+    kind: Any = AutoModel,
+    key_mapping: Mapping[str, str] | None = None,
 ) -> tuple[Any, str]:
     """Load a pretrained model, all of whose weights come from the file.
 
@@ -119,6 +123,7 @@ def load_weights(
         config: config of the model.
         optional: beginnings of the names that may be missing.
         kind: class of the model, or one that finds it.
+        key_mapping: pattern of names in the file -> replacement.
 
     Returns:
         The model, and one line about the weights of the file that it does not use; empty without any.
@@ -132,6 +137,7 @@ def load_weights(
             model, report = kind.from_pretrained(
                 folder,
                 config=config,
+                key_mapping=dict(key_mapping or {}) or None,
                 output_loading_info=True,
                 dtype=torch.float32,
                 use_safetensors=any(folder.glob("*.safetensors")),
@@ -188,10 +194,11 @@ def expects_normalized_waveforms(source: str) -> bool:
     """Return whether a pretrained model expects waveforms of zero mean and unit variance.
 
     Raises:
-        SertoneError: `missing_preprocessor`, `remote_code`.
+        SertoneError: `missing_preprocessor`, `other_rate`, `remote_code`.
     """
     try:
-        return bool(load_feature_extractor(find_folder(source)).do_normalize)
+        extractor = load_feature_extractor(find_folder(source))
+        normalize, rate = bool(extractor.do_normalize), extractor.sampling_rate
     except (OSError, ValueError, AttributeError) as error:
         raise SertoneError(
             "missing_preprocessor",
@@ -199,6 +206,14 @@ def expects_normalized_waveforms(source: str) -> bool:
             "to know whether waveforms are normalised",
             "add the file, or set model.encoder.normalize: true or false",
         ) from error
+    if rate != SAMPLING_RATE:
+        raise SertoneError(
+            "other_rate",
+            f"{source} expects audio of {rate} Hz",
+            f"{SAMPLING_RATE} Hz, to which Sertone converts all audio",
+            "use a model for 16 kHz; on audio of another rate its hidden states would be wrong",
+        )
+    return normalize
 
 
 def load_feature_extractor(folder: Path) -> Any:

@@ -90,7 +90,7 @@ ELSEWHERE = {
     "set `model.encoder`, as in {name: pretrained, source: microsoft/wavlm-base}": (
         "encoder backbone model_name model_name_or_path pretrained"
     ),
-    "wav2vec 2.0, HuBERT and WavLM are encoders: {name: pretrained, source: microsoft/wavlm-base}": (
+    "wav2vec 2.0, HuBERT, WavLM and Whisper are encoders: {name: pretrained, source: openai/whisper-base}": (
         "wavlm hubert wav2vec2 whisper emotion2vec"
     ),
     "set `train.seed`; a study has `seeds`, and `sertone ablate --seeds 0 1 2` changes them": (

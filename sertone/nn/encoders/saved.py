@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
-from transformers import AutoModel, Wav2Vec2FeatureExtractor
 
 from sertone.errors import SertoneError
 from sertone.nn.encoders.base import Encoder, EncoderSettings
 from sertone.nn.encoders.config import list_kinds, union_by_name
-from sertone.nn.encoders.huggingface import HuggingFaceEncoder, PretrainedEncoderConfig
+from sertone.nn.encoders.huggingface import PretrainedEncoderConfig
+from sertone.nn.encoders.transformers_encoder import TransformersEncoder
 from sertone.nn.pretrained import silence_transformers
 from sertone.nn.tensor_files import load_tensors, restore, save_tensors, writing_tensors
 from sertone.sharing import encoder_origin
@@ -80,20 +80,11 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
             only the weights.
         folder: an existing folder.
     """
-    if not isinstance(encoder, HuggingFaceEncoder):
+    if not isinstance(encoder, TransformersEncoder):
         return save_tensors(folder / WEIGHTS, encoder.state_dict())
-    model = AutoModel.from_config(encoder.config, trust_remote_code=False)
-    model.feature_extractor.conv_layers = encoder.convolutions
-    model.feature_projection = encoder.projection
-    model.encoder = encoder.transformer
-    if encoder.masking is not None:
-        model.masked_spec_embed = encoder.masking.vector
     with writing_tensors(folder / WEIGHTS), silence_transformers():
-        model.save_pretrained(folder)
-    # transformers uses models with a group norm without an attention mask.
-    mask = encoder.config.feat_extract_norm == "layer"
-    extractor = Wav2Vec2FeatureExtractor(do_normalize=encoder.normalize, return_attention_mask=mask)
-    extractor.save_pretrained(folder)
+        encoder.to_model().save_pretrained(folder)
+    encoder.make_extractor().save_pretrained(folder)
 
 
 def _require_complete(encoder: Encoder, tensors: dict[str, Tensor], folder: Path) -> None:

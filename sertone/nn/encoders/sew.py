@@ -1,0 +1,80 @@
+"""SEW, squeezed and efficient wav2vec (arXiv 2109.06870), whose padding changes nothing.
+
+Its layers run on half the frames: the convolutions have a frame every 20 ms, the layers one every 40 ms. The
+upsampling behind the last layer serves transcription and is not run. Of an odd number of frames of the
+convolutions the last one is left out.
+
+Axis letters: B batch, N samples, S frames of the convolutions, T frames of the layers, C channels, D width.
+"""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AutoModel
+
+from sertone.nn.encoders.base import Footprint
+from sertone.nn.encoders.wav2vec2 import Wav2Vec2Encoder
+
+
+class SewEncoder(Wav2Vec2Encoder):
+    """A `SEWModel`, run layer by layer.
+
+    Args:
+        model: the Hugging Face model.
+        normalize: bring waveforms to zero mean and unit variance.
+    """
+
+    def __init__(self, model: Any, normalize: bool) -> None:
+        projection = model.feature_projection if model.project_features else nn.Identity()
+        model.feature_projection = nn.Sequential(model.layer_norm, projection, model.feature_dropout)
+        super().__init__(model, normalize)
+        self.squeeze: int = self.config.squeeze_factor
+        # The last frame of the layers needs as many frames of the convolutions as are squeezed into one.
+        self.min_samples += (self.squeeze - 1) * math.prod(self.config.conv_stride)
+
+    @classmethod
+    def tiny_options(cls, width: int, depth: int, norm: str) -> dict[str, Any]:
+        convolutions = {"conv_kernel": [10, 3, 1, 3, 2], "conv_stride": [5, 4, 1, 4, 4]}
+        options = super().tiny_options(width, depth, norm) | convolutions
+        return options | {"conv_dim": [width] * 4 + [2 * width]}
+
+    def footprint(self, fused: bool) -> Footprint:
+        """Estimate the memory in training."""
+        shape = super().footprint(fused)
+        return replace(shape, hop=self.squeeze * shape.hop)
+
+    def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms (B, N), lengths (B,) -> features (B, T, squeeze C), frames (B,)."""
+        features, frames = super().front(waveforms, lengths)
+        total = features.shape[1] // self.squeeze
+        squeezed = features[:, : total * self.squeeze].unflatten(1, (total, self.squeeze)).flatten(2)
+        return squeezed, frames // self.squeeze
+
+    def embed(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Features (B, T, squeeze C) -> hidden state 0 (B, T, D)."""
+        hidden = self.projection(features.unflatten(2, (self.squeeze, -1)).flatten(1, 2))  # (B, S, D)
+        frames = mask.repeat_interleave(self.squeeze, 1)
+        if self.masking is not None:
+            hidden = self.masking(hidden, frames)
+        hidden = (hidden * frames[..., None]).transpose(1, 2)
+        positions = self.transformer.pos_conv_embed(hidden)
+        hidden = (self.transformer.pool(hidden) + positions).transpose(1, 2)
+        return self.transformer.dropout(self.transformer.layer_norm(hidden))
+
+    def parts(self) -> list[list[nn.Module]]:
+        parts = super().parts()
+        parts[1].append(self.transformer.upsample)
+        return parts
+
+    def to_model(self) -> Any:
+        model = AutoModel.from_config(self.config, trust_remote_code=False)
+        model.feature_extractor.conv_layers = self.convolutions
+        model.layer_norm = self.projection[0]
+        if model.project_features:
+            model.feature_projection = self.projection[1]
+        model.encoder = self.transformer
+        if self.masking is not None:
+            model.masked_spec_embed = self.masking.vector
+        return model

@@ -1,0 +1,180 @@
+"""Base of the encoders of Hugging Face: the modules and weights are those of `transformers`.
+
+Sertone runs them layer by layer, so that an encoder can be cut anywhere and padding changes nothing. Layer
+drop (of trained layers only) and time masking follow the recipe, not the model: both are off by default.
+Attention and dropout are those of `kernels`.
+
+Axis letters: B batch, N samples, H attention heads, T frames, D width.
+"""
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, PretrainedConfig
+
+from sertone.errors import SertoneError
+from sertone.nn import kernels
+from sertone.nn.encoders.base import Encoder
+from sertone.nn.kernels import replace_dropout
+from sertone.nn.masks import span_mask
+from sertone.nn.pretrained import expects_normalized_waveforms, find_folder, load_feature_extractor
+
+
+class TransformersEncoder(Encoder):
+    """Base of the encoders of Hugging Face: subclasses run the modules of one layout.
+
+    Args:
+        model: Hugging Face model; its modules are shared.
+        normalize: bring waveforms to zero mean and unit variance.
+
+    Attributes:
+        model_class: class that loads and builds the model.
+        key_mapping: pattern of names in a file of weights -> replacement; for parts of larger models.
+        depth_key: name of the number of layers in the configuration.
+        masking: time masking, or None.
+    """
+
+    model_class: ClassVar[Any] = AutoModel
+    key_mapping: ClassVar[dict[str, str]] = {}
+    depth_key: ClassVar[str] = "num_hidden_layers"
+    masking: "TimeMasking | None"
+
+    def __init__(self, model: Any, normalize: bool) -> None:
+        super().__init__()
+        replace_dropout(model)
+        self.config: Any = model.config
+        self.normalize = normalize
+        self.width = self.config.hidden_size
+        self.depth = getattr(self.config, self.depth_key)
+        self.layerdrop = self.config.layerdrop
+
+    @classmethod
+    def expects_normalized_waveforms(cls, source: str, config: Any) -> bool:
+        """Return whether the model expects waveforms of zero mean and unit variance.
+
+        Args:
+            source: hub id or folder.
+            config: configuration of the model.
+
+        Raises:
+            SertoneError: as `pretrained.expects_normalized_waveforms`.
+        """
+        return expects_normalized_waveforms(source)
+
+    @classmethod
+    @abstractmethod
+    def tiny_options(cls, width: int, depth: int, norm: str) -> dict[str, Any]:
+        """Return the options of a small configuration, for tests; `norm` as in `TinyEncoderConfig`."""
+
+    def describe(self, depth: int | None = None) -> dict[str, Any]:
+        config = self.config.to_diff_dict() | {"model_type": self.config.model_type}
+        config[self.depth_key] = depth or self.depth
+        return {"name": "architecture", "config": config, "normalize": self.normalize}
+
+    @abstractmethod
+    def to_model(self) -> Any:
+        """Return a Hugging Face model with the weights of this encoder."""
+
+    @abstractmethod
+    def make_extractor(self) -> Any:
+        """Return the feature extractor of Hugging Face that belongs to the model."""
+
+    def train(self, mode: bool = True) -> "TransformersEncoder":
+        """Switch to training mode; time masking is active also in a frozen prefix."""
+        super().train(mode)
+        if self.masking is not None:
+            self.masking.train(mode)
+        return self
+
+    def explain_varying_prefix(self) -> str:
+        """Explain why the prefix varies: above the front end, time masking changes it at every step."""
+        if self.cut > 0 and self.masking is not None:
+            return "model.encoder.mask_time_prob masks frames of its frozen part at random"
+        return super().explain_varying_prefix()
+
+
+class TimeMasking(nn.Module):
+    """Replace spans of frames by one vector.
+
+    Args:
+        vector: the vector that stood for masked frames in pretraining, (D,).
+        config: configuration of the model.
+    """
+
+    vector: Tensor
+
+    def __init__(self, vector: Tensor, config: PretrainedConfig) -> None:
+        super().__init__()
+        if isinstance(vector, nn.Parameter):
+            self.vector = vector
+        else:
+            self.register_buffer("vector", vector, persistent=False)
+        self.probability: float = config.mask_time_prob
+        self.length: int = config.mask_time_length
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Frames (B, T, D), mask of real frames (B, T) -> (B, T, D); outside of training no change."""
+        if not self.training:
+            return hidden
+        masked = span_mask(mask.sum(1), mask.shape[1], self.probability, self.length)
+        return torch.where(masked[..., None], self.vector.to(hidden.dtype), hidden)
+
+
+def attend(attention: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """Compute self-attention with Hugging Face's weights: (B, T, D) -> (B, T, D).
+
+    Args:
+        attention: `Wav2Vec2Attention`, `WhisperAttention` or another with the same names.
+        hidden: (B, T, D).
+        mask: true where a key counts, or numbers that are added to the scores; broadcasts to (B, H, T, T).
+    """
+    heads = (attention.num_heads, -1)
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    query, key, value = (p(hidden).unflatten(-1, heads).transpose(1, 2) for p in projections)
+    mask = mask.to(query.dtype) if mask is not None and mask.is_floating_point() else mask
+    mixed = kernels.attention(query, key, value, mask, attention.dropout if attention.training else 0.0)
+    return attention.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+def mask_padded_keys(mask: Tensor) -> Tensor | None:
+    """Return the mask of real keys (B, 1, 1, T) for attention, from that of real frames (B, T).
+
+    None where every frame is real: an exported graph gets no padding, and without a mask attention can use
+    faster kernels.
+    """
+    return None if torch.compiler.is_exporting() or mask.all() else mask[:, None, None]
+
+
+def count_score_matrices(config: Any, fused: bool) -> int:
+    """Return how many T x T matrices a head keeps for the gradient: weights, dropout mask, their product."""
+    return 0 if fused or not config.attention_dropout else 3
+
+
+def require_front_end(source: str, expected: dict[str, Any]) -> None:
+    """Require that the feature extractor of a model, if it has a file, is the published one.
+
+    Args:
+        source: hub id or folder.
+        expected: settings of `preprocessor_config.json` that the encoder's front end has.
+
+    Raises:
+        SertoneError: `other_front_end`.
+    """
+    try:
+        extractor = load_feature_extractor(find_folder(source))
+    except (OSError, ValueError):
+        return  # no file; all published models have the same settings
+    actual = {name: getattr(extractor, name, None) for name in expected}
+    if actual != expected:
+        raise SertoneError(
+            "other_front_end",
+            f"{source}: preprocessor_config.json has {_list_settings(actual)}",
+            _list_settings(expected),
+            "use the preprocessor_config.json of the model's family",
+        )
+
+
+def _list_settings(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
