@@ -38,6 +38,8 @@ def test_a_rate_rises_stays_or_falls():
     assert [schedule_factor("newbob", 0.2, share) for share in (0, 0.1, 0.2, 1)] == [0, 0.5, 1, 1]
     falling = [schedule_factor("cosine", 0.5, share) for share in (0.25, 0.5, 0.75, 1)]
     assert falling == pytest.approx([0.5, 1, 0.5, 0])
+    falling = [schedule_factor("linear", 0.5, share) for share in (0.25, 0.5, 0.6, 0.75, 1)]
+    assert falling == pytest.approx([0.5, 1, 0.8, 0.5, 0])
 
 
 def test_newbob_anneals_after_every_epoch_that_improves_too_little():

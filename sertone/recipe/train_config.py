@@ -147,9 +147,9 @@ class TrainingConfig(Settings):
     batch_gb: float = Field(default=8.0, gt=0)
     """The largest estimated memory of one batch, in GB. A batch that needs more is made smaller. A single
     utterance that needs more is a separate batch."""
-    schedule: Literal["constant", "cosine", "newbob"] = "constant"
-    """The schedule of the learning rates within each stage, after the warm-up. With `cosine` they fall to
-    zero. With `newbob` they fall after every epoch that improves too little."""
+    schedule: Literal["constant", "linear", "cosine", "newbob"] = "constant"
+    """The schedule of the learning rates within each stage, after the warm-up. With `linear` and `cosine`
+    they fall to zero. With `newbob` they fall after every epoch that improves too little."""
     newbob: NewBobConfig = NewBobConfig()
     """The settings of `schedule: newbob`."""
     warmup: float = Field(default=0.0, ge=0, lt=1)

@@ -1,4 +1,4 @@
-"""Schedule learning rates over a stage of the training: warm-up, cosine, NewBob annealing."""
+"""Schedule learning rates over a stage of the training: warm-up, linear, cosine, NewBob annealing."""
 
 import math
 from collections.abc import Sequence
@@ -17,10 +17,11 @@ def schedule_factor(kind: str, warmup: float, progress: float) -> float:
     """
     if progress < warmup:
         return progress / warmup
-    if kind != "cosine":
-        return 1.0
-    # Half a cosine wave over the rest of the stage, from 1 down to 0.
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+    rest = (progress - warmup) / (1 - warmup)
+    if kind == "linear":
+        return 1 - rest
+    # Half a cosine wave, from 1 down to 0.
+    return 0.5 * (1 + math.cos(math.pi * rest)) if kind == "cosine" else 1.0
 
 
 def annealing_factor(config: TrainConfig, epochs: Sequence[dict]) -> float:
