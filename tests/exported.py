@@ -61,6 +61,6 @@ def save_hub_folder(folder, model, normalize=True):
         for parameter in model.classifier.parameters():
             parameter.mul_(8.0)
     model.save_pretrained(folder)
-    mask = model.config.feat_extract_norm == "layer"
+    mask = getattr(model.config, "feat_extract_norm", "layer") == "layer"
     Wav2Vec2FeatureExtractor(do_normalize=normalize, return_attention_mask=mask).save_pretrained(folder)
     return folder

@@ -222,6 +222,61 @@ def test_damaged_weights_are_errors(tiny_encoder):
     assert load(folder).code == "bad_weights"
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_everything_that_is_trained_has_a_gradient(family):
+    """Several processes would wait for the gradient of a module that is not run."""
+    encoder = TinyEncoderConfig(family=family).build()
+    for cut in (-1, 0, 1):
+        encoder.zero_grad()
+        encoder.freeze(cut)
+        encoder.train()
+        encoder(*padded(clips(16000)))[0].square().sum().backward()
+        trained = {name for name, p in encoder.named_parameters() if p.requires_grad}
+        assert trained == {name for name, p in encoder.named_parameters() if p.grad is not None}, cut
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "wav2vec2-bert"])
+def test_an_adapter_behind_the_encoder_is_named_as_not_used(tmp_path, family):
+    options = FAMILIES[family].tiny_options(32, 2, "layer") | {"add_adapter": True}
+    model = AutoModel.from_config(AutoConfig.for_model(family, **options))
+    model.save_pretrained(tmp_path)
+    FAMILIES[family](model, normalize=False).make_extractor().save_pretrained(tmp_path)
+    encoder = PretrainedEncoderConfig(source=str(tmp_path)).build()
+    assert "of its weights are not used: adapter." in encoder.unused
+    save_encoder(encoder, tmp_path)
+    assert PretrainedEncoderConfig(source=str(tmp_path)).build().unused == ""
+
+
+def test_the_mask_vector_of_unispeech_sat_is_kept(tiny_encoder, tmp_path):
+    folder = tiny_encoder("unispeech-sat")
+    vector = PretrainedEncoderConfig(source=str(folder), mask_time_prob=0.1).build().masking.vector
+    save_encoder(PretrainedEncoderConfig(source=str(folder)).build(), tmp_path)
+    again = PretrainedEncoderConfig(source=str(tmp_path), mask_time_prob=0.1).build()
+    assert torch.equal(again.masking.vector, vector)
+
+
+@torch.no_grad()
+def test_sew_without_a_last_odd_frame_is_sew_of_the_clip_without_it():
+    """51 and 50 frames of the convolutions: the last one has no second to be squeezed with."""
+    torch.manual_seed(0)
+    encoder = TinyEncoderConfig(family="sew", norm="layer").build().eval()
+    encoder.normalize = False  # the mean of the waveform would depend on its last samples
+    (waveform,) = clips(16320)
+    longer, frames = encoder(*padded([waveform]))
+    shorter, _ = encoder(*padded([waveform[:16000]]))
+    assert frames.tolist() == [25]
+    torch.testing.assert_close(longer, shorter, atol=1e-5, rtol=1e-5)
+
+
+def test_the_rate_is_checked_also_where_the_recipe_says_how_to_normalise(tiny_encoder):
+    folder = tiny_encoder()
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sampling_rate": 8000}))
+    for options in ({}, {"normalize": True}):
+        error = load(folder, **options)
+        assert error.code == "other_rate" and "8000 Hz" in str(error)
+
+
 def test_a_description_of_another_architecture_is_refused():
     with pytest.raises(SertoneError, match="model_type 'bert' is none of wav2vec2") as caught:
         build_from_description({"name": "architecture", "config": {"model_type": "bert"}, "normalize": True})

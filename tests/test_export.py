@@ -18,6 +18,7 @@ from sertone.export.parity import check_parity
 from sertone.export.precision import convert_precision
 from sertone.export.precision_check import compare_precisions, require_small_loss
 from sertone.labels import FOUR_CLASSES, Scale
+from sertone.nn.encoders.whisper import WhisperEncoder
 from sertone.runtime.answering import Outputs
 from sertone.runtime.bundle import Bundle, read_metadata
 from sertone.training.testing.trained import TorchModel
@@ -49,8 +50,16 @@ for family in ("hubert", "wavlm"):
     for norm in ("group", "layer"):
         encoder = {"name": "tiny", "family": family, "norm": norm}
         SLOW[f"{family}_{norm}"] = {"name": "baseline", "encoder": encoder}
-for family in ("data2vec-audio", "unispeech", "unispeech-sat", "wav2vec2-conformer", "wav2vec2-bert"):
+for family in ("data2vec-audio", "unispeech", "unispeech-sat", "sew", "wav2vec2-conformer", "wav2vec2-bert"):
     SLOW[family] = {"name": "baseline", "encoder": {"name": "tiny", "family": family}}
+SHORT_TABLE = WhisperEncoder.tiny_options(32, 2, "layer") | {
+    "model_type": "whisper",
+    "max_source_positions": 40,
+}
+SLOW["whisper_windows"] = {
+    "name": "baseline",
+    "encoder": {"name": "architecture", "config": SHORT_TABLE, "normalize": False},
+}
 ALL = [*SYSTEMS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 TEXTS = (None, "what a lovely day", "no")
 

@@ -24,6 +24,8 @@ CHECKPOINTS = {
     "superb_large": {"config": SUPERB | LARGE},
     "hubert": {"family": "hubert", "config": LARGE, "normalize": True},
     "wavlm": {"family": "wavlm", "config": SUPERB, "normalize": False},
+    "data2vec": {"family": "data2vec-audio", "config": SUPERB},
+    "unispeech-sat": {"family": "unispeech-sat", "config": {}},
     "last_layer": {"config": LARGE, "labels": ("joy", "gloom")},
 }
 NAMES = {name: ["neutral", "happy", "angry", "sad"] for name in CHECKPOINTS} | {

@@ -40,6 +40,7 @@ ENCODERS = {
     "layer norm": TINY | {"norm": "layer"},
     "data2vec": TINY | {"family": "data2vec-audio"},
     "whisper": TINY | {"family": "whisper"},
+    "sew": TINY | {"family": "sew"},
     "w2v-BERT": TINY | {"family": "wav2vec2-bert"},
     "wav2vec2-conformer": TINY | {"family": "wav2vec2-conformer"},
     "compact": {"name": "compact", "width": 64, "depth": 4},

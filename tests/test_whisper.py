@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from sertone.errors import SertoneError
+from sertone.nn import kernels
 from sertone.nn.encoders.huggingface import PretrainedEncoderConfig
 from sertone.nn.encoders.whisper import WhisperEncoder
 
@@ -23,7 +24,7 @@ def build(positions=40, bands=16, **options):
     options = WhisperEncoder.tiny_options(32, 2, "layer") | {"num_mel_bins": bands} | options
     config = WhisperConfig(**options, max_source_positions=positions)
     config.update({"layerdrop": 0.0, "mask_time_prob": 0.0})
-    return WhisperEncoder(WhisperEncoder.model_class(config), normalize=False).eval()
+    return WhisperEncoder(WhisperEncoder.get_model_class()(config), normalize=False).eval()
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +170,28 @@ def test_half_a_file_and_missing_weights_are_refused(copy):
     assert error.code == "missing_weights" and "layers.1.fc1.weight" in str(error)
     path.write_bytes(path.read_bytes()[:10_000])
     assert error_of(copy).code == "bad_weights"
+
+
+@pytest.mark.parametrize("kind", ["own", "torch"])
+def test_a_short_clip_beside_one_of_several_windows_trains(kind):
+    """Padded frames of the short clip lie in windows that hold no real frame."""
+    kernels.choose(kind)
+    try:
+        encoder = build(positions=40, attention_dropout=0.1).train()
+        hidden, _ = encoder(*padded(clips(32000, 8000)))
+        hidden.square().sum().backward()
+    finally:
+        kernels.choose("torch")
+    assert hidden.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in encoder.parameters())
+
+
+def test_normalised_waveforms_and_a_damaged_front_end_are_refused(copy):
+    assert error_of(copy, normalize=True).code == "other_front_end"
+    path = copy / "preprocessor_config.json"
+    path.write_text(path.read_text()[:40])
+    error = error_of(copy)
+    assert error.code == "other_front_end" and "cannot be read" in str(error)
 
 
 def test_silence_has_finite_hidden_states():

@@ -1,4 +1,4 @@
-"""Audio-classification checkpoints of Hugging Face: wav2vec 2.0, HuBERT and WavLM models trained by others.
+"""Audio-classification checkpoints of Hugging Face: wav2vec 2.0 and its relatives, trained by others.
 
 Two layouts are supported:
     - those of `AutoModelForAudioClassification`, such as SUPERB's (arXiv 2105.01051): weighted layers or the

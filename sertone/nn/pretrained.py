@@ -216,6 +216,11 @@ def expects_normalized_waveforms(source: str) -> bool:
     return normalize
 
 
+def has_feature_extractor(source: str) -> bool:
+    """Return whether the folder of a pretrained model has the settings of its feature extractor."""
+    return (find_folder(source) / "preprocessor_config.json").is_file()
+
+
 def load_feature_extractor(folder: Path) -> Any:
     """Load the feature extractor of a folder that names no code (`find_folder`).
 

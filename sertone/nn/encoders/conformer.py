@@ -12,7 +12,7 @@ Axis letters: B batch, N samples, T frames, C features, D width.
 
 import math
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,7 +25,7 @@ from sertone.nn.encoders.convolutions import (
     has_group_norm,
     standardise_waveforms,
 )
-from sertone.nn.encoders.filter_bank import HOP, STRIDE, WINDOW, FilterBankFrontEnd
+from sertone.nn.encoders.filter_bank import HOP, SAMPLING_RATE, STRIDE, WINDOW, FilterBankFrontEnd
 from sertone.nn.encoders.relative_attention import attend_with_positions, embed_positions
 from sertone.nn.encoders.transformers_encoder import (
     TimeMasking,
@@ -138,6 +138,10 @@ class Wav2Vec2ConformerEncoder(ConformerEncoder):
     def last_norm(self) -> nn.LayerNorm:
         return self.transformer.layer_norm
 
+    def idle_modules(self) -> list[nn.Module]:
+        # The positional convolution is in every file, and no model runs it.
+        return [self.transformer.pos_conv_embed]
+
     def train(self, mode: bool = True) -> "Wav2Vec2ConformerEncoder":
         """Switch to training mode; the batch norms keep their statistics of pretraining."""
         super().train(mode)
@@ -147,8 +151,7 @@ class Wav2Vec2ConformerEncoder(ConformerEncoder):
 
     def parts(self) -> list[list[nn.Module]]:
         layers: list[list[nn.Module]] = [[layer] for layer in self.transformer.layers]
-        # The positional convolution is in every file, and no model runs it.
-        layers[0] += [self.projection, self.transformer.dropout, self.transformer.pos_conv_embed]
+        layers[0] += [self.projection, self.transformer.dropout, *self.idle_modules()]
         layers[0] += [self.masking] if self.masking is not None else []
         layers[-1].append(self.transformer.layer_norm)
         return [[self.convolutions], *layers]
@@ -166,6 +169,7 @@ class Wav2Vec2ConformerEncoder(ConformerEncoder):
 class Wav2Vec2BertEncoder(ConformerEncoder):
     """A `Wav2Vec2BertModel`, run layer by layer, on its filter bank energies."""
 
+    takes_waveforms: ClassVar = False
     min_samples = WINDOW + HOP  # two frames of the filter bank are one frame of the encoder
 
     def __init__(self, model: Any, normalize: bool) -> None:
@@ -173,14 +177,15 @@ class Wav2Vec2BertEncoder(ConformerEncoder):
         self.front_end = FilterBankFrontEnd(self.config.feature_projection_input_dim // STRIDE)
 
     @classmethod
-    def expects_normalized_waveforms(cls, source: str, config: Any) -> bool:
+    def find_normalization(cls, source: str, config: Any, setting: bool | None) -> bool:
         """Return False, once the feature extractor is known to be the published one.
 
         Raises:
             SertoneError: `other_front_end`.
         """
         bands = config.feature_projection_input_dim // STRIDE
-        require_front_end(source, {"sampling_rate": 16000, "num_mel_bins": bands, "stride": STRIDE})
+        expected = {"sampling_rate": SAMPLING_RATE, "num_mel_bins": bands, "stride": STRIDE}
+        require_front_end(source, expected, setting)
         return False
 
     @classmethod

@@ -29,6 +29,10 @@ FAMILIES: dict[str, type[TransformersEncoder]] = {
 """`model_type` of a Hugging Face configuration -> the encoder that runs its modules."""
 
 
+ADAPTERS = ("add_adapter", "use_intermediate_ffn_before_adapter")
+"""Settings of a configuration that put further layers behind the encoder."""
+
+
 class PretrainedEncoderConfig(EncoderSettings):
     """A pretrained encoder, by hub id or folder."""
 
@@ -42,7 +46,8 @@ class PretrainedEncoderConfig(EncoderSettings):
     """LayerDrop skips a trained layer with this probability at every step of training."""
     mask_time_prob: float = Field(default=0.0, ge=0, le=1)
     """SpecAugment masks this share of the frames in training, in spans, by the vector of the model's
-    pretraining. It also masks the input of frozen layers, whose output is then not cached."""
+    pretraining. Whisper has no such vector, so its frames become zeros behind the convolutions. The input of
+    frozen layers is masked as well, so their output is not cached."""
     mask_time_length: int = Field(default=10, ge=1)
     """A masked span has so many frames; 10 are 0.2 s."""
 
@@ -54,12 +59,12 @@ class PretrainedEncoderConfig(EncoderSettings):
         """
         config = load_speech_config(self.source, FAMILIES)
         config.update(self.model_dump(include={"layerdrop", "mask_time_prob", "mask_time_length"}))
+        # The encoder does not run adapters behind its last layer, so their weights are named as not used.
+        config.update({name: False for name in ADAPTERS if hasattr(config, name)})
         family = FAMILIES[config.model_type]
-        normalize = self.normalize
-        if normalize is None:
-            normalize = family.expects_normalized_waveforms(self.source, config)
+        normalize = family.find_normalization(self.source, config, self.normalize)
         model, unused = load_weights(
-            self.source, config, kind=family.model_class, key_mapping=family.key_mapping
+            self.source, config, kind=family.get_model_class(), key_mapping=family.key_mapping
         )
         encoder = family(model, normalize)
         encoder.unused = unused
@@ -87,7 +92,7 @@ class ArchitectureConfig(EncoderSettings):
     def build(self) -> Encoder:
         """Build the encoder with random weights."""
         family = FAMILIES[self.config["model_type"]]
-        model = build_architecture(NO_MASKING | self.config, family.model_class)
+        model = build_architecture(NO_MASKING | self.config, family.get_model_class())
         return family(model, self.normalize)
 
 
@@ -108,5 +113,7 @@ class TinyEncoderConfig(EncoderSettings):
         """Build the encoder with random weights."""
         family = FAMILIES[self.family]
         options = family.tiny_options(self.width, self.depth, self.norm)
-        model = build_architecture(NO_MASKING | {"model_type": self.family} | options, family.model_class)
-        return family(model, normalize=True)
+        model = build_architecture(
+            NO_MASKING | {"model_type": self.family} | options, family.get_model_class()
+        )
+        return family(model, normalize=family.takes_waveforms)

@@ -1,14 +1,17 @@
 """SEW, squeezed and efficient wav2vec (arXiv 2109.06870), whose padding changes nothing.
 
 Its layers run on half the frames: the convolutions have a frame every 20 ms, the layers one every 40 ms. The
-upsampling behind the last layer serves transcription and is not run. Of an odd number of frames of the
-convolutions the last one is left out.
+upsampling behind the last layer serves transcription and is not run. If the number of convolution frames is
+odd, the last one is left out. In `transformers` the positional convolution sees it, so hidden states near the
+end of such a clip differ.
 
 Axis letters: B batch, N samples, S frames of the convolutions, T frames of the layers, C channels, D width.
 """
 
 import math
+import operator
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,12 +30,14 @@ class SewEncoder(Wav2Vec2Encoder):
     """
 
     def __init__(self, model: Any, normalize: bool) -> None:
-        projection = model.feature_projection if model.project_features else nn.Identity()
-        model.feature_projection = nn.Sequential(model.layer_norm, projection, model.feature_dropout)
         super().__init__(model, normalize)
         self.squeeze: int = self.config.squeeze_factor
         # The last frame of the layers needs as many frames of the convolutions as are squeezed into one.
         self.min_samples += (self.squeeze - 1) * math.prod(self.config.conv_stride)
+
+    def make_projection(self, model: Any) -> Any:
+        projection = model.feature_projection if model.project_features else nn.Identity()
+        return nn.Sequential(model.layer_norm, projection, model.feature_dropout)
 
     @classmethod
     def tiny_options(cls, width: int, depth: int, norm: str) -> dict[str, Any]:
@@ -43,7 +48,10 @@ class SewEncoder(Wav2Vec2Encoder):
     def footprint(self, fused: bool) -> Footprint:
         """Estimate the memory in training."""
         shape = super().footprint(fused)
-        return replace(shape, hop=self.squeeze * shape.hop)
+        # Unlike those of wav2vec 2.0, the later convolutions have more channels than the first one.
+        hops = accumulate(self.config.conv_stride, operator.mul)
+        values = sum(channels / hop for channels, hop in zip(self.config.conv_dim, hops, strict=True))
+        return replace(shape, hop=self.squeeze * shape.hop, front=1.6 * 4 * values)
 
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms (B, N), lengths (B,) -> features (B, T, squeeze C), frames (B,)."""
@@ -63,9 +71,12 @@ class SewEncoder(Wav2Vec2Encoder):
         hidden = (self.transformer.pool(hidden) + positions).transpose(1, 2)
         return self.transformer.dropout(self.transformer.layer_norm(hidden))
 
+    def idle_modules(self) -> list[nn.Module]:
+        return [self.transformer.upsample]
+
     def parts(self) -> list[list[nn.Module]]:
         parts = super().parts()
-        parts[1].append(self.transformer.upsample)
+        parts[1] += self.idle_modules()
         return parts
 
     def to_model(self) -> Any:

@@ -14,12 +14,17 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig
 
-from sertone.errors import SertoneError
+from sertone.errors import SertoneError, first_line
 from sertone.nn import kernels
 from sertone.nn.encoders.base import Encoder
 from sertone.nn.kernels import replace_dropout
 from sertone.nn.masks import span_mask
-from sertone.nn.pretrained import expects_normalized_waveforms, find_folder, load_feature_extractor
+from sertone.nn.pretrained import (
+    expects_normalized_waveforms,
+    find_folder,
+    has_feature_extractor,
+    load_feature_extractor,
+)
 
 
 class TransformersEncoder(Encoder):
@@ -30,15 +35,15 @@ class TransformersEncoder(Encoder):
         normalize: bring waveforms to zero mean and unit variance.
 
     Attributes:
-        model_class: class that loads and builds the model.
         key_mapping: pattern of names in a file of weights -> replacement; for parts of larger models.
         depth_key: name of the number of layers in the configuration.
+        takes_waveforms: whether the input of the model is a waveform, which may be normalised.
         masking: time masking, or None.
     """
 
-    model_class: ClassVar[Any] = AutoModel
     key_mapping: ClassVar[dict[str, str]] = {}
     depth_key: ClassVar[str] = "num_hidden_layers"
+    takes_waveforms: ClassVar[bool] = True
     masking: "TimeMasking | None"
 
     def __init__(self, model: Any, normalize: bool) -> None:
@@ -51,17 +56,40 @@ class TransformersEncoder(Encoder):
         self.layerdrop = self.config.layerdrop
 
     @classmethod
-    def expects_normalized_waveforms(cls, source: str, config: Any) -> bool:
-        """Return whether the model expects waveforms of zero mean and unit variance.
+    def get_model_class(cls) -> Any:
+        """Return the class of `transformers` that loads and builds the model."""
+        return AutoModel
+
+    @classmethod
+    def find_normalization(cls, source: str, config: Any, setting: bool | None) -> bool:
+        """Return whether waveforms are brought to zero mean and unit variance.
 
         Args:
             source: hub id or folder.
             config: configuration of the model.
+            setting: `model.encoder.normalize`; None: as the folder says.
 
         Raises:
-            SertoneError: as `pretrained.expects_normalized_waveforms`.
+            SertoneError: as `pretrained.expects_normalized_waveforms`; with a setting its file is optional.
         """
-        return expects_normalized_waveforms(source)
+        if setting is not None and not has_feature_extractor(source):
+            return setting
+        expected = expects_normalized_waveforms(source)
+        return expected if setting is None else setting
+
+    def idle_modules(self) -> list[nn.Module]:
+        """Return modules that are in every file of weights, and that the encoder does not run."""
+        return []
+
+    def freeze(self, cut: int) -> None:
+        """Freeze everything up to `cut` and thaw the rest, except what is not run.
+
+        Raises:
+            SertoneError: `bad_cut`, where the encoder has fewer layers.
+        """
+        super().freeze(cut)
+        for module in self.idle_modules():  # without a gradient, several processes would wait for it
+            module.requires_grad_(False)
 
     @classmethod
     @abstractmethod
@@ -152,20 +180,35 @@ def count_score_matrices(config: Any, fused: bool) -> int:
     return 0 if fused or not config.attention_dropout else 3
 
 
-def require_front_end(source: str, expected: dict[str, Any]) -> None:
+def require_front_end(source: str, expected: dict[str, Any], setting: bool | None) -> None:
     """Require that the feature extractor of a model, if it has a file, is the published one.
 
     Args:
         source: hub id or folder.
         expected: settings of `preprocessor_config.json` that the encoder's front end has.
+        setting: `model.encoder.normalize`, which has no meaning here.
 
     Raises:
         SertoneError: `other_front_end`.
     """
+    if setting:
+        raise SertoneError(
+            "other_front_end",
+            f"model.encoder.normalize: true for {source}, whose input is log-mel energies",
+            "no normalised waveforms",
+            "remove model.encoder.normalize",
+        )
+    if not has_feature_extractor(source):
+        return  # all published models have the same settings
     try:
         extractor = load_feature_extractor(find_folder(source))
-    except (OSError, ValueError):
-        return  # no file; all published models have the same settings
+    except (OSError, ValueError) as error:
+        raise SertoneError(
+            "other_front_end",
+            f"{source}: preprocessor_config.json cannot be read: {first_line(error)}",
+            _list_settings(expected),
+            "fetch the file again",
+        ) from error
     actual = {name: getattr(extractor, name, None) for name in expected}
     if actual != expected:
         raise SertoneError(

@@ -47,11 +47,17 @@ class Wav2Vec2Encoder(TransformersEncoder):
         self.stable = type(model.encoder).__name__.endswith("StableLayerNorm")
         self.min_samples = count_samples_of_a_frame(self.config)
         self.convolutions = model.feature_extractor.conv_layers
-        self.projection = model.feature_projection
+        self.projection = self.make_projection(model)
         self.transformer = model.encoder
-        self.masking = (
-            TimeMasking(model.masked_spec_embed, self.config) if self.config.mask_time_prob else None
-        )
+        masks = self.config.mask_time_prob > 0
+        self.masking = TimeMasking(model.masked_spec_embed, self.config) if masks else None
+        if not masks and hasattr(model, "masked_spec_embed"):
+            # UniSpeech-SAT has the vector in any case, so it is saved with the encoder.
+            self.register_buffer("mask_vector", model.masked_spec_embed.detach().clone())
+
+    def make_projection(self, model: Any) -> Any:
+        """Return the part between the convolutions and the positional convolution."""
+        return model.feature_projection
 
     def footprint(self, fused: bool) -> Footprint:
         """Estimate the memory in training."""
@@ -138,6 +144,8 @@ class Wav2Vec2Encoder(TransformersEncoder):
         model.encoder = self.transformer
         if self.masking is not None:
             model.masked_spec_embed = self.masking.vector
+        elif hasattr(model, "masked_spec_embed"):
+            model.masked_spec_embed.data = self.get_buffer("mask_vector")
         return model
 
     def make_extractor(self) -> Wav2Vec2FeatureExtractor:

@@ -1,4 +1,4 @@
-"""The encoder of Whisper (arXiv 2212.04356) at the clip's own length, whose padding changes nothing.
+"""The encoder of Whisper (arXiv 2212.04356) at the clip's own length; padding changes nothing.
 
 Whisper was trained on windows of 30 s, and `transformers` accepts no other length. Here a clip of 3 s has 150
 frames, which take the first 150 positions of the table. That gives the hidden states of the same model with a
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import WhisperFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
-from transformers.models.whisper.modeling_whisper import WhisperEncoder as WhisperModel
 
 from sertone.nn.encoders.base import Footprint
 from sertone.nn.encoders.spectra import cut_frames, power_products
@@ -46,12 +45,12 @@ class WhisperEncoder(TransformersEncoder):
 
     Args:
         model: encoder of `transformers`; its modules are shared.
-        normalize: bring waveforms to zero mean and unit variance; no published model wants that.
+        normalize: false; the input is log-mel energies.
     """
 
-    model_class: ClassVar = WhisperModel
     key_mapping: ClassVar = {r"^(model\.)?encoder\.": ""}
     depth_key: ClassVar = "encoder_layers"
+    takes_waveforms: ClassVar = False
     min_samples = 2 * HOP
 
     positions: Tensor
@@ -68,13 +67,20 @@ class WhisperEncoder(TransformersEncoder):
         )
 
     @classmethod
-    def expects_normalized_waveforms(cls, source: str, config: Any) -> bool:
+    def get_model_class(cls) -> Any:
+        # Imported here, because the import loads torch's compiler, which takes seconds and makes a folder.
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder as Model
+
+        return Model
+
+    @classmethod
+    def find_normalization(cls, source: str, config: Any, setting: bool | None) -> bool:
         """Return False, once the feature extractor is known to be the one that all published models use.
 
         Raises:
             SertoneError: `other_front_end`.
         """
-        require_front_end(source, STANDARD | {"feature_size": config.num_mel_bins})
+        require_front_end(source, STANDARD | {"feature_size": config.num_mel_bins}, setting)
         return False
 
     @classmethod
@@ -130,6 +136,8 @@ class WhisperEncoder(TransformersEncoder):
             return {} if keys is None else {"mask": keys}
         window, _ = self._find_windows(mask)
         same = window[:, :, None] == window[:, None]  # (B, T, T)
+        # A padded frame sees all real ones: attention of a frame that sees none would be NaN.
+        same = same | ~mask[:, :, None]
         return {"mask": (same & mask[:, None])[:, None]}
 
     def layer(self, index: int, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:
@@ -155,7 +163,7 @@ class WhisperEncoder(TransformersEncoder):
         return [[self.front_end], *layers]
 
     def to_model(self) -> Any:
-        model = WhisperModel(self.config)
+        model = self.get_model_class()(self.config)
         model.conv1, model.conv2 = self.front_end.conv1, self.front_end.conv2
         model.layers, model.layer_norm = self.layers, self.layer_norm
         model.embed_positions.weight.data = self.positions
