@@ -56,10 +56,8 @@ SHORT_TABLE = WhisperEncoder.tiny_options(32, 2, "layer") | {
     "model_type": "whisper",
     "max_source_positions": 40,
 }
-SLOW["whisper_windows"] = {
-    "name": "baseline",
-    "encoder": {"name": "architecture", "config": SHORT_TABLE, "normalize": False},
-}
+WINDOWS = {"name": "architecture", "config": SHORT_TABLE, "normalize": False}
+SLOW["whisper_windows"] = {"name": "baseline", "encoder": WINDOWS}
 ALL = [*SYSTEMS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 TEXTS = (None, "what a lovely day", "no")
 
