@@ -55,7 +55,7 @@ class PretrainedEncoderConfig(EncoderSettings):
         """Load the weights; none may be missing.
 
         Raises:
-            SertoneError: as `load_speech_config`, `load_weights` and `expects_normalized_waveforms`.
+            SertoneError: as `load_speech_config`, `load_weights` and `find_normalization` of the family.
         """
         config = load_speech_config(self.source, FAMILIES)
         config.update(self.model_dump(include={"layerdrop", "mask_time_prob", "mask_time_length"}))
