@@ -84,6 +84,7 @@ WHISPER = Licence(
     True,
     "https://github.com/openai/whisper/blob/main/LICENSE",
 )
+EMOTION2VEC = Licence("stated as `model-license`, whose terms are not published", "other", None)
 ENCODER_LICENCES = {
     "facebook/wav2vec2-base": APACHE,
     "facebook/wav2vec2-large": APACHE,
@@ -106,6 +107,10 @@ ENCODER_LICENCES = {
     "openai/whisper-small": WHISPER,
     "openai/whisper-medium": WHISPER,
     "openai/whisper-large-v3": WHISPER,
+    "emotion2vec/emotion2vec_base": EMOTION2VEC,
+    "emotion2vec/emotion2vec_plus_seed": EMOTION2VEC,
+    "emotion2vec/emotion2vec_plus_base": EMOTION2VEC,
+    "emotion2vec/emotion2vec_plus_large": EMOTION2VEC,
     "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim": NC_SA_4,
     "microsoft/deberta-v3-small": MIT,
     "microsoft/deberta-v3-base": MIT,

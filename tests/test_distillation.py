@@ -17,6 +17,7 @@ from sertone.errors import SertoneError
 from sertone.nn.batch import Batch
 from sertone.nn.distillation import TargetHead, build_student
 from sertone.nn.encoders.compact import BLOCKS, CompactEncoderConfig
+from sertone.nn.encoders.emotion2vec import Emotion2vecArchitectureConfig
 from sertone.nn.encoders.huggingface import FAMILIES, PretrainedEncoderConfig, TinyEncoderConfig
 from sertone.nn.encoders.saved import save_encoder
 from sertone.nn.masks import frame_mask
@@ -33,6 +34,9 @@ BASE["data2vec-audio_layer"] = NORMED.pop("data2vec-audio_layer")
 BASE["sew_layer"] = NORMED.pop("sew_layer")
 for always_normed in ("whisper", "wav2vec2-conformer"):
     NORMED[always_normed] = BASE.pop(always_normed)
+BASE["emotion2vec"] = Emotion2vecArchitectureConfig(
+    width=24, depth=3, heads=6, feed_forward=48, channels=16, position_groups=4
+)
 NORMED |= {block: CompactEncoderConfig(width=16, depth=3, attention_heads=2, block=block) for block in BLOCKS}
 
 

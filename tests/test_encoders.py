@@ -20,6 +20,7 @@ from sertone.errors import SertoneError
 from sertone.labels import FOUR_CLASSES
 from sertone.nn.batch import Batch
 from sertone.nn.encoders.compact import BLOCKS, CompactEncoderConfig
+from sertone.nn.encoders.emotion2vec import Emotion2vecArchitectureConfig
 from sertone.nn.encoders.frontend import FrontEnd, track_pitch
 from sertone.nn.encoders.functionals import FunctionalsEncoderConfig
 from sertone.nn.encoders.huggingface import (
@@ -47,6 +48,9 @@ for block in BLOCKS:
     for prosody in (False, True):
         name = f"compact_{block}_{'prosody' if prosody else 'mel'}"
         CONFIGS[name] = CompactEncoderConfig(width=16, depth=3, block=block, prosody=prosody)
+CONFIGS["emotion2vec"] = Emotion2vecArchitectureConfig(
+    width=24, depth=3, heads=6, feed_forward=48, channels=16, position_groups=4
+)
 CONFIGS["functionals"] = FunctionalsEncoderConfig(bands=32)
 
 

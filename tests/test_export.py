@@ -56,6 +56,9 @@ SHORT_TABLE = WhisperEncoder.tiny_options(32, 2, "layer") | {
     "model_type": "whisper",
     "max_source_positions": 40,
 }
+SMALL = {"width": 24, "depth": 3, "heads": 6, "feed_forward": 48, "channels": 16, "position_groups": 4}
+EMOTION2VEC = {"name": "emotion2vec_architecture"} | SMALL
+SLOW["emotion2vec"] = {"name": "baseline", "encoder": EMOTION2VEC}
 WINDOWS = {"name": "architecture", "config": SHORT_TABLE, "normalize": False}
 SLOW["whisper_windows"] = {"name": "baseline", "encoder": WINDOWS}
 ALL = [*SYSTEMS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]

@@ -5,13 +5,14 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sertone.errors import SertoneError
+from sertone.errors import SertoneError, first_line
 from sertone.files import remove_partial_file, require_regular
 
 
@@ -58,6 +59,41 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise SertoneError("bad_weights", f"{path}: {error}", "an intact file") from None
+
+
+class _LeftOut:
+    """Stands for an object of any class in a pickled file, and has none of its content."""
+
+    def __new__(cls, *args: Any) -> Self:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any) -> None: ...
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def load_pickled_tensors(path: Path) -> dict[str, Tensor]:
+    """Load the tensors of a file that `torch.save` wrote, without running anything in it.
+
+    Training programs save their settings beside the weights, as objects of their own classes. torch refuses
+    such a file. Here an inert object stands for each of them.
+
+    Args:
+        path: a file whose weights are under the key `model`, if they are not at the top.
+
+    Raises:
+        SertoneError: `bad_weights`.
+    """
+    require_regular(path, "bad_weights")
+    try:
+        classes = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        with torch.serialization.safe_globals([(_LeftOut, name) for name in classes]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        weights = content.get("model", content)
+        return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+    except Exception as error:  # what a damaged or foreign file raises has no common class
+        raise SertoneError(
+            "bad_weights", f"{path}: {first_line(error)}", "an intact file of torch.save"
+        ) from error
 
 
 def load_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -107,3 +143,18 @@ def restore(model: HasWeights, tensors: dict[str, Tensor], source: Path, *, comp
         raise SertoneError("bad_weights", f"{source}: {error}", "the weights of this model") from None
     if unknown:
         raise SertoneError("bad_weights", f"{source} has {unknown[0]}", "the weights of this model")
+
+
+def require_complete(model: HasWeights, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Require that there is a tensor for every weight of a model.
+
+    Raises:
+        SertoneError: `missing_weights`.
+    """
+    if missing := sorted(set(model.state_dict()) - set(tensors)):
+        raise SertoneError(
+            "missing_weights",
+            f"{source} lacks {len(missing)} weights: {', '.join(missing[:5])}",
+            "every weight of the encoder in the file",
+            "they would be random; train or fetch the model again",
+        )

@@ -38,6 +38,8 @@ class Prefix:
         states: features of the front end (B, T, C), or hidden states (B, S, T, D); any precision.
         frames: real frames per utterance, (B,).
         layers: the numbers of the S hidden states, the deepest last; empty: features.
+
+    Hidden states have the encoder's extra tokens in front of the frames, which count as frames here.
     """
 
     states: Tensor
@@ -90,12 +92,14 @@ class Encoder(nn.Module, ABC):
         min_samples: samples at 16 kHz that give at least one frame.
         cut: where the frozen prefix ends, set by `freeze`.
         layerdrop: probability that a trained layer is skipped at a training step (arXiv 1909.11556).
+        extra_tokens: vectors that `embed` puts in front of the frames; `forward` does not return them.
         unused: one line about the weights of its file that it does not use; empty where there are none.
     """
 
     width: int
     depth: int
     min_samples: int
+    extra_tokens: int = 0
     unused = ""
 
     def __init__(self) -> None:
@@ -125,7 +129,10 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, features: Tensor, mask: Tensor) -> Tensor:
-        """Features (B, T, C), mask of real frames (B, T) -> hidden state 0 (B, T, D)."""
+        """Features (B, T, C), mask of real frames (B, T) -> hidden state 0 (B, T, D).
+
+        With extra tokens, T of the output is larger by their number, and so is T of `context` and `layer`.
+        """
 
     @abstractmethod
     def context(self, mask: Tensor) -> dict[str, Tensor]:
@@ -197,26 +204,37 @@ class Encoder(nn.Module, ABC):
             features: features of the front end.
             layers: numbers of the hidden states to return, in order, the last at the cut.
         """
-        mask = frame_mask(features.frames, features.states.shape[1])
-        states = self._run_layers([self.embed(features.states.float(), mask)], mask, self.cut)
+        first, frames = self._start(features)
+        states = self._run_layers([first], frame_mask(frames, first.shape[1]), self.cut)
         layers = tuple(layers)
-        return Prefix(torch.stack([states[layer] for layer in layers], 1), features.frames, layers)
+        return Prefix(torch.stack([states[layer] for layer in layers], 1), frames, layers)
+
+    def _start(self, features: Prefix) -> tuple[Tensor, Tensor]:
+        """Features of the front end -> hidden state 0 (B, T, D), frames (B,), both with the extra tokens."""
+        mask = frame_mask(features.frames, features.states.shape[1])
+        return self.embed(features.states.float(), mask), features.frames + self.extra_tokens
 
     def suffix(self, prefix: Prefix) -> tuple[Tensor, Tensor]:
         """Run the trained part: Prefix -> hidden (B, L+1, T, D), frames (B,).
 
         Hidden states that a prefix leaves out are NaN, so that their use by mistake is noticed.
         """
-        mask = frame_mask(prefix.frames, prefix.states.shape[-2])
-        stored = prefix.states.float()  # a cache may hold half precision
+        frames = prefix.frames
         if prefix.layers:
+            stored = prefix.states.float()  # a cache may hold half precision
             by_layer = dict(zip(prefix.layers, stored.unbind(1), strict=True))
             absent = torch.full_like(stored[:, 0], math.nan)
             states = [by_layer.get(layer, absent) for layer in range(prefix.layers[-1] + 1)]
         else:
-            states = [self.embed(stored, mask)]
+            first, frames = self._start(prefix)
+            states = [first]
+        mask = frame_mask(frames, states[0].shape[1])
         states = self._run_layers(states, mask, self.depth)
-        return torch.stack(states, 1) * mask[:, None, :, None], prefix.frames
+        return self.drop_tokens(Prefix(torch.stack(states, 1) * mask[:, None, :, None], frames))
+
+    def drop_tokens(self, prefix: Prefix) -> tuple[Tensor, Tensor]:
+        """Prefix of hidden states -> hidden states without the extra tokens (B, S, T, D), frames (B,)."""
+        return prefix.states[:, :, self.extra_tokens :], prefix.frames - self.extra_tokens
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms (B, N), lengths (B,) -> hidden (B, L+1, T, D), frames (B,)."""

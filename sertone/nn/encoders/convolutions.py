@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig
 
 from sertone.nn.masks import frame_mask, masked_mean
 
@@ -39,7 +38,7 @@ def has_group_norm(convolution: Any) -> bool:
     return isinstance(getattr(convolution, "layer_norm", None), nn.GroupNorm)
 
 
-def count_samples_of_a_frame(config: PretrainedConfig) -> int:
+def count_samples_of_a_frame(config: Any) -> int:
     """Count the samples that give one frame, by going back through the convolutions."""
     samples = 1
     for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
@@ -47,13 +46,19 @@ def count_samples_of_a_frame(config: PretrainedConfig) -> int:
     return samples
 
 
-def standardise_waveforms(waveforms: Tensor, lengths: Tensor) -> Tensor:
-    """Bring the real samples to zero mean and unit variance, as Hugging Face's feature extractor does."""
+def standardise_waveforms(waveforms: Tensor, lengths: Tensor, floor: float = 1e-7) -> Tensor:
+    """Bring the real samples to zero mean and unit variance.
+
+    Args:
+        waveforms: (B, N).
+        lengths: real samples, (B,).
+        floor: added to the variance; the default is that of Hugging Face's feature extractor.
+    """
     mask = frame_mask(lengths, waveforms.shape[1])
     count = lengths[:, None]
     mean = (waveforms * mask).sum(1, keepdim=True) / count
     variance = ((waveforms - mean).square() * mask).sum(1, keepdim=True) / count
-    return (waveforms - mean) / (variance + 1e-7).sqrt() * mask
+    return (waveforms - mean) / (variance + floor).sqrt() * mask
 
 
 def _convolve_with_group_norm(convolution: Any, features: Tensor, frames: Tensor) -> Tensor:

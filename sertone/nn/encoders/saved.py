@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor
 
 from sertone.errors import SertoneError
 from sertone.nn.encoders.base import Encoder, EncoderSettings
@@ -13,7 +12,7 @@ from sertone.nn.encoders.config import list_kinds, union_by_name
 from sertone.nn.encoders.huggingface import PretrainedEncoderConfig
 from sertone.nn.encoders.transformers_encoder import TransformersEncoder
 from sertone.nn.pretrained import silence_transformers
-from sertone.nn.tensor_files import load_tensors, restore, save_tensors, writing_tensors
+from sertone.nn.tensor_files import load_tensors, require_complete, restore, save_tensors, writing_tensors
 from sertone.sharing import encoder_origin
 from sertone.sharing.model_folder import MARKER, WEIGHTS, require_intact
 
@@ -47,7 +46,7 @@ class SavedEncoderConfig(EncoderSettings):
                 for name, tensor in tensors.items()
                 if name.startswith(ENCODER_PREFIX)
             }
-        _require_complete(encoder, tensors, origin.folder)
+        require_complete(encoder, tensors, origin.folder)
         restore(encoder, tensors, origin.folder)
         return encoder
 
@@ -85,13 +84,3 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
     with writing_tensors(folder / WEIGHTS), silence_transformers():
         encoder.to_model().save_pretrained(folder)
     encoder.make_extractor().save_pretrained(folder)
-
-
-def _require_complete(encoder: Encoder, tensors: dict[str, Tensor], folder: Path) -> None:
-    if missing := sorted(set(encoder.state_dict()) - set(tensors)):
-        raise SertoneError(
-            "missing_weights",
-            f"{folder} lacks {len(missing)} weights: {', '.join(missing[:5])}",
-            "every weight of the encoder in the file",
-            "they would be random; train or fetch the model again",
-        )

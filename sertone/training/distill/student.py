@@ -126,9 +126,9 @@ class TargetLoader(Loader):
             if prefix is None:
                 assert batch.waveforms is not None, "a batch has waveforms or a prefix"
                 prefix = Prefix(*self.encoder.front(batch.waveforms, batch.lengths))
-            if prefix.layers:  # the cache has the hidden states, not only the front end's features
-                return prefix.states
-            return self.encoder.run_frozen_layers(prefix, self.targets).states
+            if not prefix.layers:  # the cache has only the front end's features, not the hidden states
+                prefix = self.encoder.run_frozen_layers(prefix, self.targets)
+            return self.encoder.drop_tokens(prefix)[0]
 
 
 @dataclass
