@@ -100,7 +100,7 @@ def train_first_steps(
         torch.manual_seed(number)  # every setting gets the same dropout masks
         stepper.begin_epoch()
         tally = EpochStatistics(1)
-        stepper.step(batch, 1.0, [row.utterance for row in plan[number]], tally)
+        stepper.step([batch], 1.0, [[row.utterance for row in plan[number]]], tally)
         losses.append(tally.summarise()["loss"])
         if number == 0:
             ratio = compute_residual_ratio(model, batch.to(trainer.fabric.device))

@@ -31,7 +31,7 @@ from speech import durations
 from transformers import AutoConfig
 from ways import Way, call, resolve_device
 
-from sertone.recipe.train_config import detect_bf16_hardware
+from sertone.recipe.precision import detect_bf16_hardware
 from sertone.utils.processes import count_cores
 
 HIDDEN, CHARACTERS, FROZEN = 256, 18, 4

@@ -137,7 +137,7 @@ class TrainingRun:
             loss = self.usual.step(batch)
         else:
             (batch,) = self.trainer.loader.batches([rows], tasks)
-            self.stepper.step(batch, 1.0, [row.utterance for row in rows], tally)
+            self.stepper.step([batch], 1.0, [[row.utterance for row in rows]], tally)
             loss = tally.summarise()["loss"]
         synchronize(self.device)
         return time.perf_counter() - started, loss

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from sertone.errors import SertoneError
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.settings import parse
-from sertone.recipe.train_config import Augmentation, TrainConfig
+from sertone.recipe.train_config import TrainConfig
+from sertone.recipe.train_parts import Augmentation
 from sertone.schema import Utterance
 from sertone.training.data.augmentation import augment, design_band_stop, draw_epoch
 from sertone.training.data.loader import BatchItem, Loader

@@ -13,8 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sertone.errors import SertoneError
 from sertone.labels import Scale
-from sertone.nn.heads import RatingHead, Regressor
 from sertone.nn.losses import concordance_loss
+from sertone.nn.rating_heads import RatingHead, Regressor
 from sertone.utils.processes import ChildProcess
 
 

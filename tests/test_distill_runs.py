@@ -21,7 +21,7 @@ from sertone.nn.distillation import build_student
 from sertone.nn.encoders.compact import CompactEncoderConfig
 from sertone.nn.encoders.huggingface import FAMILIES
 from sertone.nn.encoders.saved import SavedEncoderConfig
-from sertone.recipe.train_config import Rates
+from sertone.recipe.train_parts import Rates
 from sertone.training.data.loader import BatchItem
 from sertone.training.distill import distill_recipe
 from sertone.training.distill.distill import distill, read_result

@@ -77,7 +77,7 @@ def measured_and_estimated(encoder, seconds, count, cut, precision="32-true"):
     lengths = torch.tensor([waveforms.shape[1]] + [waveforms.shape[1] // 2] * (count - 1))
     rows = SPEAKERS[:count]
     batch = Batch(waveforms, lengths, {"emotion": vocabulary.make_targets("emotion", rows)})
-    measured = peak_gb(lambda: stepper.step(batch, 1.0, rows, EpochStatistics(5)))
+    measured = peak_gb(lambda: stepper.step([batch], 1.0, [rows], EpochStatistics(5)))
     gradients = sum(p.numel() for p in model.parameters() if p.requires_grad) * WEIGHT_BYTES / 1e9
     return measured, StepMemory(model.encoder, config, "cpu", cut).estimate_gb(count, seconds) + gradients
 

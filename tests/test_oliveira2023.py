@@ -147,7 +147,7 @@ def test_a_model_without_modality_or_task_is_refused(options):
 
 
 def test_embeddings_and_front_end_are_frozen():
-    from sertone.training.fit.step import freeze
+    from sertone.training.fit.preparation import freeze
 
     model, _ = build()
     freeze(model, model.stages()[0])

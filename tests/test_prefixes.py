@@ -17,7 +17,8 @@ from sertone.nn.encoders.compact import CompactEncoderConfig
 from sertone.nn.encoders.huggingface import TinyEncoderConfig
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.vocabulary import Vocabulary
-from sertone.recipe.train_config import CacheConfig, TrainConfig
+from sertone.recipe.train_config import TrainConfig
+from sertone.recipe.train_parts import CacheConfig
 from sertone.training.data.caches import PrefixCaches
 from sertone.training.data.loader import BatchItem, Loader
 from sertone.training.data.prefix_cache import hash_prefix

@@ -94,7 +94,7 @@ def test_the_file_of_a_training_state_keeps_its_keys():
     older = {"stage": 0, "epoch": 3, "best": None, "history": [{"loss": 1.0}], "experiment": "abc"}
     state = TrainingState.from_json(older)
     assert state.history == [{"loss": 1.0}] and state.after_stages == {} and state.best_weights == {}
-    assert list(state.to_json().items()) == list((older | {"after_stages": {}}).items())
+    assert list(state.to_json().items()) == list((older | {"after_stages": {}, "loss_scale": {}}).items())
 
 
 def test_a_run_folder_belongs_to_one_experiment_and_one_process(tmp_path):

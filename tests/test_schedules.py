@@ -12,7 +12,7 @@ from sertone import models
 from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.files import load_json
-from sertone.recipe.train_config import NewBobConfig, Rates
+from sertone.recipe.train_parts import NewBobConfig, Rates
 from sertone.report import run as report
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import distributed, training_state

@@ -16,9 +16,11 @@ import torch
 from sertone import models
 from sertone.audio import SAMPLING_RATE
 from sertone.models.contract import EmotionModel
+from sertone.nn.adapters import add_lora, is_adapter
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
-from sertone.training.fit.step import freeze
+from sertone.recipe.train_parts import LoraConfig
+from sertone.training.fit.preparation import freeze
 from sertone.utils.processes import ChildProcess
 
 HUBERT_LARGE = 311_228_544
@@ -35,16 +37,22 @@ PARTS = ("encoder", "text")
 """Parts of a model that are counted separately."""
 
 
-def count_parameters(model: EmotionModel) -> dict[str, Any]:
+def count_parameters(model: EmotionModel, lora: LoraConfig | None = None) -> dict[str, Any]:
     """Count the parameters of a model, and those that are trained.
 
     Args:
-        model: model with encoders and stages. Afterwards it is frozen as in its last stage.
+        model: model with encoders and stages. Afterwards it is frozen as in its last stage, and has adapters
+            where `lora` is given.
+        lora: adapters that are trained instead of the encoder's layers. They count as trained, and not in
+            `total`, because the trained model does not have them.
 
     Returns:
         `total`, `trained` in any stage, `stages` (name -> trained in it), `parts` (encoder, text, rest ->
         `total` and `trained`), and `share_of_hubert_large`, the trained ones divided by HUBERT_LARGE.
     """
+    total = _count_weights(model)
+    if lora is not None:
+        add_lora(model.encoder, lora, seed=0)
     trained: set[str] = set()
     stages = {}
     for stage in model.stages():
@@ -55,7 +63,7 @@ def count_parameters(model: EmotionModel) -> dict[str, Any]:
         trained |= stage_names
     trained_count = _count_weights(model, trained)
     return {
-        "total": _count_weights(model),
+        "total": total,
         "trained": trained_count,
         "stages": stages,
         "parts": _count_parts(model, trained),
@@ -70,7 +78,10 @@ def _count_parts(model: EmotionModel, trained: set[str]) -> dict[str, dict[str, 
         first = name.split(".", 1)[0]
         names_by_part.setdefault(first if first in PARTS else "rest", set()).add(name)
     return {
-        part: {"total": _count_weights(model, names), "trained": _count_weights(model, names & trained)}
+        part: {
+            "total": _count_weights(model, {n for n in names if not is_adapter(n)}),
+            "trained": _count_weights(model, names & trained),
+        }
         for part, names in names_by_part.items()
     }
 
@@ -80,12 +91,15 @@ def _count_weights(model: EmotionModel, names: set[str] | None = None) -> int:
     return sum(w.numel() for name, w in model.named_parameters() if names is None or name in names)
 
 
-def measure_cost(options: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+def measure_cost(
+    options: Mapping[str, Any], vocabulary: Vocabulary, lora: LoraConfig | None = None
+) -> dict[str, Any]:
     """Measure parameters, speed and memory of a model on one CPU core, in a separate process.
 
     Args:
         options: part `model` of a recipe, or of a checkpoint's metadata.
         vocabulary: vocabulary of the model.
+        lora: as for `count_parameters`. Speed and memory are those of the trained model, without adapters.
 
     Returns:
         the result of `count_parameters`; `real_time_factor`, seconds of computing per second of audio, of the
@@ -96,10 +110,12 @@ def measure_cost(options: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str
     """
     # Several cores would wait for each other where the machine has other work, which slows small models most.
     with ChildProcess({"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}) as child:
-        return child(measure_here, dict(options), vocabulary)
+        return child(measure_here, dict(options), vocabulary, lora)
 
 
-def measure_here(options: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+def measure_here(
+    options: dict[str, Any], vocabulary: Vocabulary, lora: LoraConfig | None = None
+) -> dict[str, Any]:
     """Measure the cost in this process. The memory is right only in a process that has done nothing else."""
     before = _read_peak_memory()
     model = models.build(options, vocabulary).eval()
@@ -108,7 +124,7 @@ def measure_here(options: dict[str, Any], vocabulary: Vocabulary) -> dict[str, A
         model(clip)  # the first prediction also allocates memory and fills caches, so it is not timed
         seconds = _time_fastest(model, clip)
     memory = (_read_peak_memory() - before) / 1e6
-    return count_parameters(model) | {"real_time_factor": seconds / CLIP_SECONDS, "memory_mb": memory}
+    return count_parameters(model, lora) | {"real_time_factor": seconds / CLIP_SECONDS, "memory_mb": memory}
 
 
 def _build_clip(vocabulary: Vocabulary) -> Batch:

@@ -12,6 +12,7 @@ from sertone.analysis.cost import HUBERT_LARGE, count_parameters, measure_cost
 from sertone.catalogue import is_recipe
 from sertone.models.contract import EmotionModel
 from sertone.nn.vocabulary import Vocabulary
+from sertone.recipe.train_parts import LoraConfig
 from sertone.sharing.model_folder import find_checkpoints
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import checkpoint
@@ -39,7 +40,9 @@ def describe(source: str | Path, overrides: Iterable[str] = (), *, measure: bool
     # All folds of a run have the same architecture, so the first describes them all.
     model, vocabulary, about = checkpoint.load_model(find_checkpoints(source)[0])
     corpus = about["card"]["corpus"]["title"]
-    description = _describe_model(model, about["model"], vocabulary, corpus, measure)
+    lora = about["card"]["train"].get("lora")
+    adapters = LoraConfig(**lora) if lora else None
+    description = _describe_model(model, about["model"], vocabulary, corpus, adapters, measure)
     return description | {"licences": about["licences"]}
 
 
@@ -49,13 +52,20 @@ def _describe_recipe(path: str | Path, overrides: Iterable[str], measure: bool) 
     options = experiment.recipe.model
     model = models.build(options, vocabulary)
     corpus = experiment.card["corpus"]["title"]
-    description = _describe_model(model, options, vocabulary, corpus, measure)
+    lora = experiment.recipe.train.lora
+    description = _describe_model(model, options, vocabulary, corpus, lora, measure)
     return description | {"licences": experiment.ledger(0)}
 
 
 def _describe_model(
-    model: EmotionModel, options: Mapping[str, Any], vocabulary: Vocabulary, corpus: str, measure: bool
+    model: EmotionModel,
+    options: Mapping[str, Any],
+    vocabulary: Vocabulary,
+    corpus: str,
+    lora: LoraConfig | None,
+    measure: bool,
 ) -> dict[str, Any]:
+    cost = measure_cost(options, vocabulary, lora) if measure else count_parameters(model, lora)
     return {
         "model": options["name"],
         "encoders": describe_encoders(dict(options)),
@@ -65,7 +75,7 @@ def _describe_model(
         "hears": model.encoder.width > 0,
         "min_samples": model.encoder.min_samples,
         "corpus": corpus,
-        "cost": measure_cost(options, vocabulary) if measure else count_parameters(model),
+        "cost": cost,
     }
 
 

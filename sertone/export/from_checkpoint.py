@@ -18,7 +18,7 @@ from sertone.export.exportable import ExportableModel
 from sertone.files import load_json
 from sertone.models.contract import EmotionModel
 from sertone.nn.batch import Batch
-from sertone.nn.heads import RatingHead
+from sertone.nn.rating_heads import RatingHead
 from sertone.scoring.calibration import Calibration
 from sertone.sharing.card_scores import Scores, describe_choice, find_cross_validation
 from sertone.sharing.model_folder import find_checkpoints

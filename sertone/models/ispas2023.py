@@ -43,8 +43,9 @@ from sertone.models.stage import Masking, RequiredLossWeights, Stage
 from sertone.nn.attention import INTERACTIONS, ModalitySelfAttention, ModalityStates
 from sertone.nn.batch import Batch
 from sertone.nn.encoders.config import EncoderConfig
-from sertone.nn.heads import ClassHead, Head, HeadOutput, Heads, RatingHead, Regressor
+from sertone.nn.heads import ClassHead, Head, HeadOutput, Heads
 from sertone.nn.masks import frame_mask
+from sertone.nn.rating_heads import RatingHead, Regressor
 from sertone.nn.text import TextEncoder, TextEncoderConfig
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.choices import OneOf

@@ -41,12 +41,13 @@ from torch import Tensor, nn
 from sertone.models.contract import EmotionModel
 from sertone.models.stage import Masking, RequiredLossWeights, Stage
 from sertone.nn.batch import Batch
-from sertone.nn.encoders.base import NoEncoder
 from sertone.nn.encoders.config import EncoderConfig
+from sertone.nn.encoders.no_encoder import NoEncoder
 from sertone.nn.fusions import FUSIONS
-from sertone.nn.heads import HeadOutput, Heads, RatingHead, Regressor
+from sertone.nn.heads import HeadOutput, Heads
 from sertone.nn.modality_fusion import MODALITY_FUSIONS
 from sertone.nn.pooling import POOLINGS
+from sertone.nn.rating_heads import RatingHead, Regressor
 from sertone.nn.text import TextEncoder, TextEncoderConfig
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.choices import OneOf

@@ -93,6 +93,10 @@ class TargetHead(Head):
         """Return the mean loss of the real frames; target: (B, T, E)."""
         return self.sum_losses(output, target) / output.frames.sum()
 
+    def weigh(self, target: Tensor) -> Tensor:
+        """Return the number of real frames, since the teacher's hidden states are zero beyond them."""
+        return target.any(-1).sum()
+
     def sum_losses(self, output: HeadOutput, target: Tensor) -> Tensor:
         """Return the summed loss of the real frames; target: (B, T, E)."""
         losses = distillation_losses(output.logits.float(), target.float(), self.cosine)

@@ -3,7 +3,6 @@
     ClassHead        class names from frames or pooled vectors
     EnsembleHead     several class heads over the same vector, averaged
     TranscriptHead   characters, by connectionist temporal classification
-    RatingHead       arousal, valence or dominance, from the hidden layer of a Regressor
 
 Axis letters: B batch, T frames, D width, H hidden width, K outputs, S target length.
 """
@@ -16,10 +15,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sertone.errors import SertoneError
-from sertone.labels import Scale
 from sertone.nn.kernels import Dropout
-from sertone.nn.losses import class_loss, concordance_loss, exceeds_frames, transcript_loss
+from sertone.nn.losses import class_loss, exceeds_frames, transcript_loss
 from sertone.nn.masks import masked_mean
 
 
@@ -62,6 +59,13 @@ class Head(nn.Module, ABC):
     def loss(self, output: Any, target: Tensor) -> Tensor:
         """Return a scalar, the loss of the labelled utterances; zero where no utterance has a label."""
 
+    @abstractmethod
+    def weigh(self, target: Tensor) -> Tensor:
+        """Return a scalar, the weight of a batch's labels: the number by which `loss` divides its sum.
+
+        Batches whose losses are averaged with these weights have the loss of one large batch.
+        """
+
     def decode(self, output: HeadOutput) -> list[Any]:
         """Return one prediction for each utterance."""
         raise NotImplementedError(f"{type(self).__name__} predicts nothing about an utterance")
@@ -88,9 +92,13 @@ class ClassHead(Head):
         dropout: probability of dropout before each linear layer.
         smoothing: label smoothing of the loss.
         metric: name of its score.
+
+    Attributes:
+        focal_gamma: exponent of the focal loss, see `class_loss`.
     """
 
     class_weights: Tensor
+    focal_gamma = 0.0
 
     def __init__(
         self,
@@ -122,8 +130,12 @@ class ClassHead(Head):
         return HeadOutput(self.output(hidden), hidden, frames)
 
     def loss(self, output: HeadOutput, target: Tensor) -> Tensor:
-        """Return `class_loss` with the head's class weights and smoothing."""
-        return class_loss(output.logits, target, self.class_weights, self.smoothing)
+        """Return `class_loss` with the head's class weights, smoothing and focal exponent."""
+        return class_loss(output.logits, target, self.class_weights, self.smoothing, self.focal_gamma)
+
+    def weigh(self, target: Tensor) -> Tensor:
+        """Return the summed class weights of the labels."""
+        return (self.class_weights * target).sum()
 
     def decode(self, output: HeadOutput) -> list[str]:
         """Return the most probable class of each utterance."""
@@ -141,6 +153,7 @@ class EnsembleHead(Head):
     """
 
     class_weights: Tensor
+    focal_gamma = 0.0
 
     def __init__(self, members: int, make: Callable[[], ClassHead]) -> None:
         super().__init__()
@@ -168,10 +181,12 @@ class EnsembleHead(Head):
     def loss(self, output: EnsembleOutput, target: Tensor) -> Tensor:
         """Return the mean of the members' losses (`class_loss`)."""
         losses = [
-            class_loss(member.logits, target, self.class_weights, self.smoothing) for member in output.members
+            class_loss(member.logits, target, self.class_weights, self.smoothing, self.focal_gamma)
+            for member in output.members
         ]
         return torch.stack(losses).mean()
 
+    weigh = ClassHead.weigh
     decode = ClassHead.decode
 
 
@@ -202,6 +217,10 @@ class TranscriptHead(Head):
         """Return `transcript_loss`: target (B, S), characters counted from 1 and 0 after the end."""
         return transcript_loss(output.logits, output.frames, target)
 
+    def weigh(self, target: Tensor) -> Tensor:
+        """Return the number of transcripts, also of those that `loss` leaves out as too long."""
+        return target.any(-1).sum()
+
     @staticmethod
     def exceeds_frames(output: HeadOutput, target: Tensor) -> Tensor:
         """Return where a transcript needs more frames than there are (`losses.exceeds_frames`), (B,)."""
@@ -214,66 +233,3 @@ class TranscriptHead(Head):
             path = row[:frames].unique_consecutive().tolist()
             texts.append("".join(self.characters[index - 1] for index in path if index))
         return texts
-
-
-class Regressor(nn.Sequential):
-    """The hidden layer of one or more rating heads: utterance vectors (B, D) -> (B, H)."""
-
-    def __init__(self, width: int, hidden: int, dropout: float) -> None:
-        super().__init__(Dropout(dropout), nn.Linear(width, hidden), nn.GELU())
-
-
-class RatingHead(Head):
-    """One rating: the regressor's hidden layer (B, H) -> logit (B, 1).
-
-    The sigmoid of the logit is the rating on a scale from 0 to 1. Targets and predictions are on the corpus's
-    own scale.
-
-    Args:
-        hidden: H of its regressor.
-        scale: scale of the corpus.
-        divide_by_top: divide a rating by the top of its scale; else map the scale onto 0 to 1. The
-            concordance is the same for both, but they use different parts of the sigmoid.
-        dropout: probability of dropout before the linear layer.
-
-    Raises:
-        SertoneError: `bad_scale`, where `divide_by_top` meets a scale that reaches below zero.
-    """
-
-    metric = "ratings"
-
-    def __init__(
-        self, hidden: int, scale: Scale, *, divide_by_top: bool = False, dropout: float = 0.1
-    ) -> None:
-        super().__init__()
-        if divide_by_top and (scale.low < 0 or scale.high <= 0):
-            raise SertoneError(
-                "bad_scale",
-                f"ratings from {scale.low:g} to {scale.high:g}, to be divided by the highest",
-                "a scale above zero",
-                "set model.ratings_from: scale",
-            )
-        self.lowest = 0.0 if divide_by_top else scale.low
-        self.span = scale.high - self.lowest
-        self.output = nn.Sequential(Dropout(dropout), nn.Linear(hidden, 1))
-
-    def rate(self, hidden: Tensor, frames: Tensor) -> HeadOutput:
-        """The regressor's hidden layer (B, H), frames (B,) -> output."""
-        return HeadOutput(self.output(hidden), hidden, frames)
-
-    def loss(self, output: HeadOutput, target: Tensor) -> Tensor:
-        """Return one minus the concordance: target (B,) on the corpus's scale, NaN without a rating."""
-        return concordance_loss(self._unit_ratings(output), (target - self.lowest) / self.span)
-
-    def ratings(self, output: HeadOutput) -> Tensor:
-        """Return the rating of each utterance on the corpus's scale, (B,)."""
-        return self.lowest + self.span * self._unit_ratings(output)
-
-    def decode(self, output: HeadOutput) -> list[float]:
-        """Return the rating of each utterance on the corpus's scale, as numbers."""
-        return self.ratings(output).tolist()
-
-    @staticmethod
-    def _unit_ratings(output: HeadOutput) -> Tensor:
-        """Return the ratings on the scale from 0 to 1, (B,)."""
-        return torch.sigmoid(output.logits.float()).squeeze(-1)

@@ -9,12 +9,14 @@ from torch import distributed as dist
 from torch.nn import functional as F
 
 
-def class_loss(logits: Tensor, target: Tensor, class_weights: Tensor, smoothing: float) -> Tensor:
-    """Return the mean cross-entropy over the labelled utterances.
+def class_loss(
+    logits: Tensor, target: Tensor, class_weights: Tensor, smoothing: float, focal_gamma: float = 0.0
+) -> Tensor:
+    """Return the mean cross-entropy, or focal loss (Lin et al. 2017), over the labelled utterances.
 
-    With target p, prediction q, class weights w and smoothing e, over the utterances b and classes k:
+    With target p, prediction q, class weights w, smoothing e and exponent g, over utterances b and classes k:
 
-        sum_bk w_k ((1 - e) p_bk + e / K) (- log q_bk)  /  sum_bk w_k p_bk
+        sum_bk w_k ((1 - e) p_bk + e / K) (1 - q_bk)^g (- log q_bk)  /  sum_bk w_k p_bk
 
     Args:
         logits: (B, K).
@@ -22,8 +24,13 @@ def class_loss(logits: Tensor, target: Tensor, class_weights: Tensor, smoothing:
             votes, zeros without a label.
         class_weights: (K,).
         smoothing: label smoothing.
+        focal_gamma: g; 0 for the cross-entropy.
     """
-    surprise = -logits.float().log_softmax(-1) * class_weights  # (B, K)
+    log_probabilities = logits.float().log_softmax(-1)  # (B, K)
+    surprise = -log_probabilities * class_weights
+    if focal_gamma:
+        # 1 - q without a difference of nearly equal numbers; above 0, so that its power has a gradient.
+        surprise = surprise * (-log_probabilities.expm1()).clamp(min=1e-6) ** focal_gamma
     smoothed = surprise.sum(-1) * (smoothing / logits.shape[-1])
     losses = (1 - smoothing) * (surprise * target).sum(-1) + smoothed
     total_weight = (class_weights * target).sum()

@@ -234,7 +234,7 @@ def find_shipped_recipe(name: str) -> Path:
     return find_shipped(name, "recipe")
 
 
-NEUTRAL = ("cache", "audio_cache_gb", "save_every")
+NEUTRAL = ("cache", "audio_cache_gb", "save_every", "log")
 """Settings of `train` that do not change any result, apart from rounding."""
 
 

@@ -1,136 +1,19 @@
 """The `train` part of a recipe: the training of models, and of the students of `sertone distill`."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from sertone.recipe.precision import detect_bf16_hardware
 from sertone.recipe.settings import MAX_SEED, Settings
-
-BF16_INSTRUCTIONS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}
-"""Capability of a processor, as torch names it -> its common name."""
-
-
-def detect_bf16_hardware(device: str) -> str:
-    """Return the hardware that multiplies in bf16, such as `AVX512-BF16`; empty where bf16 is emulated.
-
-    Emulated products take hundreds of times as long as those in fp32.
-
-    Args:
-        device: `train.device`.
-    """
-    import torch  # here, since a recipe can be read without torch unless it asks for `auto`
-
-    # Older GPUs only emulate bf16.
-    if device in ("auto", "cuda") and torch.cuda.is_available():
-        return torch.cuda.get_device_name() if torch.cuda.is_bf16_supported(including_emulation=False) else ""
-    # Mixed precision in bf16 is not used on Apple's GPUs.
-    if device == "mps" or (device == "auto" and torch.backends.mps.is_available()):
-        return ""
-    # The environment variable ATEN_CPU_CAPABILITY can lower this capability.
-    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
-        return ""
-    capabilities = torch.cpu.get_capabilities()
-    return next((name for key, name in BF16_INSTRUCTIONS.items() if capabilities.get(key)), "")
-
-
-class Rates(Settings):
-    """Learning rates by part of the model."""
-
-    encoder: float = Field(default=1e-4, gt=0)
-    """The learning rate of the speech encoder, and of the text encoder where the model has one."""
-    downstream: float = Field(default=1e-3, gt=0)
-    """The learning rate of all other parts: heads, co-attention, pooling, and the fusion unless it has its
-    own rate."""
-    fusion: float | None = Field(default=None, gt=0)
-    """The learning rate of the fusion of the encoder's layers (ARI, weighted sum). With null it is
-    `downstream`."""
-
-
-class NewBobConfig(Settings):
-    """Annealing of the learning rates with `schedule: newbob`, within each stage."""
-
-    threshold: float = Field(default=0.0025, ge=0)
-    """The learning rates fall where the validation score improves by less than this share of its value. A
-    stage without a validation score uses the training loss."""
-    factor: float = Field(default=0.9, gt=0, lt=1)
-    """The learning rates are multiplied by this after an epoch that improves too little."""
-
-
-class CacheConfig(Settings):
-    """The cache for the output of the encoder's frozen prefix, computed once per utterance and speed.
-
-    `cache: off` and the other single words set `where`.
-    """
-
-    where: Literal["auto", "memory", "file", "off"] = "auto"
-    """`auto` caches in memory, for as deep a prefix as fits. `memory` and `file` stop with an error unless
-    the whole frozen prefix can be cached. `file` caches in `folder`, for later runs and other folds too.
-    `off` computes the output at every step."""
-    limit_gb: float = Field(default=8.0, gt=0)
-    """The largest size in GB of one cache in memory, or of all files in `folder`. The oldest files are
-    deleted first."""
-    precision: Literal["fp32", "bf16"] | None = None
-    """The precision of the cached output. With null it is that of the training."""
-    folder: str = "~/.cache/sertone/prefixes"
-    """The folder of the cache files."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _expand_single_word(cls, values: Any) -> Any:
-        if isinstance(values, str | bool):
-            # YAML reads a bare `off` as false.
-            return {"where": "off" if values is False else values}
-        return values
-
-
-class Augmentation(Settings):
-    """Random changes of the training waveforms, drawn anew for every utterance in every epoch.
-
-    With the speeds, `drop_frequencies: 3` and `drop_chunks: 5` are SpeechBrain's `TimeDomainSpecAugment`,
-    which draws one speed and one set of bands per batch.
-    """
-
-    drop_frequencies: int = Field(default=0, ge=0, le=100)
-    """The largest number of frequency bands to remove from an utterance. The number is random, from 0 to
-    this."""
-    band_hz: float = Field(default=760.0, gt=0, le=8000)
-    """The width of a removed band, in Hz. SpeechBrain's bands are about 760 Hz wide by default."""
-    drop_chunks: int = Field(default=0, ge=0, le=100)
-    """The largest number of chunks of an utterance to replace by silence. The number is random, from 0 to
-    this."""
-    chunk_samples: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1000, 2000)
-    """The shortest and the longest chunk, in samples at 16 kHz. Short utterances get shorter ones."""
-    crop_seconds: float | None = Field(default=None, gt=0)
-    """The length of a random crop from every longer recording, in seconds. With null the whole recording is
-    used. Models that learn transcripts cannot be trained on crops."""
-
-    @model_validator(mode="after")
-    def _require_shortest_first(self) -> Self:
-        if self.chunk_samples[0] > self.chunk_samples[1]:
-            raise ValueError(f"chunk_samples {list(self.chunk_samples)}; expected the shortest chunk first")
-        return self
-
-    @property
-    def is_active(self) -> bool:
-        """Return whether waveforms differ from epoch to epoch."""
-        return bool(self.drop_frequencies or self.drop_chunks or self.crop_seconds)
-
-
-class TeacherConfig(Settings):
-    """A trained model whose predictions are training targets. `teacher: runs/large` sets `source`."""
-
-    source: str
-    """The teacher: a checkpoint, a run, or OWNER/NAME on the hub. If it is a cross-validated run, each of its
-    folds teaches the fold with the same number."""
-    weight: float = Field(default=0.5, gt=0, le=1)
-    """The share of the teacher's prediction in a target; the rest is the label. Without a label the
-    prediction is the whole target."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _expand_single_word(cls, values: Any) -> Any:
-        # `teacher: runs/large` is short for `teacher: {source: runs/large}`.
-        return {"source": values} if isinstance(values, str) else values
+from sertone.recipe.train_parts import (
+    Augmentation,
+    CacheConfig,
+    LoraConfig,
+    NewBobConfig,
+    Rates,
+    TeacherConfig,
+)
 
 
 class TrainingConfig(Settings):
@@ -140,6 +23,9 @@ class TrainingConfig(Settings):
     """The number of utterances in a batch. Set this or `batch_seconds`."""
     batch_seconds: float | None = Field(default=None, gt=0)
     """The seconds of audio in a batch, padding included. Set this or `batch_size`."""
+    accumulate: int = Field(default=1, ge=1)
+    """The number of batches whose gradients are added up for one step. It is as if they were one batch, which
+    would need more memory. Only the concordance of ratings remains that of each batch."""
     length_mixing: Annotated[float, Field(ge=0)] | Literal["random"] = 0.03
     """The degree to which batches mix utterances of different lengths: 0.03 pads little, and 1 mixes nearly
     all lengths. `random` ignores the lengths, as the papers do. In a small corpus length is related to
@@ -154,10 +40,16 @@ class TrainingConfig(Settings):
     """The settings of `schedule: newbob`."""
     warmup: float = Field(default=0.0, ge=0, lt=1)
     """The learning rates rise from zero over this share of a stage's steps."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """The learning rate of each layer of the speech encoder is that of the layer above it times this. 1 gives
+    all layers the same rate. 0.9 is common, because lower layers need to change less."""
     weight_decay: float = Field(default=0.01, ge=0)
     """The weight decay of AdamW."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Gradients with a larger norm are scaled down to this norm."""
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """The decay of an exponential moving average of the weights, such as 0.999. The average is validated and
+    kept as the result, while training continues from the weights themselves. With null there is none."""
     speeds: list[Annotated[float, Field(ge=0.5, le=2.0)]] = Field(default=[0.8, 1.0, 1.2], min_length=1)
     """Speed perturbation (TDSA) draws one of these speeds for every utterance and epoch; 0.8 is 80 %."""
     speed_direction: Literal["slower", "shorter"] = "slower"
@@ -167,9 +59,10 @@ class TrainingConfig(Settings):
     """Further random changes of the waveforms, off by default. With any of them nothing is cached."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """The device to train on. `auto` uses a GPU where there is one."""
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """The precision of the computation. `auto` becomes `bf16-mixed` where the device multiplies in bf16 (a
-    GPU, or a processor with AVX512-BF16 or AMX) and `32-true` elsewhere. Run folders record the result."""
+    GPU, or a processor with AVX512-BF16 or AMX) and `32-true` elsewhere. Run folders record the result.
+    `16-mixed` is for older GPUs: fp16, with losses scaled so that small gradients do not become zero."""
     kernels: Literal["own", "torch"] = "torch"
     """The implementation of dropout and attention on a CPU. `own` is Sertone's code; it is faster than
     torch's, and draws other dropout masks."""
@@ -182,6 +75,9 @@ class TrainingConfig(Settings):
     """The largest amount of decoded audio to keep in memory, in GB of 16-bit samples."""
     cache: CacheConfig = CacheConfig()
     """The cache for the output of the frozen prefix."""
+    log: list[Literal["tensorboard", "mlflow", "wandb"]] = Field(default_factory=list)
+    """The loggers that also get losses, scores and learning rates of every epoch. They need the extra `log`,
+    and `mlflow` and `wandb` their own packages. MLflow and Weights & Biases may send them to a server."""
     max_bad_steps: int = Field(default=5, ge=1)
     """Training stops after this many steps in a row whose loss or gradient is not finite."""
 
@@ -210,6 +106,11 @@ class TrainConfig(TrainingConfig):
 
     epochs: list[Annotated[int, Field(ge=0)]] = Field(default=[30], min_length=1)
     """The number of epochs of each stage of the model."""
+    patience: int | None = Field(default=None, ge=1)
+    """A stage ends early after this many epochs in a row without a better validation score. With null it has
+    all its epochs. Stages without a validation score do not end early."""
+    lora: LoraConfig | None = None
+    """Low-rank adaptation of the speech encoder. With null its trained layers are trained as a whole."""
     learning_rate: str | Rates = Rates()
     """The learning rates, or the name of an entry of `learning_rates`."""
     learning_rates: dict[str, Rates] = Field(default_factory=dict)
@@ -227,6 +128,12 @@ class TrainConfig(TrainingConfig):
     """The label smoothing of the emotion loss."""
     class_weights: bool = False
     """With true the emotion loss weights every class by its inverse frequency."""
+    focal_gamma: float = Field(default=0.0, ge=0)
+    """The focal loss (arXiv 1708.02002) multiplies the loss of a class of probability p by (1 - p) to this
+    power, so that utterances that are already right count less. 0 is the cross-entropy."""
+    sampling: Literal["each", "balanced"] = "each"
+    """`each` uses every utterance once per epoch. `balanced` draws as many utterances, with replacement and
+    every class equally often."""
     coverage: float | None = Field(default=None, gt=0, lt=1)
     """The share of recordings that get a sure prediction; the least confident others are marked unsure. The
     threshold is set on the validation speakers, who also choose the epoch. With null no prediction is
@@ -246,6 +153,8 @@ class TrainConfig(TrainingConfig):
         """Return a phrase for the precision that also says whether this machine is slow with it."""
         if self.precision == "32-true":
             return "in fp32"
+        if self.precision == "16-mixed":
+            return "in fp16 and fp32"
         hardware = detect_bf16_hardware(self.device)
         slow = "which this machine emulates: train.precision 32-true or auto is many times as fast"
         return f"in bf16 and fp32, {f'by {hardware}' if hardware else slow}"

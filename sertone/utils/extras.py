@@ -8,8 +8,10 @@ MODULES = {
     "faster_whisper": "asr",
     "httpx2": "hub",
     "huggingface_hub": "hub",
+    "peft": "lora",
     "PIL": "png",
     "sounddevice": "listen",
+    "tensorboard": "log",
     "tokenizers": "text",
 }
 """Module -> the smallest extra that includes it. All other modules come with `train`."""

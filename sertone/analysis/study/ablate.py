@@ -225,12 +225,14 @@ def measure_costs(
     saved = _load_costs(path)
     measured: list[dict[str, Any]] = []
     for (row, column), run in {(cell.row, cell.column): run for cell, run in runs.items()}.items():
-        key = {"row": row, "column": column, "model": run.experiment.recipe.model}
+        recipe = run.experiment.recipe
+        lora = recipe.train.lora
+        key = {"row": row, "column": column, "model": recipe.model, "lora": lora and lora.model_dump()}
         key |= {"torch": torch.__version__, "machine": platform.node()}
         entry = next((entry for entry in saved if key.items() <= entry.items()), None)
         if entry is None:
             say(f"{row}, {column}: measuring speed and memory")
-            entry = key | {"cost": measure_cost(key["model"], run.experiment.build_vocabulary(0))}
+            entry = key | {"cost": measure_cost(recipe.model, run.experiment.build_vocabulary(0), lora)}
         measured.append(entry)
         write_json(path, measured)  # after each model, so that an interrupted study keeps them
     return {(entry["row"], entry["column"]): entry["cost"] for entry in measured}

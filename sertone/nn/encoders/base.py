@@ -26,6 +26,8 @@ from sertone.errors import SertoneError
 from sertone.nn.masks import frame_mask
 from sertone.recipe.settings import Settings
 
+ADAPTER = "lora_"
+"""What the names of an adapter's parameters have in common (`nn.adapters`)."""
 NOTHING = -1
 """The cut of an encoder without any frozen part."""
 
@@ -92,6 +94,8 @@ class Encoder(nn.Module, ABC):
         min_samples: samples at 16 kHz that give at least one frame.
         cut: where the frozen prefix ends, set by `freeze`.
         layerdrop: probability that a trained layer is skipped at a training step (arXiv 1909.11556).
+        lora_modules: place in a layer -> names of its linear modules that can be adapted, see `nn.adapters`.
+        is_adapted: its layers have adapters, and only those are trained.
         extra_tokens: vectors that `embed` puts in front of the frames; `forward` does not return them.
         unused: one line about the weights of its file that it does not use; empty where there are none.
     """
@@ -99,6 +103,8 @@ class Encoder(nn.Module, ABC):
     width: int
     depth: int
     min_samples: int
+    lora_modules: ClassVar[dict[str, tuple[str, ...]]] = {}
+    is_adapted = False
     extra_tokens: int = 0
     unused = ""
 
@@ -167,7 +173,10 @@ class Encoder(nn.Module, ABC):
         self.cut = cut
         for index, modules in enumerate(self.parts()):
             for module in modules:
-                module.requires_grad_(index > cut)
+                for name, parameter in module.named_parameters():
+                    # Beside adapters, the weights themselves are not trained.
+                    is_trained = not self.is_adapted or ADAPTER in name
+                    parameter.requires_grad_(index > cut and is_trained)
         self.train(self.training)  # puts the modules below the new cut into eval mode
 
     def train(self, mode: bool = True) -> "Encoder":
@@ -255,44 +264,3 @@ class Encoder(nn.Module, ABC):
         possible = self.training and index > self.cut and self.layerdrop > 0
         # A number is drawn only where it counts, so that runs without LayerDrop keep their random numbers.
         return possible and torch.rand(()).item() < self.layerdrop
-
-
-class NoEncoder(Encoder):
-    """The encoder of a model that uses the text alone: hidden states of width 0, without a real frame."""
-
-    width, depth, min_samples = 0, 0, 1
-
-    def describe(self, depth: int | None = None) -> dict[str, Any]:
-        """Return nothing: there is nothing to build again."""
-        return {}
-
-    def freeze(self, cut: int) -> None:
-        """Do nothing: there is nothing to freeze."""
-
-    def explain_varying_prefix(self) -> str:
-        return "there is no speech encoder, so no output to cache"
-
-    def footprint(self, fused: bool) -> Footprint:
-        """Return a footprint of zero."""
-        return Footprint(1, 0, 0, 0.0)
-
-    def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Waveforms (B, N), lengths (B,) -> one empty frame each, (B, 1, 0), (B,)."""
-        return waveforms.new_zeros(len(waveforms), 1, 0), torch.zeros_like(lengths)
-
-    def embed(self, features: Tensor, mask: Tensor) -> Tensor:
-        return features
-
-    def context(self, mask: Tensor) -> dict[str, Tensor]:
-        return {}
-
-    def layer(self, index: int, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:
-        """Refuse: there is no layer.
-
-        Raises:
-            IndexError: always.
-        """
-        raise IndexError(index)
-
-    def parts(self) -> list[list[nn.Module]]:
-        return [[]]

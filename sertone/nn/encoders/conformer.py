@@ -45,6 +45,11 @@ class ConformerEncoder(TransformersEncoder):
         normalize: bring waveforms to zero mean and unit variance.
     """
 
+    lora_modules: ClassVar = {
+        "attention": ("linear_q", "linear_k", "linear_v", "linear_out"),
+        "feed_forward": ("intermediate_dense", "output_dense"),
+    }
+
     def __init__(self, model: Any, normalize: bool) -> None:
         super().__init__(model, normalize)
         self.projection = model.feature_projection

@@ -76,6 +76,11 @@ class Emotion2vecEncoder(Encoder):
         config: its sizes.
     """
 
+    lora_modules: ClassVar = {
+        "attention": ("qkv", "proj"),
+        "feed_forward": ("fc1", "fc2"),
+    }
+
     def __init__(self, config: Emotion2vecArchitectureConfig) -> None:
         super().__init__()
         self.config = config

@@ -9,7 +9,7 @@ Axis letters: B batch, N samples, T frames, C channels, D width.
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from transformers import AutoModel, Wav2Vec2FeatureExtractor
@@ -40,6 +40,11 @@ class Wav2Vec2Encoder(TransformersEncoder):
         model: the Hugging Face model.
         normalize: bring waveforms to zero mean and unit variance.
     """
+
+    lora_modules: ClassVar = {
+        "attention": ("q_proj", "k_proj", "v_proj", "out_proj"),
+        "feed_forward": ("intermediate_dense", "output_dense"),
+    }
 
     def __init__(self, model: Any, normalize: bool) -> None:
         super().__init__(model, normalize)

@@ -51,6 +51,10 @@ class WhisperEncoder(TransformersEncoder):
     key_mapping: ClassVar = {r"^(model\.)?encoder\.": ""}
     depth_key: ClassVar = "encoder_layers"
     takes_waveforms: ClassVar = False
+    lora_modules: ClassVar = {
+        "attention": ("q_proj", "k_proj", "v_proj", "out_proj"),
+        "feed_forward": ("fc1", "fc2"),
+    }
     min_samples = 2 * HOP
 
     positions: Tensor

@@ -16,7 +16,8 @@ from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.models.contract import EmotionModel
 from sertone.nn.vocabulary import TRANSCRIPT
-from sertone.recipe.train_config import Augmentation, TrainConfig
+from sertone.recipe.train_config import TrainConfig
+from sertone.recipe.train_parts import Augmentation
 
 TAPS = 101
 """The length of the filter that removes bands, as in SpeechBrain."""

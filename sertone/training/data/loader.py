@@ -13,7 +13,7 @@ import torch
 
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
-from sertone.recipe.train_config import Augmentation
+from sertone.recipe.train_parts import Augmentation
 from sertone.schema import Utterance
 from sertone.training.data.augmentation import augment
 from sertone.training.data.prefix_cache import PrefixCache, load_waveform

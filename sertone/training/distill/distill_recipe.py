@@ -17,7 +17,8 @@ from sertone.audio import MAX_SECONDS
 from sertone.nn.encoders.config import EncoderConfig
 from sertone.recipe import CorpusConfig
 from sertone.recipe.settings import MAX_LAYERS, Settings, load_as
-from sertone.recipe.train_config import Rates, TrainConfig, TrainingConfig
+from sertone.recipe.train_config import TrainConfig, TrainingConfig
+from sertone.recipe.train_parts import Rates
 
 
 class StudentConfig(Settings):

@@ -238,8 +238,16 @@ def _require_trainable(
         leaks.require_labels(fold, class_map, tasks)
     if recipe.train.targets == "soft":
         _require_votes(folds, class_map)
-    if recipe.train.coverage is not None:
-        _require_validation(folds)
+    for setting, purpose in NEEDS_VALIDATION.items():
+        if getattr(recipe.train, setting) is not None:
+            _require_validation(folds, setting, purpose)
+    if recipe.train.sampling == "balanced" and "emotion" not in tasks:
+        raise SertoneError(
+            "no_classes",
+            "train.sampling: balanced, but the model predicts no emotion classes",
+            "a model with the task emotion",
+            "set train.sampling: each",
+        )
 
 
 def _require_scales(recipe: Recipe, tasks: Sequence[str]) -> None:
@@ -266,12 +274,19 @@ def _require_votes(folds: list[Fold], class_map: dict[str, str]) -> None:
             )
 
 
-def _require_validation(folds: list[Fold]) -> None:
+NEEDS_VALIDATION = {
+    "coverage": "set the confidence threshold for that coverage",
+    "patience": "decide when a stage ends",
+}
+"""Setting of `train` that needs validation speakers -> what they do."""
+
+
+def _require_validation(folds: list[Fold], setting: str, purpose: str) -> None:
     without = [fold.name for fold in folds if not fold.validation]
     if without:
         raise SertoneError(
             "no_validation",
-            f"train.coverage is set, and fold {without[0]} has no validation speakers",
-            "validation speakers, who set the confidence threshold for that coverage",
-            "set protocol.validation: speaker, or leave train.coverage null",
+            f"train.{setting} is set, and fold {without[0]} has no validation speakers",
+            f"validation speakers, who {purpose}",
+            f"set protocol.validation: speaker, or leave train.{setting} null",
         )

@@ -8,7 +8,7 @@ from sertone import audio
 from sertone.errors import SertoneError
 from sertone.labels import Scale
 from sertone.protocol.splits import Fold
-from sertone.recipe.train_config import TeacherConfig
+from sertone.recipe.train_parts import TeacherConfig
 from sertone.sharing import model_folder as folders
 from sertone.training.experiment import contamination
 from sertone.training.experiment.contamination import HASH_LENGTH

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -66,9 +66,9 @@ def make_fabric(config: TrainConfig, *, partial: bool = False) -> "Fabric":
 
     # Fabric announces itself in every process. Its import sets the level to INFO, so this comes after it.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    precision = cast(Literal["32-true", "bf16-mixed"], config.precision)  # the recipe has resolved `auto`
+    precision = _choose_precision(config)
     if world_size() == 1:
-        return Fabric(accelerator=config.device, devices=1, precision=precision)
+        return Fabric(accelerator=config.device, devices=1, **precision)
     local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
     fabric = Fabric(
         accelerator=config.device,
@@ -76,10 +76,21 @@ def make_fabric(config: TrainConfig, *, partial: bool = False) -> "Fabric":
         num_nodes=world_size() // local_world_size,
         # The plain strategy waits for the gradient of every weight, also of unused ones.
         strategy="ddp_find_unused_parameters_true" if partial else "ddp",
-        precision=precision,
+        **precision,
     )
     fabric.launch()
     return fabric
+
+
+def _choose_precision(config: TrainConfig) -> dict[str, Any]:
+    """Return the arguments of Fabric for `train.precision`, in which the recipe has resolved `auto`."""
+    from lightning_fabric.plugins import MixedPrecision
+
+    uses_gpu = config.device in ("auto", "cuda") and torch.cuda.is_available()
+    if config.precision == "16-mixed" and not uses_gpu:
+        # Fabric would silently use bf16 on a CPU.
+        return {"plugins": [MixedPrecision("16-mixed", "cpu")]}
+    return {"precision": config.precision}
 
 
 def init(device: str) -> None:

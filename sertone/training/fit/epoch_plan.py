@@ -1,9 +1,11 @@
-"""Plan an epoch: draw speeds and augmentation, and group the utterances into batches."""
+"""Plan an epoch: draw utterances, speeds and augmentation, and group the utterances into batches."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
+from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
 from sertone.training.data.augmentation import draw_epoch
@@ -50,3 +52,27 @@ def plan_epoch(
         "bounded_batches": memory.limited_batches,
     }
     return [[items[index] for index in batch] for batch in share], counts
+
+
+def draw_utterances(
+    utterances: Sequence[Utterance], vocabulary: Vocabulary, config: TrainConfig, rng: np.random.Generator
+) -> Sequence[Utterance]:
+    """Return the utterances of an epoch: all of the training set, or as many balanced ones.
+
+    Balanced ones are drawn with replacement, and each class equally often on average. Those without a label
+    are drawn as often as if each were used once.
+
+    Args:
+        utterances: utterances of the training set.
+        vocabulary: finds the classes.
+        config: the `train` part of the recipe.
+        rng: the random generator of the epoch.
+    """
+    if config.sampling == "each":
+        return utterances
+    labels = [vocabulary.find_label("emotion", u) for u in utterances]
+    counts = Counter(label for label in labels if label)
+    share = sum(counts.values()) / max(1, len(counts))
+    weights = np.array([share / counts[label] if label else 1.0 for label in labels])
+    drawn = rng.choice(len(utterances), len(utterances), p=weights / weights.sum())
+    return [utterances[index] for index in drawn]

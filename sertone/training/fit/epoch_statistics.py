@@ -62,7 +62,13 @@ class EpochStatistics:
         self.unfit: list[Tensor] = []
 
     def add_step(
-        self, losses: dict[str, Tensor], loss: Tensor, norm: Tensor, utterances: Sequence[Utterance]
+        self,
+        losses: dict[str, Tensor],
+        loss: Tensor,
+        norm: Tensor,
+        utterances: Sequence[Utterance],
+        *,
+        scaled: bool = False,
     ) -> bool:
         """Record a step, and return True where loss and gradient are finite, so that the optimizer may step.
 
@@ -73,6 +79,8 @@ class EpochStatistics:
             loss: their weighted sum.
             norm: norm of the gradient, before clipping.
             utterances: utterances of the batch.
+            scaled: the loss is scaled in fp16. A scale that is too large makes the gradient infinite, which
+                is expected: the step is skipped, and the scale is lowered.
 
         Raises:
             SertoneError: `not_finite`.
@@ -82,7 +90,9 @@ class EpochStatistics:
         # Averaged over processes, so a NaN in one of them makes all of them skip the step.
         total, length, *parts = values.tolist()
         if not (math.isfinite(total) and math.isfinite(length)):
-            self._skip_step(utterances)
+            self.skipped += 1
+            if not (scaled and math.isfinite(total)):
+                self._count_bad_step(utterances)
             return False
         self.bad_in_a_row = 0
         self.steps += 1
@@ -92,8 +102,7 @@ class EpochStatistics:
             self.sums[f"loss_{task}"] += value
         return True
 
-    def _skip_step(self, utterances: Sequence[Utterance]) -> None:
-        self.skipped += 1
+    def _count_bad_step(self, utterances: Sequence[Utterance]) -> None:
         self.bad_in_a_row += 1
         if self.bad_in_a_row >= self.max_bad_steps:
             raise SertoneError(

@@ -125,3 +125,21 @@ def score_tasks(
             targets = [label for label, _ in pairs]
             scores[task] = metrics.SCORES[kind](targets, [value for _, value in pairs])
     return scores
+
+
+def score_main_tasks(
+    model: EmotionModel,
+    vocabulary: Vocabulary,
+    utterances: Sequence[Utterance],
+    loader: Loader,
+    fabric: Fabric,
+) -> dict[str, float]:
+    """Return the main score of each task that the model is for, where the utterances have labels.
+
+    The arguments and errors are those of `predict_utterances`.
+    """
+    predictions = predict_utterances(model, vocabulary, utterances, loader, fabric)
+    kinds = {task: model.heads[task].metric for task in model.config.main_tasks}
+    labels = {task: [vocabulary.find_label(task, u) for u in utterances] for task in kinds}
+    scores = score_tasks(predictions, labels, kinds)
+    return {task: values[metrics.MAIN_SCORES[kinds[task]]] for task, values in scores.items()}

@@ -30,7 +30,7 @@ from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
 
-NUMBER_BYTES = {"32-true": 4.0, "bf16-mixed": 2.4}
+NUMBER_BYTES = {"32-true": 4.0, "bf16-mixed": 2.4, "16-mixed": 2.4}
 """The bytes of a number that is stored for the gradient, by `train.precision`."""
 WEIGHT_BYTES = 4
 """The bytes of a weight that is not trained."""

@@ -6,6 +6,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from sertone.labels import DIMENSIONS
 from sertone.training.fit import distributed
 from sertone.utils.child_process import emit
 from sertone.utils.terminal import escape_control, print_status
@@ -15,6 +16,20 @@ EVERY_S = 30.0
 """Without a terminal, a line is printed at least this often, and within an epoch no more often."""
 RELAY_S = 1.0
 """A child process reports its steps no more often than this."""
+
+SCORE_NAMES = {
+    "loss": "loss",
+    "val_loss": "held-out loss",
+    "ua": "train UA",
+    "val_ua": "validation UA",
+    **{f"val_{name}": f"validation CCC {name}" for name in DIMENSIONS},
+}
+"""Entries of the history that a progress line shows, with their names there."""
+
+
+def select_scores(entry: dict) -> dict[str, float]:
+    """Return the scores of an epoch that a progress line shows, by their names there."""
+    return {name: entry[key] for key, name in SCORE_NAMES.items() if key in entry}
 
 
 class ProgressRelay:

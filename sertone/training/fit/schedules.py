@@ -1,10 +1,11 @@
-"""Schedule learning rates over a stage of the training: warm-up, linear, cosine, NewBob annealing."""
+"""Schedule learning rates over a stage (warm-up, linear, cosine, NewBob annealing), and end it early."""
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from sertone.recipe.train_config import NewBobConfig, TrainConfig
+from sertone.recipe.train_config import TrainConfig
+from sertone.recipe.train_parts import NewBobConfig
 
 
 def schedule_factor(kind: str, warmup: float, progress: float) -> float:
@@ -51,3 +52,16 @@ def newbob_factor(scores: Sequence[float], config: NewBobConfig) -> float:
     """
     stalled = sum(score - previous < config.threshold * abs(previous) for previous, score in pairwise(scores))
     return config.factor**stalled
+
+
+def has_stalled(config: TrainConfig, epochs: Sequence[dict]) -> bool:
+    """Return whether a stage ends early: `patience` epochs in a row were no better than the best before them.
+
+    Args:
+        config: the `train` part of the recipe.
+        epochs: history of the stage so far. Epochs without a validation `score` never end it.
+    """
+    scores = [epoch["score"] for epoch in epochs if "score" in epoch]
+    if config.patience is None or not scores:
+        return False
+    return len(scores) - 1 - scores.index(max(scores)) >= config.patience

@@ -1,7 +1,7 @@
-"""Take one training step (outputs, losses, gradient, update), and freeze what a stage does not train."""
+"""Take one training step: outputs, losses, gradient, update."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -14,18 +14,18 @@ from sertone.models.contract import EmotionModel
 from sertone.models.stage import Stage
 from sertone.nn import kernels
 from sertone.nn.batch import Batch
-from sertone.nn.heads import ClassHead, EnsembleHead, HeadOutput
-from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
-from sertone.training.fit.epoch_statistics import DIVERGENCE_ADVICE, EpochStatistics
+from sertone.training.fit.averaging import WeightAverage
+from sertone.training.fit.epoch_statistics import EpochStatistics
+from sertone.training.fit.optimizer import make_optimizer
+from sertone.training.fit.preparation import freeze
 from sertone.training.fit.schedules import schedule_factor
+from sertone.training.fit.training_state import TrainingState, restore_optimizer
 from sertone.utils.wording import format_count
 
 ENCODERS = {"audio": "encoder", "text": "text"}
 """Modality -> attribute of the model that encodes it."""
-RATE_GROUPS = {"encoder": "encoder", "text": "encoder", "fusion": "fusion", "fusions": "fusion"}
-"""Attribute of a model -> the field of `Rates` for its weights; all other weights use `downstream`."""
 
 
 class Stepper:
@@ -38,8 +38,8 @@ class Stepper:
         fabric: device and precision.
 
     Attributes:
-        optimizer: AdamW, with one group for the encoders' weights and one for the other weights. The fusion
-            of the layers has its own group where the recipe gives it a rate or a warm-up.
+        optimizer: of the weights that the stage trains, see `make_optimizer`.
+        average: moving average of the weights, or None.
         annealing: factor of all learning rates, see `schedules.annealing_factor`.
     """
 
@@ -50,7 +50,10 @@ class Stepper:
         self.stage = stage
         self.config = config
         self.fabric = fabric
-        self.optimizer = self._make_optimizer()
+        self.optimizer = make_optimizer(model, config)
+        self.average = WeightAverage(cast(nn.Module, model), config.ema) if config.ema else None
+        # Scales losses in fp16, so that small gradients do not become zero; None in other precisions.
+        self.loss_scaler: Any = getattr(fabric.strategy.precision, "scaler", None)
         self.annealing = 1.0
         self._wrapped_model: Any
         self._wrapped_optimizer: Any
@@ -58,18 +61,25 @@ class Stepper:
 
     @property
     def rates(self) -> dict[str, float]:
-        """The learning rates of the last step, by field of `Rates`."""
-        return {group["part"]: group["lr"] for group in self.optimizer.param_groups}
+        """The learning rates of the last step, by field of `Rates`; of an encoder, that of its top layer."""
+        rates: dict[str, float] = {}
+        for group in self.optimizer.param_groups:
+            rates[group["part"]] = max(group["lr"], rates.get(group["part"], 0.0))
+        return rates
 
     def step(
-        self, batch: Batch, progress: float, utterances: Sequence[Utterance], statistics: EpochStatistics
+        self,
+        batches: Sequence[Batch],
+        progress: float,
+        utterances: Sequence[Sequence[Utterance]],
+        statistics: EpochStatistics,
     ) -> None:
-        """Update the weights once, unless loss or gradient is not finite.
+        """Update the weights once, with the gradient of several batches, unless it or a loss is not finite.
 
         Args:
-            batch: batch on any device.
+            batches: batches on any device. They count as one large batch.
             progress: share of the stage already done, for the learning rates.
-            utterances: utterances of the batch.
+            utterances: utterances of each batch.
             statistics: records losses and outputs.
 
         Raises:
@@ -79,15 +89,43 @@ class Stepper:
         for group in self.optimizer.param_groups:
             factor = schedule_factor(self.config.schedule, group["warmup"], progress)
             group["lr"] = group["peak"] * factor * self.annealing
-        with report_out_of_memory(utterances, batch.lengths):
-            batch = batch.to(self.fabric.device)
-            outputs, losses, loss = self._compute_losses(batch)
-            self._wrapped_optimizer.zero_grad()
-            self.fabric.backward(loss)
+        self._wrapped_optimizer.zero_grad()
+        totals: dict[str, Tensor] = {}
+        for index, (batch, share) in enumerate(zip(batches, self._compute_shares(batches), strict=True)):
+            is_last = index + 1 == len(batches)
+            with (
+                report_out_of_memory(utterances[index], batch.lengths),
+                self.fabric.no_backward_sync(self._wrapped_model, enabled=not is_last),
+            ):
+                losses = self._add_gradients(batch.to(self.fabric.device), share, statistics)
+            totals = {task: totals.get(task, 0.0) + loss for task, loss in losses.items()}
+        with report_out_of_memory(utterances[-1], batches[-1].lengths):
             norm = self._clip_gradients()
-            if statistics.add_step(losses, loss, norm, utterances):
+            rows = [utterance for batch in utterances for utterance in batch]
+            scaled = self.loss_scaler is not None
+            is_finite = statistics.add_step(totals, self._sum_weighted(totals), norm, rows, scaled=scaled)
+            if is_finite or scaled:  # the scaler skips the step itself, and lowers its scale
                 self._wrapped_optimizer.step()  # the first call allocates the moments
-        statistics.add_outputs(outputs, batch.targets)
+        if is_finite and self.average:
+            self.average.update()
+
+    def record_state(self, state: TrainingState) -> None:
+        """Put what a save needs, beside the weights and the optimizer, into a training state."""
+        state.average = self.average.state_dict() if self.average else {}
+        state.loss_scale = self.loss_scaler.state_dict() if self.loss_scaler else {}
+
+    def restore_state(self, state: TrainingState) -> None:
+        """Continue from a training state that was loaded; a new one changes nothing."""
+        if state.moments:
+            restore_optimizer(self.optimizer, state.moments)
+        if self.average and state.average:
+            self.average.load_state_dict(state.average)
+        if self.loss_scaler and state.loss_scale:
+            self.loss_scaler.load_state_dict(state.loss_scale)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Return a context in which the model has the average of its weights, if there is one."""
+        return self.average.applied() if self.average else nullcontext()
 
     def begin_epoch(self, withheld: Sequence[str] = ()) -> None:
         """Set the training mode, except for frozen parts; freeze an encoder that gets no input in this epoch.
@@ -103,13 +141,36 @@ class Stepper:
         for name in self.stage.frozen:  # frozen parts, such as the embeddings of text, use no dropout
             self.model.get_submodule(name).eval()
 
-    def _compute_losses(self, batch: Batch) -> tuple[dict[str, HeadOutput], dict[str, Tensor], Tensor]:
-        """Return the outputs, the loss of each task, and the total loss to minimise."""
-        weights, heads = self.stage.weights, self.model.heads
-        outputs = self._wrapped_model(batch, tuple(weights))
-        losses = {task: heads[task].loss(outputs[task], batch.targets[task]) for task in weights}
-        weighted = [weight * losses[task] for task, weight in weights.items()]
-        return outputs, losses, torch.stack(weighted).sum()
+    def _compute_shares(self, batches: Sequence[Batch]) -> list[dict[str, Tensor | float]]:
+        """Return, for each batch and task, the share of the batch in the loss of all batches together."""
+        if len(batches) == 1:
+            return [dict.fromkeys(self.stage.weights, 1.0)]
+        heads, device = self.model.heads, self.fabric.device
+        shares: list[dict[str, Tensor | float]] = [{} for _ in batches]
+        for task in self.stage.weights:
+            weights = [heads[task].weigh(batch.targets[task].to(device)) for batch in batches]
+            total = torch.stack(weights).sum().clamp(min=1e-6)  # no batch may have a label for the task
+            for share, weight in zip(shares, weights, strict=True):
+                share[task] = weight / total
+        return shares
+
+    def _add_gradients(
+        self, batch: Batch, share: dict[str, Tensor | float], statistics: EpochStatistics
+    ) -> dict[str, Tensor]:
+        """Add the gradient of a batch, and return what it adds to the loss of each task."""
+        heads = self.model.heads
+        outputs = self._wrapped_model(batch, tuple(self.stage.weights))
+        losses = {
+            task: heads[task].loss(outputs[task], batch.targets[task]) * share[task]
+            for task in self.stage.weights
+        }
+        self.fabric.backward(self._sum_weighted(losses))
+        statistics.add_outputs(outputs, batch.targets)
+        return {task: loss.detach() for task, loss in losses.items()}
+
+    def _sum_weighted(self, losses: dict[str, Tensor]) -> Tensor:
+        """Return the total loss: the sum of the tasks' losses with the weights of the stage."""
+        return torch.stack([weight * losses[task] for task, weight in self.stage.weights.items()]).sum()
 
     def _clip_gradients(self) -> Tensor:
         """Clip the gradient, and return its norm before that."""
@@ -121,111 +182,6 @@ class Stepper:
         )
         assert norm is not None
         return norm
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW over named parameters, because a saved state names the weight of every moment."""
-        config, rates = self.config, self.config.rates
-        peaks = {"encoder": rates.encoder, "downstream": rates.downstream}
-        separate_fusion = rates.fusion is not None or config.fusion_warmup is not None
-        if separate_fusion:
-            peaks["fusion"] = rates.fusion or rates.downstream
-        parameters: dict[str, list] = {part: [] for part in peaks}
-        for name, parameter in self.model.named_parameters():
-            part = RATE_GROUPS.get(name.split(".")[0], "downstream")
-            if part not in parameters:
-                part = "downstream"
-            if parameter.requires_grad:
-                parameters[part].append((name, parameter))
-        warmups = dict.fromkeys(peaks, config.warmup)
-        if separate_fusion and config.fusion_warmup is not None:
-            warmups["fusion"] = config.fusion_warmup
-        groups = [
-            {"params": parameters[part], "part": part, "peak": peak, "warmup": warmups[part]}
-            for part, peak in peaks.items()
-            if parameters[part]
-        ]
-        return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
-
-
-def prepare_emotion_loss(
-    model: EmotionModel,
-    vocabulary: Vocabulary,
-    utterances: Sequence[Utterance],
-    config: TrainConfig,
-    *,
-    soft: bool,
-) -> None:
-    """Set label smoothing and class weights of the emotion head, if the model has one.
-
-    Args:
-        model: model before training.
-        vocabulary: vocabulary of the targets.
-        utterances: utterances of the training set.
-        config: the `train` part of the recipe.
-        soft: annotators' votes as targets of emotion.
-    """
-    if "emotion" not in model.heads:
-        return
-    head = cast(ClassHead | EnsembleHead, model.heads["emotion"])
-    head.smoothing = config.label_smoothing
-    if config.class_weights:
-        counts = vocabulary.make_targets("emotion", utterances, soft=soft).sum(0)
-        # Inverse frequencies, which are 1 where all classes are equally frequent.
-        head.class_weights.copy_(counts.sum() / (len(counts) * counts.clamp(min=1)))
-
-
-def freeze(model: EmotionModel, stage: Stage) -> None:
-    """Freeze what the stage does not train, and unfreeze the rest.
-
-    Raises:
-        SertoneError: `bad_cut`.
-    """
-    model.requires_grad_(True)
-    model.encoder.freeze(stage.cut)
-    for name in stage.frozen:
-        model.get_submodule(name).requires_grad_(False)
-
-
-def check_plan(model: EmotionModel, config: TrainConfig) -> None:
-    """Refuse, before training, a plan that would fail in a later stage.
-
-    Args:
-        model: model with its stages.
-        config: the `train` part of the recipe.
-
-    Raises:
-        SertoneError: `wrong_epochs`, `bad_cut`.
-    """
-    stages = model.stages()
-    if len(config.epochs) != len(stages):
-        names = ", ".join(stage.name for stage in stages)
-        raise SertoneError(
-            "wrong_epochs",
-            f"train.epochs has {format_count(len(config.epochs), 'number')}",
-            f"{len(stages)}, one for each stage ({names})",
-        )
-    for stage in stages:  # raises `bad_cut` for an encoder with too few layers
-        freeze(model, stage)
-
-
-def require_finite_weights(model: EmotionModel, where: str) -> None:
-    """Refuse a model with weights that are infinite or NaN.
-
-    Args:
-        model: model in training.
-        where: fold, stage and epoch, for the message.
-
-    Raises:
-        SertoneError: `diverged`.
-    """
-    for name, weight in model.state_dict().items():
-        if not weight.isfinite().all():
-            raise SertoneError(
-                "diverged",
-                f"{where}: the weights in {name} are not finite",
-                "finite weights",
-                f"{DIVERGENCE_ADVICE}, or lower train.clip_norm",
-            )
 
 
 @contextmanager

@@ -8,42 +8,35 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from sertone.labels import DIMENSIONS
 from sertone.models.contract import EmotionModel
 from sertone.models.stage import MODALITIES, Stage
+from sertone.nn.adapters import add_lora, merge_lora
 from sertone.nn.vocabulary import Vocabulary
 from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
-from sertone.scoring import metrics
 from sertone.scoring.calibration import Calibration
 from sertone.training.data.caches import SharedCaches
 from sertone.training.data.loader import Loader
 from sertone.training.data.prefix_cache import PrefixCache
 from sertone.training.fit import distributed, training_state
-from sertone.training.fit.epoch_plan import plan_epoch
+from sertone.training.fit.epoch_plan import draw_utterances, plan_epoch
 from sertone.training.fit.epoch_statistics import EpochStatistics, require_valid_step
 from sertone.training.fit.first_stages import FirstStages, hash_first_stage
-from sertone.training.fit.inference import predict_utterances, score_tasks
+from sertone.training.fit.inference import score_main_tasks
+from sertone.training.fit.loggers import Loggers
 from sertone.training.fit.memory import StepMemory
-from sertone.training.fit.progress import ProgressReporter
-from sertone.training.fit.schedules import annealing_factor
-from sertone.training.fit.step import Stepper, prepare_emotion_loss, require_finite_weights
+from sertone.training.fit.preparation import prepare_emotion_loss, require_finite_weights
+from sertone.training.fit.progress import ProgressReporter, select_scores
+from sertone.training.fit.schedules import annealing_factor, has_stalled
+from sertone.training.fit.step import Stepper
 from sertone.training.fit.training_state import TrainingState
-
-PROGRESS_NAMES = {
-    "loss": "loss",
-    "val_loss": "held-out loss",
-    "ua": "train UA",
-    "val_ua": "validation UA",
-    **{f"val_{name}": f"validation CCC {name}" for name in DIMENSIONS},
-}
-"""Entries of the history that a progress line shows, with their names there."""
 
 
 @dataclass
@@ -92,10 +85,13 @@ class Trainer:
         self.fabric = distributed.make_fabric(self.config, partial=partial_steps)
         self.loader = self._make_loader(None)
         self.state = TrainingState()
+        if self.config.lora:
+            seed = self.config.seed * 1000 + self.fold_number
+            add_lora(self.model.encoder, self.config.lora, seed)
 
     @property
     def history(self) -> list[dict]:
-        """One entry per epoch: stage, losses, scores, gradient norms, rates, seconds, share of busy time."""
+        """One entry per epoch: stage, losses, scores, gradient norms, rates, seconds, busy share."""
         return self.state.history
 
     @property
@@ -130,6 +126,7 @@ class Trainer:
                 self._train_stage(index, stages[index])
             self.state.advance_to(index + 1)
         self.model.to("cpu")
+        merge_lora(self.model.encoder)
         return self.history
 
     def _resume(self) -> None:
@@ -184,25 +181,42 @@ class Trainer:
         """Train one stage from the current state on."""
         epochs = self.config.epochs[index]
         stepper = self.begin_stage(index)
-        if self.state.moments:
-            training_state.restore_optimizer(stepper.optimizer, self.state.moments)
-        for epoch in range(self.state.epoch, epochs):
-            entry = self._train_and_validate(stepper, index, epoch)
-            self.history.append(entry)
-            self._report(index, stage, epoch + 1, entry)
-            self.state.stage = index
-            self.state.epoch = epoch + 1
-            due = (epoch + 1) % self.config.save_every == 0 or epoch + 1 == epochs
-            if due and distributed.is_first():
-                self._save(stepper)
-        require_valid_step(self.history[len(self.history) - epochs :], self._name_stage(index, stage))
+        stepper.restore_state(self.state)
+        self.state.stage = index
+        with self._open_loggers() as loggers:
+            while self.state.epoch < epochs and not self._has_stalled():
+                entry = self._train_and_validate(stepper, index, self.state.epoch)
+                self.history.append(entry)
+                self.state.epoch += 1
+                name = self._name_stage(index, stage)
+                self.progress.epoch(name, self.state.epoch, epochs, select_scores(entry))
+                loggers.log(entry, len(self.history))
+                ends = self.state.epoch == epochs or self._has_stalled()
+                if (ends or self.state.epoch % self.config.save_every == 0) and distributed.is_first():
+                    self._save(stepper)
+        self.progress.skip(epochs - self.state.epoch)  # those after an early end
+        require_valid_step(self._stage_history(), self._name_stage(index, stage))
         if self.state.best_weights:  # without validation the last epoch counts
             self.model.load_state_dict(self.state.best_weights)
+        elif stepper.average:
+            stepper.average.swap()
         if self.score_stage and index + 1 < len(self.config.epochs):
             self.after_stages[stage.name] = self.score_stage(stage)
 
+    def _stage_history(self) -> list[dict]:
+        """Return the entries of the current stage, which are the last ones."""
+        return self.history[len(self.history) - self.state.epoch :]
+
+    def _has_stalled(self) -> bool:
+        return has_stalled(self.config, self._stage_history())
+
+    def _open_loggers(self) -> Loggers:
+        names = self.config.log if distributed.is_first() else []
+        return Loggers(names, self.folder.parent, f"fold {self.fold_number}", len(self.history))
+
     def _save(self, stepper: Stepper) -> None:
         number, optimizer = len(self.history), stepper.optimizer
+        stepper.record_state(self.state)
         training_state.save_training_state(self.folder, number, self.model, optimizer, self.state)
 
     def _train_and_validate(self, stepper: Stepper, index: int, epoch: int) -> dict:
@@ -211,13 +225,15 @@ class Trainer:
         stage, epochs = stepper.stage, self.config.epochs[index]
         name = self._name_stage(index, stage)
         seed = [self.config.seed, self.fold_number, index, epoch]
-        # The last `epoch` entries of the history are those of this stage.
-        stepper.annealing = annealing_factor(self.config, self.history[len(self.history) - epoch :])
+        stepper.annealing = annealing_factor(self.config, self._stage_history())
         on_step = partial(self.progress.step, name, epoch + 1, epochs)
         entry = self.train_epoch(stepper, seed, epoch / epochs, 1 / epochs, on_step)
-        require_finite_weights(self.model, f"{name}, epoch {epoch + 1}")
-        if self.fold.validation:
-            self._keep_best(self._validate(stage, entry), entry)
+        with stepper.averaged():
+            require_finite_weights(self.model, f"{name}, epoch {epoch + 1}")
+            score = self._validate(stage, entry) if self.fold.validation else None
+            if score is not None:
+                entry["score"] = score
+                self.state.keep_best(score, self.model)
         seconds = time.monotonic() - started
         entry |= {"stage": stage.name, "epoch": epoch, "seconds": seconds}
         entry["busy"] = 1 - self.loader.pop_waited() / seconds  # else it has waited for batches
@@ -229,10 +245,6 @@ class Trainer:
 
         encoder, recordings = self.model.encoder, self.caches.recordings
         return self.caches.prefixes.open(encoder, stage.needs, fold_specific, recordings, self.fabric, say)
-
-    def _report(self, index: int, stage: Stage, epoch: int, entry: dict) -> None:
-        scores = {name: entry[key] for key, name in PROGRESS_NAMES.items() if key in entry}
-        self.progress.epoch(self._name_stage(index, stage), epoch, self.config.epochs[index], scores)
 
     def _name_stage(self, index: int, stage: Stage) -> str:
         return f"fold {self.fold_number} ({self.fold.name})  stage {index + 1} ({stage.name})"
@@ -260,16 +272,20 @@ class Trainer:
         rng = np.random.default_rng(seed)
         # Processes share `rng`, but draw different dropout masks for their different batches.
         torch.manual_seed(int(rng.integers(2**62)) + distributed.rank())
-        withheld = stepper.stage.draw_withheld(self.fold.train, rng, start)
+        utterances = draw_utterances(self.fold.train, self.vocabulary, self.config, rng)
+        withheld = stepper.stage.draw_withheld(utterances, rng, start)
         memory = StepMemory(self.model.encoder, self.config, self.fabric.device.type, stepper.stage.cut)
         lengths = self.caches.recordings.lengths
-        plan, counts = plan_epoch(self.fold.train, lengths, withheld, self.config, memory, rng)
+        plan, counts = plan_epoch(utterances, lengths, withheld, self.config, memory, rng)
         statistics = EpochStatistics(self.config.max_bad_steps, self.bad_in_a_row, self.config.clip_norm)
         stepper.begin_epoch(withheld)
-        for step, batch in enumerate(self.loader.batches(plan, list(stepper.stage.weights))):
-            progress = start + share * step / len(plan)
-            stepper.step(batch, progress, [item.utterance for item in plan[step]], statistics)
-            on_step((step + 1) / len(plan))
+        batches = self.loader.batches(plan, list(stepper.stage.weights))
+        size = self.config.accumulate
+        for first in range(0, len(plan), size):
+            rows = [[item.utterance for item in part] for part in plan[first : first + size]]
+            progress = start + share * first / len(plan)
+            stepper.step(list(islice(batches, len(rows))), progress, rows, statistics)
+            on_step((first + len(rows)) / len(plan))
         self.bad_in_a_row = statistics.bad_in_a_row
         masked = {f"without_{name}": withheld.count(name) for name in MODALITIES if name in withheld}
         return statistics.summarise() | counts | {"learning_rates": stepper.rates} | masked
@@ -279,22 +295,6 @@ class Trainer:
         tasks = self.model.config.main_tasks
         if not set(tasks) <= set(stage.weights):
             return None
-        utterances = self.fold.validation
-        predictions = predict_utterances(self.model, self.vocabulary, utterances, self.loader, self.fabric)
-        kinds = {task: self.model.heads[task].metric for task in tasks}
-        labels = {task: [self.vocabulary.find_label(task, u) for u in utterances] for task in tasks}
-        scores = score_tasks(predictions, labels, kinds)
-        main = {task: values[metrics.MAIN_SCORES[kinds[task]]] for task, values in scores.items()}
+        main = score_main_tasks(self.model, self.vocabulary, self.fold.validation, self.loader, self.fabric)
         entry |= {f"val_{'ua' if task == 'emotion' else task}": value for task, value in main.items()}
         return float(np.mean(list(main.values()))) if main else None
-
-    def _keep_best(self, score: float | None, entry: dict) -> None:
-        """Record the score of an epoch, and keep its weights if it is the highest in the stage."""
-        if score is None:
-            return
-        entry["score"] = score
-        if self.state.best_score is None or score > self.state.best_score:
-            self.state.best_score = score
-            weights = self.model.state_dict()
-            # A copy on the CPU, because training changes the weights in place.
-            self.state.best_weights = {name: w.detach().cpu().clone() for name, w in weights.items()}

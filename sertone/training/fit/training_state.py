@@ -4,6 +4,7 @@ resume/000003/             the highest intact number counts, and the one before 
     model.safetensors      weights
     optimizer.safetensors  moments, each under the name of its weight
     best.safetensors       weights of the best epoch so far
+    average.safetensors    moving average of the weights, with `train.ema`
     state.json             progress and history, with the hashes of the weights; written last, so it marks the
                            folder as complete
 """
@@ -51,6 +52,8 @@ class TrainingState:
         history: one entry per epoch of all stages.
         after_stages: name of each finished stage but the last -> its scores on the test set.
         experiment: fingerprint of the experiment.
+        average: moving average of the weights, see `WeightAverage.state_dict`; may be empty.
+        loss_scale: state of the loss scaler of fp16; may be empty.
         moments: the optimizer's tensors where the state was loaded, see `restore_optimizer`.
     """
 
@@ -61,6 +64,8 @@ class TrainingState:
     history: list[dict] = field(default_factory=list)
     after_stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     experiment: str = ""
+    average: dict[str, Tensor] = field(default_factory=dict)
+    loss_scale: dict[str, float] = field(default_factory=dict)
     moments: dict[str, Tensor] = field(default_factory=dict)
 
     def advance_to(self, index: int) -> None:
@@ -69,6 +74,15 @@ class TrainingState:
         self.epoch = 0
         self.best_score = None  # scores of different stages do not compare
         self.moments = {}
+        self.average = {}
+
+    def keep_best(self, score: float, model: EmotionModel) -> None:
+        """Keep the weights of an epoch if its validation score is the highest in the stage."""
+        if self.best_score is None or score > self.best_score:
+            self.best_score = score
+            weights = model.state_dict()
+            # A copy on the CPU, because training changes the weights in place.
+            self.best_weights = {name: w.detach().cpu().clone() for name, w in weights.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `state.json`, without format and hashes."""
@@ -79,6 +93,7 @@ class TrainingState:
             "history": self.history,
             "experiment": self.experiment,
             "after_stages": self.after_stages,
+            "loss_scale": self.loss_scale,
         }
 
     @classmethod
@@ -91,6 +106,7 @@ class TrainingState:
             history=content["history"],
             after_stages=content.get("after_stages", {}),
             experiment=content.get("experiment", ""),
+            loss_scale=content.get("loss_scale", {}),
         )
 
 
@@ -112,8 +128,9 @@ def save_training_state(
     aside = create_empty_folder(folder / ".part")
     save_tensors(aside / "model.safetensors", copy_weights(model))
     save_tensors(aside / "optimizer.safetensors", _collect_moments(optimizer))
-    if state.best_weights:
-        save_tensors(aside / "best.safetensors", state.best_weights)
+    for name, tensors in {"best": state.best_weights, "average": state.average}.items():
+        if tensors:
+            save_tensors(aside / f"{name}.safetensors", tensors)
     write_json(aside / "state.json", state.to_json() | {"format": FORMAT, "files": hash_files(aside)})
     aside.replace(folder / f"{number:06d}")  # atomic: a save exists completely or not at all
     for older in _list_saves(folder)[:-SAVES]:
@@ -170,9 +187,10 @@ def load_training_state(save: Path, model: EmotionModel) -> TrainingState:
     state = TrainingState.from_json(content)
     restore(model, load_tensors(save / "model.safetensors"), save)
     state.moments = load_tensors(save / "optimizer.safetensors")
-    best = save / "best.safetensors"  # missing where no epoch was validated
-    if best.exists():
-        state.best_weights = load_tensors(best)
+    # The first is missing where no epoch was validated, the second without `train.ema`.
+    best, average = save / "best.safetensors", save / "average.safetensors"
+    state.best_weights = load_tensors(best) if best.exists() else {}
+    state.average = load_tensors(average) if average.exists() else {}
     return state
 
 

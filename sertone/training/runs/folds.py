@@ -25,8 +25,8 @@ from sertone.training.fit import checkpoint, distributed
 from sertone.training.fit.first_stages import FirstStages
 from sertone.training.fit.inference import predict_utterances
 from sertone.training.fit.memory import require_memory
+from sertone.training.fit.preparation import check_plan, freeze
 from sertone.training.fit.progress import ProgressReporter
-from sertone.training.fit.step import check_plan, freeze
 from sertone.training.fit.trainer import Trainer
 from sertone.training.runs import run_folder
 from sertone.training.runs.teacher_targets import apply_teacher

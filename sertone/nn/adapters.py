@@ -1,0 +1,99 @@
+"""Low-rank adaptation of a speech encoder (LoRA, arXiv 2106.09685), by the library `peft`.
+
+While a model is trained, the adapted layers have two small matrices beside their weights. Afterwards their
+product is added to the weights, and the encoder has its old layout again.
+"""
+
+from typing import Any
+
+import torch
+
+from sertone.errors import SertoneError
+from sertone.nn.encoders.base import ADAPTER, Encoder
+from sertone.recipe.train_parts import LoraConfig
+from sertone.utils.extras import install_command
+
+
+def require_lora(encoder: Encoder, config: LoraConfig) -> None:
+    """Refuse an encoder without layers to adapt, and an environment without `peft`.
+
+    Raises:
+        SertoneError: `no_lora`, `missing_extra`.
+    """
+    missing = [place for place in config.where if place not in encoder.lora_modules]
+    if missing:
+        raise SertoneError(
+            "no_lora",
+            f"train.lora, but {type(encoder).__name__} has no pretrained {missing[0]} layers",
+            "a pretrained encoder",
+            "set train.lora: null, and train the layers themselves",
+        )
+    _import_peft()
+
+
+def add_lora(encoder: Encoder, config: LoraConfig, seed: int) -> None:
+    """Put adapters beside the weights of all layers. They change nothing yet: one matrix starts at zero.
+
+    From now on `Encoder.freeze` freezes the weights themselves, and thaws only adapters.
+
+    Args:
+        encoder: encoder of a model, changed in place.
+        config: `train.lora`.
+        seed: seed of the first values, so that they do not depend on earlier random numbers.
+
+    Raises:
+        SertoneError: as `require_lora`.
+    """
+    require_lora(encoder, config)
+    peft = _import_peft()
+    names = [name for place in config.where for name in encoder.lora_modules[place]]
+    options = peft.LoraConfig(
+        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=names
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for part in encoder.parts()[1:]:
+            for module in part:
+                if any(name.rsplit(".", 1)[-1] in names for name, _ in module.named_modules()):
+                    peft.inject_adapter_in_model(options, module)
+    encoder.is_adapted = True
+    encoder.freeze(encoder.cut)
+
+
+def merge_lora(encoder: Encoder) -> None:
+    """Add the products of the adapters, if there are any, to the weights, and remove the adapters."""
+    if not encoder.is_adapted:
+        return
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    adapted = [
+        (parent, name, child)
+        for parent in encoder.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, BaseTunerLayer)
+    ]
+    for parent, name, child in adapted:
+        child.merge()
+        setattr(parent, name, child.get_base_layer())
+    encoder.is_adapted = False
+    encoder.freeze(encoder.cut)
+
+
+def is_adapter(name: str) -> bool:
+    """Return whether the parameter of this name belongs to an adapter."""
+    return ADAPTER in name
+
+
+def _import_peft() -> Any:
+    """Import `peft`, which loads torch's compiler and takes seconds.
+
+    Raises:
+        SertoneError: `missing_extra`.
+    """
+    try:
+        import peft
+    except ImportError:
+        raise SertoneError(
+            "missing_extra", "train.lora, but peft is not installed", way_out=install_command("lora")
+        ) from None
+    return peft

@@ -1,0 +1,27 @@
+"""The hardware that multiplies in half precision."""
+
+BF16_INSTRUCTIONS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}
+"""Capability of a processor, as torch names it -> its common name."""
+
+
+def detect_bf16_hardware(device: str) -> str:
+    """Return the hardware that multiplies in bf16, such as `AVX512-BF16`; empty where bf16 is emulated.
+
+    Emulated products take hundreds of times as long as those in fp32.
+
+    Args:
+        device: `train.device`.
+    """
+    import torch  # here, since a recipe can be read without torch unless it asks for `auto`
+
+    # Older GPUs only emulate bf16.
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.cuda.get_device_name() if torch.cuda.is_bf16_supported(including_emulation=False) else ""
+    # Mixed precision in bf16 is not used on Apple's GPUs.
+    if device == "mps" or (device == "auto" and torch.backends.mps.is_available()):
+        return ""
+    # The environment variable ATEN_CPU_CAPABILITY can lower this capability.
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return ""
+    capabilities = torch.cpu.get_capabilities()
+    return next((name for key, name in BF16_INSTRUCTIONS.items() if capabilities.get(key)), "")
