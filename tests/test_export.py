@@ -42,8 +42,14 @@ SLOW = {
     "wav2vec2_layer": {"name": "baseline", "encoder": {"name": "tiny", "norm": "layer"}},
     "statistics": {"name": "baseline", "encoder": COMPACT, "pooling": "statistics"},
     "attentive": {"name": "baseline", "encoder": COMPACT, "pooling": "attentive"},
-    "one_layer": {"name": "baseline", "encoder": COMPACT, "hidden": None, "output_norm": True},
-    "co_attention_alone": WAN | {"encoder": COMPACT, "pooled_features": False, "output_norm": True},
+    "standardised": {
+        "name": "baseline",
+        "encoder": COMPACT,
+        "pooling": "standardised",
+        "fusion": "weighted_sum",
+    },
+    "one_layer": {"name": "baseline", "encoder": COMPACT, "hidden": None, "output_norm": "utterance"},
+    "co_attention_alone": WAN | {"encoder": COMPACT, "pooled_features": False, "output_norm": "frame"},
     "wan2025_wavlm": WAN | {"encoder": {"name": "tiny", "family": "wavlm"}},
 }
 for family in ("hubert", "wavlm"):

@@ -12,8 +12,10 @@ from torch.nn import functional as F
 from sertone.nn.attention import CoAttention
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.heads import ClassHead, EnsembleHead, HeadOutput, TranscriptHead
+from sertone.nn.losses import class_loss
 from sertone.nn.masks import masked_mean, masked_std
 from sertone.nn.pooling import POOLINGS
+from sertone.nn.state_norms import STATE_NORMS
 
 
 def draw_normal(*shape, seed=0):
@@ -63,6 +65,72 @@ def test_masked_statistics(lengths, seed):
         (both - both.mean(-1, keepdim=True)) / (both.var(-1, correction=0, keepdim=True) + 1e-5).sqrt(),
     )
     torch.testing.assert_close(POOLINGS["mean"](3)(features, frames), masked_mean(features, frames))
+
+
+def test_standardised_pooling_standardises_over_the_utterances_and_remembers_their_moments():
+    torch.manual_seed(0)
+    pooling, frames = POOLINGS["standardised"](3), torch.tensor([7, 2, 5, 6])
+    for step in range(200):
+        features = 40 * draw_normal(4, 7, 3, seed=step) + torch.tensor([500.0, 0.0, -3.0])
+        pooled = pooling.train()(features, frames)
+    both = torch.cat([masked_mean(features, frames), masked_std(features, frames)], -1)
+    expected = (both - both.mean(0)) / (both.var(0, correction=0) + 1e-5).sqrt()
+    torch.testing.assert_close(pooled, expected, atol=1e-4, rtol=1e-4)
+    alone = pooling.eval()(features[1:2], frames[1:2])
+    torch.testing.assert_close(alone[0], pooling(features, frames)[1], atol=1e-4, rtol=1e-4)
+    assert pooling(features, frames).abs().max() < 6, "the moments of training, not those of the batch"
+    before = pooling.norm.running_mean.clone()
+    single = pooling.train()(features[1:2], frames[1:2])
+    torch.testing.assert_close(single, alone)
+    assert torch.equal(pooling.norm.running_mean, before), "one utterance has no variance"
+
+
+@given(st.integers(1, 4), st.integers(0, 3), st.integers(0, 99))
+def test_norms_of_hidden_states_against_their_formulas(states, more, seed):
+    torch.manual_seed(seed)
+    frames = torch.tensor([3, 1, 0])
+    hidden = 5 * torch.randn(3, states, 3 + more, 4) + 2
+    norms = {name: norm(hidden, frames) for name, norm in STATE_NORMS.items()}
+    assert torch.equal(norms.pop("none"), hidden)
+    for row, count in enumerate(frames.tolist()):
+        for state in range(states):
+            real = hidden[row, state, :count].numpy().astype(np.float64)
+            for name, axes in (("frame", 1), ("utterance", None)):
+                actual = norms[name][row, state]
+                assert not actual[count:].any()
+                if count:
+                    variance = real.var(axes, keepdims=True)
+                    expected = (real - real.mean(axes, keepdims=True)) / np.sqrt(variance + 1e-5)
+                    np.testing.assert_allclose(actual[:count], expected, atol=1e-4)
+
+
+@given(st.floats(0, 5), st.floats(0, 0.5), st.integers(0, 99))
+def test_focal_loss_by_its_formula(gamma, smoothing, seed):
+    torch.manual_seed(seed)
+    logits, weights = 4 * torch.randn(5, 3), torch.tensor([1.0, 2.0, 0.5])
+    target = torch.rand(5, 3).softmax(-1)
+    target[2] = 0  # no label
+    total, weight = 0.0, 0.0
+    for b in (0, 1, 3, 4):
+        probabilities = np.exp(logits[b].double().numpy())
+        probabilities /= probabilities.sum()
+        for k in range(3):
+            share = (1 - smoothing) * float(target[b, k]) + smoothing / 3
+            surprise = (1 - probabilities[k]) ** gamma * -math.log(probabilities[k])
+            total += float(weights[k]) * share * surprise
+            weight += float(weights[k] * target[b, k])
+    actual = class_loss(logits, target, weights, smoothing, gamma)
+    assert actual.item() == pytest.approx(total / weight, rel=1e-4)
+
+
+def test_focal_loss_without_an_exponent_is_the_cross_entropy_and_certainty_has_a_gradient():
+    logits, target = draw_normal(6, 3), F.one_hot(torch.arange(6) % 3, 3).float()
+    plain = class_loss(logits, target, torch.ones(3), 0.1)
+    assert torch.equal(class_loss(logits, target, torch.ones(3), 0.1, 0.0), plain)
+    certain = torch.tensor([[200.0, 0.0, 0.0]], requires_grad=True)
+    loss = class_loss(certain, target[:1], torch.ones(3), 0.0, 0.5)
+    loss.backward()
+    assert loss.item() == 0 and certain.grad.isfinite().all()
 
 
 def test_co_attention_against_a_loop():

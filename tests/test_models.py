@@ -15,7 +15,7 @@ from sertone.models import wan2025
 from sertone.nn.batch import Batch
 from sertone.nn.encoders.base import Prefix
 from sertone.nn.fusions import FUSIONS
-from sertone.nn.masks import standardise_states
+from sertone.nn.state_norms import standardise_utterances
 from sertone.nn.vocabulary import Vocabulary
 from sertone.schema import Utterance
 
@@ -180,16 +180,44 @@ def test_the_baseline_of_the_paper_is_one_linear_layer():
     assert set(usual) == names | {"emotion.inner.1.weight", "emotion.inner.1.bias"}, "as in older checkpoints"
 
 
+AUDIO_ONLY = {"text": None, "attention_heads": 4, "tasks": {"valence": 0, "arousal": 0}}
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("name", ["baseline", "wan2025", "ispas2023"])
+def test_every_fusion_learns_from_the_layers_that_its_cache_holds(name, fusion):
+    """Hidden states that a stage does not name are NaN in a cached prefix."""
+    values = {"name": name, "encoder": TINY_MODEL["encoder"], "fusion": fusion, "output_norm": "frame"}
+    values |= {"frozen_layers": 2} | (AUDIO_ONLY if name == "ispas2023" else {})
+    torch.manual_seed(0)
+    model, data = models.build(values, VOCABULARY), batch()
+    stage = model.stages()[-1]
+    assert stage.needs == ((2,) if fusion == "last" else (1, 2))
+    model.encoder.freeze(2)
+    features = Prefix(*model.encoder.front(data.waveforms, data.lengths))
+    known = Batch(None, data.lengths, data.targets, model.encoder.run_frozen_layers(features, stage.needs))
+    loss = compute_loss(model, stage, known)
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.fusion.parameters())
+
+
+def test_stage_1_freezes_as_many_layers_as_it_is_told():
+    for frozen in (0, 2):
+        model = models.build(TINY_MODEL | {"frozen_layers_in_stage_1": frozen}, VOCABULARY)
+        assert model.stages()[0].cut == frozen and model.stages()[1].cut == TINY_MODEL.get("frozen_layers", 4)
+
+
 @pytest.mark.parametrize("name", ["baseline", "wan2025"])
 def test_output_norm_standardises_each_utterance_over_its_real_frames(name):
     values = TINY_MODEL if name == "wan2025" else {"name": name, "encoder": TINY_MODEL["encoder"]}
     torch.manual_seed(0)
-    model, data = models.build(values | {"output_norm": True}, VOCABULARY).eval(), batch()
+    model, data = models.build(values | {"output_norm": "utterance"}, VOCABULARY).eval(), batch()
     with torch.no_grad():
         model.encoder.norm.weight.mul_(7)
         model.encoder.norm.bias.add_(3)
     hidden, frames = data.encode(model.encoder)
-    together = standardise_states(hidden, frames)
+    together = standardise_utterances(hidden, frames)
     for row, count in enumerate(frames.tolist()):
         own = hidden[row, :, :count].flatten(1)
         expected = (own - own.mean(1, keepdim=True)) / (

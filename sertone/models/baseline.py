@@ -9,7 +9,7 @@ Where it differs from the paper, or the paper is silent (our reading):
     - A number for `hidden`, the default, puts a hidden layer with GELU before the last one.
     - One stage: the CNN is frozen, all Transformer layers are trained, at the rates of the full system.
     - Dropout of 0.1 before every FC layer.
-    - `members`, `output_norm` and the other poolings are ours; the paper has none of them.
+    - `members`, `fusion`, `output_norm` and the other poolings are ours; the paper has none of them.
 """
 
 from collections.abc import Collection
@@ -23,9 +23,10 @@ from sertone.models.contract import EmotionModel
 from sertone.models.stage import Stage
 from sertone.nn.batch import Batch
 from sertone.nn.encoders.config import EncoderConfig
+from sertone.nn.fusions import FUSIONS, list_fused_layers
 from sertone.nn.heads import ClassHead, EnsembleHead, HeadOutput, Heads
-from sertone.nn.masks import standardise_states
 from sertone.nn.pooling import POOLINGS
+from sertone.nn.state_norms import STATE_NORMS
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.choices import OneOf
 from sertone.recipe.settings import MAX_LAYERS, Settings
@@ -45,10 +46,13 @@ class Config(Settings):
     members: int = Field(default=1, ge=1, le=MAX_LAYERS)
     """This many heads learn side by side over the same encoder. Their log-probabilities are averaged."""
     pooling: Annotated[str, OneOf(POOLINGS)] = "mean"
-    """`mean` takes the mean over frames, as the paper does. `statistics` adds the standard deviation, and
-    `attentive` weighs frames."""
-    output_norm: bool = False
-    """With true the encoder's output gets zero mean and unit variance, as with SpeechBrain's option."""
+    """`mean` takes the mean over frames, as the paper does. `statistics` adds the standard deviation,
+    `standardised` also brings each to one scale over the utterances, and `attentive` weighs frames."""
+    fusion: Annotated[str, OneOf(FUSIONS)] = "last"
+    """The way in which the layers become one sequence. The paper takes the last one."""
+    output_norm: Annotated[str, OneOf(STATE_NORMS)] = "none"
+    """The norm of the encoder's hidden states, to zero mean and unit variance. `frame` takes every frame by
+    itself, and `utterance` all real frames together, as SpeechBrain's option does."""
     frozen_layers: int = Field(default=0, ge=-1)
     """This many encoder layers are not trained. 0 freezes the front end only, and -1 nothing."""
 
@@ -76,6 +80,7 @@ class Model(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = config.encoder.build()
+        self.fusion = FUSIONS[config.fusion](self.encoder.depth, self.encoder.width)
         self.pooling = POOLINGS[config.pooling](self.encoder.width)
         self.heads = Heads({"emotion": self._make_head(vocabulary.classes["emotion"])})
 
@@ -89,12 +94,11 @@ class Model(nn.Module):
     def forward(self, batch: Batch, tasks: Collection[str] = ("emotion",)) -> dict[str, HeadOutput]:
         """Batch -> output of the emotion head, the only one."""
         hidden, frames = batch.encode(self.encoder)
-        states = hidden[:, -1:]  # the last layer, (B, 1, T, D)
-        if self.config.output_norm:
-            states = standardise_states(states, frames)
-        pooled = self.pooling(states[:, 0], frames)
+        hidden = STATE_NORMS[self.config.output_norm](hidden, frames)
+        pooled = self.pooling(self.fusion(hidden), frames)
         return {"emotion": cast(ClassHead | EnsembleHead, self.heads["emotion"]).classify(pooled, frames)}
 
     def stages(self) -> list[Stage]:
         """Return the only stage."""
-        return [Stage("emotion", {"emotion": 1.0}, self.config.frozen_layers, (self.encoder.depth,))]
+        needs = list_fused_layers(self.config.fusion, self.encoder.depth)
+        return [Stage("emotion", {"emotion": 1.0}, self.config.frozen_layers, needs)]

@@ -43,9 +43,11 @@ from sertone.models.stage import Masking, RequiredLossWeights, Stage
 from sertone.nn.attention import INTERACTIONS, ModalitySelfAttention, ModalityStates
 from sertone.nn.batch import Batch
 from sertone.nn.encoders.config import EncoderConfig
+from sertone.nn.fusions import FUSIONS, list_fused_layers
 from sertone.nn.heads import ClassHead, Head, HeadOutput, Heads
 from sertone.nn.masks import frame_mask
 from sertone.nn.rating_heads import RatingHead, Regressor
+from sertone.nn.state_norms import STATE_NORMS
 from sertone.nn.text import TextEncoder, TextEncoderConfig
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.choices import OneOf
@@ -77,6 +79,11 @@ class Config(Settings):
     """The text encoder. With null the model uses the audio alone."""
     tasks: TaskWeights = TaskWeights()
     """The weights of the losses."""
+    fusion: Annotated[str, OneOf(FUSIONS)] = "last"
+    """The way in which the layers of the speech encoder become one sequence. The paper takes the last one."""
+    output_norm: Annotated[str, OneOf(STATE_NORMS)] = "none"
+    """The norm of the encoder's hidden states, to zero mean and unit variance. `frame` takes every frame by
+    itself, and `utterance` all real frames together, as SpeechBrain's option does."""
     self_attention: bool = True
     """With true each modality has a self-attention."""
     interaction: Annotated[str, OneOf(INTERACTIONS)] = "bridge"
@@ -127,6 +134,7 @@ class Model(nn.Module):
         self.tasks = config.tasks.active_tasks()
         self.encoder = config.encoder.build()
         self.text: TextEncoder | None = config.text.build(vocabulary.tokenizer) if config.text else None
+        self.fusion = FUSIONS[config.fusion](self.encoder.depth, self.encoder.width)
         width = config.width or self.encoder.width
         _require_even_heads(width, config.attention_heads)
         widths = {"audio": self.encoder.width} | ({"text": self.text.width} if self.text else {})
@@ -166,29 +174,32 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch, tasks: Collection[str] = ()) -> dict[str, HeadOutput]:
         """Batch -> output of every head, whichever `tasks` are asked for."""
-        audio = self._refine("audio", *batch.encode_audio(self.encoder))
+        hidden, frames = batch.encode_audio(self.encoder)
+        hidden = STATE_NORMS[self.config.output_norm](hidden, frames)
+        audio = self._refine("audio", self.fusion(hidden), frames)
         streams = [audio]
         if self.text:
-            streams = self.interaction(audio, self._refine("text", *batch.encode_text(self.text)))
+            hidden, counts = batch.encode_text(self.text)
+            streams = self.interaction(audio, self._refine("text", hidden[:, -1], counts))
         pooled = _average_streams(streams)  # (B, D)
-        hidden = {name: regressor(pooled) for name, regressor in self.regressors.items()}
+        regressed = {name: regressor(pooled) for name, regressor in self.regressors.items()}
         outputs: dict[str, HeadOutput] = {}
         for task, head in self.heads.items():
             if isinstance(head, RatingHead):
-                outputs[task] = head.rate(hidden[self._regressor_name(task)], audio.counts)
+                outputs[task] = head.rate(regressed[self._regressor_name(task)], audio.counts)
             else:
                 outputs[task] = cast(ClassHead, head).classify(pooled, audio.counts)
         return outputs
 
-    def _refine(self, modality: str, hidden: Tensor, counts: Tensor) -> ModalityStates:
-        """Project the last layer to the common width, and apply the self-attention, where there is one.
+    def _refine(self, modality: str, sequence: Tensor, counts: Tensor) -> ModalityStates:
+        """Project a sequence to the common width, and apply the self-attention, where there is one.
 
         Args:
             modality: `audio` or `text`.
-            hidden: hidden states of the encoder, (B, L+1, T, D of the encoder).
+            sequence: fused or last layer of the encoder, (B, T, D of the encoder).
             counts: real states, (B,).
         """
-        projected = self.projections[modality](hidden[:, -1])
+        projected = self.projections[modality](sequence)
         # A linear projection has a bias, and withheld audio has states: the mask sets both to zero.
         mask = frame_mask(counts, projected.shape[1])[..., None]
         states = ModalityStates(projected * mask, counts)
@@ -203,7 +214,8 @@ class Model(nn.Module):
             frozen = (f"text.{self.text.embeddings}",)
         if self.text and config.masking.per != "off":
             masking = config.masking
-        return [Stage("joint", self.tasks, config.frozen_layers, (self.encoder.depth,), frozen, masking)]
+        needs = list_fused_layers(config.fusion, self.encoder.depth)
+        return [Stage("joint", self.tasks, config.frozen_layers, needs, frozen, masking)]
 
 
 def _require_even_heads(width: int, attention_heads: int) -> None:

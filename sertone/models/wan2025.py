@@ -47,10 +47,10 @@ from sertone.models.stage import LossWeights, Stage
 from sertone.nn.attention import CoAttention
 from sertone.nn.batch import Batch
 from sertone.nn.encoders.config import EncoderConfig
-from sertone.nn.fusions import FUSIONS
+from sertone.nn.fusions import FUSIONS, list_fused_layers
 from sertone.nn.heads import ClassHead, Head, HeadOutput, Heads, TranscriptHead
-from sertone.nn.masks import standardise_states
 from sertone.nn.pooling import POOLINGS
+from sertone.nn.state_norms import STATE_NORMS
 from sertone.nn.vocabulary import TRANSCRIPT, Vocabulary
 from sertone.recipe.choices import OneOf
 from sertone.recipe.settings import Settings
@@ -91,17 +91,20 @@ class Config(Settings):
     pooled_features: bool = True
     """The emotion head sees the pooled features beside the result of the co-attention and the auxiliary
     hidden layers. With false it sees those two alone."""
-    output_norm: bool = False
-    """With true every layer of the encoder gets zero mean and unit variance, as with SpeechBrain's option."""
+    output_norm: Annotated[str, OneOf(STATE_NORMS)] = "none"
+    """The norm of the encoder's hidden states, to zero mean and unit variance. `frame` takes every frame by
+    itself, and `utterance` all real frames together, as SpeechBrain's option does."""
     hidden: int = Field(default=256, ge=1)
     """The width of the heads' hidden layers."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """The dropout of the heads."""
     pooling: Annotated[str, OneOf(POOLINGS)] = "mean"
-    """`mean` takes the mean over frames, as the paper does. `statistics` adds the standard deviation, and
-    `attentive` weighs frames."""
+    """`mean` takes the mean over frames, as the paper does. `statistics` adds the standard deviation,
+    `standardised` also brings each to one scale over the utterances, and `attentive` weighs frames."""
     frozen_layers: int = Field(default=4, ge=0)
     """Stage 2 does not train this many encoder layers."""
+    frozen_layers_in_stage_1: int = Field(default=0, ge=0)
+    """Stage 1 does not train this many encoder layers. 0 freezes the front end only, as in the paper."""
     freeze_fusion_in_stage_1: bool = False
     """With true stage 1 does not train the fusion: the paper's remedy where few auxiliary tasks are used."""
 
@@ -160,8 +163,7 @@ class Model(nn.Module):
     def forward(self, batch: Batch, tasks: Collection[str] = ("emotion",)) -> dict[str, HeadOutput]:
         """Batch -> output of every auxiliary head, and of the emotion head where `tasks` has it."""
         hidden, frames = batch.encode(self.encoder)  # (B, L+1, T, D)
-        if self.config.output_norm:
-            hidden = standardise_states(hidden, frames)
+        hidden = STATE_NORMS[self.config.output_norm](hidden, frames)
         features = self.fusion(hidden)  # (B, T, D)
         outputs = {task: self.heads[task](features, frames) for task in self.tasks}
         # Stage 1 does not ask for emotions: its emotion head and co-attention get no gradient.
@@ -181,9 +183,7 @@ class Model(nn.Module):
 
     def stages(self) -> list[Stage]:
         """Return the auxiliary stage and the emotion stage; without auxiliary tasks only the second."""
-        depth = self.encoder.depth
-        # A fusion of all layers needs all of them in the cache; hidden state 0 is never fused.
-        needs = (depth,) if self.config.fusion == "last" else tuple(range(1, depth + 1))
+        needs = list_fused_layers(self.config.fusion, self.encoder.depth)
         frozen_first = ["heads.emotion"]  # and all else that only the second stage uses
         if self.pooling is not None:
             frozen_first.append("pooling")
@@ -191,6 +191,7 @@ class Model(nn.Module):
             frozen_first.append("co_attention")
         if self.config.freeze_fusion_in_stage_1:
             frozen_first.append("fusion")
-        first = Stage("auxiliary", self.tasks, 0, needs, tuple(frozen_first))
+        cut = self.config.frozen_layers_in_stage_1
+        first = Stage("auxiliary", self.tasks, cut, needs, tuple(frozen_first))
         second = Stage("emotion", self.tasks | {"emotion": 1.0}, self.config.frozen_layers, needs)
         return [first, second] if self.tasks else [second]

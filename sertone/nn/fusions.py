@@ -89,3 +89,13 @@ FUSIONS: dict[str, type[nn.Module]] = {
     "last": Last,
 }
 """The table of fusions. To add one, add its class and a line here."""
+
+
+def list_fused_layers(fusion: str, depth: int) -> tuple[int, ...]:
+    """Return the numbers of the hidden states that a fusion uses; state 0 is never used.
+
+    Args:
+        fusion: its name in the table.
+        depth: number of layers, L.
+    """
+    return (depth,) if fusion == "last" else tuple(range(1, depth + 1))

@@ -57,24 +57,3 @@ def masked_std(features: Tensor, frames: Tensor) -> Tensor:
     mean = masked_mean(features, frames)[:, None]
     # The constant keeps the gradient of the root finite where a feature does not vary.
     return (masked_mean((features - mean) ** 2, frames) + 1e-5).sqrt()
-
-
-def standardise_states(hidden: Tensor, frames: Tensor) -> Tensor:
-    """Bring every hidden state to zero mean and unit variance over its real frames and features together.
-
-    A layer norm without learned scale, as SpeechBrain's `output_norm`, whose mean also counts padding.
-
-    Args:
-        hidden: (B, S, T, D), S hidden states.
-        frames: real frames per utterance, (B,).
-
-    Returns:
-        (B, S, T, D), zero beyond the real frames.
-    """
-    mask = frame_mask(frames, hidden.shape[2])[:, None, :, None]
-    count = (frames.clamp(min=1) * hidden.shape[-1])[:, None, None, None]
-    states = hidden.float() * mask
-    mean = states.sum((2, 3), keepdim=True) / count
-    centred = (states - mean) * mask
-    variance = centred.square().sum((2, 3), keepdim=True) / count
-    return centred / (variance + 1e-5).sqrt()  # the constant of `nn.LayerNorm`

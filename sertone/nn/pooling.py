@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sertone.nn.masks import frame_mask, masked_mean, masked_std
 
@@ -46,6 +47,30 @@ class StatisticsPooling(Pooling):
         return self.norm(torch.cat([masked_mean(features, frames), masked_std(features, frames)], -1))
 
 
+class StandardisedPooling(Pooling):
+    """Mean and standard deviation, each feature brought to zero mean and unit variance over the utterances.
+
+    A batch norm behind the statistics, as in ECAPA-TDNN (arXiv 2005.07143). In evaluation it uses the moments
+    of the training set.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 2 * width)
+        self.norm = BatchNorm(self.outputs)
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        return self.norm(torch.cat([masked_mean(features, frames), masked_std(features, frames)], -1))
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch norm that takes a batch of one utterance, which has no variance, as in evaluation."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if len(input) > 1 or not self.training:
+            return super().forward(input)
+        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
 class AttentivePooling(Pooling):
     """Mean and standard deviation weighted by attention (Okabe et al. 2018, arXiv 1803.10963), layer norm.
 
@@ -79,6 +104,7 @@ class AttentivePooling(Pooling):
 POOLINGS: dict[str, Callable[[int], Pooling]] = {
     "mean": MeanPooling,
     "statistics": StatisticsPooling,
+    "standardised": StandardisedPooling,
     "attentive": AttentivePooling,
 }
 """The table of poolings. To add one, add its class and a line here."""

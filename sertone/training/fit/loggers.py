@@ -153,7 +153,7 @@ class _WeightsAndBiases(_Logger):
         self._run.finish(exit_code=int(error is not None))
 
     def log(self, values: dict[str, float], step: int) -> None:
-        self._run.log(values, step=step)
+        self._run.log(values, step=step, commit=True)
 
 
 LOGGERS: dict[str, type[_Logger]] = {

@@ -1,0 +1,362 @@
+"""Fine-tuning: rates by layer, large batches in parts, averages, early ends, balanced epochs, fp16."""
+
+import copy
+import json
+import math
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_MODEL, clips, padded
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from training_runs import change_training, interrupt, load_weights, train_first_fold
+
+from sertone import models
+from sertone.errors import SertoneError
+from sertone.labels import FOUR_CLASSES
+from sertone.nn.batch import Batch
+from sertone.nn.vocabulary import Vocabulary
+from sertone.recipe.train_config import TrainConfig
+from sertone.schema import Utterance
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit import distributed
+from sertone.training.fit.averaging import WeightAverage
+from sertone.training.fit.epoch_plan import draw_utterances
+from sertone.training.fit.epoch_statistics import EpochStatistics
+from sertone.training.fit.optimizer import make_optimizer
+from sertone.training.fit.schedules import has_stalled
+from sertone.training.fit.step import Stepper
+
+EMOTIONS = ["happy", "sad", "angry", "neutral"]
+ROWS = [
+    Utterance(
+        id=f"u{n}",
+        path=Path("x"),
+        speaker=f"s{n % 2}",
+        text="yes" if n % 3 else None,
+        labels={"emotion": EMOTIONS[n % 4 if n % 5 else 0]} if n != 7 else {},
+    )
+    for n in range(12)
+]
+NOISE = clips(*(9000 + 977 * n for n in range(12)))
+VOCABULARY = Vocabulary.from_utterances(ROWS, FOUR_CLASSES)
+WAN = {
+    "name": "wan2025",
+    "encoder": {"name": "compact", "width": 16, "depth": 2, "dropout": 0.0},
+    "tasks": {"gender": 0.0, "speaker": 0.5, "style": 0.0, "asr": 0.7},
+    "hidden": 8,
+    "dropout": 0.0,
+    "frozen_layers": 0,
+}
+
+
+def make_stepper(values, **train):
+    config = TrainConfig.model_validate({"batch_size": 4, "device": "cpu"} | train)
+    torch.manual_seed(0)
+    model = models.build(values, VOCABULARY)
+    head = model.heads["emotion"]
+    head.class_weights.copy_(torch.tensor([0.5, 1.0, 2.0, 3.0]))
+    stepper = Stepper(model, model.stages()[-1], config, distributed.make_fabric(config))
+    stepper.begin_epoch()
+    return stepper
+
+
+def make_batch(rows, tasks):
+    """Return a batch of noise; each utterance has its own length and samples."""
+    waveforms = [NOISE[ROWS.index(row)] for row in rows]
+    targets = {task: VOCABULARY.make_targets(task, rows) for task in tasks}
+    return Batch(*padded(waveforms), targets)
+
+
+def gradients_of(stepper, parts):
+    tasks = list(stepper.stage.weights)
+    statistics = EpochStatistics(5)
+    stepper.step([make_batch(part, tasks) for part in parts], 1.0, parts, statistics)
+    gradients = {n: p.grad for n, p in stepper.model.named_parameters() if p.grad is not None}
+    return gradients, statistics.summarise()
+
+
+# Rates by layer
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "whisper", "sew"])
+def test_the_rate_falls_from_layer_to_layer(family):
+    values = {"name": "baseline", "encoder": {"name": "tiny", "family": family, "depth": 3}}
+    rates = {"encoder": 2e-4, "downstream": 1e-3}
+    stepper = make_stepper(values, layer_decay=0.5, learning_rate=rates)
+    encoder = stepper.model.encoder
+    peaks = {name: group["peak"] for group in stepper.optimizer.param_groups for name in group["param_names"]}
+    assert set(peaks) == {name for name, p in stepper.model.named_parameters() if p.requires_grad}
+    expected = {}
+    for layer, modules in enumerate(encoder.parts()):
+        for module in modules:
+            expected |= {id(p): 2e-4 * 0.5 ** (3 - layer) for p in module.parameters()}
+    names = {name: id(p) for name, p in stepper.model.named_parameters()}
+    for name, peak in peaks.items():
+        assert peak == pytest.approx(expected.get(names[name], 1e-3))
+    assert len(set(peaks.values())) == 4  # three layers and the head
+    gradients_of(stepper, [ROWS[:4]])
+    assert stepper.rates == {"encoder": pytest.approx(2e-4), "downstream": pytest.approx(1e-3)}
+
+
+def test_an_encoder_without_frozen_parts_has_a_rate_for_its_front_end_too():
+    model = models.build({"name": "baseline", "encoder": {"name": "tiny"}, "frozen_layers": -1}, VOCABULARY)
+    model.encoder.freeze(-1)
+    config = TrainConfig(batch_size=4, layer_decay=0.5)
+    peaks = [group["peak"] for group in make_optimizer(model, config).param_groups]
+    assert peaks == pytest.approx([1e-4, 5e-5, 2.5e-5, 1e-3])
+
+
+# Large batches in parts
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=4, unique=True))
+def test_accumulated_gradients_are_those_of_the_large_batch(bounds):
+    """With class weights, missing labels and transcripts, and parts of any size."""
+    bounds = [0, *sorted(bounds)]
+    parts = [ROWS[first:last] for first, last in pairwise(bounds)]
+    whole, entry = gradients_of(make_stepper(WAN, clip_norm=1e9), [[u for part in parts for u in part]])
+    sums, parts_entry = gradients_of(make_stepper(WAN, clip_norm=1e9), parts)
+    assert whole.keys() == sums.keys()
+    largest = max(g.abs().max() for g in whole.values())
+    for name, gradient in whole.items():
+        torch.testing.assert_close(sums[name], gradient, atol=float(1e-5 * largest), rtol=1e-4)
+    for key in ("loss", "loss_emotion", "loss_speaker", "loss_asr", "gradient_norm"):
+        assert parts_entry[key] == pytest.approx(entry[key], rel=1e-4)
+
+
+def test_one_step_takes_several_batches_of_the_plan(demo_recipe, tmp_path, monkeypatch):
+    counts = []
+    step = Stepper.step
+
+    def count(self, batches, progress, utterances, statistics):
+        counts.append([len(rows) for rows in utterances])
+        assert [len(batch.lengths) for batch in batches] == counts[-1]
+        step(self, batches, progress, utterances, statistics)
+
+    monkeypatch.setattr(Stepper, "step", count)
+    recipe = demo_recipe(
+        {"name": "baseline", "encoder": {"name": "tiny"}}, epochs=[1], accumulate=3, batch_size=2
+    )
+    trainer = train_first_fold(recipe, tmp_path)
+    assert sum(map(sum, counts)) == len(trainer.fold.train)
+    assert {len(rows) for rows in counts[:-1]} == {3} and 1 <= len(counts[-1]) <= 3
+    assert trainer.history[0]["batches"] == sum(map(len, counts))
+
+
+def test_a_batch_without_a_label_of_a_task_adds_nothing_to_its_loss():
+    unlabelled, labelled = [ROWS[7]], [ROWS[1]]
+    together, _ = gradients_of(make_stepper(WAN, clip_norm=1e9), [labelled, unlabelled])
+    alone, _ = gradients_of(make_stepper(WAN, clip_norm=1e9), [labelled])
+    name = "heads.emotion.output.1.weight"
+    torch.testing.assert_close(together[name], alone[name], atol=1e-6, rtol=1e-5)
+
+
+# Average of the weights
+
+
+@torch.no_grad()
+def test_the_average_is_the_sum_of_its_formula():
+    torch.manual_seed(0)
+    module = torch.nn.Linear(3, 2)
+    module.bias.requires_grad_(False)
+    average = WeightAverage(module, 0.9)
+    expected, bias = module.weight.numpy().copy(), module.bias.clone()
+    for step in range(1, 41):
+        module.weight += torch.randn_like(module.weight)
+        average.update()
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * module.weight.numpy()
+    current = module.weight.clone()
+    with average.applied():
+        np.testing.assert_allclose(module.weight.numpy(), expected, rtol=1e-5)
+    assert torch.equal(module.weight, current) and torch.equal(module.bias, bias)
+    again = WeightAverage(module, 0.9)
+    again.load_state_dict({name: tensor.clone() for name, tensor in average.state_dict().items()})
+    for one in (average, again):
+        one.update()
+    assert all(
+        torch.equal(a, b) for a, b in zip(average.averages.values(), again.averages.values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("validation", ["none", "speaker"])
+def test_the_average_is_kept_and_a_resumed_training_has_the_same(
+    demo_recipe, tmp_path, monkeypatch, validation
+):
+    tiny = {"name": "baseline", "encoder": {"name": "tiny"}, "hidden": 8}
+    protocol = {"validation": validation} if validation == "speaker" else {}
+    recipe = demo_recipe(tiny, protocol, epochs=[3], save_every=1, ema=0.8)
+    averages = []
+    swap = WeightAverage.swap
+
+    def note(self):
+        averages.append({name: tensor.clone() for name, tensor in self.averages.items()})
+        swap(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WeightAverage, "swap", note)
+        trainer = train_first_fold(recipe, tmp_path / "whole")
+    weights = load_weights(tmp_path / "whole")
+    # A swap and a swap back per epoch, and without validation one in the end.
+    best = int(np.argmax([entry["score"] for entry in trainer.history])) if validation == "speaker" else 3
+    assert all(torch.equal(weights[name], tensor) for name, tensor in averages[2 * best].items())
+    interrupt(monkeypatch, recipe, tmp_path / "parts", 2)
+    train_first_fold(recipe, tmp_path / "parts")
+    assert all(torch.equal(weights[name], t) for name, t in load_weights(tmp_path / "parts").items())
+    plain = change_training(recipe, ema=None)
+    train_first_fold(plain, tmp_path / "plain")
+    other = load_weights(tmp_path / "plain")
+    assert any(not torch.equal(weights[name], other[name]) for name in weights)
+
+
+# Early end
+
+
+@pytest.mark.parametrize(
+    ("scores", "stalled"),
+    [([], False), ([0.5], False), ([0.5, 0.4], False), ([0.5, 0.4, 0.5], True), ([0.5, 0.4, 0.6], False),
+     ([0.1, 0.2, 0.3, 0.2, 0.3], True), ([-2.0, -1.0, -1.5], False)],
+)  # fmt: skip
+def test_a_stage_stalls_after_two_epochs_that_are_no_better(scores, stalled):
+    config = TrainConfig(batch_size=1, patience=2)
+    assert has_stalled(config, [{"score": score} for score in scores]) is stalled
+    assert not has_stalled(TrainConfig(batch_size=1), [{"score": score} for score in scores])
+    assert not has_stalled(config, [{"loss": 1.0}] * 9), "no validation score"
+
+
+def test_a_training_that_no_longer_improves_ends_early_and_keeps_its_best_epoch(
+    demo_recipe, tmp_path, monkeypatch
+):
+    """With rates near zero nothing improves on the first epoch."""
+    tiny = {"name": "baseline", "encoder": {"name": "tiny"}, "hidden": 8}
+    rates = {"encoder": 1e-30, "downstream": 1e-30}
+    recipe = demo_recipe(
+        tiny, {"validation": "speaker"}, epochs=[9], save_every=9, patience=2, learning_rate=rates
+    )
+    trainer = train_first_fold(recipe, tmp_path / "whole")
+    assert len(trainer.history) == 3
+    interrupt(monkeypatch, change_training(recipe, save_every=1), tmp_path / "parts", 2)
+    resumed = train_first_fold(change_training(recipe, save_every=1), tmp_path / "parts")
+    assert [entry["score"] for entry in resumed.history] == [entry["score"] for entry in trainer.history]
+    again = train_first_fold(recipe, tmp_path / "whole")
+    assert len(again.history) == 3, "the end is saved, so that nothing is trained again"
+
+
+def test_an_early_end_needs_validation_speakers(demo_recipe):
+    with pytest.raises(SertoneError, match=r"train\.patience is set.*no validation speakers") as caught:
+        prepare(demo_recipe(patience=3))
+    assert caught.value.code == "no_validation" and "who decide when a stage ends" in caught.value.expected
+
+
+def test_a_stage_of_auxiliary_tasks_alone_has_all_its_epochs(demo_recipe, tmp_path):
+    rates = {"encoder": 1e-30, "downstream": 1e-30}
+    recipe = demo_recipe(
+        TINY_MODEL, {"validation": "speaker"}, epochs=[4, 4], patience=1, learning_rate=rates
+    )
+    trainer = train_first_fold(recipe, tmp_path)
+    assert Counter(entry["stage"] for entry in trainer.history) == {"auxiliary": 4, "emotion": 2}
+
+
+# Balanced epochs
+
+
+def test_balanced_epochs_draw_every_class_equally_often():
+    labels = ["happy"] * 200 + ["sad"] * 20 + ["angry"] * 60 + ["neutral"] * 10 + [None] * 110
+    rows = [
+        Utterance(id=str(n), path=Path("x"), speaker="s", labels={"emotion": e} if e else {})
+        for n, e in enumerate(labels)
+    ]
+    vocabulary, config = (
+        Vocabulary.from_utterances(rows, FOUR_CLASSES),
+        TrainConfig(batch_size=1, sampling="balanced"),
+    )
+    counts: Counter = Counter()
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        drawn = draw_utterances(rows, vocabulary, config, rng)
+        assert len(drawn) == len(rows)
+        counts.update(u.labels.get("emotion") for u in drawn)
+    for emotion in EMOTIONS:
+        assert counts[emotion] / 100 == pytest.approx(290 / 4, rel=0.05)
+    assert counts[None] / 100 == pytest.approx(110, rel=0.05)
+    one, two = (draw_utterances(rows, vocabulary, config, np.random.default_rng(3)) for _ in range(2))
+    assert one == two
+    assert draw_utterances(rows, vocabulary, TrainConfig(batch_size=1), rng) is rows
+
+
+def test_a_balanced_training_takes_as_many_utterances(demo_recipe, tmp_path):
+    recipe = demo_recipe({"name": "baseline", "encoder": {"name": "tiny"}}, epochs=[2], sampling="balanced")
+    trainer = train_first_fold(recipe, tmp_path)
+    assert trainer.history[0]["batches"] == math.ceil(len(trainer.fold.train) / 8)
+
+
+def test_balanced_epochs_need_classes(noises):
+    from sertone.recipe import Recipe
+
+    recipe = Recipe.model_validate(
+        {
+            "data": {"corpus": "manifest", "root": str(noises), "scales": {"arousal": [1, 5], "valence": [1, 5]}},
+            "protocol": {"split": "grouped_k_fold", "folds": 2},
+            "model": {
+                "name": "oliveira2023", "encoder": {"name": "tiny"}, "text": None, "tasks": {"dominance": 0},
+            },
+            "train": {"batch_size": 8, "epochs": [1], "sampling": "balanced"},
+        }
+    )  # fmt: skip
+    with pytest.raises(SertoneError, match="predicts no emotion classes") as caught:
+        prepare(recipe)
+    assert caught.value.code == "no_classes"
+
+
+# Half precision with scaled losses
+
+
+def test_fp16_computes_in_half_precision_and_scales_the_loss():
+    stepper = make_stepper(WAN, precision="16-mixed")
+    with stepper.fabric.autocast():
+        assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float16
+    scale = stepper.loss_scaler.get_scale()
+    assert scale > 1
+    gradients, entry = gradients_of(stepper, [ROWS[:4]])
+    exact, _ = gradients_of(make_stepper(WAN), [ROWS[:4]])
+    assert math.isfinite(entry["loss"]) and entry["skipped_steps"] == 0
+    assert entry["gradient_norm"] < 100, "the norm is that of the gradient before scaling"
+    largest = max(g.abs().max() for g in exact.values())
+    for name, gradient in exact.items():
+        torch.testing.assert_close(gradients[name], gradient, atol=float(0.05 * largest), rtol=0.05)
+
+
+def test_a_scale_that_is_too_large_skips_the_step_and_is_halved():
+    stepper = make_stepper(WAN, precision="16-mixed")
+    stepper.loss_scaler.load_state_dict(stepper.loss_scaler.state_dict() | {"scale": 2.0**100})
+    before = copy.deepcopy(stepper.model.state_dict())
+    statistics = EpochStatistics(max_bad_steps=1)
+    for _ in range(3):
+        tasks = list(stepper.stage.weights)
+        stepper.step([make_batch(ROWS[:4], tasks)], 1.0, [ROWS[:4]], statistics)
+    assert statistics.skipped == 3 and statistics.bad_in_a_row == 0
+    assert stepper.loss_scaler.get_scale() == 2.0**97
+    assert all(torch.equal(before[name], tensor) for name, tensor in stepper.model.state_dict().items())
+
+
+def test_an_interrupted_training_in_fp16_keeps_its_scale(demo_recipe, tmp_path, monkeypatch):
+    tiny = {"name": "baseline", "encoder": {"name": "tiny"}, "hidden": 8}
+    recipe = demo_recipe(tiny, epochs=[3], save_every=1, precision="16-mixed", device="cpu")
+    train_first_fold(recipe, tmp_path / "whole")
+    interrupt(monkeypatch, recipe, tmp_path / "parts", 2)
+    train_first_fold(recipe, tmp_path / "parts")
+    whole, parts = (load_weights(tmp_path / name) for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    states = [sorted((tmp_path / n / "resume").glob("*/state.json"))[-1] for n in ("whole", "parts")]
+    scales = [json.loads(path.read_text())["loss_scale"] for path in states]
+    assert scales[0] == scales[1] and scales[0]["scale"] > 1 and scales[0]["_growth_tracker"] > 0
+
+
+def test_the_run_says_that_it_is_in_fp16():
+    assert TrainConfig(batch_size=1, precision="16-mixed").arithmetic == "in fp16 and fp32"
