@@ -6,7 +6,7 @@
 A checkpoint with random weights, `Wav2Vec2ForSequenceClassification` as in SUPERB's emotion recognition, is
 exported in fp32, int8 and bf16. Every backend runs in a separate process. Times are taken in pairs, one
 backend after the other, in alternating order; the median of the pairs counts. The recordings are in memory,
-so decoding is not timed. See docs/performance.md.
+so decoding is not timed. A classifier on Whisper is compared in the same way. See docs/performance.md.
 """
 
 import argparse
@@ -22,12 +22,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import whisper_models
 from backends import Backend, call, start
 from pairs import HERE
 from speech import durations
 from train import describe_processor
 from transformers import AutoConfig, AutoModelForAudioClassification, Wav2Vec2FeatureExtractor
 from transformers.utils import logging
+from whisper_models import CLIPS_S, write_whisper_models
 
 from sertone.export.bundles import export, write_bundle
 from sertone.export.precision import convert_precision
@@ -144,6 +146,7 @@ class Bench:
             self.results["memory_mb"] = memory
         self._measure_batches(pipeline, ways["fp32"])
         self._measure_long(pipeline, ways)
+        self._measure_whisper(place)
 
     def _measure_clip(self, usual: Child, children: dict[str, Child]) -> None:
         scores = self.results["clip"] = {}
@@ -193,6 +196,26 @@ class Bench:
             factor = f"{seconds / self.long_s:.4f} of real time"
             print(f"{self.long_s:g} s in one file, {name}: {factor}, {growth_mb:.0f} MB more", flush=True)
         self.results["long"] = results
+
+    def _measure_whisper(self, place: Path) -> None:
+        """Compare clips of several lengths, whose answers differ: the pipeline also averages over padding."""
+        write_whisper_models(place, whisper_models.TINY if self.shape else whisper_models.BASE)
+        pipeline = Backend("pipeline", str(place / "whisper_checkpoint"), self.threads)
+        bundle = Backend("sertone", str(place / "whisper"), self.threads)
+        scores = self.results["whisper"] = {}
+        with Child(pipeline) as usual, Child(pipeline) as again, Child(bundle) as own:
+            for seconds in CLIPS_S:
+                for child in (usual, again, own):
+                    child.prepare([seconds])
+                ratio, usual_s, own_s = race(usual, own, self.pairs)
+                null = race(usual, again, self.pairs)[0]
+                scores[f"{seconds:g}"] = {
+                    "speed": ratio,
+                    "pipeline_s": usual_s,
+                    "s": own_s,
+                    "null pair": null,
+                }
+                print(f"Whisper, one clip of {seconds:g} s: {ratio:.2f} times as fast", flush=True)
 
 
 def _compare_predictions(expected: np.ndarray, actual: np.ndarray) -> dict[str, float]:

@@ -156,6 +156,8 @@ def test_the_benchmark_of_answers_runs_and_ends_with_one_json_object():
     assert all(found["clip"][way]["speed"] > 0 for way in (*ways, "null pair"))
     assert found["agreement"]["fp32"]["largest_difference"] <= 1e-4
     assert found["agreement"]["pipeline, batches of 8"]["largest_difference"] > 1e-3, "padding tells"
+    assert all(row["speed"] > 0 and row["s"] > 0 for row in found["whisper"].values())
+    assert list(found["whisper"]) == ["3", "10", "30"]
     assert found["megabytes"]["int8"] < found["megabytes"]["fp32"]
     assert 0 < found["memory_mb"]["fp32"] < found["memory_mb"]["pipeline"]
 

@@ -10,6 +10,7 @@ from conftest import clips, load_hugging_face, padded
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from transformers import AutoModelForAudioClassification, Wav2Vec2FeatureExtractor
 
 from sertone import corpora
 from sertone import recipe as recipes
@@ -79,6 +80,17 @@ def test_a_student_of_all_layers_is_the_teacher(name):
     teacher = build_teacher((BASE | NORMED)[name])
     inputs = padded(clips(9000))
     assert torch.equal(build_student(teacher, 3).eval()(*inputs)[0], teacher(*inputs)[0])
+
+
+def test_a_classifiers_encoder_has_a_student(tmp_path):
+    """Its configuration numbers the classes, so it has keys that are no text."""
+    config = TinyEncoderConfig().build().config
+    config.num_labels = 4
+    AutoModelForAudioClassification.from_config(config).save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    teacher = PretrainedEncoderConfig(source=str(tmp_path)).build()
+    assert 0 in teacher.describe()["config"]["id2label"]
+    assert build_student(teacher, 1).depth == 1
 
 
 def compute_loss_naively(prediction, target, frames, cosine):

@@ -135,3 +135,8 @@ def test_models_of_different_classes_are_not_averaged(finished_run, saving_recip
     shutil.rmtree(copy / "fold_1" / "checkpoint")
     shutil.copytree(other, copy / "fold_1" / "checkpoint")
     assert code_of(sertone.load, copy) == "mismatched_folds"
+
+
+def test_a_training_without_epochs_writes_the_first_weights(demo_recipe, tmp_path):
+    checkpoint = train(demo_recipe(epochs=[0, 0]), tmp_path / "run", quiet=True)
+    assert (checkpoint / "model.safetensors").is_file() and not (tmp_path / "run" / "resume").exists()

@@ -147,7 +147,7 @@ def _find_code_keys(values: Any) -> Iterator[str]:
     """Yield the keys that refer to Python files, or to kernels on the hub, at any depth."""
     if isinstance(values, dict):
         for key, value in values.items():
-            kernel = "_implementation" in key and "/" in str(value)
+            kernel = "_implementation" in str(key) and "/" in str(value)
             if kernel or (key in ("auto_map", "custom_pipelines") and value):
                 yield key
             yield from _find_code_keys(value)

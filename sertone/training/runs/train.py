@@ -45,6 +45,7 @@ def train(
     with claim(out, recipes.dump(recipe), experiment.card, force=force, fresh=fresh, say=say):
         with RunProgress(sum(recipe.train.epochs), quiet) as progress:
             train_fold(experiment, 0, out, prepare_data(experiment, progress), progress)
-        if distributed.is_first():
-            shutil.rmtree(out / "resume")  # the saved training state; the checkpoint replaces it
+        # The checkpoint replaces the saved training state; without any epoch there is none.
+        if distributed.is_first() and (out / "resume").exists():
+            shutil.rmtree(out / "resume")
     return out / "checkpoint"
