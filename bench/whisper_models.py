@@ -28,7 +28,7 @@ CLIPS_S = (3.0, 10.0, 30.0)
 def write_whisper_models(folder: Path, shape: dict[str, Any]) -> None:
     """Write `whisper_checkpoint`, for the pipeline, and `whisper`, a bundle. Both have random weights."""
     torch.manual_seed(0)
-    config = WhisperConfig(**shape, num_labels=4)
+    config = WhisperConfig.from_dict(shape | {"num_labels": 4})
     WhisperForAudioClassification(config).save_pretrained(folder / "whisper_checkpoint")
     WhisperFeatureExtractor().save_pretrained(folder / "whisper_checkpoint")
     corpora.load_sheet("demo").fake(folder / "corpus", takes=1)

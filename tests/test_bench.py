@@ -185,3 +185,15 @@ def test_the_first_step_with_the_rates_as_printed_moves_ari_ten_times_as_far(tmp
     full = ratios["ari_full", "printed"]
     assert full == pytest.approx(10 * ratios["ari_full", "power_of_ten"], rel=0.2)
     assert full > 5 * ratios["ari_diagonal", "printed"] > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_encoders_runs_and_ends_with_one_json_object():
+    command = [sys.executable, str(BENCH / "encoders.py"), "--tiny", "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout.splitlines()[-1])["encoders"]
+    assert len(rows) == 12
+    for row in rows.values():
+        assert row["parameters"] > 1e6 and row["memory_mb"] > 4 * row["parameters"] / 1e6
+        assert row["seconds_per_hour"] > 0

@@ -269,9 +269,10 @@ def test_a_container_that_needs_ffmpeg_names_the_extra_media(monkeypatch, tmp_pa
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.lora=8", "adapters such as LoRA are not available"),
-        ("train.patience=3", "`protocol.validation: speaker`"),
-        ("train.early_stopping=true", "early stopping is not a setting"),
+        ("train.peft=8", "set `train.lora`"),
+        ("train.early_stopping=true", "set `train.patience`"),
+        ("train.gradient_accumulation_steps=4", "set `train.accumulate`"),
+        ("train.report_to=wandb", "set `train.log`"),
         ("epochs=[3]", "it is a key of `train`: train.epochs"),
         ("data.epochs=3", "it is a key of `train`: train.epochs"),
         ("lr=0.1", "set `train.learning_rate`"),

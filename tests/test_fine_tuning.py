@@ -1,16 +1,15 @@
-"""Fine-tuning: rates by layer, large batches in parts, averages, early ends, balanced epochs, fp16."""
+"""Fine-tuning: rates by layer, large batches in parts, averages of the weights, fp16."""
 
 import copy
 import json
 import math
-from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_MODEL, clips, padded
+from conftest import clips, padded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_runs import change_training, interrupt, load_weights, train_first_fold
@@ -22,13 +21,10 @@ from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
-from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import distributed
 from sertone.training.fit.averaging import WeightAverage
-from sertone.training.fit.epoch_plan import draw_utterances
 from sertone.training.fit.epoch_statistics import EpochStatistics
 from sertone.training.fit.optimizer import make_optimizer
-from sertone.training.fit.schedules import has_stalled
 from sertone.training.fit.step import Stepper
 
 EMOTIONS = ["happy", "sad", "angry", "neutral"]
@@ -215,105 +211,6 @@ def test_the_average_is_kept_and_a_resumed_training_has_the_same(
     assert any(not torch.equal(weights[name], other[name]) for name in weights)
 
 
-# Early end
-
-
-@pytest.mark.parametrize(
-    ("scores", "stalled"),
-    [([], False), ([0.5], False), ([0.5, 0.4], False), ([0.5, 0.4, 0.5], True), ([0.5, 0.4, 0.6], False),
-     ([0.1, 0.2, 0.3, 0.2, 0.3], True), ([-2.0, -1.0, -1.5], False)],
-)  # fmt: skip
-def test_a_stage_stalls_after_two_epochs_that_are_no_better(scores, stalled):
-    config = TrainConfig(batch_size=1, patience=2)
-    assert has_stalled(config, [{"score": score} for score in scores]) is stalled
-    assert not has_stalled(TrainConfig(batch_size=1), [{"score": score} for score in scores])
-    assert not has_stalled(config, [{"loss": 1.0}] * 9), "no validation score"
-
-
-def test_a_training_that_no_longer_improves_ends_early_and_keeps_its_best_epoch(
-    demo_recipe, tmp_path, monkeypatch
-):
-    """With rates near zero nothing improves on the first epoch."""
-    tiny = {"name": "baseline", "encoder": {"name": "tiny"}, "hidden": 8}
-    rates = {"encoder": 1e-30, "downstream": 1e-30}
-    recipe = demo_recipe(
-        tiny, {"validation": "speaker"}, epochs=[9], save_every=9, patience=2, learning_rate=rates
-    )
-    trainer = train_first_fold(recipe, tmp_path / "whole")
-    assert len(trainer.history) == 3
-    interrupt(monkeypatch, change_training(recipe, save_every=1), tmp_path / "parts", 2)
-    resumed = train_first_fold(change_training(recipe, save_every=1), tmp_path / "parts")
-    assert [entry["score"] for entry in resumed.history] == [entry["score"] for entry in trainer.history]
-    again = train_first_fold(recipe, tmp_path / "whole")
-    assert len(again.history) == 3, "the end is saved, so that nothing is trained again"
-
-
-def test_an_early_end_needs_validation_speakers(demo_recipe):
-    with pytest.raises(SertoneError, match=r"train\.patience is set.*no validation speakers") as caught:
-        prepare(demo_recipe(patience=3))
-    assert caught.value.code == "no_validation" and "who decide when a stage ends" in caught.value.expected
-
-
-def test_a_stage_of_auxiliary_tasks_alone_has_all_its_epochs(demo_recipe, tmp_path):
-    rates = {"encoder": 1e-30, "downstream": 1e-30}
-    recipe = demo_recipe(
-        TINY_MODEL, {"validation": "speaker"}, epochs=[4, 4], patience=1, learning_rate=rates
-    )
-    trainer = train_first_fold(recipe, tmp_path)
-    assert Counter(entry["stage"] for entry in trainer.history) == {"auxiliary": 4, "emotion": 2}
-
-
-# Balanced epochs
-
-
-def test_balanced_epochs_draw_every_class_equally_often():
-    labels = ["happy"] * 200 + ["sad"] * 20 + ["angry"] * 60 + ["neutral"] * 10 + [None] * 110
-    rows = [
-        Utterance(id=str(n), path=Path("x"), speaker="s", labels={"emotion": e} if e else {})
-        for n, e in enumerate(labels)
-    ]
-    vocabulary, config = (
-        Vocabulary.from_utterances(rows, FOUR_CLASSES),
-        TrainConfig(batch_size=1, sampling="balanced"),
-    )
-    counts: Counter = Counter()
-    rng = np.random.default_rng(0)
-    for _ in range(100):
-        drawn = draw_utterances(rows, vocabulary, config, rng)
-        assert len(drawn) == len(rows)
-        counts.update(u.labels.get("emotion") for u in drawn)
-    for emotion in EMOTIONS:
-        assert counts[emotion] / 100 == pytest.approx(290 / 4, rel=0.05)
-    assert counts[None] / 100 == pytest.approx(110, rel=0.05)
-    one, two = (draw_utterances(rows, vocabulary, config, np.random.default_rng(3)) for _ in range(2))
-    assert one == two
-    assert draw_utterances(rows, vocabulary, TrainConfig(batch_size=1), rng) is rows
-
-
-def test_a_balanced_training_takes_as_many_utterances(demo_recipe, tmp_path):
-    recipe = demo_recipe({"name": "baseline", "encoder": {"name": "tiny"}}, epochs=[2], sampling="balanced")
-    trainer = train_first_fold(recipe, tmp_path)
-    assert trainer.history[0]["batches"] == math.ceil(len(trainer.fold.train) / 8)
-
-
-def test_balanced_epochs_need_classes(noises):
-    from sertone.recipe import Recipe
-
-    recipe = Recipe.model_validate(
-        {
-            "data": {"corpus": "manifest", "root": str(noises), "scales": {"arousal": [1, 5], "valence": [1, 5]}},
-            "protocol": {"split": "grouped_k_fold", "folds": 2},
-            "model": {
-                "name": "oliveira2023", "encoder": {"name": "tiny"}, "text": None, "tasks": {"dominance": 0},
-            },
-            "train": {"batch_size": 8, "epochs": [1], "sampling": "balanced"},
-        }
-    )  # fmt: skip
-    with pytest.raises(SertoneError, match="predicts no emotion classes") as caught:
-        prepare(recipe)
-    assert caught.value.code == "no_classes"
-
-
 # Half precision with scaled losses
 
 
@@ -345,6 +242,28 @@ def test_a_scale_that_is_too_large_skips_the_step_and_is_halved():
     assert all(torch.equal(before[name], tensor) for name, tensor in stepper.model.state_dict().items())
 
 
+def test_a_gradient_that_is_no_number_is_a_bad_step_once_the_scale_cannot_be_the_reason():
+    statistics, losses = EpochStatistics(max_bad_steps=2), {"emotion": torch.tensor(1.0)}
+    nan = torch.tensor(math.nan)
+    for scale in (65536.0, 2.0):
+        assert not statistics.add_step(losses, losses["emotion"], nan, ROWS[:1], scale)
+    assert statistics.bad_in_a_row == 0 and statistics.skipped == 2
+    statistics.add_step(losses, losses["emotion"], nan, ROWS[:1], 1.0)
+    with pytest.raises(SertoneError, match="2 steps in a row"):
+        statistics.add_step(losses, losses["emotion"], nan, ROWS[:1], 0.5)
+    with pytest.raises(SertoneError, match="1 step in a row"):  # a loss that is no number always is
+        EpochStatistics(max_bad_steps=1).add_step(losses, nan, nan, ROWS[:1], 65536.0)
+
+
+def test_every_stage_begins_with_the_same_scale():
+    config = TrainConfig(batch_size=4, device="cpu", precision="16-mixed")
+    model, fabric = models.build(WAN, VOCABULARY), distributed.make_fabric(config)
+    first = Stepper(model, model.stages()[0], config, fabric).loss_scaler
+    scale = first.get_scale()
+    first.load_state_dict(first.state_dict() | {"scale": 4.0})
+    assert Stepper(model, model.stages()[1], config, fabric).loss_scaler.get_scale() == scale
+
+
 def test_an_interrupted_training_in_fp16_keeps_its_scale(demo_recipe, tmp_path, monkeypatch):
     tiny = {"name": "baseline", "encoder": {"name": "tiny"}, "hidden": 8}
     recipe = demo_recipe(tiny, epochs=[3], save_every=1, precision="16-mixed", device="cpu")
@@ -360,3 +279,25 @@ def test_an_interrupted_training_in_fp16_keeps_its_scale(demo_recipe, tmp_path, 
 
 def test_the_run_says_that_it_is_in_fp16():
     assert TrainConfig(batch_size=1, precision="16-mixed").arithmetic == "in fp16 and fp32"
+
+
+@pytest.mark.parametrize("stopped_after", [1, 3])
+def test_an_interrupted_training_of_two_stages_with_everything_ends_with_the_same_weights(
+    demo_recipe, tmp_path, monkeypatch, stopped_after
+):
+    model = WAN | {
+        "encoder": {"name": "tiny"},
+        "dropout": 0.2,
+        "pooling": "standardised",
+        "fusion": "weighted_sum",
+    }
+    recipe = demo_recipe(
+        model | {"frozen_layers": 1}, epochs=[2, 2], save_every=1, device="cpu", batch_size=4, accumulate=2,
+        layer_decay=0.8, ema=0.7, lora={"rank": 2, "dropout": 0.1}, sampling="balanced", focal_gamma=2.0,
+        precision="16-mixed",
+    )  # fmt: skip
+    train_first_fold(recipe, tmp_path / "whole")
+    interrupt(monkeypatch, recipe, tmp_path / "parts", stopped_after)
+    train_first_fold(recipe, tmp_path / "parts")
+    whole, parts = (load_weights(tmp_path / name) for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)

@@ -85,6 +85,19 @@ def test_standardised_pooling_standardises_over_the_utterances_and_remembers_the
     assert torch.equal(pooling.norm.running_mean, before), "one utterance has no variance"
 
 
+def test_an_utterance_without_frames_has_no_part_in_the_moments():
+    torch.manual_seed(0)
+    features, frames = 3 * draw_normal(4, 7, 3), torch.tensor([7, 0, 5, 6])
+    present = [0, 2, 3]
+    some, all_ = POOLINGS["standardised"](3).train(), POOLINGS["standardised"](3).train()
+    mixed, alone = some(features, frames), all_(features[present], frames[present])
+    torch.testing.assert_close(mixed[present], alone)
+    torch.testing.assert_close(some.norm.running_var, all_.norm.running_var)
+    before = some.norm.running_var.clone()
+    assert some(features, torch.zeros(4, dtype=torch.long)).isfinite().all()
+    assert torch.equal(some.norm.running_var, before)
+
+
 @given(st.integers(1, 4), st.integers(0, 3), st.integers(0, 99))
 def test_norms_of_hidden_states_against_their_formulas(states, more, seed):
     torch.manual_seed(seed)

@@ -35,7 +35,7 @@ def test_tensorboard_gets_every_number_of_the_history(demo_recipe, tmp_path):
 def test_a_resumed_training_replaces_the_epochs_after_its_save(demo_recipe, tmp_path, monkeypatch):
     recipe = demo_recipe(TINY, epochs=[4], save_every=2, log=["tensorboard"])
     interrupt(monkeypatch, recipe, tmp_path, 2)
-    with Loggers(["tensorboard"], tmp_path, "fold 0", 2) as loggers:
+    with Loggers(["tensorboard"], tmp_path, "fold 0", 2, print) as loggers:
         loggers.log({"loss": 77.0}, 3)  # an epoch after the last save, which is trained again
     trainer = train_first_fold(recipe, tmp_path)
     losses = read_events(tmp_path / "tensorboard")["loss"]
@@ -54,6 +54,21 @@ def test_loggers_change_no_result_and_may_be_added_to_a_resumed_run(demo_recipe)
 
     plain, logged = demo_recipe(), demo_recipe(log=["tensorboard"])
     assert recipes.drop_neutral(plain.model_dump()) == recipes.drop_neutral(logged.model_dump())
+
+
+def test_a_logger_that_fails_is_left_out_and_training_goes_on(demo_recipe, tmp_path, monkeypatch):
+    from torch.utils.tensorboard import SummaryWriter
+
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(SummaryWriter, "add_scalar", fail)
+    lines = []
+    train_first_fold(demo_recipe(TINY, epochs=[2], log=["tensorboard"]), tmp_path, lines)
+    assert [line for line in lines if "gets no more" in line] == [
+        "TensorBoard failed and gets no more: no space left"
+    ]
+    assert (tmp_path / "checkpoint" / "model.safetensors").is_file()
 
 
 def test_only_numbers_are_logged():

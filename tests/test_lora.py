@@ -51,7 +51,7 @@ def test_adapters_change_nothing_at_first_and_add_their_product_in_the_end(encod
     inputs = padded(clips(9000, 6000))
     plain, names = encoder(*inputs)[0], list(encoder.state_dict())
     expected = copy.deepcopy(encoder)
-    add_lora(encoder, EVERYWHERE, seed=0)
+    add_lora(encoder, EVERYWHERE, -1, seed=0)
     torch.testing.assert_close(encoder(*inputs)[0], plain, atol=1e-6, rtol=1e-6)
     move(encoder)
     for name, module in adapters(encoder).items():
@@ -66,7 +66,7 @@ def test_adapters_change_nothing_at_first_and_add_their_product_in_the_end(encod
 
 
 def test_every_layer_is_adapted_and_only_adapters_above_the_cut_are_trained(encoder):
-    add_lora(encoder, EVERYWHERE, seed=0)
+    add_lora(encoder, EVERYWHERE, -1, seed=0)
     per_layer = len(adapters(encoder)) / encoder.depth
     assert per_layer == int(per_layer) >= 4
     for cut in range(-1, encoder.depth + 1):
@@ -82,8 +82,19 @@ def test_every_layer_is_adapted_and_only_adapters_above_the_cut_are_trained(enco
 
 def test_the_place_decides_what_is_adapted():
     encoder = TinyEncoderConfig().build()
-    add_lora(encoder, LoraConfig(where=["feed_forward"]), seed=0)
+    add_lora(encoder, LoraConfig(where=["feed_forward"]), -1, seed=0)
     assert {name.rsplit(".", 1)[1] for name in adapters(encoder)} == {"intermediate_dense", "output_dense"}
+
+
+def test_layers_that_are_always_frozen_get_no_adapters():
+    """Their output is the same in all folds and runs, which share its cache."""
+    encoder = TinyEncoderConfig(depth=3).build()
+    names = list(encoder.state_dict())
+    add_lora(encoder, LoraConfig(), 2, seed=0)
+    assert {name.split(".")[2] for name in adapters(encoder)} == {"2"}
+    assert [n for n in names if n.startswith("transformer.layers.1.")] == [
+        n for n in encoder.state_dict() if n.startswith("transformer.layers.1.")
+    ]
 
 
 def test_the_first_values_depend_on_the_seed_alone():
@@ -92,7 +103,7 @@ def test_the_first_values_depend_on_the_seed_alone():
         encoder = TinyEncoderConfig().build()
         torch.manual_seed(earlier)
         expected = torch.random.get_rng_state()
-        add_lora(encoder, LoraConfig(), seed)
+        add_lora(encoder, LoraConfig(), -1, seed)
         assert torch.equal(torch.random.get_rng_state(), expected), "random numbers of the run stay the same"
         values.append(torch.cat([m.lora_A["default"].weight.flatten() for m in adapters(encoder).values()]))
     assert torch.equal(values[0], values[1]) and not torch.equal(values[1], values[2])
@@ -101,7 +112,7 @@ def test_the_first_values_depend_on_the_seed_alone():
 def test_an_encoder_that_is_not_pretrained_is_refused():
     encoder = CompactEncoderConfig(width=16, depth=2).build()
     with pytest.raises(SertoneError, match="CompactEncoder has no pretrained attention layers") as caught:
-        add_lora(encoder, LoraConfig(), seed=0)
+        add_lora(encoder, LoraConfig(), -1, seed=0)
     assert caught.value.code == "no_lora" and "train.lora: null" in caught.value.way_out
 
 
@@ -140,9 +151,10 @@ def test_an_interrupted_training_of_adapters_ends_with_the_same_weights(demo_rec
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_info_counts_the_adapters_as_trained(demo_recipe, tmp_path):
+def test_info_counts_the_adapters_as_trained_without_peft(demo_recipe, tmp_path, monkeypatch):
     recipe = demo_recipe(BASELINE, epochs=[1], lora={"rank": 2})
     train_first_fold(recipe, tmp_path)
+    monkeypatch.setitem(sys.modules, "peft", None)  # a checkpoint holds a plain encoder
     cost = info.describe(tmp_path / "checkpoint")["cost"]
     tensors = load_file(tmp_path / "checkpoint" / "model.safetensors")
     assert cost["total"] == sum(t.numel() for t in tensors.values())

@@ -127,10 +127,11 @@ def test_two_processes_take_the_step_of_their_mean_loss(demo_recipe, tmp_path):
     lengths, withheld = material.recordings.lengths, [""] * len(fold.train)
     plan, _ = plan_epoch(fold.train, lengths, withheld, recipe.train, memory, np.random.default_rng(0))
     assert len(plan) == 2
-    losses = [
-        stepper._compute_losses(b)[2] for b in trainer.loader.batches(plan, list(stepper.stage.weights))
-    ]
-    (sum(losses) / 2).backward()
+    shares = stepper.stage.weights
+    for batch in trainer.loader.batches(plan, list(shares)):
+        outputs = alone(batch, tuple(shares))
+        losses = {task: alone.heads[task].loss(outputs[task], batch.targets[task]) for task in shares}
+        (sum(weight * losses[task] for task, weight in shares.items()) / 2).backward()
     for group in stepper.optimizer.param_groups:
         group["lr"] = group["peak"]
     before = {name: tensor.clone() for name, tensor in alone.state_dict().items()}
@@ -139,6 +140,19 @@ def test_two_processes_take_the_step_of_their_mean_loss(demo_recipe, tmp_path):
         torch.testing.assert_close(torch.from_numpy(weights[name]), tensor, atol=1e-6, rtol=1e-4)
     moved = [name for name, tensor in alone.state_dict().items() if not torch.equal(tensor, before[name])]
     assert len(moved) > 20
+
+
+def test_two_processes_decide_alike_with_every_setting_of_fine_tuning(demo_recipe, tmp_path):
+    """Adapters, averages, batches in parts, a batch norm and an early end: equal weights and histories."""
+    model = {"name": "baseline", "encoder": {"name": "tiny"}, "hidden": 8, "pooling": "standardised"}
+    recipe = demo_recipe(
+        model, {"validation": "speaker"}, epochs=[6], batch_size=4, device="cpu", accumulate=2, ema=0.8,
+        layer_decay=0.9, patience=1, lora={"rank": 2}, sampling="balanced", log=["tensorboard"],
+    )  # fmt: skip
+    (first, weights, *_), (second, others, *_) = train_with_two_ranks(recipe, tmp_path / "run")
+    assert all((weights[name] == others[name]).all() for name in weights)
+    assert [entry["score"] for entry in first] == [entry["score"] for entry in second]
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1, "one process writes"
 
 
 def test_jobs_and_several_processes_exclude_each_other(demo_recipe, tmp_path, monkeypatch):

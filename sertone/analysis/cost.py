@@ -16,11 +16,10 @@ import torch
 from sertone import models
 from sertone.audio import SAMPLING_RATE
 from sertone.models.contract import EmotionModel
-from sertone.nn.adapters import add_lora, is_adapter
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.train_parts import LoraConfig
-from sertone.training.fit.preparation import freeze
+from sertone.training.fit.preparation import count_trained, freeze
 from sertone.utils.processes import ChildProcess
 
 HUBERT_LARGE = 311_228_544
@@ -41,8 +40,7 @@ def count_parameters(model: EmotionModel, lora: LoraConfig | None = None) -> dic
     """Count the parameters of a model, and those that are trained.
 
     Args:
-        model: model with encoders and stages. Afterwards it is frozen as in its last stage, and has adapters
-            where `lora` is given.
+        model: model with encoders and stages. Afterwards it is frozen as in its last stage.
         lora: adapters that are trained instead of the encoder's layers. They count as trained, and not in
             `total`, because the trained model does not have them.
 
@@ -50,45 +48,33 @@ def count_parameters(model: EmotionModel, lora: LoraConfig | None = None) -> dic
         `total`, `trained` in any stage, `stages` (name -> trained in it), `parts` (encoder, text, rest ->
         `total` and `trained`), and `share_of_hubert_large`, the trained ones divided by HUBERT_LARGE.
     """
-    total = _count_weights(model)
-    if lora is not None:
-        add_lora(model.encoder, lora, seed=0)
-    trained: set[str] = set()
+    trained: dict[str, int] = {}
     stages = {}
     for stage in model.stages():
-        # Freezing sets `requires_grad`, which tells the trained parameters of a stage.
         freeze(model, stage)
-        stage_names = {name for name, weight in model.named_parameters() if weight.requires_grad}
-        stages[stage.name] = _count_weights(model, stage_names)
-        trained |= stage_names
-    trained_count = _count_weights(model, trained)
+        counts = count_trained(model, lora)
+        stages[stage.name] = sum(counts.values())
+        trained |= counts
+    trained_count = sum(trained.values())
+    totals = {name: weight.numel() for name, weight in model.named_parameters()}
     return {
-        "total": total,
+        "total": sum(totals.values()),
         "trained": trained_count,
         "stages": stages,
-        "parts": _count_parts(model, trained),
+        "parts": _count_parts(totals, trained),
         "share_of_hubert_large": trained_count / HUBERT_LARGE,
     }
 
 
-def _count_parts(model: EmotionModel, trained: set[str]) -> dict[str, dict[str, int]]:
-    """Return `total` and `trained` of each part of PARTS, and of the rest."""
-    names_by_part: dict[str, set[str]] = {}
-    for name, _ in model.named_parameters():
-        first = name.split(".", 1)[0]
-        names_by_part.setdefault(first if first in PARTS else "rest", set()).add(name)
-    return {
-        part: {
-            "total": _count_weights(model, {n for n in names if not is_adapter(n)}),
-            "trained": _count_weights(model, names & trained),
-        }
-        for part, names in names_by_part.items()
-    }
-
-
-def _count_weights(model: EmotionModel, names: set[str] | None = None) -> int:
-    """Count the weights of the parameters with these names; None: of all."""
-    return sum(w.numel() for name, w in model.named_parameters() if names is None or name in names)
+def _count_parts(totals: Mapping[str, int], trained: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Return `total` and `trained` of each part of PARTS, and of the rest, from the counts by name."""
+    parts: dict[str, dict[str, int]] = {}
+    for kind, counts in {"total": totals, "trained": trained}.items():
+        for name, count in counts.items():
+            first = name.partition(".")[0]
+            part = parts.setdefault(first if first in PARTS else "rest", {"total": 0, "trained": 0})
+            part[kind] += count
+    return parts
 
 
 def measure_cost(

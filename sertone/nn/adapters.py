@@ -7,9 +7,10 @@ product is added to the weights, and the encoder has its old layout again.
 from typing import Any
 
 import torch
+from torch import nn
 
 from sertone.errors import SertoneError
-from sertone.nn.encoders.base import ADAPTER, Encoder
+from sertone.nn.encoders.base import Encoder
 from sertone.recipe.train_parts import LoraConfig
 from sertone.utils.extras import install_command
 
@@ -31,14 +32,38 @@ def require_lora(encoder: Encoder, config: LoraConfig) -> None:
     _import_peft()
 
 
-def add_lora(encoder: Encoder, config: LoraConfig, seed: int) -> None:
-    """Put adapters beside the weights of all layers. They change nothing yet: one matrix starts at zero.
+def list_adapted(encoder: Encoder, config: LoraConfig, cut: int) -> dict[str, nn.Linear]:
+    """Return name -> linear module of the layers above a cut that `config` adapts."""
+    wanted = [name for place in config.where for name in encoder.lora_modules.get(place, ())]
+    above = [module for part in encoder.parts()[max(1, cut + 1) :] for module in part]
+    inside = {id(inner) for module in above for inner in module.modules()}
+    return {
+        name: module
+        for name, module in encoder.named_modules()
+        if isinstance(module, nn.Linear) and id(module) in inside and name.rsplit(".", 1)[-1] in wanted
+    }
+
+
+def count_adapters(encoder: Encoder, config: LoraConfig) -> dict[str, int]:
+    """Return name of each module above the encoder's present cut -> parameters of its adapter.
+
+    The adapters need not be there, nor `peft`.
+    """
+    return {
+        name: config.rank * (module.in_features + module.out_features)
+        for name, module in list_adapted(encoder, config, encoder.cut).items()
+    }
+
+
+def add_lora(encoder: Encoder, config: LoraConfig, cut: int, seed: int) -> None:
+    """Put adapters beside weights. They change nothing yet: one matrix starts at zero.
 
     From now on `Encoder.freeze` freezes the weights themselves, and thaws only adapters.
 
     Args:
         encoder: encoder of a model, changed in place.
         config: `train.lora`.
+        cut: layers up to this one are frozen in every stage, so they get none.
         seed: seed of the first values, so that they do not depend on earlier random numbers.
 
     Raises:
@@ -46,16 +71,15 @@ def add_lora(encoder: Encoder, config: LoraConfig, seed: int) -> None:
     """
     require_lora(encoder, config)
     peft = _import_peft()
-    names = [name for place in config.where for name in encoder.lora_modules[place]]
     options = peft.LoraConfig(
-        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=names
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=list(list_adapted(encoder, config, cut)),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for part in encoder.parts()[1:]:
-            for module in part:
-                if any(name.rsplit(".", 1)[-1] in names for name, _ in module.named_modules()):
-                    peft.inject_adapter_in_model(options, module)
+        peft.inject_adapter_in_model(options, encoder)
     encoder.is_adapted = True
     encoder.freeze(encoder.cut)
 
@@ -77,11 +101,6 @@ def merge_lora(encoder: Encoder) -> None:
         setattr(parent, name, child.get_base_layer())
     encoder.is_adapted = False
     encoder.freeze(encoder.cut)
-
-
-def is_adapter(name: str) -> bool:
-    """Return whether the parameter of this name belongs to an adapter."""
-    return ADAPTER in name
 
 
 def _import_peft() -> Any:

@@ -59,15 +59,22 @@ class StandardisedPooling(Pooling):
         self.norm = BatchNorm(self.outputs)
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        return self.norm(torch.cat([masked_mean(features, frames), masked_std(features, frames)], -1))
+        pooled = torch.cat([masked_mean(features, frames), masked_std(features, frames)], -1)
+        if not self.training:
+            return self.norm(pooled)
+        # An utterance without frames, such as one whose audio is withheld, has no part in the moments.
+        present = frames > 0
+        return self.norm.apply_moments(pooled).index_put((present,), self.norm(pooled[present]))
 
 
 class BatchNorm(nn.BatchNorm1d):
     """Batch norm that takes a batch of one utterance, which has no variance, as in evaluation."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if len(input) > 1 or not self.training:
-            return super().forward(input)
+        return super().forward(input) if len(input) > 1 or not self.training else self.apply_moments(input)
+
+    def apply_moments(self, input: Tensor) -> Tensor:
+        """Normalise with the moments of the training set so far, as in evaluation."""
         return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 

@@ -89,7 +89,7 @@ def load_pickled_tensors(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([(_LeftOut, name) for name in classes]):
             content = torch.load(path, map_location="cpu", weights_only=True)
         weights = content.get("model", content)
-        return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+        return {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
     except Exception as error:  # what a damaged or foreign file raises has no common class
         raise SertoneError(
             "bad_weights", f"{path}: {first_line(error)}", "an intact file of torch.save"

@@ -25,7 +25,8 @@ class TrainingConfig(Settings):
     """The seconds of audio in a batch, padding included. Set this or `batch_size`."""
     accumulate: int = Field(default=1, ge=1)
     """The number of batches whose gradients are added up for one step. It is as if they were one batch, which
-    would need more memory. Only the concordance of ratings remains that of each batch."""
+    would need more memory. Only the concordance of ratings, and the moments of `standardised` pooling, remain
+    those of each batch."""
     length_mixing: Annotated[float, Field(ge=0)] | Literal["random"] = 0.03
     """The degree to which batches mix utterances of different lengths: 0.03 pads little, and 1 mixes nearly
     all lengths. `random` ignores the lengths, as the papers do. In a small corpus length is related to

@@ -45,9 +45,8 @@ def did_you_mean(name: object, known: Iterable[str], most: int = 2) -> str:
 
 ELSEWHERE = {
     (
-        "early stopping is not a setting: all epochs are trained, and with `protocol.validation: "
-        "speaker` the epoch with the best score on a held-out speaker is kept"
-    ): "early_stopping early_stop patience early_stopping_patience",
+        "set `train.patience`, a number of epochs, and `protocol.validation: speaker`, whose score decides"
+    ): "early_stopping early_stop early_stopping_patience",
     "set `train.batch_size` (utterances) or `train.batch_seconds` (seconds of audio, padding included)": (
         "batch bs train_batch_size per_device_train_batch_size batch_size batch_seconds"
     ),
@@ -70,16 +69,20 @@ ELSEWHERE = {
     "the classes follow from the labels: set `data.classes`": (
         "num_labels num_classes n_classes id2label label2id"
     ),
-    "adapters such as LoRA are not available; `model.frozen_layers` trains fewer layers": (
-        "lora peft adapter adapters"
-    ),
+    "set `train.lora`, as in {rank: 8}": "peft adapter adapters lora_rank lora_r lora_alpha",
+    "set `train.accumulate`": "gradient_accumulation_steps accumulate_grad_batches grad_accum accumulation",
+    "set `train.ema`, the decay of the average": "ema_decay model_ema swa",
+    "set `train.layer_decay`": "llrd layerwise_lr_decay layer_wise_lr_decay",
+    "set `train.focal_gamma`": "focal focal_loss gamma",
+    "set `train.sampling: balanced`": "sampler balanced weighted_sampler oversampling",
+    "set `train.log`, as in [tensorboard]": "logger loggers report_to tensorboard wandb mlflow",
     "loading has no workers to set; `--jobs` sets how many folds are trained in parallel": (
         "workers num_workers dataloader_num_workers"
     ),
     "set `train.speeds` and `train.augmentation`; `functionals` encoders also have `perturbation`": (
         "augmentation augment specaugment spec_augment"
     ),
-    "set `train.precision`: auto, bf16-mixed or 32-true": "fp16 bf16 amp mixed_precision",
+    "set `train.precision`: auto, bf16-mixed, 16-mixed or 32-true": "fp16 bf16 amp mixed_precision",
     "set the weight of each task's loss in `model.tasks`, and `train.class_weights` for rare classes": (
         "loss criterion loss_weights"
     ),
@@ -91,7 +94,10 @@ ELSEWHERE = {
         "encoder backbone model_name model_name_or_path pretrained"
     ),
     "wav2vec 2.0, HuBERT, WavLM and Whisper are encoders: {name: pretrained, source: openai/whisper-base}": (
-        "wavlm hubert wav2vec2 whisper emotion2vec"
+        "wavlm hubert wav2vec2 whisper"
+    ),
+    "set `model.encoder`, as in {name: emotion2vec, source: emotion2vec/emotion2vec_plus_base}": (
+        "emotion2vec"
     ),
     "set `train.seed`; a study has `seeds`, and `sertone ablate --seeds 0 1 2` changes them": (
         "random_seed random_state seeds"

@@ -168,7 +168,7 @@ class Encoder(nn.Module, ABC):
                 "bad_cut",
                 f"{cut} frozen layers, but the encoder has {self.depth}",
                 f"a number from 0 (front end only) to {self.depth}, or {NOTHING} for nothing",
-                "lower model.frozen_layers",
+                "lower model.frozen_layers, or frozen_layers_in_stage_1",
             )
         self.cut = cut
         for index, modules in enumerate(self.parts()):

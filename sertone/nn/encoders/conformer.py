@@ -22,7 +22,7 @@ from sertone.nn.encoders.base import Footprint
 from sertone.nn.encoders.convolutions import (
     convolve_waveforms,
     count_samples_of_a_frame,
-    has_group_norm,
+    make_extractor,
     standardise_waveforms,
 )
 from sertone.nn.encoders.filter_bank import HOP, SAMPLING_RATE, STRIDE, WINDOW, FilterBankFrontEnd
@@ -167,8 +167,7 @@ class Wav2Vec2ConformerEncoder(ConformerEncoder):
         return self.share_modules(model)
 
     def make_extractor(self) -> Wav2Vec2FeatureExtractor:
-        mask = not has_group_norm(self.convolutions[0])
-        return Wav2Vec2FeatureExtractor(do_normalize=self.normalize, return_attention_mask=mask)
+        return make_extractor(self.convolutions, self.normalize)
 
 
 class Wav2Vec2BertEncoder(ConformerEncoder):

@@ -7,8 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Wav2Vec2FeatureExtractor
 
 from sertone.nn.masks import frame_mask, masked_mean
+
+
+def make_extractor(convolutions: nn.ModuleList, normalize: bool) -> Wav2Vec2FeatureExtractor:
+    """Return the feature extractor of Hugging Face for a model with these convolutions."""
+    # transformers uses models with a group norm without an attention mask.
+    mask = not has_group_norm(convolutions[0])
+    return Wav2Vec2FeatureExtractor(do_normalize=normalize, return_attention_mask=mask)
 
 
 def convolve_waveforms(

@@ -63,6 +63,8 @@ class Emotion2vecArchitectureConfig(EncoderSettings):
     """The number of extra tokens E."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """The dropout of trained layers. That of the published configurations is 0.1."""
+    layerdrop: float = Field(default=0.0, ge=0, lt=1)
+    """LayerDrop skips a trained layer with this probability at every step of training."""
 
     def build(self) -> "Emotion2vecEncoder":
         """Build the encoder with random weights."""
@@ -85,6 +87,7 @@ class Emotion2vecEncoder(Encoder):
         super().__init__()
         self.config = config
         self.width, self.depth, self.extra_tokens = config.width, config.depth, config.extra_tokens
+        self.layerdrop = config.layerdrop
         self.min_samples = count_samples_of_a_frame(config)
         inputs = (1, *[config.channels] * (len(config.conv_kernel) - 1))
         shapes = zip(inputs, config.conv_kernel, config.conv_stride, strict=True)

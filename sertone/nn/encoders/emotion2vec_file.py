@@ -55,14 +55,13 @@ class Emotion2vecConfig(EncoderSettings):
             name.removeprefix(FINE_TUNED): tensor.float()
             for name, tensor in load_pickled_tensors(path).items()
         }
-        encoder = _find_sizes(published, path).build()
+        encoder = _find_sizes(published, path).model_copy(update={"layerdrop": self.layerdrop}).build()
         context_layers = _count(published, f"{AUDIO}context_encoder.blocks.")
         names = {name: _name_in_file(name, context_layers) for name in encoder.state_dict()}
         tensors = {name: published[theirs] for name, theirs in names.items() if theirs in published}
         tensors["bias.scale"] = tensors["bias.scale"].flatten()
         require_complete(encoder, tensors, path)
         restore(encoder, tensors, path)
-        encoder.layerdrop = self.layerdrop
         encoder.unused = _describe_unused(self.source, set(published) - set(names.values()))
         return encoder
 

@@ -18,7 +18,7 @@ from sertone.nn.encoders.base import Footprint
 from sertone.nn.encoders.convolutions import (
     convolve_waveforms,
     count_samples_of_a_frame,
-    has_group_norm,
+    make_extractor,
     standardise_waveforms,
 )
 from sertone.nn.encoders.transformers_encoder import (
@@ -154,9 +154,7 @@ class Wav2Vec2Encoder(TransformersEncoder):
         return model
 
     def make_extractor(self) -> Wav2Vec2FeatureExtractor:
-        # transformers uses models with a group norm without an attention mask.
-        mask = not has_group_norm(self.convolutions[0])
-        return Wav2Vec2FeatureExtractor(do_normalize=self.normalize, return_attention_mask=mask)
+        return make_extractor(self.convolutions, self.normalize)
 
     def parts(self) -> list[list[nn.Module]]:
         inner = self.transformer

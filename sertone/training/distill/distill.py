@@ -32,6 +32,7 @@ from sertone.training.distill.student import DistillationTrainer, StudentModel
 from sertone.training.experiment import contamination
 from sertone.training.fit import distributed
 from sertone.training.fit.distributed import require_device
+from sertone.training.fit.loggers import require_loggers
 from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.run_folder import claim, fingerprint
 
@@ -65,6 +66,7 @@ def distill(
             `bad_targets`, `nothing_held_out`, `run_in_use`, `other_experiment`.
     """
     require_device(recipe.train.device)
+    require_loggers(recipe.train.log)
     distributed.init(recipe.train.device)
     out = Path(out)
     seed = recipe.train.seed

@@ -20,6 +20,7 @@ from sertone.nn.batch import Batch
 from sertone.nn.distillation import TargetHead
 from sertone.nn.encoders.base import NOTHING, Encoder, Prefix
 from sertone.nn.heads import HeadOutput, Heads
+from sertone.nn.masks import frame_mask
 from sertone.training.data.batches import plan_batches
 from sertone.training.data.loader import BatchItem, Loader
 from sertone.training.data.prefix_cache import PrefixCache
@@ -128,7 +129,8 @@ class TargetLoader(Loader):
                 prefix = Prefix(*self.encoder.front(batch.waveforms, batch.lengths))
             if not prefix.layers:  # the cache has only the front end's features, not the hidden states
                 prefix = self.encoder.run_frozen_layers(prefix, self.targets)
-            return self.encoder.drop_tokens(prefix)[0]
+            states, frames = self.encoder.drop_tokens(prefix)
+        return states * frame_mask(frames, states.shape[2])[:, None, :, None]
 
 
 @dataclass

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
 from sertone.errors import SertoneError
@@ -87,6 +87,9 @@ def _choose_precision(config: TrainConfig) -> dict[str, Any]:
     from lightning_fabric.plugins import MixedPrecision
 
     uses_gpu = config.device in ("auto", "cuda") and torch.cuda.is_available()
+    uses_mps = config.device == "mps" or (config.device == "auto" and torch.backends.mps.is_available())
+    if config.precision == "16-mixed" and uses_mps and not uses_gpu:
+        raise SertoneError("no_device", "train.precision 16-mixed on mps", "cuda or cpu, or 32-true")
     if config.precision == "16-mixed" and not uses_gpu:
         # Fabric would silently use bf16 on a CPU.
         return {"plugins": [MixedPrecision("16-mixed", "cpu")]}
@@ -128,6 +131,21 @@ def mean(values: Tensor) -> Tensor:
         dist.all_reduce(values)
         values /= world_size()
     return values
+
+
+def share_first(value: Value) -> Value:
+    """Return the value of the first process in all of them, for decisions that must not differ."""
+    return gather(value)[0]
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give the model of every process the buffers of the first, such as the moments of batch norms.
+
+    In a forward pass torch does the same before, so that afterwards they differ by the last batch.
+    """
+    if dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def gather(value: Value) -> list[Value]:

@@ -67,8 +67,7 @@ class EpochStatistics:
         loss: Tensor,
         norm: Tensor,
         utterances: Sequence[Utterance],
-        *,
-        scaled: bool = False,
+        scale: float = 1.0,
     ) -> bool:
         """Record a step, and return True where loss and gradient are finite, so that the optimizer may step.
 
@@ -79,8 +78,8 @@ class EpochStatistics:
             loss: their weighted sum.
             norm: norm of the gradient, before clipping.
             utterances: utterances of the batch.
-            scaled: the loss is scaled in fp16. A scale that is too large makes the gradient infinite, which
-                is expected: the step is skipped, and the scale is lowered.
+            scale: factor of the loss in fp16. One that is too large makes the gradient infinite, which is
+                expected: the step is skipped, and the scale is lowered. At 1 and below it is no reason.
 
         Raises:
             SertoneError: `not_finite`.
@@ -91,7 +90,7 @@ class EpochStatistics:
         total, length, *parts = values.tolist()
         if not (math.isfinite(total) and math.isfinite(length)):
             self.skipped += 1
-            if not (scaled and math.isfinite(total)):
+            if scale <= 1 or not math.isfinite(total):
                 self._count_bad_step(utterances)
             return False
         self.bad_in_a_row = 0

@@ -4,13 +4,13 @@ The report and the results of a run need none of them.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from sertone.errors import SertoneError
+from sertone.errors import SertoneError, first_line
 from sertone.utils.extras import install_command
 
 OWN_PACKAGES = {"mlflow": "pip install mlflow-skinny", "wandb": "pip install wandb"}
@@ -42,10 +42,15 @@ class Loggers(ExitStack):
         folder: folder of the fold, where they keep their files.
         run: name of the run in MLflow and Weights & Biases.
         step: number of epochs that are done already: what was logged after them is replaced in TensorBoard.
+        say: receives a line about a logger that fails. It gets no further epochs, and training goes on.
     """
 
-    def __init__(self, names: Sequence[str], folder: Path, run: str, step: int) -> None:
+    def __init__(
+        self, names: Sequence[str], folder: Path, run: str, step: int, say: Callable[[str], None]
+    ) -> None:
         super().__init__()
+        self._say = say
+        folder.mkdir(parents=True, exist_ok=True)
         self._loggers = [LOGGERS[name](folder, run, step) for name in names]
 
     def __enter__(self) -> "Loggers":
@@ -62,8 +67,12 @@ class Loggers(ExitStack):
             step: number of the epoch over all stages, from 1.
         """
         values = select_numbers(entry)
-        for logger in self._loggers:
-            logger.log(values, step)
+        for logger in list(self._loggers):
+            try:
+                logger.log(values, step)
+            except Exception as error:  # of any class: a server may not answer, a disk may be full
+                self._loggers.remove(logger)
+                self._say(f"{type(logger).__name__.lstrip('_')} failed and gets no more: {first_line(error)}")
 
 
 def select_numbers(entry: Mapping[str, Any]) -> dict[str, float]:

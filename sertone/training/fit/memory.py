@@ -25,17 +25,19 @@ import torch
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.models.contract import EmotionModel
+from sertone.models.stage import Stage
 from sertone.nn.encoders.base import Encoder
 from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
+from sertone.training.fit.preparation import count_trained, freeze
 
 NUMBER_BYTES = {"32-true": 4.0, "bf16-mixed": 2.4, "16-mixed": 2.4}
 """The bytes of a number that is stored for the gradient, by `train.precision`."""
 WEIGHT_BYTES = 4
-"""The bytes of a weight that is not trained."""
-TRAINED_WEIGHT_BYTES = 16
-"""The bytes of a trained weight, with its gradient and two moments."""
+"""The bytes of a weight, and of its moving average."""
+TRAINED_WEIGHT_BYTES = 12
+"""The bytes that a trained weight takes in addition: its gradient and two moments."""
 TRAINED_FRONT = 3
 """The memory of a trained front end relative to a frozen one, because it keeps its values."""
 PROPOSED_SECONDS = (600, 300, 180, 120, 90, 60, 45, 30, 20, 15, 10, 5)
@@ -110,17 +112,17 @@ def require_memory(
     available = available_gb(device) / (1 if device == "cuda" else jobs)
     training = [u for fold in folds for u in fold.train]
     evaluation = [u for fold in folds for subset in (fold.validation, fold.test) for u in subset]
-    for utterances, speed, cuts in (
-        (training, min(config.playback_speeds), [stage.cut for stage in model.stages()]),
+    for utterances, speed, stages in (
+        (training, min(config.playback_speeds), model.stages()),
         (evaluation, 1.0, [None]),
     ):
         if not utterances:
             continue
         longest = max(utterances, key=lambda u: lengths[u.id])
         seconds = lengths[longest.id] / SAMPLING_RATE
-        for cut in cuts:
-            step = StepMemory(model.encoder, config, device, cut)
-            free = available - _estimate_weights_gb(model, trained=cut is not None)
+        for stage in stages:
+            step = StepMemory(model.encoder, config, device, stage.cut if stage else None)
+            free = available - _estimate_weights_gb(model, stage, config)
             if step.estimate_gb(1, seconds / speed) > free:
                 raise _make_error(longest, seconds, speed, step, free)
 
@@ -142,9 +144,14 @@ def _make_error(
     )
 
 
-def _estimate_weights_gb(model: EmotionModel, trained: bool) -> float:
-    weights = sum(parameter.numel() for parameter in model.parameters())
-    return weights * (TRAINED_WEIGHT_BYTES if trained else WEIGHT_BYTES) / 1e9
+def _estimate_weights_gb(model: EmotionModel, stage: Stage | None, config: TrainConfig) -> float:
+    """Estimate the memory of the weights, in GB; of a stage with the gradients and moments that it needs."""
+    total = sum(parameter.numel() for parameter in model.parameters()) * WEIGHT_BYTES
+    if stage is not None:
+        freeze(model, stage)
+        trained_bytes = TRAINED_WEIGHT_BYTES + (WEIGHT_BYTES if config.ema else 0)
+        total += sum(count_trained(model, config.lora).values()) * trained_bytes
+    return total / 1e9
 
 
 def available_gb(device: str) -> float:

@@ -6,10 +6,11 @@ from typing import cast
 from sertone.errors import SertoneError
 from sertone.models.contract import EmotionModel
 from sertone.models.stage import Stage
-from sertone.nn.adapters import require_lora
+from sertone.nn.adapters import count_adapters, require_lora
 from sertone.nn.heads import ClassHead, EnsembleHead
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.train_config import TrainConfig
+from sertone.recipe.train_parts import LoraConfig
 from sertone.schema import Utterance
 from sertone.training.fit.epoch_statistics import DIVERGENCE_ADVICE
 from sertone.training.fit.loggers import require_loggers
@@ -53,6 +54,21 @@ def freeze(model: EmotionModel, stage: Stage) -> None:
     model.encoder.freeze(stage.cut)
     for name in stage.frozen:
         model.get_submodule(name).requires_grad_(False)
+
+
+def count_trained(model: EmotionModel, lora: LoraConfig | None) -> dict[str, int]:
+    """Return name of what is trained -> its number of parameters, for a model whose frozen parts are frozen.
+
+    Args:
+        model: model without adapters.
+        lora: `train.lora`: adapters are trained instead of the encoder's weights.
+    """
+    counts = {name: weight.numel() for name, weight in model.named_parameters() if weight.requires_grad}
+    if lora is None:
+        return counts
+    adapters = count_adapters(model.encoder, lora)
+    others = {name: count for name, count in counts.items() if not name.startswith("encoder.")}
+    return others | {f"encoder.{name}": count for name, count in adapters.items()}
 
 
 def check_plan(model: EmotionModel, config: TrainConfig) -> None:

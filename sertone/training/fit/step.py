@@ -51,13 +51,16 @@ class Stepper:
         self.config = config
         self.fabric = fabric
         self.optimizer = make_optimizer(model, config)
-        self.average = WeightAverage(cast(nn.Module, model), config.ema) if config.ema else None
-        # Scales losses in fp16, so that small gradients do not become zero; None in other precisions.
-        self.loss_scaler: Any = getattr(fabric.strategy.precision, "scaler", None)
         self.annealing = 1.0
         self._wrapped_model: Any
         self._wrapped_optimizer: Any
         self._wrapped_model, self._wrapped_optimizer = fabric.setup(cast(nn.Module, model), self.optimizer)
+        # After `setup`, which moves the weights to the device.
+        self.average = WeightAverage(cast(nn.Module, model), config.ema) if config.ema else None
+        # Scales losses in fp16, so that small gradients do not become zero; None in other precisions.
+        self.loss_scaler: Any = getattr(fabric.strategy.precision, "scaler", None)
+        if self.loss_scaler is not None:  # a stage does not depend on the scale of the one before it
+            self.loss_scaler.load_state_dict(torch.amp.GradScaler("cpu").state_dict())
 
     @property
     def rates(self) -> dict[str, float]:
@@ -102,9 +105,9 @@ class Stepper:
         with report_out_of_memory(utterances[-1], batches[-1].lengths):
             norm = self._clip_gradients()
             rows = [utterance for batch in utterances for utterance in batch]
-            scaled = self.loss_scaler is not None
-            is_finite = statistics.add_step(totals, self._sum_weighted(totals), norm, rows, scaled=scaled)
-            if is_finite or scaled:  # the scaler skips the step itself, and lowers its scale
+            scale = self.loss_scaler.get_scale() if self.loss_scaler else 1.0
+            is_finite = statistics.add_step(totals, self._sum_weighted(totals), norm, rows, scale)
+            if is_finite or self.loss_scaler:  # the scaler skips the step itself, and lowers its scale
                 self._wrapped_optimizer.step()  # the first call allocates the moments
         if is_finite and self.average:
             self.average.update()

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from sertone.models.contract import EmotionModel
 from sertone.models.stage import MODALITIES, Stage
@@ -86,8 +87,9 @@ class Trainer:
         self.loader = self._make_loader(None)
         self.state = TrainingState()
         if self.config.lora:
+            cut = min(stage.cut for stage in self.model.stages())
             seed = self.config.seed * 1000 + self.fold_number
-            add_lora(self.model.encoder, self.config.lora, seed)
+            add_lora(self.model.encoder, self.config.lora, cut, seed)
 
     @property
     def history(self) -> list[dict]:
@@ -119,12 +121,13 @@ class Trainer:
         prepare_emotion_loss(self.model, self.vocabulary, self.fold.train, self.config, soft=soft)
         key = self._hash_first_stage(stages)  # before a save changes the weights
         self._resume()
-        for index in range(self.state.stage, len(stages)):
-            if index == 0 and key and self.first_stages:
-                self._share_first_stage(self.first_stages, key, stages[0])
-            else:
-                self._train_stage(index, stages[index])
-            self.state.advance_to(index + 1)
+        with self._open_loggers() as loggers:
+            for index in range(self.state.stage, len(stages)):
+                if index == 0 and key and self.first_stages:
+                    self._share_first_stage(self.first_stages, key, stages[0], loggers)
+                else:
+                    self._train_stage(index, stages[index], loggers)
+                self.state.advance_to(index + 1)
         self.model.to("cpu")
         merge_lora(self.model.encoder)
         return self.history
@@ -141,14 +144,9 @@ class Trainer:
         self.state.experiment = self.experiment
 
     def _make_loader(self, cache: PrefixCache | None) -> Loader:
-        return Loader(
-            self.caches.recordings,
-            self.vocabulary,
-            self.model.encoder.min_samples,
-            cache,
-            soft=self.uses_soft_targets,
-            augmentation=self.config.augmentation,
-        )
+        recordings, samples = self.caches.recordings, self.model.encoder.min_samples
+        soft, augmentation = self.uses_soft_targets, self.config.augmentation
+        return Loader(recordings, self.vocabulary, samples, cache, soft=soft, augmentation=augmentation)
 
     def begin_stage(self, index: int) -> Stepper:
         """Freeze what a stage does not train, open the cache of the frozen prefix, and return the stepper."""
@@ -165,35 +163,34 @@ class Trainer:
             return None
         return hash_first_stage(self.model, stages[0], self.config, self.fold, self.about)
 
-    def _share_first_stage(self, shared: FirstStages, key: str, stage: Stage) -> None:
+    def _share_first_stage(self, shared: FirstStages, key: str, stage: Stage, loggers: Loggers) -> None:
         """Load the first stage from a run that has trained it, or train it and save it for other runs."""
         with shared.claim(key):
             finished = shared.load(key, self.model)
             if finished is None:
-                self._train_stage(0, stage)
+                self._train_stage(0, stage, loggers)
                 shared.save(key, self.model, stage, self.history, self.after_stages)
             else:
                 history, self.state.after_stages = finished
                 self.progress.skip(len(history) - len(self.history))
                 self.state.history = history
 
-    def _train_stage(self, index: int, stage: Stage) -> None:
+    def _train_stage(self, index: int, stage: Stage, loggers: Loggers) -> None:
         """Train one stage from the current state on."""
         epochs = self.config.epochs[index]
         stepper = self.begin_stage(index)
         stepper.restore_state(self.state)
         self.state.stage = index
-        with self._open_loggers() as loggers:
-            while self.state.epoch < epochs and not self._has_stalled():
-                entry = self._train_and_validate(stepper, index, self.state.epoch)
-                self.history.append(entry)
-                self.state.epoch += 1
-                name = self._name_stage(index, stage)
-                self.progress.epoch(name, self.state.epoch, epochs, select_scores(entry))
-                loggers.log(entry, len(self.history))
-                ends = self.state.epoch == epochs or self._has_stalled()
-                if (ends or self.state.epoch % self.config.save_every == 0) and distributed.is_first():
-                    self._save(stepper)
+        while self.state.epoch < epochs and not self._has_stalled():
+            entry = self._train_and_validate(stepper, index, self.state.epoch)
+            self.history.append(entry)
+            self.state.epoch += 1
+            name = self._name_stage(index, stage)
+            self.progress.epoch(name, self.state.epoch, epochs, select_scores(entry))
+            loggers.log(entry, len(self.history))
+            ends = self.state.epoch == epochs or self._has_stalled()
+            if (ends or self.state.epoch % self.config.save_every == 0) and distributed.is_first():
+                self._save(stepper)
         self.progress.skip(epochs - self.state.epoch)  # those after an early end
         require_valid_step(self._stage_history(), self._name_stage(index, stage))
         if self.state.best_weights:  # without validation the last epoch counts
@@ -212,7 +209,8 @@ class Trainer:
 
     def _open_loggers(self) -> Loggers:
         names = self.config.log if distributed.is_first() else []
-        return Loggers(names, self.folder.parent, f"fold {self.fold_number}", len(self.history))
+        folder, run = self.folder.parent, f"fold {self.fold_number}"
+        return Loggers(names, folder, run, len(self.history), self.progress.say)
 
     def _save(self, stepper: Stepper) -> None:
         number, optimizer = len(self.history), stepper.optimizer
@@ -228,9 +226,11 @@ class Trainer:
         stepper.annealing = annealing_factor(self.config, self._stage_history())
         on_step = partial(self.progress.step, name, epoch + 1, epochs)
         entry = self.train_epoch(stepper, seed, epoch / epochs, 1 / epochs, on_step)
+        distributed.share_buffers(cast(nn.Module, self.model))
         with stepper.averaged():
             require_finite_weights(self.model, f"{name}, epoch {epoch + 1}")
             score = self._validate(stage, entry) if self.fold.validation else None
+            score = distributed.share_first(score)
             if score is not None:
                 entry["score"] = score
                 self.state.keep_best(score, self.model)

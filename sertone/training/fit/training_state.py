@@ -75,6 +75,7 @@ class TrainingState:
         self.best_score = None  # scores of different stages do not compare
         self.moments = {}
         self.average = {}
+        self.loss_scale = {}
 
     def keep_best(self, score: float, model: EmotionModel) -> None:
         """Keep the weights of an epoch if its validation score is the highest in the stage."""
