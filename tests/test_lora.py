@@ -1,6 +1,7 @@
 """LoRA: adapters start without effect, are what is trained, and end as part of the weights."""
 
 import copy
+import json
 import sys
 
 import pytest
@@ -164,3 +165,21 @@ def test_info_counts_the_adapters_as_trained_without_peft(demo_recipe, tmp_path,
         t.numel() for name, t in tensors.items() if name.startswith("encoder.")
     )
     assert cost["trained"] == cost["parts"]["encoder"]["trained"] + cost["parts"]["rest"]["trained"]
+
+
+@pytest.mark.parametrize(
+    ("train", "intact"), [(None, True), ({"lora": None}, True), ({"lora": {"rank": -3}}, False)]
+)
+def test_info_of_a_card_without_adapters_or_with_damaged_ones(demo_recipe, tmp_path, train, intact):
+    train_first_fold(demo_recipe(BASELINE, epochs=[1]), tmp_path)
+    path = tmp_path / "checkpoint" / "checkpoint.json"
+    content = json.loads(path.read_text())
+    content["card"] |= {"train": train}
+    path.write_text(json.dumps(content))
+    if not intact:
+        with pytest.raises(SertoneError, match=r"the card's train\.lora") as caught:
+            info.describe(tmp_path / "checkpoint")
+        assert caught.value.code == "bad_weights"
+    else:
+        cost = info.describe(tmp_path / "checkpoint")["cost"]
+        assert cost["parts"]["encoder"]["trained"] > 10000, "the layers themselves"

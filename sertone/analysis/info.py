@@ -5,6 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from sertone import models
 from sertone import recipe as recipes
 from sertone.analysis.bundle_info import describe_input, describe_licences, format_rows
@@ -40,10 +42,24 @@ def describe(source: str | Path, overrides: Iterable[str] = (), *, measure: bool
     # All folds of a run have the same architecture, so the first describes them all.
     model, vocabulary, about = checkpoint.load_model(find_checkpoints(source)[0])
     corpus = about["card"]["corpus"]["title"]
-    lora = about["card"]["train"].get("lora")
-    adapters = LoraConfig(**lora) if lora else None
+    adapters = _find_lora(about["card"])
     description = _describe_model(model, about["model"], vocabulary, corpus, adapters, measure)
     return description | {"licences": about["licences"]}
+
+
+def _find_lora(card: Mapping[str, Any]) -> LoraConfig | None:
+    """Return `train.lora` of a checkpoint's card; None also where the card has no such entry.
+
+    Raises:
+        SertoneError: `bad_weights`.
+    """
+    train = card.get("train")
+    lora = train.get("lora") if isinstance(train, dict) else None
+    try:
+        return None if lora is None else LoraConfig.model_validate(lora)
+    except ValidationError as error:
+        problem = f"the card's train.lora: {error.errors()[0]['msg']}"
+        raise SertoneError("bad_weights", problem, "the settings of an adapter") from None
 
 
 def _describe_recipe(path: str | Path, overrides: Iterable[str], measure: bool) -> dict[str, Any]:
