@@ -12,6 +12,7 @@ from sertone import recipe as recipes
 from sertone.analysis.bundle_info import describe_input, describe_licences, format_rows
 from sertone.analysis.cost import HUBERT_LARGE, count_parameters, measure_cost
 from sertone.catalogue import is_recipe
+from sertone.errors import SertoneError
 from sertone.models.contract import EmotionModel
 from sertone.nn.vocabulary import Vocabulary
 from sertone.recipe.train_parts import LoraConfig
