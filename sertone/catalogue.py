@@ -22,6 +22,8 @@ CORPORA = {"manifest": "your own table (manifest)", "demo": "demo (synthetic spe
 """Descriptions of corpora whose names do not say which data you need."""
 BASE_LAYERS = 12
 """Transformer layers of a base model. If all of them are frozen, their output is computed only once."""
+LAYERS = {"openai/whisper-tiny": 4, "openai/whisper-base": 6}
+"""Hub id -> number of layers of an encoder with fewer."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def _describe(path: Path) -> Entry:
     base = find_shipped(values["recipe"], "recipe").read_text(encoding="utf-8") if kind == "study" else text
     recipe = parse_yaml(base)
     corpus = str(recipe["data"]["corpus"])
-    device = "GPU" if _trains_pretrained(recipe) or _trains_pretrained(values) else "CPU"
+    device = "GPU" if _trains_pretrained(recipe, recipe) or _trains_pretrained(recipe, values) else "CPU"
     purpose = values["title"] if kind == "study" else _first_sentence(text)
     return Entry(path.stem, kind, str(purpose), CORPORA.get(corpus, corpus), device, path)
 
@@ -170,11 +172,17 @@ def _first_sentence(text: str) -> str:
     return re.split(r"(?<=\.)\s", words)[0].rstrip(".")
 
 
-def _trains_pretrained(values: Mapping[str, Any]) -> bool:
-    """Return whether a recipe, or the rows and columns of a study, trains pretrained weights."""
-    model = values.get("model", {})
+def _trains_pretrained(recipe: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Return whether a recipe trains layers of pretrained encoders.
+
+    Args:
+        recipe: the recipe.
+        values: the part that names the encoders: the recipe itself, or a study with rows and columns.
+    """
+    model = recipe.get("model", {})
     frozen = model.get("frozen_layers", 0) if isinstance(model, dict) else 0
-    return frozen < BASE_LAYERS and any(part.get("name") == "pretrained" for part in _sections(values))
+    pretrained = [part for part in _sections(values) if part.get("name") == "pretrained"]
+    return any(frozen < LAYERS.get(str(part.get("source")), BASE_LAYERS) for part in pretrained)
 
 
 def _sections(values: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
