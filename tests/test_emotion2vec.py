@@ -3,6 +3,7 @@
 `write_emotion2vec.py` wrote the miniature and its hidden states.
 """
 
+import argparse
 import math
 import os
 import pickle
@@ -25,12 +26,16 @@ MINIATURE = Path(__file__).parent / "emotion2vec"
 
 @pytest.fixture
 def folder(tmp_path):
-    return Path(shutil.copytree(MINIATURE, tmp_path / "miniature"))
+    """As the hub serves a model: the weights under `model` in a pickle, beside settings that are objects."""
+    shutil.copy(MINIATURE / "config.yaml", tmp_path)
+    content = {"model": load_file(MINIATURE / "weights.safetensors")}
+    torch.save(content | {"args": argparse.Namespace(arch="data2vec_multi")}, tmp_path / "model.pt")
+    return tmp_path
 
 
 @pytest.fixture
-def encoder():
-    return Emotion2vecConfig(source=str(MINIATURE)).build().eval()
+def encoder(folder):
+    return Emotion2vecConfig(source=str(folder)).build().eval()
 
 
 def rewrite(folder, change):

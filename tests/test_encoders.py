@@ -39,10 +39,8 @@ from sertone.training.runs.folds import prepare_data
 GROUP_NORM = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "wav2vec2-conformer", "sew")
 KINDS = [(family, "layer") for family in FAMILIES] + [(family, "group") for family in GROUP_NORM]
 CONFIGS = {f"{family}_{norm}": TinyEncoderConfig(family=family, norm=norm) for family, norm in KINDS}
-SHORT_TABLE = WhisperEncoder.tiny_options(32, 2, "layer") | {
-    "model_type": "whisper",
-    "max_source_positions": 40,
-}
+SHORT_TABLE = {"model_type": "whisper", "max_source_positions": 40}
+SHORT_TABLE |= WhisperEncoder.tiny_options(32, 2, "layer")
 CONFIGS["whisper_windows"] = ArchitectureConfig(config=SHORT_TABLE, normalize=False)
 for block in BLOCKS:
     for prosody in (False, True):

@@ -26,6 +26,7 @@ from sertone.training.testing.trained import TorchModel
 PROSODY = COMPACT | {"prosody": True, "block": "conformer"}
 WAN = {"name": "wan2025", "hidden": 16, "frozen_layers": 1}
 ISPAS = {"name": "ispas2023", "attention_heads": 4, "bridge_tokens": 3, "hidden": 16}
+BASELINE = {"name": "baseline", "encoder": COMPACT}
 OLIVEIRA = {"name": "oliveira2023", "hidden": 8}
 SYSTEMS = {
     "prosody": WAN | {"encoder": PROSODY},
@@ -42,12 +43,7 @@ SLOW = {
     "wav2vec2_layer": {"name": "baseline", "encoder": {"name": "tiny", "norm": "layer"}},
     "statistics": {"name": "baseline", "encoder": COMPACT, "pooling": "statistics"},
     "attentive": {"name": "baseline", "encoder": COMPACT, "pooling": "attentive"},
-    "standardised": {
-        "name": "baseline",
-        "encoder": COMPACT,
-        "pooling": "standardised",
-        "fusion": "weighted_sum",
-    },
+    "standardised": BASELINE | {"pooling": "standardised", "fusion": "weighted_sum"},
     "one_layer": {"name": "baseline", "encoder": COMPACT, "hidden": None, "output_norm": "utterance"},
     "co_attention_alone": WAN | {"encoder": COMPACT, "pooled_features": False, "output_norm": "frame"},
     "wan2025_wavlm": WAN | {"encoder": {"name": "tiny", "family": "wavlm"}},
@@ -58,15 +54,11 @@ for family in ("hubert", "wavlm"):
         SLOW[f"{family}_{norm}"] = {"name": "baseline", "encoder": encoder}
 for family in ("data2vec-audio", "unispeech", "unispeech-sat", "sew", "wav2vec2-conformer", "wav2vec2-bert"):
     SLOW[family] = {"name": "baseline", "encoder": {"name": "tiny", "family": family}}
-SHORT_TABLE = WhisperEncoder.tiny_options(32, 2, "layer") | {
-    "model_type": "whisper",
-    "max_source_positions": 40,
-}
+TABLE = WhisperEncoder.tiny_options(32, 2, "layer") | {"model_type": "whisper", "max_source_positions": 40}
 SMALL = {"width": 24, "depth": 3, "heads": 6, "feed_forward": 48, "channels": 16, "position_groups": 4}
-EMOTION2VEC = {"name": "emotion2vec_architecture"} | SMALL
-SLOW["emotion2vec"] = {"name": "baseline", "encoder": EMOTION2VEC}
-WINDOWS = {"name": "architecture", "config": SHORT_TABLE, "normalize": False}
-SLOW["whisper_windows"] = {"name": "baseline", "encoder": WINDOWS}
+SLOW["emotion2vec"] = {"name": "baseline", "encoder": {"name": "emotion2vec_architecture"} | SMALL}
+WINDOWS = {"config": TABLE, "normalize": False}
+SLOW["whisper_windows"] = {"name": "baseline", "encoder": {"name": "architecture"} | WINDOWS}
 ALL = [*SYSTEMS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 TEXTS = (None, "what a lovely day", "no")
 

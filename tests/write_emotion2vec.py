@@ -8,7 +8,6 @@ FunASR is no dependency of the tests, since it needs some thirty packages. Its c
 the rest of FunASR is not imported.
 """
 
-import argparse
 import importlib
 import sys
 import types
@@ -98,10 +97,11 @@ def main():
     hidden = torch.stack([state[0, 3:] for state in states])
     save_file({"waveform": waveform[0], "hidden": hidden}, FOLDER / "states.safetensors")
     (FOLDER / "states.safetensors").chmod(0o644)
-    # As in the published files: the weights under `model`, beside settings that are objects.
     weights = {f"d2v_model.{name}": tensor for name, tensor in model.state_dict().items()}
     weights = {name.replace("d2v_model.proj", "proj"): tensor for name, tensor in weights.items()}
-    torch.save({"model": weights, "args": argparse.Namespace(arch="data2vec_multi")}, FOLDER / "model.pt")
+    weights = {name: tensor.contiguous() for name, tensor in weights.items()}
+    save_file(weights, FOLDER / "weights.safetensors")
+    (FOLDER / "weights.safetensors").chmod(0o644)
     (FOLDER / "config.yaml").write_text(yaml.safe_dump({"model": "Emotion2vec", "model_conf": CONFIG}))
 
 
