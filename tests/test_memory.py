@@ -1,5 +1,8 @@
 """The memory of a training step: estimate and measurement, limited batches, refused recordings."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import soundfile
@@ -27,7 +30,7 @@ from sertone.training.fit.memory import WEIGHT_BYTES, StepMemory
 from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.step import Stepper
 from sertone.training.runs.crossval import cross_validate
-from sertone.training.runs.folds import prepare_data
+from sertone.training.runs.folds import prepare_data, train_fold
 
 SPEAKERS = [
     Utterance(id=f"{n}", path="x", speaker=f"s{n}", labels={"emotion": emotion})  # pyright: ignore[reportArgumentType]
@@ -220,3 +223,19 @@ def test_a_cut_utterance_has_no_transcript_to_learn(table, tmp_path):
 def test_check_reports_long_recordings_in_one_line(table):
     (note,) = [p for p in check("manifest", table).problems if p.code == "long_recording"]
     assert note.severity == "note" and note.path == "8" and "1 x longer than 30 s" in note.message
+
+
+def test_a_process_keeps_the_model_of_one_fold(demo_recipe, tmp_path):
+    """Without a collection the models of many folds fill the memory: Python counts objects, not bytes."""
+    experiment = prepare(demo_recipe(epochs=[0, 0]))
+    progress = RunProgress(1, quiet=True)
+    caches = prepare_data(experiment, progress)
+    gc.disable()
+    try:
+        kept = [
+            weakref.ref(train_fold(experiment, number, tmp_path / str(number), caches, progress).model)
+            for number in (0, 1)
+        ]
+    finally:
+        gc.enable()
+    assert kept[0]() is None

@@ -78,7 +78,7 @@ class Trainer:
     bad_in_a_row: int = 0
     calibration: Calibration = field(default_factory=Calibration)
     experiment: str = field(default="", kw_only=True)
-    score_stage: Callable[[Stage], dict[str, Any]] | None = field(default=None, kw_only=True)
+    score_stage: Callable[["Trainer", Stage], dict[str, Any]] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         # Some steps leave weights unused: text or audio may be missing, LayerDrop skips layers.
@@ -198,7 +198,7 @@ class Trainer:
         elif stepper.average:
             stepper.average.swap()
         if self.score_stage and index + 1 < len(self.config.epochs):
-            self.after_stages[stage.name] = self.score_stage(stage)
+            self.after_stages[stage.name] = self.score_stage(self, stage)
 
     def _stage_history(self) -> list[dict]:
         """Return the entries of the current stage, which are the last ones."""

@@ -4,6 +4,7 @@ fold_0/checkpoint/    the trained model
 fold_0/result.json    scores and predictions; marks the fold complete
 """
 
+import gc
 import shutil
 from functools import partial
 from pathlib import Path
@@ -112,6 +113,8 @@ def train_fold(
     Raises:
         SertoneError: the model cannot be built or trained.
     """
+    # Fabric and its modules refer to each other, so the last fold's model stays in memory until a collection.
+    gc.collect()
     recipe = experiment.recipe
     fold = apply_teacher(experiment, number, caches.recordings)
     torch.manual_seed(recipe.train.seed * 1000 + number)  # folds start from different weights
@@ -129,9 +132,9 @@ def train_fold(
         first_stages=first_stages,
         about=_describe_dependencies(experiment, number),
         experiment=fingerprint(experiment),
+        # A model of the whole corpus has no test set.
+        score_stage=partial(score_stage, experiment, number) if fold.test else None,
     )
-    if fold.test:  # a model of the whole corpus has no test set
-        trainer.score_stage = partial(score_stage, trainer, experiment, number)
     # A task with one label is trained all the same, but the user should know.
     for task in model.heads:
         if len({vocabulary.find_label(task, u) for u in fold.train} - {None}) < 2:

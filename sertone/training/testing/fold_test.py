@@ -44,13 +44,13 @@ def score_fold(trainer: Trainer, experiment: Experiment, number: int) -> dict[st
     return scores | _build_rows(trainer, experiment, test, predictions, number)
 
 
-def score_stage(trainer: Trainer, experiment: Experiment, number: int, stage: Stage) -> dict[str, Any]:
+def score_stage(experiment: Experiment, number: int, trainer: Trainer, stage: Stage) -> dict[str, Any]:
     """Score the tasks of a stage that has just ended; nothing random is drawn, and no weight changes.
 
     Args:
-        trainer: trainer at the end of the stage, its model on its device.
         experiment: the experiment that the fold belongs to.
         number: number of the fold.
+        trainer: trainer at the end of the stage, its model on its device.
         stage: the stage.
 
     Returns:
