@@ -1,8 +1,5 @@
-"""Fine-tuning: rates by layer, large batches in parts, averages of the weights, fp16."""
+"""Fine-tuning: rates by layer, large batches in parts, averages of the weights."""
 
-import copy
-import json
-import math
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +12,6 @@ from hypothesis import strategies as st
 from training_runs import change_training, interrupt, load_weights, train_first_fold
 
 from sertone import models
-from sertone.errors import SertoneError
 from sertone.labels import FOUR_CLASSES
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
@@ -209,76 +205,6 @@ def test_the_average_is_kept_and_a_resumed_training_has_the_same(
     train_first_fold(plain, tmp_path / "plain")
     other = load_weights(tmp_path / "plain")
     assert any(not torch.equal(weights[name], other[name]) for name in weights)
-
-
-# Half precision with scaled losses
-
-
-def test_fp16_computes_in_half_precision_and_scales_the_loss():
-    stepper = make_stepper(WAN, precision="16-mixed")
-    with stepper.fabric.autocast():
-        assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float16
-    scale = stepper.loss_scaler.get_scale()
-    assert scale > 1
-    gradients, entry = gradients_of(stepper, [ROWS[:4]])
-    exact, _ = gradients_of(make_stepper(WAN), [ROWS[:4]])
-    assert math.isfinite(entry["loss"]) and entry["skipped_steps"] == 0
-    assert entry["gradient_norm"] < 100, "the norm is that of the gradient before scaling"
-    largest = max(g.abs().max() for g in exact.values())
-    for name, gradient in exact.items():
-        torch.testing.assert_close(gradients[name], gradient, atol=float(0.05 * largest), rtol=0.05)
-
-
-def test_a_scale_that_is_too_large_skips_the_step_and_is_halved():
-    stepper = make_stepper(WAN, precision="16-mixed")
-    stepper.loss_scaler.load_state_dict(stepper.loss_scaler.state_dict() | {"scale": 2.0**100})
-    before = copy.deepcopy(stepper.model.state_dict())
-    statistics = EpochStatistics(max_bad_steps=1)
-    for _ in range(3):
-        tasks = list(stepper.stage.weights)
-        stepper.step([make_batch(ROWS[:4], tasks)], 1.0, [ROWS[:4]], statistics)
-    assert statistics.skipped == 3 and statistics.bad_in_a_row == 0
-    assert stepper.loss_scaler.get_scale() == 2.0**97
-    assert all(torch.equal(before[name], tensor) for name, tensor in stepper.model.state_dict().items())
-
-
-def test_a_gradient_that_is_no_number_is_a_bad_step_once_the_scale_cannot_be_the_reason():
-    statistics, losses = EpochStatistics(max_bad_steps=2), {"emotion": torch.tensor(1.0)}
-    nan = torch.tensor(math.nan)
-    for scale in (65536.0, 2.0):
-        assert not statistics.add_step(losses, losses["emotion"], nan, ROWS[:1], scale)
-    assert statistics.bad_in_a_row == 0 and statistics.skipped == 2
-    statistics.add_step(losses, losses["emotion"], nan, ROWS[:1], 1.0)
-    with pytest.raises(SertoneError, match="2 steps in a row"):
-        statistics.add_step(losses, losses["emotion"], nan, ROWS[:1], 0.5)
-    with pytest.raises(SertoneError, match="1 step in a row"):  # a loss that is no number always is
-        EpochStatistics(max_bad_steps=1).add_step(losses, nan, nan, ROWS[:1], 65536.0)
-
-
-def test_every_stage_begins_with_the_same_scale():
-    config = TrainConfig(batch_size=4, device="cpu", precision="16-mixed")
-    model, fabric = models.build(WAN, VOCABULARY), distributed.make_fabric(config)
-    first = Stepper(model, model.stages()[0], config, fabric).loss_scaler
-    scale = first.get_scale()
-    first.load_state_dict(first.state_dict() | {"scale": 4.0})
-    assert Stepper(model, model.stages()[1], config, fabric).loss_scaler.get_scale() == scale
-
-
-def test_an_interrupted_training_in_fp16_keeps_its_scale(demo_recipe, tmp_path, monkeypatch):
-    tiny = {"name": "baseline", "encoder": {"name": "tiny"}, "hidden": 8}
-    recipe = demo_recipe(tiny, epochs=[3], save_every=1, precision="16-mixed", device="cpu")
-    train_first_fold(recipe, tmp_path / "whole")
-    interrupt(monkeypatch, recipe, tmp_path / "parts", 2)
-    train_first_fold(recipe, tmp_path / "parts")
-    whole, parts = (load_weights(tmp_path / name) for name in ("whole", "parts"))
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    states = [sorted((tmp_path / n / "resume").glob("*/state.json"))[-1] for n in ("whole", "parts")]
-    scales = [json.loads(path.read_text())["loss_scale"] for path in states]
-    assert scales[0] == scales[1] and scales[0]["scale"] > 1 and scales[0]["_growth_tracker"] > 0
-
-
-def test_the_run_says_that_it_is_in_fp16():
-    assert TrainConfig(batch_size=1, precision="16-mixed").arithmetic == "in fp16 and fp32"
 
 
 @pytest.mark.parametrize("stopped_after", [1, 3])

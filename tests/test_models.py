@@ -2,11 +2,11 @@
 
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import TINY_MODEL
-from lightning_fabric import Fabric
 
 from sertone import models
 from sertone.errors import SertoneError
@@ -17,7 +17,9 @@ from sertone.nn.encoders.base import Prefix
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.state_norms import standardise_utterances
 from sertone.nn.vocabulary import Vocabulary
+from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
+from sertone.training.fit import distributed
 
 TASKS = ("gender", "speaker", "style", "asr")
 SUBSETS = [s for n in range(5) for s in combinations(TASKS, n)]
@@ -146,7 +148,8 @@ def test_a_known_prefix_gives_the_same_output():
         data.waveforms[:, :0], data.lengths, prefix=model.encoder.prefix(data.waveforms, data.lengths)
     )
     for precision, tolerance in (("32-true", 0.0), ("bf16-mixed", 5e-3)):  # the prefix was made in float32
-        ready = Fabric(accelerator="cpu", precision=precision).setup(model)
+        config = TrainConfig(batch_size=1, device="cpu", precision=precision)
+        ready: Any = distributed.make_fabric(config).setup(model)
         actual, expected = (ready(b)["emotion"].logits for b in (known.to("cpu"), data))
         torch.testing.assert_close(actual, expected, atol=tolerance, rtol=0)
 

@@ -49,7 +49,9 @@ def span_mask(frames: Tensor, total: int, probability: float, length: int) -> Te
 def masked_mean(features: Tensor, frames: Tensor) -> Tensor:
     """Average over the real frames: (B, T, D), (B,) -> (B, D)."""
     mask = frame_mask(frames, features.shape[1])[..., None]
-    return (features * mask).sum(1) / frames[:, None].clamp(min=1)
+    # The sum over a long clip may exceed fp16, whose largest number is 65504.
+    dtype = torch.promote_types(features.dtype, torch.float32)
+    return (features * mask).sum(1, dtype=dtype) / frames[:, None].clamp(min=1)
 
 
 def masked_std(features: Tensor, frames: Tensor) -> Tensor:
@@ -57,3 +59,8 @@ def masked_std(features: Tensor, frames: Tensor) -> Tensor:
     mean = masked_mean(features, frames)[:, None]
     # The constant keeps the gradient of the root finite where a feature does not vary.
     return (masked_mean((features - mean) ** 2, frames) + 1e-5).sqrt()
+
+
+def masked_statistics(features: Tensor, frames: Tensor) -> Tensor:
+    """Return mean and standard deviation over the real frames: (B, T, D), (B,) -> (B, 2 D)."""
+    return torch.cat([masked_mean(features, frames), masked_std(features, frames)], -1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sertone.nn.masks import frame_mask, masked_mean, masked_std
+from sertone.nn.masks import frame_mask, masked_mean, masked_statistics
 
 
 class Pooling(nn.Module, ABC):
@@ -44,7 +44,7 @@ class StatisticsPooling(Pooling):
         self.norm = nn.LayerNorm(self.outputs)
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        return self.norm(torch.cat([masked_mean(features, frames), masked_std(features, frames)], -1))
+        return self.norm(masked_statistics(features, frames))
 
 
 class StandardisedPooling(Pooling):
@@ -59,7 +59,7 @@ class StandardisedPooling(Pooling):
         self.norm = BatchNorm(self.outputs)
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        pooled = torch.cat([masked_mean(features, frames), masked_std(features, frames)], -1)
+        pooled = masked_statistics(features, frames)
         if not self.training:
             return self.norm(pooled)
         # An utterance without frames, such as one whose audio is withheld, has no part in the moments.

@@ -1,7 +1,22 @@
-"""The hardware that multiplies in half precision."""
+"""The devices of this machine, and the hardware that multiplies in half precision."""
 
 BF16_INSTRUCTIONS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}
 """Capability of a processor, as torch names it -> its common name."""
+
+
+def find_device_type(device: str) -> str:
+    """Return the type of device that a setting means on this machine: `cuda`, `mps` or `cpu`.
+
+    Args:
+        device: `train.device`.
+    """
+    import torch  # here, since a recipe can be read without torch unless it asks for `auto`
+
+    if device != "auto":
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def detect_bf16_hardware(device: str) -> str:
@@ -12,13 +27,13 @@ def detect_bf16_hardware(device: str) -> str:
     Args:
         device: `train.device`.
     """
-    import torch  # here, since a recipe can be read without torch unless it asks for `auto`
+    import torch
 
-    # Older GPUs only emulate bf16.
-    if device in ("auto", "cuda") and torch.cuda.is_available():
+    kind = find_device_type(device)
+    if kind == "cuda" and torch.cuda.is_available():
+        # Older GPUs only emulate bf16.
         return torch.cuda.get_device_name() if torch.cuda.is_bf16_supported(including_emulation=False) else ""
-    # Mixed precision in bf16 is not used on Apple's GPUs.
-    if device == "mps" or (device == "auto" and torch.backends.mps.is_available()):
+    if kind == "mps":  # mixed precision in bf16 is not used on Apple's GPUs
         return ""
     # The environment variable ATEN_CPU_CAPABILITY can lower this capability.
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):

@@ -24,7 +24,7 @@ from sertone.labels import has_words
 from sertone.models.contract import ModelConfig
 from sertone.nn import tokens
 from sertone.nn.encoders.base import Encoder
-from sertone.nn.masks import masked_mean, masked_std
+from sertone.nn.masks import masked_mean, masked_statistics
 from sertone.nn.text import TextEncoder
 from sertone.schema import Utterance
 from sertone.training.data import duplicates
@@ -255,10 +255,8 @@ def _pool_frames(hidden: Tensor, frames: Tensor, pooling: Pooling) -> Tensor:
     # Layers are flattened into the batch, because all layers of an utterance have the same frames.
     states = hidden.flatten(0, 1)
     counts = frames.repeat_interleave(hidden.shape[1])
-    parts = [masked_mean(states, counts)]
-    if pooling == "statistics":
-        parts.append(masked_std(states, counts))
-    return torch.cat(parts, -1).unflatten(0, hidden.shape[:2])
+    pool = masked_statistics if pooling == "statistics" else masked_mean
+    return pool(states, counts).unflatten(0, hidden.shape[:2])
 
 
 def _format_pace(finished: int, total: int, seconds: float, noun: str) -> str:

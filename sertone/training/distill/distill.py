@@ -65,7 +65,7 @@ def distill(
         SertoneError: the recipe, the audio or the teacher cannot be used, or training fails; `bad_student`,
             `bad_targets`, `nothing_held_out`, `run_in_use`, `other_experiment`.
     """
-    require_device(recipe.train.device)
+    require_device(recipe.train.device, recipe.train.precision)
     require_loggers(recipe.train.log)
     distributed.init(recipe.train.device)
     out = Path(out)

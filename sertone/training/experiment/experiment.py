@@ -233,7 +233,7 @@ def _require_trainable(
     recipe: Recipe, tasks: Sequence[str], folds: list[Fold], class_map: dict[str, str]
 ) -> None:
     """Refuse a recipe whose device, labels, votes or validation speakers are missing."""
-    require_device(recipe.train.device)
+    require_device(recipe.train.device, recipe.train.precision)
     for fold in folds:
         leaks.require_labels(fold, class_map, tasks)
     if recipe.train.targets == "soft":

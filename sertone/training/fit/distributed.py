@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from sertone.errors import SertoneError
+from sertone.recipe.precision import find_device_type
 from sertone.recipe.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -40,8 +41,12 @@ def is_first() -> bool:
     return rank() == 0
 
 
-def require_device(device: str) -> None:
-    """Refuse a `train.device` that this machine does not have.
+def require_device(device: str, precision: str = "32-true") -> None:
+    """Refuse a device that this machine does not have, or that does not compute in the precision asked for.
+
+    Args:
+        device: `train.device`.
+        precision: `train.precision`.
 
     Raises:
         SertoneError: `no_device`.
@@ -50,6 +55,10 @@ def require_device(device: str) -> None:
     if not available.get(device, True):
         raise SertoneError(
             "no_device", f"torch finds no device for train.device {device!r}", "auto or cpu on this machine"
+        )
+    if precision == "16-mixed" and find_device_type(device) == "mps":
+        raise SertoneError(
+            "no_device", "train.precision is 16-mixed, and the device is mps", "cuda or cpu, or 32-true"
         )
 
 
@@ -84,22 +93,18 @@ def make_fabric(config: TrainConfig, *, partial: bool = False) -> "Fabric":
 
 def _choose_precision(config: TrainConfig) -> dict[str, Any]:
     """Return the arguments of Fabric for `train.precision`, in which the recipe has resolved `auto`."""
-    from lightning_fabric.plugins import MixedPrecision
+    # Imported here, as Fabric is.
+    from sertone.training.fit.mixed_precision import MixedPrecisionOfProducts
 
-    uses_gpu = config.device in ("auto", "cuda") and torch.cuda.is_available()
-    uses_mps = config.device == "mps" or (config.device == "auto" and torch.backends.mps.is_available())
-    if config.precision == "16-mixed" and uses_mps and not uses_gpu:
-        raise SertoneError("no_device", "train.precision 16-mixed on mps", "cuda or cpu, or 32-true")
-    if config.precision == "16-mixed" and not uses_gpu:
-        # Fabric would silently use bf16 on a CPU.
-        return {"plugins": [MixedPrecision("16-mixed", "cpu")]}
-    return {"precision": config.precision}
+    if config.precision not in ("16-mixed", "bf16-mixed"):
+        return {"precision": config.precision}
+    return {"plugins": [MixedPrecisionOfProducts(config.precision, find_device_type(config.device))]}
 
 
 def init(device: str) -> None:
     """Connect to the other processes, if there are any."""
     if world_size() > 1 and not dist.is_initialized():
-        cuda = device in ("auto", "cuda") and torch.cuda.is_available()
+        cuda = find_device_type(device) == "cuda"
         if cuda:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         _end_with_the_launcher()
@@ -141,7 +146,7 @@ def share_first(value: Value) -> Value:
 def share_buffers(model: nn.Module) -> None:
     """Give the model of every process the buffers of the first, such as the moments of batch norms.
 
-    In a forward pass torch does the same before, so that afterwards they differ by the last batch.
+    torch copies them before each forward pass, so after the last batch of an epoch they differ.
     """
     if dist.is_initialized():
         for buffer in model.buffers():

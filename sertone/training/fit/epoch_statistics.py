@@ -17,8 +17,8 @@ from sertone.utils.wording import format_count
 
 UNLABELLED = -1
 """The class index of an utterance without an emotion label."""
-DIVERGENCE_ADVICE = "lower the learning rates and start again with --fresh"
-"""The way out of a divergence. Other rates are another experiment, so its saves cannot be resumed."""
+DIVERGENCE_ADVICE = "lower the learning rates or avoid 16-mixed, and start again with --fresh"
+"""The way out of a divergence. Other settings are another experiment, so its saves cannot be resumed."""
 
 
 def require_valid_step(epochs: Sequence[dict], where: str) -> None:
@@ -78,8 +78,9 @@ class EpochStatistics:
             loss: their weighted sum.
             norm: norm of the gradient, before clipping.
             utterances: utterances of the batch.
-            scale: factor of the loss in fp16. One that is too large makes the gradient infinite, which is
-                expected: the step is skipped, and the scale is lowered. At 1 and below it is no reason.
+            scale: factor of the loss in fp16. A factor that is too large makes the gradient infinite. That is
+                expected: the step is skipped, and the factor is lowered. At 1 or below, the factor is not the
+                cause.
 
         Raises:
             SertoneError: `not_finite`.

@@ -16,6 +16,7 @@ from sertone.nn import kernels
 from sertone.nn.batch import Batch
 from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
+from sertone.training.fit import distributed
 from sertone.training.fit.averaging import WeightAverage
 from sertone.training.fit.epoch_statistics import EpochStatistics
 from sertone.training.fit.optimizer import make_optimizer
@@ -64,7 +65,7 @@ class Stepper:
 
     @property
     def rates(self) -> dict[str, float]:
-        """The learning rates of the last step, by field of `Rates`; of an encoder, that of its top layer."""
+        """The learning rates of the last step, by field of `Rates`; for an encoder, that of its top layer."""
         rates: dict[str, float] = {}
         for group in self.optimizer.param_groups:
             rates[group["part"]] = max(group["lr"], rates.get(group["part"], 0.0))
@@ -88,27 +89,18 @@ class Stepper:
         Raises:
             SertoneError: `out_of_memory`; as `EpochStatistics.add_step`.
         """
-        # Rates follow the share of the stage, so they do not depend on the number of batches.
-        for group in self.optimizer.param_groups:
-            factor = schedule_factor(self.config.schedule, group["warmup"], progress)
-            group["lr"] = group["peak"] * factor * self.annealing
+        self._set_rates(progress)
         self._wrapped_optimizer.zero_grad()
-        totals: dict[str, Tensor] = {}
-        for index, (batch, share) in enumerate(zip(batches, self._compute_shares(batches), strict=True)):
-            is_last = index + 1 == len(batches)
-            with (
-                report_out_of_memory(utterances[index], batch.lengths),
-                self.fabric.no_backward_sync(self._wrapped_model, enabled=not is_last),
-            ):
-                losses = self._add_gradients(batch.to(self.fabric.device), share, statistics)
-            totals = {task: totals.get(task, 0.0) + loss for task, loss in losses.items()}
+        losses = self._add_gradients(batches, utterances, statistics)
         with report_out_of_memory(utterances[-1], batches[-1].lengths):
             norm = self._clip_gradients()
             rows = [utterance for batch in utterances for utterance in batch]
             scale = self.loss_scaler.get_scale() if self.loss_scaler else 1.0
-            is_finite = statistics.add_step(totals, self._sum_weighted(totals), norm, rows, scale)
-            if is_finite or self.loss_scaler:  # the scaler skips the step itself, and lowers its scale
+            is_finite = statistics.add_step(losses, self._sum_weighted(losses), norm, rows, scale)
+            if is_finite:
                 self._wrapped_optimizer.step()  # the first call allocates the moments
+            elif self.loss_scaler:
+                self.loss_scaler.update()  # lowers its scale after an infinite gradient
         if is_finite and self.average:
             self.average.update()
 
@@ -144,32 +136,55 @@ class Stepper:
         for name in self.stage.frozen:  # frozen parts, such as the embeddings of text, use no dropout
             self.model.get_submodule(name).eval()
 
-    def _compute_shares(self, batches: Sequence[Batch]) -> list[dict[str, Tensor | float]]:
-        """Return, for each batch and task, the share of the batch in the loss of all batches together."""
-        if len(batches) == 1:
-            return [dict.fromkeys(self.stage.weights, 1.0)]
-        heads, device = self.model.heads, self.fabric.device
-        shares: list[dict[str, Tensor | float]] = [{} for _ in batches]
-        for task in self.stage.weights:
-            weights = [heads[task].weigh(batch.targets[task].to(device)) for batch in batches]
-            total = torch.stack(weights).sum().clamp(min=1e-6)  # no batch may have a label for the task
-            for share, weight in zip(shares, weights, strict=True):
-                share[task] = weight / total
-        return shares
+    def _set_rates(self, progress: float) -> None:
+        # Rates follow the share of the stage, so they do not depend on the number of batches.
+        for group in self.optimizer.param_groups:
+            factor = schedule_factor(self.config.schedule, group["warmup"], progress)
+            group["lr"] = group["peak"] * factor * self.annealing
 
     def _add_gradients(
-        self, batch: Batch, share: dict[str, Tensor | float], statistics: EpochStatistics
+        self, batches: Sequence[Batch], utterances: Sequence[Sequence[Utterance]], statistics: EpochStatistics
     ) -> dict[str, Tensor]:
-        """Add the gradient of a batch, and return what it adds to the loss of each task."""
-        heads = self.model.heads
+        """Add up the gradients of several batches, and return the loss of each task over all of them."""
+        moved = [batch.to(self.fabric.device) for batch in batches]
+        parts = []
+        for batch, share, rows in zip(moved, self._compute_shares(moved), utterances, strict=True):
+            with (
+                report_out_of_memory(rows, batch.lengths),
+                # Processes average their gradients once, with those of the last batch.
+                self.fabric.no_backward_sync(self._wrapped_model, enabled=batch is not moved[-1]),
+            ):
+                parts.append(self._add_gradient(batch, share, statistics))
+        return {task: torch.stack([part[task] for part in parts]).sum() for task in self.stage.weights}
+
+    def _add_gradient(
+        self, batch: Batch, share: dict[str, Tensor], statistics: EpochStatistics
+    ) -> dict[str, Tensor]:
+        """Add the gradient of one batch, and return what it adds to the loss of each task."""
         outputs = self._wrapped_model(batch, tuple(self.stage.weights))
         losses = {
-            task: heads[task].loss(outputs[task], batch.targets[task]) * share[task]
+            task: self.model.heads[task].loss(outputs[task], batch.targets[task]) * share[task]
             for task in self.stage.weights
         }
         self.fabric.backward(self._sum_weighted(losses))
         statistics.add_outputs(outputs, batch.targets)
         return {task: loss.detach() for task, loss in losses.items()}
+
+    def _compute_shares(self, batches: Sequence[Batch]) -> list[dict[str, Tensor]]:
+        """Return, for each batch and task, the share of the batch in the loss of all batches together.
+
+        All processes use the same shares, because the concordance of ratings is that of all their utterances.
+        """
+        tasks = list(self.stage.weights)
+        weights = torch.stack(
+            [
+                torch.stack([self.model.heads[task].weigh(batch.targets[task]) for task in tasks])
+                for batch in batches
+            ]
+        )  # (batches, tasks)
+        weights = distributed.mean(weights.float())
+        shares = weights / weights.sum(0).clamp(min=1e-6)  # no batch may have a label for a task
+        return [dict(zip(tasks, row, strict=True)) for row in shares]
 
     def _sum_weighted(self, losses: dict[str, Tensor]) -> Tensor:
         """Return the total loss: the sum of the tasks' losses with the weights of the stage."""
@@ -208,6 +223,6 @@ def report_out_of_memory(utterances: Sequence[Utterance], lengths: Tensor) -> It
             "out_of_memory",
             f"not enough memory for {format_count(len(utterances), 'utterance')} of up to {longest}",
             "a batch that fits the device",
-            "lower train.batch_gb, train.batch_seconds or train.batch_size, run fewer folds side by side "
-            "(--jobs), or set data.max_seconds",
+            "lower train.batch_gb, train.batch_seconds or train.batch_size (and raise train.accumulate), run "
+            "fewer folds side by side (--jobs), or set data.max_seconds",
         ) from None

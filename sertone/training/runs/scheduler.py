@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 
 from sertone.errors import SertoneError
+from sertone.recipe.precision import find_device_type
 from sertone.training.data.caches import SharedCaches
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.fit import distributed
@@ -267,9 +268,8 @@ def choose_jobs(requested: int | None, device: str) -> int:
         return 1
     if requested:
         return requested
-    if device in ("auto", "cuda") and torch.cuda.is_available():
-        return torch.cuda.device_count()
-    return 1 if device in ("auto", "mps") and torch.backends.mps.is_available() else count_cores()
+    counts = {"cuda": torch.cuda.device_count, "mps": lambda: 1, "cpu": count_cores}
+    return counts[find_device_type(device)]()
 
 
 def build_environments(jobs: int) -> list[dict[str, str]]:
