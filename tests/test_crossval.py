@@ -356,11 +356,11 @@ def test_one_view_of_all_folds(terminal, monkeypatch, capsys):
         progress.skip(2)
         for fold in (0, 1):
             progress.say("the front end is kept in memory")
-            progress.epoch(f"fold {fold}", 1, 2, {"loss": 0.5})
+            progress.epoch(f"fold {fold}", 1, 2, {"loss": 0.5}, False)
         if terminal:
             tasks = {task.description: (task.completed, task.total) for task in progress._bars.tasks}
             assert tasks == {"all epochs": (4, 8), "fold 0": (1, 2), "fold 1": (1, 2)}
-        progress.epoch("fold 1", 2, 2, {"loss": 0.25})
+        progress.epoch("fold 1", 2, 2, {"loss": 0.25}, True)
         if terminal:
             assert {task.description for task in progress._bars.tasks} == {"all epochs", "fold 0"}
     shown = capsys.readouterr()

@@ -46,11 +46,13 @@ def test_a_training_that_no_longer_improves_ends_early_and_keeps_its_best_epoch(
     )
     trainer = train_first_fold(recipe, tmp_path / "whole")
     assert len(trainer.history) == 3
+    assert trainer.progress.done == 9, "all planned epochs are over"
     interrupt(monkeypatch, change_training(recipe, save_every=1), tmp_path / "parts", 2)
     resumed = train_first_fold(change_training(recipe, save_every=1), tmp_path / "parts")
     assert [entry["score"] for entry in resumed.history] == [entry["score"] for entry in trainer.history]
     again = train_first_fold(recipe, tmp_path / "whole")
     assert len(again.history) == 3, "the end is saved, so that nothing is trained again"
+    assert resumed.progress.done == again.progress.done == 9
 
 
 def test_an_early_end_needs_validation_speakers(demo_recipe):
@@ -66,6 +68,7 @@ def test_a_stage_of_auxiliary_tasks_alone_has_all_its_epochs(demo_recipe, tmp_pa
     )
     trainer = train_first_fold(recipe, tmp_path)
     assert Counter(entry["stage"] for entry in trainer.history) == {"auxiliary": 4, "emotion": 2}
+    assert trainer.progress.done == train_first_fold(recipe, tmp_path).progress.done == 8
 
 
 # Balanced epochs

@@ -1,13 +1,15 @@
 """Loggers: TensorBoard's event files, read back; MLflow and Weights & Biases where they are installed."""
 
 import sys
+from typing import ClassVar, get_args
 
 import pytest
 from conftest import SMALL_MODEL
 from training_runs import interrupt, train_first_fold
 
 from sertone.errors import SertoneError
-from sertone.training.fit.loggers import OWN_PACKAGES, Loggers, select_numbers
+from sertone.recipe.train_config import TrainConfig
+from sertone.training.fit.loggers import LOGGERS, OWN_PACKAGES, Loggers, _Logger, select_numbers
 
 TINY = {"name": "baseline", "encoder": {"name": "tiny"}, "hidden": 8}
 
@@ -35,13 +37,18 @@ def test_tensorboard_gets_every_number_of_the_history(demo_recipe, tmp_path):
 def test_a_resumed_training_replaces_the_epochs_after_its_save(demo_recipe, tmp_path, monkeypatch):
     recipe = demo_recipe(TINY, epochs=[4], save_every=2, log=["tensorboard"])
     interrupt(monkeypatch, recipe, tmp_path, 2)
-    with Loggers(["tensorboard"], tmp_path, "fold 0", 2, print) as loggers:
-        loggers.log({"loss": 77.0}, 3)  # an epoch after the last save, which is trained again
+    with Loggers(["tensorboard"], tmp_path, [{"loss": 1.0}] * 2, print) as loggers:
+        loggers.log({"loss": 77.0})  # an epoch after the last save, which is trained again
     trainer = train_first_fold(recipe, tmp_path)
     losses = read_events(tmp_path / "tensorboard")["loss"]
     assert losses == [
         (n + 1, pytest.approx(entry["loss"], rel=1e-6)) for n, entry in enumerate(trainer.history)
     ]
+
+
+def test_the_recipe_names_every_logger():
+    (names,) = get_args(TrainConfig.model_fields["log"].annotation)
+    assert set(get_args(names)) == set(LOGGERS)
 
 
 def test_without_loggers_there_is_no_file(demo_recipe, tmp_path):
@@ -56,19 +63,60 @@ def test_loggers_change_no_result_and_may_be_added_to_a_resumed_run(demo_recipe)
     assert recipes.drop_neutral(plain.model_dump()) == recipes.drop_neutral(logged.model_dump())
 
 
-def test_a_logger_that_fails_is_left_out_and_training_goes_on(demo_recipe, tmp_path, monkeypatch):
-    from torch.utils.tensorboard import SummaryWriter
+class Failing(_Logger):
+    """A logger that fails where the test says, and records what it receives."""
 
-    def fail(*_):
-        raise OSError("no space left")
+    fails_at = "start"
+    received: ClassVar[list] = []
 
-    monkeypatch.setattr(SummaryWriter, "add_scalar", fail)
+    def __init__(self, folder):
+        self._do("start", folder.name)
+
+    @staticmethod
+    def load():
+        pass
+
+    def log(self, values, step):
+        self._do("epoch", step)
+
+    def close(self, *, failed):
+        self._do("end", failed)
+
+    def _do(self, place, value):
+        if place == self.fails_at:
+            raise ConnectionError("no answer")
+        self.received.append((place, value))
+
+
+@pytest.mark.parametrize(
+    ("fails_at", "received"),
+    [("start", []), ("epoch", [("start", "run")]), ("end", [("start", "run"), ("epoch", 1), ("epoch", 2)])],
+)
+def test_a_logger_that_fails_is_left_out_and_training_goes_on(
+    demo_recipe, tmp_path, monkeypatch, fails_at, received
+):
+    monkeypatch.setitem(LOGGERS, "wandb", Failing)
+    monkeypatch.setattr(Failing, "fails_at", fails_at)
+    monkeypatch.setattr(Failing, "received", [])
     lines = []
-    train_first_fold(demo_recipe(TINY, epochs=[2], log=["tensorboard"]), tmp_path, lines)
-    assert [line for line in lines if "gets no more" in line] == [
-        "TensorBoard failed and gets no more: no space left"
+    trainer = train_first_fold(
+        demo_recipe(TINY, epochs=[2], log=["wandb", "tensorboard"]), tmp_path / "run", lines
+    )
+    assert [line for line in lines if "train.log" in line] == [
+        "train.log: wandb failed and receives no further epochs: no answer"
     ]
-    assert (tmp_path / "checkpoint" / "model.safetensors").is_file()
+    assert Failing.received == received
+    assert len(read_events(tmp_path / "run" / "tensorboard")["loss"]) == len(trainer.history) == 2
+    assert (tmp_path / "run" / "checkpoint" / "model.safetensors").is_file()
+
+
+def test_loggers_learn_that_a_training_has_failed(tmp_path, monkeypatch):
+    monkeypatch.setitem(LOGGERS, "wandb", Failing)
+    monkeypatch.setattr(Failing, "fails_at", "")
+    monkeypatch.setattr(Failing, "received", [])
+    with pytest.raises(KeyboardInterrupt), Loggers(["wandb"], tmp_path, [{"loss": 1.0}], print):
+        raise KeyboardInterrupt
+    assert Failing.received == [("start", tmp_path.name), ("epoch", 1), ("end", True)]
 
 
 def test_only_numbers_are_logged():
@@ -108,7 +156,7 @@ def test_mlflow_gets_the_history(demo_recipe, tmp_path, monkeypatch):
     trainer = train_first_fold(demo_recipe(TINY, epochs=[2], log=["mlflow"]), tmp_path / "run")
     client = mlflow.MlflowClient()
     (run,) = client.search_runs(["0"])
-    assert run.info.run_name == "fold 0" and run.info.status == "FINISHED"
+    assert run.info.run_name == str(tmp_path / "run") and run.info.status == "FINISHED"
     losses = [metric.value for metric in client.get_metric_history(run.info.run_id, "loss")]
     assert losses == pytest.approx([entry["loss"] for entry in trainer.history])
 

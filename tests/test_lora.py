@@ -124,6 +124,13 @@ def test_without_peft_the_error_names_the_extra(demo_recipe, tmp_path, monkeypat
     assert caught.value.code == "missing_extra" and "[lora]" in caught.value.way_out
 
 
+def test_adapters_need_a_layer_that_is_trained(demo_recipe, tmp_path):
+    frozen = demo_recipe(BASELINE | {"frozen_layers": 2}, epochs=[1], lora={})
+    with pytest.raises(SertoneError, match="all 2 layers of the encoder are frozen") as caught:
+        train_first_fold(frozen, tmp_path)
+    assert caught.value.code == "no_lora" and "lower model.frozen_layers" in caught.value.way_out
+
+
 def test_training_moves_the_adapted_weights_alone_and_saves_a_plain_encoder(demo_recipe, tmp_path):
     recipe = demo_recipe(BASELINE, epochs=[2], lora={"rank": 2})
     trainer = train_first_fold(recipe, tmp_path)

@@ -138,7 +138,7 @@ def test_progress_shows_names_without_their_effect(monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream)
     with RunProgress(2) as progress:
         assert progress._live
-        progress.epoch(TITLE, 1, 2, {})
+        progress.epoch(TITLE, 1, 2, {}, False)
         progress._bars.refresh()
         progress.say(TITLE)
     said = stream.getvalue()

@@ -34,7 +34,7 @@ def test_a_long_epoch_reports_its_progress_every_30_seconds(clock, log):
         assert len(lines) == 6  # after 30, 60, ... 180 s
         assert lines[0] == "row fold 0  epoch 1 of 2, 15%  12:50 left"  # 770 s: 4 epochs less 30 s of 200
         assert lines[5] == "row fold 0  epoch 1 of 2, 90%  10:20 left"
-        progress.epoch("row fold 0", 1, 2, {"loss": 0.5})
+        progress.epoch("row fold 0", 1, 2, {"loss": 0.5}, False)
         assert log() == []  # the last line is 20 s old
         clock[0] += 40
         progress.step("row fold 0", 2, 2, 0.2)
@@ -45,11 +45,20 @@ def test_short_epochs_are_reported_every_30_seconds(clock, log):
     with RunProgress(100) as progress:
         for epoch in range(1, 101):
             clock[0] += 4
-            progress.epoch("fold 0", epoch, 100, {"loss": 1.0})
+            progress.epoch("fold 0", epoch, 100, {"loss": 1.0}, epoch == 100)
     lines = log()
     assert len(lines) == 13, lines
     assert lines[0] == "fold 0  epoch 8 of 100  loss 1.000  6:08 left"
     assert lines[-1] == "fold 0  100 epochs  loss 1.000  0:00 left"
+
+
+def test_a_stage_that_ends_early_leaves_a_line_and_counts_as_done(clock, log):
+    with RunProgress(20) as progress:
+        for epoch in (1, 2, 3):
+            clock[0] += 4
+            progress.epoch("fold 0", epoch, 10, {"loss": 1.0}, epoch == 3)
+    # 4 s for each of the ten epochs of the next stage
+    assert log() == ["fold 0  ended after epoch 3 of 10  loss 1.000  0:40 left"]
 
 
 def test_a_relay_reports_steps_once_a_second(clock, monkeypatch):

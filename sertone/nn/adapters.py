@@ -15,8 +15,13 @@ from sertone.recipe.train_parts import LoraConfig
 from sertone.utils.extras import install_command
 
 
-def require_lora(encoder: Encoder, config: LoraConfig) -> None:
+def require_lora(encoder: Encoder, config: LoraConfig, cut: int) -> None:
     """Refuse an encoder without layers to adapt, and an environment without `peft`.
+
+    Args:
+        encoder: encoder of a model.
+        config: `train.lora`.
+        cut: layers up to this one are frozen in every stage.
 
     Raises:
         SertoneError: `no_lora`, `missing_extra`.
@@ -28,6 +33,13 @@ def require_lora(encoder: Encoder, config: LoraConfig) -> None:
             f"train.lora, but {type(encoder).__name__} has no pretrained {missing[0]} layers",
             "a pretrained encoder",
             "set train.lora: null, and train the layers themselves",
+        )
+    if cut >= encoder.depth:
+        raise SertoneError(
+            "no_lora",
+            f"train.lora, but all {encoder.depth} layers of the encoder are frozen in every stage",
+            "layers that are trained",
+            "lower model.frozen_layers, or set train.lora: null",
         )
     _import_peft()
 
@@ -47,7 +59,7 @@ def list_adapted(encoder: Encoder, config: LoraConfig, cut: int) -> dict[str, nn
 def count_adapters(encoder: Encoder, config: LoraConfig) -> dict[str, int]:
     """Return name of each module above the encoder's present cut -> parameters of its adapter.
 
-    The adapters need not be there, nor `peft`.
+    Works before adapters are added, and without `peft`.
     """
     return {
         name: config.rank * (module.in_features + module.out_features)
@@ -56,7 +68,7 @@ def count_adapters(encoder: Encoder, config: LoraConfig) -> dict[str, int]:
 
 
 def add_lora(encoder: Encoder, config: LoraConfig, cut: int, seed: int) -> None:
-    """Put adapters beside weights. They change nothing yet: one matrix starts at zero.
+    """Put adapters beside weights. The output stays the same: one of their two matrices starts at zero.
 
     From now on `Encoder.freeze` freezes the weights themselves, and thaws only adapters.
 
@@ -69,7 +81,7 @@ def add_lora(encoder: Encoder, config: LoraConfig, cut: int, seed: int) -> None:
     Raises:
         SertoneError: as `require_lora`.
     """
-    require_lora(encoder, config)
+    require_lora(encoder, config, cut)
     peft = _import_peft()
     options = peft.LoraConfig(
         r=config.rank,

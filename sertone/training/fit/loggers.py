@@ -4,11 +4,11 @@ The report and the results of a run need none of them.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sertone.errors import SertoneError, first_line
 from sertone.utils.extras import install_command
@@ -34,45 +34,57 @@ def require_loggers(names: Sequence[str]) -> None:
             ) from None
 
 
-class Loggers(ExitStack):
+class Loggers:
     """The loggers of one training, open within the context.
+
+    A logger that fails, also at its start or end, receives nothing further, and training goes on.
 
     Args:
         names: `train.log`.
-        folder: folder of the fold, where they keep their files.
-        run: name of the run in MLflow and Weights & Biases.
-        step: number of epochs that are done already: what was logged after them is replaced in TensorBoard.
-        say: receives a line about a logger that fails. It gets no further epochs, and training goes on.
+        folder: folder of the fold, where they keep their files. It also names the run in MLflow and W&B.
+        history: epochs that are done already. They are logged again, so every log is complete.
+        say: receives a line about a logger that fails.
     """
 
     def __init__(
-        self, names: Sequence[str], folder: Path, run: str, step: int, say: Callable[[str], None]
+        self, names: Sequence[str], folder: Path, history: Sequence[dict], say: Callable[[str], None]
     ) -> None:
-        super().__init__()
+        self._names = names
+        self._folder = folder
+        self._history = history
         self._say = say
-        folder.mkdir(parents=True, exist_ok=True)
-        self._loggers = [LOGGERS[name](folder, run, step) for name in names]
+        self._open: dict[str, _Logger] = {}
+        self._step = 0
 
-    def __enter__(self) -> "Loggers":
-        super().__enter__()
-        for logger in self._loggers:
-            self.enter_context(logger)
+    def __enter__(self) -> Self:
+        for name in self._names:
+            with self._guard(name):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._open[name] = LOGGERS[name](self._folder)
+        for entry in self._history:
+            self.log(entry)
         return self
 
-    def log(self, entry: Mapping[str, Any], step: int) -> None:
-        """Log the numbers of an epoch; entries of other kinds are left out.
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        for name, logger in list(self._open.items()):
+            with self._guard(name):
+                logger.close(failed=error is not None)
 
-        Args:
-            entry: its entry in the history.
-            step: number of the epoch over all stages, from 1.
-        """
+    def log(self, entry: Mapping[str, Any]) -> None:
+        """Log the numbers of the next epoch, from its entry in the history."""
+        self._step += 1
         values = select_numbers(entry)
-        for logger in list(self._loggers):
-            try:
-                logger.log(values, step)
-            except Exception as error:  # of any class: a server may not answer, a disk may be full
-                self._loggers.remove(logger)
-                self._say(f"{type(logger).__name__.lstrip('_')} failed and gets no more: {first_line(error)}")
+        for name, logger in list(self._open.items()):
+            with self._guard(name):
+                logger.log(values, self._step)
+
+    @contextmanager
+    def _guard(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # of any class: a server may not answer, a disk may be full
+            self._open.pop(name, None)
+            self._say(f"train.log: {name} failed and receives no further epochs: {first_line(error)}")
 
 
 def select_numbers(entry: Mapping[str, Any]) -> dict[str, float]:
@@ -86,11 +98,15 @@ def select_numbers(entry: Mapping[str, Any]) -> dict[str, float]:
     return numbers
 
 
-class _Logger(AbstractContextManager, ABC):
-    """Base of all loggers."""
+class _Logger(ABC):
+    """Base of all loggers: a log of one training.
+
+    Args:
+        folder: folder of the fold.
+    """
 
     @abstractmethod
-    def __init__(self, folder: Path, run: str, step: int) -> None: ...
+    def __init__(self, folder: Path) -> None: ...
 
     @staticmethod
     @abstractmethod
@@ -99,14 +115,18 @@ class _Logger(AbstractContextManager, ABC):
 
     @abstractmethod
     def log(self, values: dict[str, float], step: int) -> None:
-        """Log the numbers of an epoch."""
+        """Log the numbers of an epoch; `step` counts the epochs of all stages from 1."""
+
+    @abstractmethod
+    def close(self, *, failed: bool) -> None:
+        """End the log; `failed` says whether the training ended with an error."""
 
 
 class _TensorBoard(_Logger):
-    """Event files in `tensorboard/`."""
+    """Event files in `tensorboard/`. Those of an interrupted training count no longer."""
 
-    def __init__(self, folder: Path, run: str, step: int) -> None:
-        self._writer = self.load()(str(folder / "tensorboard"), purge_step=step + 1)
+    def __init__(self, folder: Path) -> None:
+        self._writer = self.load()(str(folder / "tensorboard"), purge_step=1)
 
     @staticmethod
     def load() -> Any:
@@ -114,20 +134,21 @@ class _TensorBoard(_Logger):
 
         return SummaryWriter
 
-    def __exit__(self, *_: object) -> None:
-        self._writer.close()
-
     def log(self, values: dict[str, float], step: int) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()  # a run that is killed keeps what it has logged
 
+    def close(self, *, failed: bool) -> None:
+        self._writer.close()
+
 
 class _MLflow(_Logger):
-    """A run of MLflow, on the server that its environment names, else in its folder."""
+    """A run of MLflow, on the server in `MLFLOW_TRACKING_URI`, or else in MLflow's local store."""
 
-    def __init__(self, folder: Path, run: str, step: int) -> None:
-        self._mlflow, self._run = self.load(), run
+    def __init__(self, folder: Path) -> None:
+        self._mlflow = self.load()
+        self._mlflow.start_run(run_name=str(folder), nested=True)
 
     @staticmethod
     def load() -> Any:
@@ -135,22 +156,20 @@ class _MLflow(_Logger):
 
         return mlflow
 
-    def __enter__(self) -> "_MLflow":
-        self._mlflow.start_run(run_name=self._run, nested=True)
-        return self
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        self._mlflow.end_run("FAILED" if error else "FINISHED")
-
     def log(self, values: dict[str, float], step: int) -> None:
         self._mlflow.log_metrics(values, step=step)
+
+    def close(self, *, failed: bool) -> None:
+        self._mlflow.end_run("FAILED" if failed else "FINISHED")
 
 
 class _WeightsAndBiases(_Logger):
     """A run of Weights & Biases, with its files in `wandb/`."""
 
-    def __init__(self, folder: Path, run: str, step: int) -> None:
-        self._run = self.load().init(project="sertone", name=run, dir=str(folder), reinit="create_new")
+    def __init__(self, folder: Path) -> None:
+        self._run = self.load().init(
+            project="sertone", name=str(folder), dir=str(folder), reinit="create_new"
+        )
 
     @staticmethod
     def load() -> Any:
@@ -158,11 +177,11 @@ class _WeightsAndBiases(_Logger):
 
         return wandb
 
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        self._run.finish(exit_code=int(error is not None))
-
     def log(self, values: dict[str, float], step: int) -> None:
         self._run.log(values, step=step, commit=True)
+
+    def close(self, *, failed: bool) -> None:
+        self._run.finish(exit_code=int(failed))
 
 
 LOGGERS: dict[str, type[_Logger]] = {
@@ -170,4 +189,4 @@ LOGGERS: dict[str, type[_Logger]] = {
     "mlflow": _MLflow,
     "wandb": _WeightsAndBiases,
 }
-"""The table of loggers. To add one, add its class and a line here."""
+"""The table of loggers. To add one, add its class and a line here, and its name in `TrainConfig.log`."""

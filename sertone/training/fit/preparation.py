@@ -56,6 +56,11 @@ def freeze(model: EmotionModel, stage: Stage) -> None:
         model.get_submodule(name).requires_grad_(False)
 
 
+def find_smallest_cut(model: EmotionModel) -> int:
+    """Return the number of the last encoder layer that every stage freezes."""
+    return min(stage.cut for stage in model.stages())
+
+
 def count_trained(model: EmotionModel, lora: LoraConfig | None) -> dict[str, int]:
     """Return name of what is trained -> its number of parameters, for a model whose frozen parts are frozen.
 
@@ -92,7 +97,7 @@ def check_plan(model: EmotionModel, config: TrainConfig) -> None:
     for stage in stages:  # raises `bad_cut` for an encoder with too few layers
         freeze(model, stage)
     if config.lora:
-        require_lora(model.encoder, config.lora)
+        require_lora(model.encoder, config.lora, find_smallest_cut(model))
     require_loggers(config.log)
 
 

@@ -50,8 +50,8 @@ class ProgressRelay:
             self._sent_at = time.monotonic()
             emit(("step", head, epoch, epochs, share))
 
-    def epoch(self, head: str, epoch: int, epochs: int, scores: dict[str, float]) -> None:
-        emit(("epoch", head, epoch, epochs, scores))
+    def epoch(self, head: str, epoch: int, epochs: int, scores: dict[str, float], ends: bool) -> None:
+        emit(("epoch", head, epoch, epochs, scores, ends))
 
     def say(self, line: str) -> None:
         emit(("say", line))
@@ -109,7 +109,7 @@ class RunProgress:
         if not self._live and self._is_line_due():
             self._print(f"{head}  epoch {epoch} of {epochs}, {share:.0%}  {self._estimate_time()}")
 
-    def epoch(self, head: str, epoch: int, epochs: int, scores: dict[str, float]) -> None:
+    def epoch(self, head: str, epoch: int, epochs: int, scores: dict[str, float], ends: bool) -> None:
         """Report that an epoch is over.
 
         Args:
@@ -117,23 +117,32 @@ class RunProgress:
             epoch: number, from 1.
             epochs: epochs of this stage.
             scores: scores to show, by name.
+            ends: True where the stage is over, which may be before its last epoch.
         """
         self.done += 1
+        if ends:
+            self.skip(epochs - epoch)
         self._shares.pop(head, None)  # the whole epoch counts now
         time_left = self._estimate_time()
         shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
         if self._live:
-            if head not in self._tasks:
-                self._tasks[head] = self._bars.add_task(escape_control(head), total=epochs, note="")
-            self._bars.update(self._tasks[head], completed=epoch, note=shown)
+            self._show_bar(head, epoch, epochs, shown, ends)
             self._bars.update(self._run_task, completed=self.done, note=time_left)
-            if epoch == epochs:
-                self._bars.remove_task(self._tasks.pop(head))
         # The end of a stage always leaves a line, also in a terminal, where bars disappear.
-        if epoch == epochs:
-            self._print(f"{head}  {format_count(epochs, 'epoch')}  {shown}  {time_left}")
+        if ends:
+            count = (
+                format_count(epochs, "epoch") if epoch == epochs else f"ended after epoch {epoch} of {epochs}"
+            )
+            self._print(f"{head}  {count}  {shown}  {time_left}")
         elif not self._live and self._is_line_due():
             self._print(f"{head}  epoch {epoch} of {epochs}  {shown}  {time_left}")
+
+    def _show_bar(self, head: str, epoch: int, epochs: int, note: str, ends: bool) -> None:
+        if head not in self._tasks:
+            self._tasks[head] = self._bars.add_task(escape_control(head), total=epochs, note="")
+        self._bars.update(self._tasks[head], completed=epoch, note=note)
+        if ends:
+            self._bars.remove_task(self._tasks.pop(head))
 
     def say(self, line: str) -> None:
         """Print a line; a line that several folds report is printed once."""
@@ -183,8 +192,8 @@ class LabelledProgress:
     def step(self, head: str, epoch: int, epochs: int, share: float) -> None:
         self.inner.step(self.label + head, epoch, epochs, share)
 
-    def epoch(self, head: str, epoch: int, epochs: int, scores: dict[str, float]) -> None:
-        self.inner.epoch(self.label + head, epoch, epochs, scores)
+    def epoch(self, head: str, epoch: int, epochs: int, scores: dict[str, float], ends: bool) -> None:
+        self.inner.epoch(self.label + head, epoch, epochs, scores, ends)
 
     def say(self, line: str) -> None:
         self.inner.say(self.label + line)

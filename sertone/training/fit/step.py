@@ -1,7 +1,8 @@
 """Take one training step: outputs, losses, gradient, update."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -53,6 +54,7 @@ class Stepper:
         self.fabric = fabric
         self.optimizer = make_optimizer(model, config)
         self.annealing = 1.0
+        self._bad_in_a_row = 0
         self._wrapped_model: Any
         self._wrapped_optimizer: Any
         self._wrapped_model, self._wrapped_optimizer = fabric.setup(cast(nn.Module, model), self.optimizer)
@@ -70,6 +72,38 @@ class Stepper:
         for group in self.optimizer.param_groups:
             rates[group["part"]] = max(group["lr"], rates.get(group["part"], 0.0))
         return rates
+
+    def train_epoch(
+        self,
+        batches: Iterator[Batch],
+        utterances: Sequence[Sequence[Utterance]],
+        start: float,
+        share: float,
+        on_step: Callable[[float], None],
+    ) -> dict:
+        """Train on the batches of one epoch, `train.accumulate` of them in each step.
+
+        Args:
+            batches: batches on any device.
+            utterances: utterances of each batch.
+            start: share of the stage already done.
+            share: share of the stage that this epoch covers.
+            on_step: called after every step with the share of the epoch that is done.
+
+        Returns:
+            Losses, scores and counts.
+
+        Raises:
+            SertoneError: as `step`.
+        """
+        statistics = EpochStatistics(self.config.max_bad_steps, self._bad_in_a_row, self.config.clip_norm)
+        total = len(utterances)
+        for first in range(0, total, self.config.accumulate):
+            rows = utterances[first : first + self.config.accumulate]
+            self.step(list(islice(batches, len(rows))), start + share * first / total, rows, statistics)
+            on_step((first + len(rows)) / total)
+        self._bad_in_a_row = statistics.bad_in_a_row
+        return statistics.summarise()
 
     def step(
         self,

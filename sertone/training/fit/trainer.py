@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,12 +27,12 @@ from sertone.training.data.loader import Loader
 from sertone.training.data.prefix_cache import PrefixCache
 from sertone.training.fit import distributed, training_state
 from sertone.training.fit.epoch_plan import draw_utterances, plan_epoch
-from sertone.training.fit.epoch_statistics import EpochStatistics, require_valid_step
+from sertone.training.fit.epoch_statistics import require_valid_step
 from sertone.training.fit.first_stages import FirstStages, hash_first_stage
 from sertone.training.fit.inference import score_main_tasks
 from sertone.training.fit.loggers import Loggers
 from sertone.training.fit.memory import StepMemory
-from sertone.training.fit.preparation import prepare_emotion_loss, require_finite_weights
+from sertone.training.fit.preparation import find_smallest_cut, prepare_emotion_loss, require_finite_weights
 from sertone.training.fit.progress import ProgressReporter, select_scores
 from sertone.training.fit.schedules import annealing_factor, has_stalled
 from sertone.training.fit.step import Stepper
@@ -75,7 +74,6 @@ class Trainer:
     progress: ProgressReporter
     first_stages: FirstStages | None = None
     about: dict = field(default_factory=dict)
-    bad_in_a_row: int = 0
     calibration: Calibration = field(default_factory=Calibration)
     experiment: str = field(default="", kw_only=True)
     score_stage: Callable[["Trainer", Stage], dict[str, Any]] | None = field(default=None, kw_only=True)
@@ -87,9 +85,8 @@ class Trainer:
         self.loader = self._make_loader(None)
         self.state = TrainingState()
         if self.config.lora:
-            cut = min(stage.cut for stage in self.model.stages())
             seed = self.config.seed * 1000 + self.fold_number
-            add_lora(self.model.encoder, self.config.lora, cut, seed)
+            add_lora(self.model.encoder, self.config.lora, find_smallest_cut(self.model), seed)
 
     @property
     def history(self) -> list[dict]:
@@ -119,9 +116,12 @@ class Trainer:
         stages = self.model.stages()
         soft = self.uses_soft_targets
         prepare_emotion_loss(self.model, self.vocabulary, self.fold.train, self.config, soft=soft)
-        key = self._hash_first_stage(stages)  # before a save changes the weights
+        key = None
+        if self.first_stages and len(stages) > 1:  # before a save changes the weights
+            key = hash_first_stage(self.model, stages[0], self.config, self.fold, self.about)
         self._resume()
-        with self._open_loggers() as loggers:
+        names = self.config.log if distributed.is_first() else []
+        with Loggers(names, self.folder.parent, self.history, self.progress.say) as loggers:
             for index in range(self.state.stage, len(stages)):
                 if index == 0 and key and self.first_stages:
                     self._share_first_stage(self.first_stages, key, stages[0], loggers)
@@ -140,13 +140,20 @@ class Trainer:
         save = training_state.find_training_state(self.folder)
         if save:
             self.state = training_state.load_training_state(save, self.model)
-            self.progress.skip(len(self.history))
+            stage = self.state.stage
+            done = self.config.epochs[stage] if self._is_finished(stage) else self.state.epoch
+            self.progress.skip(sum(self.config.epochs[:stage]) + done)
         self.state.experiment = self.experiment
 
     def _make_loader(self, cache: PrefixCache | None) -> Loader:
-        recordings, samples = self.caches.recordings, self.model.encoder.min_samples
-        soft, augmentation = self.uses_soft_targets, self.config.augmentation
-        return Loader(recordings, self.vocabulary, samples, cache, soft=soft, augmentation=augmentation)
+        return Loader(
+            self.caches.recordings,
+            self.vocabulary,
+            self.model.encoder.min_samples,
+            cache,
+            soft=self.uses_soft_targets,
+            augmentation=self.config.augmentation,
+        )
 
     def begin_stage(self, index: int) -> Stepper:
         """Freeze what a stage does not train, open the cache of the frozen prefix, and return the stepper."""
@@ -157,12 +164,6 @@ class Trainer:
         self.loader = self._make_loader(self._open_cache(index, stages[index], fold_specific))
         return stepper
 
-    def _hash_first_stage(self, stages: list[Stage]) -> str | None:
-        """Return the key of the first stage; None where it is not shared."""
-        if self.first_stages is None or len(stages) < 2:
-            return None
-        return hash_first_stage(self.model, stages[0], self.config, self.fold, self.about)
-
     def _share_first_stage(self, shared: FirstStages, key: str, stage: Stage, loggers: Loggers) -> None:
         """Load the first stage from a run that has trained it, or train it and save it for other runs."""
         with shared.claim(key):
@@ -172,27 +173,35 @@ class Trainer:
                 shared.save(key, self.model, stage, self.history, self.after_stages)
             else:
                 history, self.state.after_stages = finished
-                self.progress.skip(len(history) - len(self.history))
+                self.progress.skip(self.config.epochs[0] - self.state.epoch)
+                for entry in history[len(self.history) :]:
+                    loggers.log(entry)
                 self.state.history = history
 
     def _train_stage(self, index: int, stage: Stage, loggers: Loggers) -> None:
         """Train one stage from the current state on."""
-        epochs = self.config.epochs[index]
         stepper = self.begin_stage(index)
         stepper.restore_state(self.state)
         self.state.stage = index
-        while self.state.epoch < epochs and not self._has_stalled():
+        name = self._name_stage(index, stage)
+        while not self._is_finished(index):
             entry = self._train_and_validate(stepper, index, self.state.epoch)
             self.history.append(entry)
             self.state.epoch += 1
-            name = self._name_stage(index, stage)
-            self.progress.epoch(name, self.state.epoch, epochs, select_scores(entry))
-            loggers.log(entry, len(self.history))
-            ends = self.state.epoch == epochs or self._has_stalled()
+            loggers.log(entry)
+            ends = self._is_finished(index)
+            epochs = self.config.epochs[index]
+            self.progress.epoch(name, self.state.epoch, epochs, select_scores(entry), ends)
             if (ends or self.state.epoch % self.config.save_every == 0) and distributed.is_first():
-                self._save(stepper)
-        self.progress.skip(epochs - self.state.epoch)  # those after an early end
-        require_valid_step(self._stage_history(), self._name_stage(index, stage))
+                stepper.record_state(self.state)
+                training_state.save_training_state(
+                    self.folder, len(self.history), self.model, stepper.optimizer, self.state
+                )
+        require_valid_step(self._stage_history(), name)
+        self._finish_stage(index, stage, stepper)
+
+    def _finish_stage(self, index: int, stage: Stage, stepper: Stepper) -> None:
+        """Give the model the weights that the stage has found, and score them."""
         if self.state.best_weights:  # without validation the last epoch counts
             self.model.load_state_dict(self.state.best_weights)
         elif stepper.average:
@@ -200,27 +209,21 @@ class Trainer:
         if self.score_stage and index + 1 < len(self.config.epochs):
             self.after_stages[stage.name] = self.score_stage(self, stage)
 
+    def _is_finished(self, index: int) -> bool:
+        """Return True where a stage has had all its epochs, or has stalled."""
+        return self.state.epoch == self.config.epochs[index] or has_stalled(
+            self.config, self._stage_history()
+        )
+
     def _stage_history(self) -> list[dict]:
         """Return the entries of the current stage, which are the last ones."""
         return self.history[len(self.history) - self.state.epoch :]
 
-    def _has_stalled(self) -> bool:
-        return has_stalled(self.config, self._stage_history())
-
-    def _open_loggers(self) -> Loggers:
-        names = self.config.log if distributed.is_first() else []
-        folder, run = self.folder.parent, f"fold {self.fold_number}"
-        return Loggers(names, folder, run, len(self.history), self.progress.say)
-
-    def _save(self, stepper: Stepper) -> None:
-        number, optimizer = len(self.history), stepper.optimizer
-        stepper.record_state(self.state)
-        training_state.save_training_state(self.folder, number, self.model, optimizer, self.state)
-
     def _train_and_validate(self, stepper: Stepper, index: int, epoch: int) -> dict:
         """Train one epoch of a stage, keep its weights if it is the best, and return its history entry."""
         started = time.monotonic()
-        stage, epochs = stepper.stage, self.config.epochs[index]
+        stage = stepper.stage
+        epochs = self.config.epochs[index]
         name = self._name_stage(index, stage)
         seed = [self.config.seed, self.fold_number, index, epoch]
         stepper.annealing = annealing_factor(self.config, self._stage_history())
@@ -243,8 +246,9 @@ class Trainer:
         def say(line: str) -> None:
             self.progress.say(f"{self._name_stage(index, stage)}  {line}" if fold_specific else line)
 
-        encoder, recordings = self.model.encoder, self.caches.recordings
-        return self.caches.prefixes.open(encoder, stage.needs, fold_specific, recordings, self.fabric, say)
+        return self.caches.prefixes.open(
+            self.model.encoder, stage.needs, fold_specific, self.caches.recordings, self.fabric, say
+        )
 
     def _name_stage(self, index: int, stage: Stage) -> str:
         return f"fold {self.fold_number} ({self.fold.name})  stage {index + 1} ({stage.name})"
@@ -277,18 +281,12 @@ class Trainer:
         memory = StepMemory(self.model.encoder, self.config, self.fabric.device.type, stepper.stage.cut)
         lengths = self.caches.recordings.lengths
         plan, counts = plan_epoch(utterances, lengths, withheld, self.config, memory, rng)
-        statistics = EpochStatistics(self.config.max_bad_steps, self.bad_in_a_row, self.config.clip_norm)
-        stepper.begin_epoch(withheld)
         batches = self.loader.batches(plan, list(stepper.stage.weights))
-        size = self.config.accumulate
-        for first in range(0, len(plan), size):
-            rows = [[item.utterance for item in part] for part in plan[first : first + size]]
-            progress = start + share * first / len(plan)
-            stepper.step(list(islice(batches, len(rows))), progress, rows, statistics)
-            on_step((first + len(rows)) / len(plan))
-        self.bad_in_a_row = statistics.bad_in_a_row
+        stepper.begin_epoch(withheld)
+        rows = [[item.utterance for item in part] for part in plan]
+        summary = stepper.train_epoch(batches, rows, start, share, on_step)
         masked = {f"without_{name}": withheld.count(name) for name in MODALITIES if name in withheld}
-        return statistics.summarise() | counts | {"learning_rates": stepper.rates} | masked
+        return summary | counts | {"learning_rates": stepper.rates} | masked
 
     def _validate(self, stage: Stage, entry: dict) -> float | None:
         """Score the validation set and return the mean; None where the stage does not train all tasks."""
