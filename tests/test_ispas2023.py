@@ -84,11 +84,13 @@ def compute_loss(model, data):
 
 
 @pytest.mark.parametrize("interaction", ["none", "cross", "bridge"])
-@pytest.mark.parametrize("self_attention", [True, False])
+@pytest.mark.parametrize(
+    "self_attention, pooling", [(True, "mean"), (True, "attentive"), (False, "standardised")]
+)
 @pytest.mark.parametrize("separate", [True, False])
-def test_every_form_learns_from_both_modalities(interaction, self_attention, separate):
+def test_every_form_learns_from_both_modalities(interaction, self_attention, pooling, separate):
     options = {"interaction": interaction, "self_attention": self_attention, "separate_regressors": separate}
-    model, vocabulary = build(**options, freeze_embeddings=False)
+    model, vocabulary = build(**options, pooling=pooling, freeze_embeddings=False)
     data = batch(vocabulary)
     outputs = model(data)
     assert list(outputs) == list(model.heads) == ["emotion", "valence", "arousal"]
@@ -100,10 +102,12 @@ def test_every_form_learns_from_both_modalities(interaction, self_attention, sep
 
 
 @pytest.mark.parametrize("interaction", ["none", "cross", "bridge"])
-@pytest.mark.parametrize("pairing", ["pad", "stretch"])
-def test_outputs_do_not_depend_on_padding_or_the_rest_of_the_batch(interaction, pairing):
+@pytest.mark.parametrize(
+    "pairing, pooling", [("pad", "mean"), ("stretch", "statistics"), ("stretch", "attentive")]
+)
+def test_outputs_do_not_depend_on_padding_or_the_rest_of_the_batch(interaction, pairing, pooling):
     """With text and without, alone and in a batch."""
-    model, vocabulary = build(interaction=interaction, pairing=pairing)
+    model, vocabulary = build(interaction=interaction, pairing=pairing, pooling=pooling)
     together = model.eval()(batch(vocabulary))
     for row, utterance in enumerate(UTTERANCES):
         alone = model(batch(vocabulary, [utterance]))

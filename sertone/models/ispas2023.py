@@ -46,6 +46,7 @@ from sertone.nn.encoders.config import EncoderConfig
 from sertone.nn.fusions import FUSIONS, list_fused_layers
 from sertone.nn.heads import ClassHead, Head, HeadOutput, Heads
 from sertone.nn.masks import frame_mask
+from sertone.nn.pooling import POOLINGS
 from sertone.nn.rating_heads import RatingHead, Regressor
 from sertone.nn.state_norms import STATE_NORMS
 from sertone.nn.text import TextEncoder, TextEncoderConfig
@@ -98,6 +99,10 @@ class Config(Settings):
     """The width of both modalities behind their encoders. With null it is that of the speech encoder."""
     residual: bool = True
     """With true the self-attention has a residual connection."""
+    pooling: Annotated[str, OneOf(POOLINGS)] = "mean"
+    """The pooling of both streams over time. `mean` takes the mean, as the paper does. `statistics` adds the
+    standard deviation, `standardised` also brings each to one scale over the utterances, and `attentive`
+    weighs the states."""
     hidden: int = Field(default=256, ge=1)
     """The width of the heads' hidden layers."""
     separate_regressors: bool = False
@@ -150,13 +155,14 @@ class Model(nn.Module):
         self.interaction = interaction(
             width, config.attention_heads, config.dropout, config.bridge_tokens, config.pairing
         )
+        self.pooling = POOLINGS[config.pooling](width)
         self.regressors = nn.ModuleDict()
         self.heads = Heads()
         for task in self.tasks:
             if task in DIMENSIONS and self._regressor_name(task) not in self.regressors:
-                regressor = Regressor(width, config.hidden, config.dropout)
+                regressor = Regressor(self.pooling.outputs, config.hidden, config.dropout)
                 self.regressors[self._regressor_name(task)] = regressor
-            self.heads[task] = self._make_head(task, width, vocabulary)
+            self.heads[task] = self._make_head(task, self.pooling.outputs, vocabulary)
 
     def _make_head(self, task: str, width: int, vocabulary: Vocabulary) -> Head:
         config = self.config
@@ -181,7 +187,7 @@ class Model(nn.Module):
         if self.text:
             hidden, counts = batch.encode_text(self.text)
             streams = self.interaction(audio, self._refine("text", hidden[:, -1], counts))
-        pooled = _average_streams(streams)  # (B, D)
+        pooled = self._pool(streams)
         regressed = {name: regressor(pooled) for name, regressor in self.regressors.items()}
         outputs: dict[str, HeadOutput] = {}
         for task, head in self.heads.items():
@@ -204,6 +210,12 @@ class Model(nn.Module):
         mask = frame_mask(counts, projected.shape[1])[..., None]
         states = ModalityStates(projected * mask, counts)
         return self.refinements[modality](states) if modality in self.refinements else states
+
+    def _pool(self, streams: Sequence[ModalityStates]) -> Tensor:
+        """Pool each stream over time, and average the present ones: (B, `pooling.outputs`)."""
+        present = torch.stack([stream.counts > 0 for stream in streams])[..., None]  # (streams, B, 1)
+        vectors = torch.stack([self.pooling(stream.states, stream.counts) for stream in streams])
+        return (vectors * present).sum(0) / present.sum(0).clamp(min=1)
 
     def stages(self) -> list[Stage]:
         """Return the only stage."""
@@ -230,10 +242,3 @@ def _require_even_heads(width: int, attention_heads: int) -> None:
 
 def _make_projection(encoder_width: int, width: int) -> nn.Module:
     return nn.Identity() if encoder_width == width else nn.Linear(encoder_width, width)
-
-
-def _average_streams(streams: Sequence[ModalityStates]) -> Tensor:
-    """Return the mean over the present streams of their means over time: (B, D)."""
-    present = torch.stack([stream.counts > 0 for stream in streams])[..., None]  # (streams, B, 1)
-    means = torch.stack([stream.mean() for stream in streams])  # (streams, B, D)
-    return (means * present).sum(0) / present.sum(0).clamp(min=1)

@@ -43,7 +43,7 @@ from sertone.models.stage import Masking, RequiredLossWeights, Stage
 from sertone.nn.batch import Batch
 from sertone.nn.encoders.config import EncoderConfig
 from sertone.nn.encoders.no_encoder import NoEncoder
-from sertone.nn.fusions import FUSIONS
+from sertone.nn.fusions import FUSIONS, list_fused_layers
 from sertone.nn.heads import HeadOutput, Heads
 from sertone.nn.modality_fusion import MODALITY_FUSIONS
 from sertone.nn.pooling import POOLINGS
@@ -190,8 +190,7 @@ class Model(nn.Module):
     def stages(self) -> list[Stage]:
         """Return the only stage."""
         config = self.config
-        depth = self.encoder.depth
-        needs = tuple(range(1, depth + 1)) if config.layers == "weighted_sum" else (depth,)
+        needs = list_fused_layers(config.layers, self.encoder.depth)
         frozen: tuple[str, ...] = ()
         masking = None
         if self.text and config.freeze_embeddings:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sertone.nn import kernels
-from sertone.nn.masks import frame_mask, masked_mean
+from sertone.nn.masks import frame_mask
 
 
 class CoAttention(nn.Module):
@@ -73,10 +73,6 @@ class ModalityStates:
     def mask(self) -> Tensor:
         """True where a state is real, (B, T)."""
         return frame_mask(self.counts, self.states.shape[1])
-
-    def mean(self) -> Tensor:
-        """Return the mean over the real states, (B, D); zero where there is none."""
-        return masked_mean(self.states, self.counts)
 
     def where(self, rows: Tensor, other: "ModalityStates") -> "ModalityStates":
         """Return these states in the chosen rows (B,), and those of `other` elsewhere."""
