@@ -91,6 +91,10 @@ def test_the_rate_falls_from_layer_to_layer(family):
     for name, peak in peaks.items():
         assert peak == pytest.approx(expected.get(names[name], 1e-3))
     assert len(set(peaks.values())) == 4  # three layers and the head
+    layers = "encoder.layers" if family == "whisper" else "encoder.transformer.layers"
+    for layer, peak in ((2, 2e-4), (1, 1e-4), (0, 5e-5)):
+        found = [peaks[name] for name in peaks if name.startswith(f"{layers}.{layer}.")]
+        assert found and found == pytest.approx([peak] * len(found))
     gradients_of(stepper, [ROWS[:4]])
     assert stepper.rates == {"encoder": pytest.approx(2e-4), "downstream": pytest.approx(1e-3)}
 

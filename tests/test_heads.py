@@ -9,12 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from sertone.labels import Scale
 from sertone.nn.attention import CoAttention
+from sertone.nn.distillation import TargetHead
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.heads import ClassHead, EnsembleHead, HeadOutput, TranscriptHead
 from sertone.nn.losses import class_loss
 from sertone.nn.masks import masked_mean, masked_std
 from sertone.nn.pooling import POOLINGS
+from sertone.nn.rating_heads import RatingHead
 from sertone.nn.state_norms import STATE_NORMS
 
 
@@ -243,3 +246,46 @@ def test_ctc_decoding():
     logits = F.one_hot(torch.tensor(path), 3).float()
     output = HeadOutput(logits, torch.zeros(2, 5), torch.tensor([6, 3]))
     assert head.decode(output) == ["aab", "b"]
+
+
+# Large batches in parts
+
+
+def make_case(name):
+    """Return a head, the inputs of its `forward` for six utterances, and targets that lack some labels."""
+    torch.manual_seed(0)
+    features, frames = draw_normal(6, 9, 4), torch.tensor([9, 5, 7, 8, 6, 9])
+    labels = (
+        F.one_hot(torch.tensor([0, 1, 2, 2, 1, 0]), 3).float() * torch.tensor([1, 1, 0, 1, 1, 1])[:, None]
+    )
+    texts = torch.tensor([[1, 2, 0], [0, 0, 0], [2, 1, 2], [1, 0, 0], [2, 2, 0], [1, 2, 1]])
+    states = draw_normal(6, 9, 5, seed=1) * (torch.arange(9) < frames[:, None])[..., None]
+    heads = {
+        "classes": (ClassHead(4, 3, ["a", "b", "c"], dropout=0.0, smoothing=0.1), labels),
+        "ensemble": (EnsembleHead(2, lambda: ClassHead(4, 3, ["a", "b", "c"], dropout=0.0)), labels),
+        "transcript": (TranscriptHead(4, 3, ["a", "b"], dropout=0.0), texts),
+        "layer of a teacher": (TargetHead(4, 5, cosine=1.0), states),
+    }
+    head, target = heads[name]
+    if hasattr(head, "class_weights"):
+        head.class_weights.copy_(torch.tensor([0.5, 1.0, 2.0]))
+    return head, (features, frames), target
+
+
+@pytest.mark.parametrize("name", ["classes", "ensemble", "transcript", "layer of a teacher"])
+def test_the_weight_of_a_batch_is_the_divisor_of_its_loss(name):
+    """So the weighted losses of the parts of a batch add up to the loss of the whole batch."""
+    head, inputs, target = make_case(name)
+
+    def sum_loss(rows):
+        return head.loss(head(*(part[rows] for part in inputs)), target[rows]) * head.weigh(target[rows])
+
+    whole = sum_loss(slice(None))
+    torch.testing.assert_close(sum_loss(slice(0, 2)) + sum_loss(slice(2, 6)), whole)
+    assert whole > 0 and head.weigh(target) != len(target)
+
+
+def test_the_weight_of_ratings_is_their_number():
+    """The concordance is not a mean over utterances, so its batches are weighted by size."""
+    head = RatingHead(3, Scale(1.0, 5.0))
+    assert head.weigh(torch.tensor([2.0, float("nan"), 4.0])) == 2

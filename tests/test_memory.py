@@ -225,6 +225,27 @@ def test_check_reports_long_recordings_in_one_line(table):
     assert note.severity == "note" and note.path == "8" and "1 x longer than 30 s" in note.message
 
 
+def test_the_memory_of_the_weights_by_hand():
+    """4 bytes a weight, 12 more with gradient and moments, and 4 more with its average."""
+    vocabulary = Vocabulary.from_utterances(SPEAKERS, FOUR_CLASSES)
+    model = models.build({"name": "baseline", "encoder": TINY, "hidden": 8}, vocabulary)
+    stage = model.stages()[0]
+
+    def estimate(**train):
+        config = TrainConfig(batch_size=1, **train)
+        return round(memory._estimate_weights_gb(model, stage, config) * 1e9)
+
+    total = sum(p.numel() for p in model.parameters())
+    trained = total - sum(
+        p.numel() for part in model.encoder.parts()[:1] for m in part for p in m.parameters()
+    )
+    assert estimate() == 4 * total + 12 * trained
+    assert estimate(ema=0.9) == 4 * total + 16 * trained
+    layers = sum(p.numel() for p in model.encoder.parameters()) - (total - trained)
+    # Rank 2 in the four projections from 64 to 64 of four layers.
+    assert estimate(lora={"rank": 2}) == 4 * total + 12 * (trained - layers + 4 * 4 * 2 * (64 + 64))
+
+
 def test_a_process_keeps_the_model_of_one_fold(demo_recipe, tmp_path):
     """Without a collection the models of many folds fill the memory: Python counts objects, not bytes."""
     experiment = prepare(demo_recipe(epochs=[0, 0]))
