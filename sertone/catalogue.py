@@ -1,7 +1,7 @@
 """The recipes and studies that come with Sertone: find them by name from any folder, and describe them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +20,6 @@ MAX_SUGGESTIONS = 5
 
 CORPORA = {"manifest": "your own table (manifest)", "demo": "demo (synthetic speech)"}
 """Descriptions of corpora whose names do not say which data you need."""
-BASE_LAYERS = 12
-"""Transformer layers of a base model. If all of them are frozen, their output is computed only once."""
-LAYERS = {"openai/whisper-tiny": 4, "openai/whisper-base": 6}
-"""Hub id -> number of layers of an encoder with fewer."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class Entry:
         kind: kind of file.
         purpose: the title of a study, or the first sentence of the comment in a recipe.
         data: the corpus.
-        device: `CPU`, or `GPU` if a pretrained encoder is trained.
+        device: `GPU` if the comment at the top says that the file is for one, else `CPU`.
         path: the file.
     """
 
@@ -157,37 +153,14 @@ def _describe(path: Path) -> Entry:
     values = parse_yaml(text)
     kind = detect_kind(values) or "recipe"
     base = find_shipped(values["recipe"], "recipe").read_text(encoding="utf-8") if kind == "study" else text
-    recipe = parse_yaml(base)
-    corpus = str(recipe["data"]["corpus"])
-    device = "GPU" if _trains_pretrained(recipe, recipe) or _trains_pretrained(recipe, values) else "CPU"
-    purpose = values["title"] if kind == "study" else _first_sentence(text)
+    corpus = str(parse_yaml(base)["data"]["corpus"])
+    comment = _read_comment(text)
+    purpose = values["title"] if kind == "study" else re.split(r"(?<=\.)\s", comment)[0].rstrip(".")
+    device = "GPU" if re.search(r"\bGPU\b", comment) else "CPU"
     return Entry(path.stem, kind, str(purpose), CORPORA.get(corpus, corpus), device, path)
 
 
-def _first_sentence(text: str) -> str:
-    """Return the first sentence of the comment at the top of a recipe."""
-    # The first line is not a comment for people: it names the schema for editors.
-    comment = re.match(r"(?:# .*\n)+", text.partition("\n")[2])
-    words = " ".join(comment[0].replace("# ", " ").split()) if comment else ""
-    return re.split(r"(?<=\.)\s", words)[0].rstrip(".")
-
-
-def _trains_pretrained(recipe: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Return whether a recipe trains layers of pretrained encoders.
-
-    Args:
-        recipe: the recipe.
-        values: the part that names the encoders: the recipe itself, or a study with rows and columns.
-    """
-    model = recipe.get("model", {})
-    frozen = model.get("frozen_layers", 0) if isinstance(model, dict) else 0
-    pretrained = [part for part in _sections(values) if part.get("name") == "pretrained"]
-    return any(frozen < LAYERS.get(str(part.get("source")), BASE_LAYERS) for part in pretrained)
-
-
-def _sections(values: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield a mapping and all mappings inside it."""
-    yield values
-    for value in values.values():
-        if isinstance(value, dict):
-            yield from _sections(value)
+def _read_comment(text: str) -> str:
+    """Return the comment at the top of a file, without the first line, which names the schema for editors."""
+    comment = re.match(r"(?:# .*\n)*", text.partition("\n")[2])
+    return " ".join(comment[0].replace("# ", " ").split()) if comment else ""

@@ -84,6 +84,10 @@ WHISPER = Licence(
     True,
     "https://github.com/openai/whisper/blob/main/LICENSE",
 )
+WHISPER_SIZES = (
+    *(f"{size}{ending}" for size in ("tiny", "base", "small", "medium") for ending in ("", ".en")),
+    *("large", "large-v2", "large-v3", "large-v3-turbo"),
+)
 EMOTION2VEC = Licence("stated as `model-license`, whose terms are not published", "other", None)
 ENCODER_LICENCES = {
     "facebook/wav2vec2-base": APACHE,
@@ -102,11 +106,7 @@ ENCODER_LICENCES = {
     "facebook/w2v-bert-2.0": MIT,
     "facebook/wav2vec2-xls-r-300m": APACHE,
     "facebook/wav2vec2-xls-r-1b": APACHE,
-    "openai/whisper-tiny": WHISPER,
-    "openai/whisper-base": WHISPER,
-    "openai/whisper-small": WHISPER,
-    "openai/whisper-medium": WHISPER,
-    "openai/whisper-large-v3": WHISPER,
+    **{f"openai/whisper-{size}": WHISPER for size in WHISPER_SIZES},
     "emotion2vec/emotion2vec_base": EMOTION2VEC,
     "emotion2vec/emotion2vec_plus_seed": EMOTION2VEC,
     "emotion2vec/emotion2vec_plus_base": EMOTION2VEC,
@@ -218,7 +218,7 @@ def _is_commercial(name: str) -> bool | None:
 def describe_restriction(entries: Sequence[Mapping[str, Any]]) -> str:
     """Return a sentence that names the parts that exclude commercial use; empty if there are none."""
     parts = [f"{e['what']} {e['of']} ({e['name']})" for e in entries if e["commercial"] is False]
-    return f"not for commercial use: the model was built from {' and '.join(parts)}" if parts else ""
+    return f"not for commercial use: the model is built from {' and '.join(parts)}" if parts else ""
 
 
 def warn_if_restricted(entries: Sequence[Mapping[str, Any]], stacklevel: int = 2) -> None:

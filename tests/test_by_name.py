@@ -73,12 +73,20 @@ def test_every_shipped_file_is_listed_with_what_it_needs(sertone):
     assert all(entry["purpose"] and "\n" not in entry["purpose"] for entry in listed.values())
     found = {key: (listed[key]["device"], listed[key]["data"]) for key in listed}
     assert found["recipe", "wan2025_wavlm"] == ("GPU", "iemocap")
-    assert found["recipe", "compact"] == ("CPU", "emodb")
+    assert found["recipe", "emodb_whisper"] == found["recipe", "compact"] == ("CPU", "emodb")
+    for (kind, name), (device, data) in found.items():
+        trained = {"manifest_wavlm", "distilhubert"} | (
+            {name} if data in ("iemocap", "msp_podcast") else set()
+        )
+        assert (device == "GPU") == (name in trained), (
+            f"{kind} {name}: who trains a pretrained encoder needs a GPU"
+        )
     assert found["distillation", "distilhubert"] == ("GPU", "your own table (manifest)")
     assert found["study", "wan2025_table2"] == ("GPU", "iemocap")
     assert found["study", "demo_table2"] == ("CPU", "demo (synthetic speech)")
     table = sertone("recipes", "list")[1]
-    assert all(f"  {name:20} {found[kind, name][0]}  " in table for kind, name in listed)
+    width = max(len(name) for _, name in listed)
+    assert all(f"  {name:{width}} {found[kind, name][0]}  " in table for kind, name in listed)
 
 
 def test_a_copied_study_still_finds_its_recipe(sertone, tmp_path):

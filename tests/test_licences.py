@@ -1,5 +1,6 @@
 """Licences of corpora, of encoders and of models built from both, and the messages about them."""
 
+import shutil
 import warnings
 from dataclasses import asdict
 
@@ -8,6 +9,7 @@ from conftest import TINY_MODEL
 from hub import LICENCES
 from hypothesis import given
 from hypothesis import strategies as st
+from training_runs import train_first_fold
 
 from sertone import cli, corpora, licences
 from sertone import recipe as recipes
@@ -126,6 +128,23 @@ def test_the_ledger_names_a_text_encoder_where_the_model_has_one(tmp_path):
 def test_old_names_of_text_encoders_have_the_same_licence(old):
     (new,) = [name for name in licences.ENCODER_LICENCES if name.endswith(f"/{old}")]
     assert licences.find_encoder_licence(old) == licences.find_encoder_licence(new) != licences.UNKNOWN
+
+
+def test_training_says_that_a_part_is_not_for_commercial_use(demo_recipe, tmp_path, tiny_encoder):
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_encoder("wavlm"), folder)
+    recipe = demo_recipe(
+        {"name": "baseline", "encoder": {"name": "pretrained", "source": str(folder)}, "hidden": 8},
+        epochs=[0],
+    )
+    lines = []
+    train_first_fold(recipe, tmp_path / "free", lines)
+    assert not [line for line in lines if "commercial" in line]
+    (folder / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    train_first_fold(recipe, tmp_path / "restricted", lines)
+    assert [line for line in lines if "commercial" in line] == [
+        "not for commercial use: the model is built from encoder encoder (CC BY-NC 4.0)"
+    ]
 
 
 def test_a_ban_on_commercial_use_is_stated_once():

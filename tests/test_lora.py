@@ -2,11 +2,13 @@
 
 import copy
 import json
+import re
 import sys
 
 import pytest
 import torch
-from conftest import clips, padded
+import yaml
+from conftest import REPOSITORY, clips, padded
 from safetensors.torch import load_file
 from training_runs import interrupt, load_weights, train_first_fold
 
@@ -18,6 +20,9 @@ from sertone.nn.encoders.compact import CompactEncoderConfig
 from sertone.nn.encoders.emotion2vec import Emotion2vecArchitectureConfig
 from sertone.nn.encoders.huggingface import FAMILIES, TinyEncoderConfig
 from sertone.recipe.train_parts import LoraConfig
+from sertone.training.experiment.experiment import prepare
+from sertone.training.fit.progress import RunProgress
+from sertone.training.runs.folds import prepare_data
 
 ENCODERS = {family: TinyEncoderConfig(family=family) for family in FAMILIES}
 ENCODERS["layer norm"] = TinyEncoderConfig(norm="layer")
@@ -115,6 +120,15 @@ def test_an_encoder_that_is_not_pretrained_is_refused():
     with pytest.raises(SertoneError, match="CompactEncoder has no pretrained attention layers") as caught:
         add_lora(encoder, LoraConfig(), -1, seed=0)
     assert caught.value.code == "no_lora" and "train.lora: null" in caught.value.way_out
+
+
+def test_the_example_of_the_fine_tuning_page_can_be_trained(demo_recipe):
+    page = (REPOSITORY / "docs" / "fine-tuning.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    values = yaml.safe_load(example)
+    assert set(values) == {"protocol", "train"} and len(values["train"]) == 4
+    experiment = prepare(demo_recipe(BASELINE, values["protocol"], epochs=[1], **values["train"]))
+    prepare_data(experiment, RunProgress(1, quiet=True))
 
 
 def test_without_peft_the_error_names_the_extra(demo_recipe, tmp_path, monkeypatch):

@@ -9,8 +9,10 @@ from conftest import REPOSITORY
 from sertone import catalogue, models, recipe
 from sertone.cli import app
 
-LAYERS = {"manifest_frozen": 2, "manifest_wavlm": 1}
+LAYERS = {"manifest_frozen": 2, "manifest_whisper": 2, "manifest_wavlm": 1}
 """Recipe -> number of frozen layers of a tiny encoder with two layers."""
+VALIDATION = {"manifest_frozen": "speaker", "manifest_whisper": "none", "manifest_wavlm": "speaker"}
+"""Recipe -> who chooses the epoch: a training speaker, or nobody, so that all speakers train."""
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def table(tmp_path, small_demo):
 def test_folds_share_no_speaker_and_need_no_session(name):
     read = recipe.load(name)
     assert read.data.corpus == "manifest" and read.data.classes == "all"
-    assert (read.protocol.split, read.protocol.validation) == ("grouped_k_fold", "speaker")
+    assert (read.protocol.split, read.protocol.validation) == ("grouped_k_fold", VALIDATION[name])
     assert models.configure(read.model).encoder.name == "pretrained" and len(read.train.epochs) == 1
 
 

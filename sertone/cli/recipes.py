@@ -38,11 +38,12 @@ def list_recipes(*, json_: Annotated[Flag, Parameter(name="--json")] = False) ->
         rows = [asdict(entry) | {"path": str(entry.path)} for entry in entries]
         print_text(json.dumps(rows, ensure_ascii=False))
         return 0
+    width = max(len(entry.name) for entry in entries)
     for kind, heading in HEADINGS.items():
         print_text(heading)
         for entry in entries:
             if entry.kind == kind:
-                print_text(f"  {entry.name:20} {entry.device}  {entry.data:26} {entry.purpose}")
+                print_text(f"  {entry.name:{width}} {entry.device}  {entry.data:26} {entry.purpose}")
     print_text(ROOT_HINT)
     return 0
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from sertone import models
+from sertone import licences, models
 from sertone import recipe as recipes
 from sertone.files import write_json
 from sertone.sharing.card_scores import Scores
@@ -75,6 +75,8 @@ def prepare_data(
     for encoder in filter(None, (model.encoder, model.text)):
         if encoder.unused:
             progress.say(encoder.unused)
+    if restriction := licences.describe_restriction(experiment.ledger(0)):
+        progress.say(restriction)
     caches = caches or SharedCaches.from_train_config(recipe.train)
     for line in caches.recordings.load_with_warnings(experiment.utterances):
         progress.say(line)
