@@ -122,4 +122,4 @@ class LoraConfig(Settings):
     """The weights to adapt, in every trained layer: the projections of `attention`, the `feed_forward` part,
     or both."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """The dropout of the input of the products."""
+    """The dropout before the first matrix."""

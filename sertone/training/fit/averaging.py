@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights (`train.ema`), which is validated and kept instead of them."""
+"""An exponential moving average of the weights (`train.ema`). It is validated and kept instead of them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

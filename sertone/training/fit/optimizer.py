@@ -22,12 +22,7 @@ def make_optimizer(model: EmotionModel, config: TrainConfig) -> torch.optim.Opti
         model: model whose frozen parts are frozen.
         config: the `train` part of the recipe.
     """
-    rates = config.rates
-    peaks = {"encoder": rates.encoder, "downstream": rates.downstream}
-    warmups = dict.fromkeys(peaks, config.warmup)
-    if rates.fusion is not None or config.fusion_warmup is not None:
-        peaks["fusion"] = rates.fusion or rates.downstream
-        warmups["fusion"] = config.warmup if config.fusion_warmup is None else config.fusion_warmup
+    peaks, warmups = _find_peaks(config)
     factors = layer_factors(model.encoder, config.layer_decay)
     groups = defaultdict(list)
     for name, parameter in model.named_parameters():
@@ -44,11 +39,22 @@ def make_optimizer(model: EmotionModel, config: TrainConfig) -> torch.optim.Opti
     return torch.optim.AdamW(settings, weight_decay=config.weight_decay, fused=fused)
 
 
-def layer_factors(encoder: Encoder, decay: float) -> dict[int, float]:
-    """Return id of each parameter of an encoder -> factor of its rate: `decay` to the number of layers above.
+def _find_peaks(config: TrainConfig) -> tuple[dict[str, float], dict[str, float]]:
+    """Return part of the model -> highest learning rate, and part -> warm-up."""
+    rates = config.rates
+    peaks = {"encoder": rates.encoder, "downstream": rates.downstream}
+    warmups = dict.fromkeys(peaks, config.warmup)
+    if rates.fusion is not None or config.fusion_warmup is not None:
+        peaks["fusion"] = rates.fusion or rates.downstream
+        warmups["fusion"] = config.warmup if config.fusion_warmup is None else config.fusion_warmup
+    return peaks, warmups
 
-    What runs before the first layer has the factor of that layer, except for the front end, which is one
-    below.
+
+def layer_factors(encoder: Encoder, decay: float) -> dict[int, float]:
+    """Return id of each parameter of an encoder -> factor of its rate.
+
+    The factor is `decay` to the power of the number of layers above. What runs before the first layer counts
+    as part of it, and the front end as layer 0.
     """
     return {
         id(parameter): decay ** (encoder.depth - layer)
