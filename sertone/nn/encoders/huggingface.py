@@ -29,7 +29,7 @@ FAMILIES: dict[str, type[TransformersEncoder]] = {
 """`model_type` of a Hugging Face configuration -> the encoder that runs its modules."""
 
 
-ADAPTERS = ("add_adapter", "use_intermediate_ffn_before_adapter")
+LAYERS_BEHIND = ("add_adapter", "use_intermediate_ffn_before_adapter")
 """Settings of a configuration that put further layers behind the encoder."""
 
 
@@ -59,8 +59,8 @@ class PretrainedEncoderConfig(EncoderSettings):
         """
         config = load_speech_config(self.source, FAMILIES)
         config.update(self.model_dump(include={"layerdrop", "mask_time_prob", "mask_time_length"}))
-        # The encoder does not run adapters behind its last layer, so their weights are named as not used.
-        config.update({name: False for name in ADAPTERS if hasattr(config, name)})
+        # The encoder does not run layers behind its last one, so their weights are named as not used.
+        config.update({name: False for name in LAYERS_BEHIND if hasattr(config, name)})
         family = FAMILIES[config.model_type]
         normalize = family.find_normalization(self.source, config, self.normalize)
         model, unused = load_weights(
