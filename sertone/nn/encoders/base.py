@@ -93,7 +93,7 @@ class Encoder(nn.Module, ABC):
         cut: where the frozen prefix ends, set by `freeze`.
         layerdrop: probability that a trained layer is skipped at a training step (arXiv 1909.11556).
         lora_modules: place in a layer -> names of its linear modules that can be adapted, see `nn.adapters`.
-        trainable_mark: only parameters with this in their names are trained; adapters set it, see `nn.adapters`.
+        trainable_mark: only parameters with this in their names are trained; `nn.adapters` sets it.
         extra_tokens: vectors that `embed` puts in front of the frames; `forward` does not return them.
         unused: one line about the weights of its file that it does not use; empty where there are none.
     """

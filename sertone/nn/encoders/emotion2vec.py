@@ -23,6 +23,7 @@ from sertone.nn.encoders.base import Encoder, EncoderSettings, Footprint
 from sertone.nn.encoders.convolutions import (
     convolve_waveforms,
     count_samples_of_a_frame,
+    estimate_convolutions,
     standardise_waveforms,
 )
 from sertone.nn.encoders.transformers_encoder import mask_padded_keys
@@ -111,7 +112,7 @@ class Emotion2vecEncoder(Encoder):
         # The bias of each head, and with dropout the weights, the mask and their product.
         copies = 1 + (3 if config.dropout and not fused else 0)
         values = 9 * config.width + 2 * config.feed_forward
-        front = 3.2 * 4 * config.channels / config.conv_stride[0]
+        front = estimate_convolutions(config.channels, config.conv_stride[0])
         return Footprint(math.prod(config.conv_stride), copies * config.heads, values, front)
 
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
