@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import SeamlessM4TFeatureExtractor
 
+from sertone.errors import SertoneError
 from sertone.nn.encoders.filter_bank import HOP, SAMPLING_RATE, STRIDE, WINDOW, FilterBankFrontEnd
 from sertone.nn.encoders.relative_attention import attend_with_positions, embed_positions
 from sertone.nn.encoders.transformers_encoder import (
@@ -34,8 +35,15 @@ class ConformerEncoder(TransformersEncoder):
     Args:
         model: Hugging Face model; its modules are shared.
         normalize: bring waveforms to zero mean and unit variance.
+
+    Attributes:
+        positions: values of `position_embeddings_type` that the models have weights for.
+
+    Raises:
+        SertoneError: `unknown_encoder`, for any other value.
     """
 
+    positions: ClassVar[tuple[str | None, ...]] = ("relative", "rotary", None)
     lora_modules: ClassVar = {
         "attention": ("linear_q", "linear_k", "linear_v", "linear_out"),
         "feed_forward": ("intermediate_dense", "output_dense"),
@@ -43,6 +51,14 @@ class ConformerEncoder(TransformersEncoder):
 
     def __init__(self, model: Any, normalize: bool) -> None:
         super().__init__(model, normalize)
+        kind = self.config.position_embeddings_type
+        if kind not in self.positions:
+            raise SertoneError(
+                "unknown_encoder",
+                f"position_embeddings_type {kind} of a {self.config.model_type}",
+                f"one of {', '.join(known or 'null' for known in self.positions)}",
+                "fetch config.json again, or use another model",
+            )
         self.projection = model.feature_projection
         self.transformer = model.encoder
 
@@ -121,6 +137,7 @@ class Wav2Vec2ConformerEncoder(WaveformEncoder, ConformerEncoder):
 class Wav2Vec2BertEncoder(ConformerEncoder):
     """A `Wav2Vec2BertModel`, run layer by layer, on its filter bank energies."""
 
+    positions: ClassVar = (*ConformerEncoder.positions, "relative_key")
     takes_waveforms: ClassVar = False
     hop = STRIDE * HOP
     min_samples = WINDOW + HOP  # two frames of the filter bank are one frame of the encoder

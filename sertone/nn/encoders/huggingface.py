@@ -48,8 +48,8 @@ class PretrainedEncoderConfig(EncoderSettings):
     """LayerDrop skips a trained layer with this probability at every step of training."""
     mask_time_prob: float = Field(default=0.0, ge=0, le=1)
     """SpecAugment masks this share of the frames in training, in spans, by the vector of the model's
-    pretraining. Whisper has no such vector, so its frames become zeros behind the convolutions. The input of
-    frozen layers is masked as well, so their output is not cached."""
+    pretraining. Whisper has no such vector, so masked frames become zeros after the convolutions. The input
+    of frozen layers is masked as well, so their output is not cached."""
     mask_time_length: int = Field(default=10, ge=1)
     """A masked span has so many frames; 10 are 0.2 s."""
 
