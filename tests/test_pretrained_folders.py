@@ -13,6 +13,7 @@ from transformers.utils import logging
 from sertone.errors import SertoneError
 from sertone.nn.encoders.huggingface import FAMILIES, PretrainedEncoderConfig, TinyEncoderConfig
 from sertone.nn.encoders.saved import save_encoder
+from sertone.nn.pretrained import load_weights
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.folds import prepare_data
@@ -89,12 +90,13 @@ def test_a_configuration_of_fewer_layers_than_the_weights_is_refused(tiny_encode
     assert "layers.1." in str(error) and "is beyond the layers of config.json" in str(error)
 
 
-def test_so_are_more_layers_under_the_name_of_the_model(tmp_path):
+@pytest.mark.parametrize("kind", [AutoModel, AutoModelForAudioClassification])
+def test_so_is_one_beside_weights_with_the_name_of_the_model(tmp_path, kind):
     config = TinyEncoderConfig(family="hubert").build().config
     AutoModelForAudioClassification.from_config(config).save_pretrained(tmp_path)
-    change_json(tmp_path / "config.json", num_hidden_layers=1)
-    error = load(tmp_path, normalize=True)
-    assert error.code == "bad_weights" and "hubert.encoder.layers.1." in str(error)
+    config.num_hidden_layers = 1
+    with pytest.raises(SertoneError, match=r"hubert\.encoder\.layers\.1\..* is beyond the layers"):
+        load_weights(str(tmp_path), config, kind=kind)
 
 
 @pytest.mark.parametrize("family", ["wav2vec2", "wav2vec2-bert"])
