@@ -1,6 +1,7 @@
 """What many tests need: recordings, a small demo corpus, tiny encoders as Hugging Face folders."""
 
 import os
+import re
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -98,9 +99,8 @@ def podcasts(tmp_path_factory) -> dict[str, Path]:
     return roots
 
 
-@pytest.fixture(scope="session")
-def tiny_encoder(tmp_path_factory):
-    """Writes a tiny Hugging Face encoder the way the hub serves them: tiny_encoder(family, norm) -> folder."""
+def write_encoder(folder, family, norm="layer", **options) -> Path:
+    """Write a tiny Hugging Face encoder the way the hub serves them, with further options of its configuration."""
     from transformers import (
         AutoModel,
         SeamlessM4TFeatureExtractor,
@@ -110,25 +110,32 @@ def tiny_encoder(tmp_path_factory):
 
     from sertone.nn.encoders.huggingface import TinyEncoderConfig
 
+    torch.manual_seed(0)
+    config = TinyEncoderConfig(family=family, norm=norm).build().config
+    config.update({"mask_time_prob": 0.05, "layerdrop": 0.1} | options)
+    model = AutoModel.from_config(config)
+    draw = torch.Generator().manual_seed(1)
+    moved = re.compile("norm|bias|embed_positions.weight")  # differ from their first state, as after training
+    with torch.no_grad():
+        for name, values in model.state_dict().items():
+            if values.is_floating_point() and moved.search(name):
+                values.add_(0.1 * torch.rand(values.shape, generator=draw))
+    model.save_pretrained(folder)
+    extractors = {
+        "whisper": WhisperFeatureExtractor(feature_size=getattr(config, "num_mel_bins", 80)),
+        "wav2vec2-bert": SeamlessM4TFeatureExtractor(),
+    }
+    waveforms = Wav2Vec2FeatureExtractor(do_normalize=family != "wavlm")
+    extractors.get(family, waveforms).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory):
+    """Writes a tiny Hugging Face encoder: tiny_encoder(family, norm) -> folder."""
+
     def write(family="wav2vec2", norm="group") -> Path:
-        folder = tmp_path_factory.mktemp(f"{family}_{norm}")
-        torch.manual_seed(0)
-        config = TinyEncoderConfig(family=family, norm=norm).build().config
-        config.update({"mask_time_prob": 0.05, "layerdrop": 0.1})
-        model = AutoModel.from_config(config)
-        draw = torch.Generator().manual_seed(1)
-        with torch.no_grad():  # norms and biases differ from their first state, as after training
-            for name, values in model.state_dict().items():
-                if values.is_floating_point() and ("norm" in name or "bias" in name):
-                    values.add_(0.1 * torch.rand(values.shape, generator=draw))
-        model.save_pretrained(folder)
-        extractors = {
-            "whisper": WhisperFeatureExtractor(feature_size=16),
-            "wav2vec2-bert": SeamlessM4TFeatureExtractor(),
-        }
-        waveforms = Wav2Vec2FeatureExtractor(do_normalize=family != "wavlm")
-        extractors.get(family, waveforms).save_pretrained(folder)
-        return folder
+        return write_encoder(tmp_path_factory.mktemp(f"{family}_{norm}"), family, norm)
 
     return write
 
@@ -185,6 +192,16 @@ TINY_MODEL = {
     "encoder": {"name": "compact", "width": 16, "depth": 2, "attention_heads": 2},
     "hidden": 16,
     "frozen_layers": 1,
+}
+
+SMALL_EMOTION2VEC = {
+    "name": "emotion2vec_architecture",
+    "width": 24,
+    "depth": 3,
+    "heads": 6,
+    "feed_forward": 48,
+    "channels": 16,
+    "position_groups": 4,
 }
 
 SMALL_MODEL = {"name": "baseline", "encoder": TINY_MODEL["encoder"], "hidden": 8}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, SMALL_EMOTION2VEC
 from safetensors.torch import load_file
 from test_distillation import compute_loss_naively, unlabelled_manifest
 from test_ranks import ranks_environment
@@ -135,9 +135,11 @@ def test_student_and_teacher_get_the_same_crop(recipe, tmp_path, monkeypatch):
     assert caught.value.code == "not_cacheable"
 
 
-@pytest.mark.parametrize("family", [None, *FAMILIES])
+@pytest.mark.parametrize("family", ["compact", "emotion2vec", *FAMILIES])
 def test_cached_targets_are_those_of_the_teacher(recipe, tiny_encoder, tmp_path, family):
-    teacher = {"name": "pretrained", "source": str(tiny_encoder(family, "layer"))} if family else TEACHER
+    """Also where the cached hidden states have extra tokens, as those of emotion2vec."""
+    teacher = {"compact": TEACHER, "emotion2vec": SMALL_EMOTION2VEC}.get(family)
+    teacher = teacher or {"name": "pretrained", "source": str(tiny_encoder(family, "layer"))}
     data = {"corpus": "manifest", "root": str(unlabelled_manifest(tmp_path))}
     options = {"data": data, "teacher": teacher, "targets": [1, 2], "epochs": 1, "batch_size": 2}
     options["speeds"] = [0.9, 1.0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import clips, load_hugging_face, padded
+from conftest import SMALL_EMOTION2VEC, clips, load_hugging_face, padded
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -35,9 +35,7 @@ BASE["data2vec-audio_layer"] = NORMED.pop("data2vec-audio_layer")
 BASE["sew_layer"] = NORMED.pop("sew_layer")
 for always_normed in ("whisper", "wav2vec2-conformer"):
     NORMED[always_normed] = BASE.pop(always_normed)
-BASE["emotion2vec"] = Emotion2vecArchitectureConfig(
-    width=24, depth=3, heads=6, feed_forward=48, channels=16, position_groups=4
-)
+BASE["emotion2vec"] = Emotion2vecArchitectureConfig.model_validate(SMALL_EMOTION2VEC)
 NORMED |= {block: CompactEncoderConfig(width=16, depth=3, attention_heads=2, block=block) for block in BLOCKS}
 
 

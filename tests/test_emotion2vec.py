@@ -8,17 +8,20 @@ import math
 import os
 import pickle
 import shutil
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from conftest import padded
+from conftest import code_of, padded
 from safetensors.torch import load_file
 
 from sertone.errors import SertoneError
 from sertone.nn.encoders.emotion2vec import Emotion2vecArchitectureConfig, compute_slopes
 from sertone.nn.encoders.emotion2vec_file import Emotion2vecConfig
+from sertone.nn.encoders.huggingface import PretrainedEncoderConfig
+from sertone.nn.encoders.saved import build_from_description
 from sertone.nn.tensor_files import load_pickled_tensors
 
 MINIATURE = Path(__file__).parent / "emotion2vec"
@@ -46,7 +49,11 @@ def rewrite(folder, change):
 
 
 @torch.no_grad()
-def test_hidden_states_are_those_of_the_published_class(encoder):
+@pytest.mark.parametrize("name", ["model.pt", "emotion2vec_base.pt"])
+def test_hidden_states_are_those_of_the_published_class(folder, name):
+    """The base model has a file name of its own on the hub."""
+    (folder / "model.pt").rename(folder / name)
+    encoder = Emotion2vecConfig(source=str(folder)).build().eval()
     expected = load_file(MINIATURE / "states.safetensors")
     hidden, frames = encoder(*padded([expected["waveform"]]))
     assert hidden.shape == (1, 5, 27, 24) and frames.tolist() == [27]
@@ -66,9 +73,31 @@ def test_what_is_left_out_is_named(encoder):
 
 
 def test_the_base_model_has_its_published_size():
+    """93.2 M: the published 93.8 M without the decoder of the pretraining."""
+    front = (10 + 4 * 512 * 3 + 2 * 512 * 2 + 7 * 2) * 512
+    projection = 2 * 512 + (512 + 1) * 768
+    positions = 5 * (768 // 16 * 19 + 1) * 768
+    tokens_scales_and_norm = 10 * 768 + 12 + 2 * 768
+    layer = (4 * 768 + 4) * 768 + (768 + 1) * 3072 + (3072 + 1) * 768 + 2 * 2 * 768
+    expected = front + projection + positions + tokens_scales_and_norm + 12 * layer
     encoder = Emotion2vecArchitectureConfig().build()
-    # 93.8 M, of which the decoder and the classifier are no part.
-    assert sum(p.numel() for p in encoder.parameters()) == pytest.approx(93.0e6, rel=0.02)
+    assert sum(p.numel() for p in encoder.parameters()) == expected == 93_171_212
+
+
+@pytest.mark.parametrize(
+    ("sizes", "problem"),
+    [
+        ({"heads": 5}, "width 768 is no multiple of heads 5"),
+        ({"position_groups": 5}, "width 768 is no multiple of position_groups 5"),
+        ({"conv_kernel": [10, 3]}, "2 conv_kernel and 7 conv_stride"),
+        ({"conv_stride": [5, 2, 2, 2, 2, 2, 0]}, "greater than or equal to 1"),
+        ({"conv_kernel": [], "conv_stride": []}, "at least 1 item"),
+    ],
+)
+def test_sizes_that_do_not_fit_each_other_are_refused(sizes, problem):
+    with pytest.raises(SertoneError, match=problem) as caught:
+        build_from_description({"name": "emotion2vec_architecture"} | sizes)
+    assert caught.value.code == "bad_weights"
 
 
 def test_slopes_of_the_attention_bias():
@@ -119,7 +148,21 @@ def test_a_file_without_one_weight_is_refused(folder):
 
 def test_a_file_of_another_model_is_refused(folder):
     torch.save({"model": {"encoder.weight": torch.zeros(3)}}, folder / "model.pt")
-    with pytest.raises(SertoneError, match="an emotion2vec model") as caught:
+    with pytest.raises(SertoneError, match=r"there is no blocks\.0\.mlp\.fc2\.weight") as caught:
+        Emotion2vecConfig(source=str(folder)).build()
+    assert caught.value.code == "unknown_encoder"
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "problem"),
+    [
+        ("extra_tokens", (24,), r"extra_tokens has the shape \[24\], which no published model has"),
+        ("local_encoder.conv_layers.7.0.weight", (8, 8, 2), "8 conv_kernel and 7 conv_stride"),
+    ],
+)
+def test_other_shapes_are_named(folder, name, shape, problem):
+    rewrite(folder, lambda w: w.update({f"d2v_model.modality_encoders.AUDIO.{name}": torch.ones(shape)}))
+    with pytest.raises(SertoneError, match=problem) as caught:
         Emotion2vecConfig(source=str(folder)).build()
     assert caught.value.code == "unknown_encoder"
 
@@ -128,8 +171,9 @@ def test_a_scale_for_each_layer_is_refused(folder):
     """The authors' code can learn one; no published model has it, and this encoder does not."""
     key = "d2v_model.modality_encoders.AUDIO.alibi_scale"
     rewrite(folder, lambda w: w.update({key: torch.ones(4, 1, 6, 1, 1)}))
-    with pytest.raises(SertoneError, match="other shapes"):
+    with pytest.raises(SertoneError, match=r"bias\.scale") as caught:
         Emotion2vecConfig(source=str(folder)).build()
+    assert caught.value.code == "bad_weights"
 
 
 @pytest.mark.parametrize("change", [{"layer_norm_first": True}, {"normalize": False}, {"normalize": None}])
@@ -157,9 +201,15 @@ def test_half_a_file_is_refused(folder):
     assert caught.value.code == "bad_weights"
 
 
-def test_a_folder_without_weights_is_refused(tmp_path):
-    with pytest.raises(SertoneError, match=r"no file .*model\.pt"):
-        Emotion2vecConfig(source=str(tmp_path)).build()
+def test_the_error_about_a_folder_of_the_other_family_names_the_setting(folder, tiny_encoder):
+    for config, source, name in (
+        (Emotion2vecConfig, tiny_encoder(), "pretrained"),
+        (PretrainedEncoderConfig, folder, "emotion2vec"),
+    ):
+        with pytest.raises(SertoneError) as caught:
+            config(source=str(source)).build()
+        assert caught.value.code == "missing_encoder"
+        assert f"set model.encoder.name: {name}" in caught.value.way_out
 
 
 class Runs:
@@ -172,8 +222,27 @@ class Runs:
         return self.function, self.args
 
 
-@pytest.mark.parametrize("function", [os.system, Path.touch, exec, pickle.loads])
-def test_no_code_of_a_pickle_runs(tmp_path, function):
+@pytest.fixture
+def pickled(tmp_path):
+    """Return pickled(item): a file of weights with another object beside them."""
+
+    def write(item):
+        torch.save({"model": {"weight": torch.ones(2)}, "cfg": item}, tmp_path / "m.pt")
+        return tmp_path / "m.pt"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("function", "is_left_out"),
+    [
+        (os.system, False),  # its module is posix, which torch refuses
+        (Path.touch, False),  # the call of a method that another call looks up
+        (exec, True),
+        (pickle.loads, True),
+    ],
+)
+def test_no_code_of_a_pickle_runs(pickled, tmp_path, function, is_left_out):
     witness = tmp_path / "witness"
     arguments = {
         os.system: f"touch {witness}",
@@ -181,11 +250,17 @@ def test_no_code_of_a_pickle_runs(tmp_path, function):
         exec: f"open({str(witness)!r}, 'w')",
         pickle.loads: pickle.dumps(Runs(os.system, f"touch {witness}")),
     }
-    torch.save(
-        {"model": {"weight": torch.ones(2)}, "cfg": Runs(function, arguments[function])}, tmp_path / "m.pt"
-    )
-    try:
-        assert torch.equal(load_pickled_tensors(tmp_path / "m.pt")["weight"], torch.ones(2))
-    except SertoneError as error:
-        assert error.code == "bad_weights"
+    path = pickled(Runs(function, arguments[function]))
+    if is_left_out:
+        assert torch.equal(load_pickled_tensors(path)["weight"], torch.ones(2))
+    else:
+        assert code_of(load_pickled_tensors, path) == "bad_weights"
     assert not witness.exists()
+
+
+def test_objects_that_cannot_be_left_out_are_refused_without_advice_to_load_them(pickled):
+    """torch puts items into a dictionary of three types only, and tells how to load all others."""
+    with pytest.raises(SertoneError, match="holds objects that are no tensors") as caught:
+        load_pickled_tensors(pickled(defaultdict(list, a=[1])))
+    assert caught.value.code == "bad_weights" and "weights_only" not in str(caught.value)
+    assert "save its weights alone" in caught.value.way_out

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from conftest import SMALL_EMOTION2VEC
 from damage import room
 from exported import COMPACT, TEXT, write_checkpoint
 
@@ -55,8 +56,7 @@ for family in ("hubert", "wavlm"):
 for family in ("data2vec-audio", "unispeech", "unispeech-sat", "sew", "wav2vec2-conformer", "wav2vec2-bert"):
     SLOW[family] = {"name": "baseline", "encoder": {"name": "tiny", "family": family}}
 TABLE = WhisperEncoder.tiny_options(32, 2, "layer") | {"model_type": "whisper", "max_source_positions": 40}
-SMALL = {"width": 24, "depth": 3, "heads": 6, "feed_forward": 48, "channels": 16, "position_groups": 4}
-SLOW["emotion2vec"] = {"name": "baseline", "encoder": {"name": "emotion2vec_architecture"} | SMALL}
+SLOW["emotion2vec"] = {"name": "baseline", "encoder": SMALL_EMOTION2VEC}
 WINDOWS = {"config": TABLE, "normalize": False}
 SLOW["whisper_windows"] = {"name": "baseline", "encoder": {"name": "architecture"} | WINDOWS}
 ALL = [*SYSTEMS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]

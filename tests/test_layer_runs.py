@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY, TINY_MODEL
+from conftest import REPOSITORY, SMALL_EMOTION2VEC, TINY_MODEL
 from test_layers import DEPTH, Planted, build_source, probe_planted
 from torch import nn
 
@@ -43,14 +43,18 @@ def rows(source, utterances, pooling="mean"):
     return np.stack([store.get(key) for key in features.compute_keys(source, utterances, pooling)])
 
 
-@pytest.mark.parametrize("family", ["wav2vec2", "wavlm", "compact"])
+@pytest.mark.parametrize(
+    "family", ["wav2vec2", "wavlm", "whisper", "wav2vec2-bert", "compact", "emotion2vec_architecture"]
+)
 def test_batches_make_no_difference_and_pooling_is_over_the_real_frames(tiny_encoder, experiment, family):
     """Compare with the encoder on each recording alone, and with a second formula of mean and deviation."""
-    from sertone.nn.encoders.compact import CompactEncoderConfig
     from sertone.nn.encoders.huggingface import PretrainedEncoderConfig
+    from sertone.nn.encoders.saved import build_from_description
 
-    if family == "compact":
-        encoder = CompactEncoderConfig(width=16, depth=2, attention_heads=2).build()
+    sizes = {settings["name"]: settings for settings in (TINY_MODEL["encoder"], SMALL_EMOTION2VEC)}
+    torch.manual_seed(0)
+    if family in sizes:
+        encoder = build_from_description(sizes[family])
     else:
         encoder = PretrainedEncoderConfig(source=str(tiny_encoder(family))).build()
     source, utterances = build_source(experiment, encoder), experiment.utterances[:12]

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY, clips, padded
+from conftest import REPOSITORY, SMALL_EMOTION2VEC, clips, padded
 from safetensors.torch import load_file
 from training_runs import interrupt, load_weights, train_first_fold
 
@@ -26,9 +26,7 @@ from sertone.training.runs.folds import prepare_data
 
 ENCODERS = {family: TinyEncoderConfig(family=family) for family in FAMILIES}
 ENCODERS["layer norm"] = TinyEncoderConfig(norm="layer")
-ENCODERS["emotion2vec"] = Emotion2vecArchitectureConfig(
-    width=24, depth=2, heads=6, feed_forward=48, channels=16, position_groups=4
-)
+ENCODERS["emotion2vec"] = Emotion2vecArchitectureConfig.model_validate(SMALL_EMOTION2VEC)
 EVERYWHERE = LoraConfig(rank=3, alpha=6, where=["attention", "feed_forward"])
 BASELINE = {"name": "baseline", "encoder": {"name": "tiny"}, "hidden": 8}
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from apart import HERE
-from conftest import TINY_MODEL
+from conftest import SMALL_EMOTION2VEC, TINY_MODEL
 from lightning_fabric import Fabric
 
 from sertone import corpora
 from sertone.errors import SertoneError
 from sertone.nn.encoders.compact import CompactEncoderConfig
+from sertone.nn.encoders.emotion2vec import Emotion2vecArchitectureConfig
 from sertone.nn.encoders.huggingface import TinyEncoderConfig
 from sertone.nn.fusions import FUSIONS
 from sertone.nn.vocabulary import Vocabulary
@@ -35,6 +36,7 @@ ENCODERS = {
     "wav2vec2": TinyEncoderConfig(width=16, depth=3),
     "hubert_layer": TinyEncoderConfig(family="hubert", norm="layer", width=16, depth=3),
     "wavlm": TinyEncoderConfig(family="wavlm", width=16, depth=3),
+    "emotion2vec": Emotion2vecArchitectureConfig.model_validate(SMALL_EMOTION2VEC),
 }
 
 
@@ -276,7 +278,7 @@ def losses(demo_recipe, tmp_path, monkeypatch, **train):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("encoder", ["compact", "wav2vec2", "wavlm"])
+@pytest.mark.parametrize("encoder", ["compact", "wav2vec2", "wavlm", "emotion2vec"])
 def test_with_and_without_cache_every_step_has_the_same_loss(
     demo_recipe, tmp_path, monkeypatch, encoder, fusion
 ):

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pytest
 import torch
 import yaml
-from conftest import TINY_MODEL, clips, padded
+from conftest import SMALL_EMOTION2VEC, TINY_MODEL, clips, padded
 from damage import rehash
 from safetensors.torch import load_file, save_file
 
@@ -28,6 +28,7 @@ from sertone.training.runs.folds import prepare_data, train_fold
 from sertone.training.runs.train import train
 
 BASELINE = {"name": "baseline", "hidden": 16}
+NAMES = ("compact", "emotion2vec", "hubert", "whisper")
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +71,11 @@ def made(voices, tmp_path_factory, tiny_encoder):
     """Models trained on the voices before, and students of their encoders and of one of Hugging Face."""
     out = tmp_path_factory.mktemp("made")
     table = voices / "before.csv"
-    hugging = tiny_encoder("hubert")
-    (hugging / "README.md").write_text("---\nlicense: mit\n---\n")
-    encoders = {"compact": TINY_MODEL["encoder"], "hubert": {"name": "pretrained", "source": str(hugging)}}
+    encoders = {"compact": TINY_MODEL["encoder"], "emotion2vec": SMALL_EMOTION2VEC | {"depth": 2}}
+    for family in ("hubert", "whisper"):
+        hugging = tiny_encoder(family)
+        (hugging / "README.md").write_text("---\nlicense: mit\n---\n")
+        encoders[family] = {"name": "pretrained", "source": str(hugging)}
     for name, encoder in encoders.items():
         train(recipe(table, encoder, licence="cc-by-4.0"), out / name, quiet=True)
         teacher = {"name": "saved", "source": str(out / name)}
@@ -90,7 +93,7 @@ def build(folder):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["compact", "hubert"])
+@pytest.mark.parametrize("name", NAMES)
 def test_it_is_the_encoder_of_the_model(made, name):
     model, _, _ = load_model(made / name / "checkpoint")
     inputs = padded(clips(9000, 6000))
@@ -102,16 +105,25 @@ def test_it_is_the_encoder_of_the_model(made, name):
     assert torch.equal(build(made / "run" / "fold_1")(*inputs)[0], fold.encoder(*inputs)[0])
 
 
-@pytest.mark.parametrize("name", ["compact", "hubert"])
+@pytest.mark.parametrize("name", ["compact", "emotion2vec"])
 def test_or_one_that_was_distilled(made, name):
+    expected = load_file(made / f"{name}_student" / "encoder" / "model.safetensors")
+    for folder in (made / f"{name}_student", made / f"{name}_student" / "encoder"):
+        encoder = build(folder)
+        assert encoder.depth == 1 and encoder.state_dict().keys() == expected.keys()
+        assert all(torch.equal(expected[key], tensor) for key, tensor in encoder.state_dict().items())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["hubert", "whisper"])
+def test_a_distilled_encoder_of_hugging_face_is_also_a_pretrained_one(made, name):
+    other = {"name": "pretrained", "source": str(made / f"{name}_student" / "encoder")}
+    vocabulary = models.build_vocabulary(BASELINE | {"encoder": other}, [], {"sad": "sad"}, {})
+    loaded = models.build(BASELINE | {"encoder": other}, vocabulary).encoder.eval()
+    inputs = padded(clips(8000))
     for folder in (made / f"{name}_student", made / f"{name}_student" / "encoder"):
         assert build(folder).depth == 1
-    other = {"name": "pretrained", "source": str(made / "hubert_student" / "encoder")}
-    with torch.no_grad():
-        vocabulary = models.build_vocabulary(BASELINE | {"encoder": other}, [], {"sad": "sad"}, {})
-        loaded = models.build(BASELINE | {"encoder": other}, vocabulary).encoder.eval()
-        inputs = padded(clips(8000))
-        assert torch.equal(loaded(*inputs)[0], build(made / "hubert_student")(*inputs)[0])
+        assert torch.equal(loaded(*inputs)[0], build(folder)(*inputs)[0])
 
 
 def code(folder):
@@ -301,7 +313,7 @@ def test_a_model_keeps_the_training_data_of_its_encoder(made, voices, tmp_path):
     assert caught.value.code == "encoder_trained_on_test"
 
 
-@pytest.mark.parametrize("name", ["compact", "hubert"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_run_that_starts_from_a_saved_encoder_begins_with_its_weights(made, voices, tmp_path, name):
     frozen = recipe(voices / "after.csv", saved(made / name), frozen_layers=1)
     out = cross_validate(frozen, tmp_path / "run", jobs=1, quiet=True)

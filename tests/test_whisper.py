@@ -32,7 +32,8 @@ def folder(tmp_path_factory):
     """A whole Whisper with its decoder, as the hub serves it."""
     folder = tmp_path_factory.mktemp("whisper")
     torch.manual_seed(0)
-    config = WhisperConfig(**WhisperEncoder.tiny_options(32, 2, "layer"))
+    # A decoder of more layers than the encoder, and their names differ in one word only.
+    config = WhisperConfig(**WhisperEncoder.tiny_options(32, 2, "layer") | {"decoder_layers": 3})
     WhisperForConditionalGeneration(config).save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=16).save_pretrained(folder)
     return folder
@@ -154,7 +155,9 @@ def test_without_its_file_the_front_end_is_the_published_one(copy):
     assert not PretrainedEncoderConfig(source=str(copy)).build().normalize
 
 
-@pytest.mark.parametrize("setting", [{"num_mel_bins": 80}, {"d_model": 64}, {"max_source_positions": 100}])
+@pytest.mark.parametrize(
+    "setting", [{"num_mel_bins": 80}, {"d_model": 64}, {"max_source_positions": 100}, {"encoder_layers": 1}]
+)
 def test_a_configuration_that_does_not_fit_the_weights_is_refused(copy, setting):
     change_json(copy / "config.json", **setting)
     change_json(copy / "preprocessor_config.json", feature_size=setting.get("num_mel_bins", 16))

@@ -14,6 +14,9 @@ from sertone.nn.encoders.base import Encoder
 from sertone.recipe.train_parts import LoraConfig
 from sertone.utils.extras import install_command
 
+MARK = "lora_"
+"""Part of the name of every parameter of an adapter."""
+
 
 def require_lora(encoder: Encoder, config: LoraConfig, cut: int) -> None:
     """Refuse an encoder without layers to adapt, and an environment without `peft`.
@@ -92,13 +95,13 @@ def add_lora(encoder: Encoder, config: LoraConfig, cut: int, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         peft.inject_adapter_in_model(options, encoder)
-    encoder.is_adapted = True
+    encoder.trainable_mark = MARK
     encoder.freeze(encoder.cut)
 
 
 def merge_lora(encoder: Encoder) -> None:
     """Add the products of the adapters, if there are any, to the weights, and remove the adapters."""
-    if not encoder.is_adapted:
+    if not encoder.trainable_mark:
         return
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -111,7 +114,7 @@ def merge_lora(encoder: Encoder) -> None:
     for parent, name, child in adapted:
         child.merge()
         setattr(parent, name, child.get_base_layer())
-    encoder.is_adapted = False
+    encoder.trainable_mark = ""
     encoder.freeze(encoder.cut)
 
 

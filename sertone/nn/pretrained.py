@@ -4,7 +4,8 @@ Every call of transformers that opens a model's folder is in this file. None of 
 asks whether it may, or looks for anything outside the folder.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from transformers.utils import logging
 
 from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError, first_line
+from sertone.nn.tensor_files import describe_failure
 from sertone.utils import hub
 
 EXPECTED = "a Hugging Face id or a folder with config.json"
@@ -86,10 +88,13 @@ def load_speech_config(source: str, families: Iterable[str]) -> PretrainedConfig
     Raises:
         SertoneError: `missing_encoder`, `unknown_encoder`, `remote_code`.
     """
-    config = load_config(source)
+    config = load_config(source, "for emotion2vec set model.encoder.name: emotion2vec")
     if config.model_type not in families:
         raise SertoneError(
-            "unknown_encoder", f"{source} is a {config.model_type}", f"one of {', '.join(families)}"
+            "unknown_encoder",
+            f"{source} is a {config.model_type}",
+            f"one of {', '.join(families)}",
+            "choose a speech encoder of such an architecture",
         )
     return disable_masking(config)
 
@@ -131,24 +136,7 @@ def load_weights(
     Raises:
         SertoneError: `missing_encoder`, `remote_code`, `bad_weights`, `missing_weights`.
     """
-    folder = _find_folder_with_weights(source)
-    try:
-        with silence_transformers():
-            model, report = kind.from_pretrained(
-                folder,
-                config=config,
-                key_mapping=dict(key_mapping or {}) or None,
-                output_loading_info=True,
-                dtype=torch.float32,
-                use_safetensors=any(folder.glob("*.safetensors")),
-                weights_only=True,
-                trust_remote_code=False,
-                local_files_only=True,
-            )
-    except Exception as error:  # safetensors, shapes, pickles that torch refuses: one way out
-        raise SertoneError(
-            "bad_weights", f"{source}: {error}", f"intact weights of a {config.model_type}"
-        ) from error
+    model, report = _read_weights(source, config, kind, key_mapping)
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(optional))
     if missing:
         raise SertoneError(
@@ -157,10 +145,67 @@ def load_weights(
             "every weight of the model in the file",
             "they would be random; fetch the model again",
         )
+    unused = sorted(report["unexpected_keys"])
+    if problem := _find_misfit(model, report["mismatched_keys"], unused):
+        raise SertoneError(
+            "bad_weights",
+            f"{source}: {problem}",
+            "config.json and weights of the same model",
+            "fetch both again",
+        )
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
             raise SertoneError("bad_weights", f"{source}: {name} is not finite", "finite weights")
-    return model, _describe_unused(source, sorted(report["unexpected_keys"]))
+    return model, _describe_unused(source, unused)
+
+
+def _read_weights(
+    source: str, config: PretrainedConfig, kind: Any, key_mapping: Mapping[str, str] | None
+) -> tuple[Any, dict[str, Any]]:
+    """Return a model and the report of transformers about its weights.
+
+    Raises:
+        SertoneError: `missing_encoder`, `remote_code`, `bad_weights`.
+    """
+    folder = _find_folder_with_weights(source)
+    try:
+        with silence_transformers():
+            return kind.from_pretrained(
+                folder,
+                config=config,
+                key_mapping=dict(key_mapping or {}) or None,
+                output_loading_info=True,
+                dtype=torch.float32,
+                use_safetensors=any(folder.glob("*.safetensors")),
+                weights_only=True,
+                ignore_mismatched_sizes=True,  # the report names them, the error would not
+                trust_remote_code=False,
+                local_files_only=True,
+            )
+    except Exception as error:  # safetensors, and pickles that torch refuses: one way out
+        raise SertoneError(
+            "bad_weights", f"{source}: {describe_failure(error)}", f"intact weights of a {config.model_type}"
+        ) from error
+
+
+def _find_misfit(model: Any, mismatched: Collection[tuple[str, Any, Any]], unused: Iterable[str]) -> str:
+    """Return where weights do not fit the configuration, in shape or in number of layers; empty: nowhere.
+
+    Args:
+        model: built from the configuration.
+        mismatched: name of a weight, its shape in the file, its shape in the model.
+        unused: names of weights in the file alone.
+    """
+    if mismatched:
+        name, shape, expected = min(mismatched)
+        return f"{name} has the shape {list(shape)}, and {list(expected)} by config.json"
+    prefix = f"{model.base_model_prefix}."  # a file may have it or not
+    names = {name.removeprefix(prefix) for name in model.state_dict()}
+    for name in unused:
+        # Only where the model has the same weight in its first layer: a decoder has other names.
+        if re.sub(r"\.\d+\.", ".0.", name.removeprefix(prefix), count=1) in names:
+            return f"{name} is beyond the layers of config.json"
+    return ""
 
 
 def _describe_unused(source: str, names: Sequence[str]) -> str:
@@ -170,11 +215,14 @@ def _describe_unused(source: str, names: Sequence[str]) -> str:
     return f"{source}: {len(names)} of its weights are not used: {shown}"
 
 
-def load_config(source: str) -> PretrainedConfig:
+def load_config(
+    source: str, way_out: str = "without a network, download it elsewhere and give its folder"
+) -> PretrainedConfig:
     """Load the configuration of a pretrained model.
 
     Args:
         source: hub id or folder.
+        way_out: what to do where there is none.
 
     Raises:
         SertoneError: `missing_encoder`, `remote_code`.
@@ -183,10 +231,7 @@ def load_config(source: str) -> PretrainedConfig:
         return AutoConfig.from_pretrained(find_folder(source), trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError) as error:
         raise SertoneError(
-            "missing_encoder",
-            f"no encoder at {source!r}: {first_line(error)}",
-            EXPECTED,
-            "without a network, download it elsewhere and give its folder",
+            "missing_encoder", f"no encoder at {source!r}: {first_line(error)}", EXPECTED, way_out
         ) from error
 
 

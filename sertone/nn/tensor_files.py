@@ -1,6 +1,7 @@
 """Weights on the disk: safetensors files only, complete, of the model's number types, and finite."""
 
 import os
+import pickle
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -92,8 +93,18 @@ def load_pickled_tensors(path: Path) -> dict[str, Tensor]:
         return {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
     except Exception as error:  # what a damaged or foreign file raises has no common class
         raise SertoneError(
-            "bad_weights", f"{path}: {first_line(error)}", "an intact file of torch.save"
+            "bad_weights",
+            f"{path}: {describe_failure(error)}",
+            "an intact file of torch.save",
+            "fetch it again, or save its weights alone with torch.save",
         ) from error
+
+
+def describe_failure(error: Exception) -> str:
+    """Return why weights cannot be loaded, without torch's advice to load a pickle that it refuses."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "its pickle is damaged, or holds objects that are no tensors"
+    return first_line(error)
 
 
 def load_shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -26,8 +26,6 @@ from sertone.errors import SertoneError
 from sertone.nn.masks import frame_mask
 from sertone.recipe.settings import Settings
 
-ADAPTER = "lora_"
-"""What the names of an adapter's parameters have in common (`nn.adapters`)."""
 NOTHING = -1
 """The cut of an encoder without any frozen part."""
 
@@ -95,7 +93,7 @@ class Encoder(nn.Module, ABC):
         cut: where the frozen prefix ends, set by `freeze`.
         layerdrop: probability that a trained layer is skipped at a training step (arXiv 1909.11556).
         lora_modules: place in a layer -> names of its linear modules that can be adapted, see `nn.adapters`.
-        is_adapted: its layers have adapters, and only those are trained.
+        trainable_mark: only parameters with this in their names are trained; `nn.adapters` sets it.
         extra_tokens: vectors that `embed` puts in front of the frames; `forward` does not return them.
         unused: one line about the weights of its file that it does not use; empty where there are none.
     """
@@ -104,7 +102,7 @@ class Encoder(nn.Module, ABC):
     depth: int
     min_samples: int
     lora_modules: ClassVar[dict[str, tuple[str, ...]]] = {}
-    is_adapted = False
+    trainable_mark = ""
     extra_tokens: int = 0
     unused = ""
 
@@ -174,9 +172,7 @@ class Encoder(nn.Module, ABC):
         for index, modules in enumerate(self.parts()):
             for module in modules:
                 for name, parameter in module.named_parameters():
-                    # Beside adapters, the weights themselves are not trained.
-                    is_trained = not self.is_adapted or ADAPTER in name
-                    parameter.requires_grad_(index > cut and is_trained)
+                    parameter.requires_grad_(index > cut and self.trainable_mark in name)
         self.train(self.training)  # puts the modules below the new cut into eval mode
 
     def train(self, mode: bool = True) -> "Encoder":

@@ -10,31 +10,23 @@ small batch would depend on its padding.
 Axis letters: B batch, N samples, T frames, C features, D width.
 """
 
-import math
 from abc import abstractmethod
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModel, SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
+from transformers import SeamlessM4TFeatureExtractor
 
-from sertone.nn.encoders.base import Footprint
-from sertone.nn.encoders.convolutions import (
-    convolve_waveforms,
-    count_samples_of_a_frame,
-    make_extractor,
-    standardise_waveforms,
-)
+from sertone.errors import SertoneError
 from sertone.nn.encoders.filter_bank import HOP, SAMPLING_RATE, STRIDE, WINDOW, FilterBankFrontEnd
 from sertone.nn.encoders.relative_attention import attend_with_positions, embed_positions
 from sertone.nn.encoders.transformers_encoder import (
-    TimeMasking,
     TransformersEncoder,
     count_score_matrices,
     mask_padded_keys,
     require_front_end,
 )
-from sertone.nn.encoders.wav2vec2 import Wav2Vec2Encoder
+from sertone.nn.encoders.wav2vec2 import WaveformEncoder
 
 
 class ConformerEncoder(TransformersEncoder):
@@ -43,8 +35,15 @@ class ConformerEncoder(TransformersEncoder):
     Args:
         model: Hugging Face model; its modules are shared.
         normalize: bring waveforms to zero mean and unit variance.
+
+    Attributes:
+        positions: values of `position_embeddings_type` that the models have weights for.
+
+    Raises:
+        SertoneError: `unknown_encoder`, for any other value.
     """
 
+    positions: ClassVar[tuple[str | None, ...]] = ("relative", "rotary", None)
     lora_modules: ClassVar = {
         "attention": ("linear_q", "linear_k", "linear_v", "linear_out"),
         "feed_forward": ("intermediate_dense", "output_dense"),
@@ -52,17 +51,21 @@ class ConformerEncoder(TransformersEncoder):
 
     def __init__(self, model: Any, normalize: bool) -> None:
         super().__init__(model, normalize)
+        kind = self.config.position_embeddings_type
+        if kind not in self.positions:
+            raise SertoneError(
+                "unknown_encoder",
+                f"position_embeddings_type {kind} of a {self.config.model_type}",
+                f"one of {', '.join(known or 'null' for known in self.positions)}",
+                "fetch config.json again, or use another model",
+            )
         self.projection = model.feature_projection
         self.transformer = model.encoder
-        masks = self.config.mask_time_prob > 0
-        self.masking = TimeMasking(model.masked_spec_embed, self.config) if masks else None
 
     def embed(self, features: Tensor, mask: Tensor) -> Tensor:
         """Features (B, T, C) -> hidden state 0 (B, T, D)."""
         hidden, _ = self.projection(features)
-        if self.masking is not None:
-            hidden = self.masking(hidden, mask)
-        return self.transformer.dropout(hidden * mask[..., None])
+        return self.transformer.dropout(self.masking(hidden, mask) * mask[..., None])
 
     def context(self, mask: Tensor) -> dict[str, Tensor]:
         context = {"frames": mask[..., None]}
@@ -96,45 +99,21 @@ class ConformerEncoder(TransformersEncoder):
     def mix_frames(self, module: Any, hidden: Tensor) -> Tensor:
         """Run the depthwise convolution of a layer and its norm: (B, D, T) -> (B, D, T)."""
 
-    def share_modules(self, model: Any) -> Any:
-        """Put the modules of this encoder into a Hugging Face model, and return that."""
-        model.feature_projection, model.encoder = self.projection, self.transformer
-        if self.masking is not None:
-            model.masked_spec_embed = self.masking.vector
-        return model
-
     def count_values(self) -> int:
-        """Count the numbers that a trained layer keeps per frame."""
         return 16 * self.config.hidden_size + 4 * self.config.intermediate_size
 
     def count_scores(self, fused: bool) -> int:
-        """Count the T x T matrices that a trained layer keeps for the gradient; two are the position bias."""
+        """Count the T x T matrices that a trained layer keeps; two are the position bias."""
         return (2 + count_score_matrices(self.config, fused)) * self.config.num_attention_heads
 
 
-class Wav2Vec2ConformerEncoder(ConformerEncoder):
+class Wav2Vec2ConformerEncoder(WaveformEncoder, ConformerEncoder):
     """A `Wav2Vec2ConformerModel`, run layer by layer."""
-
-    def __init__(self, model: Any, normalize: bool) -> None:
-        super().__init__(model, normalize)
-        self.min_samples = count_samples_of_a_frame(self.config)
-        self.convolutions = model.feature_extractor.conv_layers
 
     @classmethod
     def tiny_options(cls, width: int, depth: int, norm: str) -> dict[str, Any]:
-        options = Wav2Vec2Encoder.tiny_options(width, depth, norm)
-        return options | {"conv_depthwise_kernel_size": 5, "position_embeddings_type": "relative"}
-
-    def footprint(self, fused: bool) -> Footprint:
-        """Estimate the memory in training."""
-        config = self.config
-        front = 3.2 * 4 * config.conv_dim[0] / config.conv_stride[0]
-        return Footprint(math.prod(config.conv_stride), self.count_scores(fused), self.count_values(), front)
-
-    def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        if self.normalize:
-            waveforms = standardise_waveforms(waveforms, lengths)
-        return convolve_waveforms(self.convolutions, self.config, waveforms, lengths)
+        options = {"conv_depthwise_kernel_size": 5, "position_embeddings_type": "relative"}
+        return super().tiny_options(width, depth, norm) | options
 
     def mix_frames(self, module: Any, hidden: Tensor) -> Tensor:
         return module.batch_norm(module.depthwise_conv(hidden))
@@ -145,7 +124,7 @@ class Wav2Vec2ConformerEncoder(ConformerEncoder):
 
     def idle_modules(self) -> list[nn.Module]:
         # The positional convolution is in every file, and no model runs it.
-        return [self.transformer.pos_conv_embed]
+        return [*super().idle_modules(), self.transformer.pos_conv_embed]
 
     def train(self, mode: bool = True) -> "Wav2Vec2ConformerEncoder":
         """Switch to training mode; the batch norms keep their statistics of pretraining."""
@@ -154,26 +133,13 @@ class Wav2Vec2ConformerEncoder(ConformerEncoder):
             layer.conv_module.batch_norm.eval()
         return self
 
-    def parts(self) -> list[list[nn.Module]]:
-        layers: list[list[nn.Module]] = [[layer] for layer in self.transformer.layers]
-        layers[0] += [self.projection, self.transformer.dropout, *self.idle_modules()]
-        layers[0] += [self.masking] if self.masking is not None else []
-        layers[-1].append(self.transformer.layer_norm)
-        return [[self.convolutions], *layers]
-
-    def to_model(self) -> Any:
-        model = AutoModel.from_config(self.config, trust_remote_code=False)
-        model.feature_extractor.conv_layers = self.convolutions
-        return self.share_modules(model)
-
-    def make_extractor(self) -> Wav2Vec2FeatureExtractor:
-        return make_extractor(self.convolutions, self.normalize)
-
 
 class Wav2Vec2BertEncoder(ConformerEncoder):
     """A `Wav2Vec2BertModel`, run layer by layer, on its filter bank energies."""
 
+    positions: ClassVar = (*ConformerEncoder.positions, "relative_key")
     takes_waveforms: ClassVar = False
+    hop = STRIDE * HOP
     min_samples = WINDOW + HOP  # two frames of the filter bank are one frame of the encoder
 
     def __init__(self, model: Any, normalize: bool) -> None:
@@ -181,7 +147,7 @@ class Wav2Vec2BertEncoder(ConformerEncoder):
         self.front_end = FilterBankFrontEnd(self.config.feature_projection_input_dim // STRIDE)
 
     @classmethod
-    def find_normalization(cls, source: str, config: Any, setting: bool | None) -> bool:
+    def find_normalization(cls, source: str, config: Any) -> bool:
         """Return False, once the feature extractor is known to be the published one.
 
         Raises:
@@ -189,7 +155,7 @@ class Wav2Vec2BertEncoder(ConformerEncoder):
         """
         bands = config.feature_projection_input_dim // STRIDE
         expected = {"sampling_rate": SAMPLING_RATE, "num_mel_bins": bands, "stride": STRIDE}
-        require_front_end(source, expected, setting)
+        require_front_end(source, expected)
         return False
 
     @classmethod
@@ -202,9 +168,8 @@ class Wav2Vec2BertEncoder(ConformerEncoder):
             "conv_depthwise_kernel_size": 5,
         }
 
-    def footprint(self, fused: bool) -> Footprint:
-        """Estimate the memory in training."""
-        return Footprint(STRIDE * HOP, self.count_scores(fused), self.count_values(), 4 * 5 * WINDOW / HOP)
+    def estimate_front(self) -> float:
+        return 4 * 5 * WINDOW / HOP
 
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         return self.front_end(waveforms, lengths)
@@ -214,13 +179,7 @@ class Wav2Vec2BertEncoder(ConformerEncoder):
         return module.depthwise_layer_norm(module.depthwise_conv(past).transpose(1, 2)).transpose(1, 2)
 
     def parts(self) -> list[list[nn.Module]]:
-        layers: list[list[nn.Module]] = [[layer] for layer in self.transformer.layers]
-        layers[0] += [self.projection, self.transformer.dropout]
-        layers[0] += [self.masking] if self.masking is not None else []
-        return [[self.front_end], *layers]
-
-    def to_model(self) -> Any:
-        return self.share_modules(AutoModel.from_config(self.config, trust_remote_code=False))
+        return self.divide(self.front_end)
 
     def make_extractor(self) -> SeamlessM4TFeatureExtractor:
         bands = self.front_end.bands

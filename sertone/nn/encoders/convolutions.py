@@ -7,16 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Wav2Vec2FeatureExtractor
 
 from sertone.nn.masks import frame_mask, masked_mean
-
-
-def make_extractor(convolutions: nn.ModuleList, normalize: bool) -> Wav2Vec2FeatureExtractor:
-    """Return the feature extractor of Hugging Face for a model with these convolutions."""
-    # transformers uses models with a group norm without an attention mask.
-    mask = not has_group_norm(convolutions[0])
-    return Wav2Vec2FeatureExtractor(do_normalize=normalize, return_attention_mask=mask)
 
 
 def convolve_waveforms(
@@ -52,6 +44,16 @@ def count_samples_of_a_frame(config: Any) -> int:
     for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
         samples = (samples - 1) * stride + kernel
     return samples
+
+
+def estimate_convolutions(channels: int, stride: int) -> float:
+    """Return the bytes per sample while the convolutions run; the factor is measured.
+
+    Args:
+        channels: channels of the first convolution, whose output is by far the largest.
+        stride: stride of the first convolution.
+    """
+    return 3.2 * 4 * channels / stride
 
 
 def standardise_waveforms(waveforms: Tensor, lengths: Tensor, floor: float = 1e-7) -> Tensor:

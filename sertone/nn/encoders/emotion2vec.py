@@ -11,10 +11,10 @@ Axis letters: B batch, N samples, T frames, C channels, E extra tokens, S = E + 
 """
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,6 +23,7 @@ from sertone.nn.encoders.base import Encoder, EncoderSettings, Footprint
 from sertone.nn.encoders.convolutions import (
     convolve_waveforms,
     count_samples_of_a_frame,
+    estimate_convolutions,
     standardise_waveforms,
 )
 from sertone.nn.encoders.transformers_encoder import mask_padded_keys
@@ -31,6 +32,10 @@ from sertone.recipe.settings import MAX_LAYERS
 
 VARIANCE_FLOOR = 1e-5
 """Added to the variance of a waveform: the constant of the layer norm that the authors apply to it."""
+
+
+Sizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+"""One number for each convolution."""
 
 
 class Emotion2vecArchitectureConfig(EncoderSettings):
@@ -49,9 +54,9 @@ class Emotion2vecArchitectureConfig(EncoderSettings):
     """The width inside the feed-forward part of a layer."""
     channels: int = Field(default=512, ge=1)
     """The number of channels C of the convolutions over the waveform."""
-    conv_kernel: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_kernel: Sizes = (10, 3, 3, 3, 3, 2, 2)
     """The kernels of the convolutions over the waveform."""
-    conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    conv_stride: Sizes = (5, 2, 2, 2, 2, 2, 2)
     """The strides of the convolutions over the waveform."""
     position_layers: int = Field(default=5, ge=1)
     """The number of positional convolutions."""
@@ -65,6 +70,15 @@ class Emotion2vecArchitectureConfig(EncoderSettings):
     """The dropout of trained layers. That of the published configurations is 0.1."""
     layerdrop: float = Field(default=0.0, ge=0, lt=1)
     """LayerDrop skips a trained layer with this probability at every step of training."""
+
+    @model_validator(mode="after")
+    def _require_fitting_sizes(self) -> Self:
+        for name in ("heads", "position_groups"):
+            if self.width % getattr(self, name):
+                raise ValueError(f"width {self.width} is no multiple of {name} {getattr(self, name)}")
+        if len(self.conv_kernel) != len(self.conv_stride):
+            raise ValueError(f"{len(self.conv_kernel)} conv_kernel and {len(self.conv_stride)} conv_stride")
+        return self
 
     def build(self) -> "Emotion2vecEncoder":
         """Build the encoder with random weights."""
@@ -111,7 +125,7 @@ class Emotion2vecEncoder(Encoder):
         # The bias of each head, and with dropout the weights, the mask and their product.
         copies = 1 + (3 if config.dropout and not fused else 0)
         values = 9 * config.width + 2 * config.feed_forward
-        front = 3.2 * 4 * config.channels / config.conv_stride[0]
+        front = estimate_convolutions(config.channels, config.conv_stride[0])
         return Footprint(math.prod(config.conv_stride), copies * config.heads, values, front)
 
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,8 +218,8 @@ class DistanceBias(nn.Module):
 def compute_slopes(heads: int) -> list[float]:
     """Return the slope of each head: 2^(-8h/H) for h = 1..H, if H is a power of two.
 
-    Of any other number, the slopes of the largest power of two P below come first. After them come every
-    second one of the slopes of 2 P, from the first (arXiv 2108.12409, in the authors' code).
+    For other numbers of heads: first the slopes of the largest power of two P below H, then every second
+    slope of 2 P, starting with the first (arXiv 2108.12409, in the authors' code).
     """
     power = 2 ** int(math.log2(heads))
     slopes = [2 ** (-8 * head / power) for head in range(1, power + 1)]

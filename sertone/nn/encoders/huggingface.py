@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from sertone.errors import SertoneError
 from sertone.nn.encoders.base import Encoder, EncoderSettings
 from sertone.nn.encoders.conformer import Wav2Vec2BertEncoder, Wav2Vec2ConformerEncoder
 from sertone.nn.encoders.sew import SewEncoder
@@ -13,6 +14,7 @@ from sertone.nn.encoders.whisper import WhisperEncoder
 from sertone.nn.pretrained import (
     NO_MASKING,
     build_architecture,
+    has_feature_extractor,
     load_speech_config,
     load_weights,
 )
@@ -29,7 +31,7 @@ FAMILIES: dict[str, type[TransformersEncoder]] = {
 """`model_type` of a Hugging Face configuration -> the encoder that runs its modules."""
 
 
-ADAPTERS = ("add_adapter", "use_intermediate_ffn_before_adapter")
+LAYERS_BEHIND = ("add_adapter", "use_intermediate_ffn_before_adapter")
 """Settings of a configuration that put further layers behind the encoder."""
 
 
@@ -46,8 +48,8 @@ class PretrainedEncoderConfig(EncoderSettings):
     """LayerDrop skips a trained layer with this probability at every step of training."""
     mask_time_prob: float = Field(default=0.0, ge=0, le=1)
     """SpecAugment masks this share of the frames in training, in spans, by the vector of the model's
-    pretraining. Whisper has no such vector, so its frames become zeros behind the convolutions. The input of
-    frozen layers is masked as well, so their output is not cached."""
+    pretraining. Whisper has no such vector, so masked frames become zeros after the convolutions. The input
+    of frozen layers is masked as well, so their output is not cached."""
     mask_time_length: int = Field(default=10, ge=1)
     """A masked span has so many frames; 10 are 0.2 s."""
 
@@ -55,20 +57,39 @@ class PretrainedEncoderConfig(EncoderSettings):
         """Load the weights; none may be missing.
 
         Raises:
-            SertoneError: as `load_speech_config`, `load_weights` and `find_normalization` of the family.
+            SertoneError: as `load_speech_config`, `load_weights` and `find_normalization` of the family;
+                `other_front_end`.
         """
         config = load_speech_config(self.source, FAMILIES)
         config.update(self.model_dump(include={"layerdrop", "mask_time_prob", "mask_time_length"}))
-        # The encoder does not run adapters behind its last layer, so their weights are named as not used.
-        config.update({name: False for name in ADAPTERS if hasattr(config, name)})
+        # The encoder does not run layers behind its last one, so their weights are named as not used.
+        config.update({name: False for name in LAYERS_BEHIND if hasattr(config, name)})
         family = FAMILIES[config.model_type]
-        normalize = family.find_normalization(self.source, config, self.normalize)
+        normalize = self._find_normalization(family, config)
         model, unused = load_weights(
             self.source, config, kind=family.get_model_class(), key_mapping=family.key_mapping
         )
         encoder = family(model, normalize)
         encoder.unused = unused
         return encoder
+
+    def _find_normalization(self, family: type[TransformersEncoder], config: Any) -> bool:
+        """Return whether to normalise waveforms; with a setting, the feature extractor's file is optional.
+
+        Raises:
+            SertoneError: `other_front_end`; as `find_normalization` of the family.
+        """
+        if self.normalize and not family.takes_waveforms:
+            raise SertoneError(
+                "other_front_end",
+                f"model.encoder.normalize: true for {self.source}, whose input is log-mel energies",
+                "no normalised waveforms",
+                "remove model.encoder.normalize",
+            )
+        if self.normalize is not None and not has_feature_extractor(self.source):
+            return self.normalize
+        expected = family.find_normalization(self.source, config)
+        return expected if self.normalize is None else self.normalize
 
 
 class ArchitectureConfig(EncoderSettings):

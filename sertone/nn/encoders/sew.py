@@ -8,16 +8,12 @@ end of such a clip differ.
 Axis letters: B batch, N samples, S frames of the convolutions, T frames of the layers, C channels, D width.
 """
 
-import math
 import operator
-from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AutoModel
 
-from sertone.nn.encoders.base import Footprint
 from sertone.nn.encoders.wav2vec2 import Wav2Vec2Encoder
 
 
@@ -33,11 +29,17 @@ class SewEncoder(Wav2Vec2Encoder):
         super().__init__(model, normalize)
         self.squeeze: int = self.config.squeeze_factor
         # The last frame of the layers needs as many frames of the convolutions as are squeezed into one.
-        self.min_samples += (self.squeeze - 1) * math.prod(self.config.conv_stride)
+        self.min_samples += (self.squeeze - 1) * self.hop
+        self.hop *= self.squeeze
 
     def make_projection(self, model: Any) -> Any:
         projection = model.feature_projection if model.project_features else nn.Identity()
         return nn.Sequential(model.layer_norm, projection, model.feature_dropout)
+
+    def put_projection(self, model: Any) -> None:
+        model.layer_norm = self.projection[0]
+        if model.project_features:
+            model.feature_projection = self.projection[1]
 
     @classmethod
     def tiny_options(cls, width: int, depth: int, norm: str) -> dict[str, Any]:
@@ -45,13 +47,11 @@ class SewEncoder(Wav2Vec2Encoder):
         options = super().tiny_options(width, depth, norm) | convolutions
         return options | {"conv_dim": [width] * 4 + [2 * width]}
 
-    def footprint(self, fused: bool) -> Footprint:
-        """Estimate the memory in training."""
-        shape = super().footprint(fused)
+    def estimate_front(self) -> float:
         # Unlike those of wav2vec 2.0, the later convolutions have more channels than the first one.
         hops = accumulate(self.config.conv_stride, operator.mul)
         values = sum(channels / hop for channels, hop in zip(self.config.conv_dim, hops, strict=True))
-        return replace(shape, hop=self.squeeze * shape.hop, front=1.6 * 4 * values)
+        return 1.6 * 4 * values
 
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Waveforms (B, N), lengths (B,) -> features (B, T, squeeze C), frames (B,)."""
@@ -64,28 +64,10 @@ class SewEncoder(Wav2Vec2Encoder):
         """Features (B, T, squeeze C) -> hidden state 0 (B, T, D)."""
         hidden = self.projection(features.unflatten(2, (self.squeeze, -1)).flatten(1, 2))  # (B, S, D)
         frames = mask.repeat_interleave(self.squeeze, 1)
-        if self.masking is not None:
-            hidden = self.masking(hidden, frames)
-        hidden = (hidden * frames[..., None]).transpose(1, 2)
+        hidden = (self.masking(hidden, frames) * frames[..., None]).transpose(1, 2)
         positions = self.transformer.pos_conv_embed(hidden)
         hidden = (self.transformer.pool(hidden) + positions).transpose(1, 2)
         return self.transformer.dropout(self.transformer.layer_norm(hidden))
 
     def idle_modules(self) -> list[nn.Module]:
-        return [self.transformer.upsample]
-
-    def parts(self) -> list[list[nn.Module]]:
-        parts = super().parts()
-        parts[1] += self.idle_modules()
-        return parts
-
-    def to_model(self) -> Any:
-        model = AutoModel.from_config(self.config, trust_remote_code=False)
-        model.feature_extractor.conv_layers = self.convolutions
-        model.layer_norm = self.projection[0]
-        if model.project_features:
-            model.feature_projection = self.projection[1]
-        model.encoder = self.transformer
-        if self.masking is not None:
-            model.masked_spec_embed = self.masking.vector
-        return model
+        return [*super().idle_modules(), self.transformer.upsample]

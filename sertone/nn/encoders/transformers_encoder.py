@@ -1,5 +1,6 @@
 """Base of the encoders of Hugging Face: the modules and weights are those of `transformers`.
 
+All models but Whisper have the layout of wav2vec 2.0: a front end, a projection, a module with the layers.
 Sertone runs them layer by layer, so that an encoder can be cut anywhere and padding changes nothing. Layer
 drop (of trained layers only) and time masking follow the recipe, not the model: both are off by default.
 Attention and dropout are those of `kernels`.
@@ -16,7 +17,7 @@ from transformers import AutoModel, PretrainedConfig
 
 from sertone.errors import SertoneError, first_line
 from sertone.nn import kernels
-from sertone.nn.encoders.base import Encoder
+from sertone.nn.encoders.base import Encoder, Footprint
 from sertone.nn.kernels import replace_dropout
 from sertone.nn.masks import span_mask
 from sertone.nn.pretrained import (
@@ -38,13 +39,18 @@ class TransformersEncoder(Encoder):
         key_mapping: pattern of names in a file of weights -> replacement; for parts of larger models.
         depth_key: name of the number of layers in the configuration.
         takes_waveforms: whether the input of the model is a waveform, which may be normalised.
-        masking: time masking, or None.
+        hop: samples per frame.
+        projection: the part between the front end and `transformer`.
+        transformer: the module with the layers.
+        masking: time masking, without effect where its probability is 0.
     """
 
     key_mapping: ClassVar[dict[str, str]] = {}
     depth_key: ClassVar[str] = "num_hidden_layers"
     takes_waveforms: ClassVar[bool] = True
-    masking: "TimeMasking | None"
+    hop: int
+    projection: Any
+    transformer: Any
 
     def __init__(self, model: Any, normalize: bool) -> None:
         super().__init__()
@@ -54,6 +60,9 @@ class TransformersEncoder(Encoder):
         self.width = self.config.hidden_size
         self.depth = getattr(self.config, self.depth_key)
         self.layerdrop = self.config.layerdrop
+        # A model without a vector for masked frames, such as Whisper, gets zeros.
+        zeros = nn.Buffer(torch.zeros(self.width), persistent=False)
+        self.masking = TimeMasking(getattr(model, "masked_spec_embed", zeros), self.config)
 
     @classmethod
     def get_model_class(cls) -> Any:
@@ -61,25 +70,46 @@ class TransformersEncoder(Encoder):
         return AutoModel
 
     @classmethod
-    def find_normalization(cls, source: str, config: Any, setting: bool | None) -> bool:
-        """Return whether waveforms are brought to zero mean and unit variance.
+    def find_normalization(cls, source: str, config: Any) -> bool:
+        """Return whether the folder of a model asks for waveforms of zero mean and unit variance.
 
         Args:
             source: hub id or folder.
             config: configuration of the model.
-            setting: `model.encoder.normalize`; None: as the folder says.
 
         Raises:
-            SertoneError: as `pretrained.expects_normalized_waveforms`; with a setting its file is optional.
+            SertoneError: as `pretrained.expects_normalized_waveforms`.
         """
-        if setting is not None and not has_feature_extractor(source):
-            return setting
-        expected = expects_normalized_waveforms(source)
-        return expected if setting is None else setting
+        return expects_normalized_waveforms(source)
+
+    def footprint(self, fused: bool) -> Footprint:
+        """Estimate the memory in training."""
+        return Footprint(self.hop, self.count_scores(fused), self.count_values(), self.estimate_front())
+
+    @abstractmethod
+    def count_scores(self, fused: bool) -> int:
+        """Count the T x T matrices that a trained layer keeps for the gradient."""
+
+    @abstractmethod
+    def count_values(self) -> int:
+        """Count the numbers that a trained layer keeps per frame."""
+
+    @abstractmethod
+    def estimate_front(self) -> float:
+        """Estimate the bytes per sample while the front end runs."""
+
+    def divide(self, front: nn.Module) -> list[list[nn.Module]]:
+        """Return the parts of an encoder with this front end and the layout of wav2vec 2.0."""
+        inner, last = self.transformer, self.last_norm
+        parts = [[front], *([layer] for layer in inner.layers)]
+        parts[1] += [self.projection, self.masking]
+        parts[1] += [module for module in inner.children() if module not in (inner.layers, last)]
+        parts[-1] += [] if last is None else [last]
+        return parts
 
     def idle_modules(self) -> list[nn.Module]:
         """Return modules that are in every file of weights, and that the encoder does not run."""
-        return []
+        return [] if self.masking.probability else [self.masking]
 
     def freeze(self, cut: int) -> None:
         """Freeze everything up to `cut` and thaw the rest, except what is not run.
@@ -101,9 +131,18 @@ class TransformersEncoder(Encoder):
         config[self.depth_key] = depth or self.depth
         return {"name": "architecture", "config": config, "normalize": self.normalize}
 
-    @abstractmethod
     def to_model(self) -> Any:
         """Return a Hugging Face model with the weights of this encoder."""
+        model = AutoModel.from_config(self.config, trust_remote_code=False)
+        self.put_projection(model)
+        model.encoder = self.transformer
+        if hasattr(model, "masked_spec_embed"):
+            model.masked_spec_embed = self.masking.vector
+        return model
+
+    def put_projection(self, model: Any) -> None:
+        """Put the projection into a Hugging Face model."""
+        model.feature_projection = self.projection
 
     @abstractmethod
     def make_extractor(self) -> Any:
@@ -112,13 +151,13 @@ class TransformersEncoder(Encoder):
     def train(self, mode: bool = True) -> "TransformersEncoder":
         """Switch to training mode; time masking is active also in a frozen prefix."""
         super().train(mode)
-        if self.masking is not None:
+        if self.masking.probability:
             self.masking.train(mode)
         return self
 
     def explain_varying_prefix(self) -> str:
         """Explain why the prefix varies: above the front end, time masking changes it at every step."""
-        if self.cut > 0 and self.masking is not None:
+        if self.cut > 0 and self.masking.probability:
             return "model.encoder.mask_time_prob masks frames of its frozen part at random"
         return super().explain_varying_prefix()
 
@@ -127,24 +166,19 @@ class TimeMasking(nn.Module):
     """Replace spans of frames by one vector.
 
     Args:
-        vector: the vector that stood for masked frames in pretraining, (D,).
+        vector: the vector that stood for masked frames in pretraining, a parameter, or a buffer; (D,).
         config: configuration of the model.
     """
 
-    vector: Tensor
-
     def __init__(self, vector: Tensor, config: PretrainedConfig) -> None:
         super().__init__()
-        if isinstance(vector, nn.Parameter):
-            self.vector = vector
-        else:
-            self.register_buffer("vector", vector, persistent=False)
+        self.vector = vector
         self.probability: float = config.mask_time_prob
         self.length: int = config.mask_time_length
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Frames (B, T, D), mask of real frames (B, T) -> (B, T, D); outside of training no change."""
-        if not self.training:
+        if not (self.training and self.probability):
             return hidden
         masked = span_mask(mask.sum(1), mask.shape[1], self.probability, self.length)
         return torch.where(masked[..., None], self.vector.to(hidden.dtype), hidden)
@@ -180,26 +214,34 @@ def count_score_matrices(config: Any, fused: bool) -> int:
     return 0 if fused or not config.attention_dropout else 3
 
 
-def require_front_end(source: str, expected: dict[str, Any], setting: bool | None) -> None:
+def require_front_end(source: str, expected: dict[str, Any]) -> None:
     """Require that the feature extractor of a model, if it has a file, is the published one.
 
     Args:
         source: hub id or folder.
         expected: settings of `preprocessor_config.json` that the encoder's front end has.
-        setting: `model.encoder.normalize`, which has no meaning here.
 
     Raises:
         SertoneError: `other_front_end`.
     """
-    if setting:
-        raise SertoneError(
-            "other_front_end",
-            f"model.encoder.normalize: true for {source}, whose input is log-mel energies",
-            "no normalised waveforms",
-            "remove model.encoder.normalize",
-        )
     if not has_feature_extractor(source):
         return  # all published models have the same settings
+    actual = _load_settings(source, expected)
+    if actual != expected:
+        raise SertoneError(
+            "other_front_end",
+            f"{source}: preprocessor_config.json has {_list_settings(actual)}",
+            _list_settings(expected),
+            "use the preprocessor_config.json of the model's family",
+        )
+
+
+def _load_settings(source: str, expected: dict[str, Any]) -> dict[str, Any]:
+    """Return the same settings as `preprocessor_config.json` has them; None where it lacks one.
+
+    Raises:
+        SertoneError: `other_front_end`.
+    """
     try:
         extractor = load_feature_extractor(find_folder(source))
     except (OSError, ValueError) as error:
@@ -209,14 +251,7 @@ def require_front_end(source: str, expected: dict[str, Any], setting: bool | Non
             _list_settings(expected),
             "fetch the file again",
         ) from error
-    actual = {name: getattr(extractor, name, None) for name in expected}
-    if actual != expected:
-        raise SertoneError(
-            "other_front_end",
-            f"{source}: preprocessor_config.json has {_list_settings(actual)}",
-            _list_settings(expected),
-            "use the preprocessor_config.json of the model's family",
-        )
+    return {name: getattr(extractor, name, None) for name in expected}
 
 
 def _list_settings(settings: dict[str, Any]) -> str:

@@ -12,17 +12,16 @@ import math
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from transformers import AutoModel, Wav2Vec2FeatureExtractor
+from transformers import Wav2Vec2FeatureExtractor
 
-from sertone.nn.encoders.base import Footprint
 from sertone.nn.encoders.convolutions import (
     convolve_waveforms,
     count_samples_of_a_frame,
-    make_extractor,
+    estimate_convolutions,
+    has_group_norm,
     standardise_waveforms,
 )
 from sertone.nn.encoders.transformers_encoder import (
-    TimeMasking,
     TransformersEncoder,
     attend,
     count_score_matrices,
@@ -33,7 +32,60 @@ WAV2VEC2_FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat"
 """`model_type` of the configurations that this encoder runs."""
 
 
-class Wav2Vec2Encoder(TransformersEncoder):
+class WaveformEncoder(TransformersEncoder):
+    """Base of the encoders with the convolutions of wav2vec 2.0 over the waveform.
+
+    Args:
+        model: Hugging Face model; its modules are shared.
+        normalize: bring waveforms to zero mean and unit variance.
+    """
+
+    def __init__(self, model: Any, normalize: bool) -> None:
+        super().__init__(model, normalize)
+        self.convolutions = model.feature_extractor.conv_layers
+        self.min_samples = count_samples_of_a_frame(self.config)
+        self.hop = math.prod(self.config.conv_stride)
+
+    @classmethod
+    def tiny_options(cls, width: int, depth: int, norm: str) -> dict[str, Any]:
+        return {
+            "hidden_size": width,
+            "num_hidden_layers": depth,
+            "num_attention_heads": 4,
+            "intermediate_size": 2 * width,
+            "conv_dim": [width] * 7,
+            "num_conv_pos_embeddings": 16,
+            "conv_pos_kernel_size": 5,
+            "num_conv_pos_embedding_groups": 4,
+            "feat_extract_norm": norm,
+            "do_stable_layer_norm": norm == "layer",
+            "conv_bias": norm == "layer",
+        }
+
+    def estimate_front(self) -> float:
+        return estimate_convolutions(self.config.conv_dim[0], self.config.conv_stride[0])
+
+    def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms (B, N), lengths (B,) -> features (B, T, C), frames (B,)."""
+        if self.normalize:
+            waveforms = standardise_waveforms(waveforms, lengths)
+        return convolve_waveforms(self.convolutions, self.config, waveforms, lengths)
+
+    def parts(self) -> list[list[nn.Module]]:
+        return self.divide(self.convolutions)
+
+    def to_model(self) -> Any:
+        model = super().to_model()
+        model.feature_extractor.conv_layers = self.convolutions
+        return model
+
+    def make_extractor(self) -> Wav2Vec2FeatureExtractor:
+        # transformers uses models with a group norm without an attention mask.
+        mask = not has_group_norm(self.convolutions[0])
+        return Wav2Vec2FeatureExtractor(do_normalize=self.normalize, return_attention_mask=mask)
+
+
+class Wav2Vec2Encoder(WaveformEncoder):
     """A `Wav2Vec2Model`, `HubertModel`, `WavLMModel` or `Data2VecAudioModel`, run layer by layer.
 
     Args:
@@ -50,43 +102,27 @@ class Wav2Vec2Encoder(TransformersEncoder):
         super().__init__(model, normalize)
         # A configuration may hold the setting although the model, such as data2vec, has no such encoder.
         self.stable = type(model.encoder).__name__.endswith("StableLayerNorm")
-        self.min_samples = count_samples_of_a_frame(self.config)
-        self.convolutions = model.feature_extractor.conv_layers
         self.projection = self.make_projection(model)
         self.transformer = model.encoder
-        masks = self.config.mask_time_prob > 0
-        self.masking = TimeMasking(model.masked_spec_embed, self.config) if masks else None
-        if not masks and hasattr(model, "masked_spec_embed"):
-            # UniSpeech-SAT has the vector in any case, so it is saved with the encoder.
-            self.register_buffer("mask_vector", model.masked_spec_embed.detach().clone())
 
     def make_projection(self, model: Any) -> Any:
         """Return the part between the convolutions and the positional convolution."""
         return model.feature_projection
 
-    def footprint(self, fused: bool) -> Footprint:
-        """Estimate the memory in training."""
-        config = self.config
-        # WavLM also keeps the bias of each head.
-        copies = count_score_matrices(config, fused) + (config.model_type == "wavlm")
-        values = 8 * config.hidden_size + 2 * config.intermediate_size
-        front = 3.2 * 4 * config.conv_dim[0] / config.conv_stride[0]
-        return Footprint(math.prod(config.conv_stride), copies * config.num_attention_heads, values, front)
+    def count_scores(self, fused: bool) -> int:
+        """Count the T x T matrices that a trained layer keeps; WavLM also keeps the bias of each head."""
+        copies = count_score_matrices(self.config, fused) + (self.config.model_type == "wavlm")
+        return copies * self.config.num_attention_heads
 
-    def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Waveforms (B, N), lengths (B,) -> features (B, T, C), frames (B,)."""
-        if self.normalize:
-            waveforms = standardise_waveforms(waveforms, lengths)
-        return convolve_waveforms(self.convolutions, self.config, waveforms, lengths)
+    def count_values(self) -> int:
+        return 8 * self.config.hidden_size + 2 * self.config.intermediate_size
 
     def embed(self, features: Tensor, mask: Tensor) -> Tensor:
         """Features (B, T, C) -> hidden state 0 (B, T, D)."""
         hidden = self.projection(features)
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden  # some return the normed input as well
-        if self.masking is not None:
-            hidden = self.masking(hidden, mask)
         # The positional convolution would mix padding into the last real frames.
-        hidden = hidden * mask[..., None]
+        hidden = self.masking(hidden, mask) * mask[..., None]
         hidden = hidden + self._embed_positions(hidden, mask)
         if not self.stable:
             hidden = self.transformer.layer_norm(hidden)
@@ -125,45 +161,6 @@ class Wav2Vec2Encoder(TransformersEncoder):
     @property
     def last_norm(self) -> nn.LayerNorm | None:
         return self.transformer.layer_norm if self.stable else None
-
-    @classmethod
-    def tiny_options(cls, width: int, depth: int, norm: str) -> dict[str, Any]:
-        return {
-            "hidden_size": width,
-            "num_hidden_layers": depth,
-            "num_attention_heads": 4,
-            "intermediate_size": 2 * width,
-            "conv_dim": [width] * 7,
-            "num_conv_pos_embeddings": 16,
-            "conv_pos_kernel_size": 5,
-            "num_conv_pos_embedding_groups": 4,
-            "feat_extract_norm": norm,
-            "do_stable_layer_norm": norm == "layer",
-            "conv_bias": norm == "layer",
-        }
-
-    def to_model(self) -> Any:
-        model = AutoModel.from_config(self.config, trust_remote_code=False)
-        model.feature_extractor.conv_layers = self.convolutions
-        model.feature_projection = self.projection
-        model.encoder = self.transformer
-        if self.masking is not None:
-            model.masked_spec_embed = self.masking.vector
-        elif hasattr(model, "masked_spec_embed"):
-            model.masked_spec_embed.data = self.get_buffer("mask_vector")
-        return model
-
-    def make_extractor(self) -> Wav2Vec2FeatureExtractor:
-        return make_extractor(self.convolutions, self.normalize)
-
-    def parts(self) -> list[list[nn.Module]]:
-        inner = self.transformer
-        embedding = [self.projection, inner.pos_conv_embed, inner.dropout]
-        embedding += [self.masking] if self.masking is not None else []
-        layers = [[layer] for layer in inner.layers]
-        layers[0] += embedding
-        (layers[-1] if self.stable else layers[0]).append(inner.layer_norm)
-        return [[self.convolutions], *layers]
 
 
 def _attend(attention: Any, hidden: Tensor, context: dict[str, Tensor]) -> Tensor:

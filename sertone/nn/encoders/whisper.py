@@ -19,10 +19,8 @@ from torch.nn import functional as F
 from transformers import WhisperFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
 
-from sertone.nn.encoders.base import Footprint
 from sertone.nn.encoders.spectra import cut_frames, power_products
 from sertone.nn.encoders.transformers_encoder import (
-    TimeMasking,
     TransformersEncoder,
     attend,
     count_score_matrices,
@@ -55,7 +53,8 @@ class WhisperEncoder(TransformersEncoder):
         "attention": ("q_proj", "k_proj", "v_proj", "out_proj"),
         "feed_forward": ("fc1", "fc2"),
     }
-    min_samples = 2 * HOP
+    hop = 2 * HOP
+    min_samples = hop
 
     positions: Tensor
 
@@ -66,9 +65,6 @@ class WhisperEncoder(TransformersEncoder):
         self.register_buffer("positions", model.embed_positions.weight.detach().clone())
         self.layers: nn.ModuleList = model.layers
         self.layer_norm: nn.LayerNorm = model.layer_norm
-        self.masking = (
-            TimeMasking(torch.zeros(self.width), self.config) if self.config.mask_time_prob else None
-        )
 
     @classmethod
     def get_model_class(cls) -> Any:
@@ -78,13 +74,13 @@ class WhisperEncoder(TransformersEncoder):
         return Model
 
     @classmethod
-    def find_normalization(cls, source: str, config: Any, setting: bool | None) -> bool:
+    def find_normalization(cls, source: str, config: Any) -> bool:
         """Return False, once the feature extractor is known to be the one that all published models use.
 
         Raises:
             SertoneError: `other_front_end`.
         """
-        require_front_end(source, STANDARD | {"feature_size": config.num_mel_bins}, setting)
+        require_front_end(source, STANDARD | {"feature_size": config.num_mel_bins})
         return False
 
     @classmethod
@@ -105,37 +101,39 @@ class WhisperEncoder(TransformersEncoder):
             "num_mel_bins": 16,
         }
 
-    def footprint(self, fused: bool) -> Footprint:
-        """Estimate the memory in training."""
-        config = self.config
-        scores = count_score_matrices(config, fused) * config.encoder_attention_heads
-        front = 4 * (2 * FFT + 2 * config.d_model) / HOP
-        return Footprint(2 * HOP, scores, 8 * config.d_model + 2 * config.encoder_ffn_dim, front)
+    def count_scores(self, fused: bool) -> int:
+        return count_score_matrices(self.config, fused) * self.config.encoder_attention_heads
+
+    def count_values(self) -> int:
+        return 8 * self.width + 2 * self.config.encoder_ffn_dim
+
+    def estimate_front(self) -> float:
+        return 4 * (2 * FFT + 2 * self.width) / HOP
 
     def front(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         return self.front_end(waveforms, lengths)
 
     def embed(self, features: Tensor, mask: Tensor) -> Tensor:
         """Features (B, T, D) -> hidden state 0 (B, T, D)."""
-        if self.masking is not None:
-            features = self.masking(features, mask)
-        hidden = features + self.positions[self._find_windows(mask)[1]]
+        hidden = self.masking(features, mask) + self.positions[self._find_windows(mask)[1]]
         return self._drop(hidden, self.config.dropout, self.layers[0])
+
+    def _has_one_window(self, mask: Tensor) -> bool:
+        """Return whether every clip is known to fit the table; an exported graph takes any length."""
+        return mask.shape[1] <= len(self.positions) and not torch.compiler.is_exporting()
 
     def _find_windows(self, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mask of real frames (B, T) -> window of every frame, its position there; (B, T) or (1, T)."""
-        total = mask.shape[1]
-        times = torch.arange(total, device=mask.device)[None]
-        limit = len(self.positions)
-        if total <= limit and not torch.compiler.is_exporting():
+        times = torch.arange(mask.shape[1], device=mask.device)[None]
+        if self._has_one_window(mask):
             return torch.zeros_like(times), times
         frames = mask.sum(1, keepdim=True).clamp(min=1)
-        count = _divide_up(frames, limit)
+        count = _divide_up(frames, len(self.positions))
         size = _divide_up(frames, count)
         return times // size, times % size
 
     def context(self, mask: Tensor) -> dict[str, Tensor]:
-        if mask.shape[1] <= len(self.positions) and not torch.compiler.is_exporting():
+        if self._has_one_window(mask):
             keys = mask_padded_keys(mask)
             return {} if keys is None else {"mask": keys}
         window, _ = self._find_windows(mask)
@@ -161,10 +159,10 @@ class WhisperEncoder(TransformersEncoder):
         return self.layer_norm
 
     def parts(self) -> list[list[nn.Module]]:
-        layers: list[list[nn.Module]] = [[layer] for layer in self.layers]
-        layers[0] += [self.masking] if self.masking is not None else []
-        layers[-1].append(self.layer_norm)
-        return [[self.front_end], *layers]
+        parts: list[list[nn.Module]] = [[self.front_end], *([layer] for layer in self.layers)]
+        parts[1].append(self.masking)
+        parts[-1].append(self.layer_norm)
+        return parts
 
     def to_model(self) -> Any:
         model = self.get_model_class()(self.config)
