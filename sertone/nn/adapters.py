@@ -4,8 +4,6 @@ While a model is trained, the adapted layers have two small matrices beside thei
 product is added to the weights, and the encoder has its old layout again.
 """
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -44,7 +42,12 @@ def require_lora(encoder: Encoder, config: LoraConfig, cut: int) -> None:
             "layers that are trained",
             "lower model.frozen_layers, or set train.lora: null",
         )
-    _import_peft()
+    try:
+        import peft  # noqa: F401  # it loads torch's compiler, which takes seconds
+    except ImportError:
+        raise SertoneError(
+            "missing_extra", "train.lora, but peft is not installed", way_out=install_command("lora")
+        ) from None
 
 
 def list_adapted(encoder: Encoder, config: LoraConfig, cut: int) -> dict[str, nn.Linear]:
@@ -85,10 +88,11 @@ def add_lora(encoder: Encoder, config: LoraConfig, cut: int, seed: int) -> None:
         SertoneError: as `require_lora`.
     """
     require_lora(encoder, config, cut)
-    peft = _import_peft()
+    import peft
+
     options = peft.LoraConfig(
         r=config.rank,
-        lora_alpha=config.alpha,
+        lora_alpha=config.alpha,  # pyright: ignore[reportArgumentType] a float works, too
         lora_dropout=config.dropout,
         target_modules=list(list_adapted(encoder, config, cut)),
     )
@@ -114,20 +118,6 @@ def merge_lora(encoder: Encoder) -> None:
     for parent, name, child in adapted:
         child.merge()
         setattr(parent, name, child.get_base_layer())
+    del encoder.peft_config  # left by peft, which would warn of a second adapter
     encoder.trainable_mark = ""
     encoder.freeze(encoder.cut)
-
-
-def _import_peft() -> Any:
-    """Import `peft`, which loads torch's compiler and takes seconds.
-
-    Raises:
-        SertoneError: `missing_extra`.
-    """
-    try:
-        import peft
-    except ImportError:
-        raise SertoneError(
-            "missing_extra", "train.lora, but peft is not installed", way_out=install_command("lora")
-        ) from None
-    return peft
