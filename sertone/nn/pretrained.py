@@ -88,7 +88,7 @@ def load_speech_config(source: str, families: Iterable[str]) -> PretrainedConfig
     Raises:
         SertoneError: `missing_encoder`, `unknown_encoder`, `remote_code`.
     """
-    config = load_config(source, "for emotion2vec set model.encoder.name: emotion2vec")
+    config = load_config(source, "; for emotion2vec set model.encoder.name: emotion2vec")
     if config.model_type not in families:
         raise SertoneError(
             "unknown_encoder",
@@ -215,14 +215,12 @@ def _describe_unused(source: str, names: Sequence[str]) -> str:
     return f"{source}: {len(names)} of its weights are not used: {shown}"
 
 
-def load_config(
-    source: str, way_out: str = "without a network, download it elsewhere and give its folder"
-) -> PretrainedConfig:
+def load_config(source: str, hint: str = "") -> PretrainedConfig:
     """Load the configuration of a pretrained model.
 
     Args:
         source: hub id or folder.
-        way_out: what to do where there is none.
+        hint: a further way out where there is none.
 
     Raises:
         SertoneError: `missing_encoder`, `remote_code`.
@@ -231,7 +229,10 @@ def load_config(
         return AutoConfig.from_pretrained(find_folder(source), trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError) as error:
         raise SertoneError(
-            "missing_encoder", f"no encoder at {source!r}: {first_line(error)}", EXPECTED, way_out
+            "missing_encoder",
+            f"no encoder at {source!r}: {first_line(error)}",
+            EXPECTED,
+            f"without a network, download it elsewhere and give its folder{hint}",
         ) from error
 
 
