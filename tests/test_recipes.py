@@ -17,8 +17,11 @@ from sertone import recipe as recipes
 from sertone.errors import SertoneError
 from sertone.files import parse_yaml
 from sertone.labels import Scale
+from sertone.recipe.precision import find_device_type
 from sertone.recipe.settings import load_yaml, parse
 from sertone.recipe.train_config import TrainConfig
+from sertone.training.fit.distributed import require_device
+from sertone.training.runs.scheduler import choose_jobs
 
 ALL = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 SHIPPED = [path for path in ALL if "distill" not in path.read_text().split("\n")[0]]
@@ -246,3 +249,12 @@ def test_requested_bf16_is_kept_and_reported_as_slow(monkeypatch):
     train = TrainConfig(batch_size=4, precision="bf16-mixed", device="cpu")
     assert train.precision == "bf16-mixed" and "emulates" in train.arithmetic
     assert TrainConfig(batch_size=4, precision="auto", device="cpu").precision == "32-true"
+
+
+def test_a_gpu_that_is_asked_for_and_missing_starts_no_process_on_one(monkeypatch):
+    """It is refused with `no_device` in the end; until then nothing may touch a GPU, and folds need a job."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert find_device_type("cuda") == find_device_type("cpu") == "cpu"
+    assert choose_jobs(None, "cuda") >= 1
+    with pytest.raises(SertoneError, match=r"no device for train\.device 'cuda'"):
+        require_device("cuda")

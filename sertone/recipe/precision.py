@@ -7,16 +7,18 @@ BF16_INSTRUCTIONS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}
 def find_device_type(device: str) -> str:
     """Return the type of device that a setting means on this machine: `cuda`, `mps` or `cpu`.
 
+    `cuda` without such a device means the CPU here; `distributed.require_device` refuses it before training.
+
     Args:
         device: `train.device`.
     """
     import torch  # here, since a recipe can be read without torch unless it asks for `auto`
 
-    if device != "auto":
-        return device
-    if torch.cuda.is_available():
+    if device in ("auto", "cuda") and torch.cuda.is_available():
         return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "mps" or (device == "auto" and torch.backends.mps.is_available()):
+        return "mps"
+    return "cpu"
 
 
 def detect_bf16_hardware(device: str) -> str:
@@ -30,7 +32,7 @@ def detect_bf16_hardware(device: str) -> str:
     import torch
 
     kind = find_device_type(device)
-    if kind == "cuda" and torch.cuda.is_available():
+    if kind == "cuda":
         # Older GPUs only emulate bf16.
         return torch.cuda.get_device_name() if torch.cuda.is_bf16_supported(including_emulation=False) else ""
     if kind == "mps":  # mixed precision in bf16 is not used on Apple's GPUs

@@ -36,7 +36,7 @@ class SewEncoder(Wav2Vec2Encoder):
         projection = model.feature_projection if model.project_features else nn.Identity()
         return nn.Sequential(model.layer_norm, projection, model.feature_dropout)
 
-    def put_projection(self, model: Any) -> None:
+    def insert_projection(self, model: Any) -> None:
         model.layer_norm = self.projection[0]
         if model.project_features:
             model.feature_projection = self.projection[1]

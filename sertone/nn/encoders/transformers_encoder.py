@@ -134,13 +134,13 @@ class TransformersEncoder(Encoder):
     def to_model(self) -> Any:
         """Return a Hugging Face model with the weights of this encoder."""
         model = AutoModel.from_config(self.config, trust_remote_code=False)
-        self.put_projection(model)
+        self.insert_projection(model)
         model.encoder = self.transformer
         if hasattr(model, "masked_spec_embed"):
             model.masked_spec_embed = self.masking.vector
         return model
 
-    def put_projection(self, model: Any) -> None:
+    def insert_projection(self, model: Any) -> None:
         """Put the projection into a Hugging Face model."""
         model.feature_projection = self.projection
 
