@@ -21,6 +21,7 @@ LEVELS = [
     {"errors", "licences", "version"},
     {"files", "schema", "utils"},
     {"audio", "catalogue", "labels", "scoring"},
+    {"perturb"},
     {"recipe"},
     {"corpora", "transcripts"},
     {"protocol", "runtime"},

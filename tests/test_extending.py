@@ -186,6 +186,12 @@ class Model(baseline.Model):
         self.heads["emotion"] = head
 '''
 
+PERTURBATION = """
+PERTURBATIONS["backwards"] = Perturbation(
+    "timing", "backwards", "share", (1.0,), lambda samples, strength, rng, material: samples[::-1]
+)
+"""
+
 ADDITIONS = {
     "a corpus": ("sertone/corpora/doves.py", CORPUS),
     "an encoder": ("sertone/nn/encoders/energy.py", ENCODER),
@@ -193,6 +199,7 @@ ADDITIONS = {
     "a pooling": ("sertone/nn/pooling.py", POOLING),
     "a head": ("sertone/nn/heads.py", HEAD),
     "a paper": ("sertone/models/nobody2026.py", PAPER),
+    "a perturbation": ("sertone/perturb/perturbations.py", PERTURBATION),
     "an output format": ("sertone/runtime/formats/writers.py", FORMAT),
 }
 """Row of CONTRIBUTING -> the file that is new or longer, and the text that is added to it."""
@@ -200,9 +207,11 @@ ADDITIONS = {
 USE_WITHOUT_TORCH = """
 import sys
 from pathlib import Path
+import numpy as np
 import sertone
 from sertone import corpora
 from sertone.runtime.formats.writers import write
+from sertone.perturb import perturb
 from sertone.schema import Prediction, Segment
 
 assert Path(sertone.__file__).is_relative_to(sys.argv[1])
@@ -213,6 +222,7 @@ assert [u.labels["emotion"] for u in corpora.load("doves", "doves")] == ["happy"
 segments = [Segment(start_s=0, end_s=1, label="happy"), Segment(start_s=1, end_s=2, label="sad")]
 write(Prediction(file="call.wav", status="ok", segments=segments), "call.words")
 assert Path("call.words").read_text() == "happy\\nsad\\n"
+assert perturb(np.arange(3.0), "backwards", 1.0, seed=0).tolist() == [2, 1, 0]
 assert "torch" not in sys.modules
 """
 

@@ -18,7 +18,7 @@ from sertone import recipe as recipes
 from sertone.labels import FOUR_CLASSES
 from sertone.nn.batch import Batch
 from sertone.nn.encoders import functional_statistics, functionals
-from sertone.nn.encoders.augmentation import Perturbation, draw_colours, perturb, warp_bands
+from sertone.nn.encoders.augmentation import SpectrumPerturbation, draw_colours, perturb_spectra, warp_bands
 from sertone.nn.encoders.base import Prefix
 from sertone.nn.encoders.frontend import LOUDNESS, LOUDNESS_DB, MEL_DB, FrontEnd
 from sertone.nn.encoders.functionals import FunctionalsEncoderConfig, Standardisation
@@ -72,15 +72,15 @@ def test_colours_are_smooth_and_leave_the_level():
 def test_a_perturbation_changes_what_it_says():
     torch.manual_seed(0)
     features = torch.randn(500, 4, 69)
-    gained = perturb(features, 64, Perturbation(gain_db=6.0)) - features
+    gained = perturb_spectra(features, 64, SpectrumPerturbation(gain_db=6.0)) - features
     assert not gained[..., [i for i in range(69) if i != 64 + LOUDNESS]].any()
     steps = gained[..., 64 + LOUDNESS]
     assert (steps - steps[:, :1]).abs().max() < 1e-5
     assert steps[:, 0].std() * LOUDNESS_DB == pytest.approx(6.0, rel=0.1)
-    coloured = perturb(features, 64, Perturbation(colour_db=2.0)) - features
+    coloured = perturb_spectra(features, 64, SpectrumPerturbation(colour_db=2.0)) - features
     assert not coloured[..., 64:].any() and (coloured - coloured[:, :1]).abs().max() < 1e-5
     assert coloured[..., :64].square().mean().sqrt() * MEL_DB == pytest.approx(2 * 1.5**0.5, rel=0.1)
-    assert torch.equal(perturb(features, 64, Perturbation()), features)
+    assert torch.equal(perturb_spectra(features, 64, SpectrumPerturbation()), features)
 
 
 @torch.no_grad()
@@ -98,7 +98,7 @@ def test_a_louder_recording_differs_in_loudness_alone(voices):
 
 def test_training_perturbs_spectra_and_evaluation_does_not():
     torch.manual_seed(0)
-    perturbation = Perturbation(colour_db=2.0, warp=0.1, gain_db=6.0)
+    perturbation = SpectrumPerturbation(colour_db=2.0, warp=0.1, gain_db=6.0)
     encoder = FunctionalsEncoderConfig(perturbation=perturbation).build()
     encoder.freeze(0)
     prefix = encoder.prefix(*padded(clips(16000, 9000)))

@@ -10,6 +10,8 @@ MODULES = {
     "huggingface_hub": "hub",
     "peft": "lora",
     "PIL": "png",
+    "python_stretch": "perturb",
+    "scipy": "perturb",
     "sounddevice": "listen",
     "tensorboard": "log",
     "tokenizers": "text",

@@ -79,8 +79,11 @@ ELSEWHERE = {
     "loading has no workers to set; `--jobs` sets how many folds are trained in parallel": (
         "workers num_workers dataloader_num_workers"
     ),
-    "set `train.speeds` and `train.augmentation`; `functionals` encoders also have `perturbation`": (
-        "augmentation augment specaugment spec_augment"
+    "set `train.speeds`, `train.augmentation`, `train.perturb`; `functionals` encoders have `perturbation`": (
+        "augmentation augment augmentations specaugment spec_augment"
+    ),
+    "set `train.perturb`, as in {noise: {snr_db: [5, 30]}, reverb: {}, codec: {}}": (
+        "noise add_noise snr musan reverb reverberation rir codec telephone robustness"
     ),
     "set `train.precision`: auto, bf16-mixed, 16-mixed or 32-true": "fp16 bf16 amp mixed_precision",
     "set the weight of each task's loss in `model.tasks`, and `train.class_weights` for rare classes": (

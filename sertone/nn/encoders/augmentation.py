@@ -16,7 +16,7 @@ WAVES = 3
 """Number of cosines over the mel bands that make up a colour."""
 
 
-class Perturbation(Settings):
+class SpectrumPerturbation(Settings):
     """The random changes, drawn anew for every utterance at every step; 0: none."""
 
     colour_db: float = Field(default=0.0, ge=0)
@@ -28,7 +28,7 @@ class Perturbation(Settings):
     """The standard deviation of the level, in dB."""
 
 
-def perturb(features: Tensor, bands: int, config: Perturbation) -> Tensor:
+def perturb_spectra(features: Tensor, bands: int, config: SpectrumPerturbation) -> Tensor:
     """Perturb the front end's features, each utterance with separate draws.
 
     Args:

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sertone.nn.encoders.augmentation import Perturbation, perturb
+from sertone.nn.encoders.augmentation import SpectrumPerturbation, perturb_spectra
 from sertone.nn.encoders.base import Encoder, EncoderSettings, Footprint
 from sertone.nn.encoders.frontend import HOP, MEMORY, FrontEnd
 from sertone.nn.encoders.functional_statistics import (
@@ -44,7 +44,7 @@ class FunctionalsEncoderConfig(EncoderSettings):
     """The number of mel bands."""
     cepstra: int = Field(default=20, ge=1)
     """The number of cepstral coefficients, at most `bands`."""
-    perturbation: Perturbation = Perturbation()
+    perturbation: SpectrumPerturbation = SpectrumPerturbation()
     """The random changes of the spectrum in training."""
     statistics: list[Annotated[str, OneOf(STATISTICS)]] = Field(default=list(STATISTICS))
     """These are added to means and standard deviations of voiced, unvoiced and all speech. `thirds` are means
@@ -108,7 +108,7 @@ class FunctionalsEncoder(Encoder):
         unstacked = features.float().unflatten(2, (STACK, -1)).flatten(1, 2)
         signals, real = unstacked[..., :-1], unstacked[..., -1]
         if self.standardisation.training:
-            signals = perturb(signals, self.config.bands, self.config.perturbation) * real[..., None]
+            signals = perturb_spectra(signals, self.config.bands, self.config.perturbation) * real[..., None]
         return self.statistics(signals, real)[:, None].expand(-1, features.shape[1], -1)
 
     @torch.autocast("cpu", enabled=False)
