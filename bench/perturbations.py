@@ -1,10 +1,14 @@
-"""Draw the figure of docs/perturbations.md: one synthetic sentence under every perturbation.
+"""Draw the figure of docs/perturbations.md, or print how long each perturbation takes.
 
-python bench/perturbations.py docs/perturbations.png
+    python bench/perturbations.py docs/perturbations.png
+    python bench/perturbations.py --time
+
+The speech comes from a synthesiser.
 """
 
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +26,19 @@ RANGE_DB = 70.0
 PALETTE = np.array([[13, 8, 60], [90, 20, 120], [190, 55, 100], [245, 140, 60], [252, 250, 190]], float)
 
 
-def draw_figure(path: Path) -> None:
-    """Write the figure as a PNG."""
+def load_speech() -> tuple[np.ndarray, Material]:
+    """Return a synthetic sentence, and other recordings for the perturbations that need some."""
     with tempfile.TemporaryDirectory() as folder:
         corpora.load_sheet("demo").fake(Path(folder), takes=1)
         files = sorted((Path(folder) / "wav").iterdir())
         sentence, *others = (audio.read(file).samples for file in files[:8])
     rng = np.random.default_rng(0)
-    material = Material(others, [environment(48000, rng, Material())], [room_response(0.8, rng)])
+    return sentence, Material(others, [environment(48000, rng, Material())], [room_response(0.8, rng)])
+
+
+def draw_figure(path: Path) -> None:
+    """Write the figure as a PNG: the sentence under every perturbation, at its middle strength."""
+    sentence, material = load_speech()
     panels = [("as recorded", sentence)]
     for name, kind in PERTURBATIONS.items():
         strength = kind.strengths[len(kind.strengths) // 2]
@@ -61,5 +70,21 @@ def _draw_spectrogram(samples: np.ndarray) -> Image.Image:
     return Image.fromarray(np.stack(channels, -1).astype(np.uint8)).resize((WIDTH, HEIGHT))
 
 
+def print_times(repeats: int = 30) -> None:
+    """Print the median milliseconds for three seconds of speech."""
+    sentence, material = load_speech()
+    speech = np.resize(sentence, 3 * SAMPLING_RATE)
+    for name, kind in PERTURBATIONS.items():
+        seconds = []
+        for seed in range(repeats):
+            started = time.perf_counter()
+            perturb(speech, name, kind.strengths[len(kind.strengths) // 2], seed, material)
+            seconds.append(time.perf_counter() - started)
+        print(f"{name:16} {1000 * np.median(seconds):6.1f} ms")
+
+
 if __name__ == "__main__":
-    draw_figure(Path(sys.argv[1]))
+    if sys.argv[1:] == ["--time"]:
+        print_times()
+    else:
+        draw_figure(Path(sys.argv[1]))

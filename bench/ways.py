@@ -28,6 +28,7 @@ from sertone.protocol.splits import Fold
 from sertone.recipe.train_config import TrainConfig
 from sertone.training.data.caches import PrefixCaches, SharedCaches
 from sertone.training.data.loader import BatchItem, Loader
+from sertone.training.data.waveforms import Waveforms
 from sertone.training.fit.epoch_statistics import EpochStatistics
 from sertone.training.fit.progress import RunProgress
 from sertone.training.fit.trainer import Trainer
@@ -132,7 +133,8 @@ class TrainingRun:
         started = time.perf_counter()
         tally = EpochStatistics(5)
         if self.way.usual:
-            plain = Loader(self.speech, self.trainer.vocabulary, 400)  # pyright: ignore[reportArgumentType]
+            speech = Waveforms(self.speech)  # pyright: ignore[reportArgumentType]
+            plain = Loader(speech, self.trainer.vocabulary, 400)
             (batch,) = plain.batches([rows], tasks)
             loss = self.usual.step(batch)
         else:

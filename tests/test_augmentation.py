@@ -1,5 +1,7 @@
 """Augmentation of waveforms: its effects, its seeds, and that no cache hides it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,11 +14,13 @@ from sertone.recipe.settings import parse
 from sertone.recipe.train_config import TrainConfig
 from sertone.recipe.train_parts import Augmentation
 from sertone.schema import Utterance
-from sertone.training.data.augmentation import augment, design_band_stop, draw_epoch
+from sertone.training.data.augmentation import augment, design_band_stop
 from sertone.training.data.loader import BatchItem, Loader
 from sertone.training.data.recordings import Recordings
+from sertone.training.data.waveforms import Waveforms
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit import training_state
+from sertone.training.fit.epoch_plan import draw_items
 from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.folds import prepare_data, train_fold
 from sertone.training.runs.run_folder import fingerprint
@@ -52,8 +56,9 @@ def test_both_directions_of_the_speeds(tone, direction, samples):
     assert [len(variant) for variant in variants] == samples
     pitches = [np.argmax(np.abs(np.fft.rfft(variant))) * 16000 / len(variant) for variant in variants]
     assert pitches == pytest.approx([200 * speed for speed in config.playback_speeds], abs=1)
-    speeds, seeds, seconds = draw_epoch(config, np.random.default_rng(0), [32000] * 50)
-    assert set(speeds) == set(config.playback_speeds) and set(seeds) == {None}
+    items, seconds = draw_items([utterance] * 50, {"x": 32000}, [""] * 50, config, np.random.default_rng(0))
+    speeds = [item.speed for item in items]
+    assert set(speeds) == set(config.playback_speeds) and {item.seed for item in items} == {None}
     assert seconds == pytest.approx([2.0 / speed for speed in speeds])
 
 
@@ -103,17 +108,20 @@ def test_a_crop_is_a_part_of_the_recording_and_a_shorter_one_stays_complete():
         assert len(piece) == 4000 and np.array_equal(piece, np.arange(piece[0], piece[0] + 4000))
         starts.add(piece[0])
     assert len(starts) > 40 and np.array_equal(augment(before[:3000], 0, config), before[:3000])
-    _, seeds, seconds = draw_epoch(
-        TrainConfig(batch_size=4, speeds=[1.0], augmentation=config), np.random.default_rng(0), [16000, 3000]
+    utterances = [Utterance(id=name, path=Path(name), speaker="s") for name in ("long", "short")]
+    recipe = TrainConfig(batch_size=4, speeds=[1.0], augmentation=config)
+    items, seconds = draw_items(
+        utterances, {"long": 16000, "short": 3000}, ["", ""], recipe, np.random.default_rng(0)
     )
-    assert seconds == [0.25, 3000 / 16000] and len(set(seeds)) == 2
+    assert seconds == [0.25, 3000 / 16000] and len({item.seed for item in items}) == 2
 
 
 def test_padding_and_items_without_a_seed_are_never_changed(tone):
     recordings = Recordings(1.0)
     long, short = (Utterance(id=n, path=tone(n, s), speaker="s") for n, s in (("a.wav", 2.0), ("b.wav", 0.5)))
     recordings.load([long, short])
-    loader = Loader(recordings, NOTHING, 400, augmentation=Augmentation(**DROPS))
+    config = TrainConfig(batch_size=4, augmentation=Augmentation(**DROPS))
+    loader = Loader(Waveforms(recordings, config), NOTHING, 400)
     (plain,) = loader.batches([[BatchItem(long), BatchItem(short)]], [])
     (changed,) = loader.batches([[BatchItem(long, seed=3), BatchItem(short, seed=5)]], [])
     assert plain.lengths.tolist() == changed.lengths.tolist() == [32000, 8000]
@@ -138,7 +146,7 @@ def test_augmented_waveforms_are_not_cached(demo_recipe, where, tmp_path):
         return
     with pytest.raises(SertoneError) as caught:
         prepare_data(experiment, progress)
-    assert caught.value.code == "not_cacheable" and "remove train.augmentation" in str(caught.value)
+    assert caught.value.code == "not_cacheable" and "set train.versions" in str(caught.value)
 
 
 def test_crops_of_transcripts_are_refused_before_training(demo_recipe):

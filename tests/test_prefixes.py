@@ -24,6 +24,7 @@ from sertone.training.data.caches import PrefixCaches
 from sertone.training.data.loader import BatchItem, Loader
 from sertone.training.data.prefix_cache import hash_prefix
 from sertone.training.data.recordings import Recordings
+from sertone.training.data.waveforms import Waveforms
 from sertone.training.experiment.experiment import prepare
 from sertone.training.fit.progress import RunProgress
 from sertone.training.runs.folds import prepare_data, train_fold
@@ -59,7 +60,7 @@ def caches(precision="32-true", **options):
 def open_cache(encoder, recordings, places=None, needs=(1, 2, 3), own=False, lines=None):
     places = places or caches()
     say = (lines if lines is not None else []).append
-    return places.open(encoder, needs, own, recordings, fabric(places.config.precision), say)
+    return places.open(encoder, needs, own, Waveforms(recordings), fabric(places.config.precision), say)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -72,8 +73,8 @@ def test_hidden_states_from_the_cache_are_those_of_the_encoder(name, cut, precis
     encoder.eval()
     cache = open_cache(encoder, recordings, caches(precision))
     rows = [BatchItem(utterance, speed) for utterance in recordings.utterances[:4] for speed in (0.8, 1.0)]
-    plain = Loader(recordings, NOTHING, encoder.min_samples)
-    cached = Loader(recordings, NOTHING, encoder.min_samples, cache)
+    plain = Loader(Waveforms(recordings), NOTHING, encoder.min_samples)
+    cached = Loader(Waveforms(recordings), NOTHING, encoder.min_samples, cache)
     with torch.no_grad(), fabric(precision).autocast():
         ((expected, frames),) = [batch.encode(encoder) for batch in plain.batches([rows], [])]
         for _ in range(2):  # computed, then found
@@ -97,7 +98,7 @@ def test_cached_entries_are_not_computed_again(recordings, monkeypatch):
     def run():
         cache = open_cache(encoder, recordings, places)
         calls.clear()
-        loader = Loader(recordings, NOTHING, encoder.min_samples, cache)
+        loader = Loader(Waveforms(recordings), NOTHING, encoder.min_samples, cache)
         list(loader.batches([rows[:5], rows[5:]], []))
         return len(calls)
 

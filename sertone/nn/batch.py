@@ -23,6 +23,7 @@ class Batch:
         audio_mask: true where the audio of an utterance is not withheld, (B,); None: all.
         tokens: text, (B, S); None where the model uses none, or no utterance of the batch has any.
         counts: tokens per utterance, (B,), 0 where there is no text.
+        clean: the same utterances without changes of the waveform, where the training compares both.
     """
 
     waveforms: Tensor | None
@@ -32,6 +33,7 @@ class Batch:
     audio_mask: Tensor | None = None
     tokens: Tensor | None = None
     counts: Tensor | None = None
+    clean: "Batch | None" = None
 
     def to(self, device) -> Self:
         """Return the same batch on another device."""
@@ -48,6 +50,7 @@ class Batch:
             audio_mask=move(self.audio_mask),
             tokens=move(self.tokens),
             counts=move(self.counts),
+            clean=self.clean.to(device) if self.clean else None,
         )
 
     @property

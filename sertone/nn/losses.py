@@ -75,6 +75,22 @@ def exceeds_frames(frames: Tensor, target: Tensor) -> Tensor:
     return (target > 0).sum(1) + repeats > frames
 
 
+def consistency_loss(logits: Tensor, reference: Tensor) -> Tensor:
+    """Return the mean distance of the predictions for perturbed recordings from those for clean ones.
+
+    Classes: the Kullback-Leibler divergence of the perturbed from the clean distribution (as in virtual
+    adversarial training, arXiv 1704.03976). Ratings: the squared difference on the scale from 0 to 1.
+
+    Args:
+        logits: of the perturbed recordings, (B, K); a rating has one logit.
+        reference: of the clean recordings, (B, K). It gets no gradient.
+    """
+    if logits.shape[-1] == 1:
+        return (torch.sigmoid(logits.float()) - torch.sigmoid(reference.detach().float())).square().mean()
+    perturbed, clean = (values.float().log_softmax(-1) for values in (logits, reference.detach()))
+    return F.kl_div(perturbed, clean, reduction="batchmean", log_target=True)
+
+
 def concordance_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Return one minus the concordance correlation coefficient (Lin 1989) of the rated utterances.
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from sertone.recipe.perturb_config import PerturbConfig
 from sertone.recipe.precision import detect_bf16_hardware
 from sertone.recipe.settings import MAX_SEED, Settings
 from sertone.recipe.train_parts import (
@@ -57,7 +58,12 @@ class TrainingConfig(Settings):
     """With `slower` a speed of 0.8 plays a recording at 80 % of its speed, so it gets longer. With `shorter`
     it resamples the recording to 80 % of its samples, as SpeechBrain does."""
     augmentation: Augmentation = Augmentation()
-    """Further random changes of the waveforms, off by default. With any of them nothing is cached."""
+    """Further random changes of the waveforms, off by default. They need `versions` to be cached."""
+    perturb: PerturbConfig = PerturbConfig()
+    """Rooms, noises, microphones and codecs, off by default. They need `versions` to be cached."""
+    versions: int | None = Field(default=None, ge=1)
+    """The number of augmented and perturbed versions of each utterance at each speed. An epoch draws one of
+    them, and a cache keeps the output for each. With null every epoch has new ones, and there is no cache."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """The device to train on. `auto` uses a GPU where there is one."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
@@ -91,9 +97,20 @@ class TrainingConfig(Settings):
         return value
 
     @property
+    def changes_waveforms(self) -> bool:
+        """Return whether the waveforms are augmented or perturbed."""
+        return self.augmentation.is_active or self.perturb.is_active
+
+    @property
     def playback_speeds(self) -> list[float]:
         """Return the speeds as factors of the playing speed: 0.8 makes a recording longer by 1 / 0.8."""
         return [1 / speed for speed in self.speeds] if self.speed_direction == "shorter" else self.speeds
+
+    @model_validator(mode="after")
+    def _require_changes_of_versions(self) -> Self:
+        if self.versions and not self.changes_waveforms:
+            raise ValueError("versions are versions of changed waveforms; set perturb or augmentation too")
+        return self
 
     @model_validator(mode="after")
     def _require_one_batch_rule(self) -> Self:
@@ -125,6 +142,9 @@ class TrainConfig(TrainingConfig):
     for each class, and the label where there are no votes."""
     teacher: TeacherConfig | None = None
     """A trained model whose calibrated predictions are mixed into the targets. With null there is none."""
+    consistency: float = Field(default=0.0, ge=0)
+    """The weight of a loss that makes predictions for changed waveforms equal to those for unchanged ones,
+    see `train.perturb` and `train.augmentation`. 0 has none. It needs a second pass without gradients."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """The label smoothing of the emotion loss."""
     class_weights: bool = False
@@ -139,6 +159,14 @@ class TrainConfig(TrainingConfig):
     """The share of recordings that get a sure prediction; the least confident others are marked unsure. The
     threshold is set on the validation speakers, who also choose the epoch. With null no prediction is
     unsure."""
+
+    @model_validator(mode="after")
+    def _require_changes_to_compare(self) -> Self:
+        if self.consistency and not self.changes_waveforms:
+            raise ValueError("consistency compares changed waveforms with unchanged ones; set perturb too")
+        if self.consistency and self.augmentation.crop_seconds:
+            raise ValueError("consistency cannot compare a crop with a recording; leave crop_seconds null")
+        return self
 
     @model_validator(mode="after")
     def _require_known_rates(self) -> Self:

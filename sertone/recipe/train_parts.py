@@ -31,7 +31,7 @@ class NewBobConfig(Settings):
 
 
 class CacheConfig(Settings):
-    """The cache for the output of the encoder's frozen prefix, computed once per utterance and speed.
+    """The cache for the output of the encoder's frozen prefix, once per utterance, speed and version.
 
     `cache: off` and the other single words set `where`.
     """
@@ -58,7 +58,7 @@ class CacheConfig(Settings):
 
 
 class Augmentation(Settings):
-    """Random changes of the training waveforms, drawn anew for every utterance in every epoch.
+    """Random changes of the training waveforms, drawn anew in every epoch or from a few `train.versions`.
 
     With the speeds, `drop_frequencies: 3` and `drop_chunks: 5` are SpeechBrain's `TimeDomainSpecAugment`,
     which draws one speed and one set of bands per batch.
@@ -86,7 +86,7 @@ class Augmentation(Settings):
 
     @property
     def is_active(self) -> bool:
-        """Return whether waveforms differ from epoch to epoch."""
+        """Return whether waveforms are changed."""
         return bool(self.drop_frequencies or self.drop_chunks or self.crop_seconds)
 
 

@@ -30,8 +30,9 @@ from sertone.schema import Utterance
 from sertone.training.data import duplicates
 from sertone.training.data.array_store import ArrayStore
 from sertone.training.data.batches import plan_batches
-from sertone.training.data.prefix_cache import hash_prefix, hash_states, load_waveform
+from sertone.training.data.prefix_cache import hash_prefix, hash_states
 from sertone.training.data.recordings import Recordings
+from sertone.training.data.waveforms import Waveforms
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.fit import distributed
 from sertone.utils.wording import format_count
@@ -87,6 +88,7 @@ class ProbedSpeechEncoder:
     def __init__(self, encoder: Encoder, recordings: Recordings, fabric: Fabric) -> None:
         self.encoder = encoder.eval().to(fabric.device)
         self.recordings = recordings
+        self.waveforms = Waveforms(recordings)
         self.fabric = fabric
         self.depth = encoder.depth
         self.name = hash_prefix(encoder, tuple(range(self.depth + 1)), torch.float32, fabric)
@@ -98,10 +100,7 @@ class ProbedSpeechEncoder:
         return self.recordings.lengths[utterance.id] / SAMPLING_RATE
 
     def compute_states(self, utterances: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
-        rows = [
-            torch.from_numpy(load_waveform(self.recordings, u, 1.0, self.encoder.min_samples))
-            for u in utterances
-        ]
+        rows = [torch.from_numpy(self.waveforms.load(u, 1.0, self.encoder.min_samples)) for u in utterances]
         # Padding frames are left out later, when the real frames are pooled.
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.fabric.device)
         return self.encoder(padded, torch.tensor([len(row) for row in rows], device=self.fabric.device))

@@ -1,14 +1,11 @@
 """Augment waveforms in training at random: remove frequency bands, zero chunks, crop.
 
 With speed perturbation this is SpecAugment in the time domain, as SpeechBrain's `TimeDomainSpecAugment` does
-it. All draws follow from one seed per utterance and epoch, so a resumed training repeats them. The code uses
-numpy only, because batches are made in a thread beside the training.
+it. All draws follow from one seed, so a resumed training repeats them. The code uses numpy only, because
+batches are made in threads beside the training.
 
 Axis letters: N samples.
 """
-
-import math
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,38 +13,12 @@ from sertone.audio import SAMPLING_RATE
 from sertone.errors import SertoneError
 from sertone.models.contract import EmotionModel
 from sertone.nn.vocabulary import TRANSCRIPT
-from sertone.recipe.train_config import TrainConfig
 from sertone.recipe.train_parts import Augmentation
 
 TAPS = 101
 """The length of the filter that removes bands, as in SpeechBrain."""
 GRID = 1024
 """The length of the FFT that turns the frequency response into the filter."""
-
-
-EpochDraws = tuple[list[float], list[int | None], list[float]]
-
-
-def draw_epoch(config: TrainConfig, rng: np.random.Generator, lengths: Sequence[int]) -> EpochDraws:
-    """Draw the speed and the augmentation of every utterance for one epoch.
-
-    Args:
-        config: the `train` part of the recipe.
-        rng: the random generator of the epoch.
-        lengths: lengths of the recordings at speed 1, in samples.
-
-    Returns:
-        Playback speeds; seeds for `augment`, None where the waveforms stay as they are; durations in seconds
-        after speed and crop.
-    """
-    speeds = rng.choice(config.playback_speeds, len(lengths)).tolist()
-    seeds: list[int | None] = [None] * len(lengths)
-    # Without augmentation nothing is drawn, so runs without it keep their random numbers.
-    if config.augmentation.is_active:
-        seeds = rng.integers(2**62, size=len(lengths)).tolist()
-    longest = config.augmentation.crop_seconds or math.inf
-    uncropped = (samples / SAMPLING_RATE / speed for samples, speed in zip(lengths, speeds, strict=True))
-    return speeds, seeds, [min(seconds, longest) for seconds in uncropped]
 
 
 def augment(samples: np.ndarray, seed: int, config: Augmentation) -> np.ndarray:

@@ -17,6 +17,7 @@ from sertone.recipe.train_config import TrainConfig
 from sertone.training.data.array_store import ArrayStore
 from sertone.training.data.prefix_cache import PrefixCache
 from sertone.training.data.recordings import Recordings
+from sertone.training.data.waveforms import Waveforms
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -40,7 +41,7 @@ class PrefixCaches:
         encoder: Encoder,
         needs: Sequence[int],
         fold_specific: bool,
-        recordings: Recordings,
+        waveforms: Waveforms,
         fabric: Fabric,
         say: Callable[[str], None],
     ) -> PrefixCache | None:
@@ -50,23 +51,24 @@ class PrefixCaches:
             encoder: encoder on its device, frozen up to its cut.
             needs: hidden states that the model uses.
             fold_specific: True where this fold has trained the prefix, so that no other fold has the same.
-            recordings: the audio.
+            waveforms: the audio.
             fabric: device and precision.
             say: receives a line with the size, or with the reason why there is no cache.
 
         Raises:
             SertoneError: `not_cacheable`, `cache_too_small`, where the recipe asks for `memory` or `file`.
         """
-        choice = self.choose_layers(encoder, needs, recordings, fabric, say)
+        choice = self.choose_layers(encoder, needs, waveforms.recordings, fabric, say)
         if choice is None:
             return None
         layers, size = choice
         dtype = self._choose_dtype()
-        cache = PrefixCache(encoder, layers, dtype, self.shared, recordings, fabric, say)
-        cache.store = self._open_store(cache.name, size, fold_specific=fold_specific and bool(layers))
+        cache = PrefixCache(encoder, layers, dtype, self.shared, waveforms, fabric, say)
+        fold_specific = (fold_specific and bool(layers)) or waveforms.is_fold_specific
+        cache.store = self._open_store(cache.name, size, fold_specific=fold_specific)
         if layers:
             # An earlier stage or run with a shallower cut may have stored the features of the front end.
-            cache.features = PrefixCache(encoder, (), dtype, self.shared, recordings, fabric, say)
+            cache.features = PrefixCache(encoder, (), dtype, self.shared, waveforms, fabric, say)
             path = self._make_path(cache.features.name)
             if self.config.cache.where == "file" and path.exists():
                 cache.features.store = ArrayStore(path, self.limit)
@@ -106,7 +108,10 @@ class PrefixCaches:
             # The suffix starts at the cut; the model also uses some of the states below it.
             choices.insert(0, tuple(sorted({n for n in needs if n < encoder.cut} | {encoder.cut})))
         dtype = self._choose_dtype()
-        sizes = [_estimate_gb(encoder, layers, dtype, recordings.seconds, fabric) for layers in choices]
+        seconds = recordings.seconds
+        if self.config.versions:  # and the unchanged recordings, for validation and test
+            seconds = seconds * self.config.versions + sum(recordings.lengths.values()) / SAMPLING_RATE
+        sizes = [_estimate_gb(encoder, layers, dtype, seconds, fabric) for layers in choices]
         fitting = [pair for pair in zip(choices, sizes, strict=True) if pair[1] <= limit]
         if not fitting or (where != "auto" and len(fitting) < len(choices)):
             return self._report_too_small(sizes, say)
@@ -118,20 +123,20 @@ class PrefixCaches:
         Raises:
             SertoneError: `not_cacheable`, where the recipe asks for `memory` or `file`.
         """
-        augments = self.config.augmentation.is_active
+        varies = self.config.changes_waveforms and self.config.versions is None
         reason = encoder.explain_varying_prefix()
-        if augments:
-            reason = "train.augmentation changes the waveforms in every epoch"
+        if varies:
+            reason = "train.augmentation or train.perturb changes the waveforms in every epoch"
         if reason and self.config.cache.where != "auto":
-            remedy = "remove train.augmentation" if augments else "raise model.frozen_layers"
+            remedy = "set train.versions: 4" if varies else "raise model.frozen_layers"
             raise SertoneError(
                 "not_cacheable",
                 f"train.cache is {self.config.cache.where}, but {reason}",
                 "an encoder whose first part is frozen and deterministic, and the same waveforms each time",
                 f"{remedy}, or set train.cache to auto or off",
             )
-        if augments:
-            say(f"no cache: {reason}")
+        if varies:
+            say(f"no cache: {reason}; set train.versions to keep some versions of each utterance")
         return not reason
 
     def _report_too_small(self, sizes: list[float], say: Callable[[str], None]) -> None:
@@ -141,8 +146,8 @@ class PrefixCaches:
                 "cache_too_small",
                 f"the output of the frozen prefix takes {sizes[0]:.2g} GB; {limit}",
                 "enough room for the output",
-                "raise the limit, set train.cache.precision to bf16, use fewer train.speeds, or set "
-                "train.cache to auto or off",
+                "raise the limit, set train.cache.precision to bf16, use fewer train.speeds or versions, "
+                "or set train.cache to auto or off",
             )
         say(f"no cache: the front end's output takes {sizes[-1]:.2g} GB; {limit}")
 

@@ -1,11 +1,13 @@
-"""Load batches of waveforms or cached prefixes, with text and targets, ahead of the training."""
+"""Load batches of waveforms or cached prefixes, with text and targets, ahead of the training.
+
+Batches follow from their items alone, so the number of threads that prepare them changes no result.
+"""
 
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,14 +15,15 @@ import torch
 
 from sertone.nn.batch import Batch
 from sertone.nn.vocabulary import Vocabulary
-from sertone.recipe.train_parts import Augmentation
 from sertone.schema import Utterance
-from sertone.training.data.augmentation import augment
-from sertone.training.data.prefix_cache import PrefixCache, load_waveform
-from sertone.training.data.recordings import Recordings
+from sertone.training.data.prefix_cache import PrefixCache
+from sertone.training.data.waveforms import Waveforms
+from sertone.utils.processes import count_cores
 
-AHEAD = 3
+AHEAD = 4
 """The number of batches prepared in advance."""
+WORKERS = 4
+"""The largest number of threads that prepare batches with perturbed waveforms."""
 
 
 class BatchItem(NamedTuple):
@@ -30,7 +33,7 @@ class BatchItem(NamedTuple):
         utterance: the utterance.
         speed: speed at which it is played.
         withheld: the modality that the model does not get, `audio` or `text`; empty: none.
-        seed: seed of the augmentation; None: the waveform as it is.
+        seed: seed of the changes of the waveform; None: the waveform as it is.
     """
 
     utterance: Utterance
@@ -40,17 +43,18 @@ class BatchItem(NamedTuple):
 
 
 class Loader:
-    """Makes batches in a thread beside the training; entries that a cache lacks are computed when needed.
+    """Makes batches in threads beside the training; entries that a cache lacks are computed when needed.
 
-    The thread uses numpy only, because torch's own threads belong to the training.
+    The threads use numpy, scipy and codecs only, because torch's own threads belong to the training. There is
+    one thread, or several for perturbed waveforms, which take milliseconds each.
 
     Args:
-        recordings: decoded audio.
+        waveforms: waveforms of the utterances.
         vocabulary: vocabulary of the targets.
         min_samples: the minimum length of the encoder's input.
         cache: cache of the encoder's prefix.
         soft: annotators' votes as targets of emotion.
-        augmentation: augmentation of the waveforms of items that have a seed.
+        compare: batches with changed waveforms also contain the unchanged ones (`Batch.clean`).
 
     Attributes:
         waited: seconds that the training has waited for batches.
@@ -58,20 +62,20 @@ class Loader:
 
     def __init__(
         self,
-        recordings: Recordings,
+        waveforms: Waveforms,
         vocabulary: Vocabulary,
         min_samples: int,
         cache: PrefixCache | None = None,
         *,
         soft: bool = False,
-        augmentation: Augmentation | None = None,
+        compare: bool = False,
     ) -> None:
-        self.recordings = recordings
+        self.waveforms = waveforms
         self.vocabulary = vocabulary
         self.min_samples = min_samples
         self.cache = cache
         self.soft = soft
-        self.augmentation = augmentation or Augmentation()
+        self.compare = compare
         self.waited = 0.0
 
     def pop_waited(self) -> float:
@@ -86,40 +90,48 @@ class Loader:
             plan: the items of each batch.
             tasks: whose targets the batches contain.
         """
-        with ThreadPoolExecutor(1) as thread:
-            pending = deque(thread.submit(self._make_input, items) for items in plan[:AHEAD])
+        perturbs = self.waveforms.are_perturbed and self.cache is None
+        with ThreadPoolExecutor(min(WORKERS, count_cores()) if perturbs else 1) as threads:
+            pending = deque(threads.submit(self._make_inputs, items) for items in plan[:AHEAD])
             for number, items in enumerate(plan):
                 # Only a few batches exist at a time, so memory does not grow with the epoch.
                 if number + AHEAD < len(plan):
-                    pending.append(thread.submit(self._make_input, plan[number + AHEAD]))
+                    pending.append(threads.submit(self._make_inputs, plan[number + AHEAD]))
                 started = time.monotonic()
-                batch = pending.popleft().result()
+                inputs = pending.popleft().result()
                 self.waited += time.monotonic() - started
                 utterances = [item.utterance for item in items]
                 targets = {t: self.vocabulary.make_targets(t, utterances, soft=self.soft) for t in tasks}
                 text = self._make_text(items) if self.vocabulary.tokenizer else {}
-                # `batch` is None where the thread found no entry: computing runs torch, so it happens here.
-                yield replace(batch or self._compute_input(items), targets=targets, **text)
+                # An input is None where the thread found no entry: computing runs torch, so it happens here.
+                batch, *unchanged = (
+                    replace(batch or self._compute_input(version), **text) for version, batch in inputs
+                )
+                yield replace(batch, targets=targets, clean=unchanged[0] if unchanged else None)
+
+    def _make_inputs(self, items: Sequence[BatchItem]) -> list[tuple[Sequence[BatchItem], Batch | None]]:
+        """Return the input of a batch, and that of its unchanged waveforms if training compares both."""
+        versions = [items]
+        # Where audio is withheld, there is nothing to compare.
+        if self.compare and all(item.seed is not None and item.withheld != "audio" for item in items):
+            versions.append([item._replace(seed=None) for item in items])
+        return [(version, self._make_input(version)) for version in versions]
 
     def _make_input(self, items: Sequence[BatchItem]) -> Batch | None:
         """Return a batch without targets and text; None where the cache lacks one of the items."""
         if all(item.withheld == "audio" for item in items):  # the model needs no samples, only lengths
             return Batch(None, self._count_samples(items))
         if self.cache is None:
-            waveforms = [self._load_waveform(item) for item in items]
+            waveforms = [
+                self.waveforms.load(item.utterance, item.speed, self.min_samples, item.seed) for item in items
+            ]
             padded = np.zeros((len(items), max(map(len, waveforms))), np.float32)
             for target, samples in zip(padded, waveforms, strict=True):
                 target[: len(samples)] = samples
             return Batch(torch.from_numpy(padded), torch.tensor([len(samples) for samples in waveforms]))
-        entries = [self.cache.get(item.utterance, item.speed) for item in items]
+        entries = [self.cache.get(item.utterance, item.speed, item.seed) for item in items]
         complete = [entry for entry in entries if entry is not None]
         return self._make_from_cache(items, complete) if len(complete) == len(items) else None
-
-    def _load_waveform(self, item: BatchItem) -> np.ndarray:
-        transform = None
-        if item.seed is not None:
-            transform = partial(augment, seed=item.seed, config=self.augmentation)
-        return load_waveform(self.recordings, item.utterance, item.speed, self.min_samples, transform)
 
     def _compute_input(self, items: Sequence[BatchItem]) -> Batch:
         """Return a batch from the cache, and compute the entries that it lacks.
@@ -129,8 +141,9 @@ class Loader:
         assert self.cache is not None
         entries = []
         for item in items:
-            entry = self.cache.get(item.utterance, item.speed)
-            entries.append(self.cache.compute(item.utterance, item.speed) if entry is None else entry)
+            key = item.utterance, item.speed, item.seed
+            entry = self.cache.get(*key)
+            entries.append(self.cache.compute(*key) if entry is None else entry)
         return self._make_from_cache(items, entries)
 
     def _make_from_cache(self, items: Sequence[BatchItem], entries: Sequence[np.ndarray]) -> Batch:
@@ -138,7 +151,7 @@ class Loader:
         return Batch(None, self._count_samples(items), prefix=self.cache.collate(entries))
 
     def _count_samples(self, items: Sequence[BatchItem]) -> torch.Tensor:
-        lengths = self.recordings.lengths
+        lengths = self.waveforms.recordings.lengths
         return torch.tensor([round(lengths[item.utterance.id] / item.speed) for item in items])
 
     def _make_text(self, items: Sequence[BatchItem]) -> dict[str, Any]:

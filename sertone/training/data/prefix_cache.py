@@ -1,4 +1,4 @@
-"""Cache the output of an encoder's frozen prefix, computed once per utterance and speed, without padding.
+"""Cache the output of an encoder's frozen prefix: once per utterance, speed and version, without padding.
 
 The key of an entry is a hash of everything that its values depend on: the weights and settings of the prefix,
 the code that runs it, the samples, the speed, the cut, the precision. A stale or foreign entry is therefore
@@ -23,10 +23,11 @@ from torch import Tensor
 import sertone.nn
 from sertone.nn.encoders.base import Encoder, Prefix
 from sertone.schema import Utterance
-from sertone.training.data import recordings as recordings_code
 from sertone.training.data.array_store import ArrayStore
-from sertone.training.data.recordings import Recordings
+from sertone.training.data.waveforms import Waveforms
 
+INPUT_CODE = ("prefix_cache.py", "recordings.py", "waveforms.py")
+"""The files of this folder that the output of a prefix depends on."""
 STORAGE_DTYPES = {torch.float32: torch.float32, torch.bfloat16: torch.int16}
 """The type under which numpy, which has no bfloat16, stores the bits."""
 
@@ -39,7 +40,7 @@ class PrefixCache:
         layers: hidden states to store; empty: the features of the front end.
         dtype: dtype of the stored numbers.
         store: for the entries.
-        recordings: the audio.
+        waveforms: the audio.
         fabric: device and precision of the computation.
         say: receives one line when the store is full.
         features: a cache of the front end's features, from which a computation starts where it has them.
@@ -53,7 +54,7 @@ class PrefixCache:
         layers: tuple[int, ...],
         dtype: torch.dtype,
         store: ArrayStore,
-        recordings: Recordings,
+        waveforms: Waveforms,
         fabric: Fabric,
         say: Callable[[str], None],
         features: "PrefixCache | None" = None,
@@ -62,27 +63,33 @@ class PrefixCache:
         self.layers = layers
         self.dtype = dtype
         self.store = store
-        self.recordings = recordings
+        self.waveforms = waveforms
         self.fabric = fabric
         self.say = say
         self.features = features
         self.name = hash_prefix(encoder, layers, dtype, fabric)
 
-    def get(self, utterance: Utterance, speed: float) -> np.ndarray | None:
-        """Return an entry, (T, C) or (S, T, D), or None; bfloat16 comes as the int16 of its bits."""
-        return self.store.get(self._make_key(utterance, speed))
+    def get(self, utterance: Utterance, speed: float, seed: int | None = None) -> np.ndarray | None:
+        """Return an entry, (T, C) or (S, T, D), or None; bfloat16 comes as the int16 of its bits.
+
+        Args:
+            utterance: utterance of the entry.
+            speed: speed at which it is played.
+            seed: seed of the changes of its waveform; None: the waveform as it is.
+        """
+        return self.store.get(self._make_key(utterance, speed, seed))
 
     @torch.no_grad()
-    def compute(self, utterance: Utterance, speed: float) -> np.ndarray:
-        """Compute the entry of an utterance, and store it if there is room."""
+    def compute(self, utterance: Utterance, speed: float, seed: int | None = None) -> np.ndarray:
+        """Compute the entry of an utterance (see `get`), and store it if there is room."""
         with self.fabric.autocast():
-            prefix = self._load_features(utterance, speed)
+            prefix = self._load_features(utterance, speed, seed)
             if self.layers:
                 prefix = self.encoder.run_frozen_layers(prefix, self.layers)
         # A batch of one needs no padding, so the entry has exactly the utterance's frames.
         states = prefix.states[0].to(self.dtype).cpu().contiguous()
         entry = states.view(STORAGE_DTYPES[self.dtype]).numpy()
-        if not self.store.put(self._make_key(utterance, speed), entry) and not self.full:
+        if not self.store.put(self._make_key(utterance, speed, seed), entry) and not self.full:
             self.full = True
             self.say("the cache of the frozen prefix is full: outputs that do not fit are computed each time")
         return entry
@@ -96,46 +103,20 @@ class PrefixCache:
             target[..., : entry.shape[-2], :] = entry
         return Prefix(torch.from_numpy(padded).view(self.dtype), torch.tensor(frames), self.layers)
 
-    def _load_features(self, utterance: Utterance, speed: float) -> Prefix:
+    def _load_features(self, utterance: Utterance, speed: float, seed: int | None) -> Prefix:
         """Return the features of the front end, from their cache where it has them."""
         if self.features:
-            entry = self.features.get(utterance, speed)
+            entry = self.features.get(utterance, speed, seed)
             if entry is not None:
                 return self.features.collate([entry]).to(self.fabric.device)
-        samples = load_waveform(self.recordings, utterance, speed, self.encoder.min_samples)
+        samples = self.waveforms.load(utterance, speed, self.encoder.min_samples, seed)
         device = self.fabric.device
         lengths = torch.tensor([len(samples)], device=device)
         return Prefix(*self.encoder.front(torch.from_numpy(samples)[None].to(device), lengths))
 
-    def _make_key(self, utterance: Utterance, speed: float) -> bytes:
-        # The hash of the samples, not the id: the same recording in another corpus is the same entry.
-        text = f"{self.name} {self.recordings.hashes[utterance.id].hex()} {speed}"
+    def _make_key(self, utterance: Utterance, speed: float, seed: int | None) -> bytes:
+        text = f"{self.name} {self.waveforms.make_key(utterance, speed, seed)}"
         return hashlib.sha256(text.encode()).digest()
-
-
-def load_waveform(
-    recordings: Recordings,
-    utterance: Utterance,
-    speed: float,
-    min_samples: int,
-    transform: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> np.ndarray:
-    """Return samples (N,), float32, padded with silence to the minimum length of the encoder.
-
-    Args:
-        recordings: the audio.
-        utterance: utterance to load.
-        speed: speed at which it is played.
-        min_samples: the minimum length of the encoder.
-        transform: applied to the samples before they are padded; None: nothing.
-    """
-    samples = recordings.samples(utterance, speed)
-    if transform:
-        samples = transform(samples)
-    padded = np.zeros(max(len(samples), min_samples), np.float32)
-    # From the range of 16-bit integers to [-1, 1).
-    np.multiply(samples, np.float32(1 / 32768), out=padded[: len(samples)])
-    return padded
 
 
 def hash_prefix(encoder: Encoder, layers: tuple[int, ...], dtype: torch.dtype, fabric: Fabric) -> str:
@@ -191,7 +172,7 @@ def _view_bytes(tensor: Tensor) -> memoryview:
 def _hash_code() -> str:
     """Return a hash of the code in `sertone.nn` and of the code that loads its input."""
     digest = hashlib.sha256()
-    input_code = (Path(__file__), Path(recordings_code.__file__))
+    input_code = [Path(__file__).with_name(name) for name in INPUT_CODE]
     for path in sorted([*Path(sertone.nn.__path__[0]).rglob("*.py"), *input_code]):
         digest.update(path.read_bytes())
     return digest.hexdigest()

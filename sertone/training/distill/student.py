@@ -97,11 +97,10 @@ class TargetLoader(Loader):
         cache: PrefixCache | None,
     ) -> None:
         super().__init__(
-            teacher.recordings,
+            teacher.waveforms,  # student and teacher get the same changes of the audio
             teacher.vocabulary,
             teacher.min_samples,
             cache,
-            augmentation=teacher.augmentation,  # student and teacher get the same changes of the audio
         )
         self.teacher = teacher
         self.encoder = encoder
@@ -188,9 +187,7 @@ class DistillationTrainer(Trainer):
         return None if loss is None else -entry.setdefault("val_loss", loss)
 
     def _make_loader(self, cache: PrefixCache | None) -> Loader:
-        recordings, samples = self.caches.recordings, self.teacher.min_samples
-        augmentation = self.config.augmentation
-        teacher = Loader(recordings, self.vocabulary, samples, self._teacher_cache, augmentation=augmentation)
+        teacher = Loader(self.waveforms, self.vocabulary, self.teacher.min_samples, self._teacher_cache)
         return TargetLoader(teacher, self.teacher, self.targets, self.fabric, cache)
 
     @cached_property
@@ -199,12 +196,12 @@ class DistillationTrainer(Trainer):
         # No layer beyond the deepest target is run.
         self.teacher.to(self.fabric.device).freeze(self.targets[-1])
         self.teacher.eval()
-        recordings, prefixes = self.caches.recordings, self.caches.prefixes
+        prefixes = self.caches.prefixes
 
         def say(line: str) -> None:
             self.progress.say(f"teacher: {line}")
 
-        return prefixes.open(self.teacher, self.targets, False, recordings, self.fabric, say)
+        return prefixes.open(self.teacher, self.targets, False, self.waveforms, self.fabric, say)
 
     def _open_cache(self, index: int, stage: Stage, fold_specific: bool) -> PrefixCache | None:
         return None if stage.cut == NOTHING else super()._open_cache(index, stage, fold_specific)

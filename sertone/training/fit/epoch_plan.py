@@ -1,16 +1,18 @@
 """Plan an epoch: draw utterances, speeds and augmentation, and group the utterances into batches."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
+from sertone.audio import SAMPLING_RATE
 from sertone.nn.vocabulary import Vocabulary
-from sertone.recipe.train_config import TrainConfig
+from sertone.recipe.train_config import TrainConfig, TrainingConfig
 from sertone.schema import Utterance
-from sertone.training.data.augmentation import draw_epoch
 from sertone.training.data.batches import padding_factor, plan_batches
 from sertone.training.data.loader import BatchItem
+from sertone.training.data.waveforms import draw_seeds
 from sertone.training.fit import distributed
 from sertone.training.fit.memory import StepMemory
 
@@ -33,7 +35,7 @@ def plan_epoch(
         memory: limits the batches.
         rng: the random generator of the epoch, the same in all processes.
     """
-    speeds, seeds, seconds = draw_epoch(config, rng, [lengths[u.id] for u in utterances])
+    items, seconds = draw_items(utterances, lengths, withheld, config, rng)
     batches = plan_batches(
         seconds,
         batch_size=config.batch_size,
@@ -43,7 +45,6 @@ def plan_epoch(
         world_size=distributed.world_size(),
         exceeds_memory=memory.exceeds_limit,
     )
-    items = [BatchItem(*row) for row in zip(utterances, speeds, withheld, seeds, strict=True)]
     # The processes take the batches in turn.
     share = batches[distributed.rank() :: distributed.world_size()]
     counts = {
@@ -52,6 +53,33 @@ def plan_epoch(
         "bounded_batches": memory.limited_batches,
     }
     return [[items[index] for index in batch] for batch in share], counts
+
+
+def draw_items(
+    utterances: Sequence[Utterance],
+    lengths: dict[str, int],
+    withheld: Sequence[str],
+    config: TrainingConfig,
+    rng: np.random.Generator,
+) -> tuple[list[BatchItem], list[float]]:
+    """Draw the speed and the changes of every utterance for one epoch.
+
+    Args:
+        utterances: utterances of the training set.
+        lengths: samples at speed 1 by utterance id.
+        withheld: the modality that each utterance withholds.
+        config: the `train` part of the recipe.
+        rng: the random generator of the epoch.
+
+    Returns:
+        Items; their durations in seconds, after speed and crop.
+    """
+    speeds = rng.choice(config.playback_speeds, len(utterances)).tolist()
+    seeds = draw_seeds(config, utterances, rng)
+    items = [BatchItem(*row) for row in zip(utterances, speeds, withheld, seeds, strict=True)]
+    longest = config.augmentation.crop_seconds or math.inf
+    uncropped = (lengths[item.utterance.id] / SAMPLING_RATE / item.speed for item in items)
+    return items, [min(duration, longest) for duration in uncropped]
 
 
 def draw_utterances(

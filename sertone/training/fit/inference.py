@@ -68,7 +68,7 @@ def predict_utterances(
     by_task: dict[str, list] = {task: [None] * len(utterances) for task in model.heads}
     # Batches come in another order than the utterances, so results go to their index.
     logits = np.zeros((len(utterances), len(vocabulary.classes["emotion"])))
-    seconds = [loader.recordings.lengths[u.id] / SAMPLING_RATE for u in utterances]
+    seconds = [loader.waveforms.recordings.lengths[u.id] / SAMPLING_RATE for u in utterances]
     # Without a random generator the batches come in order of length, which pads least.
     plan = plan_batches(seconds, batch_seconds=EVALUATION_SECONDS)
     items = [[BatchItem(utterances[i], 1.0, withheld) for i in indices] for indices in plan]

@@ -19,6 +19,7 @@ from sertone.recipe.train_config import TrainConfig
 from sertone.schema import Utterance
 from sertone.training.fit import distributed
 from sertone.training.fit.averaging import WeightAverage
+from sertone.training.fit.consistency import CONSISTENCY, compare_predictions, predict_clean
 from sertone.training.fit.epoch_statistics import EpochStatistics
 from sertone.training.fit.optimizer import make_optimizer
 from sertone.training.fit.preparation import freeze
@@ -50,6 +51,9 @@ class Stepper:
         kernels.choose(config.kernels)
         self.model = model
         self.stage = stage
+        self.weights = dict(stage.weights)
+        if config.consistency and self._list_compared():
+            self.weights[CONSISTENCY] = config.consistency
         self.config = config
         self.fabric = fabric
         self.optimizer = make_optimizer(model, config)
@@ -189,17 +193,20 @@ class Stepper:
                 self.fabric.no_backward_sync(self._wrapped_model, enabled=batch is not moved[-1]),
             ):
                 parts.append(self._add_gradient(batch, share, statistics))
-        return {task: torch.stack([part[task] for part in parts]).sum() for task in self.stage.weights}
+        return {task: torch.stack([part[task] for part in parts]).sum() for task in self.weights}
 
     def _add_gradient(
         self, batch: Batch, share: dict[str, Tensor], statistics: EpochStatistics
     ) -> dict[str, Tensor]:
         """Add the gradient of one batch, and return what it adds to the loss of each task."""
-        outputs = self._wrapped_model(batch, tuple(self.stage.weights))
-        losses = {
-            task: self.model.heads[task].loss(outputs[task], batch.targets[task]) * share[task]
-            for task in self.stage.weights
-        }
+        tasks = tuple(self.stage.weights)
+        compares = CONSISTENCY in self.weights
+        clean = predict_clean(self.model, batch, tasks, self.fabric) if compares else {}
+        outputs = self._wrapped_model(batch, tasks)
+        losses = {task: self.model.heads[task].loss(outputs[task], batch.targets[task]) for task in tasks}
+        if compares:
+            losses[CONSISTENCY] = compare_predictions(outputs, clean, self._list_compared())
+        losses = {task: loss * share[task] for task, loss in losses.items()}
         self.fabric.backward(self._sum_weighted(losses))
         statistics.add_outputs(outputs, batch.targets)
         return {task: loss.detach() for task, loss in losses.items()}
@@ -209,20 +216,27 @@ class Stepper:
 
         All processes use the same shares, because the concordance of ratings is that of all their utterances.
         """
-        tasks = list(self.stage.weights)
+        tasks = list(self.weights)
         weights = torch.stack(
-            [
-                torch.stack([self.model.heads[task].weigh(batch.targets[task]) for task in tasks])
-                for batch in batches
-            ]
+            [torch.stack([self._weigh(batch, task) for task in tasks]) for batch in batches]
         )  # (batches, tasks)
         weights = distributed.mean(weights.float())
         shares = weights / weights.sum(0).clamp(min=1e-6)  # no batch may have a label for a task
         return [dict(zip(tasks, row, strict=True)) for row in shares]
 
+    def _weigh(self, batch: Batch, task: str) -> Tensor:
+        """Return the weight of a batch in the loss of a task, a scalar."""
+        if task == CONSISTENCY:
+            return torch.tensor(len(batch.lengths) if batch.clean else 0, device=batch.lengths.device)
+        return self.model.heads[task].weigh(batch.targets[task])
+
+    def _list_compared(self) -> list[str]:
+        """Return the tasks whose predictions for changed and unchanged waveforms are compared."""
+        return [task for task in self.stage.weights if task in self.model.config.main_tasks]
+
     def _sum_weighted(self, losses: dict[str, Tensor]) -> Tensor:
         """Return the total loss: the sum of the tasks' losses with the weights of the stage."""
-        return torch.stack([weight * losses[task] for task, weight in self.stage.weights.items()]).sum()
+        return torch.stack([weight * losses[task] for task, weight in self.weights.items()]).sum()
 
     def _clip_gradients(self) -> Tensor:
         """Clip the gradient, and return its norm before that."""

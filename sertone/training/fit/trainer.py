@@ -25,6 +25,7 @@ from sertone.scoring.calibration import Calibration
 from sertone.training.data.caches import SharedCaches
 from sertone.training.data.loader import Loader
 from sertone.training.data.prefix_cache import PrefixCache
+from sertone.training.data.waveforms import Waveforms
 from sertone.training.fit import distributed, training_state
 from sertone.training.fit.epoch_plan import draw_utterances, plan_epoch
 from sertone.training.fit.epoch_statistics import require_valid_step
@@ -55,11 +56,11 @@ class Trainer:
         first_stages: shared with other runs, or None.
         about: further dependencies of a first stage, see `hash_first_stage`.
         experiment: its fingerprint, which saves state.
-        score_stage: scores the test set after a stage that is not the last, or None. Training never uses what
-            it returns.
+        score_stage: scores the test set after all stages but the last; training never uses the result.
 
     Attributes:
         state: stage, epoch, history and best weights so far.
+        waveforms: waveforms of the fold.
         loader: makes batches for the current stage.
         calibration: calibration of the trained model's confidence.
     """
@@ -82,6 +83,7 @@ class Trainer:
         # Some steps leave weights unused: text or audio may be missing, LayerDrop skips layers.
         partial_steps = self.model.text is not None or self.model.encoder.layerdrop > 0
         self.fabric = distributed.make_fabric(self.config, partial=partial_steps)
+        self.waveforms = Waveforms(self.caches.recordings, self.config, self.fold.train)
         self.loader = self._make_loader(None)
         self.state = TrainingState()
         if self.config.lora:
@@ -147,12 +149,12 @@ class Trainer:
 
     def _make_loader(self, cache: PrefixCache | None) -> Loader:
         return Loader(
-            self.caches.recordings,
+            self.waveforms,
             self.vocabulary,
             self.model.encoder.min_samples,
             cache,
             soft=self.uses_soft_targets,
-            augmentation=self.config.augmentation,
+            compare=self.config.consistency > 0,
         )
 
     def begin_stage(self, index: int) -> Stepper:
@@ -247,7 +249,7 @@ class Trainer:
             self.progress.say(f"{self._name_stage(index, stage)}  {line}" if fold_specific else line)
 
         return self.caches.prefixes.open(
-            self.model.encoder, stage.needs, fold_specific, self.caches.recordings, self.fabric, say
+            self.model.encoder, stage.needs, fold_specific, self.waveforms, self.fabric, say
         )
 
     def _name_stage(self, index: int, stage: Stage) -> str:

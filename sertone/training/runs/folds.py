@@ -20,6 +20,7 @@ from sertone.sharing.model_folder import FORMAT
 from sertone.training.data import duplicates
 from sertone.training.data.augmentation import require_uncropped_transcripts
 from sertone.training.data.caches import SharedCaches
+from sertone.training.data.perturber import Perturber
 from sertone.training.experiment import contamination
 from sertone.training.experiment.experiment import Experiment
 from sertone.training.fit import checkpoint, distributed
@@ -78,6 +79,7 @@ def prepare_data(
     if restriction := licences.describe_restriction(experiment.ledger(0)):
         progress.say(restriction)
     caches = caches or SharedCaches.from_train_config(recipe.train)
+    Perturber(recipe.train.perturb, [])  # folders of noises that cannot be read end the run here
     for line in caches.recordings.load_with_warnings(experiment.utterances):
         progress.say(line)
     caches.recordings.likely_copies = duplicates.check_copies(

@@ -244,7 +244,16 @@ def _plan_folds(
 def _make_cache_key(run: CrossValidationRun) -> str:
     """Return what two runs must have in common to share decoded audio and frozen prefixes."""
     recipe = run.experiment.recipe
-    keys = {"cache", "audio_cache_gb", "speeds", "speed_direction", "augmentation", "precision"}
+    keys = {
+        "cache",
+        "audio_cache_gb",
+        "speeds",
+        "speed_direction",
+        "augmentation",
+        "perturb",
+        "versions",
+        "precision",
+    }
     train = recipe.train.model_dump(mode="json", include=keys)
     return json.dumps([train, recipe.model["encoder"]])
 

@@ -13,6 +13,7 @@ from sertone.labels import Scale, rescale
 from sertone.schema import Utterance
 from sertone.training.data.loader import Loader
 from sertone.training.data.recordings import Recordings
+from sertone.training.data.waveforms import Waveforms
 from sertone.training.fit.inference import Predictions, predict_utterances
 from sertone.training.testing.trained import TorchModel
 
@@ -23,7 +24,7 @@ def predict_per_model(
     """Return the predictions of each model, in the order of the utterances."""
     predictions = []
     for model, vocabulary in zip(trained.models, trained.vocabularies, strict=True):
-        loader = Loader(recordings, vocabulary, trained.min_samples)
+        loader = Loader(Waveforms(recordings), vocabulary, trained.min_samples)
         model.to(fabric.device)
         predictions.append(predict_utterances(model, vocabulary, utterances, loader, fabric))
     return predictions
