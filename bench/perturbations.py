@@ -31,9 +31,9 @@ def load_speech() -> tuple[np.ndarray, Material]:
     with tempfile.TemporaryDirectory() as folder:
         corpora.load_sheet("demo").fake(Path(folder), takes=1)
         files = sorted((Path(folder) / "wav").iterdir())
-        sentence, *others = (audio.read(file).samples for file in files[:8])
+        sentence, *voices = (audio.read(file).samples for file in files[:8])
     rng = np.random.default_rng(0)
-    return sentence, Material(others, [environment(48000, rng, Material())], [room_response(0.8, rng)])
+    return sentence, Material(voices, [environment(48000, rng, Material())], [room_response(0.8, rng)])
 
 
 def draw_figure(path: Path) -> None:

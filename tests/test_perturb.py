@@ -246,13 +246,13 @@ def test_pitch_changes_and_the_duration_stays(semitones):
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_every_perturbation_repeats_itself_and_keeps_its_input(name, material):
-    recording, kept = talk(), talk()
+    recording, original = talk(), talk()
     kind = PERTURBATIONS[name]
     for strength in (kind.strengths[0], kind.strengths[-1]):
         changed = perturb(recording, name, strength, SEED, material)
         assert changed.dtype == np.float32 and changed.ndim == 1 and np.isfinite(changed).all()
         assert np.array_equal(changed, perturb(recording, name, strength, SEED, material))
-    assert np.array_equal(recording, kept)
+    assert np.array_equal(recording, original)
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)

@@ -106,11 +106,11 @@ def test_versions_limit_the_seeds_and_the_epochs_draw_all_of_them(recordings):
             seeds[item.utterance.id].add(item.seed)
     assert {len(drawn) for drawn in seeds.values()} == {3}
     assert len(set().union(*seeds.values())) == 3 * len(utterances)
-    one, two = (
+    first_epoch, second_epoch = (
         draw_items(utterances, recordings.lengths, [""] * 8, config(NOISE), np.random.default_rng(epoch))[0]
         for epoch in (0, 1)
     )
-    assert not {item.seed for item in one} & {item.seed for item in two}
+    assert not {item.seed for item in first_epoch} & {item.seed for item in second_epoch}
 
 
 def test_babble_is_made_of_training_recordings_only(recordings, monkeypatch):
@@ -124,10 +124,10 @@ def test_babble_is_made_of_training_recordings_only(recordings, monkeypatch):
     for seed in range(30):
         changes.load(training[0], 1.0, 400, seed)
     assert set(read) == {u.id for u in training}
-    other = Waveforms(recordings, babble, test)
+    other_fold = Waveforms(recordings, babble, test)
     assert changes.is_fold_specific
-    assert changes.make_key(test[0], 1.0, 5) != other.make_key(test[0], 1.0, 5)
-    assert changes.make_key(test[0], 1.0, None) == other.make_key(test[0], 1.0, None)
+    assert changes.make_key(test[0], 1.0, 5) != other_fold.make_key(test[0], 1.0, 5)
+    assert changes.make_key(test[0], 1.0, None) == other_fold.make_key(test[0], 1.0, None)
     plain = [Waveforms(recordings, config(NOISE), part) for part in (training, test)]
     assert not plain[0].is_fold_specific
     assert plain[0].make_key(test[0], 1.0, 5) == plain[1].make_key(test[0], 1.0, 5)
