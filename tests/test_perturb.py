@@ -66,7 +66,9 @@ def test_babble_is_made_of_the_other_utterances_only(material):
     assert set(np.flatnonzero(power > 0.001 * power.max())) == {440, 660}
 
 
-@pytest.mark.parametrize("make", [noise.music, noise.environment, noise.babble, noise.voice, noise.recorded])
+@pytest.mark.parametrize(
+    "make", [noise.music, noise.environment, noise.babble, noise.voice, noise.user_noise]
+)
 def test_noises_have_unit_power_and_another_seed_is_another_noise(make, material):
     first, again, other = (make(3 * RATE, draw(seed), material) for seed in (1, 1, 2))
     assert np.sqrt(np.mean(first**2)) == pytest.approx(1)

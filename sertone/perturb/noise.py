@@ -71,7 +71,7 @@ def voice(length: int, rng: np.random.Generator, material: Material) -> np.ndarr
     return _normalise(repeat(material.draw("speech", rng), length, rng))
 
 
-def recorded(length: int, rng: np.random.Generator, material: Material) -> np.ndarray:
+def user_noise(length: int, rng: np.random.Generator, material: Material) -> np.ndarray:
     """Return a part of one of the user's noises, (length,).
 
     Raises:
@@ -99,7 +99,7 @@ def environment(length: int, rng: np.random.Generator, material: Material) -> np
     """Return a street: slowly changing rumble with short sounds, about two in a second, (length,)."""
     total = _colour(length, rng, 2.0) * _fluctuate(length, rng)
     for start in rng.integers(length, size=rng.poisson(2 * length / SAMPLING_RATE)):
-        sound = _filtered_burst(rng)[: length - start]
+        sound = _make_burst(rng)[: length - start]
         total[start : start + len(sound)] += sound * rng.uniform(0.5, 3.0)
     return _normalise(total)
 
@@ -137,7 +137,7 @@ def _fluctuate(length: int, rng: np.random.Generator) -> np.ndarray:
     return 10 ** (np.interp(np.arange(length), positions, knots) / 20)
 
 
-def _filtered_burst(rng: np.random.Generator) -> np.ndarray:
+def _make_burst(rng: np.random.Generator) -> np.ndarray:
     """Return a knock, a clatter or a horn: noise in one octave that decays within a second."""
     from scipy.signal import butter, sosfilt  # recipes name perturbations where scipy is not installed
 

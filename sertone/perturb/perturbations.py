@@ -70,7 +70,9 @@ PERTURBATIONS: dict[str, Perturbation] = {
     "environment": Perturbation("noise", "synthetic street", "dB SNR", SNR, _add(noise.environment)),
     "babble": Perturbation("noise", "babble of six voices", "dB SNR", SNR, _add(noise.babble), "speech"),
     "bleed": Perturbation("noise", "another voice", "dB SNR", SNR, _add(noise.voice), "speech"),
-    "recorded_noise": Perturbation("noise", "recorded noise", "dB SNR", SNR, _add(noise.recorded), "noises"),
+    "recorded_noise": Perturbation(
+        "noise", "recorded noise", "dB SNR", SNR, _add(noise.user_noise), "noises"
+    ),
     "low_pass": Perturbation(
         "microphone", "low-pass", "Hz", (7000.0, 5000.0, 4000.0, 2500.0, 1500.0), microphone.low_pass
     ),
