@@ -34,11 +34,7 @@ __all__ = [
     "Prediction", "SertoneError", "TimelineSettings",
     "ablate", "choose", "compare", "crossval", "distill", "evaluate", "layers", "load", "train",
 ]  # fmt: skip
-_TYPES = {
-    "Prediction": "schema",
-    "SertoneError": "errors",
-    "TimelineSettings": "runtime.timeline.plan",
-}
+_TYPES = {"Prediction": "schema", "SertoneError": "errors", "TimelineSettings": "runtime.timeline.plan"}
 
 
 def __getattr__(name: str) -> Any:
@@ -56,6 +52,7 @@ def load(
     dimensions: Literal["corpus", "unit"] = "corpus",
     device: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
+    any_sound: bool = False,
 ) -> "Predictor":
     """Load a model, and warn if its licences exclude commercial use (`licences.LicenceWarning`).
 
@@ -71,6 +68,7 @@ def load(
         dimensions: the scale of dimensions: that of the `corpus`, or 0 to 1 (`unit`).
         device: `cuda` requires a GPU, and onnxruntime-gpu for a bundle.
         threads: threads for one recording; None: one per core.
+        any_sound: label sounds that are no speech, too. By default noise, music or silence get no label.
 
     Raises:
         SertoneError: if there is no model, it is damaged, or it does not know a class.
@@ -97,7 +95,7 @@ def load(
         model = TorchModel(folder, device=device, threads=threads)
     licences.warn_if_restricted(model.licences)
     mapping = parse_map(classes, "classes") if isinstance(classes, str) else classes
-    return Predictor(AnswerFormat(model, mapping, min_confidence, dimensions))
+    return Predictor(AnswerFormat(model, mapping, min_confidence, dimensions, any_sound))
 
 
 def crossval(

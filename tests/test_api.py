@@ -40,27 +40,27 @@ def folder(tmp_path_factory):
 
 
 def test_types_are_at_the_top_level(toy, folder):
-    model = sertone.load(toy)
+    model = sertone.load(toy, any_sound=True)
     assert isinstance(model.predict(folder / "0.wav"), sertone.Prediction)
     timeline = model.timeline(folder / "b.flac", settings=sertone.TimelineSettings(window_s=5.0))
     assert len(timeline.segments) > 5
     with pytest.raises(sertone.SertoneError):
-        sertone.load("runs/nowhere")
+        sertone.load("runs/nowhere", any_sound=True)
     with pytest.raises(AttributeError, match="nothing"):
         _ = sertone.nothing
 
 
 def test_a_model_names_its_outputs(toy):
-    model = sertone.load(toy)
+    model = sertone.load(toy, any_sound=True)
     assert model.classes == ["neutral", "happy", "angry", "sad"]
     assert (model.scales["arousal"].low, model.scales["arousal"].high) == (1.0, 5.0)
     assert model.card["corpus"]["title"] == "Toy"
-    assert sertone.load(toy, classes="angry,sad=low").classes == ["angry", "low"]
+    assert sertone.load(toy, classes="angry,sad=low", any_sound=True).classes == ["angry", "low"]
 
 
 @pytest.mark.parametrize("name", ["0.wav", "b.flac", "a.wav"])
 def test_bytes_and_open_files_are_predicted_as_paths(toy, folder, name):
-    model, path = sertone.load(toy), folder / name
+    model, path = sertone.load(toy, any_sound=True), folder / name
     expected = model.predict(path).to_json()
     with open(path, "rb") as file:
         answers = {
@@ -76,7 +76,7 @@ def test_bytes_and_open_files_are_predicted_as_paths(toy, folder, name):
 
 
 def test_other_types_are_a_type_error(toy):
-    model = sertone.load(toy)
+    model = sertone.load(toy, any_sound=True)
     for wrong in (7, ["a.wav"], io.StringIO("text")):
         with pytest.raises(TypeError, match="expected one path, bytes"):
             model.predict(wrong)
@@ -85,11 +85,11 @@ def test_other_types_are_a_type_error(toy):
 
 def test_flat_columns_are_those_of_the_csv_file(toy, folder, tmp_path):
     out = tmp_path / "rows.csv"
-    assert cli.app(["predict", str(toy), str(folder), "--out", str(out)]) == 1
+    assert cli.app(["predict", str(toy), str(folder), "--any-sound", "--out", str(out)]) == 1
     with open(out, newline="") as file:
         expected = list(csv.DictReader(file))
     files = [row["file"] for row in expected]
-    rows = [answer.to_row() for answer in sertone.load(toy).predict_files(files)]
+    rows = [answer.to_row() for answer in sertone.load(toy, any_sound=True).predict_files(files)]
     assert max(map(list, rows), key=len) == list(expected[0])
     for row, written in zip(rows, expected, strict=True):
         texts = {
@@ -106,9 +106,9 @@ def feed_stdin(monkeypatch, content):
 def test_a_recording_on_standard_input(toy, folder, tmp_path, monkeypatch, capsys):
     path = folder / "0.wav"
     feed_stdin(monkeypatch, path.read_bytes())
-    assert cli.app(["predict", str(toy), "-"]) == 0
+    assert cli.app(["predict", str(toy), "-", "--any-sound"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert answer == sertone.load(toy).predict(path).to_json() | {"file": "-"}
+    assert answer == sertone.load(toy, any_sound=True).predict(path).to_json() | {"file": "-"}
     feed_stdin(monkeypatch, b"no sound")
     assert cli.app(["predict", str(toy), "-"]) == 1
     assert json.loads(capsys.readouterr().out)["code"] == "not_audio"
@@ -122,7 +122,7 @@ def test_a_recording_on_standard_input(toy, folder, tmp_path, monkeypatch, capsy
         assert cli.app(["predict", str(toy), "-", "--out", str(out), *more]) == 0
         assert message in capsys.readouterr().err
     feed_stdin(monkeypatch, path.read_bytes())
-    assert cli.app(["predict", "-"]) == 0, "by the model of the package"
+    assert cli.app(["predict", "-", "--any-sound"]) == 0, "by the model of the package"
     assert json.loads(capsys.readouterr().out)["label"]
 
 
@@ -145,8 +145,8 @@ def test_standard_input_without_an_end_is_refused(toy, monkeypatch):
 def test_in_python_a_hyphen_is_the_name_of_a_file(toy, folder, tmp_path, monkeypatch):
     (tmp_path / "-").write_bytes((folder / "0.wav").read_bytes())
     monkeypatch.chdir(tmp_path)
-    answer = sertone.load(toy).predict("-")
-    assert answer.probabilities == sertone.load(toy).predict(folder / "0.wav").probabilities
+    answer = sertone.load(toy, any_sound=True).predict("-")
+    assert answer.probabilities == sertone.load(toy, any_sound=True).predict(folder / "0.wav").probabilities
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
@@ -165,7 +165,7 @@ def test_several_processes_write_the_same_bytes_and_resume(toy, folder, tmp_path
 def test_a_process_that_dies_costs_one_recording(toy, folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", apart.HERE["PYTHONPATH"])
     files = [folder / f"{name}.wav" for name in (0, "c", 1, "c", 2)]
-    predictions = list(Predictor(AnswerFormat(apart.Fatal(toy))).predict_files(files, jobs=2))
+    predictions = list(Predictor(AnswerFormat(apart.Fatal(toy), any_sound=True)).predict_files(files, jobs=2))
     assert [answer.status for answer in predictions] == ["ok", "error", "ok", "error", "ok"]
     assert predictions[1].code == "failed" and "ended" in predictions[1].message
 
@@ -173,7 +173,7 @@ def test_a_process_that_dies_costs_one_recording(toy, folder, monkeypatch):
 def test_timelines_and_strictness_in_several_processes(toy, folder):
     files = [folder / "b.flac", folder / "0.wav"]
     settings = sertone.TimelineSettings(segmentation="windows", window_s=4.0)
-    model = sertone.load(toy, threads=1)
+    model = sertone.load(toy, threads=1, any_sound=True)
     for options in ({"settings": settings}, {"durations": [32.0, 9.0], "strict": True}):
         serial, parallel = (list(model.predict_files(files, jobs=jobs, **options)) for jobs in (1, 2))
         assert serial == parallel
@@ -183,7 +183,7 @@ def test_timelines_and_strictness_in_several_processes(toy, folder):
 @pytest.mark.parametrize("jobs", [0, 1000])
 def test_invalid_numbers_of_jobs(toy, folder, jobs):
     with pytest.raises(SertoneError) as caught:
-        list(sertone.load(toy).predict_files([folder / "0.wav"], jobs=jobs))
+        list(sertone.load(toy, any_sound=True).predict_files([folder / "0.wav"], jobs=jobs))
     assert caught.value.code == "bad_jobs"
 
 
@@ -206,11 +206,11 @@ def test_recipes_as_mappings_and_models_as_pickles(recipe, folder, tmp_path, mon
     assert caught.value.code == "other_experiment"
     assert sertone.train(Recipe.model_validate(recipe), tmp_path / "all", fresh=True) == checkpoint
     assert "seed: 0" in (tmp_path / "all" / "recipe.yaml").read_text()
-    model = sertone.load(checkpoint, classes="angry,sad", min_confidence=0.6)
+    model = sertone.load(checkpoint, classes="angry,sad", min_confidence=0.6, any_sound=True)
     copy = pickle.loads(pickle.dumps(model))
     assert copy.predict(folder / "0.wav") == model.predict(folder / "0.wav")
     monkeypatch.chdir(tmp_path)
-    content = pickle.dumps(sertone.load("all"))
+    content = pickle.dumps(sertone.load("all", any_sound=True))
     monkeypatch.chdir(folder)
     assert pickle.loads(content).predict("0.wav").label
     run = sertone.crossval(recipe, tmp_path / "run", jobs=1)
@@ -220,7 +220,7 @@ def test_recipes_as_mappings_and_models_as_pickles(recipe, folder, tmp_path, mon
 
 
 def test_a_bundle_pickles_as_its_path(toy, folder):
-    model = sertone.load(toy, threads=1, dimensions="unit")
+    model = sertone.load(toy, threads=1, dimensions="unit", any_sound=True)
     content = pickle.dumps(model)
     assert len(content) < 1000
     copies = [pickle.loads(content) for _ in range(2)]
@@ -235,17 +235,17 @@ def unscaled(tmp_path_factory):
 
 
 def test_a_rating_without_a_scale_states_none(unscaled, toy, folder, tmp_path, capsys):
-    model, path = sertone.load(unscaled), folder / "0.wav"
+    model, path = sertone.load(unscaled, any_sound=True), folder / "0.wav"
     assert model.scales == {"arousal": None} and repr(model).endswith("sad, arousal)")
-    assert model.predict(path).dimensions == sertone.load(toy).predict(path).dimensions
+    assert model.predict(path).dimensions == sertone.load(toy, any_sound=True).predict(path).dimensions
     out = tmp_path / "rows.csv"
-    assert cli.app(["predict", str(unscaled), str(path), "--out", str(out), "--resume"]) == 0
+    assert cli.app(["predict", str(unscaled), str(path), "--any-sound", "--out", str(out), "--resume"]) == 0
     assert float(next(iter(csv.DictReader(out.open())))["arousal"]) > 1
     page = tmp_path / "page.html"
     assert cli.app(["predict", str(unscaled), str(path), "--timeline", "--to", str(page)]) == 0
     assert page.is_file()
     with pytest.raises(SertoneError, match="does not state their scale") as caught:
-        sertone.load(unscaled, dimensions="unit")
+        sertone.load(unscaled, dimensions="unit", any_sound=True)
     assert caught.value.code == "no_scale"
     capsys.readouterr()
     assert cli.app(["info", str(unscaled)]) == 0

@@ -109,7 +109,7 @@ def test_a_bundle_is_pushed_to_the_hub_and_loaded_from_it(toy, tmp_path):
         assert files.keys() == {"README.md", "bundle.json", "model.onnx", "probe.npy"}
         readme = files["README.md"].decode()
         assert "sertone predict me/loud recording.wav" in readme and "OWNER/NAME" not in readme
-        loaded = process(tmp_path, "sertone", "predict", "me/loud", "speech.wav", hub=hub)
+        loaded = process(tmp_path, "sertone", "predict", "me/loud", "speech.wav", "--any-sound", hub=hub)
         assert loaded.returncode == 0, loaded.stderr
         shares, _ = expected(samples)
         assert list(json.loads(loaded.stdout)["probabilities"].values()) == pytest.approx(shares, abs=1e-5)

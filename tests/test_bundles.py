@@ -24,7 +24,7 @@ def noise(seconds=1.0, level=0.1, seed=0):
 @pytest.mark.parametrize("level", [0.001, 0.02, 0.3])
 def test_a_bundle_predicts_the_outputs_of_its_graph(toy, level):
     samples = noise(level=level)
-    answer = sertone.load(toy).predict(samples, 16000)
+    answer = sertone.load(toy, any_sound=True).predict(samples, 16000)
     shares, arousal = expected(samples)
     assert list(answer.probabilities) == CLASSES
     assert np.allclose(list(answer.probabilities.values()), shares, atol=1e-5)
@@ -93,7 +93,7 @@ def test_a_damaged_bundle_is_refused_before_use(toy, tmp_path, damage, code, mes
     folder = shutil.copytree(toy, tmp_path / "copy")
     damage(folder)
     with pytest.raises(SertoneError, match=message) as caught:
-        sertone.load(folder)
+        sertone.load(folder, any_sound=True)
     assert caught.value.code == code
 
 
@@ -102,13 +102,13 @@ def test_a_file_outside_the_bundle_is_refused(toy, tmp_path):
     files = json.loads((folder / "bundle.json").read_text())["files"]
     change("files", files | {"../model.onnx": "0"})(folder)
     with pytest.raises(SertoneError, match=r"no \.\./model\.onnx"):
-        sertone.load(folder)
+        sertone.load(folder, any_sound=True)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 99999])
 def test_too_few_and_too_many_threads_are_refused(toy, threads):
     with pytest.raises(SertoneError, match=f"{threads} threads") as caught:
-        sertone.load(toy, threads=threads)
+        sertone.load(toy, threads=threads, any_sound=True)
     assert caught.value.code == "bad_threads"
 
 
@@ -123,7 +123,7 @@ def test_an_invalid_graph_is_refused(tmp_path, toy):
     (folder / "model.onnx").write_bytes(b"no graph")
     update_hashes(folder)
     with pytest.raises(SertoneError, match=r"model\.onnx") as caught:
-        sertone.load(folder)
+        sertone.load(folder, any_sound=True)
     assert caught.value.code == "bad_bundle"
 
 
@@ -149,10 +149,10 @@ def test_other_outputs_for_the_probe_are_refused(toy, tmp_path, off, right, part
     asked[part][0] += off * asked["tolerance"] * span
     change("probe", asked)(folder)
     if right:
-        assert sertone.load(folder).predict(noise(), 16000).status == "ok"
+        assert sertone.load(folder, any_sound=True).predict(noise(), 16000).status == "ok"
         return
     with pytest.raises(SertoneError, match="SERTONE_SKIP_PROBE=1") as caught:
-        sertone.load(folder)
+        sertone.load(folder, any_sound=True)
     assert caught.value.code == "wrong_arithmetic"
 
 
@@ -160,7 +160,7 @@ def test_the_probe_is_skipped_on_request(toy, tmp_path, monkeypatch):
     folder = shutil.copytree(toy, tmp_path / "copy")
     change("probe", read_probe(folder) | {"probabilities": [1.0, 0.0, 0.0, 0.0]})(folder)
     monkeypatch.setenv("SERTONE_SKIP_PROBE", "1")
-    assert sertone.load(folder).predict(noise(), 16000).status == "ok"
+    assert sertone.load(folder, any_sound=True).predict(noise(), 16000).status == "ok"
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", np.zeros(3).tobytes()])
@@ -169,7 +169,7 @@ def test_an_invalid_probe_is_refused(toy, tmp_path, content):
     (folder / "probe.npy").write_bytes(content)
     update_hashes(folder)
     with pytest.raises(SertoneError, match=r"probe\.npy is not a waveform"):
-        sertone.load(folder)
+        sertone.load(folder, any_sound=True)
 
 
 def test_a_bundle_without_a_probe_loads_with_a_warning(toy, tmp_path):
@@ -181,8 +181,8 @@ def test_a_bundle_without_a_probe_loads_with_a_warning(toy, tmp_path):
     del about["probe"]
     (folder / "bundle.json").write_text(json.dumps(about))
     with pytest.warns(UnverifiedBundleWarning, match="export it again"):
-        answer = sertone.load(folder).predict(noise(), 16000)
-    assert answer == sertone.load(toy).predict(noise(), 16000)
+        answer = sertone.load(folder, any_sound=True).predict(noise(), 16000)
+    assert answer == sertone.load(toy, any_sound=True).predict(noise(), 16000)
 
 
 def copy_with_edited_graph(toy, folder, edit):
@@ -207,10 +207,10 @@ def test_a_graph_with_other_results_is_refused(toy, tmp_path, factor, right):
 
     folder = copy_with_edited_graph(toy, tmp_path / "copy", scale_slopes)
     if right:
-        assert sertone.load(folder).predict(noise(), 16000).status == "ok"
+        assert sertone.load(folder, any_sound=True).predict(noise(), 16000).status == "ok"
         return
     with pytest.raises(SertoneError, match="output for the bundle's probe is off by 0") as caught:
-        sertone.load(folder)
+        sertone.load(folder, any_sound=True)
     assert caught.value.code == "wrong_arithmetic"
 
 
@@ -237,7 +237,7 @@ def test_weights_beside_the_graph_need_a_hash(toy, tmp_path, where):
     (folder / "weights.bin").write_bytes(bytes(16))
     (tmp_path / "weights.bin").write_bytes(bytes(16))
     with pytest.raises(SertoneError, match=rf"refers to '{where}', which has no hash") as caught:
-        sertone.load(folder)
+        sertone.load(folder, any_sound=True)
     assert caught.value.code == "bad_bundle"
 
 
@@ -273,9 +273,9 @@ def output_logits(graph):
 
 def test_outputs_that_are_not_probabilities_are_an_error(toy, tmp_path, monkeypatch):
     monkeypatch.setenv("SERTONE_SKIP_PROBE", "1")
-    answer = sertone.load(copy_with_edited_graph(toy, tmp_path / "copy", output_logits)).predict(
-        noise(), 16000
-    )
+    answer = sertone.load(
+        copy_with_edited_graph(toy, tmp_path / "copy", output_logits), any_sound=True
+    ).predict(noise(), 16000)
     assert (answer.status, answer.code, answer.label) == ("error", "not_probabilities", None)
 
 
@@ -289,45 +289,50 @@ def test_a_failing_graph_has_its_code(toy, tmp_path, monkeypatch):
         next(node for node in graph.graph.node if node.output[0] == "squares").input[1] = "three"
 
     folder = copy_with_edited_graph(toy, tmp_path / "copy", multiply_by_three_numbers)
-    answer = sertone.load(folder).predict(noise(), 16000)
+    answer = sertone.load(folder, any_sound=True).predict(noise(), 16000)
     assert (answer.status, answer.code) == ("error", "graph_failed")
 
 
 def test_classes_can_be_selected_merged_and_renamed(toy):
     samples = noise()
-    whole = sertone.load(toy).predict(samples, 16000).probabilities
-    some = sertone.load(toy, classes={"angry": "angry", "sad": "sad"}).predict(samples, 16000)
+    whole = sertone.load(toy, any_sound=True).predict(samples, 16000).probabilities
+    some = sertone.load(toy, classes={"angry": "angry", "sad": "sad"}, any_sound=True).predict(samples, 16000)
     both = whole["angry"] + whole["sad"]
     assert some.probabilities == pytest.approx({name: whole[name] / both for name in ("angry", "sad")})
-    merged = sertone.load(toy, classes={"happy": "up", "neutral": "up", "sad": "down", "angry": "down"})
+    merged = sertone.load(
+        toy, classes={"happy": "up", "neutral": "up", "sad": "down", "angry": "down"}, any_sound=True
+    )
     answer = merged.predict(samples, 16000)
     assert answer.probabilities == pytest.approx({"up": whole["happy"] + whole["neutral"], "down": both})
     assert answer.confidence == pytest.approx(max(answer.probabilities.values()))
     with pytest.raises(SertoneError, match="bored, which the model does not know") as caught:
-        sertone.load(toy, classes={"bored": "sad"})
+        sertone.load(toy, classes={"bored": "sad"}, any_sound=True)
     assert caught.value.code == "unknown_class"
 
 
 def test_low_confidence_is_unsure(tmp_path):
     samples = noise()
     folder = write_toy(tmp_path / "toy", threshold=0.99)
-    assert sertone.load(folder).predict(samples, 16000).unsure
-    assert not sertone.load(folder, min_confidence=0.1).predict(samples, 16000).unsure
+    assert sertone.load(folder, any_sound=True).predict(samples, 16000).unsure
+    assert not sertone.load(folder, min_confidence=0.1, any_sound=True).predict(samples, 16000).unsure
     with pytest.raises(SertoneError) as caught:
-        sertone.load(folder, min_confidence=1.1)
+        sertone.load(folder, min_confidence=1.1, any_sound=True)
     assert caught.value.code == "bad_confidence"
 
 
 def test_dimensions_from_zero_to_one(toy):
     samples = noise()
-    own, unit = (sertone.load(toy, dimensions=kind).predict(samples, 16000) for kind in ("corpus", "unit"))
+    own, unit = (
+        sertone.load(toy, dimensions=kind, any_sound=True).predict(samples, 16000)
+        for kind in ("corpus", "unit")
+    )
     assert unit.dimensions["arousal"] == pytest.approx((own.dimensions["arousal"] - 1) / 4)
-    unit_format = AnswerFormat(sertone.load(toy).model, dimensions="unit")
+    unit_format = AnswerFormat(sertone.load(toy, any_sound=True).model, dimensions="unit")
     beyond = [unit_format.format_row(np.ones(4) / 4, np.array([rated])) for rated in (0.9, 5.2)]
     assert [answer["dimensions"]["arousal"] for answer in beyond] == [0.0, 1.0]
 
 
 def test_a_missing_gpu_is_refused(toy):
     with pytest.raises(SertoneError, match="onnxruntime-gpu") as caught:
-        sertone.load(toy, device="cuda")
+        sertone.load(toy, device="cuda", any_sound=True)
     assert caught.value.code == "no_device"

@@ -121,7 +121,9 @@ FAULTS = {
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A model that needs 2 000 samples."""
-    return sertone.load(write_toy(tmp_path_factory.mktemp("toy") / "bundle", min_samples=2000))
+    return sertone.load(
+        write_toy(tmp_path_factory.mktemp("toy") / "bundle", min_samples=2000), any_sound=True
+    )
 
 
 @pytest.fixture(scope="module")

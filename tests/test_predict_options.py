@@ -77,7 +77,7 @@ def test_turns_belong_to_the_recording_that_they_name(toy, talks):
     """For a single recording the name does not matter: some diarisers use one name for all recordings."""
     (talks / "turns.rttm").write_text("SPEAKER waveform 1 0 2 <NA> <NA> ann <NA> <NA>\n")
     settings = TimelineSettings(rttm=talks / "turns.rttm")
-    predictor, files = sertone.load(toy), [talks / place / "talk.wav" for place in ("a", "b")]
+    predictor, files = sertone.load(toy, any_sound=True), [talks / place / "talk.wav" for place in ("a", "b")]
     (alone,) = predictor.predict_files(files[:1], settings=settings, alone=True)
     assert [segment.speaker for segment in alone.segments] == ["ann"]
     assert [answer.code for answer in predictor.predict_files(files, settings=settings)] == ["no_turns"] * 2
@@ -189,6 +189,7 @@ def test_a_missing_list_is_an_error(talks):
 def test_unused_texts_are_reported_once(toy, talks):
     (talks / "table.csv").write_text("path,text\na/talk.wav,hello\nb/talk.wav,there\n")
     command = ["predict", str(toy), "--manifest", str(talks / "table.csv"), "--out", str(talks / "x.jsonl")]
+    command += ["--any-sound"]
     with pytest.warns(UserWarning, match="uses only audio") as caught:
         assert app([*command, "--strict"], exit_on_error=False) == 0
     rows = [json.loads(line) for line in (talks / "x.jsonl").read_text().splitlines()]
@@ -216,18 +217,18 @@ def test_window_settings_select_windows():
 @pytest.mark.parametrize("source", [[0.0] * 16000, None, ["a.wav"], (np.zeros(16000), 16000)])
 def test_other_types_than_paths_and_samples_are_type_errors(toy, source):
     with pytest.raises(TypeError, match=type(source).__name__):
-        sertone.load(toy).predict(source, 16000)
+        sertone.load(toy, any_sound=True).predict(source, 16000)
 
 
 def test_arguments_of_load_are_checked(toy):
-    assert sertone.load(toy, classes="angry,happy=up").answer_format.class_map == {
+    assert sertone.load(toy, classes="angry,happy=up", any_sound=True).answer_format.class_map == {
         "angry": "angry",
         "happy": "up",
     }
     with pytest.raises(SertoneError, match="cpu or cuda") as caught:
-        sertone.load(toy, device="tpu")  # pyright: ignore[reportArgumentType]
+        sertone.load(toy, device="tpu", any_sound=True)  # pyright: ignore[reportArgumentType]
     assert caught.value.code == "no_device"
-    answer = sertone.load(toy).predict(np.zeros((2, 16000)), 16000)
+    answer = sertone.load(toy, any_sound=True).predict(np.zeros((2, 16000)), 16000)
     assert answer.code == "bad_channels" and "transpose" in answer.message
 
 

@@ -9,17 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sertone.errors import AudioError, SertoneError
+from sertone.runtime.speech import FRAME, SpeechDetector
 from sertone.runtime.timeline.plan import TimelineSettings, parse_channel_names
 from sertone.runtime.timeline.rttm import read_rttm, select_spans
 from sertone.runtime.timeline.segmentation import (
-    FRAME,
     HYSTERESIS,
     Span,
     SpanSegmenter,
     SpeechSegmenter,
     WindowSegmenter,
     divide_long_spans,
-    load_speech_detector,
 )
 
 SIZES = st.lists(st.integers(1, 4000), min_size=1, max_size=8)
@@ -131,7 +130,7 @@ def test_the_detector_finds_inserted_speech(voices):
         at += len(samples) + 64000
     sound = np.concatenate(parts) + 1e-3 * np.random.default_rng(0).standard_normal(at)
     segmenter = SpeechSegmenter(
-        load_speech_detector(), threshold=0.5, longest=160000, shortest=4000, gap=6400, margin=1600
+        SpeechDetector(), threshold=0.5, longest=160000, shortest=4000, gap=6400, margin=1600
     )  # fmt: skip
     spans = run_segmenter(segmenter, sound.astype(np.float32), [5000])
     assert len(spans) >= len(put)

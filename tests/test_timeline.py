@@ -61,7 +61,7 @@ def require_mean(answer, segments):
 @pytest.mark.parametrize("hop_s", [None, 1.5])
 def test_windows_are_predicted_from_their_samples(toy, hop_s):
     samples = levels(5, 0.3, 0.005, 0.1, 0.002, 0.4)[: 23 * RATE + 777]
-    answer = sertone.load(toy).timeline(samples, RATE, settings=windows(hop_s=hop_s))
+    answer = sertone.load(toy, any_sound=True).timeline(samples, RATE, settings=windows(hop_s=hop_s))
     assert answer.status == "ok" and answer.duration_s == round(len(samples) / RATE, 4)
     hop = hop_s or 4.0
     starts = [segment.start_s for segment in answer.segments]
@@ -79,7 +79,7 @@ def test_windows_are_predicted_from_their_samples(toy, hop_s):
 def test_a_file_and_its_samples_give_the_same_prediction(toy, tmp_path):
     stereo = np.stack([levels(3, 0.1, 0.01, 0.3, seed=seed) for seed in (1, 2)], 1)
     soundfile.write(tmp_path / "a.wav", stereo, 44100, subtype="FLOAT")
-    predictor = sertone.load(toy)
+    predictor = sertone.load(toy, any_sound=True)
     for settings in (windows(1.0), TimelineSettings()):
         one = predictor.timeline(tmp_path / "a.wav", settings=settings)
         other = predictor.timeline(stereo, 44100, settings=settings)
@@ -93,7 +93,9 @@ def test_a_file_and_its_samples_give_the_same_prediction(toy, tmp_path):
 def test_channels_are_speakers(toy):
     agent, customer = levels(2, 0.3, 0.3, 0.3), levels(2, 0.004, 0.004, 0.2, seed=1)
     settings = windows(2.0, channels=("agent", "customer"))
-    answer = sertone.load(toy).timeline(np.stack([agent, customer], 1), RATE, settings=settings)
+    answer = sertone.load(toy, any_sound=True).timeline(
+        np.stack([agent, customer], 1), RATE, settings=settings
+    )
     assert [(s.start_s, s.speaker) for s in answer.segments] == [
         (start, who) for start in (0.0, 2.0, 4.0) for who in ("agent", "customer")
     ]
@@ -106,13 +108,13 @@ def test_channels_are_speakers(toy):
         assert speaker.speech_s == pytest.approx(6.0)
     require_mean(answer, answer.segments)
     for mono in (agent, np.stack([agent] * 3, 1)):
-        refused = sertone.load(toy).timeline(mono, RATE, settings=settings)
+        refused = sertone.load(toy, any_sound=True).timeline(mono, RATE, settings=settings)
         assert (refused.status, refused.code) == ("error", "channel_names")
 
 
 def test_silent_windows_do_not_count_in_the_mean(toy):
     loud, silence = levels(4, 0.3, 0.1), np.zeros(16 * RATE, np.float32)
-    model = sertone.load(toy)
+    model = sertone.load(toy, any_sound=True)
     alone = model.timeline(loud, RATE, settings=windows())
     among = model.timeline(np.concatenate([silence, loud, silence]), RATE, settings=windows())
     assert [s.label is None for s in among.segments] == [True] * 4 + [False] * 2 + [True] * 4
@@ -131,7 +133,7 @@ def test_speaker_turns_are_predicted(toy, tmp_path):
     lines = [f"SPEAKER {f} 1 {start} {length} <NA> <NA> {who} <NA> <NA>\n" for f, start, length, who in turns]
     (tmp_path / "a.rttm").write_text("".join(lines))
     settings = TimelineSettings(rttm=tmp_path / "a.rttm", longest_s=4.0)
-    answer = sertone.load(toy).timeline(tmp_path / "talk.wav", settings=settings)
+    answer = sertone.load(toy, any_sound=True).timeline(tmp_path / "talk.wav", settings=settings)
     results = [(segment.start_s, segment.end_s, segment.speaker) for segment in answer.segments]
     bobs = [(2.0, 5.75, "bob"), (5.75, 9.5, "bob"), (6.0, 7.0, "bob")]  # the last lies in the one before
     assert results == [(0.5, 3.0, "ann"), *bobs, (11.0, 12.0, "ann")]
@@ -144,12 +146,12 @@ def test_speech_is_predicted_and_silence_is_not(toy, voices):
     parts = [soundfile.read(file, dtype="float32")[0] for file in voices[:3]]
     gap = np.zeros(2 * RATE, np.float32)
     samples = np.concatenate([piece for part in parts for piece in (gap, part)])
-    answer = sertone.load(toy).timeline(samples, RATE)
+    answer = sertone.load(toy, any_sound=True).timeline(samples, RATE)
     assert len(answer.segments) >= 3 and answer.status == "ok"
     require_expected(answer, samples)
     speech_s = sum(map(len, parts)) / RATE
     assert answer.speakers[0].speech_s == pytest.approx(speech_s, rel=0.15)
-    silent = sertone.load(toy).timeline(1e-3 * levels(1, *[1] * 9), RATE)
+    silent = sertone.load(toy, any_sound=True).timeline(1e-3 * levels(1, *[1] * 9), RATE)
     assert (silent.status, silent.code, silent.label, silent.segments) == ("warning", "no_speech", None, [])
     assert silent.duration_s == 9.0 and silent.speakers == [] and silent.probabilities == {}
 
@@ -157,7 +159,9 @@ def test_speech_is_predicted_and_silence_is_not(toy, voices):
 def test_smoothing_averages_neighbours_of_a_speaker(toy):
     both = np.stack([levels(1, 0.3, 0.004, 0.1, 0.02, 0.3), levels(1, 0.01, 0.2, 0.1, 0.02, 0.003)], 1)
     plain, smooth = (
-        sertone.load(toy).timeline(both, RATE, settings=windows(1.0, channels=("a", "b"), smoothing=width))
+        sertone.load(toy, any_sound=True).timeline(
+            both, RATE, settings=windows(1.0, channels=("a", "b"), smoothing=width)
+        )
         for width in (1, 3)
     )
     for name in "ab":
@@ -176,7 +180,7 @@ def test_classes_scales_and_thresholds_apply_to_segments(tmp_path):
     shares = [expected(samples[start : start + 2 * RATE])[0][1:] for start in range(0, 6 * RATE, 2 * RATE)]
     least, second, _ = sorted(max(s[0] + s[1], s[2]) / s.sum() for s in shares)
     limit = (least + second) / 2
-    predictor = sertone.load(folder, classes=mapping, min_confidence=limit, dimensions="unit")
+    predictor = sertone.load(folder, classes=mapping, min_confidence=limit, dimensions="unit", any_sound=True)
     answer = predictor.timeline(samples, RATE, settings=windows(2.0))
     rows = [list(s.probabilities.values()) for s in answer.segments]
     for segment, row in zip(answer.segments, rows, strict=True):
@@ -193,7 +197,7 @@ def test_classes_scales_and_thresholds_apply_to_segments(tmp_path):
 
 
 def test_pieces_shorter_than_the_model_needs_are_padded(tmp_path):
-    predictor = sertone.load(write_toy(tmp_path / "toy", min_samples=RATE))
+    predictor = sertone.load(write_toy(tmp_path / "toy", min_samples=RATE), any_sound=True)
     samples = levels(0.5, 0.1, 0.3)
     answer = predictor.timeline(samples, RATE, settings=windows(0.5))
     assert answer.code == "padded" and "2 segments" in answer.message
@@ -205,7 +209,7 @@ def test_pieces_shorter_than_the_model_needs_are_padded(tmp_path):
 
 @pytest.mark.parametrize("kind", ["array", "file", "files"])
 def test_a_recording_too_long_for_the_model_is_predicted_by_windows(tmp_path, kind):
-    predictor = sertone.load(write_toy(tmp_path / "toy", max_seconds=4.0))
+    predictor = sertone.load(write_toy(tmp_path / "toy", max_seconds=4.0), any_sound=True)
     samples = levels(3, 0.3, 0.004, 0.1, 0.02, 0.3)
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
     if kind == "array":
@@ -264,7 +268,7 @@ def test_a_model_of_text_alone_predicts_long_recordings_from_their_text():
 
 
 def test_an_error_late_in_a_recording_is_its_prediction(toy, tmp_path):
-    predictor, samples = sertone.load(toy), levels(2, *[0.1] * 20)
+    predictor, samples = sertone.load(toy, any_sound=True), levels(2, *[0.1] * 20)
     path = tmp_path / "a.flac"
     soundfile.write(path, samples, RATE)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
@@ -284,12 +288,15 @@ def test_an_error_late_in_a_recording_is_its_prediction(toy, tmp_path):
 def test_a_wav_shorter_than_its_header_has_a_warning(toy, tone):
     path = tone(seconds=3.0)
     path.write_bytes(path.read_bytes()[:70000])
-    answer = sertone.load(toy).timeline(path, settings=windows(1.0))
+    answer = sertone.load(toy, any_sound=True).timeline(path, settings=windows(1.0))
     assert (answer.status, answer.code) == ("warning", "truncated") and answer.segments
 
 
 def test_a_decoder_that_dies_ends_one_recording(toy, tone):
-    path, plan = tone(seconds=60.0), TimelinePlan.from_settings(windows(), sertone.load(toy).model)
+    path, plan = (
+        tone(seconds=60.0),
+        TimelinePlan.from_settings(windows(), sertone.load(toy, any_sound=True).model),
+    )
     with ChildProcess() as isolated:
         child = isolated(os.getpid)
         pieces = IsolatedPieceReader(isolated, path, plan)
@@ -310,7 +317,7 @@ def test_an_hour_takes_the_memory_of_a_window(toy, tmp_path, settings):
         (tmp_path / "turns.rttm").write_text("".join(lines))
         settings = TimelineSettings(rttm=tmp_path / "turns.rttm")
     plan, block = (
-        TimelinePlan.from_settings(settings, sertone.load(toy).model),
+        TimelinePlan.from_settings(settings, sertone.load(toy, any_sound=True).model),
         np.full((RATE, 1), 0.1, np.float32),
     )
     sound = BlockStream((block for _ in range(3600)), AudioInfo(RATE, 1, 0, exact=False), {}, "hour")
@@ -322,7 +329,7 @@ def test_an_hour_takes_the_memory_of_a_window(toy, tmp_path, settings):
 
 
 def test_impossible_settings_are_refused_before_reading(toy, tmp_path):
-    predictor = sertone.load(toy)
+    predictor = sertone.load(toy, any_sound=True)
     for settings, code in (
         (windows(31.0), "bad_timeline"),
         (windows(1.0, 2.0), "bad_timeline"),
@@ -346,7 +353,7 @@ def make_silence(kind, seconds):
 @pytest.mark.parametrize("kind", ["constant", "opposite channels", "too high"])
 def test_silence_is_the_same_as_a_whole_and_in_pieces(toy, kind):
     samples, rate = make_silence(kind, 31)
-    model = sertone.load(toy)
+    model = sertone.load(toy, any_sound=True)
     predictions = [model.predict(samples[: 4 * rate], rate), model.predict(samples, rate)]
     predictions += [model.timeline(samples, rate, settings=windows(smoothing=3))]
     for answer in predictions:

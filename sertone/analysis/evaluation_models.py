@@ -258,7 +258,7 @@ def _predict_windows(model: Model, utterance: Utterance, samples: np.ndarray) ->
     Raises:
         SertoneError: `not_answered`.
     """
-    prediction = Predictor(AnswerFormat(model)).predict(samples, SAMPLING_RATE)
+    prediction = Predictor(AnswerFormat(model, any_sound=True)).predict(samples, SAMPLING_RATE)
     if prediction.status == "error":
         problem = f"{utterance.id}: {prediction.message}"
         raise SertoneError("not_answered", problem, "a recording that the model can predict")

@@ -37,6 +37,7 @@ def listen(
     microphone: str | None = None,
     classes: str | None = None,
     min_confidence: float | None = None,
+    any_sound: Flag = False,
     as_json: Annotated[Flag, Parameter(name="--json")] = False,
 ) -> int:
     """Predict emotions live from a microphone: a line per window until Ctrl-C, and a last line for the whole.
@@ -51,11 +52,12 @@ def listen(
         microphone: Number of the device, or part of its name. Default: the system's own.
         classes: As for `sertone predict`.
         min_confidence: As for `sertone predict`.
+        any_sound: As for `sertone predict`.
         as_json: Print a JSON object per line: the segments, and at the end the prediction.
     """
     from sertone import load
 
-    predictor = load(model, classes=classes, min_confidence=min_confidence)
+    predictor = load(model, classes=classes, min_confidence=min_confidence, any_sound=any_sound)
     with _open_microphone(microphone, seconds) as (rate, chunks):
         stream = predictor.stream(rate, window_s=window_s, hop_s=hop_s)
         return print_stream(stream, chunks, format_json if as_json else format_text)

@@ -38,6 +38,7 @@ def predict(
     classes: str | None = None,
     min_confidence: float | None = None,
     dimensions: Literal["corpus", "unit"] = "corpus",
+    any_sound: Flag = False,
     device: Literal["cpu", "cuda"] = "cpu",
     threads: int | None = None,
     jobs: int = 1,
@@ -79,6 +80,7 @@ def predict(
             a mapping.
         min_confidence: Confidence below which a prediction is unsure. Default: as the model was calibrated.
         dimensions: Scale of arousal, valence and dominance: that of the `corpus`, or from 0 to 1 (`unit`).
+        any_sound: Label sounds that are no speech, too. By default noise, music or silence get no label.
         device: Device to use. `cuda` requires a GPU, and onnxruntime-gpu for a bundle.
         threads: Number of threads for one recording. Default: one per core, or one with `--jobs`.
         jobs: Number of processes that predict recordings side by side, each with its own model in memory.
@@ -104,6 +106,7 @@ def predict(
         classes=classes,
         min_confidence=min_confidence,
         dimensions=dimensions,
+        any_sound=any_sound,
         device=device,
         threads=threads or (1 if jobs > 1 else None),
     )

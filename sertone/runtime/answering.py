@@ -95,6 +95,7 @@ class AnswerFormat:
             own classes.
         dimensions: scale of the ratings: that of the `corpus`, or from 0 to 1 (`unit`), where values beyond
             an end of the scale are set to that end.
+        any_sound: answer for sounds that are no speech, too; False: they get no answer.
 
     Raises:
         SertoneError: `unknown_class`, `bad_confidence`, `no_scale`.
@@ -104,6 +105,7 @@ class AnswerFormat:
     class_map: Mapping[str, str] | None = None
     min_confidence: float | None = None
     dimensions: Literal["corpus", "unit"] = "corpus"
+    any_sound: bool = False
 
     def __post_init__(self) -> None:
         if self.class_map is not None:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sertone.audio import Recording, is_silent
+from sertone.audio import Recording
 from sertone.audio.isolated import borrow_decoder
-from sertone.errors import AudioError, SertoneError
+from sertone.errors import AudioError
 from sertone.labels import Scale
 from sertone.runtime.answering import AnswerFormat, build_prediction, empty_answer
 from sertone.runtime.batch import workers
@@ -24,6 +24,7 @@ from sertone.runtime.recording_source import (
     load_recording,
     resolve_source,
 )
+from sertone.runtime.speech import check_sound
 from sertone.runtime.texts import collect_window_warnings, require_audio_input, select_text
 from sertone.runtime.timeline.plan import TimelinePlan, TimelineSettings
 from sertone.runtime.timeline.streaming import Stream
@@ -33,8 +34,6 @@ from sertone.utils.processes import ChildProcess
 
 MAX_WINDOW_S = 10.0
 """Longest window, in seconds, for recordings that are longer than the model predicts at once."""
-MAX_JOBS = 256
-"""Maximum number of parallel processes."""
 SpeechRecogniser = Callable[[np.ndarray], str | None]
 """Samples (N,) at 16 kHz -> transcript."""
 
@@ -179,7 +178,7 @@ class Predictor:
             strict: turn a prediction with a warning into an error.
             texts: transcript of each file, for a model that uses text; None where it is not known.
             durations: stated length of each file, in seconds; another length of the file is a warning.
-            recogniser: transcribes files without a text; it gets samples (N,) at 16 kHz, but no silence.
+            recogniser: transcribes files without a text; it gets samples (N,) at 16 kHz, of speech.
             settings: predict each file piece by piece, as `timeline` does.
             alone: there is one file: if an RTTM file names a single recording, its turns belong to this file,
                 whatever the name.
@@ -190,7 +189,7 @@ class Predictor:
         Raises:
             SertoneError: as `timeline`; `bad_jobs`, also with a recogniser, which stays in this process.
         """
-        _require_jobs(jobs, recogniser)
+        workers.require_jobs(jobs, recognises=recogniser is not None)
         if not self.model.uses_text:
             recogniser = None
             texts = None if texts is None else drop_texts(texts)
@@ -252,24 +251,32 @@ class Predictor:
                 if error.code != "too_long":
                     raise
                 return self._predict_long(request, decoder)
-            text = request.text
-            if recogniser and text is None and not is_silent(recording.samples):
+            text, warnings = request.text, self._check_sound(recording)
+            if recogniser and text is None and "no_speech" not in warnings:
                 text = recogniser(recording.samples)
-            return self._predict_recording(request.name, recording, text)
+            return self._predict_recording(request.name, recording, text, warnings)
 
         return catch_errors(request, predict)
 
-    def _predict_recording(self, name: str, recording: Recording, text: str | None) -> Prediction:
-        warnings, samples = dict(recording.warnings), recording.samples
+    def _check_sound(self, recording: Recording) -> Mapping[str, str]:
+        """Return the warnings of the decoder and of the sound: code -> message."""
+        if "no_speech" in recording.warnings:
+            return recording.warnings
+        # A model of text alone does not depend on the sound.
+        any_sound = self.answer_format.any_sound or not self.model.uses_audio
+        return recording.warnings | check_sound(recording.samples, any_sound=any_sound)
+
+    def _predict_recording(
+        self, name: str, recording: Recording, text: str | None, sound_warnings: Mapping[str, str]
+    ) -> Prediction:
+        warnings, samples = dict(sound_warnings), recording.samples
         needed = self.model.min_samples
         if len(samples) < needed:
             warnings["padded"] = f"{len(samples)} samples, padded to the {needed} that the model needs"
             samples = np.pad(samples, (0, needed - len(samples)))
         text, text_warnings = select_text(self.model, text)
-        if "no_speech" not in warnings and is_silent(samples):
-            warnings["no_speech"] = "no speech: the recording is silent"
         answer = empty_answer()
-        # A silent recording with a text still has words to predict from.
+        # A recording without speech, but with a text still has words to predict from.
         if "no_speech" not in warnings or text is not None:
             (answer,) = self.answer_format.format_outputs(self.model.outputs(samples[None], text))
         return build_prediction(name, recording.duration_s, warnings | text_warnings, answer, text=text)
@@ -291,10 +298,3 @@ class Predictor:
         (answer,) = self.answer_format.format_outputs(self.model.outputs(silence, text))
         duration_s, warnings = measure_recording(request, self.model, decoder)
         return build_prediction(request.name, duration_s, warnings | text_warnings, answer, text=text)
-
-
-def _require_jobs(jobs: int, recogniser: SpeechRecogniser | None) -> None:
-    if not 1 <= jobs <= MAX_JOBS:
-        raise SertoneError("bad_jobs", f"{jobs} jobs", f"1 to {MAX_JOBS}")
-    if jobs > 1 and recogniser:
-        raise SertoneError("bad_jobs", f"{jobs} jobs and speech recognition", "one of the two")

@@ -4,12 +4,28 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from contextlib import closing
 
+from sertone.errors import SertoneError
 from sertone.runtime.answering import build_failure_prediction
 from sertone.runtime.prefetch import check_prediction
 from sertone.runtime.recording_source import Request
 from sertone.runtime.timeline.plan import TimelinePlan
 from sertone.schema import Prediction
 from sertone.utils.processes import run_in_order
+
+MAX_JOBS = 256
+"""Maximum number of parallel processes."""
+
+
+def require_jobs(jobs: int, *, recognises: bool) -> None:
+    """Refuse an impossible number of processes, and more than one beside speech recognition.
+
+    Raises:
+        SertoneError: `bad_jobs`.
+    """
+    if not 1 <= jobs <= MAX_JOBS:
+        raise SertoneError("bad_jobs", f"{jobs} jobs", f"1 to {MAX_JOBS}")
+    if jobs > 1 and recognises:
+        raise SertoneError("bad_jobs", f"{jobs} jobs and speech recognition", "one of the two")
 
 
 def predict_in_processes(

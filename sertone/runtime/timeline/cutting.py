@@ -8,7 +8,7 @@ import numpy as np
 from sertone.audio import SAMPLING_RATE, is_silent
 from sertone.audio.block_stream import BlockStream
 from sertone.audio.decoder import Warnings
-from sertone.runtime.timeline.segmentation import Segmenter, Span, SpanSegmenter
+from sertone.runtime.timeline.segmentation import Segmenter, Span, SpanSegmenter, SpeechSegmenter
 from sertone.utils.child_process import emit
 from sertone.utils.wording import format_count
 
@@ -25,12 +25,14 @@ class AudioPiece:
         end_s: end in seconds.
         speaker: name; empty where it is not known.
         samples: float32, (N,); empty for silence, which no model predicts.
+        found_by_voice: whether voice activity has found the piece, so that it is known to be speech.
     """
 
     start_s: float
     end_s: float
     speaker: str
     samples: np.ndarray
+    found_by_voice: bool
 
 
 class ChannelCutter:
@@ -61,7 +63,8 @@ class ChannelCutter:
             samples = samples[:0]
         start_s, end_s = span.start / SAMPLING_RATE, span.end / SAMPLING_RATE
         # A copy: a view would keep the whole buffer in memory.
-        return AudioPiece(start_s, end_s, span.speaker or self._speaker, samples.copy())
+        speaker, found_by_voice = span.speaker or self._speaker, isinstance(self.segmenter, SpeechSegmenter)
+        return AudioPiece(start_s, end_s, speaker, samples.copy(), found_by_voice)
 
 
 class Cutter:

@@ -9,6 +9,7 @@ from sertone.audio import SAMPLING_RATE
 from sertone.audio.decoder import MAX_CHANNELS
 from sertone.errors import AudioError, SertoneError
 from sertone.runtime.answering import Model
+from sertone.runtime.speech import SpeechDetector
 from sertone.runtime.timeline.cutting import ChannelCutter, Cutter
 from sertone.runtime.timeline.rttm import read_rttm, select_spans
 from sertone.runtime.timeline.segmentation import (
@@ -18,7 +19,6 @@ from sertone.runtime.timeline.segmentation import (
     SpeechSegmenter,
     WindowSegmenter,
     divide_long_spans,
-    load_speech_detector,
 )
 from sertone.utils.wording import format_count
 
@@ -180,7 +180,7 @@ class TimelinePlan:
             shortest = max(self.min_samples, _to_samples(SHORTEST_WINDOW_S))
             return WindowSegmenter(window, _to_samples(settings.effective_hop_s), min(window, shortest))
         return SpeechSegmenter(
-            load_speech_detector(),
+            SpeechDetector(),
             threshold=settings.threshold,
             longest=self.longest,
             shortest=_to_samples(settings.shortest_s),

