@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sertone.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from sertone.analysis.audit.audit import AuditSettings, audit
     from sertone.analysis.evaluate import Evaluation
     from sertone.errors import SertoneError
     from sertone.recipe import Recipe
@@ -31,17 +32,24 @@ os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 MOST_THREADS = 1024
 """Most threads for one recording: more than machines have cores, and more than most allow one process."""
 __all__ = [
-    "Prediction", "SertoneError", "TimelineSettings",
-    "ablate", "choose", "compare", "crossval", "distill", "evaluate", "layers", "load", "train",
+    "AuditSettings", "Prediction", "SertoneError", "TimelineSettings",
+    "ablate", "audit", "choose", "compare", "crossval", "distill", "evaluate", "layers", "load", "train",
 ]  # fmt: skip
-_TYPES = {"Prediction": "schema", "SertoneError": "errors", "TimelineSettings": "runtime.timeline.plan"}
+_LAZY = {
+    "AuditSettings": "analysis.audit.audit",
+    "Prediction": "schema",
+    "SertoneError": "errors",
+    "TimelineSettings": "runtime.timeline.plan",
+    "audit": "analysis.audit.audit",
+}
+"""Name -> module that is imported when the name is first used."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import the types that the functions take and return, when they are first used."""
-    if name not in _TYPES:
+    """Import a name of `_LAZY`."""
+    if name not in _LAZY:
         raise AttributeError(f"module 'sertone' has no attribute {name!r}")
-    return getattr(import_module(f"sertone.{_TYPES[name]}"), name)
+    return getattr(import_module(f"sertone.{_LAZY[name]}"), name)
 
 
 def load(
@@ -250,20 +258,11 @@ def evaluate(
         SertoneError: as `analysis.evaluate.evaluate`.
     """
     from sertone.analysis.evaluate import evaluate as run
-    from sertone.recipe import DataConfig, resolve_data
-    from sertone.recipe.settings import parse
+    from sertone.recipe import resolve_data
 
-    options = {"root": root, "text": text, "scales": scales, "only": only, "reader": reader}
-    given = {name: value for name, value in options.items() if value is not None}
-    if out is None or (root is None and isinstance(corpus, str)):
-        raise TypeError("evaluate() needs root, the corpus, and out, the folder to write")
-    if isinstance(corpus, str):
-        settings = {name: value for name, value in given.items() if name != "reader"} | dict(reader or {})
-        data = parse(DataConfig, settings | {"corpus": corpus, "root": str(root)}, "evaluate")
-    elif given:
-        raise TypeError(f"evaluate() takes {', '.join(given)} from the recipe: change it there")
-    else:
-        data = resolve_data(corpus)
+    if out is None:
+        raise TypeError("evaluate() needs out, the folder to write")
+    data = resolve_data(corpus, root=root, text=text, scales=scales, only=only, reader=reader)
     return run(model, data, out, classes=classes, emotions=emotions, fresh=fresh)
 
 

@@ -26,7 +26,7 @@ def list_warnings(
         mapping: emotion of the corpus -> class to report.
         scales: ratings to score -> scale of the corpus.
     """
-    warnings = _list_overlap_warnings(leak)
+    warnings = list_overlap_warnings(leak)
     emotions = [u.labels["emotion"] for u in utterances if "emotion" in u.labels]
     # A model that only predicts ratings has no classes, so no emotion lies outside of them.
     outside = sum(emotion not in mapping for emotion in emotions) if mapping else 0
@@ -44,8 +44,12 @@ def list_warnings(
     return warnings
 
 
-def _list_overlap_warnings(leak: Mapping[str, Any]) -> list[str]:
-    """Return warnings about utterances and speakers on which the model was trained."""
+def list_overlap_warnings(leak: Mapping[str, Any]) -> list[str]:
+    """Return warnings about utterances and speakers on which the model was trained.
+
+    Args:
+        leak: leak report of a protocol card.
+    """
     warnings = [] if leak["known"] else [UNKNOWN_TRAINING]
     if ids := leak["recordings"]:
         warnings.append(f"the model was trained on {len(ids)} of these recordings, such as {ids[0]}")

@@ -13,6 +13,7 @@ import warnings
 from cyclopts import CycloptsError
 
 from sertone.cli import (  # noqa: F401  importing a module registers its commands
+    audit,
     corpora,
     export,
     layers,

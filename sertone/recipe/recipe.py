@@ -214,12 +214,27 @@ def resolve(source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable
     return parse(Recipe, values, "the recipe")
 
 
-def resolve_data(source: Mapping[str, Any] | Recipe) -> DataConfig:
-    """Return the part `data` of a recipe, of the mapping that a recipe file holds, or of that part alone.
+def resolve_data(source: str | Mapping[str, Any] | Recipe, **options: Any) -> DataConfig:
+    """Return the settings of a corpus.
+
+    Args:
+        source: the name of the corpus; or a recipe, the mapping that a recipe file holds, or its part `data`.
+        **options: settings beside a name, `root` among them; `reader` is a mapping of the reader's options.
+            None: not set.
 
     Raises:
         SertoneError: `bad_recipe`.
+        TypeError: a name without `root`, or options beside a recipe.
     """
+    given = {name: value for name, value in options.items() if value is not None}
+    if isinstance(source, str):
+        if "root" not in given:
+            raise TypeError(f"{source} needs root, the folder of the corpus or the table")
+        settings = {"corpus": source} | given | {"root": str(given["root"])} | dict(given.get("reader", {}))
+        settings.pop("reader", None)
+        return parse(DataConfig, settings, "data")
+    if given:
+        raise TypeError(f"{', '.join(given)} beside a recipe: change it there")
     if isinstance(source, Recipe):
         return source.data
     return parse(DataConfig, source.get("data", source), "data")

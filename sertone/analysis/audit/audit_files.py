@@ -1,0 +1,86 @@
+"""The files of an audit.
+
+out/audit.json         everything
+    tests.csv          one row for each test, with its verdict
+    robustness.csv     one row for each perturbation and strength
+    report.html        a page for people
+    answers/           the answers, from which an audit that was stopped resumes
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sertone.errors import SertoneError
+from sertone.files import load_json, write_json, write_text
+from sertone.report import audit as report
+
+ANSWERS, SETTINGS = "answers", "settings.json"
+
+
+def claim_folder(out: Path, about: dict[str, Any], *, fresh: bool) -> None:
+    """Refuse a folder with an audit of another model or with other settings, and note those of this one.
+
+    Args:
+        out: folder of the audit.
+        about: model, corpus and settings.
+        fresh: remove the other audit's answers instead.
+
+    Raises:
+        SertoneError: `other_audit`.
+    """
+    marker = out / ANSWERS / SETTINGS
+    if marker.is_file() and load_json(marker, "other_audit") != json.loads(json.dumps(about)):
+        if not fresh:
+            problem, way_out = (
+                f"{out} holds another audit",
+                "choose another --out, or replace it with --fresh",
+            )
+            raise SertoneError("other_audit", problem, "a folder of this audit", way_out)
+        for path in (out / ANSWERS).iterdir():
+            path.unlink()
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    write_json(marker, about)
+
+
+def write_files(out: Path, content: dict[str, Any]) -> None:
+    """Write an audit.
+
+    Args:
+        out: folder of the audit.
+        content: what `audit.json` is to hold.
+    """
+    write_json(out / "audit.json", content)
+    write_text(out / "tests.csv", _to_csv(content["tests"]))
+    points = [
+        {"perturbation": name, "strength": point["strength"]}
+        | {key: value["value"] for key, value in point.items() if key != "strength"}
+        | {"ua_low": point["ua"]["low"], "ua_high": point["ua"]["high"]}
+        for name, entry in content["robustness"].items()
+        for point in entry["points"]
+    ]
+    write_text(out / "robustness.csv", _to_csv(points))
+    report.write(out, content)
+
+
+def _to_csv(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
+
+
+def replace_nan(value: Any) -> Any:
+    """Return a value in which NaN is None, which JSON can hold."""
+    if isinstance(value, dict):
+        return {key: replace_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [replace_nan(item) for item in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
