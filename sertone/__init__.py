@@ -42,7 +42,7 @@ _LAZY = {
     "TimelineSettings": "runtime.timeline.plan",
     "audit": "analysis.audit.audit",
 }
-"""Name -> module that is imported when the name is first used."""
+"""Name -> module that is imported on first use."""
 
 
 def __getattr__(name: str) -> Any:
@@ -209,14 +209,17 @@ def choose(study: str | Path, out: str | Path, overrides: Iterable[str] = ()) ->
 
 
 def compare(runs: Sequence[str | Path], *, force: bool = False) -> dict[str, Any]:
-    """Compare runs with the first one; see `analysis.compare.compare`.
+    """Compare runs or audits with the first one; see `analysis.compare`, `analysis.audit.compare_audits`.
 
     Args:
-        runs: run folders.
-        force: compare even if the protocols differ.
+        runs: run folders, or folders of audits.
+        force: compare runs even if their protocols differ.
     """
+    from sertone.analysis.audit.compare_audits import compare_audits, is_audit
     from sertone.analysis.compare import compare as examine
 
+    if runs and all(is_audit(Path(run)) for run in runs):
+        return compare_audits([Path(run) for run in runs])
     return examine(runs, force=force)
 
 

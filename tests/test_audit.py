@@ -272,3 +272,25 @@ def test_emotions_are_drawn_evenly(toy, small_demo, tmp_path):
     answers = Answers.load(tmp_path / "a" / "answers" / Condition().file_name)
     counts = [sum(name in id_ for id_ in answers.ids) for name in CLASSES]
     assert counts == [2, 2, 2, 2] and result.about["speakers"] > 1
+
+
+def test_audits_are_compared_on_the_same_utterances(audited, small_demo, tmp_path, capsys):
+    first, result = audited
+    other = write_toy(tmp_path / "other", threshold=0.99)
+    second = tmp_path / "second"
+    sertone.audit(other, "demo", small_demo, second, FEW)
+    comparison = sertone.compare([first, second])
+    unchanged, noise = comparison["perturbations"]
+    assert noise["label"] == "white noise" and len(noise["points"]) == 6
+    clean = [point["ua"]["value"] for point in result.robustness["unchanged"]["points"]]
+    assert [unchanged["points"][0]["ua"][0]] == clean
+    assert unchanged["points"][0]["differences"][0]["value"] == pytest.approx(0), "only the threshold differs"
+    assert app(["compare", str(first), str(second)]) == 0
+    printed = capsys.readouterr().out
+    assert "white noise, UA; five points are lost at" in printed and "10 dB SNR" in printed
+    sertone.audit(
+        other, "demo", small_demo, second, AuditSettings(utterances=8, perturbations=("quiet",)), fresh=True
+    )
+    with pytest.raises(SertoneError) as caught:
+        sertone.compare([first, second])
+    assert caught.value.code == "unlike_audits"

@@ -20,16 +20,19 @@ def compare(
     ] = False,
     json_: Annotated[Flag, Parameter(name="--json")] = False,
 ) -> int:
-    """Compare runs with the first one: scores, paired differences with 95 % intervals and p-values.
+    """Compare runs or audits with the first one: scores, paired differences, 95 % intervals and p-values.
 
     Args:
-        runs: Run folders, or folders of runs that differ in their seeds, as a study writes them.
+        runs: Run folders, or folders of runs that differ in their seeds, as a study writes them. Or folders
+            of `sertone audit`, on the same utterances.
         json_: Print one JSON object instead of a text.
     """
-    from sertone.analysis.compare import compare as compare_runs
-    from sertone.analysis.comparison_text import to_text
+    from sertone import compare as compare_runs
+    from sertone.analysis import comparison_text
+    from sertone.analysis.audit import compare_audits
 
     comparison = compare_runs(runs, force=force)
+    to_text = (compare_audits if "audits" in comparison else comparison_text).to_text
     print_text(json.dumps(comparison, ensure_ascii=False) if json_ else to_text(comparison))
     return 0
 

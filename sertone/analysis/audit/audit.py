@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from sertone import corpora
-from sertone.analysis.audit.audit_files import ANSWERS, claim_folder, replace_nan, write_files
+from sertone.analysis.audit.audit_files import (
+    ANSWERS,
+    claim_folder,
+    replace_nan,
+    save_utterances,
+    write_files,
+)
 from sertone.analysis.audit.correctness import measure_correctness
 from sertone.analysis.audit.fairness import MIN_UTTERANCES, measure_spreads
 from sertone.analysis.audit.material import AuditedSpeech, Condition, collect_answers
@@ -158,6 +164,7 @@ def _audit_corpus(
     speech = AuditedSpeech(subject, utterances, recordings, settings.noises, settings.rooms)
     answers = collect_answers(speech, speech.list_conditions(names), out / ANSWERS, settings.jobs, say)
     targets = [str(subject.class_map.get(str(u.labels.get("emotion")), "")) for u in utterances]
+    save_utterances(out, utterances, targets)
     clean = answers[Condition()]
     scales = {
         name: (subject.scales[name], scale)

@@ -19,8 +19,11 @@ import numpy as np
 from sertone.errors import SertoneError
 from sertone.files import load_json, write_json, write_text
 from sertone.report import audit as report
+from sertone.schema import Utterance
+from sertone.utils.spreadsheet import guard_formula, read_rows
 
-ANSWERS, SETTINGS = "answers", "settings.json"
+AUDIT, ANSWERS = "audit.json", "answers"
+SETTINGS, UTTERANCES = "settings.json", "utterances.csv"
 
 
 def claim_folder(out: Path, about: dict[str, Any], *, fresh: bool) -> None:
@@ -48,6 +51,28 @@ def claim_folder(out: Path, about: dict[str, Any], *, fresh: bool) -> None:
     write_json(marker, about)
 
 
+def save_utterances(out: Path, utterances: Sequence[Utterance], targets: Sequence[str]) -> None:
+    """Write ids, speakers and classes of the utterances.
+
+    Args:
+        out: folder of the audit.
+        utterances: in the order of the answers.
+        targets: class of each; empty without one.
+    """
+    pairs = zip(utterances, targets, strict=True)
+    rows = [
+        {"id": guard_formula(u.id), "speaker": guard_formula(u.speaker), "target": guard_formula(target)}
+        for u, target in pairs
+    ]
+    write_text(out / ANSWERS / UTTERANCES, _to_csv(rows))
+
+
+def load_utterances(out: Path) -> list[dict[str, str]]:
+    """Return what `save_utterances` has written; empty for an audit without a corpus."""
+    path = out / ANSWERS / UTTERANCES
+    return [dict(row) for row in read_rows(path)] if path.is_file() else []
+
+
 def write_files(out: Path, content: dict[str, Any]) -> None:
     """Write an audit.
 
@@ -55,7 +80,7 @@ def write_files(out: Path, content: dict[str, Any]) -> None:
         out: folder of the audit.
         content: what `audit.json` is to hold.
     """
-    write_json(out / "audit.json", content)
+    write_json(out / AUDIT, content)
     write_text(out / "tests.csv", _to_csv(content["tests"]))
     points = [
         {"perturbation": name, "strength": point["strength"]}
