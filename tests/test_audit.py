@@ -24,6 +24,8 @@ from sertone.analysis.audit.verdicts import require_at_least, require_at_most
 from sertone.analysis.run_predictions import load_predictions
 from sertone.cli import app
 from sertone.errors import SertoneError
+from sertone.export.bundles import export
+from sertone.runtime.bundle import read_metadata
 
 CLASSES = ["neutral", "happy", "angry", "sad"]
 FEW = AuditSettings(utterances=16, perturbations=("white_noise", "recorded_noise"))
@@ -294,3 +296,21 @@ def test_audits_are_compared_on_the_same_utterances(audited, small_demo, tmp_pat
     with pytest.raises(SertoneError) as caught:
         sertone.compare([first, second])
     assert caught.value.code == "unlike_audits"
+
+
+def test_the_card_of_a_bundle_states_the_audit_of_its_model(finished_run, audited, small_demo, tmp_path):
+    fold, out = finished_run / "fold_0", tmp_path / "audit"
+    result = sertone.audit(
+        fold, "demo", small_demo, out, AuditSettings(utterances=8, perturbations=("quiet",))
+    )
+    about = export(fold, tmp_path / "bundle", audit=out)
+    card = (tmp_path / "bundle" / "README.md").read_text()
+    passed = sum(test.part == "not speech" and test.verdict == "passed" for test in result.tests)
+    assert f"| not speech | {passed} | {10 - passed} | 0 |" in card and "8 utterances of" in card
+    assert read_metadata(tmp_path / "bundle")["audit"] == about["audit"]
+    failed = [test.name for test in result.tests if test.verdict == "failed"]
+    assert all(name in card for name in failed)
+    for wrong, code in ((audited[0], "other_model"), (tmp_path, "not_an_audit")):
+        with pytest.raises(SertoneError) as caught:
+            export(fold, tmp_path / "again", audit=wrong)
+        assert caught.value.code == code

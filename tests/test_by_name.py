@@ -342,7 +342,7 @@ def test_the_table_of_other_names_leads_to_existing_keys():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (["lora"], "unknown command 'lora'; commands: ablate, choose"),
+        (["lora"], "unknown command 'lora'; commands: ablate, audit, choose"),
         (["cv"], "it is called 'crossval' here"),
         (["trian"], "did you mean 'train'?"),
         (["predict", "--lora", "x"], "unknown option --lora; `sertone predict --help`"),

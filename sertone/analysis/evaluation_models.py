@@ -15,7 +15,7 @@ from sertone.errors import SertoneError
 from sertone.export.bundle_cache import resolve_model_folder
 from sertone.recipe import DataConfig
 from sertone.runtime.answering import AnswerFormat, Model, Outputs
-from sertone.runtime.bundle import Bundle, is_bundle
+from sertone.runtime.bundle import Bundle, BundleSettings, is_bundle
 from sertone.runtime.predictor import Predictor
 from sertone.schema import Utterance
 from sertone.scoring.calibration import Calibration, softmax
@@ -72,9 +72,7 @@ class EvaluatedModel(Protocol):
 def select_long_utterances(
     model: Model, utterances: Sequence[Utterance], recordings: Recordings
 ) -> list[Utterance]:
-    """Return the utterances that are too long for one prediction.
-
-    They are predicted by windows, without their texts, as `predict` does.
+    """Return the utterances that are too long for one prediction: windows without their texts predict them.
 
     Args:
         model: evaluated.
@@ -87,18 +85,21 @@ def select_long_utterances(
     return [u for u in utterances if recordings.lengths[u.id] > limit]
 
 
-def open_model(source: str | Path | None) -> EvaluatedModel:
+def open_model(source: str | Path | None, threads: int | None = None) -> EvaluatedModel:
     """Open a model for evaluation.
 
     Args:
         source: a bundle, a checkpoint, a fold, a run, OWNER/NAME on the hub, or `hf:` and an
             audio-classification model of Hugging Face; None: the model that comes with the package.
+        threads: for one recording; None: one per core.
 
     Raises:
         SertoneError: see `export.bundle_cache.resolve_model_folder`, `Bundle` and `TorchModel`.
     """
     folder = resolve_model_folder(source)
-    return BundledModel(Bundle(folder)) if is_bundle(folder) else TrainedModel(folder)
+    if is_bundle(folder):
+        return BundledModel(Bundle(folder, BundleSettings(threads=threads)))
+    return TrainedModel(folder, threads)
 
 
 def limit_durations(
@@ -120,13 +121,14 @@ class TrainedModel:
 
     Args:
         folder: a checkpoint, a fold or a run.
+        threads: number of torch's threads; None: as they are.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
         from sertone.training.runs.results import describe_encoders
         from sertone.training.testing.trained import TorchModel
 
-        self._trained = trained = TorchModel(folder)
+        self._trained = trained = TorchModel(folder, threads=threads)
         self.model: Model = trained
         self.class_map: Mapping[str, str] = trained.class_map
         self.calibration = _average_calibrations(trained.calibrations)
@@ -184,10 +186,7 @@ class TrainedModel:
         ]
 
     def _copy_uncalibrated(self) -> Model:
-        """Return the same models without their calibration.
-
-        The copy shares the loaded networks. Building a second model would load them again.
-        """
+        """Return the same models without their calibration. The copy shares the loaded networks."""
         plain = object.__new__(type(self._trained))
         vars(plain).update(vars(self._trained), calibrations=[Calibration()] * len(self._trained.models))
         return plain

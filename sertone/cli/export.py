@@ -22,6 +22,7 @@ def export(
     scores: Path | None = None,
     coverage: float | None = None,
     elsewhere: Annotated[list[Path] | None, Parameter(negative="")] = None,
+    audit: Path | None = None,
     on: Annotated[tuple[str, Path] | None, Parameter(negative="")] = None,
     reader: ReaderOptions = NO_READER_OPTIONS,
     force: Annotated[Flag, Parameter(help="Write int8 although it loses more than 0.5 points.")] = False,
@@ -43,6 +44,7 @@ def export(
             for the others are marked unsure.
         elsewhere: A folder that `sertone evaluate` wrote. The card states its scores on that other corpus.
             May be repeated.
+        audit: A folder that `sertone audit` wrote for this model. The card states the verdicts.
         on: Name and root of a corpus, as for `sertone corpora check`, on which int8 or bf16 is compared with
             fp32.
     """
@@ -65,6 +67,7 @@ def export(
         scores=scores,
         coverage=coverage,
         elsewhere=elsewhere or (),
+        audit=audit,
         say=print_status,
     )
     print_text(f"{out}  {_describe_differences(about)}")

@@ -30,7 +30,9 @@ from sertone.runtime.bundle import (
     TOKENIZER,
     Bundle,
 )
+from sertone.sharing.card_audit import summarise_audit
 from sertone.sharing.card_scores import Scores
+from sertone.sharing.model_folder import hash_model
 from sertone.utils.hub import HUGGING_FACE_PREFIX
 
 
@@ -46,6 +48,7 @@ def export(
     scores: Path | None = None,
     coverage: float | None = None,
     elsewhere: Sequence[Path] = (),
+    audit: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Write a model as a bundle. If its outputs are not those of torch, nothing is left behind.
@@ -64,6 +67,7 @@ def export(
             Hugging Face model: a folder that `sertone evaluate` wrote, as `elsewhere`.
         coverage: share of recordings for which the prediction of such a model is not marked unsure.
         elsewhere: folders that `sertone evaluate` wrote: scores on other corpora, for the card.
+        audit: folder that `sertone audit` wrote for this model, for the card.
         say: called with a description of every step.
 
     Returns:
@@ -81,12 +85,14 @@ def export(
     if str(source).startswith(HUGGING_FACE_PREFIX) and scores:  # its training corpus is not known
         scores, elsewhere = None, [scores, *elsewhere]
     other_scores = dict(Scores.from_evaluation(folder) for folder in elsewhere)
+    audited = {"audit": summarise_audit(audit, hash_model(source))} if audit else {}
     exportable = _load(str(source), scores, coverage)
     with _temporary_folder(out, "exact") as exact_folder, _temporary_folder(out, precision) as folder:
         if exportable.note:
             say(exportable.note)
         say("tracing")
         about = _describe(exportable, name or out.name)
+        about |= audited
         about["elsewhere"] = {corpus: asdict(corpus_scores) for corpus, corpus_scores in other_scores.items()}
         exact = bundle = _write_exact(exportable, exact_folder, about)
         say("comparing with torch")

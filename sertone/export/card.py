@@ -32,6 +32,7 @@ def render(about: dict[str, Any]) -> str:
         scores=scores,
         elsewhere=elsewhere,
         measured=about.get("measured"),
+        audit=about.get("audit"),
         figure=display.get_score_format,
     )
     model = about.get("model", {}).get("name", about["name"])

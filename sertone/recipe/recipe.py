@@ -234,7 +234,7 @@ def resolve_data(source: str | Mapping[str, Any] | Recipe, **options: Any) -> Da
         settings.pop("reader", None)
         return parse(DataConfig, settings, "data")
     if given:
-        raise TypeError(f"{', '.join(given)} beside a recipe: change it there")
+        raise TypeError(f"it takes {', '.join(given)} from the recipe: change it there")
     if isinstance(source, Recipe):
         return source.data
     return parse(DataConfig, source.get("data", source), "data")

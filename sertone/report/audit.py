@@ -1,11 +1,11 @@
 """One self-contained HTML page for an audit: verdicts, curves, groups, sounds that are no speech."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from sertone.report import page
 from sertone.report.strength_plot import plot_strengths
+from sertone.sharing.card_audit import count_verdicts
 from sertone.utils.wording import format_count
 
 PARTS = ("correctness", "robustness", "fairness", "not speech")
@@ -38,7 +38,7 @@ def write(folder: Path, content: dict[str, Any]) -> Path:
         title=f"Audit of {Path(content['about']['model']).name}",
         subtitle=_describe(content["about"]),
         warnings=content["about"].get("warnings", []),
-        counts=_count_verdicts(content["tests"]),
+        counts={part: count_verdicts(content["tests"], part) for part in PARTS},
         tests=content["tests"],
         failed=[test for test in content["tests"] if test["verdict"] == "failed"],
         skipped=[test for test in content["tests"] if test["verdict"] == "not testable"],
@@ -59,7 +59,7 @@ def summarise(content: dict[str, Any]) -> list[str]:
     Args:
         content: content of `audit.json`.
     """
-    counts = _count_verdicts(content["tests"])
+    counts = {part: count_verdicts(content["tests"], part) for part in PARTS}
     return [
         f"{part}: {count['passed']} passed, {count['failed']} failed, {count['not testable']} not testable"
         for part, count in counts.items()
@@ -72,13 +72,6 @@ def _describe(about: dict[str, Any]) -> str:
     by_fold = ", each predicted by the fold that has not seen it" if about["by_fold"] else ""
     utterances = format_count(about["utterances"], "utterance")
     return f"{about['title']}: {utterances} of {format_count(about['speakers'], 'speaker')}{by_fold}."
-
-
-def _count_verdicts(tests: list[dict[str, Any]]) -> dict[str, Counter[str]]:
-    counts = {part: Counter[str]() for part in PARTS}
-    for test in tests:
-        counts[test["part"]][test["verdict"]] += 1
-    return counts
 
 
 def _group(perturbations: dict[str, Any], clean: dict[str, Any] | None) -> dict[str, list[dict[str, Any]]]:

@@ -33,9 +33,9 @@ from sertone.runtime.arithmetic_check import (
     build_damage_error,
     require_correct_arithmetic,
 )
+from sertone.runtime.card_shapes import AUDIT_SHAPE, are_scores
 from sertone.runtime.graph_files import list_external_files
 from sertone.runtime.tokenizer import parse_tokenizer
-from sertone.scoring import display
 from sertone.utils.extras import install_command
 from sertone.utils.json_shape import find_misfits
 
@@ -45,17 +45,6 @@ if TYPE_CHECKING:
 FORMAT, FORMAT_WITHOUT_PROBE = 2, 1
 """The current format, and the one before bundles had probes, which can still be loaded."""
 MARKER, GRAPH, TOKENIZER, CARD = "bundle.json", "model.onnx", "tokenizer.json", "README.md"
-
-
-def _are_scores(values: Any) -> bool:
-    """Return whether values have the shape that `sharing.card_scores` writes; {} where nothing was scored."""
-    shape = {"values": {str: float}, "intervals": {str: [float]}, "utterances": int, "speakers": int}
-    if find_misfits(values, shape, "scores"):
-        return values == {}
-    names = [display.parse_score_name(name)[1] for name in [*values["values"], *values["intervals"]]]
-    return all(name in display.SCORE_FORMATS for name in names)
-
-
 LONGEST_S = 3600.0
 """Upper limit of `max_seconds` and `min_samples` of any model, in seconds."""
 FIELDS = {
@@ -79,8 +68,9 @@ FIELDS = {
     "models": int,
     "class_map": {str: str},
     "model?": {"name": str, "encoders": str},
-    "scores?": _are_scores,
-    "elsewhere?": {str: _are_scores},
+    "scores?": are_scores,
+    "elsewhere?": {str: are_scores},
+    "audit?": AUDIT_SHAPE,
     "parity": {"largest_difference?": {str: float}},
     "probe?": PROBE_FIELDS,
     "files": {str: str},

@@ -24,6 +24,7 @@ from sertone.analysis.audit.robustness import Point, find_tolerated_strength, me
 from sertone.analysis.audit.subject import Subject
 from sertone.analysis.audit.verdicts import Test, require_at_most, skip
 from sertone.errors import SertoneError
+from sertone.export.bundle_cache import resolve_model_folder
 from sertone.perturb import PERTURBATIONS
 from sertone.recipe import DataConfig, Recipe, resolve_data
 from sertone.runtime import shipped
@@ -122,7 +123,7 @@ def audit(
     subject = Subject.open(model, threads=1 if settings.jobs > 1 else None)
     about: dict[str, Any] = {
         "model": shipped.NAME if model is None else str(model),
-        "hash": hash_model(model or shipped.find_folder()),
+        "hash": hash_model(resolve_model_folder(model)),
         "corpus": data.corpus if data else None,
         "perturbations": names,
         "most_utterances": settings.utterances,

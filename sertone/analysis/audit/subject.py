@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import sertone
-from sertone.analysis.evaluation_models import SeenInTraining, open_model
+from sertone.analysis.evaluation_models import EvaluatedModel, SeenInTraining, open_model
 from sertone.analysis.evaluation_warnings import list_overlap_warnings
 from sertone.analysis.run_predictions import load_predictions
 from sertone.labels import Scale
 from sertone.protocol.leaks import hash_recordings
+from sertone.runtime.answering import AnswerFormat
 from sertone.runtime.predictor import Predictor
 from sertone.schema import Utterance
 from sertone.training.experiment import contamination
@@ -33,22 +33,22 @@ class Subject:
 
     @classmethod
     def open(cls, source: str | Path | None, threads: int | None = None) -> "Subject":
-        """Open a model, see `sertone.load`.
+        """Open a model, see `evaluation_models.open_model`.
 
         A cross-validated run is opened as the models of its folds.
 
         Args:
-            source: as `sertone.load`.
+            source: as `open_model`.
             threads: for one recording; None: one per core.
         """
-        run = Path(source) if source else None
-        evaluated = open_model(source)
+        evaluated = open_model(source, threads)
         known = evaluated.class_map, evaluated.seen_in_training
+        run = Path(source) if source else None
         if run is None or not (run / "predictions.csv").is_file():
-            return cls([sertone.load(source, threads=threads)], {}, *known)
+            return cls([_make_predictor(evaluated)], {}, *known)
         folds = {row["id"]: row["fold"] for row in load_predictions(run).rows}
         names = sorted(set(folds.values()))
-        predictors = [sertone.load(run / f"fold_{name}", threads=threads) for name in names]
+        predictors = [_make_predictor(open_model(run / f"fold_{name}", threads)) for name in names]
         return cls(predictors, {id_: names.index(fold) for id_, fold in folds.items()}, *known)
 
     @property
@@ -89,3 +89,7 @@ class Subject:
     def choose_predictor(self, utterance: Utterance) -> Predictor:
         """Return the predictor for an utterance."""
         return self.predictors[self.folds.get(utterance.id, 0)]
+
+
+def _make_predictor(evaluated: EvaluatedModel) -> Predictor:
+    return Predictor(AnswerFormat(evaluated.model))
