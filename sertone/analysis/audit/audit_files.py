@@ -83,7 +83,7 @@ def write_files(out: Path, content: dict[str, Any]) -> None:
     write_json(out / AUDIT, content)
     write_text(out / "tests.csv", _to_csv(content["tests"]))
     points = [
-        {"perturbation": name, "strength": point["strength"]}
+        {"perturbation": name, "strength": point["strength"], "unit": entry.get("unit", "")}
         | {key: value["value"] for key, value in point.items() if key != "strength"}
         | {"ua_low": point["ua"]["low"], "ua_high": point["ua"]["high"]}
         for name, entry in content["robustness"].items()
