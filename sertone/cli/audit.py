@@ -51,7 +51,7 @@ def audit(
     from sertone.utils.processes import count_cores
 
     if len(arguments) > 3:
-        raise SertoneError("bad_command", f"{len(arguments)} arguments", "[MODEL] [CORPUS ROOT]")
+        raise SertoneError("bad_command", f"{len(arguments)} arguments", "MODEL, CORPUS ROOT, or all three")
     model = next(iter(arguments), None) if len(arguments) in (1, 3) else None
     corpus, root = (arguments[-2], arguments[-1]) if len(arguments) > 1 else (None, None)
     part = yaml.safe_load(only) if only else None
