@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.signal import correlate, welch
+from scipy.signal import correlate, lfilter, welch
 from synthetic import RATE, SEED, decibels, draw, talk, tone
 
 from sertone import audio
@@ -234,6 +234,21 @@ def test_speed_changes_pitch_and_duration(percent):
     changed = timing.change_speed(tone(400), percent, draw(), EMPTY)
     assert loudest_hertz(changed) == pytest.approx(400 * (1 + percent / 100), abs=0.5)
     assert len(changed) == pytest.approx(2 * RATE / (1 + percent / 100), abs=2)
+
+
+def test_a_whisper_has_no_pitch_and_the_resonances_of_the_voice():
+    """Harmonics of 130 Hz through one resonance at 900 Hz."""
+    pulses = (np.arange(48000) % 123 == 0).astype(float)
+    radius = np.exp(-np.pi * 150 / 16000)
+    spoken = lfilter([1.0], [1.0, -2 * radius * np.cos(2 * np.pi * 900 / 16000), radius**2], pulses)
+    spoken = (0.1 * spoken / spoken.std()).astype(np.float32)
+    whispered = perturb(spoken, "whisper", 100.0, seed=0)
+    periodicity = [(x[:-123] @ x[123:]) / (x @ x) for x in (spoken, whispered)]
+    assert periodicity[0] > 0.99 and abs(periodicity[1]) < 0.1
+    assert whispered.std() == pytest.approx(spoken.std(), rel=0.2)
+    frequencies, powers = welch(whispered, 16000, nperseg=256)
+    assert frequencies[powers.argmax()] == pytest.approx(900, abs=100)
+    np.testing.assert_allclose(perturb(spoken, "whisper", 0.0, seed=0)[600:-600], spoken[600:-600], atol=1e-3)
 
 
 @pytest.mark.parametrize("semitones", [-4, 1, 2])

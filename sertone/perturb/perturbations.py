@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from sertone.errors import SertoneError
-from sertone.perturb import codec, microphone, noise, room, timing
+from sertone.perturb import codec, microphone, noise, room, timing, voice
 from sertone.perturb.material import Material
 from sertone.perturb.speech_level import mix
 from sertone.utils.suggestions import did_you_mean
@@ -23,7 +23,7 @@ class Perturbation:
     """A change of a recording, with one number for its strength.
 
     Attributes:
-        group: `room`, `noise`, `microphone`, `codec` or `timing`, in the order in which sound passes them.
+        group: `voice`, `timing`, `room`, `noise`, `microphone` or `codec`.
         label: short description.
         unit: unit of the strength.
         strengths: strengths that an audit measures, from mild to strong.
@@ -96,10 +96,13 @@ PERTURBATIONS: dict[str, Perturbation] = {
     "cut": Perturbation("timing", "cut ends", "% of the time", PERCENT, timing.cut_ends),
     "faster": Perturbation("timing", "faster", "%", (2.0, 5.0, 10.0, 20.0), timing.change_speed),
     "slower": Perturbation("timing", "slower", "%", (-2.0, -5.0, -10.0, -20.0), timing.change_speed),
-    "pitch_up": Perturbation("timing", "higher pitch", "semitones", (0.5, 1.0, 2.0, 4.0), timing.shift_pitch),
+    "pitch_up": Perturbation(
+        "timing", "higher pitch", "semitones", (0.5, 1.0, 2.0, 4.0, 8.0), timing.shift_pitch
+    ),
     "pitch_down": Perturbation(
         "timing", "lower pitch", "semitones", (-0.5, -1.0, -2.0, -4.0), timing.shift_pitch
     ),
+    "whisper": Perturbation("voice", "whispering", "% breath", (25.0, 50.0, 100.0), voice.whisper),
 }
 """Name -> perturbation."""
 

@@ -17,6 +17,7 @@ GROUPS = {
     "microphone": "Microphones and levels",
     "codec": "Coding",
     "timing": "Time and pitch",
+    "voice": "Voices",
 }
 
 
