@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sertone import corpora
+from sertone import corpora, transcripts
+from sertone.analysis.audit.answers import Answers
 from sertone.analysis.audit.audit_files import (
     ANSWERS,
     claim_folder,
@@ -26,6 +27,7 @@ from sertone.analysis.audit.verdicts import Test, require_at_most, skip
 from sertone.errors import SertoneError
 from sertone.export.bundle_cache import resolve_model_folder
 from sertone.perturb import PERTURBATIONS
+from sertone.protocol.leaks import hash_recordings
 from sertone.recipe import DataConfig, Recipe, resolve_data
 from sertone.runtime import shipped
 from sertone.schema import Utterance
@@ -125,15 +127,17 @@ def audit(
         "model": shipped.NAME if model is None else str(model),
         "hash": hash_model(resolve_model_folder(model)),
         "corpus": data.corpus if data else None,
-        "perturbations": names,
-        "most_utterances": settings.utterances,
     }
     result = Audit(about)
     with lock(out):
-        claim_folder(out, about, fresh=fresh)
+        speech = _load_speech(subject, data, settings, say) if data else None
+        claim_folder(out, about | (speech.hash_inputs() if speech else {}), fresh=fresh)
         result.not_speech, result.tests = measure_sounds(subject.predictors[0], out / ANSWERS, say)
-        if data:
-            _audit_corpus(result, subject, data, out, names, settings, say)
+        if data and speech:
+            conditions = speech.list_conditions(names)
+            answers = collect_answers(speech, conditions, out / ANSWERS, settings.jobs, say)
+            _audit_corpus(result, speech, data, answers, names)
+            save_utterances(out, speech.utterances, speech.targets)
         else:
             result.tests += [
                 skip(part, part, "no corpus was given") for part in ("correctness", "robustness", "fairness")
@@ -144,17 +148,13 @@ def audit(
 
 def _audit_corpus(
     result: Audit,
-    subject: Subject,
+    speech: AuditedSpeech,
     data: DataConfig,
-    out: Path,
+    answers: dict[Condition, Answers],
     names: Sequence[str],
-    settings: AuditSettings,
-    say: Callable[[str], None],
 ) -> None:
     """Add what needs a corpus."""
-    utterances = _select_utterances(subject, data, settings.utterances)
-    recordings = Recordings(CACHE_GB)
-    recordings.load(utterances)
+    subject, utterances, targets = speech.subject, speech.utterances, speech.targets
     result.about |= {
         "warnings": subject.list_warnings(data.corpus, utterances),
         "title": corpora.load_sheet(data.corpus).TITLE,
@@ -162,10 +162,6 @@ def _audit_corpus(
         "speakers": len({u.speaker for u in utterances}),
         "by_fold": bool(subject.folds),
     }
-    speech = AuditedSpeech(subject, utterances, recordings, settings.noises, settings.rooms)
-    answers = collect_answers(speech, speech.list_conditions(names), out / ANSWERS, settings.jobs, say)
-    targets = [str(subject.class_map.get(str(u.labels.get("emotion")), "")) for u in utterances]
-    save_utterances(out, utterances, targets)
     clean = answers[Condition()]
     scales = {
         name: (subject.scales[name], scale)
@@ -176,7 +172,22 @@ def _audit_corpus(
     result.tests += tests
     if subject.classes:
         _add_robustness(result, targets, [u.speaker for u in utterances], answers, subject.classes, names)
-        _add_fairness(result, utterances, targets, clean.labels, recordings, subject.classes)
+        _add_fairness(result, utterances, targets, clean.labels, speech.recordings, subject.classes)
+
+
+def _load_speech(
+    subject: Subject, data: DataConfig, settings: AuditSettings, say: Callable[[str], None]
+) -> AuditedSpeech:
+    """Load utterances, their audio, and for a model that uses text their texts."""
+    utterances = _select_utterances(subject, data, settings.utterances)
+    recordings = Recordings(CACHE_GB)
+    recordings.load(utterances)
+    if subject.uses_text:
+        hashes, language = hash_recordings(utterances), corpora.load_sheet(data.corpus).LANGUAGE
+        utterances = transcripts.load_transcripts(data.text, utterances, hashes, say, language).attach_to(
+            utterances
+        )
+    return AuditedSpeech(subject, utterances, recordings, settings.noises, settings.rooms)
 
 
 def _add_robustness(

@@ -27,11 +27,11 @@ SETTINGS, UTTERANCES = "settings.json", "utterances.csv"
 
 
 def claim_folder(out: Path, about: dict[str, Any], *, fresh: bool) -> None:
-    """Refuse a folder with an audit of another model or with other settings, and note those of this one.
+    """Refuse a folder with an audit of another model or of other recordings, and note those of this one.
 
     Args:
         out: folder of the audit.
-        about: model, corpus and settings.
+        about: hashes of the model and of the recordings.
         fresh: remove the other audit's answers instead.
 
     Raises:
@@ -40,11 +40,8 @@ def claim_folder(out: Path, about: dict[str, Any], *, fresh: bool) -> None:
     marker = out / ANSWERS / SETTINGS
     if marker.is_file() and load_json(marker, "other_audit") != json.loads(json.dumps(about)):
         if not fresh:
-            problem, way_out = (
-                f"{out} holds another audit",
-                "choose another --out, or replace it with --fresh",
-            )
-            raise SertoneError("other_audit", problem, "a folder of this audit", way_out)
+            way_out = "choose another --out, or replace it with --fresh"
+            raise SertoneError("other_audit", f"{out} holds another audit", "a folder of this audit", way_out)
         for path in (out / ANSWERS).iterdir():
             path.unlink()
     marker.parent.mkdir(parents=True, exist_ok=True)

@@ -11,13 +11,14 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
 from sertone.analysis.audit.answers import Answers
 from sertone.analysis.audit.subject import Subject
-from sertone.audio import SAMPLING_RATE
+from sertone.audio import SAMPLING_RATE, file_hash
 from sertone.perturb import PERTURBATIONS, Material
 from sertone.perturb.perturbations import perturb
 from sertone.schema import Prediction, Utterance
@@ -60,6 +61,21 @@ class AuditedSpeech:
     noise_folder: Path | None = None
     impulse_folder: Path | None = None
 
+    @property
+    def targets(self) -> list[str]:
+        """The class of each utterance; empty where its emotion has none."""
+        return [str(self.subject.class_map.get(str(u.labels.get("emotion")), "")) for u in self.utterances]
+
+    def hash_inputs(self) -> dict[str, str]:
+        """Return hashes of all that the answers depend on beside the model."""
+        digest = sha256()
+        for u, target in zip(self.utterances, self.targets, strict=True):
+            digest.update(
+                f"{u.id}\0{u.speaker}\0{target}\0{u.text}\0".encode() + self.recordings.hashes[u.id]
+            )
+        folders = {"noises": self.noise_folder, "rooms": self.impulse_folder}
+        return {"speech": digest.hexdigest()} | {name: _hash_folder(path) for name, path in folders.items()}
+
     def list_conditions(self, names: Sequence[str]) -> list[Condition]:
         """Return the recordings as they are and every strength of the perturbations that have material."""
         folders = {"noises": self.noise_folder, "impulse_responses": self.impulse_folder}
@@ -83,6 +99,15 @@ class AuditedSpeech:
             samples = perturb(samples, condition.name, condition.strength, seed, material)
         text = utterance.text if self.subject.uses_text else None
         return self.subject.choose_predictor(utterance).predict(samples, SAMPLING_RATE, text=text)
+
+
+def _hash_folder(folder: Path | None) -> str:
+    """Return a hash of the files of a folder; empty without a folder."""
+    if folder is None:
+        return ""
+    return sha256(
+        "".join(file_hash(p) for p in sorted(folder.rglob("*")) if p.is_file()).encode()
+    ).hexdigest()
 
 
 def collect_answers(
