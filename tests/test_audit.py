@@ -5,9 +5,11 @@ import json
 
 import numpy as np
 import pytest
+from exported import COMPACT, write_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
+from test_evaluate_any_model import write_manifest
 from toys import write_toy
 
 import sertone
@@ -48,9 +50,9 @@ def test_answers_come_back_from_their_file(tmp_path_factory, data):
     numbers = st.floats(-9, 9) | st.just(float("nan"))
     values = np.array(data.draw(st.lists(st.tuples(numbers, numbers), min_size=rows, max_size=rows)))
     path = tmp_path_factory.mktemp("answers") / "a.csv"
-    Answers(ids, labels, sure, values, ["sad", "arousal"]).save(path)
+    Answers(ids, labels, sure, values, ["label", "arousal"]).save(path)
     loaded = Answers.load(path)
-    assert (loaded.ids, loaded.labels, loaded.names) == (ids, labels, ["sad", "arousal"])
+    assert (loaded.ids, loaded.labels, loaded.names) == (ids, labels, ["label", "arousal"])
     assert loaded.sure.tolist() == sure.tolist()
     np.testing.assert_allclose(loaded.values, values, atol=1e-6)
 
@@ -104,17 +106,23 @@ def test_the_tolerated_strength_lies_between_two_measured_ones():
     assert points(0.98, 0.99, 0.5) == pytest.approx(20 + 10 * 4 / 49), "it recovers between two strengths"
 
 
-def biased(rng, count, harm):
-    """Return targets, labels and groups; the model misses the class sad of group b more often."""
-    targets, groups = rng.choice(CLASSES, count), rng.choice(list("ab"), count)
-    miss = rng.random(count) < np.where((groups == "b") & (targets == "sad"), 0.2 + harm, 0.2)
-    return targets.tolist(), np.where(miss, "neutral", targets).tolist(), groups.tolist()
+def biased(rng, count, harm, spread=0.0):
+    """Return targets, labels, groups and speakers; the model misses the class sad of group b more often.
+
+    Of twenty speakers ten are in each group, and their accuracy has a standard deviation of `spread`.
+    """
+    targets, speakers = rng.choice(CLASSES, count), rng.integers(20, size=count)
+    groups = np.where(speakers < 10, "a", "b")
+    own = (0.25 + spread * rng.standard_normal(20))[speakers]
+    miss = rng.random(count) < np.where((groups == "b") & (targets == "sad"), own + harm, own)
+    labels = np.where(miss, "neutral", targets)
+    return targets.tolist(), labels.tolist(), groups.tolist(), [f"s{n}" for n in speakers]
 
 
 def test_group_scores_are_those_of_a_loop():
-    targets, labels, groups = biased(np.random.default_rng(0), 400, 0.3)
+    targets, labels, groups, speakers = biased(np.random.default_rng(0), 400, 0.3)
     labels[5] = NO_LABEL
-    spreads = {s.score: s for s in fairness.measure_spreads(targets, labels, groups, CLASSES)}
+    spreads = {s.score: s for s in fairness.measure_spreads(targets, labels, groups, speakers, CLASSES)}
     for group in "ab":
         rows = [(t, p) for t, p, g in zip(targets, labels, groups, strict=True) if g == group]
         recalls = {c: np.mean([p == c for t, p in rows if t == c]) for c in CLASSES}
@@ -130,11 +138,15 @@ def test_group_scores_are_those_of_a_loop():
 
 def test_chance_is_not_called_bias_and_bias_is_found():
     rng = np.random.default_rng(1)
-    alarms = sum(
-        any(s.value > s.threshold for s in fairness.measure_spreads(*biased(rng, 300, 0.0), CLASSES))
-        for _ in range(40)
-    )
-    assert alarms <= 6, "5 % of the models without bias; 7 or more of 40 have a probability of 0.3 %"
+    for spread in (0.0, 0.15):  # also where speakers differ
+        alarms = sum(
+            any(
+                s.value > s.threshold
+                for s in fairness.measure_spreads(*biased(rng, 300, 0.0, spread), CLASSES)
+            )
+            for _ in range(40)
+        )
+        assert alarms <= 6, "5 % of the models without bias; 7 or more of 40 have a probability of 0.3 %"
     found = {
         s.score for s in fairness.measure_spreads(*biased(rng, 600, 0.5), CLASSES) if s.value > s.threshold
     }
@@ -143,10 +155,46 @@ def test_chance_is_not_called_bias_and_bias_is_found():
 
 
 def test_small_groups_are_not_compared():
-    targets, labels, groups = biased(np.random.default_rng(0), 60, 0.0)
-    assert fairness.measure_spreads(targets, labels, [""] * 60, CLASSES) == []
-    assert fairness.measure_spreads(targets, labels, ["a"] * 50 + ["b"] * 10, CLASSES) == []
-    assert fairness.measure_spreads(targets, labels, groups, CLASSES)
+    targets, labels, groups, speakers = biased(np.random.default_rng(0), 60, 0.0)
+    assert fairness.measure_spreads(targets, labels, [""] * 60, speakers, CLASSES) == []
+    assert fairness.measure_spreads(targets, labels, ["a"] * 50 + ["b"] * 10, speakers, CLASSES) == []
+    four = [
+        f"s{n % 4}" if group == "b" else name
+        for n, (group, name) in enumerate(zip(groups, speakers, strict=True))
+    ]
+    assert fairness.measure_spreads(targets, labels, groups, four, CLASSES) == []
+    assert fairness.measure_spreads(targets, labels, groups, speakers, CLASSES)
+
+
+def test_a_model_that_fails_ends_the_audit(toy, small_demo, tmp_path, monkeypatch):
+    """A failure is no missing label: it would pass the tests of sounds."""
+    from sertone.runtime.bundle import Bundle
+
+    real = Bundle.outputs
+
+    def fail(bundle, waveforms, text=None):
+        if waveforms.shape[1] == 48000:  # the sounds; the probe, with which a bundle is checked, is shorter
+            raise MemoryError("no memory")
+        return real(bundle, waveforms, text)
+
+    monkeypatch.setattr(Bundle, "outputs", fail)
+    with pytest.raises(SertoneError) as caught:
+        sertone.audit(toy, "demo", small_demo, tmp_path / "out", FEW)
+    assert caught.value.code == "out_of_memory"
+    monkeypatch.undo()
+    result = sertone.audit(toy, "demo", small_demo, tmp_path / "out", FEW)
+    assert any(test.verdict == "passed" for test in result.tests)
+
+
+def test_a_model_of_ratings_alone(experiment, tmp_path):
+    values = {"name": "oliveira2023", "encoder": COMPACT, "text": None, "hidden": 8}
+    model = write_checkpoint(tmp_path / "model", experiment, **values)
+    table = write_manifest(tmp_path / "own", (1.6, 1.7, 1.8, 1.9), arousal=[1, 2, 4, 3])
+    result = sertone.audit(model, "manifest", table, tmp_path / "out", scales={"arousal": (1, 5)})
+    verdicts = {(test.part, test.name): test.verdict for test in result.tests}
+    assert verdicts["robustness", "robustness"] == "not testable"
+    assert verdicts["correctness", "arousal, CCC"] in ("failed", "not testable"), "noise has no ratings"
+    assert len(list((tmp_path / "out" / "answers").glob("*noise_*.csv"))) == 0
 
 
 @pytest.mark.parametrize("pitch_hz", [90, 140, 220, 380])
@@ -255,7 +303,7 @@ def test_another_audit_is_not_overwritten(audited, toy, small_demo, tmp_path, ca
 
 def test_a_run_is_tested_by_the_fold_that_has_not_seen_the_utterance(finished_run):
     recipe = recipes.load(finished_run / "recipe.yaml")
-    subject = Subject.open(finished_run)
+    subject = Subject.open(finished_run, recipe.data.corpus)
     utterances = subject.select_known(corpora.load(recipe.data.corpus, recipe.data.root))
     rows = {row["id"]: row for row in load_predictions(finished_run).rows}
     assert len(subject.predictors) == 3 and len(utterances) == len(rows)

@@ -94,6 +94,7 @@ def test_level_and_noise_of_a_voice_with_pauses():
         assert measure_levels(gain * SPEECH).level_dbfs == pytest.approx(20 * np.log10(gain * RMS), abs=1.0)
     for snr_db in (0, 10, 20):
         assert measure_levels(with_noise(snr_db)).snr_db == pytest.approx(snr_db, abs=1.5)
+    assert measure_levels(with_noise(10) + 0.1).snr_db == pytest.approx(10, abs=1.5), "an offset is no noise"
     assert measure_levels(SPEECH).snr_db == np.inf
     assert measure_levels(SPEECH[: round(SHORTEST_FOR_NOISE_S * RATE) - 1]).snr_db is None
     assert measure_levels(np.zeros(100)).level_dbfs == -np.inf

@@ -38,6 +38,7 @@ def write(folder: Path, content: dict[str, Any]) -> Path:
         "audit.html",
         title=f"Audit of {Path(content['about']['model']).name}",
         subtitle=_describe(content["about"]),
+        uses_text=content["about"].get("uses_text", False),
         warnings=content["about"].get("warnings", []),
         counts={part: count_verdicts(content["tests"], part) for part in PARTS},
         tests=content["tests"],

@@ -145,6 +145,7 @@ def measure_levels(samples: np.ndarray) -> SoundLevels:
     """
     samples = np.pad(samples, (0, max(0, FRAME - len(samples))))
     halves = _split_frames(samples, FRAME // 2).astype(float)
+    halves -= halves.mean(1, keepdims=True)  # an offset is neither speech nor noise
     powers = np.einsum("fn,fn->f", halves, halves) / (FRAME // 2)
     powers = (powers[1:] + powers[:-1]) / 2  # (F,), of frames that overlap by half
     if not powers.any():

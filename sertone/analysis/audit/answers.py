@@ -12,6 +12,7 @@ from typing import Self
 
 import numpy as np
 
+from sertone.errors import SertoneError
 from sertone.files import write_text
 from sertone.schema import Prediction
 from sertone.utils.spreadsheet import guard_formula, read_rows
@@ -19,6 +20,10 @@ from sertone.utils.spreadsheet import guard_formula, read_rows
 NO_LABEL = ""
 """The label of a waveform that the model gives none, such as silence."""
 FIXED = ("id", "label", "sure")
+PREFIX = "value_"
+"""Start of the columns of classes and dimensions, whose names could be those of the fixed columns."""
+UNANSWERABLE = ("too_short",)
+"""Errors of a recording that a perturbation can cause. All others would end in wrong scores."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,16 @@ class Answers:
     def from_predictions(
         cls, ids: Sequence[str], predictions: Iterable[Prediction], names: Sequence[str]
     ) -> Self:
-        """Collect predictions. An error, such as for a recording that is too short, gives no label."""
+        """Collect predictions. A recording that is too short has no label.
+
+        Raises:
+            SertoneError: the model failed, with the code of the prediction.
+        """
         predictions = list(predictions)
+        for id_, prediction in zip(ids, predictions, strict=True):
+            if prediction.status == "error" and prediction.code not in UNANSWERABLE:
+                problem = f"{id_}: {prediction.message}"
+                raise SertoneError(prediction.code, problem, "an answer", "the same command resumes")
         values = [p.probabilities | p.dimensions for p in predictions]
         return cls(
             list(ids),
@@ -58,12 +71,12 @@ class Answers:
     def load(cls, path: Path) -> Self:
         """Read what `save` has written."""
         rows = read_rows(path)
-        names = [name for name in (rows[0] if rows else ()) if name not in FIXED]
+        names = [name.removeprefix(PREFIX) for name in (rows[0] if rows else ()) if name not in FIXED]
         return cls(
             [row["id"] for row in rows],
             [row["label"] for row in rows],
             np.array([row["sure"] == "1" for row in rows], bool),
-            np.array([[float(row[name] or "nan") for name in names] for row in rows]),
+            np.array([[float(row[PREFIX + name] or "nan") for name in names] for row in rows]),
             names,
         )
 
@@ -71,11 +84,16 @@ class Answers:
         """Write a CSV file with a row for each waveform."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*FIXED, *self.names])
+        writer.writerow([*FIXED, *(PREFIX + name for name in self.names)])
         for name, label, sure, values in zip(self.ids, self.labels, self.sure, self.values, strict=True):
             numbers = ["" if np.isnan(value) else f"{value:.6f}" for value in values]
             writer.writerow([guard_formula(name), guard_formula(label), int(sure), *numbers])
         write_text(path, text.getvalue())
+
+    @property
+    def answered(self) -> np.ndarray:
+        """Return where the model gave a label or a rating, (N,)."""
+        return np.isfinite(self.values).any(1) | np.array([label != NO_LABEL for label in self.labels])
 
     def get_column(self, name: str) -> np.ndarray:
         """Return the values of a class or a dimension, (N,)."""

@@ -17,30 +17,27 @@ from sertone.analysis.audit.audit_files import (
     write_files,
 )
 from sertone.analysis.audit.correctness import measure_correctness
-from sertone.analysis.audit.fairness import MIN_UTTERANCES, measure_spreads
+from sertone.analysis.audit.groups import measure_groups
 from sertone.analysis.audit.material import AuditedSpeech, Condition, collect_answers
 from sertone.analysis.audit.not_speech import measure_sounds
-from sertone.analysis.audit.pitch import group_by_pitch, measure_pitch
 from sertone.analysis.audit.robustness import Point, find_tolerated_strength, measure_point
 from sertone.analysis.audit.subject import Subject
-from sertone.analysis.audit.verdicts import Test, require_at_most, skip
+from sertone.analysis.audit.verdicts import Part, Test, require_at_most, skip
 from sertone.errors import SertoneError
 from sertone.export.bundle_cache import resolve_model_folder
-from sertone.perturb import PERTURBATIONS
+from sertone.perturb import PERTURBATIONS, Material
 from sertone.protocol.leaks import hash_recordings
 from sertone.recipe import DataConfig, Recipe, resolve_data
 from sertone.runtime import shipped
+from sertone.runtime.batch import workers
 from sertone.schema import Utterance
 from sertone.sharing.model_folder import hash_model
-from sertone.training.data.perturber import FULL_SCALE
 from sertone.training.data.recordings import Recordings
 from sertone.training.runs.run_folder import lock
 
 FORMAT = 1
 CACHE_GB = 4.0
 """Memory for decoded audio, in gigabytes."""
-ATTRIBUTES = {"gender": "sex", "language": "language", "accent": "accent", "age": "age"}
-"""Label of an utterance -> what its groups are called."""
 MAX_LOSS = 0.05
 """Largest loss of UA at the mildest strength of a perturbation that passes."""
 MAX_WRONG_SURE = 0.2
@@ -121,17 +118,13 @@ def audit(
     """
     settings, out = settings or AuditSettings(), Path(out)
     data = None if corpus is None else resolve_data(corpus, root=root, **options)
-    names = _list_perturbations(settings)
-    subject = Subject.open(model, threads=1 if settings.jobs > 1 else None)
-    about: dict[str, Any] = {
-        "model": shipped.NAME if model is None else str(model),
-        "hash": hash_model(resolve_model_folder(model)),
-        "corpus": data.corpus if data else None,
-    }
-    result = Audit(about)
+    names = _check_settings(settings)
+    subject = Subject.open(model, data and data.corpus, threads=1 if settings.jobs > 1 else None)
+    inputs = {"hash": hash_model(resolve_model_folder(model)), "corpus": data.corpus if data else None}
+    result = Audit({"model": shipped.NAME if model is None else str(model), **inputs})
     with lock(out):
         speech = _load_speech(subject, data, settings, say) if data else None
-        claim_folder(out, about | (speech.hash_inputs() if speech else {}), fresh=fresh)
+        claim_folder(out, inputs | (speech.hash_inputs() if speech else {}), fresh=fresh)
         result.not_speech, result.tests = measure_sounds(subject.predictors[0], out / ANSWERS, say)
         if data and speech:
             conditions = speech.list_conditions(names)
@@ -139,9 +132,7 @@ def audit(
             _audit_corpus(result, speech, data, answers, names)
             save_utterances(out, speech.utterances, speech.targets)
         else:
-            result.tests += [
-                skip(part, part, "no corpus was given") for part in ("correctness", "robustness", "fairness")
-            ]
+            result.tests += _skip_parts("no corpus was given", "correctness", "robustness", "fairness")
         write_files(out, result.to_json())
     return result
 
@@ -159,7 +150,8 @@ def _audit_corpus(
         "warnings": subject.list_warnings(data.corpus, utterances),
         "title": corpora.load_sheet(data.corpus).TITLE,
         "utterances": len(utterances),
-        "speakers": len({u.speaker for u in utterances}),
+        "speakers": len({u.speaker for u in utterances if u.known_speaker}),
+        "uses_text": subject.uses_text,
         "by_fold": bool(subject.folds),
     }
     clean = answers[Condition()]
@@ -170,9 +162,21 @@ def _audit_corpus(
     }
     result.correctness, tests = measure_correctness(utterances, targets, clean, subject.classes, scales)
     result.tests += tests
-    if subject.classes:
+    if not tests:
+        result.tests += _skip_parts("the corpus has neither emotions nor ratings of the model", "correctness")
+    if not subject.classes:
+        result.tests += _skip_parts("the model has no classes", "robustness", "fairness")
+        return
+    if subject.uses_audio:
         _add_robustness(result, targets, [u.speaker for u in utterances], answers, subject.classes, names)
-        _add_fairness(result, utterances, targets, clean.labels, speech.recordings, subject.classes)
+    else:
+        result.tests += _skip_parts("the model uses the text alone", "robustness")
+    result.fairness, tests = measure_groups(speech, clean.labels)
+    result.tests += tests
+
+
+def _skip_parts(reason: str, *parts: Part) -> list[Test]:
+    return [skip(part, part, reason) for part in parts]
 
 
 def _load_speech(
@@ -187,7 +191,8 @@ def _load_speech(
         utterances = transcripts.load_transcripts(data.text, utterances, hashes, say, language).attach_to(
             utterances
         )
-    return AuditedSpeech(subject, utterances, recordings, settings.noises, settings.rooms)
+    material = Material.load((), settings.noises, settings.rooms)
+    return AuditedSpeech(subject, utterances, recordings, material)
 
 
 def _add_robustness(
@@ -238,32 +243,9 @@ def _judge_points(name: str, clean: Point, points: Sequence[Point]) -> list[Test
             strong.wrong_sure.value,
             MAX_WRONG_SURE,
             f"at {strong.strength:g} {unit}",
+            f"no sure label at {strong.strength:g} {unit}",
         ),
     ]
-
-
-def _add_fairness(
-    result: Audit,
-    utterances: Sequence[Utterance],
-    targets: Sequence[str],
-    labels: Sequence[str],
-    recordings: Recordings,
-    classes: Sequence[str],
-) -> None:
-    pitches = [measure_pitch(recordings.samples(u) / np.float32(FULL_SCALE)) for u in utterances]
-    groups = {name: [str(u.labels.get(key, "")) for u in utterances] for key, name in ATTRIBUTES.items()}
-    groups["pitch"] = group_by_pitch(pitches, [u.speaker for u in utterances])
-    for name, values in groups.items():
-        spreads = measure_spreads(targets, labels, values, classes)
-        if not spreads:
-            reason = f"the corpus does not state it, or has no two groups of {MIN_UTTERANCES} utterances"
-            result.tests.append(skip("fairness", name, reason))
-            continue
-        result.fairness[name] = [asdict(spread) for spread in spreads]
-        result.tests += [
-            require_at_most("fairness", f"{name}, {spread.score}", spread.value, spread.threshold)
-            for spread in spreads
-        ]
 
 
 def _select_utterances(subject: Subject, data: DataConfig, most: int) -> list[Utterance]:
@@ -290,8 +272,16 @@ def _select_utterances(subject: Subject, data: DataConfig, most: int) -> list[Ut
     return [known[n] for n in chosen]
 
 
-def _list_perturbations(settings: AuditSettings) -> list[str]:
-    names = list(settings.perturbations or PERTURBATIONS)
+def _check_settings(settings: AuditSettings) -> list[str]:
+    """Return the names of the perturbations.
+
+    Raises:
+        SertoneError: `bad_jobs`, `bad_utterances`, `unknown_perturbation`.
+    """
+    workers.require_jobs(settings.jobs, recognises=False)
+    if settings.utterances < 1:
+        raise SertoneError("bad_utterances", f"{settings.utterances} utterances", "at least 1")
+    names = [name.strip() for name in settings.perturbations or PERTURBATIONS]
     if unknown := [name for name in names if name not in PERTURBATIONS]:
         raise SertoneError("unknown_perturbation", ", ".join(unknown), f"some of {', '.join(PERTURBATIONS)}")
     return names

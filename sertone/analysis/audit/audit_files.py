@@ -9,7 +9,6 @@ out/audit.json         everything
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,11 @@ from sertone.files import load_json, write_json, write_text
 from sertone.report import audit as report
 from sertone.schema import Utterance
 from sertone.utils.spreadsheet import guard_formula, read_rows
+from sertone.version import __version__
 
 AUDIT, ANSWERS = "audit.json", "answers"
 SETTINGS, UTTERANCES = "settings.json", "utterances.csv"
+RESULTS = (AUDIT, "tests.csv", "robustness.csv", "report.html")
 
 
 def claim_folder(out: Path, about: dict[str, Any], *, fresh: bool) -> None:
@@ -37,13 +38,16 @@ def claim_folder(out: Path, about: dict[str, Any], *, fresh: bool) -> None:
     Raises:
         SertoneError: `other_audit`.
     """
-    marker = out / ANSWERS / SETTINGS
-    if marker.is_file() and load_json(marker, "other_audit") != json.loads(json.dumps(about)):
+    marker, about = out / ANSWERS / SETTINGS, about | {"version": __version__}
+    found = load_json(marker, "other_audit") if marker.is_file() else None
+    # Answers without a marker are left of a removal that was stopped.
+    if found != about and (found or any((out / ANSWERS).glob("*.csv"))):
         if not fresh:
             way_out = "choose another --out, or replace it with --fresh"
             raise SertoneError("other_audit", f"{out} holds another audit", "a folder of this audit", way_out)
-        for path in (out / ANSWERS).iterdir():
-            path.unlink()
+        # The marker goes last: what is still there belongs to it.
+        for path in [*(out / name for name in RESULTS), *(out / ANSWERS).glob("*.csv"), marker]:
+            path.unlink(missing_ok=True)
     marker.parent.mkdir(parents=True, exist_ok=True)
     write_json(marker, about)
 

@@ -17,6 +17,8 @@ from sertone.scoring import calibration, metrics
 
 MAX_ECE = 0.1
 """Largest expected calibration error that passes."""
+MIN_UTTERANCES = 10
+"""Speakers and classes with fewer utterances have no score of their own."""
 MIN_CCC = 0.3
 """Lowest concordance of a rating that passes."""
 
@@ -47,7 +49,8 @@ def measure_correctness(
         scores["emotion"], tests = _score_emotions(utterances, targets, answers, classes, labelled)
     for name, pair in scales.items():
         scores[name] = _score_ratings(utterances, answers.get_column(name), name, *pair)
-        tests.append(require_at_least("correctness", f"{name}, CCC", scores[name]["ccc"], MIN_CCC))
+        ccc = scores[name].get("ccc", float("nan"))
+        tests.append(require_at_least("correctness", f"{name}, CCC", ccc, MIN_CCC))
     return scores, tests
 
 
@@ -64,23 +67,40 @@ def _score_emotions(
     ua = measure_accuracy(wanted, given, speakers, classes)
     recall = {name: _share(given, wanted, name) for name in classes}
     precision = {name: _share(wanted, given, name) for name in classes}
-    by_speaker = {name: _mean_recall(wanted, given, speakers, name) for name in dict.fromkeys(speakers)}
+    known = [utterances[n].speaker for n in labelled if utterances[n].known_speaker]
+    frequent = [name for name in dict.fromkeys(known) if known.count(name) >= MIN_UTTERANCES]
+    by_speaker = {name: _mean_recall(wanted, given, speakers, name) for name in frequent}
+    lowest_recall = [recall[name] for name in classes if wanted.count(name) >= MIN_UTTERANCES]
+    few = f"no {{}} with {MIN_UTTERANCES} utterances"
     ece = _compute_ece(wanted, answers, classes, labelled)
     chance = 1 / len(classes)
     unanswered = given.count(NO_LABEL) / len(given)
     tests = [
-        require_at_least("correctness", "UA, lower end of its interval", ua.low, chance, "chance level"),
-        require_at_most("correctness", "expected calibration error", ece, MAX_ECE),
+        require_at_least(
+            "correctness",
+            "UA, lower end of its interval",
+            ua.low,
+            chance,
+            "chance level",
+            "fewer than two speakers",
+        ),
+        require_at_most("correctness", "expected calibration error", ece, MAX_ECE, missing="no answers"),
         require_at_most("correctness", "speech without a label", unanswered, 0.02),
         require_at_least(
             "correctness",
             "lowest recall of a class",
-            float(np.nanmin([*recall.values()])),
+            min(lowest_recall, default=float("nan")),
             chance,
             "chance level",
+            few.format("class"),
         ),
         require_at_least(
-            "correctness", "lowest UA of a speaker", min(by_speaker.values()), chance, "chance level"
+            "correctness",
+            "lowest UA of a speaker",
+            min(by_speaker.values(), default=float("nan")),
+            chance,
+            "chance level",
+            few.format("speaker"),
         ),
     ]
     ranking = sorted(by_speaker.items(), key=lambda item: item[1])
@@ -120,16 +140,18 @@ def _compute_ece(
     probabilities = np.stack([answers.get_column(name) for name in classes], 1)[list(labelled)]
     known = np.isfinite(probabilities).all(1)
     index = np.array([classes.index(target) for target in targets])
+    if not known.any():
+        return float("nan")
     return calibration.compute_calibration_scores(probabilities[known], index[known])["ece"]
 
 
 def _score_ratings(
     utterances: Sequence[Utterance], values: np.ndarray, name: str, own: Scale | None, scale: Scale
 ) -> dict[str, float]:
-    """Return CCC, Pearson and RMSE of one dimension on the scale of the corpus."""
+    """Return CCC, Pearson and RMSE of one dimension on the scale of the corpus; {} without any pair."""
     pairs = [
         (float(u.labels[name]), rescale(value, own or scale, scale))
         for u, value in zip(utterances, values.tolist(), strict=True)
         if name in u.labels and np.isfinite(value)
     ]
-    return metrics.SCORES["ratings"]([a for a, _ in pairs], [b for _, b in pairs])
+    return metrics.SCORES["ratings"]([a for a, _ in pairs], [b for _, b in pairs]) if pairs else {}

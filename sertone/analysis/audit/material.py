@@ -5,12 +5,10 @@ Answers are kept in files, one for each perturbation and strength, so that an au
 Axis letters: N samples.
 """
 
-import pickle
 import zlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import numpy as np
 
 from sertone.analysis.audit.answers import Answers
 from sertone.analysis.audit.subject import Subject
-from sertone.audio import SAMPLING_RATE, file_hash
+from sertone.audio import SAMPLING_RATE
 from sertone.perturb import PERTURBATIONS, Material
 from sertone.perturb.perturbations import perturb
 from sertone.schema import Prediction, Utterance
@@ -51,15 +49,13 @@ class AuditedSpeech:
         subject: the model.
         utterances: utterances in order.
         recordings: their audio.
-        noise_folder: noises of the user; None: none.
-        impulse_folder: impulse responses of the user; None: none.
+        material: noises and impulse responses of the user.
     """
 
     subject: Subject
     utterances: Sequence[Utterance]
     recordings: Recordings
-    noise_folder: Path | None = None
-    impulse_folder: Path | None = None
+    material: Material
 
     @property
     def targets(self) -> list[str]:
@@ -73,20 +69,24 @@ class AuditedSpeech:
             digest.update(
                 f"{u.id}\0{u.speaker}\0{target}\0{u.text}\0".encode() + self.recordings.hashes[u.id]
             )
-        folders = {"noises": self.noise_folder, "rooms": self.impulse_folder}
-        return {"speech": digest.hexdigest()} | {name: _hash_folder(path) for name, path in folders.items()}
+        own = [*self.material.noises, *self.material.impulse_responses]
+        return {"speech": digest.hexdigest(), "own": sha256(b"".join(x.tobytes() for x in own)).hexdigest()}
 
     def list_conditions(self, names: Sequence[str]) -> list[Condition]:
-        """Return the recordings as they are and every strength of the perturbations that have material."""
-        folders = {"noises": self.noise_folder, "impulse_responses": self.impulse_folder}
-        usable = [name for name in names if folders.get(PERTURBATIONS[name].material, True)]
+        """Return the recordings as they are and every strength of the perturbations that have material.
+
+        A model that has no classes, or uses the text alone, is only asked for the recordings as they are.
+        """
+        if not self.subject.classes or not self.subject.uses_audio:
+            return [Condition()]
+        own = {"noises": self.material.noises, "impulse_responses": self.material.impulse_responses}
+        usable = [name for name in names if len(own.get(PERTURBATIONS[name].material, "other utterances"))]
         strengths = [(name, strength) for name in usable for strength in PERTURBATIONS[name].strengths]
         return [Condition(), *(Condition(*pair) for pair in strengths)]
 
     def answer(self, condition: Condition) -> Answers:
         """Return the answers to all utterances under a condition."""
-        speech = TrainingSpeech(self.recordings, self.utterances)
-        material = Material.load(speech, self.noise_folder, self.impulse_folder)
+        material = replace(self.material, speech=TrainingSpeech(self.recordings, self.utterances))
         predictions = [self._predict(utterance, condition, material) for utterance in self.utterances]
         names = [*self.subject.classes, *self.subject.scales]
         return Answers.from_predictions([u.id for u in self.utterances], predictions, names)
@@ -99,15 +99,6 @@ class AuditedSpeech:
             samples = perturb(samples, condition.name, condition.strength, seed, material)
         text = utterance.text if self.subject.uses_text else None
         return self.subject.choose_predictor(utterance).predict(samples, SAMPLING_RATE, text=text)
-
-
-def _hash_folder(folder: Path | None) -> str:
-    """Return a hash of the files of a folder; empty without a folder."""
-    if folder is None:
-        return ""
-    return sha256(
-        "".join(file_hash(p) for p in sorted(folder.rglob("*")) if p.is_file()).encode()
-    ).hexdigest()
 
 
 def collect_answers(
@@ -142,18 +133,8 @@ def _answer_all(
         for condition in conditions:
             yield condition, speech.answer(condition)
         return
-    pickled = pickle.dumps(speech)
-    calls = ((pickled, condition) for condition in conditions)
-    with closing(run_in_order(jobs, _answer_in_child, calls)) as futures:
+    calls = ((speech, condition) for condition in conditions)
+    # A process loads the models once, see `Bundle.__reduce__` and `TorchModel.__reduce__`.
+    with closing(run_in_order(jobs, AuditedSpeech.answer, calls)) as futures:
         for (_, condition), future in futures:
             yield condition, future.result()
-
-
-def _answer_in_child(pickled: bytes, condition: Condition) -> Answers:
-    return _load_once(pickled).answer(condition)
-
-
-@lru_cache(maxsize=1)
-def _load_once(pickled: bytes) -> AuditedSpeech:
-    """Return the speech, and load its models once in each process."""
-    return pickle.loads(pickled)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sertone.analysis.audit.answers import NO_LABEL, Answers
 from sertone.analysis.audit.sounds import NOT_SPEECH, UNUSUAL_VOICES, make_sound
-from sertone.analysis.audit.verdicts import Test, require_at_most
+from sertone.analysis.audit.verdicts import Test, require_at_most, skip
 from sertone.audio import SAMPLING_RATE
 from sertone.runtime.predictor import Predictor
 
@@ -22,7 +22,7 @@ class SoundResult:
     """The answers to one kind of sound.
 
     Attributes:
-        labelled: share of the sounds with a label.
+        labelled: share of the sounds with a label or ratings.
         sure: share of the sounds with a sure label.
         usual: the most frequent label; empty without any.
         is_voice: whether it is a voice, which may have a label.
@@ -47,6 +47,8 @@ def measure_sounds(
     Returns:
         kind of sound -> result, and tests of them.
     """
+    if not predictor.model.uses_audio:
+        return {}, [skip("not speech", "sounds", "the model uses the text alone")]
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, SoundResult] = {}
     for name, make in {**NOT_SPEECH, **UNUSUAL_VOICES}.items():
@@ -63,7 +65,7 @@ def measure_sounds(
 def _summarise(answers: Answers, is_voice: bool) -> SoundResult:
     labels = [label for label in answers.labels if label != NO_LABEL]
     usual = max(sorted(set(labels)), key=labels.count, default="")
-    return SoundResult(len(labels) / len(answers.ids), float(answers.sure.mean()), usual, is_voice)
+    return SoundResult(float(answers.answered.mean()), float(answers.sure.mean()), usual, is_voice)
 
 
 def _judge(results: Mapping[str, SoundResult]) -> list[Test]:

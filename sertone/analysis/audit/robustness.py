@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sertone.analysis.audit.answers import NO_LABEL, Answers
+from sertone.analysis.audit.verdicts import ROUNDING
 from sertone.scoring.intervals import compute_intervals, draw_units, summarise_draws
 from sertone.scoring.sufficient_statistics import SufficientStatistics
 
@@ -129,7 +130,7 @@ def find_tolerated_strength(clean_ua: float, points: Sequence[Point]) -> float |
         points: from mild to strong.
     """
     losses = [clean_ua - point.ua.value for point in points]
-    first = next((number for number, loss in enumerate(losses) if loss >= TOLERATED_LOSS), None)
+    first = next((number for number, loss in enumerate(losses) if loss > TOLERATED_LOSS + ROUNDING), None)
     if not first:
         return None if first is None else points[0].strength
     before, after = points[first - 1].strength, points[first].strength

@@ -32,19 +32,24 @@ class Subject:
     seen_in_training: SeenInTraining | None
 
     @classmethod
-    def open(cls, source: str | Path | None, threads: int | None = None) -> "Subject":
+    def open(
+        cls, source: str | Path | None, corpus: str | None = None, threads: int | None = None
+    ) -> "Subject":
         """Open a model, see `evaluation_models.open_model`.
 
-        A cross-validated run is opened as the models of its folds.
+        A cross-validated run is opened as the models of its folds, on its own corpus. On another one the mean
+        of its models answers.
 
         Args:
             source: as `open_model`.
+            corpus: name of the corpus; None: there is none.
             threads: for one recording; None: one per core.
         """
         evaluated = open_model(source, threads)
         known = evaluated.class_map, evaluated.seen_in_training
         run = Path(source) if source else None
-        if run is None or not (run / "predictions.csv").is_file():
+        is_own = evaluated.model.card["corpus"]["name"] == corpus
+        if run is None or not is_own or not (run / "predictions.csv").is_file():
             return cls([_make_predictor(evaluated)], {}, *known)
         folds = {row["id"]: row["fold"] for row in load_predictions(run).rows}
         names = sorted(set(folds.values()))
@@ -60,6 +65,11 @@ class Subject:
     def scales(self) -> Mapping[str, Scale | None]:
         """Dimension -> scale."""
         return self.predictors[0].scales
+
+    @property
+    def uses_audio(self) -> bool:
+        """Whether the model uses the audio."""
+        return self.predictors[0].model.uses_audio
 
     @property
     def uses_text(self) -> bool:

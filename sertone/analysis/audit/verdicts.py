@@ -1,10 +1,12 @@
 """The tests of an audit: what was measured, the threshold, and whether it was met."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 PASSED, FAILED, NOT_TESTABLE = "passed", "failed", "not testable"
+ROUNDING = 1e-9
+"""A loss of exactly the threshold passes, whatever the rounding of its difference."""
 Verdict = Literal["passed", "failed", "not testable"]
 Part = Literal["correctness", "robustness", "fairness", "not speech"]
 
@@ -32,23 +34,35 @@ class Test:
     note: str = ""
 
 
-def require_at_most(part: Part, name: str, value: float, threshold: float, note: str = "") -> Test:
-    """Return the test that a value is at most a threshold."""
-    return _judge(part, name, value, threshold, True, note)
+def require_at_most(
+    part: Part, name: str, value: float, threshold: float, note: str = "", missing: str = "nothing to measure"
+) -> Test:
+    """Return the test that a value is at most a threshold.
+
+    Args:
+        part: part of the audit.
+        name: what is tested.
+        value: what was measured; NaN for nothing.
+        threshold: limit of the value; NaN where there is none.
+        note: what the numbers mean.
+        missing: reason where nothing was measured.
+    """
+    if math.isnan(value) or math.isnan(threshold):
+        return skip(part, name, missing)
+    verdict = PASSED if value <= threshold + ROUNDING else FAILED
+    return Test(part, name, verdict, float(value), float(threshold), True, note)
 
 
-def require_at_least(part: Part, name: str, value: float, threshold: float, note: str = "") -> Test:
-    """Return the test that a value is at least a threshold."""
-    return _judge(part, name, value, threshold, False, note)
+def require_at_least(
+    part: Part, name: str, value: float, threshold: float, note: str = "", missing: str = "nothing to measure"
+) -> Test:
+    """Return the test that a value is at least a threshold; the arguments are those of `require_at_most`."""
+    test = require_at_most(part, name, -value, -threshold, note, missing)
+    if test.value is None:
+        return test
+    return replace(test, value=float(value), threshold=float(threshold), is_upper=False)
 
 
 def skip(part: Part, name: str, reason: str) -> Test:
     """Return a test that is not possible."""
     return Test(part, name, NOT_TESTABLE, note=reason)
-
-
-def _judge(part: Part, name: str, value: float, threshold: float, is_upper: bool, note: str) -> Test:
-    if math.isnan(value) or math.isnan(threshold):
-        return skip(part, name, note or "nothing to measure")
-    is_met = value <= threshold if is_upper else value >= threshold
-    return Test(part, name, PASSED if is_met else FAILED, float(value), float(threshold), is_upper, note)

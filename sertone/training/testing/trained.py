@@ -137,7 +137,7 @@ class TorchModel:
         )
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=16)  # the models of the folds of a run
 def _load_unpickled(path: str, device: str, threads: int | None) -> TorchModel:
     """Load a model that was pickled, once per process, without the warnings of its first loading."""
     with warnings.catch_warnings():
