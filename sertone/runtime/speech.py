@@ -30,8 +30,8 @@ SHORTEST_FOR_NOISE_S = 2.0
 """Shorter recordings may have no pause in which the noise could be measured: a quarter of the spans of 1 s,
 cut out of clean speech, would be noisy."""
 NOISY_DB = 15.0
-"""A recording is noisy below this signal-to-noise ratio. Of 1011 clean recordings of EmoDB and RAVDESS, three
-are below it."""
+"""A recording is noisy below this signal-to-noise ratio. Of 1011 clean recordings of EmoDB and RAVDESS, none
+is below it."""
 VERY_QUIET_DBFS = -60.0
 """A recording is very quiet below this level. The quietest one of RAVDESS has -59.9 dBFS."""
 LIMITS = {
