@@ -8,7 +8,7 @@ import numpy as np
 from sertone.perturb.material import Material
 
 FRAME, HOP = 512, 256
-"""Samples: frames of 32 ms, two of which overlap."""
+"""Length of a frame and its half, in samples: 32 ms and 16 ms."""
 ORDER = 18
 """Coefficients of linear prediction: nine resonances below 8 kHz."""
 

@@ -68,12 +68,12 @@ class Subject:
 
     @property
     def uses_audio(self) -> bool:
-        """Whether the model uses the audio."""
+        """True if the model uses the audio."""
         return self.predictors[0].model.uses_audio
 
     @property
     def uses_text(self) -> bool:
-        """Whether the model uses a transcript."""
+        """True if the model uses a transcript."""
         return self.predictors[0].model.uses_text
 
     def select_known(self, utterances: Sequence[Utterance]) -> list[Utterance]:

@@ -42,7 +42,7 @@ class PieceScores:
 
     @property
     def has_answer(self) -> bool:
-        """Whether the model was asked: there is speech."""
+        """True if there is speech, so that the model was asked."""
         return "no_speech" not in self.warnings
 
 
