@@ -12,4 +12,6 @@
     not_speech       labels of sounds that are no speech, which `sounds` makes
     verdicts         passed, failed or not testable, with the threshold
     compare_audits   paired differences between two audits
+
+`sertone.audit` runs an audit.
 """
